@@ -1,0 +1,36 @@
+# Each target does its own set-up (scripts/setup), which is a matter of a second once it has been done.
+export PATH := $(PATH):/usr/sbin:/sbin
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit check build clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: ## a switch, two controllers and a mirror in network namespaces, natmirror between them (root)
+	@scripts/setup --need-root
+	@$(BIN)/natmirror demo
+
+test: ## all tests, those in network namespaces too (root)
+	@scripts/setup --need-root
+	@$(BIN)/pytest
+
+unit: ## the tests that need no root
+	@scripts/setup
+	@$(BIN)/pytest -m "not live"
+
+check: ## linters, types, and a C build in which a warning is an error
+	@scripts/setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	NATMIRROR_STRICT=1 $(BIN)/python setup.py --quiet build_ext --force --build-lib build/strict --build-temp build/strict
+
+build: ## the environment in .venv with natmirror and its C extension
+	@scripts/setup
+
+clean: ## remove everything that was built, the environment too
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -f natmirror/_ffi.c natmirror/_ffi.*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

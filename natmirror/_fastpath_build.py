@@ -1,0 +1,57 @@
+"""Describes the extension ``natmirror._ffi`` to cffi; setup.py runs this from the source root.
+
+API mode: the compiler sees the real headers, so a layout that differs from what Python believes cannot be built.
+``NATMIRROR_STRICT=1`` in the environment turns the compiler's warnings into errors.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+PACKAGE = Path("natmirror")
+PARTS = ("_fastpath", "_nfqueue")  # each a .c and a .h
+
+# cffi's generated wrappers have parameters that they do not use; only what we wrote has to be free of -Wextra's findings.
+PREAMBLE = '#pragma GCC diagnostic ignored "-Wunused-parameter"\n'
+
+
+def declarations(header: str) -> str:
+    """Return what cffi's cdef() understands of a C header: declarations, and constants left for the compiler to fill in.
+
+    Of the preprocessor's lines only ``#define NAME integer-expression`` stays.
+    """
+    without_comments = re.sub(r"/\*.*?\*/|//[^\n]*", "", header, flags=re.DOTALL)
+    lines = []
+    for line in without_comments.splitlines():
+        define = re.match(r"\s*#\s*define\s+(\w+)[ \t]+\S", line)
+        if define:
+            lines.append(f"#define {define[1]} ...")
+        elif not line.lstrip().startswith("#"):
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def builder() -> FFI:
+    """Return the FFI object that setup.py's ``cffi_modules`` names."""
+    parts = [part for part in PARTS if (PACKAGE / f"{part}.c").exists()]
+    headers = [PACKAGE / f"{part}.h" for part in parts]
+    ffi = FFI()
+    for header in headers:
+        ffi.cdef(declarations(header.read_text(encoding="ascii")))
+    flags = ["-O2", "-Wall", "-Wextra"]
+    if os.environ.get("NATMIRROR_STRICT") == "1":
+        flags.append("-Werror")
+    ffi.set_source(
+        "natmirror._ffi",
+        PREAMBLE + "".join(f'#include "{header.name}"\n' for header in headers),
+        sources=[str(PACKAGE / f"{part}.c") for part in parts],
+        depends=[str(header) for header in headers],
+        include_dirs=[str(PACKAGE)],
+        extra_compile_args=flags,
+    )
+    return ffi
+
+
+ffibuilder = builder()
