@@ -13,12 +13,12 @@ from cffi import FFI
 PACKAGE = Path("natmirror")
 PARTS = ("_fastpath", "_nfqueue")  # each a .c and a .h
 
-# cffi's generated wrappers have parameters that they do not use; only what we wrote has to be free of -Wextra's findings.
+# cffi's generated wrappers have parameters that they do not use; what we wrote ourselves is checked for them.
 PREAMBLE = '#pragma GCC diagnostic ignored "-Wunused-parameter"\n'
 
 
 def declarations(header: str) -> str:
-    """Return what cffi's cdef() understands of a C header: declarations, and constants left for the compiler to fill in.
+    """Return what cffi's cdef() understands of a C header: declarations, and constants for the compiler to fill in.
 
     Of the preprocessor's lines only ``#define NAME integer-expression`` stays.
     """
