@@ -14,6 +14,7 @@ LAYERS = [
     {"congestion", "packet", "rtt", "rules", "stream"},
     {"attempts", "balance", "fastpath", "tcp"},
     {"icmp", "mirror", "nat"},
+    {"mirroring"},
     {"engine"},
     {"linux"},
     {"replay", "runner", "lab"},
