@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address
+from typing import Protocol
 
 Endpoint = tuple[bytes, int]
 
@@ -240,6 +241,23 @@ def build_reset(segment: Segment) -> bytes:
     return build(
         (segment.dst, segment.dport), (segment.src, segment.sport), seq=seq, ack=ack & 0xFFFF_FFFF, flags=flags, window=0
     )
+
+
+class Addressed(Protocol):
+    """Anything in the rules that has an address and a port."""
+
+    @property
+    def address(self) -> IPv4Address:
+        """Its address."""
+
+    @property
+    def port(self) -> int:
+        """Its TCP port."""
+
+
+def endpoint_of(thing: Addressed) -> Endpoint:
+    """Where a service, backend or mirror of the rules is to be found."""
+    return thing.address.packed, thing.port
 
 
 def show(endpoint: Endpoint) -> str:

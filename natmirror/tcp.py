@@ -20,6 +20,7 @@ HALF_SEQ, HALF_ACK, HALF_FIN = 1, 2, 4
 
 _NOT_OFFERED = 0xFF
 _LOOSE_SCALE = 14
+_MAX_SYN_DATA = 1460  # RFC 7413 §4.1.3.1: a SYN's data keeps to one segment
 
 
 class State(IntEnum):
@@ -66,12 +67,14 @@ TIMEOUTS: dict[State, float] = {
 
 
 def begin(row: Any, syn: Segment) -> None:
-    """Set the numbers of a new flow from the client's SYN."""
+    """Set the numbers of a new flow from the client's SYN; data inside it counts when the backend acknowledges it."""
     row.state = State.SYN_SENT
     scale = syn.window_scale()
     row.orig.scale = _NOT_OFFERED if scale is None else scale
     row.reply.scale = _NOT_OFFERED
-    update(row.orig, row.reply, syn, loose=False)
+    row.orig.packets = 1
+    row.orig.end = seq.add(syn.seq, 1)
+    row.orig.flags = HALF_SEQ
 
 
 def begin_loose(row: Any) -> None:
@@ -142,9 +145,12 @@ def _step(row: Any, state: State, event: Event) -> Event | None:
 
 
 def _take_syn_ack(row: Any, segment: Segment) -> Event | None:
-    if not segment.flags & ACK or segment.ack != row.orig.end:
+    syn_data_len = seq.diff(segment.ack, row.orig.end)
+    if not segment.flags & ACK or not 0 <= syn_data_len <= _MAX_SYN_DATA:
         row.reply.packets += 1
         return None
+    row.orig.end = segment.ack
+    row.orig.bytes = syn_data_len
     scale = segment.window_scale()
     if scale is None or row.orig.scale == _NOT_OFFERED:
         row.orig.scale = row.reply.scale = 0  # RFC 7323 §2.2: both ends offer it, or neither uses it
@@ -158,7 +164,7 @@ def _is_exact_reset(sender: Any, receiver: Any, segment: Segment, state: State, 
     """Whether its receiver takes this RST: exactly the next number expected (RFC 5961 §3.2), which for us is what the
     receiver has acknowledged or, with data still under way, the end of what was sent."""
     if state is State.SYN_SENT:
-        return bool(segment.flags & ACK) and segment.ack == receiver.end and not sender.flags & HALF_SEQ
+        return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= _MAX_SYN_DATA
     if loose and not receiver.flags & HALF_ACK:
         return True
     return segment.seq == sender.end or bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack

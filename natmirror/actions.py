@@ -1,0 +1,45 @@
+"""What the engine tells its caller to do, and what it reports: comparable values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Accept:
+    """Let the packet pass, as ``packet`` where it was rewritten, unchanged where that is None."""
+
+    packet: bytes | None = None
+
+
+@dataclass(slots=True)
+class Drop:
+    """Let the packet vanish; ``reason`` is counted."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class Send:
+    """Put a synthesised IPv4 packet on the wire: complete checksums, no larger than the leg's segment size allows."""
+
+    packet: bytes
+
+
+Action = Accept | Drop | Send
+
+
+@dataclass(slots=True)
+class LegEnded:
+    """A leg is over: why, and how much of what the client sent the mirror has acknowledged."""
+
+    client: str
+    service: str
+    mirror: str
+    reason: str
+    client_bytes: int
+    acked_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"leg ended: {self.client} -> {self.service} => {self.mirror}: {self.reason},"
+            f" {self.acked_bytes} of {self.client_bytes} bytes acknowledged"
+        )

@@ -1,0 +1,352 @@
+"""The engine: packets and a clock value go in, actions come out.
+
+It composes NAT and mirroring and does no I/O: the same engine runs live behind NFQUEUE, offline over a capture, and in
+tests. Two gears: the C gear repeats for a packet what was decided for its flow; everything that it punts is decided here.
+With the C gear off the actions are the same.
+
+What happens to a packet follows from its hook and its addresses:
+
+========== ======================= ================================================================================
+hook       packet                  action
+========== ======================= ================================================================================
+PREROUTING client to service       destination becomes the backend; its data also goes to the legs
+PREROUTING mirror to client        a leg's: consumed; nobody's: reset; a backend's too: passes to FORWARD
+FORWARD    backend to client       source becomes the service
+FORWARD,   service to client       a service without a pool: looked at, passes
+OUTPUT
+any        ICMP error              a leg's: consumed; a NATed connection's: translated
+========== ======================= ================================================================================
+"""
+
+from enum import IntEnum
+from typing import Any
+
+from natmirror import fastpath, icmp, tcp
+from natmirror.actions import Accept, Action, Drop, LegEnded, Send
+from natmirror.icmp import IcmpError
+from natmirror.mirroring import Mirroring
+from natmirror.nat import Flow, Nat
+from natmirror.packet import (
+    ACK,
+    RST,
+    SYN,
+    Checksum,
+    Datagram,
+    Endpoint,
+    Malformed,
+    Segment,
+    build_reset,
+    endpoint_of,
+    parse,
+    rewrite,
+    segment_checksum_ok,
+    show,
+)
+from natmirror.rules import Rules, Service
+from natmirror.stats import Stats
+from natmirror.tcp import State
+from natmirror.timers import Timers
+
+MAX_FLOWS = 262_144
+
+
+class Hook(IntEnum):
+    """Where netfilter handed the packet over; the kernel's NF_INET_* numbers."""
+
+    PREROUTING = 0
+    FORWARD = 2
+    OUTPUT = 3
+
+
+class Engine:
+    """NAT and mirroring by the rules.
+
+    ``key``, 16 random bytes, keys the flow table's hash. ``fast`` switches the C gear on. ``now`` is in seconds, of any clock
+    that does not go backwards. No packet makes a method raise.
+    """
+
+    def __init__(self, rules: Rules, *, key: bytes, fast: bool = True) -> None:
+        self._fast = fast
+        self._stats = Stats()
+        self._timers = Timers()
+        self._table = fastpath.FlowTable(MAX_FLOWS, key)
+        self._mirroring = Mirroring(rules, self._timers)
+        self._nat = Nat(rules, self._table, self._timers, self._mirroring.flow_forgotten)
+        self._rules = rules
+        self._services = {endpoint_of(service): service for service in rules.services}
+        self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
+        self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
+
+    def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
+        """One packet from its IP header on: its verdict comes first, then what is to be sent besides."""
+        if self._fast:
+            buffer = bytearray(packet)
+            decided = self._table.process(buffer, hook, checksum, now)
+            if decided == fastpath.MODIFIED:
+                return [Accept(bytes(buffer))]
+            if decided == fastpath.ACCEPT:
+                return [Accept()]
+        try:
+            parsed = parse(packet)
+        except Malformed as reason:
+            return [self._drop(str(reason))]
+        if isinstance(parsed, Datagram):
+            return self._receive_datagram(parsed, hook, now)
+        source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
+        if hook is not Hook.PREROUTING:
+            return self._from_server(parsed, source, destination, checksum, now)
+        service = self._services.get(destination)
+        if service is not None and self._is_client(parsed.src):
+            return self._from_client(parsed, service, checksum, now)
+        if source in self._mirrors and self._is_client(parsed.dst):
+            return self._from_mirror(parsed, checksum, now)
+        return [Accept()]
+
+    def next_timer(self) -> float | None:
+        """When handle_timer() is due, on the clock of ``now``; None when nothing is."""
+        return self._timers.next()
+
+    def handle_timer(self, now: float) -> list[Action]:
+        """Do what is due: retransmissions, expiry."""
+        for kind, name in self._timers.due(now):
+            if kind == "leg":
+                self._mirroring.handle_timer(name, now)
+            else:
+                self._nat.expire(name, now)
+        return self._sends()
+
+    def close(self) -> list[Action]:
+        """End all legs, so that no mirror waits for us."""
+        self._mirroring.close()
+        return self._sends()
+
+    def take_events(self) -> list[LegEnded]:
+        """The legs that have ended since the last call."""
+        return self._mirroring.take_events()
+
+    # Packets of the client
+
+    def _from_client(self, segment: Segment, service: Service, checksum: Checksum, now: float) -> list[Action]:
+        client = (segment.src, segment.sport)
+        flow = self._nat.find_orig(client, endpoint_of(service))
+        if not segment_checksum_ok(segment, checksum):
+            self._stats.count("bad_checksums")
+            return [self._to_backend(segment, service, flow, checksum)]
+        if segment.flags & (SYN | ACK | RST) == SYN:
+            return self._client_syn(segment, service, flow, checksum, now)
+        if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
+            backend = None if service.pool is None else self._nat.derived_backend(service, client)
+            flow = self._nat.pick_up(service, client, backend, now)
+            self._stats.count("flows_picked_up" if flow else "flows_refused")
+        if flow is None:
+            self._stats.count("unbound_packets")
+            return [self._to_backend(segment, service, None, checksum)]
+        event = tcp.track(flow.row, segment, from_client=True, loose=flow.picked_up)
+        self._nat.touch(flow, now, moved=event is not None)
+        verdict = self._to_backend(segment, service, flow, checksum)
+        if event is tcp.Event.HANDSHAKE:
+            self._mirroring.open(flow, endpoint_of(service if flow.backend is None else flow.backend), now)
+        self._mirroring.feed(flow, segment, now)
+        self._tell_legs(flow, event, now)
+        return [verdict, *self._sends()]
+
+    def _client_syn(
+        self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum, now: float
+    ) -> list[Action]:
+        if flow is not None and self._nat.await_new_syn(flow, segment, now):
+            # Not ours to believe: the backend will challenge it (RFC 5961 §4) or accept it, and then we follow.
+            flow.row.orig.packets += 1
+            return [self._to_backend(segment, service, flow, checksum)]
+        repeated = flow is not None and flow.syn is not None and flow.syn.seq == segment.seq
+        if flow is not None and repeated and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
+            if not self._nat.is_unanswered(flow, now):
+                tcp.track(flow.row, segment, from_client=True, loose=False)
+                self._nat.touch(flow, now)
+                return [self._to_backend(segment, service, flow, checksum)]
+            self._stats.count("syns_unanswered")
+        flow = self._nat.open(service, segment, now)
+        self._stats.count("flows_opened" if flow else "flows_refused")
+        return [self._to_backend(segment, service, flow, checksum), *self._sends()]
+
+    def _to_backend(self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum) -> Action:
+        """The packet on its way to the flow's backend, or without a flow to the one that the rules alone give."""
+        if service.pool is None:
+            return Accept()
+        backend = flow.backend if flow is not None else None
+        backend = backend or self._nat.derived_backend(service, (segment.src, segment.sport))
+        return Accept(rewrite(segment, checksum, destination=endpoint_of(backend)))
+
+    # Packets of the backend
+
+    def _from_server(
+        self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
+    ) -> list[Action]:
+        flow = self._nat.find_reply(source, client)
+        if flow is None:
+            return self._unbound_reply(segment, source, client, checksum, now)
+        if flow.direct:
+            self._nat.touch(flow, now, moved=False)
+            flow.row.reply.packets += 1
+            return [Accept()]
+        if segment_checksum_ok(segment, checksum):
+            flow = self._follow_new_syn(flow, segment, now)
+            refused = flow.state is State.SYN_SENT
+            event = tcp.track(flow.row, segment, from_client=False, loose=flow.picked_up)
+            self._nat.touch(flow, now, moved=event is not None)
+            if event is tcp.Event.SYN_ACK:
+                self._nat.answered(flow)
+            elif event is tcp.Event.RST and refused:
+                self._nat.refused(flow, now)
+                self._stats.count("syns_refused")
+            self._tell_legs(flow, event, now)
+        else:
+            self._stats.count("bad_checksums")
+        return [self._to_client(segment, flow.service, checksum), *self._sends()]
+
+    def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
+        """If the backend accepts a new connection of the client's ports, the old one is over."""
+        syn = flow.new_syn
+        if syn is None or segment.flags & (SYN | ACK) != SYN | ACK or segment.ack != (syn.seq + 1) & 0xFFFF_FFFF:
+            return flow
+        self._mirroring.flow_reset(flow, now)
+        self._stats.count("flows_opened")
+        return self._nat.reopen(flow, syn, now)
+
+    def _unbound_reply(
+        self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
+    ) -> list[Action]:
+        services = self._nat.services_of(source)
+        if not services or not self._is_client(client[0]):
+            return [Accept()]
+        if segment.flags & (SYN | ACK) == SYN | ACK:
+            # Nobody came to this backend through us: the client called it itself.
+            self._stats.count("direct_connections")
+            self._nat.open_direct(services[0], source, client, now)
+            return [Accept()]
+        if len(services) > 1:
+            return [self._drop("ambiguous-reply")]
+        service = services[0]
+        if segment.payload_len and not segment.flags & RST and segment_checksum_ok(segment, checksum):
+            # The backend itself is the best witness of where the connection belongs.
+            assert service.pool is not None
+            backend = next(backend for backend in service.pool.backends if endpoint_of(backend) == source)
+            flow = self._nat.pick_up(service, client, backend, now)
+            self._stats.count("flows_picked_up" if flow else "flows_refused")
+            if flow is not None:
+                tcp.track(flow.row, segment, from_client=False, loose=True)
+        else:
+            self._stats.count("unbound_packets")
+        return [self._to_client(segment, service, checksum)]
+
+    def _to_client(self, segment: Segment, service: Service, checksum: Checksum) -> Action:
+        if service.pool is None:
+            return Accept()
+        return Accept(rewrite(segment, checksum, source=endpoint_of(service)))
+
+    def _tell_legs(self, flow: Flow, event: tcp.Event | None, now: float) -> None:
+        if event is tcp.Event.RST:
+            self._mirroring.flow_reset(flow, now)
+        elif event is tcp.Event.LAST_ACK:
+            self._mirroring.flow_closed(flow, now)
+
+    # Packets of mirrors
+
+    def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> list[Action]:
+        mirror, client = (segment.src, segment.sport), (segment.dst, segment.dport)
+        if not self._mirroring.has_leg(mirror, client):
+            if self._nat.services_of(mirror) or self._mirrors[mirror].direct:
+                return [Accept()]
+            if segment.flags & RST or not segment_checksum_ok(segment, checksum):
+                return [self._drop("mirror-without-leg")]
+            return [self._drop("mirror-without-leg"), Send(build_reset(segment))]
+        if not segment_checksum_ok(segment, checksum):
+            return [self._drop("mirror-bad-checksum")]
+        self._stats.count("mirror_packets")
+        self._mirroring.receive(segment, now)
+        return [Drop("consumed"), *self._sends()]
+
+    # ICMP
+
+    def _receive_datagram(self, datagram: Datagram, hook: Hook, now: float) -> list[Action]:
+        error = icmp.parse_error(datagram)
+        if error is None:
+            return [Accept()]
+        if hook is Hook.PREROUTING:
+            return [self._icmp_to_service(error)]
+        return self._icmp_to_client(error, now)
+
+    def _icmp_to_service(self, error: IcmpError) -> Action:
+        """An error about what the service seemed to send, on its way to the backend that sent it."""
+        service = self._services.get(error.inner_src)
+        if service is None or service.pool is None or not self._is_client(error.inner_dst[0]):
+            return Accept()
+        flow = self._nat.find_orig(error.inner_dst, error.inner_src)
+        backend = flow.backend if flow is not None else None
+        there = endpoint_of(backend or self._nat.derived_backend(service, error.inner_dst))
+        self._stats.count("icmp_translated")
+        return Accept(icmp.translate(error, outer_dst=there[0], inner_src=there))
+
+    def _icmp_to_client(self, error: IcmpError, now: float) -> list[Action]:
+        """An error about what the client sent, or we in its name."""
+        client, there = error.inner_src, error.inner_dst
+        if not self._is_client(client[0]):
+            return [Accept()]
+        if self._mirroring.has_leg(there, client):
+            self._stats.count("icmp_consumed")
+            self._mirroring.icmp_error(error, now)
+            return [Drop("consumed"), *self._sends()]
+        flow = self._nat.find_reply(there, client)
+        if flow is not None and flow.direct:
+            return [Accept()]
+        services = [flow.service] if flow is not None else self._nat.services_of(there)
+        if len(services) == 1 and services[0].pool is not None:
+            self._stats.count("icmp_translated")
+            here = endpoint_of(services[0])
+            return [Accept(icmp.translate(error, outer_src=here[0], inner_dst=here))]
+        mirror = self._mirrors.get(there)
+        if mirror is not None and not mirror.direct and not services:
+            return [self._drop("icmp-without-leg")]
+        return [Accept()]
+
+    # The rest
+
+    def _is_client(self, address: bytes) -> bool:
+        number = int.from_bytes(address, "big")
+        return any(number & mask == network for network, mask in self._networks)
+
+    def _sends(self) -> list[Action]:
+        return [Send(packet) for packet in self._mirroring.take_packets()]
+
+    def _drop(self, reason: str) -> Drop:
+        self._stats.drop(reason)
+        return Drop(reason)
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """The engine's state as plain values: counters, drops by reason, backends, mirrors, flows with their legs."""
+        flows = [flow for flow in self._nat if not flow.direct]
+        counters = dict(sorted(self._stats.counters.items()))
+        in_c = self._table.counters
+        counters["fast_packets"] = in_c.fast_packets
+        counters["bad_checksums"] = counters.get("bad_checksums", 0) + in_c.bad_checksums
+        return {
+            "counters": counters,
+            "drops": dict(sorted(self._stats.drops.items())),
+            "backends": self._nat.backends(),
+            "mirrors": self._mirroring.mirrors(),
+            "flows": [self._show(flow, now) for flow in flows],
+        }
+
+    def _show(self, flow: Flow, now: float) -> dict[str, Any]:
+        row = flow.row
+        legs = self._mirroring.legs_of(flow)
+        return {
+            "service": flow.service.name,
+            "client": show(flow.client),
+            "backend": flow.backend.name if flow.backend else None,
+            "state": flow.state.name.lower().replace("_", "-"),
+            "idle_seconds": round(now - row.seen_at, 3),
+            "mirrored": bool(legs),
+            "client_bytes": row.orig.bytes,
+            "server_bytes": row.reply.bytes,
+            "legs": legs,
+        }

@@ -1,0 +1,63 @@
+"""The client's byte stream out of its packets: in order and exactly once, whatever order and repetition they came in."""
+
+from bisect import insort
+
+from natmirror import seq
+
+
+class Reassembler:
+    """Puts segments of one direction back in order (RFC 9293 §3.10.7.4, as a receiver would).
+
+    Only bytes that production's receiver takes come out: those before ``limit``, the right edge of its window. A byte past
+    it, as a probe of a closed window carries, waits until the window has moved.
+    """
+
+    def __init__(self, next_seq: int, max_waiting: int) -> None:
+        self.next = next_seq
+        """The sequence number of the first byte not yet given out."""
+        self.waiting_bytes = 0
+        self._max_waiting = max_waiting
+        self._waiting: list[tuple[int, int, bytes]] = []  # (distance from _origin, sequence number, data), sorted
+        self._origin = next_seq
+
+    def push(self, at: int, data: bytes, limit: int) -> bytes:
+        """Take ``data`` whose first byte is number ``at``; gives the bytes that are in order now.
+
+        What overlaps bytes taken before is cut: the first copy counts, as with most receivers. A segment that begins past
+        ``limit`` is left out: its receiver refuses it. One ahead of its turn that finds ``max_waiting`` bytes waiting
+        already is left out too: the client will send it again, or the hole will be told.
+        """
+        ahead = seq.diff(at, self.next)
+        if data and seq.le(at, limit) and ahead + len(data) > 0:
+            if ahead <= 0 and not self._waiting and seq.le(seq.add(at, len(data)), limit):
+                out = data[-ahead:] if ahead else data
+                self.next = seq.add(self.next, len(out))
+                return out
+            if ahead <= 0 or self.waiting_bytes + len(data) <= self._max_waiting:
+                self._store(at, data)
+        return self._take(limit) if self._waiting else b""
+
+    def _store(self, at: int, data: bytes) -> None:
+        if not self._waiting:
+            self._origin = self.next
+        insort(self._waiting, (seq.diff(at, self._origin), at, data))
+        self.waiting_bytes += len(data)
+
+    def _take(self, limit: int) -> bytes:
+        out = bytearray()
+        while self._waiting:
+            _, at, data = self._waiting[0]
+            skip = seq.diff(self.next, at)
+            if skip < 0:
+                break
+            if skip >= len(data):
+                del self._waiting[0]
+                self.waiting_bytes -= len(data)
+                continue
+            fits = seq.diff(limit, self.next)
+            chunk = data[skip : skip + max(fits, 0)]
+            if not chunk:
+                break
+            out += chunk
+            self.next = seq.add(self.next, len(chunk))
+        return bytes(out)
