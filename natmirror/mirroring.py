@@ -33,6 +33,7 @@ class MirroredFlow(Protocol):
 class Totals:
     """What became of one mirror's copies; the bytes are those of legs and flows that are over."""
 
+    endpoint: Endpoint
     opened: int = 0
     refused: int = 0
     client_bytes: int = 0
@@ -82,7 +83,9 @@ class Mirroring:
         self._packets: list[bytes] = []
         self._events: list[LegEnded] = []
         self.totals: dict[tuple[str, str], Totals] = {
-            (service.name, mirror.name): Totals() for service in rules.services for mirror in service.mirrors
+            (service.name, mirror.name): Totals(endpoint_of(mirror))
+            for service in rules.services
+            for mirror in service.mirrors
         }
 
     def take_packets(self) -> list[bytes]:
@@ -255,6 +258,7 @@ class Mirroring:
             key: {
                 "service": key[0],
                 "name": key[1],
+                "address": show(totals.endpoint),
                 "legs": 0,
                 "opened": totals.opened,
                 "refused": totals.refused,

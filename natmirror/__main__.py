@@ -1,0 +1,5 @@
+"""``python -m natmirror``."""
+
+from natmirror.cli import main
+
+main()

@@ -1,0 +1,131 @@
+"""The command line."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from natmirror import __version__, rules
+from natmirror.errors import NatmirrorError
+
+_RULES_FILE = click.Path(path_type=Path)
+_iptables_option = click.option(
+    "--iptables",
+    "backend",
+    type=click.Choice(["nft", "legacy"]),
+    envvar="NATMIRROR_IPTABLES",
+    help="Which iptables to use; the host's default otherwise.",
+)
+
+
+class _Commands(click.Group):
+    """Prints natmirror's own errors as one line and exits with their code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NatmirrorError as error:
+            click.echo(f"natmirror: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Commands, invoke_without_command=True)
+@click.version_option(__version__)
+@click.option("--rules", "rules_file", type=_RULES_FILE, metavar="FILE", help="The rules to run by.")
+@click.option("--check", is_flag=True, help="Only check the rules, and print them with all defaults.")
+@click.option("--dry-run", is_flag=True, help="Only print the iptables changes that a start would make.")
+@click.option(
+    "--on-stop",
+    type=click.Choice(["remove", "keep"]),
+    default="remove",
+    show_default=True,
+    help="What a stop does with the iptables rules. Kept, they hold the services' packets back until the next start.",
+)
+@click.option(
+    "--status-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the state as JSON to this file, four times a second.",
+)
+@_iptables_option
+@click.pass_context
+def main(
+    ctx: click.Context,
+    rules_file: Path | None,
+    check: bool,
+    dry_run: bool,
+    on_stop: str,
+    status_file: Path | None,
+    backend: str | None,
+) -> None:
+    """NAT and TCP mirror for load-balancer hosts.
+
+    natmirror --rules rules/lb.yaml runs in the foreground until SIGINT or SIGTERM.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if rules_file is None:
+        raise click.UsageError("give the rules with --rules FILE, or a command (see --help)")
+    loaded = rules.load(rules_file)
+    if check:
+        click.echo(rules.describe(loaded))
+        return
+    from natmirror.linux.iptables import Firewall, plan
+
+    if dry_run:
+        click.echo(plan(loaded))
+        return
+    from natmirror.linux import preflight
+    from natmirror.runner import Runner
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    log = logging.getLogger("natmirror")
+    for warning in loaded.warnings:
+        log.warning("rules: %s", warning)
+    for finding in preflight.check(loaded):
+        log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
+    runner = Runner(loaded, Firewall(backend), keep_rules=on_stop == "keep", status_file=status_file)
+    runner.run()
+    click.echo(runner.summary())
+
+
+@main.command()
+@_iptables_option
+def cleanup(backend: str | None) -> None:
+    """Take away all iptables rules that a run of natmirror has left behind."""
+    from natmirror.linux.iptables import cleanup as take_away
+
+    removed = take_away(backend)
+    click.echo("\n".join(removed) if removed else "nothing of natmirror's is left here")
+
+
+@main.command()
+@click.option("--rules", "rules_file", type=_RULES_FILE, required=True, metavar="FILE", help="The rules to replay by.")
+@click.argument("capture", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.PCAP", help="What would be sent.")
+@click.option(
+    "--mirror",
+    type=click.Choice(["model", "capture"]),
+    default="model",
+    show_default=True,
+    help="Who answers for the mirrors: an ideal receiver, or the mirrors' own packets in the capture.",
+)
+@click.option("--streams", type=click.Path(path_type=Path), metavar="DIR", help="Write each leg's byte stream to a file here.")
+def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: Path | None) -> None:
+    """Run the engine over a capture, with the capture's times as the clock, and write what it would send."""
+    from natmirror.replay import replay as run
+
+    click.echo(str(run(rules.load(rules_file), capture, output, mirror=mirror, streams=streams)))
+
+
+@main.command()
+@click.option("--rules", "rules_file", type=_RULES_FILE, default="rules/lb.yaml", show_default=True, metavar="FILE")
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=15.0, show_default=True, help="How long to show it.")
+@click.pass_context
+def demo(ctx: click.Context, rules_file: Path, seconds: float) -> None:
+    """Build a lab of network namespaces with a real switch and controllers, and run natmirror between them."""
+    from natmirror.lab import demo as lab_demo
+
+    ctx.exit(lab_demo.run(rules_file, seconds))
