@@ -1,0 +1,429 @@
+"""Legs as packet scripts: this segment at this time, exactly these packets back."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from natmirror import seq
+from natmirror.mirror import CONNECT_TIMEOUT, LINGER_TIMEOUT, STALL_TIMEOUT, Leg, LegState
+from natmirror.packet import OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE
+from tests.support import CLIENT, MASTER, packet, segment, told
+
+ISS = 0xFFFF_FF00
+IRS = 0xFFFF_FFF0
+FIRST = seq.add(ISS, 1)
+THEIRS = seq.add(IRS, 1)
+MSS = 100
+OPTIONS = bytes((OPT_MSS, 4, 0, MSS, OPT_NOP, OPT_WINDOW_SCALE, 3, 2))
+
+
+class Wire:
+    """A leg and the other end of its wire, with a manual clock."""
+
+    def __init__(self, *, max_buffer: int = 1 << 20) -> None:
+        self.now = 100.0
+        self.leg = Leg(CLIENT, MASTER, iss=ISS, max_buffer=max_buffer)
+
+    def connect(self, *, window: int = 0xFFFF, options: bytes = OPTIONS) -> list[tuple[str, int, int, bytes]]:
+        assert [told(raw)[:2] for raw in self.leg.open(self.now)] == [("S", ISS)]
+        return self.send("SA", IRS, FIRST, window=window, options=options)
+
+    def send(
+        self, letters: str, at: int, ack: int, data: bytes = b"", *, window: int = 0xFFFF, options: bytes = b""
+    ) -> list[tuple[str, int, int, bytes]]:
+        raw = packet(MASTER, CLIENT, letters, at, ack, data, window=window, options=options)
+        return [told(out) for out in self.leg.receive(segment(raw), self.now)]
+
+    def ack(self, count: int, *, window: int = 0xFFFF) -> list[tuple[str, int, int, bytes]]:
+        return self.send("A", THEIRS, seq.add(FIRST, count), window=window)
+
+    def write(self, data: bytes) -> list[tuple[str, int, int, bytes]]:
+        return [told(raw) for raw in self.leg.write(data, self.now)]
+
+    def timer(self) -> list[tuple[str, int, int, bytes]]:
+        due = self.leg.next_timer()
+        assert due is not None
+        self.now = max(self.now, due)
+        return [told(raw) for raw in self.leg.handle_timer(self.now)]
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    wire = Wire()
+    yield wire
+    if wire.leg.ended is not None:
+        assert wire.leg.next_timer() is None
+        assert wire.leg.lag_bytes == 0
+        assert wire.write(b"late") == []
+
+
+def test_handshake(wire: Wire) -> None:
+    assert wire.connect() == [("A", FIRST, THEIRS, b"")]
+    assert wire.leg.state is LegState.ESTABLISHED
+    assert wire.leg.next_timer() is None
+
+
+def test_the_syn_offers_a_segment_size_and_a_scale_and_no_timestamps() -> None:
+    wire = Wire()
+    syn = segment(wire.leg.open(0.0)[0])
+    assert syn.options() == {OPT_MSS: b"\x05\xb4", OPT_WINDOW_SCALE: b"\x07"}
+    assert (syn.src, syn.sport) == CLIENT
+    assert (syn.dst, syn.dport) == MASTER
+
+
+def test_a_lost_syn_is_sent_again_with_back_off_and_given_up(wire: Wire) -> None:
+    wire.leg.open(wire.now)
+    begun = wire.now
+    times = []
+    while wire.leg.ended is None:
+        out = wire.timer()
+        times.append(wire.now - begun)
+    assert times == [1, 3, 7, 15, 31]
+    assert times[-1] >= CONNECT_TIMEOUT
+    assert [flags for flags, *_ in out] == ["R"]
+    assert wire.leg.ended == "connect-timeout"
+
+
+def test_refused(wire: Wire) -> None:
+    wire.leg.open(wire.now)
+    assert wire.send("RA", 0, FIRST) == []
+    assert wire.leg.ended == "refused"
+
+
+def test_a_reset_with_a_foreign_number_does_not_refuse(wire: Wire) -> None:
+    wire.leg.open(wire.now)
+    assert wire.send("RA", 0, seq.add(FIRST, 5)) == []
+    assert wire.leg.ended is None
+
+
+def test_an_old_connection_at_the_mirror_is_cleared_by_a_reset(wire: Wire) -> None:
+    wire.leg.open(wire.now)
+    assert wire.send("A", 4242, 777) == [("R", 777, 0, b"")]
+    assert wire.send("SA", IRS, FIRST) == [("A", FIRST, THEIRS, b"")]
+
+
+def test_what_the_client_sends_meanwhile_follows_the_handshake(wire: Wire) -> None:
+    wire.leg.open(wire.now)
+    assert wire.write(b"hello") == []
+    out = wire.send("SA", IRS, FIRST, options=OPTIONS)
+    assert out == [("PA", FIRST, THEIRS, b"hello")]
+
+
+def test_data_is_cut_to_the_mirrors_segment_size(wire: Wire) -> None:
+    wire.connect()
+    out = wire.write(b"x" * 250)
+    assert [(at, len(data)) for _, at, _, data in out] == [
+        (FIRST, 100),
+        (seq.add(FIRST, 100), 100),
+        (seq.add(FIRST, 200), 50),
+    ]
+    assert [letters for letters, *_ in out] == ["A", "A", "PA"]
+
+
+def test_acknowledged_data_is_let_go(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 250)
+    assert wire.ack(250) == []
+    assert (wire.leg.acked_bytes, wire.leg.lag_bytes, wire.leg.next_timer()) == (250, 0, None)
+
+
+def test_the_mirrors_window_and_scale_are_honoured(wire: Wire) -> None:
+    wire.connect(window=250)
+    assert sum(len(data) for *_, data in wire.write(b"x" * 1000)) == 200, "two whole segments: no silly window"
+    out = wire.ack(200, window=50)  # 50 << 2
+    assert sum(len(data) for *_, data in out) == 200
+
+
+def test_scaling_is_off_when_the_mirror_does_not_offer_it(wire: Wire) -> None:
+    wire.connect(window=1000, options=bytes((OPT_MSS, 4, 0, MSS)))
+    wire.write(b"x" * 100)
+    wire.ack(100, window=100)
+    assert sum(len(data) for *_, data in wire.write(b"x" * 1000)) == 100
+
+
+@pytest.mark.parametrize(("offered", "used"), [(0, 536), (20, 48), (60, 60), (9000, 1460)])
+def test_odd_segment_sizes(wire: Wire, offered: int, used: int) -> None:
+    wire.connect(options=bytes((OPT_MSS, 4, offered >> 8, offered & 0xFF)))
+    assert len(wire.write(b"x" * 3000)[0][3]) == used
+
+
+def test_without_the_option_segments_have_the_default_size(wire: Wire) -> None:
+    wire.connect(options=b"")
+    assert len(wire.write(b"x" * 3000)[0][3]) == 536
+
+
+def test_a_closed_window_is_probed_until_it_opens(wire: Wire) -> None:
+    wire.connect(window=0)
+    assert wire.write(b"hello") == []
+    begun = wire.now
+    probe = [("A", seq.add(FIRST, -1), THEIRS, b"")]
+    assert wire.timer() == probe
+    first = wire.now - begun
+    assert wire.ack(0, window=0) == []
+    assert wire.timer() == probe
+    assert wire.now - begun == pytest.approx(3 * first), "the interval doubles"
+    assert wire.ack(0, window=100) == [("PA", FIRST, THEIRS, b"hello")]
+
+
+def test_a_window_that_stays_closed_is_probed_as_long_as_it_is_answered(wire: Wire) -> None:
+    wire.connect(window=0)
+    wire.write(b"hello")
+    for _ in range(20):
+        assert len(wire.timer()) == 1
+        wire.ack(0, window=0)
+    assert wire.leg.ended is None
+
+
+def test_probes_without_any_answer_end_the_leg(wire: Wire) -> None:
+    wire.connect(window=0)
+    wire.write(b"hello")
+    begun = wire.now
+    while wire.leg.ended is None:
+        wire.timer()
+    assert wire.leg.ended == "stalled"
+    assert wire.now - begun >= STALL_TIMEOUT
+
+
+def test_lost_data_is_sent_again_by_the_timer_with_back_off(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 100)
+    begun = wire.now
+    assert wire.timer() == [("PA", FIRST, THEIRS, b"x" * 100)]
+    first = wire.now - begun
+    assert wire.timer() == [("PA", FIRST, THEIRS, b"x" * 100)]
+    assert wire.now - begun == pytest.approx(3 * first)
+    assert wire.leg.retransmits == 2
+    wire.ack(100)
+    assert wire.leg.next_timer() is None
+    assert wire.leg.sent_bytes == 100, "counted once"
+
+
+def test_after_a_timeout_all_in_flight_is_sent_again_as_the_window_opens(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 500)
+    assert len(wire.timer()) == 1
+    out = wire.ack(100)
+    assert [(at, len(data)) for _, at, _, data in out] == [(seq.add(FIRST, 100), 100), (seq.add(FIRST, 200), 100)]
+    assert wire.ack(500) == []
+    assert wire.leg.acked_bytes == 500
+
+
+def test_the_third_duplicate_acknowledgement_brings_the_first_segment_again(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 1000)
+    wire.ack(0)  # brings a wider window, and so is no duplicate
+    assert wire.ack(0) == []
+    assert wire.ack(0) == []
+    assert wire.ack(0) == [("A", FIRST, THEIRS, b"x" * 100)]
+    assert wire.ack(0) == [], "once for each loss"
+
+
+def test_a_partial_acknowledgement_brings_the_next_hole(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 1000)
+    for _ in range(4):
+        wire.ack(0)
+    assert wire.ack(300)[0] == ("A", seq.add(FIRST, 300), THEIRS, b"x" * 100)
+    assert wire.ack(1000) == []
+    assert wire.leg.acked_bytes == 1000
+
+
+def test_a_retransmission_never_goes_past_what_was_sent(wire: Wire) -> None:
+    wire.connect(window=40)
+    wire.write(b"x" * 1000)
+    for _ in range(4):
+        out = wire.ack(0, window=10)
+    assert out == [("A", FIRST, THEIRS, b"x" * 40)]
+
+
+def test_an_acknowledgement_of_what_was_never_sent_is_challenged(wire: Wire) -> None:
+    wire.connect()
+    assert wire.ack(5) == [("A", FIRST, THEIRS, b"")]
+    assert wire.leg.acked_bytes == 0
+
+
+def test_an_old_acknowledgement_changes_nothing(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 200)
+    wire.ack(200)
+    assert wire.ack(100, window=0) == []
+    assert wire.write(b"y") == [("PA", seq.add(FIRST, 200), THEIRS, b"y")]
+
+
+def test_what_the_mirror_sends_is_acknowledged_and_consumed(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("PA", THEIRS, FIRST, b"answer") == [("A", FIRST, seq.add(THEIRS, 6), b"")]
+    assert wire.leg.consumed_bytes == 6
+    assert wire.send("PA", THEIRS, FIRST, b"answer") == [("A", FIRST, seq.add(THEIRS, 6), b"")]
+    assert wire.send("PA", THEIRS, FIRST, b"answers") == [("A", FIRST, seq.add(THEIRS, 7), b"")]
+    assert wire.leg.consumed_bytes == 7
+
+
+def test_an_answer_ahead_of_its_turn_is_asked_for_again(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("PA", seq.add(THEIRS, 10), FIRST, b"later") == [("A", FIRST, THEIRS, b"")]
+    assert wire.leg.consumed_bytes == 0
+
+
+def test_keep_alives_are_answered(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("A", seq.add(THEIRS, -1), FIRST) == [("A", FIRST, THEIRS, b"")]
+
+
+def test_the_fin_follows_the_last_byte_and_both_sides_close(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"bye")
+    assert [told(raw) for raw in wire.leg.finish(wire.now)] == [("FA", seq.add(FIRST, 3), THEIRS, b"")]
+    assert wire.leg.state is LegState.FIN_WAIT_1
+    assert wire.ack(4) == []
+    assert wire.leg.state is LegState.FIN_WAIT_2
+    assert wire.send("FA", THEIRS, seq.add(FIRST, 4)) == [("A", seq.add(FIRST, 4), seq.add(THEIRS, 1), b"")]
+    assert wire.leg.ended == "closed"
+
+
+def test_half_close_then_more_answers(wire: Wire) -> None:
+    wire.connect()
+    wire.leg.finish(wire.now)
+    wire.ack(1)
+    assert wire.send("PA", THEIRS, seq.add(FIRST, 1), b"more") == [("A", seq.add(FIRST, 1), seq.add(THEIRS, 4), b"")]
+    assert wire.leg.ended is None
+
+
+def test_the_mirror_closes_first_and_still_gets_everything(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("FA", THEIRS, FIRST) == [("A", FIRST, seq.add(THEIRS, 1), b"")]
+    assert wire.leg.state is LegState.CLOSE_WAIT
+    assert wire.write(b"still") == [("PA", FIRST, seq.add(THEIRS, 1), b"still")]
+    wire.send("A", seq.add(THEIRS, 1), seq.add(FIRST, 5))
+    assert [told(raw)[0] for raw in wire.leg.finish(wire.now)] == ["FA"]
+    assert wire.leg.state is LegState.LAST_ACK
+    wire.send("A", seq.add(THEIRS, 1), seq.add(FIRST, 6))
+    assert wire.leg.ended == "closed"
+
+
+def test_both_close_at_once(wire: Wire) -> None:
+    wire.connect()
+    wire.leg.finish(wire.now)
+    assert wire.send("FA", THEIRS, FIRST) == [("A", seq.add(FIRST, 1), seq.add(THEIRS, 1), b"")]
+    assert wire.leg.state is LegState.CLOSING
+    wire.send("A", seq.add(THEIRS, 1), seq.add(FIRST, 1))
+    assert wire.leg.ended == "closed"
+
+
+def test_a_lost_fin_is_sent_again(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"bye")
+    wire.leg.finish(wire.now)
+    wire.ack(3)
+    assert wire.timer() == [("FA", seq.add(FIRST, 3), THEIRS, b"")]
+    wire.ack(4)
+    assert wire.leg.state is LegState.FIN_WAIT_2
+    assert wire.leg.next_timer() is None
+
+
+def test_a_lost_last_segment_and_fin_are_both_sent_again(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"bye")
+    wire.leg.finish(wire.now)
+    assert wire.timer() == [("PA", FIRST, THEIRS, b"bye"), ("FA", seq.add(FIRST, 3), THEIRS, b"")]
+
+
+def test_a_reset_of_the_client_follows_the_last_byte(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"bye")
+    assert wire.leg.reset(wire.now) == []
+    assert wire.ack(3) == [("RA", seq.add(FIRST, 3), THEIRS, b"")]
+    assert wire.leg.ended == "client-reset"
+
+
+def test_the_mirrors_reset_counts_only_with_the_next_number(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("R", seq.add(THEIRS, 10), 0) == [("A", FIRST, THEIRS, b"")], "in the window: challenged"
+    assert wire.send("R", seq.add(THEIRS, -10), 0) == []
+    assert wire.leg.ended is None
+    assert wire.send("R", THEIRS, 0) == []
+    assert wire.leg.ended == "mirror-reset"
+
+
+def test_a_syn_on_the_leg_is_challenged(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("S", seq.add(THEIRS, 100), 0) == [("A", FIRST, THEIRS, b"")]
+
+
+def test_a_full_buffer_ends_the_leg_with_a_reset() -> None:
+    wire = Wire(max_buffer=1000)
+    wire.connect(window=0)
+    assert wire.write(b"x" * 1000) == []
+    assert [letters for letters, *_ in wire.write(b"x")] == ["RA"]
+    assert wire.leg.ended == "buffer-full"
+
+
+def test_a_mirror_that_falls_silent_ends_the_leg(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"first")
+    wire.ack(5)
+    wire.now += 10_000
+    wire.write(b"x")
+    begun = wire.now
+    wire.timer()
+    assert wire.leg.ended is None, "the silence before counts for nothing"
+    while wire.leg.ended is None:
+        wire.timer()
+    assert wire.leg.ended == "stalled"
+    assert STALL_TIMEOUT <= wire.now - begun <= STALL_TIMEOUT + 61
+
+
+def test_after_the_client_the_leg_lives_as_long_as_it_progresses(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 5000)
+    wire.leg.client_gone(wire.now)
+    wire.now += LINGER_TIMEOUT - 1
+    wire.ack(100)
+    wire.now += LINGER_TIMEOUT - 1
+    wire.leg.handle_timer(wire.now)
+    assert wire.leg.ended is None
+    while wire.leg.ended is None:
+        out = wire.timer()
+    assert wire.leg.ended == "linger-timeout"
+    assert [letters for letters, *_ in out] == ["RA"]
+
+
+def test_a_mirror_that_keeps_its_side_open_after_all_was_delivered_counts_as_closed(wire: Wire) -> None:
+    wire.connect()
+    wire.leg.finish(wire.now)
+    wire.leg.client_gone(wire.now)
+    wire.ack(1)
+    assert [letters for letters, *_ in wire.timer()] == ["RA"]
+    assert wire.leg.ended == "closed"
+
+
+def test_a_smaller_path_makes_smaller_segments(wire: Wire) -> None:
+    wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
+    wire.write(b"x" * 2000)
+    out = [told(raw) for raw in wire.leg.path_mtu(1000, FIRST, wire.now)]
+    assert [(at, len(data)) for _, at, _, data in out] == [
+        (FIRST, 960),
+        (seq.add(FIRST, 960), 960),
+        (seq.add(FIRST, 1920), 80),
+    ]
+
+
+def test_a_path_mtu_about_nothing_in_flight_or_absurdly_small_is_not_believed(wire: Wire) -> None:
+    wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
+    wire.write(b"x" * 2000)
+    assert wire.leg.path_mtu(1000, seq.add(FIRST, 5000), wire.now) == []
+    assert len(told(wire.leg.path_mtu(68, FIRST, wire.now)[0])[3]) == 512
+
+
+def test_unreachable_ends_only_an_attempt() -> None:
+    wire = Wire()
+    wire.leg.open(wire.now)
+    wire.leg.unreachable(seq.add(ISS, 77))
+    assert wire.leg.ended is None
+    wire.leg.unreachable(ISS)
+    assert wire.leg.ended == "unreachable"
+    wire = Wire()
+    wire.connect()
+    wire.write(b"x")
+    wire.leg.unreachable(FIRST)
+    assert wire.leg.ended is None
