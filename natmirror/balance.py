@@ -1,8 +1,8 @@
 """Which backend of a pool a new connection goes to.
 
-Maglev (Eisenbud et al.: "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, §3.4) gives every host that
-has the same rules the same answer, with no state at all; weights as multiples of turns. Round-robin spreads evenly, but
-only the host that chose knows what it chose.
+Maglev (Eisenbud et al.: "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, §3.4) gives every
+host that has the same rules the same answer, with no state at all; weights as multiples of turns. Round-robin spreads
+evenly, but only the host that chose knows what it chose.
 """
 
 from array import array
@@ -69,7 +69,8 @@ class RoundRobin:
 
 
 def client_hash(client: Endpoint, *, with_port: bool) -> int:
-    """The published hash of a client: SipHash-2-4 under a fixed key over its address bytes, and port in network order."""
+    """The published hash of a client: SipHash-2-4 under a fixed key over its address bytes, and port in network
+    order."""
     address, port = client
     return siphash(_KEY_CLIENT, address + port.to_bytes(2, "big") if with_port else address)
 

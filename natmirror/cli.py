@@ -104,7 +104,9 @@ def cleanup(backend: str | None) -> None:
 @main.command()
 @click.option("--rules", "rules_file", type=_RULES_FILE, required=True, metavar="FILE", help="The rules to replay by.")
 @click.argument("capture", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.PCAP", help="What would be sent.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.PCAP", help="What would be sent."
+)
 @click.option(
     "--mirror",
     type=click.Choice(["model", "capture"]),
@@ -112,7 +114,9 @@ def cleanup(backend: str | None) -> None:
     show_default=True,
     help="Who answers for the mirrors: an ideal receiver, or the mirrors' own packets in the capture.",
 )
-@click.option("--streams", type=click.Path(path_type=Path), metavar="DIR", help="Write each leg's byte stream to a file here.")
+@click.option(
+    "--streams", type=click.Path(path_type=Path), metavar="DIR", help="Write each leg's byte stream to a file here."
+)
 def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: Path | None) -> None:
     """Run the engine over a capture, with the capture's times as the clock, and write what it would send."""
     from natmirror.replay import replay as run

@@ -24,7 +24,8 @@ class Congestion:
         self.window = _INITIAL_SEGMENTS * mss
 
     def new_ack(self, acked: int, ack: int, in_flight: int) -> bool:
-        """``acked`` bytes more are acknowledged, up to number ``ack``; whether to retransmit the first segment after them."""
+        """``acked`` bytes more are acknowledged, up to number ``ack``; whether to retransmit the first segment after
+        them."""
         self._duplicates = 0
         if self._recover is not None:
             if seq.lt(ack, self._recover):
@@ -44,7 +45,8 @@ class Congestion:
         return False
 
     def duplicate_ack(self, in_flight: int, highest: int) -> bool:
-        """One more duplicate acknowledgement, ``highest`` being one past the last number sent; whether to retransmit."""
+        """One more duplicate acknowledgement, ``highest`` being one past the last number sent; whether to
+        retransmit."""
         if self._recover is not None:
             self.window += self.mss
             return False

@@ -1,8 +1,8 @@
 """The engine: packets and a clock value go in, actions come out.
 
 It composes NAT and mirroring and does no I/O: the same engine runs live behind NFQUEUE, offline over a capture, and in
-tests. Two gears: the C gear repeats for a packet what was decided for its flow; everything that it punts is decided here.
-With the C gear off the actions are the same.
+tests. Two gears: the C gear repeats for a packet what was decided for its flow; everything that it punts is decided
+here. With the C gear off the actions are the same.
 
 What happens to a packet follows from its hook and its addresses:
 
@@ -61,8 +61,8 @@ class Hook(IntEnum):
 class Engine:
     """NAT and mirroring by the rules.
 
-    ``key``, 16 random bytes, keys the flow table's hash. ``fast`` switches the C gear on. ``now`` is in seconds, of any clock
-    that does not go backwards. No packet makes a method raise.
+    ``key``, 16 random bytes, keys the flow table's hash. ``fast`` switches the C gear on. ``now`` is in seconds, of
+    any clock that does not go backwards. No packet makes a method raise.
     """
 
     def __init__(self, rules: Rules, *, key: bytes, fast: bool = True) -> None:

@@ -53,9 +53,7 @@ def parse_error(datagram: Datagram) -> IcmpError | None:
     sport, dport, number = struct.unpack_from("!HHI", raw, tcp)
     src, dst = raw[inner + 12 : inner + 16], raw[inner + 16 : inner + 20]
     mtu = raw[at + 6] << 8 | raw[at + 7]
-    return IcmpError(
-        datagram, raw[at], raw[at + 1], mtu, (src, sport), (dst, dport), number, inner, inner_ip_len
-    )
+    return IcmpError(datagram, raw[at], raw[at + 1], mtu, (src, sport), (dst, dport), number, inner, inner_ip_len)
 
 
 def translate(

@@ -1,10 +1,10 @@
 """A leg: the TCP connection that we hold with a mirror in the client's name, built from synthesised packets.
 
-Theory. The leg is the active side of an ordinary TCP connection (RFC 9293) whose application is the client's byte stream
-and which throws away what it receives. It uses the client's own initial sequence number, so the client's data has the same
-sequence numbers towards backend and mirror. ``_buffer`` holds what the mirror has not acknowledged, the first byte being
-number ``_buffer_seq``; loss is recovered by a timer (RFC 6298) and by duplicate acknowledgements (RFC 5681, RFC 6582).
-Out-of-order data of the mirror is not kept: it is to be thrown away, the mirror sends it again.
+Theory. The leg is the active side of an ordinary TCP connection (RFC 9293) whose application is the client's byte
+stream and which throws away what it receives. It uses the client's own initial sequence number, so the client's data
+has the same sequence numbers towards backend and mirror. ``_buffer`` holds what the mirror has not acknowledged, the
+first byte being number ``_buffer_seq``; loss is recovered by a timer (RFC 6298) and by duplicate acknowledgements (RFC
+5681, RFC 6582). Out-of-order data of the mirror is not kept: it is to be thrown away, the mirror sends it again.
 
 The leg does no I/O and knows no clock: segments and times go in, packets come out.
 """
@@ -50,13 +50,16 @@ TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
     (LegState.CLOSING, LegEvent.FIN_ACKED): LegState.CLOSED,
     (LegState.LAST_ACK, LegEvent.FIN_ACKED): LegState.CLOSED,
 }
-# Deviation: no TIME-WAIT. A FIN that the mirror repeats finds no leg and is answered with a RST, which its receiver, done
-# with both directions, takes for the last acknowledgement; the client's next connection from this port has no wait.
+# Deviation: no TIME-WAIT. A FIN that the mirror repeats finds no leg and is answered with a RST, which its receiver,
+# done with both directions, takes for the last acknowledgement; the client's next connection from this port has no
+# wait.
 
 CONNECT_TIMEOUT = 30.0
-"""Seconds until an unanswered SYN is given up (RFC 9293 §3.8.3 asks for 3 minutes of a user's connection; a leg is not one)."""
+"""Seconds until an unanswered SYN is given up (RFC 9293 §3.8.3 asks for 3 minutes of a user's connection; a leg is not
+one)."""
 STALL_TIMEOUT = 120.0
-"""Seconds of retransmission or probing without an answer until the leg is given up (R2, RFC 9293 §3.8.3: at least 100 s)."""
+"""Seconds of retransmission or probing without an answer until the leg is given up (R2, RFC 9293 §3.8.3: at least 100
+s)."""
 LINGER_TIMEOUT = 5.0
 """Seconds without progress that a leg is kept after the client is gone, to deliver the rest."""
 LINGER_LIMIT = 60.0
@@ -256,7 +259,9 @@ class Leg:
         out: list[bytes] = []
         if segment.ack != self._snd_una:
             out = self._advance(segment.ack, now)
-        elif self._is_duplicate_ack(segment, window) and self._congestion.duplicate_ack(self._in_flight(), self._snd_max):
+        elif self._is_duplicate_ack(segment, window) and self._congestion.duplicate_ack(
+            self._in_flight(), self._snd_max
+        ):
             out = self._retransmit_first(now)
         self._snd_wnd = window
         if window:
@@ -350,7 +355,8 @@ class Leg:
         return self._packet(at, ACK | push, payload=payload)
 
     def _finish_stream(self, end: int, now: float) -> list[bytes]:
-        """All data is out: send the FIN, or once all of it is acknowledged the RST, if the client's stream has ended."""
+        """All data is out: send the FIN, or once all of it is acknowledged the RST, if the client's stream has
+        ended."""
         if self._finishing == RST:
             return self._abort("client-reset") if not self._buffer else []
         if self._finishing != FIN or self._snd_nxt != end:
@@ -442,9 +448,7 @@ class Leg:
 
     def _syn(self) -> bytes:
         options = bytes((OPT_MSS, 4, _MSS >> 8, _MSS & 0xFF, OPT_NOP, OPT_WINDOW_SCALE, 3, _SCALE))
-        return build(
-            self.client, self.mirror, seq=self._snd_una, ack=0, flags=SYN, window=_WINDOW, options=options
-        )
+        return build(self.client, self.mirror, seq=self._snd_una, ack=0, flags=SYN, window=_WINDOW, options=options)
 
     def _ack(self) -> bytes:
         return self._packet(self._snd_max, ACK)

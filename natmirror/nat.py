@@ -1,8 +1,8 @@
 """Bindings: which backend a client's connection belongs to, and which service a backend's reply must seem to come from.
 
-The mapping is a pure function of the rules and the client wherever it can be (Maglev for requests, the backend's address
-and port for replies), so that a connection met in its middle goes on; a binding is kept because other schedulers, and
-backends that did not answer, make the function's answer change under a living flow.
+The mapping is a pure function of the rules and the client wherever it can be (Maglev for requests, the backend's
+address and port for replies), so that a connection met in its middle goes on; a binding is kept because other
+schedulers, and backends that did not answer, make the function's answer change under a living flow.
 """
 
 from collections import Counter
@@ -55,9 +55,7 @@ class Flow:
 class Nat:
     """All flows, and the mapping of those that have none. ``forgotten`` is told of a flow before its numbers go."""
 
-    def __init__(
-        self, rules: Rules, table: FlowTable, timers: Timers, forgotten: Callable[[Flow], None]
-    ) -> None:
+    def __init__(self, rules: Rules, table: FlowTable, timers: Timers, forgotten: Callable[[Flow], None]) -> None:
         self._forgotten = forgotten
         self._rules = rules
         self._table = table

@@ -239,7 +239,12 @@ def build_reset(segment: Segment) -> bytes:
     """The RST that answers a segment of no known connection (RFC 9293 §3.10.7.1)."""
     seq, ack, flags = (segment.ack, 0, RST) if segment.flags & ACK else (0, segment.seq + segment.seq_len, RST | ACK)
     return build(
-        (segment.dst, segment.dport), (segment.src, segment.sport), seq=seq, ack=ack & 0xFFFF_FFFF, flags=flags, window=0
+        (segment.dst, segment.dport),
+        (segment.src, segment.sport),
+        seq=seq,
+        ack=ack & 0xFFFF_FFFF,
+        flags=flags,
+        window=0,
     )
 
 

@@ -1,4 +1,5 @@
-"""The client's byte stream out of its packets: in order and exactly once, whatever order and repetition they came in."""
+"""The client's byte stream out of its packets: in order and exactly once, whatever order and repetition they came
+in."""
 
 from bisect import insort
 
@@ -8,8 +9,8 @@ from natmirror import seq
 class Reassembler:
     """Puts segments of one direction back in order (RFC 9293 §3.10.7.4, as a receiver would).
 
-    Only bytes that production's receiver takes come out: those before ``limit``, the right edge of its window. A byte past
-    it, as a probe of a closed window carries, waits until the window has moved.
+    Only bytes that production's receiver takes come out: those before ``limit``, the right edge of its window. A byte
+    past it, as a probe of a closed window carries, waits until the window has moved.
     """
 
     def __init__(self, next_seq: int, max_waiting: int) -> None:
@@ -23,9 +24,9 @@ class Reassembler:
     def push(self, at: int, data: bytes, limit: int) -> bytes:
         """Take ``data`` whose first byte is number ``at``; gives the bytes that are in order now.
 
-        What overlaps bytes taken before is cut: the first copy counts, as with most receivers. A segment that begins past
-        ``limit`` is left out: its receiver refuses it. One ahead of its turn that finds ``max_waiting`` bytes waiting
-        already is left out too: the client will send it again, or the hole will be told.
+        What overlaps bytes taken before is cut: the first copy counts, as with most receivers. A segment that begins
+        past ``limit`` is left out: its receiver refuses it. One ahead of its turn that finds ``max_waiting`` bytes
+        waiting already is left out too: the client will send it again, or the hole will be told.
         """
         ahead = seq.diff(at, self.next)
         if data and seq.le(at, limit) and ahead + len(data) > 0:

@@ -1,10 +1,11 @@
 """A passive tracker of a production connection: what its two ends have told each other, without taking part.
 
-Theory. Each direction is a half-stream with three numbers: ``end``, how far the sender has sent; ``ack`` and ``edge``, how
-far it has acknowledged the other and how far it lets the other send (RFC 9293 §3.3.1: SND.NXT, RCV.NXT, RCV.NXT+RCV.WND).
-A packet moves the numbers of the half that sent it, and is believed only where they can be true: data has to begin inside
-the window that the other side offered, an acknowledgement may not run ahead of what was sent. ``update()`` serves both
-directions with swapped arguments. The numbers live in the flow's C struct, where the C gear keeps the same rules.
+Theory. Each direction is a half-stream with three numbers: ``end``, how far the sender has sent; ``ack`` and ``edge``,
+how far it has acknowledged the other and how far it lets the other send (RFC 9293 §3.3.1: SND.NXT, RCV.NXT,
+RCV.NXT+RCV.WND). A packet moves the numbers of the half that sent it, and is believed only where they can be true:
+data has to begin inside the window that the other side offered, an acknowledgement may not run ahead of what was sent.
+``update()`` serves both directions with swapped arguments. The numbers live in the flow's C struct, where the C gear
+keeps the same rules.
 
 The states are the connection's, not an endpoint's: both ends' view folded into one.
 """
@@ -111,7 +112,8 @@ def update(sender: Any, receiver: Any, segment: Segment, *, loose: bool) -> None
 
 
 def track(row: Any, segment: Segment, *, from_client: bool, loose: bool) -> Event | None:
-    """Take one believed segment (right checksum) into the flow's numbers and state; gives the event that moved the state."""
+    """Take one believed segment (right checksum) into the flow's numbers and state; gives the event that moved the
+    state."""
     sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
     state = State(row.state)
     if segment.flags & RST:
@@ -167,7 +169,7 @@ def _is_exact_reset(sender: Any, receiver: Any, segment: Segment, state: State, 
         return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= _MAX_SYN_DATA
     if loose and not receiver.flags & HALF_ACK:
         return True
-    return segment.seq == sender.end or bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack
+    return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
 
 
 def _both_finished(row: Any) -> bool:

@@ -34,7 +34,8 @@ class Timers:
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> Iterator[Key]:
-        """Take out, one by one and earliest first, the keys whose deadline has come; keys set meanwhile are seen too."""
+        """Take out, one by one and earliest first, the keys whose deadline has come; keys set meanwhile are seen
+        too."""
         while (when := self.next()) is not None and when <= now:
             key = heapq.heappop(self._heap)[2]
             del self._due[key]
