@@ -76,7 +76,7 @@ def client_hash(client: Endpoint, *, with_port: bool) -> int:
 
 
 @lru_cache(maxsize=64)
-def _lookup_table(backends: tuple[tuple[str, int], ...]) -> array[int]:
+def _lookup_table(backends: tuple[tuple[str, int], ...]) -> "array[int]":
     """The paper's pseudocode 1, for (name, weight) in order of names: each in turn takes its next preferred free slot.
 
     A backend takes a turn whenever its share, weight by largest weight, has added up to one.

@@ -1,0 +1,94 @@
+"""A production connection played through an engine by hand, with a manual clock."""
+
+from natmirror import seq
+from natmirror.actions import Accept, Action, Drop, Send
+from natmirror.engine import Engine, Hook
+from natmirror.packet import OPT_MSS, Checksum, Endpoint, Segment
+from natmirror.rules import loads
+from tests.support import CLIENT, MASTER, RULES, SERVICE, packet, segment, told
+
+ISS = 0xFFFF_FF00
+IRS = 0x0FFF_FFF0
+MIRROR_ISS = 0x7FFF_FFF0
+KEY = bytes(range(16))
+
+
+def engine(rules: str = RULES, *, fast: bool = True) -> Engine:
+    """An engine by rules given as text."""
+    return Engine(loads(rules), key=KEY, fast=fast)
+
+
+class Session:
+    """One client connection through ``engine``: what each end sends goes in, what comes out is kept."""
+
+    def __init__(self, engine: Engine, *, client: Endpoint = CLIENT, service: Endpoint = SERVICE) -> None:
+        self.engine = engine
+        self.client = client
+        self.service = service
+        self.backend: Endpoint | None = None
+        self.now = 1000.0
+        self.sent = 0
+        self.answered = 0
+        self.to_mirror: list[Segment] = []
+
+    def take(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> Action:
+        """One packet into the engine; its verdict, with what is sent to mirrors kept in ``to_mirror``."""
+        verdict, *sends = self.engine.receive(raw, hook, self.now, checksum)
+        for send in sends:
+            assert isinstance(send, Send)
+            self.to_mirror.append(segment(send.packet))
+        return verdict
+
+    def passed(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> Segment:
+        """The same, where the packet has to pass rewritten."""
+        verdict = self.take(raw, hook, checksum)
+        assert isinstance(verdict, Accept), verdict
+        return segment(raw if verdict.packet is None else verdict.packet)
+
+    def from_client(self, letters: str, data: bytes = b"", *, at: int | None = None) -> Segment:
+        """The client sends; the numbers follow from what went before, or ``at`` bytes into its stream."""
+        number = seq.add(ISS, 1 + (self.sent if at is None else at))
+        raw = packet(self.client, self.service, letters, number, seq.add(IRS, 1 + self.answered), data)
+        if at is None:
+            self.sent += len(data) + letters.count("F")
+        return self.passed(raw, Hook.PREROUTING)
+
+    def from_backend(self, letters: str, data: bytes = b"") -> Segment:
+        """The backend sends, acknowledging all that the client has sent."""
+        assert self.backend is not None
+        number, ack = seq.add(IRS, 1 + self.answered), seq.add(ISS, 1 + self.sent)
+        self.answered += len(data) + letters.count("F")
+        return self.passed(packet(self.backend, self.client, letters, number, ack, data), Hook.FORWARD)
+
+    def syn(self) -> Segment:
+        """The client's SYN; the backend that it reaches is kept."""
+        out = self.passed(packet(self.client, self.service, "S", ISS), Hook.PREROUTING)
+        self.backend = (out.dst, out.dport)
+        return out
+
+    def syn_ack(self) -> Segment:
+        """The backend's SYN-ACK."""
+        assert self.backend is not None
+        return self.passed(packet(self.backend, self.client, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
+
+    def connect(self) -> None:
+        """The whole handshake."""
+        self.syn()
+        self.syn_ack()
+        self.from_client("A")
+
+    def from_mirror(self, letters: str, at: int, ack: int, data: bytes = b"") -> Action:
+        """The mirror sends: ``at`` and ``ack`` count from its and the client's initial number."""
+        raw = packet(MASTER, self.client, letters, seq.add(MIRROR_ISS, at), seq.add(ISS, ack), data)
+        return self.take(raw, Hook.PREROUTING)
+
+    def connect_mirror(self) -> None:
+        """The mirror answers the leg's SYN."""
+        raw = packet(MASTER, self.client, "SA", MIRROR_ISS, seq.add(ISS, 1), options=bytes((OPT_MSS, 4, 5, 180)))
+        assert self.take(raw, Hook.PREROUTING) == Drop("consumed")
+
+    def mirrored(self) -> list[tuple[str, int, int, bytes]]:
+        """What was sent to the mirror since the last call, in short."""
+        out = [told(one.raw) for one in self.to_mirror]
+        self.to_mirror.clear()
+        return out
