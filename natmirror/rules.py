@@ -1,0 +1,258 @@
+"""The rules: a YAML file becomes frozen values, or one line that says what is wrong with it and where."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from natmirror.errors import RulesError
+from natmirror.yamlfile import MAX_FILE_LEN, Mapping, Value, parse
+
+DEFAULT_BUFFER = 16 << 20
+_MIN_BUFFER, _MAX_BUFFER = 64 << 10, 1 << 30
+_MAX_WEIGHT = 1000
+
+_UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
+_SIZE = re.compile(r"(\d{1,12}) ?(KiB|MiB|GiB)?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A member of a pool."""
+
+    name: str
+    address: IPv4Address
+    port: int
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The backends of a service, and how connections are spread over them."""
+
+    balance: str
+    """``maglev`` or ``round-robin``."""
+    hash: str
+    """What of the client Maglev hashes: ``address`` or ``address-port``."""
+    backends: tuple[Backend, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A host that gets a copy of what clients send."""
+
+    name: str
+    address: IPv4Address
+    port: int
+    buffer: int = DEFAULT_BUFFER
+    """Bytes that one leg may hold back for it."""
+    direct: bool = False
+    """Whether clients also talk to the host themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The one address and port that clients know. Without a pool somebody else serves it, and we only mirror."""
+
+    name: str
+    address: IPv4Address
+    port: int
+    pool: Pool | None
+    mirrors: tuple[Mirror, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A whole rules file."""
+
+    path: str
+    switches: tuple[IPv4Network, ...]
+    """The networks whose hosts are clients."""
+    services: tuple[Service, ...]
+    warnings: tuple[str, ...] = ()
+    """What the rules allow, but hardly mean."""
+
+
+def load(path: str | Path) -> Rules:
+    """The rules of a file; RulesError says in one line what is wrong with it."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_FILE_LEN + 1)
+    except OSError as error:
+        raise RulesError(f"{path}: {error.strerror or error}") from None
+    if len(raw) > MAX_FILE_LEN:
+        raise RulesError(f"{path}: expected at most {MAX_FILE_LEN} bytes, found more")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise RulesError(f"{path}:{line}: expected UTF-8 text, found byte 0x{raw[error.start]:02x}") from None
+    return loads(text, str(path))
+
+
+def loads(text: str, path: str = "<rules>") -> Rules:
+    """The rules of a text; ``path`` is the name that errors give it."""
+    top = parse(text, path).mapping("switches", "services")
+    switches = tuple(_distinct_networks(top["switches"].list("networks")))
+    services = []
+    for value in top["services"].list("services"):
+        service = _service(value.mapping("name", "address", "port", "pool", "mirrors"), switches)
+        for other in services:
+            if other.name == service.name:
+                raise value.complain(f"expected a name of its own, found {service.name} again")
+            if (other.address, other.port) == (service.address, service.port):
+                here = f"{service.address}:{service.port}"
+                raise value.complain(f"expected an address and port of its own, found {here} of {other.name} again")
+        services.append(service)
+    return Rules(path, switches, tuple(services), tuple(_warnings(services)))
+
+
+def describe(rules: Rules) -> str:
+    """The rules as they were understood, with all defaults filled in."""
+    lines = ["switches: " + ", ".join(map(str, rules.switches))]
+    for service in rules.services:
+        lines.append(f"service {service.name} {service.address}:{service.port}")
+        if service.pool is None:
+            lines.append("  no pool: whatever listens there stays in charge, connections are only mirrored")
+        else:
+            over = f" over the client's {service.pool.hash}" if service.pool.balance == "maglev" else ""
+            lines.append(f"  balance {service.pool.balance}{over}")
+            lines += [
+                f"  backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"
+                for backend in service.pool.backends
+            ]
+        lines += [
+            f"  mirror  {mirror.name} {mirror.address}:{mirror.port} buffer {_show_size(mirror.buffer)}"
+            + (" direct" if mirror.direct else "")
+            for mirror in service.mirrors
+        ]
+    lines += [f"warning: {warning}" for warning in rules.warnings]
+    return "\n".join(lines)
+
+
+def _distinct_networks(values: list[Value]) -> Iterable[IPv4Network]:
+    seen: list[IPv4Network] = []
+    for value in values:
+        network = value.network()
+        for other in seen:
+            if network.overlaps(other):
+                raise value.error("networks that do not overlap", f"{network} and {other}")
+        seen.append(network)
+        yield network
+
+
+def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
+    name = _name(fields["name"])
+    address, port = fields["address"].address(), _port(fields["port"])
+
+    def outside(value: Value) -> IPv4Address:
+        """An address that is neither a client's nor the service's own."""
+        found = value.address()
+        for network in switches:
+            if found in network:
+                raise value.error(f"an address outside the switches' network {network}")
+        if found == address:
+            raise value.error("another address than the service's")
+        return found
+
+    if "pool" not in fields and "mirrors" not in fields:
+        raise fields.value.complain("expected a pool or mirrors or both, found neither")
+    pool = fields.get("pool", lambda value: _pool(value, port, outside), None)
+    mirrors = fields.get("mirrors", lambda value: _mirrors(value, port, outside), ())
+    return Service(name, address, port, pool, mirrors)
+
+
+def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> Pool:
+    fields = value.mapping("balance", "hash", "backends")
+    balance = fields.get("balance", lambda value: value.choice("maglev", "round-robin"), "maglev")
+    if balance != "maglev" and "hash" in fields:
+        raise fields["hash"].complain(f"expected no hash with balance {balance}, found one")
+    hashed = fields.get("hash", lambda value: value.choice("address", "address-port"), "address")
+    backends: list[Backend] = []
+    for one in fields["backends"].list("backends"):
+        keys = one.mapping("name", "address", "port", "weight")
+        backend = Backend(
+            _name(keys["name"]),
+            outside(keys["address"]),
+            keys.get("port", _port, port),
+            keys.get("weight", lambda value: value.integer(1, _MAX_WEIGHT), 1),
+        )
+        _refuse_twin(one, backend, backends)
+        backends.append(backend)
+    return Pool(balance, hashed, tuple(backends))
+
+
+def _mirrors(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> tuple[Mirror, ...]:
+    mirrors: list[Mirror] = []
+    for one in value.list("mirrors"):
+        keys = one.mapping("name", "address", "port", "buffer", "direct")
+        mirror = Mirror(
+            _name(keys["name"]),
+            outside(keys["address"]),
+            keys.get("port", _port, port),
+            keys.get("buffer", _size, DEFAULT_BUFFER),
+            keys.get("direct", Value.boolean, False),
+        )
+        _refuse_twin(one, mirror, mirrors)
+        mirrors.append(mirror)
+    return tuple(mirrors)
+
+
+def _refuse_twin(value: Value, new: Backend | Mirror, others: Iterable[Backend | Mirror]) -> None:
+    for other in others:
+        if other.name == new.name:
+            raise value.complain(f"expected a name of its own, found {new.name} again")
+        if (other.address, other.port) == (new.address, new.port):
+            raise value.complain(f"expected an address and port of its own, found {new.address}:{new.port} again")
+
+
+def _name(value: Value) -> str:
+    expected = "a name of letters, digits, dots, dashes and underscores"
+    name = value.scalar(expected)
+    if not _NAME.fullmatch(name):
+        raise value.error(expected)
+    return name
+
+
+def _port(value: Value) -> int:
+    return value.integer(1, 65535)
+
+
+def _size(value: Value) -> int:
+    expected = f"a size from {_show_size(_MIN_BUFFER)} to {_show_size(_MAX_BUFFER)}, such as 16MiB"
+    match = _SIZE.fullmatch(value.scalar(expected))
+    if not match:
+        raise value.error(expected)
+    size = int(match[1]) << _UNITS.get(match[2], 0)
+    if not _MIN_BUFFER <= size <= _MAX_BUFFER:
+        raise value.error(expected)
+    return size
+
+
+def _show_size(size: int) -> str:
+    for unit, shift in reversed(_UNITS.items()):
+        if size % (1 << shift) == 0:
+            return f"{size >> shift}{unit}"
+    return str(size)
+
+
+def _warnings(services: list[Service]) -> Iterable[str]:
+    backends = Counter(
+        (backend.address, backend.port) for service in services if service.pool for backend in service.pool.backends
+    )
+    for (address, port), count in backends.items():
+        if count > 1:
+            yield (
+                f"backend {address}:{port} stands in {count} services: after a restart its replies to connections"
+                " that were open before cannot be told apart and are dropped"
+            )
+    mirrors = Counter((mirror.address, mirror.port) for service in services for mirror in service.mirrors)
+    for (address, port), count in mirrors.items():
+        if count > 1:
+            yield (
+                f"mirror {address}:{port} stands in {count} services: a client that uses one port for two of them"
+                " gets only the first connection mirrored"
+            )

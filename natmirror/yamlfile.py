@@ -1,0 +1,172 @@
+"""Strict reading of a YAML 1.2 file: every value knows its line and its key path, and says what is wrong with it.
+
+The file's node tree is read as it stands, so that nothing is converted behind our back: ``on`` is a word, ``010`` is ten,
+a key that occurs twice is an error.
+"""
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from typing import TypeVar
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from natmirror.errors import RulesError
+
+T = TypeVar("T")
+
+MAX_FILE_LEN = 1 << 20
+_SHOWN_LEN = 40
+
+_TAG = "tag:yaml.org,2002:"
+_KINDS = {"int": "a number", "float": "a number", "bool": "a boolean", "null": "nothing", "str": "text"}
+
+
+class Value:
+    """One value of the file; each method reads it as a type or raises RulesError."""
+
+    def __init__(self, node: Node, file: str, path: str) -> None:
+        self._node = node
+        self._file = file
+        self._path = path
+
+    def error(self, expected: str, found: str | None = None) -> RulesError:
+        """The error to raise where the value is not what was expected."""
+        return self.complain(f"expected {expected}, found {found or self._shown()}")
+
+    def complain(self, message: str) -> RulesError:
+        """The error to raise with words of one's own."""
+        where = f"{self._path}: " if self._path else ""
+        return RulesError(f"{self._file}:{self._node.start_mark.line + 1}: {where}{message}")
+
+    def text(self) -> str:
+        """A scalar that YAML takes for text."""
+        return self._scalar("str", "text")
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number from ``low`` to ``high``."""
+        expected = f"{low}..{high}"
+        try:
+            number = int(self._scalar("int", expected).replace("_", ""), 0)
+        except ValueError:
+            raise self.error(expected) from None
+        if not low <= number <= high:
+            raise self.error(expected)
+        return number
+
+    def boolean(self) -> bool:
+        """``true`` or ``false``."""
+        return self._scalar("bool", "true or false").lower() == "true"
+
+    def choice(self, *choices: str) -> str:
+        """One of some words."""
+        word = self._scalar("str", " or ".join(choices))
+        if word not in choices:
+            raise self.error(" or ".join(choices))
+        return word
+
+    def scalar(self, expected: str) -> str:
+        """Any scalar as it is written."""
+        if not isinstance(self._node, ScalarNode):
+            raise self.error(expected)
+        return str(self._node.value)
+
+    def address(self) -> IPv4Address:
+        """An IPv4 address."""
+        try:
+            return IPv4Address(self.scalar("an IPv4 address"))
+        except AddressValueError:
+            raise self.error("an IPv4 address") from None
+
+    def network(self) -> IPv4Network:
+        """An IPv4 network."""
+        expected = "an IPv4 network such as 10.10.0.0/24"
+        try:
+            return IPv4Network(self.scalar(expected))
+        except ValueError as error:
+            hint = f" ({error})" if "host bits" in str(error) else ""
+            raise self.error(expected, self._shown() + hint) from None
+
+    def list(self, of: str) -> "list[Value]":
+        """A list that is not empty; ``of`` says what it lists."""
+        if not isinstance(self._node, SequenceNode) or not self._node.value:
+            raise self.error(f"a list of {of}", None if not isinstance(self._node, SequenceNode) else "an empty list")
+        return [Value(node, self._file, f"{self._path}[{index}]") for index, node in enumerate(self._node.value)]
+
+    def mapping(self, *known: str) -> "Mapping":
+        """A mapping with no keys but the ``known`` ones, each at most once."""
+        if not isinstance(self._node, MappingNode):
+            raise self.error("a mapping with " + ", ".join(known))
+        values: dict[str, Value] = {}
+        for key_node, node in self._node.value:
+            key = str(key_node.value) if isinstance(key_node, ScalarNode) else "?"
+            path = f"{self._path}.{key}" if self._path else key
+            at_key = Value(key_node, self._file, path)
+            if key not in known:
+                close = get_close_matches(key, known, 1)
+                hint = f" (did you mean {close[0]}?)" if close else ""
+                raise at_key.complain(f"expected one of the keys {', '.join(known)}, found {key}{hint}")
+            if key in values:
+                raise at_key.complain(f"expected each key once, found {key} twice")
+            values[key] = Value(node, self._file, path)
+        return Mapping(self, values)
+
+    def _scalar(self, kind: str, expected: str) -> str:
+        if not isinstance(self._node, ScalarNode) or self._node.tag != _TAG + kind:
+            raise self.error(expected)
+        return str(self._node.value)
+
+    def _shown(self) -> str:
+        if isinstance(self._node, MappingNode):
+            return "a mapping"
+        if isinstance(self._node, SequenceNode):
+            return "a list"
+        value = " ".join(str(self._node.value).split())
+        if not value:
+            return "nothing"
+        return value if len(value) <= _SHOWN_LEN else value[:_SHOWN_LEN] + "…"
+
+
+class Mapping:
+    """A mapping's values by their keys."""
+
+    def __init__(self, value: Value, values: dict[str, Value]) -> None:
+        self.value = value
+        self._values = values
+
+    def __getitem__(self, key: str) -> Value:
+        """The value of a key that has to be there."""
+        if key not in self._values:
+            raise self.value.complain(f"expected the key {key}, found {self._keys()}")
+        return self._values[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def get(self, key: str, read: Callable[[Value], T], default: T) -> T:
+        """The value of ``key`` as ``read`` reads it, or the default."""
+        return read(self._values[key]) if key in self._values else default
+
+    def _keys(self) -> str:
+        return "only " + ", ".join(self._values) if self._values else "none"
+
+
+def parse(text: str, file: str) -> Value:
+    """The one document of a YAML text; ``file`` is the name that errors give it."""
+    try:
+        node = YAML(typ="rt").compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = error.problem or error.context or "not YAML"
+        raise RulesError(f"{file}:{line}: expected YAML, found: {' '.join(str(problem).split())}") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise RulesError(f"{file}:1: expected YAML, found: {' '.join(str(error).split())}") from None
+    if node is None:
+        raise RulesError(f"{file}:1: expected rules, found an empty file")
+    return Value(node, file, "")
