@@ -1,0 +1,244 @@
+/* The codec of netfilter queues; _nfqueue.h says what each function is for.
+ *
+ * Everything that comes in is checked against the length of what holds it, though it is the kernel that speaks.
+ */
+#define _GNU_SOURCE
+#include "_nfqueue.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <linux/netlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* One datagram: a packet of at most 64 KiB and its attributes. */
+#define DATAGRAM_MAX (68 * 1024)
+/* Verdicts are sent when so many bytes have gathered: the kernel refuses what exceeds the socket's buffer. */
+#define VERDICTS_MAX (512 * 1024)
+#define VERDICT_MAX (68 * 1024)
+#define SEND_TRIES 3
+
+#define PACKET_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET)
+#define VERDICT_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT)
+
+struct nq {
+    int fd;
+    uint16_t number;
+    uint32_t acknowledged;
+    int answer;
+    size_t verdicts_len;
+    nq_counters counters;
+    uint8_t verdicts[VERDICTS_MAX + VERDICT_MAX];
+    uint8_t datagrams[NQ_BATCH][DATAGRAM_MAX];
+};
+
+nq *nq_new(int fd, uint16_t number)
+{
+    nq *queue = calloc(1, sizeof *queue);
+    if (queue) {
+        queue->fd = fd;
+        queue->number = number;
+    }
+    return queue;
+}
+
+void nq_free(nq *queue) { free(queue); }
+
+nq_counters *nq_queue_counters(nq *queue) { return &queue->counters; }
+
+uint32_t nq_acknowledged(const nq *queue) { return queue->acknowledged; }
+
+int nq_answer(const nq *queue) { return queue->answer; }
+
+/* The kernel's word on a request of ours: on a verdict only when it failed, on a configuration always. */
+static void take_answer(nq *queue, const uint8_t *message, size_t len)
+{
+    int32_t error;
+    struct nlmsghdr request;
+    if (len < NLMSG_HDRLEN + sizeof error + sizeof request) {
+        queue->counters.malformed++;
+        return;
+    }
+    memcpy(&error, message + NLMSG_HDRLEN, sizeof error);
+    memcpy(&request, message + NLMSG_HDRLEN + sizeof error, sizeof request);
+    if (request.nlmsg_seq) {
+        queue->acknowledged = request.nlmsg_seq;
+        queue->answer = -error;
+    } else if (error == -ENOENT) {
+        queue->counters.late_verdicts++;
+    } else if (error) {
+        queue->counters.verdict_errors++;
+    }
+}
+
+/* The attributes that follow struct nfgenmsg; 0 where the message is not whole. */
+static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
+{
+    int have_header = 0;
+    packet->checksum = NQ_VALID;
+    while (len >= NLA_HDRLEN) {
+        struct nlattr attribute;
+        memcpy(&attribute, at, sizeof attribute);
+        if (attribute.nla_len < NLA_HDRLEN || attribute.nla_len > len)
+            return 0;
+        const uint8_t *value = at + NLA_HDRLEN;
+        size_t value_len = attribute.nla_len - (size_t)NLA_HDRLEN;
+        switch (attribute.nla_type & NLA_TYPE_MASK) {
+        case NFQA_PACKET_HDR: {
+            struct nfqnl_msg_packet_hdr header;
+            if (value_len < sizeof header)
+                return 0;
+            memcpy(&header, value, sizeof header);
+            packet->id = ntohl(header.packet_id);
+            packet->hook = header.hook;
+            have_header = 1;
+            break;
+        }
+        case NFQA_PAYLOAD:
+            packet->payload = value;
+            packet->len = (uint32_t)value_len;
+            break;
+        case NFQA_CAP_LEN:
+            packet->truncated = 1;
+            break;
+        case NFQA_SKB_INFO: {
+            uint32_t info;
+            if (value_len < sizeof info)
+                return 0;
+            memcpy(&info, value, sizeof info);
+            info = ntohl(info);
+            packet->checksum = info & NFQA_SKB_CSUMNOTREADY          ? NQ_PARTIAL
+                               : info & NFQA_SKB_CSUM_NOTVERIFIED ? NQ_UNVERIFIED
+                                                                   : NQ_VALID;
+            break;
+        }
+        default:
+            break;
+        }
+        size_t step = NLA_ALIGN(attribute.nla_len);
+        if (step >= len)
+            break;
+        at += step;
+        len -= step;
+    }
+    return have_header;
+}
+
+int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets, int max)
+{
+    int count = 0;
+    while (len >= NLMSG_HDRLEN && count < max) {
+        struct nlmsghdr header;
+        memcpy(&header, datagram, sizeof header);
+        if (header.nlmsg_len < NLMSG_HDRLEN || header.nlmsg_len > len) {
+            queue->counters.malformed++;
+            break;
+        }
+        size_t body = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
+        if (header.nlmsg_type == NLMSG_ERROR) {
+            take_answer(queue, datagram, header.nlmsg_len);
+        } else if (header.nlmsg_type == PACKET_MESSAGE) {
+            nq_packet *packet = &packets[count];
+            memset(packet, 0, sizeof *packet);
+            if (header.nlmsg_len >= body && parse_attributes(datagram + body, header.nlmsg_len - body, packet)) {
+                queue->counters.packets++;
+                queue->counters.truncated += packet->truncated;
+                count++;
+            } else {
+                queue->counters.malformed++;
+            }
+        }
+        size_t step = NLMSG_ALIGN(header.nlmsg_len);
+        if (step >= len)
+            break;
+        datagram += step;
+        len -= step;
+    }
+    return count;
+}
+
+int nq_receive(nq *queue, nq_packet *packets)
+{
+    struct mmsghdr headers[NQ_BATCH];
+    struct iovec vectors[NQ_BATCH];
+    memset(headers, 0, sizeof headers);
+    for (int i = 0; i < NQ_BATCH; i++) {
+        vectors[i].iov_base = queue->datagrams[i];
+        vectors[i].iov_len = DATAGRAM_MAX;
+        headers[i].msg_hdr.msg_iov = &vectors[i];
+        headers[i].msg_hdr.msg_iovlen = 1;
+    }
+    int received = recvmmsg(queue->fd, headers, NQ_BATCH, MSG_DONTWAIT, NULL);
+    if (received < 0) {
+        if (errno == ENOBUFS)
+            queue->counters.enobufs++;
+        return errno == EAGAIN || errno == EINTR || errno == ENOBUFS ? 0 : -errno;
+    }
+    int count = 0;
+    for (int i = 0; i < received; i++) {
+        if (headers[i].msg_hdr.msg_flags & MSG_TRUNC)
+            queue->counters.malformed++;
+        else
+            count += nq_parse(queue, queue->datagrams[i], headers[i].msg_len, packets + count, NQ_BATCH - count);
+    }
+    return count;
+}
+
+static void put_attribute(uint8_t *at, uint16_t type, const void *value, size_t len)
+{
+    struct nlattr attribute = {.nla_len = (uint16_t)(NLA_HDRLEN + len), .nla_type = type};
+    memcpy(at, &attribute, sizeof attribute);
+    memcpy(at + NLA_HDRLEN, value, len);
+    memset(at + NLA_HDRLEN + len, 0, NLA_ALIGN(len) - len);
+}
+
+static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t *payload, size_t len)
+{
+    if (len > 0xffff - NLA_HDRLEN) {
+        verdict = NF_DROP;
+        len = 0;
+        queue->counters.send_errors++;
+    }
+    size_t head = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
+    size_t verdict_len = NLA_HDRLEN + NLA_ALIGN(sizeof(struct nfqnl_msg_verdict_hdr));
+    size_t total = head + verdict_len + (len ? NLA_HDRLEN + NLA_ALIGN(len) : 0);
+    uint8_t *at = queue->verdicts + queue->verdicts_len;
+    struct nlmsghdr header = {.nlmsg_len = (uint32_t)total, .nlmsg_type = VERDICT_MESSAGE, .nlmsg_flags = NLM_F_REQUEST};
+    struct nfgenmsg general = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0, .res_id = htons(queue->number)};
+    struct nfqnl_msg_verdict_hdr decided = {.verdict = htonl(verdict), .id = htonl(id)};
+    memcpy(at, &header, sizeof header);
+    memcpy(at + NLMSG_HDRLEN, &general, sizeof general);
+    put_attribute(at + head, NFQA_VERDICT_HDR, &decided, sizeof decided);
+    if (len)
+        put_attribute(at + head + verdict_len, NFQA_PAYLOAD, payload, len);
+    queue->verdicts_len += total;
+    if (queue->verdicts_len >= VERDICTS_MAX)
+        nq_flush(queue);
+}
+
+void nq_accept(nq *queue, uint32_t id, const uint8_t *payload, size_t len)
+{
+    put_verdict(queue, id, NF_ACCEPT, payload, len);
+}
+
+void nq_drop(nq *queue, uint32_t id) { put_verdict(queue, id, NF_DROP, NULL, 0); }
+
+void nq_flush(nq *queue)
+{
+    if (!queue->verdicts_len)
+        return;
+    for (int tries = 0; tries < SEND_TRIES; tries++) {
+        if (send(queue->fd, queue->verdicts, queue->verdicts_len, 0) >= 0) {
+            queue->verdicts_len = 0;
+            return;
+        }
+        if (errno != EINTR && errno != ENOBUFS && errno != EAGAIN && errno != ENOMEM)
+            break;
+    }
+    queue->counters.send_errors++;
+    queue->verdicts_len = 0;
+}

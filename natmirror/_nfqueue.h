@@ -1,0 +1,60 @@
+/* The codec of netfilter queues: batches of packets out of the kernel's netlink messages, verdicts into them.
+ *
+ * It knows no flows. One queue, one socket, one thread. This header serves #include and cffi's cdef() alike.
+ */
+#ifndef NATMIRROR_NFQUEUE_H
+#define NATMIRROR_NFQUEUE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define NQ_BATCH 32
+
+/* nq_packet.checksum: what the kernel says of the transport checksum. */
+#define NQ_UNVERIFIED 0
+#define NQ_VALID 1
+#define NQ_PARTIAL 2
+
+typedef struct {
+    const uint8_t *payload; /* from the IP header on; valid until the next nq_receive() */
+    uint32_t len;
+    uint32_t id;
+    uint8_t hook; /* NF_INET_* */
+    uint8_t checksum;
+    uint8_t truncated; /* the kernel gave only a part: a verdict may not carry a payload */
+} nq_packet;
+
+typedef struct {
+    uint64_t packets;
+    uint64_t truncated;
+    uint64_t malformed;      /* messages that contradict themselves */
+    uint64_t enobufs;        /* times the kernel found our receive buffer full */
+    uint64_t late_verdicts;  /* the packet was gone when its verdict came */
+    uint64_t verdict_errors; /* any other refusal of a verdict */
+    uint64_t send_errors;    /* verdicts that could not even be sent */
+} nq_counters;
+
+typedef struct nq nq;
+
+/* The codec over a queue's netlink socket, which stays the caller's; NULL without memory. */
+nq *nq_new(int fd, uint16_t number);
+void nq_free(nq *queue);
+nq_counters *nq_queue_counters(nq *queue);
+
+/* At most NQ_BATCH packets that wait, without blocking; a negative errno where the socket itself fails. */
+int nq_receive(nq *queue, nq_packet *packets);
+
+/* The packets of one datagram of len bytes, at most max of them. */
+int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets, int max);
+
+/* The number of the last request of ours that the kernel has acknowledged, and its answer (0 or a positive errno). */
+uint32_t nq_acknowledged(const nq *queue);
+int nq_answer(const nq *queue);
+
+/* A verdict, to be sent with the next nq_flush(), or before where many bytes have gathered; a payload of length 0
+ * leaves the packet as it is. */
+void nq_accept(nq *queue, uint32_t id, const uint8_t *payload, size_t len);
+void nq_drop(nq *queue, uint32_t id);
+void nq_flush(nq *queue);
+
+#endif
