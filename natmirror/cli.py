@@ -84,20 +84,20 @@ def main(
     log = logging.getLogger("natmirror")
     for warning in loaded.warnings:
         log.warning("rules: %s", warning)
-    for finding in preflight.check(loaded):
+    firewall = Firewall(backend)
+    for finding in preflight.check(loaded, firewall):
         log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
-    runner = Runner(loaded, Firewall(backend), keep_rules=on_stop == "keep", status_file=status_file)
+    runner = Runner(loaded, firewall, keep_rules=on_stop == "keep", status_file=status_file)
     runner.run()
     click.echo(runner.summary())
 
 
 @main.command()
-@_iptables_option
-def cleanup(backend: str | None) -> None:
-    """Take away all iptables rules that a run of natmirror has left behind."""
+def cleanup() -> None:
+    """Take away all iptables rules that a run of natmirror has left behind, of either iptables."""
     from natmirror.linux.iptables import cleanup as take_away
 
-    removed = take_away(backend)
+    removed = take_away()
     click.echo("\n".join(removed) if removed else "nothing of natmirror's is left here")
 
 

@@ -254,7 +254,7 @@ class Mirroring:
 
     def mirrors(self) -> list[dict[str, Any]]:
         """Each mirror's sums, living legs included, for a snapshot."""
-        sums = {
+        sums: dict[tuple[str, str], dict[str, Any]] = {
             key: {
                 "service": key[0],
                 "name": key[1],

@@ -97,7 +97,7 @@ def loads(text: str, path: str = "<rules>") -> Rules:
     """The rules of a text; ``path`` is the name that errors give it."""
     top = parse(text, path).mapping("switches", "services")
     switches = tuple(_distinct_networks(top["switches"].list("networks")))
-    services = []
+    services: list[Service] = []
     for value in top["services"].list("services"):
         service = _service(value.mapping("name", "address", "port", "pool", "mirrors"), switches)
         for other in services:
@@ -160,8 +160,8 @@ def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
 
     if "pool" not in fields and "mirrors" not in fields:
         raise fields.value.complain("expected a pool or mirrors or both, found neither")
-    pool = fields.get("pool", lambda value: _pool(value, port, outside), None)
-    mirrors = fields.get("mirrors", lambda value: _mirrors(value, port, outside), ())
+    pool = _pool(fields["pool"], port, outside) if "pool" in fields else None
+    mirrors = _mirrors(fields["mirrors"], port, outside) if "mirrors" in fields else ()
     return Service(name, address, port, pool, mirrors)
 
 

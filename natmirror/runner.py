@@ -18,7 +18,7 @@ from typing import Any
 
 from natmirror.actions import Accept, Action, Drop, Send
 from natmirror.engine import Engine, Hook
-from natmirror.linux.bypass import Watchdog
+from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import MARK, NAT_QUEUE, WATCH_QUEUE, Firewall
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.rawsock import RawSender
@@ -62,14 +62,14 @@ class Runner:
         self._stopping = False
         self._internal_errors = 0
         self._chores: list[_Chore] = []
+        self._queues: list[Queue] = []
+        self._watchdog: Watchdog | None = None
 
     def run(self) -> None:
         """Bind the queues, put the iptables rules in, pass packets until told to stop."""
         with selectors.DefaultSelector() as self._selector:
             self._catch_signals()
             self._sender = RawSender(MARK)
-            self._queues = [Queue(NAT_QUEUE)]
-            self._watchdog: Watchdog | None = None
             try:
                 self._start()
                 self._loop()
@@ -83,17 +83,15 @@ class Runner:
     # Life
 
     def _start(self) -> None:
-        self._selector.register(self._queues[0].fd, selectors.EVENT_READ, lambda: self._serve(self._queues[0], False))
+        self._bind(NAT_QUEUE, watched=False)
         self._add_chore(_FIREWALL_INTERVAL, self._check_firewall)
         if self._status_file is not None:
             self._add_chore(_STATUS_INTERVAL, self._write_status)
         if any(service.pool is None for service in self._rules.services):
-            watched = Queue(WATCH_QUEUE, fail_open=True)
-            self._queues.append(watched)
-            self._selector.register(watched.fd, selectors.EVENT_READ, lambda: self._serve(watched, True))
-            self._watchdog = Watchdog(watched)
+            watched = self._bind(WATCH_QUEUE, watched=True)
+            self._watchdog = Watchdog(watched.fd, watched.number)
             self._watchdog.start()
-            self._add_chore(self._watchdog.interval, self._watchdog.beat)
+            self._add_chore(BEAT_INTERVAL, self._watchdog.beat)
         self._firewall.install(self._rules)
         log.info(
             "ready: rules %s, iptables %s, queues %s, pid %d",
@@ -102,6 +100,12 @@ class Runner:
             ", ".join(str(queue.number) for queue in self._queues),
             os.getpid(),
         )
+
+    def _bind(self, number: int, *, watched: bool) -> Queue:
+        queue = Queue(number, fail_open=watched)
+        self._queues.append(queue)
+        self._selector.register(queue.fd, selectors.EVENT_READ, lambda: self._serve(queue, watched))
+        return queue
 
     def _stop(self) -> None:
         """Leave in order: legs first, then the rules unless they are to stay, the queues last."""
@@ -216,7 +220,5 @@ class Runner:
         fresh.replace(self._status_file)
 
     def _machine(self) -> dict[str, Any]:
-        queues = {
-            str(queue.number): {**queue.counters, **queue.kernel_drops()} for queue in getattr(self, "_queues", [])
-        }
+        queues = {str(queue.number): {**queue.counters, **queue.kernel_drops()} for queue in self._queues}
         return {"queues": queues, "sender": dict(self._sender.counters), "internal_errors": self._internal_errors}

@@ -1,7 +1,7 @@
 """Strict reading of a YAML 1.2 file: every value knows its line and its key path, and says what is wrong with it.
 
-The file's node tree is read as it stands, so that nothing is converted behind our back: ``on`` is a word, ``010`` is ten,
-a key that occurs twice is an error.
+The file's node tree is read as it stands, so that nothing is converted behind our back: ``on`` is a word, ``010`` is
+ten, a key that occurs twice is an error.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
 """A netfilter queue: bound through the netfilterqueue package, then driven on its descriptor through our own codec.
 
-The package's own receive path gives no packet above 4,096 bytes and cuts larger ones on their way back; here segments of
-64 KiB come and go whole (NFQA_CFG_F_GSO), in batches.
+The package's own receive path gives no packet above 4,096 bytes and cuts larger ones on their way back; here segments
+of 64 KiB come and go whole (NFQA_CFG_F_GSO), in batches.
 """
 
 import select
@@ -49,8 +49,8 @@ class Packet:
 class Queue:
     """One queue of this network namespace.
 
-    It holds at most ``max_len`` packets; further ones are dropped, or with ``fail_open`` pass. HostError where the kernel
-    refuses, as it does without CAP_NET_ADMIN or when another program has the queue.
+    It holds at most ``max_len`` packets; further ones are dropped, or with ``fail_open`` pass. HostError where the
+    kernel refuses, as it does without CAP_NET_ADMIN or when another program has the queue.
     """
 
     def __init__(self, number: int, *, max_len: int = 8192, fail_open: bool = False) -> None:
@@ -149,7 +149,9 @@ class Queue:
                 raise HostError(f"NFQUEUE {self.number}: the kernel does not answer a configuration request")
             self._early += self.receive()
         if answer := lib.nq_answer(self._codec):
-            raise HostError(f"NFQUEUE {self.number}: the kernel refuses the configuration: {errorcode.get(answer, answer)}")
+            raise HostError(
+                f"NFQUEUE {self.number}: the kernel refuses the configuration: {errorcode.get(answer, answer)}"
+            )
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

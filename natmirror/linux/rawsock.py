@@ -25,7 +25,8 @@ class RawSender:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
         except PermissionError:
-            raise HostError("cannot open a raw socket: CAP_NET_RAW and CAP_NET_ADMIN are missing (run as root)") from None
+            missing = "CAP_NET_RAW and CAP_NET_ADMIN are missing (run as root)"
+            raise HostError(f"cannot open a raw socket: {missing}") from None
 
     def send(self, packets: Sequence[bytes]) -> None:
         """Send the packets in their order."""

@@ -1,0 +1,245 @@
+"""Our iptables rules: chains of our own, each reached by one jump at the top of a built-in chain.
+
+Each table is refilled by one iptables-restore, which is atomic: packets meet the old rules or the new ones, never none.
+What the chains hold is a pure function of the rules; only ``Firewall`` and ``cleanup`` run anything.
+"""
+
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from natmirror.errors import HostError
+from natmirror.rules import Rules, Service
+
+NAT_QUEUE = 6653
+"""The queue that NAT and legs go through; it fails closed."""
+WATCH_QUEUE = 6654
+"""The queue of services without a pool; it fails open."""
+MARK = 0x6E6D
+"""On synthesised packets: "nm"."""
+
+_ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
+_COMMENT = "-m comment --comment natmirror"
+_WAIT_SECONDS = "5"
+_LEGACY_TABLES = Path("/proc/net/ip_tables_names")
+_BACKENDS = ("nft", "legacy")
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One of our chains, and the built-in chain that jumps to it."""
+
+    table: str
+    name: str
+    parent: str
+
+    @property
+    def jump(self) -> str:
+        """The jump as a rule, without the command."""
+        return f"{self.parent} {_COMMENT} -j {self.name}"
+
+
+PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING")
+RAW_OUT = Chain("raw", "NATMIRROR-RAWOUT", "OUTPUT")
+FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD")
+OUT = Chain("mangle", "NATMIRROR-OUT", "OUTPUT")
+GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
+
+CHAINS = (GUARD, FORWARD, OUT, PRE, RAW_OUT)
+"""In the order of their installation: the guard comes first and goes last."""
+
+
+def contents(rules: Rules) -> dict[Chain, list[str]]:
+    """What each chain holds, a rule without its ``-A CHAIN`` a line."""
+    chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
+    chains[RAW_OUT].append(f"-m mark --mark {MARK:#x} -j CT --notrack")
+    for network in rules.switches:
+        for service in rules.services:
+            _service(chains, str(network), service)
+        for kind in _ICMP_ERRORS:
+            errors = f"-d {network} -p icmp --icmp-type {kind} {_queue(NAT_QUEUE, bypass=True)}"
+            chains[FORWARD].append(errors)
+            chains[OUT].append(errors)
+    for address in dict.fromkeys(service.address for service in rules.services if service.pool):
+        chains[PRE] += [
+            f"-d {address}/32 -p icmp --icmp-type {kind} {_queue(NAT_QUEUE, bypass=True)}" for kind in _ICMP_ERRORS
+        ]
+    # Conntrack reassembles fragments, which else have no ports, in a namespace where some rule asks it for something.
+    chains[FORWARD].append("-m conntrack --ctstate INVALID -j RETURN")
+    return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
+
+
+def _service(chains: dict[Chain, list[str]], network: str, service: Service) -> None:
+    requests = f"-s {network} -d {service.address}/32 -p tcp --dport {service.port}"
+    if service.pool is None:
+        chains[PRE].append(f"{requests} {_queue(WATCH_QUEUE, bypass=True)}")
+        replies = f"-s {service.address}/32 -d {network} -p tcp --sport {service.port}"
+        for chain in (FORWARD, OUT):
+            chains[chain].append(f"{replies} {_queue(WATCH_QUEUE, bypass=True)}")
+    else:
+        chains[PRE].append(f"{requests} {_queue(NAT_QUEUE)}")
+        chains[GUARD].append(f"{requests} -j DROP")
+        chains[FORWARD] += [
+            f"-s {backend.address}/32 -d {network} -p tcp --sport {backend.port} {_queue(NAT_QUEUE)}"
+            for backend in service.pool.backends
+        ]
+    chains[PRE] += [
+        f"-s {mirror.address}/32 -d {network} -p tcp --sport {mirror.port} {_queue(NAT_QUEUE)}"
+        for mirror in service.mirrors
+    ]
+
+
+def _queue(number: int, *, bypass: bool = False) -> str:
+    return f"-j NFQUEUE --queue-num {number}" + (" --queue-bypass" if bypass else "")
+
+
+def plan(rules: Rules) -> str:
+    """What a start would feed to iptables-restore on a host that has none of our rules."""
+    filled = contents(rules)
+    return "\n".join(_refill(table, filled, []) for table in _tables()).rstrip()
+
+
+class Firewall:
+    """Our rules in this network namespace, through iptables-nft or iptables-legacy: ``backend``, or the host's
+    default."""
+
+    def __init__(self, backend: str | None = None) -> None:
+        self.backend = backend or _default_backend()
+
+    def install(self, rules: Rules) -> None:
+        """Put the rules in, in place of whatever of ours is there; all of them or, with HostError, none."""
+        filled = contents(rules)
+        done: list[tuple[str, list[str]]] = []
+        try:
+            for table in _tables():
+                before = self._saved(table)
+                self._restore(_refill(table, filled, before))
+                done.append((table, before))
+        except HostError:
+            for table, before in reversed(done):
+                self._restore(_put_back(table, before))
+            raise
+
+    def remove(self) -> list[str]:
+        """Take everything of ours away, the guard last; gives the names of the chains that were there."""
+        removed: list[str] = []
+        for table in reversed(_tables()):
+            before = self._saved(table)
+            names = [chain.name for chain in _chains_of(table) if _is_declared(chain, before)]
+            if names:
+                self._restore(_emptied(table, before))
+                removed += names
+        return removed
+
+    def is_in_place(self) -> bool:
+        """Whether all our chains and jumps still stand; a firewall's reload may have swept them away."""
+        return all(
+            _is_declared(chain, saved) and _jumps(chain, saved)
+            for table in _tables()
+            for saved in [self._saved(table)]
+            for chain in _chains_of(table)
+        )
+
+    def forward_policy(self) -> tuple[str, bool]:
+        """The policy of the filter table's FORWARD, and whether the chain has rules."""
+        saved = self._saved("filter")
+        policies = [line.split()[1] for line in saved if line.startswith(":FORWARD ")]
+        return (policies[0] if policies else "ACCEPT"), any(line.startswith("-A FORWARD ") for line in saved)
+
+    def _saved(self, table: str) -> list[str]:
+        return _run([f"iptables-{self.backend}-save", "-t", table]).splitlines()
+
+    def _restore(self, text: str) -> None:
+        _run([f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--noflush"], text)
+
+
+def cleanup() -> list[str]:
+    """Take everything of ours away in both backends; gives what was there, as ``nft: NATMIRROR-PRE``."""
+    removed = []
+    for backend in _BACKENDS:
+        if backend == "legacy" and not _legacy_is_in_use():
+            continue  # asking it for a table would make the kernel create that table
+        removed += [f"{backend}: {name}" for name in Firewall(backend).remove()]
+    return removed
+
+
+def _tables() -> list[str]:
+    return list(dict.fromkeys(chain.table for chain in CHAINS))
+
+
+def _chains_of(table: str) -> list[Chain]:
+    return [chain for chain in CHAINS if chain.table == table]
+
+
+def _is_declared(chain: Chain, saved: list[str]) -> bool:
+    return any(line.startswith(f":{chain.name} ") for line in saved)
+
+
+def _jumps(chain: Chain, saved: list[str]) -> list[str]:
+    """The jumps to the chain that stand in any other, as rules without the command."""
+    return [line[3:] for line in saved if line.startswith("-A ") and f" -j {chain.name}" in f"{line} "]
+
+
+def _refill(table: str, filled: dict[Chain, list[str]], before: list[str]) -> str:
+    """The restore that gives each of the table's chains its rules, and one jump at the top of its parent."""
+    lines = [f"*{table}"]
+    lines += [f":{chain.name} - [0:0]" for chain in _chains_of(table)]
+    for chain in _chains_of(table):
+        lines += [f"-A {chain.name} {rule}" for rule in filled[chain]]
+        lines += [f"-D {jump}" for jump in _jumps(chain, before)]
+        lines.append(f"-I {_at_top(chain)}")
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def _at_top(chain: Chain) -> str:
+    parent, rest = chain.jump.split(" ", 1)
+    return f"{parent} 1 {rest}"
+
+
+def _emptied(table: str, before: list[str]) -> str:
+    """The restore that takes the table's chains away."""
+    present = [chain for chain in _chains_of(table) if _is_declared(chain, before)]
+    lines = [f"*{table}"]
+    lines += [f"-D {jump}" for chain in present for jump in _jumps(chain, before)]
+    lines += [f"{command} {chain.name}" for command in ("-F", "-X") for chain in present]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def _put_back(table: str, before: list[str]) -> str:
+    """The restore that undoes a refill: the chains as they were, or none."""
+    chains = _chains_of(table)
+    lines = [f"*{table}"]
+    lines += [f":{chain.name} - [0:0]" for chain in chains]
+    lines += [f"-D {chain.jump}" for chain in chains]
+    lines += list(_ours(before, chains))
+    lines += [f"-X {chain.name}" for chain in chains if not _is_declared(chain, before)]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def _ours(saved: list[str], chains: Iterable[Chain]) -> Iterator[str]:
+    for chain in chains:
+        yield from (line for line in saved if line.startswith(f"-A {chain.name} "))
+        yield from (f"-I {jump.split(' ', 1)[0]} 1 {jump.split(' ', 1)[1]}" for jump in _jumps(chain, saved))
+
+
+def _default_backend() -> str:
+    return "nft" if "nf_tables" in _run(["iptables", "--version"]) else "legacy"
+
+
+def _legacy_is_in_use() -> bool:
+    try:
+        return bool(_LEGACY_TABLES.read_text().strip())
+    except OSError:
+        return False
+
+
+def _run(command: list[str], text: str | None = None) -> str:
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise HostError(f"{command[0]} is missing: install the package iptables") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise HostError(f"{' '.join(command)} failed: {said[0]}")
+    return done.stdout

@@ -1,0 +1,148 @@
+"""What on this host will keep the rules from working, and how to mend it.
+
+``look()`` reads the machine; ``judge()`` is a pure function of what it saw.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from natmirror.linux.iptables import Firewall
+from natmirror.rules import Backend, Mirror, Rules, Service
+
+_SYSCTL = Path("/proc/sys/net/ipv4")
+_STRICT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: ``error`` where packets will not pass, ``warning`` where some may not."""
+
+    level: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}"
+
+
+@dataclass(slots=True)
+class Host:
+    """What was seen of a host."""
+
+    forwarding: bool = True
+    addresses: set[IPv4Address] = field(default_factory=set)
+    """Its own addresses."""
+    links: dict[str, list[IPv4Network]] = field(default_factory=dict)
+    """Its interfaces, with the networks that they are directly connected to."""
+    routes: dict[IPv4Address, str | None] = field(default_factory=dict)
+    """The interface that a packet to each address of the rules leaves by; None where there is no route."""
+    rp_filter: dict[str, int] = field(default_factory=dict)
+    """net.ipv4.conf.*.rp_filter by interface, ``all`` among them."""
+    forward_policy: str = "ACCEPT"
+    forward_has_rules: bool = False
+
+
+def check(rules: Rules, firewall: Firewall) -> list[Finding]:
+    """What will not work on this host by these rules."""
+    return list(judge(rules, look(rules, firewall)))
+
+
+def judge(rules: Rules, host: Host) -> Iterator[Finding]:
+    """What will not work by these rules on a host like this."""
+    if not host.forwarding:
+        yield Finding(
+            "error",
+            "this host does not forward packets (net.ipv4.ip_forward = 0)",
+            "run: sysctl -w net.ipv4.ip_forward=1",
+        )
+    if host.forward_policy == "DROP":
+        level = "warning" if host.forward_has_rules else "error"
+        yield Finding(
+            level,
+            "iptables' FORWARD policy is DROP",
+            "accept what passes between switches and controllers, for one: iptables -I FORWARD -s"
+            f" {rules.switches[0]} -j ACCEPT and iptables -I FORWARD -d {rules.switches[0]} -j ACCEPT",
+        )
+    for service in rules.services:
+        yield from _service(service, host)
+        for target in _targets(service):
+            if host.routes.get(target.address) is None and target.address not in host.addresses:
+                yield Finding(
+                    "error",
+                    f"there is no route to {target.name} ({target.address}) of service {service.name}",
+                    f"add one, for one: ip route add {target.address}/32 via GATEWAY",
+                )
+    yield from _reverse_path(rules, host)
+
+
+def _targets(service: Service) -> list[Backend | Mirror]:
+    return [*service.mirrors, *(service.pool.backends if service.pool else ())]
+
+
+def _service(service: Service, host: Host) -> Iterator[Finding]:
+    if service.address in host.addresses:
+        return
+    for link, networks in host.links.items():
+        for network in networks:
+            if service.address in network:
+                yield Finding(
+                    "error" if service.pool else "warning",
+                    f"nobody may own {service.address} of service {service.name}: it lies in {network} on {link},"
+                    " but is no address of this host",
+                    f"run: ip address add {service.address}/{network.prefixlen} dev {link}",
+                )
+
+
+def _reverse_path(rules: Rules, host: Host) -> Iterator[Finding]:
+    """A strict reverse path filter drops what comes in by another interface than the way back: the legs' answers do
+    not, but asymmetric switches' packets do."""
+    strict = [name for name in host.rp_filter if max(host.rp_filter[name], host.rp_filter.get("all", 0)) == _STRICT]
+    for address, link in host.routes.items():
+        if link in strict:
+            yield Finding(
+                "warning",
+                f"the reverse path filter of {link} is strict: what {address} sends by another way is dropped",
+                f"if the network is asymmetric, run: sysctl -w net.ipv4.conf.{link}.rp_filter=2",
+            )
+
+
+def look(rules: Rules, firewall: Firewall) -> Host:
+    """Read from this host what judge() needs."""
+    host = Host(forwarding=_read(_SYSCTL / "ip_forward") == 1)
+    for directory in (_SYSCTL / "conf").iterdir():
+        host.rp_filter[directory.name] = _read(directory / "rp_filter")
+    host.forward_policy, host.forward_has_rules = firewall.forward_policy()
+    with IPRoute() as netlink:
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+        for address in netlink.get_addr(family=2):
+            own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
+            host.addresses.add(own)
+            name = names.get(address["index"], "?")
+            if name != "lo":
+                network = IPv4Network((own, address["prefixlen"]), strict=False)
+                host.links.setdefault(name, []).append(network)
+        for service in rules.services:
+            for target in _targets(service):
+                host.routes[target.address] = _way(netlink, names, target.address)
+    return host
+
+
+def _way(netlink: IPRoute, names: dict[int, str], address: IPv4Address) -> str | None:
+    try:
+        routes = list(netlink.route("get", dst=str(address)))
+    except NetlinkError:
+        return None
+    index = routes[0].get_attr("RTA_OIF") if routes else None
+    return names.get(index) if index is not None else None
+
+
+def _read(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
