@@ -1,0 +1,107 @@
+"""A private Open vSwitch for each switch host, with the user-space datapath, and two hosts behind it that talk."""
+
+import os
+import shutil
+from pathlib import Path
+
+from natmirror.errors import HostError
+from natmirror.lab.process import Program, wait_for
+from natmirror.lab.topology import Lab
+
+_SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+_QUIET = ["-vsyslog:off", "-vconsole:off"]
+DATA_SIDE = "10.40.0"
+
+
+class OpenVSwitch:
+    """Open vSwitch on the lab's switch ``s<number>``, with a bridge br0 and hosts ``h<number>1`` and ``h<number>2``."""
+
+    def __init__(self, lab: Lab, number: int, *, protocols: str = "OpenFlow13") -> None:
+        if not _SCHEMA.exists() or shutil.which("ovs-vswitchd") is None:
+            raise HostError("Open vSwitch is missing: install the package openvswitch-switch")
+        self._lab = lab
+        self.number = number
+        self.host = f"s{number}"
+        self.directory = lab.directory / f"ovs-{self.host}"
+        self.directory.mkdir()
+        self._database = f"unix:{self.directory}/db.sock"
+        names = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
+        self._environment = {**os.environ, **dict.fromkeys(names, str(self.directory))}
+        self._add_hosts()
+        self._start(protocols)
+
+    @property
+    def datapath_id(self) -> int:
+        """The switch's OpenFlow datapath id."""
+        return self.number
+
+    def connect(self, target: str) -> None:
+        """Set the controller, such as ``tcp:10.10.0.100:6653``."""
+        self._vsctl("set-controller", "br0", target, "--", "set", "controller", "br0", "connection-mode=out-of-band")
+
+    def peers(self) -> list[str]:
+        """Where the switch's own kernel says its established connections lead, as ``address:port``."""
+        lines = self._lab.run(self.host, ["ss", "-Htn", "state", "established"]).splitlines()
+        return [line.split()[3] for line in lines]
+
+    def ping(self, *, count: int = 1) -> bool:
+        """Let one host ping the other through the switch: its first packets make PACKET_INs."""
+        there = f"{DATA_SIDE}.{self.number}2"
+        command = ["ping", "-q", "-c", str(count), "-i", "0.2", "-W", "2", there]
+        return " 0% packet loss" in self._lab.run(f"h{self.number}1", command, check=False)
+
+    def forget_flows(self) -> None:
+        """Delete the flows that controllers have put in, but the one that sends them what matches nothing."""
+        management = f"unix:{self.directory}/br0.mgmt"
+        self._run(["ovs-ofctl", "-O", "OpenFlow13", "--strict", "del-flows", management, "priority=1"])
+        self._run(["ovs-ofctl", "-O", "OpenFlow13", "del-flows", management, "in_port=1"])
+        self._run(["ovs-ofctl", "-O", "OpenFlow13", "del-flows", management, "in_port=2"])
+
+    def _add_hosts(self) -> None:
+        for port in (1, 2):
+            host = f"h{self.number}{port}"
+            self._lab.add_host(host)
+            self._lab.cable(host, "eth0", self.host, f"p{port}")
+            self._lab.address(host, "eth0", f"{DATA_SIDE}.{self.number}{port}")
+
+    def _start(self, protocols: str) -> None:
+        run, database = self.directory, str(self.directory / "conf.db")
+        self._run(["ovsdb-tool", "create", database, str(_SCHEMA)])
+        self._daemon(
+            [
+                "ovsdb-server",
+                database,
+                f"--remote=punix:{run}/db.sock",
+                f"--unixctl={run}/ovsdb.ctl",
+                f"--log-file={run}/ovsdb.log",
+                *_QUIET,
+            ]
+        )
+        wait_for((run / "db.sock").exists, "ovsdb-server")
+        self._vsctl("--no-wait", "init")
+        self._daemon(
+            [
+                "ovs-vswitchd",
+                self._database,
+                f"--unixctl={run}/vswitchd.ctl",
+                f"--log-file={run}/vswitchd.log",
+                *_QUIET,
+            ]
+        )
+        bridge = [
+            *("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", f"protocols={protocols}"),
+            *("fail_mode=secure", f"other-config:datapath-id={self.number:016x}"),
+        ]
+        for port in (1, 2):
+            bridge += ["--", "add-port", "br0", f"p{port}", "--", "set", "interface", f"p{port}"]
+            bridge += [f"ofport_request={port}"]
+        self._vsctl(*bridge)
+
+    def _daemon(self, argv: list[str]) -> Program:
+        return self._lab.start(self.host, argv, env=self._environment)
+
+    def _vsctl(self, *words: str) -> str:
+        return self._run(["ovs-vsctl", f"--db={self._database}", "--timeout=20", *words])
+
+    def _run(self, argv: list[str]) -> str:
+        return self._lab.run(self.host, argv, env=self._environment)

@@ -1,0 +1,133 @@
+"""Programs inside a namespace: started, waited for, ended by their own id."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from natmirror.errors import HostError
+
+_LISTEN = "0A"  # TCP_LISTEN as /proc/net/tcp writes it
+_POLL = 0.01
+_END_TIMEOUT = 5.0
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+    """Wait until ``condition()`` holds; HostError after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise HostError(f"waited {timeout:g} s in vain: {what}")
+        time.sleep(_POLL)
+
+
+class Program:
+    """A running program; its output goes to ``log``."""
+
+    def __init__(self, namespace: str, argv: Sequence[str], log: Path, **options: Any) -> None:
+        self.log = log
+        self._file: IO[bytes] = log.open("ab")
+        try:
+            self.popen = subprocess.Popen(
+                ["ip", "netns", "exec", namespace, *argv],
+                stdout=self._file,
+                stderr=subprocess.STDOUT,
+                stdin=options.pop("stdin", subprocess.DEVNULL),
+                start_new_session=True,  # Ctrl-C is for us: we end what we started, in order
+                **options,
+            )
+        except FileNotFoundError:
+            raise HostError("the program ip is missing: install the package iproute2") from None
+
+    @property
+    def pid(self) -> int:
+        """The program's process id."""
+        return self.popen.pid
+
+    @property
+    def text(self) -> str:
+        """What the program has printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.popen.poll() is None
+
+    def wait_for_text(self, text: str, timeout: float = 10.0) -> None:
+        """Wait until it has printed ``text``."""
+
+        def printed() -> bool:
+            if text in self.text:
+                return True
+            if not self.running():
+                raise HostError(f"{self.log.name}: ended with {self.popen.returncode}:\n{self.text}")
+            return False
+
+        wait_for(printed, f"{text!r} in {self.log}", timeout)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        if self.running():
+            self.popen.send_signal(number)
+
+    def end(self, number: int = signal.SIGTERM, timeout: float = _END_TIMEOUT) -> int:
+        """Tell it to end, kill it where it does not; gives its exit code."""
+        self.send_signal(number)
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+        self._file.close()
+        return self.popen.returncode
+
+
+def run(namespace: str, argv: Sequence[str], *, timeout: float = 60.0, check: bool = True, **options: Any) -> str:
+    """Run a program to its end; gives what it printed. HostError where it fails."""
+    command = ["ip", "netns", "exec", namespace, *argv]
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL, **options
+    )
+    if check and done.returncode:
+        raise HostError(f"{' '.join(argv)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def wait_listen(namespace: str, port: int, timeout: float = 10.0) -> None:
+    """Wait until somebody listens on a TCP port."""
+    entry = f":{port:04X} "
+
+    def listens() -> bool:
+        lines = run(namespace, ["cat", "/proc/net/tcp", "/proc/net/tcp6"], check=False).splitlines()
+        return any(entry in line and line.split()[3] == _LISTEN for line in lines)
+
+    wait_for(listens, f"a listener on port {port} in {namespace}", timeout)
+
+
+def pids_in(namespace: str) -> list[int]:
+    """The processes inside a namespace."""
+    try:
+        inode = os.stat(f"/var/run/netns/{namespace}").st_ino
+    except FileNotFoundError:
+        return []
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.stat(entry / "ns/net").st_ino == inode:
+                found.append(int(entry.name))
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+    return found
+
+
+def kill_all_in(namespace: str) -> None:
+    """End the daemons that programs have left behind in a namespace of ours."""
+    for pid in pids_in(namespace):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    wait_for(lambda: not pids_in(namespace), f"the processes of {namespace} to end")

@@ -1,0 +1,173 @@
+"""The lab's network: switches on one side of a load-balancer host, controllers on the other.
+
+::
+
+    s1 10.10.0.11 ──┐                                  ┌── c1 10.20.0.11
+    s2 10.10.0.12 ──┤ switch side      controller side ├── c2 10.20.0.12
+        …           ├──── 10.10.0.1  lb  10.20.0.1 ────┤
+                    │     10.10.0.100                  └── m  10.20.0.13  (the master)
+
+Each host is a network namespace; two bridges, in a namespace of their own, are the cables. Names carry the process id
+of whoever made them, so that what a killed run has left behind can be told from what is in use.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pyroute2 import IPRoute, NetNS, netns
+
+from natmirror.errors import HostError
+from natmirror.lab.process import Program, kill_all_in, run
+
+PREFIX = "nm-"
+SERVICE = "10.10.0.100"
+SWITCH_SIDE, CONTROLLER_SIDE = "10.10.0", "10.20.0"
+CONTROLLERS = {"c1": 11, "c2": 12, "m": 13}
+
+_serial = itertools.count(1)
+
+
+class Lab:
+    """The network and everything that runs in it; a context manager that leaves nothing behind.
+
+    ``owned`` gives the service address to the load-balancer host. HostError without root.
+    """
+
+    def __init__(self, *, switches: int = 1, owned: bool = True) -> None:
+        self._switches = switches
+        self._owned = owned
+        self._prefix = f"{PREFIX}{os.getpid()}-{next(_serial)}-"
+        self._namespaces: list[str] = []
+        self._programs: list[Program] = []
+        self.directory = Path(tempfile.mkdtemp(prefix="natmirror-lab-"))
+
+    def __enter__(self) -> Self:
+        try:
+            sweep()
+            self._build()
+        except PermissionError:
+            self.close()
+            raise HostError("network namespaces need root") from None
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all programs and take the namespaces away."""
+        for program in reversed(self._programs):
+            program.end()
+        for namespace in self._namespaces:
+            _remove(namespace)
+        self._programs.clear()
+        self._namespaces.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def ns(self, host: str) -> str:
+        """The namespace of a host: ``s1``, ``lb``, ``c1``, ``c2``, ``m``."""
+        return self._prefix + host
+
+    def start(self, host: str, argv: Sequence[str], *, name: str | None = None, **options: Any) -> Program:
+        """Start a program on a host; it ends with the lab."""
+        log = self.directory / f"{host}-{name or Path(argv[0]).name}-{len(self._programs)}.log"
+        program = Program(self.ns(host), argv, log, **options)
+        self._programs.append(program)
+        return program
+
+    def run(self, host: str, argv: Sequence[str], **options: Any) -> str:
+        """Run a program on a host to its end; gives what it printed."""
+        return run(self.ns(host), argv, **options)
+
+    def sysctl(self, host: str, **values: int) -> None:
+        """Set values below net/ipv4; dots in a name are written as double underscores."""
+        for name, value in values.items():
+            path = "/proc/sys/net/ipv4/" + name.replace("__", "/")
+            self.run(host, ["sh", "-c", f"echo {value} > {path}"])
+
+    def add_host(self, host: str) -> str:
+        """One more empty host."""
+        name = self.ns(host)
+        netns.create(name)
+        self._namespaces.append(name)
+        run(name, ["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; ip link set lo up"])
+        return name
+
+    def cable(self, one: str, one_link: str, other: str, other_link: str) -> None:
+        """A veth pair between two hosts."""
+        with NetNS(self.ns(one)) as here:
+            here.link("add", ifname=one_link, kind="veth", peer={"ifname": other_link, "net_ns_fd": self.ns(other)})
+            _up(here, one_link)
+        with NetNS(self.ns(other)) as there:
+            _up(there, other_link)
+
+    def address(self, host: str, link: str, address: str) -> None:
+        """Give a host an address in a network of 24 bits."""
+        with NetNS(self.ns(host)) as here:
+            here.addr("add", index=_index(here, link), address=address, prefixlen=24)
+
+    def _build(self) -> None:
+        self.add_host("net")
+        with NetNS(self.ns("net")) as cables:
+            for bridge in ("switches", "pool"):
+                cables.link("add", ifname=bridge, kind="bridge")
+                _up(cables, bridge)
+        self.add_host("lb")
+        self._plug("lb", "sw0", "switches", f"{SWITCH_SIDE}.1")
+        self._plug("lb", "pl0", "pool", f"{CONTROLLER_SIDE}.1")
+        if self._owned:
+            self.address("lb", "sw0", SERVICE)
+        self.sysctl("lb", ip_forward=1, conf__all__rp_filter=0, conf__sw0__rp_filter=0, conf__pl0__rp_filter=0)
+        for number in range(1, self._switches + 1):
+            self._host(f"s{number}", "switches", SWITCH_SIDE, 10 + number)
+        for host, last in CONTROLLERS.items():
+            self._host(host, "pool", CONTROLLER_SIDE, last)
+
+    def _host(self, host: str, bridge: str, side: str, last: int) -> None:
+        self.add_host(host)
+        self._plug(host, "eth0", bridge, f"{side}.{last}")
+        with NetNS(self.ns(host)) as here:
+            here.route("add", dst="default", gateway=f"{side}.1")
+
+    def _plug(self, host: str, link: str, bridge: str, address: str) -> None:
+        port = f"{host}-{link}"
+        self.cable(host, link, "net", port)
+        with NetNS(self.ns("net")) as cables:
+            cables.link("set", index=_index(cables, port), master=_index(cables, bridge))
+        self.address(host, link, address)
+
+
+def sweep() -> None:
+    """Take away the namespaces of runs that were killed."""
+    for name in netns.listnetns():
+        pid = name.removeprefix(PREFIX).split("-")[0]
+        if name.startswith(PREFIX) and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            _remove(name)
+
+
+def leftovers() -> list[str]:
+    """The namespaces that this process has made and not taken away."""
+    return [name for name in netns.listnetns() if name.startswith(f"{PREFIX}{os.getpid()}-")]
+
+
+def _remove(namespace: str) -> None:
+    kill_all_in(namespace)
+    netns.remove(namespace)
+
+
+def _index(link_netlink: IPRoute, name: str) -> int:
+    return int(link_netlink.link_lookup(ifname=name)[0])
+
+
+def _up(link_netlink: IPRoute, name: str) -> None:
+    link_netlink.link("set", index=_index(link_netlink, name), state="up")
