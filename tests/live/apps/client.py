@@ -1,0 +1,75 @@
+"""A client with many connections that checks every answer and writes down what it sent.
+
+    python -m tests.live.apps.client ADDRESS PORT FILE [--connections N] [--requests N] [--size N] [--until FILE]
+
+With ``--until`` each connection goes on, a request every 50 ms, until that file exists. A line of JSON for each
+connection: its local port, bytes, their SHA-256, and what went wrong, or null.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import random
+from pathlib import Path
+
+from tests.live.apps.wire import ANSWER_LEN, LENGTH, answer_to
+
+_PAUSE = 0.05
+_TIMEOUT = 60.0
+
+
+async def talk(arguments: argparse.Namespace, number: int) -> dict[str, object]:
+    """One connection from its SYN to its end."""
+    source = random.Random(arguments.seed * 100_003 + number)
+    digest, count = hashlib.sha256(), 0
+    port, error = 0, None
+    try:
+        reader, writer = await asyncio.open_connection(arguments.address, arguments.port)
+        port = writer.get_extra_info("sockname")[1]
+        if arguments.started:
+            arguments.started.touch()
+        sent = 0
+        while not arguments.until.exists() if arguments.until else sent < arguments.requests:
+            body = source.randbytes(source.randint(1, arguments.size) if arguments.vary else arguments.size)
+            request = LENGTH.pack(len(body)) + body
+            digest.update(request)
+            count += len(request)
+            sent += 1
+            writer.write(request)
+            answer = await asyncio.wait_for(reader.readexactly(ANSWER_LEN * arguments.answers), _TIMEOUT)
+            if answer != answer_to(body) * arguments.answers:
+                raise ValueError("a wrong answer")
+            if arguments.until:
+                await asyncio.sleep(_PAUSE)
+        writer.write_eof()
+        if await asyncio.wait_for(reader.read(), _TIMEOUT):
+            raise ValueError("an answer to nothing")
+        writer.close()
+    except (OSError, ValueError, asyncio.IncompleteReadError, TimeoutError) as problem:
+        error = f"{type(problem).__name__}: {problem}"
+    return {"port": port, "bytes": count, "sha256": digest.hexdigest(), "error": error}
+
+
+async def main() -> None:
+    """All connections at once."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument("port", type=int)
+    parser.add_argument("file", type=argparse.FileType("w"))
+    parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("--requests", type=int, default=1)
+    parser.add_argument("--size", type=int, default=2000)
+    parser.add_argument("--vary", action="store_true")
+    parser.add_argument("--answers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--until", type=Path)
+    parser.add_argument("--started", type=Path)
+    arguments = parser.parse_args()
+    results = await asyncio.gather(*(talk(arguments, number) for number in range(arguments.connections)))
+    for result in results:
+        print(json.dumps(result), file=arguments.file)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,39 @@
+"""Captures all that passes a link, until SIGTERM.
+
+python -m tests.live.apps.sniffer LINK FILE
+"""
+
+import select
+import signal
+import sys
+from types import FrameType
+
+import pcapy
+
+_SNAP_LEN = 262_144
+_TIMEOUT_MS = 50
+_QUIET = 0.2  # seconds without a packet after which all has been seen
+
+
+def main() -> None:
+    """Write a capture file; says "capturing" when it does."""
+    link, file = sys.argv[1:3]
+    reader = pcapy.open_live(link, _SNAP_LEN, True, _TIMEOUT_MS)
+    reader.setnonblock(1)
+    writer = reader.dump_open(file)
+    ended = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ended
+        ended = True
+
+    signal.signal(signal.SIGTERM, end)
+    print("capturing", flush=True)
+    ready = True
+    while ready or not ended:
+        ready = bool(select.select([reader.getfd()], [], [], _QUIET)[0])
+        reader.dispatch(512, writer.dump)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""What the live tests share: the lab, and the certainty that nothing is left behind."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from natmirror.lab.topology import Lab, leftovers
+from tests.live.scene import Scene
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+    assert leftovers() == []
+
+
+@pytest.fixture(params=["nft", "legacy"])
+def iptables(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def scene(lab: Lab) -> Iterator[Scene]:
+    scene = Scene(lab)
+    before = scene.traces()
+    yield scene
+    scene.close()
+    assert scene.traces() == before, "natmirror has left something behind"

@@ -1,0 +1,159 @@
+"""A lab with natmirror in the middle, recorders for controllers, and clients: one test's worth of it."""
+
+import json
+import signal
+import sys
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import dpkt
+
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.process import Program, wait_for, wait_listen
+from natmirror.lab.topology import SERVICE, Lab
+
+PORT = 6653
+MASTER = IPv4Address("10.20.0.13").packed
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "rules" / "lb.yaml"
+
+
+@dataclass(slots=True)
+class Records:
+    """What one program wrote down of its connections, by the client's port."""
+
+    file: Path
+
+    def by_port(self) -> dict[int, tuple[int, str]]:
+        """Bytes and digest of each connection."""
+        return {line["port"]: (line["bytes"], line["sha256"]) for line in self.lines()}
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All records."""
+        return [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
+
+
+@dataclass(slots=True)
+class Scene:
+    """Programs started here end with close()."""
+
+    lab: Lab
+    programs: list[Program] = field(default_factory=list)
+    balancers: list[LoadBalancer] = field(default_factory=list)
+    recorders: dict[str, Records] = field(default_factory=dict)
+    count: int = 0
+
+    def file(self, name: str) -> Path:
+        """A fresh file name."""
+        self.count += 1
+        return self.lab.directory / f"{len(list(self.lab.directory.iterdir()))}-{self.count}-{name}"
+
+    def start(self, host: str, *argv: str, name: str = "program") -> Program:
+        """A program on a host."""
+        program = self.lab.start(host, argv, name=name, cwd=ROOT)
+        self.programs.append(program)
+        return program
+
+    def record(self, *hosts: str, answers: int = 1) -> dict[str, Program]:
+        """Recorders on some hosts."""
+        started = {}
+        for host in hosts:
+            self.recorders[host] = Records(self.file(f"{host}.jsonl"))
+            started[host] = self._app(host, "recorder", PORT, self.recorders[host].file, "--answers", answers)
+        for host in hosts:
+            wait_listen(self.lab.ns(host), PORT)
+        return started
+
+    def balance(self, rules: Path | str = RULES, **options: Any) -> LoadBalancer:
+        """natmirror on the load-balancer host."""
+        balancer = LoadBalancer(self.lab, rules, **options)
+        self.balancers.append(balancer)
+        return balancer
+
+    def rules(self, text: str) -> Path:
+        """A rules file."""
+        path = self.file("rules.yaml")
+        path.write_text(text)
+        return path
+
+    def client(self, **options: Any) -> tuple[Program, Records]:
+        """A client on the switch side, not waited for."""
+        records = Records(self.file("client.jsonl"))
+        flags = [
+            word
+            for name, value in options.items()
+            for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+        ]
+        return self._app("s1", "client", SERVICE, PORT, records.file, *flags), records
+
+    def finish(self, client: Program, timeout: float = 60.0) -> None:
+        """Wait for a client's end."""
+        wait_for(lambda: not client.running(), "the client to end", timeout)
+        assert client.popen.returncode == 0, client.text
+
+    def run_client(self, **options: Any) -> Records:
+        """A client from its beginning to its end."""
+        client, records = self.client(**options)
+        self.finish(client)
+        return records
+
+    def sniff(self, host: str, link: str) -> tuple[Program, Path]:
+        """A capture of what passes a link."""
+        file = self.file(f"{host}-{link}.pcap")
+        sniffer = self._app(host, "sniffer", link, file)
+        sniffer.wait_for_text("capturing")
+        return sniffer, file
+
+    def at_backends(self) -> dict[int, tuple[int, str]]:
+        """What c1 and c2 recorded, together."""
+        return {port: got for host in ("c1", "c2") if host in self.recorders for port, got in self._got(host).items()}
+
+    def at_master(self) -> dict[int, tuple[int, str]]:
+        """What the master recorded."""
+        return self._got("m")
+
+    def _got(self, host: str) -> dict[int, tuple[int, str]]:
+        return self.recorders[host].by_port()
+
+    def traces(self) -> dict[str, object]:
+        """What a run of natmirror could leave on the load-balancer host: iptables rules and queues."""
+        queues = self.lab.run("lb", ["cat", "/proc/net/netfilter/nfnetlink_queue"])
+        rules = [
+            line
+            for backend in ("nft", "legacy")
+            for line in self.lab.run("lb", [f"iptables-{backend}-save"]).splitlines()
+            if "NATMIRROR" in line or "NFQUEUE" in line
+        ]
+        return {"queues": queues, "rules": rules}
+
+    def close(self) -> None:
+        """End everything; natmirror has to stop cleanly."""
+        codes = [balancer.stop() for balancer in self.balancers if balancer.program.running()]
+        for program in reversed(self.programs):
+            program.send_signal(signal.SIGCONT)
+            program.end()
+        assert all(code == 0 for code in codes), [balancer.program.text for balancer in self.balancers]
+
+    def _app(self, host: str, name: str, *arguments: object) -> Program:
+        return self.start(host, sys.executable, "-m", f"tests.live.apps.{name}", *map(str, arguments), name=name)
+
+
+def assert_all_well(records: Records, count: int) -> dict[int, tuple[int, str]]:
+    """No connection of the client's had an error; gives what it sent."""
+    lines = records.lines()
+    assert [line for line in lines if line["error"]] == []
+    assert len(lines) == count
+    return records.by_port()
+
+
+def tcp_packets(file: Path) -> list[dpkt.ip.IP]:
+    """The IPv4 packets with TCP in a capture of an Ethernet link."""
+    packets = []
+    with file.open("rb") as raw:
+        for _, frame in dpkt.pcap.Reader(raw):
+            ip = dpkt.ethernet.Ethernet(frame).data
+            if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, dpkt.tcp.TCP):
+                packets.append(ip)
+    return packets

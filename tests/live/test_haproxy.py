@@ -1,0 +1,57 @@
+"""HAProxy on the load-balancer host in charge of the service; natmirror only mirrors: running, frozen and killed."""
+
+import signal
+
+import pytest
+
+from natmirror.lab.process import wait_listen
+from tests.live.scene import PORT, Scene, assert_all_well
+
+pytestmark = pytest.mark.live
+
+HAPROXY = """
+defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 30s
+  timeout server 30s
+listen service
+  bind 10.10.0.100:6653
+  server c1 10.20.0.11:6653
+"""
+RULES = """
+switches: [10.10.0.0/24]
+services:
+  - {name: web, address: 10.10.0.100, port: 6653, mirrors: [{name: master, address: 10.20.0.13}]}
+"""
+
+
+def test_haproxys_clients_are_served_with_natmirror_running_frozen_and_killed(scene: Scene, iptables: str) -> None:
+    scene.record("c1", "m")
+    config = scene.file("haproxy.cfg")
+    config.write_text(HAPROXY)
+    scene.start("lb", "haproxy", "-db", "-f", str(config), name="haproxy")
+    wait_listen(scene.lab.ns("lb"), PORT)
+    balancer = scene.balance(scene.rules(RULES), iptables=iptables)
+    until = scene.file("until")
+    lasting, lasting_records = scene.client(until=until, size=100, seed=3)
+    balancer.wait_for_status(lambda status: len(status["flows"]) == 1, "the lasting connection")
+
+    sent = assert_all_well(scene.run_client(connections=20, requests=5, seed=1), 20)
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 20}, "the legs to end")
+    assert scene.at_master() == sent
+
+    balancer.program.send_signal(signal.SIGSTOP)
+    assert_all_well(scene.run_client(connections=20, requests=5, seed=2), 20)
+    balancer.program.send_signal(signal.SIGCONT)
+    again = assert_all_well(scene.run_client(connections=20, requests=5, seed=4), 20)
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"].get("closed", 0) >= 40, "the legs to end")
+    assert again.items() <= scene.at_master().items(), "awake again, it mirrors again"
+
+    balancer.kill()
+    assert_all_well(scene.run_client(connections=20, requests=5, seed=5), 20)
+    until.touch()
+    scene.finish(lasting)
+    assert_all_well(lasting_records, 1)
+    assert scene.traces()["queues"] == ""
+    scene.balance(scene.rules(RULES), iptables=iptables)  # takes the killed one's rules over, and away at its end

@@ -1,0 +1,39 @@
+"""Redis behind the service and as the master: after a benchmark both hold the same."""
+
+import pytest
+
+from natmirror.lab.process import wait_listen
+from natmirror.lab.topology import SERVICE, Lab
+from tests.live.scene import ROOT, Scene
+
+pytestmark = pytest.mark.live
+
+PORT = 6379
+# Whatever the order in which connections' commands arrive, these end in the same data: each key is always set to the
+# same value, counts and equal list entries add up alike, a set keeps no order.
+TESTS = "set,incr,lpush,sadd"
+
+
+@pytest.mark.parametrize("pipeline", [1, 16])
+def test_after_a_benchmark_the_master_holds_what_the_backend_holds(lab: Lab, scene: Scene, pipeline: int) -> None:
+    for host in ("c1", "m"):
+        scene.start(
+            host,
+            *("redis-server", "--port", str(PORT), "--protected-mode", "no", "--save", "", "--appendonly", "no"),
+            *("--enable-debug-command", "yes", "--dir", str(lab.directory)),
+            name="redis",
+        )
+        wait_listen(lab.ns(host), PORT)
+    balancer = scene.balance(ROOT / "rules" / "redis.yaml")
+    benchmark = ["redis-benchmark", "-h", SERVICE, "-p", str(PORT), "-q", "-t", TESTS, "-c", "50", "-n", "20000"]
+    lab.run("s1", [*benchmark, "-r", "1000", "-P", str(pipeline), "-d", "64"])
+    balancer.wait_until_acknowledged()
+    assert balancer.status()["mirrors"][0]["client_bytes"] > 1_000_000
+    digests = {host: _ask(lab, host, "DEBUG", "DIGEST") for host in ("c1", "m")}
+    assert digests["c1"] == digests["m"]
+    assert set(digests["c1"].strip()) != {"0"}
+    assert int(_ask(lab, "c1", "DBSIZE")) > 0
+
+
+def _ask(lab: Lab, host: str, *words: str) -> str:
+    return lab.run(host, ["redis-cli", "-p", str(PORT), *words])

@@ -1,0 +1,43 @@
+"""Connections that live through the end and the new start of natmirror."""
+
+import pytest
+
+from natmirror.lab.loadbalancer import LoadBalancer
+from tests.live.scene import RULES, Scene, assert_all_well
+
+pytestmark = pytest.mark.live
+
+CONNECTIONS = 20
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_connections_go_on_through_a_restart_and_later_ones_are_mirrored(scene: Scene, iptables: str, end: str) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance(on_stop="keep", iptables=iptables)
+    until, started = scene.file("until"), scene.file("started")
+    client, records = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)
+    balancer.wait_for_status(lambda status: _mirrored(status) == CONNECTIONS, "all connections to be mirrored")
+    if end == "kill":
+        balancer.kill()
+    else:
+        assert balancer.stop() == 0
+        assert "the iptables rules stay" in balancer.program.text
+    assert scene.traces()["rules"] != [], "the rules hold production's packets back meanwhile"
+    again = LoadBalancer(scene.lab, RULES, iptables=iptables)
+    scene.balancers.append(again)
+    again.wait_for_status(
+        lambda status: status["counters"].get("flows_picked_up", 0) == CONNECTIONS, "the flows to be picked up", 20.0
+    )
+    later = assert_all_well(scene.run_client(connections=5, requests=5, seed=7), 5)
+    until.touch()
+    scene.finish(client)
+    sent = assert_all_well(records, CONNECTIONS)
+    assert scene.at_backends() == sent | later
+    again.wait_until_acknowledged()
+    again.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 5}, "the later legs to end")
+    at_master = scene.at_master()
+    assert {port: got for port, got in at_master.items() if port in later} == later
+
+
+def _mirrored(status: dict[str, list[dict[str, object]]]) -> int:
+    return sum(any(leg["state"] == "established" for leg in flow["legs"]) for flow in status["flows"])  # type: ignore[attr-defined]
