@@ -209,6 +209,7 @@ class Runner:
         assert self._status_file is not None
         now = time.monotonic()
         status = {
+            "time": time.time(),
             "pid": os.getpid(),
             "rules": self._rules.path,
             "uptime_seconds": round(now - self._started_at, 3),

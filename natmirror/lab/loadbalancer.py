@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,11 @@ class LoadBalancer:
         wait_for(lambda: condition(self.status() or {"flows": [], "mirrors": [], "counters": {}}), what, timeout)
 
     def wait_until_acknowledged(self, timeout: float = 15.0) -> None:
-        """Wait until the mirrors have acknowledged all that clients have sent."""
+        """Wait until the mirrors have acknowledged all that clients have sent before this call."""
+        called_at = time.time()
         self.wait_for_status(
             lambda status: (
-                bool(status["mirrors"])
+                status.get("time", 0.0) > called_at
                 and all(mirror["acked_bytes"] == mirror["client_bytes"] for mirror in status["mirrors"])
             ),
             "the mirrors to acknowledge everything",
