@@ -130,6 +130,6 @@ def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: 
 @click.pass_context
 def demo(ctx: click.Context, rules_file: Path, seconds: float) -> None:
     """Build a lab of network namespaces with a real switch and controllers, and run natmirror between them."""
-    from natmirror.lab import demo as lab_demo
+    from natmirror.lab.demo import run as show
 
-    ctx.exit(lab_demo.run(rules_file, seconds))
+    ctx.exit(show(rules_file, seconds))

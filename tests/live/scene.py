@@ -12,6 +12,7 @@ import dpkt
 
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for, wait_listen
+from natmirror.lab.sniffer import start_sniffer
 from natmirror.lab.topology import SERVICE, Lab
 
 PORT = 6653
@@ -102,8 +103,8 @@ class Scene:
     def sniff(self, host: str, link: str) -> tuple[Program, Path]:
         """A capture of what passes a link."""
         file = self.file(f"{host}-{link}.pcap")
-        sniffer = self._app(host, "sniffer", link, file)
-        sniffer.wait_for_text("capturing")
+        sniffer = start_sniffer(self.lab, host, link, file)
+        self.programs.append(sniffer)
         return sniffer, file
 
     def at_backends(self) -> dict[int, tuple[int, str]]:

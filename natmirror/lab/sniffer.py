@@ -1,18 +1,30 @@
 """Captures all that passes a link, until SIGTERM.
 
-python -m tests.live.apps.sniffer LINK FILE
+python -m natmirror.lab.sniffer LINK FILE
 """
 
 import select
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 import pcapy
 
+from natmirror.lab.process import Program
+from natmirror.lab.topology import Lab
+
 _SNAP_LEN = 262_144
 _TIMEOUT_MS = 50
 _QUIET = 0.2  # seconds without a packet after which all has been seen
+
+
+def start_sniffer(lab: Lab, host: str, link: str, file: Path) -> Program:
+    """Capture on a host's link, or on ``any``; returns when the capture runs."""
+    command = [sys.executable, "-m", "natmirror.lab.sniffer", link, str(file)]
+    sniffer = lab.start(host, command, name="sniffer")
+    sniffer.wait_for_text("capturing")
+    return sniffer
 
 
 def main() -> None:

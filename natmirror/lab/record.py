@@ -1,0 +1,115 @@
+"""Makes the captures in pcaps/: real sessions on the lab's load-balancer host, their rules, and what a replay gives.
+
+    python -m natmirror.lab.record DIRECTORY             record all of them, and replay each
+    python -m natmirror.lab.record DIRECTORY --expected  only replay what is there
+
+For each NAME: NAME.pcap, all links of the host at once; NAME.yaml, the rules; NAME.out.pcap and NAME.txt, what a replay
+writes and says, with the SHA-256 of each leg's stream.
+"""
+
+import argparse
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from natmirror import rules
+from natmirror.capture import Writer
+from natmirror.lab import controllers
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.openvswitch import OpenVSwitch
+from natmirror.lab.process import Program, wait_listen
+from natmirror.lab.sniffer import start_sniffer
+from natmirror.lab.topology import CONTROLLERS, SERVICE, Lab
+from natmirror.replay import Replay, leaving
+
+_RULES = Path("rules")
+_REDIS_PORT = 6379
+_COMMANDS = (["set", "key", "value"], ["incr", "counter"], ["lpush", "list", "x" * 3000], ["get", "key"])
+
+
+def _openflow(start: Callable[[Lab, str], Program]) -> Callable[[Lab, LoadBalancer], None]:
+    """A switch's session with a kind of controller."""
+
+    def session(lab: Lab, balancer: LoadBalancer) -> None:
+        switch = OpenVSwitch(lab, 1)
+        for host in CONTROLLERS:
+            start(lab, host)
+        switch.connect(f"tcp:{SERVICE}:{controllers.PORT}")
+        balancer.wait_for_status(
+            lambda status: any(flow["server_bytes"] > 100 for flow in status["flows"]), "a session"
+        )
+        for _ in range(3):
+            switch.ping()
+            switch.forget_flows()
+        balancer.wait_until_acknowledged()
+
+    return session
+
+
+def _redis(lab: Lab, balancer: LoadBalancer) -> None:
+    """A few commands, a connection each."""
+    for host in ("c1", "m"):
+        lab.start(host, ["redis-server", "--port", str(_REDIS_PORT), "--protected-mode", "no", "--save", ""])
+        wait_listen(lab.ns(host), _REDIS_PORT)
+    for command in _COMMANDS:
+        lab.run("s1", ["redis-cli", "-h", SERVICE, *command])
+    balancer.wait_for_status(
+        lambda status: status["mirrors"][0]["ended"] == {"closed": len(_COMMANDS)}, "the legs to end"
+    )
+
+
+SESSIONS: dict[str, tuple[str, Callable[[Lab, LoadBalancer], None]]] = {
+    "openflow-osken": ("lb.yaml", _openflow(controllers.start_osken)),
+    "openflow-testcontroller": ("lb.yaml", _openflow(controllers.start_testcontroller)),
+    "redis": ("redis.yaml", _redis),
+}
+
+
+def record(directory: Path) -> None:
+    """Make all captures anew."""
+    for name, (rules_name, session) in SESSIONS.items():
+        shutil.copy(_RULES / rules_name, directory / f"{name}.yaml")
+        with Lab() as lab:
+            capture = lab.directory / "capture.pcap"
+            sniffer = start_sniffer(lab, "lb", "any", capture)
+            balancer = LoadBalancer(lab, _RULES / rules_name)
+            session(lab, balancer)
+            sniffer.end()
+            shutil.copy(capture, directory / f"{name}.pcap")
+
+
+def expect(directory: Path) -> None:
+    """Write what a replay of each capture gives."""
+    for capture in sorted(directory.glob("*.pcap")):
+        if not capture.name.endswith(".out.pcap"):
+            capture.with_suffix(".txt").write_text(replayed(capture, capture.with_suffix(".out.pcap")))
+
+
+def replayed(capture: Path, output: Path, *, fast: bool = True) -> str:
+    """Replay a capture by its own rules; gives the report, with each leg's stream by length and digest."""
+    run = Replay(rules.load(capture.with_suffix(".yaml")), capture, fast=fast)
+    with Writer(output) as writer:
+        for step in run.steps():
+            if (packet := leaving(step)) is not None:
+                writer.write(step.at, packet)
+    streams = [
+        f"stream {name}: {len(stream)} bytes, sha256 {hashlib.sha256(stream).hexdigest()}"
+        for name, stream in run.streams.items()
+    ]
+    return "\n".join([str(run.report), *streams, ""])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="make the captures in pcaps/")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--expected", action="store_true", help="only write anew what replays give")
+    arguments = parser.parse_args()
+    if not arguments.expected:
+        record(arguments.directory)
+    expect(arguments.directory)
+
+
+if __name__ == "__main__":
+    main()

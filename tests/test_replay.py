@@ -1,0 +1,199 @@
+"""Replays: of the lab's captures, of captures made here, of broken ones."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import dpkt
+import pytest
+
+from natmirror import seq
+from natmirror.actions import Accept, Action
+from natmirror.capture import Writer, ipv4_of, read
+from natmirror.errors import CaptureError
+from natmirror.lab.record import replayed
+from natmirror.packet import Checksum
+from natmirror.replay import Replay, checksum_of, replay
+from natmirror.rules import load, loads
+from tests.session import IRS, ISS
+from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
+
+PCAPS = Path(__file__).parent.parent / "pcaps"
+CAPTURES = sorted(path for path in PCAPS.glob("*.pcap") if not path.name.endswith(".out.pcap"))
+ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
+
+
+def actions(capture: Path, *, fast: bool = True, mirrored: bool = True) -> list[tuple[float, Action]]:
+    """All actions, or without mirrors those that are not about them."""
+    rules = load(capture.with_suffix(".yaml"))
+    if not mirrored:
+        rules = replace(rules, services=tuple(replace(service, mirrors=()) for service in rules.services))
+    return [(step.at, step.action) for step in Replay(rules, capture, fast=fast).steps()]
+
+
+def production(capture: Path, *, mirrored: bool) -> list[tuple[float, Action]]:
+    """The verdicts about captured packets."""
+    rules = load(capture.with_suffix(".yaml"))
+    if not mirrored:
+        rules = replace(rules, services=tuple(replace(service, mirrors=()) for service in rules.services))
+    steps = Replay(rules, capture).steps()
+    return [(step.at, step.action) for step in steps if step.cause == "capture" and isinstance(step.action, Accept)]
+
+
+def test_there_are_captures() -> None:
+    assert {path.stem for path in CAPTURES} >= {"openflow-osken", "openflow-testcontroller", "redis"}
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
+@pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
+def test_a_capture_gives_what_is_expected(capture: Path, fast: bool, tmp_path: Path) -> None:
+    output = tmp_path / "out.pcap"
+    assert replayed(capture, output, fast=fast) == capture.with_suffix(".txt").read_text()
+    assert output.read_bytes() == capture.with_suffix(".out.pcap").read_bytes()
+
+
+@pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
+def test_the_c_gear_changes_no_action(capture: Path) -> None:
+    assert actions(capture, fast=True) == actions(capture, fast=False)
+
+
+@pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
+def test_the_mirror_changes_no_action_towards_production(capture: Path) -> None:
+    with_mirrors = production(capture, mirrored=True)
+    assert with_mirrors == production(capture, mirrored=False)
+    assert len(with_mirrors) > 10
+
+
+@pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
+def test_the_mirrors_own_packets_acknowledge_what_the_model_does(capture: Path, tmp_path: Path) -> None:
+    rules = load(capture.with_suffix(".yaml"))
+    for mirror in ("model", "capture"):
+        replay(rules, capture, tmp_path / "out.pcap", mirror=mirror, streams=tmp_path / mirror)
+    streams = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    assert streams
+    captured = {path.name: path.read_bytes() for path in (tmp_path / "capture").iterdir()}
+    assert captured.keys() == streams.keys()
+    for name, stream in streams.items():
+        assert stream.startswith(captured[name])
+
+
+def write(path: Path, packets: list[bytes], *, step: float = 0.01) -> Path:
+    with Writer(path) as writer:
+        for number, raw in enumerate(packets):
+            writer.write(100 + number * step, raw)
+    return path
+
+
+def session(*, data: bytes = b"hello") -> list[bytes]:
+    """A connection as the host's two sides see it, the rewritten packets too."""
+    end = len(data) + 2
+    return [
+        packet(CLIENT, SERVICE, "S", ISS),
+        packet(CLIENT, C1, "S", ISS),
+        packet(C1, CLIENT, "SA", IRS, seq.add(ISS, 1)),
+        packet(SERVICE, CLIENT, "SA", IRS, seq.add(ISS, 1)),
+        packet(CLIENT, SERVICE, "A", seq.add(ISS, 1), seq.add(IRS, 1)),
+        packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), data),
+        packet(CLIENT, SERVICE, "FA", seq.add(ISS, end - 1), seq.add(IRS, 1)),
+        packet(C1, CLIENT, "FA", seq.add(IRS, 1), seq.add(ISS, end)),
+        packet(CLIENT, SERVICE, "A", seq.add(ISS, end), seq.add(IRS, 2)),
+    ]
+
+
+def test_each_packet_counts_once_and_strangers_are_left_out(tmp_path: Path) -> None:
+    stranger = packet(at("192.0.2.1", 1), at("192.0.2.2", 2), "A", 1)
+    capture = write(tmp_path / "in.pcap", [*session(), stranger, packet(MASTER, CLIENT, "A", 1, 2)])
+    report = replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
+    assert dict(report.left_out) == {"already rewritten": 2, "none of ours": 1, "of a mirror": 1}
+    assert (report.packets, report.accepted) == (11, 7)
+    assert report.legs == ["leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged"]
+    [stream] = (tmp_path / "streams").iterdir()
+    assert (stream.name, stream.read_bytes()) == ("master-10.10.0.11-40001.bin", b"hello")
+
+
+def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    capture = write(tmp_path / "in.pcap", session())
+    for name in ("one", "two"):
+        replay(loads(RULES), capture, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_clock_set_back_in_mid_capture_hurts_nothing(tmp_path: Path) -> None:
+    capture = write(tmp_path / "in.pcap", session(), step=-0.5)
+    report = replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap")
+    assert len(report.legs) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 3, 23, 24, 30, 60, 200, 400])
+def test_a_capture_that_breaks_off_is_told_and_what_came_before_is_kept(tmp_path: Path, cut: int) -> None:
+    whole = write(tmp_path / "whole.pcap", session()).read_bytes()
+    capture = tmp_path / "in.pcap"
+    capture.write_bytes(whole[:cut])
+    output = tmp_path / "out.pcap"
+    if cut == 24:
+        assert replay(loads(ONE_BACKEND), capture, output).packets == 0
+        return
+    with pytest.raises(CaptureError, match=r"in\.pcap"):
+        replay(loads(ONE_BACKEND), capture, output, streams=tmp_path / "streams")
+    with output.open("rb") as file:
+        kept = list(dpkt.pcap.Reader(file))
+    assert len(kept) >= (3 if cut == 400 else 0)
+
+
+@pytest.mark.parametrize("name", ["missing.pcap", "."])
+def test_what_is_no_file_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CaptureError):
+        replay(loads(RULES), tmp_path / name, tmp_path / "out.pcap")
+
+
+def test_an_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    capture = write(tmp_path / "in.pcap", session())
+    with pytest.raises(CaptureError, match="No such file"):
+        replay(loads(RULES), capture, tmp_path / "nowhere" / "out.pcap")
+
+
+def test_a_checksum_left_to_hardware_is_recognised(tmp_path: Path) -> None:
+    raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 2, b"data"))
+    assert checksum_of(bytes(raw)) is Checksum.UNVERIFIED
+    from natmirror.packet import PROTO_TCP, pseudo_header_sum
+
+    raw[36:38] = pseudo_header_sum(CLIENT[0], SERVICE[0], PROTO_TCP, len(raw) - 20).to_bytes(2, "big")
+    assert checksum_of(bytes(raw)) is Checksum.PARTIAL
+
+
+IP = packet(CLIENT, C2, "A", 1)
+
+
+@pytest.mark.parametrize(
+    ("link", "frame"),
+    [
+        (1, bytes(12) + b"\x08\x00" + IP),
+        (1, bytes(12) + b"\x81\x00\x00\x05\x08\x00" + IP),
+        (1, bytes(12) + b"\x88\xa8\x00\x05\x81\x00\x00\x06\x08\x00" + IP),
+        (113, bytes(14) + b"\x08\x00" + IP),
+        (276, b"\x08\x00" + bytes(18) + IP),
+        (12, IP),
+    ],
+    ids=["ethernet", "vlan", "qinq", "cooked", "cooked2", "raw"],
+)
+def test_link_layers(link: int, frame: bytes) -> None:
+    assert ipv4_of(link, frame) == IP
+    for cut in range(len(frame) - len(IP) + 1):
+        assert ipv4_of(link, frame[:cut]) is None
+
+
+def test_other_link_types_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "in.pcap"
+    with path.open("wb") as file:
+        dpkt.pcap.Writer(file, linktype=105).writepkt(b"802.11", 1.0)
+    with pytest.raises(CaptureError, match="link type 105"):
+        list(read(path))
+
+
+def test_packets_cut_short_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "in.pcap"
+    whole = write(tmp_path / "whole.pcap", [IP]).read_bytes()
+    path.write_bytes(whole[:36] + (100).to_bytes(4, "little") + whole[40:])
+    [captured] = read(path)
+    assert captured.cut_short
+    report = replay(loads(RULES), path, tmp_path / "out.pcap")
+    assert dict(report.left_out) == {"cut short": 1}
