@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check build clean
+.PHONY: help demo test unit check pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,10 @@ check: ## linters, types, and a C build in which a warning is an error
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	NATMIRROR_STRICT=1 $(BIN)/python setup.py --quiet build_ext --force --build-lib build/strict --build-temp build/strict
+
+pcaps: ## record the captures in pcaps/ anew, and what their replays give (root)
+	@scripts/setup --need-root
+	$(BIN)/python -m natmirror.lab.record pcaps
 
 build: ## the environment in .venv with natmirror and its C extension
 	@scripts/setup
