@@ -31,6 +31,12 @@ class Session:
         self.answered = 0
         self.to_mirror: list[Segment] = []
 
+    @property
+    def backend_address(self) -> bytes:
+        """Where the connection was sent."""
+        assert self.backend is not None
+        return self.backend[0]
+
     def take(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> Action:
         """One packet into the engine; its verdict, with what is sent to mirrors kept in ``to_mirror``."""
         verdict, *sends = self.engine.receive(raw, hook, self.now, checksum)

@@ -96,7 +96,7 @@ def test_round_robin_alternates_and_keeps_each_flow(fast: bool) -> None:
         session = Session(shared, client=at("10.10.0.11", port))
         session.connect()
         backends.append(session.backend)
-        assert session.from_client("PA", b"x").dst == session.backend[0]
+        assert session.from_client("PA", b"x").dst == session.backend_address
     assert backends == [C1, C2, C1, C2]
 
 
@@ -129,7 +129,7 @@ def test_an_unanswered_syn_leads_its_repetition_elsewhere(session: Session) -> N
     assert {silent, session.backend} == {C1, C2}
     session.syn_ack()
     session.from_client("A")
-    assert session.from_client("PA", b"x").dst == session.backend[0]
+    assert session.from_client("PA", b"x").dst == session.backend_address
 
 
 def test_when_no_backend_answers_the_first_choice_is_tried_again(session: Session) -> None:
@@ -296,7 +296,7 @@ def test_bytes_that_never_passed_here_end_the_leg(session: Session) -> None:
     assert [letters for letters, *_ in session.mirrored()] == ["RA"]
     [event] = session.engine.take_events()
     assert event.reason == "hole"
-    assert session.from_client("PA", b"on it goes").dst == session.backend[0]
+    assert session.from_client("PA", b"on it goes").dst == session.backend_address
 
 
 def test_a_full_buffer_costs_the_leg_and_production_does_not_notice(fast: bool) -> None:
@@ -304,7 +304,7 @@ def test_a_full_buffer_costs_the_leg_and_production_does_not_notice(fast: bool) 
     session = Session(engine(rules, fast=fast))
     session.connect()
     for _ in range(70):
-        assert session.from_client("PA", b"x" * 1000).dst == session.backend[0]
+        assert session.from_client("PA", b"x" * 1000).dst == session.backend_address
         session.from_backend("A")
     [event] = session.engine.take_events()
     assert (event.reason, event.acked_bytes) == ("buffer-full", 0)
