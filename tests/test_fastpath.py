@@ -1,0 +1,193 @@
+"""The C gear against the Python reference: same verdicts, same bytes, same numbers."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from natmirror._ffi import lib
+
+from natmirror import seq, tcp
+from natmirror.fastpath import ACCEPT, DIRECT, LOOSE, MIRRORED, MODIFIED, PUNT, WATCHED, FlowTable
+from natmirror.packet import FIN, RST, SYN, Checksum, Malformed, Segment, parse, rewrite, segment_checksum_ok
+from natmirror.siphash import siphash
+from tests.support import C1, CLIENT, SERVICE, at, packet
+
+KEY = bytes(range(16))
+PREROUTING, FORWARD, OUTPUT = 0, 2, 3
+HALF_FIELDS = ("bytes", "packets", "end", "ack", "edge", "scale", "flags")
+ELSEWHERE = at("192.0.2.9", 9)
+
+numbers = st.one_of(
+    st.integers(0, 0xFFFF_FFFF), st.integers(0xFFFF_FF00, 0xFFFF_FFFF), st.integers(0, 0x100), st.just(0x8000_0000)
+)
+halves = st.fixed_dictionaries(
+    {
+        "bytes": st.integers(0, 1 << 40),
+        "packets": st.integers(0, 1000),
+        "end": numbers,
+        "ack": numbers,
+        "edge": numbers,
+        "scale": st.integers(0, 14),
+        "flags": st.integers(0, 7),
+    }
+)
+
+
+def numbers_of(row: Any) -> dict[str, object]:
+    """All that process() may change of a row."""
+    found: dict[str, object] = {"seen_at": row.seen_at, "state": row.state, "flags": row.flags}
+    for name in ("orig", "reply"):
+        for field in HALF_FIELDS:
+            found[f"{name}.{field}"] = getattr(getattr(row, name), field)
+    return found
+
+
+def set_up(table: FlowTable, orig: dict[str, int], reply: dict[str, int], state: int, flags: int) -> Any:
+    """The flow that the packets of these tests belong to."""
+    there = SERVICE if flags & WATCHED else C1
+    row = table.insert(CLIENT, SERVICE, there)
+    assert row is not None
+    for half, values in ((row.orig, orig), (row.reply, reply)):
+        for field, value in values.items():
+            setattr(half, field, value)
+    row.state, row.flags, row.seen_at = state, flags, 1.0
+    return row
+
+
+def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -> tuple[int, bytes]:
+    """What process() has to say, by the Python code."""
+    try:
+        parsed = parse(raw)
+    except Malformed:
+        return PUNT, raw
+    if not isinstance(parsed, Segment) or len(parsed.raw) != len(raw) or parsed.flags & (SYN | FIN | RST):
+        return PUNT, raw
+    source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
+    there = SERVICE if row.flags & WATCHED else C1
+    is_orig = hook == PREROUTING
+    if (source, destination) != ((CLIENT, SERVICE) if is_orig else (there, CLIENT)):
+        return PUNT, raw
+    if row.state != tcp.State.ESTABLISHED or (is_orig and row.flags & MIRRORED and parsed.payload_len):
+        return PUNT, raw
+    if (hook == OUTPUT and not row.flags & WATCHED) or (row.flags & DIRECT and is_orig):
+        return PUNT, raw
+    if row.flags & DIRECT:
+        row.seen_at = now
+        row.reply.packets += 1
+        return ACCEPT, raw
+    if segment_checksum_ok(parsed, checksum):
+        sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
+        tcp.update(sender, receiver, parsed, loose=bool(row.flags & LOOSE))
+        row.seen_at = now
+    if row.flags & WATCHED:
+        return ACCEPT, raw
+    return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+
+
+@given(st.data())
+def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
+    flags = data.draw(st.sampled_from([0, MIRRORED, LOOSE, WATCHED, WATCHED | MIRRORED, DIRECT]))
+    state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
+    orig, reply = data.draw(halves), data.draw(halves)
+    tables = [FlowTable(4, KEY), FlowTable(4, KEY)]
+    rows = [set_up(table, orig, reply, state, flags) for table in tables]
+    for step in range(data.draw(st.integers(1, 4))):
+        hook = data.draw(st.sampled_from([PREROUTING, FORWARD, OUTPUT]))
+        there = SERVICE if flags & WATCHED else C1
+        ends = (CLIENT, SERVICE) if hook == PREROUTING else (there, CLIENT)
+        source, destination = data.draw(st.sampled_from([ends] * 6 + [(ELSEWHERE, ends[1])]))
+        near = [row.edge for row in (rows[0].orig, rows[0].reply)] + [rows[0].orig.end, rows[0].reply.end]
+        number = data.draw(st.one_of(numbers, st.sampled_from(near)))
+        ack = data.draw(st.one_of(numbers, st.sampled_from(near)))
+        letters = data.draw(st.sampled_from(["A", "PA", "A", "P", "FA", "S", "RA"]))
+        size = data.draw(st.integers(0, 40))
+        raw = bytearray(
+            packet(
+                source,
+                destination,
+                letters,
+                seq.add(number, data.draw(st.integers(-3, 3))),
+                seq.add(ack, data.draw(st.integers(-3, 3))),
+                data.draw(st.binary(min_size=size, max_size=size)),
+                window=data.draw(st.integers(0, 0xFFFF)),
+                options=data.draw(st.sampled_from([b"", bytes(4), bytes(40)])),
+            )
+        )
+        if data.draw(st.booleans()):
+            raw[36:38] = data.draw(st.binary(min_size=2, max_size=2))
+        for index, value in data.draw(
+            st.lists(st.tuples(st.integers(0, len(raw) - 1), st.integers(0, 255)), max_size=2)
+        ):
+            if data.draw(st.booleans()):
+                raw[index] = value
+        cut = data.draw(st.sampled_from([len(raw)] * 5 + list(range(0, len(raw), 7))))
+        checksum = data.draw(st.sampled_from(Checksum))
+        expected, bytes_expected = reference(rows[1], bytes(raw[:cut]), hook, checksum, 2.0 + step)
+        buffer = raw[:cut]
+        assert tables[0].process(buffer, hook, checksum, 2.0 + step) == expected
+        assert bytes(buffer) == bytes_expected
+        assert numbers_of(rows[0]) == numbers_of(rows[1])
+
+
+@given(st.binary(max_size=100), st.sampled_from([PREROUTING, FORWARD, OUTPUT]), st.sampled_from(Checksum))
+def test_what_is_no_packet_is_punted_untouched(raw: bytes, hook: int, checksum: Checksum) -> None:
+    table = FlowTable(4, KEY)
+    table.insert(CLIENT, SERVICE, C1)
+    buffer = bytearray(raw)
+    assert table.process(buffer, hook, checksum, 1.0) == PUNT
+    assert buffer == raw
+
+
+def test_an_empty_buffer_is_punted() -> None:
+    assert FlowTable(4, KEY).process(bytearray(), PREROUTING, 0, 1.0) == PUNT
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3)), max_size=60))
+def test_the_table_does_as_two_dictionaries_do(steps: list[tuple[bool, int, int, int]]) -> None:
+    table, size = FlowTable(4, KEY), 4
+    rows: dict[int, tuple[Any, Any, Any, Any]] = {}
+    for adding, client_port, service_port, backend in steps:
+        client, service = at("10.10.0.1", client_port), at("10.10.0.100", service_port)
+        there = at(f"10.20.0.{backend}", 1)
+        held = next((row for row in rows.values() if row[1:3] == (client, service)), None)
+        if adding:
+            row = table.insert(client, service, there)
+            twin = any(
+                other[1:3] == (client, service) or (other[1], other[3]) == (client, there) for other in rows.values()
+            )
+            assert (row is None) == (twin or len(rows) == size)
+            if row is not None:
+                rows[row.id] = (row, client, service, there)
+        elif held is not None:
+            del rows[held[0].id]
+            table.remove(held[0])
+        assert len(table) == len(rows)
+    for row, client, service, there in rows.values():
+        assert table.find_orig(client, service) == row
+        assert table.find_reply(there, client) == row
+    assert table.find_orig(ELSEWHERE, ELSEWHERE) is None
+    assert table.find_reply(ELSEWHERE, ELSEWHERE) is None
+
+
+def test_a_key_of_the_wrong_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="15 bytes"):
+        FlowTable(4, bytes(15))
+
+
+def test_a_row_is_small() -> None:
+    from natmirror._ffi import ffi
+
+    assert ffi.sizeof("nm_flow") <= 512
+
+
+# SipHash
+
+
+def test_siphash_gives_the_papers_vector() -> None:
+    assert siphash(bytes(range(16)), bytes(range(15))) == 0xA129CA6149BE45E5
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(max_size=40))
+def test_siphash_is_the_same_in_c(key: bytes, data: bytes) -> None:
+    assert lib.nm_siphash(key, data, len(data)) == siphash(key, data)
