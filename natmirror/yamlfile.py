@@ -27,10 +27,11 @@ _KINDS = {"int": "a number", "float": "a number", "bool": "a boolean", "null": "
 class Value:
     """One value of the file; each method reads it as a type or raises RulesError."""
 
-    def __init__(self, node: Node, file: str, path: str) -> None:
+    def __init__(self, node: Node, file: str, path: str, line: int | None = None) -> None:
         self._node = node
         self._file = file
         self._path = path
+        self._line = node.start_mark.line + 1 if line is None else line
 
     def error(self, expected: str, found: str | None = None) -> RulesError:
         """The error to raise where the value is not what was expected."""
@@ -39,7 +40,7 @@ class Value:
     def complain(self, message: str) -> RulesError:
         """The error to raise with words of one's own."""
         where = f"{self._path}: " if self._path else ""
-        return RulesError(f"{self._file}:{self._node.start_mark.line + 1}: {where}{message}")
+        return RulesError(f"{self._file}:{self._line}: {where}{message}")
 
     def text(self) -> str:
         """A scalar that YAML takes for text."""
@@ -110,7 +111,9 @@ class Value:
                 raise at_key.complain(f"expected one of the keys {', '.join(known)}, found {key}{hint}")
             if key in values:
                 raise at_key.complain(f"expected each key once, found {key} twice")
-            values[key] = Value(node, self._file, path)
+            # A value that was left out seems to YAML to stand where the next thing does.
+            line = key_node.start_mark.line + 1 if not node.value else None
+            values[key] = Value(node, self._file, path, line)
         return Mapping(self, values)
 
     def _scalar(self, kind: str, expected: str) -> str:

@@ -67,16 +67,17 @@ def _watch(lab: Lab, balancer: LoadBalancer, switch: OpenVSwitch, seconds: float
             switch.forget_flows()
             switch.ping()
             if console.is_terminal:
-                live.update(_table(balancer.status()), refresh=True)
+                live.update(table(balancer.status()), refresh=True)
             else:
-                console.print(_line(balancer.status()), soft_wrap=True)
+                console.print(line(balancer.status()), soft_wrap=True)
             time.sleep(min(refresh, left))
 
 
-def _table(status: dict[str, Any]) -> Table:
-    table = Table(title="flows and their legs")
+def table(status: dict[str, Any]) -> Table:
+    """The state as a table, a row for each leg."""
+    shown = Table(title="flows and their legs")
     for column in ("client", "backend", "state", "mirror", "leg", "client sent", "mirror acknowledged", "lag"):
-        table.add_column(column, justify="right" if column in ("client sent", "mirror acknowledged", "lag") else "left")
+        shown.add_column(column, justify="right" if column in ("client sent", "mirror acknowledged", "lag") else "left")
     for flow in status.get("flows", []):
         for leg in flow["legs"] or [None]:
             mirror = (
@@ -84,11 +85,12 @@ def _table(status: dict[str, Any]) -> Table:
                 if leg
                 else ("", "", str(flow["client_bytes"]), "", "")
             )
-            table.add_row(flow["client"], flow["backend"] or "", flow["state"], *mirror)
-    return table
+            shown.add_row(flow["client"], flow["backend"] or "", flow["state"], *mirror)
+    return shown
 
 
-def _line(status: dict[str, Any]) -> str:
+def line(status: dict[str, Any]) -> str:
+    """The state as one line."""
     flows = [
         f"{flow['client']} -> {flow['backend']} {flow['state']}, leg to {leg['mirror']} {leg['state']}:"
         f" {leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged, lag {leg['lag_bytes']}"

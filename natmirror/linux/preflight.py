@@ -77,7 +77,7 @@ def judge(rules: Rules, host: Host) -> Iterator[Finding]:
                     f"there is no route to {target.name} ({target.address}) of service {service.name}",
                     f"add one, for one: ip route add {target.address}/32 via GATEWAY",
                 )
-    yield from _reverse_path(rules, host)
+    yield from _reverse_path(host)
 
 
 def _targets(service: Service) -> list[Backend | Mirror]:
@@ -98,15 +98,14 @@ def _service(service: Service, host: Host) -> Iterator[Finding]:
                 )
 
 
-def _reverse_path(rules: Rules, host: Host) -> Iterator[Finding]:
-    """A strict reverse path filter drops what comes in by another interface than the way back: the legs' answers do
-    not, but asymmetric switches' packets do."""
-    strict = [name for name in host.rp_filter if max(host.rp_filter[name], host.rp_filter.get("all", 0)) == _STRICT]
-    for address, link in host.routes.items():
-        if link in strict:
+def _reverse_path(host: Host) -> Iterator[Finding]:
+    """A strict reverse path filter drops what comes in by another interface than its way back: with a symmetric network
+    nothing, with an asymmetric one production."""
+    for link in dict.fromkeys(host.routes.values()):
+        if link and max(host.rp_filter.get(link, 0), host.rp_filter.get("all", 0)) == _STRICT:
             yield Finding(
                 "warning",
-                f"the reverse path filter of {link} is strict: what {address} sends by another way is dropped",
+                f"the reverse path filter of {link} is strict: what backends or mirrors send by another way is lost",
                 f"if the network is asymmetric, run: sysctl -w net.ipv4.conf.{link}.rp_filter=2",
             )
 

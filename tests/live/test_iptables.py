@@ -1,0 +1,131 @@
+"""Our rules in real tables of both backends: put in at once, taken over, taken away whole."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+from pyroute2 import netns
+
+from natmirror.errors import HostError
+from natmirror.lab.process import run, wait_for
+from natmirror.lab.topology import Lab
+from natmirror.linux import iptables as module
+from natmirror.linux.iptables import CHAINS, GUARD, Firewall, cleanup
+from natmirror.rules import loads
+from tests.live.scene import RULES, Scene
+from tests.support import RULES as TEXT
+
+pytestmark = pytest.mark.live
+
+OTHERS = "*filter\n-A INPUT -s 192.0.2.1 -j DROP\n-A FORWARD -j ACCEPT\nCOMMIT\n"
+
+
+@pytest.fixture
+def inside(lab: Lab) -> Iterator[str]:
+    """This very process inside a fresh namespace."""
+    before = open("/proc/self/ns/net", "rb")  # noqa: SIM115 - held open over the test
+    host = f"x{len(lab._namespaces)}"
+    namespace = lab.add_host(host)
+    netns.setns(namespace)
+    yield namespace
+    netns.setns(before.fileno())
+    before.close()
+
+
+def saved(backend: str) -> list[str]:
+    """All rules, without counters and times."""
+    return [line for line in module._run([f"iptables-{backend}-save"]).splitlines() if not line.startswith("#")]
+
+
+def test_a_second_installation_changes_nothing_and_removal_leaves_what_was_there(inside: str, iptables: str) -> None:
+    firewall = Firewall(iptables)
+    module._run([f"iptables-{iptables}-restore", "--noflush"], OTHERS)
+    firewall.install(loads(TEXT))
+    firewall.remove()
+    before = saved(iptables)
+    firewall.install(loads(TEXT))
+    once = saved(iptables)
+    assert firewall.is_in_place()
+    firewall.install(loads(TEXT))
+    assert saved(iptables) == once
+    for chain in CHAINS:
+        assert once.count(f"-A {chain.jump}") == 1
+    in_input = [line for line in once if line.startswith("-A INPUT ")]
+    assert in_input == [f"-A {GUARD.jump}", "-A INPUT -s 192.0.2.1/32 -j DROP"], "ours at the top"
+    assert sorted(firewall.remove()) == sorted(chain.name for chain in CHAINS)
+    assert saved(iptables) == before
+    assert firewall.remove() == []
+    assert not firewall.is_in_place()
+
+
+def test_leftovers_with_other_rules_and_doubled_jumps_are_taken_over(inside: str, iptables: str) -> None:
+    firewall = Firewall(iptables)
+    firewall.install(loads(TEXT))
+    fresh = saved(iptables)
+    program = f"iptables-{iptables}"
+    module._run([program, "-t", "raw", "-A", "NATMIRROR-PRE", "-s", "192.0.2.9", "-j", "DROP"])
+    module._run([program, "-t", "raw", "-A", "PREROUTING", *module.PRE.jump.split()[1:]])
+    module._run([program, "-t", "mangle", "-D", *module.FORWARD.jump.split()])
+    assert not firewall.is_in_place()
+    firewall.install(loads(TEXT))
+    assert saved(iptables) == fresh
+    firewall.remove()
+
+
+def test_when_one_table_fails_none_is_changed(inside: str, iptables: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    firewall = Firewall(iptables)
+    real = module._service
+    for earlier in (False, True):
+        if earlier:
+            firewall.install(loads(TEXT))
+        before = [line for line in saved(iptables) if "NATMIRROR" in line]
+
+        def broken(chains: dict[module.Chain, list[str]], *rest: object) -> None:
+            real(chains, *rest)  # type: ignore[arg-type]
+            chains[module.PRE].append("-j NO-SUCH-TARGET")
+
+        monkeypatch.setattr(module, "_service", broken)
+        with pytest.raises(HostError, match="restore"):
+            firewall.install(loads(TEXT))
+        monkeypatch.undo()
+        assert [line for line in saved(iptables) if "NATMIRROR" in line] == before
+    firewall.remove()
+
+
+def test_cleanup_takes_both_backends_rules_away(inside: str) -> None:
+    for backend in ("nft", "legacy"):
+        Firewall(backend).install(loads(TEXT))
+    assert len(cleanup()) == 2 * len(CHAINS)
+    assert [line for backend in ("nft", "legacy") for line in saved(backend) if "NATMIRROR" in line] == []
+    assert cleanup() == []
+
+
+def test_cleanup_makes_no_table_by_looking(inside: str) -> None:
+    assert cleanup() == []
+    assert run(inside, ["cat", "/proc/net/ip_tables_names"]) == ""
+
+
+def test_what_a_killed_run_leaves_is_cleaned_up_by_command(scene: Scene, iptables: str) -> None:
+    balancer = scene.balance(RULES, iptables=iptables)
+    balancer.kill()
+    said = scene.lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
+    assert f"{iptables}: NATMIRROR-GUARD" in said.splitlines()[-1], "the guard goes last"
+    assert scene.traces()["rules"] == []
+    assert "nothing" in scene.lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
+
+
+def test_rules_that_somebody_sweeps_away_come_back(scene: Scene) -> None:
+    balancer = scene.balance(RULES, iptables="nft")
+    scene.lab.run("lb", ["iptables-nft", "-t", "raw", "-F"])
+    balancer.program.wait_for_text("putting them in again", 15.0)
+    wait_for(lambda: "-j NATMIRROR-PRE" in scene.lab.run("lb", ["iptables-nft-save", "-t", "raw"]), "the rules")
+
+
+def test_fragments_reach_the_queue_whole(scene: Scene) -> None:
+    """A request in IP fragments: only a reassembled one has ports, and so a way through NAT."""
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance(RULES)
+    scene.lab.run("s1", [sys.executable, "-m", "tests.live.apps.fragments"], cwd=str(RULES.parent.parent))
+    balancer.wait_for_status(
+        lambda status: status["counters"].get("flows_opened", 0) >= 1, "the reassembled SYN to be seen"
+    )

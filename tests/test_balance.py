@@ -1,0 +1,117 @@
+"""Balancing: the same answer everywhere, fair shares, and what a change of the pool moves."""
+
+from collections import Counter
+from ipaddress import IPv4Address
+
+import pytest
+
+from natmirror.attempts import ANSWER_TIMEOUT, AVOID_TIMEOUT, Attempts
+from natmirror.balance import TABLE_SIZE, Maglev, RoundRobin
+from natmirror.packet import Endpoint
+from natmirror.rules import Backend, Pool
+
+GOLDEN = ["c2", "c1", "c1", "c1", "c1", "c3", "c3", "c2", "c2", "c3", "c1", "c2"]
+CLIENTS: list[Endpoint] = [(IPv4Address(0x0A0A_0000 + number).packed, 40_000) for number in range(2000)]
+
+
+def pool(*weights: int, hash: str = "address") -> Pool:
+    backends = (Backend(f"c{n}", IPv4Address(f"10.20.0.{n}"), 6653, weight) for n, weight in enumerate(weights, 1))
+    return Pool("maglev", hash, tuple(backends))
+
+
+def shares(scheduler: Maglev | RoundRobin, clients: list[Endpoint]) -> Counter[str]:
+    return Counter(scheduler.pick(client).name for client in clients)
+
+
+def test_maglevs_answers_are_published_ones() -> None:
+    """Another program, or a later version, that answers otherwise would move switches between hosts."""
+    maglev = Maglev(pool(1, 1, 1))
+    assert [maglev.pick(client).name for client in CLIENTS[:12]] == GOLDEN
+
+
+def test_maglev_does_not_depend_on_the_order_of_the_rules() -> None:
+    forwards = pool(1, 2, 3)
+    backwards = Pool("maglev", "address", forwards.backends[::-1])
+    assert [Maglev(forwards).pick(client) for client in CLIENTS] == [
+        Maglev(backwards).pick(client) for client in CLIENTS
+    ]
+
+
+@pytest.mark.parametrize("weights", [(1,), (1, 1), (1, 1, 1, 1, 1), (1, 3), (10, 1, 5)])
+def test_maglev_gives_each_backend_its_share(weights: tuple[int, ...]) -> None:
+    counted = shares(Maglev(pool(*weights)), CLIENTS)
+    for number, weight in enumerate(weights, 1):
+        assert counted[f"c{number}"] / len(CLIENTS) == pytest.approx(weight / sum(weights), abs=0.04)
+
+
+def test_a_backend_that_leaves_moves_hardly_anybody_else() -> None:
+    before, after = Maglev(pool(1, 1, 1, 1, 1)), Maglev(pool(1, 1, 1, 1))
+    stayed = [client for client in CLIENTS if before.pick(client).name != "c5"]
+    moved = sum(before.pick(client).name != after.pick(client).name for client in stayed)
+    assert moved / len(stayed) < 0.05
+
+
+def test_by_default_a_clients_connections_go_together_and_on_request_apart() -> None:
+    ports = [(CLIENTS[0][0], port) for port in range(1000, 1100)]
+    assert len(shares(Maglev(pool(1, 1, 1)), ports)) == 1
+    assert len(shares(Maglev(pool(1, 1, 1, hash="address-port")), ports)) == 3
+
+
+def test_maglev_avoids_what_it_is_told_to_unless_that_is_all() -> None:
+    three = pool(1, 1, 1)
+    maglev = Maglev(three)
+    for client in CLIENTS[:50]:
+        first = maglev.pick(client)
+        second = maglev.pick(client, [first])
+        assert second != first
+        assert maglev.pick(client, [first, second]) not in (first, second)
+        assert maglev.pick(client, three.backends) == first
+
+
+def test_round_robin_takes_turns_by_weight_without_bunching() -> None:
+    turns = RoundRobin(pool(3, 1))
+    assert [turns.pick(CLIENTS[0]).name for _ in range(8)] == ["c1", "c1", "c2", "c1", "c1", "c1", "c2", "c1"]
+
+
+def test_round_robin_passes_over_what_is_to_be_avoided() -> None:
+    three = pool(1, 1, 1)
+    turns = RoundRobin(three)
+    assert {turns.pick(CLIENTS[0], three.backends[:2]).name for _ in range(5)} == {"c3"}
+    assert turns.pick(CLIENTS[0], three.backends).name in {"c1", "c2"}
+
+
+def test_the_table_size_is_prime() -> None:
+    assert all(TABLE_SIZE % divisor for divisor in range(2, 257))
+
+
+# Attempts
+
+
+def test_a_backend_is_avoided_once_it_has_left_a_syn_unanswered() -> None:
+    [backend] = pool(1).backends
+    attempts = Attempts()
+    attempts.tried("client", backend, 0.0)
+    attempts.tried("client", backend, ANSWER_TIMEOUT / 2)
+    assert attempts.to_avoid("client", ANSWER_TIMEOUT - 0.01) == []
+    assert attempts.to_avoid("client", ANSWER_TIMEOUT) == [backend]
+    assert attempts.to_avoid("another", ANSWER_TIMEOUT) == []
+    attempts.answered("client", backend)
+    assert attempts.to_avoid("client", 2.0) == []
+
+
+def test_a_refusal_counts_at_once_and_not_for_ever() -> None:
+    [backend] = pool(1).backends
+    attempts = Attempts()
+    attempts.tried("client", backend, 0.0)
+    attempts.refused("client", backend, 0.1)
+    assert attempts.to_avoid("client", 0.1) == [backend]
+    assert attempts.to_avoid("client", 0.1 + AVOID_TIMEOUT) == []
+
+
+def test_spoofed_clients_do_not_make_memory_grow() -> None:
+    [backend] = pool(1).backends
+    attempts = Attempts()
+    for number in range(70_000):
+        attempts.tried(number, backend, 0.0)
+    assert attempts.to_avoid(0, 1.0) == []
+    assert attempts.to_avoid(69_999, 1.0) == [backend]

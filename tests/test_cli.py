@@ -1,0 +1,90 @@
+"""The command line: what it prints, what it exits with, no traceback."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from natmirror.cli import main
+from natmirror.lab import demo
+
+RULES = Path(__file__).parent.parent / "rules" / "lb.yaml"
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_check_prints_the_rules_with_their_defaults() -> None:
+    result = run("--rules", RULES, "--check")
+    assert result.exit_code == 0
+    assert "backend c2 10.20.0.12:6653 weight 1" in result.output
+    assert "mirror  master 10.20.0.13:6653 buffer 16MiB" in result.output
+
+
+def test_dry_run_prints_the_iptables_changes() -> None:
+    result = run("--rules", RULES, "--dry-run")
+    assert result.exit_code == 0
+    assert "-A NATMIRROR-GUARD -s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp --dport 6653 -j DROP" in result.output
+
+
+@pytest.mark.parametrize("words", [[], ["--check"], ["--dry-run"]])
+def test_bad_rules_are_one_line_and_exit_code_2(tmp_path: Path, words: list[str]) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(RULES.read_text().replace("port: 6653\n", "port: 70000\n", 1))
+    result = run("--rules", bad, *words)
+    assert result.exit_code == 2
+    assert result.output == f"natmirror: {bad}:10: services[0].port: expected 1..65535, found 70000\n"
+
+
+def test_rules_that_are_not_there() -> None:
+    result = run("--rules", "/nowhere.yaml")
+    assert (result.exit_code, result.output) == (2, "natmirror: /nowhere.yaml: No such file or directory\n")
+
+
+def test_no_rules_at_all() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "--rules FILE" in result.output
+
+
+def test_a_replay_prints_its_report(tmp_path: Path) -> None:
+    capture = RULES.parent.parent / "pcaps" / "redis.pcap"
+    rules = capture.with_suffix(".yaml")
+    result = run("replay", "--rules", rules, capture, "-o", tmp_path / "out.pcap", "--streams", tmp_path / "streams")
+    assert result.exit_code == 0
+    assert "4 passed" not in result.output.splitlines()[0]
+    assert result.output.count("leg ended:") == 4
+    assert len(list((tmp_path / "streams").iterdir())) == 4
+
+
+def test_a_broken_capture_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pcap"
+    broken.write_bytes(b"no capture")
+    result = run("replay", "--rules", RULES, broken, "-o", tmp_path / "out.pcap")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"natmirror: {broken}: ")
+    assert result.output.count("\n") == 1
+
+
+def test_the_demos_table_has_a_row_for_each_leg() -> None:
+    flow = {
+        "client": "10.10.0.11:1",
+        "backend": "c1",
+        "state": "established",
+        "client_bytes": 5,
+        "legs": [
+            {
+                "mirror": "m",
+                "state": "established",
+                "client_bytes": 5,
+                "acked_bytes": 3,
+                "lag_bytes": 2,
+                "sent_bytes": 5,
+            }
+        ],
+    }
+    status = {"flows": [flow, {**flow, "legs": []}]}
+    assert demo.table(status).row_count == 2
+    assert "3 of 5 bytes acknowledged, lag 2" in demo.line(status)
+    assert demo.line({}) == "no flows"

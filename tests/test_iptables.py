@@ -1,0 +1,72 @@
+"""Our iptables rules as data: nothing is run here."""
+
+from natmirror.linux.iptables import (
+    CHAINS,
+    FORWARD,
+    GUARD,
+    MARK,
+    NAT_QUEUE,
+    OUT,
+    PRE,
+    RAW_OUT,
+    WATCH_QUEUE,
+    contents,
+    plan,
+)
+from natmirror.rules import loads
+from tests.support import RULES
+
+WATCHED = """
+switches: [10.10.0.0/24, 10.11.0.0/24]
+services:
+  - {name: web, address: 10.10.0.100, port: 80, mirrors: [{name: m, address: 10.20.0.13}]}
+"""
+
+
+def test_requests_and_mirrors_are_queued_before_routing_and_fail_closed() -> None:
+    chain = contents(loads(RULES))[PRE]
+    assert f"-s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp --dport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
+    assert f"-s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
+    assert [rule for rule in chain if "tcp" in rule and "bypass" in rule] == []
+
+
+def test_replies_are_queued_when_they_are_forwarded() -> None:
+    chain = contents(loads(RULES))[FORWARD]
+    for address in ("10.20.0.11", "10.20.0.12"):
+        assert f"-s {address}/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
+    assert any("conntrack" in rule for rule in chain), "which makes the kernel reassemble fragments"
+
+
+def test_our_kernel_never_answers_for_a_service_with_a_pool() -> None:
+    assert contents(loads(RULES))[GUARD] == ["-s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp --dport 6653 -j DROP"]
+    assert contents(loads(WATCHED))[GUARD] == []
+
+
+def test_synthesised_packets_are_not_tracked() -> None:
+    assert contents(loads(RULES))[RAW_OUT] == [f"-m mark --mark {MARK:#x} -j CT --notrack"]
+
+
+def test_a_service_without_a_pool_fails_open_everywhere() -> None:
+    chains = contents(loads(WATCHED))
+    for chain in (PRE, FORWARD, OUT):
+        rules = [rule for rule in chains[chain] if f"--queue-num {WATCH_QUEUE}" in rule]
+        assert len(rules) == 2, "one for each network"
+        assert all(rule.endswith("--queue-bypass") for rule in rules)
+    closed = [rule for rule in chains[PRE] if f"--queue-num {NAT_QUEUE}" in rule]
+    assert all("-s 10.20.0.13/32" in rule for rule in closed), "only the mirror's answers"
+
+
+def test_icmp_errors_are_seen_in_each_direction() -> None:
+    chains = contents(loads(RULES))
+    for chain, match in ((PRE, "-d 10.10.0.100/32"), (FORWARD, "-d 10.10.0.0/24"), (OUT, "-d 10.10.0.0/24")):
+        types = [rule.split("--icmp-type ")[1].split()[0] for rule in chains[chain] if "icmp" in rule and match in rule]
+        assert types == ["3", "11", "12"]
+
+
+def test_the_plan_names_every_chain_once_and_every_jump_at_the_top() -> None:
+    lines = plan(loads(RULES)).splitlines()
+    for chain in CHAINS:
+        assert lines.count(f":{chain.name} - [0:0]") == 1
+        assert lines.count(f"-I {chain.parent} 1 -m comment --comment natmirror -j {chain.name}") == 1
+    assert [line for line in lines if line.startswith("*")] == ["*filter", "*mangle", "*raw"], "the guard comes first"
+    assert lines.count("COMMIT") == 3

@@ -1,0 +1,140 @@
+"""The queues' codec against messages of the kernel's form, and against none."""
+
+import socket
+import struct
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from natmirror._ffi import ffi, lib
+
+PACKET, ERROR, VERDICT = 0x300, 2, 0x301
+NUMBER = 7
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def message(kind: int, body: bytes, *, number: int = 0) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, 0, number, 0) + body + bytes(-len(body) % 4)
+
+
+def queued(packet_id: int, payload: bytes, *, hook: int = 2, info: int | None = None, cut: bool = False) -> bytes:
+    body = struct.pack("!BBH", 2, 0, NUMBER) + attribute(1, struct.pack("!IHB", packet_id, 0x800, hook))
+    if info is not None:
+        body += attribute(14, struct.pack("!I", info))
+    if cut:
+        body += attribute(13, struct.pack("!I", 60_000))
+    return message(PACKET, body + attribute(10, payload))
+
+
+class Codec:
+    """The codec on one end of a socket pair: the test is the kernel."""
+
+    def __init__(self) -> None:
+        self.kernel, self.ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.queue = ffi.gc(lib.nq_new(self.ours.fileno(), NUMBER), lib.nq_free)
+        self._packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
+
+    def parse(self, datagram: bytes) -> list[tuple[int, int, bytes, int, int]]:
+        return self._shown(lib.nq_parse(self.queue, datagram, len(datagram), self._packets, lib.NQ_BATCH))
+
+    def receive(self) -> list[tuple[int, int, bytes, int, int]]:
+        return self._shown(lib.nq_receive(self.queue, self._packets))
+
+    def counters(self) -> Any:
+        return lib.nq_queue_counters(self.queue)
+
+    def close(self) -> None:
+        self.kernel.close()
+        self.ours.close()
+
+    def _shown(self, count: int) -> list[tuple[int, int, bytes, int, int]]:
+        return [
+            (one.id, one.hook, ffi.buffer(one.payload, one.len)[:] if one.len else b"", one.checksum, one.truncated)
+            for one in self._packets[0:count]
+        ]
+
+
+def test_packets_come_out_as_they_are() -> None:
+    codec = Codec()
+    assert codec.parse(queued(5, b"payload", hook=3, info=0)) == [(5, 3, b"payload", 1, 0)]
+    assert codec.parse(queued(6, b"x", info=1) + queued(7, b"y", info=4) + queued(8, b"z")) == [
+        (6, 2, b"x", 2, 0),
+        (7, 2, b"y", 0, 0),
+        (8, 2, b"z", 1, 0),
+    ]
+    assert codec.parse(queued(9, b"part", cut=True)) == [(9, 2, b"part", 1, 1)]
+    assert (codec.counters().packets, codec.counters().truncated, codec.counters().malformed) == (5, 1, 0)
+    codec.close()
+
+
+def test_a_batch_is_read_without_blocking() -> None:
+    codec = Codec()
+    assert codec.receive() == []
+    for number in range(40):
+        codec.kernel.send(queued(number, b"x"))
+    got = codec.receive() + codec.receive() + codec.receive()
+    assert [one[0] for one in got] == list(range(40))
+    codec.close()
+
+
+def test_a_socket_that_fails_is_told() -> None:
+    codec = Codec()
+    codec.close()
+    packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
+    assert lib.nq_receive(codec.queue, packets) < 0
+
+
+def test_verdicts_go_in_their_order_in_one_message() -> None:
+    codec = Codec()
+    lib.nq_accept(codec.queue, 1, ffi.NULL, 0)
+    lib.nq_accept(codec.queue, 2, b"rewritten", 9)
+    lib.nq_drop(codec.queue, 3)
+    lib.nq_flush(codec.queue)
+    lib.nq_flush(codec.queue)
+    sent = codec.kernel.recv(1 << 20)
+    verdicts = []
+    while sent:
+        length, kind = struct.unpack_from("=IH", sent)
+        family, _, number = struct.unpack_from("!BBH", sent, 16)
+        _, _, verdict, packet_id = struct.unpack_from("=HHII", sent, 20)
+        payload = sent[36 : 36 + struct.unpack_from("=H", sent, 32)[0] - 4] if length > 32 else b""
+        assert (kind, family, number) == (VERDICT, 0, NUMBER)
+        verdicts.append((socket.ntohl(packet_id), socket.ntohl(verdict), payload))
+        sent = sent[length:]
+    assert verdicts == [(1, 1, b""), (2, 1, b"rewritten"), (3, 0, b"")]
+    codec.kernel.setblocking(False)
+    codec.close()
+
+
+def test_the_kernels_answers_are_sorted() -> None:
+    codec = Codec()
+
+    def answer(error: int, number: int) -> bytes:
+        return message(ERROR, struct.pack("=i", error) + struct.pack("=IHHII", 16, VERDICT, 0, number, 0))
+
+    assert codec.parse(answer(-2, 0) + answer(-1, 0) + answer(0, 0)) == []
+    assert (codec.counters().late_verdicts, codec.counters().verdict_errors) == (1, 1)
+    codec.parse(answer(-95, 3))
+    assert (lib.nq_acknowledged(codec.queue), lib.nq_answer(codec.queue)) == (3, 95)
+    codec.close()
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_the_parser_stumble(raw: bytes) -> None:
+    codec = Codec()
+    codec.parse(raw)
+    codec.close()
+
+
+@given(st.data())
+def test_no_damage_makes_the_parser_stumble(data: st.DataObject) -> None:
+    raw = bytearray(queued(1, b"payload", info=1) + queued(2, b"more"))
+    for at, value in data.draw(st.lists(st.tuples(st.integers(0, len(raw) - 1), st.integers(0, 255)), max_size=6)):
+        raw[at] = value
+    codec = Codec()
+    for one in codec.parse(bytes(raw[: data.draw(st.integers(0, len(raw)))])):
+        assert len(one[2]) <= len(raw)
+    codec.close()

@@ -1,0 +1,75 @@
+"""What a host is told that it lacks."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+from natmirror.linux.preflight import Host, judge
+from natmirror.rules import loads
+from tests.support import RULES
+
+TARGETS = [IPv4Address(f"10.20.0.{last}") for last in (11, 12, 13)]
+
+
+def good() -> Host:
+    return Host(
+        addresses={IPv4Address("10.10.0.1"), IPv4Address("10.10.0.100"), IPv4Address("10.20.0.1")},
+        links={"sw0": [IPv4Network("10.10.0.0/24")], "pl0": [IPv4Network("10.20.0.0/24")]},
+        routes=dict.fromkeys(TARGETS, "pl0"),
+        rp_filter={"all": 0, "pl0": 2, "sw0": 2},
+    )
+
+
+def findings(host: Host, rules: str = RULES) -> list[tuple[str, str]]:
+    return [(finding.level, str(finding)) for finding in judge(loads(rules), host)]
+
+
+def test_a_host_with_everything_hears_nothing() -> None:
+    assert findings(good()) == []
+
+
+def test_forwarding() -> None:
+    host = good()
+    host.forwarding = False
+    [(level, text)] = findings(host)
+    assert level == "error"
+    assert "sysctl -w net.ipv4.ip_forward=1" in text
+
+
+def test_nobody_owns_the_service_address() -> None:
+    host = good()
+    host.addresses.remove(IPv4Address("10.10.0.100"))
+    [(level, text)] = findings(host)
+    assert level == "error"
+    assert "ip address add 10.10.0.100/24 dev sw0" in text
+
+
+def test_a_service_address_behind_a_route_is_somebody_elses_affair() -> None:
+    host = good()
+    host.addresses.remove(IPv4Address("10.10.0.100"))
+    host.links["sw0"] = [IPv4Network("10.99.0.0/24")]
+    assert findings(host) == []
+
+
+def test_no_route() -> None:
+    host = good()
+    host.routes[TARGETS[2]] = None
+    [(level, text)] = findings(host)
+    assert level == "error"
+    assert "no route to master (10.20.0.13)" in text
+
+
+def test_the_forward_policy() -> None:
+    host = good()
+    host.forward_policy = "DROP"
+    assert [level for level, _ in findings(host)] == ["error"]
+    host.forward_has_rules = True
+    assert [level for level, _ in findings(host)] == ["warning"], "some rule may accept what has to pass"
+
+
+def test_a_strict_reverse_path_filter() -> None:
+    host = good()
+    host.rp_filter["all"] = 1
+    host.rp_filter["pl0"] = 0
+    found = findings(host)
+    assert {level for level, _ in found} == {"warning"}
+    assert len(found) == 1
+    assert "sysctl -w net.ipv4.conf.pl0.rp_filter=2" in found[0][1]

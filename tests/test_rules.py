@@ -1,0 +1,224 @@
+"""Rules files: what they mean, and what is said of the bad ones."""
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from natmirror.errors import RulesError
+from natmirror.rules import describe, load, loads
+
+DIRECTORY = Path(__file__).parent.parent / "rules"
+GOOD = """\
+switches: [10.10.0.0/24]
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool:
+      balance: maglev
+      backends:
+        - {name: c1, address: 10.20.0.11, port: 6633, weight: 3}
+        - {name: c2, address: 10.20.0.12}
+    mirrors:
+      - {name: master, address: 10.20.0.13}
+"""
+
+
+def test_the_form_of_the_rules_and_their_defaults() -> None:
+    rules = loads(GOOD)
+    assert rules.switches == (IPv4Network("10.10.0.0/24"),)
+    [service] = rules.services
+    assert (service.name, service.address, service.port) == ("openflow", IPv4Address("10.10.0.100"), 6653)
+    assert service.pool is not None
+    assert (service.pool.balance, service.pool.hash) == ("maglev", "address")
+    assert [(backend.port, backend.weight) for backend in service.pool.backends] == [(6633, 3), (6653, 1)]
+    [mirror] = service.mirrors
+    assert (mirror.port, mirror.buffer, mirror.direct) == (6653, 16 << 20, False)
+    assert rules.warnings == ()
+
+
+@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_examples_load_and_are_described(path: Path) -> None:
+    rules = load(path)
+    assert rules.services
+    for service in rules.services:
+        assert f"{service.address}:{service.port}" in describe(rules)
+
+
+# Each is GOOD with one thing changed, and the line that has to be said.
+MISTAKES = [
+    ("port: 6653", "port: 70000", "5: services[0].port: expected 1..65535, found 70000"),
+    ("port: 6653", "port: 0", "5: services[0].port: expected 1..65535, found 0"),
+    ("port: 6653", "port: true", "5: services[0].port: expected 1..65535, found true"),
+    ("port: 6653", "port: 8080:43", "5: services[0].port: expected 1..65535, found 8080:43"),
+    ("port: 6653", "port:", "5: services[0].port: expected 1..65535, found nothing"),
+    ("port: 6653", "port: [1]", "5: services[0].port: expected 1..65535, found a list"),
+    (
+        "port: 6653\n",
+        "prt: 6653\n",
+        "5: services[0].prt: expected one of the keys name, address, port, pool, mirrors, found"
+        " prt (did you mean port?)",
+    ),
+    ("port: 6653\n", "port: 6653\n    port: 6653\n", "6: services[0].port: expected each key once, found port twice"),
+    ("    port: 6653\n", "", "3: services[0]: expected the key port, found only name, address, pool, mirrors"),
+    (
+        "address: 10.10.0.100",
+        "address: 10.10.0.300",
+        "4: services[0].address: expected an IPv4 address, found 10.10.0.300",
+    ),
+    ("address: 10.10.0.100", "address: fd00::1", "4: services[0].address: expected an IPv4 address, found fd00::1"),
+    (
+        "10.20.0.11",
+        "10.10.0.11",
+        "9: services[0].pool.backends[0].address: expected an address outside the switches'"
+        " network 10.10.0.0/24, found 10.10.0.11",
+    ),
+    (
+        "10.20.0.13",
+        "10.10.0.13",
+        "12: services[0].mirrors[0].address: expected an address outside the switches' network"
+        " 10.10.0.0/24, found 10.10.0.13",
+    ),
+    ("[10.10.0.0/24]", "[]", "1: switches: expected a list of networks, found an empty list"),
+    ("[10.10.0.0/24]", "10.10.0.0/24", "1: switches: expected a list of networks, found 10.10.0.0/24"),
+    (
+        "[10.10.0.0/24]",
+        "[10.10.0.1/24]",
+        "1: switches[0]: expected an IPv4 network such as 10.10.0.0/24, found"
+        " 10.10.0.1/24 (10.10.0.1/24 has host bits set)",
+    ),
+    (
+        "[10.10.0.0/24]",
+        "[10.10.0.0/24, 10.10.0.0/16]",
+        "1: switches[1]: expected networks that do not overlap, found 10.10.0.0/16 and 10.10.0.0/24",
+    ),
+    ("balance: maglev", "balance: magic", "7: services[0].pool.balance: expected maglev or round-robin, found magic"),
+    (
+        "balance: maglev",
+        "balance: round-robin\n      hash: address",
+        "8: services[0].pool.hash: expected no hash with balance round-robin, found one",
+    ),
+    ("weight: 3", "weight: 0", "9: services[0].pool.backends[0].weight: expected 1..1000, found 0"),
+    ("name: c2", "name: c1", "10: services[0].pool.backends[1]: expected a name of its own, found c1 again"),
+    (
+        "10.20.0.12}",
+        "10.20.0.11, port: 6633}",
+        "10: services[0].pool.backends[1]: expected an address and port of its own, found 10.20.0.11:6633 again",
+    ),
+    (
+        "name: c1",
+        "name: c 1",
+        "9: services[0].pool.backends[0].name: expected a name of letters, digits, dots, dashes and"
+        " underscores, found c 1",
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, buffer: 16MB}",
+        "12: services[0].mirrors[0].buffer: expected a size from 64KiB to 1GiB, such as 16MiB, found 16MB",
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, buffer: 1KiB}",
+        "12: services[0].mirrors[0].buffer: expected a size from 64KiB to 1GiB, such as 16MiB, found 1KiB",
+    ),
+    ("10.20.0.13}", "10.20.0.13, direct: on}", "12: services[0].mirrors[0].direct: expected true or false, found on"),
+    ("services:", "services: {}\nother:", "3: other: expected one of the keys switches, services, found other"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), MISTAKES, ids=[said.split(" ", 1)[1][:50] for *_, said in MISTAKES])
+def test_a_mistake_is_one_line_with_its_place(old: str, new: str, said: str) -> None:
+    assert old in GOOD
+    with pytest.raises(RulesError) as error:
+        loads(GOOD.replace(old, new, 1), "lb.yaml")
+    assert str(error.value) == f"lb.yaml:{said}"
+
+
+def test_an_empty_pool_and_a_service_without_anything_are_refused() -> None:
+    head = "switches: [10.10.0.0/24]\nservices:\n  - {name: a, address: 10.10.0.100, port: 1"
+    with pytest.raises(
+        RulesError, match=r"3: services\[0\]\.pool\.backends: expected a list of backends, found an empty"
+    ):
+        loads(head + ", pool: {backends: []}}")
+    with pytest.raises(RulesError, match=r"3: services\[0\]\.pool: expected the key backends, found none"):
+        loads(head + ", pool: {}}")
+    with pytest.raises(RulesError, match=r"3: services\[0\]: expected a pool or mirrors or both, found neither"):
+        loads(head + "}")
+
+
+def second(name: str, port: int, backend: str, mirror: str) -> str:
+    """GOOD with a second service."""
+    return GOOD + (
+        f"  - {{name: {name}, address: 10.10.0.100, port: {port}, pool: {{backends: [{{name: c1, address: {backend},"
+        f" port: 6633}}]}}, mirrors: [{{name: m, address: {mirror}, port: 6653}}]}}\n"
+    )
+
+
+def test_services_are_distinct() -> None:
+    with pytest.raises(RulesError, match=r"13: services\[1\]: expected a name of its own, found openflow again"):
+        loads(second("openflow", 1, "10.20.0.21", "10.20.0.23"))
+    with pytest.raises(RulesError, match=r"13: services\[1\]: .*10\.10\.0\.100:6653 of openflow again"):
+        loads(second("other", 6653, "10.20.0.21", "10.20.0.23"))
+
+
+def test_ambiguous_tuples_are_told() -> None:
+    warnings = loads(second("other", 1, "10.20.0.11", "10.20.0.13")).warnings
+    assert [warning.split(" stands")[0] for warning in warnings] == [
+        "backend 10.20.0.11:6633",
+        "mirror 10.20.0.13:6653",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "1: expected rules, found an empty file"),
+        (b"# nothing\n", "1: expected rules, found an empty file"),
+        (b"- a\n", "1: expected a mapping with switches, services, found a list"),
+        (b"a: [1\n", "2: expected YAML, found: "),
+        (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: "),
+        (b"a: 1\nb: \xff\n", "2: expected UTF-8 text, found byte 0xff"),
+        (b"a: *nowhere\n", "1: expected YAML, found: "),
+    ],
+)
+def test_what_is_no_rules_file_is_told(tmp_path: Path, raw: bytes, said: str) -> None:
+    path = tmp_path / "lb.yaml"
+    path.write_bytes(raw)
+    with pytest.raises(RulesError) as error:
+        load(path)
+    assert str(error.value).startswith(f"{path}:{said}")
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.yaml"):
+        with pytest.raises(RulesError, match=str(path)):
+            load(path)
+    huge = tmp_path / "huge.yaml"
+    huge.write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(RulesError, match="at most"):
+        load(huge)
+
+
+@given(st.text())
+def test_no_text_gives_anything_but_rules_or_an_error_of_one_line(text: str) -> None:
+    with pytest.raises(RulesError) as error:
+        loads(text)
+    assert "\n" not in str(error.value)
+
+
+lines = GOOD.splitlines()
+
+
+@given(st.data())
+def test_no_damage_gives_anything_but_rules_or_an_error_of_one_line(data: st.DataObject) -> None:
+    text = list(GOOD)
+    for at in data.draw(st.lists(st.integers(0, len(text) - 1), min_size=1, max_size=5)):
+        text[at] = data.draw(st.sampled_from("[]{}:,-&*!|>#%@`'\"\t\n 0a\x00\u20ac"))
+    try:
+        loads("".join(text))
+    except RulesError as error:
+        assert "\n" not in str(error)
