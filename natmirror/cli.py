@@ -88,8 +88,7 @@ def main(
     for finding in preflight.check(loaded, firewall):
         log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
     runner = Runner(loaded, firewall, keep_rules=on_stop == "keep", status_file=status_file)
-    runner.run()
-    click.echo(runner.summary())
+    click.echo(runner.run())
 
 
 @main.command()

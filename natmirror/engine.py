@@ -115,6 +115,13 @@ class Engine:
                 self._nat.expire(name, now)
         return self._sends()
 
+    def too_big(self, packet: bytes, mtu: int, now: float) -> list[Action]:
+        """A packet that was to be sent did not fit into the first link of its way, which takes ``mtu`` bytes."""
+        segment = parse(packet)
+        if isinstance(segment, Segment):
+            self._mirroring.path_mtu((segment.dst, segment.dport), (segment.src, segment.sport), mtu, segment.seq, now)
+        return self._sends()
+
     def close(self) -> list[Action]:
         """End all legs, so that no mirror waits for us."""
         self._mirroring.close()

@@ -196,12 +196,19 @@ class Mirroring:
 
     def icmp_error(self, error: IcmpError, now: float) -> None:
         """An error about a segment of a leg that stands."""
-        strand = self._strands[error.inner_dst, error.inner_src]
         if error.is_fragmentation_needed:
-            self._settle(strand, strand.leg.path_mtu(error.mtu, error.inner_seq, now))
-        else:
-            strand.leg.unreachable(error.inner_seq)
-            self._settle(strand, [])
+            self.path_mtu(error.inner_dst, error.inner_src, error.mtu, error.inner_seq, now)
+            return
+        strand = self._strands[error.inner_dst, error.inner_src]
+        strand.leg.unreachable(error.inner_seq)
+        self._settle(strand, [])
+
+    def path_mtu(self, mirror: Endpoint, client: Endpoint, mtu: int, about: int, now: float) -> None:
+        """The way to a mirror takes packets of at most ``mtu`` bytes; ``about`` is a number in the one that was
+        larger."""
+        strand = self._strands.get((mirror, client))
+        if strand is not None:
+            self._settle(strand, strand.leg.path_mtu(mtu, about, now))
 
     def handle_timer(self, key: tuple[Endpoint, Endpoint], now: float) -> None:
         """The deadline of the leg with this key has come."""

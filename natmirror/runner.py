@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,6 +19,7 @@ from typing import Any
 
 from natmirror.actions import Accept, Action, Drop, Send
 from natmirror.engine import Engine, Hook
+from natmirror.errors import HostError
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import MARK, NAT_QUEUE, WATCH_QUEUE, Firewall
 from natmirror.linux.nfqueue import Packet, Queue
@@ -32,6 +34,7 @@ _STATUS_INTERVAL = 0.25
 _FIREWALL_INTERVAL = 5.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_LOGGED_ERRORS = 10
+_MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
 _INTERNAL_ERROR = Drop("internal-error")
 
 
@@ -44,13 +47,15 @@ class _Chore:
     due_at: float = 0.0
 
     def run_if_due(self, now: float) -> None:
+        """Do it when its time has come; what takes long is done less often, so that packets keep nearly all of it."""
         if now >= self.due_at:
-            self.due_at = now + self.interval
             self.do()
+            done_at = time.monotonic()
+            self.due_at = max(now + self.interval, done_at + _MAX_CHORE_SHARE * (done_at - now))
 
 
 class Runner:
-    """One natmirror on this host. ``run()`` returns after a stop signal; HostError where the machine refuses."""
+    """One natmirror on this host."""
 
     def __init__(self, rules: Rules, firewall: Firewall, *, keep_rules: bool, status_file: Path | None) -> None:
         self._rules = rules
@@ -63,79 +68,74 @@ class Runner:
         self._internal_errors = 0
         self._chores: list[_Chore] = []
         self._queues: list[Queue] = []
-        self._watchdog: Watchdog | None = None
 
-    def run(self) -> None:
-        """Bind the queues, put the iptables rules in, pass packets until told to stop."""
-        with selectors.DefaultSelector() as self._selector:
-            self._catch_signals()
+    def run(self) -> str:
+        """Bind the queues, put the iptables rules in, pass packets until a stop signal; gives a summary in a few lines.
+
+        HostError where the machine refuses; whatever was taken until then is given back.
+        """
+        with ExitStack() as held:
+            self._selector = held.enter_context(selectors.DefaultSelector())
+            self._catch_signals(held)
             self._sender = RawSender(MARK)
-            try:
-                self._start()
-                self._loop()
-            finally:
-                self._stop()
-
-    def summary(self) -> str:
-        """What was done, in a few lines, for the end of a run."""
-        return summarize(self._engine.snapshot(time.monotonic()), self._machine())
+            held.callback(self._sender.close)
+            self._bind(held, NAT_QUEUE, watched=False)
+            if any(service.pool is None for service in self._rules.services):
+                self._watch(held)
+            if self._status_file is not None:
+                self._add_chore(_STATUS_INTERVAL, self._write_status)
+            self._firewall.install(self._rules)
+            held.callback(self._leave_rules)
+            self._add_chore(_FIREWALL_INTERVAL, self._check_firewall)
+            queues = ", ".join(str(queue.number) for queue in self._queues)
+            log.info(
+                "ready: rules %s, iptables %s, queues %s, pid %d",
+                *(self._rules.path, self._firewall.backend, queues, os.getpid()),
+            )
+            self._loop()
+            self._end_legs()
+            return summarize(self._engine.snapshot(time.monotonic()), self._machine())
 
     # Life
 
-    def _start(self) -> None:
-        self._bind(NAT_QUEUE, watched=False)
-        self._add_chore(_FIREWALL_INTERVAL, self._check_firewall)
-        if self._status_file is not None:
-            self._add_chore(_STATUS_INTERVAL, self._write_status)
-        if any(service.pool is None for service in self._rules.services):
-            watched = self._bind(WATCH_QUEUE, watched=True)
-            self._watchdog = Watchdog(watched.fd, watched.number)
-            self._watchdog.start()
-            self._add_chore(BEAT_INTERVAL, self._watchdog.beat)
-        self._firewall.install(self._rules)
-        log.info(
-            "ready: rules %s, iptables %s, queues %s, pid %d",
-            self._rules.path,
-            self._firewall.backend,
-            ", ".join(str(queue.number) for queue in self._queues),
-            os.getpid(),
-        )
-
-    def _bind(self, number: int, *, watched: bool) -> Queue:
+    def _bind(self, held: ExitStack, number: int, *, watched: bool) -> Queue:
         queue = Queue(number, fail_open=watched)
+        held.callback(queue.close)
         self._queues.append(queue)
         self._selector.register(queue.fd, selectors.EVENT_READ, lambda: self._serve(queue, watched))
         return queue
 
-    def _stop(self) -> None:
-        """Leave in order: legs first, then the rules unless they are to stay, the queues last."""
+    def _watch(self, held: ExitStack) -> None:
+        """The queue of services without a pool, and the process that serves it while we are frozen."""
+        queue = self._bind(held, WATCH_QUEUE, watched=True)
+        watchdog = Watchdog(queue.fd, queue.number)
+        watchdog.start()
+        held.callback(watchdog.close)
+        self._add_chore(BEAT_INTERVAL, watchdog.beat)
+
+    def _end_legs(self) -> None:
+        """No mirror is to wait for us."""
         self._send(self._engine.close())
         self._log_events()
-        try:
-            if self._keep_rules:
-                log.info("stopped; the iptables rules stay and hold the services' packets back until the next start")
-            else:
-                self._firewall.remove()
-                log.info("stopped; the iptables rules are removed")
-        finally:
-            if self._status_file is not None:
-                self._write_status()
-            if self._watchdog is not None:
-                self._watchdog.close()
-            for queue in self._queues:
-                queue.close()
-            self._sender.close()
-            signal.set_wakeup_fd(-1)
-            self._wakeup.close()
+        self._write_status()
 
-    def _catch_signals(self) -> None:
-        self._wakeup, self._wakeup_end = socket.socketpair()
-        for end in (self._wakeup, self._wakeup_end):
+    def _leave_rules(self) -> None:
+        if self._keep_rules:
+            log.info("stopped; the iptables rules stay and hold the services' packets back until the next start")
+        else:
+            self._firewall.remove()
+            log.info("stopped; the iptables rules are removed")
+
+    def _catch_signals(self, held: ExitStack) -> None:
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
             end.setblocking(False)
-        signal.set_wakeup_fd(self._wakeup_end.fileno())
+            held.callback(end.close)
+        signal.set_wakeup_fd(theirs.fileno())
+        held.callback(signal.set_wakeup_fd, -1)
         for number in _STOP_SIGNALS:
             signal.signal(number, self._on_signal)
-        self._selector.register(self._wakeup, selectors.EVENT_READ, lambda: self._wakeup.recv(64))
+        self._selector.register(ours, selectors.EVENT_READ, lambda: ours.recv(64))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -188,8 +188,17 @@ class Runner:
             return [_INTERNAL_ERROR]
 
     def _send(self, actions: list[Action]) -> None:
-        if actions:
-            self._sender.send([action.packet for action in actions if isinstance(action, Send)])
+        """Synthesised packets on their way; of those that the first link is too narrow for, their legs hear."""
+        packets = [action.packet for action in actions if isinstance(action, Send)]
+        while packets:
+            too_big = self._sender.send(packets)
+            now = time.monotonic()
+            packets = [
+                action.packet
+                for packet, mtu in too_big
+                for action in self._engine.too_big(packet, mtu, now)
+                if isinstance(action, Send)
+            ]
 
     def _log_events(self) -> None:
         for event in self._engine.take_events():
@@ -201,12 +210,16 @@ class Runner:
         self._chores.append(_Chore(interval, do))
 
     def _check_firewall(self) -> None:
-        if not self._firewall.is_in_place():
-            log.warning("somebody has taken the iptables rules away: putting them in again")
-            self._firewall.install(self._rules)
+        try:
+            if not self._firewall.is_in_place():
+                log.warning("somebody has taken the iptables rules away: putting them in again")
+                self._firewall.install(self._rules)
+        except HostError as error:
+            log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
 
     def _write_status(self) -> None:
-        assert self._status_file is not None
+        if self._status_file is None:
+            return
         now = time.monotonic()
         status = {
             "time": time.time(),
@@ -217,8 +230,11 @@ class Runner:
             **self._engine.snapshot(now),
         }
         fresh = self._status_file.with_name(self._status_file.name + ".new")
-        fresh.write_text(json.dumps(status))
-        fresh.replace(self._status_file)
+        try:
+            fresh.write_text(json.dumps(status))
+            fresh.replace(self._status_file)
+        except OSError as error:
+            log.error("%s: %s", self._status_file, error.strerror)
 
     def _machine(self) -> dict[str, Any]:
         queues = {str(queue.number): {**queue.counters, **queue.kernel_drops()} for queue in self._queues}

@@ -9,6 +9,8 @@ from natmirror.errors import HostError
 
 _SEND_BUFFER = 8 << 20
 _SO_SNDBUFFORCE = 32
+_IP_MTU = 14  # linux/in.h
+_DISCARD_PORT = 9  # connecting a datagram socket sends nothing
 
 
 class RawSender:
@@ -28,15 +30,29 @@ class RawSender:
             missing = "CAP_NET_RAW and CAP_NET_ADMIN are missing (run as root)"
             raise HostError(f"cannot open a raw socket: {missing}") from None
 
-    def send(self, packets: Sequence[bytes]) -> None:
-        """Send the packets in their order."""
+    def send(self, packets: Sequence[bytes]) -> list[tuple[bytes, int]]:
+        """Send the packets in their order; gives those that were too big, each with the MTU of its way in bytes."""
+        too_big = []
         for packet in packets:
             try:
                 self._socket.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
                 self.counters["sent"] += 1
             except OSError as error:
                 self.counters[errno.errorcode.get(error.errno or 0, "error").lower()] += 1
+                if error.errno == errno.EMSGSIZE and (mtu := _path_mtu(packet[16:20])):
+                    too_big.append((packet, mtu))
+        return too_big
 
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()
+
+
+def _path_mtu(address: bytes) -> int:
+    """The MTU that the kernel knows of on the way to an address; 0 where it knows of no way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((socket.inet_ntoa(address), _DISCARD_PORT))
+            return probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)
+        except OSError:
+            return 0

@@ -11,11 +11,11 @@ pytestmark = pytest.mark.live
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen", "black-holed", "absent"])
-def test_production_does_not_notice_a_bad_master(scene: Scene, fault: str) -> None:
+def test_production_does_not_notice_a_bad_master(scene: Scene, iptables: str, fault: str) -> None:
     scene.record("c1", "c2")
     masters: dict[str, Program] = scene.record("m") if fault != "absent" else {}
     sniffer, capture = scene.sniff("s1", "eth0")
-    balancer = scene.balance()
+    balancer = scene.balance(iptables=iptables)
     until, started = scene.file("until"), scene.file("started")
     client, records = scene.client(connections=50, until=until, started=started, size=5000)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 50, "all connections")

@@ -15,7 +15,9 @@ TESTS = "set,incr,lpush,sadd"
 
 
 @pytest.mark.parametrize("pipeline", [1, 16])
-def test_after_a_benchmark_the_master_holds_what_the_backend_holds(lab: Lab, scene: Scene, pipeline: int) -> None:
+def test_after_a_benchmark_the_master_holds_what_the_backend_holds(
+    lab: Lab, scene: Scene, iptables: str, pipeline: int
+) -> None:
     for host in ("c1", "m"):
         scene.start(
             host,
@@ -24,7 +26,7 @@ def test_after_a_benchmark_the_master_holds_what_the_backend_holds(lab: Lab, sce
             name="redis",
         )
         wait_listen(lab.ns(host), PORT)
-    balancer = scene.balance(ROOT / "rules" / "redis.yaml")
+    balancer = scene.balance(ROOT / "rules" / "redis.yaml", iptables=iptables)
     benchmark = ["redis-benchmark", "-h", SERVICE, "-p", str(PORT), "-q", "-t", TESTS, "-c", "50", "-n", "20000"]
     lab.run("s1", [*benchmark, "-r", "1000", "-P", str(pipeline), "-d", "64"])
     balancer.wait_until_acknowledged()

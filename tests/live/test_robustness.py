@@ -1,0 +1,62 @@
+"""What must not bring natmirror down, nor cost more than itself."""
+
+import sys
+
+import pytest
+
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.process import wait_for
+from tests.live.scene import ROOT, RULES, Scene, assert_all_well
+
+pytestmark = pytest.mark.live
+
+
+def test_a_second_natmirror_gives_up_and_leaves_the_first_ones_rules_alone(scene: Scene) -> None:
+    first = scene.balance()
+    scene.record("c1", "c2", "m")
+    rules = scene.traces()["rules"]
+    second = scene.start("lb", sys.executable, "-m", "natmirror", "--rules", str(RULES))
+    wait_for(lambda: not second.running(), "the second to give up")
+    assert second.popen.returncode == 1
+    assert second.text.splitlines()[-1].startswith("natmirror: cannot bind NFQUEUE 6653")
+    assert "Traceback" not in second.text
+    assert scene.traces()["rules"] == rules
+    assert_all_well(scene.run_client(requests=3), 1)
+    assert first.program.running()
+
+
+def test_a_narrow_link_to_the_mirror_makes_narrow_segments(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    scene.lab.run("lb", ["ip", "route", "add", "10.20.0.13/32", "dev", "pl0", "mtu", "900"])
+    balancer = scene.balance()
+    sent = assert_all_well(scene.run_client(connections=5, requests=20, size=20_000), 5)
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 5}, "the legs to end")
+    assert scene.at_master() == scene.at_backends() == sent
+    assert balancer.status()["machine"]["sender"]["emsgsize"] > 0
+    scene.lab.run("lb", ["ip", "route", "del", "10.20.0.13/32"])
+
+
+def test_strange_packets_are_counted_and_hurt_nobody(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance()
+    scene.lab.run("s1", [sys.executable, "-m", "tests.live.apps.strange"], cwd=str(ROOT))
+    sent = assert_all_well(scene.run_client(connections=20, requests=5), 20)
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"].get("closed", 0) == 20, "the legs to end")
+    assert sent.items() <= scene.at_master().items()
+    assert balancer.status()["machine"]["internal_errors"] == 0
+
+
+def test_a_flood_that_fills_the_queue_is_counted_and_passes(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance()
+    balancer.program.send_signal(19)  # SIGSTOP: nobody reads
+    scene.lab.run("s1", [sys.executable, "-m", "tests.live.apps.flood", "20000"], cwd=str(ROOT))
+    balancer.program.send_signal(18)  # SIGCONT
+
+    def lost(balancer: LoadBalancer) -> int:
+        queue = balancer.status()["machine"]["queues"]["6653"]
+        return int(queue["queue_full"] + queue["buffer_full"])
+
+    wait_for(lambda: lost(balancer) > 1000, "the kernel's losses to be told", 20.0)
+    assert_all_well(scene.run_client(connections=20, requests=5), 20)
+    assert balancer.program.running()
