@@ -5,9 +5,10 @@ pcapy-ng (libpcap) reads, pcap and pcapng alike; dpkt writes, since pcapy-ng can
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import dpkt
 import pcapy
@@ -21,7 +22,10 @@ _LINKTYPE_RAW = 101
 _IPV4_TYPE = 0x0800
 _VLAN_TYPES = frozenset({0x8100, 0x88A8})
 _ETHERNET_LEN, _SLL_LEN, _SLL2_LEN, _VLAN_LEN = 14, 16, 20, 4
+_IPV4_HEADER_LEN = 20
 _SNAP_LEN = 262_144
+_MAX_TIME = 0xFFFF_FFFF - 3600  # a pcap's seconds have 32 bits; an hour is left for what comes after the last packet
+_MICROSECONDS = 1_000_000
 
 
 @dataclass(slots=True)
@@ -35,7 +39,10 @@ class Captured:
 
 
 def read(path: Path) -> Iterator[Captured]:
-    """The packets of a capture in their order; CaptureError for a file that is none, or once it breaks off."""
+    """The packets of a capture in their order.
+
+    CaptureError: at once for a file that is none, while reading where it breaks off.
+    """
     try:
         reader = pcapy.open_offline(str(path))
     except pcapy.PcapError as error:
@@ -43,6 +50,10 @@ def read(path: Path) -> Iterator[Captured]:
     link = reader.datalink()
     if link not in (_ETHERNET, _RAW, _LINUX_SLL, _IPV4, _LINUX_SLL2):
         raise CaptureError(f"{path}: expected Ethernet, Linux cooked or raw IP packets, found link type {link}")
+    return _packets(path, reader, link)
+
+
+def _packets(path: Path, reader: Any, link: int) -> Iterator[Captured]:
     count = 0
     while True:
         try:
@@ -51,17 +62,20 @@ def read(path: Path) -> Iterator[Captured]:
             raise CaptureError(f"{path}: {error}, after {count} packets") from None
         if header is None:
             return
-        count += 1
         seconds, microseconds = header.getts()
+        at = seconds + microseconds / _MICROSECONDS
+        if not 0 <= at <= _MAX_TIME:
+            raise CaptureError(f"{path}: expected times from 1970 to 2106, found {seconds} s, after {count} packets")
+        count += 1
         cut_short = header.getcaplen() < header.getlen()
         packet = None if cut_short else ipv4_of(link, frame)
-        yield Captured(seconds + microseconds / 1e6, packet, cut_short)
+        yield Captured(at, packet, cut_short)
 
 
 def ipv4_of(link: int, frame: bytes) -> bytes | None:
     """The IPv4 packet inside a frame of a link type, or None."""
     if link in (_RAW, _IPV4):
-        return frame if frame[:1] and frame[0] >> 4 == 4 else None
+        return _unpadded(frame) if frame[:1] and frame[0] >> 4 == 4 else None
     type_at, at = {
         _ETHERNET: (_ETHERNET_LEN - 2, _ETHERNET_LEN),
         _LINUX_SLL: (_SLL_LEN - 2, _SLL_LEN),
@@ -71,17 +85,24 @@ def ipv4_of(link: int, frame: bytes) -> bytes | None:
     while kind in _VLAN_TYPES:
         kind = int.from_bytes(frame[at + 2 : at + 4], "big")
         at += _VLAN_LEN
-    return frame[at:] if kind == _IPV4_TYPE and len(frame) > at else None
+    return _unpadded(frame[at:]) if kind == _IPV4_TYPE and len(frame) > at else None
+
+
+def _unpadded(packet: bytes) -> bytes:
+    """The packet without what fills a short Ethernet frame, which the kernel cuts off before the first hook too."""
+    total_len = int.from_bytes(packet[2:4], "big")
+    return packet[:total_len] if total_len >= _IPV4_HEADER_LEN else packet
 
 
 class Writer:
     """A pcap file of raw IP packets; a context manager. CaptureError where it cannot be written."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._file = path.open("wb")
         except OSError as error:
-            raise CaptureError(f"{path}: {error.strerror}") from None
+            raise self._failed(error) from None
         self._writer = dpkt.pcap.Writer(self._file, snaplen=_SNAP_LEN, linktype=_LINKTYPE_RAW)
 
     def __enter__(self) -> Self:
@@ -90,8 +111,19 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as failure:
+            raise self._failed(failure) from None
 
     def write(self, at: float, packet: bytes) -> None:
-        """Add a packet."""
-        self._writer.writepkt(packet, at)
+        """Add a packet, at seconds since 1970."""
+        # Whole microseconds before dpkt splits off the seconds: it would write 0.9999997 s as 1,000,000 microseconds.
+        rounded = Fraction(round(at * _MICROSECONDS), _MICROSECONDS)
+        try:
+            self._writer.writepkt(packet, rounded)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> CaptureError:
+        return CaptureError(f"{self._path}: {error.strerror}")

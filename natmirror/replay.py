@@ -1,8 +1,9 @@
 """The engine over a capture: its times are the clock, what the engine would send is written to another capture."""
 
+import hashlib
 import heapq
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from natmirror.actions import Accept, Action, Drop, Send
 from natmirror.capture import Writer, read
 from natmirror.engine import Engine, Hook
 from natmirror.errors import CaptureError
-from natmirror.icmp import parse_error
+from natmirror.icmp import IcmpError, parse_error
 from natmirror.model import DELAY, IdealMirror
 from natmirror.packet import (
     ACK,
@@ -32,6 +33,12 @@ from natmirror.rules import Rules
 _KEY = bytes(16)  # the flow table's hash is not to make two runs differ
 _AFTERMATH = 60.0
 """Seconds after the last packet in which legs may come to their end."""
+
+_REWRITTEN, _STRANGE, _OF_A_MIRROR, _OTHER_SIDE = "already rewritten", "none of ours", "of a mirror", "seen before"
+
+_TTL_AT, _HEADER_CHECKSUM_AT = 8, 10
+_FORWARDING_TIME = 1.0
+"""Seconds that a packet takes at most from one side of the host to the other."""
 
 
 @dataclass(slots=True)
@@ -54,16 +61,20 @@ class Report:
     accepted: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     sent: int = 0
+    set_back: int = 0
+    """Packets that bear an earlier time than the one before them; the engine's clock stood still for them."""
     legs: list[str] = field(default_factory=list)
-    """A line for each leg."""
+    """A line for each leg that has ended."""
 
     def __str__(self) -> str:
         def listed(counter: Counter[str]) -> str:
             return ", ".join(f"{name} {count}" for name, count in sorted(counter.items())) or "none"
 
+        set_back = [f"{self.set_back} packets with a time before the last one's"] if self.set_back else []
         return "\n".join(
             [
                 f"{self.packets} packets read; left out: {listed(self.left_out)}",
+                *set_back,
                 f"{self.accepted} passed; dropped: {listed(self.dropped)}; {self.sent} synthesised",
                 *self.legs,
             ]
@@ -71,28 +82,31 @@ class Report:
 
 
 class Replay:
-    """One run over one capture. ``mirror`` says who answers for the mirrors: ``model`` or ``capture``."""
+    """One run over one capture. ``mirror`` says who answers for the mirrors: ``model`` or ``capture``.
+
+    CaptureError for a file that is no capture.
+    """
 
     def __init__(self, rules: Rules, capture: Path, *, mirror: str = "model", fast: bool = True) -> None:
         self.report = Report()
         self.streams: dict[str, bytes] = {}
         """What each leg's mirror has acknowledged, by ``mirror-address-port``, at the end."""
-        self._capture = capture
+        self._packets = read(capture)
         self._engine = Engine(rules, key=_KEY, fast=fast)
-        self._router = _Router(rules, from_mirrors=mirror == "capture")
         self._model = IdealMirror() if mirror == "model" else None
         self._coming: list[tuple[float, int, bytes]] = []  # the model's answers on their way
         self._count = 0
         self._legs = _Legs(rules)
+        self._router = _Router(rules, from_mirrors=mirror == "capture", has_leg=self._legs.has)
         self._now = 0.0
 
     def steps(self) -> Iterator[Step]:
         """All actions in their order; CaptureError, after those of what could be read, where the capture breaks off."""
         broken: CaptureError | None = None
-        packets = read(self._capture)
+        latest = 0.0
         while True:
             try:
-                captured = next(packets, None)
+                captured = next(self._packets, None)
             except CaptureError as error:
                 broken = error
                 break
@@ -103,8 +117,10 @@ class Replay:
                 self.report.left_out["cut short" if captured.cut_short else "not IPv4"] += 1
                 continue
             # A clock that was set back while the capture ran does not run back for the engine.
+            self.report.set_back += captured.at < latest
+            latest = captured.at
             yield from self._catch_up(max(captured.at, self._now))
-            hook = self._router.hook(captured.packet)
+            hook = self._router.hook(captured.packet, self._now)
             if isinstance(hook, str):
                 self.report.left_out[hook] += 1
                 continue
@@ -159,9 +175,11 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
     """Replay ``capture`` by ``rules`` into ``output``, and each leg's byte stream into a file in ``streams``.
 
     CaptureError where a file cannot be read or written; what came before a break in the capture is written all the
-    same.
+    same. Nothing is written over before the capture is known to be one.
     """
     run = Replay(rules, capture, mirror=mirror)
+    if output.exists() and output.samefile(capture):
+        raise CaptureError(f"{output}: expected another file for the output, found the capture itself")
     try:
         with Writer(output) as writer:
             for step in run.steps():
@@ -206,50 +224,96 @@ def _write_streams(directory: Path, streams: dict[str, bytes]) -> None:
 
 
 class _Router:
-    """Which hook a packet would have met, by its addresses alone."""
+    """Gives each packet the hook that it would have met, by its addresses.
 
-    def __init__(self, rules: Rules, *, from_mirrors: bool) -> None:
+    A capture of both sides of the host shows most packets twice. One that was rewritten is told by its addresses; one
+    that passed unchanged by its hop count, all that forwarding changes (RFC 1812 §5.3.1).
+
+    ``has_leg`` answers whether a leg stands, or stood, between a mirror and a client: only that tells a mirror's
+    packets from production's where the mirror is a backend too. ``from_mirrors``: the mirrors' own packets count.
+    """
+
+    def __init__(self, rules: Rules, *, from_mirrors: bool, has_leg: Callable[[Endpoint, Endpoint], bool]) -> None:
         self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
-        self._services = {endpoint_of(service): service.pool is not None for service in rules.services}
+        self._pooled = {endpoint_of(service): service.pool is not None for service in rules.services}
+        self._addresses = {address for address, _ in self._pooled}
         self._backends = {
             endpoint_of(backend) for service in rules.services if service.pool for backend in service.pool.backends
         }
         self._mirrors = {endpoint_of(mirror) for service in rules.services for mirror in service.mirrors}
         self._from_mirrors = from_mirrors
+        self._has_leg = has_leg
+        self._twins = _Twins()
 
-    def hook(self, packet: bytes) -> Hook | str:
+    def hook(self, packet: bytes, now: float) -> Hook | str:
         """The hook, or why the packet is left out."""
         try:
             parsed = parse(packet)
         except Malformed as reason:
             return str(reason)
-        if isinstance(parsed, Datagram):
-            return self._of_datagram(parsed)
-        source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
-        if self._is_client(parsed.src) and destination in self._services:
+        hook = self._of_segment(parsed) if isinstance(parsed, Segment) else self._of_datagram(parsed)
+        return _OTHER_SIDE if isinstance(hook, Hook) and self._twins.knows(parsed.raw, now) else hook
+
+    def _of_segment(self, segment: Segment) -> Hook | str:
+        source, destination = (segment.src, segment.sport), (segment.dst, segment.dport)
+        if self._is_client(segment.src) and destination in self._pooled:
             return Hook.PREROUTING
-        if self._is_client(parsed.src) and destination in self._backends | self._mirrors:
-            return "already rewritten"
-        if not self._is_client(parsed.dst):
-            return "none of ours"
-        if source in self._mirrors and source not in self._backends:
-            return Hook.PREROUTING if self._from_mirrors else "of a mirror"
+        if self._is_client(segment.src) and (destination in self._backends or destination in self._mirrors):
+            return _REWRITTEN
+        if not self._is_client(segment.dst):
+            return _STRANGE
+        if source in self._mirrors and (source not in self._backends or self._has_leg(source, destination)):
+            return Hook.PREROUTING if self._from_mirrors else _OF_A_MIRROR
         if source in self._backends:
             return Hook.FORWARD
-        if source in self._services:
-            return "already rewritten" if self._services[source] else Hook.OUTPUT
-        return "none of ours"
+        if source in self._pooled:
+            return _REWRITTEN if self._pooled[source] else Hook.OUTPUT
+        return _STRANGE
 
     def _of_datagram(self, datagram: Datagram) -> Hook | str:
-        if parse_error(datagram) is None:
-            return "none of ours"
-        if any(datagram.dst == address for address, _ in self._services):
+        error = parse_error(datagram)
+        if error is None:
+            return _STRANGE
+        if self._is_client(datagram.dst):
+            return self._of_error_to_client(error)
+        if datagram.dst in self._addresses:
             return Hook.PREROUTING
-        return Hook.FORWARD if self._is_client(datagram.dst) else "none of ours"
+        return _REWRITTEN if error.inner_src in self._backends and self._is_client(error.inner_dst[0]) else _STRANGE
+
+    def _of_error_to_client(self, error: IcmpError) -> Hook | str:
+        there = error.inner_dst
+        if self._pooled.get(there):
+            return _REWRITTEN
+        of_a_mirror = there in self._mirrors and (there not in self._backends or self._has_leg(there, error.inner_src))
+        return _OF_A_MIRROR if of_a_mirror and not self._from_mirrors else Hook.FORWARD
 
     def _is_client(self, address: bytes) -> bool:
         number = int.from_bytes(address, "big")
         return any(number & mask == network for network, mask in self._networks)
+
+
+class _Twins:
+    """Packets of the last second, to know one again that has been forwarded meanwhile.
+
+    A repetition by its sender has the same hop count as the first, and is no twin.
+    """
+
+    def __init__(self) -> None:
+        self._recent: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+
+    def knows(self, packet: bytes, now: float) -> bool:
+        """Whether the packet has been seen one hop earlier; else it is remembered."""
+        while self._recent and now - next(iter(self._recent.values()))[1] > _FORWARDING_TIME:
+            self._recent.popitem(last=False)
+        ttl = packet[_TTL_AT]
+        constant = packet[:_TTL_AT] + packet[_TTL_AT + 1 : _HEADER_CHECKSUM_AT] + packet[_HEADER_CHECKSUM_AT + 2 :]
+        key = hashlib.blake2b(constant, digest_size=16).digest()
+        seen = self._recent.get(key)
+        if seen is not None and seen[0] == ttl + 1:
+            return True
+        self._recent[key] = (ttl, now)
+        self._recent.move_to_end(key)
+        return False
 
 
 class _Legs:
@@ -259,6 +323,10 @@ class _Legs:
         self._names = {endpoint_of(mirror): mirror.name for service in rules.services for mirror in service.mirrors}
         self._all: list[_Leg] = []
         self._latest: dict[tuple[Endpoint, Endpoint], _Leg] = {}
+
+    def has(self, mirror: Endpoint, client: Endpoint) -> bool:
+        """Whether there has been a leg between the two."""
+        return (client, mirror) in self._latest
 
     def sent(self, segment: Segment) -> None:
         """A segment of a leg's."""
@@ -286,11 +354,13 @@ class _Legs:
     def streams(self) -> dict[str, bytes]:
         """Each leg's acknowledged bytes by a name for a file."""
         named: dict[str, bytes] = {}
+        count: Counter[str] = Counter()
         for leg in self._all:
             client, mirror = leg.key
             name = f"{self._names.get(mirror, 'mirror')}-{show(client).replace(':', '-')}"
-            twin = sum(other.startswith(name) for other in named)
-            named[f"{name}-{twin + 1}" if twin else name] = bytes(leg.stream[: leg.acknowledged])
+            count[name] += 1
+            unique = name if count[name] == 1 else f"{name}-{count[name]}"
+            named[unique] = bytes(leg.stream[: leg.acknowledged])
         return named
 
 

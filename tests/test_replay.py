@@ -11,9 +11,16 @@ from natmirror.actions import Accept, Action
 from natmirror.capture import Writer, ipv4_of, read
 from natmirror.errors import CaptureError
 from natmirror.lab.record import replayed
-from natmirror.packet import Checksum
+from natmirror.packet import (
+    PROTO_ICMP,
+    PROTO_TCP,
+    Checksum,
+    Endpoint,
+    ones_sum,
+    pseudo_header_sum,
+)
 from natmirror.replay import Replay, checksum_of, replay
-from natmirror.rules import load, loads
+from natmirror.rules import Rules, load, loads
 from tests.session import IRS, ISS
 from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
 
@@ -83,19 +90,19 @@ def write(path: Path, packets: list[bytes], *, step: float = 0.01) -> Path:
     return path
 
 
-def session(*, data: bytes = b"hello") -> list[bytes]:
+def session(*, data: bytes = b"hello", client: Endpoint = CLIENT) -> list[bytes]:
     """A connection as the host's two sides see it, the rewritten packets too."""
     end = len(data) + 2
     return [
-        packet(CLIENT, SERVICE, "S", ISS),
-        packet(CLIENT, C1, "S", ISS),
-        packet(C1, CLIENT, "SA", IRS, seq.add(ISS, 1)),
-        packet(SERVICE, CLIENT, "SA", IRS, seq.add(ISS, 1)),
-        packet(CLIENT, SERVICE, "A", seq.add(ISS, 1), seq.add(IRS, 1)),
-        packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), data),
-        packet(CLIENT, SERVICE, "FA", seq.add(ISS, end - 1), seq.add(IRS, 1)),
-        packet(C1, CLIENT, "FA", seq.add(IRS, 1), seq.add(ISS, end)),
-        packet(CLIENT, SERVICE, "A", seq.add(ISS, end), seq.add(IRS, 2)),
+        packet(client, SERVICE, "S", ISS),
+        packet(client, C1, "S", ISS),
+        packet(C1, client, "SA", IRS, seq.add(ISS, 1)),
+        packet(SERVICE, client, "SA", IRS, seq.add(ISS, 1)),
+        packet(client, SERVICE, "A", seq.add(ISS, 1), seq.add(IRS, 1)),
+        packet(client, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), data),
+        packet(client, SERVICE, "FA", seq.add(ISS, end - 1), seq.add(IRS, 1)),
+        packet(C1, client, "FA", seq.add(IRS, 1), seq.add(ISS, end)),
+        packet(client, SERVICE, "A", seq.add(ISS, end), seq.add(IRS, 2)),
     ]
 
 
@@ -121,6 +128,8 @@ def test_a_clock_set_back_in_mid_capture_hurts_nothing(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session(), step=-0.5)
     report = replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap")
     assert len(report.legs) == 1
+    assert report.set_back == 8
+    assert "8 packets with a time before" in str(report)
 
 
 @pytest.mark.parametrize("cut", [0, 3, 23, 24, 30, 60, 200, 400])
@@ -134,6 +143,9 @@ def test_a_capture_that_breaks_off_is_told_and_what_came_before_is_kept(tmp_path
         return
     with pytest.raises(CaptureError, match=r"in\.pcap"):
         replay(loads(ONE_BACKEND), capture, output, streams=tmp_path / "streams")
+    if cut < 24:
+        assert not output.exists()
+        return
     with output.open("rb") as file:
         kept = list(dpkt.pcap.Reader(file))
     assert len(kept) >= (3 if cut == 400 else 0)
@@ -154,8 +166,6 @@ def test_an_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_a_checksum_left_to_hardware_is_recognised(tmp_path: Path) -> None:
     raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 2, b"data"))
     assert checksum_of(bytes(raw)) is Checksum.UNVERIFIED
-    from natmirror.packet import PROTO_TCP, pseudo_header_sum
-
     raw[36:38] = pseudo_header_sum(CLIENT[0], SERVICE[0], PROTO_TCP, len(raw) - 20).to_bytes(2, "big")
     assert checksum_of(bytes(raw)) is Checksum.PARTIAL
 
@@ -197,3 +207,124 @@ def test_packets_cut_short_are_counted(tmp_path: Path) -> None:
     assert captured.cut_short
     report = replay(loads(RULES), path, tmp_path / "out.pcap")
     assert dict(report.left_out) == {"cut short": 1}
+
+
+def forwarded(raw: bytes) -> bytes:
+    """A packet as it leaves a router: one hop fewer."""
+    header = raw[:8] + bytes([raw[8] - 1]) + raw[9:10] + b"\0\0" + raw[12:20]
+    return header[:10] + (~ones_sum(header) & 0xFFFF).to_bytes(2, "big") + header[12:] + raw[20:]
+
+
+def unreachable(source: Endpoint, destination: Endpoint, inner: bytes) -> bytes:
+    """An ICMP error (host unreachable) about ``inner``."""
+    body = b"\x03\x01" + bytes(6) + inner[:28]
+    body = body[:2] + (~ones_sum(body) & 0xFFFF).to_bytes(2, "big") + body[4:]
+    header = bytes([0x45, 0, 0, 20 + len(body), 0, 0, 0, 0, 64, PROTO_ICMP, 0, 0]) + source[0] + destination[0]
+    return header[:10] + (~ones_sum(header) & 0xFFFF).to_bytes(2, "big") + header[12:] + body
+
+
+WEB = at("10.20.0.50", 6653)
+WITHOUT_POOL = """
+switches: [10.10.0.0/24]
+services:
+  - {name: web, address: 10.20.0.50, port: 6653, mirrors: [{name: master, address: 10.20.0.13}]}
+"""
+
+
+def test_a_packet_that_passed_unchanged_counts_once_and_a_repetition_again(tmp_path: Path) -> None:
+    syn = packet(CLIENT, WEB, "S", ISS)
+    sent = [
+        syn,
+        syn,
+        packet(WEB, CLIENT, "SA", IRS, seq.add(ISS, 1)),
+        packet(CLIENT, WEB, "A", seq.add(ISS, 1), seq.add(IRS, 1)),
+    ]
+    capture = write(tmp_path / "in.pcap", [side for raw in sent for side in (raw, forwarded(raw))])
+    report = replay(loads(WITHOUT_POOL), capture, tmp_path / "out.pcap")
+    assert (report.accepted, dict(report.left_out)) == (4, {"seen before": 4})
+
+
+def test_icmp_errors_count_once_and_those_of_a_captured_leg_do_not_meet_the_models(tmp_path: Path) -> None:
+    errors = [
+        unreachable(C1, CLIENT, packet(CLIENT, C1, "A", 1)),
+        unreachable(SERVICE, CLIENT, packet(CLIENT, SERVICE, "A", 1)),
+        unreachable(CLIENT, SERVICE, packet(SERVICE, CLIENT, "A", 1)),
+        unreachable(CLIENT, C1, packet(C1, CLIENT, "A", 1)),
+        unreachable(MASTER, CLIENT, packet(CLIENT, MASTER, "A", seq.add(ISS, 1))),
+    ]
+    capture = write(tmp_path / "in.pcap", [*session()[:6], *errors])
+    report = replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap")
+    assert dict(report.left_out) == {"already rewritten": 4, "of a mirror": 1}
+    report = replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap", mirror="capture")
+    assert dict(report.left_out) == {"already rewritten": 4}
+    assert dict(report.dropped) == {"consumed": 1}
+
+
+@pytest.mark.parametrize("mirror", ["model", "capture"])
+def test_a_mirror_that_is_a_backend_too_is_told_from_production(tmp_path: Path, mirror: str) -> None:
+    rules = loads(RULES.replace("{name: master, address: 10.20.0.13}", "{name: master, address: 10.20.0.12}"))
+    client = next(
+        client
+        for client in (at(f"10.10.0.{host}", 40001) for host in range(1, 200))
+        if first_hop(rules, client, tmp_path) == C1[0]
+    )
+    leg = [
+        packet(C2, client, "SA", IRS, seq.add(ISS, 1)),
+        packet(C2, client, "A", seq.add(IRS, 1), seq.add(ISS, 6)),
+    ]
+    whole = session(client=client)
+    capture = write(tmp_path / "in.pcap", [*whole[:5], leg[0], whole[5], leg[1]], step=0.0001)
+    run = Replay(rules, capture, mirror=mirror)
+    passed = [step.packet for step in run.steps() if step.cause == "capture" and isinstance(step.action, Accept)]
+    assert not set(leg) & set(passed)
+    assert list(run.streams.values()) == [b"hello"]
+
+
+def first_hop(rules: Rules, client: Endpoint, directory: Path) -> bytes:
+    """The address of the backend that a client is given."""
+    [step] = list(Replay(rules, write(directory / "syn.pcap", [packet(client, SERVICE, "S", ISS)])).steps())
+    assert isinstance(step.action, Accept) and step.action.packet is not None
+    return step.action.packet[16:20]
+
+
+def test_streams_of_ports_with_a_common_beginning_keep_their_names(tmp_path: Path) -> None:
+    clients = [at("10.10.0.11", 40011), at("10.10.0.11", 4001)]
+    capture = write(tmp_path / "in.pcap", [raw for client in clients for raw in session(client=client)])
+    replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
+    names = sorted(path.name for path in (tmp_path / "streams").iterdir())
+    assert names == ["master-10.10.0.11-4001.bin", "master-10.10.0.11-40011.bin"]
+
+
+def test_the_capture_itself_is_never_written_over(tmp_path: Path) -> None:
+    capture = write(tmp_path / "in.pcap", session())
+    before = capture.read_bytes()
+    (tmp_path / "link.pcap").symlink_to(capture)
+    for output in (capture, tmp_path / "link.pcap"):
+        with pytest.raises(CaptureError, match="the capture itself"):
+            replay(loads(RULES), capture, output)
+    assert capture.read_bytes() == before
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    capture = write(tmp_path / "in.pcap", session())
+    with pytest.raises(CaptureError, match="No space left"):
+        replay(loads(RULES), capture, Path("/dev/full"))
+
+
+def test_times_that_no_pcap_can_hold_are_told(tmp_path: Path) -> None:
+    capture = write(tmp_path / "in.pcap", session())
+    raw = bytearray(capture.read_bytes())
+    raw[24:28] = b"\xff" * 4
+    capture.write_bytes(raw)
+    with pytest.raises(CaptureError, match="expected times from 1970 to 2106"):
+        replay(loads(RULES), capture, tmp_path / "out.pcap")
+
+
+def test_microseconds_stay_below_a_second(tmp_path: Path) -> None:
+    with Writer(tmp_path / "out.pcap") as writer:
+        writer.write(7.9999999, IP)
+    assert (tmp_path / "out.pcap").read_bytes()[24:32] == (8).to_bytes(4, "little") + bytes(4)
+
+
+def test_padding_of_short_frames_is_cut_off() -> None:
+    assert ipv4_of(1, bytes(12) + b"\x08\x00" + IP + bytes(6)) == IP
