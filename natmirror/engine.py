@@ -233,6 +233,10 @@ class Engine:
         if len(services) > 1:
             return [self._drop("ambiguous-reply")]
         service = services[0]
+        bound = self._nat.find_orig(client, endpoint_of(service))
+        if bound is not None and (not bound.picked_up or bound.row.reply.packets):
+            # An older connection of this client port; what it still sends is not the client's any more.
+            return [self._drop("stale-backend")]
         if segment.payload_len and not segment.flags & RST and segment_checksum_ok(segment, checksum):
             # The backend itself is the best witness of where the connection belongs.
             assert service.pool is not None

@@ -140,8 +140,11 @@ class Mirroring:
         self._flow_over(flow, now, lambda leg: leg.reset(now))
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
-        """Production's connection has closed in order."""
-        self._flow_over(flow, now, lambda leg: leg.finish(now))
+        """Production's connection has closed in order: the backend has everything, so whoever lacks something has a
+        hole."""
+        tap = self._taps.get(flow)
+        complete = tap is not None and tap.finished
+        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""

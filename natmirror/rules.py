@@ -246,8 +246,8 @@ def _warnings(services: list[Service]) -> Iterable[str]:
     for (address, port), count in backends.items():
         if count > 1:
             yield (
-                f"backend {address}:{port} stands in {count} services: after a restart its replies to connections"
-                " that were open before cannot be told apart and are dropped"
+                f"backend {address}:{port} stands in {count} services: a client that uses one port for two loses"
+                " the older connection, and after a restart replies to connections from before are dropped"
             )
     mirrors = Counter((mirror.address, mirror.port) for service in services for mirror in service.mirrors)
     for (address, port), count in mirrors.items():

@@ -161,6 +161,22 @@ def test_a_reply_met_in_mid_connection_maps_back_and_binds_its_backend(session: 
         assert session.passed(packet(client, SERVICE, "A", 6, 9), Hook.PREROUTING).dst == backend[0]
 
 
+def test_a_backend_that_lost_the_client_to_another_changes_nothing(session: Session) -> None:
+    session.connect()
+    stale = C1 if session.backend == C2 else C2
+    for letters, data in (("PA", b"stale"), ("R", b""), ("FA", b"")):
+        raw = packet(stale, CLIENT, letters, 5, 6, data)
+        assert session.take(raw, Hook.FORWARD) == Drop("stale-backend")
+    assert session.from_client("PA", b"on").dst == session.backend_address
+
+
+def test_the_backend_that_speaks_is_believed_over_the_one_that_maglev_gave(session: Session) -> None:
+    given = session.passed(packet(CLIENT, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING).dst
+    other = C1 if given == C2[0] else C2
+    session.passed(packet(other, CLIENT, "PA", 6, 9, b"answer"), Hook.FORWARD)
+    assert session.passed(packet(CLIENT, SERVICE, "PA", 9, 12, b"data"), Hook.PREROUTING).dst == other[0]
+
+
 def test_late_packets_without_data_leave_no_flow(session: Session) -> None:
     session.passed(packet(CLIENT, SERVICE, "A", 5, 6), Hook.PREROUTING)
     session.passed(packet(CLIENT, SERVICE, "RA", 5, 6, b"data"), Hook.PREROUTING)
@@ -297,6 +313,16 @@ def test_bytes_that_never_passed_here_end_the_leg(session: Session) -> None:
     [event] = session.engine.take_events()
     assert event.reason == "hole"
     assert session.from_client("PA", b"on it goes").dst == session.backend_address
+
+
+def test_a_connection_that_closes_with_a_hole_does_not_end_as_if_it_were_whole(session: Session) -> None:
+    connected(session)
+    session.sent = 5  # five bytes took another way
+    session.from_client("FA")
+    session.from_backend("FA")
+    session.from_client("A")
+    assert [letters for letters, *_ in session.mirrored()] == ["RA"]
+    assert [event.reason for event in session.engine.take_events()] == ["hole"]
 
 
 def test_a_full_buffer_costs_the_leg_and_production_does_not_notice(fast: bool) -> None:

@@ -10,7 +10,7 @@ writes and says, with the SHA-256 of each leg's stream.
 import argparse
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from natmirror import rules
@@ -26,6 +26,7 @@ from natmirror.replay import Replay, leaving
 _RULES = Path("rules")
 _REDIS_PORT = 6379
 _COMMANDS = (["set", "key", "value"], ["incr", "counter"], ["lpush", "list", "x" * 3000], ["get", "key"])
+_LONG_VALUE = " ".join(str(number) for number in range(5000))  # no two segments alike
 
 
 def _openflow(start: Callable[[Lab, str], Program]) -> Callable[[Lab, LoadBalancer], None]:
@@ -47,22 +48,40 @@ def _openflow(start: Callable[[Lab, str], Program]) -> Callable[[Lab, LoadBalanc
     return session
 
 
-def _redis(lab: Lab, balancer: LoadBalancer) -> None:
+def _redis(commands: Sequence[Sequence[str]]) -> Callable[[Lab, LoadBalancer], None]:
     """A few commands, a connection each."""
-    for host in ("c1", "m"):
-        lab.start(host, ["redis-server", "--port", str(_REDIS_PORT), "--protected-mode", "no", "--save", ""])
-        wait_listen(lab.ns(host), _REDIS_PORT)
-    for command in _COMMANDS:
-        lab.run("s1", ["redis-cli", "-h", SERVICE, *command])
-    balancer.wait_for_status(
-        lambda status: status["mirrors"][0]["ended"] == {"closed": len(_COMMANDS)}, "the legs to end"
-    )
+
+    def session(lab: Lab, balancer: LoadBalancer) -> None:
+        for host in ("c1", "m"):
+            lab.start(host, ["redis-server", "--port", str(_REDIS_PORT), "--protected-mode", "no", "--save", ""])
+            wait_listen(lab.ns(host), _REDIS_PORT)
+        for command in commands:
+            lab.run("s1", ["redis-cli", "-h", SERVICE, *command])
+        balancer.wait_for_status(
+            lambda status: status["mirrors"][0]["ended"] == {"closed": len(commands)}, "the legs to end"
+        )
+
+    return session
+
+
+def _lossy(session: Callable[[Lab, LoadBalancer], None]) -> Callable[[Lab, LoadBalancer], None]:
+    """The same over a bad path: every fifth full segment is lost before the host, so that later ones overtake it."""
+
+    def over_a_bad_path(lab: Lab, balancer: LoadBalancer) -> None:
+        lab.run("s1", ["ip", "link", "set", "eth0", "gso_max_segs", "1"])  # a segment is a packet
+        full = ["-p", "tcp", "--dport", str(_REDIS_PORT), "-m", "length", "--length", "1400:1500"]
+        fifth = ["-m", "statistic", "--mode", "nth", "--every", "5", "--packet", "1"]
+        lab.run("s1", ["iptables", "-A", "OUTPUT", *full, *fifth, "-j", "DROP"])
+        session(lab, balancer)
+
+    return over_a_bad_path
 
 
 SESSIONS: dict[str, tuple[str, Callable[[Lab, LoadBalancer], None]]] = {
     "openflow-osken": ("lb.yaml", _openflow(controllers.start_osken)),
     "openflow-testcontroller": ("lb.yaml", _openflow(controllers.start_testcontroller)),
-    "redis": ("redis.yaml", _redis),
+    "redis": ("redis.yaml", _redis(_COMMANDS)),
+    "redis-loss": ("redis.yaml", _lossy(_redis([["lpush", "list", _LONG_VALUE]]))),
 }
 
 
