@@ -47,7 +47,7 @@ def production(capture: Path, *, mirrored: bool) -> list[tuple[float, Action]]:
 
 
 def test_there_are_captures() -> None:
-    assert {path.stem for path in CAPTURES} >= {"openflow-osken", "openflow-testcontroller", "redis"}
+    assert {path.stem for path in CAPTURES} >= {"openflow-osken", "openflow-testcontroller", "redis", "redis-loss"}
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
@@ -81,6 +81,43 @@ def test_the_mirrors_own_packets_acknowledge_what_the_model_does(capture: Path, 
     assert captured.keys() == streams.keys()
     for name, stream in streams.items():
         assert stream.startswith(captured[name])
+
+
+def sent_by_clients(capture: Path) -> dict[int, list[tuple[int, bytes]]]:
+    """What clients sent to the service, by client port, in the order of arrival: where in the stream, and the data."""
+    service = load(capture.with_suffix(".yaml")).services[0]
+    first: dict[int, int] = {}
+    found: dict[int, list[tuple[int, bytes]]] = {}
+    for captured in read(capture):
+        ip = dpkt.ip.IP(captured.packet) if captured.packet else None
+        if ip is None or ip.dst != service.address.packed or ip.p != PROTO_TCP or ip.data.dport != service.port:
+            continue
+        tcp = ip.data
+        if tcp.flags & dpkt.tcp.TH_SYN:
+            first[tcp.sport] = tcp.seq + 1
+        if tcp.data:
+            found.setdefault(tcp.sport, []).append((seq.diff(tcp.seq, first[tcp.sport]), bytes(tcp.data)))
+    return found
+
+
+@pytest.mark.parametrize("mirror", ["model", "capture"])
+@pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
+def test_each_leg_gets_what_the_capture_shows_that_the_client_sent(capture: Path, mirror: str) -> None:
+    run = Replay(load(capture.with_suffix(".yaml")), capture, mirror=mirror)
+    assert list(run.steps())
+    expected: dict[str, bytes] = {}
+    for port, pieces in sent_by_clients(capture).items():
+        stream = bytearray()
+        for begin, data in sorted(pieces):
+            assert begin <= len(stream)
+            stream[begin : begin + len(data)] = data
+        expected[f"master-10.10.0.11-{port}"] = bytes(stream)
+    assert run.streams == expected
+
+
+def test_the_capture_with_losses_has_some() -> None:
+    [pieces] = sent_by_clients(PCAPS / "redis-loss.pcap").values()
+    assert [begin for begin, _ in pieces] != sorted(begin for begin, _ in pieces)
 
 
 def write(path: Path, packets: list[bytes], *, step: float = 0.01) -> Path:

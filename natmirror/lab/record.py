@@ -71,7 +71,8 @@ def _lossy(session: Callable[[Lab, LoadBalancer], None]) -> Callable[[Lab, LoadB
         lab.run("s1", ["ip", "link", "set", "eth0", "gso_max_segs", "1"])  # a segment is a packet
         full = ["-p", "tcp", "--dport", str(_REDIS_PORT), "-m", "length", "--length", "1400:1500"]
         fifth = ["-m", "statistic", "--mode", "nth", "--every", "5", "--packet", "1"]
-        lab.run("s1", ["iptables", "-A", "OUTPUT", *full, *fifth, "-j", "DROP"])
+        # A queue that nobody reads loses packets in silence; a DROP here is told to TCP, which would leave no hole.
+        lab.run("s1", ["iptables", "-A", "OUTPUT", *full, *fifth, "-j", "NFQUEUE", "--queue-num", "0"])
         session(lab, balancer)
 
     return over_a_bad_path
