@@ -7,6 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -75,9 +76,11 @@ def _watch(lab: Lab, balancer: LoadBalancer, switch: OpenVSwitch, seconds: float
 
 def table(status: dict[str, Any]) -> Table:
     """The state as a table, a row for each leg."""
-    shown = Table(title="flows and their legs")
-    for column in ("client", "backend", "state", "mirror", "leg", "client sent", "mirror acknowledged", "lag"):
-        shown.add_column(column, justify="right" if column in ("client sent", "mirror acknowledged", "lag") else "left")
+    shown = Table(title="flows and their legs", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fits 80 columns
+    for column in ("client", "backend", "state", "mirror", "leg"):
+        shown.add_column(column, no_wrap=True)
+    for column in ("sent", "acked", "lag"):
+        shown.add_column(column, no_wrap=True, justify="right")
     for flow in status.get("flows", []):
         for leg in flow["legs"] or [None]:
             mirror = (
