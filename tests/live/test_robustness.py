@@ -36,6 +36,19 @@ def test_a_narrow_link_to_the_mirror_makes_narrow_segments(scene: Scene) -> None
     scene.lab.run("lb", ["ip", "route", "del", "10.20.0.13/32"])
 
 
+def test_a_narrow_link_to_the_backend_is_told_to_the_client_in_words_that_it_understands(scene: Scene) -> None:
+    """Our kernel's fragmentation-needed speaks of the backend, of which the client has never heard."""
+    scene.record("c1", "m")
+    scene.lab.run("lb", ["ip", "route", "add", "10.20.0.11/32", "dev", "pl0", "mtu", "900"])
+    balancer = scene.balance(scene.rules(RULES.read_text().replace("- {name: c2, address: 10.20.0.12}", "")))
+    sent = assert_all_well(scene.run_client(connections=5, requests=5, size=50_000), 5)
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 5}, "the legs to end")
+    assert scene.at_backends() == scene.at_master() == sent
+    assert balancer.status()["counters"]["icmp_translated"] > 0
+    scene.lab.run("lb", ["ip", "route", "del", "10.20.0.11/32"])
+    scene.lab.run("s1", ["ip", "route", "flush", "cache"])
+
+
 def test_strange_packets_are_counted_and_hurt_nobody(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     balancer = scene.balance()
