@@ -27,6 +27,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except NatmirrorError as error:
+            for note in getattr(error, "__notes__", ()):
+                click.echo(note)
             click.echo(f"natmirror: {error}", err=True)
             ctx.exit(error.exit_code)
 

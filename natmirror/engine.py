@@ -153,7 +153,8 @@ class Engine:
         verdict = self._to_backend(segment, service, flow, checksum)
         if event is tcp.Event.HANDSHAKE:
             self._mirroring.open(flow, endpoint_of(service if flow.backend is None else flow.backend), now)
-        self._mirroring.feed(flow, segment, now)
+        if segment.seq_len:  # a bare acknowledgement is the C gear's, and may change nothing here that it does not
+            self._mirroring.feed(flow, segment, now)
         self._tell_legs(flow, event, now)
         return [verdict, *self._sends()]
 

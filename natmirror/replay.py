@@ -175,7 +175,7 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
     """Replay ``capture`` by ``rules`` into ``output``, and each leg's byte stream into a file in ``streams``.
 
     CaptureError where a file cannot be read or written; what came before a break in the capture is written all the
-    same. Nothing is written over before the capture is known to be one.
+    same, and reported in the error's note. Nothing is written over before the capture is known to be one.
     """
     run = Replay(rules, capture, mirror=mirror)
     if output.exists() and output.samefile(capture):
@@ -186,6 +186,9 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
                 packet = leaving(step)
                 if packet is not None:
                     writer.write(step.at, packet)
+    except CaptureError as error:
+        error.add_note(str(run.report))
+        raise
     finally:
         if streams is not None:
             _write_streams(streams, run.streams)

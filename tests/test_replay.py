@@ -1,10 +1,14 @@
 """Replays: of the lab's captures, of captures made here, of broken ones."""
 
+import random
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import dpkt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from natmirror import seq
 from natmirror.actions import Accept, Action
@@ -29,11 +33,9 @@ CAPTURES = sorted(path for path in PCAPS.glob("*.pcap") if not path.name.endswit
 ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
 
 
-def actions(capture: Path, *, fast: bool = True, mirrored: bool = True) -> list[tuple[float, Action]]:
-    """All actions, or without mirrors those that are not about them."""
+def actions(capture: Path, *, fast: bool) -> list[tuple[float, Action]]:
+    """All actions."""
     rules = load(capture.with_suffix(".yaml"))
-    if not mirrored:
-        rules = replace(rules, services=tuple(replace(service, mirrors=()) for service in rules.services))
     return [(step.at, step.action) for step in Replay(rules, capture, fast=fast).steps()]
 
 
@@ -365,3 +367,28 @@ def test_microseconds_stay_below_a_second(tmp_path: Path) -> None:
 
 def test_padding_of_short_frames_is_cut_off() -> None:
     assert ipv4_of(1, bytes(12) + b"\x08\x00" + IP + bytes(6)) == IP
+
+
+def outcome(rules: Rules, capture: Path, mirror: str, *, fast: bool) -> tuple[list[tuple[float, str, Action]], str]:
+    """All that a replay does, and how it ends."""
+    done = []
+    try:
+        for step in Replay(rules, capture, mirror=mirror, fast=fast).steps():
+            done.append((step.at, step.cause, step.action))
+    except CaptureError as error:
+        return done, str(error)
+    return done, ""
+
+
+@given(st.data())
+def test_the_c_gear_changes_no_action_in_damaged_captures_either(data: st.DataObject) -> None:
+    capture = data.draw(st.sampled_from(CAPTURES))
+    raw = bytearray(capture.read_bytes())
+    source = random.Random(data.draw(st.integers(0, 1 << 32)))
+    for _ in range(data.draw(st.sampled_from([1, 5, 50, 400]))):
+        raw[source.randrange(24, len(raw))] = source.randrange(256)
+    rules, mirror = load(capture.with_suffix(".yaml")), data.draw(st.sampled_from(["model", "capture"]))
+    with tempfile.TemporaryDirectory() as directory:
+        damaged = Path(directory, "damaged.pcap")
+        damaged.write_bytes(raw)
+        assert outcome(rules, damaged, mirror, fast=True) == outcome(rules, damaged, mirror, fast=False)
