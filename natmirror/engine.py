@@ -72,7 +72,6 @@ class Engine:
         self._table = fastpath.FlowTable(MAX_FLOWS, key)
         self._mirroring = Mirroring(rules, self._timers)
         self._nat = Nat(rules, self._table, self._timers, self._mirroring.flow_forgotten)
-        self._rules = rules
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]

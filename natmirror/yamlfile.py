@@ -4,7 +4,7 @@ The file's node tree is read as it stands, so that nothing is converted behind o
 ten, a key that occurs twice is an error.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from difflib import get_close_matches
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import TypeVar
@@ -21,7 +21,6 @@ MAX_FILE_LEN = 1 << 20
 _SHOWN_LEN = 40
 
 _TAG = "tag:yaml.org,2002:"
-_KINDS = {"int": "a number", "float": "a number", "bool": "a boolean", "null": "nothing", "str": "text"}
 
 
 class Value:
@@ -41,10 +40,6 @@ class Value:
         """The error to raise with words of one's own."""
         where = f"{self._path}: " if self._path else ""
         return RulesError(f"{self._file}:{self._line}: {where}{message}")
-
-    def text(self) -> str:
-        """A scalar that YAML takes for text."""
-        return self._scalar("str", "text")
 
     def integer(self, low: int, high: int) -> int:
         """A whole number from ``low`` to ``high``."""
@@ -147,9 +142,6 @@ class Mapping:
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
 
     def get(self, key: str, read: Callable[[Value], T], default: T) -> T:
         """The value of ``key`` as ``read`` reads it, or the default."""

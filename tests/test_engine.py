@@ -12,6 +12,7 @@ from natmirror.actions import Accept, Drop, Send
 from natmirror.attempts import ANSWER_TIMEOUT
 from natmirror.engine import Engine, Hook
 from natmirror.packet import Checksum, ones_sum
+from natmirror.rules import loads
 from natmirror.tcp import TIMEOUTS, State
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet, segment, told
@@ -101,7 +102,7 @@ def test_round_robin_alternates_and_keeps_each_flow(fast: bool) -> None:
 
 
 def test_maglev_maps_a_clients_connections_alike_on_any_host(fast: bool) -> None:
-    first, second = engine(fast=fast), Engine(engine()._rules, key=b"another key here", fast=fast)
+    first, second = engine(fast=fast), Engine(loads(RULES), key=b"another key here", fast=fast)
     sessions = [Session(host, client=at("10.10.0.77", port)) for host in (first, second) for port in (1025, 60_000)]
     for session in sessions:
         session.syn()
