@@ -124,9 +124,12 @@ def track(row: Any, segment: Segment, *, from_client: bool, loose: bool) -> Even
     if segment.flags & SYN:
         sender.packets += 1  # a repetition, or an attempt that its receiver will challenge (RFC 5961 §4)
         return None
+    known_end = sender.end if sender.flags & HALF_SEQ else None
     update(sender, receiver, segment, loose=loose)
-    if segment.flags & FIN and seq.add(segment.seq, segment.seq_len) == sender.end:
+    if segment.flags & FIN and not sender.flags & HALF_FIN and seq.add(segment.seq, segment.seq_len) == sender.end:
         sender.flags |= HALF_FIN
+        if known_end == sender.end:
+            sender.bytes -= 1  # an acknowledgement from beyond the FIN came first, and it counted as a byte
     event = None
     if state is State.SYN_RECEIVED and from_client and receiver.end == sender.ack:
         event, state = _step(row, state, Event.HANDSHAKE), State.ESTABLISHED

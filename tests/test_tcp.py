@@ -62,6 +62,16 @@ def test_handshake_data_and_close() -> None:
     assert (connection.row.orig.bytes, connection.row.reply.bytes) == (50, 20), "a FIN is no byte"
 
 
+def test_a_fin_that_an_acknowledgement_overtakes_is_no_byte() -> None:
+    connection = Connection().connect()
+    connection.client("PA", 0, 0, b"x" * 50)
+    connection.client("A", 51, 0)
+    connection.client("FA", 50, 0)
+    connection.client("FA", 50, 0)
+    assert connection.row.orig.bytes == 50
+    assert connection.state() is State.CLOSING
+
+
 def test_a_handshake_that_ends_with_data_and_fin() -> None:
     connection = Connection()
     connection.backend("SA", -1, 0)
