@@ -152,6 +152,8 @@ class Nat:
         """Whether a SYN on a living connection is to go to its backend: yes, until that has left it unanswered."""
         if flow.state not in (State.ESTABLISHED, State.CLOSING):
             return False
+        if flow.syn is not None and flow.syn.seq == syn.seq:
+            return True  # the connection's own, late or repeated
         if flow.new_syn is None or flow.new_syn.seq != syn.seq:
             flow.new_syn, flow.new_syn_at = syn, now
         return now - flow.new_syn_at < ANSWER_TIMEOUT

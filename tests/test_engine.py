@@ -259,6 +259,15 @@ def test_a_syn_inside_a_living_connection_changes_nothing_until_the_backend_acce
     assert [(flow["state"], flow["mirrored"]) for flow in flows] == [("established", True)]
 
 
+def test_the_connections_own_syn_late_again_is_no_new_connection(session: Session) -> None:
+    connected(session)
+    session.syn()
+    session.syn_ack()
+    session.from_client("PA", b"still")
+    assert session.mirrored() == [("PA", FIRST, THEIRS, b"still")]
+    assert session.engine.take_events() == []
+
+
 # Legs
 
 
