@@ -42,7 +42,7 @@ from natmirror.packet import (
     segment_checksum_ok,
     show,
 )
-from natmirror.rules import Rules, Service
+from natmirror.rules import Backend, Rules, Service
 from natmirror.stats import Stats
 from natmirror.tcp import State
 from natmirror.timers import Timers
@@ -142,8 +142,7 @@ class Engine:
             return self._client_syn(segment, service, flow, checksum, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
             backend = None if service.pool is None else self._nat.derived_backend(service, client)
-            flow = self._nat.pick_up(service, client, backend, now)
-            self._stats.count("flows_picked_up" if flow else "flows_refused")
+            flow = self._pick_up(service, client, backend, now)
         if flow is None:
             self._stats.count("unbound_packets")
             return [self._to_backend(segment, service, None, checksum)]
@@ -182,6 +181,13 @@ class Engine:
         backend = flow.backend if flow is not None else None
         backend = backend or self._nat.derived_backend(service, (segment.src, segment.sport))
         return Accept(rewrite(segment, checksum, destination=endpoint_of(backend)))
+
+    def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
+        flow = self._nat.pick_up(service, client, backend, now)
+        self._stats.count("flows_picked_up" if flow else "flows_refused")
+        if flow is not None:
+            self._mirroring.picked_up(flow)
+        return flow
 
     # Packets of the backend
 
@@ -241,8 +247,7 @@ class Engine:
             # The backend itself is the best witness of where the connection belongs.
             assert service.pool is not None
             backend = next(backend for backend in service.pool.backends if endpoint_of(backend) == source)
-            flow = self._nat.pick_up(service, client, backend, now)
-            self._stats.count("flows_picked_up" if flow else "flows_refused")
+            flow = self._pick_up(service, client, backend, now)
             if flow is not None:
                 tcp.track(flow.row, segment, from_client=False, loose=True)
         else:

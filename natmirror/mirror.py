@@ -90,6 +90,7 @@ class Leg:
         self.ended: str | None = None
         self.consumed_bytes = 0
         self.retransmits = 0
+        self.timeouts = 0
         self.sent_bytes = 0
         self.acked_bytes = 0
         self._max_buffer = max_buffer
@@ -147,13 +148,14 @@ class Leg:
         """End the leg at once, with a RST."""
         return self._abort(reason) if self.ended is None else []
 
-    def unreachable(self, about: int) -> None:
+    def unreachable(self, about: int) -> list[bytes]:
         """A router or host says that the segment with number ``about`` cannot be delivered.
 
         Heeded while connecting only (RFC 5927 §5.2: a soft error for a connection that stands).
         """
         if self.state is LegState.SYN_SENT and about == self._snd_una:
             self._end("unreachable")
+        return []
 
     def path_mtu(self, mtu: int, about: int, now: float) -> list[bytes]:
         """A router's fragmentation-needed for the segment with number ``about`` (RFC 1191, checks of RFC 5927 §7)."""
@@ -388,6 +390,7 @@ class Leg:
         if now - self._progress_at >= (CONNECT_TIMEOUT if connecting else STALL_TIMEOUT):
             return self._abort("connect-timeout" if connecting else "stalled")
         self._timer.back_off(now)
+        self.timeouts += 1
         if connecting:
             self.retransmits += 1
             return [self._syn()]

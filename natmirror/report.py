@@ -15,8 +15,8 @@ def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
         lines.append(
             f"mirror {mirror['service']}/{mirror['name']} {mirror['address']}: {mirror['opened']} legs,"
             f" mirrored {mirror['acked_bytes']} of {mirror['client_bytes']} bytes,"
-            f" {mirror['retransmits']} retransmissions, {mirror['consumed_bytes']} bytes of answers consumed;"
-            f" ended: {ended}"
+            f" lost: {_listed(mirror['lost_bytes'])}; {mirror['retransmits']} retransmissions,"
+            f" {mirror['consumed_bytes']} bytes of answers consumed; ended: {ended}"
         )
     lines.append("counters: " + _listed(snapshot["counters"]))
     lines.append("drops: " + _listed(snapshot["drops"]))

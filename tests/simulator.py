@@ -13,7 +13,7 @@ from natmirror.actions import Accept, Action, LegEnded, Send
 from natmirror.engine import Engine, Hook
 from natmirror.packet import ACK, FIN, OPT_MSS, PSH, RST, SYN, Checksum, Endpoint, Segment, build
 from natmirror.rules import loads
-from tests.support import CLIENT, MASTER, RULES, SERVICE, segment
+from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, segment
 
 _FIRST_TIMEOUT, _LAST_TIMEOUT = 0.3, 2.0
 _KEY = bytes(16)
@@ -224,6 +224,8 @@ class World:
             else:
                 self._send(self.engine.handle_timer(self.now))
             self.events += self.engine.take_events()
+            if self._count % 64 == 0:
+                assert_adds_up(self.engine.snapshot(self.now))
 
     def later(self, delay: float, do: Callable[[], None]) -> None:
         """Do something when ``delay`` seconds have passed."""

@@ -1,6 +1,7 @@
 """Short ways to write packets and rules in tests."""
 
 from ipaddress import IPv4Address
+from typing import Any
 
 from natmirror.packet import ACK, FIN, PSH, RST, SYN, Endpoint, Segment, build, parse
 
@@ -74,3 +75,11 @@ def told(raw: bytes) -> tuple[str, int, int, bytes]:
     parsed = segment(raw)
     letters = "".join(letter for letter in "SFRPA" if parsed.flags & _FLAGS[letter])
     return letters, parsed.seq, parsed.ack, parsed.payload
+
+
+def assert_adds_up(snapshot: dict[str, Any]) -> None:
+    """Of what clients sent, each byte is acknowledged, pending or lost for a reason, for each mirror."""
+    for mirror in snapshot["mirrors"]:
+        lost = sum(mirror["lost_bytes"].values())
+        assert mirror["client_bytes"] == mirror["acked_bytes"] + mirror["pending_bytes"] + lost, mirror
+        assert min(mirror["pending_bytes"], *mirror["lost_bytes"].values(), 0) == 0, mirror

@@ -15,7 +15,7 @@ from natmirror.packet import Checksum, ones_sum
 from natmirror.rules import loads
 from natmirror.tcp import TIMEOUTS, State
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
-from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet, segment, told
+from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
 
 ROUND_ROBIN = RULES.replace("pool:", "pool:\n      balance: round-robin")
 WATCHED = """
@@ -24,6 +24,7 @@ services:
   - {name: web, address: 10.10.0.100, port: 6653, mirrors: [{name: master, address: 10.20.0.13}]}
 """
 FIRST = seq.add(ISS, 1)
+PRE = Hook.PREROUTING
 THEIRS = seq.add(MIRROR_ISS, 1)
 
 
@@ -408,6 +409,32 @@ def test_closing_the_engine_resets_all_legs(session: Session) -> None:
     connected(session)
     assert [told(send.packet)[0] for send in session.engine.close() if isinstance(send, Send)] == ["RA"]
     assert [event.reason for event in session.engine.take_events()] == ["shutdown"]
+
+
+# The ledger
+
+
+def test_each_byte_is_accounted_for_by_its_reason(fast: bool) -> None:
+    rules = RULES.replace("{name: c2, address: 10.20.0.12}", "{name: c2, address: 10.20.0.13}")
+    shared = engine(rules, fast=fast)
+    clients = [at(f"10.10.0.{number}", 4000) for number in range(1, 40)]
+    for client in clients:
+        session = Session(shared, client=client)
+        session.connect()
+        session.from_client("PA", b"x" * 10)
+    own = sum(1 for flow in shared.snapshot(1.0)["flows"] if flow["backend"] == "c2")
+    assert 0 < own < 39
+    Session(shared, client=at("10.10.0.200", 1)).passed(packet(at("10.10.0.200", 1), SERVICE, "PA", 5, 6, b"data"), PRE)
+    [mirror] = shared.snapshot(1.0)["mirrors"]
+    assert mirror["lost_bytes"] == {"own-backend": 10 * own, "mid-connection": 4}
+    assert mirror["pending_bytes"] == 10 * (39 - own)
+    shared.close()
+    [mirror] = shared.snapshot(1.0)["mirrors"]
+    assert mirror["lost_bytes"] == {"own-backend": 10 * own, "mid-connection": 4, "shutdown": 10 * (39 - own)}
+    shared.handle_timer(100_000.0)
+    [over] = shared.snapshot(100_000.0)["mirrors"]
+    assert over == mirror, "the same when the flows are over"
+    assert_adds_up({"mirrors": [over]})
 
 
 # ICMP

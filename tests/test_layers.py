@@ -15,6 +15,7 @@ LAYERS = [
     {"rules"},
     {"attempts", "balance", "fastpath", "icmp", "tcp"},
     {"mirror", "nat"},
+    {"ledger"},
     {"mirroring"},
     {"engine"},
     {"capture", "linux", "model", "report"},

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulator import Weather, World
+from tests.support import assert_adds_up
 
 STREAM = bytes(range(251)) * 80
 FINE = Weather()
@@ -69,4 +70,6 @@ def test_in_any_weather_the_mirrors_stream_is_the_clients(data: st.DataObject) -
             assert event.acked_bytes == event.client_bytes == size
         else:
             assert event.reason in ("linger-timeout", "stalled", "connect-timeout", "port-reused", "mirror-reset")
-    assert world.engine.snapshot(world.now)["mirrors"][0]["legs"] == 0
+    snapshot = world.engine.snapshot(world.now)
+    assert_adds_up(snapshot)
+    assert (snapshot["mirrors"][0]["legs"], snapshot["mirrors"][0]["pending_bytes"]) == (0, 0)

@@ -14,6 +14,7 @@ from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.sniffer import start_sniffer
 from natmirror.lab.topology import SERVICE, Lab
+from tests.support import assert_adds_up
 
 PORT = 6653
 MASTER = IPv4Address("10.20.0.13").packed
@@ -135,6 +136,9 @@ class Scene:
         for program in reversed(self.programs):
             program.send_signal(signal.SIGCONT)
             program.end()
+        for balancer in self.balancers:
+            if "mirrors" in (status := balancer.status()):
+                assert_adds_up(status)
         assert all(code == 0 for code in codes), [balancer.program.text for balancer in self.balancers]
 
     def _app(self, host: str, name: str, *arguments: object) -> Program:
