@@ -43,7 +43,7 @@ class LoadBalancer:
         self.wait_for_status(
             lambda status: (
                 status.get("time", 0.0) > called_at
-                and all(mirror["acked_bytes"] == mirror["client_bytes"] for mirror in status["mirrors"])
+                and all(mirror["pending_bytes"] == 0 for mirror in status["mirrors"])
             ),
             "the mirrors to acknowledge everything",
             timeout,
