@@ -1,5 +1,6 @@
 """The command line."""
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -18,6 +19,16 @@ _iptables_option = click.option(
     envvar="NATMIRROR_IPTABLES",
     help="Which iptables to use; the host's default otherwise.",
 )
+_api_option = click.option(
+    "--api",
+    "api_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="/run/natmirror/api.sock",
+    show_default=True,
+    metavar="SOCKET",
+    help="Where a running natmirror tells its state, as HTTP on a Unix socket.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
 class _Commands(click.Group):
@@ -45,12 +56,7 @@ class _Commands(click.Group):
     show_default=True,
     help="What a stop does with the iptables rules. Kept, they hold the services' packets back until the next start.",
 )
-@click.option(
-    "--status-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the state as JSON to this file, four times a second.",
-)
+@_api_option
 @_iptables_option
 @click.pass_context
 def main(
@@ -59,7 +65,7 @@ def main(
     check: bool,
     dry_run: bool,
     on_stop: str,
-    status_file: Path | None,
+    api_path: Path,
     backend: str | None,
 ) -> None:
     """NAT and TCP mirror for load-balancer hosts.
@@ -89,8 +95,42 @@ def main(
     firewall = Firewall(backend)
     for finding in preflight.check(loaded, firewall):
         log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
-    runner = Runner(loaded, firewall, keep_rules=on_stop == "keep", status_file=status_file)
+    runner = Runner(loaded, firewall, keep_rules=on_stop == "keep", api_path=api_path)
     click.echo(runner.run())
+
+
+@main.command()
+@_api_option
+@_json_option
+def status(api_path: Path, as_json: bool) -> None:
+    """What a running natmirror does: backends, mirrors, what was lost and why, drops by reason."""
+    from natmirror.api import ask
+    from natmirror.report import status_screen
+
+    state = ask("status", api_path)
+    _show(json.dumps(state, indent=2) if as_json else status_screen(state))
+
+
+@main.command()
+@_api_option
+@_json_option
+def legs(api_path: Path, as_json: bool) -> None:
+    """The flows of a running natmirror, and their legs."""
+    from natmirror.api import ask
+    from natmirror.report import legs_table
+
+    flows = ask("flows", api_path)
+    _show(json.dumps(flows, indent=2) if as_json else legs_table(flows))
+
+
+def _show(what: Any) -> None:
+    """Print text as it is, and tables in the terminal's width."""
+    if isinstance(what, str):
+        click.echo(what)
+    else:
+        from rich.console import Console
+
+        Console(highlight=False).print(what)
 
 
 @main.command()

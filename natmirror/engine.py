@@ -18,6 +18,7 @@ any        ICMP error              a leg's: consumed; a NATed connection's: tran
 ========== ======================= ================================================================================
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
@@ -338,8 +339,7 @@ class Engine:
         return Drop(reason)
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        """The engine's state as plain values: counters, drops by reason, backends, mirrors, flows with their legs."""
-        flows = [flow for flow in self._nat if not flow.direct]
+        """The engine's sums as plain values: counters, drops by reason, backends, mirrors with their ledgers."""
         counters = dict(sorted(self._stats.counters.items()))
         in_c = self._table.counters
         counters["fast_packets"] = in_c.fast_packets
@@ -347,14 +347,24 @@ class Engine:
         return {
             "counters": counters,
             "drops": dict(sorted(self._stats.drops.items())),
+            "flows": sum(not flow.direct for flow in self._nat),
             "backends": self._nat.backends(),
-            "mirrors": self._mirroring.mirrors(),
-            "flows": [self._show(flow, now) for flow in flows],
+            "mirrors": self._mirroring.mirrors(now),
         }
+
+    def flow_ids(self) -> list[int]:
+        """The numbers of the flows, for flows() in slices."""
+        return self._nat.ids()
+
+    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
+        """The flows with these numbers, or all, as plain values, each with its legs; those that are gone are left
+        out."""
+        flows = self._nat if ids is None else self._nat.by_ids(ids)
+        return [self._show(flow, now) for flow in flows if not flow.direct]
 
     def _show(self, flow: Flow, now: float) -> dict[str, Any]:
         row = flow.row
-        legs = self._mirroring.legs_of(flow)
+        legs = self._mirroring.legs_of(flow, now)
         return {
             "service": flow.service.name,
             "client": show(flow.client),

@@ -125,7 +125,7 @@ class Ledger:
         """The totals of a strand's mirror."""
         return self._totals[strand.tap.flow.service.name, strand.mirror.name]
 
-    def show(self, taps: list[Tap], lingering: list[Strand]) -> list[dict[str, Any]]:
+    def show(self, taps: list[Tap], lingering: list[Strand], now: float) -> list[dict[str, Any]]:
         """Each mirror's sums as plain values: ``taps`` of living flows, ``lingering`` legs whose flow is gone."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
         for tap in taps:
@@ -133,19 +133,21 @@ class Ledger:
                 entry = shown[tap.flow.service.name, strand.mirror.name]
                 entry["client_bytes"] += tap.client_bytes
                 if strand.over is None:
-                    self._add_living(entry, strand)
+                    self._add_living(entry, strand, now)
                 else:
                     entry["lost_bytes"][strand.over] = entry["lost_bytes"].get(strand.over, 0) + strand.missing_bytes
         for strand in lingering:
-            self._add_living(shown[strand.tap.flow.service.name, strand.mirror.name], strand)
+            self._add_living(shown[strand.tap.flow.service.name, strand.mirror.name], strand, now)
         for entry in shown.values():
             entry["lost_bytes"] = {reason: count for reason, count in entry["lost_bytes"].items() if count}
         return list(shown.values())
 
     @staticmethod
-    def _add_living(entry: dict[str, Any], strand: Strand) -> None:
+    def _add_living(entry: dict[str, Any], strand: Strand, now: float) -> None:
         entry["legs"] += 1
         entry["pending_bytes"] += strand.missing_bytes
+        if strand.leg is not None:
+            entry["lag_seconds"] = max(entry["lag_seconds"], round(strand.leg.lag_seconds(now), 3))
         for name in LEG_SUMS:
             entry[name] += getattr(strand.leg, name)
 
@@ -159,6 +161,7 @@ class Ledger:
             "opened": totals.opened,
             "client_bytes": totals.client_bytes,
             "pending_bytes": 0,
+            "lag_seconds": 0.0,
             "lost_bytes": dict(totals.lost),
             "ended": dict(totals.ended),
             **{sum_name: getattr(totals, sum_name) for sum_name in LEG_SUMS},

@@ -9,6 +9,7 @@ first byte being number ``_buffer_seq``; loss is recovered by a timer (RFC 6298)
 The leg does no I/O and knows no clock: segments and times go in, packets come out.
 """
 
+from collections import deque
 from enum import IntEnum
 
 from natmirror import seq
@@ -96,6 +97,7 @@ class Leg:
         self._max_buffer = max_buffer
         self._buffer = bytearray()
         self._buffer_seq = seq.add(iss, 1)
+        self._written: deque[tuple[int, float]] = deque()  # numbers, and until when their bytes had come
         self._finishing: int | None = None  # FIN or RST, once the client's stream is complete
         self._snd_una = iss
         self._snd_nxt = iss
@@ -127,6 +129,7 @@ class Leg:
         if len(self._buffer) + len(data) > self._max_buffer:
             return self._abort("buffer-full")
         self._buffer += data
+        self._written.append((seq.add(self._buffer_seq, len(self._buffer)), now))
         return self._output(now)
 
     def finish(self, now: float) -> list[bytes]:
@@ -200,6 +203,20 @@ class Leg:
     def lag_bytes(self) -> int:
         """Bytes of the client's stream that the mirror has not acknowledged."""
         return len(self._buffer)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Sequence numbers sent and not acknowledged."""
+        return self._in_flight() if self.ended is None else 0
+
+    @property
+    def rtt_seconds(self) -> float | None:
+        """The smoothed round-trip time to the mirror; None before the first sample."""
+        return self._timer.smoothed
+
+    def lag_seconds(self, now: float) -> float:
+        """The age of the oldest byte that the mirror has not acknowledged; 0 where there is none."""
+        return now - self._written[0][1] if self._written else 0.0
 
     # Receiving
 
@@ -286,6 +303,8 @@ class Leg:
         del self._buffer[:data]
         self._buffer_seq = seq.add(self._buffer_seq, data)
         self.acked_bytes += data
+        while self._written and seq.le(self._written[0][0], ack):
+            self._written.popleft()
         self._progress_at = now
         self._timer.acknowledged(ack, now)
         if self._in_flight():
@@ -441,6 +460,7 @@ class Leg:
         self.state = LegState.CLOSED
         self.ended = reason
         self._buffer = bytearray()
+        self._written.clear()
         self._timer.stop()
         self._probe_at = None
 

@@ -194,18 +194,19 @@ class Mirroring:
 
     # Reporting
 
-    def legs_of(self, flow: MirroredFlow) -> list[dict[str, Any]]:
-        """The flow's legs, for a snapshot."""
+    def legs_of(self, flow: MirroredFlow, now: float) -> list[dict[str, Any]]:
+        """The flow's legs as plain values."""
         tap = self._taps.get(flow)
-        return [] if tap is None else [_shown(strand, strand.leg) for strand in tap.strands if strand.leg is not None]
+        strands = [] if tap is None else tap.strands
+        return [_shown(strand, strand.leg, now) for strand in strands if strand.leg is not None]
 
-    def mirrors(self) -> list[dict[str, Any]]:
-        """Each mirror's sums, living legs included, for a snapshot."""
+    def mirrors(self, now: float) -> list[dict[str, Any]]:
+        """Each mirror's ledger as plain values, living legs included."""
         lingering = [strand for strand in self._strands.values() if strand.tap.final_bytes is not None]
-        return self._ledger.show(list(self._taps.values()), lingering)
+        return self._ledger.show(list(self._taps.values()), lingering, now)
 
 
-def _shown(strand: Strand, leg: Leg) -> dict[str, Any]:
+def _shown(strand: Strand, leg: Leg, now: float) -> dict[str, Any]:
     state = LegState(leg.state).name.lower().replace("_", "-")
     return {
         "mirror": strand.mirror.name,
@@ -213,8 +214,11 @@ def _shown(strand: Strand, leg: Leg) -> dict[str, Any]:
         "client_bytes": strand.tap.client_bytes,
         "sent_bytes": leg.sent_bytes,
         "acked_bytes": leg.acked_bytes,
-        "lag_bytes": leg.lag_bytes,
+        "in_flight_bytes": leg.in_flight_bytes,
+        "lag_bytes": strand.missing_bytes if leg.ended is None else 0,
+        "lag_seconds": round(leg.lag_seconds(now), 3),
         "consumed_bytes": leg.consumed_bytes,
         "retransmits": leg.retransmits,
         "timeouts": leg.timeouts,
+        "rtt_seconds": leg.rtt_seconds,
     }

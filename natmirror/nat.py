@@ -6,7 +6,7 @@ schedulers, and backends that did not answer, make the function's answer change 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,14 @@ class Nat:
 
     def __iter__(self) -> Iterator[Flow]:
         return iter(self._flows.values())
+
+    def ids(self) -> list[int]:
+        """The numbers of all flows; a number is given anew when its flow is gone."""
+        return list(self._flows)
+
+    def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
+        """The flows with these numbers that are still there."""
+        return (self._flows[number] for number in ids if number in self._flows)
 
     def backends(self) -> list[dict[str, Any]]:
         """Each backend with its flows now and its connections ever, for a snapshot."""

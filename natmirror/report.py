@@ -1,6 +1,14 @@
-"""A snapshot of the engine as text, for people."""
+"""The state as text and tables, for people."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
@@ -26,6 +34,96 @@ def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
     if machine["internal_errors"]:
         lines.append(f"internal errors: {machine['internal_errors']}")
     return "\n".join(lines)
+
+
+def status_screen(status: dict[str, Any]) -> Group:
+    """One screen: backends, mirrors with their lag, what was lost and why, drops by reason."""
+    head = (
+        f"natmirror {status['version']}, pid {status['pid']}, up {_duration(status['uptime_seconds'])},"
+        f" rules {status['rules']}, {status['flows']} flows"
+    )
+    machine = status["machine"]
+    facts = [
+        ("counters", _listed(status["counters"])),
+        ("drops", _listed(status["drops"])),
+        *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
+        ("sender", _listed(machine["sender"])),
+    ]
+    if machine["internal_errors"]:
+        facts.append(("internal errors", str(machine["internal_errors"])))
+    lines = "\n".join(f"{name}: {words}" for name, words in facts)
+    return Group(Text(head), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
+
+
+def _backends(backends: list[dict[str, Any]]) -> Table:
+    rows = (
+        (backend["service"], backend["name"], backend["address"], str(backend["flows"]), str(backend["connections"]))
+        for backend in backends
+    )
+    return _table(("service", "backend", "address"), ("flows", "connections"), rows)
+
+
+def _mirrors(mirrors: list[dict[str, Any]]) -> Table:
+    rows = (
+        (
+            mirror["service"],
+            mirror["name"],
+            str(mirror["legs"]),
+            f"{_size(mirror['acked_bytes'])} of {_size(mirror['client_bytes'])}",
+            _lag(mirror["pending_bytes"], mirror["lag_seconds"]),
+            str(mirror["retransmits"]),
+            ", ".join(f"{reason} {_size(count)}" for reason, count in mirror["lost_bytes"].items()) or "nothing",
+        )
+        for mirror in mirrors
+    )
+    return _table(("service", "mirror"), ("legs", "mirrored", "lag", "resent", "lost"), rows)
+
+
+def legs_table(flows: list[dict[str, Any]]) -> Table:
+    """A row for each leg, and for each flow without one."""
+    rows = (
+        (
+            flow["client"],
+            flow["backend"] or "",
+            flow["state"],
+            leg["mirror"] if leg else "",
+            leg["state"] if leg else "",
+            f"{leg['acked_bytes'] if leg else 0} of {flow['client_bytes']}",
+            _lag(leg["lag_bytes"], leg["lag_seconds"]) if leg else "",
+        )
+        for flow in flows
+        for leg in flow["legs"] or [None]
+    )
+    return _table(("client", "backend", "state", "mirror", "leg"), ("mirrored", "lag"), rows)
+
+
+def _table(words: Iterable[str], numbers: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in words:
+        table.add_column(column, overflow="fold")
+    for column in numbers:
+        table.add_column(column, overflow="fold", justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _lag(count: int, seconds: float) -> str:
+    return f"{_size(count)}, {seconds:.1f} s" if count else "none"
+
+
+def _size(count: int) -> str:
+    for unit, name in _UNITS:
+        if count >= 10 * unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
+
+
+def _duration(seconds: float) -> str:
+    minutes, left = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{left:02}"
 
 
 def _listed(counters: dict[str, int]) -> str:

@@ -3,20 +3,23 @@
 Verdicts of a batch leave before what is synthesised for it: the mirror never delays production.
 """
 
-import json
 import logging
 import os
 import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
+from natmirror import __version__, api
 from natmirror.actions import Accept, Action, Drop, Send
 from natmirror.engine import Engine, Hook
 from natmirror.errors import HostError
@@ -30,8 +33,9 @@ from natmirror.rules import Rules
 
 log = logging.getLogger("natmirror")
 
-_STATUS_INTERVAL = 0.25
+_ANSWER_TIMEOUT = 5.0
 _FIREWALL_INTERVAL = 5.0
+_FLOWS_SLICE = 200
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_LOGGED_ERRORS = 10
 _MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
@@ -57,11 +61,12 @@ class _Chore:
 class Runner:
     """One natmirror on this host."""
 
-    def __init__(self, rules: Rules, firewall: Firewall, *, keep_rules: bool, status_file: Path | None) -> None:
+    def __init__(self, rules: Rules, firewall: Firewall, *, keep_rules: bool, api_path: Path) -> None:
         self._rules = rules
         self._firewall = firewall
         self._keep_rules = keep_rules
-        self._status_file = status_file
+        self._api_path = api_path
+        self._questions: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         self._engine = Engine(rules, key=os.urandom(16))
         self._started_at = time.monotonic()
         self._stopping = False
@@ -82,8 +87,7 @@ class Runner:
             self._bind(held, NAT_QUEUE, watched=False)
             if any(service.pool is None for service in self._rules.services):
                 self._watch(held)
-            if self._status_file is not None:
-                self._add_chore(_STATUS_INTERVAL, self._write_status)
+            held.callback(api.Server(self._api_path, {"status": self._read_status, "flows": self._read_flows}).close)
             self._firewall.install(self._rules)
             held.callback(self._leave_rules)
             self._add_chore(_FIREWALL_INTERVAL, self._check_firewall)
@@ -117,7 +121,6 @@ class Runner:
         """No mirror is to wait for us."""
         self._send(self._engine.close())
         self._log_events()
-        self._write_status()
 
     def _leave_rules(self) -> None:
         if self._keep_rules:
@@ -131,11 +134,17 @@ class Runner:
         for end in (ours, theirs):
             end.setblocking(False)
             held.callback(end.close)
+        self._wake_socket = theirs
         signal.set_wakeup_fd(theirs.fileno())
         held.callback(signal.set_wakeup_fd, -1)
         for number in _STOP_SIGNALS:
             signal.signal(number, self._on_signal)
         self._selector.register(ours, selectors.EVENT_READ, lambda: ours.recv(64))
+
+    def _wake(self) -> None:
+        """Make the loop look around; from any thread."""
+        with suppress(BlockingIOError):  # full: it is about to
+            self._wake_socket.send(b"?")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -152,6 +161,7 @@ class Runner:
                 self._send(self._engine.handle_timer(now))
             for chore in self._chores:
                 chore.run_if_due(now)
+            self._answer_questions()
             self._log_events()
 
     def _wait(self) -> float:
@@ -217,24 +227,48 @@ class Runner:
         except HostError as error:
             log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
 
-    def _write_status(self) -> None:
-        if self._status_file is None:
-            return
+    # What the API's threads ask
+
+    def _read_status(self) -> dict[str, Any]:
+        return dict(self._ask(self._status))
+
+    def _read_flows(self) -> list[dict[str, Any]]:
+        """In slices, between which packets pass."""
+        flow_ids = self._ask(self._engine.flow_ids)
+        shown: list[dict[str, Any]] = []
+        for start in range(0, len(flow_ids), _FLOWS_SLICE):
+            some = flow_ids[start : start + _FLOWS_SLICE]
+            shown += self._ask(partial(self._show_flows, some))
+        return shown
+
+    def _show_flows(self, flow_ids: Sequence[int]) -> list[dict[str, Any]]:
+        return self._engine.flows(time.monotonic(), flow_ids)
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """Have the run's own thread answer, and wait for it."""
+        answer: Future[Any] = Future()
+        self._questions.put((question, answer))
+        self._wake()
+        return answer.result(_ANSWER_TIMEOUT)
+
+    def _answer_questions(self) -> None:
+        while not self._questions.empty():
+            question, answer = self._questions.get()
+            try:
+                answer.set_result(question())
+            except Exception as error:  # it costs the answer, not the run
+                answer.set_exception(error)
+
+    def _status(self) -> dict[str, Any]:
         now = time.monotonic()
-        status = {
-            "time": time.time(),
+        return {
+            "version": __version__,
             "pid": os.getpid(),
             "rules": self._rules.path,
             "uptime_seconds": round(now - self._started_at, 3),
             "machine": self._machine(),
             **self._engine.snapshot(now),
         }
-        fresh = self._status_file.with_name(self._status_file.name + ".new")
-        try:
-            fresh.write_text(json.dumps(status))
-            fresh.replace(self._status_file)
-        except OSError as error:
-            log.error("%s: %s", self._status_file, error.strerror)
 
     def _machine(self) -> dict[str, Any]:
         queues = {str(queue.number): {**queue.counters, **queue.kernel_drops()} for queue in self._queues}

@@ -6,7 +6,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from natmirror.cli import main
-from natmirror.lab import demo
 
 RULES = Path(__file__).parent.parent / "rules" / "lb.yaml"
 
@@ -75,26 +74,3 @@ def test_of_a_capture_that_breaks_off_what_was_read_is_reported(tmp_path: Path) 
     lines = result.output.splitlines()
     assert " packets read; " in lines[0]
     assert lines[-1].startswith(f"natmirror: {broken}: truncated dump file")
-
-
-def test_the_demos_table_has_a_row_for_each_leg() -> None:
-    flow = {
-        "client": "10.10.0.11:1",
-        "backend": "c1",
-        "state": "established",
-        "client_bytes": 5,
-        "legs": [
-            {
-                "mirror": "m",
-                "state": "established",
-                "client_bytes": 5,
-                "acked_bytes": 3,
-                "lag_bytes": 2,
-                "sent_bytes": 5,
-            }
-        ],
-    }
-    status = {"flows": [flow, {**flow, "legs": []}]}
-    assert demo.table(status).row_count == 2
-    assert "3 of 5 bytes acknowledged, lag 2" in demo.line(status)
-    assert demo.line({}) == "no flows"

@@ -18,13 +18,13 @@ LAYERS = [
     {"ledger"},
     {"mirroring"},
     {"engine"},
-    {"capture", "linux", "model", "report"},
+    {"api", "capture", "linux", "model", "report"},
     {"replay", "runner"},
     {"lab"},
     {"cli"},
     {"__main__"},
 ]
-OUTSIDE_CORE = {"linux", "lab", "runner", "replay", "capture", "cli", "__main__", "_fastpath_build"}
+OUTSIDE_CORE = {"api", "linux", "lab", "runner", "replay", "capture", "cli", "__main__", "_fastpath_build"}
 # linux serves whoever wants the machine; of ours it knows these alone.
 KNOWN_TO_LINUX = {"errors", "packet", "rules", "stats", "_ffi"}
 USERS_OF_THE_EXTENSION = {"natmirror.fastpath", "natmirror.linux.bypass", "natmirror.linux.nfqueue"}

@@ -7,16 +7,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from natmirror.lab import controllers
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import Program, wait_for
 from natmirror.lab.topology import SERVICE, Lab
+from natmirror.report import legs_table
 
 _REFRESH = 0.5
 _PLAIN_REFRESH = 2.0
@@ -68,39 +67,21 @@ def _watch(lab: Lab, balancer: LoadBalancer, switch: OpenVSwitch, seconds: float
             switch.forget_flows()
             switch.ping()
             if console.is_terminal:
-                live.update(table(balancer.status()), refresh=True)
+                live.update(legs_table(balancer.status()["flows"]), refresh=True)
             else:
-                console.print(line(balancer.status()), soft_wrap=True)
+                console.print(line(balancer.status()["flows"]), soft_wrap=True)
             time.sleep(min(refresh, left))
 
 
-def table(status: dict[str, Any]) -> Table:
-    """The state as a table, a row for each leg."""
-    shown = Table(title="flows and their legs", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fits 80 columns
-    for column in ("client", "backend", "state", "mirror", "leg"):
-        shown.add_column(column, no_wrap=True)
-    for column in ("sent", "acked", "lag"):
-        shown.add_column(column, no_wrap=True, justify="right")
-    for flow in status.get("flows", []):
-        for leg in flow["legs"] or [None]:
-            mirror = (
-                (leg["mirror"], leg["state"], str(leg["client_bytes"]), str(leg["acked_bytes"]), str(leg["lag_bytes"]))
-                if leg
-                else ("", "", str(flow["client_bytes"]), "", "")
-            )
-            shown.add_row(flow["client"], flow["backend"] or "", flow["state"], *mirror)
-    return shown
-
-
-def line(status: dict[str, Any]) -> str:
-    """The state as one line."""
-    flows = [
+def line(flows: list[dict[str, Any]]) -> str:
+    """Flows and legs as one line."""
+    shown = [
         f"{flow['client']} -> {flow['backend']} {flow['state']}, leg to {leg['mirror']} {leg['state']}:"
         f" {leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged, lag {leg['lag_bytes']}"
-        for flow in status.get("flows", [])
+        for flow in flows
         for leg in flow["legs"]
     ]
-    return "; ".join(flows) or "no flows"
+    return "; ".join(shown) or "no flows"
 
 
 def _prove(balancer: LoadBalancer, programs: dict[str, Program], switch: OpenVSwitch, console: Console) -> int:

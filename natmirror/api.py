@@ -1,0 +1,103 @@
+"""The state of a running natmirror as JSON over HTTP on a Unix socket, and how to ask for it.
+
+======================= ==============================================================================
+GET /v1/status          counters, drops by reason, backends, mirrors with their ledgers, queues
+GET /v1/flows           the flows, each with its legs
+======================= ==============================================================================
+
+The server runs in threads of its own and never touches the engine: it asks the run's own thread, which answers between
+two batches of packets.
+"""
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from waitress.server import create_server
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, ServiceUnavailable
+from werkzeug.wrappers import Request, Response
+
+from natmirror.errors import HostError
+
+_PREFIX = "/v1/"
+_MODE = "660"
+_THREADS = 2
+_TIMEOUT = 5.0
+
+
+class Server:
+    """Answers on ``path`` until close(); ``resources`` give what to answer, or raise TimeoutError.
+
+    HostError where the socket cannot be made, or another natmirror answers there.
+    """
+
+    def __init__(self, path: Path, resources: dict[str, Callable[[], Any]]) -> None:
+        self._path = path
+        self._resources = resources
+        logging.getLogger("waitress").setLevel(logging.ERROR)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_dead(path)
+            self._server = create_server(self._answer, unix_socket=str(path), unix_socket_perms=_MODE, threads=_THREADS)
+        except OSError as error:
+            raise HostError(f"cannot serve the state on {path}: {error.strerror or error}") from None
+        self._thread = threading.Thread(target=self._server.run, name="api", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering, and take the socket away."""
+        self._server.task_dispatcher.shutdown()
+        self._server.close()
+        self._thread.join(_TIMEOUT)
+        self._path.unlink(missing_ok=True)
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request = Request(environ)
+        try:
+            response = Response(json.dumps(self._resource(request)), mimetype="application/json")
+        except HTTPException as error:
+            body = json.dumps({"error": error.description})
+            response = Response(body, status=error.code, mimetype="application/json")
+        return response(environ, start_response)
+
+    def _resource(self, request: Request) -> Any:
+        name = request.path.removeprefix(_PREFIX)
+        if not request.path.startswith(_PREFIX) or name not in self._resources:
+            raise NotFound("there are " + " and ".join(_PREFIX + resource for resource in self._resources))
+        if request.method != "GET":
+            raise MethodNotAllowed(["GET"], "the state can only be read")
+        try:
+            return self._resources[name]()
+        except TimeoutError:
+            raise ServiceUnavailable("it is too busy to answer") from None
+
+
+def ask(resource: str, path: Path) -> Any:
+    """What a running natmirror says of ``resource``; HostError where none answers."""
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=2 * _TIMEOUT) as client:
+            response = client.get(f"http://natmirror{_PREFIX}{resource}")
+            answer = response.json()
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        raise HostError(f"no natmirror answers on {path}: {error}") from None
+    if response.is_error:
+        raise HostError(f"natmirror on {path}: {answer['error']}")
+    return answer
+
+
+def _remove_dead(path: Path) -> None:
+    """Take away the socket that a killed run has left behind."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise HostError(f"another natmirror serves its state on {path}; give this one another place with --api")

@@ -1,0 +1,139 @@
+"""The API and the screens that are made of it."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from natmirror.api import Server, ask
+from natmirror.cli import main
+from natmirror.errors import HostError
+from tests.session import Session, engine
+from tests.support import CLIENT
+
+QUEUE = {"received": 7, "queue_full": 0}
+MACHINE = {"queues": {"6653": QUEUE}, "sender": {"sent": 3}, "internal_errors": 0}
+
+
+def too_busy() -> Any:
+    raise TimeoutError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "api.sock"
+
+
+@pytest.fixture
+def served(path: Path) -> Iterator[Session]:
+    """A session with one leg, served on ``path``."""
+    session = Session(engine())
+    session.connect()
+    session.connect_mirror()
+    session.from_client("PA", b"x" * 20_000)
+    session.from_mirror("A", 1, 1 + 1460)
+    session.now += 2.5
+    head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
+    server = Server(
+        path,
+        {
+            "status": lambda: {**head, **session.engine.snapshot(session.now)},
+            "flows": lambda: session.engine.flows(session.now),
+        },
+    )
+    yield session
+    server.close()
+    assert not path.exists()
+
+
+def run(*words: object) -> Result:
+    return CliRunner(env={"COLUMNS": "120"}).invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def get(path: Path, resource: str, method: str = "GET") -> httpx.Response:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        return client.request(method, f"http://natmirror{resource}")
+
+
+def test_the_state_is_told_as_json(served: Session, path: Path) -> None:
+    assert ask("status", path)["mirrors"] == served.engine.snapshot(served.now)["mirrors"]
+    assert ask("flows", path) == served.engine.flows(served.now)
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+@pytest.mark.parametrize(
+    ("method", "resource", "code"), [("GET", "/", 404), ("GET", "/v1/nothing", 404), ("POST", "/v1/status", 405)]
+)
+@pytest.mark.usefixtures("served")
+def test_a_wrong_question_is_told_so(path: Path, method: str, resource: str, code: int) -> None:
+    response = get(path, resource, method)
+    assert response.status_code == code
+    assert response.json()["error"]
+
+
+def test_a_run_that_is_too_busy_is_no_hang(path: Path) -> None:
+    server = Server(path, {"status": too_busy})
+    with pytest.raises(HostError, match="too busy"):
+        ask("status", path)
+    server.close()
+
+
+def test_the_socket_of_a_killed_run_is_taken_over(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    server = Server(path, {"status": lambda: {"pid": 1}})
+    assert ask("status", path) == {"pid": 1}
+    server.close()
+
+
+@pytest.mark.usefixtures("served")
+def test_a_living_runs_socket_is_left_alone(path: Path) -> None:
+    with pytest.raises(HostError, match="another natmirror"):
+        Server(path, {})
+    assert ask("status", path)["pid"] == 5
+
+
+def test_a_file_in_the_sockets_place_is_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("mine")
+    with pytest.raises(HostError, match="cannot serve"):
+        Server(path, {})
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["status", "legs"])
+def test_without_a_natmirror_there_is_one_line(path: Path, command: str) -> None:
+    result = run(command, "--api", path)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert f"no natmirror answers on {path}" in result.output
+
+
+@pytest.mark.usefixtures("served")
+def test_the_status_screen_tells_it_all(path: Path) -> None:
+    screen = run("status", "--api", path).output
+    assert "natmirror 1.2, pid 5, up 1 d 1:01:01, rules lb.yaml, 1 flows" in screen
+    for words in (["c1", "10.20.0.11:6653"], ["master", "1460 B of 19.5 KiB", "18.1 KiB, 2.5 s", "nothing"]):
+        assert any(all(word in line for word in words) for line in screen.splitlines()), screen
+    assert "drops: consumed" not in screen
+    assert "queue 6653: received 7\n" in screen
+
+
+def test_the_legs_screen_has_a_row_for_each_leg(served: Session, path: Path) -> None:
+    other = Session(served.engine, client=(CLIENT[0], 2))
+    other.connect()
+    lines = [line for line in run("legs", "--api", path).output.splitlines() if "10.10.0.11" in line]
+    assert len(lines) == 2
+    assert all(words in lines[0] for words in ("10.10.0.11:40001", "established", "master", "1460 of 20000", "2.5 s"))
+    assert "syn-sent" in lines[1]
+
+
+@pytest.mark.usefixtures("served")
+def test_both_speak_json(path: Path) -> None:
+    assert json.loads(run("status", "--json", "--api", path).output) == ask("status", path)
+    assert json.loads(run("legs", "--json", "--api", path).output) == ask("flows", path)
