@@ -360,7 +360,8 @@ int nm_process(nm_table *table, uint8_t *packet, size_t len, int hook, int check
     int is_orig = hook == HOOK_PREROUTING;
     nm_flow *flow = is_orig ? nm_find_orig(table, 4, packet + 12, sport, packet + 16, dport)
                             : nm_find_reply(table, 4, packet + 12, sport, packet + 16, dport);
-    if (!flow || flow->state != NM_ESTABLISHED || (is_orig && flow->flags & NM_MIRRORED && seg.payload_len))
+    if (!flow || flow->state != NM_ESTABLISHED || (is_orig && flow->flags & NM_MIRRORED && seg.payload_len) ||
+        (!is_orig && flow->flags & NM_HELD))
         return NM_PUNT;
     if (hook != HOOK_PREROUTING && hook != HOOK_FORWARD && !(hook == HOOK_OUTPUT && flow->flags & NM_WATCHED))
         return NM_PUNT;

@@ -27,6 +27,7 @@
 #define NM_WATCHED 2  /* a service without a pool: looked at, never rewritten */
 #define NM_DIRECT 4   /* a client that talks to the backend itself: passes, untracked */
 #define NM_LOOSE 8    /* met in mid-connection: window scales unknown, sequence checks off */
+#define NM_HELD 16    /* the client is held back for a mirror: punt what the backend sends */
 
 /* nm_half.flags */
 #define NM_HALF_SEQ 1 /* end is known */
@@ -56,7 +57,7 @@ typedef struct {
     uint16_t backend_port;
     uint8_t family; /* 4 or 6 */
     uint8_t state;  /* NM_SYN_SENT .. NM_RESET */
-    uint8_t flags;  /* NM_MIRRORED .. NM_LOOSE */
+    uint8_t flags;  /* NM_MIRRORED .. NM_HELD */
     uint32_t id;    /* index in the table; free again after nm_remove() */
     uint32_t next_orig;
     uint32_t next_reply;

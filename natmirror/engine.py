@@ -75,6 +75,7 @@ class Engine:
         self._nat = Nat(rules, self._table, self._timers, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
+        self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
         self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
@@ -98,7 +99,7 @@ class Engine:
         service = self._services.get(destination)
         if service is not None and self._is_client(parsed.src):
             return self._from_client(parsed, service, checksum, now)
-        if source in self._mirrors and self._is_client(parsed.dst):
+        if source in self._mirrors and (parsed.dst in self._sources or self._is_client(parsed.dst)):
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]
 
@@ -107,10 +108,12 @@ class Engine:
         return self._timers.next()
 
     def handle_timer(self, now: float) -> list[Action]:
-        """Do what is due: retransmissions, expiry."""
+        """Do what is due: retransmissions, expiry, windows that clients are to hear of."""
         for kind, name in self._timers.due(now):
             if kind == "leg":
                 self._mirroring.handle_timer(name, now)
+            elif kind == "window":
+                self._mirroring.tell_window(name)
             else:
                 self._nat.expire(name, now)
         return self._sends()
@@ -202,6 +205,7 @@ class Engine:
             self._nat.touch(flow, now, moved=False)
             flow.row.reply.packets += 1
             return [Accept()]
+        window = None
         if segment_checksum_ok(segment, checksum):
             flow = self._follow_new_syn(flow, segment, now)
             refused = flow.state is State.SYN_SENT
@@ -209,13 +213,15 @@ class Engine:
             self._nat.touch(flow, now, moved=event is not None)
             if event is tcp.Event.SYN_ACK:
                 self._nat.answered(flow)
+                self._mirroring.accepted(flow)
             elif event is tcp.Event.RST and refused:
                 self._nat.refused(flow, now)
                 self._stats.count("syns_refused")
             self._tell_legs(flow, event, now)
+            window = self._mirroring.throttled_window(flow, segment)
         else:
             self._stats.count("bad_checksums")
-        return [self._to_client(segment, flow.service, checksum), *self._sends()]
+        return [self._to_client(segment, flow.service, checksum, window), *self._sends()]
 
     def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
         """If the backend accepts a new connection of the client's ports, the old one is over."""
@@ -255,10 +261,10 @@ class Engine:
             self._stats.count("unbound_packets")
         return [self._to_client(segment, service, checksum)]
 
-    def _to_client(self, segment: Segment, service: Service, checksum: Checksum) -> Action:
+    def _to_client(self, segment: Segment, service: Service, checksum: Checksum, window: int | None = None) -> Action:
         if service.pool is None:
             return Accept()
-        return Accept(rewrite(segment, checksum, source=endpoint_of(service)))
+        return Accept(rewrite(segment, checksum, source=endpoint_of(service), window=window))
 
     def _tell_legs(self, flow: Flow, event: tcp.Event | None, now: float) -> None:
         if event is tcp.Event.RST:
@@ -269,9 +275,9 @@ class Engine:
     # Packets of mirrors
 
     def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> list[Action]:
-        mirror, client = (segment.src, segment.sport), (segment.dst, segment.dport)
-        if not self._mirroring.has_leg(mirror, client):
-            if self._nat.services_of(mirror) or self._mirrors[mirror].direct:
+        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
+        if not self._mirroring.has_leg(mirror, local):
+            if self._nat.services_of(mirror) or self._mirrors[mirror].direct or segment.dst in self._sources:
                 return [Accept()]
             if segment.flags & RST or not segment_checksum_ok(segment, checksum):
                 return [self._drop("mirror-without-leg")]
@@ -288,9 +294,13 @@ class Engine:
         error = icmp.parse_error(datagram)
         if error is None:
             return [Accept()]
+        if self._mirroring.has_leg(error.inner_dst, error.inner_src):
+            self._stats.count("icmp_consumed")
+            self._mirroring.icmp_error(error, now)
+            return [Drop("consumed"), *self._sends()]
         if hook is Hook.PREROUTING:
             return [self._icmp_to_service(error)]
-        return self._icmp_to_client(error, now)
+        return [self._icmp_to_client(error)]
 
     def _icmp_to_service(self, error: IcmpError) -> Action:
         """An error about what the service seemed to send, on its way to the backend that sent it."""
@@ -303,27 +313,23 @@ class Engine:
         self._stats.count("icmp_translated")
         return Accept(icmp.translate(error, outer_dst=there[0], inner_src=there))
 
-    def _icmp_to_client(self, error: IcmpError, now: float) -> list[Action]:
-        """An error about what the client sent, or we in its name."""
+    def _icmp_to_client(self, error: IcmpError) -> Action:
+        """An error about what the client sent."""
         client, there = error.inner_src, error.inner_dst
         if not self._is_client(client[0]):
-            return [Accept()]
-        if self._mirroring.has_leg(there, client):
-            self._stats.count("icmp_consumed")
-            self._mirroring.icmp_error(error, now)
-            return [Drop("consumed"), *self._sends()]
+            return Accept()
         flow = self._nat.find_reply(there, client)
         if flow is not None and flow.direct:
-            return [Accept()]
+            return Accept()
         services = [flow.service] if flow is not None else self._nat.services_of(there)
         if len(services) == 1 and services[0].pool is not None:
             self._stats.count("icmp_translated")
             here = endpoint_of(services[0])
-            return [Accept(icmp.translate(error, outer_src=here[0], inner_dst=here))]
+            return Accept(icmp.translate(error, outer_src=here[0], inner_dst=here))
         mirror = self._mirrors.get(there)
         if mirror is not None and not mirror.direct and not services:
-            return [self._drop("icmp-without-leg")]
-        return [Accept()]
+            return self._drop("icmp-without-leg")
+        return Accept()
 
     # The rest
 
@@ -350,6 +356,7 @@ class Engine:
             "flows": sum(not flow.direct for flow in self._nat),
             "backends": self._nat.backends(),
             "mirrors": self._mirroring.mirrors(now),
+            "mirror_memory": self._mirroring.memory(),
         }
 
     def flow_ids(self) -> list[int]:

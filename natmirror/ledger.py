@@ -16,6 +16,7 @@ from natmirror.stream import Reassembler
 MID_CONNECTION = "mid-connection"
 OWN_BACKEND = "own-backend"
 PORT_IN_USE = "port-in-use"
+NO_FREE_PORT = "no-free-port"
 
 
 class MirroredFlow(Protocol):

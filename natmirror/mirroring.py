@@ -5,15 +5,18 @@ from typing import Any
 
 from natmirror import seq
 from natmirror.actions import LegEnded
-from natmirror.fastpath import MIRRORED
+from natmirror.fastpath import HELD, MIRRORED
 from natmirror.icmp import IcmpError
-from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, PORT_IN_USE, Ledger, MirroredFlow, Strand, Tap
+from natmirror.ledger import MID_CONNECTION, NO_FREE_PORT, OWN_BACKEND, PORT_IN_USE, Ledger, MirroredFlow, Strand, Tap
+from natmirror.memory import Memory
 from natmirror.mirror import Leg, LegState
-from natmirror.packet import SYN, Endpoint, Segment, endpoint_of, show
-from natmirror.rules import Rules
+from natmirror.packet import ACK, SYN, Endpoint, Segment, build, endpoint_of, show
+from natmirror.rules import LEG_PORTS, Mirror, Rules
+from natmirror.selection import unwanted
 from natmirror.stream import Reassembler
 from natmirror.tcp import HALF_FIN
-from natmirror.timers import Timers
+from natmirror.throttle import Throttle
+from natmirror.timers import AT_ONCE, Timers
 
 
 class Mirroring:
@@ -23,12 +26,15 @@ class Mirroring:
         self._timers = timers
         self._ledger = Ledger(rules.services)
         self._taps: dict[MirroredFlow, Tap] = {}
-        self._strands: dict[tuple[Endpoint, Endpoint], Strand] = {}
+        self._strands: dict[tuple[Endpoint, Endpoint], Strand] = {}  # by the mirror's and our endpoint
+        self._throttles: dict[MirroredFlow, Throttle] = {}
+        self._memory = Memory(rules.mirror_memory)
+        self._next_port = 0
         self._packets: list[bytes] = []
         self._events: list[LegEnded] = []
 
     def take_packets(self) -> list[bytes]:
-        """What is to be sent to mirrors since the last call."""
+        """What is to be sent to mirrors, or told to clients, since the last call."""
         packets, self._packets = self._packets, []
         return packets
 
@@ -39,30 +45,47 @@ class Mirroring:
 
     # What production does
 
+    def accepted(self, flow: MirroredFlow) -> None:
+        """The backend has accepted the connection: from here on the client is shown no more than throttling legs have
+        room for."""
+        if flow.syn is None:
+            return
+        buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
+        if buffers and any(not unwanted(mirror, flow.client[0]) for mirror in flow.service.mirrors if mirror.throttles):
+            first = seq.add(flow.syn.seq, 1)
+            self._throttles[flow] = Throttle(seq.add(first, min(buffers)), min(buffers))
+            flow.row.flags |= HELD
+
     def open(self, flow: MirroredFlow, backend: Endpoint, now: float) -> None:
-        """The client's handshake is complete: call each mirror, but one that is the connection's own backend."""
+        """The client's handshake is complete: call each mirror, but one that is the connection's own backend or does
+        not want this client."""
         if flow.syn is None or not flow.service.mirrors:
             return
         first = seq.add(flow.syn.seq, 1)
-        tap = Tap(flow, Reassembler(first, max(mirror.buffer for mirror in flow.service.mirrors)))
+        tap = Tap(flow, Reassembler(first, max(mirror.buffer for mirror in flow.service.mirrors), self._memory))
         self._taps[flow] = tap
         for mirror in flow.service.mirrors:
             strand = Strand(mirror, tap)
             tap.strands.append(strand)
-            if endpoint_of(mirror) == backend:
-                strand.absent = OWN_BACKEND
-            else:
+            strand.absent = OWN_BACKEND if endpoint_of(mirror) == backend else unwanted(mirror, flow.client[0])
+            if strand.absent is None:
                 self._open_leg(strand, flow.syn.seq, now)
         if tap.alive():
             flow.row.flags |= MIRRORED
+        self._hold(tap)
         if flow.syn.payload_len:
             self.feed(flow, flow.syn, now)
 
     def picked_up(self, flow: MirroredFlow) -> None:
         """A connection was met in its middle: no leg can begin there, but its bytes count as lost."""
-        tap = Tap(flow, Reassembler(0, 0))
+        tap = Tap(flow, Reassembler(0, 0, self._memory))
         tap.strands += [Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.mirrors]
         self._taps[flow] = tap
+
+    def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
+        """The window field that the client is to see in a segment of its backend's."""
+        throttle = self._throttles.get(flow)
+        return segment.window if throttle is None else throttle.window(segment, flow.row.reply.scale)
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """A believed segment of the client's, which the tracker has seen before."""
@@ -96,19 +119,25 @@ class Mirroring:
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""
+        self._release(flow)
         tap = self._taps.get(flow)
         if tap is None:
             return
         if not tap.flow_over:
             self._each(tap, lambda leg: leg.abort("flow-expired"))
+        tap.reassembler.clear()
         del self._taps[flow]
         tap.final_bytes = tap.client_bytes
         for strand in tap.strands:
             self._ledger.of(strand).flow_forgotten(strand)
 
     def _open_leg(self, strand: Strand, iss: int, now: float) -> None:
-        client = strand.tap.flow.client
-        key = (endpoint_of(strand.mirror), client)
+        mirror = endpoint_of(strand.mirror)
+        local = self._local_endpoint(strand.mirror, mirror, strand.tap.flow.client)
+        if local is None:
+            strand.absent = NO_FREE_PORT
+            return
+        key = (mirror, local)
         older = self._strands.get(key)
         if older is not None and older.leg is not None and older.tap.flow_over:
             # A leg of a connection that is over gives way to the next connection of the same client port.
@@ -117,9 +146,21 @@ class Mirroring:
             strand.absent = PORT_IN_USE
             return
         self._ledger.of(strand).opened += 1
-        strand.leg = Leg(client, key[0], iss=iss, max_buffer=strand.mirror.buffer)
+        strand.leg = Leg(local, strand.mirror, iss=iss, memory=self._memory)
         self._strands[key] = strand
         self._settle(strand, strand.leg, strand.leg.open(now))
+
+    def _local_endpoint(self, settings: Mirror, mirror: Endpoint, client: Endpoint) -> Endpoint | None:
+        """Where a leg comes from: the client itself, or an address of ours with the next port that is free; None where
+        none is."""
+        if settings.source is None:
+            return client
+        for _ in LEG_PORTS:
+            local = (settings.source.packed, LEG_PORTS[self._next_port])
+            self._next_port = (self._next_port + 1) % len(LEG_PORTS)
+            if (mirror, local) not in self._strands:
+                return local
+        return None
 
     def _flow_over(self, flow: MirroredFlow, now: float, do: Callable[[Leg], list[bytes]]) -> None:
         tap = self._taps.get(flow)
@@ -135,14 +176,14 @@ class Mirroring:
 
     # What mirrors and the network do
 
-    def has_leg(self, mirror: Endpoint, client: Endpoint) -> bool:
+    def has_leg(self, mirror: Endpoint, local: Endpoint) -> bool:
         """Whether a leg stands between the two."""
-        return (mirror, client) in self._strands
+        return (mirror, local) in self._strands
 
     def receive(self, segment: Segment, now: float) -> None:
         """A believed segment of a mirror's, for a leg that stands."""
-        mirror, client = (segment.src, segment.sport), (segment.dst, segment.dport)
-        self._do(mirror, client, lambda leg: leg.receive(segment, now))
+        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
+        self._do(mirror, local, lambda leg: leg.receive(segment, now))
 
     def icmp_error(self, error: IcmpError, now: float) -> None:
         """An error about a segment of a leg that stands."""
@@ -151,9 +192,9 @@ class Mirroring:
         else:
             self._do(error.inner_dst, error.inner_src, lambda leg: leg.unreachable(error.inner_seq))
 
-    def path_mtu(self, mirror: Endpoint, client: Endpoint, mtu: int, about: int, now: float) -> None:
+    def path_mtu(self, mirror: Endpoint, local: Endpoint, mtu: int, about: int, now: float) -> None:
         """The way to a mirror takes packets of at most ``mtu`` bytes; ``about`` is a number in the larger one."""
-        self._do(mirror, client, lambda leg: leg.path_mtu(mtu, about, now))
+        self._do(mirror, local, lambda leg: leg.path_mtu(mtu, about, now))
 
     def handle_timer(self, key: tuple[Endpoint, Endpoint], now: float) -> None:
         """The deadline of the leg with this key has come."""
@@ -161,13 +202,13 @@ class Mirroring:
 
     def close(self) -> None:
         """End all legs."""
-        for mirror, client in list(self._strands):
-            self._do(mirror, client, lambda leg: leg.abort("shutdown"))
+        for mirror, local in list(self._strands):
+            self._do(mirror, local, lambda leg: leg.abort("shutdown"))
 
     # Housekeeping
 
-    def _do(self, mirror: Endpoint, client: Endpoint, do: Callable[[Leg], list[bytes]]) -> None:
-        strand = self._strands.get((mirror, client))
+    def _do(self, mirror: Endpoint, local: Endpoint, do: Callable[[Leg], list[bytes]]) -> None:
+        strand = self._strands.get((mirror, local))
         if strand is not None and strand.leg is not None:
             self._settle(strand, strand.leg, do(strand.leg))
 
@@ -178,19 +219,56 @@ class Mirroring:
     def _settle(self, strand: Strand, leg: Leg, packets: list[bytes]) -> None:
         """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
         self._packets += packets
-        key = (leg.mirror, leg.client)
+        key = (leg.mirror, leg.local)
         self._timers.set(("leg", key), leg.next_timer())
         if leg.ended is not None and self._strands.get(key) is strand:
             del self._strands[key]
             self._write_off(strand, leg, leg.ended)
+        if strand.mirror.throttles:
+            self._hold(strand.tap)
 
     def _write_off(self, strand: Strand, leg: Leg, reason: str) -> None:
         tap = strand.tap
         self._ledger.of(strand).leg_ended(strand, leg, reason)
         service, mirror = tap.flow.service.name, strand.mirror.name
-        self._events.append(LegEnded(show(leg.client), service, mirror, reason, tap.client_bytes, leg.acked_bytes))
+        self._events.append(LegEnded(show(tap.flow.client), service, mirror, reason, tap.client_bytes, leg.acked_bytes))
         if tap.final_bytes is None and not tap.alive():
             tap.flow.row.flags &= ~MIRRORED
+            tap.reassembler.clear()
+
+    def _hold(self, tap: Tap) -> None:
+        """After a leg has moved: how far its client may send; if that is much further than it knows, tell it."""
+        flow = tap.flow
+        throttle = self._throttles.get(flow)
+        if throttle is None or len(tap.strands) < len(flow.service.mirrors):
+            return  # nothing to hold, or legs are still to be opened
+        row = flow.row
+        edges = [seq.add(leg.una, strand.mirror.buffer) for strand, leg in tap.alive() if strand.mirror.throttles]
+        nearest = min(edges, key=lambda edge: seq.diff(edge, row.reply.ack)) if edges else row.reply.edge
+        throttle.hold = seq.latest(throttle.hold, nearest)
+        due = throttle.is_update_due(row.reply.edge) and not tap.flow_over
+        # Not now: packets of the same batch may tell the client more.
+        self._timers.set(("window", flow), AT_ONCE if due else None)
+        if not edges and not due:
+            self._release(flow)
+
+    def tell_window(self, flow: MirroredFlow) -> None:
+        """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
+        throttle, reply = self._throttles[flow], flow.row.reply
+        if throttle.is_update_due(reply.edge):
+            window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
+            ends = (endpoint_of(flow.service), flow.client)
+            numbers = {"seq": reply.end, "ack": reply.ack, "window": window}
+            self._packets.append(build(*ends, flags=ACK, options=throttle.options(), **numbers))
+        tap = self._taps.get(flow)
+        if tap is None or not any(strand.mirror.throttles for strand, _ in tap.alive()):
+            self._release(flow)
+
+    def _release(self, flow: MirroredFlow) -> None:
+        """No leg holds the client back any more."""
+        if self._throttles.pop(flow, None) is not None:
+            self._timers.set(("window", flow), None)
+            flow.row.flags &= ~HELD
 
     # Reporting
 
@@ -204,6 +282,10 @@ class Mirroring:
         """Each mirror's ledger as plain values, living legs included."""
         lingering = [strand for strand in self._strands.values() if strand.tap.final_bytes is not None]
         return self._ledger.show(list(self._taps.values()), lingering, now)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that are held back for mirrors, and how many may be."""
+        return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
 
 
 def _shown(strand: Strand, leg: Leg, now: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 
 PROTO_ICMP, PROTO_TCP = 1, 6
 
-OPT_END, OPT_NOP, OPT_MSS, OPT_WINDOW_SCALE = 0, 1, 2, 3
+OPT_END, OPT_NOP, OPT_MSS, OPT_WINDOW_SCALE, OPT_SACK_PERMITTED, OPT_SACK, OPT_TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
 
 _IP_HEADER_LEN = 20
 _TCP_HEADER_LEN = 20
@@ -25,6 +25,7 @@ _DONT_FRAGMENT = 0x4000
 _TTL = 64
 
 _IP = struct.Struct("!BBHHHBBH4s4s")
+_SACK_BLOCK = struct.Struct("!II")
 _TCP = struct.Struct("!HHIIBBHHH")
 
 
@@ -99,6 +100,17 @@ class Segment:
         """The window scale offered, at most 14 (RFC 7323 §2.3), or None."""
         option = self.options().get(OPT_WINDOW_SCALE, b"")
         return min(option[0], 14) if len(option) == 1 else None
+
+    def sack_permitted(self) -> bool:
+        """Whether selective acknowledgements are offered (RFC 2018 §2)."""
+        return self.options().get(OPT_SACK_PERMITTED) == b""
+
+    def sack_blocks(self) -> list[tuple[int, int]]:
+        """The ranges (first number, one past the last) that the sender says it holds (RFC 2018 §3)."""
+        if self.data_at == self.ip_len + _TCP_HEADER_LEN:
+            return []
+        option = self.options().get(OPT_SACK, b"")
+        return [] if len(option) % 8 else list(_SACK_BLOCK.iter_unpack(option))
 
 
 @dataclass(slots=True)
@@ -182,9 +194,14 @@ def update_checksum_at(buffer: bytearray, at: int, old: bytes, new: bytes) -> No
 
 
 def rewrite(
-    segment: Segment, checksum: Checksum, *, source: Endpoint | None = None, destination: Endpoint | None = None
+    segment: Segment,
+    checksum: Checksum,
+    *,
+    source: Endpoint | None = None,
+    destination: Endpoint | None = None,
+    window: int | None = None,
 ) -> bytes:
-    """The packet with another source or destination and its checksums mended.
+    """The packet with another source, destination or window field, and its checksums mended.
 
     A checksum that was left to hardware is computed in full: the kernel takes a rewritten packet for finished.
     """
@@ -200,6 +217,10 @@ def rewrite(
         update_checksum_at(buffer, 10, old[:4], fresh[:4])
         if checksum is not Checksum.PARTIAL:
             update_checksum_at(buffer, tcp + 16, old, fresh)
+    if window is not None and window != segment.window:
+        buffer[tcp + 14 : tcp + 16] = window.to_bytes(2, "big")
+        if checksum is not Checksum.PARTIAL:
+            update_checksum_at(buffer, tcp + 16, segment.window.to_bytes(2, "big"), window.to_bytes(2, "big"))
     if checksum is Checksum.PARTIAL:
         buffer[tcp + 16 : tcp + 18] = b"\0\0"
         src, dst = bytes(buffer[12:16]), bytes(buffer[16:20])

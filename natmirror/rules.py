@@ -6,16 +6,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import Any
 
 from natmirror.errors import RulesError
 from natmirror.yamlfile import MAX_FILE_LEN, Mapping, Value, parse
 
-DEFAULT_BUFFER = 16 << 20
-_MIN_BUFFER, _MAX_BUFFER = 64 << 10, 1 << 30
+LEG_PORTS = range(10240, 32768)
+"""Where legs with an address of ours come from: below the ports that Linux gives its own connections."""
+
+DEFAULT_MEMORY = 256 << 20
+_BUFFER_BOUNDS = (64 << 10, 1 << 30)
+_MEMORY_BOUNDS = (1 << 20, 1 << 40)
 _MAX_WEIGHT = 1000
 
 _UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
 _SIZE = re.compile(r"(\d{1,12}) ?(KiB|MiB|GiB)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|d)")
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -47,10 +55,33 @@ class Mirror:
     name: str
     address: IPv4Address
     port: int
-    buffer: int = DEFAULT_BUFFER
+    buffer: int = 16 << 20
     """Bytes that one leg may hold back for it."""
+    when_behind: str = "drop"
+    """When the buffer is full: ``drop`` the leg, or ``throttle`` the client before it comes to that."""
+    throttle_limit: float = 2.0
+    """Seconds without progress that a client is held back for it."""
+    sample: float = 1.0
+    """The share of the clients that are mirrored."""
+    only: tuple[IPv4Network, ...] = ()
+    """The clients that are mirrored, where not all are."""
+    source: IPv4Address | None = None
+    """Where legs come from; None: from the client's own address."""
+    linger: float = 5.0
+    """Seconds without progress that a leg outlives its client, to deliver the rest."""
+    connect_timeout: float = 30.0
+    """Seconds until an unanswered SYN is given up."""
+    stall_timeout: float = 120.0
+    """Seconds that data may wait without any of it being acknowledged (R2, RFC 9293 §3.8.3: at least 100 s)."""
+    idle_timeout: float | None = None
+    """Seconds without data from either side after which a leg is closed; None: as long as the client's connection."""
     direct: bool = False
     """Whether clients also talk to the host themselves."""
+
+    @property
+    def throttles(self) -> bool:
+        """Whether clients are held back for it."""
+        return self.when_behind == "throttle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +104,8 @@ class Rules:
     """The networks whose hosts are clients."""
     services: tuple[Service, ...]
     warnings: tuple[str, ...] = ()
+    mirror_memory: int = DEFAULT_MEMORY
+    """Bytes that all legs together may hold back for their mirrors."""
     """What the rules allow, but hardly mean."""
 
 
@@ -95,7 +128,7 @@ def load(path: str | Path) -> Rules:
 
 def loads(text: str, path: str = "<rules>") -> Rules:
     """The rules of a text; ``path`` is the name that errors give it."""
-    top = parse(text, path).mapping("switches", "services")
+    top = parse(text, path).mapping("switches", "services", "mirror-memory")
     switches = tuple(_distinct_networks(top["switches"].list("networks")))
     services: list[Service] = []
     for value in top["services"].list("services"):
@@ -107,12 +140,13 @@ def loads(text: str, path: str = "<rules>") -> Rules:
                 here = f"{service.address}:{service.port}"
                 raise value.complain(f"expected an address and port of its own, found {here} of {other.name} again")
         services.append(service)
-    return Rules(path, switches, tuple(services), tuple(_warnings(services)))
+    memory = top.get("mirror-memory", lambda value: _size(value, _MEMORY_BOUNDS), DEFAULT_MEMORY)
+    return Rules(path, switches, tuple(services), tuple(_warnings(services)), memory)
 
 
 def describe(rules: Rules) -> str:
     """The rules as they were understood, with all defaults filled in."""
-    lines = ["switches: " + ", ".join(map(str, rules.switches))]
+    lines = ["switches: " + ", ".join(map(str, rules.switches)), f"mirror-memory: {_show_size(rules.mirror_memory)}"]
     for service in rules.services:
         lines.append(f"service {service.name} {service.address}:{service.port}")
         if service.pool is None:
@@ -124,13 +158,26 @@ def describe(rules: Rules) -> str:
                 f"  backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"
                 for backend in service.pool.backends
             ]
-        lines += [
-            f"  mirror  {mirror.name} {mirror.address}:{mirror.port} buffer {_show_size(mirror.buffer)}"
-            + (" direct" if mirror.direct else "")
-            for mirror in service.mirrors
-        ]
+        lines += [f"  mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
     lines += [f"warning: {warning}" for warning in rules.warnings]
     return "\n".join(lines)
+
+
+def _describe_mirror(mirror: Mirror) -> str:
+    words = [
+        f"{mirror.name} {mirror.address}:{mirror.port} buffer {_show_size(mirror.buffer)}",
+        f"when-behind {mirror.when_behind}",
+        f"throttle-limit {_show_duration(mirror.throttle_limit)}" if mirror.throttles else "",
+        f"sample {mirror.sample:.6%}".rstrip("0%").rstrip(".") + "%",
+        "only " + ",".join(map(str, mirror.only)) if mirror.only else "",
+        f"source {mirror.source or 'client'}",
+        f"linger {_show_duration(mirror.linger)}",
+        f"connect-timeout {_show_duration(mirror.connect_timeout)}",
+        f"stall-timeout {_show_duration(mirror.stall_timeout)}",
+        "" if mirror.idle_timeout is None else f"idle-timeout {_show_duration(mirror.idle_timeout)}",
+        "direct" if mirror.direct else "",
+    ]
+    return " ".join(word for word in words if word)
 
 
 def _distinct_networks(values: list[Value]) -> Iterable[IPv4Network]:
@@ -161,7 +208,10 @@ def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
     if "pool" not in fields and "mirrors" not in fields:
         raise fields.value.complain("expected a pool or mirrors or both, found neither")
     pool = _pool(fields["pool"], port, outside) if "pool" in fields else None
-    mirrors = _mirrors(fields["mirrors"], port, outside) if "mirrors" in fields else ()
+    mirrors = _mirrors(fields["mirrors"], port, outside, switches) if "mirrors" in fields else ()
+    for value, mirror in zip(fields["mirrors"].list("mirrors") if mirrors else (), mirrors, strict=True):
+        if mirror.throttles and pool is None:
+            raise value.complain("expected a pool where a mirror throttles: without one no packet is changed")
     return Service(name, address, port, pool, mirrors)
 
 
@@ -185,20 +235,58 @@ def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> P
     return Pool(balance, hashed, tuple(backends))
 
 
-def _mirrors(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> tuple[Mirror, ...]:
+def _mirrors(
+    value: Value, port: int, outside: Callable[[Value], IPv4Address], switches: tuple[IPv4Network, ...]
+) -> tuple[Mirror, ...]:
     mirrors: list[Mirror] = []
     for one in value.list("mirrors"):
-        keys = one.mapping("name", "address", "port", "buffer", "direct")
-        mirror = Mirror(
-            _name(keys["name"]),
-            outside(keys["address"]),
-            keys.get("port", _port, port),
-            keys.get("buffer", _size, DEFAULT_BUFFER),
-            keys.get("direct", Value.boolean, False),
-        )
+        mirror = _mirror(one, port, outside, switches)
         _refuse_twin(one, mirror, mirrors)
         mirrors.append(mirror)
     return tuple(mirrors)
+
+
+def _mirror(
+    value: Value, port: int, outside: Callable[[Value], IPv4Address], switches: tuple[IPv4Network, ...]
+) -> Mirror:
+    optional: dict[str, Callable[[Value], Any]] = {
+        "buffer": lambda value: _size(value, _BUFFER_BOUNDS),
+        "when-behind": lambda value: value.choice("drop", "throttle"),
+        "throttle-limit": _duration,
+        "sample": _percent,
+        "only": lambda value: _networks_inside(value, switches),
+        "source": lambda value: _source(value, outside),
+        "linger": _duration,
+        "connect-timeout": _duration,
+        "stall-timeout": _duration,
+        "idle-timeout": _duration,
+        "direct": Value.boolean,
+    }
+    keys = value.mapping("name", "address", "port", *optional)
+    given = {key.replace("-", "_"): read(keys[key]) for key, read in optional.items() if key in keys}
+    mirror = Mirror(_name(keys["name"]), outside(keys["address"]), keys.get("port", _port, port), **given)
+    if "throttle-limit" in keys and not mirror.throttles:
+        raise keys["throttle-limit"].complain("expected no throttle-limit without when-behind: throttle, found one")
+    if mirror.direct and mirror.source is not None:
+        raise keys["direct"].complain(
+            "expected no direct with a source of ours, found one: clients' packets pass anyway"
+        )
+    return mirror
+
+
+def _source(value: Value, outside: Callable[[Value], IPv4Address]) -> IPv4Address | None:
+    expected = "client or an IPv4 address of this host"
+    return None if value.scalar(expected) == "client" else outside(value)
+
+
+def _networks_inside(value: Value, switches: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:
+    networks = []
+    for one in value.list("networks"):
+        network = one.network()
+        if not any(network.subnet_of(clients) for clients in switches):
+            raise one.error("a network inside one of the switches' networks")
+        networks.append(network)
+    return tuple(networks)
 
 
 def _refuse_twin(value: Value, new: Backend | Mirror, others: Iterable[Backend | Mirror]) -> None:
@@ -221,15 +309,40 @@ def _port(value: Value) -> int:
     return value.integer(1, 65535)
 
 
-def _size(value: Value) -> int:
-    expected = f"a size from {_show_size(_MIN_BUFFER)} to {_show_size(_MAX_BUFFER)}, such as 16MiB"
+def _size(value: Value, bounds: tuple[int, int]) -> int:
+    low, high = bounds
+    expected = f"a size from {_show_size(low)} to {_show_size(high)}, such as 16MiB"
     match = _SIZE.fullmatch(value.scalar(expected))
     if not match:
         raise value.error(expected)
     size = int(match[1]) << _UNITS.get(match[2], 0)
-    if not _MIN_BUFFER <= size <= _MAX_BUFFER:
+    if not low <= size <= high:
         raise value.error(expected)
     return size
+
+
+def _duration(value: Value) -> float:
+    expected = "a duration from 1ms to 30d, such as 5s"
+    match = _DURATION.fullmatch(value.scalar(expected))
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not 0.001 <= seconds <= 30 * _SECONDS["d"]:
+        raise value.error(expected)
+    return seconds
+
+
+def _percent(value: Value) -> float:
+    expected = "a percentage from 0% to 100%"
+    match = _PERCENT.fullmatch(value.scalar(expected))
+    if not match or float(match[1]) > 100:
+        raise value.error(expected)
+    return float(match[1]) / 100
+
+
+def _show_duration(seconds: float) -> str:
+    for unit, length in reversed(_SECONDS.items()):
+        if seconds >= length:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def _show_size(size: int) -> str:

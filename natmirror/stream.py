@@ -4,6 +4,7 @@ in."""
 from bisect import insort
 
 from natmirror import seq
+from natmirror.memory import Memory
 
 
 class Reassembler:
@@ -13,11 +14,12 @@ class Reassembler:
     past it, as a probe of a closed window carries, waits until the window has moved.
     """
 
-    def __init__(self, next_seq: int, max_waiting: int) -> None:
+    def __init__(self, next_seq: int, max_waiting: int, memory: Memory) -> None:
         self.next = next_seq
         """The sequence number of the first byte not yet given out."""
         self.waiting_bytes = 0
         self._max_waiting = max_waiting
+        self._memory = memory
         self._waiting: list[tuple[int, int, bytes]] = []  # (distance from _origin, sequence number, data), sorted
         self._origin = next_seq
 
@@ -26,19 +28,30 @@ class Reassembler:
 
         What overlaps bytes taken before is cut: the first copy counts, as with most receivers. A segment that begins
         past ``limit`` is left out: its receiver refuses it. One ahead of its turn that finds ``max_waiting`` bytes
-        waiting already is left out too: the client will send it again, or the hole will be told.
+        waiting already, or no memory, is left out too: the client will send it again, or the hole will be told.
         """
         ahead = seq.diff(at, self.next)
+        out = b""
         if data and seq.le(at, limit) and ahead + len(data) > 0:
-            if ahead <= 0 and not self._waiting and seq.le(seq.add(at, len(data)), limit):
-                out = data[-ahead:] if ahead else data
-                self.next = seq.add(self.next, len(out))
-                return out
-            if ahead <= 0 or self.waiting_bytes + len(data) <= self._max_waiting:
+            if ahead > 0:
                 self._store(at, data)
-        return self._take(limit) if self._waiting else b""
+            else:
+                fresh = data[-ahead:] if ahead else data
+                out = fresh[: max(seq.diff(limit, self.next), 0)]
+                self.next = seq.add(self.next, len(out))
+                if len(out) < len(fresh):
+                    self._store(self.next, fresh[len(out) :])
+        return out + self._take(limit) if self._waiting else out
+
+    def clear(self) -> None:
+        """Nobody wants the stream any more: let go what waits."""
+        self._memory.give(self.waiting_bytes)
+        self._waiting.clear()
+        self.waiting_bytes = 0
 
     def _store(self, at: int, data: bytes) -> None:
+        if self.waiting_bytes + len(data) > self._max_waiting or not self._memory.take(len(data)):
+            return
         if not self._waiting:
             self._origin = self.next
         insort(self._waiting, (seq.diff(at, self._origin), at, data))
@@ -54,6 +67,7 @@ class Reassembler:
             if skip >= len(data):
                 del self._waiting[0]
                 self.waiting_bytes -= len(data)
+                self._memory.give(len(data))
                 continue
             fits = seq.diff(limit, self.next)
             chunk = data[skip : skip + max(fits, 0)]

@@ -7,6 +7,9 @@ from typing import Any
 Key = tuple[str, Any]
 """What a deadline is for: a kind, and which one of it (hashable)."""
 
+AT_ONCE = 0.0
+"""Due on any clock."""
+
 
 class Timers:
     """At most one absolute deadline (seconds) for each key."""

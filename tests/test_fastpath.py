@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from natmirror._ffi import lib
 
 from natmirror import seq, tcp
-from natmirror.fastpath import ACCEPT, DIRECT, LOOSE, MIRRORED, MODIFIED, PUNT, WATCHED, FlowTable
+from natmirror.fastpath import ACCEPT, DIRECT, HELD, LOOSE, MIRRORED, MODIFIED, PUNT, WATCHED, FlowTable
 from natmirror.packet import FIN, RST, SYN, Checksum, Malformed, Segment, parse, rewrite, segment_checksum_ok
 from natmirror.siphash import siphash
 from tests.support import C1, CLIENT, SERVICE, at, packet
@@ -69,6 +69,8 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
     if (source, destination) != ((CLIENT, SERVICE) if is_orig else (there, CLIENT)):
         return PUNT, raw
     if row.state != tcp.State.ESTABLISHED or (is_orig and row.flags & MIRRORED and parsed.payload_len):
+        return PUNT, raw
+    if row.flags & HELD and not is_orig:
         return PUNT, raw
     if (hook == OUTPUT and not row.flags & WATCHED) or (row.flags & DIRECT and is_orig):
         return PUNT, raw

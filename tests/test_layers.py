@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).parent.parent / "natmirror"
 # Lowest first. A module imports from rows below its own, never from its own: nat and mirror do not know each other.
 # linux and lab are packages; what happens inside them is their own affair.
 LAYERS = [
-    {"actions", "errors", "seq", "siphash", "stats", "timers", "_ffi", "_fastpath_build"},
-    {"congestion", "packet", "rtt", "stream", "yamlfile"},
-    {"rules"},
-    {"attempts", "balance", "fastpath", "icmp", "tcp"},
+    {"actions", "errors", "memory", "seq", "siphash", "stats", "timers", "_ffi", "_fastpath_build"},
+    {"congestion", "packet", "ranges", "rtt", "stream", "yamlfile"},
+    {"receiver", "rules", "sack", "throttle"},
+    {"attempts", "balance", "fastpath", "icmp", "selection", "sender", "tcp"},
     {"mirror", "nat"},
     {"ledger"},
     {"mirroring"},

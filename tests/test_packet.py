@@ -136,9 +136,15 @@ def test_rewritten_packets_have_right_checksums(data: bytes, checksum: Checksum)
     raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 1, data))
     if checksum is Checksum.PARTIAL:
         raw[36:38] = b"\xde\xad"
-    for ends in ({"destination": C1}, {"source": C1}, {"source": C1, "destination": CLIENT}):
-        out = rewrite(segment(bytes(raw)), checksum, **ends)
+    before = segment(bytes(raw))
+    for out in (
+        rewrite(before, checksum, destination=C1),
+        rewrite(before, checksum, source=C1),
+        rewrite(before, checksum, source=C1, destination=CLIENT),
+        rewrite(before, checksum, source=C1, window=77),
+    ):
         assert out == recomputed(out)
+    assert segment(out).window == 77
 
 
 @given(st.binary(min_size=1, max_size=50), st.integers(1, 0xFFFE))

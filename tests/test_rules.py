@@ -125,7 +125,11 @@ MISTAKES = [
         "12: services[0].mirrors[0].buffer: expected a size from 64KiB to 1GiB, such as 16MiB, found 1KiB",
     ),
     ("10.20.0.13}", "10.20.0.13, direct: on}", "12: services[0].mirrors[0].direct: expected true or false, found on"),
-    ("services:", "services: {}\nother:", "3: other: expected one of the keys switches, services, found other"),
+    (
+        "services:",
+        "services: {}\nother:",
+        "3: other: expected one of the keys switches, services, mirror-memory, found other",
+    ),
 ]
 
 
@@ -177,7 +181,7 @@ def test_ambiguous_tuples_are_told() -> None:
     [
         (b"", "1: expected rules, found an empty file"),
         (b"# nothing\n", "1: expected rules, found an empty file"),
-        (b"- a\n", "1: expected a mapping with switches, services, found a list"),
+        (b"- a\n", "1: expected a mapping with switches, services, mirror-memory, found a list"),
         (b"a: [1\n", "2: expected YAML, found: "),
         (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: "),
         (b"a: 1\nb: \xff\n", "2: expected UTF-8 text, found byte 0xff"),

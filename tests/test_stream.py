@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror import seq
+from natmirror.memory import Memory
 from natmirror.stream import Reassembler
 
 START = 0xFFFF_FF00
@@ -12,28 +13,28 @@ FAR = seq.add(START, 1 << 20)
 
 
 def test_in_order_bytes_come_out_at_once() -> None:
-    stream = Reassembler(START, 1000)
+    stream = Reassembler(START, 1000, Memory(10_000))
     assert stream.push(START, b"abc", FAR) == b"abc"
     assert stream.push(seq.add(START, 3), b"def", FAR) == b"def"
     assert stream.next == seq.add(START, 6)
 
 
 def test_a_repetition_gives_nothing_and_a_longer_one_its_new_part() -> None:
-    stream = Reassembler(START, 1000)
+    stream = Reassembler(START, 1000, Memory(10_000))
     stream.push(START, b"abc", FAR)
     assert stream.push(START, b"abc", FAR) == b""
     assert stream.push(START, b"abcde", FAR) == b"de"
 
 
 def test_a_hole_is_waited_for() -> None:
-    stream = Reassembler(START, 1000)
+    stream = Reassembler(START, 1000, Memory(10_000))
     assert stream.push(seq.add(START, 3), b"def", FAR) == b""
     assert stream.push(START, b"abc", FAR) == b"abcdef"
     assert stream.waiting_bytes == 0
 
 
 def test_a_byte_past_the_window_waits_until_the_window_moves() -> None:
-    stream = Reassembler(START, 1000)
+    stream = Reassembler(START, 1000, Memory(10_000))
     edge = seq.add(START, 3)
     assert stream.push(START, b"abc", edge) == b"abc"
     assert stream.push(edge, b"d", edge) == b""
@@ -41,13 +42,13 @@ def test_a_byte_past_the_window_waits_until_the_window_moves() -> None:
 
 
 def test_what_begins_past_the_window_is_left_out() -> None:
-    stream = Reassembler(START, 1000)
+    stream = Reassembler(START, 1000, Memory(10_000))
     assert stream.push(seq.add(START, 10), b"x", seq.add(START, 9)) == b""
     assert stream.waiting_bytes == 0
 
 
 def test_waiting_bytes_are_bounded_but_what_is_in_order_always_enters() -> None:
-    stream = Reassembler(START, 10)
+    stream = Reassembler(START, 10, Memory(10_000))
     assert stream.push(seq.add(START, 4), b"x" * 10, FAR) == b""
     assert stream.push(seq.add(START, 14), b"y", FAR) == b""
     assert stream.push(START, b"abcd", FAR) == b"abcd" + b"x" * 10
@@ -60,15 +61,16 @@ def test_any_order_repetition_and_overlap_give_the_same_stream(stream_bytes: byt
     pieces = data.draw(st.lists(cuts, max_size=30))
     whole = [(at, at + 7) for at in range(0, size, 7)]
     order = data.draw(st.permutations(pieces + whole))
-    stream = Reassembler(START, 1 << 20)
+    memory = Memory(1 << 20)
+    stream = Reassembler(START, 1 << 20, memory)
     out = b"".join(stream.push(seq.add(START, a), stream_bytes[a:b], FAR) for a, b in order)
     assert out == stream_bytes
-    assert stream.waiting_bytes == 0
+    assert (stream.waiting_bytes, memory.used) == (0, 0)
 
 
 @pytest.mark.parametrize("size", [1, 2, 255, 256, 257])
 def test_byte_by_byte_over_the_wrap(size: int) -> None:
-    stream = Reassembler(START, 1000)
+    stream = Reassembler(START, 1000, Memory(10_000))
     data = bytes(range(256)) * 2
     out = b"".join(stream.push(seq.add(START, at), data[at : at + 1], FAR) for at in range(size))
     assert out == data[:size]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from natmirror.errors import HostError
-from natmirror.rules import Rules, Service
+from natmirror.rules import LEG_PORTS, Rules, Service
 
 NAT_QUEUE = 6653
 """The queue that NAT and legs go through; it fails closed."""
@@ -57,14 +57,12 @@ def contents(rules: Rules) -> dict[Chain, list[str]]:
     for network in rules.switches:
         for service in rules.services:
             _service(chains, str(network), service)
-        for kind in _ICMP_ERRORS:
-            errors = f"-d {network} -p icmp --icmp-type {kind} {_queue(NAT_QUEUE, bypass=True)}"
-            chains[FORWARD].append(errors)
-            chains[OUT].append(errors)
-    for address in dict.fromkeys(service.address for service in rules.services if service.pool):
-        chains[PRE] += [
-            f"-d {address}/32 -p icmp --icmp-type {kind} {_queue(NAT_QUEUE, bypass=True)}" for kind in _ICMP_ERRORS
-        ]
+        for errors in _icmp_errors():
+            chains[FORWARD].append(f"-d {network} {errors}")
+            chains[OUT].append(f"-d {network} {errors}")
+    for service in rules.services:
+        if service.pool is not None:
+            chains[PRE] += [f"-d {service.address}/32 {errors}" for errors in _icmp_errors()]
     # Conntrack reassembles fragments, which else have no ports, in a namespace where some rule asks it for something.
     chains[FORWARD].append("-m conntrack --ctstate INVALID -j RETURN")
     return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
@@ -84,10 +82,20 @@ def _service(chains: dict[Chain, list[str]], network: str, service: Service) -> 
             f"-s {backend.address}/32 -d {network} -p tcp --sport {backend.port} {_queue(NAT_QUEUE)}"
             for backend in service.pool.backends
         ]
-    chains[PRE] += [
-        f"-s {mirror.address}/32 -d {network} -p tcp --sport {mirror.port} {_queue(NAT_QUEUE)}"
-        for mirror in service.mirrors
-    ]
+    for mirror in service.mirrors:
+        here = f"{mirror.source}/32" if mirror.source else network
+        answers = f"-s {mirror.address}/32 -d {here} -p tcp --sport {mirror.port}"
+        if mirror.source is None:
+            chains[PRE].append(f"{answers} {_queue(NAT_QUEUE)}")
+        else:
+            # Without us our own kernel may answer: these are nobody's connections but ours.
+            ports = f"--dport {LEG_PORTS[0]}:{LEG_PORTS[-1]}"
+            chains[PRE].append(f"{answers} {ports} {_queue(NAT_QUEUE, bypass=True)}")
+            chains[PRE] += [f"-d {mirror.source}/32 {errors}" for errors in _icmp_errors()]
+
+
+def _icmp_errors() -> list[str]:
+    return [f"-p icmp --icmp-type {kind} {_queue(NAT_QUEUE, bypass=True)}" for kind in _ICMP_ERRORS]
 
 
 def _queue(number: int, *, bypass: bool = False) -> str:

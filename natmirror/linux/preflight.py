@@ -77,6 +77,14 @@ def judge(rules: Rules, host: Host) -> Iterator[Finding]:
                     f"there is no route to {target.name} ({target.address}) of service {service.name}",
                     f"add one, for one: ip route add {target.address}/32 via GATEWAY",
                 )
+        for mirror in service.mirrors:
+            if mirror.source is not None and mirror.source not in host.addresses:
+                yield Finding(
+                    "error",
+                    f"{mirror.source}, where legs to {mirror.name} of service {service.name} come from, is no address"
+                    " of this host",
+                    f"run: ip address add {mirror.source}/32 dev LINK",
+                )
     yield from _reverse_path(host)
 
 

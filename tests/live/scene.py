@@ -45,6 +45,8 @@ class Scene:
     programs: list[Program] = field(default_factory=list)
     balancers: list[LoadBalancer] = field(default_factory=list)
     recorders: dict[str, Records] = field(default_factory=dict)
+    clients: list[Records] = field(default_factory=list)
+    losses: list[tuple[str, list[str]]] = field(default_factory=list)
     count: int = 0
 
     def file(self, name: str) -> Path:
@@ -58,12 +60,12 @@ class Scene:
         self.programs.append(program)
         return program
 
-    def record(self, *hosts: str, answers: int = 1) -> dict[str, Program]:
+    def record(self, *hosts: str, **options: Any) -> dict[str, Program]:
         """Recorders on some hosts."""
         started = {}
         for host in hosts:
             self.recorders[host] = Records(self.file(f"{host}.jsonl"))
-            started[host] = self._app(host, "recorder", PORT, self.recorders[host].file, "--answers", answers)
+            started[host] = self._app(host, "recorder", PORT, self.recorders[host].file, *_flags(options))
         for host in hosts:
             wait_listen(self.lab.ns(host), PORT)
         return started
@@ -83,12 +85,8 @@ class Scene:
     def client(self, **options: Any) -> tuple[Program, Records]:
         """A client on the switch side, not waited for."""
         records = Records(self.file("client.jsonl"))
-        flags = [
-            word
-            for name, value in options.items()
-            for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
-        ]
-        return self._app("s1", "client", SERVICE, PORT, records.file, *flags), records
+        self.clients.append(records)
+        return self._app("s1", "client", SERVICE, PORT, records.file, *_flags(options)), records
 
     def finish(self, client: Program, timeout: float = 60.0) -> None:
         """Wait for a client's end."""
@@ -100,6 +98,13 @@ class Scene:
         client, records = self.client(**options)
         self.finish(client)
         return records
+
+    def lose(self, host: str, percent: float) -> None:
+        """From now on a host loses some of the TCP packets that it gets."""
+        rule = ["PREROUTING", "-p", "tcp", "-m", "statistic", "--mode", "random"]
+        rule += ["--probability", str(percent / 100), "-j", "DROP"]
+        self.lab.run(host, ["iptables", "-t", "raw", "-A", *rule])
+        self.losses.append((host, rule))
 
     def sniff(self, host: str, link: str) -> tuple[Program, Path]:
         """A capture of what passes a link."""
@@ -136,13 +141,36 @@ class Scene:
         for program in reversed(self.programs):
             program.send_signal(signal.SIGCONT)
             program.end()
+        for host, rule in self.losses:
+            self.lab.run(host, ["iptables", "-t", "raw", "-D", *rule])
         for balancer in self.balancers:
             if status := balancer.status():
                 assert_adds_up(status)
+        self._assert_the_ledger_tells_the_truth()
         assert all(code == 0 for code in codes), [balancer.program.text for balancer in self.balancers]
+
+    def _assert_the_ledger_tells_the_truth(self) -> None:
+        """Of one natmirror that saw everything and whose legs were all closed, the sums are the clients' and the
+        master's own."""
+        if len(self.balancers) != 1 or not self.clients or "m" not in self.recorders:
+            return
+        status = self.balancers[0].status()
+        for mirror in status["mirrors"]:
+            if set(mirror["ended"]) == {"closed"} and not mirror["legs"] and not mirror["lost_bytes"]:
+                sent = sum(count for records in self.clients for count, _ in records.by_port().values())
+                at_master = sum(line["bytes"] for line in self.recorders["m"].lines())
+                assert (mirror["client_bytes"], mirror["acked_bytes"]) == (sent, at_master)
 
     def _app(self, host: str, name: str, *arguments: object) -> Program:
         return self.start(host, sys.executable, "-m", f"tests.live.apps.{name}", *map(str, arguments), name=name)
+
+
+def _flags(options: dict[str, Any]) -> list[str]:
+    return [
+        word
+        for name, value in options.items()
+        for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+    ]
 
 
 def assert_all_well(records: Records, count: int) -> dict[int, tuple[int, str]]:

@@ -1,8 +1,9 @@
 """A server that answers requests and writes down, for each connection, what it received.
 
-    python -m tests.live.apps.recorder PORT FILE [--answers N]
+    python -m tests.live.apps.recorder PORT FILE [--answers N] [--rate BYTES]
 
-A line of JSON for each connection that has ended: the client's address and port, bytes, their SHA-256, how it ended.
+With ``--rate`` each connection is read no faster than that, in bytes a second. A line of JSON for each connection that
+has ended: the client's address and port, bytes, their SHA-256, how it ended.
 """
 
 import argparse
@@ -17,9 +18,10 @@ from tests.live.apps.wire import LENGTH, answer_to, read_request
 class Recorder:
     """Serves connections, and records them."""
 
-    def __init__(self, file: TextIO, answers: int) -> None:
+    def __init__(self, file: TextIO, answers: int, rate: float | None) -> None:
         self._file = file
         self._answers = answers
+        self._rate = rate
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -27,7 +29,7 @@ class Recorder:
         peer = writer.get_extra_info("peername")
         try:
             while True:
-                request = await read_request(reader)
+                request = await read_request(reader, self._rate)
                 digest.update(request)
                 count += len(request)
                 writer.write(answer_to(request[LENGTH.size :]) * self._answers)
@@ -48,8 +50,9 @@ async def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("file", type=argparse.FileType("w"))
     parser.add_argument("--answers", type=int, default=1)
+    parser.add_argument("--rate", type=float)
     arguments = parser.parse_args()
-    recorder = Recorder(arguments.file, arguments.answers)
+    recorder = Recorder(arguments.file, arguments.answers, arguments.rate)
     server = await asyncio.start_server(recorder.serve, "0.0.0.0", arguments.port, backlog=1024)
     await server.serve_forever()
 

@@ -5,6 +5,7 @@ import hashlib
 import struct
 
 LENGTH = struct.Struct("!I")
+_SLOW_READ_LEN = 1 << 16
 ANSWER_LEN = hashlib.sha256().digest_size
 
 
@@ -13,7 +14,21 @@ def answer_to(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-async def read_request(reader: asyncio.StreamReader) -> bytes:
-    """One request with its length; raises IncompleteReadError at the end of the stream."""
-    head = await reader.readexactly(LENGTH.size)
-    return head + await reader.readexactly(LENGTH.unpack(head)[0])
+async def read_request(reader: asyncio.StreamReader, rate: float | None = None) -> bytes:
+    """One request with its length, read no faster than ``rate`` bytes a second; raises IncompleteReadError at the end
+    of the stream."""
+    head = await _read(reader, LENGTH.size, rate)
+    return head + await _read(reader, LENGTH.unpack(head)[0], rate)
+
+
+async def _read(reader: asyncio.StreamReader, count: int, rate: float | None) -> bytes:
+    if rate is None:
+        return await reader.readexactly(count)
+    parts = bytearray()
+    while len(parts) < count:
+        part = await reader.read(min(count - len(parts), _SLOW_READ_LEN))
+        if not part:
+            raise asyncio.IncompleteReadError(bytes(parts), count)
+        parts += part
+        await asyncio.sleep(len(part) / rate)
+    return bytes(parts)

@@ -1,0 +1,64 @@
+"""The receiving half of a leg: what the mirror sends is acknowledged, counted and thrown away (RFC 9293 §3.10.7.4).
+
+Only numbers are kept of it: what came ahead of its turn needs not come again.
+"""
+
+from natmirror import seq
+from natmirror.packet import FIN, OPT_NOP, OPT_SACK, RST, SYN, Segment
+from natmirror.ranges import Ranges
+
+WINDOW = 0xFFFF
+SCALE = 7
+"""All that is received is consumed at once: the window is a formality, wide, and never closed."""
+
+_MAX_BLOCKS = 4  # what fits into a header without other options (RFC 2018 §3)
+
+
+class Receiver:
+    """How far the mirror's own stream has come."""
+
+    def __init__(self, irs: int) -> None:
+        self.rcv_nxt = seq.add(irs, 1)
+        self.consumed_bytes = 0
+        self._ahead = Ranges()
+        self._latest = self.rcv_nxt  # within the range that came last, which is told first (RFC 2018 §4)
+        self._fin: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the mirror's FIN and all before it have come."""
+        return self._fin is not None and self.rcv_nxt == seq.add(self._fin, 1)
+
+    def is_in_window(self, segment: Segment) -> bool:
+        """The acceptability test of RFC 9293 §3.4."""
+        window = WINDOW << SCALE
+        first = seq.diff(segment.seq, self.rcv_nxt)
+        last = first + max(segment.seq_len, 1) - 1
+        return 0 <= first < window or (segment.seq_len > 0 and 0 <= last < window)
+
+    def take(self, segment: Segment) -> None:
+        """The data and FIN of an acceptable segment, in its turn or ahead of it."""
+        if self.finished or segment.flags & (SYN | RST):
+            return
+        end = seq.add(segment.seq, segment.payload_len)
+        if segment.flags & FIN and self._fin is None:
+            self._fin = end
+        start = seq.latest(segment.seq, self.rcv_nxt)
+        if self._ahead.add(start, end):
+            self._latest = start
+        at, _ = self._ahead.gap(self.rcv_nxt)
+        self.consumed_bytes += seq.diff(at, self.rcv_nxt)
+        self.rcv_nxt = at
+        self._ahead.cut(at)
+        if self._fin == self.rcv_nxt:
+            self.rcv_nxt = seq.add(self.rcv_nxt, 1)
+
+    def sack_option(self) -> bytes:
+        """The option that tells what came ahead of its turn; empty where nothing has (RFC 2018 §3, §4)."""
+        blocks = [one for one in self._ahead if seq.le(one[0], self._latest) and seq.lt(self._latest, one[1])]
+        blocks += [one for one in self._ahead if one not in blocks]
+        blocks = blocks[:_MAX_BLOCKS]
+        if not blocks:
+            return b""
+        numbers = b"".join(number.to_bytes(4, "big") for block in blocks for number in block)
+        return bytes((OPT_NOP, OPT_NOP, OPT_SACK, 2 + len(numbers))) + numbers
