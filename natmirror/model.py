@@ -3,6 +3,8 @@
 Theory: a receiver on a path without loss, whose window is always open (RFC 9293 §3.10.7.4 with nothing to go wrong).
 """
 
+from typing import Protocol
+
 from natmirror import seq
 from natmirror.packet import (
     ACK,
@@ -23,6 +25,13 @@ DELAY = 0.001
 _ISS = 1_000_000
 _WINDOW = 0xFFFF
 _OPTIONS = bytes((OPT_MSS, 4, 1460 >> 8, 1460 & 0xFF, OPT_NOP, OPT_WINDOW_SCALE, 3, 7))
+
+
+class Model(Protocol):
+    """Answers for the mirrors of a replay."""
+
+    def answer(self, segment: Segment) -> list[bytes]:
+        """What the mirror answers to a leg's segment."""
 
 
 class IdealMirror:

@@ -13,7 +13,7 @@ from natmirror.capture import Writer, read
 from natmirror.engine import Engine, Hook
 from natmirror.errors import CaptureError
 from natmirror.icmp import IcmpError, parse_error
-from natmirror.model import DELAY, IdealMirror
+from natmirror.model import DELAY, IdealMirror, Model
 from natmirror.packet import (
     ACK,
     PROTO_TCP,
@@ -82,18 +82,21 @@ class Report:
 
 
 class Replay:
-    """One run over one capture. ``mirror`` says who answers for the mirrors: ``model`` or ``capture``.
+    """One run over one capture. ``mirror`` says who answers for the mirrors: ``model``, which is an ideal one unless
+    another is given, or ``capture``.
 
     CaptureError for a file that is no capture.
     """
 
-    def __init__(self, rules: Rules, capture: Path, *, mirror: str = "model", fast: bool = True) -> None:
+    def __init__(
+        self, rules: Rules, capture: Path, *, mirror: str = "model", model: Model | None = None, fast: bool = True
+    ) -> None:
         self.report = Report()
         self.streams: dict[str, bytes] = {}
         """What each leg's mirror has acknowledged, by ``mirror-address-port``, at the end."""
         self._packets = read(capture)
         self._engine = Engine(rules, key=_KEY, fast=fast)
-        self._model = IdealMirror() if mirror == "model" else None
+        self._model = (model or IdealMirror()) if mirror == "model" else None
         self._coming: list[tuple[float, int, bytes]] = []  # the model's answers on their way
         self._count = 0
         self._legs = _Legs(rules)

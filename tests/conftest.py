@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 # fast is the same on each run and each machine; deep is for searching: pytest --hypothesis-profile=deep
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True, database=None)
-settings.register_profile("deep", max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("deep", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fast")
 
 

@@ -8,15 +8,35 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import dpkt
+
 from natmirror import seq
 from natmirror.actions import Accept, Action, LegEnded, Send
 from natmirror.engine import Engine, Hook
-from natmirror.packet import ACK, FIN, OPT_MSS, PSH, RST, SYN, Checksum, Endpoint, Segment, build
+from natmirror.packet import (
+    ACK,
+    FIN,
+    OPT_MSS,
+    OPT_NOP,
+    OPT_SACK,
+    OPT_SACK_PERMITTED,
+    OPT_WINDOW_SCALE,
+    PROTO_TCP,
+    PSH,
+    RST,
+    SYN,
+    Checksum,
+    Endpoint,
+    Segment,
+    build,
+)
 from natmirror.rules import loads
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, segment
 
 _FIRST_TIMEOUT, _LAST_TIMEOUT = 0.3, 2.0
 _KEY = bytes(16)
+_ROUTER = bytes((10, 20, 0, 254))
+QUEUE = 30_000
 ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
 
 
@@ -28,20 +48,41 @@ class Weather:
     repetition: float = 0.0
     delay: float = 0.001
     jitter: float = 0.0
+    rate: float | None = None
+    """Bytes a second; what comes faster waits, up to ``QUEUE`` bytes, and is lost beyond that."""
+    mtu: int = 1500
+    """A router on the way drops larger packets, and tells their sender."""
 
 
 class Peer:
-    """A plain TCP endpoint: go-back-N with a fixed timer, cumulative acknowledgements, a window of ``room`` bytes.
+    """A plain TCP endpoint: go-back-N with a fixed timer, a window of ``room`` bytes, and selective acknowledgements
+    where both ends offer them.
 
     ``to_send`` is its whole stream; it closes after the last byte, and as a passive end once the other has closed.
     """
 
-    def __init__(self, world: "World", here: Endpoint, there: Endpoint, iss: int, *, to_send: bytes, mss: int) -> None:
+    def __init__(
+        self,
+        world: "World",
+        here: Endpoint,
+        there: Endpoint,
+        iss: int,
+        *,
+        to_send: bytes,
+        mss: int,
+        scale: int | None = None,
+        sack: bool = False,
+    ) -> None:
         self._world = world
         self._here, self._there = here, there
         self._iss = iss
         self._stream = to_send
         self._mss = mss
+        self._scale = scale
+        self._their_scale = 0
+        self._scaled = False
+        self._sack = sack
+        self._sacked = False
         self.room = 60_000
         self.received = bytearray()
         self.closed_by_peer = False
@@ -82,7 +123,7 @@ class Peer:
             self._timeout = _FIRST_TIMEOUT
             self._arm()
         if one.flags & ACK and one.ack == self._una:
-            self._window = one.window
+            self._window = one.window << (0 if one.flags & SYN or not self._scaled else self._their_scale)
         took = self._take_data(one)
         if not self._push() and (took or one.seq_len or seq.lt(one.seq, self._rcv_nxt)):
             self._emit(self._max, ACK)
@@ -90,7 +131,12 @@ class Peer:
     def _take_syn(self, one: Segment) -> None:
         if self._rcv_nxt is None:
             self._rcv_nxt = seq.add(one.seq, 1)
+            scale = one.window_scale()
+            self._scaled = scale is not None and self._scale is not None
+            self._their_scale = scale or 0
+            self._sacked = self._sack and one.sack_permitted()
         if not self._opened:
+            self._there = (one.src, one.sport)
             self._max = seq.latest(self._max, seq.add(self._iss, 1))
             if self._una == self._iss:
                 self._emit(self._iss, SYN | ACK)
@@ -162,20 +208,37 @@ class Peer:
         self._arm()
 
     def _emit(self, at: int, flags: int, payload: bytes = b"") -> None:
-        options = bytes((OPT_MSS, 4, self._mss >> 8, self._mss & 0xFF)) if flags & SYN else b""
+        options = self._syn_options(flags) if flags & SYN else b"" if payload else self._sack_blocks()
         if self._rcv_nxt is None:
             flags &= ~ACK
+        shift = self._scale or 0 if self._scaled and not flags & SYN else 0
         packet = build(
             self._here,
             self._there,
             seq=at,
             ack=self._rcv_nxt or 0,
             flags=flags,
-            window=min(self.room, 0xFFFF),
+            window=min(self.room >> shift, 0xFFFF),
             options=options,
             payload=payload,
         )
         self._world.carry(self, packet)
+
+    def _syn_options(self, flags: int) -> bytes:
+        options = bytes((OPT_MSS, 4, self._mss >> 8, self._mss & 0xFF))
+        if self._scale is not None and (self._opened or self._scaled):
+            options += bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, self._scale))
+        if self._sack and (self._opened or self._sacked):
+            options += bytes((OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
+        return options
+
+    def _sack_blocks(self) -> bytes:
+        if not self._sacked or not self._waiting:
+            return b""
+        blocks = [(at, seq.add(at, len(payload))) for at, (payload, _) in self._waiting.items() if payload]
+        self._world.random.shuffle(blocks)
+        numbers = b"".join(number.to_bytes(4, "big") for block in blocks[:4] for number in block)
+        return bytes((OPT_NOP, OPT_NOP, OPT_SACK, 2 + len(numbers))) + numbers if numbers else b""
 
 
 class World:
@@ -193,19 +256,35 @@ class World:
         mss: int = 1000,
         mirror_mss: int = 1000,
         mirror_room: int = 60_000,
+        mirror_scale: int | None = None,
+        scale: int | None = None,
+        sack: bool = False,
+        settings: str = "",
         fast: bool = True,
     ) -> None:
+        """``settings`` are the mirror's in the rules, such as ``, when-behind: throttle``."""
         self.now = 0.0
         self.random = random.Random(seed)
-        self.engine = Engine(loads(ONE_BACKEND), key=_KEY, fast=fast)
+        rules = loads(ONE_BACKEND.replace("10.20.0.13}", f"10.20.0.13{settings}}}"))
+        self.engine = Engine(rules, key=_KEY, fast=fast)
         iss = self.random.choice([0, 0xFFFF_FF00, 0x7FFF_FF00, self.random.getrandbits(32)])
         backend = (bytes((10, 20, 0, 11)), 6653)
-        self.client = Peer(self, CLIENT, SERVICE, iss, to_send=stream, mss=mss)
-        self.backend = Peer(self, backend, CLIENT, self.random.getrandbits(32), to_send=answer, mss=mss)
-        self.mirror = Peer(self, MASTER, CLIENT, self.random.getrandbits(32), to_send=answer, mss=mirror_mss)
+        self.client = Peer(self, CLIENT, SERVICE, iss, to_send=stream, mss=mss, scale=scale)
+        self.backend = Peer(self, backend, CLIENT, self.random.getrandbits(32), to_send=answer, mss=mss, scale=scale)
+        self.mirror = Peer(
+            self,
+            MASTER,
+            CLIENT,
+            self.random.getrandbits(32),
+            to_send=answer,
+            mss=mirror_mss,
+            scale=mirror_scale,
+            sack=sack,
+        )
         self.mirror.room = mirror_room
         self.weather = {id(self.client): client_side, id(self.backend): backend_side, id(self.mirror): mirror_side}
         self.events: list[LegEnded] = []
+        self._free_at: dict[int, float] = {}  # when each path has sent what waits for it
         self._coming: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
 
@@ -235,11 +314,11 @@ class World:
     def carry(self, sender: Peer, packet: bytes) -> None:
         """A peer's packet on its way to the engine."""
         hook = Hook.FORWARD if sender is self.backend else Hook.PREROUTING
-        self._travel(sender, lambda: self._through_engine(packet, hook))
+        self._travel(sender, lambda: self._through_engine(packet, hook), 0)
 
     def _through_engine(self, packet: bytes, hook: Hook) -> None:
         verdict, *sends = self.engine.receive(packet, hook, self.now, Checksum.UNVERIFIED)
-        if isinstance(verdict, Accept):
+        if isinstance(verdict, Accept) and packet[9] == PROTO_TCP:
             self._deliver(verdict.packet or packet)
         self._send(sends)
 
@@ -251,10 +330,27 @@ class World:
     def _deliver(self, packet: bytes) -> None:
         one = segment(packet)
         peer = {CLIENT[0]: self.client, MASTER[0]: self.mirror}.get(one.dst, self.backend)
-        self._travel(peer, lambda: peer.receive(one))
-
-    def _travel(self, peer: Peer, arrive: Callable[[], None]) -> None:
         weather = self.weather[id(peer)]
+        if len(packet) > weather.mtu:
+            self.later(weather.delay, lambda: self._tell_too_big(packet, weather.mtu))
+        else:
+            self._travel(peer, lambda: peer.receive(one), len(packet))
+
+    def _tell_too_big(self, packet: bytes, mtu: int) -> None:
+        """A router's fragmentation-needed to the sender of a packet, by way of the engine's host."""
+        error = dpkt.icmp.ICMP(type=3, code=4, data=dpkt.icmp.ICMP.Unreach(mtu=mtu, data=packet[:28]))
+        outer = dpkt.ip.IP(src=_ROUTER, dst=packet[12:16], p=dpkt.ip.IP_PROTO_ICMP, data=error)
+        self._through_engine(bytes(outer), Hook.FORWARD)
+
+    def _travel(self, peer: Peer, arrive: Callable[[], None], size: int) -> None:
+        weather = self.weather[id(peer)]
+        wait = 0.0
+        if weather.rate is not None:
+            free_at = max(self._free_at.get(id(peer), 0.0), self.now)
+            wait = free_at - self.now
+            if wait * weather.rate > QUEUE:
+                return
+            self._free_at[id(peer)] = free_at + size / weather.rate
         for _ in range(1 + (self.random.random() < weather.repetition)):
             if self.random.random() >= weather.loss:
-                self.later(weather.delay + self.random.random() * weather.jitter, arrive)
+                self.later(wait + weather.delay + self.random.random() * weather.jitter, arrive)

@@ -1,5 +1,7 @@
 """The one thing that a mirror is for, in bad weather: its stream is the client's."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from tests.simulator import Weather, World
 from tests.support import assert_adds_up
 
-STREAM = bytes(range(251)) * 80
+REASONS = ("linger-timeout", "stalled", "connect-timeout", "port-reused", "mirror-reset", "throttle-limit")
+STREAM = bytes(range(251)) * 320
 FINE = Weather()
 
 weathers = st.builds(
@@ -16,7 +19,9 @@ weathers = st.builds(
     repetition=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
     delay=st.sampled_from([0.0001, 0.001, 0.05]),
     jitter=st.sampled_from([0.0, 0.0, 0.005, 0.1]),
+    rate=st.sampled_from([None, None, 100_000.0]),
 )
+mirror_weathers = st.builds(replace, weathers, mtu=st.sampled_from([1500, 1500, 576, 1000]))
 
 
 def test_in_fine_weather_everything_arrives_at_once() -> None:
@@ -42,19 +47,56 @@ def test_loss_in_front_of_the_mirror_costs_no_byte(loss: float) -> None:
         assert STREAM.startswith(delivered)
 
 
+@pytest.mark.parametrize("sack", [False, True])
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_client_that_is_held_back_for_a_slow_mirror_loses_nothing(sack: bool, fast: bool) -> None:
+    slow = Weather(rate=100_000.0, delay=0.01)
+    stream = STREAM * 20
+    world = World(
+        1,
+        stream,
+        client_side=FINE,
+        backend_side=FINE,
+        mirror_side=slow,
+        scale=7,
+        sack=sack,
+        settings=", when-behind: throttle, buffer: 64KiB",
+        fast=fast,
+    )
+    world.backend.room = 200_000
+    world.run()
+    assert bytes(world.backend.received) == bytes(world.mirror.received) == stream
+    assert [event.reason for event in world.events] == ["closed"]
+    assert world.now > len(stream) / 100_000
+
+
+def test_without_throttling_the_same_client_does_not_wait_and_the_leg_is_dropped() -> None:
+    slow = Weather(rate=100_000.0, delay=0.01)
+    settings = ", buffer: 64KiB"
+    world = World(1, STREAM * 20, client_side=FINE, backend_side=FINE, mirror_side=slow, scale=7, settings=settings)
+    world.backend.room = 200_000
+    world.run()
+    assert bytes(world.backend.received) == STREAM * 20
+    assert [event.reason for event in world.events] == ["buffer-full"]
+
+
 @given(st.data())
 def test_in_any_weather_the_mirrors_stream_is_the_clients(data: st.DataObject) -> None:
-    size = data.draw(st.sampled_from([0, 1, 500, 5000, 20_000]))
+    size = data.draw(st.sampled_from([0, 1, 500, 5000, 20_000, 80_000]))
     world = World(
         data.draw(st.integers(0, 1 << 32)),
         STREAM[:size],
         answer=STREAM[: data.draw(st.sampled_from([0, 700, 9000]))],
         client_side=data.draw(weathers),
         backend_side=data.draw(weathers),
-        mirror_side=data.draw(weathers),
+        mirror_side=data.draw(mirror_weathers),
         mss=data.draw(st.sampled_from([100, 536, 1460])),
         mirror_mss=data.draw(st.sampled_from([60, 536, 1460])),
         mirror_room=data.draw(st.sampled_from([100, 3000, 60_000])),
+        mirror_scale=data.draw(st.sampled_from([None, 0, 3])),
+        scale=data.draw(st.sampled_from([None, 5])),
+        sack=data.draw(st.booleans()),
+        settings=data.draw(st.sampled_from(["", ", when-behind: throttle, buffer: 64KiB", ", source: 10.20.0.1"])),
         fast=data.draw(st.booleans()),
     )
     world.run()
@@ -69,7 +111,8 @@ def test_in_any_weather_the_mirrors_stream_is_the_clients(data: st.DataObject) -
             assert bytes(world.mirror.received) == sent
             assert event.acked_bytes == event.client_bytes == size
         else:
-            assert event.reason in ("linger-timeout", "stalled", "connect-timeout", "port-reused", "mirror-reset")
+            assert event.reason in REASONS
     snapshot = world.engine.snapshot(world.now)
     assert_adds_up(snapshot)
     assert (snapshot["mirrors"][0]["legs"], snapshot["mirrors"][0]["pending_bytes"]) == (0, 0)
+    assert snapshot["mirror_memory"]["used_bytes"] == 0
