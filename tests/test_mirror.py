@@ -9,7 +9,7 @@ import pytest
 from natmirror import seq
 from natmirror.memory import Memory
 from natmirror.mirror import Leg, LegState
-from natmirror.packet import OPT_MSS, OPT_NOP, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE
+from natmirror.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE
 from natmirror.rules import Mirror
 from tests.support import CLIENT, MASTER, packet, segment, told
 
@@ -20,6 +20,7 @@ THEIRS = seq.add(IRS, 1)
 MSS = 100
 CONNECT, STALL, LINGER = 30.0, 120.0, 5.0
 OPTIONS = bytes((OPT_MSS, 4, 0, MSS, OPT_NOP, OPT_WINDOW_SCALE, 3, 2))
+SACK_OPTIONS = OPTIONS + bytes((OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
 
 
 class Wire:
@@ -43,6 +44,14 @@ class Wire:
 
     def ack(self, count: int, *, window: int = 0xFFFF) -> list[tuple[str, int, int, bytes]]:
         return self.send("A", THEIRS, seq.add(FIRST, count), window=window)
+
+    def sack(self, count: int, *blocks: tuple[int, int]) -> list[tuple[str, int, int, bytes]]:
+        numbers = b"".join(seq.add(FIRST, number).to_bytes(4, "big") for block in blocks for number in block)
+        options = bytes((OPT_NOP, OPT_NOP, OPT_SACK, 2 + len(numbers))) + numbers
+        return self.send("A", THEIRS, seq.add(FIRST, count), options=options)
+
+    def finish(self) -> list[tuple[str, int, int, bytes]]:
+        return [told(raw) for raw in self.leg.finish(self.now)]
 
     def write(self, data: bytes) -> list[tuple[str, int, int, bytes]]:
         return [told(raw) for raw in self.leg.write(data, self.now)]
@@ -438,3 +447,244 @@ def test_unreachable_ends_only_an_attempt() -> None:
     wire.write(b"x")
     wire.leg.unreachable(FIRST)
     assert wire.leg.ended is None
+
+
+def numbers(out: list[tuple[str, int, int, bytes]]) -> list[tuple[int, int]]:
+    """Where each segment begins in the stream, and its length."""
+    return [(seq.diff(at, FIRST), len(data)) for _, at, _, data in out]
+
+
+# Selective acknowledgements
+
+
+def test_what_the_mirror_holds_is_not_sent_again(wire: Wire) -> None:
+    wire.connect(options=SACK_OPTIONS)
+    wire.write(b"x" * 1000)
+    assert wire.sack(0, (100, 200)) == []
+    assert wire.sack(0, (100, 300)) == []
+    assert numbers(wire.sack(0, (100, 400))) == [(0, 100)], "the third"
+    assert numbers(wire.sack(0, (100, 400), (500, 900))) == [(400, 100)], "the second hole, before any timer"
+    assert wire.sack(400, (500, 900)) == []
+    assert wire.sack(900) == []
+    assert wire.leg.retransmits == 2
+    assert wire.ack(1000) == []
+
+
+def test_holes_with_enough_above_them_need_no_third_acknowledgement(wire: Wire) -> None:
+    wire.connect(options=SACK_OPTIONS)
+    wire.write(b"x" * 1000)
+    assert numbers(wire.sack(0, (100, 900)))[0] == (0, 100)
+
+
+def test_after_a_timeout_what_the_mirror_tells_anew_is_left_out(wire: Wire) -> None:
+    wire.connect(options=SACK_OPTIONS)
+    wire.write(b"x" * 600)
+    wire.sack(0, (100, 200))
+    assert numbers(wire.timer()) == [(0, 100)]
+    out = wire.sack(100, (200, 500))
+    assert numbers(out) == [(100, 100), (500, 100)]
+
+
+def test_selective_acknowledgements_that_were_not_agreed_on_are_not_heeded(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 1000)
+    wire.ack(0)
+    assert [wire.sack(0, (100, 900)) for _ in range(2)] == [[], []]
+    assert numbers(wire.sack(0, (100, 900))) == [(0, 100)]
+    assert numbers(wire.ack(100)) == [(100, 100)], "as without: a partial acknowledgement"
+
+
+def test_what_came_ahead_is_told_and_counted_once_its_turn_has_come(wire: Wire) -> None:
+    wire.connect(options=SACK_OPTIONS)
+    raw = packet(MASTER, CLIENT, "A", seq.add(THEIRS, 5), FIRST, b"later")
+    [ack] = [segment(out) for out in wire.leg.receive(segment(raw), wire.now)]
+    assert (ack.ack, ack.sack_blocks()) == (THEIRS, [(seq.add(THEIRS, 5), seq.add(THEIRS, 10))])
+    assert wire.send("A", THEIRS, FIRST, b"first") == [("A", FIRST, seq.add(THEIRS, 10), b"")]
+    assert wire.leg.consumed_bytes == 10
+
+
+def test_limited_transmit_keeps_the_acknowledgements_coming(wire: Wire) -> None:
+    wire.connect(window=0xFFFF)
+    wire.write(b"x" * 3000)  # ten segments are out, the initial window
+    wire.ack(0)
+    assert numbers(wire.ack(0)) == [(1000, 100)], "RFC 3042"
+    assert numbers(wire.ack(0)) == [(1100, 100)]
+    assert numbers(wire.ack(0))[0] == (0, 100)
+
+
+# Numbers that cannot be
+
+
+@pytest.mark.parametrize("offered", [14, 15, 255])
+def test_a_scale_above_fourteen_counts_as_fourteen(wire: Wire, offered: int) -> None:
+    wire.connect(options=bytes((OPT_MSS, 4, 0, MSS, OPT_NOP, OPT_WINDOW_SCALE, 3, offered)))
+    wire.write(b"x" * 500)
+    wire.ack(500, window=0)
+    wire.write(b"x" * 40_000)
+    assert sum(len(data) for *_, data in wire.ack(500, window=1)) <= 1 << 14
+
+
+def test_an_acknowledgement_older_than_any_window_is_challenged(wire: Wire) -> None:
+    wire.connect(window=1000)
+    assert wire.send("A", THEIRS, seq.add(FIRST, -1001)) == [("A", FIRST, THEIRS, b"")]
+    assert wire.send("A", THEIRS, seq.add(FIRST, -1000)) == []
+
+
+def test_data_without_an_acknowledgement_is_nobodys(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("", THEIRS, 0, b"data") == []
+    assert wire.leg.consumed_bytes == 0
+
+
+def test_a_syn_ack_that_comes_again_is_acknowledged_again(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("SA", IRS, FIRST) == [("A", FIRST, THEIRS, b"")]
+    assert wire.state() is LegState.ESTABLISHED
+
+
+def in_state(wire: Wire, state: LegState) -> None:
+    """Bring a leg there, with nothing of ours unacknowledged but a FIN."""
+    if state is LegState.SYN_SENT:
+        wire.leg.open(wire.now)
+        return
+    wire.connect()
+    if state in (LegState.CLOSE_WAIT, LegState.LAST_ACK):
+        wire.send("FA", THEIRS, FIRST)
+    if state not in (LegState.ESTABLISHED, LegState.CLOSE_WAIT):
+        wire.finish()
+    if state is LegState.FIN_WAIT_2:
+        wire.ack(1)
+    if state is LegState.CLOSING:
+        wire.send("FA", THEIRS, FIRST)
+    assert wire.state() is state
+
+
+SYNCHRONIZED = [state for state in LegState if state not in (LegState.SYN_SENT, LegState.CLOSED)]
+
+
+@pytest.mark.parametrize("state", SYNCHRONIZED)
+def test_a_reset_counts_in_every_state_with_the_next_number_only(state: LegState) -> None:
+    wire = Wire()
+    in_state(wire, state)
+    following = THEIRS if state in (LegState.ESTABLISHED, LegState.FIN_WAIT_1, LegState.FIN_WAIT_2) else THEIRS + 1
+    assert [letters for letters, *_ in wire.send("R", seq.add(following, 1), 0)] == ["A"], "a challenge"
+    assert wire.send("R", seq.add(following, -1), 0) == []
+    assert wire.send("R", seq.add(following, 1 << 24), 0) == []
+    assert wire.state() is state
+    assert wire.send("R", following, 0) == []
+    assert (wire.leg.ended, wire.leg.next_timer()) == ("mirror-reset", None)
+
+
+@pytest.mark.parametrize("state", SYNCHRONIZED)
+def test_a_syn_is_challenged_in_every_state(state: LegState) -> None:
+    wire = Wire()
+    in_state(wire, state)
+    assert [letters for letters, *_ in wire.send("S", seq.add(THEIRS, 5000), 0)] == ["A"]
+    assert wire.state() is state
+
+
+@pytest.mark.parametrize("state", list(LegState)[:-1])
+def test_an_end_from_outside_leaves_nothing_in_any_state(state: LegState) -> None:
+    wire = Wire()
+    in_state(wire, state)
+    wire.leg.write(b"x" * 1000, wire.now)
+    assert [told(raw)[0] for raw in wire.leg.abort("shutdown")] == ["R" if state is LegState.SYN_SENT else "RA"]
+    assert (wire.leg.next_timer(), wire.leg.lag_bytes, wire.memory.used) == (None, 0, 0)
+    assert wire.leg.abort("again") == wire.leg.handle_timer(wire.now + 1e6) == []
+    assert wire.leg.ended == "shutdown"
+
+
+# The mirror's FIN
+
+
+def test_a_fin_with_data_takes_both(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("FPA", THEIRS, FIRST, b"bye") == [("A", FIRST, seq.add(THEIRS, 4), b"")]
+    assert (wire.state(), wire.leg.consumed_bytes) == (LegState.CLOSE_WAIT, 3)
+
+
+def test_a_fin_ahead_of_its_turn_waits(wire: Wire) -> None:
+    wire.connect()
+    assert wire.send("FA", seq.add(THEIRS, 3), FIRST) == [("A", FIRST, THEIRS, b"")]
+    assert wire.state() is LegState.ESTABLISHED
+    assert wire.send("A", THEIRS, FIRST, b"bye") == [("A", FIRST, seq.add(THEIRS, 4), b"")]
+    assert wire.state() is LegState.CLOSE_WAIT
+
+
+def test_a_fin_that_comes_again_is_acknowledged_again(wire: Wire) -> None:
+    wire.connect()
+    for _ in range(2):
+        assert wire.send("FA", THEIRS, FIRST) == [("A", FIRST, seq.add(THEIRS, 1), b"")]
+    assert wire.state() is LegState.CLOSE_WAIT
+
+
+# Giving up
+
+
+def test_a_window_update_that_was_lost_is_found_by_a_probe(wire: Wire) -> None:
+    wire.connect(window=100)
+    wire.write(b"x" * 300)
+    assert wire.ack(100, window=0) == []
+    assert wire.timer() == [("A", seq.add(FIRST, 99), THEIRS, b"")]
+    assert numbers(wire.ack(100, window=100)) == [(100, 100), (200, 100)]
+
+
+def test_an_idle_leg_is_ended_where_the_rules_say_so() -> None:
+    wire = Wire(idle_timeout=60.0)
+    wire.connect()
+    wire.write(b"x")
+    wire.ack(1)
+    wire.now += 50
+    wire.send("A", THEIRS, seq.add(FIRST, 1), b"heard")
+    begun = wire.now
+    assert [letters for letters, *_ in wire.timer()] == ["RA"]
+    assert (wire.leg.ended, wire.now - begun) == ("idle-timeout", 60.0)
+
+
+def test_without_such_a_rule_an_idle_leg_has_no_timer(wire: Wire) -> None:
+    wire.connect()
+    assert wire.leg.next_timer() is None
+
+
+def test_a_client_is_not_held_back_for_longer_than_the_limit() -> None:
+    wire = Wire(when_behind="throttle", buffer=1 << 16)
+    wire.connect(window=0)
+    wire.write(b"x" * (1 << 14))
+    begun = wire.now
+    wire.write(b"x" * ((1 << 15) + (1 << 13)))
+    while wire.leg.ended is None:
+        wire.timer()
+        wire.ack(0, window=0)
+    assert (wire.leg.ended, wire.now - begun) == ("throttle-limit", 2.0)
+
+
+def test_a_leg_that_finds_no_memory_is_ended() -> None:
+    wire = Wire(memory=1000)
+    wire.connect(window=0)
+    assert wire.write(b"x" * 1000) == []
+    assert [letters for letters, *_ in wire.write(b"x")] == ["RA"]
+    assert (wire.leg.ended, wire.memory.used) == ("memory-full", 0)
+
+
+def test_after_a_pause_the_path_is_tried_anew(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 40_000)
+    while wire.leg.lag_bytes:
+        wire.ack(wire.leg.sent_bytes)
+    assert sum(len(data) for *_, data in wire.write(b"x" * 2000)) == 20 * MSS
+    wire.ack(42_000)
+    wire.now += 60
+    assert sum(len(data) for *_, data in wire.write(b"x" * 5000)) == 10 * MSS
+
+
+def test_its_age_is_that_of_the_oldest_byte(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 10)
+    wire.now += 3
+    wire.write(b"y" * 10)
+    wire.now += 1
+    assert wire.leg.lag_seconds(wire.now) == 4
+    wire.ack(10)
+    assert wire.leg.lag_seconds(wire.now) == 1
+    wire.ack(20)
+    assert wire.leg.lag_seconds(wire.now) == 0
