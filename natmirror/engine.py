@@ -66,11 +66,11 @@ class Engine:
     any clock that does not go backwards. No packet makes a method raise.
     """
 
-    def __init__(self, rules: Rules, *, key: bytes, fast: bool = True) -> None:
+    def __init__(self, rules: Rules, *, key: bytes, fast: bool = True, max_flows: int = MAX_FLOWS) -> None:
         self._fast = fast
         self._stats = Stats()
         self._timers = Timers()
-        self._table = fastpath.FlowTable(MAX_FLOWS, key)
+        self._table = fastpath.FlowTable(max_flows, key)
         self._mirroring = Mirroring(rules, self._timers)
         self._nat = Nat(rules, self._table, self._timers, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
@@ -149,6 +149,7 @@ class Engine:
             flow = self._pick_up(service, client, backend, now)
         if flow is None:
             self._stats.count("unbound_packets")
+            self._count_untracked(segment, service)
             return [self._to_backend(segment, service, None, checksum)]
         event = tcp.track(flow.row, segment, from_client=True, loose=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
@@ -176,7 +177,14 @@ class Engine:
             self._stats.count("syns_unanswered")
         flow = self._nat.open(service, segment, now)
         self._stats.count("flows_opened" if flow else "flows_refused")
+        if flow is None:
+            self._count_untracked(segment, service)
         return [self._to_backend(segment, service, flow, checksum), *self._sends()]
+
+    def _count_untracked(self, segment: Segment, service: Service) -> None:
+        """What a client sends on a connection that has found no room in the flow table reaches no mirror."""
+        if segment.payload_len and not segment.flags & RST:
+            self._mirroring.untracked(service, segment.payload_len)
 
     def _to_backend(self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum) -> Action:
         """The packet on its way to the flow's backend, or without a flow to the one that the rules alone give."""

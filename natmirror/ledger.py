@@ -17,6 +17,7 @@ MID_CONNECTION = "mid-connection"
 OWN_BACKEND = "own-backend"
 PORT_IN_USE = "port-in-use"
 NO_FREE_PORT = "no-free-port"
+UNTRACKED = "untracked"
 
 
 class MirroredFlow(Protocol):
@@ -125,6 +126,13 @@ class Ledger:
     def of(self, strand: Strand) -> Totals:
         """The totals of a strand's mirror."""
         return self._totals[strand.tap.flow.service.name, strand.mirror.name]
+
+    def untracked(self, service: Service, count: int) -> None:
+        """Bytes that a client has sent on a connection for which there is no flow."""
+        for mirror in service.mirrors:
+            totals = self._totals[service.name, mirror.name]
+            totals.client_bytes += count
+            totals.lost[UNTRACKED] += count
 
     def show(self, taps: list[Tap], lingering: list[Strand], now: float) -> list[dict[str, Any]]:
         """Each mirror's sums as plain values: ``taps`` of living flows, ``lingering`` legs whose flow is gone."""

@@ -11,7 +11,7 @@ from natmirror.ledger import MID_CONNECTION, NO_FREE_PORT, OWN_BACKEND, PORT_IN_
 from natmirror.memory import Memory
 from natmirror.mirror import Leg, LegState
 from natmirror.packet import ACK, SYN, Endpoint, Segment, build, endpoint_of, show
-from natmirror.rules import LEG_PORTS, Mirror, Rules
+from natmirror.rules import LEG_PORTS, Mirror, Rules, Service
 from natmirror.selection import unwanted
 from natmirror.stream import Reassembler
 from natmirror.tcp import HALF_FIN
@@ -81,6 +81,10 @@ class Mirroring:
         tap = Tap(flow, Reassembler(0, 0, self._memory))
         tap.strands += [Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.mirrors]
         self._taps[flow] = tap
+
+    def untracked(self, service: Service, count: int) -> None:
+        """The flow table was full when a client sent ``count`` bytes: they count as lost."""
+        self._ledger.untracked(service, count)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
         """The window field that the client is to see in a segment of its backend's."""

@@ -13,16 +13,19 @@ MIRROR_ISS = 0x7FFF_FFF0
 KEY = bytes(range(16))
 
 
-def engine(rules: str = RULES, *, fast: bool = True) -> Engine:
+def engine(rules: str = RULES, *, fast: bool = True, **options: int) -> Engine:
     """An engine by rules given as text."""
-    return Engine(loads(rules), key=KEY, fast=fast)
+    return Engine(loads(rules), key=KEY, fast=fast, **options)
 
 
 class Session:
     """One client connection through ``engine``: what each end sends goes in, what comes out is kept."""
 
-    def __init__(self, engine: Engine, *, client: Endpoint = CLIENT, service: Endpoint = SERVICE) -> None:
+    def __init__(
+        self, engine: Engine, *, client: Endpoint = CLIENT, service: Endpoint = SERVICE, iss: int = ISS
+    ) -> None:
         self.engine = engine
+        self.iss = iss
         self.client = client
         self.service = service
         self.backend: Endpoint | None = None
@@ -53,7 +56,7 @@ class Session:
 
     def from_client(self, letters: str, data: bytes = b"", *, at: int | None = None) -> Segment:
         """The client sends; the numbers follow from what went before, or ``at`` bytes into its stream."""
-        number = seq.add(ISS, 1 + (self.sent if at is None else at))
+        number = seq.add(self.iss, 1 + (self.sent if at is None else at))
         raw = packet(self.client, self.service, letters, number, seq.add(IRS, 1 + self.answered), data)
         if at is None:
             self.sent += len(data) + letters.count("F")
@@ -62,20 +65,20 @@ class Session:
     def from_backend(self, letters: str, data: bytes = b"") -> Segment:
         """The backend sends, acknowledging all that the client has sent."""
         assert self.backend is not None
-        number, ack = seq.add(IRS, 1 + self.answered), seq.add(ISS, 1 + self.sent)
+        number, ack = seq.add(IRS, 1 + self.answered), seq.add(self.iss, 1 + self.sent)
         self.answered += len(data) + letters.count("F")
         return self.passed(packet(self.backend, self.client, letters, number, ack, data), Hook.FORWARD)
 
     def syn(self) -> Segment:
         """The client's SYN; the backend that it reaches is kept."""
-        out = self.passed(packet(self.client, self.service, "S", ISS), Hook.PREROUTING)
+        out = self.passed(packet(self.client, self.service, "S", self.iss), Hook.PREROUTING)
         self.backend = (out.dst, out.dport)
         return out
 
     def syn_ack(self) -> Segment:
         """The backend's SYN-ACK."""
         assert self.backend is not None
-        return self.passed(packet(self.backend, self.client, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
+        return self.passed(packet(self.backend, self.client, "SA", IRS, seq.add(self.iss, 1)), Hook.FORWARD)
 
     def connect(self) -> None:
         """The whole handshake."""
@@ -85,12 +88,12 @@ class Session:
 
     def from_mirror(self, letters: str, at: int, ack: int, data: bytes = b"") -> Action:
         """The mirror sends: ``at`` and ``ack`` count from its and the client's initial number."""
-        raw = packet(MASTER, self.client, letters, seq.add(MIRROR_ISS, at), seq.add(ISS, ack), data)
+        raw = packet(MASTER, self.client, letters, seq.add(MIRROR_ISS, at), seq.add(self.iss, ack), data)
         return self.take(raw, Hook.PREROUTING)
 
     def connect_mirror(self) -> None:
         """The mirror answers the leg's SYN."""
-        raw = packet(MASTER, self.client, "SA", MIRROR_ISS, seq.add(ISS, 1), options=bytes((OPT_MSS, 4, 5, 180)))
+        raw = packet(MASTER, self.client, "SA", MIRROR_ISS, seq.add(self.iss, 1), options=bytes((OPT_MSS, 4, 5, 180)))
         assert self.take(raw, Hook.PREROUTING) == Drop("consumed")
 
     def mirrored(self) -> list[tuple[str, int, int, bytes]]:

@@ -29,6 +29,7 @@ from natmirror.packet import (
     Endpoint,
     Segment,
     build,
+    build_reset,
 )
 from natmirror.rules import loads
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, segment
@@ -36,6 +37,8 @@ from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, segmen
 _FIRST_TIMEOUT, _LAST_TIMEOUT = 0.3, 2.0
 _KEY = bytes(16)
 _ROUTER = bytes((10, 20, 0, 254))
+_OURS = bytes((10, 20, 0, 1))
+"""This host's own address, where legs may come from."""
 QUEUE = 30_000
 _TOO_LONG = 7 * 86_400.0  # seconds
 ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
@@ -321,7 +324,10 @@ class World:
     def _through_engine(self, packet: bytes, hook: Hook) -> None:
         verdict, *sends = self.engine.receive(packet, hook, self.now, Checksum.UNVERIFIED)
         if isinstance(verdict, Accept) and packet[9] == PROTO_TCP:
-            self._deliver(verdict.packet or packet)
+            if packet[16:20] == _OURS:
+                self._deliver(build_reset(segment(packet)))  # of our own kernel, which knows no such connection
+            else:
+                self._deliver(verdict.packet or packet)
         self._send(sends)
 
     def _send(self, actions: Sequence[Action]) -> None:

@@ -63,6 +63,17 @@ def test_icmp_errors_are_seen_in_each_direction() -> None:
         assert types == ["3", "11", "12"]
 
 
+def test_legs_from_an_address_of_ours_are_told_from_its_other_connections() -> None:
+    chains = contents(loads(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")))
+    answers = [rule for rule in chains[PRE] if "-s 10.20.0.13/32" in rule]
+    assert answers == [
+        "-s 10.20.0.13/32 -d 10.20.0.1/32 -p tcp --sport 6653 --dport 10240:32767"
+        f" -j NFQUEUE --queue-num {NAT_QUEUE} --queue-bypass"
+    ]
+    types = [rule for rule in chains[PRE] if "icmp" in rule and "-d 10.20.0.1/32" in rule]
+    assert len(types) == 3
+
+
 def test_the_plan_names_every_chain_once_and_every_jump_at_the_top() -> None:
     lines = plan(loads(RULES)).splitlines()
     for chain in CHAINS:

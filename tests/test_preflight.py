@@ -57,6 +57,16 @@ def test_no_route() -> None:
     assert "no route to master (10.20.0.13)" in text
 
 
+def test_legs_come_from_an_address_of_this_host() -> None:
+    rules = RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")
+    host = good()
+    assert findings(host, rules) == []
+    host.addresses.remove(IPv4Address("10.20.0.1"))
+    [(level, text)] = findings(host, rules)
+    assert level == "error"
+    assert "ip address add 10.20.0.1/32" in text
+
+
 def test_the_forward_policy() -> None:
     host = good()
     host.forward_policy = "DROP"

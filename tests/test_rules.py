@@ -124,6 +124,39 @@ MISTAKES = [
         "10.20.0.13, buffer: 1KiB}",
         "12: services[0].mirrors[0].buffer: expected a size from 64KiB to 1GiB, such as 16MiB, found 1KiB",
     ),
+    *(
+        ("10.20.0.13}", f"10.20.0.13, {key}: {found}}}", f"12: services[0].mirrors[0].{key}: expected {said}")
+        for key, found, said in [
+            ("when-behind", "wait", "drop or throttle, found wait"),
+            ("throttle-limit", "2s", "no throttle-limit without when-behind: throttle, found one"),
+            ("sample", "0.5", "a percentage from 0% to 100%, found 0.5"),
+            ("sample", "101%", "a percentage from 0% to 100%, found 101%"),
+            ("only", "10.10.0.0/24", "a list of networks, found 10.10.0.0/24"),
+            ("source", "server", "an IPv4 address, found server"),
+            ("source", "10.10.0.7", "an address outside the switches' network 10.10.0.0/24, found 10.10.0.7"),
+            ("linger", "5", "a duration from 1ms to 30d, such as 5s, found 5"),
+            ("linger", "31d", "a duration from 1ms to 30d, such as 5s, found 31d"),
+            ("connect-timeout", "0s", "a duration from 1ms to 30d, such as 5s, found 0s"),
+            ("idle-timeout", "never", "a duration from 1ms to 30d, such as 5s, found never"),
+        ]
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, only: [10.11.0.0/24]}",
+        "12: services[0].mirrors[0].only[0]: expected a network inside one of the switches' networks,"
+        " found 10.11.0.0/24",
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, source: 10.20.0.1, direct: true}",
+        "12: services[0].mirrors[0].direct: expected no direct with a source of ours, found one: clients' packets"
+        " pass anyway",
+    ),
+    (
+        "services:",
+        "mirror-memory: 1GB\nservices:",
+        "2: mirror-memory: expected a size from 1MiB to 1024GiB, such as 16MiB, found 1GB",
+    ),
     ("10.20.0.13}", "10.20.0.13, direct: on}", "12: services[0].mirrors[0].direct: expected true or false, found on"),
     (
         "services:",
@@ -139,6 +172,37 @@ def test_a_mistake_is_one_line_with_its_place(old: str, new: str, said: str) -> 
     with pytest.raises(RulesError) as error:
         loads(GOOD.replace(old, new, 1), "lb.yaml")
     assert str(error.value) == f"lb.yaml:{said}"
+
+
+def test_everything_that_can_be_said_of_a_mirror() -> None:
+    settings = (
+        "when-behind: throttle, throttle-limit: 500ms, sample: 12.5%, only: [10.10.0.0/25], source: 10.20.0.1,"
+        " linger: 1m, connect-timeout: 3s, stall-timeout: 10s, idle-timeout: 2h, buffer: 1MiB"
+    )
+    rules = loads(GOOD.replace("10.20.0.13}", f"10.20.0.13, {settings}}}"))
+    [mirror] = rules.services[0].mirrors
+    assert mirror.throttles
+    assert (mirror.throttle_limit, mirror.sample, mirror.only) == (0.5, 0.125, (IPv4Network("10.10.0.0/25"),))
+    assert (mirror.source, mirror.linger, mirror.connect_timeout) == (IPv4Address("10.20.0.1"), 60, 3)
+    assert (mirror.stall_timeout, mirror.idle_timeout, mirror.buffer) == (10, 7200, 1 << 20)
+    assert (
+        "mirror  master 10.20.0.13:6653 buffer 1MiB when-behind throttle throttle-limit 500ms sample 12.5%"
+        " only 10.10.0.0/25 source 10.20.0.1 linger 1m connect-timeout 3s stall-timeout 10s idle-timeout 2h"
+    ) in describe(rules)
+
+
+@pytest.mark.parametrize(
+    ("sample", "shown"), [("100%", "100%"), ("0%", "0%"), ("10%", "10%"), ("0.5%", "0.5%"), ("1.250%", "1.25%")]
+)
+def test_a_sample_is_shown_as_it_was_written(sample: str, shown: str) -> None:
+    text = describe(loads(GOOD.replace("10.20.0.13}", f"10.20.0.13, sample: {sample}}}")))
+    assert f" sample {shown} " in text
+
+
+def test_only_a_service_with_a_pool_can_hold_its_clients_back() -> None:
+    text = "switches: [10.10.0.0/24]\nservices:\n  - name: a\n    address: 10.10.0.100\n    port: 1\n    mirrors:\n"
+    with pytest.raises(RulesError, match=r"7: services\[0\]\.mirrors\[0\]: expected a pool where a mirror throttles"):
+        loads(text + "      - {name: m, address: 10.20.0.13, when-behind: throttle}")
 
 
 def test_an_empty_pool_and_a_service_without_anything_are_refused() -> None:

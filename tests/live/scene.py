@@ -60,12 +60,16 @@ class Scene:
         self.programs.append(program)
         return program
 
+    def app(self, host: str, name: str, *arguments: object) -> Program:
+        """One of tests/live/apps on a host."""
+        return self.start(host, sys.executable, "-m", f"tests.live.apps.{name}", *map(str, arguments), name=name)
+
     def record(self, *hosts: str, **options: Any) -> dict[str, Program]:
         """Recorders on some hosts."""
         started = {}
         for host in hosts:
             self.recorders[host] = Records(self.file(f"{host}.jsonl"))
-            started[host] = self._app(host, "recorder", PORT, self.recorders[host].file, *_flags(options))
+            started[host] = self.app(host, "recorder", PORT, self.recorders[host].file, *_flags(options))
         for host in hosts:
             wait_listen(self.lab.ns(host), PORT)
         return started
@@ -86,7 +90,7 @@ class Scene:
         """A client on the switch side, not waited for."""
         records = Records(self.file("client.jsonl"))
         self.clients.append(records)
-        return self._app("s1", "client", SERVICE, PORT, records.file, *_flags(options)), records
+        return self.app("s1", "client", SERVICE, PORT, records.file, *_flags(options)), records
 
     def finish(self, client: Program, timeout: float = 60.0) -> None:
         """Wait for a client's end."""
@@ -161,9 +165,6 @@ class Scene:
                 at_master = sum(line["bytes"] for line in self.recorders["m"].lines())
                 assert (mirror["client_bytes"], mirror["acked_bytes"]) == (sent, at_master)
 
-    def _app(self, host: str, name: str, *arguments: object) -> Program:
-        return self.start(host, sys.executable, "-m", f"tests.live.apps.{name}", *map(str, arguments), name=name)
-
 
 def _flags(options: dict[str, Any]) -> list[str]:
     return [
@@ -181,12 +182,13 @@ def assert_all_well(records: Records, count: int) -> dict[int, tuple[int, str]]:
     return records.by_port()
 
 
-def tcp_packets(file: Path) -> list[dpkt.ip.IP]:
-    """The IPv4 packets with TCP in a capture of an Ethernet link."""
-    packets = []
+def ip_packets(file: Path) -> list[dpkt.ip.IP]:
+    """The IPv4 packets in a capture of an Ethernet link."""
     with file.open("rb") as raw:
-        for _, frame in dpkt.pcap.Reader(raw):
-            ip = dpkt.ethernet.Ethernet(frame).data
-            if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, dpkt.tcp.TCP):
-                packets.append(ip)
-    return packets
+        payloads = [dpkt.ethernet.Ethernet(frame).data for _, frame in dpkt.pcap.Reader(raw)]
+    return [ip for ip in payloads if isinstance(ip, dpkt.ip.IP)]
+
+
+def tcp_packets(file: Path) -> list[dpkt.ip.IP]:
+    """Those with TCP."""
+    return [ip for ip in ip_packets(file) if isinstance(ip.data, dpkt.tcp.TCP)]
