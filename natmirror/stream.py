@@ -1,7 +1,7 @@
 """The client's byte stream out of its packets: in order and exactly once, whatever order and repetition they came
 in."""
 
-from bisect import insort
+from bisect import bisect_left, insort
 
 from natmirror import seq
 from natmirror.memory import Memory
@@ -20,8 +20,8 @@ class Reassembler:
         self.waiting_bytes = 0
         self._max_waiting = max_waiting
         self._memory = memory
-        self._waiting: list[tuple[int, int, bytes]] = []  # (distance from _origin, sequence number, data), sorted
-        self._origin = next_seq
+        self._given = 0  # bytes of the stream before ``next``
+        self._waiting: list[tuple[int, bytes]] = []  # (place in the stream, data), sorted, none overlapping
 
     def push(self, at: int, data: bytes, limit: int) -> bytes:
         """Take ``data`` whose first byte is number ``at``; gives the bytes that are in order now.
@@ -38,7 +38,7 @@ class Reassembler:
             else:
                 fresh = data[-ahead:] if ahead else data
                 out = fresh[: max(seq.diff(limit, self.next), 0)]
-                self.next = seq.add(self.next, len(out))
+                self._advance(len(out))
                 if len(out) < len(fresh):
                     self._store(self.next, fresh[len(out) :])
         return out + self._take(limit) if self._waiting else out
@@ -50,18 +50,32 @@ class Reassembler:
         self.waiting_bytes = 0
 
     def _store(self, at: int, data: bytes) -> None:
-        if self.waiting_bytes + len(data) > self._max_waiting or not self._memory.take(len(data)):
+        """Keep what is not kept already."""
+        start = self._given + seq.diff(at, self.next)
+        end = start + len(data)
+        index = bisect_left(self._waiting, (start,))
+        if index:
+            before, kept = self._waiting[index - 1]
+            start = max(start, before + len(kept))
+        fresh = []
+        while start < end:
+            after, kept = self._waiting[index] if index < len(self._waiting) else (end, b"")
+            if start < after:
+                fresh.append((start, data[start - end :][: after - start]))
+            start = max(start, after + len(kept))
+            index += 1
+        count = sum(len(piece) for _, piece in fresh)
+        if self.waiting_bytes + count > self._max_waiting or not self._memory.take(count):
             return
-        if not self._waiting:
-            self._origin = self.next
-        insort(self._waiting, (seq.diff(at, self._origin), at, data))
-        self.waiting_bytes += len(data)
+        for piece in fresh:
+            insort(self._waiting, piece)
+        self.waiting_bytes += count
 
     def _take(self, limit: int) -> bytes:
         out = bytearray()
         while self._waiting:
-            _, at, data = self._waiting[0]
-            skip = seq.diff(self.next, at)
+            start, data = self._waiting[0]
+            skip = self._given - start
             if skip < 0:
                 break
             if skip >= len(data):
@@ -74,5 +88,9 @@ class Reassembler:
             if not chunk:
                 break
             out += chunk
-            self.next = seq.add(self.next, len(chunk))
+            self._advance(len(chunk))
         return bytes(out)
+
+    def _advance(self, count: int) -> None:
+        self.next = seq.add(self.next, count)
+        self._given += count

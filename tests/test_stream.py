@@ -54,6 +54,15 @@ def test_waiting_bytes_are_bounded_but_what_is_in_order_always_enters() -> None:
     assert stream.push(START, b"abcd", FAR) == b"abcd" + b"x" * 10
 
 
+def test_repetitions_take_no_room() -> None:
+    stream = Reassembler(START, 10, Memory(10))
+    for _ in range(5):
+        assert stream.push(seq.add(START, 1), b"bcde", FAR) == b""
+        assert stream.push(seq.add(START, 3), b"defg", FAR) == b""
+    assert stream.waiting_bytes == 6
+    assert stream.push(START, b"a", FAR) == b"abcdefg"
+
+
 @given(st.binary(min_size=1, max_size=400), st.data())
 def test_any_order_repetition_and_overlap_give_the_same_stream(stream_bytes: bytes, data: st.DataObject) -> None:
     size = len(stream_bytes)
@@ -62,7 +71,7 @@ def test_any_order_repetition_and_overlap_give_the_same_stream(stream_bytes: byt
     whole = [(at, at + 7) for at in range(0, size, 7)]
     order = data.draw(st.permutations(pieces + whole))
     memory = Memory(1 << 20)
-    stream = Reassembler(START, 1 << 20, memory)
+    stream = Reassembler(START, size, memory)  # nothing waits twice
     out = b"".join(stream.push(seq.add(START, a), stream_bytes[a:b], FAR) for a, b in order)
     assert out == stream_bytes
     assert (stream.waiting_bytes, memory.used) == (0, 0)

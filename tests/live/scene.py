@@ -182,6 +182,29 @@ def assert_all_well(records: Records, count: int) -> dict[int, tuple[int, str]]:
     return records.by_port()
 
 
+def without_mirrors() -> str:
+    """The text of the usual rules without their mirrors."""
+    text = RULES.read_text()
+    return text[: text.index("    mirrors:")]
+
+
+def rules(scene: Scene, **settings: str) -> str:
+    """The usual rules with settings for the master."""
+    words = "".join(f", {key.replace('_', '-')}: {value}" for key, value in settings.items())
+    return str(scene.rules(RULES.read_text().replace("10.20.0.13}", f"10.20.0.13{words}}}")))
+
+
+def wait_for_ends(balancer: LoadBalancer, count: int, timeout: float = 60.0) -> dict[str, int]:
+    """Wait until so many legs have ended, and all flows with them; gives them by reason."""
+    balancer.wait_for_status(
+        lambda status: sum(status["mirrors"][0]["ended"].values()) == count and not status["mirrors"][0]["legs"],
+        "the legs to end",
+        timeout,
+    )
+    ended: dict[str, int] = balancer.status()["mirrors"][0]["ended"]
+    return ended
+
+
 def ip_packets(file: Path) -> list[dpkt.ip.IP]:
     """The IPv4 packets in a capture of an Ethernet link."""
     with file.open("rb") as raw:

@@ -11,7 +11,7 @@ import pytest
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_listen
 from natmirror.lab.topology import SERVICE
-from tests.live.scene import PORT, RULES, Scene, assert_all_well, ip_packets
+from tests.live.scene import PORT, RULES, Scene, assert_all_well, ip_packets, without_mirrors
 from tests.support import CLIENT, at
 
 pytestmark = pytest.mark.live
@@ -30,8 +30,7 @@ def test_each_production_packet_passes_exactly_nated_and_in_order(scene: Scene, 
     scene.record("c1", "c2")
     master = start_master(scene, fault)
     (switch_side, outside), (pool_side, inside) = (scene.sniff("lb", link) for link in ("sw0", "pl0"))
-    text = RULES.read_text()
-    balancer = scene.balance(scene.rules(text[: text.index("    mirrors:")] if fault == "off" else text))
+    balancer = scene.balance(scene.rules(without_mirrors()) if fault == "off" else RULES)
     until, started = scene.file("until"), scene.file("started")
     client, records = scene.client(connections=25, until=until, started=started, size=1200)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 25, "all connections")

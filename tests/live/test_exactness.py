@@ -7,31 +7,13 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.packet import SYN
 from natmirror.seq import diff
-from tests.live.scene import PORT, RULES, Scene, assert_all_well, tcp_packets
+from tests.live.scene import PORT, RULES, Scene, assert_all_well, rules, tcp_packets, wait_for_ends
 
 pytestmark = pytest.mark.live
 
 KIB, MIB = 1 << 10, 1 << 20
-
-
-def rules(scene: Scene, **settings: str) -> str:
-    """The usual rules with settings for the master."""
-    words = "".join(f", {key.replace('_', '-')}: {value}" for key, value in settings.items())
-    return str(scene.rules(RULES.read_text().replace("10.20.0.13}", f"10.20.0.13{words}}}")))
-
-
-def wait_for_ends(balancer: LoadBalancer, count: int, timeout: float = 60.0) -> dict[str, int]:
-    """Wait until so many legs have ended, and all flows with them; gives them by reason."""
-    balancer.wait_for_status(
-        lambda status: sum(status["mirrors"][0]["ended"].values()) == count and not status["mirrors"][0]["legs"],
-        "the legs to end",
-        timeout,
-    )
-    ended: dict[str, int] = balancer.status()["mirrors"][0]["ended"]
-    return ended
 
 
 @pytest.mark.parametrize("percent", [1, 3, 10])
