@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check pcaps build clean
+.PHONY: help demo test unit check deep soak pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,14 @@ check: ## linters, types, and a C build in which a warning is an error
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	NATMIRROR_STRICT=1 $(BIN)/python setup.py --quiet build_ext --force --build-lib build/strict --build-temp build/strict
+
+deep: ## the simulator's 10,000 random cases (takes long)
+	@scripts/setup
+	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/test_simulation.py
+
+soak: ## sustained uploads, and throughput against loss beside the kernel's TCP; prints what it measures (root, minutes)
+	@scripts/setup --need-root
+	@$(BIN)/pytest -o faulthandler_timeout=0 -m soak -s
 
 pcaps: ## record the captures in pcaps/ anew, and what their replays give (root)
 	@scripts/setup --need-root

@@ -3,6 +3,7 @@
 ======================= ==============================================================================
 GET /v1/status          counters, drops by reason, backends, mirrors with their ledgers, queues
 GET /v1/flows           the flows, each with its legs
+GET /v1/ended           the legs that ended last: when, why, how much of its client's bytes each had
 ======================= ==============================================================================
 
 The server runs in threads of its own and never touches the engine: it asks the run's own thread, which answers between

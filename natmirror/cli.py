@@ -114,13 +114,15 @@ def status(api_path: Path, as_json: bool) -> None:
 @main.command()
 @_api_option
 @_json_option
-def legs(api_path: Path, as_json: bool) -> None:
+@click.option("--ended", is_flag=True, help="The legs that ended last instead: when and why.")
+def legs(api_path: Path, as_json: bool, ended: bool) -> None:
     """The flows of a running natmirror, and their legs."""
     from natmirror.api import ask
-    from natmirror.report import legs_table
+    from natmirror.report import ended_table, legs_table
 
-    flows = ask("flows", api_path)
-    _show(json.dumps(flows, indent=2) if as_json else legs_table(flows))
+    shown = ask("ended" if ended else "flows", api_path)
+    table = ended_table if ended else legs_table
+    _show(json.dumps(shown, indent=2) if as_json else table(shown))
 
 
 def _show(what: Any) -> None:

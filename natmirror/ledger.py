@@ -156,7 +156,9 @@ class Ledger:
         entry["legs"] += 1
         entry["pending_bytes"] += strand.missing_bytes
         if strand.leg is not None:
+            entry["in_flight_bytes"] += strand.leg.in_flight_bytes
             entry["lag_seconds"] = max(entry["lag_seconds"], round(strand.leg.lag_seconds(now), 3))
+            entry["rtt_seconds"] = max(entry["rtt_seconds"], round(strand.leg.rtt_seconds or 0.0, 6))
         for name in LEG_SUMS:
             entry[name] += getattr(strand.leg, name)
 
@@ -170,7 +172,9 @@ class Ledger:
             "opened": totals.opened,
             "client_bytes": totals.client_bytes,
             "pending_bytes": 0,
+            "in_flight_bytes": 0,
             "lag_seconds": 0.0,
+            "rtt_seconds": 0.0,
             "lost_bytes": dict(totals.lost),
             "ended": dict(totals.ended),
             **{sum_name: getattr(totals, sum_name) for sum_name in LEG_SUMS},

@@ -63,7 +63,7 @@ TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
     (LegState.ESTABLISHED, LegEvent.RESET): LegState.CLOSED,  # §3.10.7.4, second check; RFC 5961 §3.2
     (LegState.FIN_WAIT_1, LegEvent.FIN_ACKED): LegState.FIN_WAIT_2,  # §3.10.7.4, fifth check
     (LegState.FIN_WAIT_1, LegEvent.FIN_RECEIVED): LegState.CLOSING,  # §3.10.7.4, eighth check
-    (LegState.FIN_WAIT_1, LegEvent.RESET): LegState.CLOSED,
+    (LegState.FIN_WAIT_1, LegEvent.RESET): LegState.CLOSED,  # §3.10.7.4, second check; as for all states below
     (LegState.FIN_WAIT_2, LegEvent.FIN_RECEIVED): LegState.CLOSED,  # to TIME-WAIT in §3.10.7.4, eighth check
     (LegState.FIN_WAIT_2, LegEvent.RESET): LegState.CLOSED,
     (LegState.CLOSE_WAIT, LegEvent.FIN_SENT): LegState.LAST_ACK,  # §3.10.4

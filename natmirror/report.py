@@ -43,7 +43,9 @@ def status_screen(status: dict[str, Any]) -> Group:
         f" rules {status['rules']}, {status['flows']} flows"
     )
     machine = status["machine"]
+    memory = status["mirror_memory"]
     facts = [
+        ("held back for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
         ("counters", _listed(status["counters"])),
         ("drops", _listed(status["drops"])),
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
@@ -95,6 +97,21 @@ def legs_table(flows: list[dict[str, Any]]) -> Table:
         for leg in flow["legs"] or [None]
     )
     return _table(("client", "backend", "state", "mirror", "leg"), ("mirrored", "lag"), rows)
+
+
+def ended_table(ended: list[dict[str, Any]]) -> Table:
+    """A row for each leg that has ended, the latest last."""
+    rows = (
+        (
+            leg["ended_at"],
+            leg["client"],
+            f"{leg['service']}/{leg['mirror']}",
+            leg["reason"],
+            f"{leg['acked_bytes']} of {leg['client_bytes']}",
+        )
+        for leg in ended
+    )
+    return _table(("ended", "client", "mirror", "reason"), ("mirrored",), rows)
 
 
 def _table(words: Iterable[str], numbers: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:

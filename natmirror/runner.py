@@ -9,10 +9,12 @@ import selectors
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -36,6 +38,7 @@ log = logging.getLogger("natmirror")
 _ANSWER_TIMEOUT = 5.0
 _FIREWALL_INTERVAL = 5.0
 _FLOWS_SLICE = 200
+_MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_LOGGED_ERRORS = 10
 _MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
@@ -72,6 +75,7 @@ class Runner:
         self._stopping = False
         self._internal_errors = 0
         self._chores: list[_Chore] = []
+        self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._queues: list[Queue] = []
 
     def run(self) -> str:
@@ -87,7 +91,8 @@ class Runner:
             self._bind(held, NAT_QUEUE, watched=False)
             if any(service.pool is None for service in self._rules.services):
                 self._watch(held)
-            held.callback(api.Server(self._api_path, {"status": self._read_status, "flows": self._read_flows}).close)
+            resources = {"status": self._read_status, "flows": self._read_flows, "ended": self._read_ended}
+            held.callback(api.Server(self._api_path, resources).close)
             self._firewall.install(self._rules)
             held.callback(self._leave_rules)
             self._add_chore(_FIREWALL_INTERVAL, self._check_firewall)
@@ -213,6 +218,8 @@ class Runner:
     def _log_events(self) -> None:
         for event in self._engine.take_events():
             log.info("%s", event)
+            ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self._ended.append({"ended_at": ended_at, **asdict(event)})
 
     # Chores
 
@@ -240,6 +247,9 @@ class Runner:
             some = flow_ids[start : start + _FLOWS_SLICE]
             shown += self._ask(partial(self._show_flows, some))
         return shown
+
+    def _read_ended(self) -> list[dict[str, Any]]:
+        return list(self._ask(lambda: list(self._ended)))
 
     def _show_flows(self, flow_ids: Sequence[int]) -> list[dict[str, Any]]:
         return self._engine.flows(time.monotonic(), flow_ids)

@@ -17,6 +17,15 @@ from tests.session import Session, engine
 from tests.support import CLIENT
 
 QUEUE = {"received": 7, "queue_full": 0}
+ENDED = {
+    "ended_at": "2026-01-02T03:04:05.678+00:00",
+    "client": "10.10.0.11:40000",
+    "service": "openflow",
+    "mirror": "master",
+    "reason": "stalled",
+    "client_bytes": 500,
+    "acked_bytes": 300,
+}
 MACHINE = {"queues": {"6653": QUEUE}, "sender": {"sent": 3}, "internal_errors": 0}
 
 
@@ -44,6 +53,7 @@ def served(path: Path) -> Iterator[Session]:
         {
             "status": lambda: {**head, **session.engine.snapshot(session.now)},
             "flows": lambda: session.engine.flows(session.now),
+            "ended": lambda: [ENDED],
         },
     )
     yield session
@@ -122,6 +132,7 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
         assert any(all(word in line for word in words) for line in screen.splitlines()), screen
     assert "drops: consumed" not in screen
     assert "queue 6653: received 7\n" in screen
+    assert "held back for mirrors: 18.1 KiB of 256.0 MiB" in screen
 
 
 def test_the_legs_screen_has_a_row_for_each_leg(served: Session, path: Path) -> None:
@@ -131,6 +142,13 @@ def test_the_legs_screen_has_a_row_for_each_leg(served: Session, path: Path) -> 
     assert len(lines) == 2
     assert all(words in lines[0] for words in ("10.10.0.11:40001", "established", "master", "1460 of 20000", "2.5 s"))
     assert "syn-sent" in lines[1]
+
+
+@pytest.mark.usefixtures("served")
+def test_the_legs_that_ended_are_told_with_when_and_why(path: Path) -> None:
+    [line] = [line for line in run("legs", "--ended", "--api", path).output.splitlines() if "10.10.0.11" in line]
+    assert all(words in line for words in ("03:04:05.678", "openflow/master", "stalled", "300 of 500"))
+    assert json.loads(run("legs", "--ended", "--json", "--api", path).output) == [ENDED]
 
 
 @pytest.mark.usefixtures("served")

@@ -30,6 +30,10 @@ class LoadBalancer:
             self._last = {**ask("status", self.api), "flows": ask("flows", self.api)}
         return self._last
 
+    def ended(self) -> list[dict[str, Any]]:
+        """The legs that ended last."""
+        return list(ask("ended", self.api))
+
     def wait_for_status(self, condition: Callable[[dict[str, Any]], bool], what: str, timeout: float = 10.0) -> None:
         """Wait until the state fulfils a condition."""
         wait_for(lambda: condition(self.status()), what, timeout)

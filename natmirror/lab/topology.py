@@ -89,7 +89,7 @@ class Lab:
         """Run a program on a host to its end; gives what it printed."""
         return run(self.ns(host), argv, **options)
 
-    def sysctl(self, host: str, **values: int) -> None:
+    def sysctl(self, host: str, **values: int | str) -> None:
         """Set values below net/ipv4; dots in a name are written as double underscores."""
         for name, value in values.items():
             path = "/proc/sys/net/ipv4/" + name.replace("__", "/")

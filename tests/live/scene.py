@@ -110,6 +110,12 @@ class Scene:
         self.lab.run(host, ["iptables", "-t", "raw", "-A", *rule])
         self.losses.append((host, rule))
 
+    def heal(self) -> None:
+        """No host loses packets any more."""
+        for host, rule in self.losses:
+            self.lab.run(host, ["iptables", "-t", "raw", "-D", *rule])
+        self.losses.clear()
+
     def sniff(self, host: str, link: str) -> tuple[Program, Path]:
         """A capture of what passes a link."""
         file = self.file(f"{host}-{link}.pcap")
@@ -145,8 +151,7 @@ class Scene:
         for program in reversed(self.programs):
             program.send_signal(signal.SIGCONT)
             program.end()
-        for host, rule in self.losses:
-            self.lab.run(host, ["iptables", "-t", "raw", "-D", *rule])
+        self.heal()
         for balancer in self.balancers:
             if status := balancer.status():
                 assert_adds_up(status)

@@ -11,7 +11,7 @@ import pytest
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_listen
 from natmirror.lab.topology import SERVICE
-from tests.live.scene import PORT, RULES, Scene, assert_all_well, ip_packets, without_mirrors
+from tests.live.scene import PORT, RULES, Scene, assert_all_well, ip_packets, wait_for_ends, without_mirrors
 from tests.support import CLIENT, at
 
 pytestmark = pytest.mark.live
@@ -107,6 +107,19 @@ def is_sound(ip: dpkt.ip.IP) -> bool:
     fresh = dpkt.ip.IP(bytes(ip))
     fresh.sum = fresh.data.sum = 0
     return bytes(fresh) == bytes(ip)
+
+
+def test_what_our_own_kernel_says_of_a_master_that_is_not_there_reaches_no_client(scene: Scene) -> None:
+    """Nobody has the master's address, so our kernel tells the sender of each leg's SYN: the client, as it thinks."""
+    scene.record("c1", "c2")
+    sniffer, capture = scene.sniff("s1", "eth0")
+    balancer = scene.balance(scene.rules(RULES.read_text().replace("10.20.0.13", "10.20.0.99")))
+    sent = assert_all_well(scene.run_client(connections=5, requests=2), 5)
+    assert wait_for_ends(balancer, 5) == {"unreachable": 5}
+    assert balancer.status()["counters"]["icmp_consumed"] >= 5
+    assert scene.at_backends() == sent
+    sniffer.end()
+    assert {ip.p for ip in ip_packets(capture)} == {dpkt.ip.IP_PROTO_TCP}
 
 
 def test_a_master_that_answers_ten_times_as_much_is_consumed(scene: Scene) -> None:

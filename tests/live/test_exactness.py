@@ -117,6 +117,7 @@ def test_a_master_frozen_for_ever_is_dropped_and_its_memory_comes_back(scene: Sc
     master.send_signal(signal.SIGSTOP)
     balancer.wait_for_status(lambda status: status["mirror_memory"]["used_bytes"] > 100 * KIB, "a backlog", 60.0)
     assert wait_for_ends(balancer, 20) == {"stalled": 20}
+    assert {leg["reason"] for leg in balancer.ended()} == {"stalled"}
     status = balancer.status()
     assert (status["mirror_memory"]["used_bytes"], len(status["flows"])) == (0, 20)
     until.touch()

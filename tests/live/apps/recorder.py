@@ -3,13 +3,14 @@
     python -m tests.live.apps.recorder PORT FILE [--answers N] [--rate BYTES]
 
 With ``--rate`` each connection is read no faster than that, in bytes a second. A line of JSON for each connection that
-has ended: the client's address and port, bytes, their SHA-256, how it ended.
+has ended: the client's address and port, bytes, their SHA-256, how it ended, and after how many seconds.
 """
 
 import argparse
 import asyncio
 import hashlib
 import json
+import time
 from typing import TextIO
 
 from tests.live.apps.wire import LENGTH, answer_to, read_request
@@ -27,6 +28,7 @@ class Recorder:
         """One connection."""
         digest, count, end = hashlib.sha256(), 0, "eof"
         peer = writer.get_extra_info("peername")
+        began = time.monotonic()
         try:
             while True:
                 request = await read_request(reader, self._rate)
@@ -40,6 +42,7 @@ class Recorder:
         except OSError as error:
             end = type(error).__name__
         record = {"address": peer[0], "port": peer[1], "bytes": count, "sha256": digest.hexdigest(), "end": end}
+        record["seconds"] = time.monotonic() - began
         print(json.dumps(record), file=self._file, flush=True)
         writer.close()
 
