@@ -27,9 +27,9 @@ check: ## linters, types, and a C build in which a warning is an error
 	$(BIN)/mypy --strict
 	NATMIRROR_STRICT=1 $(BIN)/python setup.py --quiet build_ext --force --build-lib build/strict --build-temp build/strict
 
-deep: ## the simulator's 10,000 random cases (takes long)
+deep: ## 10,000 cases of the simulator, and as many random sessions (ten minutes)
 	@scripts/setup
-	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/test_simulation.py
+	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/test_simulation.py tests/test_random_sessions.py
 
 soak: ## sustained uploads, and throughput against loss beside the kernel's TCP; prints what it measures (root, minutes)
 	@scripts/setup --need-root

@@ -323,21 +323,21 @@ static void update(nm_half *sender, const nm_half *receiver, const segment *seg,
 {
     uint32_t end = seg->seq + seg->payload_len;
     sender->packets++;
+    if (!(seg->flags & TCP_ACK) ||
+        !(loose || !(receiver->flags & NM_HALF_SEQ) || diff(seg->ack, receiver->end) <= 0))
+        return;
     if (!(sender->flags & NM_HALF_SEQ)) {
         sender->end = end;
         sender->bytes += seg->payload_len;
         sender->flags |= NM_HALF_SEQ;
     } else if (loose || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, receiver->edge) <= 0) {
         int32_t advance = diff(end, sender->end);
-        if (advance > 0) {
+        if (advance > 0 && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
             sender->bytes += (uint32_t)advance;
+            sender->flags = (uint8_t)(seg->payload_len ? sender->flags & ~NM_HALF_TOLD : sender->flags | NM_HALF_TOLD);
         }
     }
-    if (!(seg->flags & TCP_ACK))
-        return;
-    if (!(loose || !(receiver->flags & NM_HALF_SEQ) || diff(seg->ack, receiver->end) <= 0))
-        return;
     uint32_t edge = seg->ack + ((uint32_t)seg->window << (sender->scale & 31));
     if (!(sender->flags & NM_HALF_ACK)) {
         sender->ack = seg->ack;
@@ -361,7 +361,7 @@ int nm_process(nm_table *table, uint8_t *packet, size_t len, int hook, int check
     nm_flow *flow = is_orig ? nm_find_orig(table, 4, packet + 12, sport, packet + 16, dport)
                             : nm_find_reply(table, 4, packet + 12, sport, packet + 16, dport);
     if (!flow || flow->state != NM_ESTABLISHED || (is_orig && flow->flags & NM_MIRRORED && seg.payload_len) ||
-        (!is_orig && flow->flags & NM_HELD))
+        (!is_orig && flow->flags & (NM_HELD | NM_WAITING)))
         return NM_PUNT;
     if (hook != HOOK_PREROUTING && hook != HOOK_FORWARD && !(hook == HOOK_OUTPUT && flow->flags & NM_WATCHED))
         return NM_PUNT;

@@ -28,11 +28,13 @@
 #define NM_DIRECT 4   /* a client that talks to the backend itself: passes, untracked */
 #define NM_LOOSE 8    /* met in mid-connection: window scales unknown, sequence checks off */
 #define NM_HELD 16    /* the client is held back for a mirror: punt what the backend sends */
+#define NM_WAITING 32 /* a byte past the backend's window waits until it has moved: the same */
 
 /* nm_half.flags */
 #define NM_HALF_SEQ 1 /* end is known */
 #define NM_HALF_ACK 2 /* ack and edge are known */
 #define NM_HALF_FIN 4 /* a FIN was sent; it lies at end - 1 */
+#define NM_HALF_TOLD 8 /* the number before end was not seen, only told by an acknowledgement's own number */
 
 /* One direction of a connection as its packets tell it. */
 typedef struct {
@@ -57,7 +59,7 @@ typedef struct {
     uint16_t backend_port;
     uint8_t family; /* 4 or 6 */
     uint8_t state;  /* NM_SYN_SENT .. NM_RESET */
-    uint8_t flags;  /* NM_MIRRORED .. NM_HELD */
+    uint8_t flags;  /* NM_MIRRORED .. NM_WAITING */
     uint32_t id;    /* index in the table; free again after nm_remove() */
     uint32_t next_orig;
     uint32_t next_reply;

@@ -71,8 +71,8 @@ class Engine:
         self._stats = Stats()
         self._timers = Timers()
         self._table = fastpath.FlowTable(max_flows, key)
-        self._mirroring = Mirroring(rules, self._timers)
-        self._nat = Nat(rules, self._table, self._timers, self._mirroring.flow_forgotten)
+        self._mirroring = Mirroring(rules, self._timers, self._is_bound)
+        self._nat = Nat(rules, self._table, self._timers, self._mirroring.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
@@ -225,6 +225,8 @@ class Engine:
             elif event is tcp.Event.RST and refused:
                 self._nat.refused(flow, now)
                 self._stats.count("syns_refused")
+            if flow.row.flags & fastpath.WAITING:
+                self._mirroring.window_moved(flow, now)
             self._tell_legs(flow, event, now)
             window = self._mirroring.throttled_window(flow, segment)
         else:
@@ -341,6 +343,9 @@ class Engine:
 
     # The rest
 
+    def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
+        return self._nat.find_reply(backend, client) is not None
+
     def _is_client(self, address: bytes) -> bool:
         number = int.from_bytes(address, "big")
         return any(number & mask == network for network, mask in self._networks)
@@ -376,6 +381,10 @@ class Engine:
         out."""
         flows = self._nat if ids is None else self._nat.by_ids(ids)
         return [self._show(flow, now) for flow in flows if not flow.direct]
+
+    def lingering(self, now: float) -> list[dict[str, Any]]:
+        """The legs that have outlived their flow, each below a flow whose state is ``gone``."""
+        return self._mirroring.lingering(now)
 
     def _show(self, flow: Flow, now: float) -> dict[str, Any]:
         row = flow.row

@@ -8,12 +8,13 @@ from natmirror.packet import Endpoint
 PUNT, ACCEPT, MODIFIED = int(lib.NM_PUNT), int(lib.NM_ACCEPT), int(lib.NM_MODIFIED)
 """What process() says: Python is to decide; let it pass; let it pass as it was rewritten in place."""
 
-MIRRORED, WATCHED, DIRECT, LOOSE, HELD = (
+MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING = (
     int(lib.NM_MIRRORED),
     int(lib.NM_WATCHED),
     int(lib.NM_DIRECT),
     int(lib.NM_LOOSE),
     int(lib.NM_HELD),
+    int(lib.NM_WAITING),
 )
 """Flags of a flow's row, see _fastpath.h."""
 

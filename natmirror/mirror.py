@@ -29,7 +29,7 @@ from natmirror.packet import (
 from natmirror.receiver import SCALE, WINDOW, Receiver
 from natmirror.rules import Mirror
 from natmirror.sender import Piece, Sender
-from natmirror.throttle import SLACK
+from natmirror.throttle import slack_of
 
 
 class LegState(IntEnum):
@@ -82,6 +82,7 @@ _LINGERS = 12  # a leg whose client is gone lives this many times its linger, ho
 _MSS = 1460  # Ethernet's MTU less the headers; what we offer, and the most that we send
 _DEFAULT_MSS = 536  # RFC 9293 §3.7.1, where the peer names none
 _MIN_MSS = 48  # the smallest a peer may make us use: IPv4's minimum MTU of 68 (RFC 791) less TCP's largest header
+_CHALLENGE_INTERVAL = 0.5  # RFC 5961 §7 asks for a limit; Linux's, in seconds
 _MIN_PATH_MTU = 552  # Linux's ip_forward_min_pmtu: smaller ones are not believed
 
 _OPTIONS = bytes((OPT_MSS, 4, _MSS >> 8, _MSS & 0xFF, OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
@@ -102,13 +103,17 @@ class Leg:
         self.state = LegState.SYN_SENT
         self.ended: str | None = None
         self._settings = settings
-        self._max_buffer = settings.buffer + (2 * SLACK if settings.throttles else 0)
+        self._max_buffer = settings.buffer + (2 * slack_of(settings.buffer) if settings.throttles else 0)
         self._sender = Sender(iss, memory)
         self._receiver = Receiver(iss)  # until the mirror's own number is known
         self._scale = 0
         self._resetting = False  # the client was reset: a RST follows the last byte
         self._gone_at: float | None = None
         self._heard_at = 0.0  # when there was data last, of either side
+        self._written_at = 0.0
+        self._challenged_at = float("-inf")
+        self.client_waits = False
+        """The client has used up the window that it is shown because of this leg."""
 
     # What the engine asks of a leg
 
@@ -121,14 +126,18 @@ class Leg:
         return [self._syn()]
 
     def write(self, data: bytes, now: float) -> list[bytes]:
-        """Take the next bytes of the client's stream; a full buffer ends the leg."""
+        """Take the next bytes of the client's stream; a full buffer ends the leg.
+
+        A mirror that has everything so far is not behind, however much comes at once.
+        """
         if self.ended is not None or not data:
             return []
-        if self._sender.buffered_bytes + len(data) > self._max_buffer:
+        owed = self._sender.buffered_bytes
+        if owed and owed + len(data) > self._max_buffer:
             return self._abort("buffer-full")
         if not self._sender.write(data, now):
             return self._abort("memory-full")
-        self._heard_at = now
+        self._heard_at = self._written_at = now
         return self._output(now)
 
     def finish(self, now: float) -> list[bytes]:
@@ -150,6 +159,12 @@ class Leg:
     def abort(self, reason: str) -> list[bytes]:
         """End the leg at once, with a RST."""
         return self._abort(reason) if self.ended is None else []
+
+    def give_way(self) -> list[bytes]:
+        """End the leg at once, without a word: its address and port are somebody else's now."""
+        if self.ended is None:
+            self._end("port-reused")
+        return []
 
     def unreachable(self, about: int) -> list[bytes]:
         """A router or host says that the segment with number ``about`` cannot be delivered.
@@ -279,13 +294,15 @@ class Leg:
             if segment.seq == self._receiver.rcv_nxt:
                 self._step(LegEvent.RESET, "mirror-reset")
                 return []
-            return [self._ack()] if in_window else []  # RFC 5961 §3.2
-        if segment.flags & SYN or not in_window:
-            return [self._ack()]  # RFC 5961 §4.2; keep-alives and old duplicates end here as well
+            return self._challenge(now) if in_window else []  # RFC 5961 §3.2
+        if segment.flags & SYN:
+            return self._challenge(now)  # RFC 5961 §4.2
+        if not in_window:  # old duplicates, and keep-alives
+            return [self._ack()] if segment.seq_len else self._challenge(now)
         if not segment.flags & ACK:
             return []
         if not self._sender.is_acceptable(segment.ack):
-            return [self._ack()]  # RFC 5961 §5.2
+            return self._challenge(now)  # RFC 5961 §5.2
         out = self._take_ack(segment, now)
         if self.ended is None and segment.seq_len:
             self._heard_at = now
@@ -339,10 +356,10 @@ class Leg:
     def _deadline(self) -> tuple[float | None, str]:
         """When the leg is given up if nothing happens, and why."""
         settings, sender = self._settings, self._sender
-        if self.state is LegState.SYN_SENT:
+        if self.client_waits and sender.buffered_bytes:
+            first = (max(sender.progress_at, self._written_at) + settings.throttle_limit, "throttle-limit")
+        elif self.state is LegState.SYN_SENT:
             first = (sender.progress_at + settings.connect_timeout, "connect-timeout")
-        elif settings.throttles and sender.buffered_bytes >= settings.buffer - min(SLACK, settings.buffer // 2):
-            first = (sender.progress_at + settings.throttle_limit, "throttle-limit")
         elif sender.outstanding:
             # Deviation: a window that stays closed counts as well, answered probes or not (RFC 9293 §3.8.6.1 would
             # have us wait for ever): what waits for it costs memory that other legs may want.
@@ -391,7 +408,14 @@ class Leg:
 
     def _ack(self) -> bytes:
         options = self._receiver.sack_option() if self._sender.sack else b""
-        return self._packet(self._sender.snd_max, ACK, options=options)
+        return self._packet(self._sender.acceptable_seq, ACK, options=options)
+
+    def _challenge(self, now: float) -> list[bytes]:
+        """An acknowledgement that tells where the leg stands, unless one has just done so (RFC 5961 §7)."""
+        if now - self._challenged_at < _CHALLENGE_INTERVAL:
+            return []
+        self._challenged_at = now
+        return [self._ack()]
 
     def _packet(
         self, at: int, flags: int, *, payload: bytes = b"", ack: int | None = None, options: bytes = b""

@@ -5,25 +5,29 @@ from typing import Any
 
 from natmirror import seq
 from natmirror.actions import LegEnded
-from natmirror.fastpath import HELD, MIRRORED
+from natmirror.fastpath import HELD, MIRRORED, WAITING
 from natmirror.icmp import IcmpError
 from natmirror.ledger import MID_CONNECTION, NO_FREE_PORT, OWN_BACKEND, PORT_IN_USE, Ledger, MirroredFlow, Strand, Tap
 from natmirror.memory import Memory
 from natmirror.mirror import Leg, LegState
-from natmirror.packet import ACK, SYN, Endpoint, Segment, build, endpoint_of, show
+from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, build, endpoint_of, show
 from natmirror.rules import LEG_PORTS, Mirror, Rules, Service
 from natmirror.selection import unwanted
 from natmirror.stream import Reassembler
-from natmirror.tcp import HALF_FIN
+from natmirror.tcp import HALF_FIN, is_taken
 from natmirror.throttle import Throttle
 from natmirror.timers import AT_ONCE, Timers
 
 
 class Mirroring:
-    """All legs of an engine. What its methods make the legs send waits for take_packets()."""
+    """All legs of an engine. What its methods make the legs send waits for take_packets().
 
-    def __init__(self, rules: Rules, timers: Timers) -> None:
+    ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
+    """
+
+    def __init__(self, rules: Rules, timers: Timers, in_use: Callable[[Endpoint, Endpoint], bool]) -> None:
         self._timers = timers
+        self._in_use = in_use
         self._ledger = Ledger(rules.services)
         self._taps: dict[MirroredFlow, Tap] = {}
         self._strands: dict[tuple[Endpoint, Endpoint], Strand] = {}  # by the mirror's and our endpoint
@@ -74,7 +78,12 @@ class Mirroring:
             flow.row.flags |= MIRRORED
         self._hold(tap)
         if flow.syn.payload_len:
-            self.feed(flow, flow.syn, now)
+            taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
+            self._feed(tap, first, flow.syn.payload[: max(taken, 0)], now)
+
+    def make_way(self, backend: Endpoint, client: Endpoint) -> None:
+        """Production is about to have a connection between these two: a leg in its place says nothing any more."""
+        self._do(backend, client, lambda leg: leg.give_way())
 
     def picked_up(self, flow: MirroredFlow) -> None:
         """A connection was met in its middle: no leg can begin there, but its bytes count as lost."""
@@ -89,34 +98,55 @@ class Mirroring:
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
         """The window field that the client is to see in a segment of its backend's."""
         throttle = self._throttles.get(flow)
-        return segment.window if throttle is None else throttle.window(segment, flow.row.reply.scale)
+        if throttle is None:
+            return segment.window
+        window = throttle.window(segment, flow.row.reply.scale)
+        if (tap := self._taps.get(flow)) is not None:
+            self._mark_waiting(tap, throttle)
+        return window
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
-        """A believed segment of the client's, which the tracker has seen before."""
+        """A segment of the client's with a right checksum, which the tracker has seen before."""
         tap = self._taps.get(flow)
-        if tap is None or not tap.alive():
+        if tap is None or segment.flags & (SYN | RST) or not is_taken(flow.row.reply, segment, loose=False):
             return
-        row = flow.row
-        limit = seq.latest(row.reply.edge, row.reply.ack)
-        data = tap.reassembler.push(seq.add(segment.seq, segment.flags & SYN and 1), segment.payload, limit)
+        self._feed(tap, segment.seq, segment.payload, now)
+
+    def window_moved(self, flow: MirroredFlow, now: float) -> None:
+        """The backend has spoken, and may take now what waited for its window."""
+        if (tap := self._taps.get(flow)) is not None:
+            self._feed(tap, tap.reassembler.next, b"", now)
+
+    def _feed(self, tap: Tap, at: int, payload: bytes, now: float) -> None:
+        """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
+        if tap.finished or not tap.alive():
+            return
+        row, reassembler = tap.flow.row, tap.reassembler
+        fin_seq = seq.add(row.orig.end, -1) if row.orig.flags & HALF_FIN else None
+        if fin_seq is not None:
+            payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
+        data = reassembler.push(at, payload, seq.latest(row.reply.edge, row.reply.ack))
+        row.flags = row.flags | WAITING if reassembler.blocked else row.flags & ~WAITING
         if data:
             self._each(tap, lambda leg: leg.write(data, now))
-        fin_seq = seq.add(row.orig.end, -1) if row.orig.flags & HALF_FIN else None
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
-        if seq.lt(tap.reassembler.next, acked):
-            # The backend has what never passed here, so the client will not send it again.
-            self._each(tap, lambda leg: leg.abort("hole"))
-        elif fin_seq == tap.reassembler.next and not tap.finished:
+        if seq.lt(reassembler.next, acked):
+            # The backend has what never passed here, or found no room, so the client will not send it again.
+            reason = "memory-full" if reassembler.starved else "hole"
+            self._each(tap, lambda leg: leg.abort(reason))
+        elif fin_seq == reassembler.next:
             tap.finished = True
             self._each(tap, lambda leg: leg.finish(now))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection was reset."""
+        self.window_moved(flow, now)
         self._flow_over(flow, now, lambda leg: leg.reset(now))
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection has closed in order: the backend has everything, so whoever lacks something has a
         hole."""
+        self.window_moved(flow, now)
         tap = self._taps.get(flow)
         complete = tap is not None and tap.finished
         self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
@@ -146,7 +176,7 @@ class Mirroring:
         if older is not None and older.leg is not None and older.tap.flow_over:
             # A leg of a connection that is over gives way to the next connection of the same client port.
             self._settle(older, older.leg, older.leg.abort("port-reused"))
-        if key in self._strands:
+        if key in self._strands or self._in_use(mirror, local):
             strand.absent = PORT_IN_USE
             return
         self._ledger.of(strand).opened += 1
@@ -237,7 +267,7 @@ class Mirroring:
         service, mirror = tap.flow.service.name, strand.mirror.name
         self._events.append(LegEnded(show(tap.flow.client), service, mirror, reason, tap.client_bytes, leg.acked_bytes))
         if tap.final_bytes is None and not tap.alive():
-            tap.flow.row.flags &= ~MIRRORED
+            tap.flow.row.flags &= ~(MIRRORED | WAITING)
             tap.reassembler.clear()
 
     def _hold(self, tap: Tap) -> None:
@@ -250,21 +280,34 @@ class Mirroring:
         edges = [seq.add(leg.una, strand.mirror.buffer) for strand, leg in tap.alive() if strand.mirror.throttles]
         nearest = min(edges, key=lambda edge: seq.diff(edge, row.reply.ack)) if edges else row.reply.edge
         throttle.hold = seq.latest(throttle.hold, nearest)
-        due = throttle.is_update_due(row.reply.edge) and not tap.flow_over
+        self._mark_waiting(tap, throttle)
+        due = throttle.is_update_due(row.orig.end, row.reply.edge) and not tap.flow_over
         # Not now: packets of the same batch may tell the client more.
         self._timers.set(("window", flow), AT_ONCE if due else None)
         if not edges and not due:
             self._release(flow)
 
+    def _mark_waiting(self, tap: Tap, throttle: Throttle) -> None:
+        """Tell the legs that hold the client back whether it waits for them now."""
+        row = tap.flow.row
+        waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not tap.flow_over
+        for strand, leg in tap.alive():
+            holds = strand.mirror.throttles and seq.le(seq.add(leg.una, strand.mirror.buffer), throttle.hold)
+            if leg.client_waits != (waits and holds):
+                leg.client_waits = waits and holds
+                self._timers.set(("leg", (leg.mirror, leg.local)), leg.next_timer())
+
     def tell_window(self, flow: MirroredFlow) -> None:
         """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
         throttle, reply = self._throttles[flow], flow.row.reply
-        if throttle.is_update_due(reply.edge):
+        if throttle.is_update_due(flow.row.orig.end, reply.edge):
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
             ends = (endpoint_of(flow.service), flow.client)
             numbers = {"seq": reply.end, "ack": reply.ack, "window": window}
             self._packets.append(build(*ends, flags=ACK, options=throttle.options(), **numbers))
         tap = self._taps.get(flow)
+        if tap is not None:
+            self._mark_waiting(tap, throttle)
         if tap is None or not any(strand.mirror.throttles for strand, _ in tap.alive()):
             self._release(flow)
 
@@ -281,6 +324,21 @@ class Mirroring:
         tap = self._taps.get(flow)
         strands = [] if tap is None else tap.strands
         return [_shown(strand, strand.leg, now) for strand in strands if strand.leg is not None]
+
+    def lingering(self, now: float) -> list[dict[str, Any]]:
+        """The legs that have outlived their flow, each as a flow that is gone, with its leg."""
+        return [
+            {
+                "service": strand.tap.flow.service.name,
+                "client": show(strand.tap.flow.client),
+                "backend": None,
+                "state": "gone",
+                "client_bytes": strand.tap.client_bytes,
+                "legs": [_shown(strand, strand.leg, now)],
+            }
+            for strand in self._strands.values()
+            if strand.tap.final_bytes is not None and strand.leg is not None
+        ]
 
     def mirrors(self, now: float) -> list[dict[str, Any]]:
         """Each mirror's ledger as plain values, living legs included."""

@@ -53,9 +53,21 @@ class Flow:
 
 
 class Nat:
-    """All flows, and the mapping of those that have none. ``forgotten`` is told of a flow before its numbers go."""
+    """All flows, and the mapping of those that have none.
 
-    def __init__(self, rules: Rules, table: FlowTable, timers: Timers, forgotten: Callable[[Flow], None]) -> None:
+    ``opening`` is told of a backend and a client before there is a connection between them, ``forgotten`` of a flow
+    before its numbers go.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        table: FlowTable,
+        timers: Timers,
+        opening: Callable[[Endpoint, Endpoint], None],
+        forgotten: Callable[[Flow], None],
+    ) -> None:
+        self._opening = opening
         self._forgotten = forgotten
         self._rules = rules
         self._table = table
@@ -143,6 +155,7 @@ class Nat:
 
     def open_direct(self, service: Service, backend: Endpoint, client: Endpoint, now: float) -> None:
         """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""
+        self._opening(backend, client)
         self._discard_twins(client, backend, backend)
         row = self._table.insert(client, backend, backend)
         if row is not None:
@@ -206,6 +219,7 @@ class Nat:
     def _insert(self, client: Endpoint, service: Service, backend: Backend | None) -> Flow | None:
         here = endpoint_of(service)
         there = here if backend is None else endpoint_of(backend)
+        self._opening(there, client)
         self._discard_twins(client, here, there)
         row = self._table.insert(client, here, there)
         if row is None:

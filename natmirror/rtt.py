@@ -37,8 +37,12 @@ class RetransmitTimer:
         self.due_at = None
 
     def acknowledged(self, ack: int, now: float) -> None:
-        """Everything before ``ack`` has arrived: a sample that it ends is taken (§2.2, §2.3), which undoes back-off."""
+        """New data up to ``ack`` has arrived: a sample that it ends is taken (§2.2, §2.3), and back-off is undone.
+
+        Deviation from §5.7, which waits for a sample first: on a lossy path one may be minutes away.
+        """
         if self._sample is None or seq.lt(ack, self._sample[0]):
+            self.interval = self._measured()
             return
         round_trip = now - self._sample[1]
         self._sample = None
@@ -47,7 +51,13 @@ class RetransmitTimer:
         else:
             self._variation += (abs(self.smoothed - round_trip) - self._variation) / 4
             self.smoothed += (round_trip - self.smoothed) / 8
-        self.interval = min(max(self.smoothed + max(_GRANULARITY, 4 * self._variation), _MIN), self.MAX)
+        self.interval = self._measured()
+
+    def _measured(self) -> float:
+        """The interval by what was measured (§2.3, §2.4)."""
+        if self.smoothed is None:
+            return _INITIAL
+        return min(max(self.smoothed + max(_GRANULARITY, 4 * self._variation), _MIN), self.MAX)
 
     def forget_sample(self) -> None:
         """What the sample was for is sent again: its acknowledgement would be ambiguous (Karn; §3)."""

@@ -362,6 +362,20 @@ def _warnings(services: list[Service]) -> Iterable[str]:
                 f"backend {address}:{port} stands in {count} services: a client that uses one port for two loses"
                 " the older connection, and after a restart replies to connections from before are dropped"
             )
+    owners = {
+        (backend.address, backend.port): service
+        for service in services
+        if service.pool
+        for backend in service.pool.backends
+    }
+    for service in services:
+        for mirror in service.mirrors:
+            owner = owners.get((mirror.address, mirror.port), service)
+            if owner is not service:
+                yield (
+                    f"mirror {mirror.address}:{mirror.port} of {service.name} is a backend of {owner.name}: a client"
+                    f" that uses one port for both has its connection to {service.name} not mirrored there"
+                )
     mirrors = Counter((mirror.address, mirror.port) for service in services for mirror in service.mirrors)
     for (address, port), count in mirrors.items():
         if count > 1:

@@ -246,7 +246,7 @@ class Runner:
         for start in range(0, len(flow_ids), _FLOWS_SLICE):
             some = flow_ids[start : start + _FLOWS_SLICE]
             shown += self._ask(partial(self._show_flows, some))
-        return shown
+        return shown + list(self._ask(lambda: self._engine.lingering(time.monotonic())))
 
     def _read_ended(self) -> list[dict[str, Any]]:
         return list(self._ask(lambda: list(self._ended)))

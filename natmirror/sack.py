@@ -62,12 +62,13 @@ class Scoreboard:
                 break
         return total
 
-    def next_hole(self, una: int, mss: int) -> tuple[int, int] | None:
-        """The lost bytes to be sent again next, at most ``mss`` (RFC 6675 §4, NextSeg, rule 1): number and length."""
-        if self._lost_below is None:
-            return None
+    def next_hole(self, una: int, mss: int, *, likely: bool = False) -> tuple[int, int] | None:
+        """The lost bytes to be sent again next, at most ``mss``: number and length (RFC 6675 §4, NextSeg, rule 1).
+
+        ``likely``: any hole will do that has something above it (rule 3: when there is nothing better to send).
+        """
         at, end = self._held.gap(seq.latest(una, self._resent_to))
-        if end is None or not seq.lt(at, self._lost_below):
+        if end is None or not (likely or self.is_lost(at)):
             return None
         return at, min(seq.diff(end, at), mss)
 

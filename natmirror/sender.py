@@ -79,6 +79,13 @@ class Sender:
         return self.fin_sent and self.snd_una == self.snd_max
 
     @property
+    def acceptable_seq(self) -> int:
+        """The number for a segment without data: the next one, or where that lies past a window that has shrunk, the
+        window's edge, or the mirror would refuse it (as Linux does)."""
+        edge = seq.add(self.snd_una, self._window)
+        return self.snd_max if seq.le(self.snd_max, edge) else edge
+
+    @property
     def _end(self) -> int:
         """One past the last byte that was written."""
         return seq.add(self._buffer_seq, len(self._buffer))
@@ -183,6 +190,8 @@ class Sender:
                 break  # RFC 9293 §3.8.6.2.1: no silly windows
             out.append(self._next(size, now))
             pipe += size
+        if not out and self._congestion.recovering:
+            out += self._mend(pipe, now, likely=True)
         if left <= 0:
             out += self._output_fin(end, now)
         elif not self._window and not self.in_flight and self.probe_at is None:
@@ -208,11 +217,12 @@ class Sender:
         self.probe_at = now + self._probe_interval
         return seq.add(self.snd_una, -1), ACK, b""
 
-    def _mend(self, pipe: int, now: float) -> list[Piece]:
-        """What the scoreboard says is lost, as far as the congestion window goes (RFC 6675 §5, step C)."""
+    def _mend(self, pipe: int, now: float, *, likely: bool = False) -> list[Piece]:
+        """What the scoreboard says is lost, or ``likely`` is, as far as the congestion window goes (RFC 6675 §5, step
+        C)."""
         out: list[Piece] = []
         while pipe + self.mss <= self._congestion.window:
-            hole = self._scoreboard.next_hole(self.snd_una, self.mss)
+            hole = self._scoreboard.next_hole(self.snd_una, self.mss, likely=likely)
             if hole is None:
                 break
             out.append(self._resend(*hole, now))

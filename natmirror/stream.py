@@ -6,6 +6,8 @@ from bisect import bisect_left, insort
 from natmirror import seq
 from natmirror.memory import Memory
 
+_PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a piece that waits
+
 
 class Reassembler:
     """Puts segments of one direction back in order (RFC 9293 §3.10.7.4, as a receiver would).
@@ -18,6 +20,8 @@ class Reassembler:
         self.next = next_seq
         """The sequence number of the first byte not yet given out."""
         self.waiting_bytes = 0
+        self.starved = False
+        """Something was left out because there was no memory for it."""
         self._max_waiting = max_waiting
         self._memory = memory
         self._given = 0  # bytes of the stream before ``next``
@@ -43,9 +47,14 @@ class Reassembler:
                     self._store(self.next, fresh[len(out) :])
         return out + self._take(limit) if self._waiting else out
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the next byte is here, and waits for ``limit`` alone."""
+        return bool(self._waiting) and self._waiting[0][0] <= self._given
+
     def clear(self) -> None:
         """Nobody wants the stream any more: let go what waits."""
-        self._memory.give(self.waiting_bytes)
+        self._memory.give(self.waiting_bytes + _PIECE_COST * len(self._waiting))
         self._waiting.clear()
         self.waiting_bytes = 0
 
@@ -65,7 +74,10 @@ class Reassembler:
             start = max(start, after + len(kept))
             index += 1
         count = sum(len(piece) for _, piece in fresh)
-        if self.waiting_bytes + count > self._max_waiting or not self._memory.take(count):
+        if self.waiting_bytes + count > self._max_waiting:
+            return
+        if not self._memory.take(count + _PIECE_COST * len(fresh)):
+            self.starved = True
             return
         for piece in fresh:
             insort(self._waiting, piece)
@@ -73,22 +85,21 @@ class Reassembler:
 
     def _take(self, limit: int) -> bytes:
         out = bytearray()
-        while self._waiting:
-            start, data = self._waiting[0]
+        done = 0
+        for start, data in self._waiting:
             skip = self._given - start
             if skip < 0:
                 break
-            if skip >= len(data):
-                del self._waiting[0]
-                self.waiting_bytes -= len(data)
-                self._memory.give(len(data))
-                continue
-            fits = seq.diff(limit, self.next)
-            chunk = data[skip : skip + max(fits, 0)]
-            if not chunk:
-                break
+            chunk = data[skip:][: max(seq.diff(limit, self.next), 0)]
             out += chunk
             self._advance(len(chunk))
+            if skip + len(chunk) < len(data):
+                break
+            done += 1
+        freed = sum(len(data) for _, data in self._waiting[:done])
+        del self._waiting[:done]
+        self.waiting_bytes -= freed
+        self._memory.give(freed + _PIECE_COST * done)
         return bytes(out)
 
     def _advance(self, count: int) -> None:

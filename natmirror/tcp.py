@@ -16,8 +16,9 @@ from typing import Any
 from natmirror import seq
 from natmirror.packet import ACK, FIN, RST, SYN, Segment
 
-HALF_SEQ, HALF_ACK, HALF_FIN = 1, 2, 4
-"""Flags of a half-stream, as in _fastpath.h: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent."""
+HALF_SEQ, HALF_ACK, HALF_FIN, HALF_TOLD = 1, 2, 4, 8
+"""Flags of a half-stream, as in _fastpath.h: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; what
+lies before ``end`` was not seen, only told by an acknowledgement's number."""
 
 _NOT_OFFERED = 0xFF
 _LOOSE_SCALE = 14
@@ -87,6 +88,8 @@ def begin_loose(row: Any) -> None:
 def update(sender: Any, receiver: Any, segment: Segment, *, loose: bool) -> None:
     """Move the numbers of the half-stream that sent ``segment``, where they can be true (RFC 9293 §3.10.7.4)."""
     sender.packets += 1
+    if not is_taken(receiver, segment, loose=loose):
+        return
     end = seq.add(segment.seq, segment.seq_len)
     if not sender.flags & HALF_SEQ:
         sender.end = end
@@ -94,13 +97,10 @@ def update(sender: Any, receiver: Any, segment: Segment, *, loose: bool) -> None
         sender.flags |= HALF_SEQ
     elif loose or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge):
         advance = seq.diff(end, sender.end)
-        if advance > 0:
+        if advance > 0 and not sender.flags & HALF_FIN:  # nothing follows a FIN
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
-    if not segment.flags & ACK:
-        return
-    if not (loose or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)):
-        return
+            sender.flags = sender.flags & ~HALF_TOLD if segment.seq_len else sender.flags | HALF_TOLD
     shift = 0 if segment.flags & SYN else sender.scale
     edge = seq.add(segment.ack, segment.window << shift)
     if not sender.flags & HALF_ACK:
@@ -109,6 +109,14 @@ def update(sender: Any, receiver: Any, segment: Segment, *, loose: bool) -> None
     else:
         sender.ack = seq.latest(sender.ack, segment.ack)
         sender.edge = seq.latest(sender.edge, edge)
+
+
+def is_taken(receiver: Any, segment: Segment, *, loose: bool) -> bool:
+    """Whether the receiving end will look at the segment's data: it acknowledges, and nothing that was never sent
+    (RFC 9293 §3.10.7.4, fifth check)."""
+    if not segment.flags & ACK:
+        return False
+    return loose or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)
 
 
 def track(row: Any, segment: Segment, *, from_client: bool, loose: bool) -> Event | None:
@@ -121,19 +129,23 @@ def track(row: Any, segment: Segment, *, from_client: bool, loose: bool) -> Even
         return _step(row, state, Event.RST) if _is_exact_reset(sender, receiver, segment, state, loose) else None
     if segment.flags & SYN and not from_client and state is State.SYN_SENT:
         return _take_syn_ack(row, segment)
-    if segment.flags & SYN:
-        sender.packets += 1  # a repetition, or an attempt that its receiver will challenge (RFC 5961 §4)
+    if segment.flags & SYN or state is State.SYN_SENT:
+        # A repetition, or an attempt that its receiver will challenge (RFC 5961 §4); and before the SYN-ACK there is
+        # nothing to say (RFC 9293 §3.10.7.3).
+        sender.packets += 1
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
     update(sender, receiver, segment, loose=loose)
     if segment.flags & FIN and not sender.flags & HALF_FIN and seq.add(segment.seq, segment.seq_len) == sender.end:
-        sender.flags |= HALF_FIN
-        if known_end == sender.end:
+        told = known_end == sender.end
+        if not told or sender.flags & HALF_TOLD:  # where a byte was seen, no FIN can be
+            sender.flags |= HALF_FIN
+        if told and sender.flags & HALF_FIN and sender.bytes:
             sender.bytes -= 1  # an acknowledgement from beyond the FIN came first, and it counted as a byte
     event = None
-    if state is State.SYN_RECEIVED and from_client and receiver.end == sender.ack:
+    if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event, state = _step(row, state, Event.HANDSHAKE), State.ESTABLISHED
-    if state is State.ESTABLISHED and sender.flags & HALF_FIN:
+    if state is State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
         closing = _step(row, state, Event.FIN)
         return event if event is Event.HANDSHAKE else closing
     if state is State.CLOSING and _both_finished(row):
@@ -163,6 +175,12 @@ def _take_syn_ack(row: Any, segment: Segment) -> Event | None:
         row.reply.scale = scale
     update(row.reply, row.orig, segment, loose=False)
     return _step(row, State.SYN_SENT, Event.SYN_ACK)
+
+
+def _acknowledges_syn(client: Any, backend: Any) -> bool:
+    """Whether the client has acknowledged the backend's SYN: data that follows it may be under way (RFC 7413 §4.2)."""
+    first = seq.add(backend.end, -(backend.bytes + bool(backend.flags & HALF_FIN)))
+    return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
 
 
 def _is_exact_reset(sender: Any, receiver: Any, segment: Segment, state: State, loose: bool) -> bool:

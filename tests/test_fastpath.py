@@ -29,7 +29,7 @@ halves = st.fixed_dictionaries(
         "ack": numbers,
         "edge": numbers,
         "scale": st.integers(0, 14),
-        "flags": st.integers(0, 7),
+        "flags": st.integers(0, 15),
     }
 )
 

@@ -650,12 +650,78 @@ def test_a_client_is_not_held_back_for_longer_than_the_limit() -> None:
     wire = Wire(when_behind="throttle", buffer=1 << 16)
     wire.connect(window=0)
     wire.write(b"x" * (1 << 14))
+    wire.now += 1
     begun = wire.now
     wire.write(b"x" * ((1 << 15) + (1 << 13)))
+    wire.leg.client_waits = True
     while wire.leg.ended is None:
         wire.timer()
         wire.ack(0, window=0)
     assert (wire.leg.ended, wire.now - begun) == ("throttle-limit", 2.0)
+
+
+def test_nor_for_a_mirror_that_does_not_answer_at_all() -> None:
+    wire = Wire(when_behind="throttle", buffer=1 << 16)
+    wire.leg.open(wire.now)
+    wire.now += 5
+    begun = wire.now
+    wire.write(b"x" * (1 << 16))
+    wire.leg.client_waits = True
+    while wire.leg.ended is None:
+        wire.timer()
+    assert (wire.leg.ended, wire.now - begun) == ("throttle-limit", 2.0)
+
+
+def test_a_mirror_that_has_everything_is_not_behind_however_much_comes_at_once() -> None:
+    wire = Wire(buffer=1 << 16)
+    wire.connect()
+    assert wire.write(b"x" * (1 << 17)) != []
+    assert wire.leg.ended is None
+    wire.write(b"x")
+    assert wire.leg.ended == "buffer-full"
+
+
+def test_challenges_are_limited_and_data_is_acknowledged_all_the_same(wire: Wire) -> None:
+    wire.connect()
+    wrong = seq.add(THEIRS, 100)
+    assert [letters for letters, *_ in wire.send("R", wrong, 0)] == ["A"]
+    assert wire.send("R", wrong, 0) == wire.send("A", seq.add(THEIRS, -1), FIRST) == []
+    assert [letters for letters, *_ in wire.send("A", seq.add(THEIRS, -1), FIRST, b"x")] == ["A"]
+    wire.now += 0.5
+    assert [letters for letters, *_ in wire.send("A", seq.add(THEIRS, -1), FIRST)] == ["A"]
+
+
+def test_progress_undoes_back_off(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 1000)
+    for _ in range(6):
+        wire.timer()
+    wire.ack(100)
+    due = wire.leg.next_timer()
+    assert due is not None
+    assert due - wire.now <= 1.0
+
+
+def test_a_hole_with_little_above_it_is_mended_before_the_timer(wire: Wire) -> None:
+    wire.connect(options=SACK_OPTIONS)
+    wire.write(b"x" * 1000)
+    for end in range(200, 701, 100):
+        wire.sack(0, (100, end))
+    assert [at for _, at, _, _ in wire.sack(700, (800, 1000))] == [seq.add(FIRST, 700)]
+
+
+def test_after_the_window_has_shrunk_an_acknowledgement_lies_inside_it(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 1000)
+    wire.ack(0, window=50)
+    assert wire.send("PA", THEIRS, FIRST, b"y", window=50) == [("A", seq.add(FIRST, 200), seq.add(THEIRS, 1), b"")]
+
+
+def test_a_leg_that_gives_way_says_nothing(wire: Wire) -> None:
+    wire.connect()
+    wire.write(b"x" * 100)
+    assert wire.leg.give_way() == []
+    assert wire.leg.ended == "port-reused"
 
 
 def test_a_leg_that_finds_no_memory_is_ended() -> None:

@@ -287,3 +287,21 @@ def test_legs_from_an_address_of_ours_have_ports_of_their_own(fast: bool) -> Non
 def test_what_reaches_our_address_and_belongs_to_no_leg_is_our_kernels(fast: bool) -> None:
     stray = packet(MASTER, (OURS, 40_000), "SA", 1, 1)
     assert engine(FROM_US, fast=fast).receive(stray, Hook.PREROUTING, 1.0) == [Accept()]
+
+
+# After the client
+
+
+def test_a_leg_that_outlives_its_flow_is_still_shown(session: Session) -> None:
+    connected(session)
+    session.from_client("PA", b"not acknowledged yet")
+    session.from_client("FA")
+    session.from_backend("FA")
+    session.from_client("A")
+    session.now += TIMEOUTS[State.TIME_WAIT]
+    session.from_mirror("A", 1, 2)  # progress, so that it lingers on
+    session.engine.handle_timer(session.now)
+    assert session.engine.flows(session.now) == []
+    [gone] = session.engine.lingering(session.now)
+    assert (gone["state"], gone["client"], gone["client_bytes"]) == ("gone", "10.10.0.11:40001", 20)
+    assert [(leg["state"], leg["acked_bytes"]) for leg in gone["legs"]] == [("fin-wait-1", 1)]

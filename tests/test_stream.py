@@ -55,12 +55,41 @@ def test_waiting_bytes_are_bounded_but_what_is_in_order_always_enters() -> None:
 
 
 def test_repetitions_take_no_room() -> None:
-    stream = Reassembler(START, 10, Memory(10))
+    memory = Memory(1000)
+    stream = Reassembler(START, 10, memory)
     for _ in range(5):
         assert stream.push(seq.add(START, 1), b"bcde", FAR) == b""
         assert stream.push(seq.add(START, 3), b"defg", FAR) == b""
     assert stream.waiting_bytes == 6
+    assert memory.used > 6, "what keeping a piece costs counts as well"
     assert stream.push(START, b"a", FAR) == b"abcdefg"
+    assert memory.used == 0
+
+
+def test_a_piece_that_finds_no_memory_is_left_out_and_that_is_known() -> None:
+    stream = Reassembler(START, 1000, Memory(100))
+    assert stream.push(seq.add(START, 1), b"bc", FAR) == b""
+    assert stream.starved
+    assert stream.push(START, b"a", FAR) == b"a"
+
+
+def test_thousands_of_pieces_behind_one_hole_come_out_in_one_go() -> None:
+    memory = Memory(1 << 24)
+    stream = Reassembler(START, 1 << 20, memory)
+    for at in range(1, 50_000):
+        stream.push(seq.add(START, at), b"x", seq.add(START, 1 << 20))
+    assert stream.push(START, b"x", seq.add(START, 1 << 20)) == b"x" * 50_000
+    assert (memory.used, stream.waiting_bytes, stream.blocked) == (0, 0, False)
+
+
+def test_the_next_byte_past_the_limit_is_blocked_and_nothing_else_is() -> None:
+    stream = Reassembler(START, 1000, Memory(1000))
+    stream.push(seq.add(START, 5), b"later", seq.add(START, 8))
+    assert not stream.blocked
+    assert stream.push(START, b"01234", seq.add(START, 8)) == b"01234lat"
+    assert stream.blocked
+    assert stream.push(stream.next, b"", seq.add(START, 10)) == b"er"
+    assert not stream.blocked
 
 
 @given(st.binary(min_size=1, max_size=400), st.data())

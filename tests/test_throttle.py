@@ -1,5 +1,6 @@
 """What a client is shown of its backend's window while a mirror is behind."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,7 +8,7 @@ from natmirror import seq
 from natmirror.actions import Send
 from natmirror.engine import Hook
 from natmirror.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE
-from natmirror.throttle import SLACK, Throttle
+from natmirror.throttle import Throttle, slack_of
 from tests.session import IRS, ISS, Session, engine
 from tests.support import CLIENT, RULES, packet, segment
 
@@ -23,6 +24,7 @@ HELD = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 
 )
 def test_the_edge_stays_near_the_hold_and_is_never_taken_back(scale: int, steps: list[tuple[int, int, int]]) -> None:
     throttle = Throttle(seq.add(FIRST, BUFFER), BUFFER)
+    slack = slack_of(BUFFER)
     acked = held = shown = 0
     held = BUFFER
     for more_acked, window, room in steps:
@@ -32,11 +34,23 @@ def test_the_edge_stays_near_the_hold_and_is_never_taken_back(scale: int, steps:
         field = throttle.cut(seq.add(FIRST, acked), window, scale)
         edge = acked + (field << scale)
         assert 0 <= field <= window, "never more than the backend offers"
-        assert edge <= held + SLACK
+        assert edge <= held + slack
         if acked + (window << scale) >= shown and edge < shown:
             # What rounding would take back is given from the slack, until that is used up.
             assert shown - edge < 1 << scale
-            assert edge + (1 << scale) > held + SLACK
+            assert edge + (1 << scale) > held + slack
+        shown = max(shown, edge)
+
+
+@pytest.mark.parametrize("scale", [0, 7, 9])
+def test_with_usual_scales_nothing_is_ever_taken_back_by_rounding(scale: int) -> None:
+    buffer = 16 << 20
+    throttle = Throttle(seq.add(FIRST, buffer), buffer)
+    shown = 0
+    for acked in range(0, buffer, 2896):
+        field = throttle.cut(seq.add(FIRST, acked), 0xFFFF, scale)
+        edge = acked + (field << scale)
+        assert edge >= min(shown, acked + (0xFFFF << scale))
         shown = max(shown, edge)
 
 
@@ -49,12 +63,21 @@ def test_a_window_that_is_smaller_than_the_hold_passes_as_it_is() -> None:
 def test_an_update_is_due_when_it_is_worth_a_packet() -> None:
     throttle = Throttle(seq.add(FIRST, BUFFER), BUFFER)
     far = seq.add(FIRST, 1 << 20)
-    assert not throttle.is_update_due(far), "the client was shown nothing yet"
+    assert not throttle.is_update_due(FIRST, far), "the client was shown nothing yet"
     throttle.cut(FIRST, 0xFFFF, 4)
-    assert not throttle.is_update_due(far)
+    assert not throttle.is_update_due(FIRST, far)
     throttle.hold = seq.add(throttle.hold, BUFFER // 4)
-    assert throttle.is_update_due(far)
-    assert not throttle.is_update_due(throttle.shown), "the backend has offered no more"
+    assert throttle.is_update_due(FIRST, far)
+    assert not throttle.is_update_due(FIRST, throttle.shown), "the backend has offered no more"
+
+
+def test_the_last_of_the_backends_window_is_worth_telling_a_client_that_waits() -> None:
+    throttle = Throttle(seq.add(FIRST, BUFFER), BUFFER)
+    throttle.cut(FIRST, 0xFFFF, 4)
+    throttle.hold = seq.add(throttle.hold, 2 * BUFFER)
+    edge = seq.add(throttle.shown, 100)
+    assert not throttle.is_update_due(FIRST, edge), "it can go on"
+    assert throttle.is_update_due(throttle.shown, edge)
 
 
 def held_session(*, timestamps: bool = False, fast: bool = True) -> Session:
@@ -127,6 +150,43 @@ def test_without_progress_the_leg_is_dropped_and_the_client_let_go() -> None:
     assert update.window << SCALE > BUFFER, "the backend's own window"
     assert reply(session) > BUFFER * 2
     assert session.engine.snapshot(session.now)["mirror_memory"]["used_bytes"] == 0
+
+
+def test_a_mirror_that_does_not_answer_holds_nobody_longer_than_the_limit() -> None:
+    session = Session(engine(HELD))
+    options = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
+    out = session.passed(packet(CLIENT, session.service, "S", ISS, options=options), Hook.PREROUTING)
+    session.backend = (out.dst, out.dport)
+    session.passed(packet(session.backend, CLIENT, "SA", IRS, ISS + 1, options=options), Hook.FORWARD)
+    session.from_client("A")
+    for _ in range(4):
+        session.from_client("PA", b"x" * (BUFFER // 4))
+        reply(session)
+    began = session.now
+    while not (events := session.engine.take_events()):
+        due = session.engine.next_timer()
+        assert due is not None
+        session.now = max(session.now, due)
+        session.engine.handle_timer(session.now)
+    assert (events[0].reason, session.now - began) == ("throttle-limit", 2.0)
+    assert reply(session) > 2 * BUFFER
+
+
+def test_a_client_with_room_left_is_held_back_by_nobody() -> None:
+    session = Session(engine(HELD))
+    options = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
+    out = session.passed(packet(CLIENT, session.service, "S", ISS, options=options), Hook.PREROUTING)
+    session.backend = (out.dst, out.dport)
+    session.passed(packet(session.backend, CLIENT, "SA", IRS, ISS + 1, options=options), Hook.FORWARD)
+    session.from_client("A")
+    session.connect_mirror()
+    session.from_client("PA", b"x" * 33_000)
+    reply(session)
+    session.from_mirror("A", 1, 1)
+    for _ in range(100):
+        session.now += 0.1
+        session.engine.handle_timer(session.now)
+    assert session.engine.take_events() == [], "half the buffer is free"
 
 
 def test_of_two_mirrors_the_slower_one_counts_and_one_that_drops_does_not() -> None:
