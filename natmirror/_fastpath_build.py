@@ -11,7 +11,9 @@ from pathlib import Path
 from cffi import FFI
 
 PACKAGE = Path("natmirror")
-PARTS = ("_fastpath", "_nfqueue")  # each a .c and a .h
+PARTS = ("_hash", "_flows", "_legs", "_fastpath", "_nfqueue", "_loop")  # each a .c, and a .h that cffi reads
+INNER_PARTS = ("_emit",)  # each a .c, and a .h for C alone
+INNER_HEADERS = ("_packet", "_emit")
 
 # cffi's generated wrappers have parameters that they do not use; what we wrote ourselves is checked for them.
 PREAMBLE = '#pragma GCC diagnostic ignored "-Wunused-parameter"\n'
@@ -25,9 +27,9 @@ def declarations(header: str) -> str:
     without_comments = re.sub(r"/\*.*?\*/|//[^\n]*", "", header, flags=re.DOTALL)
     lines = []
     for line in without_comments.splitlines():
-        define = re.match(r"\s*#\s*define\s+(\w+)[ \t]+\S", line)
-        if define:
-            lines.append(f"#define {define[1]} ...")
+        define = re.match(r"\s*#\s*define\s+(\w+)[ \t]+(\S+)", line)
+        if define:  # a plain number may be the length of an array
+            lines.append(f"#define {define[1]} {define[2] if define[2].isdigit() else '...'}")
         elif not line.lstrip().startswith("#"):
             lines.append(line)
     return "\n".join(lines)
@@ -35,19 +37,21 @@ def declarations(header: str) -> str:
 
 def builder() -> FFI:
     """Return the FFI object that setup.py's ``cffi_modules`` names."""
-    parts = PARTS
-    headers = [PACKAGE / f"{part}.h" for part in parts]
+    headers = [PACKAGE / f"{part}.h" for part in PARTS]
+    inner_headers = [PACKAGE / f"{part}.h" for part in INNER_HEADERS]
     ffi = FFI()
     for header in headers:
         ffi.cdef(declarations(header.read_text(encoding="ascii")))
-    flags = ["-O2", "-Wall", "-Wextra"]
+    # No contraction: C is to round as Python does, or the two gears' timers drift apart.
+    flags = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra"]
     if os.environ.get("NATMIRROR_STRICT") == "1":
         flags.append("-Werror")
     ffi.set_source(
         "natmirror._ffi",
         PREAMBLE + "".join(f'#include "{header.name}"\n' for header in headers),
-        sources=[str(PACKAGE / f"{part}.c") for part in parts],
-        depends=[str(header) for header in headers],
+        sources=[str(PACKAGE / f"{part}.c") for part in (*PARTS, *INNER_PARTS)],
+        depends=[str(header) for header in (*headers, *inner_headers)],
+        libraries=["m"],
         include_dirs=[str(PACKAGE)],
         extra_compile_args=flags,
     )

@@ -50,6 +50,8 @@ void nq_free(nq *queue) { free(queue); }
 
 nq_counters *nq_queue_counters(nq *queue) { return &queue->counters; }
 
+int nq_fd(const nq *queue) { return queue->fd; }
+
 uint32_t nq_acknowledged(const nq *queue) { return queue->acknowledged; }
 
 int nq_answer(const nq *queue) { return queue->answer; }

@@ -40,6 +40,7 @@ typedef struct nq nq;
 nq *nq_new(int fd, uint16_t number);
 void nq_free(nq *queue);
 nq_counters *nq_queue_counters(nq *queue);
+int nq_fd(const nq *queue);
 
 /* At most NQ_BATCH packets that wait, without blocking; a negative errno where the socket itself fails. */
 int nq_receive(nq *queue, nq_packet *packets);

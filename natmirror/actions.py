@@ -19,9 +19,11 @@ class Drop:
 
 @dataclass(slots=True)
 class Send:
-    """Put a synthesised IPv4 packet on the wire: complete checksums, no larger than the leg's segment size allows."""
+    """Put a synthesised IPv4 packet on the wire, as packet.synthesise() makes them: with the TCP checksum to be
+    completed, and cut into segments of at most ``segment_len`` bytes of data (0: as it is)."""
 
     packet: bytes
+    segment_len: int = 0
 
 
 Action = Accept | Drop | Send

@@ -70,9 +70,10 @@ class Engine:
         self._fast = fast
         self._stats = Stats()
         self._timers = Timers()
-        self._table = fastpath.FlowTable(max_flows, key)
-        self._mirroring = Mirroring(rules, self._timers, self._is_bound)
-        self._nat = Nat(rules, self._table, self._timers, self._mirroring.make_way, self._mirroring.flow_forgotten)
+        memory = fastpath.Memory(rules.mirror_memory)
+        self._gear = fastpath.Gear(max_flows, memory, key)
+        self._mirroring = Mirroring(rules, self._gear.legs, memory, self._timers, self._is_bound)
+        self._nat = Nat(rules, self._gear.flows, self._timers, self._mirroring.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
@@ -82,11 +83,17 @@ class Engine:
         """One packet from its IP header on: its verdict comes first, then what is to be sent besides."""
         if self._fast:
             buffer = bytearray(packet)
-            decided = self._table.process(buffer, hook, checksum, now)
+            decided = self._gear.process(buffer, hook, checksum, now)
             if decided == fastpath.MODIFIED:
-                return [Accept(bytes(buffer))]
+                return [Accept(bytes(buffer)), *self._gear.take_sends()]
             if decided == fastpath.ACCEPT:
-                return [Accept()]
+                return [Accept(), *self._gear.take_sends()]
+            if decided == fastpath.CONSUMED:
+                return [Drop("consumed"), *self._gear.take_sends()]
+        return self.decide(packet, hook, now, checksum)
+
+    def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> list[Action]:
+        """What receive() gives for a packet that the C gear leaves to Python."""
         try:
             parsed = parse(packet)
         except Malformed as reason:
@@ -103,27 +110,31 @@ class Engine:
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]
 
+    @property
+    def gear(self) -> Any:
+        """The C gear, for the loop that drives it: what it leaves to Python goes through decide()."""
+        return self._gear.handle
+
     def next_timer(self) -> float | None:
         """When handle_timer() is due, on the clock of ``now``; None when nothing is."""
-        return self._timers.next()
+        due = self._gear.legs.next_due()
+        timer = self._timers.next()
+        return (None if due == fastpath.NEVER else due) if timer is None else min(timer, due)
 
     def handle_timer(self, now: float) -> list[Action]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of."""
+        while (leg_id := self._gear.legs.take_due(now)) is not None:
+            self._mirroring.handle_timer(leg_id, now)
         for kind, name in self._timers.due(now):
-            if kind == "leg":
-                self._mirroring.handle_timer(name, now)
-            elif kind == "window":
+            if kind == "window":
                 self._mirroring.tell_window(name)
             else:
                 self._nat.expire(name, now)
         return self._sends()
 
-    def too_big(self, packet: bytes, mtu: int, now: float) -> list[Action]:
-        """A packet that was to be sent did not fit into the first link of its way, which takes ``mtu`` bytes."""
-        segment = parse(packet)
-        if isinstance(segment, Segment):
-            self._mirroring.path_mtu((segment.dst, segment.dport), (segment.src, segment.sport), mtu, segment.seq, now)
-        return self._sends()
+    def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
+        """The way to a mirror takes packets of at most ``mtu`` bytes, as this host's routes say: for legs to come."""
+        self._mirroring.set_path_mtu(mirror, mtu)
 
     def close(self) -> list[Action]:
         """End all legs, so that no mirror waits for us."""
@@ -351,7 +362,7 @@ class Engine:
         return any(number & mask == network for network, mask in self._networks)
 
     def _sends(self) -> list[Action]:
-        return [Send(packet) for packet in self._mirroring.take_packets()]
+        return list(self._mirroring.take_sends())
 
     def _drop(self, reason: str) -> Drop:
         self._stats.drop(reason)
@@ -360,9 +371,10 @@ class Engine:
     def snapshot(self, now: float) -> dict[str, Any]:
         """The engine's sums as plain values: counters, drops by reason, backends, mirrors with their ledgers."""
         counters = dict(sorted(self._stats.counters.items()))
-        in_c = self._table.counters
+        in_c = self._gear.counters
         counters["fast_packets"] = in_c.fast_packets
-        counters["bad_checksums"] = counters.get("bad_checksums", 0) + in_c.bad_checksums
+        for name in ("bad_checksums", "mirror_packets"):
+            counters[name] = counters.get(name, 0) + getattr(in_c, name)
         return {
             "counters": counters,
             "drops": dict(sorted(self._stats.drops.items())),

@@ -36,6 +36,8 @@ class Strand:
     mirror: Mirror
     tap: "Tap"
     leg: Leg | None = None
+    leg_id: int = -1
+    """The leg's number in the table, while it is there."""
     absent: str | None = None
 
     @property

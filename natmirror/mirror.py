@@ -10,9 +10,10 @@ The leg does no I/O and knows no clock: segments and times go in, packets come o
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Any
 
 from natmirror import seq
-from natmirror.memory import Memory
+from natmirror.fastpath import NEVER, SACK, STEADY, LegTable
 from natmirror.packet import (
     ACK,
     OPT_MSS,
@@ -23,8 +24,8 @@ from natmirror.packet import (
     SYN,
     Endpoint,
     Segment,
-    build,
     endpoint_of,
+    synthesise,
 )
 from natmirror.receiver import SCALE, WINDOW, Receiver
 from natmirror.rules import Mirror
@@ -79,7 +80,8 @@ TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
 # Deviation: no simultaneous open (§3.5, figure 7). A mirror does not call.
 
 _LINGERS = 12  # a leg whose client is gone lives this many times its linger, however it progresses
-_MSS = 1460  # Ethernet's MTU less the headers; what we offer, and the most that we send
+MTU, HEADERS_LEN = 1500, 40  # Ethernet's; IPv4 and TCP without options
+_MSS = MTU - HEADERS_LEN  # what we offer, and the most that we send
 _DEFAULT_MSS = 536  # RFC 9293 §3.7.1, where the peer names none
 _MIN_MSS = 48  # the smallest a peer may make us use: IPv4's minimum MTU of 68 (RFC 791) less TCP's largest header
 _CHALLENGE_INTERVAL = 0.5  # RFC 5961 §7 asks for a limit; Linux's, in seconds
@@ -93,24 +95,29 @@ class Leg:
     """One connection to one mirror.
 
     ``local`` is where it comes from: the client's endpoint, or one of ours. Every method that takes ``now`` (seconds)
-    gives the packets to send. ``ended`` is None while the leg lives, then the reason of its end; an ended leg takes and
-    gives nothing any more.
+    gives the packets to send, which may hold more data than ``segment_len`` bytes: they are cut on their way.
+    ``ended`` is None while the leg lives, then the reason of its end; an ended leg takes and gives nothing any more.
+
+    Its numbers lie in ``row``, in the table of legs, until it has ended.
     """
 
-    def __init__(self, local: Endpoint, settings: Mirror, *, iss: int, memory: Memory) -> None:
+    def __init__(self, table: LegTable, local: Endpoint, settings: Mirror, *, iss: int, path_mtu: int = MTU) -> None:
+        """``iss`` is the client's own; the way takes packets of at most ``path_mtu`` bytes, as far as is known."""
         self.local = local
         self.mirror = endpoint_of(settings)
         self.state = LegState.SYN_SENT
         self.ended: str | None = None
+        self.row: Any = table.insert(self.mirror, local)
+        self.row.max_buffer = settings.buffer + (2 * slack_of(settings.buffer) if settings.throttles else 0)
+        self.row.stall_timeout = settings.stall_timeout
+        self.row.idle_timeout = NEVER if settings.idle_timeout is None else settings.idle_timeout
+        self._table = table
         self._settings = settings
-        self._max_buffer = settings.buffer + (2 * slack_of(settings.buffer) if settings.throttles else 0)
-        self._sender = Sender(iss, memory)
-        self._receiver = Receiver(iss)  # until the mirror's own number is known
-        self._scale = 0
+        self._path_mss = max(path_mtu, _MIN_PATH_MTU) - HEADERS_LEN
+        self._sender = Sender(table, self.row, iss)
+        self._receiver = Receiver(self.row)
         self._resetting = False  # the client was reset: a RST follows the last byte
         self._gone_at: float | None = None
-        self._heard_at = 0.0  # when there was data last, of either side
-        self._written_at = 0.0
         self._challenged_at = float("-inf")
         self.client_waits = False
         """The client has used up the window that it is shown because of this leg."""
@@ -119,10 +126,10 @@ class Leg:
 
     def open(self, now: float) -> list[bytes]:
         """Send the SYN."""
-        sender = self._sender
-        sender.progress_at = self._heard_at = now
-        sender.snd_nxt = sender.snd_max = seq.add(sender.snd_una, 1)
-        sender.timer.start(now, sender.snd_max)
+        row = self.row
+        row.progress_at = row.heard_at = now
+        row.snd_nxt = row.snd_max = seq.add(row.snd_una, 1)
+        self._sender.timer.start(now, row.snd_max)
         return [self._syn()]
 
     def write(self, data: bytes, now: float) -> list[bytes]:
@@ -132,21 +139,24 @@ class Leg:
         """
         if self.ended is not None or not data:
             return []
-        owed = self._sender.buffered_bytes
-        if owed and owed + len(data) > self._max_buffer:
+        self._sender.take_over()
+        row = self.row
+        if row.buffered and row.buffered + len(data) > row.max_buffer:
             return self._abort("buffer-full")
         if not self._sender.write(data, now):
             return self._abort("memory-full")
-        self._heard_at = self._written_at = now
+        row.heard_at = row.written_at = now
         return self._output(now)
 
     def finish(self, now: float) -> list[bytes]:
         """The client has closed its side: a FIN follows the last byte."""
+        self._sender.take_over()
         self._sender.finishing = not self._resetting
         return self._output(now) if self.ended is None else []
 
     def reset(self, now: float) -> list[bytes]:
         """The connection was reset: a RST follows the last byte, so that the mirror has what the backend had."""
+        self._sender.take_over()
         self._resetting = True
         self._sender.finishing = False
         return self._output(now) if self.ended is None else []
@@ -171,20 +181,22 @@ class Leg:
 
         Heeded while connecting only (RFC 5927 §5.2: a soft error for a connection that stands).
         """
-        if self.state is LegState.SYN_SENT and about == self._sender.snd_una:
+        if self.state is LegState.SYN_SENT and about == self.row.snd_una:
             self._end("unreachable")
         return []
 
     def path_mtu(self, mtu: int, about: int, now: float) -> list[bytes]:
         """A router's fragmentation-needed for the segment with number ``about`` (RFC 1191, checks of RFC 5927 §7)."""
-        if self.ended is not None or not self._sender.shrink(max(mtu, _MIN_PATH_MTU) - 40, about):
+        if self.ended is not None:
             return []
-        return self._output(now)
+        self._sender.take_over()
+        return self._output(now) if self._sender.shrink(max(mtu, _MIN_PATH_MTU) - HEADERS_LEN, about) else []
 
     def receive(self, segment: Segment, now: float) -> list[bytes]:
         """A segment of the mirror's with a right checksum (RFC 9293 §3.10.7)."""
         if self.ended is not None:
             return []
+        self._sender.take_over()
         if self.state is LegState.SYN_SENT:
             return self._receive_syn_sent(segment, now)
         return self._receive_synchronized(segment, now)
@@ -194,20 +206,35 @@ class Leg:
         if self.ended is not None:
             return None
         at, _ = self._deadline()
-        due = [when for when in (self._sender.timer.due_at, self._sender.probe_at, at) if when is not None]
-        return min(due, default=None)
+        due = [when for when in (self._sender.probe_at, at) if when is not None]
+        when = min([self.row.rto_at, *due])
+        return None if when == NEVER else when
+
+    def hand_over(self) -> None:
+        """After the leg has moved: let the C gear have it where nothing but data and acknowledgements is to come, and
+        say when it is due."""
+        if self.ended is not None:
+            return
+        at_rest = self.state is LegState.ESTABLISHED and self._gone_at is None and not self._settings.throttles
+        if at_rest and self._receiver.is_steady and self._sender.is_steady:
+            self.row.flags |= STEADY
+        else:
+            self.row.flags &= ~STEADY
+        due = self.next_timer()
+        self._table.set_due(self.row, NEVER if due is None else due)
 
     def handle_timer(self, now: float) -> list[bytes]:
         """Do what is due: retransmit, probe a closed window, or give up."""
         if self.ended is not None:
             return []
         sender = self._sender
+        sender.take_over()
         at, reason = self._deadline()
         if at is not None and now >= at:
             return self._abort(reason)
         if sender.probe_at is not None and now >= sender.probe_at:
             return self._build([sender.probe(now)])
-        if sender.timer.due_at is None or now < sender.timer.due_at:
+        if now < self.row.rto_at:
             return []
         if self.state is LegState.SYN_SENT:
             return self._resend_syn(now)
@@ -218,12 +245,17 @@ class Leg:
     @property
     def una(self) -> int:
         """The first number that the mirror has not acknowledged."""
-        return self._sender.snd_una
+        return int(self.row.snd_una)
+
+    @property
+    def segment_len(self) -> int:
+        """The most data that a segment of the leg's takes, in bytes."""
+        return int(self.row.mss)
 
     @property
     def lag_bytes(self) -> int:
         """Bytes of the client's stream that the mirror has not acknowledged."""
-        return self._sender.buffered_bytes
+        return int(self.row.buffered)
 
     @property
     def in_flight_bytes(self) -> int:
@@ -233,27 +265,27 @@ class Leg:
     @property
     def sent_bytes(self) -> int:
         """Bytes of the stream that were sent, each counted once."""
-        return self._sender.sent_bytes
+        return int(self.row.sent_bytes)
 
     @property
     def acked_bytes(self) -> int:
         """Bytes of the stream that the mirror has acknowledged."""
-        return self._sender.acked_bytes
+        return int(self.row.acked_bytes)
 
     @property
     def consumed_bytes(self) -> int:
         """Bytes of the mirror's own that were acknowledged and thrown away."""
-        return self._receiver.consumed_bytes
+        return int(self.row.consumed_bytes)
 
     @property
     def retransmits(self) -> int:
         """Segments sent again."""
-        return self._sender.retransmits
+        return int(self.row.retransmits)
 
     @property
     def timeouts(self) -> int:
         """How often the retransmission timer ran out."""
-        return self._sender.timeouts
+        return int(self.row.timeouts)
 
     @property
     def rtt_seconds(self) -> float | None:
@@ -268,7 +300,7 @@ class Leg:
 
     def _receive_syn_sent(self, segment: Segment, now: float) -> list[bytes]:
         """RFC 9293 §3.10.7.3."""
-        acceptable = bool(segment.flags & ACK) and segment.ack == self._sender.snd_max
+        acceptable = bool(segment.flags & ACK) and segment.ack == self.row.snd_max
         if segment.flags & RST:
             if acceptable:
                 self._step(LegEvent.RESET, "refused")
@@ -278,10 +310,9 @@ class Leg:
             return [self._packet(segment.ack, RST, ack=0)]
         if not segment.flags & SYN or not acceptable:
             return []
-        scale = segment.window_scale()
-        self._scale = scale or 0
-        self._receiver = Receiver(segment.seq)
-        mss = max(min(segment.mss() or _DEFAULT_MSS, _MSS), _MIN_MSS)
+        self.row.scale = segment.window_scale() or 0
+        self._receiver.start(segment.seq)
+        mss = max(min(segment.mss() or _DEFAULT_MSS, _MSS, self._path_mss), _MIN_MSS)
         # The window is never scaled on a SYN (RFC 7323 §2.2)
         self._sender.start(segment.ack, segment.window, mss, sack=segment.sack_permitted(), now=now)
         self._step(LegEvent.SYN_ACK)
@@ -291,7 +322,7 @@ class Leg:
         """RFC 9293 §3.10.7.4, in its order of checks."""
         in_window = self._receiver.is_in_window(segment)
         if segment.flags & RST:
-            if segment.seq == self._receiver.rcv_nxt:
+            if segment.seq == self.row.rcv_nxt:
                 self._step(LegEvent.RESET, "mirror-reset")
                 return []
             return self._challenge(now) if in_window else []  # RFC 5961 §3.2
@@ -305,7 +336,7 @@ class Leg:
             return self._challenge(now)  # RFC 5961 §5.2
         out = self._take_ack(segment, now)
         if self.ended is None and segment.seq_len:
-            self._heard_at = now
+            self.row.heard_at = now
             finished = self._receiver.finished
             self._receiver.take(segment)
             if self._receiver.finished and not finished:
@@ -318,8 +349,8 @@ class Leg:
         was_acked = sender.fin_acked
         pieces = sender.take_ack(
             segment.ack,
-            segment.window << self._scale,
-            segment.sack_blocks() if sender.sack else (),
+            segment.window << self.row.scale,
+            segment.sack_blocks() if self.row.flags & SACK else (),
             bare=segment.seq_len == 0,
             now=now,
         )
@@ -340,44 +371,44 @@ class Leg:
         out = self._build(pieces)
         if self._sender.fin_sent:
             self._step(LegEvent.FIN_SENT)
-        if self._resetting and not self._sender.buffered_bytes and self.ended is None:
+        if self._resetting and not self.row.buffered and self.ended is None:
             out += self._abort("client-reset")
         return out
 
     def _resend_syn(self, now: float) -> list[bytes]:
         """RFC 6298 §5.4-5.6."""
         self._sender.timer.back_off(now)
-        self._sender.timeouts += 1
-        self._sender.retransmits += 1
+        self.row.timeouts += 1
+        self.row.retransmits += 1
         return [self._syn()]
 
     # Ending
 
     def _deadline(self) -> tuple[float | None, str]:
         """When the leg is given up if nothing happens, and why."""
-        settings, sender = self._settings, self._sender
-        if self.client_waits and sender.buffered_bytes:
-            first = (max(sender.progress_at, self._written_at) + settings.throttle_limit, "throttle-limit")
+        settings, row = self._settings, self.row
+        if self.client_waits and row.buffered:
+            first = (max(row.progress_at, row.written_at) + settings.throttle_limit, "throttle-limit")
         elif self.state is LegState.SYN_SENT:
-            first = (sender.progress_at + settings.connect_timeout, "connect-timeout")
-        elif sender.outstanding:
+            first = (row.progress_at + settings.connect_timeout, "connect-timeout")
+        elif self._sender.outstanding:
             # Deviation: a window that stays closed counts as well, answered probes or not (RFC 9293 §3.8.6.1 would
             # have us wait for ever): what waits for it costs memory that other legs may want.
-            first = (sender.progress_at + settings.stall_timeout, "stalled")
+            first = (row.progress_at + settings.stall_timeout, "stalled")
         elif settings.idle_timeout is not None:
-            first = (self._heard_at + settings.idle_timeout, "idle-timeout")
+            first = (row.heard_at + settings.idle_timeout, "idle-timeout")
         else:
             first = None
         if self._gone_at is None:
             return first or (None, "")
-        progress = max(self._gone_at, sender.progress_at)
+        progress = max(self._gone_at, row.progress_at)
         until = min(progress + settings.linger, self._gone_at + _LINGERS * settings.linger)
         linger = (until, "closed" if self._all_delivered() else "linger-timeout")
         return linger if first is None else min(first, linger)
 
     def _all_delivered(self) -> bool:
         ending = self._sender.finishing or self._resetting
-        return ending and not self._sender.buffered_bytes and self.state is not LegState.SYN_SENT
+        return ending and not self.row.buffered and self.state is not LegState.SYN_SENT
 
     def _step(self, event: LegEvent, reason: str = "closed") -> None:
         following = TRANSITIONS.get((self.state, event))
@@ -390,12 +421,13 @@ class Leg:
         silent = self.state is LegState.SYN_SENT
         self._end(reason)
         # Before the SYN-ACK there is no number that the mirror would take a RST for but the SYN's own.
-        return [self._packet(self._sender.snd_max, RST if silent else RST | ACK, ack=0 if silent else None)]
+        return [self._packet(self.row.snd_max, RST if silent else RST | ACK, ack=0 if silent else None)]
 
     def _end(self, reason: str) -> None:
         self.state = LegState.CLOSED
         self.ended = reason
-        self._sender.clear()
+        self.row = self._receiver.row = self._table.retire(self.row)
+        self._sender.retire(self.row)
 
     # Building
 
@@ -403,11 +435,11 @@ class Leg:
         return [self._packet(at, flags, payload=payload) for at, flags, payload in pieces]
 
     def _syn(self) -> bytes:
-        una = self._sender.snd_una
-        return build(self.local, self.mirror, seq=una, ack=0, flags=SYN, window=WINDOW, options=_OPTIONS)
+        una = self.row.snd_una
+        return synthesise(self.local, self.mirror, seq=una, ack=0, flags=SYN, window=WINDOW, options=_OPTIONS)
 
     def _ack(self) -> bytes:
-        options = self._receiver.sack_option() if self._sender.sack else b""
+        options = self._receiver.sack_option() if self.row.flags & SACK else b""
         return self._packet(self._sender.acceptable_seq, ACK, options=options)
 
     def _challenge(self, now: float) -> list[bytes]:
@@ -420,11 +452,11 @@ class Leg:
     def _packet(
         self, at: int, flags: int, *, payload: bytes = b"", ack: int | None = None, options: bytes = b""
     ) -> bytes:
-        return build(
+        return synthesise(
             self.local,
             self.mirror,
             seq=at,
-            ack=self._receiver.rcv_nxt if ack is None else ack,
+            ack=self.row.rcv_nxt if ack is None else ack,
             flags=flags,
             window=WINDOW,
             options=options,

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from natmirror import seq
-from natmirror.actions import LegEnded
-from natmirror.fastpath import HELD, MIRRORED, WAITING
+from natmirror.actions import LegEnded, Send
+from natmirror.fastpath import GAPPED, HELD, MIRRORED, WAITING, LegTable, Memory
 from natmirror.icmp import IcmpError
 from natmirror.ledger import MID_CONNECTION, NO_FREE_PORT, OWN_BACKEND, PORT_IN_USE, Ledger, MirroredFlow, Strand, Tap
-from natmirror.memory import Memory
-from natmirror.mirror import Leg, LegState
-from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, build, endpoint_of, show
+from natmirror.mirror import HEADERS_LEN, MTU, Leg, LegState
+from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, endpoint_of, show, synthesise
 from natmirror.rules import LEG_PORTS, Mirror, Rules, Service
 from natmirror.selection import unwanted
 from natmirror.stream import Reassembler
@@ -18,29 +17,42 @@ from natmirror.tcp import HALF_FIN, is_taken
 from natmirror.throttle import Throttle
 from natmirror.timers import AT_ONCE, Timers
 
+_NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
+
 
 class Mirroring:
-    """All legs of an engine. What its methods make the legs send waits for take_packets().
+    """All legs of an engine. What its methods make the legs send waits for take_sends().
 
     ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
     """
 
-    def __init__(self, rules: Rules, timers: Timers, in_use: Callable[[Endpoint, Endpoint], bool]) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        table: LegTable,
+        memory: Memory,
+        timers: Timers,
+        in_use: Callable[[Endpoint, Endpoint], bool],
+    ) -> None:
+        self._table = table
+        self._memory = memory
         self._timers = timers
         self._in_use = in_use
         self._ledger = Ledger(rules.services)
         self._taps: dict[MirroredFlow, Tap] = {}
         self._strands: dict[tuple[Endpoint, Endpoint], Strand] = {}  # by the mirror's and our endpoint
         self._throttles: dict[MirroredFlow, Throttle] = {}
-        self._memory = Memory(rules.mirror_memory)
         self._next_port = 0
-        self._packets: list[bytes] = []
+        self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
+        self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
+        self._by_id: dict[int, Strand] = {}
+        self._sends: list[Send] = []
         self._events: list[LegEnded] = []
 
-    def take_packets(self) -> list[bytes]:
+    def take_sends(self) -> list[Send]:
         """What is to be sent to mirrors, or told to clients, since the last call."""
-        packets, self._packets = self._packets, []
-        return packets
+        sends, self._sends = self._sends, []
+        return sends
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
@@ -66,7 +78,8 @@ class Mirroring:
         if flow.syn is None or not flow.service.mirrors:
             return
         first = seq.add(flow.syn.seq, 1)
-        tap = Tap(flow, Reassembler(first, max(mirror.buffer for mirror in flow.service.mirrors), self._memory))
+        max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
+        tap = Tap(flow, Reassembler(flow.row, first, max_waiting, self._memory))
         self._taps[flow] = tap
         for mirror in flow.service.mirrors:
             strand = Strand(mirror, tap)
@@ -87,7 +100,7 @@ class Mirroring:
 
     def picked_up(self, flow: MirroredFlow) -> None:
         """A connection was met in its middle: no leg can begin there, but its bytes count as lost."""
-        tap = Tap(flow, Reassembler(0, 0, self._memory))
+        tap = Tap(flow, Reassembler(flow.row, 0, 0, self._memory))
         tap.strands += [Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.mirrors]
         self._taps[flow] = tap
 
@@ -126,7 +139,8 @@ class Mirroring:
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         data = reassembler.push(at, payload, seq.latest(row.reply.edge, row.reply.ack))
-        row.flags = row.flags | WAITING if reassembler.blocked else row.flags & ~WAITING
+        row.flags &= ~(WAITING | GAPPED)
+        row.flags |= (WAITING if reassembler.blocked else 0) | (GAPPED if reassembler.waiting_bytes else 0)
         if data:
             self._each(tap, lambda leg: leg.write(data, now))
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
@@ -180,8 +194,10 @@ class Mirroring:
             strand.absent = PORT_IN_USE
             return
         self._ledger.of(strand).opened += 1
-        strand.leg = Leg(local, strand.mirror, iss=iss, memory=self._memory)
-        self._strands[key] = strand
+        strand.leg = Leg(self._table, local, strand.mirror, iss=iss, path_mtu=self._path_mtu(mirror, now))
+        self._strands[key] = self._by_id[strand.leg.row.id] = strand
+        strand.leg_id = strand.leg.row.id
+        self._link(strand.tap)
         self._settle(strand, strand.leg, strand.leg.open(now))
 
     def _local_endpoint(self, settings: Mirror, mirror: Endpoint, client: Endpoint) -> Endpoint | None:
@@ -221,18 +237,34 @@ class Mirroring:
 
     def icmp_error(self, error: IcmpError, now: float) -> None:
         """An error about a segment of a leg that stands."""
-        if error.is_fragmentation_needed:
-            self.path_mtu(error.inner_dst, error.inner_src, error.mtu, error.inner_seq, now)
-        else:
+        if not error.is_fragmentation_needed:
             self._do(error.inner_dst, error.inner_src, lambda leg: leg.unreachable(error.inner_seq))
+            return
 
-    def path_mtu(self, mirror: Endpoint, local: Endpoint, mtu: int, about: int, now: float) -> None:
-        """The way to a mirror takes packets of at most ``mtu`` bytes; ``about`` is a number in the larger one."""
-        self._do(mirror, local, lambda leg: leg.path_mtu(mtu, about, now))
+        def narrow(leg: Leg) -> list[bytes]:
+            before = leg.segment_len
+            packets = leg.path_mtu(error.mtu, error.inner_seq, now)
+            if leg.segment_len < before:
+                self._narrow_paths[leg.mirror] = (leg.segment_len + HEADERS_LEN, now + _NARROW_TIMEOUT)
+            return packets
 
-    def handle_timer(self, key: tuple[Endpoint, Endpoint], now: float) -> None:
-        """The deadline of the leg with this key has come."""
-        self._do(*key, lambda leg: leg.handle_timer(now))
+        self._do(error.inner_dst, error.inner_src, narrow)
+
+    def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
+        """This host's routes say that the way to a mirror takes packets of at most ``mtu`` bytes."""
+        self._path_mtus[mirror] = mtu
+
+    def _path_mtu(self, mirror: Endpoint, now: float) -> int:
+        """What is known of the way to a mirror."""
+        mtu = self._path_mtus.get(mirror, MTU)
+        narrow, until = self._narrow_paths.get(mirror, (MTU, 0.0))
+        return min(mtu, narrow) if now < until else mtu
+
+    def handle_timer(self, leg_id: int, now: float) -> None:
+        """The deadline of the leg with this number has come."""
+        strand = self._by_id[leg_id]
+        if strand.leg is not None:
+            self._settle(strand, strand.leg, strand.leg.handle_timer(now))
 
     def close(self) -> None:
         """End all legs."""
@@ -252,14 +284,20 @@ class Mirroring:
 
     def _settle(self, strand: Strand, leg: Leg, packets: list[bytes]) -> None:
         """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
-        self._packets += packets
+        self._sends += [Send(packet, leg.segment_len) for packet in packets]
+        leg.hand_over()
         key = (leg.mirror, leg.local)
-        self._timers.set(("leg", key), leg.next_timer())
         if leg.ended is not None and self._strands.get(key) is strand:
-            del self._strands[key]
+            del self._strands[key], self._by_id[strand.leg_id]
+            self._link(strand.tap)
             self._write_off(strand, leg, leg.ended)
         if strand.mirror.throttles:
             self._hold(strand.tap)
+
+    def _link(self, tap: Tap) -> None:
+        """Tell the C gear which legs the flow has."""
+        if tap.final_bytes is None:
+            self._table.link(tap.flow.row, [leg.row for _, leg in tap.alive()])
 
     def _write_off(self, strand: Strand, leg: Leg, reason: str) -> None:
         tap = strand.tap
@@ -267,7 +305,7 @@ class Mirroring:
         service, mirror = tap.flow.service.name, strand.mirror.name
         self._events.append(LegEnded(show(tap.flow.client), service, mirror, reason, tap.client_bytes, leg.acked_bytes))
         if tap.final_bytes is None and not tap.alive():
-            tap.flow.row.flags &= ~(MIRRORED | WAITING)
+            tap.flow.row.flags &= ~(MIRRORED | WAITING | GAPPED)
             tap.reassembler.clear()
 
     def _hold(self, tap: Tap) -> None:
@@ -295,7 +333,7 @@ class Mirroring:
             holds = strand.mirror.throttles and seq.le(seq.add(leg.una, strand.mirror.buffer), throttle.hold)
             if leg.client_waits != (waits and holds):
                 leg.client_waits = waits and holds
-                self._timers.set(("leg", (leg.mirror, leg.local)), leg.next_timer())
+                leg.hand_over()
 
     def tell_window(self, flow: MirroredFlow) -> None:
         """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
@@ -304,7 +342,7 @@ class Mirroring:
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
             ends = (endpoint_of(flow.service), flow.client)
             numbers = {"seq": reply.end, "ack": reply.ack, "window": window}
-            self._packets.append(build(*ends, flags=ACK, options=throttle.options(), **numbers))
+            self._sends.append(Send(synthesise(*ends, flags=ACK, options=throttle.options(), **numbers)))
         tap = self._taps.get(flow)
         if tap is not None:
             self._mark_waiting(tap, throttle)

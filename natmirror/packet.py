@@ -18,6 +18,8 @@ PROTO_ICMP, PROTO_TCP = 1, 6
 
 OPT_END, OPT_NOP, OPT_MSS, OPT_WINDOW_SCALE, OPT_SACK_PERMITTED, OPT_SACK, OPT_TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
 
+MAX_PACKET_LEN = 0xFFFF
+
 _IP_HEADER_LEN = 20
 _TCP_HEADER_LEN = 20
 _MORE_FRAGMENTS_OR_OFFSET = 0x3FFF
@@ -238,11 +240,35 @@ def build(
     flags: int,
     window: int,
     options: bytes = b"",
-    payload: bytes | bytearray = b"",
+    payload: bytes = b"",
 ) -> bytes:
     """A whole IPv4 packet with a TCP segment; ``options`` are padded by the caller to a multiple of four.
 
     It may not be fragmented, so its identification is 0 (RFC 6864 §4.1).
+    """
+    packet = synthesise(
+        source, destination, seq=seq, ack=ack, flags=flags, window=window, options=options, payload=payload
+    )
+    at = _IP_HEADER_LEN + 16
+    checksum = ~ones_sum(packet[_IP_HEADER_LEN:]) & 0xFFFF  # over the pseudo-header's sum as well
+    return packet[:at] + checksum.to_bytes(2, "big") + packet[at + 2 :]
+
+
+def synthesise(
+    source: Endpoint,
+    destination: Endpoint,
+    *,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int,
+    options: bytes = b"",
+    payload: bytes = b"",
+) -> bytes:
+    """What build() gives, but for the TCP checksum, which holds the pseudo-header's sum only.
+
+    Who puts it on the wire completes that, and cuts the data into segments where there is more than one's: the kernel
+    behind a TUN device, or finish().
     """
     tcp_len = _TCP_HEADER_LEN + len(options) + len(payload)
     total_len = _IP_HEADER_LEN + tcp_len
@@ -250,16 +276,39 @@ def build(
     (src, sport), (dst, dport) = source, destination
     ip = _IP.pack(0x45, 0, total_len, 0, _DONT_FRAGMENT, _TTL, PROTO_TCP, 0, src, dst)
     ip = ip[:10] + (~ones_sum(ip) & 0xFFFF).to_bytes(2, "big") + ip[12:]
-    tcp = _TCP.pack(sport, dport, seq, ack, offset, flags, window, 0, 0) + options + payload
-    total = ones_sum(tcp) + pseudo_header_sum(src, dst, PROTO_TCP, tcp_len)
-    check = ~(total % 0xFFFF or 0xFFFF) & 0xFFFF
-    return ip + tcp[:16] + check.to_bytes(2, "big") + tcp[18:]
+    partial = pseudo_header_sum(src, dst, PROTO_TCP, tcp_len)
+    return ip + _TCP.pack(sport, dport, seq, ack, offset, flags, window, partial, 0) + options + payload
+
+
+def finish(packet: bytes, segment_len: int) -> list[bytes]:
+    """The packets on the wire of one that synthesise() gave: at most ``segment_len`` bytes of data in each (0: as many
+    as there are), complete checksums; PSH and FIN stay with the last."""
+    whole = parse(packet)
+    assert isinstance(whole, Segment)
+    data = whole.payload
+    step = segment_len or max(len(data), 1)
+    out = []
+    for at in range(0, max(len(data), 1), step):
+        is_last = at + step >= len(data)
+        out.append(
+            build(
+                (whole.src, whole.sport),
+                (whole.dst, whole.dport),
+                seq=(whole.seq + at) & 0xFFFF_FFFF,
+                ack=whole.ack,
+                flags=whole.flags if is_last else whole.flags & ~(PSH | FIN),
+                window=whole.window,
+                options=packet[whole.ip_len + _TCP_HEADER_LEN : whole.data_at],
+                payload=data[at : at + step],
+            )
+        )
+    return out
 
 
 def build_reset(segment: Segment) -> bytes:
     """The RST that answers a segment of no known connection (RFC 9293 §3.10.7.1)."""
     seq, ack, flags = (segment.ack, 0, RST) if segment.flags & ACK else (0, segment.seq + segment.seq_len, RST | ACK)
-    return build(
+    return synthesise(
         (segment.dst, segment.dport),
         (segment.src, segment.sport),
         seq=seq,

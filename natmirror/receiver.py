@@ -3,6 +3,8 @@
 Only numbers are kept of it: what came ahead of its turn needs not come again.
 """
 
+from typing import Any
+
 from natmirror import seq
 from natmirror.packet import FIN, OPT_NOP, OPT_SACK, RST, SYN, Segment
 from natmirror.ranges import Ranges
@@ -15,24 +17,32 @@ _MAX_BLOCKS = 4  # what fits into a header without other options (RFC 2018 §3)
 
 
 class Receiver:
-    """How far the mirror's own stream has come."""
+    """How far the mirror's own stream has come: ``row.rcv_nxt`` and ``row.consumed_bytes`` of the leg's row."""
 
-    def __init__(self, irs: int) -> None:
-        self.rcv_nxt = seq.add(irs, 1)
-        self.consumed_bytes = 0
+    def __init__(self, row: Any) -> None:
+        self.row = row
         self._ahead = Ranges()
-        self._latest = self.rcv_nxt  # within the range that came last, which is told first (RFC 2018 §4)
+        self._latest = 0  # within the range that came last, which is told first (RFC 2018 §4)
         self._fin: int | None = None
+
+    def start(self, irs: int) -> None:
+        """The mirror's own initial number is known."""
+        self.row.rcv_nxt = seq.add(irs, 1)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether nothing waits, and the mirror's stream has not ended."""
+        return not self._ahead and self._fin is None
 
     @property
     def finished(self) -> bool:
         """Whether the mirror's FIN and all before it have come."""
-        return self._fin is not None and self.rcv_nxt == seq.add(self._fin, 1)
+        return self._fin is not None and self.row.rcv_nxt == seq.add(self._fin, 1)
 
     def is_in_window(self, segment: Segment) -> bool:
         """The acceptability test of RFC 9293 §3.4."""
         window = WINDOW << SCALE
-        first = seq.diff(segment.seq, self.rcv_nxt)
+        first = seq.diff(segment.seq, self.row.rcv_nxt)
         last = first + max(segment.seq_len, 1) - 1
         return 0 <= first < window or (segment.seq_len > 0 and 0 <= last < window)
 
@@ -43,15 +53,15 @@ class Receiver:
         end = seq.add(segment.seq, segment.payload_len)
         if segment.flags & FIN and self._fin is None:
             self._fin = end
-        start = seq.latest(segment.seq, self.rcv_nxt)
+        start = seq.latest(segment.seq, self.row.rcv_nxt)
         if self._ahead.add(start, end):
             self._latest = start
-        at, _ = self._ahead.gap(self.rcv_nxt)
-        self.consumed_bytes += seq.diff(at, self.rcv_nxt)
-        self.rcv_nxt = at
+        at, _ = self._ahead.gap(self.row.rcv_nxt)
+        self.row.consumed_bytes += seq.diff(at, self.row.rcv_nxt)
+        self.row.rcv_nxt = at
         self._ahead.cut(at)
-        if self._fin == self.rcv_nxt:
-            self.rcv_nxt = seq.add(self.rcv_nxt, 1)
+        if self._fin == self.row.rcv_nxt:
+            self.row.rcv_nxt = seq.add(self.row.rcv_nxt, 1)
 
     def sack_option(self) -> bytes:
         """The option that tells what came ahead of its turn; empty where nothing has (RFC 2018 §3, §4)."""

@@ -24,6 +24,7 @@ from natmirror.packet import (
     Malformed,
     Segment,
     endpoint_of,
+    finish,
     parse,
     pseudo_header_sum,
     show,
@@ -156,8 +157,9 @@ class Replay:
     def _take(self, actions: list[Action], cause: str, packet: bytes | None) -> Iterator[Step]:
         for action in actions:
             if isinstance(action, Send):
-                self.report.sent += 1
-                self._send(action.packet)
+                for packet in finish(action.packet, action.segment_len):
+                    self.report.sent += 1
+                    self._send(packet)
             elif cause == "capture" and isinstance(action, Accept):
                 self.report.accepted += 1
             elif cause == "capture" and isinstance(action, Drop):
@@ -186,8 +188,7 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
     try:
         with Writer(output) as writer:
             for step in run.steps():
-                packet = leaving(step)
-                if packet is not None:
+                for packet in leaving(step):
                     writer.write(step.at, packet)
     except CaptureError as error:
         error.add_note(str(run.report))
@@ -211,13 +212,14 @@ def checksum_of(packet: bytes) -> Checksum:
     return Checksum.PARTIAL if field == expected else Checksum.UNVERIFIED
 
 
-def leaving(step: Step) -> bytes | None:
-    """The packet that leaves the host by an action, if one does."""
+def leaving(step: Step) -> list[bytes]:
+    """The packets that leave the host by an action."""
     if isinstance(step.action, Send):
-        return step.action.packet
+        return finish(step.action.packet, step.action.segment_len)
     if isinstance(step.action, Accept):
-        return step.action.packet or step.packet
-    return None
+        packet = step.action.packet or step.packet
+        return [] if packet is None else [packet]
+    return []
 
 
 def _write_streams(directory: Path, streams: dict[str, bytes]) -> None:

@@ -30,7 +30,7 @@ def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
     lines.append("drops: " + _listed(snapshot["drops"]))
     for number, counters in machine["queues"].items():
         lines.append(f"queue {number}: " + _listed(counters))
-    lines.append("sender: " + _listed(machine["sender"]))
+    lines.append("tunnel: " + _listed(machine["tunnel"]))
     if machine["internal_errors"]:
         lines.append(f"internal errors: {machine['internal_errors']}")
     return "\n".join(lines)
@@ -49,7 +49,7 @@ def status_screen(status: dict[str, Any]) -> Group:
         ("counters", _listed(status["counters"])),
         ("drops", _listed(status["drops"])),
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
-        ("sender", _listed(machine["sender"])),
+        ("tunnel", _listed(machine["tunnel"])),
     ]
     if machine["internal_errors"]:
         facts.append(("internal errors", str(machine["internal_errors"])))

@@ -1,11 +1,10 @@
 """The live run: queues, timers and signals around the engine. No protocol logic.
 
-Verdicts of a batch leave before what is synthesised for it: the mirror never delays production.
+The loop in C passes packets; here is what it leaves to Python, and what is due besides.
 """
 
 import logging
 import os
-import selectors
 import signal
 import socket
 import time
@@ -22,14 +21,15 @@ from types import FrameType
 from typing import Any
 
 from natmirror import __version__, api
-from natmirror.actions import Accept, Action, Drop, Send
+from natmirror.actions import Accept, Action, Drop
 from natmirror.engine import Engine, Hook
 from natmirror.errors import HostError
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
-from natmirror.linux.iptables import MARK, NAT_QUEUE, WATCH_QUEUE, Firewall
+from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, Firewall
+from natmirror.linux.loop import Loop, Why
 from natmirror.linux.nfqueue import Packet, Queue
-from natmirror.linux.rawsock import RawSender
-from natmirror.packet import Checksum
+from natmirror.linux.tun import Tunnel, path_mtu
+from natmirror.packet import Checksum, endpoint_of
 from natmirror.report import summarize
 from natmirror.rules import Rules
 
@@ -37,6 +37,7 @@ log = logging.getLogger("natmirror")
 
 _ANSWER_TIMEOUT = 5.0
 _FIREWALL_INTERVAL = 5.0
+_PATHS_INTERVAL = 10.0
 _FLOWS_SLICE = 200
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -76,7 +77,7 @@ class Runner:
         self._internal_errors = 0
         self._chores: list[_Chore] = []
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
-        self._queues: list[Queue] = []
+        self._queues: list[tuple[Queue, bool]] = []
 
     def run(self) -> str:
         """Bind the queues, put the iptables rules in, pass packets until a stop signal; gives a summary in a few lines.
@@ -84,24 +85,26 @@ class Runner:
         HostError where the machine refuses; whatever was taken until then is given back.
         """
         with ExitStack() as held:
-            self._selector = held.enter_context(selectors.DefaultSelector())
             self._catch_signals(held)
-            self._sender = RawSender(MARK)
-            held.callback(self._sender.close)
+            self._tunnel = Tunnel()
+            held.callback(self._tunnel.close)
             self._bind(held, NAT_QUEUE, watched=False)
             if any(service.pool is None for service in self._rules.services):
                 self._watch(held)
+            self._loop = Loop(self._engine.gear, self._queues, out_fd=self._tunnel.fd, wake_fd=self._ear.fileno())
             resources = {"status": self._read_status, "flows": self._read_flows, "ended": self._read_ended}
             held.callback(api.Server(self._api_path, resources).close)
             self._firewall.install(self._rules)
             held.callback(self._leave_rules)
             self._add_chore(_FIREWALL_INTERVAL, self._check_firewall)
-            queues = ", ".join(str(queue.number) for queue in self._queues)
+            self._learn_paths()
+            self._add_chore(_PATHS_INTERVAL, self._learn_paths)
+            queues = ", ".join(str(queue.number) for queue, _ in self._queues)
             log.info(
                 "ready: rules %s, iptables %s, queues %s, pid %d",
                 *(self._rules.path, self._firewall.backend, queues, os.getpid()),
             )
-            self._loop()
+            self._pass_packets()
             self._end_legs()
             return summarize(self._engine.snapshot(time.monotonic()), self._machine())
 
@@ -110,8 +113,7 @@ class Runner:
     def _bind(self, held: ExitStack, number: int, *, watched: bool) -> Queue:
         queue = Queue(number, fail_open=watched)
         held.callback(queue.close)
-        self._queues.append(queue)
-        self._selector.register(queue.fd, selectors.EVENT_READ, lambda: self._serve(queue, watched))
+        self._queues.append((queue, watched))
         return queue
 
     def _watch(self, held: ExitStack) -> None:
@@ -124,7 +126,8 @@ class Runner:
 
     def _end_legs(self) -> None:
         """No mirror is to wait for us."""
-        self._send(self._engine.close())
+        self._loop.send(self._engine.close())
+        self._loop.flush()
         self._log_events()
 
     def _leave_rules(self) -> None:
@@ -139,12 +142,11 @@ class Runner:
         for end in (ours, theirs):
             end.setblocking(False)
             held.callback(end.close)
-        self._wake_socket = theirs
+        self._ear, self._wake_socket = ours, theirs
         signal.set_wakeup_fd(theirs.fileno())
         held.callback(signal.set_wakeup_fd, -1)
         for number in _STOP_SIGNALS:
             signal.signal(number, self._on_signal)
-        self._selector.register(ours, selectors.EVENT_READ, lambda: ours.recv(64))
 
     def _wake(self) -> None:
         """Make the loop look around; from any thread."""
@@ -156,64 +158,56 @@ class Runner:
 
     # Packets and timers
 
-    def _loop(self) -> None:
+    def _pass_packets(self) -> None:
+        self._serve_early()
         while not self._stopping:
-            for ready, _ in self._selector.select(self._wait()):
-                ready.data()
-            now = time.monotonic()
-            due = self._engine.next_timer()
-            if due is not None and due <= now:
-                self._send(self._engine.handle_timer(now))
-            for chore in self._chores:
-                chore.run_if_due(now)
-            self._answer_questions()
-            self._log_events()
+            why = self._loop.run(self._until())
+            if why is Why.PUNT:
+                punted = self._loop.punted()
+                self._loop.decide(self._decide(punted.packet, punted.now))
+                continue
+            if why is Why.WAKE:
+                self._ear.recv(64)
+            self._do_what_is_due()
 
-    def _wait(self) -> float:
-        due = [chore.due_at for chore in self._chores]
+    def _serve_early(self) -> None:
+        """Packets that came while the queues were being set up."""
+        for queue, watched in self._queues:
+            for packet in queue.early():
+                verdict, *sends = self._decide(packet, time.monotonic())
+                if watched:
+                    queue.accept(packet.id)
+                elif isinstance(verdict, Accept):
+                    queue.accept(packet.id, verdict.packet)
+                else:
+                    queue.drop(packet.id)
+                self._loop.send(sends)
+
+    def _until(self) -> float:
+        """When Python has something to do, whatever comes."""
         timer = self._engine.next_timer()
-        if timer is not None:
-            due.append(timer)
-        return max(0.0, min(due) - time.monotonic())
+        due = min(chore.due_at for chore in self._chores)
+        return due if timer is None else min(due, timer)
 
-    def _serve(self, queue: Queue, watched: bool) -> None:
-        """One batch of a queue. Packets of services without a pool pass unchanged, whatever we make of them."""
+    def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        sends: list[Action] = []
-        for packet in queue.receive():
-            verdict, *rest = self._decide(packet, now)
-            sends += rest
-            if isinstance(verdict, Accept):
-                queue.accept(packet.id, None if watched else verdict.packet)
-            elif watched:
-                queue.accept(packet.id)
-            else:
-                queue.drop(packet.id)
-        queue.flush()
-        self._send(sends)
+        due = self._engine.next_timer()
+        if due is not None and due <= now:
+            self._loop.send(self._engine.handle_timer(now))
+        for chore in self._chores:
+            chore.run_if_due(now)
+        self._answer_questions()
+        self._log_events()
 
     def _decide(self, packet: Packet, now: float) -> list[Action]:
         try:
-            return self._engine.receive(packet.payload, Hook(packet.hook), now, Checksum(packet.checksum))
+            return self._engine.decide(packet.payload, Hook(packet.hook), now, Checksum(packet.checksum))
         except Exception:
             # A fault of ours: it may cost this packet, which its sender repeats, but not the host's traffic.
             self._internal_errors += 1
             if self._internal_errors <= _MAX_LOGGED_ERRORS:
                 log.exception("internal error at a packet of %d bytes, hook %d", len(packet.payload), packet.hook)
             return [_INTERNAL_ERROR]
-
-    def _send(self, actions: list[Action]) -> None:
-        """Synthesised packets on their way; of those that the first link is too narrow for, their legs hear."""
-        packets = [action.packet for action in actions if isinstance(action, Send)]
-        while packets:
-            too_big = self._sender.send(packets)
-            now = time.monotonic()
-            packets = [
-                action.packet
-                for packet, mtu in too_big
-                for action in self._engine.too_big(packet, mtu, now)
-                if isinstance(action, Send)
-            ]
 
     def _log_events(self) -> None:
         for event in self._engine.take_events():
@@ -233,6 +227,13 @@ class Runner:
                 self._firewall.install(self._rules)
         except HostError as error:
             log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
+
+    def _learn_paths(self) -> None:
+        """How large packets to each mirror may be, as far as the kernel knows: legs need not find it out."""
+        for service in self._rules.services:
+            for mirror in service.mirrors:
+                if mtu := path_mtu(mirror.address.packed):
+                    self._engine.set_path_mtu(endpoint_of(mirror), mtu)
 
     # What the API's threads ask
 
@@ -281,5 +282,5 @@ class Runner:
         }
 
     def _machine(self) -> dict[str, Any]:
-        queues = {str(queue.number): {**queue.counters, **queue.kernel_drops()} for queue in self._queues}
-        return {"queues": queues, "sender": dict(self._sender.counters), "internal_errors": self._internal_errors}
+        queues = {str(queue.number): {**queue.counters, **queue.kernel_drops()} for queue, _ in self._queues}
+        return {"queues": queues, "tunnel": self._loop.counters, "internal_errors": self._internal_errors}

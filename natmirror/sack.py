@@ -19,6 +19,9 @@ class Scoreboard:
         self._lost_below: int | None = None
         self._resent_to = una  # HighRxt: every hole below it has been sent again
 
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
     def take(self, blocks: Iterable[tuple[int, int]], una: int, highest: int, mss: int) -> bool:
         """The blocks of an acknowledgement; those outside of what is unacknowledged are not believed. Whether they
         told anything new."""

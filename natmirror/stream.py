@@ -2,9 +2,10 @@
 in."""
 
 from bisect import bisect_left, insort
+from typing import Any
 
 from natmirror import seq
-from natmirror.memory import Memory
+from natmirror.fastpath import Memory
 
 _PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a piece that waits
 
@@ -16,9 +17,10 @@ class Reassembler:
     past it, as a probe of a closed window carries, waits until the window has moved.
     """
 
-    def __init__(self, next_seq: int, max_waiting: int, memory: Memory) -> None:
-        self.next = next_seq
-        """The sequence number of the first byte not yet given out."""
+    def __init__(self, row: Any, next_seq: int, max_waiting: int, memory: Memory) -> None:
+        """``row`` is the flow's: the C gear moves ``stream_next`` as well while nothing waits."""
+        self._row = row
+        row.stream_next = next_seq
         self.waiting_bytes = 0
         self.starved = False
         """Something was left out because there was no memory for it."""
@@ -46,6 +48,11 @@ class Reassembler:
                 if len(out) < len(fresh):
                     self._store(self.next, fresh[len(out) :])
         return out + self._take(limit) if self._waiting else out
+
+    @property
+    def next(self) -> int:
+        """The sequence number of the first byte not yet given out."""
+        return int(self._row.stream_next)
 
     @property
     def blocked(self) -> bool:
@@ -103,5 +110,5 @@ class Reassembler:
         return bytes(out)
 
     def _advance(self, count: int) -> None:
-        self.next = seq.add(self.next, count)
+        self._row.stream_next = seq.add(self.next, count)
         self._given += count

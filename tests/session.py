@@ -3,7 +3,7 @@
 from natmirror import seq
 from natmirror.actions import Accept, Action, Drop, Send
 from natmirror.engine import Engine, Hook
-from natmirror.packet import OPT_MSS, Checksum, Endpoint, Segment
+from natmirror.packet import OPT_MSS, Checksum, Endpoint, Segment, finish
 from natmirror.rules import loads
 from tests.support import CLIENT, MASTER, RULES, SERVICE, packet, segment, told
 
@@ -45,7 +45,7 @@ class Session:
         verdict, *sends = self.engine.receive(raw, hook, self.now, checksum)
         for send in sends:
             assert isinstance(send, Send)
-            self.to_mirror.append(segment(send.packet))
+            self.to_mirror += [segment(one) for one in finish(send.packet, send.segment_len)]
         return verdict
 
     def passed(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> Segment:

@@ -30,6 +30,7 @@ from natmirror.packet import (
     Segment,
     build,
     build_reset,
+    finish,
 )
 from natmirror.rules import loads
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, segment
@@ -288,6 +289,8 @@ class World:
         self.mirror.room = mirror_room
         self.weather = {id(self.client): client_side, id(self.backend): backend_side, id(self.mirror): mirror_side}
         self.events: list[LegEnded] = []
+        self.actions: list[tuple[float, list[Action]]] = []
+        """All that the engine has said, and when."""
         self._free_at: dict[int, float] = {}  # when each path has sent what waits for it
         self._coming: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -322,7 +325,8 @@ class World:
         self._travel(sender, lambda: self._through_engine(packet, hook), 0)
 
     def _through_engine(self, packet: bytes, hook: Hook) -> None:
-        verdict, *sends = self.engine.receive(packet, hook, self.now, Checksum.UNVERIFIED)
+        verdict, *sends = actions = self.engine.receive(packet, hook, self.now, Checksum.UNVERIFIED)
+        self.actions.append((self.now, actions))
         if isinstance(verdict, Accept) and packet[9] == PROTO_TCP:
             if packet[16:20] == _OURS:
                 self._deliver(build_reset(segment(packet)))  # of our own kernel, which knows no such connection
@@ -331,9 +335,12 @@ class World:
         self._send(sends)
 
     def _send(self, actions: Sequence[Action]) -> None:
+        if actions:
+            self.actions.append((self.now, list(actions)))
         for action in actions:
             assert isinstance(action, Send)
-            self._deliver(action.packet)
+            for packet in finish(action.packet, action.segment_len):
+                self._deliver(packet)
 
     def _deliver(self, packet: bytes) -> None:
         one = segment(packet)

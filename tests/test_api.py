@@ -26,7 +26,7 @@ ENDED = {
     "client_bytes": 500,
     "acked_bytes": 300,
 }
-MACHINE = {"queues": {"6653": QUEUE}, "sender": {"sent": 3}, "internal_errors": 0}
+MACHINE = {"queues": {"6653": QUEUE}, "tunnel": {"sent": 3}, "internal_errors": 0}
 
 
 def too_busy() -> Any:
@@ -132,7 +132,7 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
         assert any(all(word in line for word in words) for line in screen.splitlines()), screen
     assert "drops: consumed" not in screen
     assert "queue 6653: received 7\n" in screen
-    assert "held back for mirrors: 18.1 KiB of 256.0 MiB" in screen
+    assert "held back for mirrors: 20.0 KiB of 256.0 MiB" in screen
 
 
 def test_the_legs_screen_has_a_row_for_each_leg(served: Session, path: Path) -> None:

@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 from natmirror._ffi import lib
 
 from natmirror import seq, tcp
-from natmirror.fastpath import ACCEPT, DIRECT, HELD, LOOSE, MIRRORED, MODIFIED, PUNT, WATCHED, FlowTable
+from natmirror.fastpath import (
+    ACCEPT,
+    DIRECT,
+    GAPPED,
+    HELD,
+    LOOSE,
+    MIRRORED,
+    MODIFIED,
+    PUNT,
+    WATCHED,
+    FlowTable,
+    Gear,
+    Memory,
+)
 from natmirror.packet import FIN, RST, SYN, Checksum, Malformed, Segment, parse, rewrite, segment_checksum_ok
 from natmirror.siphash import siphash
 from tests.support import C1, CLIENT, SERVICE, at, packet
@@ -43,6 +56,10 @@ def numbers_of(row: Any) -> dict[str, object]:
     return found
 
 
+def gear(max_flows: int = 4) -> Gear:
+    return Gear(max_flows, Memory(1 << 20), KEY)
+
+
 def set_up(table: FlowTable, orig: dict[str, int], reply: dict[str, int], state: int, flags: int) -> Any:
     """The flow that the packets of these tests belong to."""
     there = SERVICE if flags & WATCHED else C1
@@ -68,8 +85,10 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
     is_orig = hook == PREROUTING
     if (source, destination) != ((CLIENT, SERVICE) if is_orig else (there, CLIENT)):
         return PUNT, raw
-    if row.state != tcp.State.ESTABLISHED or (is_orig and row.flags & MIRRORED and parsed.payload_len):
+    if row.state != tcp.State.ESTABLISHED:
         return PUNT, raw
+    if is_orig and row.flags & MIRRORED and parsed.payload_len and segment_checksum_ok(parsed, checksum):
+        return PUNT, raw  # these flows' data waits for a gap to be filled
     if row.flags & HELD and not is_orig:
         return PUNT, raw
     if (hook == OUTPUT and not row.flags & WATCHED) or (row.flags & DIRECT and is_orig):
@@ -89,11 +108,11 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
 
 @given(st.data())
 def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
-    flags = data.draw(st.sampled_from([0, MIRRORED, LOOSE, WATCHED, WATCHED | MIRRORED, DIRECT]))
+    flags = data.draw(st.sampled_from([0, MIRRORED | GAPPED, LOOSE, WATCHED, WATCHED | MIRRORED | GAPPED, DIRECT]))
     state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
     orig, reply = data.draw(halves), data.draw(halves)
-    tables = [FlowTable(4, KEY), FlowTable(4, KEY)]
-    rows = [set_up(table, orig, reply, state, flags) for table in tables]
+    gears = [gear(), gear()]
+    rows = [set_up(gear.flows, orig, reply, state, flags) for gear in gears]
     for step in range(data.draw(st.integers(1, 4))):
         hook = data.draw(st.sampled_from([PREROUTING, FORWARD, OUTPUT]))
         there = SERVICE if flags & WATCHED else C1
@@ -127,27 +146,27 @@ def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
         checksum = data.draw(st.sampled_from(Checksum))
         expected, bytes_expected = reference(rows[1], bytes(raw[:cut]), hook, checksum, 2.0 + step)
         buffer = raw[:cut]
-        assert tables[0].process(buffer, hook, checksum, 2.0 + step) == expected
+        assert min(gears[0].process(buffer, hook, checksum, 2.0 + step), PUNT) == expected
         assert bytes(buffer) == bytes_expected
         assert numbers_of(rows[0]) == numbers_of(rows[1])
 
 
 @given(st.binary(max_size=100), st.sampled_from([PREROUTING, FORWARD, OUTPUT]), st.sampled_from(Checksum))
 def test_what_is_no_packet_is_punted_untouched(raw: bytes, hook: int, checksum: Checksum) -> None:
-    table = FlowTable(4, KEY)
-    table.insert(CLIENT, SERVICE, C1)
+    one = gear()
+    one.flows.insert(CLIENT, SERVICE, C1)
     buffer = bytearray(raw)
-    assert table.process(buffer, hook, checksum, 1.0) == PUNT
+    assert one.process(buffer, hook, checksum, 1.0) >= PUNT
     assert buffer == raw
 
 
 def test_an_empty_buffer_is_punted() -> None:
-    assert FlowTable(4, KEY).process(bytearray(), PREROUTING, 0, 1.0) == PUNT
+    assert gear().process(bytearray(), PREROUTING, 0, 1.0) >= PUNT
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3)), max_size=60))
 def test_the_table_does_as_two_dictionaries_do(steps: list[tuple[bool, int, int, int]]) -> None:
-    table, size = FlowTable(4, KEY), 4
+    table, size = gear().flows, 4
     rows: dict[int, tuple[Any, Any, Any, Any]] = {}
     for adding, client_port, service_port, backend in steps:
         client, service = at("10.10.0.1", client_port), at("10.10.0.100", service_port)
@@ -174,7 +193,7 @@ def test_the_table_does_as_two_dictionaries_do(steps: list[tuple[bool, int, int,
 
 def test_a_key_of_the_wrong_length_is_refused() -> None:
     with pytest.raises(ValueError, match="15 bytes"):
-        FlowTable(4, bytes(15))
+        Gear(4, Memory(1), bytes(15))
 
 
 def test_a_row_is_small() -> None:

@@ -4,11 +4,9 @@ from natmirror.linux.iptables import (
     CHAINS,
     FORWARD,
     GUARD,
-    MARK,
     NAT_QUEUE,
     OUT,
     PRE,
-    RAW_OUT,
     WATCH_QUEUE,
     contents,
     plan,
@@ -43,7 +41,7 @@ def test_our_kernel_never_answers_for_a_service_with_a_pool() -> None:
 
 
 def test_synthesised_packets_are_not_tracked() -> None:
-    assert contents(loads(RULES))[RAW_OUT] == [f"-m mark --mark {MARK:#x} -j CT --notrack"]
+    assert contents(loads(RULES))[PRE][:2] == ["-i natmirror+ -j CT --notrack", "-i natmirror+ -j RETURN"]
 
 
 def test_a_service_without_a_pool_fails_open_everywhere() -> None:

@@ -10,10 +10,11 @@ PACKAGE = Path(__file__).parent.parent / "natmirror"
 # Lowest first. A module imports from rows below its own, never from its own: nat and mirror do not know each other.
 # linux and lab are packages; what happens inside them is their own affair.
 LAYERS = [
-    {"actions", "errors", "memory", "seq", "siphash", "stats", "timers", "_ffi", "_fastpath_build"},
-    {"congestion", "packet", "ranges", "rtt", "stream", "yamlfile"},
-    {"receiver", "rules", "sack", "throttle"},
-    {"attempts", "balance", "fastpath", "icmp", "selection", "sender", "tcp"},
+    {"actions", "errors", "seq", "siphash", "stats", "timers", "_ffi", "_fastpath_build"},
+    {"packet", "ranges", "yamlfile"},
+    {"fastpath", "rules", "sack", "throttle"},
+    {"attempts", "balance", "congestion", "icmp", "receiver", "rtt", "selection", "stream", "tcp"},
+    {"sender"},
     {"mirror", "nat"},
     {"ledger"},
     {"mirroring"},
@@ -26,8 +27,13 @@ LAYERS = [
 ]
 OUTSIDE_CORE = {"api", "linux", "lab", "runner", "replay", "capture", "cli", "__main__", "_fastpath_build"}
 # linux serves whoever wants the machine; of ours it knows these alone.
-KNOWN_TO_LINUX = {"errors", "packet", "rules", "stats", "_ffi"}
-USERS_OF_THE_EXTENSION = {"natmirror.fastpath", "natmirror.linux.bypass", "natmirror.linux.nfqueue"}
+KNOWN_TO_LINUX = {"actions", "errors", "packet", "rules", "stats", "_ffi"}
+USERS_OF_THE_EXTENSION = {
+    "natmirror.fastpath",
+    "natmirror.linux.bypass",
+    "natmirror.linux.loop",
+    "natmirror.linux.nfqueue",
+}
 FORBIDDEN_IN_CORE = {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time"}
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from natmirror import seq
-from natmirror.memory import Memory
+from natmirror.fastpath import Gear, Memory
 from natmirror.mirror import Leg, LegState
-from natmirror.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE
+from natmirror.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, finish
 from natmirror.rules import Mirror
 from tests.support import CLIENT, MASTER, packet, segment, told
 
@@ -30,7 +30,11 @@ class Wire:
         self.now = 100.0
         self.memory = Memory(memory)
         self.settings = Mirror("master", IPv4Address(MASTER[0]), MASTER[1], **settings)
-        self.leg = Leg(CLIENT, self.settings, iss=ISS, memory=self.memory)
+        self.gear = Gear(1, self.memory, bytes(16))
+        self.leg = Leg(self.gear.legs, CLIENT, self.settings, iss=ISS)
+
+    def on_the_wire(self, packets: list[bytes]) -> list[tuple[str, int, int, bytes]]:
+        return [told(one) for raw in packets for one in finish(raw, self.leg.segment_len)]
 
     def connect(self, *, window: int = 0xFFFF, options: bytes = OPTIONS) -> list[tuple[str, int, int, bytes]]:
         assert [told(raw)[:2] for raw in self.leg.open(self.now)] == [("S", ISS)]
@@ -40,7 +44,7 @@ class Wire:
         self, letters: str, at: int, ack: int, data: bytes = b"", *, window: int = 0xFFFF, options: bytes = b""
     ) -> list[tuple[str, int, int, bytes]]:
         raw = packet(MASTER, CLIENT, letters, at, ack, data, window=window, options=options)
-        return [told(out) for out in self.leg.receive(segment(raw), self.now)]
+        return self.on_the_wire(self.leg.receive(segment(raw), self.now))
 
     def ack(self, count: int, *, window: int = 0xFFFF) -> list[tuple[str, int, int, bytes]]:
         return self.send("A", THEIRS, seq.add(FIRST, count), window=window)
@@ -51,10 +55,10 @@ class Wire:
         return self.send("A", THEIRS, seq.add(FIRST, count), options=options)
 
     def finish(self) -> list[tuple[str, int, int, bytes]]:
-        return [told(raw) for raw in self.leg.finish(self.now)]
+        return self.on_the_wire(self.leg.finish(self.now))
 
     def write(self, data: bytes) -> list[tuple[str, int, int, bytes]]:
-        return [told(raw) for raw in self.leg.write(data, self.now)]
+        return self.on_the_wire(self.leg.write(data, self.now))
 
     def state(self) -> LegState:
         return self.leg.state
@@ -63,7 +67,7 @@ class Wire:
         due = self.leg.next_timer()
         assert due is not None
         self.now = max(self.now, due)
-        return [told(raw) for raw in self.leg.handle_timer(self.now)]
+        return self.on_the_wire(self.leg.handle_timer(self.now))
 
 
 @pytest.fixture
@@ -725,9 +729,9 @@ def test_a_leg_that_gives_way_says_nothing(wire: Wire) -> None:
 
 
 def test_a_leg_that_finds_no_memory_is_ended() -> None:
-    wire = Wire(memory=1000)
+    wire = Wire(memory=4096)
     wire.connect(window=0)
-    assert wire.write(b"x" * 1000) == []
+    assert wire.write(b"x" * 4096) == []
     assert [letters for letters, *_ in wire.write(b"x")] == ["RA"]
     assert (wire.leg.ended, wire.memory.used) == ("memory-full", 0)
 

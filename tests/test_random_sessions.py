@@ -23,6 +23,7 @@ from natmirror.packet import (
     Endpoint,
     Segment,
     build_reset,
+    finish,
 )
 from natmirror.rules import loads
 from tests.session import KEY
@@ -96,7 +97,7 @@ class Chaos:
         assert one == other
         for action in one:
             if isinstance(action, Send) and action.packet[16:20] in MIRRORS:
-                self.unanswered.append(segment(action.packet))
+                self.unanswered += [segment(one) for one in finish(action.packet, action.segment_len)]
         return one
 
     def receive(self, raw: bytes, hook: Hook) -> Action:

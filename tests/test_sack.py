@@ -1,6 +1,7 @@
 """Ranges, the scoreboard of what a mirror holds, and the receiver that tells what we hold."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -100,39 +101,45 @@ def test_after_a_timeout_nothing_is_relied_on() -> None:
     assert scoreboard.skip(at(200)) == (at(200), None)
 
 
+def listening() -> Receiver:
+    receiver = Receiver(SimpleNamespace(consumed_bytes=0))
+    receiver.start(at(-1))
+    return receiver
+
+
 def received(receiver: Receiver, letters: str, offset: int, data: bytes = b"") -> None:
     receiver.take(segment(packet(MASTER, CLIENT, letters, at(offset), 1, data)))
 
 
 def test_what_came_ahead_of_its_turn_is_told_the_latest_first_and_not_asked_for_again() -> None:
-    receiver = Receiver(at(-1))
+    receiver = listening()
     for offset in (10, 30, 50, 70, 90):
         received(receiver, "A", offset, b"x" * 5)
-    assert receiver.rcv_nxt == UNA
+    assert receiver.row.rcv_nxt == UNA
     option = receiver.sack_option()
     assert option[:4] == bytes((1, 1, 5, 34)), "four blocks"
     assert option[4:12] == at(90).to_bytes(4, "big") + at(95).to_bytes(4, "big")
     received(receiver, "A", 0, b"x" * 10)
-    assert receiver.rcv_nxt == at(15)
+    assert receiver.row.rcv_nxt == at(15)
     received(receiver, "A", 15, b"x" * 100)
-    assert (receiver.rcv_nxt, receiver.consumed_bytes, receiver.sack_option()) == (at(115), 115, b"")
+    assert (receiver.row.rcv_nxt, receiver.row.consumed_bytes, receiver.sack_option()) == (at(115), 115, b"")
 
 
 def test_a_fin_ahead_of_its_turn_waits_for_what_comes_before() -> None:
-    receiver = Receiver(at(-1))
+    receiver = listening()
     received(receiver, "FA", 5, b"x" * 5)
     assert not receiver.finished
     received(receiver, "A", 0, b"x" * 5)
     assert receiver.finished
-    assert (receiver.rcv_nxt, receiver.consumed_bytes) == (at(11), 10)
+    assert (receiver.row.rcv_nxt, receiver.row.consumed_bytes) == (at(11), 10)
     received(receiver, "A", 11, b"more")
-    assert receiver.rcv_nxt == at(11), "nothing follows a FIN"
+    assert receiver.row.rcv_nxt == at(11), "nothing follows a FIN"
 
 
 @given(st.permutations(range(12)), st.integers(0, 11))
 def test_any_order_of_the_mirrors_segments_ends_the_same(order: list[int], again: int) -> None:
-    receiver = Receiver(at(-1))
+    receiver = listening()
     for number in (*order[:6], again, *order):
         received(receiver, "FA" if number == 11 else "A", number * 20, b"x" * 20)
     assert receiver.finished
-    assert (receiver.consumed_bytes, receiver.rcv_nxt) == (240, at(241))
+    assert (receiver.row.consumed_bytes, receiver.row.rcv_nxt) == (240, at(241))

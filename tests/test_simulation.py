@@ -1,6 +1,7 @@
 """The one thing that a mirror is for, in bad weather: its stream is the client's."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,7 @@ def test_in_fine_weather_everything_arrives_at_once() -> None:
     assert (event.reason, event.acked_bytes, event.client_bytes) == ("closed", len(STREAM), len(STREAM))
     snapshot = world.engine.snapshot(world.now)
     assert (snapshot["flows"], snapshot["mirrors"][0]["retransmits"]) == (0, 0)
+    assert snapshot["counters"]["fast_packets"] > snapshot["counters"]["mirror_packets"] > 80, "C had a hand in it"
     assert world.engine.next_timer() is None
 
 
@@ -78,6 +80,30 @@ def test_without_throttling_the_same_client_does_not_wait_and_the_leg_is_dropped
     world.run()
     assert bytes(world.backend.received) == STREAM * 20
     assert [event.reason for event in world.events] == ["buffer-full"]
+
+
+@given(st.data())
+def test_both_gears_do_the_same_in_any_weather(data: st.DataObject) -> None:
+    size = data.draw(st.sampled_from([500, 20_000, 80_000]))
+    seed = data.draw(st.integers(0, 1 << 32))
+    options: dict[str, Any] = {
+        **{f"{side}_side": data.draw(weathers) for side in ("client", "backend", "mirror")},
+        "mss": data.draw(st.sampled_from([100, 536, 1460])),
+        "mirror_mss": data.draw(st.sampled_from([60, 536, 1460])),
+        "mirror_room": data.draw(st.sampled_from([3000, 60_000])),
+        "mirror_scale": data.draw(st.sampled_from([None, 3])),
+        "scale": data.draw(st.sampled_from([None, 5])),
+        "sack": data.draw(st.booleans()),
+        "settings": data.draw(st.sampled_from(["", ", buffer: 64KiB", ", idle-timeout: 100ms"])),
+    }
+    worlds = []
+    for fast in (True, False):
+        world = World(seed, STREAM[:size], answer=STREAM[:9000], fast=fast, **options)
+        world.run()
+        worlds.append(world)
+    one, other = worlds
+    assert one.actions == other.actions
+    assert one.events == other.events
 
 
 @given(st.data())

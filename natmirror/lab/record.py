@@ -111,7 +111,7 @@ def replayed(capture: Path, output: Path, *, fast: bool = True) -> str:
     run = Replay(rules.load(capture.with_suffix(".yaml")), capture, fast=fast)
     with Writer(output) as writer:
         for step in run.steps():
-            if (packet := leaving(step)) is not None:
+            for packet in leaving(step):
                 writer.write(step.at, packet)
     streams = [
         f"stream {name}: {len(stream)} bytes, sha256 {hashlib.sha256(stream).hexdigest()}"

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from natmirror.errors import HostError
+from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import LEG_PORTS, Rules, Service
 
 NAT_QUEUE = 6653
 """The queue that NAT and legs go through; it fails closed."""
 WATCH_QUEUE = 6654
 """The queue of services without a pool; it fails open."""
-MARK = 0x6E6D
-"""On synthesised packets: "nm"."""
 
 _ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
 _COMMENT = "-m comment --comment natmirror"
@@ -41,19 +40,19 @@ class Chain:
 
 
 PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING")
-RAW_OUT = Chain("raw", "NATMIRROR-RAWOUT", "OUTPUT")
 FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD")
 OUT = Chain("mangle", "NATMIRROR-OUT", "OUTPUT")
 GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
 
-CHAINS = (GUARD, FORWARD, OUT, PRE, RAW_OUT)
+CHAINS = (GUARD, FORWARD, OUT, PRE)
 """In the order of their installation: the guard comes first and goes last."""
 
 
 def contents(rules: Rules) -> dict[Chain, list[str]]:
     """What each chain holds, a rule without its ``-A CHAIN`` a line."""
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
-    chains[RAW_OUT].append(f"-m mark --mark {MARK:#x} -j CT --notrack")
+    # What we have synthesised ourselves comes in by our own device, and is nobody's connection.
+    chains[PRE] += [f"-i {TUN_NAME}+ -j CT --notrack", f"-i {TUN_NAME}+ -j RETURN"]
     for network in rules.switches:
         for service in rules.services:
             _service(chains, str(network), service)

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from errno import EPERM, errorcode
 from pathlib import Path
+from typing import Any
 
 from netfilterqueue import NetfilterQueue
 
@@ -46,6 +47,12 @@ class Packet:
     truncated: bool
 
 
+def packet_of(raw: Any) -> Packet:
+    """A copy of a packet that the codec has received."""
+    payload = ffi.buffer(raw.payload, raw.len)[:] if raw.len else b""
+    return Packet(raw.id, raw.hook, payload, raw.checksum, bool(raw.truncated))
+
+
 class Queue:
     """One queue of this network namespace.
 
@@ -63,7 +70,8 @@ class Queue:
         self.fd = self._bound.get_fd()
         self._socket = socket.fromfd(self.fd, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._socket.setblocking(False)
-        self._codec = ffi.gc(lib.nq_new(self.fd, number), lib.nq_free)
+        self.codec = ffi.gc(lib.nq_new(self.fd, number), lib.nq_free)
+        """The C struct that the loop drives."""
         self._packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
         self._early: list[Packet] = []
         self._requests = 0
@@ -75,37 +83,36 @@ class Queue:
 
     def receive(self) -> list[Packet]:
         """The packets that wait, at most a batch; none where there are none. Truncated ones are dropped here."""
-        if self._early:
-            early, self._early = self._early, []
-            return early
-        count = lib.nq_receive(self._codec, self._packets)
+        count = lib.nq_receive(self.codec, self._packets)
         if count < 0:
             raise HostError(f"NFQUEUE {self.number}: {errorcode.get(-count, -count)} while receiving")
-        packets = []
-        for packet in self._packets[0:count]:
+        packets = [packet_of(packet) for packet in self._packets[0:count]]
+        for packet in packets:
             if packet.truncated:
-                lib.nq_drop(self._codec, packet.id)
-                continue
-            payload = ffi.buffer(packet.payload, packet.len)[:] if packet.len else b""
-            packets.append(Packet(packet.id, packet.hook, payload, packet.checksum, False))
-        return packets
+                self.drop(packet.id)
+        return [packet for packet in packets if not packet.truncated]
+
+    def early(self) -> list[Packet]:
+        """The packets that came while the queue was being configured; asked for once."""
+        early, self._early = self._early, []
+        return early
 
     def accept(self, packet_id: int, payload: bytes | None = None) -> None:
         """Let a packet pass, as ``payload`` where given. Sent by flush()."""
-        lib.nq_accept(self._codec, packet_id, payload or ffi.NULL, len(payload) if payload else 0)
+        lib.nq_accept(self.codec, packet_id, payload or ffi.NULL, len(payload) if payload else 0)
 
     def drop(self, packet_id: int) -> None:
         """Let a packet vanish. Sent by flush()."""
-        lib.nq_drop(self._codec, packet_id)
+        lib.nq_drop(self.codec, packet_id)
 
     def flush(self) -> None:
         """Send the verdicts given since, in their order."""
-        lib.nq_flush(self._codec)
+        lib.nq_flush(self.codec)
 
     @property
     def counters(self) -> dict[str, int]:
         """What the codec has counted, by name."""
-        counters = lib.nq_queue_counters(self._codec)
+        counters = lib.nq_queue_counters(self.codec)
         return {name: getattr(counters, name) for name, _ in ffi.typeof("nq_counters").fields}
 
     def kernel_drops(self) -> dict[str, int]:
@@ -144,11 +151,11 @@ class Queue:
         self._socket.send(
             struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK, self._requests, 0) + body
         )
-        while lib.nq_acknowledged(self._codec) != self._requests:
+        while lib.nq_acknowledged(self.codec) != self._requests:
             if not select.select([self.fd], [], [], _ANSWER_TIMEOUT)[0]:
                 raise HostError(f"NFQUEUE {self.number}: the kernel does not answer a configuration request")
             self._early += self.receive()
-        if answer := lib.nq_answer(self._codec):
+        if answer := lib.nq_answer(self.codec):
             raise HostError(
                 f"NFQUEUE {self.number}: the kernel refuses the configuration: {errorcode.get(answer, answer)}"
             )

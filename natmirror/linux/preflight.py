@@ -66,7 +66,8 @@ def judge(rules: Rules, host: Host) -> Iterator[Finding]:
             level,
             "iptables' FORWARD policy is DROP",
             "accept what passes between switches and controllers, for one: iptables -I FORWARD -s"
-            f" {rules.switches[0]} -j ACCEPT and iptables -I FORWARD -d {rules.switches[0]} -j ACCEPT",
+            f" {rules.switches[0]} -j ACCEPT and iptables -I FORWARD -d {rules.switches[0]} -j ACCEPT, and what legs"
+            " send: iptables -I FORWARD -i natmirror+ -j ACCEPT",
         )
     for service in rules.services:
         yield from _service(service, host)

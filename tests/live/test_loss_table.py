@@ -30,7 +30,7 @@ def test_throughput_against_loss(scene: Scene) -> None:
     scene.app("m", "recorder", OTHER_PORT, direct.file)
     wait_listen(scene.lab.ns("m"), OTHER_PORT)
     scene.lab.sysctl("lb", tcp_congestion_control="reno", tcp_timestamps=0)
-    scene.lab.run("lb", ["ip", "link", "set", "pl0", "gso_max_segs", "1"])
+    scene.lab.run("lb", ["ip", "link", "set", "pl0", "gso_max_size", "1600"])
     balancer = scene.balance(rules(scene, buffer="256MiB", linger="60s"))
     print("\n\n| loss towards the master | kernel (Reno) | leg | ratio |\n|---|---|---|---|")
     uploads = 0

@@ -6,7 +6,7 @@ import pytest
 
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import wait_for
-from tests.live.scene import ROOT, RULES, Scene, assert_all_well
+from tests.live.scene import MASTER, ROOT, RULES, Scene, assert_all_well, tcp_packets
 
 pytestmark = pytest.mark.live
 
@@ -28,11 +28,15 @@ def test_a_second_natmirror_gives_up_and_leaves_the_first_ones_rules_alone(scene
 def test_a_narrow_link_to_the_mirror_makes_narrow_segments(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     scene.lab.run("lb", ["ip", "route", "add", "10.20.0.13/32", "dev", "pl0", "mtu", "900"])
+    scene.lab.run("lb", ["ip", "link", "set", "pl0", "gso_max_size", "1000"])  # so that what is seen was cut
+    sniffer, capture = scene.sniff("m", "eth0")
     balancer = scene.balance()
     sent = assert_all_well(scene.run_client(connections=5, requests=20, size=20_000), 5)
     balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 5}, "the legs to end")
     assert scene.at_master() == scene.at_backends() == sent
-    assert balancer.status()["machine"]["sender"]["emsgsize"] > 0
+    sniffer.end()
+    assert 800 < max(ip.len for ip in tcp_packets(capture) if ip.dst == MASTER) <= 900
+    scene.lab.run("lb", ["ip", "link", "set", "pl0", "gso_max_size", "65536"])
     scene.lab.run("lb", ["ip", "route", "del", "10.20.0.13/32"])
 
 

@@ -1,0 +1,71 @@
+"""The command line of the benchmark."""
+
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from bench.growth import GROWTH
+from bench.measures import MEASURES
+from bench.network import compile_load, raise_files_limit
+from bench.plots import plot
+from bench.report import report
+from bench.suite import FULL, QUICK, Suite
+from bench.ways import all_ways
+from natmirror.errors import HostError
+
+_DOCS = Path(__file__).parents[1] / "docs"
+_NAMES = [*(measure.name for measure in MEASURES), GROWTH]
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Under a minute, one round of short measures; needs --output.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), help="Where the results go; docs by default."
+)
+@click.option("--only", multiple=True, type=click.Choice(_NAMES), help="Make this measure only; may be repeated.")
+@click.option(
+    "--way", "ways", multiple=True, type=click.Choice([way.name for way in all_ways()]), help="Measure this way only."
+)
+@click.option("--rounds", type=click.IntRange(1), help="How often everything is measured.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="How long each measure takes.")
+@click.option("--silent-mirrors", is_flag=True, help="Mirrors that read and never answer.")
+def main(
+    quick: bool,
+    output: Path | None,
+    only: tuple[str, ...],
+    ways: tuple[str, ...],
+    rounds: int | None,
+    seconds: float | None,
+    silent_mirrors: bool,
+) -> None:
+    """Compare natmirror with other ways to the backend; writes benchmark.json, benchmark.md and plots."""
+    if quick and output is None:
+        raise click.UsageError("--quick needs --output: docs/ is for full runs")
+    base = QUICK if quick else FULL
+    settings = replace(
+        base,
+        rounds=rounds or base.rounds,
+        seconds=seconds or base.seconds,
+        silent_mirrors=silent_mirrors,
+        only=list(only),
+        ways=list(ways),
+    )
+    directory = output or _DOCS
+    raise_files_limit()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="natmirror-bench-") as place:
+            results = Suite(settings, compile_load(Path(place)), tell=lambda line: click.echo(line, err=True)).run()
+    except HostError as error:
+        sys.exit(f"bench: {error}")
+    results.write(directory / "benchmark.json")
+    plots = plot(results, directory)
+    (directory / "benchmark.md").write_text(report(results, plots))
+    click.echo((directory / "benchmark.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

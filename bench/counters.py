@@ -1,0 +1,105 @@
+"""What the kernel counts: processor time, memory, packets."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from natmirror.lab.process import pids_in
+from natmirror.lab.topology import Lab
+
+CLIENT_LINK = "sw0"
+"""The load-balancer host's link to the clients: what mirrors get does not pass it."""
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_HOSTS = ("net", "s1", "lb", "c1", "m")
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD in a process's flags (linux/sched.h)
+_BUSY = (0, 1, 2, 5, 6)  # user, nice, system, irq, softirq: columns of /proc/stat (proc(5))
+
+
+def machine_seconds() -> float:
+    """Processor seconds that the whole machine has been busy, for whomever, interrupts included."""
+    columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    return sum(int(columns[index]) for index in _BUSY) / _TICKS
+
+
+def program_seconds(lab: Lab) -> float:
+    """Processor seconds of the programs on the load-balancer host, without what the kernel does in interrupts."""
+    total = 0
+    for pid in pids_in(lab.ns("lb")):
+        for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            try:
+                total += int(task.read_text().split()[0])
+            except (OSError, ValueError):
+                continue  # it has ended in between
+    return total / 1e9
+
+
+def others_ticks(lab: Lab) -> dict[int, int]:
+    """Processor time of each program that is not this benchmark's, by process id."""
+    hosts = [os.stat(f"/var/run/netns/{lab.ns(host)}").st_ino for host in _HOSTS]
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(entry.name) == os.getpid() or os.stat(entry / "ns/net").st_ino in hosts:
+                continue
+            columns = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended in between
+        if int(columns[6]) & _KERNEL_THREAD == 0:
+            found[int(entry.name)] = int(columns[11]) + int(columns[12])  # utime, stime
+    return found
+
+
+def resident_bytes(lab: Lab) -> int:
+    """Resident memory of the programs on the load-balancer host; the kernel's sockets are not in it."""
+    total = 0
+    for pid in pids_in(lab.ns("lb")):
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+    return total
+
+
+def client_packets(lab: Lab) -> int:
+    """Packets that have passed between clients and the load-balancer host, both directions."""
+    for line in lab.run("lb", ["cat", "/proc/net/dev"]).splitlines():
+        name, _, columns = line.partition(":")
+        if name.strip() == CLIENT_LINK:
+            numbers = columns.split()
+            return int(numbers[1]) + int(numbers[9])
+    raise ValueError(f"no link {CLIENT_LINK}")
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was used between two moments."""
+
+    seconds: float
+    machine: float
+    program: float
+    others: dict[int, int]
+    packets: int
+
+    @classmethod
+    def now(cls, lab: Lab) -> Self:
+        """The sums at this moment."""
+        return cls(time.monotonic(), machine_seconds(), program_seconds(lab), others_ticks(lab), client_packets(lab))
+
+    def since(self, before: "Usage") -> "Usage":
+        """The differences."""
+        return Usage(
+            self.seconds - before.seconds,
+            self.machine - before.machine,
+            self.program - before.program,
+            {pid: ticks - before.others.get(pid, 0) for pid, ticks in self.others.items()},
+            self.packets - before.packets,
+        )
+
+    @property
+    def others_cores(self) -> float:
+        """How many cores other programs have taken; those that have ended meanwhile are not known."""
+        return sum(self.others.values()) / _TICKS / self.seconds

@@ -1,0 +1,84 @@
+"""How memory, idle processor time, latency and throughput grow with the number of idle flows."""
+
+import time
+
+from bench.counters import Usage, resident_bytes
+from bench.measures import MEASURES, Measure, take
+from bench.network import Network
+from bench.results import Sample, Step
+from bench.ways import Natmirror, Way
+from natmirror.errors import HostError
+from natmirror.lab.process import Program, wait_for
+
+GROWTH = "growth"
+
+_WARM_UP = 0.3
+_SETTLE = 1.0
+_LEGS_TIMEOUT = 20.0
+
+
+def grow(way: Way, network: Network, steps: list[int], seconds: float, patience: float) -> list[Step]:
+    """Measure a way that is not started yet with more and more idle flows; it stays up afterwards.
+
+    ``seconds`` is for each measure, ``patience`` how many seconds the opening of connections may take. After a step
+    whose connections could not be opened there is no further one.
+    """
+    done: list[Step] = []
+    held: list[Program] = []
+    way.start(network)
+    _take("latency", way, network, _WARM_UP)  # so that what a program takes once is not counted as a flow's
+    empty = resident_bytes(network.lab)
+    open_flows = 0
+    for flows in steps:
+        step = Step(way.name, flows)
+        done.append(step)
+        try:
+            wanted = min(flows, way.max_flows())
+            programs, opened, took = network.hold(way.target, wanted - open_flows, patience)
+            held += programs
+            open_flows += opened
+            step.values = {"open": open_flows, "opened_per_s": opened / took}
+            if wanted < flows:
+                step.failure = f"{wanted:,} is as many as the limit of open files allows here"
+            elif open_flows < flows:
+                step.failure = f"only {open_flows:,} could be opened within {patience:g} s"
+            step.values |= _look(way, network, open_flows, seconds, empty)
+            lost = [program.text.splitlines()[-1] for program in held if '"lost"' in program.text]
+            if lost:
+                step.failure = f"idle connections were lost: {', '.join(lost)}"
+        except (HostError, OSError, ValueError, KeyError) as error:
+            step.failure = str(error)
+        if step.failure:
+            break
+    return done
+
+
+def _look(way: Way, network: Network, flows: int, seconds: float, empty: int) -> dict[str, float]:
+    if isinstance(way, Natmirror) and way.mirrors:
+        wait_for(lambda: _legs(way) >= flows * way.mirrors, "the legs of all flows", _LEGS_TIMEOUT)
+    time.sleep(_SETTLE)
+    before = Usage.now(network.lab)
+    time.sleep(seconds)
+    used = Usage.now(network.lab).since(before)
+    resident = resident_bytes(network.lab)
+    latency = _take("latency", way, network, seconds)
+    packets = _take("packets", way, network, seconds)
+    return {
+        "resident_bytes": resident,
+        "bytes_per_flow": (resident - empty) / flows if flows else 0.0,
+        "idle_cpu_percent": 100 * used.program / used.seconds,
+        "p50_us": latency["p50_us"],
+        "p99_us": latency["p99_us"],
+        "packets_per_s": packets["packets_per_s"],
+    }
+
+
+def _legs(way: Natmirror) -> int:
+    return sum(int(mirror["legs"]) for mirror in way.status()["mirrors"])
+
+
+def _take(name: str, way: Way, network: Network, seconds: float) -> dict[str, float]:
+    measure: Measure = next(measure for measure in MEASURES if measure.name == name)
+    sample = Sample(way.name, name, 0)
+    take(measure, way, network, seconds, sample)
+    return sample.values

@@ -1,0 +1,63 @@
+"""What it was measured on."""
+
+import os
+import platform
+import re
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.counters import machine_seconds
+from natmirror import __version__
+
+_VERSIONS = {
+    "haproxy": ["haproxy", "-v"],
+    "nginx": ["nginx", "-v"],
+    "iptables": ["iptables", "--version"],
+    "gcc": ["gcc", "--version"],
+}
+_LOOK = 0.5
+_TIMEOUT = 10.0
+
+
+def describe() -> dict[str, Any]:
+    """Processor, memory, kernel, versions, and how busy the machine is before anything is measured."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": _first("/proc/cpuinfo", "model name"),
+        "cores": os.cpu_count(),
+        "memory_gib": round(int(_first("/proc/meminfo", "MemTotal").split()[0]) / 2**20, 1),
+        "virtual": "hypervisor" in _first("/proc/cpuinfo", "flags").split(),
+        "kernel": platform.release(),
+        "busy_cores_before": round(_busy_cores(), 2),
+        "versions": {
+            "natmirror": __version__,
+            "python": platform.python_version(),
+            **{name: _version(argv) for name, argv in _VERSIONS.items()},
+        },
+    }
+
+
+def _first(path: str, key: str) -> str:
+    for line in Path(path).read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return "unknown 0"
+
+
+def _busy_cores() -> float:
+    before = machine_seconds()
+    time.sleep(_LOOK)
+    return (machine_seconds() - before) / _LOOK
+
+
+def _version(argv: list[str]) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "missing"
+    number = re.search(r"\d+\.\d[\w.+~-]*(?: \(nf_tables\)| \(legacy\))?", done.stdout or done.stderr)
+    return number.group() if number else "unknown"

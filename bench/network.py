@@ -1,0 +1,146 @@
+"""The lab as the benchmark needs it: tuned hosts, servers that run all the time, and the load's clients."""
+
+import json
+import resource
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from natmirror.errors import HostError
+from natmirror.lab.process import Program, wait_for, wait_listen
+from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SWITCH_SIDE, Lab
+
+PORT = 6653
+PORTS = 4
+"""The backend listens on so many, for proxies: one address of theirs has 64k ports for each of the backend's."""
+BACKEND = f"{CONTROLLER_SIDE}.{CONTROLLERS['c1']}"
+MIRRORS = [f"{CONTROLLER_SIDE}.{CONTROLLERS['m'] + index}" for index in range(3)]
+"""Addresses of one host: the three mirrors."""
+
+_FIRST_SOURCE = 120
+_SOURCES = 16  # client addresses: 100,000 connections need more than one, and closed ones hold their ports for a minute
+_SOURCE = f"{SWITCH_SIDE}.{_FIRST_SOURCE}"
+_END_MARGIN = 40.0  # seconds that a client may take beside its measure: more than its own limits together
+_TUNING = {
+    "core/somaxconn": "65535",
+    "ipv4/tcp_max_syn_backlog": "65535",
+    "ipv4/ip_local_port_range": "1025 65535",
+    "ipv4/tcp_tw_reuse": "1",  # connections that a proxy or the client has closed leave their ports sooner
+}
+_CONNTRACK_TUNING = {"netfilter/nf_conntrack_tcp_timeout_time_wait": "5"}  # closed connections do not fill the table
+_COMPILE_TIMEOUT = 60.0
+_WANTED_FILES = 400_000
+_SPARE_FILES = 2000  # of a process's limit, for all but idle connections, and because workers do not share evenly
+
+
+def raise_files_limit() -> int:
+    """Let this process and those it starts open as many files as the system allows; gives how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, _WANTED_FILES), max(hard, _WANTED_FILES)))
+    except (OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _shares(count: int) -> list[int]:
+    """How many of so many connections each process may have for its limit of open files."""
+    room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES
+    return [min(room, count - start) for start in range(0, count, room)]
+
+
+def compile_load(directory: Path) -> Path:
+    """Build the load's program; HostError where gcc refuses."""
+    program = directory / "load"
+    source = Path(__file__).with_name("load.c")
+    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_TIMEOUT, check=False)
+    except FileNotFoundError:
+        raise HostError("gcc is missing: install the package gcc") from None
+    if done.returncode:
+        raise HostError(f"gcc: {done.stderr}")
+    return program
+
+
+class Network:
+    """A lab with the backend's server and the mirrors' one; a context manager.
+
+    ``silent`` mirrors read and never answer; others answer as the backend does. The servers hold up to ``flows``
+    connections.
+    """
+
+    def __init__(self, load: Path, *, silent: bool, flows: int = 0) -> None:
+        self._load = str(load)
+        self._workers = max(1, len(_shares(flows)))
+        self._silent = silent
+        self.lab = Lab()
+
+    def __enter__(self) -> Self:
+        self.lab.__enter__()
+        try:
+            self._set_up()
+        except BaseException:
+            self.lab.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lab.close()
+
+    def measure(self, name: str, to: str, *, connections: int, seconds: float, **more: object) -> dict[str, float]:
+        """Run one of the load's clients on the switch to its end; gives what it printed. HostError where it fails."""
+        command = self._client(name, to, connections=connections, seconds=seconds, **more)
+        try:
+            return dict(json.loads(self.lab.run("s1", command, timeout=seconds + _END_MARGIN)))
+        except subprocess.TimeoutExpired:
+            raise HostError(f"the load did not end within {seconds + _END_MARGIN:g} s") from None
+        except HostError as error:
+            raise HostError(str(error).partition(": ")[2] or str(error)) from None
+
+    def hold(self, to: str, count: int, seconds: float) -> tuple[list[Program], int, float]:
+        """Open connections without data, for at most so many seconds; they live as long as the programs that are
+        given, with how many connections there are and how many seconds that took."""
+        start = time.monotonic()
+        programs = [
+            self.lab.start("s1", self._client("idle", to, connections=share, seconds=seconds), name="idle")
+            for share in _shares(count)
+        ]
+
+        def told() -> bool:
+            return all("\n" in program.text or not program.running() for program in programs)
+
+        wait_for(told, "the idle connections", seconds + _END_MARGIN)
+        took = time.monotonic() - start
+        for program in programs:
+            if not program.running():
+                raise HostError(f"the idle connections: {program.text.strip()}")
+        return programs, sum(json.loads(program.text.splitlines()[0])["open"] for program in programs), took
+
+    def _client(self, name: str, to: str, **options: object) -> list[str]:
+        known = {"to": to, "port": PORT, "from": _SOURCE, "sources": _SOURCES, **options}
+        return [self._load, name, *(word for key, value in known.items() for word in (f"--{key}", str(value)))]
+
+    def _set_up(self) -> None:
+        for host in ("s1", "lb", "c1", "m"):
+            self._tune(host, _TUNING)
+        self._tune("lb", _CONNTRACK_TUNING)
+        for number in range(_SOURCES):
+            self.lab.address("s1", "eth0", f"{SWITCH_SIDE}.{_FIRST_SOURCE + number}")
+        for address in MIRRORS[1:]:
+            self.lab.address("m", "eth0", address)
+        serve = [self._load, "serve", "--port", str(PORT), "--ports", str(PORTS), "--workers", str(self._workers)]
+        self.lab.start("c1", serve)
+        self.lab.start("m", serve + ["--silent"] * self._silent)
+        for host in ("c1", "m"):
+            wait_listen(self.lab.ns(host), PORT)
+
+    def _tune(self, host: str, values: dict[str, str]) -> None:
+        """Set values below /proc/sys/net; some are known only once a kernel module is loaded."""
+        for name, value in values.items():
+            path = f"/proc/sys/net/{name}"
+            self.lab.run(host, ["sh", "-c", f"test ! -e {path} || echo {value} > {path}"])

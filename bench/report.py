@@ -1,0 +1,208 @@
+"""The results as a Markdown document."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bench.measures import BULK_CONNECTIONS, LATENCY_CONNECTIONS, LATENCY_RATE, OPENING_CONNECTIONS, PACKETS_CONNECTIONS
+from bench.results import Results
+
+REFERENCES = {"dnat": "kernel DNAT", "haproxy": "HAProxy"}
+_NOTHING = "-"
+_MIN_FLOWS = 1000  # below that a flow's memory drowns in the noise of a page
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A figure of a measure in the tables; ``scale`` is what it is divided by."""
+
+    measure: str
+    value: str
+    title: str
+    digits: int
+    scale: float = 1.0
+
+
+FIGURES = [
+    Column("bulk", "gbit_per_s", "bulk, Gbit/s", 2),
+    Column("packets", "packets_per_s", "small packets, k/s", 1, 1000),
+    Column("connections", "connections_per_s", "connections, k/s", 2, 1000),
+    Column("latency", "p50_us", "latency p50, µs", 0),
+    Column("latency", "p99_us", "p99, µs", 0),
+    Column("latency", "p999_us", "p99.9, µs", 0),
+]
+COSTS = [
+    Column("bulk", "cpu_s_per_gb", "machine, s per GB", 2),
+    Column("bulk", "program_s_per_gb", "program, s per GB", 2),
+    Column("packets", "cpu_s_per_mpacket", "machine, s per million packets", 1),
+    Column("packets", "program_s_per_mpacket", "program, s per million packets", 1),
+    Column("connections", "cpu_us_per_connection", "machine, µs per connection", 0),
+]
+_GROWTH = [
+    Column("", "open", "open", 0),
+    Column("", "opened_per_s", "opened, k/s", 2, 1000),
+    Column("", "resident_bytes", "resident, MB", 1, 1e6),
+    Column("", "bytes_per_flow", "bytes per flow", 0),
+    Column("", "idle_cpu_percent", "idle CPU, %", 2),
+    Column("", "p50_us", "p50, µs", 0),
+    Column("", "p99_us", "p99, µs", 0),
+    Column("", "packets_per_s", "packets, k/s", 1, 1000),
+]
+
+
+def report(results: Results, plots: Sequence[str]) -> str:
+    """The whole document; ``plots`` are names of files beside it."""
+    parts = ["# Benchmark", _intro(results), *(f"![{name.removesuffix('.png')}]({name})" for name in plots)]
+    if results.samples:
+        parts += ["## Figures", _HOW, _figures(results, FIGURES)]
+        for name, title in REFERENCES.items():
+            if name in results.ways:
+                parts += [f"## Ratios to {title}", _RATIO, _ratios(results, name)]
+        parts += ["## Processor time", _COST, _figures(results, COSTS)]
+    parts += _mirrors(results)
+    if results.growth:
+        parts += ["## Growth with the number of idle flows", _GROWN, _growth(results), *_memory(results)]
+    if failures := results.failures():
+        parts += ["## What failed", _listed(failures)]
+    if results.notes:
+        parts += ["## What the programs complained of", _listed(dict.fromkeys(f"`{note}`" for note in results.notes))]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+_RATIO = "The median of each round's ratio. Above 1 is better for throughput, below 1 for latency."
+_COST = """
+*Machine* is all processor time that the machine spent meanwhile, from /proc/stat: client, server, mirrors and kernel
+are in it, and whatever else ran. *Program* is that of the programs on the load-balancer host alone, without the
+kernel's interrupts."""
+_LEDGER = """
+What natmirror's own ledger says, over all rounds and all mirrors: what clients sent is what mirrors acknowledged, what
+is still pending, and what was lost, by reason. *Wait* is how long after a measure its mirrors needed at most."""
+_GROWN = """
+Idle flows are established connections that have not sent a byte. *Resident* is the memory of the programs on the
+load-balancer host, the kernel's sockets and conntrack entries not included; *bytes per flow* is its growth since there
+were none. *Idle CPU* is these programs' share of one core while nothing is sent. Latency and small packets are measured
+over further connections, as above, while the idle ones stay."""
+_INTRO = """
+Measured {date} on {cpu}, {cores} cores{virtual}, {memory_gib} GiB, Linux {kernel}. {versions}.
+
+Client, load-balancer host, backend and mirrors are network namespaces of this one machine and share its cores, joined
+by veth pairs and two bridges. All ways take the same path in the same run, in turn, {rounds} times {seconds:g} s each;
+the figures are medians. Nothing is pinned to a core. Mirrors {mirrors}. Other programs on the machine took {others}
+of a core meanwhile. The run took {took_seconds:.0f} s. All samples are in benchmark.json."""
+_HOW = f"""
+*Bulk*: {BULK_CONNECTIONS} connections send as much as goes, until the server has told that all has arrived. *Small
+packets*: 32-byte messages, one at a time on each of {PACKETS_CONNECTIONS} connections, there and back; the packets that
+pass the load-balancer host's link to the clients. *Connections*: connect, 32 bytes there and back, close,
+{OPENING_CONNECTIONS} at a time. *Latency*: {LATENCY_RATE} requests of 32 bytes a second over {LATENCY_CONNECTIONS}
+connections, from a request's sending to its whole reply."""
+
+
+def _intro(results: Results) -> str:
+    machine, settings = results.machine, results.settings
+    others = sorted(sample.values["others_cores"] for sample in results.samples if "others_cores" in sample.values)
+    return _INTRO.format_map(
+        {
+            **machine,
+            **settings,
+            "virtual": " of a virtual machine" if machine["virtual"] else "",
+            "versions": ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
+            "mirrors": "only read" if settings["silent_mirrors"] else "answer as the backend does",
+            "others": f"{median(others):.2f} (at most {others[-1]:.2f})" if others else "an unknown part",
+        }
+    )
+
+
+def _figures(results: Results, columns: Sequence[Column]) -> str:
+    known = _known(results, columns)
+    rows = [
+        [title, *(_show(results.median(way, column.measure, column.value), column) for column in known)]
+        for way, title in results.ways.items()
+    ]
+    return _table(["", *(column.title for column in known)], rows)
+
+
+def _ratios(results: Results, other: str) -> str:
+    known = _known(results, FIGURES)
+    rows = []
+    for way, title in results.ways.items():
+        ratios = (results.ratio(way, other, column.measure, column.value) for column in known)
+        rows.append([title, *(_NOTHING if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
+    return _table(["", *(column.title.partition(",")[0] for column in known)], rows)
+
+
+def _known(results: Results, columns: Sequence[Column]) -> list[Column]:
+    return [column for column in columns if column.measure in results.measures()]
+
+
+def _mirrors(results: Results) -> list[str]:
+    rows = []
+    for way, title in results.ways.items():
+        for measure in results.measures():
+            ledgers = [
+                sample.ledger
+                for sample in results.samples
+                if (sample.way, sample.measure) == (way, measure) and sample.ledger is not None
+            ]
+            if not ledgers:
+                continue
+            lost: Counter[str] = Counter()
+            ended: Counter[str] = Counter()
+            for ledger in ledgers:
+                lost.update(ledger.lost_bytes)
+                ended.update({reason: count for reason, count in ledger.legs_ended.items() if reason != "closed"})
+            sums = [
+                sum(ledger.client_bytes for ledger in ledgers),
+                sum(ledger.acked_bytes for ledger in ledgers),
+                sum(ledger.pending_bytes for ledger in ledgers),
+            ]
+            wait = max(ledger.wait_seconds for ledger in ledgers)
+            rows.append(
+                [title, measure, *(f"{value:,}" for value in sums), _reasons(lost), _reasons(ended), f"{wait:.2f}"]
+            )
+    if not rows:
+        return []
+    head = ["", "measure", "sent, bytes", "acknowledged", "pending", "lost", "legs not closed but ended", "wait, s"]
+    return ["## What the mirrors got", _LEDGER, _table(head, rows)]
+
+
+def _growth(results: Results) -> str:
+    rows = []
+    for step in results.growth:
+        values = dict(step.values)
+        if step.flows < _MIN_FLOWS:
+            values.pop("bytes_per_flow", None)
+        figures = (_show(values.get(column.value), column) for column in _GROWTH)
+        rows.append([results.ways[step.way], f"{step.flows:,}", *figures])
+    return _table(["", "idle flows", *(column.title for column in _GROWTH)], rows)
+
+
+def _memory(results: Results) -> list[str]:
+    """A leg's memory is what a flow with a mirror takes beyond one without."""
+    rows = []
+    for flows in dict.fromkeys(step.flows for step in results.growth):
+        plain, mirrored = results.step("natmirror-0", flows), results.step("natmirror-1", flows)
+        if flows < _MIN_FLOWS or plain is None or mirrored is None:
+            continue
+        per_flow, both = plain.values.get("bytes_per_flow"), mirrored.values.get("bytes_per_flow")
+        if per_flow is not None and both is not None:
+            rows.append([f"{flows:,}", f"{per_flow:,.0f}", f"{both - per_flow:,.0f}"])
+    return ["natmirror's memory:", _table(["idle flows", "bytes per flow", "bytes per idle leg"], rows)] if rows else []
+
+
+def _show(value: float | None, column: Column) -> str:
+    return _NOTHING if value is None else f"{value / column.scale:,.{column.digits}f}"
+
+
+def _reasons(counts: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items())) or _NOTHING
+
+
+def _listed(lines: Iterable[Any]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])

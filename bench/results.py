@@ -1,0 +1,121 @@
+"""What was measured, and what is made of it: medians over the rounds, and ratios of rounds."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the mirrors of one measure got of what clients sent, over all of them."""
+
+    client_bytes: int = 0
+    acked_bytes: int = 0
+    pending_bytes: int = 0
+    lost_bytes: dict[str, int] = field(default_factory=dict)
+    legs_opened: int = 0
+    legs_ended: dict[str, int] = field(default_factory=dict)
+    wait_seconds: float = 0.0
+    """How long after the measure the mirrors needed for the rest."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """One measure of one way in one round."""
+
+    way: str
+    measure: str
+    round: int
+    values: dict[str, float] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    counters: dict[str, float] = field(default_factory=dict)
+    """How natmirror's own counters changed."""
+    failure: str | None = None
+
+
+@dataclass(slots=True)
+class Step:
+    """One way with so many idle connections."""
+
+    way: str
+    flows: int
+    values: dict[str, float] = field(default_factory=dict)
+    failure: str | None = None
+
+
+@dataclass(slots=True)
+class Results:
+    """A whole run."""
+
+    machine: dict[str, Any]
+    settings: dict[str, Any]
+    ways: dict[str, str]
+    """Their names and titles, in the order of the tables."""
+    samples: list[Sample] = field(default_factory=list)
+    growth: list[Step] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the ways' own logs complained of."""
+
+    def measures(self) -> list[str]:
+        """The measures that were made, in their order."""
+        return list(dict.fromkeys(sample.measure for sample in self.samples))
+
+    def rounds(self, way: str, measure: str, value: str) -> dict[int, float]:
+        """A value of each round in which the measure did not fail."""
+        return {
+            sample.round: sample.values[value]
+            for sample in self.samples
+            if (sample.way, sample.measure) == (way, measure) and value in sample.values
+        }
+
+    def median(self, way: str, measure: str, value: str) -> float | None:
+        """Over the rounds; None where the measure failed in all of them."""
+        return _median(self.rounds(way, measure, value).values())
+
+    def ratio(self, way: str, other: str, measure: str, value: str) -> float | None:
+        """Of one way's value to another's: the median of each round's ratio, since the machine's mood changes less
+        within a round than between two."""
+        ours, theirs = self.rounds(way, measure, value), self.rounds(other, measure, value)
+        return _median(ours[number] / theirs[number] for number in ours.keys() & theirs.keys() if theirs[number])
+
+    def step(self, way: str, flows: int) -> Step | None:
+        """A way's step of growth."""
+        return next((step for step in self.growth if (step.way, step.flows) == (way, flows)), None)
+
+    def failures(self) -> list[str]:
+        """What did not work, how often, and why it did not for the first time."""
+        lines = []
+        for way, title in self.ways.items():
+            for measure in self.measures():
+                samples = [sample for sample in self.samples if (sample.way, sample.measure) == (way, measure)]
+                reasons = [sample.failure for sample in samples if sample.failure]
+                if reasons:
+                    lines.append(f"{title}, {measure}, {len(reasons)} of {len(samples)} rounds: {reasons[0]}")
+        lines += [
+            f"{self.ways[step.way]}, {step.flows:,} idle flows: {step.failure}" for step in self.growth if step.failure
+        ]
+        return lines
+
+    def write(self, path: Path) -> None:
+        """All samples, and their medians, as JSON."""
+        medians = {
+            way: {
+                measure: {
+                    value: self.median(way, measure, value)
+                    for sample in self.samples
+                    if (sample.way, sample.measure) == (way, measure)
+                    for value in sample.values
+                }
+                for measure in self.measures()
+            }
+            for way in self.ways
+        }
+        path.write_text(json.dumps({"medians": medians, **asdict(self)}, indent=1) + "\n")
+
+
+def _median(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return median(known) if known else None

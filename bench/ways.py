@@ -1,0 +1,306 @@
+"""The ways from a client to the backend that are compared: each is started, says where clients connect, is stopped."""
+
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.network import BACKEND, MIRRORS, PORT, PORTS, Network
+from bench.results import Ledger
+from natmirror.api import ask
+from natmirror.errors import HostError
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.process import Program, wait_listen
+from natmirror.lab.topology import SERVICE
+
+_STOP_TIMEOUT = 20.0
+_DRAIN_TIMEOUT = 10.0
+_DRAIN_POLL = 0.05
+MAX_FLOWS = 150_000
+_SPARE_FILES = 400  # descriptors for all but idle connections
+_NGINX_EVENNESS = 0.6  # of its workers' room: connections are not spread evenly over them
+_COMPLAINTS = ("error", "warning", "traceback", "exception", "alert", "emerg", "cannot")
+
+HAPROXY = """
+global
+  maxconn {flows}
+defaults
+  mode tcp
+  maxconn {flows}
+  timeout connect 5s
+  timeout client 10m
+  timeout server 10m
+listen service
+  bind {service}:{port} backlog 65535
+{servers}
+"""
+NGINX = """
+load_module modules/ngx_stream_module.so;
+daemon off;
+user root;
+pid {directory}/nginx.pid;
+error_log stderr;
+worker_processes auto;
+events {{ worker_connections {connections}; }}
+stream {{
+  upstream pool {{ {servers} }}
+  server {{ listen {service}:{port} backlog=65535; proxy_pass pool;
+    proxy_connect_timeout 5s; proxy_timeout 10m; proxy_half_close on; }}
+}}
+"""
+RULES = """
+switches: [10.10.0.0/24]
+services:
+  - name: bench
+    address: {service}
+    port: {port}
+    pool: {{backends: [{{name: c1, address: {backend}}}]}}
+"""
+
+
+class Way:
+    """One way. ``name`` is for programs, ``title`` for people, ``target`` the address that clients connect to."""
+
+    name: str
+    title: str
+    target = SERVICE
+
+    def start(self, network: Network) -> None:
+        """Be ready when this returns; HostError where that fails."""
+
+    def stop(self) -> None:
+        """Leave nothing behind."""
+
+    def check(self) -> None:
+        """HostError when it no longer runs."""
+
+    def max_flows(self) -> int:
+        """How many connections it can hold at once."""
+        return MAX_FLOWS
+
+    def complaints(self) -> list[str]:
+        """What its log says of trouble."""
+        return []
+
+
+class Forwarding(Way):
+    """The kernel routes; clients know the backend's own address."""
+
+    name, title, target = "forward", "kernel forwarding, no NAT", BACKEND
+
+
+class KernelDnat(Way):
+    """The kernel's conntrack and DNAT."""
+
+    name, title = "dnat", "kernel DNAT"
+    _RULE = (
+        *("PREROUTING", "-d", SERVICE, "-p", "tcp", "--dport", str(PORT)),
+        *("-j", "DNAT", "--to-destination", f"{BACKEND}:{PORT}"),
+    )
+
+    def start(self, network: Network) -> None:
+        """Put the rule in."""
+        self._lab = network.lab
+        self._lab.run("lb", ["iptables", "-t", "nat", "-A", *self._RULE])
+
+    def stop(self) -> None:
+        """Take the rule away."""
+        self._lab.run("lb", ["iptables", "-t", "nat", "-D", *self._RULE], check=False)
+
+
+class _ProgramWay(Way):
+    """A way that is a program on the load-balancer host."""
+
+    program: Program | None = None
+
+    def _log(self) -> list[str]:
+        """What it has said, without the lab's directory, which is gone with the run."""
+        return self.program.text.replace(f"{self.program.log.parent}/", "").splitlines() if self.program else []
+
+    def _wait_listen(self, network: Network) -> None:
+        try:
+            wait_listen(network.lab.ns("lb"), PORT)
+        except HostError:
+            self.check()
+            raise
+
+    def stop(self) -> None:
+        """End the program."""
+        if self.program is not None:
+            self._ended(self.program.end(signal.SIGTERM, _STOP_TIMEOUT))
+            self.program = None
+
+    def _ended(self, code: int) -> None:
+        """It has ended, by our order or before it."""
+
+    def check(self) -> None:
+        """HostError when it has ended."""
+        if self.program is None or not self.program.running():
+            said = self._log()[-1:]
+            code = self.program.popen.returncode if self.program else None
+            raise HostError(f"it has ended with {code}; its last word: {' '.join(said) or 'none'}")
+
+    def complaints(self) -> list[str]:
+        """The lines of its log that sound like trouble."""
+        return [line for line in self._log() if any(word in line.lower() for word in _COMPLAINTS)]
+
+
+def _proxied() -> int:
+    """How many connections a proxy's process can hold: two descriptors each."""
+    return min(MAX_FLOWS, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES) // 2)
+
+
+class HAProxy(_ProgramWay):
+    """HAProxy in TCP mode, with a thread for each processor, as it comes."""
+
+    name, title = "haproxy", "HAProxy, TCP mode"
+
+    def max_flows(self) -> int:
+        """All of them are one process's."""
+        return _proxied()
+
+    def start(self, network: Network) -> None:
+        """Start it."""
+        servers = "\n".join(f"  server s{number} {BACKEND}:{PORT + number}" for number in range(PORTS))
+        config = network.lab.directory / "haproxy.cfg"
+        config.write_text(
+            HAPROXY.format(flows=_proxied() + _SPARE_FILES // 4, service=SERVICE, port=PORT, servers=servers)
+        )
+        self.program = network.lab.start("lb", ["haproxy", "-db", "-f", str(config)])
+        self._wait_listen(network)
+
+
+class Nginx(_ProgramWay):
+    """nginx's stream module, with a worker for each processor."""
+
+    name, title = "nginx", "nginx stream"
+
+    def max_flows(self) -> int:
+        """As many as its workers can hold, who do not share evenly."""
+        return int(_proxied() * (os.cpu_count() or 1) * _NGINX_EVENNESS)
+
+    def start(self, network: Network) -> None:
+        """Start it."""
+        directory = network.lab.directory
+        servers = " ".join(f"server {BACKEND}:{PORT + number};" for number in range(PORTS))
+        config = directory / "nginx.conf"
+        values = {
+            "connections": 2 * _proxied() + _SPARE_FILES // 2,
+            "service": SERVICE,
+            "port": PORT,
+            "servers": servers,
+        }
+        config.write_text(NGINX.format(directory=directory, **values))
+        command = ["nginx", "-c", str(config), "-e", "stderr", "-p", "/usr/share/nginx"]
+        self.program = network.lab.start("lb", command)
+        self._wait_listen(network)
+
+
+class Dpkt(_ProgramWay):
+    """The naive way: one callback for each packet, in Python."""
+
+    name, title = "dpkt", "netfilterqueue + dpkt"
+    _QUEUE = ("-j", "NFQUEUE", "--queue-num", "1")
+    _RULES = (
+        ("raw", "PREROUTING", "-d", SERVICE, "-p", "tcp", "--dport", str(PORT), *_QUEUE),
+        ("mangle", "FORWARD", "-s", BACKEND, "-p", "tcp", "--sport", str(PORT), *_QUEUE),
+    )
+
+    def start(self, network: Network) -> None:
+        """Start the script, then lead packets to it."""
+        self._lab = network.lab
+        script = Path(__file__).with_name("dpkt_nat.py")
+        command = [sys.executable, "-u", str(script), SERVICE, BACKEND, str(PORT)]
+        self.program = network.lab.start("lb", command, name="dpkt")
+        self.program.wait_for_text("ready")
+        self._rules("-A")
+
+    def stop(self) -> None:
+        """Take the rules away and end the script."""
+        self._rules("-D", check=False)
+        super().stop()
+
+    def _rules(self, command: str, *, check: bool = True) -> None:
+        for table, *rule in self._RULES:
+            self._lab.run("lb", ["iptables", "-t", table, command, *rule], check=check)
+
+
+class Natmirror(_ProgramWay):
+    """natmirror with so many mirrors, each with the defaults."""
+
+    def __init__(self, mirrors: int) -> None:
+        self.mirrors = mirrors
+        self.name = f"natmirror-{mirrors}"
+        words = {0: "no mirror", 1: "1 mirror"}
+        self.title = f"natmirror, {words.get(mirrors, f'{mirrors} mirrors')}"
+
+    def start(self, network: Network) -> None:
+        """Write its rules, start it."""
+        text = RULES.format(service=SERVICE, port=PORT, backend=BACKEND)
+        lines = [f"      - {{name: m{number}, address: {MIRRORS[number]}}}" for number in range(self.mirrors)]
+        path = network.lab.directory / f"{self.name}.yaml"
+        path.write_text(text + "\n".join(["    mirrors:"] * bool(lines) + lines) + "\n")
+        self._lab = network.lab
+        balancer = LoadBalancer(network.lab, path)
+        self.program, self._api = balancer.program, balancer.api
+
+    def _ended(self, code: int) -> None:
+        """One that has crashed leaves rules that hold the next way's packets back."""
+        if code:
+            self._lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
+
+    def status(self) -> dict[str, Any]:
+        """What it says of itself."""
+        return dict(ask("status", self._api))
+
+    def settled(self) -> tuple[dict[str, Any], float]:
+        """Its state once its mirrors have got everything or time is over, and how many seconds that took."""
+        start = time.monotonic()
+        while True:
+            status, waited = self.status(), time.monotonic() - start
+            if waited > _DRAIN_TIMEOUT or not any(mirror["pending_bytes"] for mirror in status["mirrors"]):
+                return status, waited
+            time.sleep(_DRAIN_POLL)
+
+
+def ledger(before: dict[str, Any], after: dict[str, Any], waited: float) -> Ledger:
+    """What mirrors got between two states."""
+    total = Ledger(wait_seconds=round(waited, 3))
+    for old, new in zip(before["mirrors"], after["mirrors"], strict=True):
+        total.client_bytes += new["client_bytes"] - old["client_bytes"]
+        total.acked_bytes += new["acked_bytes"] - old["acked_bytes"]
+        total.pending_bytes += new["pending_bytes"]
+        total.legs_opened += new["opened"] - old["opened"]
+        for ours, key in ((total.lost_bytes, "lost_bytes"), (total.legs_ended, "ended")):
+            for reason, count in new[key].items():
+                if more := count - old[key].get(reason, 0):
+                    ours[reason] = ours.get(reason, 0) + more
+    return total
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
+    """How natmirror's counters changed between two states: of its engine, its drops, and of its queues and sender."""
+    old, new = _flat(before), _flat(after)
+    return {key: value - old.get(key, 0) for key, value in new.items() if value != old.get(key, 0)}
+
+
+def _flat(status: dict[str, Any]) -> dict[str, float]:
+    found: dict[str, float] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[prefix] = value
+
+    walk("", {key: status[key] for key in ("counters", "drops", "machine") if key in status})
+    return found
+
+
+def all_ways() -> list[Way]:
+    """Those compared, in the order of the tables."""
+    return [Forwarding(), KernelDnat(), HAProxy(), Nginx(), Dpkt(), Natmirror(0), Natmirror(1), Natmirror(3)]

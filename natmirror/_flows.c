@@ -1,0 +1,144 @@
+/* The flow table; _flows.h says what each function is for.
+ *
+ * Rows are preallocated and found through two chained hash indexes.
+ */
+#include "_flows.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "_hash.h"
+#include "_legs.h"
+
+#define NONE 0xffffffffu
+
+struct nm_flows {
+    nm_flow *rows;
+    uint32_t *orig;  /* heads of chains, by the hash of client and service */
+    uint32_t *reply; /* heads of chains, by the hash of backend and client */
+    uint32_t *free;  /* a stack of row numbers */
+    uint32_t max_flows;
+    uint32_t free_count;
+    uint32_t mask;
+    uint8_t key[16];
+};
+
+static size_t address_len(uint8_t family) { return family == 4 ? 4 : 16; }
+
+static uint32_t bucket(const nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
+                       uint16_t dport)
+{
+    return nm_hash_ends(flows->key, family, src, sport, dst, dport) & flows->mask;
+}
+
+static void free_parts(nm_flows *flows)
+{
+    free(flows->rows);
+    free(flows->orig);
+    free(flows->reply);
+    free(flows->free);
+    free(flows);
+}
+
+nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
+{
+    nm_flows *flows = calloc(1, sizeof *flows);
+    uint32_t buckets = 1;
+    if (!flows)
+        return NULL;
+    while (buckets < max_flows && buckets < 1u << 30)
+        buckets <<= 1;
+    flows->rows = calloc(max_flows, sizeof *flows->rows);
+    flows->orig = malloc(buckets * sizeof *flows->orig);
+    flows->reply = malloc(buckets * sizeof *flows->reply);
+    flows->free = malloc(max_flows * sizeof *flows->free);
+    if (!flows->rows || !flows->orig || !flows->reply || !flows->free) {
+        free_parts(flows);
+        return NULL;
+    }
+    memset(flows->orig, 0xff, buckets * sizeof *flows->orig);
+    memset(flows->reply, 0xff, buckets * sizeof *flows->reply);
+    for (uint32_t i = 0; i < max_flows; i++)
+        flows->free[i] = max_flows - 1 - i;
+    flows->max_flows = flows->free_count = max_flows;
+    flows->mask = buckets - 1;
+    memcpy(flows->key, key, sizeof flows->key);
+    return flows;
+}
+
+void nm_flows_free(nm_flows *flows)
+{
+    if (flows)
+        free_parts(flows);
+}
+
+uint32_t nm_flow_count(const nm_flows *flows) { return flows->max_flows - flows->free_count; }
+
+nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
+                      uint16_t dport)
+{
+    size_t address = address_len(family);
+    uint32_t at = flows->orig[bucket(flows, family, src, sport, dst, dport)];
+    for (; at != NONE; at = flows->rows[at].next_orig) {
+        nm_flow *flow = &flows->rows[at];
+        if (flow->client_port == sport && flow->service_port == dport && flow->family == family &&
+            !memcmp(flow->client, src, address) && !memcmp(flow->service, dst, address))
+            return flow;
+    }
+    return NULL;
+}
+
+nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
+                       uint16_t dport)
+{
+    size_t address = address_len(family);
+    uint32_t at = flows->reply[bucket(flows, family, src, sport, dst, dport)];
+    for (; at != NONE; at = flows->rows[at].next_reply) {
+        nm_flow *flow = &flows->rows[at];
+        if (flow->backend_port == sport && flow->client_port == dport && flow->family == family &&
+            !memcmp(flow->backend, src, address) && !memcmp(flow->client, dst, address))
+            return flow;
+    }
+    return NULL;
+}
+
+nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, uint16_t client_port,
+                   const uint8_t *service, uint16_t service_port, const uint8_t *backend, uint16_t backend_port)
+{
+    size_t address = address_len(family);
+    if (!flows->free_count || nm_flow_find_orig(flows, family, client, client_port, service, service_port) ||
+        nm_flow_find_reply(flows, family, backend, backend_port, client, client_port))
+        return NULL;
+    uint32_t id = flows->free[--flows->free_count];
+    uint32_t *orig = &flows->orig[bucket(flows, family, client, client_port, service, service_port)];
+    uint32_t *reply = &flows->reply[bucket(flows, family, backend, backend_port, client, client_port)];
+    nm_flow *flow = &flows->rows[id];
+    memset(flow, 0, sizeof *flow);
+    flow->id = id;
+    flow->family = family;
+    memcpy(flow->client, client, address);
+    memcpy(flow->service, service, address);
+    memcpy(flow->backend, backend, address);
+    flow->client_port = client_port;
+    flow->service_port = service_port;
+    flow->backend_port = backend_port;
+    flow->first_leg = NM_NO_LEG;
+    flow->next_orig = *orig;
+    flow->next_reply = *reply;
+    *orig = *reply = id;
+    return flow;
+}
+
+void nm_flow_remove(nm_flows *flows, nm_flow *flow)
+{
+    uint32_t *link = &flows->orig[bucket(flows, flow->family, flow->client, flow->client_port, flow->service,
+                                         flow->service_port)];
+    while (*link != flow->id)
+        link = &flows->rows[*link].next_orig;
+    *link = flow->next_orig;
+    link = &flows->reply[bucket(flows, flow->family, flow->backend, flow->backend_port, flow->client, flow->client_port)];
+    while (*link != flow->id)
+        link = &flows->rows[*link].next_reply;
+    *link = flow->next_reply;
+    flows->free[flows->free_count++] = flow->id;
+}

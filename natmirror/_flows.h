@@ -1,0 +1,85 @@
+/* The flow table: production's connections, found by the client's two ends or by the backend's.
+ *
+ * No I/O, no clock, no policy; memory only in nm_flows_new(). This header serves #include and cffi's cdef() alike.
+ * Addresses are 16 bytes (IPv4: the first four, the rest zero), ports and sequence numbers in host order.
+ */
+#ifndef NATMIRROR_FLOWS_H
+#define NATMIRROR_FLOWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* nm_flow.state: the connection as production's two ends see it. */
+#define NM_SYN_SENT 0
+#define NM_SYN_RECEIVED 1
+#define NM_ESTABLISHED 2
+#define NM_CLOSING 3
+#define NM_TIME_WAIT 4
+#define NM_RESET 5
+
+/* nm_flow.flags */
+#define NM_MIRRORED 1 /* a leg wants the client's data */
+#define NM_WATCHED 2  /* a service without a pool: looked at, never rewritten */
+#define NM_DIRECT 4   /* a client that talks to the backend itself: passes, untracked */
+#define NM_LOOSE 8    /* met in mid-connection: window scales unknown, sequence checks off */
+#define NM_HELD 16    /* the client is held back for a mirror: punt what the backend sends */
+#define NM_WAITING 32 /* a byte past the backend's window waits until it has moved: the same */
+#define NM_GAPPED 64  /* some of the client's data waits for other: punt all that carries some */
+
+/* nm_half.flags */
+#define NM_HALF_SEQ 1 /* end is known */
+#define NM_HALF_ACK 2 /* ack and edge are known */
+#define NM_HALF_FIN 4 /* a FIN was sent; it lies at end - 1 */
+#define NM_HALF_TOLD 8 /* the number before end was not seen, only told by an acknowledgement's own number */
+
+/* One direction of a connection as its packets tell it. */
+typedef struct {
+    uint64_t bytes;   /* payload sent, counted by sequence numbers, so retransmissions not twice */
+    uint64_t packets; /* everything that passed, retransmissions too */
+    uint32_t end;     /* one past the highest sequence number sent (SYN and FIN count) */
+    uint32_t ack;     /* highest acknowledgement number sent */
+    uint32_t edge;    /* highest right edge of the receive window offered */
+    uint8_t scale;    /* shift of the windows offered (RFC 7323 2.2) */
+    uint8_t flags;    /* NM_HALF_* */
+} nm_half;
+
+typedef struct {
+    nm_half orig;  /* client to service */
+    nm_half reply; /* backend to client */
+    double seen_at;
+    uint8_t client[16];
+    uint8_t service[16];
+    uint8_t backend[16];
+    uint16_t client_port;
+    uint16_t service_port;
+    uint16_t backend_port;
+    uint8_t family; /* 4 or 6 */
+    uint8_t state;  /* NM_SYN_SENT .. NM_RESET */
+    uint8_t flags;  /* NM_MIRRORED .. NM_GAPPED */
+    uint32_t id;    /* index in the table; free again after nm_flow_remove() */
+    uint32_t stream_next; /* where a leg wants the client's data: the first number that has not been given to it */
+    uint32_t first_leg;   /* the first of its legs, or NM_NO_LEG */
+    uint32_t next_orig;
+    uint32_t next_reply;
+} nm_flow;
+
+typedef struct nm_flows nm_flows;
+
+/* A table for at most max_flows flows whose hash is keyed with key[16]; NULL without memory. */
+nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key);
+void nm_flows_free(nm_flows *flows);
+
+/* A new flow in both indexes, its numbers zero; NULL when the table is full or one of the two tuples is taken. */
+nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, uint16_t client_port,
+                   const uint8_t *service, uint16_t service_port, const uint8_t *backend, uint16_t backend_port);
+void nm_flow_remove(nm_flows *flows, nm_flow *flow);
+
+/* The flow of a packet from the client to the service, or of one from the backend to the client; NULL if none. */
+nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
+                      uint16_t dport);
+nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
+                       uint16_t dport);
+
+uint32_t nm_flow_count(const nm_flows *flows);
+
+#endif

@@ -1,0 +1,130 @@
+/* Legs: their numbers, what they hold back for their mirrors, when they are due. No I/O, no clock, no policy.
+ *
+ * A leg is the sending side of a TCP connection (mirror.py and sender.py say what its numbers mean) and a queue of the
+ * client's bytes that the mirror has not acknowledged. This header serves #include and cffi's cdef() alike.
+ */
+#ifndef NATMIRROR_LEGS_H
+#define NATMIRROR_LEGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define NM_CHUNK_LEN 4096 /* what legs hold is kept, and counted, in pieces of this many bytes */
+#define NM_MARKS 16
+#define NM_NO_LEG 0xffffffffu
+
+/* nm_leg.flags */
+#define NM_LEG_STEADY 1   /* nothing is lost, closing or closed: data and acknowledgements are C's */
+#define NM_LEG_SACK 2     /* both ends speak of selective acknowledgements */
+#define NM_LEG_SAMPLING 4 /* a round trip is being measured: sample_end and sample_at */
+#define NM_LEG_MEASURED 8 /* one has been measured: srtt and rttvar */
+
+/* nm_leg.source */
+#define NM_SOURCE_RAW 0 /* the client's own bytes, with an offset of 0 */
+
+/* What all legs together may hold, over all threads. */
+typedef struct {
+    int64_t used; /* bytes; changed atomically */
+    int64_t limit;
+} nm_budget;
+
+/* A packet that was synthesised. Its TCP checksum holds the pseudo-header's sum only. */
+typedef struct {
+    uint32_t at; /* where it begins in nm_out.bytes */
+    uint32_t len;
+    uint16_t segment_len; /* at most so many bytes of data may go into one segment on the wire */
+} nm_send;
+
+/* Packets one behind the other, as many as there is memory for; what finds none is lost, as on any network. */
+typedef struct {
+    uint8_t *bytes;
+    nm_send *sends;
+    uint32_t used, capacity;   /* bytes */
+    uint32_t count, max_count; /* packets */
+} nm_out;
+
+/* A queue of bytes in chunks. */
+typedef struct {
+    uint8_t **chunks; /* a ring of pointers */
+    uint32_t capacity, head, count;
+    uint32_t offset; /* bytes of the first chunk that are gone */
+} nm_ring;
+
+typedef struct {
+    uint8_t mirror[16];
+    uint8_t local[16];
+    uint16_t mirror_port;
+    uint16_t local_port;
+    uint8_t family; /* 4 or 6 */
+    uint8_t flags;  /* NM_LEG_* */
+    uint8_t scale;  /* shift of the mirror's windows */
+    uint8_t source; /* NM_SOURCE_*: whose bytes it carries */
+    uint32_t seq_offset; /* what a number of the mirror's lies after the client's own */
+
+    uint32_t snd_una, snd_nxt, snd_max; /* first not acknowledged, next to be sent, one past the highest ever sent */
+    uint32_t window, max_window;
+    uint32_t buffer_seq; /* number of the first byte held */
+    uint32_t buffered;   /* bytes held */
+    uint32_t max_buffer;
+    uint32_t mss;
+
+    uint32_t cwnd, ssthresh, cwnd_acked, duplicates; /* congestion.py */
+    uint32_t sample_end;
+    double sample_at, rto, srtt, rttvar; /* rtt.py */
+    double rto_at;                       /* when the retransmission timer runs out; infinity: it does not run */
+    double progress_at, sent_at, heard_at, written_at;
+    double stall_timeout, idle_timeout; /* infinity: none */
+
+    uint32_t rcv_nxt;
+    uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
+
+    nm_ring ring;
+    double mark_at[NM_MARKS];
+    uint32_t mark_end[NM_MARKS]; /* bytes before it have been here since mark_at */
+    uint32_t mark_count;
+
+    double due_at;          /* infinity: never */
+    double queued_at;       /* the time of its place in the heap, at most due_at; infinity: it has none */
+    uint32_t heap_index;    /* that place */
+    uint32_t id;            /* index in the table; free again after nm_leg_remove() */
+    uint32_t next_in_bucket;
+    uint32_t next_of_flow;  /* the next leg of the same flow, or NM_NO_LEG */
+} nm_leg;
+
+typedef struct nm_legs nm_legs;
+
+/* A table that takes its memory for bytes from budget, and hashes with key[16]; NULL without memory. */
+nm_legs *nm_legs_new(nm_budget *budget, const uint8_t *key);
+void nm_legs_free(nm_legs *legs);
+uint32_t nm_legs_count(const nm_legs *legs);
+
+/* A new leg, its numbers zero and its times infinite; NULL where there is one between these two, or no memory. */
+nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16_t mirror_port,
+                      const uint8_t *local, uint16_t local_port);
+nm_leg *nm_leg_find(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16_t mirror_port, const uint8_t *local,
+                    uint16_t local_port);
+nm_leg *nm_leg_by_id(nm_legs *legs, uint32_t id);
+/* Gives back all that the leg holds. */
+void nm_leg_remove(nm_legs *legs, nm_leg *leg);
+
+/* Room for len more bytes; 0 where there is none within the budget. */
+int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len);
+/* Take bytes at the end, in room that was reserved. */
+void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now);
+/* Let the first count bytes go; the mirror has acknowledged up to number ack. */
+void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack);
+void nm_leg_clear(nm_legs *legs, nm_leg *leg);
+/* A copy of held bytes. */
+void nm_leg_copy(const nm_leg *leg, uint32_t offset, uint8_t *to, uint32_t len);
+
+/* A leg is due at a time from now on. */
+void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at);
+/* When the next leg is due, or infinity; the leg that is due by now, which then has no deadline any more, or NULL. */
+double nm_legs_next_due(nm_legs *legs);
+nm_leg *nm_legs_take_due(nm_legs *legs, double now);
+
+/* Bytes for everybody, and back. */
+int nm_budget_take(nm_budget *budget, int64_t count);
+void nm_budget_give(nm_budget *budget, int64_t count);
+
+#endif

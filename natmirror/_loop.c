@@ -1,0 +1,132 @@
+/* The hot loop; _loop.h says what each function is for. */
+#define _GNU_SOURCE
+#include "_loop.h"
+
+#include <errno.h>
+#include <linux/virtio_net.h>
+#include <math.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "_packet.h"
+
+#define LOOK_UP_INTERVAL 32 /* batches after which a busy loop looks whether somebody wants attention */
+
+double nl_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+void nl_send(nl_loop *loop)
+{
+    nm_out *out = &loop->gear->out;
+    for (uint32_t i = 0; i < out->count; i++) {
+        nm_send *one = &out->sends[i];
+        uint8_t *packet = out->bytes + one->at;
+        uint32_t headers_len = IP_MIN + (uint32_t)(packet[IP_MIN + 12] >> 4) * 4;
+        struct virtio_net_hdr header = {
+            .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = IP_MIN, .csum_offset = 16};
+        if (one->segment_len && one->len - headers_len > one->segment_len) {
+            header.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+            header.hdr_len = (uint16_t)headers_len;
+            header.gso_size = one->segment_len;
+        }
+        struct iovec parts[2] = {{&header, sizeof header}, {packet, one->len}};
+        if (writev(loop->out_fd, parts, 2) < 0)
+            loop->counters.send_errors++;
+        else
+            loop->counters.sent++;
+    }
+    nm_out_clear(out);
+}
+
+/* The batch's verdicts leave before what was synthesised for it: the mirror never delays production. */
+static void flush(nl_loop *loop)
+{
+    nq_flush(loop->queues[loop->current]);
+    nl_send(loop);
+}
+
+/* 0 where the packet is for Python. */
+static int decide(nl_loop *loop, nq_packet *packet)
+{
+    nq *queue = loop->queues[loop->current];
+    if (packet->truncated) {
+        nq_drop(queue, packet->id);
+        return 1;
+    }
+    /* The packet is rewritten where it lies, in the codec's own buffer. */
+    uint8_t *bytes = (uint8_t *)(uintptr_t)packet->payload;
+    int decided = nm_process(loop->gear, bytes, packet->len, packet->hook, packet->checksum, loop->now);
+    if (decided >= NM_PUNT)
+        return 0;
+    int watched = loop->watched[loop->current];
+    if (decided == NM_CONSUMED && !watched)
+        nq_drop(queue, packet->id);
+    else if (decided == NM_MODIFIED && !watched)
+        nq_accept(queue, packet->id, bytes, packet->len);
+    else
+        nq_accept(queue, packet->id, NULL, 0);
+    return 1;
+}
+
+/* A batch from the next queue that has one, in turn; 0 where none has. */
+static int receive(nl_loop *loop)
+{
+    for (uint32_t tried = 0; tried < loop->queue_count; tried++) {
+        loop->current = (loop->current + 1) % loop->queue_count;
+        int count = nq_receive(loop->queues[loop->current], loop->packets);
+        if (count) {
+            loop->count = count > 0 ? count : 0;
+            loop->next = 0;
+            loop->now = nl_clock();
+            return count;
+        }
+    }
+    return 0;
+}
+
+/* Whether somebody wants attention; waits for that or a packet, until a time. */
+static int wait_until(nl_loop *loop, double until)
+{
+    struct pollfd fds[NL_MAX_QUEUES + 1] = {{.fd = loop->wake_fd, .events = POLLIN}};
+    for (uint32_t i = 0; i < loop->queue_count; i++)
+        fds[i + 1] = (struct pollfd){.fd = nq_fd(loop->queues[i]), .events = POLLIN};
+    double left = fmax(0, until - nl_clock());
+    struct timespec timeout = {.tv_sec = (time_t)left, .tv_nsec = (long)((left - floor(left)) * 1e9)};
+    ppoll(fds, loop->queue_count + 1, left < 1e9 ? &timeout : NULL, NULL);
+    return fds[0].revents != 0;
+}
+
+int nl_run(nl_loop *loop, double until)
+{
+    for (unsigned batches = 1;; batches++) {
+        for (; loop->next < loop->count; loop->next++) {
+            nq_packet *packet = &loop->packets[loop->next];
+            if (!decide(loop, packet)) {
+                flush(loop);
+                loop->punted = packet;
+                return NL_PUNT;
+            }
+        }
+        flush(loop);
+        double due = fmin(until, nm_legs_next_due(loop->gear->legs));
+        if (nl_clock() >= due)
+            return NL_TIMER;
+        int count = receive(loop);
+        if (count < 0)
+            return count;
+        if ((!count && wait_until(loop, due)) || (batches % LOOK_UP_INTERVAL == 0 && wait_until(loop, 0)))
+            return NL_WAKE;
+    }
+}
+
+void nl_decided(nl_loop *loop)
+{
+    loop->punted = NULL;
+    loop->next++;
+}

@@ -1,0 +1,51 @@
+/* The hot loop: packets from queues through process(), verdicts back in batches, then what was synthesised, until
+ * something is for Python. I/O and a clock, but no knowledge of flows. This header serves #include and cdef() alike.
+ */
+#ifndef NATMIRROR_LOOP_H
+#define NATMIRROR_LOOP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "_fastpath.h"
+#include "_nfqueue.h"
+
+/* Why nl_run() has come back. */
+#define NL_PUNT 1  /* a packet is for Python: loop.punted; nl_decided() comes next */
+#define NL_TIMER 2 /* it is time */
+#define NL_WAKE 3  /* somebody wants attention: wake_fd is readable */
+
+#define NL_MAX_QUEUES 2
+
+typedef struct {
+    uint64_t sent;        /* packets synthesised and written */
+    uint64_t send_errors; /* those that the kernel refused: their legs send them again */
+} nl_counters;
+
+typedef struct {
+    nm_gear *gear;
+    nq *queues[NL_MAX_QUEUES];
+    uint8_t watched[NL_MAX_QUEUES]; /* its packets pass unchanged, whatever is made of them */
+    uint32_t queue_count;
+    int wake_fd;
+    int out_fd; /* takes a virtio-net header and a packet with each write */
+    uint32_t current; /* the queue that the batch at hand came from */
+    int count, next;  /* packets of the batch, and the first that is not decided */
+    double now;       /* the time of the batch, CLOCK_MONOTONIC */
+    nq_packet packets[NQ_BATCH];
+    nq_packet *punted;
+    nl_counters counters;
+} nl_loop;
+
+/* Run until something is for Python; until is absolute. A negative errno where a queue itself fails. */
+int nl_run(nl_loop *loop, double until);
+
+/* Python has given the punted packet its verdict. */
+void nl_decided(nl_loop *loop);
+
+/* Write what the gear has synthesised. */
+void nl_send(nl_loop *loop);
+
+double nl_clock(void);
+
+#endif

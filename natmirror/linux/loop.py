@@ -1,0 +1,86 @@
+"""The hot loop in C, seen from Python: it passes packets by itself, and comes back with those that are for Python."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from errno import errorcode
+from typing import Any
+
+from natmirror._ffi import ffi, lib
+from natmirror.actions import Accept, Action, Send
+from natmirror.errors import HostError
+from natmirror.linux.nfqueue import Packet, Queue, packet_of
+
+
+class Why(IntEnum):
+    """Why run() has come back."""
+
+    PUNT = int(lib.NL_PUNT)
+    """A packet is for Python: ``punted``."""
+    TIMER = int(lib.NL_TIMER)
+    """It is time."""
+    WAKE = int(lib.NL_WAKE)
+    """Somebody wants attention."""
+
+
+@dataclass(slots=True)
+class Punted:
+    """A packet that waits for Python, with the time of its batch in seconds."""
+
+    packet: Packet
+    now: float
+
+
+class Loop:
+    """Some queues and their way out, for one thread. ``gear`` is the C gear that decides; a queue is ``watched`` when
+    its packets pass unchanged, whatever is made of them."""
+
+    def __init__(self, gear: Any, queues: Sequence[tuple[Queue, bool]], *, out_fd: int, wake_fd: int) -> None:
+        self._loop = ffi.new("nl_loop *", {"gear": gear, "out_fd": out_fd, "wake_fd": wake_fd})
+        self._gear = gear
+        self._queues = queues
+        for index, (queue, watched) in enumerate(queues):
+            self._loop.queues[index] = queue.codec
+            self._loop.watched[index] = watched
+        self._loop.queue_count = len(queues)
+
+    def run(self, until: float) -> Why:
+        """Pass packets until something is for Python, or the monotonic clock shows ``until``; HostError where a queue
+        fails."""
+        why = lib.nl_run(self._loop, until)
+        if why < 0:
+            raise HostError(f"a queue fails: {errorcode.get(-why, -why)} while receiving")
+        return Why(why)
+
+    def punted(self) -> Punted:
+        """The packet that is for Python."""
+        return Punted(packet_of(self._loop.punted), float(self._loop.now))
+
+    def decide(self, actions: Iterable[Action]) -> None:
+        """What is to become of it: the verdict comes first, then what is to be sent besides."""
+        verdict, *sends = actions
+        queue, watched = self._queues[self._loop.current]
+        if isinstance(verdict, Accept) or watched:
+            queue.accept(self._loop.punted.id, None if watched or not isinstance(verdict, Accept) else verdict.packet)
+        else:
+            queue.drop(self._loop.punted.id)
+        lib.nl_decided(self._loop)
+        self.send(sends)
+
+    def send(self, actions: Iterable[Action]) -> None:
+        """Put synthesised packets on their way: they leave with the next batch's verdicts, or flush()."""
+        out = ffi.addressof(self._gear, "out")
+        for action in actions:
+            if isinstance(action, Send):
+                lib.nm_out_add(out, action.packet, len(action.packet), action.segment_len)
+
+    def flush(self) -> None:
+        """Send verdicts, then what was synthesised, now."""
+        for queue, _ in self._queues:
+            queue.flush()
+        lib.nl_send(self._loop)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What became of synthesised packets, by name."""
+        return {name: int(getattr(self._loop.counters, name)) for name, _ in ffi.typeof("nl_counters").fields}
