@@ -10,6 +10,7 @@
 
 #include "_emit.h"
 #include "_packet.h"
+#include "_track.h"
 
 #define HOOK_PREROUTING 0
 #define HOOK_FORWARD 2
@@ -73,39 +74,18 @@ static void complete_checksum(segment *seg)
     put16(seg->tcp + 16, (uint16_t)~tcp_sum(seg));
 }
 
-/* Tracking */
-
-/* tcp.update() for segments without SYN and FIN. */
-static void update(nm_half *sender, const nm_half *receiver, const segment *seg, int loose)
+/* A flow's packet on its way. */
+static int pass_on(const nm_flow *flow, segment *seg, int is_orig, int checksum)
 {
-    uint32_t end = seg->seq + seg->payload_len;
-    sender->packets++;
-    if (!(seg->flags & TCP_ACK) ||
-        !(loose || !(receiver->flags & NM_HALF_SEQ) || diff(seg->ack, receiver->end) <= 0))
-        return;
-    if (!(sender->flags & NM_HALF_SEQ)) {
-        sender->end = end;
-        sender->bytes += seg->payload_len;
-        sender->flags |= NM_HALF_SEQ;
-    } else if (loose || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, receiver->edge) <= 0) {
-        int32_t advance = diff(end, sender->end);
-        if (advance > 0 && !(sender->flags & NM_HALF_FIN)) {
-            sender->end = end;
-            sender->bytes += (uint32_t)advance;
-            sender->flags = (uint8_t)(seg->payload_len ? sender->flags & ~NM_HALF_TOLD : sender->flags | NM_HALF_TOLD);
-        }
-    }
-    uint32_t edge = seg->ack + ((uint32_t)seg->window << (sender->scale & 31));
-    if (!(sender->flags & NM_HALF_ACK)) {
-        sender->ack = seg->ack;
-        sender->edge = edge;
-        sender->flags |= NM_HALF_ACK;
-        return;
-    }
-    if (diff(sender->ack, seg->ack) < 0)
-        sender->ack = seg->ack;
-    if (diff(sender->edge, edge) < 0)
-        sender->edge = edge;
+    if (flow->flags & NM_WATCHED)
+        return NM_ACCEPT;
+    if (is_orig)
+        replace(seg, 16, 2, flow->backend, flow->backend_port, checksum == CHECKSUM_PARTIAL);
+    else
+        replace(seg, 12, 0, flow->service, flow->service_port, checksum == CHECKSUM_PARTIAL);
+    if (checksum == CHECKSUM_PARTIAL)
+        complete_checksum(seg);
+    return NM_MODIFIED;
 }
 
 /* Copying: Mirroring.feed() and Leg.write() for data in its turn */
@@ -177,24 +157,42 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
     return NM_CONSUMED;
 }
 
+/* The opening and the end of a flow without mirrors, once its SYN was Python's. */
+static int process_control(nm_gear *gear, nm_flow *flow, segment *seg, int is_orig, int checksum, double now)
+{
+    int is_syn = seg->flags & TCP_SYN;
+    if (flow->flags & (NM_TAPPED | NM_DIRECT) || (is_syn && (is_orig || flow->state != NM_SYN_SENT)) ||
+        (seg->flags & TCP_RST && flow->state == NM_SYN_SENT) || (is_syn && gear->news_count == NM_MAX_NEWS) ||
+        (checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff))
+        return NM_PUNT_CONTROL;
+    int event = nm_track(flow, seg, is_orig, flow->flags & NM_LOOSE);
+    nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT);
+    if (event == NM_SYN_ACK_SEEN)
+        gear->news[gear->news_count++] = flow->id;
+    gear->counters.fast_packets++;
+    return pass_on(flow, seg, is_orig, checksum);
+}
+
 static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
 {
     segment seg;
     if (!parse(packet, len, &seg))
         return NM_PUNT_MALFORMED;
-    if (seg.flags & (TCP_SYN | TCP_FIN | TCP_RST))
-        return NM_PUNT_CONTROL;
+    int is_control = seg.flags & (TCP_SYN | TCP_FIN | TCP_RST);
     int is_orig = hook == HOOK_PREROUTING;
     const uint8_t *src = packet + 12, *dst = packet + 16;
     nm_flow *flow = is_orig ? nm_flow_find_orig(gear->flows, 4, src, seg.sport, dst, seg.dport)
                             : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
+        if (is_control)
+            return NM_PUNT_CONTROL;
         return leg ? process_mirrors(gear, leg, &seg, checksum, now) : NM_PUNT_UNKNOWN;
     }
-    if (flow->state != NM_ESTABLISHED ||
-        (!is_orig && hook != HOOK_FORWARD && !(hook == HOOK_OUTPUT && flow->flags & NM_WATCHED)))
+    if (!is_orig && hook != HOOK_FORWARD && !(hook == HOOK_OUTPUT && flow->flags & NM_WATCHED))
         return NM_PUNT_STATE;
+    if (is_control || flow->state != NM_ESTABLISHED)
+        return process_control(gear, flow, &seg, is_orig, checksum, now);
     if (!is_orig && flow->flags & (NM_HELD | NM_WAITING))
         return NM_PUNT_HELD;
     if (flow->flags & NM_DIRECT) {
@@ -214,20 +212,13 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     if (is_bad) {
         gear->counters.bad_checksums++;
     } else {
-        update(is_orig ? &flow->orig : &flow->reply, is_orig ? &flow->reply : &flow->orig, &seg, flow->flags & NM_LOOSE);
+        nm_update(is_orig ? &flow->orig : &flow->reply, is_orig ? &flow->reply : &flow->orig, &seg,
+                  flow->flags & NM_LOOSE);
         flow->seen_at = now;
     }
     if (is_copied)
         copy_to_legs(gear, flow, &seg, now);
-    if (flow->flags & NM_WATCHED)
-        return NM_ACCEPT;
-    if (is_orig)
-        replace(&seg, 16, 2, flow->backend, flow->backend_port, checksum == CHECKSUM_PARTIAL);
-    else
-        replace(&seg, 12, 0, flow->service, flow->service_port, checksum == CHECKSUM_PARTIAL);
-    if (checksum == CHECKSUM_PARTIAL)
-        complete_checksum(&seg);
-    return NM_MODIFIED;
+    return pass_on(flow, &seg, is_orig, checksum);
 }
 
 int nm_process(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)

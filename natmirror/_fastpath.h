@@ -18,9 +18,9 @@
 /* Python is to decide, for a reason; neither packet nor numbers were touched. */
 #define NM_PUNT 3
 #define NM_PUNT_MALFORMED 3 /* no whole TCP segment: ICMP, fragments, padding, other protocols */
-#define NM_PUNT_CONTROL 4   /* SYN, FIN or RST */
+#define NM_PUNT_CONTROL 4   /* SYN, FIN or RST, or another packet of a flow that is being opened or closed */
 #define NM_PUNT_UNKNOWN 5   /* of no flow and no leg */
-#define NM_PUNT_STATE 6     /* its flow is being opened or closed, or another hook's */
+#define NM_PUNT_STATE 6     /* its flow is another hook's, or a client's direct connection */
 #define NM_PUNT_HELD 7      /* its client is held back for a mirror */
 #define NM_PUNT_DATA 8      /* data that a leg wants, out of its turn or past the window */
 #define NM_PUNT_LEG 9       /* a leg has something to mend, or no room */
@@ -34,9 +34,14 @@ typedef struct {
     uint64_t punts[NM_PUNT_REASONS];
 } nm_counters;
 
+/* What Python has to hear of before it decides anything more. */
+#define NM_MAX_NEWS 256
+
 typedef struct {
     nm_flows *flows;
     nm_legs *legs;
+    uint32_t news[NM_MAX_NEWS]; /* flows whose backend has accepted them */
+    uint32_t news_count;
     nm_out out; /* what was synthesised since nm_out_clear() */
     nm_counters counters;
 } nm_gear;

@@ -4,6 +4,7 @@
  */
 #include "_flows.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,8 @@ struct nm_flows {
     uint32_t max_flows;
     uint32_t free_count;
     uint32_t mask;
+    nm_heap heap;
+    double timeouts[NM_STATES];
     uint8_t key[16];
 };
 
@@ -37,6 +40,7 @@ static void free_parts(nm_flows *flows)
     free(flows->orig);
     free(flows->reply);
     free(flows->free);
+    free(flows->heap.places);
     free(flows);
 }
 
@@ -52,7 +56,8 @@ nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
     flows->orig = malloc(buckets * sizeof *flows->orig);
     flows->reply = malloc(buckets * sizeof *flows->reply);
     flows->free = malloc(max_flows * sizeof *flows->free);
-    if (!flows->rows || !flows->orig || !flows->reply || !flows->free) {
+    flows->heap.places = malloc(max_flows * sizeof *flows->heap.places);
+    if (!flows->rows || !flows->orig || !flows->reply || !flows->free || !flows->heap.places) {
         free_parts(flows);
         return NULL;
     }
@@ -123,6 +128,7 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
     flow->service_port = service_port;
     flow->backend_port = backend_port;
     flow->first_leg = NM_NO_LEG;
+    flow->due = (nm_due){.due_at = INFINITY, .queued_at = INFINITY, .id = id};
     flow->next_orig = *orig;
     flow->next_reply = *reply;
     *orig = *reply = id;
@@ -140,5 +146,33 @@ void nm_flow_remove(nm_flows *flows, nm_flow *flow)
     while (*link != flow->id)
         link = &flows->rows[*link].next_reply;
     *link = flow->next_reply;
+    nm_heap_remove(&flows->heap, &flow->due);
     flows->free[flows->free_count++] = flow->id;
+}
+
+void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts)
+{
+    memcpy(flows->timeouts, timeouts, sizeof flows->timeouts);
+}
+
+void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
+{
+    flow->seen_at = now;
+    if (moved)
+        nm_heap_set(&flows->heap, &flow->due, now + flows->timeouts[flow->state]);
+}
+
+double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }
+
+nm_flow *nm_flows_take_due(nm_flows *flows, double now)
+{
+    nm_due *due;
+    while ((due = nm_heap_take(&flows->heap, now))) {
+        nm_flow *flow = &flows->rows[due->id];
+        double until = flow->seen_at + flows->timeouts[flow->state];
+        if (until <= now)
+            return flow;
+        nm_heap_set(&flows->heap, due, until);
+    }
+    return NULL;
 }

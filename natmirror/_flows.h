@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "_heap.h"
+
 /* nm_flow.state: the connection as production's two ends see it. */
 #define NM_SYN_SENT 0
 #define NM_SYN_RECEIVED 1
@@ -16,6 +18,7 @@
 #define NM_CLOSING 3
 #define NM_TIME_WAIT 4
 #define NM_RESET 5
+#define NM_STATES 6
 
 /* nm_flow.flags */
 #define NM_MIRRORED 1 /* a leg wants the client's data */
@@ -25,6 +28,7 @@
 #define NM_HELD 16    /* the client is held back for a mirror: punt what the backend sends */
 #define NM_WAITING 32 /* a byte past the backend's window waits until it has moved: the same */
 #define NM_GAPPED 64  /* some of the client's data waits for other: punt all that carries some */
+#define NM_TAPPED 128 /* its service has mirrors: its opening and its end are Python's */
 
 /* nm_half.flags */
 #define NM_HALF_SEQ 1 /* end is known */
@@ -55,7 +59,8 @@ typedef struct {
     uint16_t backend_port;
     uint8_t family; /* 4 or 6 */
     uint8_t state;  /* NM_SYN_SENT .. NM_RESET */
-    uint8_t flags;  /* NM_MIRRORED .. NM_GAPPED */
+    uint16_t flags; /* NM_MIRRORED .. NM_TAPPED */
+    nm_due due;     /* when it is forgotten, if it is not seen meanwhile */
     uint32_t id;    /* index in the table; free again after nm_flow_remove() */
     uint32_t stream_next; /* where a leg wants the client's data: the first number that has not been given to it */
     uint32_t first_leg;   /* the first of its legs, or NM_NO_LEG */
@@ -79,6 +84,13 @@ nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *src, 
                       uint16_t dport);
 nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
                        uint16_t dport);
+
+/* When a flow is to be forgotten: after timeouts[state] seconds without a packet. touch() is for each packet, moved says
+ * that it changed the state. */
+void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts);
+void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
+double nm_flows_next_due(nm_flows *flows);
+nm_flow *nm_flows_take_due(nm_flows *flows, double now);
 
 uint32_t nm_flow_count(const nm_flows *flows);
 

@@ -1,7 +1,6 @@
 /* Legs; _legs.h says what each function is for.
  *
- * Legs come in blocks, so that a pointer to one stays good; chunks of bytes come from a list of free ones. What is due
- * is a heap with one place for each leg, moved to an earlier time at once and to a later one when it comes up.
+ * Legs come in blocks, so that a pointer to one stays good; chunks of bytes come from a list of free ones.
  */
 #include "_legs.h"
 
@@ -30,8 +29,7 @@ struct nm_legs {
     uint32_t count;
     uint32_t *buckets;
     uint32_t bucket_count;
-    nm_leg **heap;
-    uint32_t heap_len;
+    nm_heap heap;
     chunk *spare;
     uint32_t spare_count;
     uint8_t key[16];
@@ -86,7 +84,7 @@ void nm_legs_free(nm_legs *legs)
     }
     free(legs->blocks);
     free(legs->free);
-    free(legs->heap);
+    free(legs->heap.places);
     free(legs->buckets);
     free(legs);
 }
@@ -105,9 +103,9 @@ static int grow(nm_legs *legs)
     uint32_t *new_free = realloc(legs->free, count * sizeof *new_free);
     if (new_free)
         legs->free = new_free;
-    nm_leg **new_heap = realloc(legs->heap, count * sizeof *new_heap);
+    nm_due **new_heap = realloc(legs->heap.places, count * sizeof *new_heap);
     if (new_heap)
-        legs->heap = new_heap;
+        legs->heap.places = new_heap;
     nm_leg *block = new_blocks && new_free && new_heap ? calloc(BLOCK_LEN, sizeof *block) : NULL;
     if (!block)
         return 0;
@@ -181,7 +179,8 @@ nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint
     leg->mirror_port = mirror_port;
     leg->local_port = local_port;
     leg->next_of_flow = NM_NO_LEG;
-    leg->rto_at = leg->stall_timeout = leg->idle_timeout = leg->due_at = leg->queued_at = INFINITY;
+    leg->rto_at = leg->stall_timeout = leg->idle_timeout = INFINITY;
+    leg->due = (nm_due){.due_at = INFINITY, .queued_at = INFINITY, .id = id};
     uint32_t *head = bucket(legs, leg);
     leg->next_in_bucket = *head;
     *head = id;
@@ -189,94 +188,16 @@ nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint
     return leg;
 }
 
-/* What is due: a binary heap by queued_at, then by number */
+/* What is due */
 
-static int is_before(const nm_leg *one, const nm_leg *other)
-{
-    return one->queued_at < other->queued_at || (one->queued_at == other->queued_at && one->id < other->id);
-}
+void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at) { nm_heap_set(&legs->heap, &leg->due, due_at); }
 
-static void put(nm_legs *legs, uint32_t index, nm_leg *leg)
-{
-    legs->heap[index] = leg;
-    leg->heap_index = index;
-}
-
-static void rise(nm_legs *legs, nm_leg *leg)
-{
-    uint32_t at = leg->heap_index;
-    while (at && is_before(leg, legs->heap[(at - 1) / 2])) {
-        put(legs, at, legs->heap[(at - 1) / 2]);
-        at = (at - 1) / 2;
-    }
-    put(legs, at, leg);
-}
-
-static void sink(nm_legs *legs, nm_leg *leg)
-{
-    uint32_t at = leg->heap_index;
-    for (;;) {
-        uint32_t child = 2 * at + 1;
-        if (child >= legs->heap_len)
-            break;
-        if (child + 1 < legs->heap_len && is_before(legs->heap[child + 1], legs->heap[child]))
-            child++;
-        if (!is_before(legs->heap[child], leg))
-            break;
-        put(legs, at, legs->heap[child]);
-        at = child;
-    }
-    put(legs, at, leg);
-}
-
-static void unqueue(nm_legs *legs, nm_leg *leg)
-{
-    if (leg->queued_at == INFINITY)
-        return;
-    leg->queued_at = INFINITY;
-    nm_leg *last = legs->heap[--legs->heap_len];
-    if (last == leg)
-        return;
-    put(legs, leg->heap_index, last);
-    rise(legs, last);
-    sink(legs, last);
-}
-
-void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at)
-{
-    leg->due_at = due_at;
-    if (due_at >= leg->queued_at)
-        return;
-    if (leg->queued_at == INFINITY)
-        put(legs, legs->heap_len++, leg);
-    leg->queued_at = due_at;
-    rise(legs, leg);
-}
-
-double nm_legs_next_due(nm_legs *legs)
-{
-    while (legs->heap_len) {
-        nm_leg *first = legs->heap[0];
-        if (first->due_at <= first->queued_at)
-            return first->queued_at;
-        if (first->due_at == INFINITY) {
-            unqueue(legs, first);
-        } else {
-            first->queued_at = first->due_at;
-            sink(legs, first);
-        }
-    }
-    return INFINITY;
-}
+double nm_legs_next_due(nm_legs *legs) { return nm_heap_next(&legs->heap); }
 
 nm_leg *nm_legs_take_due(nm_legs *legs, double now)
 {
-    if (nm_legs_next_due(legs) > now)
-        return NULL;
-    nm_leg *leg = legs->heap[0];
-    unqueue(legs, leg);
-    leg->due_at = INFINITY;
-    return leg;
+    nm_due *due = nm_heap_take(&legs->heap, now);
+    return due ? nm_leg_by_id(legs, due->id) : NULL;
 }
 
 /* Bytes */
@@ -427,7 +348,7 @@ void nm_leg_remove(nm_legs *legs, nm_leg *leg)
     while (*link != leg->id)
         link = &nm_leg_by_id(legs, *link)->next_in_bucket;
     *link = leg->next_in_bucket;
-    unqueue(legs, leg);
+    nm_heap_remove(&legs->heap, &leg->due);
     nm_leg_clear(legs, leg);
     free(leg->ring.chunks);
     memset(&leg->ring, 0, sizeof leg->ring);

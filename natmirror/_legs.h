@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "_heap.h"
+
 #define NM_CHUNK_LEN 4096 /* what legs hold is kept, and counted, in pieces of this many bytes */
 #define NM_MARKS 16
 #define NM_NO_LEG 0xffffffffu
@@ -83,9 +85,7 @@ typedef struct {
     uint32_t mark_end[NM_MARKS]; /* bytes before it have been here since mark_at */
     uint32_t mark_count;
 
-    double due_at;          /* infinity: never */
-    double queued_at;       /* the time of its place in the heap, at most due_at; infinity: it has none */
-    uint32_t heap_index;    /* that place */
+    nm_due due;
     uint32_t id;            /* index in the table; free again after nm_leg_remove() */
     uint32_t next_in_bucket;
     uint32_t next_of_flow;  /* the next leg of the same flow, or NM_NO_LEG */

@@ -114,7 +114,7 @@ int nl_run(nl_loop *loop, double until)
             }
         }
         flush(loop);
-        double due = fmin(until, nm_legs_next_due(loop->gear->legs));
+        double due = fmin(until, fmin(nm_legs_next_due(loop->gear->legs), nm_flows_next_due(loop->gear->flows)));
         if (nl_clock() >= due)
             return NL_TIMER;
         int count = receive(loop);

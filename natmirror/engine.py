@@ -73,7 +73,7 @@ class Engine:
         memory = fastpath.Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max_flows, memory, key)
         self._mirroring = Mirroring(rules, self._gear.legs, memory, self._timers, self._is_bound)
-        self._nat = Nat(rules, self._gear.flows, self._timers, self._mirroring.make_way, self._mirroring.flow_forgotten)
+        self._nat = Nat(rules, self._gear.flows, self._mirroring.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
@@ -94,6 +94,7 @@ class Engine:
 
     def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> list[Action]:
         """What receive() gives for a packet that the C gear leaves to Python."""
+        self._hear()
         try:
             parsed = parse(packet)
         except Malformed as reason:
@@ -117,19 +118,19 @@ class Engine:
 
     def next_timer(self) -> float | None:
         """When handle_timer() is due, on the clock of ``now``; None when nothing is."""
-        due = self._gear.legs.next_due()
+        due = min(self._gear.legs.next_due(), self._gear.flows.next_due())
         timer = self._timers.next()
         return (None if due == fastpath.NEVER else due) if timer is None else min(timer, due)
 
     def handle_timer(self, now: float) -> list[Action]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of."""
+        self._hear()
         while (leg_id := self._gear.legs.take_due(now)) is not None:
             self._mirroring.handle_timer(leg_id, now)
-        for kind, name in self._timers.due(now):
-            if kind == "window":
-                self._mirroring.tell_window(name)
-            else:
-                self._nat.expire(name, now)
+        while (flow_id := self._gear.flows.take_due(now)) is not None:
+            self._nat.expire(flow_id, now)
+        for _, flow in self._timers.due(now):
+            self._mirroring.tell_window(flow)
         return self._sends()
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
@@ -354,6 +355,11 @@ class Engine:
 
     # The rest
 
+    def _hear(self) -> None:
+        """Of what the C gear has done meanwhile."""
+        if news := self._gear.take_news():
+            self._nat.hear(news)
+
     def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
         return self._nat.find_reply(backend, client) is not None
 
@@ -370,6 +376,7 @@ class Engine:
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """The engine's sums as plain values: counters, drops by reason, backends, mirrors with their ledgers."""
+        self._hear()
         counters = dict(sorted(self._stats.counters.items()))
         in_c = self._gear.counters
         counters["fast_packets"] = in_c.fast_packets

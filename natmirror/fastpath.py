@@ -5,6 +5,7 @@ Rows are C structs, ``nm_flow`` and ``nm_leg``: Python reads and writes the very
 touched after its removal.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from natmirror._ffi import ffi, lib
@@ -22,7 +23,7 @@ PUNTS = {
 }
 """The reasons why a packet is punted, by what process() says."""
 
-MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED = (
+MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED = (
     int(lib.NM_MIRRORED),
     int(lib.NM_WATCHED),
     int(lib.NM_DIRECT),
@@ -30,6 +31,7 @@ MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED = (
     int(lib.NM_HELD),
     int(lib.NM_WAITING),
     int(lib.NM_GAPPED),
+    int(lib.NM_TAPPED),
 )
 """Flags of a flow's row, see _flows.h."""
 
@@ -101,6 +103,12 @@ class Gear:
         """
         return int(lib.nm_process(self.handle, ffi.from_buffer(packet), len(packet), hook, checksum, now))
 
+    def take_news(self) -> list[int]:
+        """The numbers of flows that backends have accepted in process() since the last call."""
+        count = self.handle.news_count
+        self.handle.news_count = 0
+        return list(self.handle.news[0:count]) if count else []
+
     def take_sends(self) -> list[Send]:
         """What legs have sent in process() since the last call."""
         out = self.handle.out
@@ -129,6 +137,23 @@ class FlowTable:
     def remove(self, row: Any) -> None:
         """Take a row out; its number is used again."""
         lib.nm_flow_remove(self._flows, row)
+
+    def set_timeouts(self, timeouts: Sequence[float]) -> None:
+        """After how many seconds without a packet a flow is forgotten, by its state."""
+        lib.nm_flows_set_timeouts(self._flows, list(timeouts))
+
+    def touch(self, row: Any, now: float, *, moved: bool) -> None:
+        """A packet of the flow has passed; ``moved`` says that it changed the flow's state, and so its timeout."""
+        lib.nm_flow_touch(self._flows, row, now, moved)
+
+    def next_due(self) -> float:
+        """When the next flow may have to be forgotten, or NEVER."""
+        return float(lib.nm_flows_next_due(self._flows))
+
+    def take_due(self, now: float) -> int | None:
+        """The number of a flow that is to be forgotten by now; None where there is none."""
+        row = lib.nm_flows_take_due(self._flows, now)
+        return int(row.id) if row != ffi.NULL else None
 
     def find_orig(self, client: Endpoint, service: Endpoint) -> Any | None:
         """The row of a packet from the client to the service."""

@@ -13,11 +13,10 @@ from typing import Any
 from natmirror import tcp
 from natmirror.attempts import ANSWER_TIMEOUT, Attempts
 from natmirror.balance import Maglev, RoundRobin, Scheduler
-from natmirror.fastpath import DIRECT, LOOSE, WATCHED, FlowTable
+from natmirror.fastpath import DIRECT, LOOSE, TAPPED, WATCHED, FlowTable
 from natmirror.packet import Endpoint, Segment, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service
 from natmirror.tcp import State
-from natmirror.timers import Timers
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +62,6 @@ class Nat:
         self,
         rules: Rules,
         table: FlowTable,
-        timers: Timers,
         opening: Callable[[Endpoint, Endpoint], None],
         forgotten: Callable[[Flow], None],
     ) -> None:
@@ -71,8 +69,8 @@ class Nat:
         self._forgotten = forgotten
         self._rules = rules
         self._table = table
-        self._timers = timers
         self._flows: dict[int, Flow] = {}
+        table.set_timeouts([tcp.TIMEOUTS[state] for state in State])
         self._attempts = Attempts()
         self._connections: Counter[tuple[str, str]] = Counter()
         self._services_of: dict[Endpoint, list[Service]] = {}
@@ -183,6 +181,11 @@ class Nat:
         """Whether the backend has left the client's SYN without an answer for longer than it should."""
         return flow.state is State.SYN_SENT and now - flow.syn_at >= ANSWER_TIMEOUT
 
+    def hear(self, answered: Iterable[int]) -> None:
+        """Backends have accepted the flows with these numbers while Python was not asked."""
+        for flow in self.by_ids(answered):
+            self.answered(flow)
+
     def answered(self, flow: Flow) -> None:
         """The backend has accepted the connection."""
         if flow.backend is not None:
@@ -224,8 +227,7 @@ class Nat:
         row = self._table.insert(client, here, there)
         if row is None:
             return None
-        if service.pool is None:
-            row.flags = WATCHED
+        row.flags = (WATCHED if service.pool is None else 0) | (TAPPED if service.mirrors else 0)
         return self._keep(Flow(row, client, service, backend))
 
     def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint) -> None:
@@ -245,17 +247,11 @@ class Nat:
 
     def touch(self, flow: Flow, now: float, *, moved: bool = True) -> None:
         """A packet of the flow has passed; ``moved`` says that it changed the flow's state, and so its timeout."""
-        flow.row.seen_at = now
-        if moved:
-            self._timers.set(("flow", flow.row.id), now + tcp.TIMEOUTS[flow.state])
+        self._table.touch(flow.row, now, moved=moved)
 
     def expire(self, flow_id: int, now: float) -> None:
-        """The flow's deadline has come: it is forgotten, unless the C gear has seen it since."""
+        """The flow's deadline has come: it is forgotten."""
         flow = self._flows[flow_id]
-        until = flow.row.seen_at + tcp.TIMEOUTS[flow.state]
-        if until > now:
-            self._timers.set(("flow", flow_id), until)
-            return
         if flow.state is State.SYN_SENT:
             self.refused(flow, now)
         self.forget(flow)
@@ -263,6 +259,5 @@ class Nat:
     def forget(self, flow: Flow) -> None:
         """Take the flow out of the table."""
         self._forgotten(flow)
-        self._timers.set(("flow", flow.row.id), None)
         del self._flows[flow.row.id]
         self._table.remove(flow.row)

@@ -17,6 +17,7 @@ from natmirror.fastpath import (
     MIRRORED,
     MODIFIED,
     PUNT,
+    TAPPED,
     WATCHED,
     FlowTable,
     Gear,
@@ -41,7 +42,7 @@ halves = st.fixed_dictionaries(
         "end": numbers,
         "ack": numbers,
         "edge": numbers,
-        "scale": st.integers(0, 14),
+        "scale": st.sampled_from([*range(15), 255]),
         "flags": st.integers(0, 15),
     }
 )
@@ -78,20 +79,22 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
         parsed = parse(raw)
     except Malformed:
         return PUNT, raw
-    if not isinstance(parsed, Segment) or len(parsed.raw) != len(raw) or parsed.flags & (SYN | FIN | RST):
+    if not isinstance(parsed, Segment) or len(parsed.raw) != len(raw):
         return PUNT, raw
     source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
     there = SERVICE if row.flags & WATCHED else C1
     is_orig = hook == PREROUTING
     if (source, destination) != ((CLIENT, SERVICE) if is_orig else (there, CLIENT)):
         return PUNT, raw
-    if row.state != tcp.State.ESTABLISHED:
+    if hook == OUTPUT and not row.flags & WATCHED:
         return PUNT, raw
+    if row.state != tcp.State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
+        return reference_of_control(row, parsed, raw, checksum, now, is_orig=is_orig)
     if is_orig and row.flags & MIRRORED and parsed.payload_len and segment_checksum_ok(parsed, checksum):
         return PUNT, raw  # these flows' data waits for a gap to be filled
     if row.flags & HELD and not is_orig:
         return PUNT, raw
-    if (hook == OUTPUT and not row.flags & WATCHED) or (row.flags & DIRECT and is_orig):
+    if row.flags & DIRECT and is_orig:
         return PUNT, raw
     if row.flags & DIRECT:
         row.seen_at = now
@@ -106,9 +109,27 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
     return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
 
 
+def reference_of_control(
+    row: Any, parsed: Segment, raw: bytes, checksum: Checksum, now: float, *, is_orig: bool
+) -> tuple[int, bytes]:
+    """The same for what opens and closes flows."""
+    syn, reset = parsed.flags & SYN, parsed.flags & RST
+    if row.flags & (TAPPED | DIRECT) or not segment_checksum_ok(parsed, checksum):
+        return PUNT, raw
+    if (syn and (is_orig or row.state != tcp.State.SYN_SENT)) or (reset and row.state == tcp.State.SYN_SENT):
+        return PUNT, raw
+    tcp.track(row, parsed, from_client=is_orig, loose=bool(row.flags & LOOSE))
+    row.seen_at = now
+    if row.flags & WATCHED:
+        return ACCEPT, raw
+    return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+
+
 @given(st.data())
 def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
-    flags = data.draw(st.sampled_from([0, MIRRORED | GAPPED, LOOSE, WATCHED, WATCHED | MIRRORED | GAPPED, DIRECT]))
+    flags = data.draw(
+        st.sampled_from([0, 0, TAPPED | MIRRORED | GAPPED, LOOSE, WATCHED, WATCHED | MIRRORED | GAPPED, DIRECT])
+    )
     state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
     orig, reply = data.draw(halves), data.draw(halves)
     gears = [gear(), gear()]
@@ -121,7 +142,7 @@ def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
         near = [row.edge for row in (rows[0].orig, rows[0].reply)] + [rows[0].orig.end, rows[0].reply.end]
         number = data.draw(st.one_of(numbers, st.sampled_from(near)))
         ack = data.draw(st.one_of(numbers, st.sampled_from(near)))
-        letters = data.draw(st.sampled_from(["A", "PA", "A", "P", "FA", "S", "RA"]))
+        letters = data.draw(st.sampled_from(["A", "PA", "A", "P", "FA", "PFA", "S", "SA", "R", "RA"]))
         size = data.draw(st.integers(0, 40))
         raw = bytearray(
             packet(
@@ -132,7 +153,7 @@ def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
                 seq.add(ack, data.draw(st.integers(-3, 3))),
                 data.draw(st.binary(min_size=size, max_size=size)),
                 window=data.draw(st.integers(0, 0xFFFF)),
-                options=data.draw(st.sampled_from([b"", bytes(4), bytes(40)])),
+                options=data.draw(st.sampled_from([b"", bytes(4), bytes(40), b"\1\3\3\7", b"\1\3\3\17", b"\3\4\1\1"])),
             )
         )
         if data.draw(st.booleans()):

@@ -52,11 +52,15 @@ services:
     port: 6653
     mirrors:
       - {name: master, address: 10.20.0.13}
+  - name: c
+    address: 10.10.0.102
+    port: 6640
+    pool: {backends: [{name: c1, address: 10.20.0.11}, {name: c2, address: 10.20.0.12}]}
 """
-SERVICES = [at("10.10.0.100", 6653), at("10.10.0.101", 6653)]
+SERVICES = [at("10.10.0.100", 6653), at("10.10.0.101", 6653), at("10.10.0.102", 6640)]
 CLIENTS = [at(f"10.10.0.{last}", port) for last in (11, 12) for port in (40001, 40002)]
 MIRRORS = {bytes((10, 20, 0, last)) for last in (13, 14, 15, 16)}
-MAX_FLOWS = 6
+MAX_FLOWS = 8
 STEPS = 250
 SCALED = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 7))
 TIMESTAMPS = bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10)) + b"\0\0\0\7\0\0\0\5"
