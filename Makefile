@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check deep soak pcaps build clean
+.PHONY: help demo test unit check deep soak bench fuzz pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,15 @@ deep: ## 10,000 cases of the simulator, and as many random sessions (ten minutes
 soak: ## sustained uploads, and throughput against loss beside the kernel's TCP; prints what it measures (root, minutes)
 	@scripts/setup --need-root
 	@$(BIN)/pytest -o faulthandler_timeout=0 -m soak -s
+
+bench: ## beside the kernel, HAProxy, nginx and a script with dpkt; writes docs/benchmark.md (root, a quarter of an hour)
+	@scripts/setup --need-root --bench
+	@$(BIN)/python -m bench
+
+fuzz: ## the C code under libFuzzer and sanitizers for two minutes, then the tests of it under the same
+	@scripts/setup --fuzz
+	@tests/fuzz/run
+	@tests/fuzz/sanitize
 
 pcaps: ## record the captures in pcaps/ anew, and what their replays give (root)
 	@scripts/setup --need-root

@@ -1,7 +1,8 @@
 """Describes the extension ``natmirror._ffi`` to cffi; setup.py runs this from the source root.
 
 API mode: the compiler sees the real headers, so a layout that differs from what Python believes cannot be built.
-``NATMIRROR_STRICT=1`` in the environment turns the compiler's warnings into errors.
+``NATMIRROR_STRICT=1`` in the environment turns the compiler's warnings into errors, ``NATMIRROR_SANITIZE=1`` builds
+with AddressSanitizer and UndefinedBehaviorSanitizer.
 """
 
 import os
@@ -46,6 +47,9 @@ def builder() -> FFI:
     flags = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra"]
     if os.environ.get("NATMIRROR_STRICT") == "1":
         flags.append("-Werror")
+    sanitizers = []
+    if os.environ.get("NATMIRROR_SANITIZE") == "1":
+        sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
     ffi.set_source(
         "natmirror._ffi",
         PREAMBLE + "".join(f'#include "{header.name}"\n' for header in headers),
@@ -53,7 +57,8 @@ def builder() -> FFI:
         depends=[str(header) for header in (*headers, *inner_headers)],
         libraries=["m"],
         include_dirs=[str(PACKAGE)],
-        extra_compile_args=flags,
+        extra_compile_args=[*flags, *sanitizers],
+        extra_link_args=sanitizers,
     )
     return ffi
 

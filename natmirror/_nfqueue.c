@@ -21,6 +21,7 @@
 #define VERDICTS_MAX (512 * 1024)
 #define VERDICT_MAX (68 * 1024)
 #define SEND_TRIES 3
+#define MAX_ERRNO 4095 /* linux/err.h */
 
 #define PACKET_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET)
 #define VERDICT_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT)
@@ -67,6 +68,10 @@ static void take_answer(nq *queue, const uint8_t *message, size_t len)
     }
     memcpy(&error, message + NLMSG_HDRLEN, sizeof error);
     memcpy(&request, message + NLMSG_HDRLEN + sizeof error, sizeof request);
+    if (error > 0 || error < -MAX_ERRNO) {
+        queue->counters.malformed++;
+        return;
+    }
     if (request.nlmsg_seq) {
         queue->acknowledged = request.nlmsg_seq;
         queue->answer = -error;

@@ -81,8 +81,8 @@ class Gear:
         gear = lib.nm_gear_new(max_flows, memory.budget, key)
         if gear == ffi.NULL:
             raise MemoryError(f"no memory for {max_flows} flows")
-        self._memory = memory  # the tables point to its budget
-        self.handle = ffi.gc(gear, lib.nm_gear_free)
+        budget = memory.budget  # lives as long as the tables that point to it: they give their bytes back to it
+        self.handle = ffi.gc(gear, lambda gear: lib.nm_gear_free(gear) if budget else None)
         """The C struct, for the loop in C."""
         self.flows = FlowTable(self.handle)
         self.legs = LegTable(self.handle)

@@ -4,6 +4,7 @@ import socket
 import struct
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from natmirror._ffi import ffi, lib
@@ -119,6 +120,14 @@ def test_the_kernels_answers_are_sorted() -> None:
     assert (codec.counters().late_verdicts, codec.counters().verdict_errors) == (1, 1)
     codec.parse(answer(-95, 3))
     assert (lib.nq_acknowledged(codec.queue), lib.nq_answer(codec.queue)) == (3, 95)
+    codec.close()
+
+
+@pytest.mark.parametrize("error", [1, -4096, -(1 << 31)])
+def test_an_answer_that_is_no_errno_is_malformed(error: int) -> None:
+    codec = Codec()
+    codec.parse(message(ERROR, struct.pack("=i", error) + struct.pack("=IHHII", 16, VERDICT, 0, 3, 0)))
+    assert (codec.counters().malformed, lib.nq_acknowledged(codec.queue)) == (1, 0)
     codec.close()
 
 

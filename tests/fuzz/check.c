@@ -1,0 +1,191 @@
+/* What has to hold after each step; check.h says what each function is for. */
+#include "check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "must.h"
+
+#define RIGHT 0xffff
+#define MAX_WINDOW (1u << 30)
+#define PREROUTING 0
+
+static void check_marks(const nm_leg *row)
+{
+    must(row->mark_count <= NM_MARKS);
+    must(!row->buffered == !row->mark_count);
+    for (uint32_t i = 1; i < row->mark_count; i++) {
+        must(after(row->mark_end[i], row->mark_end[i - 1]) > 0);
+        must(row->mark_at[i] >= row->mark_at[i - 1]);
+    }
+    if (row->mark_count) {
+        must(after(row->mark_end[0], row->snd_una) > 0);
+        must(row->mark_end[row->mark_count - 1] == row->buffer_seq + row->buffered);
+    }
+}
+
+static void check_leg(const mirror_leg *leg)
+{
+    const nm_leg *row = leg->row;
+    const nm_ring *ring = &row->ring;
+    uint32_t end = row->buffer_seq + row->buffered;
+    must(after(row->snd_nxt, row->snd_una) >= 0 && after(row->snd_max, row->snd_nxt) >= 0);
+    must(row->snd_nxt == row->snd_max && row->buffer_seq == row->snd_una && after(end, row->snd_max) >= 0);
+    must(row->buffered <= (row->max_buffer > MAX_LEN ? row->max_buffer : MAX_LEN));
+    must(ring->count <= ring->capacity && !(ring->capacity & (ring->capacity - 1)));
+    must(ring->offset < NM_CHUNK_LEN);
+    must((uint64_t)ring->offset + row->buffered <= (uint64_t)ring->count * NM_CHUNK_LEN);
+    must((uint32_t)row->sent_bytes == row->snd_max - leg->first);
+    must((uint32_t)row->acked_bytes == row->snd_una - leg->first);
+    must(row->cwnd > 0 && row->cwnd <= MAX_WINDOW && row->window > 0 && row->window <= row->max_window);
+    must(row->rto >= 0.2 && row->rto <= 60.0);
+    must((row->rto_at < INFINITY) == (row->snd_max != row->snd_una));
+    must(row->due.queued_at <= row->due.due_at);
+    if (leg->flow)
+        must(end == leg->flow->row->stream_next && end == leg->flow->first + (uint32_t)leg->flow->len);
+    check_marks(row);
+}
+
+static void check_flows(world *w)
+{
+    double next = INFINITY;
+    for (int i = 0; i < FLOWS; i++) {
+        const nm_flow *row = w->flows[i].row;
+        must(row->state < NM_STATES && row->due.queued_at <= row->due.due_at);
+        next = fmin(next, row->due.due_at);
+    }
+    must(nm_flow_count(w->gear->flows) == FLOWS);
+    must(nm_flows_next_due(w->gear->flows) == next);
+    must(w->gear->news_count <= NM_MAX_NEWS);
+}
+
+void check_world(world *w)
+{
+    int64_t chunks = 0;
+    double next = INFINITY;
+    uint32_t count = 0;
+    for (int i = 0; i < LEGS; i++) {
+        if (!w->legs[i].row)
+            continue;
+        check_leg(&w->legs[i]);
+        chunks += w->legs[i].row->ring.count;
+        next = fmin(next, w->legs[i].row->due.due_at);
+        count++;
+    }
+    must(w->budget.used == chunks * NM_CHUNK_LEN && w->budget.used <= w->budget.limit);
+    must(nm_legs_count(w->gear->legs) == count);
+    must(nm_legs_next_due(w->gear->legs) == next);
+    check_flows(w);
+}
+
+static mirror_leg *leg_of(world *w, const uint8_t *packet)
+{
+    for (int i = 0; i < LEGS; i++) {
+        mirror_leg *leg = &w->legs[i];
+        if (leg->row && !memcmp(packet + 12, leg->local.address, 4) && !memcmp(packet + 16, leg->mirror.address, 4) &&
+            u16_at(packet + 20) == leg->local.port && u16_at(packet + 22) == leg->mirror.port)
+            return leg;
+    }
+    return NULL;
+}
+
+/* Data in its turn, the client's own, within both windows. */
+static void check_data(mirror_leg *leg, const uint8_t *packet, uint32_t seq, uint32_t len, int all_there)
+{
+    const nm_leg *row = leg->row;
+    uint32_t end = row->buffer_seq + row->buffered, at = seq - leg->flow->first;
+    must(all_there ? seq == leg->told : after(seq, leg->told) >= 0);
+    leg->told = seq + len;
+    must(after(leg->told, row->snd_max) <= 0 && after(leg->told, row->snd_una + row->window) <= 0);
+    must(row->snd_max - row->snd_una <= row->cwnd);
+    must((packet[33] == (ACK | PSH)) == (leg->told == end));
+    must(at + (uint64_t)len <= leg->flow->len);
+    must(!memcmp(packet + HEADERS_LEN, leg->flow->stream + at, len));
+}
+
+static void check_send(world *w, const uint8_t *packet, const nm_send *send, int all_there)
+{
+    must(send->len >= HEADERS_LEN && send->len <= MAX_LEN);
+    must(packet[0] == 0x45 && u16_at(packet + 2) == send->len && packet[9] == 6 && packet[32] == 0x50);
+    must(ip_sum(packet, 20) == RIGHT);
+    must(u16_at(packet + 36) == pseudo_sum_of(packet, send->len, 20));
+    mirror_leg *leg = leg_of(w, packet);
+    must(leg);
+    const nm_leg *row = leg->row;
+    uint32_t seq = u32_at(packet + 24), ack = u32_at(packet + 28);
+    must(send->segment_len == row->mss);
+    must(u16_at(packet + 34) == 0xffff && u16_at(packet + 38) == 0);
+    must((packet[33] & ~PSH) == ACK);
+    if (send->len > HEADERS_LEN) {
+        must(ack == leg->heard || ack == row->rcv_nxt); /* the mirror's data is taken after its acknowledgement */
+        check_data(leg, packet, seq, send->len - HEADERS_LEN, all_there);
+    } else {
+        uint32_t edge = row->snd_una + row->window;
+        must(ack == row->rcv_nxt && packet[33] == ACK);
+        must(seq == (after(row->snd_max, edge) > 0 ? edge : row->snd_max));
+    }
+}
+
+void check_sends(world *w, int all_there)
+{
+    nm_out *out = &w->gear->out;
+    uint32_t at = 0;
+    must(out->count <= out->max_count && out->used <= out->capacity);
+    for (uint32_t i = 0; i < out->count; i++) {
+        must(out->sends[i].at == at);
+        at += out->sends[i].len;
+        must(at <= out->used);
+        check_send(w, out->bytes + out->sends[i].at, &out->sends[i], all_there);
+    }
+    must(at == out->used);
+    for (int i = 0; i < LEGS; i++) {
+        mirror_leg *leg = &w->legs[i];
+        if (!leg->row)
+            continue;
+        must(!all_there || leg->told == leg->row->snd_max);
+        leg->told = leg->row->snd_max;
+        leg->heard = leg->row->rcv_nxt;
+    }
+    nm_out_clear(out);
+}
+
+void check_held(const world *w, const mirror_leg *leg)
+{
+    (void)w;
+    uint32_t len = leg->row->buffered;
+    if (!len)
+        return;
+    uint8_t *held = malloc(len);
+    must(held);
+    nm_leg_copy(leg->row, 0, held, len);
+    must(!memcmp(held, leg->flow->stream + (leg->row->buffer_seq - leg->flow->first), len));
+    free(held);
+}
+
+void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, size_t len, int hook, int checksum)
+{
+    size_t header_len = before[0] % 16 * 4u, at = hook == PREROUTING ? 16 : 12, port_at = hook == PREROUTING ? 2 : 0;
+    const client_flow *flow = NULL;
+    for (int i = 0; i < FLOWS; i++) {
+        const client_flow *one = &w->flows[i];
+        const endpoint *src = hook == PREROUTING ? &one->client : &one->backend;
+        const endpoint *dst = hook == PREROUTING ? &one->service : &one->client;
+        if (!memcmp(before + 12, src->address, 4) && !memcmp(before + 16, dst->address, 4) &&
+            u16_at(before + header_len) == src->port && u16_at(before + header_len + 2) == dst->port)
+            flow = one;
+    }
+    must(flow && !(flow->row->flags & (NM_WATCHED | NM_DIRECT)));
+    const endpoint *fresh = hook == PREROUTING ? &flow->backend : &flow->service;
+    must(!memcmp(now + at, fresh->address, 4) && u16_at(now + header_len + port_at) == fresh->port);
+    /* One's complement sums stay what they were, right or wrong; what was left to hardware is right afterwards. */
+    must(ip_sum(now, header_len) == ip_sum(before, header_len));
+    must(tcp_sum_of(now, len, header_len) == (checksum == PARTIAL ? RIGHT : tcp_sum_of(before, len, header_len)));
+    static uint8_t expected[MAX_LEN];
+    memcpy(expected, before, len);
+    memcpy(expected + 10, now + 10, 2);
+    memcpy(expected + at, now + at, 4);
+    memcpy(expected + header_len + port_at, now + header_len + port_at, 2);
+    memcpy(expected + header_len + 16, now + header_len + 16, 2);
+    must(!memcmp(now, expected, len));
+}

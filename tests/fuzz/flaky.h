@@ -1,0 +1,17 @@
+/* Memory that runs out when it is told to: natmirror's files are built with malloc(), calloc() and realloc() renamed to
+ * these. */
+#ifndef FUZZ_FLAKY_H
+#define FUZZ_FLAKY_H
+
+#include <stddef.h>
+
+/* After so many more allocations, so many fail. */
+void flaky_plan(unsigned skip, unsigned fail);
+/* How many have failed so far. */
+unsigned long flaky_failed(void);
+
+void *flaky_malloc(size_t size);
+void *flaky_calloc(size_t count, size_t size);
+void *flaky_realloc(void *old, size_t size);
+
+#endif

@@ -1,0 +1,53 @@
+/* Packets for the targets, and a second opinion on those that come out: nothing of natmirror's own is used here, so that
+ * a fault of its checksums or its lengths cannot hide itself. */
+#ifndef FUZZ_PACKETS_H
+#define FUZZ_PACKETS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HEADERS_LEN 40
+#define MAX_LEN 0xffff
+
+#define PSH 0x08
+#define ACK 0x10
+
+#define UNVERIFIED 0
+#define VALID 1
+#define PARTIAL 2
+
+typedef struct {
+    uint8_t address[4];
+    uint16_t port;
+} endpoint;
+
+typedef struct {
+    endpoint src, dst;
+    uint32_t seq, ack;
+    uint16_t window;
+    uint8_t flags;
+    uint8_t options_len; /* a multiple of four; they are all NOP */
+    const uint8_t *payload;
+    size_t payload_len;
+} headers;
+
+uint16_t u16_at(const uint8_t *at);
+uint32_t u32_at(const uint8_t *at);
+void set_u16(uint8_t *at, uint16_t value);
+void set_u32(uint8_t *at, uint32_t value);
+
+/* The folded one's complement sums, the checksum's field included: 0xffff where it is right. */
+uint16_t ip_sum(const uint8_t *packet, size_t header_len);
+uint16_t tcp_sum_of(const uint8_t *packet, size_t len, size_t header_len);
+uint16_t pseudo_sum_of(const uint8_t *packet, size_t len, size_t header_len);
+
+/* A whole packet at out, which has MAX_LEN bytes; its length. With PARTIAL the TCP checksum is left to hardware. */
+size_t build(uint8_t *out, const headers *of, int checksum);
+
+/* Both lengths and checksums become right, as far as the packet is long enough to have them. */
+void mend(uint8_t *packet, size_t len, int checksum);
+
+/* Where the payload of a TCP packet with right lengths begins; 0 where it is none. */
+size_t payload_at(const uint8_t *packet, size_t len);
+
+#endif

@@ -1,0 +1,337 @@
+/* The world of the target; world.h says what each function is for. */
+#include "world.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "flaky.h"
+#include "must.h"
+
+#define MIN_MSS 48 /* mirror.py lets no mirror ask for less */
+#define MAX_SCALE 14
+#define NOT_OFFERED 0xff
+#define MAX_SSTHRESH (1u << 30)
+#define INITIAL_SEGMENTS 10
+#define CLIENT_PORT 40000
+#define PORT 6653
+
+static const uint8_t CLIENT_ADDRESS[4] = {10, 10, 0, 11}, SERVICE_ADDRESS[4] = {10, 10, 0, 100};
+static const uint8_t BACKEND_ADDRESS[4] = {10, 20, 0, 11}, MIRROR_ADDRESS[4] = {10, 20, 0, 13};
+static const uint8_t KEY[16] = {1, 2, 3};
+static const double TIMEOUTS[NM_STATES] = {30, 60, 7440, 240, 10, 10}; /* tcp.py */
+static const int FLOW_OF_LEG[LEGS_OF_FLOWS] = {ONE_LEG, TWO_LEGS, TWO_LEGS, WATCHED};
+static const uint16_t FLAGS_OF_FLOW[FLOWS] = {
+    [ONE_LEG] = NM_TAPPED | NM_MIRRORED,
+    [TWO_LEGS] = NM_TAPPED | NM_MIRRORED,
+    [WATCHED] = NM_TAPPED | NM_MIRRORED | NM_WATCHED,
+    [LOOSE] = NM_LOOSE,
+    [DIRECT] = NM_DIRECT,
+};
+
+static endpoint at(const uint8_t *address, uint16_t port)
+{
+    endpoint made = {.port = port};
+    memcpy(made.address, address, 4);
+    return made;
+}
+
+static void put_address(uint8_t *to, const endpoint *from)
+{
+    memset(to, 0, 16);
+    memcpy(to, from->address, 4);
+}
+
+/* Flows */
+
+void open_flow(world *w, int index)
+{
+    client_flow *flow = &w->flows[index];
+    uint8_t client[16], service[16], backend[16];
+    flow->client = at(CLIENT_ADDRESS, (uint16_t)(CLIENT_PORT + index));
+    flow->service = at(SERVICE_ADDRESS, PORT);
+    flow->backend = index == WATCHED ? flow->service : at(BACKEND_ADDRESS, PORT);
+    put_address(client, &flow->client);
+    put_address(service, &flow->service);
+    put_address(backend, &flow->backend);
+    nm_flow *row = nm_flow_insert(w->gear->flows, 4, client, flow->client.port, service, flow->service.port, backend,
+                                  flow->backend.port);
+    must(row);
+    flow->row = row;
+    flow->first = row->stream_next = w->first;
+    flow->len = 0;
+    row->state = NM_ESTABLISHED;
+    row->flags = FLAGS_OF_FLOW[index];
+    nm_flow_touch(w->gear->flows, row, w->now, 1);
+    row->orig.scale = row->reply.scale = index == LOOSE ? MAX_SCALE : w->scale;
+    if (index == LOOSE)
+        return;
+    if (index == OPENING) { /* as tcp.begin() leaves it, behind the client's SYN */
+        row->state = NM_SYN_SENT;
+        row->orig.scale = row->reply.scale = NOT_OFFERED;
+        row->orig.flags = NM_HALF_SEQ;
+        row->orig.end = flow->first;
+        return;
+    }
+    row->orig.flags = row->reply.flags = NM_HALF_SEQ | NM_HALF_ACK;
+    row->orig.end = row->reply.ack = flow->first;
+    row->reply.end = row->orig.ack = ~flow->first;
+    row->orig.edge = row->orig.ack + w->window;
+    row->reply.edge = row->reply.ack + w->window;
+}
+
+void close_flow(world *w, int index)
+{
+    for (int i = 0; i < LEGS_OF_FLOWS; i++)
+        if (FLOW_OF_LEG[i] == index)
+            close_leg(w, i);
+    nm_flow_remove(w->gear->flows, w->flows[index].row);
+    w->flows[index].row = NULL;
+}
+
+/* Legs */
+
+static void link_legs(world *w, const client_flow *flow)
+{
+    uint32_t next = NM_NO_LEG;
+    for (int i = LEGS_OF_FLOWS - 1; i >= 0; i--) {
+        mirror_leg *leg = &w->legs[i];
+        if (!leg->row || leg->flow != flow)
+            continue;
+        leg->row->next_of_flow = next;
+        next = leg->row->id;
+    }
+    flow->row->first_leg = next;
+}
+
+void open_leg(world *w, int index)
+{
+    mirror_leg *leg = &w->legs[index];
+    uint8_t mirror[16], local[16];
+    leg->flow = index < LEGS_OF_FLOWS ? &w->flows[FLOW_OF_LEG[index]] : NULL;
+    leg->mirror = at(MIRROR_ADDRESS, (uint16_t)(PORT + index));
+    leg->local = leg->flow ? leg->flow->client : at(CLIENT_ADDRESS, (uint16_t)(CLIENT_PORT + FLOWS + index));
+    put_address(mirror, &leg->mirror);
+    put_address(local, &leg->local);
+    nm_leg *row = nm_leg_insert(w->gear->legs, 4, mirror, leg->mirror.port, local, leg->local.port);
+    if (!row) {
+        must(flaky_failed());
+        return;
+    }
+    leg->row = row;
+    leg->first = leg->told = leg->flow ? leg->flow->row->stream_next : w->first;
+    row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
+    row->rcv_nxt = leg->heard = ~leg->first;
+    row->flags = NM_LEG_STEADY | w->leg_flags;
+    row->scale = w->scale;
+    row->window = row->max_window = w->window;
+    row->max_buffer = w->max_buffer;
+    row->mss = w->mss;
+    row->cwnd = INITIAL_SEGMENTS * row->mss;
+    row->ssthresh = MAX_SSTHRESH;
+    row->rto = 1.0;
+    row->progress_at = row->sent_at = row->heard_at = w->now;
+    row->stall_timeout = 30.0;
+    row->idle_timeout = index % 2 ? INFINITY : 300.0;
+    nm_leg_set_due(w->gear->legs, row, nm_leg_deadline(row));
+    if (leg->flow)
+        link_legs(w, leg->flow);
+}
+
+void close_leg(world *w, int index)
+{
+    mirror_leg *leg = &w->legs[index];
+    if (!leg->row)
+        return;
+    check_held(w, leg);
+    int64_t held = (int64_t)leg->row->ring.count * NM_CHUNK_LEN, used = w->budget.used;
+    nm_leg_remove(w->gear->legs, leg->row);
+    must(w->budget.used == used - held);
+    leg->row = NULL;
+    if (leg->flow)
+        link_legs(w, leg->flow);
+}
+
+void reopen_flow(world *w, int index)
+{
+    close_flow(w, index);
+    open_flow(w, index);
+    for (int i = 0; i < LEGS_OF_FLOWS; i++)
+        if (!w->legs[i].row)
+            open_leg(w, i);
+}
+
+/* All of it */
+
+void world_begin(world *w, input *in)
+{
+    static const uint32_t MAX_BUFFERS[] = {1, 4096, 20000, 300000}, LIMITS[] = {4096, 65536, 200000, 1 << 24};
+    memset(w, 0, sizeof *w);
+    uint8_t how = take8(in);
+    w->first = take32(in);
+    w->max_buffer = MAX_BUFFERS[how & 3];
+    w->budget.limit = LIMITS[how >> 2 & 3];
+    w->leg_flags = how & 16 ? NM_LEG_SACK : 0;
+    w->scale = take8(in) % (MAX_SCALE + 1);
+    w->window = (uint32_t)take16(in) << w->scale;
+    if (!w->window)
+        w->window = 0xffff;
+    uint16_t mss = take16(in) % 1461;
+    w->mss = mss < MIN_MSS ? MIN_MSS : mss;
+    w->now = 1000.0;
+    must(w->gear = nm_gear_new(FLOWS, &w->budget, KEY));
+    nm_flows_set_timeouts(w->gear->flows, TIMEOUTS);
+    for (int i = 0; i < FLOWS; i++)
+        open_flow(w, i);
+    for (int i = 0; i < LEGS; i++)
+        open_leg(w, i);
+    check_world(w);
+}
+
+void world_end(world *w, int orderly)
+{
+    flaky_plan(0, 0);
+    if (orderly) {
+        for (int i = 0; i < LEGS; i++)
+            close_leg(w, i);
+        must(w->budget.used == 0);
+        must(nm_legs_count(w->gear->legs) == 0);
+        must(nm_legs_next_due(w->gear->legs) == INFINITY);
+        for (int i = 0; i < FLOWS; i++)
+            close_flow(w, i);
+        must(nm_flow_count(w->gear->flows) == 0);
+    }
+    nm_gear_free(w->gear);
+    must(w->budget.used == 0);
+    for (int i = 0; i < FLOWS; i++)
+        free(w->flows[i].stream);
+}
+
+/* Steps */
+
+static void remember(client_flow *flow, const uint8_t *data, size_t len)
+{
+    if (flow->len + len > flow->capacity) {
+        flow->capacity = 2 * (flow->len + len);
+        must(flow->stream = realloc(flow->stream, flow->capacity));
+    }
+    memcpy(flow->stream + flow->len, data, len);
+    flow->len += len;
+}
+
+/* What was not punted may have given the legs its payload: all of it, where its flow's stream has moved. */
+static void take_note(world *w, const uint8_t *packet, size_t len)
+{
+    for (int i = 0; i < FLOWS; i++) {
+        client_flow *flow = &w->flows[i];
+        uint32_t moved = flow->row->stream_next - (flow->first + (uint32_t)flow->len);
+        if (!moved)
+            continue;
+        size_t data_at = payload_at(packet, len);
+        must(data_at && moved == len - data_at);
+        must(flow->row->flags & NM_MIRRORED);
+        remember(flow, packet + data_at, len - data_at);
+    }
+}
+
+/* "Neither packet nor numbers were touched", but for room that was reserved. */
+static void check_untouched(world *w, const nm_flow *flows, nm_leg *legs)
+{
+    must(w->gear->out.count == 0);
+    for (int i = 0; i < FLOWS; i++)
+        must(!memcmp(&flows[i], w->flows[i].row, sizeof *flows));
+    for (int i = 0; i < LEGS; i++) {
+        if (!w->legs[i].row)
+            continue;
+        legs[i].ring = w->legs[i].row->ring;
+        must(!memcmp(&legs[i], w->legs[i].row, sizeof *legs));
+    }
+}
+
+int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
+{
+    nm_flow flows[FLOWS];
+    nm_leg legs[LEGS];
+    for (int i = 0; i < FLOWS; i++)
+        memcpy(&flows[i], w->flows[i].row, sizeof flows[i]);
+    for (int i = 0; i < LEGS; i++)
+        if (w->legs[i].row)
+            memcpy(&legs[i], w->legs[i].row, sizeof legs[i]);
+    uint8_t *packet = malloc(len);
+    must(packet);
+    if (len)
+        memcpy(packet, bytes, len);
+    unsigned long failed = flaky_failed();
+    int decided = nm_process(w->gear, packet, len, hook, checksum, w->now);
+    must(decided >= 0 && decided < NM_PUNT_REASONS);
+    if (decided >= NM_PUNT)
+        check_untouched(w, flows, legs);
+    else
+        take_note(w, bytes, len);
+    if (decided == NM_MODIFIED)
+        check_rewritten(w, bytes, packet, len, hook, checksum);
+    else
+        must(!len || !memcmp(packet, bytes, len));
+    free(packet);
+    check_sends(w, flaky_failed() == failed);
+    check_world(w);
+    return decided;
+}
+
+void write_to_legs(world *w, client_flow *flow, const uint8_t *data, uint32_t len)
+{
+    unsigned long failed = flaky_failed();
+    for (int i = 0; i < LEGS_OF_FLOWS; i++) {
+        nm_leg *row = w->legs[i].row;
+        if (!row || w->legs[i].flow != flow)
+            continue;
+        if ((row->buffered && row->buffered + len > row->max_buffer) || !nm_leg_reserve(w->gear->legs, row, len))
+            return;
+    }
+    remember(flow, data, len);
+    flow->row->stream_next += len;
+    for (int i = 0; i < LEGS_OF_FLOWS; i++) {
+        nm_leg *row = w->legs[i].row;
+        if (!row || w->legs[i].flow != flow)
+            continue;
+        nm_leg_append(row, data, len, w->now);
+        nm_leg_output(row, w->now, &w->gear->out);
+        nm_leg_set_due(w->gear->legs, row, nm_leg_deadline(row));
+    }
+    check_sends(w, flaky_failed() == failed);
+    check_world(w);
+}
+
+void take_due(world *w)
+{
+    for (int taken = 0; taken < LEGS; taken++) {
+        nm_leg *row = nm_legs_take_due(w->gear->legs, w->now);
+        if (!row)
+            break;
+        int index = 0;
+        while (w->legs[index].row != row)
+            must(++index < LEGS);
+        must(row->due.due_at == INFINITY);
+        if (row->rto_at <= w->now) {
+            row->flags &= (uint8_t)~NM_LEG_SAMPLING;
+            row->rto = fmin(2 * row->rto, 60.0);
+            row->rto_at = w->now + row->rto;
+            nm_leg_set_due(w->gear->legs, row, nm_leg_deadline(row));
+        } else {
+            close_leg(w, index);
+            open_leg(w, index);
+        }
+        check_world(w);
+    }
+    w->gear->news_count = 0;
+    nm_flow *flow;
+    while ((flow = nm_flows_take_due(w->gear->flows, w->now))) {
+        int index = 0;
+        while (w->flows[index].row != flow)
+            must(++index < FLOWS);
+        must(flow->seen_at + TIMEOUTS[flow->state] <= w->now);
+        reopen_flow(w, index);
+    }
+    check_world(w);
+}
