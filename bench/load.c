@@ -37,6 +37,7 @@ enum { SINK = 'S', ECHO = 'E' };
 
 static const double CONNECT_TIMEOUT = 10.0; /* seconds for the connections that a measure begins with */
 static const double END_TIMEOUT = 15.0;     /* seconds for the bytes that are under way when the time is over */
+static const double WARM_UP = 0.3;           /* seconds of latency's load that are not counted */
 static const double LAST_TIMEOUT = 2.0;     /* seconds for the replies that are */
 
 typedef struct {
@@ -447,21 +448,23 @@ static void connections(const options *o)
            in_time, errors, open, seconds, quantile_us(&times, 0.5), quantile_us(&times, 0.99));
 }
 
-/* Requests at a fixed rate, whether or not earlier ones have been answered. */
+/* Requests at a fixed rate, whether or not earlier ones have been answered. What the connections' beginning costs is
+ * another measure's: those of the first moments are not counted. */
 static void latency(const options *o)
 {
-    int poll = epoll_create1(0), skipped = 0;
-    uint64_t asked = 0, unanswered = 0;
+    int poll = epoll_create1(0);
+    uint64_t asked = 0, unanswered = 0, skipped = 0;
     samples times = {0}, lateness = {0};
     memset(block, ECHO, sizeof block);
     prctl(PR_SET_TIMERSLACK, 1); /* else each request may be up to 50 us late */
     connection *all = connect_all(o, poll, EPOLLIN);
-    double start = now(), until = start + o->seconds, due = start;
+    double start = now(), counted_from = start + WARM_UP, until = counted_from + o->seconds, due = start;
     while (due < until || (unanswered && now() < until + LAST_TIMEOUT)) {
         double at = now();
         if (due < until && at >= due) {
             connection *c = &all[asked % (unsigned)o->connections];
-            add(&lateness, at - due);
+            if (at >= counted_from)
+                add(&lateness, at - due);
             if (c->outstanding < MAX_OUTSTANDING) {
                 c->sent_at[(c->first + c->outstanding++) % MAX_OUTSTANDING] = at;
                 unanswered++;
@@ -477,7 +480,8 @@ static void latency(const options *o)
         for (int i = 0; i < count; i++) {
             connection *c = &all[events[i].data.u64];
             for (size_t replies = take_replies(c); replies && c->outstanding; replies--) {
-                add(&times, at - c->sent_at[c->first]);
+                if (c->sent_at[c->first] >= counted_from)
+                    add(&times, at - c->sent_at[c->first]);
                 c->first = (c->first + 1) % MAX_OUTSTANDING;
                 c->outstanding--;
                 unanswered--;
@@ -486,9 +490,9 @@ static void latency(const options *o)
     }
     sort(&times);
     sort(&lateness);
-    printf("{\"requests\": %llu, \"replies\": %zu, \"skipped\": %d, \"p50_us\": %.1f, \"p99_us\": %.1f, "
+    printf("{\"replies\": %zu, \"unanswered\": %llu, \"p50_us\": %.1f, \"p99_us\": %.1f, "
            "\"p999_us\": %.1f, \"max_us\": %.1f, \"late_p99_us\": %.1f}\n",
-           (unsigned long long)asked, times.count, skipped, quantile_us(&times, 0.5), quantile_us(&times, 0.99),
+           times.count, (unsigned long long)unanswered + skipped, quantile_us(&times, 0.5), quantile_us(&times, 0.99),
            quantile_us(&times, 0.999), quantile_us(&times, 1), quantile_us(&lateness, 0.99));
 }
 

@@ -81,7 +81,7 @@ def _latency(network: Network, to: str, seconds: float) -> dict[str, float]:
 def _read_latency(got: dict[str, float], used: Usage) -> dict[str, float]:
     return {
         **{key: got[key] for key in ("p50_us", "p99_us", "p999_us", "max_us", "late_p99_us")},
-        "unanswered": got["requests"] - got["replies"],
+        "unanswered": got["unanswered"],
     }
 
 

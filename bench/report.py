@@ -96,7 +96,7 @@ _HOW = f"""
 packets*: 32-byte messages, one at a time on each of {PACKETS_CONNECTIONS} connections, there and back; the packets that
 pass the load-balancer host's link to the clients. *Connections*: connect, 32 bytes there and back, close,
 {OPENING_CONNECTIONS} at a time. *Latency*: {LATENCY_RATE} requests of 32 bytes a second over {LATENCY_CONNECTIONS}
-connections, from a request's sending to its whole reply."""
+connections, from a request's sending to its whole reply, once the connections have been used for a moment."""
 
 
 def _intro(results: Results) -> str:

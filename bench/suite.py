@@ -38,7 +38,7 @@ class Settings:
 
 QUICK = Settings(
     rounds=1,
-    seconds=0.6,
+    seconds=0.5,
     growth_seconds=0.5,
     growth_steps=[100, 5000],
     growing=["natmirror-0", "natmirror-1"],

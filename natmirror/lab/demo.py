@@ -1,5 +1,6 @@
 """The demo: a real switch, three real controllers, natmirror between them, and the proof at the end."""
 
+import os
 import signal
 import sys
 import time
@@ -25,7 +26,7 @@ _CONNECT_TIMEOUT = 20.0
 def run(rules: Path, seconds: float) -> int:
     """Build the lab, show for ``seconds`` what natmirror does, print what was proved; 0 when all of it holds."""
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, _leave)
+    leave_at_sigterm()
     try:
         with Lab() as lab:
             return _show(lab, rules, seconds, console)
@@ -34,8 +35,17 @@ def run(rules: Path, seconds: float) -> int:
         return 130
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def leave_at_sigterm() -> None:
+    """A SIGTERM ends the demo as Ctrl-C does: in this process, and not in the children that pyroute2 forks and ends
+    itself, which would take the lab down behind our back."""
+    owner = os.getpid()
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _show(lab: Lab, rules: Path, seconds: float, console: Console) -> int:

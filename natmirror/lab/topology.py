@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -162,7 +163,8 @@ def leftovers() -> list[str]:
 
 def _remove(namespace: str) -> None:
     kill_all_in(namespace)
-    netns.remove(namespace)
+    with suppress(FileNotFoundError):  # another run has swept it away meanwhile
+        netns.remove(namespace)
 
 
 def _index(link_netlink: IPRoute, name: str) -> int:
