@@ -27,6 +27,8 @@ static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 uint8_t *nm_out_reserve(nm_out *out, uint32_t len, uint32_t segment_len)
 {
+    if (len > UINT32_MAX / 2 - out->used)
+        return NULL; /* places are 32 bits wide, and the capacity doubles */
     if (out->count == out->max_count) {
         uint32_t max_count = out->max_count ? 2 * out->max_count : 64;
         nm_send *sends = realloc(out->sends, max_count * sizeof *sends);

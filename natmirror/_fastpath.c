@@ -135,18 +135,18 @@ static void copy_to_legs(nm_gear *gear, nm_flow *flow, const segment *seg, doubl
 /* A mirror's, for a leg in its steady state: in its turn, without anything that Python has to look at. */
 static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int checksum, double now)
 {
-    uint32_t window = (uint32_t)seg->window << leg->scale;
+    uint32_t window = (uint32_t)seg->window << leg->scale, ack = seg->ack - leg->seq_offset;
     if (!(leg->flags & NM_LEG_STEADY) || (seg->flags & ~TCP_PSH) != TCP_ACK || seg->has_options ||
-        seg->seq != leg->rcv_nxt || !window || diff(seg->ack, leg->snd_una) < 0 || diff(seg->ack, leg->snd_max) > 0)
+        seg->seq != leg->rcv_nxt || !window || diff(ack, leg->snd_una) < 0 || diff(ack, leg->snd_max) > 0)
         return NM_PUNT_LEG;
-    if (seg->ack == leg->snd_una && !(leg->flags & NM_LEG_SACK) && !seg->payload_len && window == leg->window &&
+    if (ack == leg->snd_una && !(leg->flags & NM_LEG_SACK) && !seg->payload_len && window == leg->window &&
         leg->snd_nxt != leg->snd_una)
         return NM_PUNT_LEG; /* a duplicate (RFC 5681 2) */
     if (checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff)
         return NM_PUNT_LEG;
     gear->counters.fast_packets++;
     gear->counters.mirror_packets++;
-    nm_leg_take_ack(gear->legs, leg, seg->ack, window, now, &gear->out);
+    nm_leg_take_ack(gear->legs, leg, ack, window, now, &gear->out);
     if (seg->payload_len) {
         leg->heard_at = now;
         leg->rcv_nxt += seg->payload_len;

@@ -85,7 +85,7 @@ double nm_heap_next(nm_heap *heap)
 
 nm_due *nm_heap_take(nm_heap *heap, double now)
 {
-    if (nm_heap_next(heap) > now)
+    if (nm_heap_next(heap) > now || !heap->count)
         return NULL;
     nm_due *due = heap->places[0];
     nm_heap_remove(heap, due);

@@ -12,6 +12,7 @@
 
 #define BLOCK_LEN 256
 #define MIN_BUCKETS 1024
+#define MIN_CAPACITY 4
 #define MAX_SPARE_CHUNKS 1024 /* 4 MiB are kept at hand; the rest goes back to the system */
 #define MARK_INTERVAL 0.01    /* seconds; the age of bytes is not told more finely */
 
@@ -212,7 +213,7 @@ static uint8_t **chunk_at(const nm_leg *leg, uint32_t index)
 /* Room for so many pointers to chunks in all. */
 static int widen(nm_ring *ring, uint32_t count)
 {
-    uint32_t capacity = ring->capacity ? ring->capacity : 4;
+    uint32_t capacity = ring->capacity ? ring->capacity : MIN_CAPACITY;
     if (count <= ring->capacity)
         return 1;
     while (capacity < count)
@@ -314,6 +315,10 @@ void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack)
         leg->ring.head = (leg->ring.head + 1) & (leg->ring.capacity - 1);
         leg->ring.count--;
         leg->ring.offset = leg->ring.offset > NM_CHUNK_LEN ? leg->ring.offset - NM_CHUNK_LEN : 0;
+    }
+    if (!leg->ring.count && leg->ring.capacity > MIN_CAPACITY) {
+        free(leg->ring.chunks); /* an idle leg is to be small */
+        memset(&leg->ring, 0, sizeof leg->ring);
     }
     uint32_t gone = 0;
     while (gone < leg->mark_count && (int32_t)(leg->mark_end[gone] - ack) <= 0)

@@ -12,6 +12,7 @@
 
 #include "_packet.h"
 
+#define MAX_WAIT 3600.0     /* seconds; then it looks again */
 #define LOOK_UP_INTERVAL 32 /* batches after which a busy loop looks whether somebody wants attention */
 
 double nl_clock(void)
@@ -56,7 +57,10 @@ static int decide(nl_loop *loop, nq_packet *packet)
 {
     nq *queue = loop->queues[loop->current];
     if (packet->truncated) {
-        nq_drop(queue, packet->id);
+        if (loop->watched[loop->current])
+            nq_accept(queue, packet->id, NULL, 0);
+        else
+            nq_drop(queue, packet->id); /* what was not seen whole cannot be rewritten */
         return 1;
     }
     /* The packet is rewritten where it lies, in the codec's own buffer. */
@@ -96,15 +100,15 @@ static int wait_until(nl_loop *loop, double until)
     struct pollfd fds[NL_MAX_QUEUES + 1] = {{.fd = loop->wake_fd, .events = POLLIN}};
     for (uint32_t i = 0; i < loop->queue_count; i++)
         fds[i + 1] = (struct pollfd){.fd = nq_fd(loop->queues[i]), .events = POLLIN};
-    double left = fmax(0, until - nl_clock());
+    double left = fmin(fmax(0, until - nl_clock()), MAX_WAIT);
     struct timespec timeout = {.tv_sec = (time_t)left, .tv_nsec = (long)((left - floor(left)) * 1e9)};
-    ppoll(fds, loop->queue_count + 1, left < 1e9 ? &timeout : NULL, NULL);
+    ppoll(fds, loop->queue_count + 1, &timeout, NULL);
     return fds[0].revents != 0;
 }
 
 int nl_run(nl_loop *loop, double until)
 {
-    for (unsigned batches = 1;; batches++) {
+    for (;;) {
         for (; loop->next < loop->count; loop->next++) {
             nq_packet *packet = &loop->packets[loop->next];
             if (!decide(loop, packet)) {
@@ -120,7 +124,11 @@ int nl_run(nl_loop *loop, double until)
         int count = receive(loop);
         if (count < 0)
             return count;
-        if ((!count && wait_until(loop, due)) || (batches % LOOK_UP_INTERVAL == 0 && wait_until(loop, 0)))
+        int is_busy = count && ++loop->batches < LOOK_UP_INTERVAL;
+        if (is_busy)
+            continue;
+        loop->batches = 0;
+        if (wait_until(loop, count ? 0 : due))
             return NL_WAKE;
     }
 }

@@ -30,6 +30,7 @@ typedef struct {
     int wake_fd;
     int out_fd; /* takes a virtio-net header and a packet with each write */
     uint32_t current; /* the queue that the batch at hand came from */
+    uint32_t batches; /* since the loop last looked whether somebody wants attention */
     int count, next;  /* packets of the batch, and the first that is not decided */
     double now;       /* the time of the batch, CLOCK_MONOTONIC */
     nq_packet packets[NQ_BATCH];

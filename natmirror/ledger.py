@@ -17,6 +17,7 @@ MID_CONNECTION = "mid-connection"
 OWN_BACKEND = "own-backend"
 PORT_IN_USE = "port-in-use"
 NO_FREE_PORT = "no-free-port"
+NO_MEMORY = "memory-full"
 UNTRACKED = "untracked"
 
 

@@ -7,7 +7,17 @@ from natmirror import seq
 from natmirror.actions import LegEnded, Send
 from natmirror.fastpath import GAPPED, HELD, MIRRORED, WAITING, LegTable, Memory
 from natmirror.icmp import IcmpError
-from natmirror.ledger import MID_CONNECTION, NO_FREE_PORT, OWN_BACKEND, PORT_IN_USE, Ledger, MirroredFlow, Strand, Tap
+from natmirror.ledger import (
+    MID_CONNECTION,
+    NO_FREE_PORT,
+    NO_MEMORY,
+    OWN_BACKEND,
+    PORT_IN_USE,
+    Ledger,
+    MirroredFlow,
+    Strand,
+    Tap,
+)
 from natmirror.mirror import HEADERS_LEN, MTU, Leg, LegState
 from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, endpoint_of, show, synthesise
 from natmirror.rules import LEG_PORTS, Mirror, Rules, Service
@@ -193,8 +203,12 @@ class Mirroring:
         if key in self._strands or self._in_use(mirror, local):
             strand.absent = PORT_IN_USE
             return
+        try:
+            strand.leg = Leg(self._table, local, strand.mirror, iss=iss, path_mtu=self._path_mtu(mirror, now))
+        except MemoryError:
+            strand.absent = NO_MEMORY
+            return
         self._ledger.of(strand).opened += 1
-        strand.leg = Leg(self._table, local, strand.mirror, iss=iss, path_mtu=self._path_mtu(mirror, now))
         self._strands[key] = self._by_id[strand.leg.row.id] = strand
         strand.leg_id = strand.leg.row.id
         self._link(strand.tap)

@@ -16,6 +16,7 @@ from natmirror.fastpath import (
     LOOSE,
     MIRRORED,
     MODIFIED,
+    NEVER,
     PUNT,
     TAPPED,
     WATCHED,
@@ -233,3 +234,57 @@ def test_siphash_gives_the_papers_vector() -> None:
 @given(st.binary(min_size=16, max_size=16), st.binary(max_size=40))
 def test_siphash_is_the_same_in_c(key: bytes, data: bytes) -> None:
     assert lib.nm_siphash(key, data, len(data)) == siphash(key, data)
+
+
+# What is due, and what is held
+
+
+def test_of_an_empty_table_nothing_is_due_at_any_time() -> None:
+    one = gear()
+    assert one.flows.take_due(NEVER) is None
+    assert one.legs.take_due(NEVER) is None
+    assert one.flows.next_due() == one.legs.next_due() == NEVER
+
+
+def test_what_is_due_comes_in_the_order_of_its_times() -> None:
+    one = gear()
+    rows = [one.legs.insert(C1, at("10.10.0.1", port)) for port in range(1, 9)]
+    times = [5.0, 1.0, 7.0, NEVER, 3.0, 2.0, 6.0, 4.0]
+    for row, when in zip(rows, times, strict=True):
+        one.legs.set_due(row, when)
+    one.legs.set_due(rows[0], 0.5)  # earlier
+    one.legs.set_due(rows[1], 8.0)  # later
+    one.legs.set_due(rows[2], NEVER)
+    assert one.legs.next_due() == 0.5
+    due = []
+    while (number := one.legs.take_due(6.0)) is not None:
+        due.append(number)
+    assert due == [rows[index].id for index in (0, 5, 4, 7, 6)]
+    assert one.legs.next_due() == 8.0
+
+
+def test_a_leg_that_holds_nothing_any_more_takes_no_memory() -> None:
+    memory = Memory(1 << 20)
+    one = Gear(4, memory, KEY)
+    row = one.legs.insert(C1, CLIENT)
+    data = bytes(range(256)) * 512
+    assert one.legs.append(row, data, 1.0)
+    assert one.legs.copy(row, 5000, 9000) == data[5000:14_000]
+    assert memory.used == len(data)
+    one.legs.drop(row, 100_000, row.buffer_seq + 100_000)
+    assert one.legs.copy(row, 0, 100) == data[100_000:100_100]
+    one.legs.drop(row, len(data) - 100_000, row.buffer_seq)
+    assert (memory.used, row.ring.capacity) == (0, 0)
+    assert one.legs.append(row, b"again", 2.0)
+    assert one.legs.copy(row, 0, 5) == b"again"
+
+
+def test_no_memory_beyond_the_limit_is_given() -> None:
+    memory = Memory(8192)
+    one = Gear(4, memory, KEY)
+    row = one.legs.insert(C1, CLIENT)
+    assert not one.legs.append(row, bytes(8193), 1.0)
+    assert memory.used == 0
+    assert one.legs.append(row, bytes(8192), 1.0)
+    one.legs.retire(row)
+    assert memory.used == 0

@@ -70,7 +70,10 @@ class Queue:
         self.fd = self._bound.get_fd()
         self._socket = socket.fromfd(self.fd, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._socket.setblocking(False)
-        self.codec = ffi.gc(lib.nq_new(self.fd, number), lib.nq_free)
+        codec = lib.nq_new(self.fd, number)
+        if codec == ffi.NULL:
+            raise MemoryError(f"no memory for queue {number}")
+        self.codec = ffi.gc(codec, lib.nq_free)
         """The C struct that the loop drives."""
         self._packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
         self._early: list[Packet] = []

@@ -74,7 +74,7 @@ void check_world(world *w)
         count++;
     }
     must(w->budget.used == chunks * NM_CHUNK_LEN && w->budget.used <= w->budget.limit);
-    must(nm_legs_count(w->gear->legs) == count);
+    must(nm_legs_count(w->gear->legs) == count + w->crowd);
     must(nm_legs_next_due(w->gear->legs) == next);
     check_flows(w);
 }

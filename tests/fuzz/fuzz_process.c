@@ -1,7 +1,7 @@
 /* The C gear under packets and events that the fuzzer chooses.
  *
- * The input is a row of steps: packets of clients, backends and mirrors near the numbers that would be right, raw bytes,
- * time, timers, legs and flows that come and go, memory that runs out. corpus.py writes the same steps.
+ * The input is a row of steps: packets of clients, backends and mirrors near the numbers that would be right, raw
+ * bytes, time, timers, legs and flows that come and go, memory that runs out. corpus.py writes the same steps.
  */
 #include <string.h>
 
@@ -20,6 +20,8 @@ enum { FROM_CLIENT, FROM_BACKEND, FROM_MIRROR, RAW, WAIT, DUE, SET_FLOW, SET_LEG
 #define HOW_ODD_FLAGS 32
 #define HOW_ODD_SEQ 64
 #define HOW_ODD_ACK 128
+
+#define SAME_WINDOW 1 /* a mirror's window that stands for the one before */
 
 #define PREROUTING 0
 #define FORWARD 2
@@ -61,20 +63,22 @@ static uint32_t take_len(input *in, uint32_t mss)
 }
 
 /* What all packets have in common: fills in flags and checksum, and sends it. */
-static int send_packet(world *w, headers *of, uint8_t how, uint8_t odd_flags, int hook)
+static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t odd_flags, int hook)
 {
     int checksum = how & HOW_CHECKSUM;
     of->flags = (uint8_t)((how & HOW_NO_ACK ? 0 : ACK) | (how & HOW_PUSH ? PSH : 0));
     if (how & HOW_ODD_FLAGS)
         of->flags = odd_flags;
-    of->options_len = how & HOW_OPTIONS ? 12 : 0;
+    of->options_len = how & HOW_OPTIONS ? take8(in) % 11 * 4 : 0;
+    for (int i = 0; i < of->options_len; i++)
+        of->options[i] = take8(in);
     of->payload = bytes_at(of->seq);
     size_t len = build(packet, of, checksum);
     if (checksum == 3) {
         packet[36] ^= 1;
         checksum = UNVERIFIED;
     }
-    return process(w, packet, len, hook, checksum);
+    process(w, packet, len, hook, checksum);
 }
 
 static void from_client(world *w, input *in)
@@ -86,7 +90,7 @@ static void from_client(world *w, input *in)
     of.seq = flow->row->flags & NM_MIRRORED ? flow->row->stream_next : flow->row->orig.end;
     of.seq += how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0;
     of.ack = flow->row->reply.end + (how & HOW_ODD_ACK ? (uint32_t)(int8_t)take8(in) : 0);
-    send_packet(w, &of, how, odd, PREROUTING);
+    send_packet(w, in, &of, how, odd, PREROUTING);
 }
 
 static void from_backend(world *w, input *in)
@@ -100,7 +104,7 @@ static void from_backend(world *w, input *in)
     of.ack = flow->row->orig.end;
     if (how & HOW_ODD_ACK)
         of.ack = flow->row->reply.ack + (uint32_t)(int16_t)take16(in);
-    send_packet(w, &of, how, odd, index == WATCHED && odd & 1 ? OUTPUT : FORWARD);
+    send_packet(w, in, &of, how, odd, index == WATCHED && odd & 1 ? OUTPUT : FORWARD);
 }
 
 static void from_mirror(world *w, input *in)
@@ -111,12 +115,14 @@ static void from_mirror(world *w, input *in)
     of.payload_len = odd & 1 ? take_len(in, w->mss) : 0;
     if (!leg->row)
         return;
+    if (of.window == SAME_WINDOW)
+        of.window = (uint16_t)(leg->row->window >> leg->row->scale);
     uint32_t flight = leg->row->snd_max - leg->row->snd_una;
     of.seq = leg->row->rcv_nxt + (how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0);
     of.ack = leg->row->snd_max;
     if (how & HOW_ODD_ACK)
-        of.ack = odd & 2 ? leg->row->snd_una + take16(in) % (flight + 1) : leg->row->snd_una + (uint32_t)(int16_t)take16(in);
-    send_packet(w, &of, how, odd, PREROUTING);
+        of.ack = leg->row->snd_una + (odd & 2 ? take16(in) % (flight + 1) : (uint32_t)(int16_t)take16(in));
+    send_packet(w, in, &of, how, odd, PREROUTING);
 }
 
 /* A packet as it was captured, made one of ours in as many respects as the input says. */
@@ -177,6 +183,10 @@ static void set_leg(world *w, input *in)
         nm_leg_set_due(w->gear->legs, leg->row, w->now + amount / 8.0);
     if (how & 4 && leg->row->mss > 48u + amount)
         leg->row->mss = 48u + amount;
+    if (how & 8) /* as losses leave it */
+        leg->row->ssthresh = 2 * leg->row->mss;
+    if (how & 16) /* as a long time without any does */
+        leg->row->cwnd = (amount + 1u) << 12;
     check_world(w);
 }
 

@@ -6,7 +6,7 @@
 #define IP_LEN 20
 #define TCP_LEN 20
 #define TCP 6
-#define NOP 1
+#define FRAGMENT 0x3fff
 
 uint16_t u16_at(const uint8_t *at) { return (uint16_t)(at[0] * 256 + at[1]); }
 
@@ -69,7 +69,7 @@ size_t build(uint8_t *out, const headers *of, int checksum)
     tcp[12] = (uint8_t)((TCP_LEN + of->options_len) / 4 * 16);
     tcp[13] = of->flags;
     set_u16(tcp + 14, of->window);
-    memset(tcp + TCP_LEN, NOP, of->options_len);
+    memcpy(tcp + TCP_LEN, of->options, of->options_len);
     if (payload_len)
         memcpy(out + data_at, of->payload, payload_len);
     mend(out, data_at + payload_len, checksum);
@@ -96,7 +96,7 @@ void mend(uint8_t *packet, size_t len, int checksum)
 
 size_t payload_at(const uint8_t *packet, size_t len)
 {
-    if (len < IP_LEN + TCP_LEN || packet[9] != TCP)
+    if (len < IP_LEN + TCP_LEN || packet[0] / 16 != 4 || packet[9] != TCP || u16_at(packet + 6) & FRAGMENT)
         return 0;
     size_t header_len = packet[0] % 16 * 4u;
     if (header_len < IP_LEN || header_len + TCP_LEN > len || u16_at(packet + 2) != len)

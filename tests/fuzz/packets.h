@@ -1,5 +1,5 @@
-/* Packets for the targets, and a second opinion on those that come out: nothing of natmirror's own is used here, so that
- * a fault of its checksums or its lengths cannot hide itself. */
+/* Packets for the targets, and a second opinion on those that come out: nothing of natmirror's own is used here, so
+ * that a fault of its checksums or its lengths cannot hide itself. */
 #ifndef FUZZ_PACKETS_H
 #define FUZZ_PACKETS_H
 
@@ -8,6 +8,7 @@
 
 #define HEADERS_LEN 40
 #define MAX_LEN 0xffff
+#define MAX_OPTIONS_LEN 40
 
 #define PSH 0x08
 #define ACK 0x10
@@ -26,7 +27,8 @@ typedef struct {
     uint32_t seq, ack;
     uint16_t window;
     uint8_t flags;
-    uint8_t options_len; /* a multiple of four; they are all NOP */
+    uint8_t options_len; /* a multiple of four */
+    uint8_t options[MAX_OPTIONS_LEN];
     const uint8_t *payload;
     size_t payload_len;
 } headers;

@@ -15,6 +15,8 @@
 #define MAX_SSTHRESH (1u << 30)
 #define INITIAL_SEGMENTS 10
 #define CLIENT_PORT 40000
+#define CROWD 1100 /* more than a block of legs, and than buckets for them */
+#define CROWDED 0xc0
 #define PORT 6653
 
 static const uint8_t CLIENT_ADDRESS[4] = {10, 10, 0, 11}, SERVICE_ADDRESS[4] = {10, 10, 0, 100};
@@ -69,7 +71,8 @@ void open_flow(world *w, int index)
         return;
     if (index == OPENING) { /* as tcp.begin() leaves it, behind the client's SYN */
         row->state = NM_SYN_SENT;
-        row->orig.scale = row->reply.scale = NOT_OFFERED;
+        row->reply.scale = NOT_OFFERED;
+        row->orig.scale = w->scale ? w->scale : NOT_OFFERED;
         row->orig.flags = NM_HALF_SEQ;
         row->orig.end = flow->first;
         return;
@@ -164,6 +167,29 @@ void reopen_flow(world *w, int index)
 
 /* All of it */
 
+static nm_leg *one_of_crowd(world *w, uint32_t index, int insert)
+{
+    uint8_t mirror[16] = {10, 30}, local[16] = {10, 10, 0, 12};
+    uint16_t port = (uint16_t)(index + 1);
+    return insert ? nm_leg_insert(w->gear->legs, 4, mirror, PORT, local, port)
+                  : nm_leg_find(w->gear->legs, 4, mirror, PORT, local, port);
+}
+
+static void gather(world *w)
+{
+    for (; w->crowd < CROWD; w->crowd++)
+        must(one_of_crowd(w, w->crowd, 1));
+}
+
+static void disperse(world *w)
+{
+    while (w->crowd) {
+        nm_leg *row = one_of_crowd(w, --w->crowd, 0);
+        must(row);
+        nm_leg_remove(w->gear->legs, row);
+    }
+}
+
 void world_begin(world *w, input *in)
 {
     static const uint32_t MAX_BUFFERS[] = {1, 4096, 20000, 300000}, LIMITS[] = {4096, 65536, 200000, 1 << 24};
@@ -180,12 +206,20 @@ void world_begin(world *w, input *in)
     uint16_t mss = take16(in) % 1461;
     w->mss = mss < MIN_MSS ? MIN_MSS : mss;
     w->now = 1000.0;
-    must(w->gear = nm_gear_new(FLOWS, &w->budget, KEY));
+    if (how & 32) { /* memory may be short from the start */
+        flaky_plan(take8(in) & 15, 1);
+        w->gear = nm_gear_new(FLOWS, &w->budget, KEY);
+        flaky_plan(0, 0);
+    }
+    if (!w->gear)
+        must(w->gear = nm_gear_new(FLOWS, &w->budget, KEY));
     nm_flows_set_timeouts(w->gear->flows, TIMEOUTS);
     for (int i = 0; i < FLOWS; i++)
         open_flow(w, i);
     for (int i = 0; i < LEGS; i++)
         open_leg(w, i);
+    if ((how & CROWDED) == CROWDED)
+        gather(w);
     check_world(w);
 }
 
@@ -195,6 +229,7 @@ void world_end(world *w, int orderly)
     if (orderly) {
         for (int i = 0; i < LEGS; i++)
             close_leg(w, i);
+        disperse(w);
         must(w->budget.used == 0);
         must(nm_legs_count(w->gear->legs) == 0);
         must(nm_legs_next_due(w->gear->legs) == INFINITY);
@@ -265,10 +300,12 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     unsigned long failed = flaky_failed();
     int decided = nm_process(w->gear, packet, len, hook, checksum, w->now);
     must(decided >= 0 && decided < NM_PUNT_REASONS);
-    if (decided >= NM_PUNT)
+    if (decided >= NM_PUNT) {
         check_untouched(w, flows, legs);
-    else
+    } else {
+        must(payload_at(bytes, len)); /* no other is a whole TCP segment */
         take_note(w, bytes, len);
+    }
     if (decided == NM_MODIFIED)
         check_rewritten(w, bytes, packet, len, hook, checksum);
     else

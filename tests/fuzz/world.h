@@ -35,6 +35,7 @@ typedef struct {
     nm_gear *gear;
     client_flow flows[FLOWS];
     mirror_leg legs[LEGS];
+    uint32_t crowd; /* legs that only make the table large */
     double now;
     uint32_t first, max_buffer, window;
     uint16_t mss;

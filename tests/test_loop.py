@@ -1,0 +1,136 @@
+"""The hot loop over a socket that plays the kernel's part."""
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from natmirror._ffi import ffi, lib
+
+from natmirror.fastpath import Gear, Memory
+from natmirror.linux.loop import Why
+from natmirror.packet import ACK, build, parse, synthesise
+from tests.support import C1, CLIENT, SERVICE
+
+PACKET, VERDICT = 3 << 8, 3 << 8 | 1
+PREROUTING = 0
+HEADER = struct.Struct("=BBHHHH")
+FAR = 1e9
+
+
+class Stage:
+    """A loop with one queue, whose socket's other end is ours, and a pipe for its way out."""
+
+    def __init__(self) -> None:
+        self.gear = Gear(4, Memory(1 << 20), bytes(16))
+        self.socket, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.kernel.setblocking(False)
+        self.ear, self.mouth = socket.socketpair()
+        self.out, out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.out.setblocking(False)
+        self.way_out = out
+        self.codec = ffi.gc(lib.nq_new(self.socket.fileno(), 1), lib.nq_free)
+        fields = {"gear": self.gear.handle, "out_fd": out.fileno(), "wake_fd": self.ear.fileno()}
+        self.loop: Any = ffi.new("nl_loop *", fields)
+        self.loop.queues[0] = self.codec
+        self.loop.queue_count = 1
+
+    def close(self) -> None:
+        for end in (self.socket, self.kernel, self.ear, self.mouth, self.out, self.way_out):
+            end.close()
+
+    def queue(self, number: int, payload: bytes) -> None:
+        """The kernel queues a packet."""
+        body = b"\2\0\0\1" + attribute(1, struct.pack("!IHBx", number, 0x800, PREROUTING)) + attribute(10, payload)
+        self.kernel.send(struct.pack("=IHHII", 16 + len(body), PACKET, 0, 0, 0) + body)
+
+    def run(self, until: float = FAR) -> Why:
+        return Why(lib.nl_run(self.loop, until))
+
+    def drop(self) -> None:
+        """Python decides the punted packet."""
+        lib.nq_drop(self.codec, self.loop.punted.id)
+        lib.nl_decided(self.loop)
+
+    def verdicts(self) -> list[tuple[int, int]]:
+        """The packets that were decided since the last call, in order: number and verdict."""
+        found: list[tuple[int, int]] = []
+        while True:
+            try:
+                sent = self.kernel.recv(1 << 20)
+            except BlockingIOError:
+                return found
+            while sent:
+                length = struct.unpack_from("=I", sent)[0]
+                _, _, verdict, number = struct.unpack_from("=HHII", sent, 20)
+                found.append((socket.ntohl(number), socket.ntohl(verdict)))
+                sent = sent[length:]
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.close()
+
+
+def data(number: int) -> bytes:
+    return build(CLIENT, SERVICE, seq=number, ack=1, flags=ACK, window=100, payload=b"x")
+
+
+def test_a_punt_sends_the_verdicts_before_it_and_holds_what_comes_behind(stage: Stage) -> None:
+    flow = stage.gear.flows.insert(CLIENT, SERVICE, C1)
+    assert flow is not None
+    flow.state = lib.NM_ESTABLISHED
+    stage.queue(1, data(10))
+    stage.queue(2, b"E" + bytes(27))
+    stage.queue(3, data(11))
+    assert stage.run() is Why.PUNT
+    assert stage.verdicts() == [(1, 1)]
+    stage.drop()
+    assert stage.run(time.monotonic()) is Why.TIMER
+    assert stage.verdicts() == [(2, 0), (3, 1)]
+
+
+def test_what_was_synthesised_leaves_with_the_header_that_a_tun_device_wants(stage: Stage) -> None:
+    small = synthesise(C1, CLIENT, seq=1, ack=2, flags=ACK, window=3)
+    large = synthesise(C1, CLIENT, seq=1, ack=2, flags=ACK, window=3, payload=bytes(3000))
+    for packet in (small, large):
+        assert lib.nm_out_add(ffi.addressof(stage.gear.handle, "out"), packet, len(packet), 1460)
+    assert stage.run(time.monotonic()) is Why.TIMER
+    for packet, gso in ((small, (0, 0, 0)), (large, (1, 40, 1460))):
+        written = stage.out.recv(1 << 17)
+        assert HEADER.unpack(written[:10]) == (1, *gso, 20, 16)
+        assert written[10:] == packet
+        assert parse(packet)
+    assert stage.loop.counters.sent == 2
+
+
+def test_a_loop_that_is_punted_one_packet_after_the_other_still_hears_who_wakes_it(stage: Stage) -> None:
+    os.write(stage.mouth.fileno(), b"?")
+    stage.queue(1, b"E" + bytes(27))
+    for number in range(2, 100):
+        if stage.run() is Why.WAKE:
+            return
+        stage.queue(number, b"E" + bytes(27))  # the next one is here before this one is decided
+        stage.drop()
+        stage.verdicts()
+    pytest.fail("nobody was heard")
+
+
+def test_a_packet_that_the_kernel_gave_only_in_part_is_never_written_back(stage: Stage) -> None:
+    body = b"\2\0\0\1" + attribute(1, struct.pack("!IHBx", 7, 0x800, PREROUTING))
+    body += attribute(11, struct.pack("!I", 9000)) + attribute(10, data(1))
+    raw = struct.pack("=IHHII", 16 + len(body), PACKET, 0, 0, 0) + body
+    for watched, verdict in ((0, 0), (1, 1)):
+        stage.loop.watched[0] = watched
+        stage.kernel.send(raw)
+        assert stage.run(time.monotonic() + 0.05) is Why.TIMER
+        assert stage.verdicts() == [(7, verdict)]
