@@ -47,15 +47,24 @@ class Server:
             self._server = create_server(self._answer, unix_socket=str(path), unix_socket_perms=_MODE, threads=_THREADS)
         except OSError as error:
             raise HostError(f"cannot serve the state on {path}: {error.strerror or error}") from None
-        self._thread = threading.Thread(target=self._server.run, name="api", daemon=True)
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name="api", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop answering, and take the socket away."""
+        self._closing = True
         self._server.task_dispatcher.shutdown()
         self._server.close()
         self._thread.join(_TIMEOUT)
         self._path.unlink(missing_ok=True)
+
+    def _serve(self) -> None:
+        try:
+            self._server.run()
+        except OSError:
+            if not self._closing:  # the socket was closed under its eyes
+                raise
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)

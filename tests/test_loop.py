@@ -14,8 +14,8 @@ from natmirror.fastpath import Gear, Memory
 from natmirror.linux.loop import Why
 from natmirror.packet import ACK, build, parse, synthesise
 from tests.support import C1, CLIENT, SERVICE
+from tests.test_nfqueue import queued
 
-PACKET, VERDICT = 3 << 8, 3 << 8 | 1
 PREROUTING = 0
 HEADER = struct.Struct("=BBHHHH")
 FAR = 1e9
@@ -44,8 +44,7 @@ class Stage:
 
     def queue(self, number: int, payload: bytes) -> None:
         """The kernel queues a packet."""
-        body = b"\2\0\0\1" + attribute(1, struct.pack("!IHBx", number, 0x800, PREROUTING)) + attribute(10, payload)
-        self.kernel.send(struct.pack("=IHHII", 16 + len(body), PACKET, 0, 0, 0) + body)
+        self.kernel.send(queued(number, payload, hook=PREROUTING))
 
     def run(self, until: float = FAR) -> Why:
         return Why(lib.nl_run(self.loop, until))
@@ -68,10 +67,6 @@ class Stage:
                 _, _, verdict, number = struct.unpack_from("=HHII", sent, 20)
                 found.append((socket.ntohl(number), socket.ntohl(verdict)))
                 sent = sent[length:]
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 @pytest.fixture
@@ -126,9 +121,7 @@ def test_a_loop_that_is_punted_one_packet_after_the_other_still_hears_who_wakes_
 
 
 def test_a_packet_that_the_kernel_gave_only_in_part_is_never_written_back(stage: Stage) -> None:
-    body = b"\2\0\0\1" + attribute(1, struct.pack("!IHBx", 7, 0x800, PREROUTING))
-    body += attribute(11, struct.pack("!I", 9000)) + attribute(10, data(1))
-    raw = struct.pack("=IHHII", 16 + len(body), PACKET, 0, 0, 0) + body
+    raw = queued(7, data(1), hook=PREROUTING, cut=True)
     for watched, verdict in ((0, 0), (1, 1)):
         stage.loop.watched[0] = watched
         stage.kernel.send(raw)
