@@ -18,7 +18,8 @@ from natmirror.ledger import (
     Strand,
     Tap,
 )
-from natmirror.mirror import HEADERS_LEN, MTU, Leg, LegState
+from natmirror.legstate import LegState
+from natmirror.mirror import HEADERS_LEN, MTU, Leg
 from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, endpoint_of, show, synthesise
 from natmirror.rules import LEG_PORTS, Mirror, Rules, Service
 from natmirror.selection import unwanted

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "natmirror"
 # Lowest first. A module imports from rows below its own, never from its own: nat and mirror do not know each other.
 # linux and lab are packages; what happens inside them is their own affair.
 LAYERS = [
-    {"actions", "errors", "seq", "siphash", "stats", "timers", "_ffi", "_fastpath_build"},
+    {"actions", "errors", "legstate", "seq", "siphash", "stats", "timers", "_ffi", "_fastpath_build"},
     {"packet", "ranges", "yamlfile"},
     {"fastpath", "rules", "sack", "throttle"},
     {"attempts", "balance", "congestion", "icmp", "receiver", "rtt", "selection", "stream", "tcp"},

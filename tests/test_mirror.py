@@ -8,7 +8,8 @@ import pytest
 
 from natmirror import seq
 from natmirror.fastpath import Gear, Memory
-from natmirror.mirror import Leg, LegState
+from natmirror.legstate import LegState
+from natmirror.mirror import Leg
 from natmirror.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, finish
 from natmirror.rules import Mirror
 from tests.support import CLIENT, MASTER, packet, segment, told
