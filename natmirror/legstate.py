@@ -1,8 +1,8 @@
 """The states of a leg, and what moves it from one to the next: the whole machine is one table.
 
 Theory. A leg is the active side of a connection (RFC 9293 §3.3.2): it calls, sends a stream, and closes after the last
-byte, or the mirror closes first and still gets the rest. Whatever else happens to a leg (too slow, no memory, no answer)
-ends it from outside, with a reason.
+byte, or the mirror closes first and still gets the rest. Whatever else happens to a leg (too slow, no memory, no
+answer) ends it from outside, with a reason.
 """
 
 from enum import IntEnum
