@@ -9,8 +9,9 @@ import click
 
 from bench.growth import GROWTH
 from bench.measures import MEASURES
-from bench.network import compile_load, raise_files_limit
+from bench.network import raise_files_limit
 from bench.plots import plot
+from bench.programs import compile_programs
 from bench.report import report
 from bench.suite import FULL, QUICK, Suite
 from bench.ways import all_ways
@@ -58,7 +59,7 @@ def main(
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="natmirror-bench-") as place:
-            results = Suite(settings, compile_load(Path(place)), tell=lambda line: click.echo(line, err=True)).run()
+            results = Suite(settings, compile_programs(Path(place)), tell=lambda line: click.echo(line, err=True)).run()
     except HostError as error:
         sys.exit(f"bench: {error}")
     results.write(directory / "benchmark.json")

@@ -4,10 +4,10 @@ import json
 import resource
 import subprocess
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.programs import Programs
 from natmirror.errors import HostError
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SWITCH_SIDE, Lab
@@ -30,7 +30,6 @@ _TUNING = {
     "ipv4/tcp_tw_reuse": "1",  # connections that a proxy or the client has closed leave their ports sooner
 }
 _CONNTRACK_TUNING = {"netfilter/nf_conntrack_tcp_timeout_time_wait": "5"}  # closed connections do not fill the table
-_COMPILE_TIMEOUT = 60.0
 _WANTED_FILES = 400_000
 _SPARE_FILES = 2000  # of a process's limit, for all but idle connections, and because workers do not share evenly
 
@@ -51,20 +50,6 @@ def _shares(count: int) -> list[int]:
     return [min(room, count - start) for start in range(0, count, room)]
 
 
-def compile_load(directory: Path) -> Path:
-    """Build the load's program; HostError where gcc refuses."""
-    program = directory / "load"
-    source = Path(__file__).with_name("load.c")
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_TIMEOUT, check=False)
-    except FileNotFoundError:
-        raise HostError("gcc is missing: install the package gcc") from None
-    if done.returncode:
-        raise HostError(f"gcc: {done.stderr}")
-    return program
-
-
 class Network:
     """A lab with the backend's server and the mirrors' one; a context manager.
 
@@ -72,8 +57,8 @@ class Network:
     connections.
     """
 
-    def __init__(self, load: Path, *, silent: bool, flows: int = 0) -> None:
-        self._load = str(load)
+    def __init__(self, programs: Programs, *, silent: bool, flows: int = 0) -> None:
+        self.programs = programs
         self._workers = max(1, len(_shares(flows)))
         self._silent = silent
         self.lab = Lab()
@@ -123,7 +108,11 @@ class Network:
 
     def _client(self, name: str, to: str, **options: object) -> list[str]:
         known = {"to": to, "port": PORT, "from": _SOURCE, "sources": _SOURCES, **options}
-        return [self._load, name, *(word for key, value in known.items() for word in (f"--{key}", str(value)))]
+        return self._load(name, known)
+
+    def _load(self, name: str, options: dict[str, object]) -> list[str]:
+        words = (word for key, value in options.items() for word in (f"--{key}", str(value)))
+        return [str(self.programs.load), name, *words]
 
     def _set_up(self) -> None:
         for host in ("s1", "lb", "c1", "m"):
@@ -133,7 +122,7 @@ class Network:
             self.lab.address("s1", "eth0", f"{SWITCH_SIDE}.{_FIRST_SOURCE + number}")
         for address in MIRRORS[1:]:
             self.lab.address("m", "eth0", address)
-        serve = [self._load, "serve", "--port", str(PORT), "--ports", str(PORTS), "--workers", str(self._workers)]
+        serve = self._load("serve", {"port": PORT, "ports": PORTS, "workers": self._workers})
         self.lab.start("c1", serve)
         self.lab.start("m", serve + ["--silent"] * self._silent)
         for host in ("c1", "m"):

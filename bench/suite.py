@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from bench.growth import GROWTH, grow
 from bench.machine import describe
 from bench.measures import MEASURES, Measure, take
 from bench.network import Network
+from bench.programs import Programs
 from bench.results import Results, Sample, Step
 from bench.ways import Way, all_ways
 from natmirror.errors import HostError
@@ -63,9 +63,9 @@ FULL = Settings(
 class Suite:
     """One run; ``tell`` gets a line at each step."""
 
-    def __init__(self, settings: Settings, load: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, programs: Programs, tell: Callable[[str], None]) -> None:
         self._settings = settings
-        self._load = load
+        self._programs = programs
         self._tell = tell
         self._ways = [way for way in all_ways() if not settings.ways or way.name in settings.ways]
         titles = {way.name: way.title for way in self._ways}
@@ -76,7 +76,7 @@ class Suite:
         start = time.monotonic()
         measures = [measure for measure in MEASURES if self._wanted(measure.name)]
         if measures:
-            with Network(self._load, silent=self._settings.silent_mirrors) as network:
+            with Network(self._programs, silent=self._settings.silent_mirrors) as network:
                 for number in range(self._settings.rounds):
                     self._round(number, measures, network)
         if self._wanted(GROWTH):
@@ -132,7 +132,7 @@ class Suite:
         settings = self._settings
         try:
             flows = settings.growth_steps[-1]
-            with Network(self._load, silent=settings.silent_mirrors, flows=flows) as network:
+            with Network(self._programs, silent=settings.silent_mirrors, flows=flows) as network:
                 try:
                     steps = grow(way, network, settings.growth_steps, settings.growth_seconds, settings.patience)
                 finally:

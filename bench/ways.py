@@ -199,33 +199,52 @@ class Nginx(_ProgramWay):
         self._wait_listen(network)
 
 
-class Dpkt(_ProgramWay):
-    """The naive way: one callback for each packet, in Python."""
+class _QueueWay(_ProgramWay):
+    """A program that translates what rules lead to its queue."""
 
-    name, title = "dpkt", "netfilterqueue + dpkt"
     _QUEUE = ("-j", "NFQUEUE", "--queue-num", "1")
     _RULES = (
         ("raw", "PREROUTING", "-d", SERVICE, "-p", "tcp", "--dport", str(PORT), *_QUEUE),
         ("mangle", "FORWARD", "-s", BACKEND, "-p", "tcp", "--sport", str(PORT), *_QUEUE),
     )
 
+    def _command(self, network: Network) -> list[str]:
+        raise NotImplementedError
+
     def start(self, network: Network) -> None:
-        """Start the script, then lead packets to it."""
+        """Start the program, then lead packets to it."""
         self._lab = network.lab
-        script = Path(__file__).with_name("dpkt_nat.py")
-        command = [sys.executable, "-u", str(script), SERVICE, BACKEND, str(PORT)]
-        self.program = network.lab.start("lb", command, name="dpkt")
+        self.program = network.lab.start("lb", self._command(network), name=self.name)
         self.program.wait_for_text("ready")
         self._rules("-A")
 
     def stop(self) -> None:
-        """Take the rules away and end the script."""
+        """Take the rules away and end the program."""
         self._rules("-D", check=False)
         super().stop()
 
     def _rules(self, command: str, *, check: bool = True) -> None:
         for table, *rule in self._RULES:
             self._lab.run("lb", ["iptables", "-t", table, command, *rule], check=check)
+
+
+class Dpkt(_QueueWay):
+    """The naive way: one callback for each packet, in Python."""
+
+    name, title = "dpkt", "netfilterqueue + dpkt"
+
+    def _command(self, network: Network) -> list[str]:
+        script = Path(__file__).with_name("dpkt_nat.py")
+        return [sys.executable, "-u", str(script), SERVICE, BACKEND, str(PORT)]
+
+
+class BareLoop(_QueueWay):
+    """The least that translating on a queue can cost: a loop in C without flows."""
+
+    name, title = "bare-loop", "bare loop in C"
+
+    def _command(self, network: Network) -> list[str]:
+        return [str(network.programs.bare_loop), "1", SERVICE, BACKEND]
 
 
 class Natmirror(_ProgramWay):
@@ -303,4 +322,5 @@ def _flat(status: dict[str, Any]) -> dict[str, float]:
 
 def all_ways() -> list[Way]:
     """Those compared, in the order of the tables."""
-    return [Forwarding(), KernelDnat(), HAProxy(), Nginx(), Dpkt(), Natmirror(0), Natmirror(1), Natmirror(3)]
+    others = [Forwarding(), KernelDnat(), HAProxy(), Nginx(), Dpkt(), BareLoop()]
+    return [*others, *(Natmirror(mirrors) for mirrors in (0, 1, 3))]
