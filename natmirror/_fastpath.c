@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "_emit.h"
+#include "_opening.h"
 #include "_packet.h"
 #include "_track.h"
 
@@ -157,18 +158,21 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
     return NM_CONSUMED;
 }
 
-/* The opening and the end of a flow without mirrors, once its SYN was Python's. */
+/* The opening of a flow, but for the handshake's end where legs open with it, and the end of one without mirrors. */
 static int process_control(nm_gear *gear, nm_flow *flow, segment *seg, int is_orig, int checksum, double now)
 {
-    int is_syn = seg->flags & TCP_SYN;
-    if (flow->flags & (NM_TAPPED | NM_DIRECT) || (is_syn && (is_orig || flow->state != NM_SYN_SENT)) ||
-        (seg->flags & TCP_RST && flow->state == NM_SYN_SENT) || (is_syn && gear->news_count == NM_MAX_NEWS) ||
+    int is_syn = seg->flags & TCP_SYN, is_tapped = flow->flags & NM_TAPPED;
+    const nm_service *service = &gear->plan.services[flow->service_id];
+    if (flow->flags & NM_DIRECT || (is_tapped && (!is_syn || service->is_held)) ||
+        (is_syn && (is_orig || flow->state != NM_SYN_SENT || flow->flags & NM_KNOWN ||
+                    *nm_plan_suspect(&gear->plan, flow->service_id, flow->family, flow->client))) ||
+        (seg->flags & TCP_RST && flow->state == NM_SYN_SENT) ||
         (checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff))
         return NM_PUNT_CONTROL;
     int event = nm_track(flow, seg, is_orig, flow->flags & NM_LOOSE);
     nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT);
-    if (event == NM_SYN_ACK_SEEN)
-        gear->news[gear->news_count++] = flow->id;
+    if (event == NM_SYN_ACK_SEEN && flow->backend_id != NM_NO_BACKEND)
+        gear->plan.backends[flow->backend_id].connections++;
     gear->counters.fast_packets++;
     return pass_on(flow, seg, is_orig, checksum);
 }
@@ -183,6 +187,13 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     const uint8_t *src = packet + 12, *dst = packet + 16;
     nm_flow *flow = is_orig ? nm_flow_find_orig(gear->flows, 4, src, seg.sport, dst, seg.dport)
                             : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
+    if (is_orig && seg.flags & TCP_SYN && (!flow || nm_is_over(flow))) {
+        flow = nm_open(gear, &seg, checksum, now);
+        if (!flow)
+            return NM_PUNT_CONTROL;
+        gear->counters.fast_packets++;
+        return pass_on(flow, &seg, 1, checksum);
+    }
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (is_control)

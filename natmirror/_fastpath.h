@@ -10,6 +10,7 @@
 
 #include "_flows.h"
 #include "_legs.h"
+#include "_plan.h"
 
 /* What nm_process() says of a packet. */
 #define NM_ACCEPT 0   /* pass as it is */
@@ -31,17 +32,15 @@ typedef struct {
     uint64_t fast_packets;   /* decided here */
     uint64_t bad_checksums;  /* among those: passed on as they came, not believed */
     uint64_t mirror_packets; /* among those: for legs */
+    uint64_t flows_opened;
+    uint64_t flows_evicted; /* before their handshake was complete, because others needed their room */
     uint64_t punts[NM_PUNT_REASONS];
 } nm_counters;
-
-/* What Python has to hear of before it decides anything more. */
-#define NM_MAX_NEWS 256
 
 typedef struct {
     nm_flows *flows;
     nm_legs *legs;
-    uint32_t news[NM_MAX_NEWS]; /* flows whose backend has accepted them */
-    uint32_t news_count;
+    nm_plan plan;
     nm_out out; /* what was synthesised since nm_out_clear() */
     nm_counters counters;
 } nm_gear;
@@ -49,6 +48,15 @@ typedef struct {
 /* A gear with tables of its own; NULL without memory. */
 nm_gear *nm_gear_new(uint32_t max_flows, nm_budget *budget, const uint8_t *key);
 void nm_gear_free(nm_gear *gear);
+
+/* A new flow of the plan's service and backend, its other numbers zero; a direct one has its backend's ends as its
+ * service's. NULL when the table is full or one of the two tuples is taken. */
+nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, uint16_t client_port, uint16_t service_id,
+                        uint16_t backend_id, int is_direct);
+void nm_gear_remove(nm_gear *gear, nm_flow *flow);
+
+/* Forget flows that are due, not all at once; the first that only Python may judge, if there is one. */
+nm_flow *nm_gear_expire(nm_gear *gear, double now);
 
 /* One packet of len bytes from its IP header on, met at hook (NF_INET_*), with what is known of its transport checksum
  * (0 nothing, 1 right, 2 only the pseudo-header's sum): decided, all numbers brought up to date, or punted. */

@@ -12,6 +12,7 @@
 #include "_legs.h"
 
 #define NONE 0xffffffffu
+#define EMBRYONIC_SHARE 4 /* at most one of so many rows is for connections that are not established */
 
 struct nm_flows {
     nm_flow *rows;
@@ -20,9 +21,12 @@ struct nm_flows {
     uint32_t *free;  /* a stack of row numbers */
     uint32_t max_flows;
     uint32_t free_count;
+    uint32_t used_count; /* rows from here on were never used */
     uint32_t mask;
+    uint32_t oldest, newest; /* of those that are embryonic */
+    uint32_t embryonic_count;
     nm_heap heap;
-    double timeouts[NM_STATES];
+    double timeouts[NM_STATES + 1];
     uint8_t key[16];
 };
 
@@ -66,6 +70,7 @@ nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
     for (uint32_t i = 0; i < max_flows; i++)
         flows->free[i] = max_flows - 1 - i;
     flows->max_flows = flows->free_count = max_flows;
+    flows->oldest = flows->newest = NONE;
     flows->mask = buckets - 1;
     memcpy(flows->key, key, sizeof flows->key);
     return flows;
@@ -115,6 +120,8 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
         nm_flow_find_reply(flows, family, backend, backend_port, client, client_port))
         return NULL;
     uint32_t id = flows->free[--flows->free_count];
+    if (id >= flows->used_count)
+        flows->used_count = id + 1;
     uint32_t *orig = &flows->orig[bucket(flows, family, client, client_port, service, service_port)];
     uint32_t *reply = &flows->reply[bucket(flows, family, backend, backend_port, client, client_port)];
     nm_flow *flow = &flows->rows[id];
@@ -128,11 +135,37 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
     flow->service_port = service_port;
     flow->backend_port = backend_port;
     flow->first_leg = NM_NO_LEG;
+    flow->older = flow->newer = NONE;
     flow->due = (nm_due){.due_at = INFINITY, .queued_at = INFINITY, .id = id};
     flow->next_orig = *orig;
     flow->next_reply = *reply;
     *orig = *reply = id;
     return flow;
+}
+
+static void join_embryonic(nm_flows *flows, nm_flow *flow)
+{
+    flow->flags |= NM_EMBRYONIC;
+    flow->older = flows->newest;
+    flow->newer = NONE;
+    *(flows->newest == NONE ? &flows->oldest : &flows->rows[flows->newest].newer) = flow->id;
+    flows->newest = flow->id;
+    flows->embryonic_count++;
+}
+
+static void leave_embryonic(nm_flows *flows, nm_flow *flow)
+{
+    flow->flags &= (uint16_t)~NM_EMBRYONIC;
+    *(flow->older == NONE ? &flows->oldest : &flows->rows[flow->older].newer) = flow->newer;
+    *(flow->newer == NONE ? &flows->newest : &flows->rows[flow->newer].older) = flow->older;
+    flows->embryonic_count--;
+}
+
+nm_flow *nm_flows_victim(const nm_flows *flows, int for_embryonic)
+{
+    uint32_t max_embryonic = flows->max_flows / EMBRYONIC_SHARE + 1;
+    int is_crowded = !flows->free_count || (for_embryonic && flows->embryonic_count >= max_embryonic);
+    return is_crowded && flows->oldest != NONE ? &flows->rows[flows->oldest] : NULL;
 }
 
 void nm_flow_remove(nm_flows *flows, nm_flow *flow)
@@ -146,8 +179,25 @@ void nm_flow_remove(nm_flows *flows, nm_flow *flow)
     while (*link != flow->id)
         link = &flows->rows[*link].next_reply;
     *link = flow->next_reply;
+    if (flow->flags & NM_EMBRYONIC)
+        leave_embryonic(flows, flow);
     nm_heap_remove(&flows->heap, &flow->due);
+    flow->family = 0; /* a free row's mark */
     flows->free[flows->free_count++] = flow->id;
+}
+
+nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id)
+{
+    return id < flows->used_count && flows->rows[id].family ? &flows->rows[id] : NULL;
+}
+
+uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max)
+{
+    uint32_t count = 0;
+    for (uint32_t id = first; id < flows->used_count && count < max; id++)
+        if (flows->rows[id].family)
+            ids[count++] = id;
+    return count;
 }
 
 void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts)
@@ -155,24 +205,39 @@ void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts)
     memcpy(flows->timeouts, timeouts, sizeof flows->timeouts);
 }
 
+static double deadline(const nm_flows *flows, const nm_flow *flow)
+{
+    if (flow->state == NM_SYN_SENT && !(flow->flags & NM_UNANSWERED))
+        return flow->created_at + flows->timeouts[NM_STATES];
+    return flow->seen_at + flows->timeouts[flow->state];
+}
+
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
 {
     flow->seen_at = now;
-    if (moved)
-        nm_heap_set(&flows->heap, &flow->due, now + flows->timeouts[flow->state]);
+    if (!moved)
+        return;
+    int is_embryonic = flow->state <= NM_SYN_RECEIVED;
+    if (is_embryonic && !(flow->flags & NM_EMBRYONIC))
+        join_embryonic(flows, flow);
+    else if (!is_embryonic && flow->flags & NM_EMBRYONIC)
+        leave_embryonic(flows, flow);
+    nm_heap_set(&flows->heap, &flow->due, deadline(flows, flow));
 }
 
 double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }
 
-nm_flow *nm_flows_take_due(nm_flows *flows, double now)
+nm_flow *nm_flows_due(nm_flows *flows, double now)
 {
-    nm_due *due;
-    while ((due = nm_heap_take(&flows->heap, now))) {
+    while (nm_heap_next(&flows->heap) <= now) {
+        nm_due *due = flows->heap.places[0];
         nm_flow *flow = &flows->rows[due->id];
-        double until = flow->seen_at + flows->timeouts[flow->state];
+        double until = deadline(flows, flow);
         if (until <= now)
             return flow;
         nm_heap_set(&flows->heap, due, until);
     }
     return NULL;
 }
+
+int nm_flow_is_pythons(const nm_flow *flow) { return flow->flags & NM_KNOWN || flow->state == NM_SYN_SENT; }

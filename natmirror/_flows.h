@@ -28,7 +28,10 @@
 #define NM_HELD 16    /* the client is held back for a mirror: punt what the backend sends */
 #define NM_WAITING 32 /* a byte past the backend's window waits until it has moved: the same */
 #define NM_GAPPED 64  /* some of the client's data waits for other: punt all that carries some */
-#define NM_TAPPED 128 /* its service has mirrors: its opening and its end are Python's */
+#define NM_TAPPED 128 /* its service has mirrors: its handshake and its end are Python's */
+#define NM_KNOWN 256  /* Python has something of its own about it: only Python may forget it */
+#define NM_EMBRYONIC 512  /* its handshake is not complete: the first to go where room is needed */
+#define NM_UNANSWERED 1024 /* Python has heard that its SYN is unanswered */
 
 /* nm_half.flags */
 #define NM_HALF_SEQ 1 /* end is known */
@@ -50,6 +53,7 @@ typedef struct {
 typedef struct {
     nm_half orig;  /* client to service */
     nm_half reply; /* backend to client */
+    double created_at;
     double seen_at;
     uint8_t client[16];
     uint8_t service[16];
@@ -59,13 +63,17 @@ typedef struct {
     uint16_t backend_port;
     uint8_t family; /* 4 or 6 */
     uint8_t state;  /* NM_SYN_SENT .. NM_RESET */
-    uint16_t flags; /* NM_MIRRORED .. NM_TAPPED */
+    uint16_t flags; /* NM_MIRRORED .. NM_UNANSWERED */
+    uint16_t service_id; /* its place in the plan */
+    uint16_t backend_id; /* the same; NM_NO_BACKEND where there is no pool, and for NM_DIRECT */
+    uint32_t iss;        /* the client's initial sequence number, where its SYN was seen */
     nm_due due;     /* when it is forgotten, if it is not seen meanwhile */
     uint32_t id;    /* index in the table; free again after nm_flow_remove() */
     uint32_t stream_next; /* where a leg wants the client's data: the first number that has not been given to it */
     uint32_t first_leg;   /* the first of its legs, or NM_NO_LEG */
     uint32_t next_orig;
     uint32_t next_reply;
+    uint32_t older, newer; /* among those that are embryonic */
 } nm_flow;
 
 typedef struct nm_flows nm_flows;
@@ -85,12 +93,25 @@ nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *src, 
 nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
                        uint16_t dport);
 
-/* When a flow is to be forgotten: after timeouts[state] seconds without a packet. touch() is for each packet, moved says
- * that it changed the state. */
+/* When a flow is to be forgotten: after timeouts[state] seconds without a packet. While its SYN is unanswered Python is
+ * told once before: timeouts[NM_STATES] seconds after the SYN. touch() is for each packet, moved says that it changed
+ * the state. */
 void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts);
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
 double nm_flows_next_due(nm_flows *flows);
-nm_flow *nm_flows_take_due(nm_flows *flows, double now);
+
+/* The flow that is due first, if it is by now; it stays due. Whether only Python may judge it: where it has something of
+ * its own about it, or its SYN is unanswered. */
+nm_flow *nm_flows_due(nm_flows *flows, double now);
+int nm_flow_is_pythons(const nm_flow *flow);
+
+/* The flow that is to go so that another one has room: the oldest embryonic one, when the table is full or, where the
+ * new one begins as embryonic, when a quarter of the table is; NULL where none has to go, or none is embryonic. */
+nm_flow *nm_flows_victim(const nm_flows *flows, int for_embryonic);
+
+/* The row with a number, NULL where it is free; the numbers of at most max flows from number first on. */
+nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
+uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
 
 uint32_t nm_flow_count(const nm_flows *flows);
 

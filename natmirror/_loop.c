@@ -108,6 +108,7 @@ static int wait_until(nl_loop *loop, double until)
 
 int nl_run(nl_loop *loop, double until)
 {
+    nm_gear *gear = loop->gear;
     for (;;) {
         for (; loop->next < loop->count; loop->next++) {
             nq_packet *packet = &loop->packets[loop->next];
@@ -118,8 +119,8 @@ int nl_run(nl_loop *loop, double until)
             }
         }
         flush(loop);
-        double due = fmin(until, fmin(nm_legs_next_due(loop->gear->legs), nm_flows_next_due(loop->gear->flows)));
-        if (nl_clock() >= due)
+        double now = nl_clock();
+        if (now >= fmin(until, nm_legs_next_due(gear->legs)) || nm_gear_expire(gear, now))
             return NL_TIMER;
         int count = receive(loop);
         if (count < 0)
@@ -128,6 +129,7 @@ int nl_run(nl_loop *loop, double until)
         if (is_busy)
             continue;
         loop->batches = 0;
+        double due = fmin(until, fmin(nm_legs_next_due(gear->legs), nm_flows_next_due(gear->flows)));
         if (wait_until(loop, count ? 0 : due))
             return NL_WAKE;
     }

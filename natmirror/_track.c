@@ -61,6 +61,17 @@ static uint8_t window_scale(const segment *seg)
     return scale;
 }
 
+void nm_begin(nm_flow *flow, const segment *syn)
+{
+    flow->state = NM_SYN_SENT;
+    flow->iss = syn->seq;
+    flow->orig.scale = window_scale(syn);
+    flow->reply.scale = NOT_OFFERED;
+    flow->orig.packets = 1;
+    flow->orig.end = syn->seq + 1;
+    flow->orig.flags = NM_HALF_SEQ;
+}
+
 static int take_syn_ack(nm_flow *flow, const segment *seg)
 {
     int32_t syn_data_len = diff(seg->ack, flow->orig.end);

@@ -14,6 +14,9 @@
 #define NM_LAST_ACK_SEEN 3
 #define NM_RST_SEEN 4
 
+/* tcp.begin() */
+void nm_begin(nm_flow *flow, const segment *syn);
+
 /* tcp.update() */
 void nm_update(nm_half *sender, const nm_half *receiver, const segment *seg, int loose);
 

@@ -1,7 +1,7 @@
 """Which backends a client has lately tried in vain, so that its next SYN goes to another."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable
 
 from natmirror.rules import Backend
 
@@ -11,46 +11,53 @@ second)."""
 AVOID_TIMEOUT = 30.0
 """Seconds that a backend is avoided for a client that it refused or did not answer."""
 
-_MAX_CLIENTS = 65536  # spoofed SYNs may not make this grow; the client seen longest ago goes first
+MAX_CLIENTS = 8192
+"""Spoofed SYNs may not make this grow; the client whose failure is the oldest goes first."""
 
-_REFUSED = float("-inf")
+Client = tuple[int, bytes]
+"""A service's number and the client's address."""
 
 
 class Attempts:
-    """For each client, the backends whose answer to its SYN is still due, or was a refusal."""
+    """For each client, the backends that have refused its SYN or left it unanswered, and since when.
 
-    def __init__(self) -> None:
-        self._clients: OrderedDict[Hashable, dict[Backend, tuple[float, float]]] = OrderedDict()
+    ``suspect`` is told with 1 of a client that has some, with -1 when it has none any more.
+    """
 
-    def tried(self, client: Hashable, backend: Backend, now: float) -> None:
-        """A SYN of the client goes to ``backend``."""
-        pending = self._clients.setdefault(client, {})
+    def __init__(self, suspect: Callable[[int, bytes, int], None]) -> None:
+        self._clients: OrderedDict[Client, dict[Backend, float]] = OrderedDict()  # the oldest last failure first
+        self._suspect = suspect
+
+    def failed(self, client: Client, backend: Backend, at: float) -> None:
+        """The backend has refused a SYN of the client, or had not answered it in time."""
+        self._forget_old(at)
+        if client not in self._clients:
+            self._clients[client] = {}
+            self._suspect(*client, 1)
+        self._clients[client][backend] = at
         self._clients.move_to_end(client)
-        pending.setdefault(backend, (now, now))
-        if len(self._clients) > _MAX_CLIENTS:
-            self._clients.popitem(last=False)
+        if len(self._clients) > MAX_CLIENTS:
+            self.forget(next(iter(self._clients)))
 
-    def answered(self, client: Hashable, backend: Backend) -> None:
-        """The backend has answered the client's SYN with a SYN-ACK."""
-        pending = self._clients.get(client)
-        if pending is not None and pending.pop(backend, None) is not None and not pending:
-            del self._clients[client]
+    def answered(self, client: Client, backend: Backend) -> None:
+        """The backend has answered a SYN of the client with a SYN-ACK."""
+        failures = self._clients.get(client)
+        if failures is not None and failures.pop(backend, None) is not None and not failures:
+            self.forget(client)
 
-    def refused(self, client: Hashable, backend: Backend, now: float) -> None:
-        """The backend has answered the client's SYN with a RST."""
-        if (pending := self._clients.get(client)) is not None:
-            pending[backend] = (_REFUSED, now)
-
-    def forget(self, client: Hashable) -> None:
+    def forget(self, client: Client) -> None:
         """All backends were tried: begin again."""
-        self._clients.pop(client, None)
+        if self._clients.pop(client, None) is not None:
+            self._suspect(*client, -1)
 
-    def to_avoid(self, client: Hashable, now: float) -> list[Backend]:
+    def to_avoid(self, client: Client, now: float) -> list[Backend]:
         """The backends that the client's next SYN should not go to."""
-        pending = self._clients.get(client)
-        if not pending:
-            return []
-        for backend, (_, at) in list(pending.items()):
-            if now - at >= AVOID_TIMEOUT:
-                del pending[backend]
-        return [backend for backend, (since, _) in pending.items() if now - since >= ANSWER_TIMEOUT]
+        self._forget_old(now)
+        return [backend for backend, at in self._clients.get(client, {}).items() if now - at < AVOID_TIMEOUT]
+
+    def _forget_old(self, now: float) -> None:
+        while self._clients:
+            client, failures = next(iter(self._clients.items()))
+            if now - max(failures.values()) < AVOID_TIMEOUT:
+                return
+            self.forget(client)

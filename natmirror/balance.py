@@ -8,6 +8,8 @@ evenly, but only the host that chose knows what it chose.
 from array import array
 from collections.abc import Collection
 from functools import lru_cache
+from math import gcd
+from types import SimpleNamespace
 from typing import Protocol
 
 from natmirror.packet import Endpoint
@@ -23,7 +25,10 @@ _KEY_SKIP = b"natmirror skip  "
 
 
 class Scheduler(Protocol):
-    """Chooses a backend for a new connection."""
+    """Chooses a backend for a new connection. The C gear repeats it from the same table, as _plan.c says."""
+
+    table: "array[int]"
+    """Places in the pool's backends, in the order of the rules."""
 
     def pick(self, client: Endpoint, avoid: Collection[Backend]) -> Backend:
         """The backend for ``client``, none of ``avoid`` unless all are to be avoided."""
@@ -33,39 +38,54 @@ class Maglev:
     """Consistent hashing by a lookup table, over the client's address, or address and port."""
 
     def __init__(self, pool: Pool) -> None:
-        self._backends = sorted(pool.backends, key=lambda backend: backend.name)
-        self._table = _lookup_table(tuple((backend.name, backend.weight) for backend in self._backends))
+        self._backends = pool.backends
+        by_name = sorted(range(len(pool.backends)), key=lambda place: pool.backends[place].name)
+        named = tuple((pool.backends[place].name, pool.backends[place].weight) for place in by_name)
+        self.table = array("i", (by_name[index] for index in _lookup_table(named)))
         self._with_port = pool.hash == "address-port"
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend:
         """The table's entry for the client; where that is to be avoided, the next entry that is not."""
         slot = client_hash(client, with_port=self._with_port) % TABLE_SIZE
-        first = self._backends[self._table[slot]]
+        first = self._backends[self.table[slot]]
         if first not in avoid or all(backend in avoid for backend in self._backends):
             return first
-        while self._backends[self._table[slot]] in avoid:
+        while self._backends[self.table[slot]] in avoid:
             slot = (slot + 1) % TABLE_SIZE
-        return self._backends[self._table[slot]]
+        return self._backends[self.table[slot]]
+
+
+class Turns(Protocol):
+    """Who remembers whose turn it is."""
+
+    turn: int
+    """The place in a round-robin's table that is next."""
 
 
 class RoundRobin:
-    """Each in its turn; weights by the smooth method, so that a heavy backend's turns do not bunch.
-
-    Each pick gives every candidate its weight in credit and takes the sum of the weights from the richest.
-    """
+    """Each in its turn; weights by stride scheduling (Waldspurger, Weihl: "Stride Scheduling", 1995), so that a heavy
+    backend's turns do not bunch."""
 
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
-        self._credit = dict.fromkeys(pool.backends, 0)
+        self.table = _turns(tuple(backend.weight for backend in pool.backends))
+        self.turns: Turns = SimpleNamespace(turn=0)
+        """Others may keep it."""
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend:
-        """The next in turn, whoever the client is."""
-        candidates = [backend for backend in self._backends if backend not in avoid] or list(self._backends)
-        for backend in candidates:
-            self._credit[backend] += backend.weight
-        chosen = max(candidates, key=lambda backend: self._credit[backend])
-        self._credit[chosen] -= sum(backend.weight for backend in candidates)
-        return chosen
+        """The next in turn, whoever the client is; those that are to be avoided lose their turn."""
+        order = [*self.table[self.turns.turn :], *self.table[: self.turns.turn]] if avoid else []
+        skipped = next((step for step, place in enumerate(order) if self._backends[place] not in avoid), 0)
+        turn = (self.turns.turn + skipped) % len(self.table)
+        self.turns.turn = (turn + 1) % len(self.table)
+        return self._backends[self.table[turn]]
+
+
+def _turns(weights: tuple[int, ...]) -> "array[int]":
+    """A whole round: the n-th turn of a backend comes at (n + 1/2) / weight of it."""
+    shortened = [weight // gcd(*weights) for weight in weights]
+    at = sorted(((2 * turn + 1) / weight, place) for place, weight in enumerate(shortened) for turn in range(weight))
+    return array("i", (place for _, place in at))
 
 
 def client_hash(client: Endpoint, *, with_port: bool) -> int:

@@ -49,6 +49,7 @@ from natmirror.tcp import State
 from natmirror.timers import Timers
 
 MAX_FLOWS = 262_144
+_MAX_EXPIRED = 256  # flows in one call, so that packets need not wait for more
 
 
 class Hook(IntEnum):
@@ -73,7 +74,7 @@ class Engine:
         memory = fastpath.Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max_flows, memory, key)
         self._mirroring = Mirroring(rules, self._gear.legs, memory, self._timers, self._is_bound)
-        self._nat = Nat(rules, self._gear.flows, self._mirroring.make_way, self._mirroring.flow_forgotten)
+        self._nat = Nat(rules, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
@@ -94,7 +95,6 @@ class Engine:
 
     def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> list[Action]:
         """What receive() gives for a packet that the C gear leaves to Python."""
-        self._hear()
         try:
             parsed = parse(packet)
         except Malformed as reason:
@@ -124,11 +124,9 @@ class Engine:
 
     def handle_timer(self, now: float) -> list[Action]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of."""
-        self._hear()
         while (leg_id := self._gear.legs.take_due(now)) is not None:
             self._mirroring.handle_timer(leg_id, now)
-        while (flow_id := self._gear.flows.take_due(now)) is not None:
-            self._nat.expire(flow_id, now)
+        self._nat.expire(now, _MAX_EXPIRED)
         for _, flow in self._timers.due(now):
             self._mirroring.tell_window(flow)
         return self._sends()
@@ -180,8 +178,7 @@ class Engine:
             # Not ours to believe: the backend will challenge it (RFC 5961 §4) or accept it, and then we follow.
             flow.row.orig.packets += 1
             return [self._to_backend(segment, service, flow, checksum)]
-        repeated = flow is not None and flow.syn is not None and flow.syn.seq == segment.seq
-        if flow is not None and repeated and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
+        if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
                 tcp.track(flow.row, segment, from_client=True, loose=False)
                 self._nat.touch(flow, now)
@@ -355,11 +352,6 @@ class Engine:
 
     # The rest
 
-    def _hear(self) -> None:
-        """Of what the C gear has done meanwhile."""
-        if news := self._gear.take_news():
-            self._nat.hear(news)
-
     def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
         return self._nat.find_reply(backend, client) is not None
 
@@ -376,16 +368,16 @@ class Engine:
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """The engine's sums as plain values: counters, drops by reason, backends, mirrors with their ledgers."""
-        self._hear()
         counters = dict(sorted(self._stats.counters.items()))
         in_c = self._gear.counters
         counters["fast_packets"] = in_c.fast_packets
-        for name in ("bad_checksums", "mirror_packets"):
+        counters["flows_evicted"] = self._nat.evicted
+        for name in ("bad_checksums", "mirror_packets", "flows_opened", "flows_evicted"):
             counters[name] = counters.get(name, 0) + getattr(in_c, name)
         return {
             "counters": counters,
             "drops": dict(sorted(self._stats.drops.items())),
-            "flows": sum(not flow.direct for flow in self._nat),
+            "flows": len(self._nat),
             "backends": self._nat.backends(),
             "mirrors": self._mirroring.mirrors(now),
             "mirror_memory": self._mirroring.memory(),
@@ -398,7 +390,7 @@ class Engine:
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
         """The flows with these numbers, or all, as plain values, each with its legs; those that are gone are left
         out."""
-        flows = self._nat if ids is None else self._nat.by_ids(ids)
+        flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
         return [self._show(flow, now) for flow in flows if not flow.direct]
 
     def lingering(self, now: float) -> list[dict[str, Any]]:

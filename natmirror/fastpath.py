@@ -6,6 +6,7 @@ touched after its removal.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from natmirror._ffi import ffi, lib
@@ -23,7 +24,7 @@ PUNTS = {
 }
 """The reasons why a packet is punted, by what process() says."""
 
-MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED = (
+MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWERED = (
     int(lib.NM_MIRRORED),
     int(lib.NM_WATCHED),
     int(lib.NM_DIRECT),
@@ -32,6 +33,8 @@ MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED = (
     int(lib.NM_WAITING),
     int(lib.NM_GAPPED),
     int(lib.NM_TAPPED),
+    int(lib.NM_KNOWN),
+    int(lib.NM_UNANSWERED),
 )
 """Flags of a flow's row, see _flows.h."""
 
@@ -46,7 +49,11 @@ STEADY, SACK, SAMPLING, MEASURED = (
 NEVER = float("inf")
 """The time of what is not going to happen."""
 
+NO_BACKEND = int(lib.NM_NO_BACKEND)
+"""A flow's backend_id where its service has no pool."""
+
 _IPV4 = 4
+_IDS_AT_ONCE = 4096
 _NO_LEG = int(lib.NM_NO_LEG)
 
 
@@ -69,6 +76,62 @@ class Memory:
     def give(self, count: int) -> None:
         """Give ``count`` bytes back."""
         lib.nm_budget_give(self.budget, count)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedService:
+    """How new connections of a service are made: ``table`` holds places in its ``backends``, and is empty for a service
+    without a pool."""
+
+    endpoint: Endpoint
+    flags: int
+    """Of its flows: WATCHED, TAPPED."""
+    backends: Sequence[Endpoint] = ()
+    table: Sequence[int] = ()
+    in_turn: bool = False
+    """One entry of the table after the other; else the one that the client's hash says."""
+    with_port: bool = False
+    """The client's port counts for the hash."""
+    is_held: bool = False
+    """Mirrors may hold its clients back."""
+
+
+class Plan:
+    """What the C gear knows of services, to open flows by itself.
+
+    A service's number is its place in ``services``, a backend's its place among all backends, service by service.
+    """
+
+    def __init__(self, gear: Any, services: Sequence[PlannedService], networks: Sequence[tuple[int, int]]) -> None:
+        """``networks`` of clients: address and mask."""
+        backends = [backend for service in services for backend in service.backends]
+        self.services = ffi.new("nm_service[]", max(1, len(services)))
+        """The rows ``nm_service``."""
+        self.backends = ffi.new("nm_backend[]", max(1, len(backends)))
+        """The rows ``nm_backend``."""
+        self._gear = gear
+        self._networks = ffi.new("nm_network[]", list(networks) or 1)
+        self._tables = []
+        for row, (address, port) in zip(self.backends, backends, strict=False):
+            row.address[0 : len(address)], row.port = address, port
+        first = 0
+        for row, service in zip(self.services, services, strict=False):
+            table = ffi.new("uint16_t[]", [first + place for place in service.table])
+            self._tables.append(table)
+            first += len(service.backends)
+            address, row.port = service.endpoint
+            row.address[0 : len(address)] = address
+            row.family, row.flags, row.table, row.table_len = _IPV4, service.flags, table, len(service.table)
+            row.with_port, row.in_turn, row.is_held = service.with_port, service.in_turn, service.is_held
+        plan = gear.plan
+        plan.services, plan.service_count = self.services, len(services)
+        plan.backends = self.backends
+        plan.networks, plan.network_count = self._networks, len(networks)
+
+    def suspect(self, service_id: int, client: bytes, by: int) -> None:
+        """Count the client (address bytes) of a service, by 1 or -1, among those for which Python chooses."""
+        at = lib.nm_plan_suspect(ffi.addressof(self._gear, "plan"), service_id, _IPV4, client)
+        at[0] += by
 
 
 class Gear:
@@ -103,12 +166,6 @@ class Gear:
         """
         return int(lib.nm_process(self.handle, ffi.from_buffer(packet), len(packet), hook, checksum, now))
 
-    def take_news(self) -> list[int]:
-        """The numbers of flows that backends have accepted in process() since the last call."""
-        count = self.handle.news_count
-        self.handle.news_count = 0
-        return list(self.handle.news[0:count]) if count else []
-
     def take_sends(self) -> list[Send]:
         """What legs have sent in process() since the last call."""
         out = self.handle.out
@@ -124,22 +181,42 @@ class FlowTable:
     """Flows by their two tuples."""
 
     def __init__(self, gear: Any) -> None:
-        self._gear = gear  # keeps the table alive
+        self._gear = gear
         self._flows = gear.flows
 
     def __len__(self) -> int:
         return int(lib.nm_flow_count(self._flows))
 
-    def insert(self, client: Endpoint, service: Endpoint, backend: Endpoint) -> Any | None:
-        """A new row with all numbers zero; None when the table is full or has one of the two tuples already."""
-        return lib.nm_flow_insert(self._flows, _IPV4, *client, *service, *backend) or None
+    def insert(self, client: Endpoint, service_id: int, backend_id: int, *, direct: bool = False) -> Any | None:
+        """A new row with its service's flags and all numbers zero; None when the table is full or has one of the two
+        tuples already. ``direct``: of a client that talks to the backend itself."""
+        return lib.nm_gear_insert(self._gear, _IPV4, *client, service_id, backend_id, direct) or None
 
     def remove(self, row: Any) -> None:
         """Take a row out; its number is used again."""
-        lib.nm_flow_remove(self._flows, row)
+        lib.nm_gear_remove(self._gear, row)
+
+    def victim(self, *, for_embryonic: bool) -> Any | None:
+        """The row that is to go so that a new flow has room, which begins with a handshake or is established; None
+        where none has to, or none may."""
+        return lib.nm_flows_victim(self._flows, for_embryonic) or None
+
+    def row(self, number: int) -> Any | None:
+        """The row with this number; None where it is free."""
+        return lib.nm_flow_by_id(self._flows, number) or None
+
+    def ids(self) -> list[int]:
+        """The numbers of all rows."""
+        found: list[int] = []
+        some, count = ffi.new("uint32_t[]", _IDS_AT_ONCE), _IDS_AT_ONCE
+        while count == _IDS_AT_ONCE:
+            count = lib.nm_flow_ids(self._flows, found[-1] + 1 if found else 0, some, _IDS_AT_ONCE)
+            found += list(some[0:count])
+        return found
 
     def set_timeouts(self, timeouts: Sequence[float]) -> None:
-        """After how many seconds without a packet a flow is forgotten, by its state."""
+        """After how many seconds without a packet a flow is forgotten, by its state; the last: how many seconds after
+        its SYN a flow that is still unanswered is due for the first time."""
         lib.nm_flows_set_timeouts(self._flows, list(timeouts))
 
     def touch(self, row: Any, now: float, *, moved: bool) -> None:
@@ -150,10 +227,10 @@ class FlowTable:
         """When the next flow may have to be forgotten, or NEVER."""
         return float(lib.nm_flows_next_due(self._flows))
 
-    def take_due(self, now: float) -> int | None:
-        """The number of a flow that is to be forgotten by now; None where there is none."""
-        row = lib.nm_flows_take_due(self._flows, now)
-        return int(row.id) if row != ffi.NULL else None
+    def due(self, now: float) -> Any | None:
+        """The row that is due first, if it is by now: it stays so until it is touched or removed. Rows that are due and
+        of which Python knows nothing go by themselves, not all at once."""
+        return lib.nm_gear_expire(self._gear, now) or None
 
     def find_orig(self, client: Endpoint, service: Endpoint) -> Any | None:
         """The row of a packet from the client to the service."""

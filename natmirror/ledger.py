@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from natmirror.mirror import Leg
-from natmirror.packet import Endpoint, Segment, show
+from natmirror.packet import Endpoint, show
 from natmirror.rules import Mirror, Service
 from natmirror.stream import Reassembler
 
@@ -27,7 +27,11 @@ class MirroredFlow(Protocol):
     row: Any
     client: Endpoint
     service: Service
-    syn: Segment | None
+    syn_data: bytes
+
+    @property
+    def picked_up(self) -> bool:
+        """Whether the connection was met in its middle."""
 
 
 @dataclass(slots=True, eq=False)

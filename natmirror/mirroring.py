@@ -75,20 +75,20 @@ class Mirroring:
     def accepted(self, flow: MirroredFlow) -> None:
         """The backend has accepted the connection: from here on the client is shown no more than throttling legs have
         room for."""
-        if flow.syn is None:
+        if flow.picked_up:
             return
         buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
         if buffers and any(not unwanted(mirror, flow.client[0]) for mirror in flow.service.mirrors if mirror.throttles):
-            first = seq.add(flow.syn.seq, 1)
+            first = seq.add(flow.row.iss, 1)
             self._throttles[flow] = Throttle(seq.add(first, min(buffers)), min(buffers))
             flow.row.flags |= HELD
 
     def open(self, flow: MirroredFlow, backend: Endpoint, now: float) -> None:
         """The client's handshake is complete: call each mirror, but one that is the connection's own backend or does
         not want this client."""
-        if flow.syn is None or not flow.service.mirrors:
+        if flow.picked_up or not flow.service.mirrors:
             return
-        first = seq.add(flow.syn.seq, 1)
+        first = seq.add(flow.row.iss, 1)
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         tap = Tap(flow, Reassembler(flow.row, first, max_waiting, self._memory))
         self._taps[flow] = tap
@@ -97,13 +97,13 @@ class Mirroring:
             tap.strands.append(strand)
             strand.absent = OWN_BACKEND if endpoint_of(mirror) == backend else unwanted(mirror, flow.client[0])
             if strand.absent is None:
-                self._open_leg(strand, flow.syn.seq, now)
+                self._open_leg(strand, flow.row.iss, now)
         if tap.alive():
             flow.row.flags |= MIRRORED
         self._hold(tap)
-        if flow.syn.payload_len:
+        if flow.syn_data:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
-            self._feed(tap, first, flow.syn.payload[: max(taken, 0)], now)
+            self._feed(tap, first, flow.syn_data[: max(taken, 0)], now)
 
     def make_way(self, backend: Endpoint, client: Endpoint) -> None:
         """Production is about to have a connection between these two: a leg in its place says nothing any more."""

@@ -5,7 +5,6 @@ address and port for replies), so that a connection met in its middle goes on; a
 schedulers, and backends that did not answer, make the function's answer change under a living flow.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,19 @@ from typing import Any
 from natmirror import tcp
 from natmirror.attempts import ANSWER_TIMEOUT, Attempts
 from natmirror.balance import Maglev, RoundRobin, Scheduler
-from natmirror.fastpath import DIRECT, LOOSE, TAPPED, WATCHED, FlowTable
+from natmirror.fastpath import (
+    DIRECT,
+    KNOWN,
+    LOOSE,
+    NO_BACKEND,
+    TAPPED,
+    UNANSWERED,
+    WATCHED,
+    FlowTable,
+    Gear,
+    Plan,
+    PlannedService,
+)
 from natmirror.packet import Endpoint, Segment, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service
 from natmirror.tcp import State
@@ -28,9 +39,8 @@ class Flow:
     service: Service
     backend: Backend | None
     """None for a service without a pool, and for a client that talks to a backend directly."""
-    syn: Segment | None = None
-    """The client's first SYN; None where the connection was met in its middle."""
-    syn_at: float = 0.0
+    syn_data: bytes = b""
+    """What came with the client's SYN."""
     new_syn: Segment | None = None
     """A SYN inside a living connection, until the backend says what it makes of it."""
     new_syn_at: float = 0.0
@@ -38,7 +48,7 @@ class Flow:
     @property
     def picked_up(self) -> bool:
         """Whether the connection was met in its middle."""
-        return self.syn is None
+        return bool(self.row.flags & LOOSE)
 
     @property
     def state(self) -> State:
@@ -50,82 +60,127 @@ class Flow:
         """Whether the client talks to the backend itself, and we only let it pass."""
         return bool(self.row.flags & DIRECT)
 
+    def is_first_syn(self, syn: Segment) -> bool:
+        """Whether a SYN of the client's is the connection's own, late or repeated."""
+        return not self.row.flags & (LOOSE | DIRECT) and bool(self.row.iss == syn.seq)
+
 
 class Nat:
     """All flows, and the mapping of those that have none.
 
-    ``opening`` is told of a backend and a client before there is a connection between them, ``forgotten`` of a flow
-    before its numbers go.
+    A flow lives in its row; Python has an object for it only where there is more to know: of a service with mirrors, or
+    with a SYN to be watched. ``opening`` is told of a backend and a client before there is a connection between them,
+    ``forgotten`` of such a flow before its numbers go.
     """
 
     def __init__(
         self,
         rules: Rules,
-        table: FlowTable,
+        gear: Gear,
         opening: Callable[[Endpoint, Endpoint], None],
         forgotten: Callable[[Flow], None],
     ) -> None:
         self._opening = opening
         self._forgotten = forgotten
-        self._rules = rules
-        self._table = table
-        self._flows: dict[int, Flow] = {}
-        table.set_timeouts([tcp.TIMEOUTS[state] for state in State])
-        self._attempts = Attempts()
-        self._connections: Counter[tuple[str, str]] = Counter()
+        self._table: FlowTable = gear.flows
+        self._table.set_timeouts([*(tcp.TIMEOUTS[state] for state in State), ANSWER_TIMEOUT])
+        self._known: dict[int, Flow] = {}
+        self.evicted = 0
+        """Flows that went before their handshake was complete, because others needed their room."""
+        self._services = rules.services
+        self._service_ids = {service.name: number for number, service in enumerate(rules.services)}
         self._services_of: dict[Endpoint, list[Service]] = {}
         self._schedulers: dict[str, Scheduler] = {}
         self._maglev: dict[str, Maglev] = {}
-        for service in rules.services:
-            if service.pool is None:
-                continue
-            self._maglev[service.name] = Maglev(service.pool)
-            round_robin = service.pool.balance == "round-robin"
-            self._schedulers[service.name] = RoundRobin(service.pool) if round_robin else self._maglev[service.name]
-            for backend in service.pool.backends:
-                self._services_of.setdefault(endpoint_of(backend), []).append(service)
+        self._backends: list[tuple[Service, Backend]] = []  # by their numbers in the plan
+        self._first_backend: list[int] = []  # the first of each service
+        planned = [self._plan_service(service) for service in rules.services]
+        networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
+        self._plan = Plan(gear.handle, planned, networks)
+        self._attempts = Attempts(self._plan.suspect)
+        for number, service in enumerate(rules.services):
+            scheduler = self._schedulers.get(service.name)
+            if isinstance(scheduler, RoundRobin):
+                scheduler.turns = self._plan.services[number]
+
+    def _plan_service(self, service: Service) -> PlannedService:
+        """Prepare a service's pool; the next number is the service's."""
+        flags = TAPPED if service.mirrors else 0
+        self._first_backend.append(len(self._backends))
+        if service.pool is None:
+            return PlannedService(endpoint_of(service), flags | WATCHED)
+        pool = service.pool
+        self._maglev[service.name] = Maglev(pool)
+        in_turn = pool.balance == "round-robin"
+        scheduler = self._schedulers[service.name] = RoundRobin(pool) if in_turn else self._maglev[service.name]
+        for backend in pool.backends:
+            self._services_of.setdefault(endpoint_of(backend), []).append(service)
+            self._backends.append((service, backend))
+        return PlannedService(
+            endpoint_of(service),
+            flags,
+            [endpoint_of(backend) for backend in pool.backends],
+            scheduler.table,
+            in_turn=in_turn,
+            with_port=pool.hash == "address-port",
+            is_held=any(mirror.throttles for mirror in service.mirrors),
+        )
 
     def __len__(self) -> int:
-        return len(self._flows)
-
-    def __iter__(self) -> Iterator[Flow]:
-        return iter(self._flows.values())
+        """How many connections there are, those of clients that talk to a backend themselves not counted."""
+        return sum(row.flows for row in self._plan.services)
 
     def ids(self) -> list[int]:
         """The numbers of all flows; a number is given anew when its flow is gone."""
-        return list(self._flows)
+        return self._table.ids()
 
     def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
         """The flows with these numbers that are still there."""
-        return (self._flows[number] for number in ids if number in self._flows)
+        return (self._view(row) for number in ids if (row := self._table.row(number)) is not None)
 
     def backends(self) -> list[dict[str, Any]]:
         """Each backend with its flows now and its connections ever, for a snapshot."""
-        now = Counter((flow.service.name, flow.backend.name) for flow in self if flow.backend is not None)
         return [
             {
                 "service": service.name,
                 "name": backend.name,
                 "address": show(endpoint_of(backend)),
-                "flows": now[service.name, backend.name],
-                "connections": self._connections[service.name, backend.name],
+                "flows": row.flows,
+                "connections": row.connections,
             }
-            for service in self._rules.services
-            if service.pool is not None
-            for backend in service.pool.backends
+            for (service, backend), row in zip(self._backends, self._plan.backends, strict=False)
         ]
 
     # Finding
 
     def find_orig(self, client: Endpoint, service: Endpoint) -> Flow | None:
         """The flow of a packet from the client to the service."""
-        row = self._table.find_orig(client, service)
-        return None if row is None else self._flows[row.id]
+        return self._meet(self._table.find_orig(client, service))
 
     def find_reply(self, backend: Endpoint, client: Endpoint) -> Flow | None:
         """The flow of a packet from the backend to the client."""
-        row = self._table.find_reply(backend, client)
-        return None if row is None else self._flows[row.id]
+        return self._meet(self._table.find_reply(backend, client))
+
+    def _meet(self, row: Any | None) -> Flow | None:
+        """The flow of a row, for somebody who may change it."""
+        if row is None:
+            return None
+        flow = self._view(row)
+        return self._know(flow) if row.flags & TAPPED else flow
+
+    def _view(self, row: Any) -> Flow:
+        """The flow of a row, for somebody who only looks at it."""
+        if row.flags & KNOWN:
+            return self._known[row.id]
+        client = (bytes(row.client[0:4]), row.client_port)
+        backend = None if row.backend_id == NO_BACKEND else self._backends[row.backend_id][1]
+        return Flow(row, client, self._services[row.service_id], backend)
+
+    def _know(self, flow: Flow) -> Flow:
+        """Keep what only Python knows of a flow."""
+        flow.row.flags |= KNOWN
+        self._known[flow.row.id] = flow
+        return flow
 
     def services_of(self, backend: Endpoint) -> list[Service]:
         """The services in whose pool ``backend`` is: more than one makes unbound replies ambiguous."""
@@ -144,7 +199,7 @@ class Nat:
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """A flow for a connection that is met in its middle; None when the table is full."""
-        flow = self._insert(client, service, backend)
+        flow = self._insert(client, service, backend, for_embryonic=False)
         if flow is not None:
             tcp.begin_loose(flow.row)
             flow.row.flags |= LOOSE
@@ -155,11 +210,13 @@ class Nat:
         """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""
         self._opening(backend, client)
         self._discard_twins(client, backend, backend)
-        row = self._table.insert(client, backend, backend)
+        backends = [endpoint_of(one) for one in service.pool.backends] if service.pool else []
+        number = self._service_ids[service.name]
+        backend_id = self._first_backend[number] + backends.index(backend)
+        row = self._table.insert(client, number, backend_id, direct=True)
         if row is not None:
-            row.flags = DIRECT
             row.state = State.ESTABLISHED
-            self.touch(self._keep(Flow(row, client, service, None)), now)
+            self._table.touch(row, now, moved=True)
 
     def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
         """The backend has accepted a new connection of the same ports: the flow begins anew, where it was."""
@@ -171,77 +228,82 @@ class Nat:
         """Whether a SYN on a living connection is to go to its backend: yes, until that has left it unanswered."""
         if flow.state not in (State.ESTABLISHED, State.CLOSING):
             return False
-        if flow.syn is not None and flow.syn.seq == syn.seq:
-            return True  # the connection's own, late or repeated
+        if flow.is_first_syn(syn):
+            return True
         if flow.new_syn is None or flow.new_syn.seq != syn.seq:
+            self._know(flow)
             flow.new_syn, flow.new_syn_at = syn, now
         return now - flow.new_syn_at < ANSWER_TIMEOUT
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:
-        """Whether the backend has left the client's SYN without an answer for longer than it should."""
-        return flow.state is State.SYN_SENT and now - flow.syn_at >= ANSWER_TIMEOUT
-
-    def hear(self, answered: Iterable[int]) -> None:
-        """Backends have accepted the flows with these numbers while Python was not asked."""
-        for flow in self.by_ids(answered):
-            self.answered(flow)
+        """Whether the backend has left the client's SYN without an answer for longer than it should; it is noted."""
+        if flow.state is not State.SYN_SENT or now - flow.row.created_at < ANSWER_TIMEOUT:
+            return False
+        self._failed(flow, flow.row.created_at)
+        return True
 
     def answered(self, flow: Flow) -> None:
         """The backend has accepted the connection."""
         if flow.backend is not None:
-            self._connections[flow.service.name, flow.backend.name] += 1
+            self._plan.backends[flow.row.backend_id].connections += 1
             self._attempts.answered(self._attempts_key(flow), flow.backend)
 
     def refused(self, flow: Flow, now: float) -> None:
         """The backend has refused the connection: the client's next SYN goes to another."""
+        self._failed(flow, now)
+
+    def _failed(self, flow: Flow, at: float) -> None:
         if flow.backend is not None:
-            self._attempts.refused(self._attempts_key(flow), flow.backend, now)
+            self._attempts.failed(self._attempts_key(flow), flow.backend, at)
 
     def _choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:
         if service.pool is None:
             return None
-        key = (service.name, client[0])
+        key = (self._service_ids[service.name], client[0])
         avoid = self._attempts.to_avoid(key, now)
         if len(avoid) >= len(service.pool.backends):
             self._attempts.forget(key)
             avoid = []
-        backend = self._schedulers[service.name].pick(client, avoid)
-        self._attempts.tried(key, backend, now)
-        return backend
+        return self._schedulers[service.name].pick(client, avoid)
 
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
     ) -> Flow | None:
-        flow = self._insert(client, service, backend)
+        flow = self._insert(client, service, backend, for_embryonic=True)
         if flow is not None:
-            flow.syn, flow.syn_at = syn, now
             tcp.begin(flow.row, syn)
+            flow.row.created_at = now
+            if syn.payload_len:
+                self._know(flow).syn_data = syn.payload
             self.touch(flow, now)
         return flow
 
-    def _insert(self, client: Endpoint, service: Service, backend: Backend | None) -> Flow | None:
+    def _insert(
+        self, client: Endpoint, service: Service, backend: Backend | None, *, for_embryonic: bool
+    ) -> Flow | None:
         here = endpoint_of(service)
         there = here if backend is None else endpoint_of(backend)
         self._opening(there, client)
         self._discard_twins(client, here, there)
-        row = self._table.insert(client, here, there)
-        if row is None:
-            return None
-        row.flags = (WATCHED if service.pool is None else 0) | (TAPPED if service.mirrors else 0)
-        return self._keep(Flow(row, client, service, backend))
+        victim = self._table.victim(for_embryonic=for_embryonic)
+        if victim is not None:
+            self.forget(self._view(victim))
+            self.evicted += 1
+        number = self._service_ids[service.name]
+        backend_id = NO_BACKEND
+        if backend is not None and service.pool is not None:
+            backend_id = self._first_backend[number] + service.pool.backends.index(backend)
+        return self._meet(self._table.insert(client, number, backend_id))
 
     def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint) -> None:
         """Make room: whatever else holds one of the two tuples is older than what comes."""
-        for flow in (self.find_orig(client, here), self.find_reply(there, client)):
-            if flow is not None and flow.row.id in self._flows:
-                self.forget(flow)
+        for find, ends in ((self._table.find_orig, (client, here)), (self._table.find_reply, (there, client))):
+            row = find(*ends)
+            if row is not None:
+                self.forget(self._view(row))
 
-    def _keep(self, flow: Flow) -> Flow:
-        self._flows[flow.row.id] = flow
-        return flow
-
-    def _attempts_key(self, flow: Flow) -> tuple[str, bytes]:
-        return flow.service.name, flow.client[0]
+    def _attempts_key(self, flow: Flow) -> tuple[int, bytes]:
+        return flow.row.service_id, flow.client[0]
 
     # Ageing
 
@@ -249,15 +311,26 @@ class Nat:
         """A packet of the flow has passed; ``moved`` says that it changed the flow's state, and so its timeout."""
         self._table.touch(flow.row, now, moved=moved)
 
-    def expire(self, flow_id: int, now: float) -> None:
-        """The flow's deadline has come: it is forgotten."""
-        flow = self._flows[flow_id]
-        if flow.state is State.SYN_SENT:
-            self.refused(flow, now)
-        self.forget(flow)
+    def expire(self, now: float, at_most: int) -> None:
+        """Forget flows whose deadline has come, not all at once."""
+        for _ in range(at_most):
+            row = self._table.due(now)
+            if row is None:
+                return
+            flow = self._view(row)
+            if flow.state is not State.SYN_SENT:
+                self.forget(flow)
+            elif row.flags & UNANSWERED:
+                self._failed(flow, now)
+                self.forget(flow)
+            else:
+                self._failed(flow, row.created_at)
+                row.flags |= UNANSWERED
+                self._table.touch(row, row.seen_at, moved=True)
 
     def forget(self, flow: Flow) -> None:
         """Take the flow out of the table."""
-        self._forgotten(flow)
-        del self._flows[flow.row.id]
+        if flow.row.flags & KNOWN:
+            self._forgotten(flow)
+            del self._known[flow.row.id]
         self._table.remove(flow.row)

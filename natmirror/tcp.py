@@ -71,6 +71,7 @@ TIMEOUTS: dict[State, float] = {
 def begin(row: Any, syn: Segment) -> None:
     """Set the numbers of a new flow from the client's SYN; data inside it counts when the backend acknowledges it."""
     row.state = State.SYN_SENT
+    row.iss = syn.seq
     scale = syn.window_scale()
     row.orig.scale = _NOT_OFFERED if scale is None else scale
     row.reply.scale = _NOT_OFFERED

@@ -1,0 +1,95 @@
+/* New flows, and their end; _opening.h and _fastpath.h say what each function is for. */
+#include "_opening.h"
+
+#include "_track.h"
+
+#define EXPIRED_AT_ONCE 64 /* flows; packets do not wait for more */
+
+nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, uint16_t client_port, uint16_t service_id,
+                        uint16_t backend_id, int is_direct)
+{
+    nm_service *service = &gear->plan.services[service_id];
+    nm_backend *backend = backend_id == NM_NO_BACKEND ? NULL : &gear->plan.backends[backend_id];
+    const uint8_t *there = backend ? backend->address : service->address;
+    uint16_t there_port = backend ? backend->port : service->port;
+    const uint8_t *here = is_direct ? there : service->address;
+    uint16_t here_port = is_direct ? there_port : service->port;
+    nm_flow *flow =
+        nm_flow_insert(gear->flows, family, client, client_port, here, here_port, there, there_port);
+    if (!flow)
+        return NULL;
+    flow->service_id = service_id;
+    flow->backend_id = is_direct ? NM_NO_BACKEND : backend_id;
+    flow->flags = is_direct ? NM_DIRECT : service->flags;
+    if (!is_direct) {
+        service->flows++;
+        if (backend)
+            backend->flows++;
+    }
+    return flow;
+}
+
+void nm_gear_remove(nm_gear *gear, nm_flow *flow)
+{
+    if (!(flow->flags & NM_DIRECT)) {
+        gear->plan.services[flow->service_id].flows--;
+        if (flow->backend_id != NM_NO_BACKEND)
+            gear->plan.backends[flow->backend_id].flows--;
+    }
+    nm_flow_remove(gear->flows, flow);
+}
+
+nm_flow *nm_gear_expire(nm_gear *gear, double now)
+{
+    for (int count = 0; count < EXPIRED_AT_ONCE; count++) {
+        nm_flow *flow = nm_flows_due(gear->flows, now);
+        if (!flow || nm_flow_is_pythons(flow))
+            return flow;
+        nm_gear_remove(gear, flow);
+    }
+    return NULL;
+}
+
+int nm_is_over(const nm_flow *flow) { return flow->state >= NM_TIME_WAIT && !(flow->flags & NM_KNOWN); }
+
+nm_flow *nm_open(nm_gear *gear, const segment *seg, int checksum, double now)
+{
+    const uint8_t *client = seg->ip + 12;
+    nm_service *service = nm_plan_service(&gear->plan, 4, client, seg->ip + 16, seg->dport);
+    if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || seg->payload_len ||
+        (checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff))
+        return NULL;
+    uint16_t service_id = (uint16_t)(service - gear->plan.services);
+    if (*nm_plan_suspect(&gear->plan, service_id, 4, client))
+        return NULL;
+    uint16_t backend_id = nm_plan_pick(service, client, seg->sport);
+    const nm_backend *backend = backend_id == NM_NO_BACKEND ? NULL : &gear->plan.backends[backend_id];
+    const uint8_t *there = backend ? backend->address : service->address;
+    uint16_t there_port = backend ? backend->port : service->port;
+    nm_flow *twin = nm_flow_find_orig(gear->flows, 4, client, seg->sport, service->address, service->port);
+    nm_flow *other = nm_flow_find_reply(gear->flows, 4, there, there_port, client, seg->sport);
+    if ((twin && !nm_is_over(twin)) || (other && !nm_is_over(other)) ||
+        nm_leg_find(gear->legs, 4, there, there_port, client, seg->sport))
+        return NULL;
+    nm_flow *victim = nm_flows_victim(gear->flows, 1);
+    if (victim && (twin || other || victim->flags & NM_KNOWN))
+        return NULL;
+    if (twin)
+        nm_gear_remove(gear, twin);
+    if (other && other != twin)
+        nm_gear_remove(gear, other);
+    if (victim) {
+        nm_gear_remove(gear, victim);
+        gear->counters.flows_evicted++;
+    }
+    nm_flow *flow = nm_gear_insert(gear, 4, client, seg->sport, service_id, backend_id, 0);
+    if (!flow)
+        return NULL; /* the table is full of connections that are established */
+    nm_begin(flow, seg);
+    flow->created_at = now;
+    nm_flow_touch(gear->flows, flow, now, 1);
+    if (service->in_turn)
+        service->turn = (service->turn + 1) % service->table_len;
+    gear->counters.flows_opened++;
+    return flow;
+}

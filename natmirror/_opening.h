@@ -1,0 +1,14 @@
+/* New flows. nat.py has the rules; tests hold the two against each other. For C files only. */
+#ifndef NATMIRROR_OPENING_H
+#define NATMIRROR_OPENING_H
+
+#include "_fastpath.h"
+#include "_packet.h"
+
+/* Whether a connection is over, and its flow may give way to another without Python. */
+int nm_is_over(const nm_flow *flow);
+
+/* The flow that a client's first SYN opens; NULL where Python is to look at it: nothing was changed then. */
+nm_flow *nm_open(nm_gear *gear, const segment *seg, int checksum, double now);
+
+#endif
