@@ -229,7 +229,7 @@ double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }
 
 nm_flow *nm_flows_due(nm_flows *flows, double now)
 {
-    while (nm_heap_next(&flows->heap) <= now) {
+    while (nm_heap_next(&flows->heap) <= now && flows->heap.count) {
         nm_due *due = flows->heap.places[0];
         nm_flow *flow = &flows->rows[due->id];
         double until = deadline(flows, flow);

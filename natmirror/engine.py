@@ -377,6 +377,7 @@ class Engine:
         return {
             "counters": counters,
             "drops": dict(sorted(self._stats.drops.items())),
+            "punts": {reason: count for reason, count in self._gear.punts().items() if count},
             "flows": len(self._nat),
             "backends": self._nat.backends(),
             "mirrors": self._mirroring.mirrors(now),

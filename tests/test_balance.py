@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from natmirror.attempts import ANSWER_TIMEOUT, AVOID_TIMEOUT, Attempts
+from natmirror.attempts import AVOID_TIMEOUT, MAX_CLIENTS, Attempts
 from natmirror.balance import TABLE_SIZE, Maglev, RoundRobin
 from natmirror.packet import Endpoint
 from natmirror.rules import Backend, Pool
@@ -84,34 +84,58 @@ def test_the_table_size_is_prime() -> None:
     assert all(TABLE_SIZE % divisor for divisor in range(2, 257))
 
 
+def test_round_robins_turns_follow_from_a_table_however_uneven_the_weights() -> None:
+    turns = RoundRobin(pool(1000, 10, 990))
+    assert len(turns.table) == 200, "weights without their common divisor"
+    assert Counter(turns.table) == {0: 100, 1: 1, 2: 99}
+
+
 # Attempts
 
 
-def test_a_backend_is_avoided_once_it_has_left_a_syn_unanswered() -> None:
-    [backend] = pool(1).backends
-    attempts = Attempts()
-    attempts.tried("client", backend, 0.0)
-    attempts.tried("client", backend, ANSWER_TIMEOUT / 2)
-    assert attempts.to_avoid("client", ANSWER_TIMEOUT - 0.01) == []
-    assert attempts.to_avoid("client", ANSWER_TIMEOUT) == [backend]
-    assert attempts.to_avoid("another", ANSWER_TIMEOUT) == []
-    attempts.answered("client", backend)
-    assert attempts.to_avoid("client", 2.0) == []
+class Suspects(Counter[tuple[int, bytes]]):
+    """Who is told of suspects."""
+
+    def note(self, service_id: int, client: bytes, by: int) -> None:
+        self[service_id, client] += by
 
 
-def test_a_refusal_counts_at_once_and_not_for_ever() -> None:
+WHO = (0, b"\x0a\x0a\x00\x01")
+
+
+def test_a_backend_that_failed_is_avoided_until_it_answers() -> None:
     [backend] = pool(1).backends
-    attempts = Attempts()
-    attempts.tried("client", backend, 0.0)
-    attempts.refused("client", backend, 0.1)
-    assert attempts.to_avoid("client", 0.1) == [backend]
-    assert attempts.to_avoid("client", 0.1 + AVOID_TIMEOUT) == []
+    suspects = Suspects()
+    attempts = Attempts(suspects.note)
+    attempts.failed(WHO, backend, 0.0)
+    attempts.failed(WHO, backend, 0.5)
+    assert suspects[WHO] == 1
+    assert attempts.to_avoid(WHO, 1.0) == [backend]
+    assert attempts.to_avoid((1, WHO[1]), 1.0) == []
+    attempts.answered(WHO, backend)
+    attempts.answered(WHO, backend)
+    assert attempts.to_avoid(WHO, 2.0) == []
+    assert suspects[WHO] == 0
+
+
+def test_a_failure_does_not_count_for_ever() -> None:
+    one, other = pool(1, 1).backends
+    suspects = Suspects()
+    attempts = Attempts(suspects.note)
+    attempts.failed(WHO, one, 0.1)
+    attempts.failed(WHO, other, 5.0)
+    assert attempts.to_avoid(WHO, 0.1 + AVOID_TIMEOUT) == [other]
+    assert attempts.to_avoid((7, b""), 5.0 + AVOID_TIMEOUT) == []
+    assert suspects[WHO] == 0, "whoever asks, what is old is forgotten"
 
 
 def test_spoofed_clients_do_not_make_memory_grow() -> None:
     [backend] = pool(1).backends
-    attempts = Attempts()
-    for number in range(70_000):
-        attempts.tried(number, backend, 0.0)
-    assert attempts.to_avoid(0, 1.0) == []
-    assert attempts.to_avoid(69_999, 1.0) == [backend]
+    suspects = Suspects()
+    attempts = Attempts(suspects.note)
+    clients = [(0, number.to_bytes(4, "big")) for number in range(2 * MAX_CLIENTS)]
+    for client in clients:
+        attempts.failed(client, backend, 0.0)
+    assert attempts.to_avoid(clients[0], 1.0) == []
+    assert attempts.to_avoid(clients[-1], 1.0) == [backend]
+    assert suspects.total() == MAX_CLIENTS

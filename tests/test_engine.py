@@ -28,11 +28,6 @@ PRE = Hook.PREROUTING
 THEIRS = seq.add(MIRROR_ISS, 1)
 
 
-@pytest.fixture(params=[True, False], ids=["fast", "slow"])
-def fast(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 @pytest.fixture
 def session(fast: bool) -> Session:
     return Session(engine(fast=fast))

@@ -1,5 +1,6 @@
 """The C gear against the Python reference: same verdicts, same bytes, same numbers."""
 
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -17,12 +18,14 @@ from natmirror.fastpath import (
     MIRRORED,
     MODIFIED,
     NEVER,
+    NO_BACKEND,
     PUNT,
     TAPPED,
     WATCHED,
-    FlowTable,
     Gear,
     Memory,
+    Plan,
+    PlannedService,
 )
 from natmirror.packet import FIN, RST, SYN, Checksum, Malformed, Segment, parse, rewrite, segment_checksum_ok
 from natmirror.siphash import siphash
@@ -58,14 +61,21 @@ def numbers_of(row: Any) -> dict[str, object]:
     return found
 
 
-def gear(max_flows: int = 4) -> Gear:
-    return Gear(max_flows, Memory(1 << 20), KEY)
+def gear(max_flows: int = 4, memory: Memory | None = None) -> Gear:
+    return Gear(max_flows, memory or Memory(1 << 20), KEY)
 
 
-def set_up(table: FlowTable, orig: dict[str, int], reply: dict[str, int], state: int, flags: int) -> Any:
+def planned(one: Gear, *services: PlannedService, clients: str = "0.0.0.0/32") -> Plan:
+    """Tell a gear of services whose clients are in a network; by default SERVICE, with C1 as its pool or WATCHED, for
+    clients that do not exist, so that no SYN opens a flow."""
+    network = IPv4Network(clients)
+    default = (PlannedService(SERVICE, 0, [C1], [0]), PlannedService(SERVICE, WATCHED))
+    return Plan(one.handle, services or default, [(int(network.network_address), int(network.netmask))])
+
+
+def set_up(one: Gear, orig: dict[str, int], reply: dict[str, int], state: int, flags: int) -> Any:
     """The flow that the packets of these tests belong to."""
-    there = SERVICE if flags & WATCHED else C1
-    row = table.insert(CLIENT, SERVICE, there)
+    row = one.flows.insert(CLIENT, *((1, NO_BACKEND) if flags & WATCHED else (0, 0)))
     assert row is not None
     for half, values in ((row.orig, orig), (row.reply, reply)):
         for field, value in values.items():
@@ -115,7 +125,7 @@ def reference_of_control(
 ) -> tuple[int, bytes]:
     """The same for what opens and closes flows."""
     syn, reset = parsed.flags & SYN, parsed.flags & RST
-    if row.flags & (TAPPED | DIRECT) or not segment_checksum_ok(parsed, checksum):
+    if row.flags & DIRECT or (row.flags & TAPPED and not syn) or not segment_checksum_ok(parsed, checksum):
         return PUNT, raw
     if (syn and (is_orig or row.state != tcp.State.SYN_SENT)) or (reset and row.state == tcp.State.SYN_SENT):
         return PUNT, raw
@@ -134,7 +144,8 @@ def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
     state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
     orig, reply = data.draw(halves), data.draw(halves)
     gears = [gear(), gear()]
-    rows = [set_up(gear.flows, orig, reply, state, flags) for gear in gears]
+    plans = [planned(gear) for gear in gears]
+    rows = [set_up(gear, orig, reply, state, flags) for gear in gears]
     for step in range(data.draw(st.integers(1, 4))):
         hook = data.draw(st.sampled_from([PREROUTING, FORWARD, OUTPUT]))
         there = SERVICE if flags & WATCHED else C1
@@ -171,12 +182,14 @@ def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
         assert min(gears[0].process(buffer, hook, checksum, 2.0 + step), PUNT) == expected
         assert bytes(buffer) == bytes_expected
         assert numbers_of(rows[0]) == numbers_of(rows[1])
+    assert [plan.backends[0].flows for plan in plans] == [int(not flags & WATCHED)] * 2
 
 
 @given(st.binary(max_size=100), st.sampled_from([PREROUTING, FORWARD, OUTPUT]), st.sampled_from(Checksum))
 def test_what_is_no_packet_is_punted_untouched(raw: bytes, hook: int, checksum: Checksum) -> None:
     one = gear()
-    one.flows.insert(CLIENT, SERVICE, C1)
+    planned(one)
+    one.flows.insert(CLIENT, 0, 0)
     buffer = bytearray(raw)
     assert one.process(buffer, hook, checksum, 1.0) >= PUNT
     assert buffer == raw
@@ -188,14 +201,17 @@ def test_an_empty_buffer_is_punted() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3)), max_size=60))
 def test_the_table_does_as_two_dictionaries_do(steps: list[tuple[bool, int, int, int]]) -> None:
-    table, size = gear().flows, 4
+    one, size = gear(), 4
+    table = one.flows
+    backends = [at(f"10.20.0.{number}", 1) for number in range(4)]
+    plan = planned(one, *(PlannedService(at("10.10.0.100", port), 0, backends, range(4)) for port in range(2)))
     rows: dict[int, tuple[Any, Any, Any, Any]] = {}
     for adding, client_port, service_port, backend in steps:
         client, service = at("10.10.0.1", client_port), at("10.10.0.100", service_port)
-        there = at(f"10.20.0.{backend}", 1)
+        there = backends[backend]
         held = next((row for row in rows.values() if row[1:3] == (client, service)), None)
         if adding:
-            row = table.insert(client, service, there)
+            row = table.insert(client, service_port, 4 * service_port + backend)
             twin = any(
                 other[1:3] == (client, service) or (other[1], other[3]) == (client, there) for other in rows.values()
             )
@@ -205,7 +221,8 @@ def test_the_table_does_as_two_dictionaries_do(steps: list[tuple[bool, int, int,
         elif held is not None:
             del rows[held[0].id]
             table.remove(held[0])
-        assert len(table) == len(rows)
+        assert len(table) == len(rows) == sum(row.flows for row in plan.services) == len(table.ids())
+        assert [table.row(number) for number in table.ids()] == [rows[number][0] for number in sorted(rows)]
     for row, client, service, there in rows.values():
         assert table.find_orig(client, service) == row
         assert table.find_reply(there, client) == row
@@ -241,7 +258,7 @@ def test_siphash_is_the_same_in_c(key: bytes, data: bytes) -> None:
 
 def test_of_an_empty_table_nothing_is_due_at_any_time() -> None:
     one = gear()
-    assert one.flows.take_due(NEVER) is None
+    assert one.flows.due(NEVER) is None
     assert one.legs.take_due(NEVER) is None
     assert one.flows.next_due() == one.legs.next_due() == NEVER
 
@@ -265,7 +282,7 @@ def test_what_is_due_comes_in_the_order_of_its_times() -> None:
 
 def test_a_leg_that_holds_nothing_any_more_takes_no_memory() -> None:
     memory = Memory(1 << 20)
-    one = Gear(4, memory, KEY)
+    one = gear(memory=memory)
     row = one.legs.insert(C1, CLIENT)
     data = bytes(range(256)) * 512
     assert one.legs.append(row, data, 1.0)
@@ -281,7 +298,7 @@ def test_a_leg_that_holds_nothing_any_more_takes_no_memory() -> None:
 
 def test_no_memory_beyond_the_limit_is_given() -> None:
     memory = Memory(8192)
-    one = Gear(4, memory, KEY)
+    one = gear(memory=memory)
     row = one.legs.insert(C1, CLIENT)
     assert not one.legs.append(row, bytes(8193), 1.0)
     assert memory.used == 0

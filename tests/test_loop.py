@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from natmirror._ffi import ffi, lib
 
-from natmirror.fastpath import Gear, Memory
+from natmirror.fastpath import Gear, Memory, Plan, PlannedService
 from natmirror.linux.loop import Why
 from natmirror.packet import ACK, build, parse, synthesise
 from tests.support import C1, CLIENT, SERVICE
@@ -26,6 +26,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.gear = Gear(4, Memory(1 << 20), bytes(16))
+        self.plan = Plan(self.gear.handle, [PlannedService(SERVICE, 0, [C1], [0])], [])
         self.socket, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.kernel.setblocking(False)
         self.ear, self.mouth = socket.socketpair()
@@ -81,7 +82,7 @@ def data(number: int) -> bytes:
 
 
 def test_a_punt_sends_the_verdicts_before_it_and_holds_what_comes_behind(stage: Stage) -> None:
-    flow = stage.gear.flows.insert(CLIENT, SERVICE, C1)
+    flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_ESTABLISHED
     stage.queue(1, data(10))
