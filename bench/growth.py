@@ -3,6 +3,7 @@
 import time
 
 from bench.counters import Usage, resident_bytes
+from bench.machine import WAY_CORES, running_on
 from bench.measures import MEASURES, Measure, take
 from bench.network import Network
 from bench.results import Sample, Step
@@ -25,7 +26,8 @@ def grow(way: Way, network: Network, steps: list[int], seconds: float, patience:
     """
     done: list[Step] = []
     held: list[Program] = []
-    way.start(network)
+    with running_on(WAY_CORES):
+        way.start(network)
     _take("latency", way, network, _WARM_UP)  # so that what a program takes once is not counted as a flow's
     empty = resident_bytes(network.lab)
     open_flows = 0

@@ -5,6 +5,8 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,11 @@ _VERSIONS = {
     "gcc": ["gcc", "--version"],
 }
 _LOOK = 0.5
+_CORES = sorted(os.sched_getaffinity(0))
+WAY_CORES = set(_CORES[: max(1, len(_CORES) // 2)])
+"""For the programs of a way."""
+LOAD_CORES = set(_CORES) - WAY_CORES or WAY_CORES
+"""For clients, servers and mirrors."""
 _TIMEOUT = 10.0
 
 
@@ -38,6 +45,17 @@ def describe() -> dict[str, Any]:
             **{name: _version(argv) for name, argv in _VERSIONS.items()},
         },
     }
+
+
+@contextmanager
+def running_on(cores: set[int]) -> Iterator[None]:
+    """What is started meanwhile stays on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _first(path: str, key: str) -> str:

@@ -89,7 +89,9 @@ Measured {date} on {cpu}, {cores} cores{virtual}, {memory_gib} GiB, Linux {kerne
 
 Client, load-balancer host, backend and mirrors are network namespaces of this one machine and share its cores, joined
 by veth pairs and two bridges. All ways take the same path in the same run, in turn, {rounds} times {seconds:g} s each;
-the figures are medians. Nothing is pinned to a core. Mirrors {mirrors}. Other programs on the machine took {others}
+the figures are medians. Programs of a way are pinned to core {way_cores}, clients, servers and mirrors to core
+{load_cores}; what the kernel forwards it does where the packet was sent, or given back. Mirrors {mirrors}. 
+Other programs on the machine took {others}
 of a core meanwhile. The run took {took_seconds:.0f} s. All samples are in benchmark.json."""
 _HOW = f"""
 *Bulk*: {BULK_CONNECTIONS} connections send as much as goes, until the server has told that all has arrived. *Small
@@ -108,6 +110,7 @@ def _intro(results: Results) -> str:
             **settings,
             "virtual": " of a virtual machine" if machine["virtual"] else "",
             "versions": ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
+            **{key: ", ".join(map(str, settings[key])) for key in ("way_cores", "load_cores")},
             "mirrors": "only read" if settings["silent_mirrors"] else "answer as the backend does",
             "others": f"{median(others):.2f} (at most {others[-1]:.2f})" if others else "an unknown part",
         }

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from bench.growth import GROWTH, grow
-from bench.machine import describe
+from bench.machine import LOAD_CORES, WAY_CORES, describe, running_on
 from bench.measures import MEASURES, Measure, take
 from bench.network import Network
 from bench.programs import Programs
@@ -69,11 +69,19 @@ class Suite:
         self._tell = tell
         self._ways = [way for way in all_ways() if not settings.ways or way.name in settings.ways]
         titles = {way.name: way.title for way in self._ways}
-        self.results = Results(describe(), asdict(settings), titles)
+        pinning = {"way_cores": sorted(WAY_CORES), "load_cores": sorted(LOAD_CORES)}
+        self.results = Results(describe(), {**asdict(settings), **pinning}, titles)
 
     def run(self) -> Results:
-        """Everything that is wanted."""
+        """Everything that is wanted. All that is started is pinned, so that ways share the machine alike with the
+        load."""
         start = time.monotonic()
+        with running_on(LOAD_CORES):
+            self._run()
+        self.results.settings["took_seconds"] = round(time.monotonic() - start, 1)
+        return self.results
+
+    def _run(self) -> None:
         measures = [measure for measure in MEASURES if self._wanted(measure.name)]
         if measures:
             with Network(self._programs, silent=self._settings.silent_mirrors) as network:
@@ -83,8 +91,6 @@ class Suite:
             for way in self._ways:
                 if way.name in self._settings.growing:
                     self._growth(way)
-        self.results.settings["took_seconds"] = round(time.monotonic() - start, 1)
-        return self.results
 
     def _wanted(self, name: str) -> bool:
         return not self._settings.only or name in self._settings.only
@@ -108,7 +114,8 @@ class Suite:
     @contextmanager
     def _running(self, way: Way, network: Network) -> Iterator[None]:
         try:
-            way.start(network)
+            with running_on(WAY_CORES):
+                way.start(network)
             yield
         finally:
             self._note(way)

@@ -1,6 +1,5 @@
 """The ways from a client to the backend that are compared: each is started, says where clients connect, is stopped."""
 
-import os
 import resource
 import signal
 import sys
@@ -8,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.machine import WAY_CORES
 from bench.network import BACKEND, MIRRORS, PORT, PORTS, Network
 from bench.results import Ledger
 from natmirror.api import ask
@@ -43,7 +43,7 @@ daemon off;
 user root;
 pid {directory}/nginx.pid;
 error_log stderr;
-worker_processes auto;
+worker_processes {workers};
 events {{ worker_connections {connections}; }}
 stream {{
   upstream pool {{ {servers} }}
@@ -154,7 +154,7 @@ def _proxied() -> int:
 
 
 class HAProxy(_ProgramWay):
-    """HAProxy in TCP mode, with a thread for each processor, as it comes."""
+    """HAProxy in TCP mode, with a thread for each of its cores."""
 
     name, title = "haproxy", "HAProxy, TCP mode"
 
@@ -174,13 +174,13 @@ class HAProxy(_ProgramWay):
 
 
 class Nginx(_ProgramWay):
-    """nginx's stream module, with a worker for each processor."""
+    """nginx's stream module, with a worker for each of its cores."""
 
     name, title = "nginx", "nginx stream"
 
     def max_flows(self) -> int:
         """As many as its workers can hold, who do not share evenly."""
-        return int(_proxied() * (os.cpu_count() or 1) * _NGINX_EVENNESS)
+        return int(_proxied() * len(WAY_CORES) * _NGINX_EVENNESS)
 
     def start(self, network: Network) -> None:
         """Start it."""
@@ -188,6 +188,7 @@ class Nginx(_ProgramWay):
         servers = " ".join(f"server {BACKEND}:{PORT + number};" for number in range(PORTS))
         config = directory / "nginx.conf"
         values = {
+            "workers": len(WAY_CORES),
             "connections": 2 * _proxied() + _SPARE_FILES // 2,
             "service": SERVICE,
             "port": PORT,
