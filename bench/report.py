@@ -90,7 +90,7 @@ Measured {date} on {cpu}, {cores} cores{virtual}, {memory_gib} GiB, Linux {kerne
 Client, load-balancer host, backend and mirrors are network namespaces of this one machine and share its cores, joined
 by veth pairs and two bridges. All ways take the same path in the same run, in turn, {rounds} times {seconds:g} s each;
 the figures are medians. Programs of a way are pinned to core {way_cores}, clients, servers and mirrors to core
-{load_cores}; what the kernel forwards it does where the packet was sent, or given back. Mirrors {mirrors}. 
+{load_cores}; what the kernel forwards it does where the packet was sent, or given back. Mirrors {mirrors}.
 Other programs on the machine took {others}
 of a core meanwhile. The run took {took_seconds:.0f} s. All samples are in benchmark.json."""
 _HOW = f"""
