@@ -80,13 +80,13 @@ def main(
     if check:
         click.echo(rules.describe(loaded))
         return
+    from natmirror.linux import preflight
     from natmirror.linux.iptables import Firewall, plan
+    from natmirror.runner import Runner, queue_count
 
     if dry_run:
-        click.echo(plan(loaded))
+        click.echo(plan(loaded, queue_count(loaded)))
         return
-    from natmirror.linux import preflight
-    from natmirror.runner import Runner
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     log = logging.getLogger("natmirror")

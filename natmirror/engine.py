@@ -24,6 +24,7 @@ from typing import Any
 
 from natmirror import fastpath, icmp, tcp
 from natmirror.actions import Accept, Action, Drop, LegEnded, Send
+from natmirror.fastpath import Memory
 from natmirror.icmp import IcmpError
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
@@ -44,11 +45,11 @@ from natmirror.packet import (
     show,
 )
 from natmirror.rules import Backend, Rules, Service
+from natmirror.shards import ALL, Shard, shard_of_error
 from natmirror.stats import Stats
 from natmirror.tcp import State
 from natmirror.timers import Timers
 
-MAX_FLOWS = 262_144
 _MAX_EXPIRED = 256  # flows in one call, so that packets need not wait for more
 
 
@@ -64,16 +65,28 @@ class Engine:
     """NAT and mirroring by the rules.
 
     ``key``, 16 random bytes, keys the flow table's hash. ``fast`` switches the C gear on. ``now`` is in seconds, of
-    any clock that does not go backwards. No packet makes a method raise.
+    any clock that does not go backwards. Of several engines each has its ``shard`` of the clients, and they share
+    ``memory``, by default as much as the rules say. No packet makes a method raise.
     """
 
-    def __init__(self, rules: Rules, *, key: bytes, fast: bool = True, max_flows: int = MAX_FLOWS) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        key: bytes,
+        fast: bool = True,
+        shard: Shard = ALL,
+        memory: Memory | None = None,
+    ) -> None:
         self._fast = fast
+        self._shard = shard
         self._stats = Stats()
         self._timers = Timers()
-        memory = fastpath.Memory(rules.mirror_memory)
-        self._gear = fastpath.Gear(max_flows, memory, key)
-        self._mirroring = Mirroring(rules, self._gear.legs, memory, self._timers, self._is_bound)
+        memory = memory or Memory(rules.mirror_memory)
+        self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
+        self._mirroring = Mirroring(
+            rules, self._gear.legs, memory, self._timers, self._is_bound, leg_ports=shard.leg_ports
+        )
         self._nat = Nat(rules, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
@@ -110,6 +123,20 @@ class Engine:
         if source in self._mirrors and (parsed.dst in self._sources or self._is_client(parsed.dst)):
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]
+
+    def shard_of(self, packet: bytes, hook: Hook) -> int:
+        """Whose packet it is: nearly always this engine's own. Only errors about what this host or a service has sent
+        are not dealt out by the address of the client."""
+        if self._shard.count == 1 or hook is not Hook.PREROUTING:
+            return self._shard.number
+        try:
+            parsed = parse(packet)
+        except Malformed:
+            return self._shard.number
+        error = icmp.parse_error(parsed) if isinstance(parsed, Datagram) else None
+        if error is None:
+            return self._shard.number
+        return shard_of_error(error, self._sources, self._shard.count)
 
     @property
     def gear(self) -> Any:

@@ -21,7 +21,7 @@ from natmirror.ledger import (
 from natmirror.legstate import LegState
 from natmirror.mirror import HEADERS_LEN, MTU, Leg
 from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, endpoint_of, show, synthesise
-from natmirror.rules import LEG_PORTS, Mirror, Rules, Service
+from natmirror.rules import Mirror, Rules, Service
 from natmirror.selection import unwanted
 from natmirror.stream import Reassembler
 from natmirror.tcp import HALF_FIN, is_taken
@@ -35,6 +35,7 @@ class Mirroring:
     """All legs of an engine. What its methods make the legs send waits for take_sends().
 
     ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
+    ``leg_ports`` are for legs with an address of ours.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Mirroring:
         memory: Memory,
         timers: Timers,
         in_use: Callable[[Endpoint, Endpoint], bool],
+        leg_ports: range,
     ) -> None:
         self._table = table
         self._memory = memory
         self._timers = timers
         self._in_use = in_use
+        self._leg_ports = leg_ports
         self._ledger = Ledger(rules.services)
         self._taps: dict[MirroredFlow, Tap] = {}
         self._strands: dict[tuple[Endpoint, Endpoint], Strand] = {}  # by the mirror's and our endpoint
@@ -220,9 +223,9 @@ class Mirroring:
         none is."""
         if settings.source is None:
             return client
-        for _ in LEG_PORTS:
-            local = (settings.source.packed, LEG_PORTS[self._next_port])
-            self._next_port = (self._next_port + 1) % len(LEG_PORTS)
+        for _ in self._leg_ports:
+            local = (settings.source.packed, self._leg_ports[self._next_port])
+            self._next_port = (self._next_port + 1) % len(self._leg_ports)
             if (mirror, local) not in self._strands:
                 return local
         return None

@@ -14,6 +14,9 @@ from natmirror.yamlfile import MAX_FILE_LEN, Mapping, Value, parse
 LEG_PORTS = range(10240, 32768)
 """Where legs with an address of ours come from: below the ports that Linux gives its own connections."""
 
+MAX_QUEUES = 16
+DEFAULT_FLOWS = 262_144
+_FLOWS_BOUNDS = (1024, 1 << 24)
 DEFAULT_MEMORY = 256 << 20
 _BUFFER_BOUNDS = (64 << 10, 1 << 30)
 _MEMORY_BOUNDS = (1 << 20, 1 << 40)
@@ -104,9 +107,13 @@ class Rules:
     """The networks whose hosts are clients."""
     services: tuple[Service, ...]
     warnings: tuple[str, ...] = ()
+    """What the rules allow, but hardly mean."""
     mirror_memory: int = DEFAULT_MEMORY
     """Bytes that all legs together may hold back for their mirrors."""
-    """What the rules allow, but hardly mean."""
+    max_flows: int = DEFAULT_FLOWS
+    """Connections that may be known at once."""
+    queues: int | None = None
+    """Threads that share the packets, each with a queue: a power of two; None: as many as there are cores for."""
 
 
 def load(path: str | Path) -> Rules:
@@ -128,7 +135,7 @@ def load(path: str | Path) -> Rules:
 
 def loads(text: str, path: str = "<rules>") -> Rules:
     """The rules of a text; ``path`` is the name that errors give it."""
-    top = parse(text, path).mapping("switches", "services", "mirror-memory")
+    top = parse(text, path).mapping("switches", "services", "mirror-memory", "max-flows", "queues")
     switches = tuple(_distinct_networks(top["switches"].list("networks")))
     services: list[Service] = []
     for value in top["services"].list("services"):
@@ -141,12 +148,19 @@ def loads(text: str, path: str = "<rules>") -> Rules:
                 raise value.complain(f"expected an address and port of its own, found {here} of {other.name} again")
         services.append(service)
     memory = top.get("mirror-memory", lambda value: _size(value, _MEMORY_BOUNDS), DEFAULT_MEMORY)
-    return Rules(path, switches, tuple(services), tuple(_warnings(services)), memory)
+    max_flows = top.get("max-flows", lambda value: value.integer(*_FLOWS_BOUNDS), DEFAULT_FLOWS)
+    queues = top.get("queues", _queues, None)
+    return Rules(path, switches, tuple(services), tuple(_warnings(services)), memory, max_flows, queues)
 
 
 def describe(rules: Rules) -> str:
     """The rules as they were understood, with all defaults filled in."""
-    lines = ["switches: " + ", ".join(map(str, rules.switches)), f"mirror-memory: {_show_size(rules.mirror_memory)}"]
+    lines = [
+        "switches: " + ", ".join(map(str, rules.switches)),
+        f"mirror-memory: {_show_size(rules.mirror_memory)}",
+        f"max-flows: {rules.max_flows}",
+        f"queues: {rules.queues or 'cores'}",
+    ]
     for service in rules.services:
         lines.append(f"service {service.name} {service.address}:{service.port}")
         if service.pool is None:
@@ -307,6 +321,16 @@ def _name(value: Value) -> str:
 
 def _port(value: Value) -> int:
     return value.integer(1, 65535)
+
+
+def _queues(value: Value) -> int | None:
+    expected = f"cores, or a power of two up to {MAX_QUEUES}"
+    word = value.scalar(expected)
+    if word == "cores":
+        return None
+    if not word.isdecimal() or int(word) not in (1 << shift for shift in range(MAX_QUEUES.bit_length())):
+        raise value.error(expected)
+    return int(word)
 
 
 def _size(value: Value, bounds: tuple[int, int]) -> int:

@@ -1,49 +1,49 @@
-"""The live run: queues, timers and signals around the engine. No protocol logic.
-
-The loop in C passes packets; here is what it leaves to Python, and what is due besides.
-"""
+"""The live run: the threads that pass packets, and around them the machine, the API and signals. No protocol logic."""
 
 import logging
 import os
+import select
 import signal
 import socket
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
 from natmirror import __version__, api
-from natmirror.actions import Accept, Action, Drop
-from natmirror.engine import Engine, Hook
+from natmirror.actions import LegEnded
 from natmirror.errors import HostError
-from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
-from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, Firewall
-from natmirror.linux.loop import Loop, Why
-from natmirror.linux.nfqueue import Packet, Queue
+from natmirror.fastpath import Memory
+from natmirror.linux.iptables import Firewall
 from natmirror.linux.tun import Tunnel, path_mtu
-from natmirror.packet import Checksum, endpoint_of
+from natmirror.packet import endpoint_of
 from natmirror.report import summarize
-from natmirror.rules import Rules
+from natmirror.rules import MAX_QUEUES, Rules
+from natmirror.shards import Shard
+from natmirror.sums import together
+from natmirror.worker import Worker
 
 log = logging.getLogger("natmirror")
 
-_ANSWER_TIMEOUT = 5.0
 _FIREWALL_INTERVAL = 5.0
 _PATHS_INTERVAL = 10.0
-_FLOWS_SLICE = 200
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_MAX_LOGGED_ERRORS = 10
 _MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
-_INTERNAL_ERROR = Drop("internal-error")
+_SWITCH_INTERVAL = 0.0005  # seconds: a thread with packets does not wait longer for another one's Python
+
+
+def queue_count(rules: Rules) -> int:
+    """How many threads share the packets: as the rules say, or as many as there are cores, rounded down to a power of
+    two."""
+    cores = min(len(os.sched_getaffinity(0)), MAX_QUEUES)
+    return rules.queues or 1 << (cores.bit_length() - 1)
 
 
 @dataclass(slots=True)
@@ -70,65 +70,62 @@ class Runner:
         self._firewall = firewall
         self._keep_rules = keep_rules
         self._api_path = api_path
-        self._questions: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
-        self._engine = Engine(rules, key=os.urandom(16))
         self._started_at = time.monotonic()
         self._stopping = False
-        self._internal_errors = 0
-        self._chores: list[_Chore] = []
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
-        self._queues: list[tuple[Queue, bool]] = []
+        self._queue_count = queue_count(rules)
+        key, memory = os.urandom(16), Memory(rules.mirror_memory)
+        self._workers = [
+            Worker(rules, Shard(number, self._queue_count), key, memory, ended=self._on_ended, over=self._wake)
+            for number in range(self._queue_count)
+        ]
+        self._chores = [
+            _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
+            _Chore(_PATHS_INTERVAL, self._learn_paths),
+        ]
 
     def run(self) -> str:
         """Bind the queues, put the iptables rules in, pass packets until a stop signal; gives a summary in a few lines.
 
         HostError where the machine refuses; whatever was taken until then is given back.
         """
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         with ExitStack() as held:
             self._catch_signals(held)
-            self._tunnel = Tunnel()
-            held.callback(self._tunnel.close)
-            self._bind(held, NAT_QUEUE, watched=False)
-            if any(service.pool is None for service in self._rules.services):
-                self._watch(held)
-            self._loop = Loop(self._engine.gear, self._queues, out_fd=self._tunnel.fd, wake_fd=self._ear.fileno())
-            resources = {"status": self._read_status, "flows": self._read_flows, "ended": self._read_ended}
+            tunnel = Tunnel()
+            held.callback(tunnel.close)
+            for worker in self._workers:
+                worker.open(held, tunnel.fd)
+                held.callback(worker.stop)
+            for worker in self._workers:
+                worker.start(self._workers)
+            resources = {"status": self._status, "flows": self._flows, "ended": lambda: list(self._ended)}
             held.callback(api.Server(self._api_path, resources).close)
-            self._firewall.install(self._rules)
+            self._firewall.install(self._rules, self._queue_count)
             held.callback(self._leave_rules)
-            self._add_chore(_FIREWALL_INTERVAL, self._check_firewall)
-            self._learn_paths()
-            self._add_chore(_PATHS_INTERVAL, self._learn_paths)
-            queues = ", ".join(str(queue.number) for queue, _ in self._queues)
+            queues = ", ".join(number for worker in self._workers for number in worker.queues())
             log.info(
                 "ready: rules %s, iptables %s, queues %s, pid %d",
                 *(self._rules.path, self._firewall.backend, queues, os.getpid()),
             )
-            self._pass_packets()
-            self._end_legs()
-            return summarize(self._engine.snapshot(time.monotonic()), self._machine())
+            self._watch()
+            for worker in self._workers:
+                worker.stop()
+            return summarize(self._snapshot(), self._machine())
 
     # Life
 
-    def _bind(self, held: ExitStack, number: int, *, watched: bool) -> Queue:
-        queue = Queue(number, fail_open=watched)
-        held.callback(queue.close)
-        self._queues.append((queue, watched))
-        return queue
-
-    def _watch(self, held: ExitStack) -> None:
-        """The queue of services without a pool, and the process that serves it while we are frozen."""
-        queue = self._bind(held, WATCH_QUEUE, watched=True)
-        watchdog = Watchdog(queue.fd, queue.number)
-        watchdog.start()
-        held.callback(watchdog.close)
-        self._add_chore(BEAT_INTERVAL, watchdog.beat)
-
-    def _end_legs(self) -> None:
-        """No mirror is to wait for us."""
-        self._loop.send(self._engine.close())
-        self._loop.flush()
-        self._log_events()
+    def _watch(self) -> None:
+        """Do the chores until a signal or a failure."""
+        while not self._stopping:
+            for chore in self._chores:
+                chore.run_if_due(time.monotonic())
+            for worker in self._workers:
+                if worker.failure is not None:
+                    raise worker.failure
+            due = min(chore.due_at for chore in self._chores)
+            if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
+                self._ear.recv(4096)
 
     def _leave_rules(self) -> None:
         if self._keep_rules:
@@ -138,93 +135,30 @@ class Runner:
             log.info("stopped; the iptables rules are removed")
 
     def _catch_signals(self, held: ExitStack) -> None:
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
+        self._ear, self._mouth = socket.socketpair()
+        for end in (self._ear, self._mouth):
             end.setblocking(False)
             held.callback(end.close)
-        self._ear, self._wake_socket = ours, theirs
-        signal.set_wakeup_fd(theirs.fileno())
+        signal.set_wakeup_fd(self._mouth.fileno())
         held.callback(signal.set_wakeup_fd, -1)
         for number in _STOP_SIGNALS:
             signal.signal(number, self._on_signal)
 
     def _wake(self) -> None:
-        """Make the loop look around; from any thread."""
+        """Make the main thread look around; from any thread."""
         with suppress(BlockingIOError):  # full: it is about to
-            self._wake_socket.send(b"?")
+            self._mouth.send(b"?")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
 
-    # Packets and timers
-
-    def _pass_packets(self) -> None:
-        self._serve_early()
-        while not self._stopping:
-            why = self._loop.run(self._until())
-            if why is Why.PUNT:
-                punted = self._loop.punted()
-                self._loop.decide(self._decide(punted.packet, punted.now))
-                continue
-            if why is Why.WAKE:
-                self._ear.recv(64)
-            self._do_what_is_due()
-
-    def _serve_early(self) -> None:
-        """Packets that came while the queues were being set up."""
-        for queue, watched in self._queues:
-            for packet in queue.early():
-                verdict, *sends = self._decide(packet, time.monotonic())
-                if watched:
-                    queue.accept(packet.id)
-                elif isinstance(verdict, Accept):
-                    queue.accept(packet.id, verdict.packet)
-                else:
-                    queue.drop(packet.id)
-                self._loop.send(sends)
-
-    def _until(self) -> float:
-        """When Python has something to do, whatever comes."""
-        timer = self._engine.next_timer()
-        due = min(chore.due_at for chore in self._chores)
-        return due if timer is None else min(due, timer)
-
-    def _do_what_is_due(self) -> None:
-        now = time.monotonic()
-        due = self._engine.next_timer()
-        if due is not None and due <= now:
-            self._loop.send(self._engine.handle_timer(now))
-        for chore in self._chores:
-            chore.run_if_due(now)
-        self._answer_questions()
-        self._log_events()
-
-    def _decide(self, packet: Packet, now: float) -> list[Action]:
-        try:
-            return self._engine.decide(packet.payload, Hook(packet.hook), now, Checksum(packet.checksum))
-        except Exception:
-            # A fault of ours: it may cost this packet, which its sender repeats, but not the host's traffic.
-            self._internal_errors += 1
-            if self._internal_errors <= _MAX_LOGGED_ERRORS:
-                log.exception("internal error at a packet of %d bytes, hook %d", len(packet.payload), packet.hook)
-            return [_INTERNAL_ERROR]
-
-    def _log_events(self) -> None:
-        for event in self._engine.take_events():
-            log.info("%s", event)
-            ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            self._ended.append({"ended_at": ended_at, **asdict(event)})
-
     # Chores
-
-    def _add_chore(self, interval: float, do: Callable[[], None]) -> None:
-        self._chores.append(_Chore(interval, do))
 
     def _check_firewall(self) -> None:
         try:
             if not self._firewall.is_in_place():
                 log.warning("somebody has taken the iptables rules away: putting them in again")
-                self._firewall.install(self._rules)
+                self._firewall.install(self._rules, self._queue_count)
         except HostError as error:
             log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
 
@@ -233,54 +167,41 @@ class Runner:
         for service in self._rules.services:
             for mirror in service.mirrors:
                 if mtu := path_mtu(mirror.address.packed):
-                    self._engine.set_path_mtu(endpoint_of(mirror), mtu)
+                    for worker in self._workers:
+                        worker.set_path_mtu(endpoint_of(mirror), mtu)
 
-    # What the API's threads ask
+    # From the workers' threads
 
-    def _read_status(self) -> dict[str, Any]:
-        return dict(self._ask(self._status))
+    def _on_ended(self, events: list[LegEnded]) -> None:
+        for event in events:
+            log.info("%s", event)
+            ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self._ended.append({"ended_at": ended_at, **asdict(event)})
 
-    def _read_flows(self) -> list[dict[str, Any]]:
-        """In slices, between which packets pass."""
-        flow_ids = self._ask(self._engine.flow_ids)
-        shown: list[dict[str, Any]] = []
-        for start in range(0, len(flow_ids), _FLOWS_SLICE):
-            some = flow_ids[start : start + _FLOWS_SLICE]
-            shown += self._ask(partial(self._show_flows, some))
-        return shown + list(self._ask(lambda: self._engine.lingering(time.monotonic())))
+    # From the API's threads
 
-    def _read_ended(self) -> list[dict[str, Any]]:
-        return list(self._ask(lambda: list(self._ended)))
-
-    def _show_flows(self, flow_ids: Sequence[int]) -> list[dict[str, Any]]:
-        return self._engine.flows(time.monotonic(), flow_ids)
-
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        """Have the run's own thread answer, and wait for it."""
-        answer: Future[Any] = Future()
-        self._questions.put((question, answer))
-        self._wake()
-        return answer.result(_ANSWER_TIMEOUT)
-
-    def _answer_questions(self) -> None:
-        while not self._questions.empty():
-            question, answer = self._questions.get()
-            try:
-                answer.set_result(question())
-            except Exception as error:  # it costs the answer, not the run
-                answer.set_exception(error)
+    def _flows(self) -> list[dict[str, Any]]:
+        return [flow for worker in self._workers for flow in worker.flows()]
 
     def _status(self) -> dict[str, Any]:
-        now = time.monotonic()
         return {
             "version": __version__,
             "pid": os.getpid(),
             "rules": self._rules.path,
-            "uptime_seconds": round(now - self._started_at, 3),
+            "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self._machine(),
-            **self._engine.snapshot(now),
+            **self._snapshot(),
         }
 
+    def _snapshot(self) -> dict[str, Any]:
+        return together([worker.snapshot() for worker in self._workers])
+
     def _machine(self) -> dict[str, Any]:
-        queues = {str(queue.number): {**queue.counters, **queue.kernel_drops()} for queue, _ in self._queues}
-        return {"queues": queues, "tunnel": self._loop.counters, "internal_errors": self._internal_errors}
+        tunnel: Counter[str] = Counter()
+        for worker in self._workers:
+            tunnel.update(worker.sent())
+        return {
+            "queues": {number: counters for worker in self._workers for number, counters in worker.queues().items()},
+            "tunnel": dict(tunnel),
+            "internal_errors": sum(worker.internal_errors for worker in self._workers),
+        }

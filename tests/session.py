@@ -1,10 +1,13 @@
 """A production connection played through an engine by hand, with a manual clock."""
 
+from dataclasses import replace
+
 from natmirror import seq
 from natmirror.actions import Accept, Action, Drop, Send
 from natmirror.engine import Engine, Hook
 from natmirror.packet import OPT_MSS, Checksum, Endpoint, Segment, finish
 from natmirror.rules import loads
+from natmirror.shards import ALL, Shard
 from tests.support import CLIENT, MASTER, RULES, SERVICE, packet, segment, told
 
 ISS = 0xFFFF_FF00
@@ -13,9 +16,9 @@ MIRROR_ISS = 0x7FFF_FFF0
 KEY = bytes(range(16))
 
 
-def engine(rules: str = RULES, *, fast: bool = True, **options: int) -> Engine:
+def engine(rules: str = RULES, *, fast: bool = True, max_flows: int = 100_000, shard: Shard = ALL) -> Engine:
     """An engine by rules given as text."""
-    return Engine(loads(rules), key=KEY, fast=fast, **options)
+    return Engine(replace(loads(rules), max_flows=max_flows), key=KEY, fast=fast, shard=shard)
 
 
 class Session:

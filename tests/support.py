@@ -3,6 +3,8 @@
 from ipaddress import IPv4Address
 from typing import Any
 
+import dpkt
+
 from natmirror.packet import ACK, FIN, PSH, RST, SYN, Endpoint, Segment, build, parse
 
 _FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
@@ -83,3 +85,12 @@ def assert_adds_up(snapshot: dict[str, Any]) -> None:
         lost = sum(mirror["lost_bytes"].values())
         assert mirror["client_bytes"] == mirror["acked_bytes"] + mirror["pending_bytes"] + lost, mirror
         assert min(mirror["pending_bytes"], *mirror["lost_bytes"].values(), 0) == 0, mirror
+
+
+def icmp_error(source: str, destination: str, inner: bytes, *, code: int = 4, mtu: int = 1000) -> bytes:
+    """An unreachable error as a router sends it: the inner header and eight bytes."""
+    body = dpkt.icmp.ICMP(type=3, code=code, data=dpkt.icmp.ICMP.Unreach(mtu=mtu, data=inner[:28]))
+    ip = dpkt.ip.IP(
+        src=IPv4Address(source).packed, dst=IPv4Address(destination).packed, p=1, ttl=64, data=body, len=20 + len(body)
+    )
+    return bytes(ip)

@@ -1,7 +1,5 @@
 """The engine as a whole, by packets and a manual clock."""
 
-from ipaddress import IPv4Address
-
 import dpkt
 import pytest
 from hypothesis import given
@@ -15,7 +13,7 @@ from natmirror.packet import Checksum, ones_sum
 from natmirror.rules import loads
 from natmirror.tcp import TIMEOUTS, State
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
-from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
+from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, icmp_error, packet, segment, told
 
 ROUND_ROBIN = RULES.replace("pool:", "pool:\n      balance: round-robin")
 WATCHED = """
@@ -433,15 +431,6 @@ def test_each_byte_is_accounted_for_by_its_reason(fast: bool) -> None:
 
 
 # ICMP
-
-
-def icmp_error(source: str, destination: str, inner: bytes, *, code: int = 4, mtu: int = 1000) -> bytes:
-    """An unreachable error as a router sends it: the inner header and eight bytes."""
-    body = dpkt.icmp.ICMP(type=3, code=code, data=dpkt.icmp.ICMP.Unreach(mtu=mtu, data=inner[:28]))
-    ip = dpkt.ip.IP(
-        src=IPv4Address(source).packed, dst=IPv4Address(destination).packed, p=1, ttl=64, data=body, len=20 + len(body)
-    )
-    return bytes(ip)
 
 
 def test_an_icmp_error_about_a_nated_packet_is_translated_with_its_inner_header(session: Session) -> None:

@@ -72,8 +72,40 @@ def test_legs_from_an_address_of_ours_are_told_from_its_other_connections() -> N
     assert len(types) == 3
 
 
+def test_several_threads_have_a_part_of_the_clients_each() -> None:
+    chains = contents(loads(RULES), 2)
+    for shard, queue in ((0, 6653), (1, 6655)):
+        part = f"10.10.0.{shard}/255.255.255.1"
+        queued = f"-j NFQUEUE --queue-num {queue}"
+        assert f"-s {part} -d 10.10.0.100/32 -p tcp --dport 6653 {queued}" in chains[PRE]
+        assert f"-s 10.20.0.13/32 -d {part} -p tcp --sport 6653 {queued}" in chains[PRE]
+        assert f"-s 10.20.0.11/32 -d {part} -p tcp --sport 6653 {queued}" in chains[FORWARD]
+        assert f"-d {part} -p icmp --icmp-type 3 {queued} --queue-bypass" in chains[OUT]
+    assert chains[GUARD] == contents(loads(RULES))[GUARD]
+    assert len([rule for rule in chains[PRE] if "-d 10.10.0.100/32 -p icmp" in rule]) == 3, (
+        "whose they are is seen later"
+    )
+
+
+def test_several_threads_have_ports_of_their_own_for_legs_with_an_address_of_ours() -> None:
+    chains = contents(loads(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")), 4)
+    answers = [rule.split("--dport ")[1].split() for rule in chains[PRE] if "-s 10.20.0.13/32" in rule]
+    assert [(words[0], words[4]) for words in answers] == [
+        ("10240:15871", "6653"),
+        ("15872:21503", "6655"),
+        ("21504:27135", "6657"),
+        ("27136:32767", "6659"),
+    ]
+
+
+def test_a_network_smaller_than_the_number_of_threads_concerns_some_of_them() -> None:
+    chains = contents(loads(RULES.replace("10.10.0.0/24", "10.10.0.6/31")), 4)
+    requests = [rule.split()[1] for rule in chains[PRE] if "-p tcp --dport 6653" in rule]
+    assert requests == ["10.10.0.6/255.255.255.255", "10.10.0.7/255.255.255.255"]
+
+
 def test_the_plan_names_every_chain_once_and_every_jump_at_the_top() -> None:
-    lines = plan(loads(RULES)).splitlines()
+    lines = plan(loads(RULES), 1).splitlines()
     for chain in CHAINS:
         assert lines.count(f":{chain.name} - [0:0]") == 1
         assert lines.count(f"-I {chain.parent} 1 -m comment --comment natmirror -j {chain.name}") == 1

@@ -14,20 +14,21 @@ LAYERS = [
     {"packet", "ranges", "yamlfile"},
     {"fastpath", "rules", "sack", "throttle"},
     {"attempts", "balance", "congestion", "icmp", "receiver", "rtt", "selection", "stream", "tcp"},
-    {"sender"},
+    {"sender", "shards"},
     {"mirror", "nat"},
     {"ledger"},
     {"mirroring"},
     {"engine"},
-    {"api", "capture", "linux", "model", "report"},
-    {"replay", "runner"},
+    {"api", "capture", "linux", "model", "report", "sums"},
+    {"replay", "worker"},
+    {"runner"},
     {"lab"},
     {"cli"},
     {"__main__"},
 ]
-OUTSIDE_CORE = {"api", "linux", "lab", "runner", "replay", "capture", "cli", "__main__", "_fastpath_build"}
+OUTSIDE_CORE = {"api", "linux", "lab", "runner", "worker", "replay", "capture", "cli", "__main__", "_fastpath_build"}
 # linux serves whoever wants the machine; of ours it knows these alone.
-KNOWN_TO_LINUX = {"actions", "errors", "packet", "rules", "stats", "_ffi"}
+KNOWN_TO_LINUX = {"actions", "errors", "packet", "rules", "shards", "stats", "_ffi"}
 USERS_OF_THE_EXTENSION = {
     "natmirror.fastpath",
     "natmirror.linux.bypass",

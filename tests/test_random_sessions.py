@@ -25,8 +25,7 @@ from natmirror.packet import (
     build_reset,
     finish,
 )
-from natmirror.rules import loads
-from tests.session import KEY
+from tests.session import engine
 from tests.support import assert_adds_up, at, packet, segment
 
 RULES = """
@@ -89,7 +88,7 @@ class Chaos:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.engines = [Engine(loads(RULES), key=KEY, fast=fast, max_flows=MAX_FLOWS) for fast in (True, False)]
+        self.engines = [engine(RULES, fast=fast, max_flows=MAX_FLOWS) for fast in (True, False)]
         self.now = 100.0
         self.connections = {(client, service): Connection(self.random) for client in CLIENTS for service in SERVICES}
         self.unanswered: list[Segment] = []

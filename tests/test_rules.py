@@ -157,11 +157,18 @@ MISTAKES = [
         "mirror-memory: 1GB\nservices:",
         "2: mirror-memory: expected a size from 1MiB to 1024GiB, such as 16MiB, found 1GB",
     ),
+    (
+        "services:",
+        "max-flows: 1000\nservices:",
+        "2: max-flows: expected 1024..16777216, found 1000",
+    ),
+    ("services:", "queues: 3\nservices:", "2: queues: expected cores, or a power of two up to 16, found 3"),
+    ("services:", "queues: 32\nservices:", "2: queues: expected cores, or a power of two up to 16, found 32"),
     ("10.20.0.13}", "10.20.0.13, direct: on}", "12: services[0].mirrors[0].direct: expected true or false, found on"),
     (
         "services:",
         "services: {}\nother:",
-        "3: other: expected one of the keys switches, services, mirror-memory, found other",
+        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, queues, found other",
     ),
 ]
 
@@ -245,7 +252,7 @@ def test_ambiguous_tuples_are_told() -> None:
     [
         (b"", "1: expected rules, found an empty file"),
         (b"# nothing\n", "1: expected rules, found an empty file"),
-        (b"- a\n", "1: expected a mapping with switches, services, mirror-memory, found a list"),
+        (b"- a\n", "1: expected a mapping with switches, services, mirror-memory, max-flows, queues, found a list"),
         (b"a: [1\n", "2: expected YAML, found: "),
         (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: "),
         (b"a: 1\nb: \xff\n", "2: expected UTF-8 text, found byte 0xff"),

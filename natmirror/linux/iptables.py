@@ -7,16 +7,18 @@ What the chains hold is a pure function of the rules; only ``Firewall`` and ``cl
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from natmirror.errors import HostError
 from natmirror.linux.tun import NAME as TUN_NAME
-from natmirror.rules import LEG_PORTS, Rules, Service
+from natmirror.rules import Mirror, Rules, Service
+from natmirror.shards import ALL, Shard
 
 NAT_QUEUE = 6653
-"""The queue that NAT and legs go through; it fails closed."""
+"""The queue that NAT and legs go through; it fails closed. Further threads have every second number from here on."""
 WATCH_QUEUE = 6654
-"""The queue of services without a pool; it fails open."""
+"""The queue of services without a pool; it fails open. Further threads have every second number from here on."""
 
 _ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
 _COMMENT = "-m comment --comment natmirror"
@@ -48,62 +50,84 @@ CHAINS = (GUARD, FORWARD, OUT, PRE)
 """In the order of their installation: the guard comes first and goes last."""
 
 
-def contents(rules: Rules) -> dict[Chain, list[str]]:
-    """What each chain holds, a rule without its ``-A CHAIN`` a line."""
+def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
+    """What each chain holds for so many threads, a rule without its ``-A CHAIN`` a line."""
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
     # What we have synthesised ourselves comes in by our own device, and is nobody's connection.
     chains[PRE] += [f"-i {TUN_NAME}+ -j CT --notrack", f"-i {TUN_NAME}+ -j RETURN"]
     for network in rules.switches:
-        for service in rules.services:
-            _service(chains, str(network), service)
-        for errors in _icmp_errors():
-            chains[FORWARD].append(f"-d {network} {errors}")
-            chains[OUT].append(f"-d {network} {errors}")
+        for shard in (Shard(number, queues) for number in range(queues)):
+            clients = shard.part_of(network)
+            if clients is None:
+                continue
+            for service in rules.services:
+                _service(chains, clients, service, shard)
+            for errors in _icmp_errors(shard):
+                chains[FORWARD].append(f"-d {clients} {errors}")
+                chains[OUT].append(f"-d {clients} {errors}")
     for service in rules.services:
         if service.pool is not None:
-            chains[PRE] += [f"-d {service.address}/32 {errors}" for errors in _icmp_errors()]
+            chains[PRE] += [f"-d {service.address}/32 {errors}" for errors in _icmp_errors(ALL)]
+            chains[GUARD] += [
+                f"-s {network} -d {service.address}/32 -p tcp --dport {service.port} -j DROP"
+                for network in rules.switches
+            ]
+        for mirror in service.mirrors:
+            if mirror.source is not None:
+                chains[PRE] += _answers_to_us(mirror, mirror.source, queues)
     # Conntrack reassembles fragments, which else have no ports, in a namespace where some rule asks it for something.
     chains[FORWARD].append("-m conntrack --ctstate INVALID -j RETURN")
     return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
 
 
-def _service(chains: dict[Chain, list[str]], network: str, service: Service) -> None:
-    requests = f"-s {network} -d {service.address}/32 -p tcp --dport {service.port}"
+def _service(chains: dict[Chain, list[str]], clients: str, service: Service, shard: Shard) -> None:
+    requests = f"-s {clients} -d {service.address}/32 -p tcp --dport {service.port}"
     if service.pool is None:
-        chains[PRE].append(f"{requests} {_queue(WATCH_QUEUE, bypass=True)}")
-        replies = f"-s {service.address}/32 -d {network} -p tcp --sport {service.port}"
+        chains[PRE].append(f"{requests} {_queue(WATCH_QUEUE, shard, bypass=True)}")
+        replies = f"-s {service.address}/32 -d {clients} -p tcp --sport {service.port}"
         for chain in (FORWARD, OUT):
-            chains[chain].append(f"{replies} {_queue(WATCH_QUEUE, bypass=True)}")
+            chains[chain].append(f"{replies} {_queue(WATCH_QUEUE, shard, bypass=True)}")
     else:
-        chains[PRE].append(f"{requests} {_queue(NAT_QUEUE)}")
-        chains[GUARD].append(f"{requests} -j DROP")
+        chains[PRE].append(f"{requests} {_queue(NAT_QUEUE, shard)}")
         chains[FORWARD] += [
-            f"-s {backend.address}/32 -d {network} -p tcp --sport {backend.port} {_queue(NAT_QUEUE)}"
+            f"-s {backend.address}/32 -d {clients} -p tcp --sport {backend.port} {_queue(NAT_QUEUE, shard)}"
             for backend in service.pool.backends
         ]
-    for mirror in service.mirrors:
-        here = f"{mirror.source}/32" if mirror.source else network
-        answers = f"-s {mirror.address}/32 -d {here} -p tcp --sport {mirror.port}"
-        if mirror.source is None:
-            chains[PRE].append(f"{answers} {_queue(NAT_QUEUE)}")
-        else:
-            # Without us our own kernel may answer: these are nobody's connections but ours.
-            ports = f"--dport {LEG_PORTS[0]}:{LEG_PORTS[-1]}"
-            chains[PRE].append(f"{answers} {ports} {_queue(NAT_QUEUE, bypass=True)}")
-            chains[PRE] += [f"-d {mirror.source}/32 {errors}" for errors in _icmp_errors()]
+    chains[PRE] += [
+        f"-s {mirror.address}/32 -d {clients} -p tcp --sport {mirror.port} {_queue(NAT_QUEUE, shard)}"
+        for mirror in service.mirrors
+        if mirror.source is None
+    ]
 
 
-def _icmp_errors() -> list[str]:
-    return [f"-p icmp --icmp-type {kind} {_queue(NAT_QUEUE, bypass=True)}" for kind in _ICMP_ERRORS]
+def _answers_to_us(mirror: Mirror, source: IPv4Address, queues: int) -> Iterator[str]:
+    """Of a mirror whose legs have an address of ours. Without us our own kernel may answer: these are nobody's
+    connections but ours."""
+    for shard in (Shard(number, queues) for number in range(queues)):
+        ports = f"{shard.leg_ports[0]}:{shard.leg_ports[-1]}"
+        yield (
+            f"-s {mirror.address}/32 -d {source}/32 -p tcp --sport {mirror.port} --dport {ports}"
+            f" {_queue(NAT_QUEUE, shard, bypass=True)}"
+        )
+    yield from (f"-d {source}/32 {errors}" for errors in _icmp_errors(ALL))
 
 
-def _queue(number: int, *, bypass: bool = False) -> str:
-    return f"-j NFQUEUE --queue-num {number}" + (" --queue-bypass" if bypass else "")
+def _icmp_errors(shard: Shard) -> list[str]:
+    return [f"-p icmp --icmp-type {kind} {_queue(NAT_QUEUE, shard, bypass=True)}" for kind in _ICMP_ERRORS]
 
 
-def plan(rules: Rules) -> str:
+def _queue(first: int, shard: Shard, *, bypass: bool = False) -> str:
+    return f"-j NFQUEUE --queue-num {queue_number(first, shard)}" + (" --queue-bypass" if bypass else "")
+
+
+def queue_number(first: int, shard: Shard) -> int:
+    """A thread's queue: ``first`` is NAT_QUEUE or WATCH_QUEUE."""
+    return first + 2 * shard.number
+
+
+def plan(rules: Rules, queues: int) -> str:
     """What a start would feed to iptables-restore on a host that has none of our rules."""
-    filled = contents(rules)
+    filled = contents(rules, queues)
     return "\n".join(_refill(table, filled, []) for table in _tables()).rstrip()
 
 
@@ -114,9 +138,10 @@ class Firewall:
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend or _default_backend()
 
-    def install(self, rules: Rules) -> None:
-        """Put the rules in, in place of whatever of ours is there; all of them or, with HostError, none."""
-        filled = contents(rules)
+    def install(self, rules: Rules, queues: int) -> None:
+        """Put the rules in for so many threads, in place of whatever of ours is there; all of them or, with HostError,
+        none."""
+        filled = contents(rules, queues)
         done: list[tuple[str, list[str]]] = []
         try:
             for table in _tables():

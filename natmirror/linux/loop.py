@@ -67,6 +67,12 @@ class Loop:
         lib.nl_decided(self._loop)
         self.send(sends)
 
+    def defer(self) -> int:
+        """Go on without a verdict for the packet that is for Python: it is to come from somewhere else. Gives the place
+        of its queue."""
+        lib.nl_decided(self._loop)
+        return int(self._loop.current)
+
     def send(self, actions: Iterable[Action]) -> None:
         """Put synthesised packets on their way: they leave with the next batch's verdicts, or flush()."""
         out = ffi.addressof(self._gear, "out")

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from natmirror.lab.topology import Lab, leftovers
-from tests.live.scene import Scene
+from tests.live.scene import CLIENTS, Scene
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with Lab() as lab:
+        for address in CLIENTS[1:]:
+            lab.address("s1", "eth0", address)
         yield lab
     assert leftovers() == []
 

@@ -1,6 +1,7 @@
 """A lab with natmirror in the middle, recorders for controllers, and clients: one test's worth of it."""
 
 import json
+import os
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -18,6 +19,10 @@ from tests.support import assert_adds_up
 
 PORT = 6653
 MASTER = IPv4Address("10.20.0.13").packed
+CLIENTS = ("10.10.0.11", "10.10.0.21", "10.10.0.22", "10.10.0.24")
+"""Addresses of the switch side's host: one for each of up to four threads."""
+QUEUES = os.environ.get("NATMIRROR_LIVE_QUEUES")
+"""With how many threads, and clients of so many addresses, all tests run; else with what the rules say, and one."""
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "rules" / "lb.yaml"
 
@@ -76,6 +81,8 @@ class Scene:
 
     def balance(self, rules: Path | str = RULES, **options: Any) -> LoadBalancer:
         """natmirror on the load-balancer host."""
+        if QUEUES:
+            rules = self.with_queues(rules, int(QUEUES))
         balancer = LoadBalancer(self.lab, rules, **options)
         self.balancers.append(balancer)
         return balancer
@@ -86,8 +93,14 @@ class Scene:
         path.write_text(text)
         return path
 
+    def with_queues(self, rules: Path | str, count: int) -> Path:
+        """The same rules for so many threads."""
+        return self.rules(f"queues: {count}\n{Path(rules).read_text()}")
+
     def client(self, **options: Any) -> tuple[Program, Records]:
         """A client on the switch side, not waited for."""
+        if QUEUES:
+            options = {"sources": ",".join(CLIENTS), **options}
         records = Records(self.file("client.jsonl"))
         self.clients.append(records)
         return self.app("s1", "client", SERVICE, PORT, records.file, *_flags(options)), records

@@ -40,13 +40,13 @@ def saved(backend: str) -> list[str]:
 def test_a_second_installation_changes_nothing_and_removal_leaves_what_was_there(inside: str, iptables: str) -> None:
     firewall = Firewall(iptables)
     module._run([f"iptables-{iptables}-restore", "--noflush"], OTHERS)
-    firewall.install(loads(TEXT))
+    firewall.install(loads(TEXT), 2)
     firewall.remove()
     before = saved(iptables)
-    firewall.install(loads(TEXT))
+    firewall.install(loads(TEXT), 2)
     once = saved(iptables)
     assert firewall.is_in_place()
-    firewall.install(loads(TEXT))
+    firewall.install(loads(TEXT), 2)
     assert saved(iptables) == once
     for chain in CHAINS:
         assert once.count(f"-A {chain.jump}") == 1
@@ -60,14 +60,14 @@ def test_a_second_installation_changes_nothing_and_removal_leaves_what_was_there
 
 def test_leftovers_with_other_rules_and_doubled_jumps_are_taken_over(inside: str, iptables: str) -> None:
     firewall = Firewall(iptables)
-    firewall.install(loads(TEXT))
+    firewall.install(loads(TEXT), 2)
     fresh = saved(iptables)
     program = f"iptables-{iptables}"
     module._run([program, "-t", "raw", "-A", "NATMIRROR-PRE", "-s", "192.0.2.9", "-j", "DROP"])
     module._run([program, "-t", "raw", "-A", "PREROUTING", *module.PRE.jump.split()[1:]])
     module._run([program, "-t", "mangle", "-D", *module.FORWARD.jump.split()])
     assert not firewall.is_in_place()
-    firewall.install(loads(TEXT))
+    firewall.install(loads(TEXT), 2)
     assert saved(iptables) == fresh
     firewall.remove()
 
@@ -77,7 +77,7 @@ def test_when_one_table_fails_none_is_changed(inside: str, iptables: str, monkey
     real = module._service
     for earlier in (False, True):
         if earlier:
-            firewall.install(loads(TEXT))
+            firewall.install(loads(TEXT), 2)
         before = [line for line in saved(iptables) if "NATMIRROR" in line]
 
         def broken(chains: dict[module.Chain, list[str]], *rest: object) -> None:
@@ -86,7 +86,7 @@ def test_when_one_table_fails_none_is_changed(inside: str, iptables: str, monkey
 
         monkeypatch.setattr(module, "_service", broken)
         with pytest.raises(HostError, match="restore"):
-            firewall.install(loads(TEXT))
+            firewall.install(loads(TEXT), 2)
         monkeypatch.undo()
         assert [line for line in saved(iptables) if "NATMIRROR" in line] == before
     firewall.remove()
@@ -94,7 +94,7 @@ def test_when_one_table_fails_none_is_changed(inside: str, iptables: str, monkey
 
 def test_cleanup_takes_both_backends_rules_away(inside: str) -> None:
     for backend in ("nft", "legacy"):
-        Firewall(backend).install(loads(TEXT))
+        Firewall(backend).install(loads(TEXT), 2)
     assert len(cleanup()) == 2 * len(CHAINS)
     assert [line for backend in ("nft", "legacy") for line in saved(backend) if "NATMIRROR" in line] == []
     assert cleanup() == []

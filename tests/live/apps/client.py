@@ -1,8 +1,9 @@
 """A client with many connections that checks every answer and writes down what it sent.
 
     python -m tests.live.apps.client ADDRESS PORT FILE [--connections N] [--requests N] [--size N] [--until FILE]
+        [--sources ADDRESS,...]
 
-With ``--until`` each connection goes on, a request every 50 ms, until that file exists. A line of JSON for each
+Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection goes on, a request every 50 ms, until that file exists. A line of JSON for each
 connection: its local port, bytes, their SHA-256, and what went wrong, or null.
 """
 
@@ -11,12 +12,35 @@ import asyncio
 import hashlib
 import json
 import random
+import socket
+from errno import EADDRINUSE
 from pathlib import Path
 
 from tests.live.apps.wire import ANSWER_LEN, LENGTH, answer_to
 
 _PAUSE = 0.05
+_PORTS = range(32768, 61000)
 _TIMEOUT = 60.0
+
+
+async def connect(arguments: argparse.Namespace, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection from the source whose turn it is."""
+    if not arguments.sources:
+        return await asyncio.open_connection(arguments.address, arguments.port)
+    sources = arguments.sources.split(",")
+    place = number % len(sources)
+    ports = _PORTS[place * len(_PORTS) // len(sources) : (place + 1) * len(_PORTS) // len(sources)]
+    end = socket.socket()
+    end.setblocking(False)
+    while True:
+        try:
+            end.bind((sources[place], random.choice(ports)))
+            break
+        except OSError as error:
+            if error.errno != EADDRINUSE:
+                raise
+    await asyncio.get_running_loop().sock_connect(end, (arguments.address, arguments.port))
+    return await asyncio.open_connection(sock=end)
 
 
 async def talk(arguments: argparse.Namespace, number: int) -> dict[str, object]:
@@ -25,7 +49,7 @@ async def talk(arguments: argparse.Namespace, number: int) -> dict[str, object]:
     digest, count = hashlib.sha256(), 0
     port, error = 0, None
     try:
-        reader, writer = await asyncio.open_connection(arguments.address, arguments.port)
+        reader, writer = await connect(arguments, number)
         port = writer.get_extra_info("sockname")[1]
         if arguments.started:
             arguments.started.touch()
@@ -63,6 +87,7 @@ async def main() -> None:
     parser.add_argument("--vary", action="store_true")
     parser.add_argument("--answers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sources", default="")
     parser.add_argument("--until", type=Path)
     parser.add_argument("--started", type=Path)
     arguments = parser.parse_args()

@@ -1,0 +1,41 @@
+"""One snapshot of several engines'."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_MAXIMA = ("lag_seconds", "rtt_seconds")
+
+
+def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What engines that share their clients and their memory have done together: what engine.snapshot() gives."""
+    first, *others = snapshots
+    whole = {name: _sum([snapshot[name] for snapshot in snapshots]) for name in ("counters", "drops", "punts", "flows")}
+    return (
+        {
+            **first,
+            **whole,
+            "backends": _rows(snapshot["backends"] for snapshot in snapshots),
+            "mirrors": _rows(snapshot["mirrors"] for snapshot in snapshots),
+        }
+        if others
+        else first
+    )
+
+
+def _rows(columns: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of the same things, each summed up."""
+    return [_row(rows) for rows in zip(*columns, strict=True)]
+
+
+def _row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        key: max(row[key] for row in rows) if key in _MAXIMA else _sum([row[key] for row in rows]) for key in rows[0]
+    }
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    """Of numbers, of what has the same name in dictionaries; of names just one."""
+    if isinstance(values[0], dict):
+        names = sorted({name for value in values for name in value})
+        return {name: _sum([value[name] for value in values if name in value]) for name in names}
+    return values[0] if isinstance(values[0], str) else sum(values)

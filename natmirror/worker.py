@@ -1,0 +1,251 @@
+"""One of the threads that pass packets: its engine, its queues, its loop, and what others ask of it.
+
+No thread touches another's engine: what one wants of another goes through post() or ask().
+"""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from natmirror.actions import Accept, Action, Drop, LegEnded
+from natmirror.engine import Engine, Hook
+from natmirror.fastpath import Memory
+from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
+from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
+from natmirror.linux.loop import Loop, Why
+from natmirror.linux.nfqueue import Packet, Queue
+from natmirror.packet import Checksum
+from natmirror.rules import Rules
+from natmirror.shards import Shard
+
+log = logging.getLogger("natmirror")
+
+_ANSWER_TIMEOUT = 5.0
+_FLOWS_SLICE = 200
+_MAX_LOGGED_ERRORS = 10
+_INTERNAL_ERROR = Drop("internal-error")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A queue, and whether its packets pass whatever is made of them."""
+
+    queue: Queue
+    watched: bool
+
+
+class Worker:
+    """A thread for the clients of ``shard``; ``workers`` are all of them, itself among them, once they run.
+
+    ``ended`` is called with legs that have ended, ``over`` when the thread has, each in the thread itself.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        shard: Shard,
+        key: bytes,
+        memory: Memory,
+        *,
+        ended: Callable[[list[LegEnded]], None],
+        over: Callable[[], None],
+    ) -> None:
+        self.internal_errors = 0
+        self.failure: BaseException | None = None
+        self.workers: Sequence[Worker] = ()
+        self._shard = shard
+        self._engine = Engine(rules, key=key, shard=shard, memory=memory)
+        self._with_watched = any(service.pool is None for service in rules.services)
+        self._ended = ended
+        self._over = over
+        self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._stopping = False
+        self._ways: list[Way] = []
+        self._watchdog: Watchdog | None = None
+        self._beat_at = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"natmirror-{shard.number}", daemon=True)
+
+    # Called from other threads
+
+    def open(self, held: ExitStack, out_fd: int) -> None:
+        """Bind the queues; ``held`` gives them back, ``out_fd`` takes what is synthesised. HostError where the machine
+        refuses."""
+        self._ear, self._mouth = socket.socketpair()
+        for end in (self._ear, self._mouth):
+            end.setblocking(False)
+            held.callback(end.close)
+        self._bind(held, NAT_QUEUE, watched=False)
+        if self._with_watched:
+            queue = self._bind(held, WATCH_QUEUE, watched=True)
+            self._watchdog = Watchdog(queue.fd, queue.number)
+            self._watchdog.start()
+            held.callback(self._watchdog.close)
+        ways = [(way.queue, way.watched) for way in self._ways]
+        self._loop = Loop(self._engine.gear, ways, out_fd=out_fd, wake_fd=self._ear.fileno())
+
+    def start(self, workers: Sequence["Worker"]) -> None:
+        """Begin to pass packets."""
+        self.workers = workers
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the legs, then the thread; returns when that is done."""
+        if self._thread.is_alive():
+            self.post(self._stop)
+            self._thread.join()
+
+    def post(self, do: Callable[[], None]) -> None:
+        """Have the thread do something soon."""
+        self._mail.put(do)
+        with suppress(BlockingIOError):  # full: it is about to look
+            self._mouth.send(b"?")
+
+    def ask(self, question: Callable[[], Any]) -> Any:
+        """Have the thread answer, and wait for that; a thread that has ended is asked directly."""
+        answer: Future[Any] = Future()
+
+        def tell() -> None:
+            try:
+                answer.set_result(question())
+            except Exception as error:  # it costs the answer, not the run
+                answer.set_exception(error)
+
+        if self._thread.is_alive():
+            self.post(tell)
+        else:
+            tell()
+        return answer.result(_ANSWER_TIMEOUT)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The engine's sums."""
+        return dict(self.ask(lambda: self._engine.snapshot(time.monotonic())))
+
+    def flows(self) -> list[dict[str, Any]]:
+        """The flows with their legs, in slices between which packets pass."""
+        flow_ids = self.ask(self._engine.flow_ids)
+        shown: list[dict[str, Any]] = []
+        for start in range(0, len(flow_ids), _FLOWS_SLICE):
+            some = flow_ids[start : start + _FLOWS_SLICE]
+            shown += self.ask(partial(self._show_flows, some))
+        return shown + list(self.ask(lambda: self._engine.lingering(time.monotonic())))
+
+    def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
+        """What the host's routes say of the way to a mirror, see Engine."""
+        self.post(lambda: self._engine.set_path_mtu(mirror, mtu))
+
+    def queues(self) -> dict[str, dict[str, int]]:
+        """What each queue has counted, by its number."""
+        return {str(way.queue.number): {**way.queue.counters, **way.queue.kernel_drops()} for way in self._ways}
+
+    def sent(self) -> dict[str, int]:
+        """What became of synthesised packets."""
+        return self._loop.counters
+
+    # The thread's own
+
+    def _run(self) -> None:
+        try:
+            self._pass_packets()
+            self._loop.send(self._engine.close())  # no mirror is to wait for us
+            self._loop.flush()
+            self._tell_ended()
+        except BaseException as error:
+            self.failure = error
+        self._over()
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _bind(self, held: ExitStack, first: int, *, watched: bool) -> Queue:
+        queue = Queue(queue_number(first, self._shard), fail_open=watched)
+        held.callback(queue.close)
+        self._ways.append(Way(queue, watched))
+        return queue
+
+    def _pass_packets(self) -> None:
+        self._serve_early()
+        while not self._stopping:
+            why = self._loop.run(self._until())
+            if why is Why.PUNT:
+                self._judge()
+                continue
+            if why is Why.WAKE:
+                self._ear.recv(4096)
+            self._do_what_is_due()
+
+    def _judge(self) -> None:
+        """The packet that the loop leaves to us, or to another thread."""
+        punted = self._loop.punted()
+        packet = punted.packet
+        owner = self._engine.shard_of(packet.payload, Hook(packet.hook))
+        if owner == self._shard.number:
+            self._loop.decide(self._decide(packet, punted.now))
+            return
+        way = self._ways[self._loop.defer()]
+        self.workers[owner].post(partial(self.workers[owner].judge_for, self, way, packet))
+
+    def judge_for(self, other: "Worker", way: Way, packet: Packet) -> None:
+        """In this thread: a packet from another one's queue, which has to give the verdict itself."""
+        verdict, *sends = self._decide(packet, time.monotonic())
+        self._loop.send(sends)
+        self._loop.flush()
+        other.post(partial(other.give, way, packet, verdict))
+
+    def give(self, way: Way, packet: Packet, verdict: Action) -> None:
+        """In this thread: a verdict for a packet of one of its queues."""
+        if isinstance(verdict, Accept) or way.watched:
+            way.queue.accept(packet.id, verdict.packet if isinstance(verdict, Accept) and not way.watched else None)
+        else:
+            way.queue.drop(packet.id)
+        way.queue.flush()
+
+    def _serve_early(self) -> None:
+        """Packets that came while the queues were being set up."""
+        for way in self._ways:
+            for packet in way.queue.early():
+                verdict, *sends = self._decide(packet, time.monotonic())
+                self.give(way, packet, verdict)
+                self._loop.send(sends)
+
+    def _until(self) -> float:
+        """When Python has something to do, whatever comes."""
+        timer = self._engine.next_timer()
+        due = self._beat_at if self._watchdog is not None else time.monotonic() + 3600.0
+        return due if timer is None else min(due, timer)
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        due = self._engine.next_timer()
+        if due is not None and due <= now:
+            self._loop.send(self._engine.handle_timer(now))
+        if self._watchdog is not None and now >= self._beat_at:
+            self._watchdog.beat()
+            self._beat_at = now + BEAT_INTERVAL
+        while not self._mail.empty():
+            self._mail.get()()
+        self._tell_ended()
+
+    def _decide(self, packet: Packet, now: float) -> list[Action]:
+        try:
+            return self._engine.decide(packet.payload, Hook(packet.hook), now, Checksum(packet.checksum))
+        except Exception:
+            # A fault of ours: it may cost this packet, which its sender repeats, but not the host's traffic.
+            self.internal_errors += 1
+            if self.internal_errors <= _MAX_LOGGED_ERRORS:
+                log.exception("internal error at a packet of %d bytes, hook %d", len(packet.payload), packet.hook)
+            return [_INTERNAL_ERROR]
+
+    def _tell_ended(self) -> None:
+        if events := self._engine.take_events():
+            self._ended(events)
+
+    def _show_flows(self, flow_ids: Sequence[int]) -> list[dict[str, Any]]:
+        return self._engine.flows(time.monotonic(), flow_ids)
