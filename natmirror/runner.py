@@ -81,7 +81,7 @@ class Runner:
         ]
         self._chores = [
             _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
-            _Chore(_PATHS_INTERVAL, self._learn_paths),
+            _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
         ]
 
     def run(self) -> str:
@@ -99,6 +99,7 @@ class Runner:
                 held.callback(worker.stop)
             for worker in self._workers:
                 worker.start(self._workers)
+            self._learn_paths()
             resources = {"status": self._status, "flows": self._flows, "ended": lambda: list(self._ended)}
             held.callback(api.Server(self._api_path, resources).close)
             self._firewall.install(self._rules, self._queue_count)

@@ -3,8 +3,9 @@
     python -m tests.live.apps.client ADDRESS PORT FILE [--connections N] [--requests N] [--size N] [--until FILE]
         [--sources ADDRESS,...]
 
-Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection goes on, a request every 50 ms, until that file exists. A line of JSON for each
-connection: its local port, bytes, their SHA-256, and what went wrong, or null.
+Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection goes on,
+a request every 50 ms, until that file exists. A line of JSON for each connection: its local port, bytes, their SHA-256,
+and what went wrong, or null.
 """
 
 import argparse
