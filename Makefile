@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check deep soak bench fuzz pcaps build clean
+.PHONY: help demo test unit check deep queues soak bench fuzz pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,11 @@ check: ## linters, types, and a C build in which a warning is an error
 deep: ## 10,000 cases of the simulator, and as many random sessions (ten minutes)
 	@scripts/setup
 	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/test_simulation.py tests/test_random_sessions.py
+
+queues: ## the tests in network namespaces with one thread and with four (root, ten minutes)
+	@scripts/setup --need-root
+	@NATMIRROR_LIVE_QUEUES=1 $(BIN)/pytest -m "live and not soak"
+	@NATMIRROR_LIVE_QUEUES=4 $(BIN)/pytest -m "live and not soak"
 
 soak: ## sustained uploads, and throughput against loss beside the kernel's TCP; prints what it measures (root, minutes)
 	@scripts/setup --need-root

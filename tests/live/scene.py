@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import dpkt
@@ -22,7 +23,7 @@ MASTER = IPv4Address("10.20.0.13").packed
 CLIENTS = ("10.10.0.11", "10.10.0.21", "10.10.0.22", "10.10.0.24")
 """Addresses of the switch side's host: one for each of up to four threads."""
 QUEUES = os.environ.get("NATMIRROR_LIVE_QUEUES")
-"""With how many threads, and clients of so many addresses, all tests run; else with what the rules say, and one."""
+"""With how many threads all tests run; else with as many as the rules say."""
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "rules" / "lb.yaml"
 
@@ -95,12 +96,11 @@ class Scene:
 
     def with_queues(self, rules: Path | str, count: int) -> Path:
         """The same rules for so many threads."""
-        return self.rules(f"queues: {count}\n{Path(rules).read_text()}")
+        return self.rules(f"queues: {count}\n{dedent(Path(rules).read_text())}")
 
     def client(self, **options: Any) -> tuple[Program, Records]:
         """A client on the switch side, not waited for."""
-        if QUEUES:
-            options = {"sources": ",".join(CLIENTS), **options}
+        options = {"sources": ",".join(CLIENTS), **options}
         records = Records(self.file("client.jsonl"))
         self.clients.append(records)
         return self.app("s1", "client", SERVICE, PORT, records.file, *_flags(options)), records

@@ -11,8 +11,8 @@ import pytest
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_listen
 from natmirror.lab.topology import SERVICE
-from tests.live.scene import PORT, RULES, Scene, assert_all_well, ip_packets, wait_for_ends, without_mirrors
-from tests.support import CLIENT, at
+from tests.live.scene import CLIENTS, PORT, RULES, Scene, assert_all_well, ip_packets, wait_for_ends, without_mirrors
+from tests.support import at
 
 pytestmark = pytest.mark.live
 
@@ -72,7 +72,8 @@ def assert_exactly_nated(outside: Path, inside: Path) -> None:
     """On both sides of the host each connection's packets are the same but for one address, the hops left and the
     checksums, in the same order; and clients get nothing besides."""
     switch_side, pool_side = ip_packets(outside), ip_packets(inside)
-    to_clients = [ip for ip in switch_side if ip.dst == CLIENT[0]]
+    clients = {at(address, 0)[0] for address in CLIENTS}
+    to_clients = [ip for ip in switch_side if ip.dst in clients]
     assert {(ip.src, ip.p) for ip in to_clients} == {(VIP, dpkt.ip.IP_PROTO_TCP)}, "no ICMP, nothing of the master's"
     asked = by_client(ip for ip in switch_side if ip.dst == VIP)
     forwarded = by_client(ip for ip in pool_side if ip.dst in POOL)

@@ -1,0 +1,25 @@
+"""Says of packets that the service has sent that they are too large for the way to their clients.
+
+python -m tests.live.apps.router CLIENT:PORT...
+"""
+
+import socket
+import sys
+
+from natmirror.packet import ACK, build
+from tests.support import SERVICE, at, icmp_error
+
+ROUTER, SERVICE_ADDRESS = "10.10.0.11", "10.10.0.100"
+
+
+def main() -> None:
+    """One error for each client."""
+    sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    for end in sys.argv[1:]:
+        address, port = end.split(":")
+        about = build(SERVICE, at(address, int(port)), seq=1, ack=1, flags=ACK, window=1)
+        sender.sendto(icmp_error(ROUTER, SERVICE_ADDRESS, about, mtu=1400), (SERVICE_ADDRESS, 0))
+
+
+if __name__ == "__main__":
+    main()
