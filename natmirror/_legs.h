@@ -12,7 +12,7 @@
 #include "_heap.h"
 
 #define NM_CHUNK_LEN 4096 /* what legs hold is kept, and counted, in pieces of this many bytes */
-#define NM_MARKS 16
+#define NM_MARKS 8
 #define NM_NO_LEG 0xffffffffu
 
 /* nm_leg.flags */

@@ -19,6 +19,8 @@ _MAX_WINDOW = 1 << 30  # the largest a receive window can be (RFC 7323 §2.3)
 class Congestion:
     """How much may be in flight, ``window`` in bytes; told what happens, it says when to retransmit."""
 
+    __slots__ = ("_recover", "_timeout_recover", "row")
+
     def __init__(self, row: Any) -> None:
         self.row = row
         row.ssthresh = _MAX_WINDOW

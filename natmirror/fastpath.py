@@ -261,6 +261,10 @@ class LegTable:
             raise MemoryError("no memory for another leg")
         return row
 
+    def find(self, mirror: Endpoint, local: Endpoint) -> Any | None:
+        """The row of the leg between the two ends."""
+        return lib.nm_leg_find(self._legs, _IPV4, *mirror, *local) or None
+
     def retire(self, row: Any) -> Any:
         """Take a row out, with all that it holds; its number is used again. Gives a copy of what it was."""
         lib.nm_leg_remove(self._legs, row)

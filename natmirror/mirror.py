@@ -54,6 +54,11 @@ class Leg:
     Its numbers lie in ``row``, in the table of legs, until it has ended.
     """
 
+    __slots__ = (
+        *("_challenged_at", "_gone_at", "_path_mss", "_receiver", "_resetting", "_sender", "_settings", "_table"),
+        *("client_waits", "ended", "local", "mirror", "row", "state"),
+    )
+
     def __init__(self, table: LegTable, local: Endpoint, settings: Mirror, *, iss: int, path_mtu: int = MTU) -> None:
         """``iss`` is the client's own; the way takes packets of at most ``path_mtu`` bytes, as far as is known."""
         self.local = local

@@ -54,12 +54,11 @@ class Mirroring:
         self._leg_ports = leg_ports
         self._ledger = Ledger(rules.services)
         self._taps: dict[MirroredFlow, Tap] = {}
-        self._strands: dict[tuple[Endpoint, Endpoint], Strand] = {}  # by the mirror's and our endpoint
         self._throttles: dict[MirroredFlow, Throttle] = {}
         self._next_port = 0
         self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
         self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
-        self._by_id: dict[int, Strand] = {}
+        self._strands: dict[int, Strand] = {}  # those with a living leg, by its number
         self._sends: list[Send] = []
         self._events: list[LegEnded] = []
 
@@ -199,12 +198,11 @@ class Mirroring:
         if local is None:
             strand.absent = NO_FREE_PORT
             return
-        key = (mirror, local)
-        older = self._strands.get(key)
+        older = self._strand(mirror, local)
         if older is not None and older.leg is not None and older.tap.flow_over:
             # A leg of a connection that is over gives way to the next connection of the same client port.
             self._settle(older, older.leg, older.leg.abort("port-reused"))
-        if key in self._strands or self._in_use(mirror, local):
+        if self.has_leg(mirror, local) or self._in_use(mirror, local):
             strand.absent = PORT_IN_USE
             return
         try:
@@ -213,8 +211,8 @@ class Mirroring:
             strand.absent = NO_MEMORY
             return
         self._ledger.of(strand).opened += 1
-        self._strands[key] = self._by_id[strand.leg.row.id] = strand
         strand.leg_id = strand.leg.row.id
+        self._strands[strand.leg_id] = strand
         self._link(strand.tap)
         self._settle(strand, strand.leg, strand.leg.open(now))
 
@@ -226,7 +224,7 @@ class Mirroring:
         for _ in self._leg_ports:
             local = (settings.source.packed, self._leg_ports[self._next_port])
             self._next_port = (self._next_port + 1) % len(self._leg_ports)
-            if (mirror, local) not in self._strands:
+            if not self.has_leg(mirror, local):
                 return local
         return None
 
@@ -246,7 +244,7 @@ class Mirroring:
 
     def has_leg(self, mirror: Endpoint, local: Endpoint) -> bool:
         """Whether a leg stands between the two."""
-        return (mirror, local) in self._strands
+        return self._table.find(mirror, local) is not None
 
     def receive(self, segment: Segment, now: float) -> None:
         """A believed segment of a mirror's, for a leg that stands."""
@@ -280,19 +278,25 @@ class Mirroring:
 
     def handle_timer(self, leg_id: int, now: float) -> None:
         """The deadline of the leg with this number has come."""
-        strand = self._by_id[leg_id]
+        strand = self._strands[leg_id]
         if strand.leg is not None:
             self._settle(strand, strand.leg, strand.leg.handle_timer(now))
 
     def close(self) -> None:
         """End all legs."""
-        for mirror, local in list(self._strands):
-            self._do(mirror, local, lambda leg: leg.abort("shutdown"))
+        for strand in list(self._strands.values()):
+            if strand.leg is not None:
+                self._settle(strand, strand.leg, strand.leg.abort("shutdown"))
 
     # Housekeeping
 
+    def _strand(self, mirror: Endpoint, local: Endpoint) -> Strand | None:
+        """Whose leg stands between the two."""
+        row = self._table.find(mirror, local)
+        return None if row is None else self._strands[row.id]
+
     def _do(self, mirror: Endpoint, local: Endpoint, do: Callable[[Leg], list[bytes]]) -> None:
-        strand = self._strands.get((mirror, local))
+        strand = self._strand(mirror, local)
         if strand is not None and strand.leg is not None:
             self._settle(strand, strand.leg, do(strand.leg))
 
@@ -304,9 +308,8 @@ class Mirroring:
         """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
         self._sends += [Send(packet, leg.segment_len) for packet in packets]
         leg.hand_over()
-        key = (leg.mirror, leg.local)
-        if leg.ended is not None and self._strands.get(key) is strand:
-            del self._strands[key], self._by_id[strand.leg_id]
+        if leg.ended is not None and self._strands.get(strand.leg_id) is strand:
+            del self._strands[strand.leg_id]
             self._link(strand.tap)
             self._write_off(strand, leg, leg.ended)
         if strand.mirror.throttles:

@@ -7,6 +7,7 @@ Checksums: RFC 1071 for the full sum, RFC 1624 for its incremental update.
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -332,7 +333,13 @@ class Addressed(Protocol):
 
 def endpoint_of(thing: Addressed) -> Endpoint:
     """Where a service, backend or mirror of the rules is to be found."""
-    return thing.address.packed, thing.port
+    return _endpoint(thing.address, thing.port)
+
+
+@lru_cache(maxsize=4096)
+def _endpoint(address: IPv4Address, port: int) -> Endpoint:
+    """The same object each time: legs keep theirs."""
+    return address.packed, port
 
 
 def show(endpoint: Endpoint) -> str:

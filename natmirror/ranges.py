@@ -10,8 +10,10 @@ _MAX_RANGES = 256  # nobody loses more than that of one window; whoever makes mo
 class Ranges:
     """Ranges (first number, one past the last) above a floor that the caller keeps."""
 
+    __slots__ = ("_ranges",)
+
     def __init__(self) -> None:
-        self._ranges: list[tuple[int, int]] = []
+        self._ranges: tuple[tuple[int, int], ...] = ()
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._ranges)
@@ -37,20 +39,21 @@ class Ranges:
                 end = seq.latest(old[1], end)
         if len(before) + len(after) >= _MAX_RANGES:
             return False
-        self._ranges = [*before, (start, end), *after]
+        self._ranges = (*before, (start, end), *after)
         return True
 
     def cut(self, floor: int) -> None:
         """Forget everything below ``floor``."""
         while self._ranges and seq.lt(self._ranges[0][0], floor):
-            _, end = self._ranges.pop(0)
+            (_, end), *rest = self._ranges
+            self._ranges = tuple(rest)
             if seq.lt(floor, end):
-                self._ranges.insert(0, (floor, end))
+                self._ranges = ((floor, end), *rest)
                 return
 
     def clear(self) -> None:
         """Forget everything."""
-        self._ranges.clear()
+        self._ranges = ()
 
     def gap(self, at: int) -> tuple[int, int | None]:
         """The first number from ``at`` on that lies in no range, and where the next range begins, if one does."""

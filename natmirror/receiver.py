@@ -19,6 +19,8 @@ _MAX_BLOCKS = 4  # what fits into a header without other options (RFC 2018 §3)
 class Receiver:
     """How far the mirror's own stream has come: ``row.rcv_nxt`` and ``row.consumed_bytes`` of the leg's row."""
 
+    __slots__ = ("_ahead", "_fin", "_latest", "row")
+
     def __init__(self, row: Any) -> None:
         self.row = row
         self._ahead = Ranges()

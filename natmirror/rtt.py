@@ -20,6 +20,8 @@ class RetransmitTimer:
     MAX = 60.0
     """Upper bound of the interval in seconds (RFC 6298 §2.5)."""
 
+    __slots__ = ("row",)
+
     def __init__(self, row: Any) -> None:
         self.row = row
         row.rto = _INITIAL

@@ -14,6 +14,8 @@ class Scoreboard:
     Without the option it stays empty, and says that all that was sent is under way.
     """
 
+    __slots__ = ("_held", "_lost_below", "_resent_to")
+
     def __init__(self, una: int) -> None:
         self._held = Ranges()
         self._lost_below: int | None = None

@@ -25,6 +25,11 @@ _MAX_DATA_LEN = MAX_PACKET_LEN - 40
 class Sender:
     """One stream's way to a mirror. Methods that take ``now`` (seconds) give what to send."""
 
+    __slots__ = (
+        *("_congestion", "_probe_interval", "_scoreboard", "_table"),
+        *("finishing", "probe_at", "row", "timer"),
+    )
+
     def __init__(self, table: LegTable, row: Any, iss: int) -> None:
         self.row = row
         row.snd_una = row.snd_nxt = row.snd_max = iss

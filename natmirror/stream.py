@@ -2,6 +2,7 @@
 in."""
 
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from typing import Any
 
 from natmirror import seq
@@ -17,6 +18,8 @@ class Reassembler:
     past it, as a probe of a closed window carries, waits until the window has moved.
     """
 
+    __slots__ = ("_given", "_max_waiting", "_memory", "_row", "_waiting", "starved", "waiting_bytes")
+
     def __init__(self, row: Any, next_seq: int, max_waiting: int, memory: Memory) -> None:
         """``row`` is the flow's: the C gear moves ``stream_next`` as well while nothing waits."""
         self._row = row
@@ -27,7 +30,7 @@ class Reassembler:
         self._max_waiting = max_waiting
         self._memory = memory
         self._given = 0  # bytes of the stream before ``next``
-        self._waiting: list[tuple[int, bytes]] = []  # (place in the stream, data), sorted, none overlapping
+        self._waiting: Sequence[tuple[int, bytes]] = ()  # (place in the stream, data), sorted, none overlapping
 
     def push(self, at: int, data: bytes, limit: int) -> bytes:
         """Take ``data`` whose first byte is number ``at``; gives the bytes that are in order now.
@@ -62,7 +65,7 @@ class Reassembler:
     def clear(self) -> None:
         """Nobody wants the stream any more: let go what waits."""
         self._memory.give(self.waiting_bytes + _PIECE_COST * len(self._waiting))
-        self._waiting.clear()
+        self._waiting = ()
         self.waiting_bytes = 0
 
     def _store(self, at: int, data: bytes) -> None:
@@ -86,8 +89,10 @@ class Reassembler:
         if not self._memory.take(count + _PIECE_COST * len(fresh)):
             self.starved = True
             return
+        waiting = [*self._waiting]
         for piece in fresh:
-            insort(self._waiting, piece)
+            insort(waiting, piece)
+        self._waiting = waiting
         self.waiting_bytes += count
 
     def _take(self, limit: int) -> bytes:
@@ -104,7 +109,7 @@ class Reassembler:
                 break
             done += 1
         freed = sum(len(data) for _, data in self._waiting[:done])
-        del self._waiting[:done]
+        self._waiting = self._waiting[done:] or ()
         self.waiting_bytes -= freed
         self._memory.give(freed + _PIECE_COST * done)
         return bytes(out)
