@@ -47,19 +47,6 @@ static void check_leg(const mirror_leg *leg)
     check_marks(row);
 }
 
-static void check_flows(world *w)
-{
-    double next = INFINITY;
-    for (int i = 0; i < FLOWS; i++) {
-        const nm_flow *row = w->flows[i].row;
-        must(row->state < NM_STATES && row->due.queued_at <= row->due.due_at);
-        next = fmin(next, row->due.due_at);
-    }
-    must(nm_flow_count(w->gear->flows) == FLOWS);
-    must(nm_flows_next_due(w->gear->flows) == next);
-    must(w->gear->news_count <= NM_MAX_NEWS);
-}
-
 void check_world(world *w)
 {
     int64_t chunks = 0;
@@ -166,18 +153,11 @@ void check_held(const world *w, const mirror_leg *leg)
 void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, size_t len, int hook, int checksum)
 {
     size_t header_len = before[0] % 16 * 4u, at = hook == PREROUTING ? 16 : 12, port_at = hook == PREROUTING ? 2 : 0;
-    const client_flow *flow = NULL;
-    for (int i = 0; i < FLOWS; i++) {
-        const client_flow *one = &w->flows[i];
-        const endpoint *src = hook == PREROUTING ? &one->client : &one->backend;
-        const endpoint *dst = hook == PREROUTING ? &one->service : &one->client;
-        if (!memcmp(before + 12, src->address, 4) && !memcmp(before + 16, dst->address, 4) &&
-            u16_at(before + header_len) == src->port && u16_at(before + header_len + 2) == dst->port)
-            flow = one;
-    }
-    must(flow && !(flow->row->flags & (NM_WATCHED | NM_DIRECT)));
-    const endpoint *fresh = hook == PREROUTING ? &flow->backend : &flow->service;
-    must(!memcmp(now + at, fresh->address, 4) && u16_at(now + header_len + port_at) == fresh->port);
+    const nm_flow *flow = flow_of(w, before, hook == PREROUTING);
+    must(flow && !(flow->flags & (NM_WATCHED | NM_DIRECT)));
+    const uint8_t *fresh = hook == PREROUTING ? flow->backend : flow->service;
+    uint16_t fresh_port = hook == PREROUTING ? flow->backend_port : flow->service_port;
+    must(!memcmp(now + at, fresh, 4) && u16_at(now + header_len + port_at) == fresh_port);
     /* One's complement sums stay what they were, right or wrong; what was left to hardware is right afterwards. */
     must(ip_sum(now, header_len) == ip_sum(before, header_len));
     must(tcp_sum_of(now, len, header_len) == (checksum == PARTIAL ? RIGHT : tcp_sum_of(before, len, header_len)));

@@ -6,6 +6,18 @@
 
 /* Numbers, bytes held, the budget, the heap. */
 void check_world(world *w);
+/* Each flow findable and counted where it belongs, the embryonic ones in their list. */
+void check_flows(world *w);
+/* Seconds, as nm_flows_set_timeouts() takes them. */
+const double *flow_timeouts(void);
+/* The flow of a packet, from the client or else from the backend, by looking at every row. */
+const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig);
+/* Nothing has changed with a packet that was punted for a reason. */
+void check_same_flows(const world *w, const snapshot *before, int reason);
+/* A packet that was decided has opened a flow or moved one, and only such have gone as may. */
+void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet);
+/* Only flows have gone that were due, and nobody else's. */
+void check_expired(world *w, const snapshot *before);
 /* What was synthesised since the last step, unless packets of it may be missing. */
 void check_sends(world *w, int all_there);
 /* The bytes that a leg holds are those that its client has sent. */

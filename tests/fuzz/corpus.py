@@ -15,10 +15,12 @@ from natmirror import rules
 from natmirror.capture import read
 from natmirror.packet import (
     ACK,
+    FIN,
     OPT_MSS,
     OPT_NOP,
     OPT_WINDOW_SCALE,
     PSH,
+    RST,
     SYN,
     Checksum,
     Malformed,
@@ -32,21 +34,22 @@ from natmirror.rules import Rules
 _CLIENT, _BACKEND, _MIRROR = 0, 1, 2
 _HOOKS = (0, 1, 0)  # PREROUTING, FORWARD, PREROUTING: places in the target's own table
 
-# The steps of fuzz_process.c, and what its flows are.
-_FROM_BACKEND, _RAW, _WAIT, _DUE, _REOPEN = 1, 3, 4, 5, 8
-_HOW_VALID, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS = 1, 4, 16, 32
-_RELATIVE, _MENDED = 4, 8
+# The steps of fuzz_process.c, and what its flows and services are.
+_RAW, _WAIT, _DUE, _CALL, _FROM_CALLER, _TO_CALLER, _SET_CALLER = 3, 4, 5, 11, 12, 13, 14
+_HOW_VALID, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ = 1, 4, 16, 32, 64
+_RELATIVE, _MENDED, _CALLERS = 4, 8, 16
+_SUSPECTED, _TRUSTED, _KNOWN, _REMOVED = 3, 1, 4, 8
 _FLOWS_WITH_LEGS = (1, 2, 3)
-_OPENING = 6
-_LEG_OF_FLOW = {1: 0, 2: 1, 3: 3, _OPENING: 0}
+_LEG_OF_FLOW = {1: 0, 2: 1, 3: 3}
+_SERVICES, _CALLERS_OF_SERVICE = range(0, 64, 16), range(12)
 _MAX_STEPS = 60
-_MAX_NEWS = 256
+_MAX_EMBRYONIC, _MAX_CALLERS = 5, 10
 _CLIENT_END, _SERVICE_END = (bytes((10, 10, 0, 11)), 40000), (bytes((10, 10, 0, 100)), 6653)
-_REOPEN_OPENING = 132  # modulo the number of flows it is _OPENING; from 128 on it is a flow that opens again
 
-# The first bytes: orderly, buffers and budget, first number, scale, window, segment size, and with a crowd which
-# allocation fails.
+# The first bytes: orderly, buffers and budget, first number, scale (and whether mirrors hold clients back), window,
+# segment size, and with a crowd which allocation fails.
 _ROOMY = struct.pack("<BBIBHH", 0, 15, 0xFFFF_F000, 7, 0xFFFF, 1460)
+_HOLDING = struct.pack("<BBIBHH", 0, 15, 0xFFFF_F000, 0x87, 0xFFFF, 1460)
 _CROWDED = struct.pack("<BBIBHHB", 0, 0xEF, 0xFFFF_F000, 7, 0xFFFF, 1460, 1)
 _NARROW = struct.pack("<BBIBHH", 1, 1 << 4 | 1 << 2 | 2, 0x7FFF_F000, 0, 0x2000, 536)
 
@@ -114,11 +117,66 @@ def _length(count: int) -> bytes:
     return bytes((5, count // 16)) if count < 4096 else bytes((6, 0))
 
 
-def syn_ack(options: bytes) -> bytes:
-    """A client opens, and its backend accepts with these options, whose length is a multiple of four."""
+def raw_calls(packets: list[tuple[int, Segment]], service: int) -> Iterator[bytes]:
+    """The packets of both ends, in a flow that the gear opens."""
+    yield call(service)
+    for role, segment in packets:
+        if role != _MIRROR:
+            how = role + 1 | _RELATIVE | _MENDED | _CALLERS
+            yield struct.pack("<BBBBH", _RAW, 0, how, _HOOKS[role], len(segment.raw)) + segment.raw
+
+
+def call(which: int, seq: int = 0) -> bytes:
+    """A caller's SYN."""
+    return bytes((_CALL, which, _HOW_VALID | _HOW_SEQ, 0, seq))
+
+
+def said(step: int, which: int, flags: int = ACK, length: int = 0, options: bytes = b"") -> bytes:
+    """The next packet of a caller's flow, with options whose length is a multiple of four."""
     how = _HOW_VALID | _HOW_FLAGS | (_HOW_OPTIONS if options else 0)
-    head = bytes((_REOPEN, _REOPEN_OPENING, _FROM_BACKEND, _OPENING, how, SYN | ACK, 0xFF, 0xFF)) + _length(0)
+    head = bytes((step, which, how, flags, 0xFF, 0xFF)) + _length(length)
     return head + (bytes((len(options) // 4,)) + options if options else b"")
+
+
+def syn_ack(which: int, options: bytes = b"") -> bytes:
+    """The backend accepts."""
+    return said(_TO_CALLER, which, SYN | ACK, options=options)
+
+
+def opened(which: int) -> bytes:
+    """A whole handshake."""
+    return syn_ack(which) + said(_FROM_CALLER, which)
+
+
+def closed(which: int) -> bytes:
+    """The end of a connection, in order."""
+    ends = ((_FROM_CALLER, FIN | ACK), (_TO_CALLER, ACK), (_TO_CALLER, FIN | ACK), (_FROM_CALLER, ACK))
+    return b"".join(said(step, which, flags) for step, flags in ends)
+
+
+def of_callers() -> dict[str, bytes]:
+    """Flows that the gear opens: their whole lives, and the table when it is full."""
+    pause = bytes((_WAIT, 255, _DUE))
+    minute = pause * 2
+    flood = b"".join(call(service + one) for one in _CALLERS_OF_SERVICE for service in _SERVICES)
+    fill = b"".join(call(16 + one) + opened(one) for one in range(_MAX_CALLERS))
+    seeds = {"flood": flood + minute * 2, "flood-answered": flood + b"".join(map(syn_ack, range(5))) + flood + minute}
+    seeds["full"] = fill + flood + b"".join(map(closed, range(_MAX_CALLERS))) + fill + pause + flood
+    known = b"".join(call(one) + bytes((_SET_CALLER, one, _KNOWN)) for one in range(_MAX_EMBRYONIC + 1))
+    seeds["known"] = known + flood + minute
+    seeds["refused"] = b"".join(call(one) + said(_TO_CALLER, 0, RST | ACK) + call(one, 1) for one in _SERVICES)
+    for service in _SERVICES:
+        talk = said(_FROM_CALLER, 0, ACK | PSH, 100) + said(_TO_CALLER, 0, ACK | PSH, 1000)
+        life = call(service) + opened(0) + talk + closed(0)
+        reset = call(service, 9) + opened(0) + talk + said(_TO_CALLER, 0, RST) + call(service, 10)
+        suspected = bytes((_SET_CALLER, service, _SUSPECTED)) + life + bytes((_SET_CALLER, service, _TRUSTED)) + life
+        again = call(service) + bytes((_WAIT, 50)) + call(service) + pause + call(service) + opened(0)
+        removed = call(service) + bytes((_SET_CALLER, 0, _REMOVED)) + life
+        lives = {"life": life + life + minute, "reset": reset, "suspected": suspected, "again": again + pause}
+        seeds |= {f"{name}-{service}": one for name, one in (lives | {"removed": removed}).items()}
+    seeds["shared"] = b"".join(call(service + one) + opened(0) + closed(0) for one in range(4) for service in _SERVICES)
+    everybody = {f"process/callers-{name}": _ROOMY + one for name, one in seeds.items()}
+    return everybody | {f"process/held-{name}": _HOLDING + seeds[name] for name in ("life-48", "again-48", "flood")}
 
 
 def as_it_is(packet: bytes) -> bytes:
@@ -128,17 +186,17 @@ def as_it_is(packet: bytes) -> bytes:
 
 def rare() -> dict[str, bytes]:
     """What no capture has and no fuzzer is quick to find: options that end too late, lengths that contradict each
-    other, more news than there is room for."""
+    other."""
     tails = ((OPT_WINDOW_SCALE, 3), (OPT_WINDOW_SCALE,), (OPT_WINDOW_SCALE, 255), (OPT_WINDOW_SCALE, 0), (OPT_MSS, 4))
     options = [bytes((OPT_NOP,) * (4 - len(tail)) + tail) for tail in tails]
     options += [bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 15)), bytes((OPT_NOP,) * 40)]
-    seeds = {f"process/options-{number}": _ROOMY + syn_ack(one) for number, one in enumerate(options)}
+    seeds = {f"process/options-{number}": _ROOMY + call(0) + syn_ack(0, one) for number, one in enumerate(options)}
     whole = build(_CLIENT_END, _SERVICE_END, seq=0xFFFF_F000, ack=0xFFF, flags=ACK, window=1, payload=b"four")
     broken = [whole[:end] for end in range(len(whole))] + [whole + b"\0"]
     for at, value in ((0, 0x44), (0, 0x46), (0, 0x4F), (0, 0x65), (3, 43), (3, 45), (6, 0x20), (32, 0x40), (32, 0xF0)):
         broken.append(whole[:at] + bytes((value,)) + whole[at + 1 :])
     seeds["process/broken"] = _ROOMY + b"".join(as_it_is(packet) for packet in broken)
-    return seeds | {"process/news": _ROOMY + syn_ack(b"") * (_MAX_NEWS + 1)}
+    return seeds
 
 
 def messages(packets: list[tuple[int, Segment]]) -> bytes:
@@ -163,7 +221,7 @@ def _message(kind: int, body: bytes) -> bytes:
 
 def write(captures: Path, directory: Path) -> int:
     """Write all seeds; gives how many there are."""
-    seeds = rare()
+    seeds = rare() | of_callers()
     for capture in sorted(captures.glob("*.pcap")):
         if capture.name.endswith(".out.pcap"):
             continue
@@ -174,7 +232,8 @@ def write(captures: Path, directory: Path) -> int:
             for flow in _FLOWS_WITH_LEGS:
                 seeds[f"process/{name}-raw-{flow}"] = _ROOMY + b"".join(raw_steps(some, flow))
                 seeds[f"process/{name}-near-{flow}"] = _NARROW + b"".join(near_steps(some, flow))
-            seeds[f"process/{name}-opening"] = _ROOMY + b"".join(raw_steps(some, _OPENING))
+            for service in _SERVICES:
+                seeds[f"process/{name}-called-{service}"] = _ROOMY + b"".join(raw_calls(some, service))
             seeds[f"process/{name}-crowded"] = _CROWDED + b"".join(near_steps(some, 1))
             seeds[f"nfqueue/{name}"] = bytes((31,)) + messages(some[:_MESSAGES])
     for name, seed in seeds.items():

@@ -1,16 +1,35 @@
 /* The C gear under packets and events that the fuzzer chooses.
  *
  * The input is a row of steps: packets of clients, backends and mirrors near the numbers that would be right, raw
- * bytes, time, timers, legs and flows that come and go, memory that runs out. corpus.py writes the same steps.
+ * bytes, time, timers, legs and flows that come and go, memory that runs out, and callers whose flows the gear opens
+ * and ends by itself. corpus.py writes the same steps.
  */
 #include <string.h>
 
+#include "callers.h"
 #include "check.h"
 #include "flaky.h"
 #include "must.h"
 #include "world.h"
 
-enum { FROM_CLIENT, FROM_BACKEND, FROM_MIRROR, RAW, WAIT, DUE, SET_FLOW, SET_LEG, REOPEN, MEMORY, WRITE, STEPS };
+enum {
+    FROM_CLIENT,
+    FROM_BACKEND,
+    FROM_MIRROR,
+    RAW,
+    WAIT,
+    DUE,
+    SET_FLOW,
+    SET_LEG,
+    REOPEN,
+    MEMORY,
+    WRITE,
+    CALL,
+    FROM_CALLER,
+    TO_CALLER,
+    SET_CALLER,
+    STEPS
+};
 
 /* how, the byte that packets begin with after the step and its flow or leg */
 #define HOW_CHECKSUM 3 /* 0 to 2: as nm_process() is told; 3: unverified, and wrong */
@@ -21,6 +40,13 @@ enum { FROM_CLIENT, FROM_BACKEND, FROM_MIRROR, RAW, WAIT, DUE, SET_FLOW, SET_LEG
 #define HOW_ODD_SEQ 64
 #define HOW_ODD_ACK 128
 
+/* how a raw packet is made one of ours */
+#define RAW_SIDE 3 /* 1 to 3: a client's, a backend's, a mirror's */
+#define RAW_RELATIVE 4
+#define RAW_MENDED 8
+#define RAW_CALLERS 16 /* of a caller's flow instead of the world's own */
+
+#define SYN 0x02
 #define SAME_WINDOW 1 /* a mirror's window that stands for the one before */
 
 #define PREROUTING 0
@@ -62,11 +88,18 @@ static uint32_t take_len(input *in, uint32_t mss)
     }
 }
 
+/* One packet, and what Python does if it is left to it. */
+static void receive(world *w, size_t len, int hook, int checksum)
+{
+    if (process(w, packet, len, hook, checksum) >= NM_PUNT)
+        take_punted(w, packet, len, hook, checksum);
+}
+
 /* What all packets have in common: fills in flags and checksum, and sends it. */
 static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t odd_flags, int hook)
 {
     int checksum = how & HOW_CHECKSUM;
-    of->flags = (uint8_t)((how & HOW_NO_ACK ? 0 : ACK) | (how & HOW_PUSH ? PSH : 0));
+    of->flags |= (uint8_t)((how & HOW_NO_ACK ? 0 : ACK) | (how & HOW_PUSH ? PSH : 0));
     if (how & HOW_ODD_FLAGS)
         of->flags = odd_flags;
     of->options_len = how & HOW_OPTIONS ? take8(in) % 11 * 4 : 0;
@@ -78,7 +111,7 @@ static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t o
         packet[36] ^= 1;
         checksum = UNVERIFIED;
     }
-    process(w, packet, len, hook, checksum);
+    receive(w, len, hook, checksum);
 }
 
 static void from_client(world *w, input *in)
@@ -139,17 +172,19 @@ static void raw(world *w, input *in)
     memcpy(packet, in->at, len);
     in->at += len;
     in->left -= len;
+    const nm_flow *row = how & RAW_CALLERS ? callers_flow(w, which) : flow->row;
     size_t tcp = len ? packet[0] % 16 * 4u : 0;
-    if (len >= tcp + 20 && tcp >= 20 && how & 3) {
-        const endpoint *src[] = {&flow->client, &flow->backend, &leg->mirror};
-        const endpoint *dst[] = {&flow->service, &flow->client, &leg->local};
-        int side = (how & 3) - 1;
-        memcpy(packet + 12, src[side]->address, 4);
-        memcpy(packet + 16, dst[side]->address, 4);
-        set_u16(packet + tcp, src[side]->port);
-        set_u16(packet + tcp + 2, dst[side]->port);
-        if (how & 4 && (side < 2 || leg->row)) {
-            const nm_flow *row = flow->row;
+    if (row && len >= tcp + 20 && tcp >= 20 && how & RAW_SIDE) {
+        const uint8_t *src[] = {row->client, row->backend, leg->mirror.address};
+        const uint8_t *dst[] = {row->service, row->client, leg->local.address};
+        uint16_t sport[] = {row->client_port, row->backend_port, leg->mirror.port};
+        uint16_t dport[] = {row->service_port, row->client_port, leg->local.port};
+        int side = (how & RAW_SIDE) - 1;
+        memcpy(packet + 12, src[side], 4);
+        memcpy(packet + 16, dst[side], 4);
+        set_u16(packet + tcp, sport[side]);
+        set_u16(packet + tcp + 2, dport[side]);
+        if (how & RAW_RELATIVE && (side < 2 || leg->row)) {
             uint32_t seqs[] = {row->flags & NM_MIRRORED ? row->stream_next : row->orig.end, row->reply.end,
                                side < 2 ? 0 : leg->row->rcv_nxt};
             uint32_t acks[] = {row->reply.end, row->orig.end, side < 2 ? 0 : leg->row->snd_max};
@@ -157,9 +192,74 @@ static void raw(world *w, input *in)
             set_u32(packet + tcp + 8, acks[side]);
         }
     }
-    if (how & 8)
+    if (how & RAW_MENDED)
         mend(packet, len, checksum);
-    process(w, packet, len, hook, checksum);
+    receive(w, len, hook, checksum);
+}
+
+/* A caller's SYN, or with other flags something else without a flow. */
+static void call(world *w, input *in)
+{
+    uint8_t which = take8(in), how = take8(in), odd = take8(in);
+    headers of = {.src = caller_end(which), .dst = service_end(&w->plan, which >> 4 & 3), .flags = SYN};
+    if (which & 128)
+        of.dst.port += 2; /* no service's */
+    of.seq = w->first + (how & HOW_ODD_SEQ ? take8(in) : 0);
+    if (how & HOW_ODD_ACK)
+        of.payload_len = take_len(in, w->mss);
+    send_packet(w, in, &of, how | HOW_NO_ACK, odd, PREROUTING);
+}
+
+/* The client's next packet in a flow of a caller's. */
+static void from_caller(world *w, input *in)
+{
+    const nm_flow *row = callers_flow(w, take8(in));
+    uint8_t how = take8(in), odd = take8(in);
+    headers of = {.window = take16(in)};
+    of.payload_len = take_len(in, w->mss);
+    if (!row)
+        return;
+    memcpy(of.src.address, row->client, 4);
+    memcpy(of.dst.address, row->service, 4);
+    of.src.port = row->client_port;
+    of.dst.port = row->service_port;
+    of.seq = row->orig.end + (how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0);
+    of.ack = row->reply.end + (how & HOW_ODD_ACK ? (uint32_t)(int8_t)take8(in) : 0);
+    send_packet(w, in, &of, how, odd, PREROUTING);
+}
+
+/* The backend's: a SYN-ACK where it is its turn. */
+static void to_caller(world *w, input *in)
+{
+    const nm_flow *row = callers_flow(w, take8(in));
+    uint8_t how = take8(in), odd = take8(in);
+    headers of = {.window = take16(in)};
+    of.payload_len = take_len(in, w->mss);
+    if (!row)
+        return;
+    memcpy(of.src.address, row->backend, 4);
+    memcpy(of.dst.address, row->client, 4);
+    of.src.port = row->backend_port;
+    of.dst.port = row->client_port;
+    of.flags = row->state == NM_SYN_SENT ? SYN : 0;
+    of.seq = row->reply.end + (how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0);
+    of.ack = row->orig.end + (how & HOW_ODD_ACK ? (uint32_t)(int16_t)take16(in) : 0);
+    send_packet(w, in, &of, how, odd, FORWARD);
+}
+
+/* What Python does to a caller's flow or its client without a packet. */
+static void set_caller(world *w, input *in)
+{
+    uint8_t which = take8(in), how = take8(in);
+    nm_flow *row = callers_flow(w, which);
+    endpoint client = caller_end(which);
+    if (how & 1)
+        set_suspect(w, which >> 4 & 3, client.address, how >> 1 & 1);
+    if (row && how & 4)
+        row->flags |= NM_KNOWN;
+    if (row && how & 8)
+        nm_gear_remove(w->gear, row);
+    check_world(w);
 }
 
 static void set_flow(world *w, input *in)
@@ -169,6 +269,8 @@ static void set_flow(world *w, input *in)
     uint8_t flags = take8(in), state = take8(in);
     row->flags = (uint16_t)((row->flags & ~CHANGING) | (flags & CHANGING));
     row->state = state % 8 >= NM_STATES ? NM_ESTABLISHED : state % 8;
+    nm_flow_touch(w->gear->flows, row, row->seen_at, 1);
+    check_world(w);
 }
 
 static void set_leg(world *w, input *in)
@@ -242,6 +344,18 @@ static void take_step(world *w, input *in)
         break;
     case REOPEN:
         reopen(w, in);
+        break;
+    case CALL:
+        call(w, in);
+        break;
+    case FROM_CALLER:
+        from_caller(w, in);
+        break;
+    case TO_CALLER:
+        to_caller(w, in);
+        break;
+    case SET_CALLER:
+        set_caller(w, in);
         break;
     case MEMORY:
         amount = take8(in);

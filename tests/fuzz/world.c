@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "callers.h"
 #include "check.h"
 #include "flaky.h"
 #include "must.h"
 
 #define MIN_MSS 48 /* mirror.py lets no mirror ask for less */
 #define MAX_SCALE 14
-#define NOT_OFFERED 0xff
 #define MAX_SSTHRESH (1u << 30)
 #define INITIAL_SEGMENTS 10
 #define CLIENT_PORT 40000
@@ -19,17 +19,18 @@
 #define CROWDED 0xc0
 #define PORT 6653
 
-static const uint8_t CLIENT_ADDRESS[4] = {10, 10, 0, 11}, SERVICE_ADDRESS[4] = {10, 10, 0, 100};
-static const uint8_t BACKEND_ADDRESS[4] = {10, 20, 0, 11}, MIRROR_ADDRESS[4] = {10, 20, 0, 13};
+static const uint8_t CLIENT_ADDRESS[4] = {10, 10, 0, 11}, MIRROR_ADDRESS[4] = {10, 20, 0, 13};
 static const uint8_t KEY[16] = {1, 2, 3};
-static const double TIMEOUTS[NM_STATES] = {30, 60, 7440, 240, 10, 10}; /* tcp.py */
 static const int FLOW_OF_LEG[LEGS_OF_FLOWS] = {ONE_LEG, TWO_LEGS, TWO_LEGS, WATCHED};
-static const uint16_t FLAGS_OF_FLOW[FLOWS] = {
-    [ONE_LEG] = NM_TAPPED | NM_MIRRORED,
-    [TWO_LEGS] = NM_TAPPED | NM_MIRRORED,
-    [WATCHED] = NM_TAPPED | NM_MIRRORED | NM_WATCHED,
-    [LOOSE] = NM_LOOSE,
-    [DIRECT] = NM_DIRECT,
+static const struct {
+    uint16_t service_id, backend_id, flags;
+} OF_FLOW[FLOWS] = {
+    [PLAIN] = {MAGLEV, FIRST_OF_MAGLEV, 0},
+    [ONE_LEG] = {TAPPED, FIRST_OF_TAPPED, NM_MIRRORED},
+    [TWO_LEGS] = {TAPPED, FIRST_OF_TAPPED, NM_MIRRORED},
+    [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_TAPPED | NM_MIRRORED},
+    [LOOSE] = {MAGLEV, FIRST_OF_MAGLEV, NM_LOOSE},
+    [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_DIRECT},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)
@@ -47,36 +48,31 @@ static void put_address(uint8_t *to, const endpoint *from)
 
 /* Flows */
 
+/* Known to Python, so that nobody but the world ends it. */
 void open_flow(world *w, int index)
 {
     client_flow *flow = &w->flows[index];
-    uint8_t client[16], service[16], backend[16];
+    uint16_t backend_id = OF_FLOW[index].backend_id;
+    uint8_t client[16];
     flow->client = at(CLIENT_ADDRESS, (uint16_t)(CLIENT_PORT + index));
-    flow->service = at(SERVICE_ADDRESS, PORT);
-    flow->backend = index == WATCHED ? flow->service : at(BACKEND_ADDRESS, PORT);
+    flow->service = service_end(&w->plan, OF_FLOW[index].service_id);
+    flow->backend = backend_id == NM_NO_BACKEND ? flow->service : backend_end(&w->plan, backend_id);
+    if (index == DIRECT)
+        flow->service = flow->backend;
     put_address(client, &flow->client);
-    put_address(service, &flow->service);
-    put_address(backend, &flow->backend);
-    nm_flow *row = nm_flow_insert(w->gear->flows, 4, client, flow->client.port, service, flow->service.port, backend,
-                                  flow->backend.port);
+    nm_flow *row = nm_gear_insert(w->gear, 4, client, flow->client.port, OF_FLOW[index].service_id, backend_id,
+                                  index == DIRECT);
     must(row);
     flow->row = row;
     flow->first = row->stream_next = w->first;
     flow->len = 0;
     row->state = NM_ESTABLISHED;
-    row->flags = FLAGS_OF_FLOW[index];
+    row->flags |= OF_FLOW[index].flags | NM_KNOWN;
+    row->created_at = w->now;
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     row->orig.scale = row->reply.scale = index == LOOSE ? MAX_SCALE : w->scale;
     if (index == LOOSE)
         return;
-    if (index == OPENING) { /* as tcp.begin() leaves it, behind the client's SYN */
-        row->state = NM_SYN_SENT;
-        row->reply.scale = NOT_OFFERED;
-        row->orig.scale = w->scale ? w->scale : NOT_OFFERED;
-        row->orig.flags = NM_HALF_SEQ;
-        row->orig.end = flow->first;
-        return;
-    }
     row->orig.flags = row->reply.flags = NM_HALF_SEQ | NM_HALF_ACK;
     row->orig.end = row->reply.ack = flow->first;
     row->reply.end = row->orig.ack = ~flow->first;
@@ -89,8 +85,16 @@ void close_flow(world *w, int index)
     for (int i = 0; i < LEGS_OF_FLOWS; i++)
         if (FLOW_OF_LEG[i] == index)
             close_leg(w, i);
-    nm_flow_remove(w->gear->flows, w->flows[index].row);
+    nm_gear_remove(w->gear, w->flows[index].row);
     w->flows[index].row = NULL;
+}
+
+int index_of(const world *w, const nm_flow *row)
+{
+    for (int i = 0; i < FLOWS; i++)
+        if (w->flows[i].row == row)
+            return i;
+    return -1;
 }
 
 /* Legs */
@@ -199,7 +203,8 @@ void world_begin(world *w, input *in)
     w->max_buffer = MAX_BUFFERS[how & 3];
     w->budget.limit = LIMITS[how >> 2 & 3];
     w->leg_flags = how & 16 ? NM_LEG_SACK : 0;
-    w->scale = take8(in) % (MAX_SCALE + 1);
+    uint8_t scale = take8(in);
+    w->scale = scale % 128 % (MAX_SCALE + 1);
     w->window = (uint32_t)take16(in) << w->scale;
     if (!w->window)
         w->window = 0xffff;
@@ -208,12 +213,13 @@ void world_begin(world *w, input *in)
     w->now = 1000.0;
     if (how & 32) { /* memory may be short from the start */
         flaky_plan(take8(in) & 15, 1);
-        w->gear = nm_gear_new(FLOWS, &w->budget, KEY);
+        w->gear = nm_gear_new(MAX_FLOWS, &w->budget, KEY);
         flaky_plan(0, 0);
     }
     if (!w->gear)
-        must(w->gear = nm_gear_new(FLOWS, &w->budget, KEY));
-    nm_flows_set_timeouts(w->gear->flows, TIMEOUTS);
+        must(w->gear = nm_gear_new(MAX_FLOWS, &w->budget, KEY));
+    nm_flows_set_timeouts(w->gear->flows, flow_timeouts());
+    plan_begin(&w->plan, &w->gear->plan, scale >= 128);
     for (int i = 0; i < FLOWS; i++)
         open_flow(w, i);
     for (int i = 0; i < LEGS; i++)
@@ -235,7 +241,15 @@ void world_end(world *w, int orderly)
         must(nm_legs_next_due(w->gear->legs) == INFINITY);
         for (int i = 0; i < FLOWS; i++)
             close_flow(w, i);
-        must(nm_flow_count(w->gear->flows) == 0);
+        nm_flow *row;
+        while ((row = callers_flow(w, 0)))
+            nm_gear_remove(w->gear, row);
+        must(nm_flow_count(w->gear->flows) == 0 && nm_flows_next_due(w->gear->flows) == INFINITY);
+        must(!nm_flows_victim(w->gear->flows, 1));
+        for (int i = 0; i < SERVICES; i++)
+            must(w->plan.services[i].flows == 0);
+        for (int i = 0; i < BACKENDS; i++)
+            must(w->plan.backends[i].flows == 0);
     }
     nm_gear_free(w->gear);
     must(w->budget.used == 0);
@@ -270,12 +284,24 @@ static void take_note(world *w, const uint8_t *packet, size_t len)
     }
 }
 
+void take_snapshot(const world *w, snapshot *of)
+{
+    memset(of, 0, sizeof *of);
+    for (uint32_t id = 0; id < MAX_FLOWS; id++) {
+        const nm_flow *row = nm_flow_by_id(w->gear->flows, id);
+        if (row)
+            memcpy(&of->rows[id], row, sizeof *row);
+    }
+    memcpy(of->services, w->plan.services, sizeof of->services);
+    memcpy(of->backends, w->plan.backends, sizeof of->backends);
+    memcpy(&of->counters, &w->gear->counters, sizeof of->counters);
+}
+
 /* "Neither packet nor numbers were touched", but for room that was reserved. */
-static void check_untouched(world *w, const nm_flow *flows, nm_leg *legs)
+static void check_untouched(world *w, const snapshot *before, nm_leg *legs, int reason)
 {
     must(w->gear->out.count == 0);
-    for (int i = 0; i < FLOWS; i++)
-        must(!memcmp(&flows[i], w->flows[i].row, sizeof *flows));
+    check_same_flows(w, before, reason);
     for (int i = 0; i < LEGS; i++) {
         if (!w->legs[i].row)
             continue;
@@ -286,10 +312,9 @@ static void check_untouched(world *w, const nm_flow *flows, nm_leg *legs)
 
 int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
 {
-    nm_flow flows[FLOWS];
+    snapshot before;
     nm_leg legs[LEGS];
-    for (int i = 0; i < FLOWS; i++)
-        memcpy(&flows[i], w->flows[i].row, sizeof flows[i]);
+    take_snapshot(w, &before);
     for (int i = 0; i < LEGS; i++)
         if (w->legs[i].row)
             memcpy(&legs[i], w->legs[i].row, sizeof legs[i]);
@@ -301,10 +326,11 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     int decided = nm_process(w->gear, packet, len, hook, checksum, w->now);
     must(decided >= 0 && decided < NM_PUNT_REASONS);
     if (decided >= NM_PUNT) {
-        check_untouched(w, flows, legs);
+        check_untouched(w, &before, legs, decided);
     } else {
         must(payload_at(bytes, len)); /* no other is a whole TCP segment */
         take_note(w, bytes, len);
+        check_moved_flows(w, &before, bytes);
     }
     if (decided == NM_MODIFIED)
         check_rewritten(w, bytes, packet, len, hook, checksum);
@@ -361,14 +387,6 @@ void take_due(world *w)
         }
         check_world(w);
     }
-    w->gear->news_count = 0;
-    nm_flow *flow;
-    while ((flow = nm_flows_take_due(w->gear->flows, w->now))) {
-        int index = 0;
-        while (w->flows[index].row != flow)
-            must(++index < FLOWS);
-        must(flow->seen_at + TIMEOUTS[flow->state] <= w->now);
-        reopen_flow(w, index);
-    }
+    take_due_flows(w);
     check_world(w);
 }

@@ -1,5 +1,6 @@
 /* A gear with flows and legs in their steady state, and what their clients have sent: what the target plays with.
  *
+ * Beside these there are flows of callers, which come and go; the world knows no more of them than their rows.
  * Python's part is played here too, as far as C can be told of it: legs open and close, take what was punted, are due.
  */
 #ifndef FUZZ_WORLD_H
@@ -9,8 +10,10 @@
 #include "_fastpath.h"
 #include "input.h"
 #include "packets.h"
+#include "plan.h"
 
-enum { PLAIN, ONE_LEG, TWO_LEGS, WATCHED, LOOSE, DIRECT, OPENING, FLOWS };
+enum { PLAIN, ONE_LEG, TWO_LEGS, WATCHED, LOOSE, DIRECT, FLOWS };
+enum { MAX_FLOWS = FLOWS + 10, MAX_EMBRYONIC = MAX_FLOWS / 4 + 1 };
 enum { LEGS_OF_FLOWS = 4, LEGS = 12 }; /* the others have no flow, only deadlines */
 
 typedef struct {
@@ -30,9 +33,29 @@ typedef struct {
     uint32_t heard; /* its rcv_nxt after the step before */
 } mirror_leg;
 
+/* What nm_process() may change of flows, at some time. */
+typedef struct {
+    nm_flow rows[MAX_FLOWS]; /* family 0: free */
+    nm_service services[SERVICES];
+    nm_backend backends[BACKENDS];
+    nm_counters counters;
+} snapshot;
+
+/* The backend that a client was given by its hash. */
+typedef struct {
+    endpoint client;
+    uint16_t backend_id;
+    uint8_t is_known;
+} pick;
+
+enum { PICKS = 64 };
+
 typedef struct {
     nm_budget budget;
     nm_gear *gear;
+    plan_rows plan;
+    uint64_t connections[BACKENDS]; /* after the step before */
+    pick picks[SERVICES][PICKS];
     client_flow flows[FLOWS];
     mirror_leg legs[LEGS];
     uint32_t crowd; /* legs that only make the table large */
@@ -52,6 +75,7 @@ void world_end(world *w, int orderly);
 void open_flow(world *w, int index);
 void close_flow(world *w, int index);
 void reopen_flow(world *w, int index); /* and the legs that are missing */
+int index_of(const world *w, const nm_flow *row); /* -1 for a caller's */
 void open_leg(world *w, int index);
 void close_leg(world *w, int index);
 
@@ -60,7 +84,9 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum);
 
 /* Python's Leg.write() to all legs of a flow, after a punt; nothing happens where one has no room. */
 void write_to_legs(world *w, client_flow *flow, const uint8_t *data, uint32_t len);
-/* Python's handle_timer(): what is due by now backs off, or is given up and opened anew; and news are heard. */
+/* Python's handle_timer(): what is due by now backs off, or is given up and opened anew. */
 void take_due(world *w);
+
+void take_snapshot(const world *w, snapshot *of);
 
 #endif

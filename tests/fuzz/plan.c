@@ -1,0 +1,77 @@
+/* The plan of the target; plan.h says what each function is for. */
+#include "plan.h"
+
+#include <string.h>
+
+#define PORT 6653
+#define CALLERS_PORT 50000
+#define FLOWS_PORT 40000 /* of the world's own flows */
+
+static const struct {
+    uint8_t address[4];
+    uint16_t port, flags;
+    uint8_t in_turn, with_port, first, count;
+} OF_SERVICE[SERVICES] = {
+    [MAGLEV] = {{10, 10, 0, 100}, PORT, 0, 0, 0, FIRST_OF_MAGLEV, 3},
+    [IN_TURN] = {{10, 10, 0, 100}, PORT + 1, 0, 1, 0, FIRST_OF_TURN, 3},
+    [UNPOOLED] = {{10, 10, 0, 101}, PORT, NM_WATCHED, 0, 0, 0, 0},
+    [TAPPED] = {{10, 10, 0, 102}, PORT, NM_TAPPED, 0, 1, FIRST_OF_TAPPED, 2},
+};
+/* Some are in two pools; 13 is where mirrors are too. */
+static const uint8_t LAST_OF_BACKEND[BACKENDS] = {11, 12, 14, 12, 13, 15, 11, 14};
+
+void plan_begin(plan_rows *rows, nm_plan *plan, int is_held)
+{
+    memset(rows, 0, sizeof *rows);
+    for (int i = 0; i < BACKENDS; i++) {
+        memcpy(rows->backends[i].address, (uint8_t[4]){10, 20, 0, LAST_OF_BACKEND[i]}, 4);
+        rows->backends[i].port = PORT;
+    }
+    for (int i = 0; i < SERVICES; i++) {
+        nm_service *service = &rows->services[i];
+        memcpy(service->address, OF_SERVICE[i].address, 4);
+        service->port = OF_SERVICE[i].port;
+        service->family = 4;
+        service->flags = OF_SERVICE[i].flags;
+        service->in_turn = OF_SERVICE[i].in_turn;
+        service->with_port = OF_SERVICE[i].with_port;
+        service->is_held = i == TAPPED && is_held;
+        service->table = rows->tables[i];
+        service->table_len = OF_SERVICE[i].count ? 2u * OF_SERVICE[i].count + 1 : 0;
+        for (uint32_t j = 0; j < service->table_len; j++)
+            service->table[j] = (uint16_t)(OF_SERVICE[i].first + j % OF_SERVICE[i].count);
+    }
+    rows->networks[0] = (nm_network){10u << 24 | 10 << 16, 0xffffff00};
+    rows->networks[1] = (nm_network){10u << 24 | 11 << 16, 0xfffffff0};
+    plan->services = rows->services;
+    plan->backends = rows->backends;
+    plan->networks = rows->networks;
+    plan->service_count = SERVICES;
+    plan->network_count = NETWORKS;
+}
+
+static endpoint end_of(const uint8_t *address, uint16_t port)
+{
+    endpoint made = {.port = port};
+    memcpy(made.address, address, 4);
+    return made;
+}
+
+endpoint service_end(const plan_rows *rows, int service)
+{
+    return end_of(rows->services[service].address, rows->services[service].port);
+}
+
+endpoint backend_end(const plan_rows *rows, int backend)
+{
+    return end_of(rows->backends[backend].address, rows->backends[backend].port);
+}
+
+endpoint caller_end(uint8_t which)
+{
+    static const uint8_t ADDRESSES[][4] = {{10, 10, 0, 20}, {10, 10, 0, 21}, {10, 11, 0, 6}, {10, 10, 0, 11}};
+    static const uint8_t OUTSIDE[4] = {10, 11, 0, 16};
+    int address = which >> 2 & 3;
+    uint16_t port = (uint16_t)((address == 3 ? FLOWS_PORT : CALLERS_PORT) + (which & 3));
+    return end_of(which & 64 ? OUTSIDE : ADDRESSES[address], port);
+}
