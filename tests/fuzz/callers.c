@@ -9,7 +9,6 @@
 #include "check.h"
 #include "must.h"
 
-#define PREROUTING 0
 #define ANSWER_TIMEOUT 0.8 /* attempts.py */
 
 nm_flow *callers_flow(world *w, uint8_t which)
@@ -74,7 +73,8 @@ static void open_for(world *w, nm_service *service, const segment *syn)
     nm_flow *victim;
     while ((victim = nm_flows_victim(flows, 1)))
         forget(w, victim);
-    nm_flow *row = nm_gear_insert(w->gear, 4, client, syn->sport, (uint16_t)(service - w->plan.services), backend_id, 0);
+    uint16_t service_id = (uint16_t)(service - w->plan.services);
+    nm_flow *row = nm_gear_insert(w->gear, 4, client, syn->sport, service_id, backend_id, 0);
     if (!row) {
         must(nm_flow_count(flows) == MAX_FLOWS);
         return;

@@ -9,7 +9,6 @@
 
 #define RIGHT 0xffff
 #define MAX_WINDOW (1u << 30)
-#define PREROUTING 0
 
 static void check_marks(const nm_leg *row)
 {

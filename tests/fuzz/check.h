@@ -14,8 +14,10 @@ const double *flow_timeouts(void);
 const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig);
 /* Nothing has changed with a packet that was punted for a reason. */
 void check_same_flows(const world *w, const snapshot *before, int reason);
+/* A client's packet that was punted is no SYN that could have been answered with a flow. */
+void check_not_opened(const world *w, const uint8_t *packet, size_t len, int checksum);
 /* A packet that was decided has opened a flow or moved one, and only such have gone as may. */
-void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet);
+void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum);
 /* Only flows have gone that were due, and nobody else's. */
 void check_expired(world *w, const snapshot *before);
 /* What was synthesised since the last step, unless packets of it may be missing. */

@@ -6,10 +6,6 @@
 #include "must.h"
 
 #define NONE 0xffffffffu
-#define SYN 0x02
-#define RST 0x04
-#define FIN 0x01
-
 static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* tcp.py, attempts.py */
 
 /* What one packet can make of a state. */
@@ -24,16 +20,26 @@ static const uint8_t NEXT[NM_STATES][NM_STATES] = {
 
 const double *flow_timeouts(void) { return TIMEOUTS; }
 
+static double deadline(const nm_flow *row)
+{
+    if (row->state == NM_SYN_SENT && !(row->flags & NM_UNANSWERED))
+        return row->created_at + TIMEOUTS[NM_STATES];
+    return row->seen_at + TIMEOUTS[row->state];
+}
+
 static void check_row(world *w, const nm_flow *row)
 {
     nm_flows *flows = w->gear->flows;
-    must(row->state < NM_STATES && row->due.queued_at <= row->due.due_at && row->due.due_at < INFINITY);
+    must(row->state < NM_STATES);
+    must(row->due.queued_at <= row->due.due_at && row->due.due_at <= deadline(row));
     must(!(row->flags & NM_EMBRYONIC) == (row->state > NM_SYN_RECEIVED));
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
     must(nm_flow_find_orig(flows, 4, row->client, row->client_port, row->service, row->service_port) == row);
     must(nm_flow_find_reply(flows, 4, row->backend, row->backend_port, row->client, row->client_port) == row);
-    if (row->flags & NM_DIRECT)
+    if (row->flags & NM_DIRECT) {
+        must(row->backend_id == NM_NO_BACKEND);
         return;
+    }
     const nm_service *service = &w->plan.services[row->service_id];
     must(!memcmp(row->service, service->address, 16) && row->service_port == service->port);
     must(!service->table_len == (row->backend_id == NM_NO_BACKEND));
@@ -162,13 +168,25 @@ static void check_pick(world *w, const nm_flow *flow, const snapshot *before)
     }
 }
 
+/* The plan's networks: 10.10.0.0/24 and 10.11.0.0/28. */
+static int is_client(const uint8_t *address)
+{
+    return address[0] == 10 && !address[2] && (address[1] == 10 || (address[1] == 11 && address[3] < 16));
+}
+
+/* A SYN and nothing else, which the backend will not find broken. */
+static int is_syn(const uint8_t *packet, size_t len, int checksum)
+{
+    size_t header_len = packet[0] % 16 * 4u;
+    return (packet[header_len + 13] & (SYN | ACK | FIN | RST)) == SYN && payload_at(packet, len) == len &&
+           (checksum != UNVERIFIED || tcp_sum_of(packet, len, header_len) == 0xffff);
+}
+
 static void check_opened(world *w, const snapshot *before, const nm_flow *flow, const uint8_t *packet)
 {
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     const uint8_t *client = flow->client;
-    must((tcp[13] & (SYN | ACK | FIN | RST)) == SYN);
-    must((client[0] == 10 && client[1] == 10 && !client[2]) ||
-         (client[0] == 10 && client[1] == 11 && !client[2] && client[3] < 16));
+    must(is_client(client));
     must(!*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, client));
     must(!nm_leg_find(w->gear->legs, 4, flow->backend, flow->backend_port, client, flow->client_port));
     must(flow->state == NM_SYN_SENT && flow->iss == u32_at(tcp + 4) && flow->orig.end == flow->iss + 1);
@@ -177,7 +195,18 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     check_pick(w, flow, before);
 }
 
-void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet)
+/* Whether nobody has to go for one more that is embryonic, or nobody could. */
+static int had_room(const snapshot *before)
+{
+    int count = 0, embryonic = 0;
+    for (int i = 0; i < MAX_FLOWS; i++) {
+        count += before->rows[i].family != 0;
+        embryonic += before->rows[i].family && before->rows[i].flags & NM_EMBRYONIC;
+    }
+    return !embryonic || (count < MAX_FLOWS && embryonic < MAX_EMBRYONIC);
+}
+
+void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum)
 {
     const nm_counters *counters = &w->gear->counters;
     uint64_t opened = counters->flows_opened - before->counters.flows_opened, removed = 0, evicted = 0;
@@ -204,17 +233,51 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet)
     must(!removed || (opened && removed <= 2 && (!evicted || removed == 1)));
     for (int i = 0; i < BACKENDS; i++)
         must(w->plan.backends[i].connections == before->backends[i].connections + answered[i]);
-    if (fresh)
+    if (fresh) {
+        must(is_syn(packet, len, checksum));
+        must(evicted == !had_room(before));
         check_opened(w, before, fresh, packet);
+    }
     for (int i = 0; i < SERVICES && !fresh; i++)
         must(w->plan.services[i].turn == before->services[i].turn);
 }
 
-static double deadline(const nm_flow *row)
+/* Whether there is a flow of a packet's client and its port that may not give way, or that may. */
+static int is_taken(const world *w, const uint8_t *packet, uint16_t port, int may_give_way)
 {
-    if (row->state == NM_SYN_SENT && !(row->flags & NM_UNANSWERED))
-        return row->created_at + TIMEOUTS[NM_STATES];
-    return row->seen_at + TIMEOUTS[row->state];
+    for (uint32_t id = 0; id < MAX_FLOWS; id++) {
+        const nm_flow *row = nm_flow_by_id(w->gear->flows, id);
+        if (row && row->client_port == port && !memcmp(row->client, packet + 12, 4) &&
+            may_give_way == (row->state >= NM_TIME_WAIT && !(row->flags & NM_KNOWN)))
+            return 1;
+    }
+    return 0;
+}
+
+static int has_leg(const world *w, const uint8_t *packet, uint16_t port)
+{
+    for (int i = 0; i < LEGS; i++)
+        if (w->legs[i].row && w->legs[i].local.port == port && !memcmp(w->legs[i].local.address, packet + 12, 4))
+            return 1;
+    return 0;
+}
+
+void check_not_opened(const world *w, const uint8_t *packet, size_t len, int checksum)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    uint16_t port = u16_at(tcp);
+    if (!is_syn(packet, len, checksum) || !is_client(packet + 12) || is_taken(w, packet, port, 0) ||
+        has_leg(w, packet, port))
+        return;
+    for (int i = 0; i < SERVICES; i++) {
+        endpoint end = service_end(&w->plan, i);
+        if (memcmp(packet + 16, end.address, 4) || u16_at(tcp + 2) != end.port)
+            continue;
+        const nm_flow *victim = nm_flows_victim(w->gear->flows, 1);
+        must(*nm_plan_suspect(&w->gear->plan, (uint16_t)i, 4, packet + 12) ||
+             (victim ? victim->flags & NM_KNOWN || is_taken(w, packet, port, 1)
+                     : nm_flow_count(w->gear->flows) == MAX_FLOWS));
+    }
 }
 
 void check_expired(world *w, const snapshot *before)

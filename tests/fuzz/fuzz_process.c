@@ -46,10 +46,8 @@ enum {
 #define RAW_MENDED 8
 #define RAW_CALLERS 16 /* of a caller's flow instead of the world's own */
 
-#define SYN 0x02
 #define SAME_WINDOW 1 /* a mirror's window that stands for the one before */
 
-#define PREROUTING 0
 #define FORWARD 2
 #define OUTPUT 3
 

@@ -10,8 +10,13 @@
 #define MAX_LEN 0xffff
 #define MAX_OPTIONS_LEN 40
 
+#define FIN 0x01
+#define SYN 0x02
+#define RST 0x04
 #define PSH 0x08
 #define ACK 0x10
+
+#define PREROUTING 0 /* the hook of what comes in */
 
 #define UNVERIFIED 0
 #define VALID 1

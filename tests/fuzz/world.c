@@ -327,10 +327,12 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     must(decided >= 0 && decided < NM_PUNT_REASONS);
     if (decided >= NM_PUNT) {
         check_untouched(w, &before, legs, decided);
+        if (hook == PREROUTING && payload_at(bytes, len))
+            check_not_opened(w, bytes, len, checksum);
     } else {
         must(payload_at(bytes, len)); /* no other is a whole TCP segment */
         take_note(w, bytes, len);
-        check_moved_flows(w, &before, bytes);
+        check_moved_flows(w, &before, bytes, len, checksum);
     }
     if (decided == NM_MODIFIED)
         check_rewritten(w, bytes, packet, len, hook, checksum);
