@@ -143,7 +143,7 @@ void take_due_flows(world *w)
     for (;;) {
         take_snapshot(w, &before);
         row = nm_gear_expire(w->gear, w->now);
-        check_expired(w, &before);
+        check_expired(w, &before, row);
         if (!row)
             break;
         int is_told = row->state == NM_SYN_SENT && !(row->flags & NM_UNANSWERED);

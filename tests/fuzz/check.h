@@ -18,8 +18,8 @@ void check_same_flows(const world *w, const snapshot *before, int reason);
 void check_not_opened(const world *w, const uint8_t *packet, size_t len, int checksum);
 /* A packet that was decided has opened a flow or moved one, and only such have gone as may. */
 void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum);
-/* Only flows have gone that were due, and nobody else's. */
-void check_expired(world *w, const snapshot *before);
+/* Only flows have gone that were due, and nobody else's; so is the one that is left to Python, if there is one. */
+void check_expired(world *w, const snapshot *before, const nm_flow *left);
 /* What was synthesised since the last step, unless packets of it may be missing. */
 void check_sends(world *w, int all_there);
 /* The bytes that a leg holds are those that its client has sent. */

@@ -8,9 +8,9 @@
 #define NONE 0xffffffffu
 static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* tcp.py, attempts.py */
 
-/* What one packet can make of a state. */
+/* What one packet can make of a state; that a SYN is refused is Python's. */
 static const uint8_t NEXT[NM_STATES][NM_STATES] = {
-    [NM_SYN_SENT] = {[NM_SYN_SENT] = 1, [NM_SYN_RECEIVED] = 1, [NM_RESET] = 1},
+    [NM_SYN_SENT] = {[NM_SYN_SENT] = 1, [NM_SYN_RECEIVED] = 1},
     [NM_SYN_RECEIVED] = {[NM_SYN_RECEIVED] = 1, [NM_ESTABLISHED] = 1, [NM_CLOSING] = 1, [NM_RESET] = 1},
     [NM_ESTABLISHED] = {[NM_ESTABLISHED] = 1, [NM_CLOSING] = 1, [NM_RESET] = 1},
     [NM_CLOSING] = {[NM_CLOSING] = 1, [NM_TIME_WAIT] = 1, [NM_RESET] = 1},
@@ -206,6 +206,22 @@ static int had_room(const snapshot *before)
     return !embryonic || (count < MAX_FLOWS && embryonic < MAX_EMBRYONIC);
 }
 
+/* A flow that was there before, and is. */
+static void check_moved(world *w, const nm_flow *now, const nm_flow *was)
+{
+    must(is_same(now, was) && NEXT[was->state][now->state]);
+    must((now->flags | NM_EMBRYONIC) == (was->flags | NM_EMBRYONIC));
+    if (now->state == was->state)
+        return;
+    must(!(was->flags & NM_DIRECT));
+    if (was->flags & NM_TAPPED)
+        must(now->state == NM_SYN_RECEIVED && !w->plan.services[was->service_id].is_held);
+    if (now->state == NM_SYN_RECEIVED) {
+        must(!(was->flags & NM_KNOWN));
+        must(!*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
+    }
+}
+
 void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum)
 {
     const nm_counters *counters = &w->gear->counters;
@@ -223,8 +239,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
             removed++;
             evicted += (uint64_t)is_victim;
         } else if (now && now != fresh) {
-            must(is_same(now, was) && NEXT[was->state][now->state]);
-            must((now->flags | NM_EMBRYONIC) == (was->flags | NM_EMBRYONIC));
+            check_moved(w, now, was);
             if (was->state == NM_SYN_SENT && now->state == NM_SYN_RECEIVED && now->backend_id != NM_NO_BACKEND)
                 answered[now->backend_id]++;
         }
@@ -280,8 +295,9 @@ void check_not_opened(const world *w, const uint8_t *packet, size_t len, int che
     }
 }
 
-void check_expired(world *w, const snapshot *before)
+void check_expired(world *w, const snapshot *before, const nm_flow *left)
 {
+    must(!left || deadline(left) <= w->now);
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *now = nm_flow_by_id(w->gear->flows, id), *was = &before->rows[id];
         if (!was->family || now) {

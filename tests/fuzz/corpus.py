@@ -174,7 +174,9 @@ def of_callers() -> dict[str, bytes]:
         removed = call(service) + bytes((_SET_CALLER, 0, _REMOVED)) + life
         lives = {"life": life + life + minute, "reset": reset, "suspected": suspected, "again": again + pause}
         seeds |= {f"{name}-{service}": one for name, one in (lives | {"removed": removed}).items()}
-    seeds["shared"] = b"".join(call(service + one) + opened(0) + closed(0) for one in range(4) for service in _SERVICES)
+    for one in _CALLERS_OF_SERVICE:  # services that share backends, by clients that are done with the other
+        lives_of = [call(service + one) + opened(index) + closed(index) for index, service in enumerate(_SERVICES)]
+        seeds[f"shared-{one}"] = b"".join(lives_of) + b"".join(call(service + one, 1) for service in _SERVICES)
     everybody = {f"process/callers-{name}": _ROOMY + one for name, one in seeds.items()}
     return everybody | {f"process/held-{name}": _HOLDING + seeds[name] for name in ("life-48", "again-48", "flood")}
 
