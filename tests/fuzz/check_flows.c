@@ -6,6 +6,7 @@
 #include "must.h"
 
 #define NONE 0xffffffffu
+
 static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* tcp.py, attempts.py */
 
 /* What one packet can make of a state; that a SYN is refused is Python's. */

@@ -245,7 +245,8 @@ void world_end(world *w, int orderly)
         while ((row = callers_flow(w, 0)))
             nm_gear_remove(w->gear, row);
         must(nm_flow_count(w->gear->flows) == 0 && nm_flows_next_due(w->gear->flows) == INFINITY);
-        must(!nm_flows_victim(w->gear->flows, 1));
+        must(!nm_flows_victim(w->gear->flows, 1) && !nm_gear_expire(w->gear, INFINITY));
+        must(!nm_legs_take_due(w->gear->legs, INFINITY));
         for (int i = 0; i < SERVICES; i++)
             must(w->plan.services[i].flows == 0);
         for (int i = 0; i < BACKENDS; i++)
