@@ -100,6 +100,7 @@ class Plan:
     """What the C gear knows of services, to open flows by itself.
 
     A service's number is its place in ``services``, a backend's its place among all backends, service by service.
+    The gear points into it: it has to live as long as the gear is used.
     """
 
     def __init__(self, gear: Any, services: Sequence[PlannedService], networks: Sequence[tuple[int, int]]) -> None:

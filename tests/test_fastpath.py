@@ -188,7 +188,7 @@ def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
 @given(st.binary(max_size=100), st.sampled_from([PREROUTING, FORWARD, OUTPUT]), st.sampled_from(Checksum))
 def test_what_is_no_packet_is_punted_untouched(raw: bytes, hook: int, checksum: Checksum) -> None:
     one = gear()
-    planned(one)
+    _plan = planned(one)  # the gear does not keep it
     one.flows.insert(CLIENT, 0, 0)
     buffer = bytearray(raw)
     assert one.process(buffer, hook, checksum, 1.0) >= PUNT
