@@ -200,6 +200,15 @@ uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint3
     return count;
 }
 
+void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t count)
+{
+    for (uint32_t id = 0; id < flows->used_count; id++) {
+        const nm_flow *flow = &flows->rows[id];
+        if (flow->family && flow->account < count)
+            client_bytes[flow->account] += flow->orig.bytes;
+    }
+}
+
 void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts)
 {
     memcpy(flows->timeouts, timeouts, sizeof flows->timeouts);

@@ -66,6 +66,7 @@ typedef struct {
     uint16_t flags; /* NM_MIRRORED .. NM_UNANSWERED */
     uint16_t service_id; /* its place in the plan */
     uint16_t backend_id; /* the same; NM_NO_BACKEND where there is no pool, and for NM_DIRECT */
+    uint16_t account;    /* whose sums its client's bytes belong to; 0: nobody's */
     uint32_t iss;        /* the client's initial sequence number, where its SYN was seen */
     nm_due due;     /* when it is forgotten, if it is not seen meanwhile */
     uint32_t id;    /* index in the table; free again after nm_flow_remove() */
@@ -112,6 +113,9 @@ nm_flow *nm_flows_victim(const nm_flows *flows, int for_embryonic);
 /* The row with a number, NULL where it is free; the numbers of at most max flows from number first on. */
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
+
+/* Add up what clients have sent on the flows of each account, of which there are count. */
+void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t count);
 
 uint32_t nm_flow_count(const nm_flows *flows);
 

@@ -357,6 +357,32 @@ void nm_leg_remove(nm_legs *legs, nm_leg *leg)
     nm_leg_clear(legs, leg);
     free(leg->ring.chunks);
     memset(&leg->ring, 0, sizeof leg->ring);
+    leg->family = 0; /* a free row's mark */
     legs->free[legs->free_count++] = leg->id;
     legs->count--;
+}
+
+void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        sums[i] = (nm_leg_sums){.oldest_at = INFINITY};
+    for (uint32_t id = 0; id < legs->block_count * BLOCK_LEN; id++) {
+        const nm_leg *leg = nm_leg_by_id(legs, id);
+        if (!leg->family || leg->mirror_id >= count)
+            continue;
+        nm_leg_sums *sum = &sums[leg->mirror_id];
+        const nm_flow *flow = nm_flow_by_id(flows, leg->flow_id);
+        sum->legs++;
+        sum->client_bytes += flow ? flow->orig.bytes : leg->client_bytes;
+        sum->sent_bytes += leg->sent_bytes;
+        sum->acked_bytes += leg->acked_bytes;
+        sum->consumed_bytes += leg->consumed_bytes;
+        sum->retransmits += leg->retransmits;
+        sum->timeouts += leg->timeouts;
+        sum->in_flight_bytes += leg->snd_nxt - leg->snd_una;
+        if (leg->mark_count && leg->mark_at[0] < sum->oldest_at)
+            sum->oldest_at = leg->mark_at[0];
+        if (leg->flags & NM_LEG_MEASURED && leg->srtt > sum->srtt)
+            sum->srtt = leg->srtt;
+    }
 }

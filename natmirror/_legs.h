@@ -9,11 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "_flows.h"
 #include "_heap.h"
 
 #define NM_CHUNK_LEN 4096 /* what legs hold is kept, and counted, in pieces of this many bytes */
 #define NM_MARKS 8
 #define NM_NO_LEG 0xffffffffu
+#define NM_NO_FLOW 0xffffffffu
 
 /* nm_leg.flags */
 #define NM_LEG_STEADY 1   /* nothing is lost, closing or closed: data and acknowledgements are C's */
@@ -86,10 +88,23 @@ typedef struct {
     uint32_t mark_count;
 
     nm_due due;
+    uint64_t client_bytes; /* what the client has sent in all, once flow_id is NM_NO_FLOW */
+    uint32_t flow_id;      /* the client's connection */
+    uint16_t mirror_id;    /* whose sums it belongs to */
     uint32_t id;            /* index in the table; free again after nm_leg_remove() */
     uint32_t next_in_bucket;
     uint32_t next_of_flow;  /* the next leg of the same flow, or NM_NO_LEG */
 } nm_leg;
+
+/* What the living legs of one mirror come to. */
+typedef struct {
+    uint64_t legs;
+    uint64_t client_bytes; /* that their clients have sent */
+    uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
+    uint64_t in_flight_bytes;
+    double oldest_at; /* since when the oldest byte waits that is not acknowledged; infinity: none waits */
+    double srtt;      /* the longest; 0: none was measured */
+} nm_leg_sums;
 
 typedef struct nm_legs nm_legs;
 
@@ -122,6 +137,9 @@ void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at);
 /* When the next leg is due, or infinity; the leg that is due by now, which then has no deadline any more, or NULL. */
 double nm_legs_next_due(nm_legs *legs);
 nm_leg *nm_legs_take_due(nm_legs *legs, double now);
+
+/* Add up the legs of each mirror, of which there are count. */
+void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t count);
 
 /* Bytes for everybody, and back. */
 int nm_budget_take(nm_budget *budget, int64_t count);

@@ -84,9 +84,7 @@ class Engine:
         self._timers = Timers()
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
-        self._mirroring = Mirroring(
-            rules, self._gear.legs, memory, self._timers, self._is_bound, leg_ports=shard.leg_ports
-        )
+        self._mirroring = Mirroring(rules, self._gear, memory, self._timers, self._is_bound, leg_ports=shard.leg_ports)
         self._nat = Nat(rules, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}

@@ -55,6 +55,8 @@ NO_BACKEND = int(lib.NM_NO_BACKEND)
 _IPV4 = 4
 _IDS_AT_ONCE = 4096
 _NO_LEG = int(lib.NM_NO_LEG)
+NO_FLOW = int(lib.NM_NO_FLOW)
+"""A leg's flow_id once its flow is gone."""
 
 
 class Memory:
@@ -166,6 +168,18 @@ class Gear:
         What legs send because of it waits for take_sends().
         """
         return int(lib.nm_process(self.handle, ffi.from_buffer(packet), len(packet), hook, checksum, now))
+
+    def leg_sums(self, mirrors: int) -> Sequence[Any]:
+        """What the living legs of each mirror come to, by its number: C structs ``nm_leg_sums``."""
+        sums = ffi.new("nm_leg_sums[]", mirrors)
+        lib.nm_legs_add_up(self.handle.legs, self.handle.flows, sums, mirrors)
+        return list(sums)
+
+    def client_bytes(self, accounts: int) -> list[int]:
+        """What clients have sent on the living flows of each account, by its number."""
+        found = ffi.new("uint64_t[]", accounts)
+        lib.nm_flows_add_up(self.handle.flows, found, accounts)
+        return list(found)
 
     def take_sends(self) -> list[Send]:
         """What legs have sent in process() since the last call."""

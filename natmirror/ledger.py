@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from natmirror.fastpath import Gear
 from natmirror.mirror import Leg
-from natmirror.packet import Endpoint, show
+from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Mirror, Service
 from natmirror.stream import Reassembler
 
@@ -117,22 +118,52 @@ class Totals:
 
 
 LEG_SUMS = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
-"""What is summed over legs, by the same name here and there."""
+"""What is summed over legs, by the same name here, there and in C."""
+
+Account = tuple[str, tuple[str | None, ...]]
+"""Flows of one service whose copies have fared alike: for each mirror, why nothing more will arrive, or None."""
 
 
 class Ledger:
-    """The totals of all mirrors, and what living flows and legs add to them."""
+    """The totals of all mirrors, and what living flows and legs add to them.
+
+    Those are added up in C, over flows by their ``account`` and over legs by their ``mirror_id``, so that asking does
+    not take long however many there are.
+    """
 
     def __init__(self, services: tuple[Service, ...]) -> None:
-        self._totals = {
-            (service.name, mirror.name): Totals((mirror.address.packed, mirror.port))
-            for service in services
-            for mirror in service.mirrors
-        }
+        mirrors = [(service.name, mirror) for service in services for mirror in service.mirrors]
+        self._totals = {(service, mirror.name): Totals(endpoint_of(mirror)) for service, mirror in mirrors}
+        self._numbers = {key: number for number, key in enumerate(self._totals)}
+        self._mirrors = {service.name: [mirror.name for mirror in service.mirrors] for service in services}
+        self._accounts: dict[Account | None, int] = {None: 0}
+        self._acked_before: Counter[tuple[str, str, str]] = Counter()
+        """Of living flows, what legs that have ended for a reason had delivered: service, mirror, reason."""
 
     def of(self, strand: Strand) -> Totals:
         """The totals of a strand's mirror."""
-        return self._totals[strand.tap.flow.service.name, strand.mirror.name]
+        return self._totals[self._key(strand)]
+
+    def number(self, strand: Strand) -> int:
+        """The number of a strand's mirror."""
+        return self._numbers[self._key(strand)]
+
+    def account(self, tap: Tap) -> int:
+        """The number of the account that a living flow belongs to now."""
+        account = (tap.flow.service.name, tuple(strand.over for strand in tap.strands))
+        return self._accounts.setdefault(account, len(self._accounts))
+
+    def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
+        """A leg is over."""
+        self.of(strand).leg_ended(strand, leg, reason)
+        if strand.tap.final_bytes is None:
+            self._acked_before[*self._key(strand), reason] += leg.acked_bytes
+
+    def flow_forgotten(self, strand: Strand) -> None:
+        """A flow is over, see Totals."""
+        self.of(strand).flow_forgotten(strand)
+        if strand.leg is not None and strand.leg.ended is not None:
+            self._acked_before[*self._key(strand), strand.leg.ended] -= strand.acked_bytes
 
     def untracked(self, service: Service, count: int) -> None:
         """Bytes that a client has sent on a connection for which there is no flow."""
@@ -141,33 +172,39 @@ class Ledger:
             totals.client_bytes += count
             totals.lost[UNTRACKED] += count
 
-    def show(self, taps: list[Tap], lingering: list[Strand], now: float) -> list[dict[str, Any]]:
-        """Each mirror's sums as plain values: ``taps`` of living flows, ``lingering`` legs whose flow is gone."""
+    def show(self, gear: Gear, now: float) -> list[dict[str, Any]]:
+        """Each mirror's sums as plain values."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
-        for tap in taps:
-            for strand in tap.strands:
-                entry = shown[tap.flow.service.name, strand.mirror.name]
-                entry["client_bytes"] += tap.client_bytes
-                if strand.over is None:
-                    self._add_living(entry, strand, now)
-                else:
-                    entry["lost_bytes"][strand.over] = entry["lost_bytes"].get(strand.over, 0) + strand.missing_bytes
-        for strand in lingering:
-            self._add_living(shown[strand.tap.flow.service.name, strand.mirror.name], strand, now)
-        for entry in shown.values():
+        self._add_flows(shown, gear.client_bytes(len(self._accounts)))
+        for entry, sums in zip(shown.values(), gear.leg_sums(len(shown)), strict=True):
+            entry["legs"] = sums.legs
+            entry["pending_bytes"] = sums.client_bytes - sums.acked_bytes
+            entry["in_flight_bytes"] = sums.in_flight_bytes
+            entry["lag_seconds"] = round(max(now - sums.oldest_at, 0.0), 3)
+            entry["rtt_seconds"] = round(sums.srtt, 6)
+            for name in LEG_SUMS:
+                entry[name] += getattr(sums, name)
             entry["lost_bytes"] = {reason: count for reason, count in entry["lost_bytes"].items() if count}
         return list(shown.values())
 
+    def _add_flows(self, shown: dict[tuple[str, str], dict[str, Any]], client_bytes: list[int]) -> None:
+        """What clients have sent on living flows, and what of it will not arrive any more."""
+        for account, count in zip(self._accounts, client_bytes, strict=True):
+            if account is None:
+                continue
+            service, fates = account
+            for mirror, reason in zip(self._mirrors[service], fates, strict=True):
+                entry = shown[service, mirror]
+                entry["client_bytes"] += count
+                if reason is not None:
+                    entry["lost_bytes"][reason] = entry["lost_bytes"].get(reason, 0) + count
+        for (service, mirror, reason), count in self._acked_before.items():
+            lost = shown[service, mirror]["lost_bytes"]
+            lost[reason] = lost.get(reason, 0) - count
+
     @staticmethod
-    def _add_living(entry: dict[str, Any], strand: Strand, now: float) -> None:
-        entry["legs"] += 1
-        entry["pending_bytes"] += strand.missing_bytes
-        if strand.leg is not None:
-            entry["in_flight_bytes"] += strand.leg.in_flight_bytes
-            entry["lag_seconds"] = max(entry["lag_seconds"], round(strand.leg.lag_seconds(now), 3))
-            entry["rtt_seconds"] = max(entry["rtt_seconds"], round(strand.leg.rtt_seconds or 0.0, 6))
-        for name in LEG_SUMS:
-            entry[name] += getattr(strand.leg, name)
+    def _key(strand: Strand) -> tuple[str, str]:
+        return strand.tap.flow.service.name, strand.mirror.name
 
     @staticmethod
     def _shown(service: str, name: str, totals: Totals) -> dict[str, Any]:

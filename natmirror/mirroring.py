@@ -5,7 +5,7 @@ from typing import Any
 
 from natmirror import seq
 from natmirror.actions import LegEnded, Send
-from natmirror.fastpath import GAPPED, HELD, MIRRORED, WAITING, LegTable, Memory
+from natmirror.fastpath import GAPPED, HELD, MIRRORED, NO_FLOW, WAITING, Gear, Memory
 from natmirror.icmp import IcmpError
 from natmirror.ledger import (
     MID_CONNECTION,
@@ -41,18 +41,19 @@ class Mirroring:
     def __init__(
         self,
         rules: Rules,
-        table: LegTable,
+        gear: Gear,
         memory: Memory,
         timers: Timers,
         in_use: Callable[[Endpoint, Endpoint], bool],
         leg_ports: range,
     ) -> None:
-        self._table = table
+        self._table = gear.legs
         self._memory = memory
         self._timers = timers
         self._in_use = in_use
         self._leg_ports = leg_ports
         self._ledger = Ledger(rules.services)
+        self._gear = gear
         self._taps: dict[MirroredFlow, Tap] = {}
         self._throttles: dict[MirroredFlow, Throttle] = {}
         self._next_port = 0
@@ -102,6 +103,7 @@ class Mirroring:
                 self._open_leg(strand, flow.row.iss, now)
         if tap.alive():
             flow.row.flags |= MIRRORED
+        flow.row.account = self._ledger.account(tap)
         self._hold(tap)
         if flow.syn_data:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
@@ -116,6 +118,7 @@ class Mirroring:
         tap = Tap(flow, Reassembler(flow.row, 0, 0, self._memory))
         tap.strands += [Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.mirrors]
         self._taps[flow] = tap
+        flow.row.account = self._ledger.account(tap)
 
     def untracked(self, service: Service, count: int) -> None:
         """The flow table was full when a client sent ``count`` bytes: they count as lost."""
@@ -189,8 +192,10 @@ class Mirroring:
         tap.reassembler.clear()
         del self._taps[flow]
         tap.final_bytes = tap.client_bytes
+        for _, leg in tap.alive():
+            leg.row.flow_id, leg.row.client_bytes = NO_FLOW, tap.final_bytes
         for strand in tap.strands:
-            self._ledger.of(strand).flow_forgotten(strand)
+            self._ledger.flow_forgotten(strand)
 
     def _open_leg(self, strand: Strand, iss: int, now: float) -> None:
         mirror = endpoint_of(strand.mirror)
@@ -212,6 +217,8 @@ class Mirroring:
             return
         self._ledger.of(strand).opened += 1
         strand.leg_id = strand.leg.row.id
+        strand.leg.row.flow_id = strand.tap.flow.row.id
+        strand.leg.row.mirror_id = self._ledger.number(strand)
         self._strands[strand.leg_id] = strand
         self._link(strand.tap)
         self._settle(strand, strand.leg, strand.leg.open(now))
@@ -322,9 +329,11 @@ class Mirroring:
 
     def _write_off(self, strand: Strand, leg: Leg, reason: str) -> None:
         tap = strand.tap
-        self._ledger.of(strand).leg_ended(strand, leg, reason)
+        self._ledger.leg_ended(strand, leg, reason)
         service, mirror = tap.flow.service.name, strand.mirror.name
         self._events.append(LegEnded(show(tap.flow.client), service, mirror, reason, tap.client_bytes, leg.acked_bytes))
+        if tap.final_bytes is None and len(tap.strands) == len(tap.flow.service.mirrors):
+            tap.flow.row.account = self._ledger.account(tap)
         if tap.final_bytes is None and not tap.alive():
             tap.flow.row.flags &= ~(MIRRORED | WAITING | GAPPED)
             tap.reassembler.clear()
@@ -401,8 +410,7 @@ class Mirroring:
 
     def mirrors(self, now: float) -> list[dict[str, Any]]:
         """Each mirror's ledger as plain values, living legs included."""
-        lingering = [strand for strand in self._strands.values() if strand.tap.final_bytes is not None]
-        return self._ledger.show(list(self._taps.values()), lingering, now)
+        return self._ledger.show(self._gear, now)
 
     def memory(self) -> dict[str, int]:
         """Bytes that are held back for mirrors, and how many may be."""
