@@ -200,7 +200,18 @@ class Chaos:
             assert_adds_up(snapshot)
             del snapshot["counters"]["fast_packets"], snapshot["punts"]
         assert one == other
-        assert self.engines[0].flows(self.now) == self.engines[1].flows(self.now)
+        shown = self.engines[0].flows(self.now)
+        assert shown == self.engines[1].flows(self.now)
+        for mirror in one["mirrors"]:
+            flows = [
+                flow for flow in shown + self.engines[0].lingering(self.now) if flow["service"] == mirror["service"]
+            ]
+            legs = [leg for flow in flows for leg in flow["legs"] if leg["mirror"] == mirror["name"]]
+            living = [leg for leg in legs if not leg["state"].startswith("ended")]
+            assert mirror["legs"] == len(living)
+            assert mirror["pending_bytes"] == sum(leg["lag_bytes"] for leg in living)
+            assert mirror["in_flight_bytes"] == sum(leg["in_flight_bytes"] for leg in living)
+            assert mirror["lag_seconds"] == max((leg["lag_seconds"] for leg in living), default=0.0)
 
     def end(self) -> None:
         """Time passes until nothing moves any more."""
