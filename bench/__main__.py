@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.growth import GROWTH
+from bench.isolated import ISOLATED
 from bench.measures import MEASURES
 from bench.network import raise_files_limit
 from bench.plots import plot
@@ -18,7 +19,7 @@ from bench.ways import all_ways
 from natmirror.errors import HostError
 
 _DOCS = Path(__file__).parents[1] / "docs"
-_NAMES = [*(measure.name for measure in MEASURES), GROWTH]
+_NAMES = [*(measure.name for measure in MEASURES), ISOLATED, GROWTH]
 
 
 @click.command()

@@ -7,25 +7,34 @@ from pathlib import Path
 from natmirror.errors import HostError
 
 _TIMEOUT = 60.0
+_NATMIRROR = Path(__file__).parents[1] / "natmirror"
+_NOT_THE_GEAR = ("_ffi", "_loop", "_nfqueue")  # what cffi has generated, and what does I/O
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where they are: the load's clients and servers, and the bare loop that natmirror is compared with."""
+    """Where they are: the load's clients and servers, the bare loop that natmirror is compared with, and the measures
+    of natmirror's C code alone."""
 
     load: Path
     bare_loop: Path
+    isolated: Path
 
 
 def compile_programs(directory: Path) -> Programs:
     """Build them in ``directory``; HostError where gcc refuses."""
-    return Programs(*(_compile(directory, name) for name in ("load", "bare_loop")))
+    gear = [str(path) for path in sorted(_NATMIRROR.glob("_*.c")) if path.stem not in _NOT_THE_GEAR]
+    return Programs(
+        _compile(directory, "load"),
+        _compile(directory, "bare_loop"),
+        _compile(directory, "isolated", f"-I{_NATMIRROR}", "-ffp-contract=off", *gear, "-lm"),
+    )
 
 
-def _compile(directory: Path, name: str) -> Path:
+def _compile(directory: Path, name: str, *more: str) -> Path:
     program = directory / name
     source = Path(__file__).with_name(f"{name}.c")
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
+    command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source), *more]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except FileNotFoundError:

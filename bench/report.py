@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from bench.isolated import TITLES, YARDSTICK
 from bench.measures import BULK_CONNECTIONS, LATENCY_CONNECTIONS, LATENCY_RATE, OPENING_CONNECTIONS, PACKETS_CONNECTIONS
 from bench.results import Results
 
@@ -64,6 +65,8 @@ def report(results: Results, plots: Sequence[str]) -> str:
     parts += _mirrors(results)
     if results.growth:
         parts += ["## Growth with the number of idle flows", _GROWN, _growth(results), *_memory(results)]
+    if results.isolated:
+        parts += ["## natmirror's C code alone", _ALONE, _alone(results.isolated)]
     if failures := results.failures():
         parts += ["## What failed", _listed(failures)]
     if results.notes:
@@ -84,6 +87,9 @@ Idle flows are established connections that have not sent a byte. *Resident* is 
 load-balancer host, the kernel's sockets and conntrack entries not included; *bytes per flow* is its growth since there
 were none. *Idle CPU* is these programs' share of one core while nothing is sent. Latency and small packets are measured
 over further connections, as above, while the idle ones stay."""
+_ALONE = """
+Without kernel, queue or Python, on one core, medians of several passes. 100,000 flows do not fit into the caches: each
+packet of another flow waits for memory."""
 _INTRO = """
 Measured {date} on {cpu}, {cores} cores{virtual}, {memory_gib} GiB, Linux {kernel}. {versions}.
 
@@ -137,6 +143,14 @@ def _ratios(results: Results, other: str) -> str:
 
 def _known(results: Results, columns: Sequence[Column]) -> list[Column]:
     return [column for column in columns if column.measure in results.measures()]
+
+
+def _alone(nanoseconds: dict[str, float]) -> str:
+    rows = [
+        [title, f"{nanoseconds[name]:,.0f}", f"{nanoseconds[name] / nanoseconds[YARDSTICK]:.1f}"]
+        for name, title in TITLES.items()
+    ]
+    return _table(["", "ns", "yardsticks"], rows)
 
 
 def _mirrors(results: Results) -> list[str]:

@@ -56,6 +56,8 @@ class Results:
     """Their names and titles, in the order of the tables."""
     samples: list[Sample] = field(default_factory=list)
     growth: list[Step] = field(default_factory=list)
+    isolated: dict[str, float] = field(default_factory=dict)
+    """Nanoseconds that natmirror's C code takes alone, by measure."""
     notes: list[str] = field(default_factory=list)
     """What the ways' own logs complained of."""
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from bench.growth import GROWTH, grow
+from bench.isolated import ISOLATED, measure
 from bench.machine import LOAD_CORES, WAY_CORES, describe, running_on
 from bench.measures import MEASURES, Measure, take
 from bench.network import Network
@@ -87,6 +88,9 @@ class Suite:
             with Network(self._programs, silent=self._settings.silent_mirrors) as network:
                 for number in range(self._settings.rounds):
                     self._round(number, measures, network)
+        if self._wanted(ISOLATED):
+            self._tell("natmirror's C code alone")
+            self.results.isolated = measure(self._programs)
         if self._wanted(GROWTH):
             for way in self._ways:
                 if way.name in self._settings.growing:

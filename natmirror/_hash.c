@@ -8,8 +8,10 @@ static uint64_t rotate(uint64_t value, int bits) { return value << bits | value 
 static uint64_t little64(const uint8_t *at, size_t len)
 {
     uint64_t value = 0;
-    for (size_t i = 0; i < len; i++)
-        value |= (uint64_t)at[i] << (8 * i);
+    memcpy(&value, at, len);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    value = __builtin_bswap64(value);
+#endif
     return value;
 }
 
