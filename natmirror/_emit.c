@@ -11,6 +11,7 @@
 #define DONT_FRAGMENT 0x4000
 #define TTL 64
 #define OFFERED_WINDOW 0xffff /* receiver.WINDOW */
+#define ACK_DELAY 0.04        /* receiver.ACK_DELAY */
 
 /* congestion.py */
 #define INITIAL_SEGMENTS 10
@@ -51,9 +52,10 @@ uint8_t *nm_out_reserve(nm_out *out, uint32_t len, uint32_t segment_len)
 }
 
 /* packet.synthesise() */
-static void emit(const nm_leg *leg, uint32_t at, uint8_t flags, uint32_t data_len, nm_out *out)
+static void emit(nm_leg *leg, uint32_t at, uint8_t flags, uint32_t data_len, nm_out *out)
 {
     uint32_t len = HEADERS_LEN + data_len;
+    leg->ack_at = INFINITY;
     uint8_t *ip = nm_out_reserve(out, len, leg->mss);
     if (!ip)
         return;
@@ -183,14 +185,27 @@ void nm_leg_take_ack(nm_legs *legs, nm_leg *leg, uint32_t ack, uint32_t window, 
     nm_leg_output(leg, now, out);
 }
 
-void nm_leg_acknowledge(const nm_leg *leg, nm_out *out)
+void nm_leg_acknowledge(nm_leg *leg, nm_out *out)
 {
     uint32_t edge = leg->snd_una + leg->window;
     emit(leg, diff(leg->snd_max, edge) <= 0 ? leg->snd_max : edge, TCP_ACK, 0, out);
 }
 
+/* Leg._owe_ack() */
+void nm_leg_take_data(nm_leg *leg, uint32_t len, double now, nm_out *out)
+{
+    leg->rcv_nxt += len;
+    leg->consumed_bytes += len;
+    if (len > leg->mss || leg->ack_at < INFINITY)
+        nm_leg_acknowledge(leg, out);
+    else
+        leg->ack_at = now + ACK_DELAY;
+}
+
+double nm_leg_deadline(const nm_leg *leg) { return fmin(leg->ack_at, nm_leg_pythons_deadline(leg)); }
+
 /* Leg.next_timer(), while the client is there and the mirror's window is open */
-double nm_leg_deadline(const nm_leg *leg)
+double nm_leg_pythons_deadline(const nm_leg *leg)
 {
     if (leg->buffered || leg->snd_una != leg->snd_max)
         return fmin(leg->rto_at, leg->progress_at + leg->stall_timeout);

@@ -18,9 +18,13 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out);
 void nm_leg_take_ack(nm_legs *legs, nm_leg *leg, uint32_t ack, uint32_t window, double now, nm_out *out);
 
 /* An acknowledgement without data. */
-void nm_leg_acknowledge(const nm_leg *leg, nm_out *out);
+void nm_leg_acknowledge(nm_leg *leg, nm_out *out);
 
-/* When the leg is due next: its timer, or when it is given up. */
+/* len bytes more of the mirror's have come in their turn: they are acknowledged, now or soon. */
+void nm_leg_take_data(nm_leg *leg, uint32_t len, double now, nm_out *out);
+
+/* When the leg is due next: its timers, or when it is given up; the same but for an acknowledgement that is owed. */
 double nm_leg_deadline(const nm_leg *leg);
+double nm_leg_pythons_deadline(const nm_leg *leg);
 
 #endif

@@ -150,9 +150,7 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
     nm_leg_take_ack(gear->legs, leg, ack, window, now, &gear->out);
     if (seg->payload_len) {
         leg->heard_at = now;
-        leg->rcv_nxt += seg->payload_len;
-        leg->consumed_bytes += seg->payload_len;
-        nm_leg_acknowledge(leg, &gear->out);
+        nm_leg_take_data(leg, seg->payload_len, now, &gear->out);
     }
     nm_leg_set_due(gear->legs, leg, nm_leg_deadline(leg));
     return NM_CONSUMED;
@@ -175,6 +173,18 @@ static int process_control(nm_gear *gear, nm_flow *flow, segment *seg, int is_or
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.fast_packets++;
     return pass_on(flow, seg, is_orig, checksum);
+}
+
+int nm_gear_acknowledge(nm_gear *gear, double now)
+{
+    nm_leg *leg;
+    while ((leg = nm_legs_due(gear->legs, now))) {
+        if (!(leg->flags & NM_LEG_STEADY) || now < leg->ack_at || now >= nm_leg_pythons_deadline(leg))
+            return 1;
+        nm_leg_acknowledge(leg, &gear->out);
+        nm_leg_set_due(gear->legs, leg, nm_leg_deadline(leg));
+    }
+    return 0;
 }
 
 static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)

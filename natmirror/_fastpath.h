@@ -62,6 +62,10 @@ nm_flow *nm_gear_expire(nm_gear *gear, double now);
  * (0 nothing, 1 right, 2 only the pseudo-header's sum): decided, all numbers brought up to date, or punted. */
 int nm_process(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now);
 
+/* Send the acknowledgements that are due for legs in their steady state, up to a leg with something that is Python's:
+ * whether there is one. */
+int nm_gear_acknowledge(nm_gear *gear, double now);
+
 /* One more packet of len bytes; 0 where there is no memory for it. */
 int nm_out_add(nm_out *out, const uint8_t *packet, uint32_t len, uint16_t segment_len);
 void nm_out_clear(nm_out *out);

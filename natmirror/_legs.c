@@ -180,7 +180,7 @@ nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint
     leg->mirror_port = mirror_port;
     leg->local_port = local_port;
     leg->next_of_flow = NM_NO_LEG;
-    leg->rto_at = leg->stall_timeout = leg->idle_timeout = INFINITY;
+    leg->rto_at = leg->ack_at = leg->stall_timeout = leg->idle_timeout = INFINITY;
     leg->due = (nm_due){.due_at = INFINITY, .queued_at = INFINITY, .id = id};
     uint32_t *head = bucket(legs, leg);
     leg->next_in_bucket = *head;
@@ -194,6 +194,13 @@ nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint
 void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at) { nm_heap_set(&legs->heap, &leg->due, due_at); }
 
 double nm_legs_next_due(nm_legs *legs) { return nm_heap_next(&legs->heap); }
+
+nm_leg *nm_legs_due(nm_legs *legs, double now)
+{
+    if (nm_heap_next(&legs->heap) > now || !legs->heap.count)
+        return NULL;
+    return nm_leg_by_id(legs, legs->heap.places[0]->id);
+}
 
 nm_leg *nm_legs_take_due(nm_legs *legs, double now)
 {

@@ -80,6 +80,7 @@ typedef struct {
     double stall_timeout, idle_timeout; /* infinity: none */
 
     uint32_t rcv_nxt;
+    double ack_at; /* when the acknowledgement that is owed is due; infinity: none is */
     uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
 
     nm_ring ring;
@@ -134,8 +135,10 @@ void nm_leg_copy(const nm_leg *leg, uint32_t offset, uint8_t *to, uint32_t len);
 
 /* A leg is due at a time from now on. */
 void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at);
-/* When the next leg is due, or infinity; the leg that is due by now, which then has no deadline any more, or NULL. */
+/* When the next leg is due, or infinity; the leg that is due first, if it is by now, or NULL; the same, which then has no
+ * deadline any more. */
 double nm_legs_next_due(nm_legs *legs);
+nm_leg *nm_legs_due(nm_legs *legs, double now);
 nm_leg *nm_legs_take_due(nm_legs *legs, double now);
 
 /* Add up the legs of each mirror, of which there are count. */

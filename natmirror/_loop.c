@@ -118,9 +118,10 @@ int nl_run(nl_loop *loop, double until)
                 return NL_PUNT;
             }
         }
-        flush(loop);
         double now = nl_clock();
-        if (now >= fmin(until, nm_legs_next_due(gear->legs)) || nm_gear_expire(gear, now))
+        int is_time = now >= until || nm_gear_acknowledge(gear, now) || nm_gear_expire(gear, now);
+        flush(loop);
+        if (is_time)
             return NL_TIMER;
         int count = receive(loop);
         if (count < 0)

@@ -149,7 +149,12 @@ class Engine:
 
     def handle_timer(self, now: float) -> list[Action]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of."""
-        while (leg_id := self._gear.legs.take_due(now)) is not None:
+        while True:
+            if self._fast:
+                self._mirroring.send(self._gear.acknowledge(now))
+            leg_id = self._gear.legs.take_due(now)
+            if leg_id is None:
+                break
             self._mirroring.handle_timer(leg_id, now)
         self._nat.expire(now, _MAX_EXPIRED)
         for _, flow in self._timers.due(now):

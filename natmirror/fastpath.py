@@ -169,6 +169,11 @@ class Gear:
         """
         return int(lib.nm_process(self.handle, ffi.from_buffer(packet), len(packet), hook, checksum, now))
 
+    def acknowledge(self, now: float) -> list[Send]:
+        """The acknowledgements that are due for legs in their steady state, up to one with something else to do."""
+        lib.nm_gear_acknowledge(self.handle, now)
+        return self.take_sends()
+
     def leg_sums(self, mirrors: int) -> Sequence[Any]:
         """What the living legs of each mirror come to, by its number: C structs ``nm_leg_sums``."""
         sums = ffi.new("nm_leg_sums[]", mirrors)

@@ -27,7 +27,7 @@ from natmirror.packet import (
     endpoint_of,
     synthesise,
 )
-from natmirror.receiver import SCALE, WINDOW, Receiver
+from natmirror.receiver import ACK_DELAY, SCALE, WINDOW, Receiver
 from natmirror.rules import Mirror
 from natmirror.sender import Piece, Sender
 from natmirror.throttle import slack_of
@@ -165,7 +165,7 @@ class Leg:
             return None
         at, _ = self._deadline()
         due = [when for when in (self._sender.probe_at, at) if when is not None]
-        when = min([self.row.rto_at, *due])
+        when = min([self.row.rto_at, self.row.ack_at, *due])
         return None if when == NEVER else when
 
     def hand_over(self) -> None:
@@ -193,7 +193,7 @@ class Leg:
         if sender.probe_at is not None and now >= sender.probe_at:
             return self._build([sender.probe(now)])
         if now < self.row.rto_at:
-            return []
+            return [self._ack()] if now >= self.row.ack_at else []
         if self.state is LegState.SYN_SENT:
             return self._resend_syn(now)
         return self._build(sender.time_out(now))
@@ -296,11 +296,22 @@ class Leg:
         if self.ended is None and segment.seq_len:
             self.row.heard_at = now
             finished = self._receiver.finished
+            in_turn = segment.seq == self.row.rcv_nxt and self._receiver.is_steady
             self._receiver.take(segment)
             if self._receiver.finished and not finished:
                 self._step(LegEvent.FIN_RECEIVED)
-            out.append(self._ack())
+            # What fills a gap, or makes one, is told at once (RFC 5681 §4.2).
+            out += self._owe_ack(segment, now) if in_turn and self._receiver.is_steady else [self._ack()]
         return out
+
+    def _owe_ack(self, segment: Segment, now: float) -> list[bytes]:
+        """Data in its turn: each second segment is acknowledged at once, a first one with the next packet or after a
+        moment (RFC 9293 §3.8.6.3)."""
+        row = self.row
+        if segment.payload_len > row.mss or row.ack_at != NEVER:
+            return [self._ack()]
+        row.ack_at = now + ACK_DELAY
+        return []
 
     def _take_ack(self, segment: Segment, now: float) -> list[bytes]:
         sender = self._sender
@@ -410,11 +421,13 @@ class Leg:
     def _packet(
         self, at: int, flags: int, *, payload: bytes = b"", ack: int | None = None, options: bytes = b""
     ) -> bytes:
+        if ack is None:
+            ack, self.row.ack_at = self.row.rcv_nxt, NEVER  # whatever is owed is told with it
         return synthesise(
             self.local,
             self.mirror,
             seq=at,
-            ack=self.row.rcv_nxt if ack is None else ack,
+            ack=ack,
             flags=flags,
             window=WINDOW,
             options=options,

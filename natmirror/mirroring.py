@@ -1,6 +1,6 @@
 """Between production and the legs: each mirrored flow's byte stream, given to a leg for each of its mirrors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from natmirror import seq
@@ -67,6 +67,10 @@ class Mirroring:
         """What is to be sent to mirrors, or told to clients, since the last call."""
         sends, self._sends = self._sends, []
         return sends
+
+    def send(self, sends: Iterable[Send]) -> None:
+        """Something of the legs' that somebody else has made."""
+        self._sends += sends
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""

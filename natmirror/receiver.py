@@ -13,6 +13,10 @@ WINDOW = 0xFFFF
 SCALE = 7
 """All that is received is consumed at once: the window is a formality, wide, and never closed."""
 
+ACK_DELAY = 0.04
+"""Seconds that an acknowledgement may wait for a packet that carries it, or for a second segment (RFC 9293 §3.8.6.3:
+less than 0.5; Linux's least)."""
+
 _MAX_BLOCKS = 4  # what fits into a header without other options (RFC 2018 §3)
 
 

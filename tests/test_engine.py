@@ -10,6 +10,7 @@ from natmirror.actions import Accept, Drop, Send
 from natmirror.attempts import ANSWER_TIMEOUT
 from natmirror.engine import Engine, Hook
 from natmirror.packet import Checksum, ones_sum
+from natmirror.receiver import ACK_DELAY
 from natmirror.rules import loads
 from natmirror.tcp import TIMEOUTS, State
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
@@ -283,9 +284,26 @@ def test_the_mirror_gets_the_bytes_and_its_answers_reach_nobody(session: Session
     session.from_client("PA", b"world")
     assert session.mirrored() == [("PA", FIRST, THEIRS, b"hello "), ("PA", seq.add(FIRST, 6), THEIRS, b"world")]
     assert session.from_mirror("PA", 1, 12, b"an answer") == Drop("consumed")
-    assert session.mirrored() == [("A", seq.add(FIRST, 11), seq.add(THEIRS, 9), b"")]
+    assert session.mirrored() == [], "the acknowledgement waits for company"
+    session.from_client("PA", b"!")
+    assert session.mirrored() == [("PA", seq.add(FIRST, 11), seq.add(THEIRS, 9), b"!")]
+    session.from_mirror("A", 10, 13)
     [mirror] = session.engine.snapshot(session.now)["mirrors"]
-    assert (mirror["client_bytes"], mirror["acked_bytes"], mirror["consumed_bytes"]) == (11, 11, 9)
+    assert (mirror["client_bytes"], mirror["acked_bytes"], mirror["consumed_bytes"]) == (12, 12, 9)
+
+
+def test_an_answer_is_acknowledged_after_a_moment_where_nothing_is_to_be_said(session: Session) -> None:
+    connected(session)
+    for number in (0, 10):
+        session.from_mirror("PA", 1 + number, 1, b"an answer.")
+        due = session.engine.next_timer()
+        assert due is not None
+        assert due == pytest.approx(session.now + ACK_DELAY)
+        session.now = due
+        [ack] = session.engine.handle_timer(due)
+        assert isinstance(ack, Send)
+        assert told(ack.packet) == ("A", FIRST, seq.add(THEIRS, 10 + number), b"")
+        assert session.engine.next_timer() != due
 
 
 def test_order_and_repetition_of_the_clients_packets_do_not_matter(session: Session) -> None:

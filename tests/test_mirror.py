@@ -277,11 +277,36 @@ def test_an_old_acknowledgement_changes_nothing(wire: Wire) -> None:
 
 def test_what_the_mirror_sends_is_acknowledged_and_consumed(wire: Wire) -> None:
     wire.connect()
-    assert wire.send("PA", THEIRS, FIRST, b"answer") == [("A", FIRST, seq.add(THEIRS, 6), b"")]
+    assert wire.send("PA", THEIRS, FIRST, b"answer") == []
+    assert wire.timer() == [("A", FIRST, seq.add(THEIRS, 6), b"")]
     assert wire.leg.consumed_bytes == 6
+    assert wire.leg.next_timer() is None
     assert wire.send("PA", THEIRS, FIRST, b"answer") == [("A", FIRST, seq.add(THEIRS, 6), b"")]
     assert wire.send("PA", THEIRS, FIRST, b"answers") == [("A", FIRST, seq.add(THEIRS, 7), b"")]
     assert wire.leg.consumed_bytes == 7
+
+
+def test_each_second_segment_of_the_mirrors_is_acknowledged_at_once(wire: Wire) -> None:
+    wire.connect()
+    told = [wire.send("PA", seq.add(THEIRS, number), FIRST, b"x") for number in range(4)]
+    assert told == [[], [("A", FIRST, seq.add(THEIRS, 2), b"")], [], [("A", FIRST, seq.add(THEIRS, 4), b"")]]
+    many = bytes(2 * 1460)
+    assert wire.send("PA", seq.add(THEIRS, 4), FIRST, many) == [("A", FIRST, seq.add(THEIRS, 2924), b"")]
+
+
+def test_an_acknowledgement_that_is_owed_goes_with_data(wire: Wire) -> None:
+    wire.connect()
+    wire.send("PA", THEIRS, FIRST, b"answer")
+    assert wire.write(b"next") == [("PA", FIRST, seq.add(THEIRS, 6), b"next")]
+    wire.send("A", seq.add(THEIRS, 6), seq.add(FIRST, 4))
+    assert wire.leg.next_timer() is None
+
+
+def test_what_fills_a_gap_is_acknowledged_at_once(wire: Wire) -> None:
+    wire.connect()
+    wire.send("PA", seq.add(THEIRS, 2), FIRST, b"c")
+    assert wire.send("PA", THEIRS, FIRST, b"a")[0][:3] == ("A", FIRST, seq.add(THEIRS, 1))
+    assert wire.send("PA", seq.add(THEIRS, 1), FIRST, b"b") == [("A", FIRST, seq.add(THEIRS, 3), b"")]
 
 
 def test_an_answer_ahead_of_its_turn_is_asked_for_again(wire: Wire) -> None:
@@ -310,7 +335,8 @@ def test_half_close_then_more_answers(wire: Wire) -> None:
     wire.connect()
     wire.leg.finish(wire.now)
     wire.ack(1)
-    assert wire.send("PA", THEIRS, seq.add(FIRST, 1), b"more") == [("A", seq.add(FIRST, 1), seq.add(THEIRS, 4), b"")]
+    assert wire.send("PA", THEIRS, seq.add(FIRST, 1), b"more") == []
+    assert wire.timer() == [("A", seq.add(FIRST, 1), seq.add(THEIRS, 4), b"")]
     assert wire.leg.ended is None
 
 
@@ -642,7 +668,7 @@ def test_an_idle_leg_is_ended_where_the_rules_say_so() -> None:
     wire.now += 50
     wire.send("A", THEIRS, seq.add(FIRST, 1), b"heard")
     begun = wire.now
-    assert [letters for letters, *_ in wire.timer()] == ["RA"]
+    assert [letters for _ in range(2) for letters, *_ in wire.timer()] == ["A", "RA"]
     assert (wire.leg.ended, wire.now - begun) == ("idle-timeout", 60.0)
 
 
@@ -719,7 +745,10 @@ def test_after_the_window_has_shrunk_an_acknowledgement_lies_inside_it(wire: Wir
     wire.connect()
     wire.write(b"x" * 1000)
     wire.ack(0, window=50)
-    assert wire.send("PA", THEIRS, FIRST, b"y", window=50) == [("A", seq.add(FIRST, 200), seq.add(THEIRS, 1), b"")]
+    wire.send("PA", THEIRS, FIRST, b"y", window=50)
+    assert wire.send("PA", seq.add(THEIRS, 1), FIRST, b"z", window=50) == [
+        ("A", seq.add(FIRST, 200), seq.add(THEIRS, 2), b"")
+    ]
 
 
 def test_a_leg_that_gives_way_says_nothing(wire: Wire) -> None:
