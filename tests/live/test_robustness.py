@@ -28,7 +28,7 @@ def test_a_second_natmirror_gives_up_and_leaves_the_first_ones_rules_alone(scene
 def test_a_narrow_link_to_the_mirror_makes_narrow_segments(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     scene.lab.run("lb", ["ip", "route", "add", "10.20.0.13/32", "dev", "pl0", "mtu", "900"])
-    scene.lab.run("lb", ["ip", "link", "set", "pl0", "gso_max_size", "1000"])  # so that what is seen was cut
+    scene.lab.run("lb", ["ip", "link", "set", "pl0", "gso_max_size", "900"])  # so that what is seen was cut
     sniffer, capture = scene.sniff("m", "eth0")
     balancer = scene.balance()
     sent = assert_all_well(scene.run_client(connections=5, requests=20, size=20_000), 5)
