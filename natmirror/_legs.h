@@ -81,7 +81,8 @@ typedef struct {
 
     uint32_t rcv_nxt;
     double ack_at; /* when the acknowledgement that is owed is due; infinity: none is */
-    uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
+    uint64_t sent_bytes, acked_bytes, consumed_bytes;
+    uint32_t retransmits, timeouts;
 
     nm_ring ring;
     double mark_at[NM_MARKS];

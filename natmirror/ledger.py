@@ -68,7 +68,7 @@ class Tap:
 
     flow: MirroredFlow
     reassembler: Reassembler
-    strands: list[Strand] = field(default_factory=list)
+    strands: tuple[Strand, ...] = ()
     finished: bool = False
     """The stream's end has been told to the legs."""
     flow_over: bool = False

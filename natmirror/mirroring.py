@@ -101,7 +101,7 @@ class Mirroring:
         self._taps[flow] = tap
         for mirror in flow.service.mirrors:
             strand = Strand(mirror, tap)
-            tap.strands.append(strand)
+            tap.strands = (*tap.strands, strand)
             strand.absent = OWN_BACKEND if endpoint_of(mirror) == backend else unwanted(mirror, flow.client[0])
             if strand.absent is None:
                 self._open_leg(strand, flow.row.iss, now)
@@ -120,7 +120,7 @@ class Mirroring:
     def picked_up(self, flow: MirroredFlow) -> None:
         """A connection was met in its middle: no leg can begin there, but its bytes count as lost."""
         tap = Tap(flow, Reassembler(flow.row, 0, 0, self._memory))
-        tap.strands += [Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.mirrors]
+        tap.strands = tuple(Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.mirrors)
         self._taps[flow] = tap
         flow.row.account = self._ledger.account(tap)
 
@@ -200,6 +200,7 @@ class Mirroring:
             leg.row.flow_id, leg.row.client_bytes = NO_FLOW, tap.final_bytes
         for strand in tap.strands:
             self._ledger.flow_forgotten(strand)
+        tap.strands = ()  # no circle is left for a collector of garbage
 
     def _open_leg(self, strand: Strand, iss: int, now: float) -> None:
         mirror = endpoint_of(strand.mirror)
@@ -394,7 +395,7 @@ class Mirroring:
     def legs_of(self, flow: MirroredFlow, now: float) -> list[dict[str, Any]]:
         """The flow's legs as plain values."""
         tap = self._taps.get(flow)
-        strands = [] if tap is None else tap.strands
+        strands = () if tap is None else tap.strands
         return [_shown(strand, strand.leg, now) for strand in strands if strand.leg is not None]
 
     def lingering(self, now: float) -> list[dict[str, Any]]:

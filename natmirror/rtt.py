@@ -15,7 +15,7 @@ _GRANULARITY = 0.001
 
 class RetransmitTimer:
     """When to retransmit: ``row.rto_at`` in absolute seconds, NEVER while nothing is outstanding; ``row.rto`` is the
-    interval."""
+    interval. The object itself holds nothing."""
 
     MAX = 60.0
     """Upper bound of the interval in seconds (RFC 6298 §2.5)."""
@@ -24,7 +24,10 @@ class RetransmitTimer:
 
     def __init__(self, row: Any) -> None:
         self.row = row
-        row.rto = _INITIAL
+
+    def reset(self) -> None:
+        """Nothing was measured yet (§2.1)."""
+        self.row.rto = _INITIAL
 
     @property
     def smoothed(self) -> float | None:

@@ -1,5 +1,6 @@
 """The live run: the threads that pass packets, and around them the machine, the API and signals. No protocol logic."""
 
+import gc
 import logging
 import os
 import select
@@ -36,6 +37,7 @@ _PATHS_INTERVAL = 10.0
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
+_NEVER = 1 << 30
 _SWITCH_INTERVAL = 0.0005  # seconds: a thread with packets does not wait longer for another one's Python
 
 
@@ -90,6 +92,8 @@ class Runner:
         HostError where the machine refuses; whatever was taken until then is given back.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL)
+        # Flows and legs leave no circles behind them; looking through 100,000 of them would hold packets up.
+        gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
         with ExitStack() as held:
             self._catch_signals(held)
             tunnel = Tunnel()

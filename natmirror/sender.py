@@ -27,14 +27,14 @@ class Sender:
 
     __slots__ = (
         *("_congestion", "_probe_interval", "_scoreboard", "_table"),
-        *("finishing", "probe_at", "row", "timer"),
+        *("finishing", "probe_at", "row"),
     )
 
     def __init__(self, table: LegTable, row: Any, iss: int) -> None:
         self.row = row
         row.snd_una = row.snd_nxt = row.snd_max = iss
         row.buffer_seq = seq.add(iss, 1)
-        self.timer = RetransmitTimer(row)
+        self.timer.reset()
         self.probe_at: float | None = None
         self.finishing = False
         """The stream is complete: a FIN follows the last byte."""
@@ -42,6 +42,11 @@ class Sender:
         self._congestion = Congestion(row)
         self._scoreboard = Scoreboard(iss)
         self._probe_interval = 0.0
+
+    @property
+    def timer(self) -> RetransmitTimer:
+        """Its retransmission timer."""
+        return RetransmitTimer(self.row)
 
     # The stream
 
@@ -103,7 +108,7 @@ class Sender:
 
     def retire(self, row: Any) -> None:
         """The leg is over; ``row`` is what it leaves."""
-        self.row = self.timer.row = self._congestion.row = row
+        self.row = self._congestion.row = row
         self.timer.stop()
         self.probe_at = None
 

@@ -1,6 +1,7 @@
 """What networks and hosts do seldom, and a mirror has to survive: huge packets, ports used again, days of silence, tens
 of thousands of connections."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -302,3 +303,25 @@ def test_a_leg_that_outlives_its_flow_is_still_shown(session: Session) -> None:
     [gone] = session.engine.lingering(session.now)
     assert (gone["state"], gone["client"], gone["client_bytes"]) == ("gone", "10.10.0.11:40001", 20)
     assert [(leg["state"], leg["acked_bytes"]) for leg in gone["legs"]] == [("fin-wait-1", 1)]
+
+
+def test_flows_and_legs_leave_no_circles_behind() -> None:
+    """A natmirror with many connections cannot afford a collector of garbage."""
+    shared = engine()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(50):
+            session = call(shared, number)
+            session.from_client("PA", b"x")
+            session.from_mirror("A", 1, 2)
+            session.from_client("RA" if number % 2 else "FA")
+            session.from_backend("FA")
+            session.from_client("A")
+            session.from_mirror("FA", 1, 3)
+        while (due := shared.next_timer()) is not None:
+            shared.handle_timer(due)
+        assert len(shared.flow_ids()) == 0
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
