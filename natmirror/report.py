@@ -28,6 +28,7 @@ def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
         )
     lines.append("counters: " + _listed(snapshot["counters"]))
     lines.append("drops: " + _listed(snapshot["drops"]))
+    lines.append("left to Python: " + _listed(snapshot["punts"]))
     for number, counters in machine["queues"].items():
         lines.append(f"queue {number}: " + _listed(counters))
     lines.append("tunnel: " + _listed(machine["tunnel"]))
@@ -48,6 +49,7 @@ def status_screen(status: dict[str, Any]) -> Group:
         ("held back for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
         ("counters", _listed(status["counters"])),
         ("drops", _listed(status["drops"])),
+        ("left to Python", _listed(status["punts"])),
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
         ("tunnel", _listed(machine["tunnel"])),
     ]
