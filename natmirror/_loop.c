@@ -7,12 +7,14 @@
 #include <math.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "_packet.h"
 
-#define MAX_WAIT 3600.0     /* seconds; then it looks again */
+#define MAX_WAIT 3600000    /* milliseconds; then it looks again */
 #define LOOK_UP_INTERVAL 32 /* batches after which a busy loop looks whether somebody wants attention */
 
 double nl_clock(void)
@@ -72,7 +74,7 @@ static int decide(nl_loop *loop, nq_packet *packet)
     if (decided == NM_CONSUMED && !watched)
         nq_drop(queue, packet->id);
     else if (decided == NM_MODIFIED && !watched)
-        nq_accept(queue, packet->id, bytes, packet->len);
+        nq_accept_packet(queue, packet);
     else
         nq_accept(queue, packet->id, NULL, 0);
     return 1;
@@ -94,15 +96,39 @@ static int receive(nl_loop *loop)
     return 0;
 }
 
-/* Whether somebody wants attention; waits for that or a packet, until a time. */
+int nl_timer(void)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+/* The timer goes off at a time or before. It is left alone where it does so already: setting it costs more than a packet,
+ * above all in a virtual machine, and what is due moves with each packet. */
+static void arm(nl_loop *loop, double until)
+{
+    if (loop->armed_at <= until)
+        return;
+    double nanoseconds = fmin((until - floor(until)) * 1e9 + 1, 999999999);
+    struct itimerspec when = {.it_value = {.tv_sec = (time_t)until, .tv_nsec = (long)nanoseconds}};
+    if (timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL) == 0)
+        loop->armed_at = until;
+}
+
+/* Whether somebody wants attention; waits for that or a packet, until a time or a little longer. */
 static int wait_until(nl_loop *loop, double until)
 {
-    struct pollfd fds[NL_MAX_QUEUES + 1] = {{.fd = loop->wake_fd, .events = POLLIN}};
+    struct pollfd fds[NL_MAX_QUEUES + 2] = {
+        {.fd = loop->wake_fd, .events = POLLIN},
+        {.fd = loop->timer_fd, .events = POLLIN},
+    };
     for (uint32_t i = 0; i < loop->queue_count; i++)
-        fds[i + 1] = (struct pollfd){.fd = nq_fd(loop->queues[i]), .events = POLLIN};
-    double left = fmin(fmax(0, until - nl_clock()), MAX_WAIT);
-    struct timespec timeout = {.tv_sec = (time_t)left, .tv_nsec = (long)((left - floor(left)) * 1e9)};
-    ppoll(fds, loop->queue_count + 1, &timeout, NULL);
+        fds[i + 2] = (struct pollfd){.fd = nq_fd(loop->queues[i]), .events = POLLIN};
+    if (until > nl_clock())
+        arm(loop, until);
+    poll(fds, loop->queue_count + 2, until <= nl_clock() ? 0 : MAX_WAIT);
+    uint64_t times;
+    if (fds[1].revents && read(loop->timer_fd, &times, sizeof times) > 0)
+        loop->armed_at = INFINITY;
     return fds[0].revents != 0;
 }
 

@@ -28,6 +28,8 @@ typedef struct {
     uint8_t watched[NL_MAX_QUEUES]; /* its packets pass unchanged, whatever is made of them */
     uint32_t queue_count;
     int wake_fd;
+    int timer_fd;    /* from nl_timer() */
+    double armed_at; /* when the timer goes off; infinity: never */
     int out_fd; /* takes a virtio-net header and a packet with each write */
     uint32_t current; /* the queue that the batch at hand came from */
     uint32_t batches; /* since the loop last looked whether somebody wants attention */
@@ -48,5 +50,8 @@ void nl_decided(nl_loop *loop);
 void nl_send(nl_loop *loop);
 
 double nl_clock(void);
+
+/* A timer for a loop, to be closed by the caller; a negative errno. */
+int nl_timer(void);
 
 #endif

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 /* One datagram: a packet of at most 64 KiB and its attributes. */
 #define DATAGRAM_MAX (68 * 1024)
@@ -21,6 +22,8 @@
 #define VERDICTS_MAX (512 * 1024)
 #define VERDICT_MAX (68 * 1024)
 #define SEND_TRIES 3
+#define MAX_PARTS 512 /* the kernel takes twice as many (UIO_MAXIOV) */
+#define PARTS_OF_VERDICT 3
 #define MAX_ERRNO 4095 /* linux/err.h */
 
 #define PACKET_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET)
@@ -31,7 +34,10 @@ struct nq {
     uint16_t number;
     uint32_t acknowledged;
     int answer;
-    size_t verdicts_len;
+    size_t verdicts_len; /* of all that waits to be sent, wherever it lies */
+    size_t used;         /* of verdicts[] */
+    int part_count;
+    struct iovec parts[MAX_PARTS];
     nq_counters counters;
     uint8_t verdicts[VERDICTS_MAX + VERDICT_MAX];
     uint8_t datagrams[NQ_BATCH][DATAGRAM_MAX];
@@ -203,7 +209,29 @@ static void put_attribute(uint8_t *at, uint16_t type, const void *value, size_t 
     memset(at + NLA_HDRLEN + len, 0, NLA_ALIGN(len) - len);
 }
 
-static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t *payload, size_t len)
+static const uint8_t PADDING[NLA_ALIGNTO];
+
+static void add_part(nq *queue, const void *at, size_t len)
+{
+    queue->verdicts_len += len;
+    struct iovec *last = queue->part_count ? &queue->parts[queue->part_count - 1] : NULL;
+    if (last && (const uint8_t *)last->iov_base + last->iov_len == at)
+        last->iov_len += len;
+    else if (len)
+        queue->parts[queue->part_count++] = (struct iovec){(void *)(uintptr_t)at, len};
+}
+
+/* What is written into verdicts[] goes next. */
+static uint8_t *add_written(nq *queue, size_t len)
+{
+    uint8_t *at = queue->verdicts + queue->used;
+    queue->used += len;
+    add_part(queue, at, len);
+    return at;
+}
+
+/* A payload may stay where it is until it is sent, or is copied. */
+static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t *payload, size_t len, int stays)
 {
     if (len > 0xffff - NLA_HDRLEN) {
         verdict = NF_DROP;
@@ -213,39 +241,49 @@ static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t 
     size_t head = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
     size_t verdict_len = NLA_HDRLEN + NLA_ALIGN(sizeof(struct nfqnl_msg_verdict_hdr));
     size_t total = head + verdict_len + (len ? NLA_HDRLEN + NLA_ALIGN(len) : 0);
-    uint8_t *at = queue->verdicts + queue->verdicts_len;
     struct nlmsghdr header = {.nlmsg_len = (uint32_t)total, .nlmsg_type = VERDICT_MESSAGE, .nlmsg_flags = NLM_F_REQUEST};
     struct nfgenmsg general = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0, .res_id = htons(queue->number)};
     struct nfqnl_msg_verdict_hdr decided = {.verdict = htonl(verdict), .id = htonl(id)};
+    uint8_t *at = add_written(queue, head + verdict_len);
     memcpy(at, &header, sizeof header);
     memcpy(at + NLMSG_HDRLEN, &general, sizeof general);
     put_attribute(at + head, NFQA_VERDICT_HDR, &decided, sizeof decided);
-    if (len)
-        put_attribute(at + head + verdict_len, NFQA_PAYLOAD, payload, len);
-    queue->verdicts_len += total;
-    if (queue->verdicts_len >= VERDICTS_MAX)
+    if (len && stays) {
+        struct nlattr attribute = {.nla_len = (uint16_t)(NLA_HDRLEN + len), .nla_type = NFQA_PAYLOAD};
+        memcpy(add_written(queue, sizeof attribute), &attribute, sizeof attribute);
+        add_part(queue, payload, len);
+        add_part(queue, PADDING, NLA_ALIGN(len) - len);
+    } else if (len) {
+        put_attribute(add_written(queue, NLA_HDRLEN + NLA_ALIGN(len)), NFQA_PAYLOAD, payload, len);
+    }
+    if (queue->verdicts_len >= VERDICTS_MAX || queue->part_count > MAX_PARTS - PARTS_OF_VERDICT)
         nq_flush(queue);
 }
 
 void nq_accept(nq *queue, uint32_t id, const uint8_t *payload, size_t len)
 {
-    put_verdict(queue, id, NF_ACCEPT, payload, len);
+    put_verdict(queue, id, NF_ACCEPT, payload, len, 0);
 }
 
-void nq_drop(nq *queue, uint32_t id) { put_verdict(queue, id, NF_DROP, NULL, 0); }
+void nq_accept_packet(nq *queue, const nq_packet *packet)
+{
+    put_verdict(queue, packet->id, NF_ACCEPT, packet->payload, packet->len, 1);
+}
+
+void nq_drop(nq *queue, uint32_t id) { put_verdict(queue, id, NF_DROP, NULL, 0, 0); }
 
 void nq_flush(nq *queue)
 {
-    if (!queue->verdicts_len)
+    if (!queue->part_count)
         return;
-    for (int tries = 0; tries < SEND_TRIES; tries++) {
-        if (send(queue->fd, queue->verdicts, queue->verdicts_len, 0) >= 0) {
-            queue->verdicts_len = 0;
-            return;
-        }
-        if (errno != EINTR && errno != ENOBUFS && errno != EAGAIN && errno != ENOMEM)
+    struct msghdr message = {.msg_iov = queue->parts, .msg_iovlen = (size_t)queue->part_count};
+    int is_sent = 0;
+    for (int tries = 0; tries < SEND_TRIES && !is_sent; tries++) {
+        is_sent = sendmsg(queue->fd, &message, 0) >= 0;
+        if (!is_sent && errno != EINTR && errno != ENOBUFS && errno != EAGAIN && errno != ENOMEM)
             break;
     }
-    queue->counters.send_errors++;
-    queue->verdicts_len = 0;
+    queue->counters.send_errors += !is_sent;
+    queue->verdicts_len = queue->used = 0;
+    queue->part_count = 0;
 }

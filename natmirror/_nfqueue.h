@@ -55,6 +55,9 @@ int nq_answer(const nq *queue);
 /* A verdict, to be sent with the next nq_flush(), or before where many bytes have gathered; a payload of length 0
  * leaves the packet as it is. */
 void nq_accept(nq *queue, uint32_t id, const uint8_t *payload, size_t len);
+/* The same for a packet that was rewritten where it lies: it is not copied, so nq_flush() has to come before the next
+ * nq_receive(). */
+void nq_accept_packet(nq *queue, const nq_packet *packet);
 void nq_drop(nq *queue, uint32_t id);
 void nq_flush(nq *queue);
 

@@ -50,6 +50,7 @@ from natmirror.stats import Stats
 from natmirror.tcp import State
 from natmirror.timers import Timers
 
+_TCP = b"\x06"  # IPv4's protocol field
 _MAX_EXPIRED = 256  # flows in one call, so that packets need not wait for more
 
 
@@ -125,16 +126,15 @@ class Engine:
     def shard_of(self, packet: bytes, hook: Hook) -> int:
         """Whose packet it is: nearly always this engine's own. Only errors about what this host or a service has sent
         are not dealt out by the address of the client."""
-        if self._shard.count == 1 or hook is not Hook.PREROUTING:
-            return self._shard.number
+        own = self._shard.number
+        if self._shard.count == 1 or hook is not Hook.PREROUTING or packet[9:10] == _TCP:
+            return own
         try:
             parsed = parse(packet)
         except Malformed:
-            return self._shard.number
+            return own
         error = icmp.parse_error(parsed) if isinstance(parsed, Datagram) else None
-        if error is None:
-            return self._shard.number
-        return shard_of_error(error, self._sources, self._shard.count)
+        return own if error is None else shard_of_error(error, self._sources, self._shard.count)
 
     @property
     def gear(self) -> Any:

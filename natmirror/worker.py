@@ -90,6 +90,7 @@ class Worker:
             held.callback(self._watchdog.close)
         ways = [(way.queue, way.watched) for way in self._ways]
         self._loop = Loop(self._engine.gear, ways, out_fd=out_fd, wake_fd=self._ear.fileno())
+        held.callback(self._loop.close)
 
     def start(self, workers: Sequence["Worker"]) -> None:
         """Begin to pass packets."""

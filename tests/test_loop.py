@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from natmirror._ffi import ffi, lib
 
-from natmirror.fastpath import Gear, Memory, Plan, PlannedService
+from natmirror.fastpath import NEVER, Gear, Memory, Plan, PlannedService
 from natmirror.linux.loop import Why
 from natmirror.packet import ACK, build, parse, synthesise
 from tests.support import C1, CLIENT, SERVICE
@@ -34,13 +34,15 @@ class Stage:
         self.out.setblocking(False)
         self.way_out = out
         self.codec = ffi.gc(lib.nq_new(self.socket.fileno(), 1), lib.nq_free)
+        self.timer = os.fdopen(lib.nl_timer(), "rb", buffering=0)
         fields = {"gear": self.gear.handle, "out_fd": out.fileno(), "wake_fd": self.ear.fileno()}
+        fields |= {"timer_fd": self.timer.fileno(), "armed_at": NEVER}
         self.loop: Any = ffi.new("nl_loop *", fields)
         self.loop.queues[0] = self.codec
         self.loop.queue_count = 1
 
     def close(self) -> None:
-        for end in (self.socket, self.kernel, self.ear, self.mouth, self.out, self.way_out):
+        for end in (self.socket, self.kernel, self.ear, self.mouth, self.out, self.way_out, self.timer):
             end.close()
 
     def queue(self, number: int, payload: bytes) -> None:

@@ -1,5 +1,6 @@
 """The hot loop in C, seen from Python: it passes packets by itself, and comes back with those that are for Python."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -36,13 +37,27 @@ class Loop:
     its packets pass unchanged, whatever is made of them."""
 
     def __init__(self, gear: Any, queues: Sequence[tuple[Queue, bool]], *, out_fd: int, wake_fd: int) -> None:
-        self._loop = ffi.new("nl_loop *", {"gear": gear, "out_fd": out_fd, "wake_fd": wake_fd})
+        self._timer_fd = lib.nl_timer()
+        if self._timer_fd < 0:
+            raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
+        fields = {
+            "gear": gear,
+            "out_fd": out_fd,
+            "wake_fd": wake_fd,
+            "timer_fd": self._timer_fd,
+            "armed_at": float("inf"),
+        }
+        self._loop = ffi.new("nl_loop *", fields)
         self._gear = gear
         self._queues = queues
         for index, (queue, watched) in enumerate(queues):
             self._loop.queues[index] = queue.codec
             self._loop.watched[index] = watched
         self._loop.queue_count = len(queues)
+
+    def close(self) -> None:
+        """Give the timer back; the queues and descriptors are the caller's."""
+        os.close(self._timer_fd)
 
     def run(self, until: float) -> Why:
         """Pass packets until something is for Python, or the monotonic clock shows ``until``; HostError where a queue
