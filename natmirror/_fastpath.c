@@ -156,23 +156,53 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
     return NM_CONSUMED;
 }
 
+/* Why Python is to look at a packet that opens or ends a flow. */
+static int is_pythons(nm_gear *gear, const nm_flow *flow, const segment *seg, int is_orig, double now)
+{
+    const nm_service *service = &gear->plan.services[flow->service_id];
+    if (flow->flags & NM_DIRECT)
+        return 1;
+    if (seg->flags & TCP_SYN && is_orig) /* but its own SYN once more */
+        return flow->flags & (NM_KNOWN | NM_LOOSE) || seg->seq != flow->iss || seg->payload_len ||
+               seg->flags & (TCP_ACK | TCP_RST | TCP_FIN) || flow->state > NM_SYN_RECEIVED ||
+               (flow->state == NM_SYN_SENT && now >= nm_flow_answer_due(gear->flows, flow));
+    if (seg->flags & TCP_SYN)
+        return flow->state != NM_SYN_SENT || flow->flags & NM_KNOWN || (flow->flags & NM_TAPPED && service->is_held) ||
+               *nm_plan_suspect(&gear->plan, flow->service_id, flow->family, flow->client);
+    if (seg->flags & TCP_RST && flow->state == NM_SYN_SENT)
+        return 1;
+    if (!(flow->flags & NM_TAPPED))
+        return 0;
+    return !(seg->flags & TCP_RST && flow->state == NM_SYN_RECEIVED && !(flow->flags & NM_KNOWN));
+}
+
 /* The opening of a flow, but for the handshake's end where legs open with it, and the end of one without mirrors. */
 static int process_control(nm_gear *gear, nm_flow *flow, segment *seg, int is_orig, int checksum, double now)
 {
-    int is_syn = seg->flags & TCP_SYN, is_tapped = flow->flags & NM_TAPPED;
-    const nm_service *service = &gear->plan.services[flow->service_id];
-    if (flow->flags & NM_DIRECT || (is_tapped && (!is_syn || service->is_held)) ||
-        (is_syn && (is_orig || flow->state != NM_SYN_SENT || flow->flags & NM_KNOWN ||
-                    *nm_plan_suspect(&gear->plan, flow->service_id, flow->family, flow->client))) ||
-        (seg->flags & TCP_RST && flow->state == NM_SYN_SENT) ||
-        (checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff))
+    if (is_pythons(gear, flow, seg, is_orig, now) || (checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff))
         return NM_PUNT_CONTROL;
     int event = nm_track(flow, seg, is_orig, flow->flags & NM_LOOSE);
-    nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT);
+    nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
     if (event == NM_SYN_ACK_SEEN && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.fast_packets++;
     return pass_on(flow, seg, is_orig, checksum);
+}
+
+/* A backend's SYN-ACK to a client for whom there is no flow. Usually the client has called the backend itself, which is
+ * Python's to see; but while flows have to go before their handshakes are complete it is most likely for one of those. */
+static int process_stray_answer(nm_gear *gear, segment *seg, int checksum)
+{
+    const nm_service *service = nm_plan_service_of(&gear->plan, seg->ip + 12, seg->sport);
+    if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK) ||
+        !nm_plan_is_client(&gear->plan, 4, seg->ip + 16) || !nm_flows_victim(gear->flows, 1))
+        return NM_PUNT_CONTROL;
+    gear->counters.fast_packets++;
+    gear->counters.unbound_packets++;
+    replace(seg, 12, 0, service->address, service->port, checksum == CHECKSUM_PARTIAL);
+    if (checksum == CHECKSUM_PARTIAL)
+        complete_checksum(seg);
+    return NM_MODIFIED;
 }
 
 int nm_gear_acknowledge(nm_gear *gear, double now)
@@ -207,7 +237,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (is_control)
-            return NM_PUNT_CONTROL;
+            return hook == HOOK_FORWARD ? process_stray_answer(gear, &seg, checksum) : NM_PUNT_CONTROL;
         return leg ? process_mirrors(gear, leg, &seg, checksum, now) : NM_PUNT_UNKNOWN;
     }
     if (!is_orig && hook != HOOK_FORWARD && !(hook == HOOK_OUTPUT && flow->flags & NM_WATCHED))

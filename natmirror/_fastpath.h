@@ -32,6 +32,7 @@ typedef struct {
     uint64_t fast_packets;   /* decided here */
     uint64_t bad_checksums;  /* among those: passed on as they came, not believed */
     uint64_t mirror_packets; /* among those: for legs */
+    uint64_t unbound_packets; /* without a flow: mapped by the plan alone */
     uint64_t flows_opened;
     uint64_t flows_evicted; /* before their handshake was complete, because others needed their room */
     uint64_t punts[NM_PUNT_REASONS];

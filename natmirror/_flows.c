@@ -12,7 +12,13 @@
 #include "_legs.h"
 
 #define NONE 0xffffffffu
+#define PUT_BACK_AT_ONCE 256
 #define EMBRYONIC_SHARE 4 /* at most one of so many rows is for connections that are not established */
+
+/* Rows in the order in which they came to be what they are. */
+typedef struct {
+    uint32_t oldest, newest, count;
+} list;
 
 struct nm_flows {
     nm_flow *rows;
@@ -23,8 +29,7 @@ struct nm_flows {
     uint32_t free_count;
     uint32_t used_count; /* rows from here on were never used */
     uint32_t mask;
-    uint32_t oldest, newest; /* of those that are embryonic */
-    uint32_t embryonic_count;
+    list embryonic, over;
     nm_heap heap;
     double timeouts[NM_STATES + 1];
     uint8_t key[16];
@@ -70,7 +75,7 @@ nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
     for (uint32_t i = 0; i < max_flows; i++)
         flows->free[i] = max_flows - 1 - i;
     flows->max_flows = flows->free_count = max_flows;
-    flows->oldest = flows->newest = NONE;
+    flows->embryonic = flows->over = (list){.oldest = NONE, .newest = NONE};
     flows->mask = buckets - 1;
     memcpy(flows->key, key, sizeof flows->key);
     return flows;
@@ -143,29 +148,63 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
     return flow;
 }
 
-static void join_embryonic(nm_flows *flows, nm_flow *flow)
+static list *list_of(nm_flows *flows, const nm_flow *flow)
 {
-    flow->flags |= NM_EMBRYONIC;
-    flow->older = flows->newest;
+    return flow->flags & NM_EMBRYONIC ? &flows->embryonic : flow->flags & NM_OVER ? &flows->over : NULL;
+}
+
+static void leave(nm_flows *flows, nm_flow *flow)
+{
+    list *list = list_of(flows, flow);
+    if (!list)
+        return;
+    *(flow->older == NONE ? &list->oldest : &flows->rows[flow->older].newer) = flow->newer;
+    *(flow->newer == NONE ? &list->newest : &flows->rows[flow->newer].older) = flow->older;
+    list->count--;
+    flow->flags &= (uint16_t)~(NM_EMBRYONIC | NM_OVER);
+}
+
+static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
+{
+    if (flow->flags & flag)
+        return;
+    leave(flows, flow);
+    flow->flags |= flag;
+    list *list = list_of(flows, flow);
+    flow->older = list->newest;
     flow->newer = NONE;
-    *(flows->newest == NONE ? &flows->oldest : &flows->rows[flows->newest].newer) = flow->id;
-    flows->newest = flow->id;
-    flows->embryonic_count++;
+    *(list->newest == NONE ? &list->oldest : &flows->rows[list->newest].newer) = flow->id;
+    list->newest = flow->id;
+    list->count++;
 }
 
-static void leave_embryonic(nm_flows *flows, nm_flow *flow)
+static int is_embryonic(const nm_flow *flow)
 {
-    flow->flags &= (uint16_t)~NM_EMBRYONIC;
-    *(flow->older == NONE ? &flows->oldest : &flows->rows[flow->older].newer) = flow->newer;
-    *(flow->newer == NONE ? &flows->newest : &flows->rows[flow->newer].older) = flow->older;
-    flows->embryonic_count--;
+    return flow->state <= NM_SYN_RECEIVED || (flow->flags & NM_LOOSE && !flow->reply.packets && flow->state < NM_TIME_WAIT);
 }
 
-nm_flow *nm_flows_victim(const nm_flows *flows, int for_embryonic)
+static nm_flow *oldest_embryonic(nm_flows *flows)
+{
+    while (flows->embryonic.oldest != NONE) {
+        nm_flow *flow = &flows->rows[flows->embryonic.oldest];
+        if (is_embryonic(flow))
+            return flow;
+        leave(flows, flow); /* its backend has spoken meanwhile */
+    }
+    return NULL;
+}
+
+nm_flow *nm_flows_victim(nm_flows *flows, int for_embryonic)
 {
     uint32_t max_embryonic = flows->max_flows / EMBRYONIC_SHARE + 1;
-    int is_crowded = !flows->free_count || (for_embryonic && flows->embryonic_count >= max_embryonic);
-    return is_crowded && flows->oldest != NONE ? &flows->rows[flows->oldest] : NULL;
+    if (for_embryonic && flows->embryonic.count >= max_embryonic) {
+        nm_flow *flow = oldest_embryonic(flows);
+        if (flows->embryonic.count >= max_embryonic)
+            return flow;
+    }
+    if (flows->free_count)
+        return NULL;
+    return flows->over.oldest != NONE ? &flows->rows[flows->over.oldest] : oldest_embryonic(flows);
 }
 
 void nm_flow_remove(nm_flows *flows, nm_flow *flow)
@@ -179,8 +218,7 @@ void nm_flow_remove(nm_flows *flows, nm_flow *flow)
     while (*link != flow->id)
         link = &flows->rows[*link].next_reply;
     *link = flow->next_reply;
-    if (flow->flags & NM_EMBRYONIC)
-        leave_embryonic(flows, flow);
+    leave(flows, flow);
     nm_heap_remove(&flows->heap, &flow->due);
     flow->family = 0; /* a free row's mark */
     flows->free[flows->free_count++] = flow->id;
@@ -214,10 +252,15 @@ void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts)
     memcpy(flows->timeouts, timeouts, sizeof flows->timeouts);
 }
 
+double nm_flow_answer_due(const nm_flows *flows, const nm_flow *flow)
+{
+    return flow->created_at + flows->timeouts[NM_STATES];
+}
+
 static double deadline(const nm_flows *flows, const nm_flow *flow)
 {
     if (flow->state == NM_SYN_SENT && !(flow->flags & NM_UNANSWERED))
-        return flow->created_at + flows->timeouts[NM_STATES];
+        return nm_flow_answer_due(flows, flow);
     return flow->seen_at + flows->timeouts[flow->state];
 }
 
@@ -226,11 +269,12 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
     flow->seen_at = now;
     if (!moved)
         return;
-    int is_embryonic = flow->state <= NM_SYN_RECEIVED;
-    if (is_embryonic && !(flow->flags & NM_EMBRYONIC))
-        join_embryonic(flows, flow);
-    else if (!is_embryonic && flow->flags & NM_EMBRYONIC)
-        leave_embryonic(flows, flow);
+    if (is_embryonic(flow))
+        join(flows, flow, NM_EMBRYONIC);
+    else if (flow->state >= NM_TIME_WAIT)
+        join(flows, flow, NM_OVER);
+    else
+        leave(flows, flow);
     nm_heap_set(&flows->heap, &flow->due, deadline(flows, flow));
 }
 
@@ -238,7 +282,7 @@ double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }
 
 nm_flow *nm_flows_due(nm_flows *flows, double now)
 {
-    while (nm_heap_next(&flows->heap) <= now && flows->heap.count) {
+    for (int i = 0; i < PUT_BACK_AT_ONCE && flows->heap.count && nm_heap_next(&flows->heap) <= now; i++) {
         nm_due *due = flows->heap.places[0];
         nm_flow *flow = &flows->rows[due->id];
         double until = deadline(flows, flow);

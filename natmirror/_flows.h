@@ -30,8 +30,9 @@
 #define NM_GAPPED 64  /* some of the client's data waits for other: punt all that carries some */
 #define NM_TAPPED 128 /* its service has mirrors: its handshake and its end are Python's */
 #define NM_KNOWN 256  /* Python has something of its own about it: only Python may forget it */
-#define NM_EMBRYONIC 512  /* its handshake is not complete: the first to go where room is needed */
+#define NM_EMBRYONIC 512  /* its handshake is not complete, or it was met in its middle and its backend is silent */
 #define NM_UNANSWERED 1024 /* Python has heard that its SYN is unanswered */
+#define NM_OVER 2048       /* closed or reset */
 
 /* nm_half.flags */
 #define NM_HALF_SEQ 1 /* end is known */
@@ -63,10 +64,10 @@ typedef struct {
     uint16_t backend_port;
     uint8_t family; /* 4 or 6 */
     uint8_t state;  /* NM_SYN_SENT .. NM_RESET */
-    uint16_t flags; /* NM_MIRRORED .. NM_UNANSWERED */
+    uint16_t flags; /* NM_MIRRORED .. NM_OVER */
     uint16_t service_id; /* its place in the plan */
     uint16_t backend_id; /* the same; NM_NO_BACKEND where there is no pool, and for NM_DIRECT */
-    uint16_t account;    /* whose sums its client's bytes belong to; 0: nobody's */
+    uint32_t account;    /* whose sums its client's bytes belong to; 0: nobody's */
     uint32_t iss;        /* the client's initial sequence number, where its SYN was seen */
     nm_due due;     /* when it is forgotten, if it is not seen meanwhile */
     uint32_t id;    /* index in the table; free again after nm_flow_remove() */
@@ -74,7 +75,7 @@ typedef struct {
     uint32_t first_leg;   /* the first of its legs, or NM_NO_LEG */
     uint32_t next_orig;
     uint32_t next_reply;
-    uint32_t older, newer; /* among those that are embryonic */
+    uint32_t older, newer; /* among those that are embryonic, or over */
 } nm_flow;
 
 typedef struct nm_flows nm_flows;
@@ -99,16 +100,19 @@ nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *src,
  * the state. */
 void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts);
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
+double nm_flow_answer_due(const nm_flows *flows, const nm_flow *flow); /* when its SYN counts as unanswered */
 double nm_flows_next_due(nm_flows *flows);
 
-/* The flow that is due first, if it is by now; it stays due. Whether only Python may judge it: where it has something of
+/* The flow that is due first, if it is by now; it stays due. Those that were seen meanwhile are put back, not all at once:
+ * NULL may mean that there are more. Whether only Python may judge it: where it has something of
  * its own about it, or its SYN is unanswered. */
 nm_flow *nm_flows_due(nm_flows *flows, double now);
 int nm_flow_is_pythons(const nm_flow *flow);
 
-/* The flow that is to go so that another one has room: the oldest embryonic one, when the table is full or, where the
- * new one begins as embryonic, when a quarter of the table is; NULL where none has to go, or none is embryonic. */
-nm_flow *nm_flows_victim(const nm_flows *flows, int for_embryonic);
+/* The flow that is to go so that another one has room: of a full table the oldest that is over, or else the oldest that is
+ * embryonic; and the latter too where the new one begins as embryonic and a quarter of the table is. NULL where none has
+ * to go, or none may. */
+nm_flow *nm_flows_victim(nm_flows *flows, int for_embryonic);
 
 /* The row with a number, NULL where it is free; the numbers of at most max flows from number first on. */
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);

@@ -147,9 +147,12 @@ int nl_run(nl_loop *loop, double until)
         double now = nl_clock();
         int is_time = now >= until || nm_gear_acknowledge(gear, now) || nm_gear_expire(gear, now);
         flush(loop);
-        if (is_time)
+        if (is_time && loop->has_looked) {
+            loop->has_looked = 0; /* however much is due, packets have their turn */
             return NL_TIMER;
+        }
         int count = receive(loop);
+        loop->has_looked = 1;
         if (count < 0)
             return count;
         int is_busy = count && ++loop->batches < LOOK_UP_INTERVAL;

@@ -32,6 +32,7 @@ typedef struct {
     double armed_at; /* when the timer goes off; infinity: never */
     int out_fd; /* takes a virtio-net header and a packet with each write */
     uint32_t current; /* the queue that the batch at hand came from */
+    int has_looked;   /* for packets, since Python last did what was due */
     uint32_t batches; /* since the loop last looked whether somebody wants attention */
     int count, next;  /* packets of the batch, and the first that is not decided */
     double now;       /* the time of the batch, CLOCK_MONOTONIC */

@@ -11,7 +11,7 @@ static const uint8_t SUSPECT_KEY[16] = "natmirror wary  ";
 
 static uint32_t address_len(uint8_t family) { return family == 4 ? 4 : 16; }
 
-static int is_client(const nm_plan *plan, uint8_t family, const uint8_t *client)
+int nm_plan_is_client(const nm_plan *plan, uint8_t family, const uint8_t *client)
 {
     if (family != 4)
         return 0;
@@ -26,9 +26,23 @@ nm_service *nm_plan_service(nm_plan *plan, uint8_t family, const uint8_t *client
     for (uint32_t i = 0; i < plan->service_count; i++) {
         nm_service *service = &plan->services[i];
         if (service->port == dport && service->family == family && !memcmp(service->address, dst, address_len(family)))
-            return is_client(plan, family, client) ? service : NULL;
+            return nm_plan_is_client(plan, family, client) ? service : NULL;
     }
     return NULL;
+}
+
+nm_service *nm_plan_service_of(nm_plan *plan, const uint8_t *backend, uint16_t backend_port)
+{
+    nm_service *found = NULL;
+    for (uint32_t i = 0; i < plan->backend_count; i++) {
+        const nm_backend *one = &plan->backends[i];
+        if (one->port != backend_port || memcmp(one->address, backend, address_len(plan->services[one->service_id].family)))
+            continue;
+        if (found)
+            return NULL;
+        found = &plan->services[one->service_id];
+    }
+    return found;
 }
 
 uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t client_port)

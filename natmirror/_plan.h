@@ -15,6 +15,7 @@ typedef struct {
     uint8_t address[16];
     uint16_t port;
     uint32_t flows;       /* that it has now */
+    uint16_t service_id;
     uint64_t connections; /* that it has accepted, ever */
 } nm_backend;
 
@@ -44,16 +45,23 @@ typedef struct {
     nm_backend *backends;
     nm_network *networks;
     uint32_t service_count;
+    uint32_t backend_count;
     uint32_t network_count;
     /* By a hash of service and client: how many clients have lately tried a backend in vain, so that Python chooses. */
     uint16_t suspects[NM_SUSPECTS];
 } nm_plan;
+
+/* Whether an address lies in one of the clients' networks. */
+int nm_plan_is_client(const nm_plan *plan, uint8_t family, const uint8_t *address);
 
 /* The service that a client calls; NULL where it is none, or not from one of the networks. */
 nm_service *nm_plan_service(nm_plan *plan, uint8_t family, const uint8_t *client, const uint8_t *dst, uint16_t dport);
 
 /* The place of the backend that is a new client's; NM_NO_BACKEND where the service has no pool. */
 uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t client_port);
+
+/* The one service in whose pool a backend is; NULL where there is none, or more than one. */
+nm_service *nm_plan_service_of(nm_plan *plan, const uint8_t *backend, uint16_t backend_port);
 
 /* Where the client of a service is counted in suspects[]. */
 uint16_t *nm_plan_suspect(nm_plan *plan, uint16_t service, uint8_t family, const uint8_t *client);

@@ -51,7 +51,8 @@ from natmirror.tcp import State
 from natmirror.timers import Timers
 
 _TCP = b"\x06"  # IPv4's protocol field
-_MAX_EXPIRED = 256  # flows in one call, so that packets need not wait for more
+_MAX_LEGS_DUE = 64  # in one call, so that packets need not wait for more
+_MAX_EXPIRED = 256  # the same for flows
 
 
 class Hook(IntEnum):
@@ -134,7 +135,10 @@ class Engine:
         except Malformed:
             return own
         error = icmp.parse_error(parsed) if isinstance(parsed, Datagram) else None
-        return own if error is None else shard_of_error(error, self._sources, self._shard.count)
+        if error is None:
+            return own
+        sources = set() if error.inner_src in self._services else self._sources
+        return shard_of_error(error, sources, self._shard.count)
 
     @property
     def gear(self) -> Any:
@@ -147,9 +151,14 @@ class Engine:
         timer = self._timers.next()
         return (None if due == fastpath.NEVER else due) if timer is None else min(timer, due)
 
+    def next_own_timer(self) -> float | None:
+        """The same for what the C gear does not know of: a loop in C that drives the gear looks after the rest."""
+        return self._timers.next()
+
     def handle_timer(self, now: float) -> list[Action]:
-        """Do what is due: retransmissions, expiry, windows that clients are to hear of."""
-        while True:
+        """Do what is due: retransmissions, expiry, windows that clients are to hear of. Not all at once: while there is
+        more, next_timer() stays where it is."""
+        for _ in range(_MAX_LEGS_DUE):
             if self._fast:
                 self._mirroring.send(self._gear.acknowledge(now))
             leg_id = self._gear.legs.take_due(now)
@@ -194,8 +203,10 @@ class Engine:
         event = tcp.track(flow.row, segment, from_client=True, loose=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
         verdict = self._to_backend(segment, service, flow, checksum)
-        if event is tcp.Event.HANDSHAKE:
-            self._mirroring.open(flow, endpoint_of(service if flow.backend is None else flow.backend), now)
+        if event is tcp.Event.HANDSHAKE and service.mirrors:
+            self._mirroring.open(
+                self._nat.know(flow), endpoint_of(service if flow.backend is None else flow.backend), now
+            )
         if segment.seq_len:  # a bare acknowledgement is the C gear's, and may change nothing here that it does not
             self._mirroring.feed(flow, segment, now)
         self._tell_legs(flow, event, now)
@@ -236,8 +247,8 @@ class Engine:
     def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         flow = self._nat.pick_up(service, client, backend, now)
         self._stats.count("flows_picked_up" if flow else "flows_refused")
-        if flow is not None:
-            self._mirroring.picked_up(flow)
+        if flow is not None and service.mirrors:
+            self._mirroring.picked_up(self._nat.know(flow))
         return flow
 
     # Packets of the backend
@@ -249,8 +260,7 @@ class Engine:
         if flow is None:
             return self._unbound_reply(segment, source, client, checksum, now)
         if flow.direct:
-            self._nat.touch(flow, now, moved=False)
-            flow.row.reply.packets += 1
+            self._nat.direct_reply(flow, segment, now)
             return [Accept()]
         window = None
         if segment_checksum_ok(segment, checksum):
@@ -260,7 +270,8 @@ class Engine:
             self._nat.touch(flow, now, moved=event is not None)
             if event is tcp.Event.SYN_ACK:
                 self._nat.answered(flow)
-                self._mirroring.accepted(flow)
+                if any(mirror.throttles for mirror in flow.service.mirrors):
+                    self._mirroring.accepted(self._nat.know(flow))
             elif event is tcp.Event.RST and refused:
                 self._nat.refused(flow, now)
                 self._stats.count("syns_refused")
@@ -287,6 +298,10 @@ class Engine:
         services = self._nat.services_of(source)
         if not services or not self._is_client(client[0]):
             return [Accept()]
+        if segment.flags & (SYN | ACK | RST) == SYN | ACK and len(services) == 1 and self._nat.is_crowded:
+            # Most likely of a flow that had to go.
+            self._stats.count("unbound_packets")
+            return [self._to_client(segment, services[0], checksum)]
         if segment.flags & (SYN | ACK) == SYN | ACK:
             # Nobody came to this backend through us: the client called it itself.
             self._stats.count("direct_connections")
@@ -402,7 +417,7 @@ class Engine:
         in_c = self._gear.counters
         counters["fast_packets"] = in_c.fast_packets
         counters["flows_evicted"] = self._nat.evicted
-        for name in ("bad_checksums", "mirror_packets", "flows_opened", "flows_evicted"):
+        for name in ("bad_checksums", "mirror_packets", "unbound_packets", "flows_opened", "flows_evicted"):
             counters[name] = counters.get(name, 0) + getattr(in_c, name)
         return {
             "counters": counters,

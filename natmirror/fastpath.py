@@ -118,7 +118,9 @@ class Plan:
         for row, (address, port) in zip(self.backends, backends, strict=False):
             row.address[0 : len(address)], row.port = address, port
         first = 0
-        for row, service in zip(self.services, services, strict=False):
+        for number, (row, service) in enumerate(zip(self.services, services, strict=False)):
+            for place in range(len(service.backends)):
+                self.backends[first + place].service_id = number
             table = ffi.new("uint16_t[]", [first + place for place in service.table])
             self._tables.append(table)
             first += len(service.backends)
@@ -128,7 +130,7 @@ class Plan:
             row.with_port, row.in_turn, row.is_held = service.with_port, service.in_turn, service.is_held
         plan = gear.plan
         plan.services, plan.service_count = self.services, len(services)
-        plan.backends = self.backends
+        plan.backends, plan.backend_count = self.backends, len(backends)
         plan.networks, plan.network_count = self._networks, len(networks)
 
     def suspect(self, service_id: int, client: bytes, by: int) -> None:

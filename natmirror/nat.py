@@ -25,7 +25,7 @@ from natmirror.fastpath import (
     Plan,
     PlannedService,
 )
-from natmirror.packet import Endpoint, Segment, endpoint_of, show
+from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service
 from natmirror.tcp import State
 
@@ -155,29 +155,25 @@ class Nat:
 
     def find_orig(self, client: Endpoint, service: Endpoint) -> Flow | None:
         """The flow of a packet from the client to the service."""
-        return self._meet(self._table.find_orig(client, service))
+        return self._flow(self._table.find_orig(client, service))
 
     def find_reply(self, backend: Endpoint, client: Endpoint) -> Flow | None:
         """The flow of a packet from the backend to the client."""
-        return self._meet(self._table.find_reply(backend, client))
+        return self._flow(self._table.find_reply(backend, client))
 
-    def _meet(self, row: Any | None) -> Flow | None:
-        """The flow of a row, for somebody who may change it."""
-        if row is None:
-            return None
-        flow = self._view(row)
-        return self._know(flow) if row.flags & TAPPED else flow
+    def _flow(self, row: Any | None) -> Flow | None:
+        return None if row is None else self._view(row)
 
     def _view(self, row: Any) -> Flow:
-        """The flow of a row, for somebody who only looks at it."""
+        """The flow of a row: always the same object where it is known, else one for this moment."""
         if row.flags & KNOWN:
             return self._known[row.id]
         client = (bytes(row.client[0:4]), row.client_port)
         backend = None if row.backend_id == NO_BACKEND else self._backends[row.backend_id][1]
         return Flow(row, client, self._services[row.service_id], backend)
 
-    def _know(self, flow: Flow) -> Flow:
-        """Keep what only Python knows of a flow."""
+    def know(self, flow: Flow) -> Flow:
+        """Keep the flow's object, because somebody is going to remember something about it."""
         flow.row.flags |= KNOWN
         self._known[flow.row.id] = flow
         return flow
@@ -215,8 +211,21 @@ class Nat:
         backend_id = self._first_backend[number] + backends.index(backend)
         row = self._table.insert(client, number, backend_id, direct=True)
         if row is not None:
-            row.state = State.ESTABLISHED
+            row.state = State.SYN_RECEIVED
             self._table.touch(row, now, moved=True)
+
+    def direct_reply(self, flow: Flow, segment: Segment, now: float) -> None:
+        """The backend goes on talking to a client that talks to it itself: so it has been answered."""
+        begun = flow.state is State.SYN_RECEIVED and not segment.flags & (SYN | RST)
+        if begun:
+            flow.row.state = State.ESTABLISHED
+        flow.row.reply.packets += 1
+        self.touch(flow, now, moved=begun)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether flows have to go before their handshakes are complete."""
+        return self._table.victim(for_embryonic=True) is not None
 
     def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
         """The backend has accepted a new connection of the same ports: the flow begins anew, where it was."""
@@ -231,7 +240,7 @@ class Nat:
         if flow.is_first_syn(syn):
             return True
         if flow.new_syn is None or flow.new_syn.seq != syn.seq:
-            self._know(flow)
+            self.know(flow)
             flow.new_syn, flow.new_syn_at = syn, now
         return now - flow.new_syn_at < ANSWER_TIMEOUT
 
@@ -274,7 +283,7 @@ class Nat:
             tcp.begin(flow.row, syn)
             flow.row.created_at = now
             if syn.payload_len:
-                self._know(flow).syn_data = syn.payload
+                self.know(flow).syn_data = syn.payload
             self.touch(flow, now)
         return flow
 
@@ -293,7 +302,7 @@ class Nat:
         backend_id = NO_BACKEND
         if backend is not None and service.pool is not None:
             backend_id = self._first_backend[number] + service.pool.backends.index(backend)
-        return self._meet(self._table.insert(client, number, backend_id))
+        return self._flow(self._table.insert(client, number, backend_id))
 
     def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint) -> None:
         """Make room: whatever else holds one of the two tuples is older than what comes."""

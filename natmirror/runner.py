@@ -100,37 +100,44 @@ class Runner:
             held.callback(tunnel.close)
             for worker in self._workers:
                 worker.open(held, tunnel.fd)
-                held.callback(worker.stop)
-            for worker in self._workers:
-                worker.start(self._workers)
+            held.callback(self._stop_workers)
             self._learn_paths()
             resources = {"status": self._status, "flows": self._flows, "ended": lambda: list(self._ended)}
             held.callback(api.Server(self._api_path, resources).close)
             self._firewall.install(self._rules, self._queue_count)
             held.callback(self._leave_rules)
+            for worker in self._workers:
+                worker.start(self._workers)
             queues = ", ".join(number for worker in self._workers for number in worker.queues())
             log.info(
                 "ready: rules %s, iptables %s, queues %s, pid %d",
                 *(self._rules.path, self._firewall.backend, queues, os.getpid()),
             )
-            self._watch()
-            for worker in self._workers:
-                worker.stop()
+            while not self._stopping:
+                self._watch()
+            self._stop_workers()
+            self._raise_failures()
             return summarize(self._snapshot(), self._machine())
 
     # Life
 
     def _watch(self) -> None:
-        """Do the chores until a signal or a failure."""
-        while not self._stopping:
-            for chore in self._chores:
-                chore.run_if_due(time.monotonic())
-            for worker in self._workers:
-                if worker.failure is not None:
-                    raise worker.failure
-            due = min(chore.due_at for chore in self._chores)
-            if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
-                self._ear.recv(4096)
+        """Do what is due, and wait for something."""
+        for chore in self._chores:
+            chore.run_if_due(time.monotonic())
+        self._raise_failures()
+        due = min(chore.due_at for chore in self._chores)
+        if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
+            self._ear.recv(4096)
+
+    def _raise_failures(self) -> None:
+        for worker in self._workers:
+            if worker.failure is not None:
+                raise worker.failure
+
+    def _stop_workers(self) -> None:
+        for worker in self._workers:
+            worker.stop()
 
     def _leave_rules(self) -> None:
         if self._keep_rules:

@@ -17,7 +17,7 @@ from typing import Any
 
 from natmirror.actions import Accept, Action, Drop, LegEnded
 from natmirror.engine import Engine, Hook
-from natmirror.fastpath import Memory
+from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import Loop, Why
@@ -32,6 +32,8 @@ _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _MAX_LOGGED_ERRORS = 10
 _INTERNAL_ERROR = Drop("internal-error")
+_STALE = Drop("stale")
+_MAX_STALE_BATCHES = 256  # as much as a queue holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,19 @@ class Worker:
         held.callback(self._loop.close)
 
     def start(self, workers: Sequence["Worker"]) -> None:
-        """Begin to pass packets."""
+        """Begin to pass packets, with those that come from now on: rules of before may have dealt out the others
+        differently, and who sent them sends them again."""
         self.workers = workers
+        for way in self._ways:
+            self._drop_stale(way)
         self._thread.start()
+
+    def _drop_stale(self, way: Way) -> None:
+        packets = way.queue.early() or way.queue.receive()
+        for left in range(_MAX_STALE_BATCHES, -1, -1):
+            for packet in packets:
+                self.give(way, packet, _STALE)
+            packets = way.queue.receive() if packets and left else []
 
     def stop(self) -> None:
         """End the legs, then the thread; returns when that is done."""
@@ -106,7 +118,7 @@ class Worker:
     def post(self, do: Callable[[], None]) -> None:
         """Have the thread do something soon."""
         self._mail.put(do)
-        with suppress(BlockingIOError):  # full: it is about to look
+        with suppress(OSError):  # full: it is about to look; closed: it is over
             self._mouth.send(b"?")
 
     def ask(self, question: Callable[[], Any]) -> Any:
@@ -158,6 +170,7 @@ class Worker:
             self._loop.send(self._engine.close())  # no mirror is to wait for us
             self._loop.flush()
             self._tell_ended()
+            self._read_mail()
         except BaseException as error:
             self.failure = error
         self._over()
@@ -172,7 +185,6 @@ class Worker:
         return queue
 
     def _pass_packets(self) -> None:
-        self._serve_early()
         while not self._stopping:
             why = self._loop.run(self._until())
             if why is Why.PUNT:
@@ -208,18 +220,10 @@ class Worker:
             way.queue.drop(packet.id)
         way.queue.flush()
 
-    def _serve_early(self) -> None:
-        """Packets that came while the queues were being set up."""
-        for way in self._ways:
-            for packet in way.queue.early():
-                verdict, *sends = self._decide(packet, time.monotonic())
-                self.give(way, packet, verdict)
-                self._loop.send(sends)
-
     def _until(self) -> float:
         """When Python has something to do, whatever comes."""
-        timer = self._engine.next_timer()
-        due = self._beat_at if self._watchdog is not None else time.monotonic() + 3600.0
+        timer = self._engine.next_own_timer()
+        due = self._beat_at if self._watchdog is not None else NEVER
         return due if timer is None else min(due, timer)
 
     def _do_what_is_due(self) -> None:
@@ -230,9 +234,12 @@ class Worker:
         if self._watchdog is not None and now >= self._beat_at:
             self._watchdog.beat()
             self._beat_at = now + BEAT_INTERVAL
-        while not self._mail.empty():
-            self._mail.get()()
+        self._read_mail()
         self._tell_ended()
+
+    def _read_mail(self) -> None:
+        for _ in range(self._mail.qsize()):
+            self._mail.get()()
 
     def _decide(self, packet: Packet, now: float) -> list[Action]:
         try:

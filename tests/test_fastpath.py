@@ -125,7 +125,9 @@ def reference_of_control(
 ) -> tuple[int, bytes]:
     """The same for what opens and closes flows."""
     syn, reset = parsed.flags & SYN, parsed.flags & RST
-    if row.flags & DIRECT or (row.flags & TAPPED and not syn) or not segment_checksum_ok(parsed, checksum):
+    if row.flags & DIRECT or not segment_checksum_ok(parsed, checksum):
+        return PUNT, raw
+    if row.flags & TAPPED and not syn and not (reset and row.state == tcp.State.SYN_RECEIVED):
         return PUNT, raw
     if (syn and (is_orig or row.state != tcp.State.SYN_SENT)) or (reset and row.state == tcp.State.SYN_SENT):
         return PUNT, raw
