@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from natmirror._ffi import ffi, lib
 
-from natmirror.fastpath import NEVER, Gear, Memory, Plan, PlannedService
+from natmirror.fastpath import NEVER, STEADY, Gear, Memory, Plan, PlannedService
 from natmirror.linux.loop import Why
 from natmirror.packet import ACK, build, parse, synthesise
 from tests.support import C1, CLIENT, SERVICE
@@ -130,3 +130,31 @@ def test_a_packet_that_the_kernel_gave_only_in_part_is_never_written_back(stage:
         stage.kernel.send(raw)
         assert stage.run(time.monotonic() + 0.05) is Why.TIMER
         assert stage.verdicts() == [(7, verdict)]
+
+
+def test_what_is_due_in_c_does_not_come_back_to_python(stage: Stage) -> None:
+    """Acknowledgements that are owed, and flows that are over."""
+    now = time.monotonic()
+    stage.gear.flows.set_timeouts([0.001] * 7)
+    for port in range(4):
+        flow = stage.gear.flows.insert((CLIENT[0], 1 + port), 0, 0)
+        assert flow is not None
+        flow.state = lib.NM_TIME_WAIT
+        stage.gear.flows.touch(flow, now, moved=True)
+        leg = stage.gear.legs.insert(C1, (CLIENT[0], 1 + port))
+        leg.flags, leg.ack_at = STEADY, now + 0.002
+        stage.gear.legs.set_due(leg, leg.ack_at)
+    assert stage.run(now + 0.05) is Why.TIMER
+    assert time.monotonic() >= now + 0.05
+    assert (len(stage.gear.flows), stage.loop.counters.sent) == (0, 4)
+
+
+def test_however_much_is_due_packets_have_their_turn(stage: Stage) -> None:
+    flow = stage.gear.flows.insert(CLIENT, 0, 0)
+    assert flow is not None
+    flow.state = lib.NM_ESTABLISHED
+    for number in range(5):
+        stage.queue(number, data(10 + number))
+        assert stage.run(0.0) is Why.TIMER
+        assert stage.run(0.0) is Why.TIMER
+        assert stage.verdicts() == [(number, 1)]

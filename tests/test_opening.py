@@ -1,16 +1,18 @@
 """New flows in C: what Python would choose, and room for them."""
 
+import gc
 from collections import Counter
 
 import pytest
 
+from natmirror.actions import Accept
 from natmirror.attempts import ANSWER_TIMEOUT, AVOID_TIMEOUT
 from natmirror.engine import Engine, Hook
 from natmirror.fastpath import PUNT
 from natmirror.packet import Checksum, Endpoint, parse
 from natmirror.tcp import TIMEOUTS, State
 from tests.session import Session, engine
-from tests.support import RULES, SERVICE, at, packet
+from tests.support import C1, RULES, SERVICE, at, packet
 
 MANY = """
 switches: [10.10.0.0/16, 192.0.2.0/25]
@@ -202,3 +204,102 @@ def test_the_reasons_of_punts_have_names() -> None:
     one.receive(b"", Hook.PREROUTING, 1.0, Checksum.VALID)
     assert in_python(one) == {"malformed": 1}
     assert PUNT == 3
+
+
+def syn_ack(backend: Endpoint, client: Endpoint, iss: int) -> bytes:
+    """A backend's answer."""
+    return packet(backend, client, "SA", 77, iss + 1)
+
+
+def rows(one: Engine) -> int:
+    """How much of the table is taken, by whomever."""
+    return len(one.flow_ids())
+
+
+def test_answers_to_syns_that_had_to_go_take_no_room(fast: bool) -> None:
+    """They come late, or again and again, and look like those to clients that call a backend themselves."""
+    one = engine(UNMIRRORED, fast=fast, max_flows=40)
+    flood = [Session(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number)) for number in range(200)]
+    for session in flood:
+        session.syn()
+    for session in flood[:-20]:
+        assert session.backend
+        answer = session.passed(syn_ack(session.backend, session.client, session.iss), Hook.FORWARD)
+        assert (answer.src, answer.sport) == SERVICE, "it is mapped all the same"
+    assert rows(one) == 11
+    assert one.snapshot(1000.0)["counters"]["unbound_packets"] == 180
+    assert "direct_connections" not in one.snapshot(1000.0)["counters"]
+
+
+def test_a_direct_connection_is_half_open_until_its_backend_goes_on(fast: bool) -> None:
+    one = engine(UNMIRRORED, fast=fast, max_flows=40)
+    for number in range(10):
+        client = at("10.10.0.9", 2000 + number)
+        assert one.receive(syn_ack(C1, client, 5), Hook.FORWARD, 1.0, Checksum.VALID) == [Accept()]
+    assert rows(one) == 10
+    assert one.receive(packet(C1, client, "PA", 78, 6, b"x"), Hook.FORWARD, 1.0, Checksum.VALID) == [Accept()]
+    while (due := one.next_timer()) is not None and due < 100.0:
+        one.handle_timer(due)
+    assert rows(one) == 1, "that one is established"
+
+
+def test_connections_that_are_over_give_way_first(fast: bool) -> None:
+    one = engine(UNMIRRORED, fast=fast, max_flows=20)
+    kept = Session(one, client=at("10.10.0.8", 7))
+    kept.connect()
+    for number in range(100):
+        session = Session(one, client=at("10.10.0.9", 2000 + number))
+        session.connect()
+        if number % 2:
+            session.from_client("RA")
+        else:
+            session.from_client("FA")
+            session.from_backend("FA")
+            session.from_client("A")
+    counters = one.snapshot(1000.0)["counters"]
+    assert (counters["flows_opened"], counters.get("flows_refused", 0)) == (101, 0)
+    assert kept.from_client("PA", b"still here").dst == kept.backend_address
+
+
+def test_made_up_data_takes_no_room_for_long(fast: bool) -> None:
+    """Whoever sends data without a connection is picked up; unless its backend answers, it is the first to go."""
+    one = engine(UNMIRRORED, fast=fast, max_flows=20)
+    real = at("10.10.0.8", 7)
+    out = Session(one).passed(packet(real, SERVICE, "PA", 1, 1, b"real"), Hook.PREROUTING)
+    backend = (out.dst, out.dport)
+    Session(one).passed(packet(backend, real, "PA", 1, 5, b"answer"), Hook.FORWARD)
+    for number in range(100):
+        client = at("10.10.0.9", 2000 + number)
+        one.receive(packet(client, SERVICE, "PA", 1, 1, b"made up"), Hook.PREROUTING, 1.0, Checksum.VALID)
+    late = Session(one, client=at("10.10.0.10", 7))
+    late.connect()
+    assert "flows_refused" not in one.snapshot(1.0)["counters"]
+    assert [flow["client"] for flow in one.flows(1.0) if flow["server_bytes"]] == ["10.10.0.8:7"]
+
+
+def test_a_repeated_syn_is_not_pythons_nor_is_a_reset_before_the_handshakes_end() -> None:
+    one = engine()
+    for number in range(50):
+        session = Session(one, client=at("10.10.0.9", 2000 + number))
+        session.syn()
+        session.syn()
+        session.syn_ack()
+        session.syn()
+        session.from_client("R")
+    assert in_python(one) == {}
+    assert {flow["state"] for flow in one.flows(1000.0)} == {"reset"}
+
+
+def test_picked_up_flows_without_mirrors_leave_nothing_behind() -> None:
+    one = engine(UNMIRRORED)
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(200):
+        client = at("10.10.0.9", 2000 + number)
+        one.receive(packet(client, SERVICE, "PA", 1, 1, b"x"), Hook.PREROUTING, 1.0, Checksum.VALID)
+        one.receive(packet(client, SERVICE, "RA", 2, 1), Hook.PREROUTING, 1.0, Checksum.VALID)
+    while (due := one.next_timer()) is not None:
+        one.handle_timer(due)
+    gc.collect()
+    assert rows(one) == 0
+    assert len(gc.get_objects()) < before + 50

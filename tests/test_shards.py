@@ -72,6 +72,13 @@ def test_errors_are_for_him_whose_packet_they_are_about() -> None:
         assert engines[0].shard_of(icmp_error("10.20.0.254", "10.20.0.1", leg), Hook.PREROUTING) == number
 
 
+def test_an_address_of_ours_may_be_a_services_too() -> None:
+    rules = OURS + "  - {name: web, address: 10.20.0.1, port: 80, pool: {backends: [{name: w, address: 10.20.0.21}]}}"
+    one = engine(rules, shard=Shard(0, 4))
+    about = packet(at("10.20.0.1", 80), at("10.10.0.3", 40_000), "A", 1, 1)
+    assert one.shard_of(icmp_error("10.10.0.254", "10.20.0.1", about), Hook.PREROUTING) == 3
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x45", packet(C1, SERVICE, "A", 1, 1), b"\x45" + bytes(40)])
 def test_all_other_packets_are_with_their_engine_already(raw: bytes) -> None:
     for number, one in enumerate(both()):
