@@ -6,8 +6,8 @@ GET /v1/flows           the flows, each with its legs
 GET /v1/ended           the legs that ended last: when, why, how much of its client's bytes each had
 ======================= ==============================================================================
 
-The server runs in threads of its own and never touches the engine: it asks the run's own thread, which answers between
-two batches of packets.
+The server runs in threads of its own and never touches an engine: it asks the engine's own thread, which answers
+between two batches of packets.
 """
 
 import json

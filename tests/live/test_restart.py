@@ -12,6 +12,7 @@ CONNECTIONS = 20
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_connections_go_on_through_a_restart_and_later_ones_are_mirrored(scene: Scene, iptables: str, end: str) -> None:
+    """The new one has another number of threads."""
     scene.record("c1", "c2", "m")
     balancer = scene.balance(on_stop="keep", iptables=iptables)
     until, started = scene.file("until"), scene.file("started")
@@ -23,7 +24,7 @@ def test_connections_go_on_through_a_restart_and_later_ones_are_mirrored(scene: 
         assert balancer.stop() == 0
         assert "the iptables rules stay" in balancer.program.text
     assert scene.traces()["rules"] != [], "the rules hold production's packets back meanwhile"
-    again = LoadBalancer(scene.lab, RULES, iptables=iptables)
+    again = LoadBalancer(scene.lab, scene.with_queues(RULES, 4), iptables=iptables)
     scene.balancers.append(again)
     again.wait_for_status(
         lambda status: status["counters"].get("flows_picked_up", 0) == CONNECTIONS, "the flows to be picked up", 20.0
@@ -33,6 +34,8 @@ def test_connections_go_on_through_a_restart_and_later_ones_are_mirrored(scene: 
     scene.finish(client)
     sent = assert_all_well(records, CONNECTIONS)
     assert scene.at_backends() == sent | later
+    counters = again.status()["counters"]
+    assert (counters["flows_opened"], counters.get("direct_connections", 0)) == (5, 0)
     again.wait_until_acknowledged()
     again.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 5}, "the later legs to end")
     at_master = scene.at_master()
