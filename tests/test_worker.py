@@ -1,0 +1,89 @@
+"""A thread of the live run, with a loop that is none."""
+
+import os
+import socket
+from dataclasses import replace
+from threading import Event
+
+import pytest
+
+from natmirror.errors import HostError
+from natmirror.fastpath import Memory
+from natmirror.linux.loop import Why
+from natmirror.rules import loads
+from natmirror.runner import queue_count
+from natmirror.shards import ALL
+from natmirror.worker import Worker
+from tests.support import RULES
+
+
+class Loop:
+    """Waits for mail; then does what ``then`` says."""
+
+    def __init__(self, ear: socket.socket, then: Exception | None = None) -> None:
+        self.ear = ear
+        self.then = then
+
+    def run(self, until: float) -> Why:
+        if self.then is not None:
+            raise self.then
+        self.ear.recv(1, socket.MSG_PEEK)
+        return Why.WAKE
+
+    def send(self, sends: list[object]) -> None:
+        assert sends == []
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.fixture
+def over() -> Event:
+    return Event()
+
+
+@pytest.fixture
+def worker(over: Event) -> Worker:
+    return Worker(loads(RULES), ALL, bytes(16), Memory(1 << 20), ended=lambda events: None, over=over.set)
+
+
+def begin(worker: Worker, then: Exception | None = None) -> None:
+    worker._ear, worker._mouth = socket.socketpair()
+    worker._loop = Loop(worker._ear, then)  # type: ignore[assignment]
+    worker.start([worker])
+
+
+def test_what_is_asked_is_answered_by_the_thread_and_after_it_by_whoever_asks(worker: Worker) -> None:
+    begin(worker)
+    assert worker.snapshot()["flows"] == 0
+    assert worker.flows() == []
+    with pytest.raises(ZeroDivisionError):
+        worker.ask(lambda: 1 / 0)
+    worker.stop()
+    assert worker.snapshot()["flows"] == 0
+    assert worker.failure is None
+
+
+def test_a_failure_ends_the_thread_and_is_kept(worker: Worker, over: Event) -> None:
+    begin(worker, HostError("a queue fails"))
+    assert over.wait(10.0)
+    worker.stop()
+    assert isinstance(worker.failure, HostError)
+
+
+def test_mail_for_one_that_is_over_does_no_harm(worker: Worker) -> None:
+    begin(worker)
+    worker.stop()
+    worker._ear.close()
+    worker._mouth.close()
+    worker.post(lambda: pytest.fail("nobody is there"))
+
+
+@pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 2), (3, 2), (7, 4), (64, 16), (100, 16)])
+def test_there_are_as_many_threads_as_cores_rounded_down(
+    monkeypatch: pytest.MonkeyPatch, cores: int, count: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    rules = loads(RULES)
+    assert queue_count(rules) == count
+    assert queue_count(replace(rules, queues=8)) == 8
