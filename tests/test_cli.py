@@ -33,7 +33,7 @@ def test_bad_rules_are_one_line_and_exit_code_2(tmp_path: Path, words: list[str]
     bad.write_text(RULES.read_text().replace("port: 6653\n", "port: 70000\n", 1))
     result = run("--rules", bad, *words)
     assert result.exit_code == 2
-    assert result.output == f"natmirror: {bad}:10: services[0].port: expected 1..65535, found 70000\n"
+    assert result.output == f"natmirror: {bad}:13: services[0].port: expected 1..65535, found 70000\n"
 
 
 def test_rules_that_are_not_there() -> None:
