@@ -160,7 +160,7 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
 static int is_pythons(nm_gear *gear, const nm_flow *flow, const segment *seg, int is_orig, double now)
 {
     const nm_service *service = &gear->plan.services[flow->service_id];
-    if (flow->flags & NM_DIRECT)
+    if (flow->flags & NM_DIRECT || (seg->flags & TCP_RST && flow->state == NM_SYN_SENT))
         return 1;
     if (seg->flags & TCP_SYN && is_orig) /* but its own SYN once more */
         return flow->flags & (NM_KNOWN | NM_LOOSE) || seg->seq != flow->iss || seg->payload_len ||
@@ -169,8 +169,6 @@ static int is_pythons(nm_gear *gear, const nm_flow *flow, const segment *seg, in
     if (seg->flags & TCP_SYN)
         return flow->state != NM_SYN_SENT || flow->flags & NM_KNOWN || (flow->flags & NM_TAPPED && service->is_held) ||
                *nm_plan_suspect(&gear->plan, flow->service_id, flow->family, flow->client);
-    if (seg->flags & TCP_RST && flow->state == NM_SYN_SENT)
-        return 1;
     if (!(flow->flags & NM_TAPPED))
         return 0;
     return !(seg->flags & TCP_RST && flow->state == NM_SYN_RECEIVED && !(flow->flags & NM_KNOWN));

@@ -104,11 +104,12 @@ def test_maglev_maps_a_clients_connections_alike_on_any_host(fast: bool) -> None
     assert len({session.backend for session in sessions}) == 1
 
 
-def test_a_refused_syn_leads_the_clients_next_one_elsewhere(session: Session) -> None:
+@pytest.mark.parametrize("letters", ["RA", "SRA"])
+def test_a_refused_syn_leads_the_clients_next_one_elsewhere(session: Session, letters: str) -> None:
     session.syn()
     refused = session.backend
     assert refused
-    session.passed(packet(refused, CLIENT, "RA", 0, FIRST), Hook.FORWARD)
+    session.passed(packet(refused, CLIENT, letters, 0, FIRST), Hook.FORWARD)
     again = Session(session.engine, client=at("10.10.0.11", 40_002))
     again.syn()
     assert {refused, again.backend} == {C1, C2}
