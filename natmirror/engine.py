@@ -320,7 +320,8 @@ class Engine:
             backend = next(backend for backend in service.pool.backends if endpoint_of(backend) == source)
             flow = self._pick_up(service, client, backend, now)
             if flow is not None:
-                tcp.track(flow.row, segment, from_client=False, loose=True)
+                event = tcp.track(flow.row, segment, from_client=False, loose=True)
+                self._nat.touch(flow, now, moved=event is not None)
         else:
             self._stats.count("unbound_packets")
         return [self._to_client(segment, service, checksum)]

@@ -158,6 +158,12 @@ def test_a_reply_met_in_mid_connection_maps_back_and_binds_its_backend(session: 
         assert session.passed(packet(client, SERVICE, "A", 6, 9), Hook.PREROUTING).dst == backend[0]
 
 
+def test_a_reply_with_a_fin_met_in_mid_connection_is_kept_as_one_that_is_closing(session: Session) -> None:
+    session.passed(packet(C1, CLIENT, "FPA", 5, 6, b"data"), Hook.FORWARD)
+    assert [flow["state"] for flow in session.engine.flows(session.now)] == ["closing"]
+    assert session.engine.next_timer() == session.now + TIMEOUTS[State.CLOSING]
+
+
 def test_a_backend_that_lost_the_client_to_another_changes_nothing(session: Session) -> None:
     session.connect()
     stale = C1 if session.backend == C2 else C2
