@@ -10,6 +10,7 @@
 #include "must.h"
 
 #define ANSWER_TIMEOUT 0.8 /* attempts.py */
+#define LOOSE_SCALE 14     /* tcp.py */
 
 nm_flow *callers_flow(world *w, uint8_t which)
 {
@@ -34,7 +35,7 @@ static void forget(world *w, nm_flow *row)
     if (index >= 0)
         reopen_flow(w, index);
     else
-        nm_gear_remove(w->gear, row);
+        remove_flow(w, row);
 }
 
 static uint16_t choose(world *w, nm_service *service, const segment *syn)
@@ -54,45 +55,117 @@ static uint16_t choose(world *w, nm_service *service, const segment *syn)
 
 static int is_own(const world *w, const nm_flow *row) { return row && index_of(w, row) >= 0; }
 
-static void open_for(world *w, nm_service *service, const segment *syn)
+/* What else has one of the two tuples gives way; 0 where it is the world's. */
+static int discard_twins(world *w, const uint8_t *client, uint16_t client_port, const uint8_t *here, uint16_t here_port,
+                         const uint8_t *there, uint16_t there_port)
 {
-    nm_flows *flows = w->gear->flows;
-    const uint8_t *client = syn->ip + 12;
-    uint16_t backend_id = choose(w, service, syn);
-    const nm_backend *backend = backend_id == NM_NO_BACKEND ? NULL : &w->plan.backends[backend_id];
-    const uint8_t *there = backend ? backend->address : service->address;
-    uint16_t there_port = backend ? backend->port : service->port;
-    nm_flow *twin = nm_flow_find_orig(flows, 4, client, syn->sport, service->address, service->port);
-    nm_flow *other = nm_flow_find_reply(flows, 4, there, there_port, client, syn->sport);
+    nm_flow *twin = nm_flow_find_orig(w->gear->flows, 4, client, client_port, here, here_port);
+    nm_flow *other = nm_flow_find_reply(w->gear->flows, 4, there, there_port, client, client_port);
     if (is_own(w, twin) || is_own(w, other))
-        return;
+        return 0;
     if (twin)
         forget(w, twin);
     if (other && other != twin)
         forget(w, other);
+    return 1;
+}
+
+/* Nat._insert() */
+static nm_flow *insert(world *w, const uint8_t *client, uint16_t client_port, nm_service *service, uint16_t backend_id,
+                       int for_embryonic)
+{
+    nm_flows *flows = w->gear->flows;
+    const nm_backend *backend = backend_id == NM_NO_BACKEND ? NULL : &w->plan.backends[backend_id];
+    if (!discard_twins(w, client, client_port, service->address, service->port,
+                       backend ? backend->address : service->address, backend ? backend->port : service->port))
+        return NULL;
+    check_victim(w, for_embryonic);
     nm_flow *victim;
-    while ((victim = nm_flows_victim(flows, 1)))
+    for (int is_callers = 0; !is_callers && (victim = nm_flows_victim(flows, for_embryonic));) {
+        is_callers = index_of(w, victim) < 0; /* the world's own begin anew, and are in nobody's way */
         forget(w, victim);
-    uint16_t service_id = (uint16_t)(service - w->plan.services);
-    nm_flow *row = nm_gear_insert(w->gear, 4, client, syn->sport, service_id, backend_id, 0);
-    if (!row) {
-        must(nm_flow_count(flows) == MAX_FLOWS);
-        return;
     }
+    uint16_t service_id = (uint16_t)(service - w->plan.services);
+    nm_flow *row = nm_gear_insert(w->gear, 4, client, client_port, service_id, backend_id, 0);
+    must(row || nm_flow_count(flows) == MAX_FLOWS);
+    return row;
+}
+
+static void open_for(world *w, nm_service *service, const segment *syn)
+{
+    uint16_t backend_id = choose(w, service, syn);
+    nm_flow *row = insert(w, syn->ip + 12, syn->sport, service, backend_id, 1);
+    if (!row)
+        return;
     nm_begin(row, syn);
     row->created_at = w->now;
-    if (syn->payload_len || row->flags & NM_TAPPED)
+    if (syn->payload_len)
         row->flags |= NM_KNOWN;
-    nm_flow_touch(flows, row, w->now, 1);
+    nm_flow_touch(w->gear->flows, row, w->now, 1);
+}
+
+/* A connection that is met in its middle. */
+static void pick_up(world *w, nm_service *service, uint16_t backend_id, const segment *seg, int is_orig)
+{
+    const uint8_t *client = is_orig ? seg->ip + 12 : seg->ip + 16;
+    nm_flow *row = insert(w, client, is_orig ? seg->sport : seg->dport, service, backend_id, 0);
+    if (!row)
+        return;
+    row->state = NM_ESTABLISHED;
+    row->orig.scale = row->reply.scale = LOOSE_SCALE;
+    row->flags |= NM_LOOSE | (row->flags & NM_TAPPED ? NM_KNOWN : 0);
+    nm_flow_touch(w->gear->flows, row, w->now, 1);
+    int event = nm_track(row, seg, is_orig, 1);
+    nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT);
+}
+
+static void open_direct(world *w, uint16_t service_id, uint16_t backend_id, const segment *seg)
+{
+    const uint8_t *backend = seg->ip + 12, *client = seg->ip + 16;
+    if (!discard_twins(w, client, seg->dport, backend, seg->sport, backend, seg->sport))
+        return;
+    nm_flow *row = nm_gear_insert(w->gear, 4, client, seg->dport, service_id, backend_id, 1);
+    if (!row)
+        return;
+    row->state = NM_SYN_RECEIVED;
+    nm_flow_touch(w->gear->flows, row, w->now, 1);
+}
+
+/* Engine._unbound_reply() */
+static void take_unbound(world *w, const segment *seg)
+{
+    const uint8_t *client = seg->ip + 16;
+    int number = service_of(w, seg->ip);
+    uint16_t backend_id = 0;
+    for (; backend_id < BACKENDS; backend_id++) {
+        endpoint end = backend_end(&w->plan, backend_id);
+        if (end.port == seg->sport && !memcmp(end.address, seg->ip + 12, 4))
+            break;
+    }
+    if (backend_id == BACKENDS || !nm_plan_is_client(&w->gear->plan, 4, client))
+        return;
+    if ((seg->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+        open_direct(w, w->plan.backends[backend_id].service_id, backend_id, seg);
+        return;
+    }
+    if (number < 0)
+        return;
+    nm_service *service = &w->plan.services[number];
+    const nm_flow *bound =
+        nm_flow_find_orig(w->gear->flows, 4, client, seg->dport, service->address, service->port);
+    if (seg->payload_len && !(seg->flags & TCP_RST) && (!bound || (bound->flags & NM_LOOSE && !bound->reply.packets)))
+        pick_up(w, service, backend_id, seg, 0);
 }
 
 /* Whether a SYN begins a connection of its own, whatever there is of its ports. */
-static int is_new(world *w, const nm_flow *row, const segment *syn)
+static int is_new(world *w, nm_flow *row, const segment *syn)
 {
     if (!row)
         return 1;
-    if (row->state == NM_ESTABLISHED || row->state == NM_CLOSING)
+    if (row->state == NM_ESTABLISHED || row->state == NM_CLOSING) {
+        row->flags |= row->iss != syn->seq ? NM_KNOWN : 0;
         return 0; /* the backend is to judge it */
+    }
     if (row->state >= NM_TIME_WAIT || row->iss != syn->seq)
         return 1;
     if (row->state != NM_SYN_SENT || w->now - row->created_at < ANSWER_TIMEOUT)
@@ -103,15 +176,26 @@ static int is_new(world *w, const nm_flow *row, const segment *syn)
 
 static void move(world *w, nm_flow *row, const segment *seg, int is_orig)
 {
-    if (row->flags & NM_TAPPED)
-        row->flags |= NM_KNOWN;
     int event = nm_track(row, seg, is_orig, row->flags & NM_LOOSE);
-    nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT);
+    int is_held = w->plan.services[row->service_id].is_held;
+    nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || (is_orig && seg->flags & TCP_SYN));
+    if (row->flags & NM_TAPPED && (event == NM_HANDSHAKE_SEEN || (event == NM_SYN_ACK_SEEN && is_held)))
+        row->flags |= NM_KNOWN;
     if (event == NM_SYN_ACK_SEEN) {
         if (row->backend_id != NM_NO_BACKEND)
             w->plan.backends[row->backend_id].connections++;
         set_suspect(w, row->service_id, row->client, 0);
     }
+}
+
+/* Nat.direct_reply() */
+static void move_direct(world *w, nm_flow *row, const segment *seg)
+{
+    int has_begun = row->state == NM_SYN_RECEIVED && !(seg->flags & (TCP_SYN | TCP_RST));
+    if (has_begun)
+        row->state = NM_ESTABLISHED;
+    row->reply.packets++;
+    nm_flow_touch(w->gear->flows, row, w->now, has_begun);
 }
 
 void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int checksum)
@@ -129,8 +213,14 @@ void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int chec
         nm_service *service = is_orig ? nm_plan_service(&w->gear->plan, 4, src, dst, seg.dport) : NULL;
         if (service && (seg.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && is_new(w, row, &seg))
             open_for(w, service, &seg);
-        else if (row && index_of(w, row) < 0)
+        else if (row && row->flags & NM_DIRECT && !is_orig && index_of(w, row) < 0)
+            move_direct(w, row, &seg);
+        else if (row && !(row->flags & NM_DIRECT) && index_of(w, row) < 0)
             move(w, row, &seg, is_orig);
+        else if (!row && service && seg.payload_len && !(seg.flags & (TCP_SYN | TCP_RST)))
+            pick_up(w, service, nm_plan_pick(service, src, seg.sport), &seg, 1);
+        else if (!row && hook == FORWARD)
+            take_unbound(w, &seg);
         check_world(w);
     }
     free(bytes);

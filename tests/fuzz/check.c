@@ -153,10 +153,16 @@ void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, 
 {
     size_t header_len = before[0] % 16 * 4u, at = hook == PREROUTING ? 16 : 12, port_at = hook == PREROUTING ? 2 : 0;
     const nm_flow *flow = flow_of(w, before, hook == PREROUTING);
-    must(flow && !(flow->flags & (NM_WATCHED | NM_DIRECT)));
-    const uint8_t *fresh = hook == PREROUTING ? flow->backend : flow->service;
-    uint16_t fresh_port = hook == PREROUTING ? flow->backend_port : flow->service_port;
-    must(!memcmp(now + at, fresh, 4) && u16_at(now + header_len + port_at) == fresh_port);
+    endpoint fresh;
+    if (flow) {
+        must(!(flow->flags & (NM_WATCHED | NM_DIRECT)));
+        memcpy(fresh.address, hook == PREROUTING ? flow->backend : flow->service, 4);
+        fresh.port = hook == PREROUTING ? flow->backend_port : flow->service_port;
+    } else {
+        must(hook == FORWARD && service_of(w, before) >= 0);
+        fresh = service_end(&w->plan, service_of(w, before));
+    }
+    must(!memcmp(now + at, fresh.address, 4) && u16_at(now + header_len + port_at) == fresh.port);
     /* One's complement sums stay what they were, right or wrong; what was left to hardware is right afterwards. */
     must(ip_sum(now, header_len) == ip_sum(before, header_len));
     must(tcp_sum_of(now, len, header_len) == (checksum == PARTIAL ? RIGHT : tcp_sum_of(before, len, header_len)));

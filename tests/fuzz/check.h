@@ -6,18 +6,25 @@
 
 /* Numbers, bytes held, the budget, the heap. */
 void check_world(world *w);
-/* Each flow findable and counted where it belongs, the embryonic ones in their list. */
+/* Each flow findable and counted where it belongs, those that are embryonic or over in their lists. */
 void check_flows(world *w);
 /* Seconds, as nm_flows_set_timeouts() takes them. */
 const double *flow_timeouts(void);
 /* The flow of a packet, from the client or else from the backend, by looking at every row. */
 const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig);
+/* The one service in whose pool the sender of a packet is; -1 where there is none, or more than one. */
+int service_of(const world *w, const uint8_t *packet);
+/* Who is to go so that another has room is who has to, and it is only told. */
+void check_victim(world *w, int for_embryonic);
 /* Nothing has changed with a packet that was punted for a reason. */
 void check_same_flows(const world *w, const snapshot *before, int reason);
 /* A client's packet that was punted is no SYN that could have been answered with a flow. */
-void check_not_opened(const world *w, const uint8_t *packet, size_t len, int checksum);
+void check_not_opened(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum);
 /* A packet that was decided has opened a flow or moved one, and only such have gone as may. */
-void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum);
+void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum);
+/* Whether a packet that opens or ends a flow, or answers for one that is gone, is Python's. */
+void check_whose(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,
+                 int is_punted);
 /* Only flows have gone that were due, and nobody else's; so is the one that is left to Python, if there is one. */
 void check_expired(world *w, const snapshot *before, const nm_flow *left);
 /* What was synthesised since the last step, unless packets of it may be missing. */

@@ -3,9 +3,8 @@
 #include <string.h>
 
 #include "check.h"
+#include "lists.h"
 #include "must.h"
-
-#define NONE 0xffffffffu
 
 static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* tcp.py, attempts.py */
 
@@ -33,7 +32,11 @@ static void check_row(world *w, const nm_flow *row)
     nm_flows *flows = w->gear->flows;
     must(row->state < NM_STATES);
     must(row->due.queued_at <= row->due.due_at && row->due.due_at <= deadline(row));
-    must(!(row->flags & NM_EMBRYONIC) == (row->state > NM_SYN_RECEIVED));
+    must(!(row->flags & NM_OVER) == (row->state < NM_TIME_WAIT));
+    if (!(row->flags & NM_EMBRYONIC))
+        must(!is_embryonic(row));
+    else if (!is_embryonic(row)) /* it leaves when it is met */
+        must(row->flags & NM_LOOSE && row->reply.packets && row->state < NM_TIME_WAIT);
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
     must(nm_flow_find_orig(flows, 4, row->client, row->client_port, row->service, row->service_port) == row);
     must(nm_flow_find_reply(flows, 4, row->backend, row->backend_port, row->client, row->client_port) == row);
@@ -49,30 +52,10 @@ static void check_row(world *w, const nm_flow *row)
     must(row->backend_port == (service->table_len ? backend->port : service->port));
 }
 
-/* Those that are embryonic are one list, from the oldest to the newest, and the oldest is who has to go. */
-static void check_embryonic(world *w, uint32_t count, uint32_t oldest)
-{
-    nm_flows *flows = w->gear->flows;
-    const nm_flow *before = NULL, *at = nm_flow_by_id(flows, oldest);
-    int is_full = nm_flow_count(flows) == MAX_FLOWS;
-    must(nm_flows_victim(flows, 0) == (is_full ? at : NULL));
-    must(nm_flows_victim(flows, 1) == (is_full || count >= MAX_EMBRYONIC ? at : NULL));
-    double created_at = 0;
-    uint32_t walked = 0;
-    for (; at; before = at, at = nm_flow_by_id(flows, at->newer)) {
-        must(at->flags & NM_EMBRYONIC && at->older == (before ? before->id : NONE) && ++walked <= count);
-        if (index_of(w, at) >= 0)
-            continue;
-        must(at->created_at >= created_at);
-        created_at = at->created_at;
-    }
-    must(walked == count && (!before || before->newer == NONE));
-}
-
 void check_flows(world *w)
 {
     uint32_t of_service[SERVICES] = {0}, of_backend[BACKENDS] = {0}, ids[MAX_FLOWS + 1];
-    uint32_t embryonic = 0, oldest = NONE, count = nm_flow_ids(w->gear->flows, 0, ids, MAX_FLOWS + 1);
+    uint32_t count = nm_flow_ids(w->gear->flows, 0, ids, MAX_FLOWS + 1);
     double next = INFINITY;
     must(count <= MAX_FLOWS && count == nm_flow_count(w->gear->flows));
     for (uint32_t i = 0; i < count; i++) {
@@ -80,11 +63,6 @@ void check_flows(world *w)
         must(row && row->id == ids[i]);
         check_row(w, row);
         next = fmin(next, row->due.due_at);
-        if (row->flags & NM_EMBRYONIC) {
-            embryonic++;
-            if (row->older == NONE)
-                oldest = row->id;
-        }
         if (row->flags & NM_DIRECT)
             continue;
         of_service[row->service_id]++;
@@ -92,7 +70,9 @@ void check_flows(world *w)
             of_backend[row->backend_id]++;
     }
     must(nm_flows_next_due(w->gear->flows) == next);
-    check_embryonic(w, embryonic, oldest);
+    snapshot now;
+    take_snapshot(w, &now);
+    check_lists(w, &now);
     for (int i = 0; i < SERVICES; i++) {
         must(w->plan.services[i].flows == of_service[i]);
         must(!w->plan.services[i].turn || w->plan.services[i].turn < w->plan.services[i].table_len);
@@ -134,7 +114,7 @@ void check_same_flows(const world *w, const snapshot *before, int reason)
     snapshot now;
     take_snapshot(w, &now);
     now.counters.punts[reason]--;
-    must(!memcmp(&now, before, sizeof now));
+    check_same(before, &now);
 }
 
 /* The same connection, whatever its numbers are now. */
@@ -197,33 +177,57 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
 }
 
 /* Whether nobody has to go for one more that is embryonic, or nobody could. */
-static int had_room(const snapshot *before)
+/* What depends on other flows too is made what it was. */
+static void mend_links(nm_flow *now, const nm_flow *was)
 {
-    int count = 0, embryonic = 0;
-    for (int i = 0; i < MAX_FLOWS; i++) {
-        count += before->rows[i].family != 0;
-        embryonic += before->rows[i].family && before->rows[i].flags & NM_EMBRYONIC;
-    }
-    return !embryonic || (count < MAX_FLOWS && embryonic < MAX_EMBRYONIC);
+    now->older = was->older;
+    now->newer = was->newer;
+    now->next_orig = was->next_orig;
+    now->next_reply = was->next_reply;
+    now->due = was->due;
+    now->flags |= was->flags & NM_EMBRYONIC; /* its backend may have spoken before */
 }
 
-/* A flow that was there before, and is. */
-static void check_moved(world *w, const nm_flow *now, const nm_flow *was)
+/* A flow that was there before, and is; what the packet is not of has not changed. */
+static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, int is_orig)
 {
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    nm_flow mended = *now;
+    mend_links(&mended, was);
+    if (!is_of(was, packet, is_orig)) {
+        must(!memcmp(&mended, was, sizeof mended));
+        return;
+    }
     must(is_same(now, was) && NEXT[was->state][now->state]);
-    must((now->flags | NM_EMBRYONIC) == (was->flags | NM_EMBRYONIC));
+    must((now->flags | NM_EMBRYONIC | NM_OVER) == (was->flags | NM_EMBRYONIC | NM_OVER));
+    if (is_orig && tcp[13] & SYN) { /* its own once more */
+        must(now->seen_at == w->now && now->due.due_at == deadline(now));
+        mended.orig.packets--;
+        mended.seen_at = was->seen_at;
+        must(!memcmp(&mended, was, sizeof mended));
+    }
     if (now->state == was->state)
         return;
     must(!(was->flags & NM_DIRECT));
-    if (was->flags & NM_TAPPED)
-        must(now->state == NM_SYN_RECEIVED && !w->plan.services[was->service_id].is_held);
-    if (now->state == NM_SYN_RECEIVED) {
-        must(!(was->flags & NM_KNOWN));
-        must(!*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
-    }
+    if (now->state == NM_SYN_RECEIVED)
+        must(!(was->flags & NM_KNOWN) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
+    if (was->flags & NM_TAPPED && now->state == NM_SYN_RECEIVED)
+        must(!w->plan.services[was->service_id].is_held);
+    else if (was->flags & NM_TAPPED)
+        must(was->state == NM_SYN_RECEIVED && now->state == NM_RESET && !(was->flags & NM_KNOWN));
 }
 
-void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum)
+/* What is rewritten without a flow changes none. */
+static void check_unbound(const world *w, const snapshot *before)
+{
+    snapshot now;
+    take_snapshot(w, &now);
+    now.counters.fast_packets--;
+    now.counters.unbound_packets--;
+    check_same(before, &now);
+}
+
+void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum)
 {
     const nm_counters *counters = &w->gear->counters;
     uint64_t opened = counters->flows_opened - before->counters.flows_opened, removed = 0, evicted = 0;
@@ -231,16 +235,22 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
     uint64_t answered[BACKENDS] = {0};
     must(counters->fast_packets == before->counters.fast_packets + 1);
     must(opened <= 1 && !opened == !fresh);
+    if (counters->unbound_packets != before->counters.unbound_packets) {
+        check_unbound(w, before);
+        return;
+    }
+    uint32_t victim = fresh ? victim_of(before, 1) : NONE;
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *now = nm_flow_by_id(w->gear->flows, id), *was = &before->rows[id];
         if (was->family && (!now || now == fresh)) {
-            int is_victim = was->flags & NM_EMBRYONIC && was->older == NONE;
+            int is_victim = id == victim;
             int is_twin = fresh && was->client_port == fresh->client_port && !memcmp(was->client, fresh->client, 16);
             must(!(was->flags & NM_KNOWN) && (is_victim || (is_twin && was->state >= NM_TIME_WAIT)));
             removed++;
+            w->removed |= 1u << id;
             evicted += (uint64_t)is_victim;
         } else if (now && now != fresh) {
-            check_moved(w, now, was);
+            check_moved(w, now, was, packet, hook == PREROUTING);
             if (was->state == NM_SYN_SENT && now->state == NM_SYN_RECEIVED && now->backend_id != NM_NO_BACKEND)
                 answered[now->backend_id]++;
         }
@@ -251,7 +261,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
         must(w->plan.backends[i].connections == before->backends[i].connections + answered[i]);
     if (fresh) {
         must(is_syn(packet, len, checksum));
-        must(evicted == !had_room(before));
+        must(evicted == (victim != NONE));
         check_opened(w, before, fresh, packet);
     }
     for (int i = 0; i < SERVICES && !fresh; i++)
@@ -278,7 +288,7 @@ static int has_leg(const world *w, const uint8_t *packet, uint16_t port)
     return 0;
 }
 
-void check_not_opened(const world *w, const uint8_t *packet, size_t len, int checksum)
+void check_not_opened(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum)
 {
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     uint16_t port = u16_at(tcp);
@@ -289,11 +299,80 @@ void check_not_opened(const world *w, const uint8_t *packet, size_t len, int che
         endpoint end = service_end(&w->plan, i);
         if (memcmp(packet + 16, end.address, 4) || u16_at(tcp + 2) != end.port)
             continue;
-        const nm_flow *victim = nm_flows_victim(w->gear->flows, 1);
+        uint32_t victim = victim_of(before, 1);
         must(*nm_plan_suspect(&w->gear->plan, (uint16_t)i, 4, packet + 12) ||
-             (victim ? victim->flags & NM_KNOWN || is_taken(w, packet, port, 1)
-                     : nm_flow_count(w->gear->flows) == MAX_FLOWS));
+             (victim == NONE ? count_rows(before) == MAX_FLOWS
+                             : before->rows[victim].flags & NM_KNOWN || is_taken(w, packet, port, 1)));
     }
+}
+
+int service_of(const world *w, const uint8_t *packet)
+{
+    int found = -1;
+    for (int i = 0; i < SERVICES; i++) {
+        const nm_service *service = &w->plan.services[i];
+        for (uint32_t j = 0; j < service->table_len; j++) {
+            endpoint end = backend_end(&w->plan, service->table[j]);
+            if (memcmp(packet + 12, end.address, 4) || u16_at(packet + packet[0] % 16 * 4u) != end.port)
+                continue;
+            if (found >= 0 && found != i)
+                return -1;
+            found = i;
+        }
+    }
+    return found;
+}
+
+static int is_stray_answer(const world *w, const snapshot *before, const uint8_t *packet)
+{
+    uint8_t flags = packet[packet[0] % 16 * 4u + 13];
+    return (flags & (SYN | ACK | RST)) == (SYN | ACK) && is_client(packet + 16) && service_of(w, packet) >= 0 &&
+           victim_of(before, 1) != NONE;
+}
+
+/* Whether it is not Python that decides a packet of a flow's opening or its end. */
+static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig, int checksum)
+{
+    size_t header_len = packet[0] % 16 * 4u;
+    uint8_t flags = packet[header_len + 13];
+    int is_known = flow->flags & NM_KNOWN, is_tapped = flow->flags & NM_TAPPED;
+    if (flow->flags & NM_DIRECT || (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff))
+        return 0;
+    if (flags & RST && flow->state == NM_SYN_SENT)
+        return 0;
+    if (flags & SYN && is_orig) {
+        int is_waiting = flow->state == NM_SYN_SENT && w->now < flow->created_at + TIMEOUTS[NM_STATES];
+        return is_syn(packet, len, checksum) && u32_at(packet + header_len + 4) == flow->iss && !is_known &&
+               !(flow->flags & NM_LOOSE) && (is_waiting || flow->state == NM_SYN_RECEIVED);
+    }
+    if (flags & SYN)
+        return flow->state == NM_SYN_SENT && !is_known && !(is_tapped && w->plan.services[flow->service_id].is_held) &&
+               !*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, flow->client);
+    return !is_tapped || (flags & RST && flow->state == NM_SYN_RECEIVED && !is_known);
+}
+
+void check_whose(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,
+                 int is_punted)
+{
+    uint8_t flags = packet[packet[0] % 16 * 4u + 13];
+    int is_orig = hook == PREROUTING;
+    const nm_flow *flow = NULL;
+    for (uint32_t id = 0; id < MAX_FLOWS && !flow; id++)
+        if (is_of(&before->rows[id], packet, is_orig))
+            flow = &before->rows[id];
+    if (!is_orig && !flow) {
+        int is_unbound = w->gear->counters.unbound_packets != before->counters.unbound_packets;
+        must(is_unbound == (hook == FORWARD && is_stray_answer(w, before, packet)) && is_unbound == !is_punted);
+        return;
+    }
+    must(w->gear->counters.unbound_packets == before->counters.unbound_packets);
+    int is_opening = is_orig && flags & SYN && (!flow || (flow->state >= NM_TIME_WAIT && !(flow->flags & NM_KNOWN)));
+    if (!flow || is_opening)
+        return;
+    if (!is_orig && hook != FORWARD && !(hook == OUTPUT && flow->flags & NM_WATCHED))
+        must(is_punted);
+    else if (flags & (SYN | FIN | RST) || flow->state != NM_ESTABLISHED)
+        must(is_punted == !is_gears(w, flow, packet, len, is_orig, checksum));
 }
 
 void check_expired(world *w, const snapshot *before, const nm_flow *left)

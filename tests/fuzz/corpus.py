@@ -35,13 +35,14 @@ _CLIENT, _BACKEND, _MIRROR = 0, 1, 2
 _HOOKS = (0, 1, 0)  # PREROUTING, FORWARD, PREROUTING: places in the target's own table
 
 # The steps of fuzz_process.c, and what its flows and services are.
-_RAW, _WAIT, _DUE, _CALL, _FROM_CALLER, _TO_CALLER, _SET_CALLER = 3, 4, 5, 11, 12, 13, 14
-_HOW_VALID, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ = 1, 4, 16, 32, 64
+_RAW, _WAIT, _DUE, _CALL, _FROM_CALLER, _TO_CALLER, _SET_CALLER, _STRAY = 3, 4, 5, 11, 12, 13, 14, 15
+_HOW_VALID, _HOW_PARTIAL, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ, _HOW_ACK = 1, 2, 4, 16, 32, 64, 128
 _RELATIVE, _MENDED, _CALLERS = 4, 8, 16
-_SUSPECTED, _TRUSTED, _KNOWN, _REMOVED = 3, 1, 4, 8
+_OTHER_HOOK, _OTHER_PORT = 64, 128
+_SUSPECTED, _TRUSTED, _KNOWN, _REMOVED, _VICTIM, _FOR_EMBRYONIC = 3, 1, 4, 8, 16, 32
 _FLOWS_WITH_LEGS = (1, 2, 3)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3}
-_SERVICES, _CALLERS_OF_SERVICE = range(0, 64, 16), range(12)
+_SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
 _MAX_STEPS = 60
 _MAX_EMBRYONIC, _MAX_CALLERS = 5, 10
 _CLIENT_END, _SERVICE_END = (bytes((10, 10, 0, 11)), 40000), (bytes((10, 10, 0, 100)), 6653)
@@ -131,6 +132,16 @@ def call(which: int, seq: int = 0) -> bytes:
     return bytes((_CALL, which, _HOW_VALID | _HOW_SEQ, 0, seq))
 
 
+def stray(which: int, whose: int, how: int = _HOW_VALID, flags: int = SYN | ACK) -> bytes:
+    """A backend's SYN-ACK to a caller without a flow."""
+    return bytes((_STRAY, which, whose, how | _HOW_FLAGS, flags))
+
+
+def met(which: int) -> bytes:
+    """A caller's data without a SYN before it."""
+    return bytes((_CALL, which, _HOW_VALID | _HOW_FLAGS | _HOW_ACK, ACK | PSH)) + _length(100)
+
+
 def said(step: int, which: int, flags: int = ACK, length: int = 0, options: bytes = b"") -> bytes:
     """The next packet of a caller's flow, with options whose length is a multiple of four."""
     how = _HOW_VALID | _HOW_FLAGS | (_HOW_OPTIONS if options else 0)
@@ -154,17 +165,77 @@ def closed(which: int) -> bytes:
     return b"".join(said(step, which, flags) for step, flags in ends)
 
 
+_PAUSE = bytes((_WAIT, 255, _DUE))
+_MINUTE = _PAUSE * 2
+
+
+def flood_of() -> bytes:
+    """SYNs from all callers to all services."""
+    return b"".join(call(service + one) for one in _CALLERS_OF_SERVICE for service in _SERVICES)
+
+
+def fill_of() -> bytes:
+    """As many established connections as there is room for."""
+    return b"".join(call(16 + one) + opened(one) for one in range(_MAX_CALLERS))
+
+
+def room() -> dict[str, bytes]:
+    """Who goes so that others have room, and what comes for those that had to."""
+    minute, flood, fill = _MINUTE, flood_of(), fill_of()
+    asked = bytes((_SET_CALLER, 0, _VICTIM, _SET_CALLER, 0, _VICTIM | _FOR_EMBRYONIC))
+    strays = b"".join(
+        stray(one, whose, how) for one in (1, 64) for whose in _BACKENDS for how in (_HOW_VALID, _HOW_PARTIAL)
+    )
+    others = b"".join(stray(2, whose | more) for whose in _BACKENDS for more in (_OTHER_HOOK, _OTHER_PORT))
+    others += b"".join(stray(2, whose, flags=flags) for whose in _BACKENDS for flags in (SYN, SYN | ACK | RST))
+    seeds = {"strays": strays + asked + flood + strays + minute + flood + strays}
+    seeds["strays-others"] = flood + others + minute + others
+    loose = b"".join(map(met, range(_MAX_CALLERS)))
+    heard = b"".join(said(_TO_CALLER, one, length=10) for one in range(_MAX_CALLERS))
+    seeds["met"] = loose + asked + flood + heard + asked + call(16) + asked + strays + flood + minute
+    seeds["met-heard"] = loose + heard[: len(heard) // 2] + asked + fill + asked + heard + strays + asked + flood
+    seeds["met-few"] = b"".join(map(met, range(_MAX_EMBRYONIC))) + said(_TO_CALLER, 0, length=10) + asked
+    seeds["met-reset"] = b"".join(met(one) + said(_FROM_CALLER, 0, RST) for one in range(_MAX_CALLERS)) + asked + flood
+    direct = b"".join(stray(one, 0) + said(_TO_CALLER, 0) for one in range(3))
+    seeds["direct"] = direct + flood + b"".join(said(_TO_CALLER, one, length=10) for one in range(8)) + minute * 3
+    seeds["over"] = fill + closed(0) + closed(1) + asked + flood + b"".join(map(closed, range(3, 9))) + asked + flood
+    resets = b"".join(call(48 + one) + syn_ack(0) + call(48 + one) + said(_FROM_CALLER, 0, RST) for one in range(4))
+    seeds["reset-early"] = resets + asked + flood
+    return seeds
+
+
+def repeats() -> dict[str, bytes]:
+    """SYNs that come once more, in time or late, or are others."""
+    with_data = bytes((_CALL, 0, _HOW_VALID | _HOW_ACK, 0)) + _length(10)
+    others = (
+        with_data
+        + call(0, 1)
+        + b"".join(bytes((_CALL, 0, _HOW_VALID | _HOW_FLAGS, one)) for one in (SYN | FIN, SYN | RST))
+    )
+    known_to = bytes((_SET_CALLER, 0, _KNOWN))
+    seeds = {"call-other": call(0) + bytes((_WAIT, 1)) + others}
+    seeds["call-accepted"] = (
+        call(0) + syn_ack(0) + bytes((_WAIT, 200)) + call(0) + with_data + call(0) + known_to + call(0)
+    )
+    seeds["call-late"] = (
+        call(0) + bytes((_WAIT, 39)) + call(0) + bytes((_WAIT, 8)) + call(0) + call(1) + bytes((_WAIT, 40)) + call(1)
+    )
+    of_tapped = call(48) + syn_ack(1) + bytes((_SET_CALLER, 1, _KNOWN)) + call(48) + said(_FROM_CALLER, 1, RST)
+    seeds["call-known"] = call(0) + known_to + call(0) + of_tapped
+    return seeds
+
+
 def of_callers() -> dict[str, bytes]:
     """Flows that the gear opens: their whole lives, and the table when it is full."""
-    pause = bytes((_WAIT, 255, _DUE))
-    minute = pause * 2
-    flood = b"".join(call(service + one) for one in _CALLERS_OF_SERVICE for service in _SERVICES)
-    fill = b"".join(call(16 + one) + opened(one) for one in range(_MAX_CALLERS))
-    seeds = {"flood": flood + minute * 2, "flood-answered": flood + b"".join(map(syn_ack, range(5))) + flood + minute}
+    pause, minute, flood, fill = _PAUSE, _MINUTE, flood_of(), fill_of()
+    seeds = room() | repeats()
+    seeds |= {"flood": flood + minute * 2, "flood-answered": flood + b"".join(map(syn_ack, range(5))) + flood + minute}
     seeds["full"] = fill + flood + b"".join(map(closed, range(_MAX_CALLERS))) + fill + pause + flood
     known = b"".join(call(one) + bytes((_SET_CALLER, one, _KNOWN)) for one in range(_MAX_EMBRYONIC + 1))
     seeds["known"] = known + flood + minute
-    seeds["refused"] = b"".join(call(one) + said(_TO_CALLER, 0, RST | ACK) + call(one, 1) for one in _SERVICES)
+    for flags in (RST | ACK, SYN | RST | ACK):
+        refused = [call(one) + said(_TO_CALLER, 0, flags) + call(one, 1) for one in _SERVICES]
+        seeds[f"refused-{flags}"] = b"".join(refused)
     for service in _SERVICES:
         talk = said(_FROM_CALLER, 0, ACK | PSH, 100) + said(_TO_CALLER, 0, ACK | PSH, 1000)
         life = call(service) + opened(0) + talk + closed(0)

@@ -28,6 +28,7 @@ enum {
     FROM_CALLER,
     TO_CALLER,
     SET_CALLER,
+    STRAY,
     STEPS
 };
 
@@ -47,9 +48,6 @@ enum {
 #define RAW_CALLERS 16 /* of a caller's flow instead of the world's own */
 
 #define SAME_WINDOW 1 /* a mirror's window that stands for the one before */
-
-#define FORWARD 2
-#define OUTPUT 3
 
 static uint8_t packet[MAX_LEN], pattern[2 * MAX_LEN];
 
@@ -256,8 +254,24 @@ static void set_caller(world *w, input *in)
     if (row && how & 4)
         row->flags |= NM_KNOWN;
     if (row && how & 8)
-        nm_gear_remove(w->gear, row);
+        remove_flow(w, row);
     check_world(w);
+    if (how & 16)
+        check_victim(w, how >> 5 & 1);
+}
+
+/* A backend's SYN-ACK, or with other flags something else, to a caller that may have no flow with it. */
+static void stray(world *w, input *in)
+{
+    uint8_t which = take8(in), whose = take8(in), how = take8(in), odd = take8(in);
+    headers of = {.src = backend_end(&w->plan, whose % BACKENDS), .dst = caller_end(which), .flags = SYN};
+    if (whose & 128)
+        of.src.port++; /* no backend's */
+    of.seq = ~w->first;
+    of.ack = w->first + 1 + (how & HOW_ODD_SEQ ? take8(in) : 0);
+    if (how & HOW_ODD_ACK)
+        of.payload_len = take_len(in, w->mss);
+    send_packet(w, in, &of, how, odd, whose & 64 ? OUTPUT : FORWARD);
 }
 
 static void set_flow(world *w, input *in)
@@ -354,6 +368,9 @@ static void take_step(world *w, input *in)
         break;
     case SET_CALLER:
         set_caller(w, in);
+        break;
+    case STRAY:
+        stray(w, in);
         break;
     case MEMORY:
         amount = take8(in);

@@ -17,6 +17,8 @@
 #define ACK 0x10
 
 #define PREROUTING 0 /* the hook of what comes in */
+#define FORWARD 2
+#define OUTPUT 3
 
 #define UNVERIFIED 0
 #define VALID 1

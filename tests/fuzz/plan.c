@@ -17,8 +17,8 @@ static const struct {
     [UNPOOLED] = {{10, 10, 0, 101}, PORT, NM_WATCHED, 0, 0, 0, 0},
     [TAPPED] = {{10, 10, 0, 102}, PORT, NM_TAPPED, 0, 1, FIRST_OF_TAPPED, 2},
 };
-/* Some are in two pools; 13 is where mirrors are too. */
-static const uint8_t LAST_OF_BACKEND[BACKENDS] = {11, 12, 14, 12, 13, 15, 11, 14};
+/* Some are in two pools, in each are some that are in no other; 13 is where mirrors are too. */
+static const uint8_t LAST_OF_BACKEND[BACKENDS] = {11, 12, 14, 12, 13, 15, 11, 16};
 
 void plan_begin(plan_rows *rows, nm_plan *plan, int is_held)
 {
@@ -40,6 +40,8 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int is_held)
         service->table_len = OF_SERVICE[i].count ? 2u * OF_SERVICE[i].count + 1 : 0;
         for (uint32_t j = 0; j < service->table_len; j++)
             service->table[j] = (uint16_t)(OF_SERVICE[i].first + j % OF_SERVICE[i].count);
+        for (int j = 0; j < OF_SERVICE[i].count; j++)
+            rows->backends[OF_SERVICE[i].first + j].service_id = (uint16_t)i;
     }
     rows->networks[0] = (nm_network){10u << 24 | 10 << 16, 0xffffff00};
     rows->networks[1] = (nm_network){10u << 24 | 11 << 16, 0xfffffff0};
@@ -47,6 +49,7 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int is_held)
     plan->backends = rows->backends;
     plan->networks = rows->networks;
     plan->service_count = SERVICES;
+    plan->backend_count = BACKENDS;
     plan->network_count = NETWORKS;
 }
 

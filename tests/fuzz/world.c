@@ -69,6 +69,7 @@ void open_flow(world *w, int index)
     row->state = NM_ESTABLISHED;
     row->flags |= OF_FLOW[index].flags | NM_KNOWN;
     row->created_at = w->now;
+    row->reply.packets = index == LOOSE; /* its backend has spoken: it is not for others to end */
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     row->orig.scale = row->reply.scale = index == LOOSE ? MAX_SCALE : w->scale;
     if (index == LOOSE)
@@ -85,8 +86,14 @@ void close_flow(world *w, int index)
     for (int i = 0; i < LEGS_OF_FLOWS; i++)
         if (FLOW_OF_LEG[i] == index)
             close_leg(w, i);
-    nm_gear_remove(w->gear, w->flows[index].row);
+    remove_flow(w, w->flows[index].row);
     w->flows[index].row = NULL;
+}
+
+void remove_flow(world *w, nm_flow *row)
+{
+    w->removed |= 1u << row->id;
+    nm_gear_remove(w->gear, row);
 }
 
 int index_of(const world *w, const nm_flow *row)
@@ -243,7 +250,7 @@ void world_end(world *w, int orderly)
             close_flow(w, i);
         nm_flow *row;
         while ((row = callers_flow(w, 0)))
-            nm_gear_remove(w->gear, row);
+            remove_flow(w, row);
         must(nm_flow_count(w->gear->flows) == 0 && nm_flows_next_due(w->gear->flows) == INFINITY);
         must(!nm_flows_victim(w->gear->flows, 1) && !nm_gear_expire(w->gear, INFINITY));
         must(!nm_legs_take_due(w->gear->legs, INFINITY));
@@ -329,12 +336,14 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     if (decided >= NM_PUNT) {
         check_untouched(w, &before, legs, decided);
         if (hook == PREROUTING && payload_at(bytes, len))
-            check_not_opened(w, bytes, len, checksum);
+            check_not_opened(w, &before, bytes, len, checksum);
     } else {
         must(payload_at(bytes, len)); /* no other is a whole TCP segment */
         take_note(w, bytes, len);
-        check_moved_flows(w, &before, bytes, len, checksum);
+        check_moved_flows(w, &before, bytes, len, hook, checksum);
     }
+    if (payload_at(bytes, len))
+        check_whose(w, &before, bytes, len, hook, checksum, decided >= NM_PUNT);
     if (decided == NM_MODIFIED)
         check_rewritten(w, bytes, packet, len, hook, checksum);
     else

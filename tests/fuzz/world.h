@@ -50,12 +50,21 @@ typedef struct {
 
 enum { PICKS = 64 };
 
+/* Flows' numbers, from the oldest to the newest. */
+typedef struct {
+    uint32_t ids[MAX_FLOWS], count;
+} id_list;
+
+enum { EMBRYONIC_LIST, OVER_LIST, LISTS };
+
 typedef struct {
     nm_budget budget;
     nm_gear *gear;
     plan_rows plan;
     uint64_t connections[BACKENDS]; /* after the step before */
     pick picks[SERVICES][PICKS];
+    id_list lists[LISTS]; /* after the step before */
+    uint32_t removed;     /* since then, one bit for each number of a row: it may be another's now */
     client_flow flows[FLOWS];
     mirror_leg legs[LEGS];
     uint32_t crowd; /* legs that only make the table large */
@@ -75,6 +84,7 @@ void world_end(world *w, int orderly);
 void open_flow(world *w, int index);
 void close_flow(world *w, int index);
 void reopen_flow(world *w, int index); /* and the legs that are missing */
+void remove_flow(world *w, nm_flow *row);
 int index_of(const world *w, const nm_flow *row); /* -1 for a caller's */
 void open_leg(world *w, int index);
 void close_leg(world *w, int index);

@@ -1,0 +1,120 @@
+/* The lists of flows; lists.h says what each function is for. */
+#include "lists.h"
+
+#include <string.h>
+
+#include "check.h"
+#include "must.h"
+
+int is_embryonic(const nm_flow *row)
+{
+    if (row->state == NM_SYN_SENT || row->state == NM_SYN_RECEIVED)
+        return 1;
+    return row->flags & NM_LOOSE && !row->reply.packets && (row->state == NM_ESTABLISHED || row->state == NM_CLOSING);
+}
+
+/* All rows with a flag, in the order of their list. */
+static id_list list_of(const snapshot *of, uint16_t flag)
+{
+    id_list list = {.count = 0};
+    uint32_t count = 0, at = NONE;
+    for (uint32_t id = 0; id < MAX_FLOWS; id++) {
+        const nm_flow *row = &of->rows[id];
+        if (!row->family || !(row->flags & flag))
+            continue;
+        count++;
+        if (row->older == NONE) {
+            must(at == NONE);
+            at = id;
+        }
+    }
+    for (uint32_t before = NONE; at != NONE; before = at, at = of->rows[at].newer) {
+        must(at < MAX_FLOWS && list.count < count);
+        must(of->rows[at].family && of->rows[at].flags & flag && of->rows[at].older == before);
+        list.ids[list.count++] = at;
+    }
+    must(list.count == count);
+    return list;
+}
+
+/* How many of those that are oldest are not embryonic any more, because their backends have spoken. */
+static uint32_t count_spoken(const snapshot *of, const id_list *embryonic)
+{
+    uint32_t count = 0;
+    while (count < embryonic->count && !is_embryonic(&of->rows[embryonic->ids[count]]))
+        count++;
+    return count;
+}
+
+uint32_t count_rows(const snapshot *of)
+{
+    uint32_t count = 0;
+    for (uint32_t id = 0; id < MAX_FLOWS; id++)
+        count += of->rows[id].family != 0;
+    return count;
+}
+
+uint32_t victim_of(const snapshot *of, int for_embryonic)
+{
+    id_list embryonic = list_of(of, NM_EMBRYONIC), over = list_of(of, NM_OVER);
+    uint32_t spoken = count_spoken(of, &embryonic);
+    uint32_t oldest = spoken < embryonic.count ? embryonic.ids[spoken] : NONE;
+    if (for_embryonic && embryonic.count - spoken >= MAX_EMBRYONIC)
+        return oldest;
+    if (count_rows(of) < MAX_FLOWS)
+        return NONE;
+    return over.count ? over.ids[0] : oldest;
+}
+
+void check_same(const snapshot *before, snapshot *now)
+{
+    id_list was = list_of(before, NM_EMBRYONIC), is = list_of(now, NM_EMBRYONIC);
+    must(is.count <= was.count);
+    uint32_t left = was.count - is.count;
+    must(!left || left == count_spoken(before, &was));
+    must(!memcmp(is.ids, was.ids + left, is.count * sizeof *is.ids));
+    for (uint32_t i = 0; i < was.count; i++) {
+        nm_flow *row = &now->rows[was.ids[i]];
+        const nm_flow *row_was = &before->rows[was.ids[i]];
+        row->older = row_was->older;
+        row->newer = row_was->newer;
+        if (i < left)
+            row->flags |= NM_EMBRYONIC;
+    }
+    must(!memcmp(now, before, sizeof *now));
+}
+
+void check_victim(world *w, int for_embryonic)
+{
+    snapshot before, now;
+    take_snapshot(w, &before);
+    uint32_t expected = victim_of(&before, for_embryonic);
+    must(nm_flows_victim(w->gear->flows, for_embryonic) == nm_flow_by_id(w->gear->flows, expected));
+    take_snapshot(w, &now);
+    check_same(&before, &now);
+    check_flows(w);
+}
+
+/* Who was in a list and is has kept its place; who is new is at its end. */
+static void check_list(world *w, const snapshot *now, int which)
+{
+    id_list *was = &w->lists[which], is = list_of(now, which == OVER_LIST ? NM_OVER : NM_EMBRYONIC);
+    uint32_t i = 0;
+    for (uint32_t at = 0; i < is.count; i++) {
+        while (at < was->count && was->ids[at] != is.ids[i])
+            at++;
+        if (at++ >= was->count)
+            break;
+    }
+    for (; i < is.count; i++)
+        for (uint32_t j = 0; j < was->count; j++)
+            must(was->ids[j] != is.ids[i] || w->removed >> is.ids[i] & 1);
+    *was = is;
+}
+
+void check_lists(world *w, const snapshot *now)
+{
+    for (int i = 0; i < LISTS; i++)
+        check_list(w, now, i);
+    w->removed = 0;
+}
