@@ -193,8 +193,9 @@ static int process_stray_answer(nm_gear *gear, segment *seg, int checksum)
 {
     const nm_service *service = nm_plan_service_of(&gear->plan, seg->ip + 12, seg->sport);
     if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK) ||
-        !nm_plan_is_client(&gear->plan, 4, seg->ip + 16) || !nm_flows_victim(gear->flows, 1))
-        return NM_PUNT_CONTROL;
+        !nm_plan_is_client(&gear->plan, 4, seg->ip + 16) || !nm_flows_victim(gear->flows, 1) ||
+        nm_flow_find_orig(gear->flows, 4, seg->ip + 16, seg->dport, service->address, service->port))
+        return NM_PUNT_CONTROL; /* the last: the client has called again since, and another backend is to answer */
     gear->counters.fast_packets++;
     gear->counters.unbound_packets++;
     replace(seg, 12, 0, service->address, service->port, checksum == CHECKSUM_PARTIAL);

@@ -298,8 +298,9 @@ class Engine:
         services = self._nat.services_of(source)
         if not services or not self._is_client(client[0]):
             return [Accept()]
-        if segment.flags & (SYN | ACK | RST) == SYN | ACK and len(services) == 1 and self._nat.is_crowded:
-            # Most likely of a flow that had to go.
+        is_answer = segment.flags & (SYN | ACK | RST) == SYN | ACK and len(services) == 1
+        if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
+            # Most likely of a flow that had to go, and no other backend is to answer in its place.
             self._stats.count("unbound_packets")
             return [self._to_client(segment, services[0], checksum)]
         if segment.flags & (SYN | ACK) == SYN | ACK:

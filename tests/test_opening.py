@@ -231,6 +231,20 @@ def test_answers_to_syns_that_had_to_go_take_no_room(fast: bool) -> None:
     assert "direct_connections" not in one.snapshot(1000.0)["counters"]
 
 
+def test_an_answer_is_not_passed_off_as_the_one_that_another_backend_owes(fast: bool) -> None:
+    one = engine(UNMIRRORED.replace("pool:", "pool:\n      balance: round-robin"), fast=fast, max_flows=40)
+    client = Session(one)
+    client.syn()
+    first = client.backend
+    assert first
+    for number in range(12):
+        Session(one, client=at("10.10.0.77", 2000 + number)).syn()
+    client.syn()
+    assert client.backend != first
+    assert one.receive(syn_ack(first, client.client, client.iss), Hook.FORWARD, 1000.0) == [Accept()]
+    client.connect()
+
+
 def test_a_direct_connection_is_half_open_until_its_backend_goes_on(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast, max_flows=40)
     for number in range(10):

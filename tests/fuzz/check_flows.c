@@ -325,8 +325,16 @@ int service_of(const world *w, const uint8_t *packet)
 
 static int is_stray_answer(const world *w, const snapshot *before, const uint8_t *packet)
 {
-    uint8_t flags = packet[packet[0] % 16 * 4u + 13];
-    return (flags & (SYN | ACK | RST)) == (SYN | ACK) && is_client(packet + 16) && service_of(w, packet) >= 0 &&
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    int service = service_of(w, packet);
+    for (uint32_t id = 0; id < MAX_FLOWS && service >= 0; id++) {
+        const nm_flow *row = &before->rows[id];
+        endpoint end = service_end(&w->plan, service);
+        if (row->family && row->client_port == u16_at(tcp + 2) && !memcmp(row->client, packet + 16, 4) &&
+            row->service_port == end.port && !memcmp(row->service, end.address, 4))
+            return 0; /* another backend's */
+    }
+    return (tcp[13] & (SYN | ACK | RST)) == (SYN | ACK) && is_client(packet + 16) && service >= 0 &&
            victim_of(before, 1) != NONE;
 }
 
