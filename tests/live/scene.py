@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ class Scene:
 
     def balance(self, rules: Path | str = RULES, **options: Any) -> LoadBalancer:
         """natmirror on the load-balancer host."""
-        if QUEUES:
+        if QUEUES and not re.search("^queues:", Path(rules).read_text(), re.MULTILINE):
             rules = self.with_queues(rules, int(QUEUES))
         balancer = LoadBalancer(self.lab, rules, **options)
         self.balancers.append(balancer)
