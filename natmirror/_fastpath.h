@@ -34,7 +34,7 @@ typedef struct {
     uint64_t mirror_packets; /* among those: for legs */
     uint64_t unbound_packets; /* without a flow: mapped by the plan alone */
     uint64_t flows_opened;
-    uint64_t flows_evicted; /* before their handshake was complete, because others needed their room */
+    uint64_t flows_evicted; /* that were over or half open, because others needed their room */
     uint64_t punts[NM_PUNT_REASONS];
 } nm_counters;
 

@@ -86,7 +86,7 @@ class Nat:
         self._table.set_timeouts([*(tcp.TIMEOUTS[state] for state in State), ANSWER_TIMEOUT])
         self._known: dict[int, Flow] = {}
         self.evicted = 0
-        """Flows that went before their handshake was complete, because others needed their room."""
+        """Flows that had to go because others needed their room: over, or half open."""
         self._services = rules.services
         self._service_ids = {service.name: number for number, service in enumerate(rules.services)}
         self._services_of: dict[Endpoint, list[Service]] = {}
