@@ -54,8 +54,9 @@ int nm_out_add(nm_out *out, const uint8_t *packet, uint32_t len, uint16_t segmen
 
 /* Rewriting */
 
-/* The address and port that lie at these places become others; a sum left to hardware is not touched here. */
-static void replace(segment *seg, size_t address_at, size_t port_at, const uint8_t *address, uint16_t port, int partial)
+/* The address and port that lie at these places become others. A sum that was left to hardware is computed in full: the
+ * kernel takes a rewritten packet for finished. */
+static void replace(segment *seg, size_t address_at, size_t port_at, const uint8_t *address, uint16_t port, int checksum)
 {
     uint8_t old[6], fresh[6];
     memcpy(old, seg->ip + address_at, 4);
@@ -65,14 +66,22 @@ static void replace(segment *seg, size_t address_at, size_t port_at, const uint8
     memcpy(seg->ip + address_at, fresh, 4);
     memcpy(seg->tcp + port_at, fresh + 4, 2);
     update_checksum(seg->ip + 10, old, fresh, 4);
-    if (!partial)
+    if (checksum != CHECKSUM_PARTIAL) {
         update_checksum(seg->tcp + 16, old, fresh, 6);
-}
-
-static void complete_checksum(segment *seg)
-{
+        return;
+    }
     put16(seg->tcp + 16, 0);
     put16(seg->tcp + 16, (uint16_t)~tcp_sum(seg));
+}
+
+static void replace_destination(segment *seg, const uint8_t *address, uint16_t port, int checksum)
+{
+    replace(seg, 16, 2, address, port, checksum);
+}
+
+static void replace_source(segment *seg, const uint8_t *address, uint16_t port, int checksum)
+{
+    replace(seg, 12, 0, address, port, checksum);
 }
 
 /* A flow's packet on its way. */
@@ -81,11 +90,9 @@ static int pass_on(const nm_flow *flow, segment *seg, int is_orig, int checksum)
     if (flow->flags & NM_WATCHED)
         return NM_ACCEPT;
     if (is_orig)
-        replace(seg, 16, 2, flow->backend, flow->backend_port, checksum == CHECKSUM_PARTIAL);
+        replace_destination(seg, flow->backend, flow->backend_port, checksum);
     else
-        replace(seg, 12, 0, flow->service, flow->service_port, checksum == CHECKSUM_PARTIAL);
-    if (checksum == CHECKSUM_PARTIAL)
-        complete_checksum(seg);
+        replace_source(seg, flow->service, flow->service_port, checksum);
     return NM_MODIFIED;
 }
 
@@ -143,7 +150,7 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
     if (ack == leg->snd_una && !(leg->flags & NM_LEG_SACK) && !seg->payload_len && window == leg->window &&
         leg->snd_nxt != leg->snd_una)
         return NM_PUNT_LEG; /* a duplicate (RFC 5681 2) */
-    if (checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff)
+    if (has_bad_sum(seg, checksum))
         return NM_PUNT_LEG;
     gear->counters.fast_packets++;
     gear->counters.mirror_packets++;
@@ -177,7 +184,7 @@ static int is_pythons(nm_gear *gear, const nm_flow *flow, const segment *seg, in
 /* The opening of a flow, but for the handshake's end where legs open with it, and the end of one without mirrors. */
 static int process_control(nm_gear *gear, nm_flow *flow, segment *seg, int is_orig, int checksum, double now)
 {
-    if (is_pythons(gear, flow, seg, is_orig, now) || (checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff))
+    if (is_pythons(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_CONTROL;
     int event = nm_track(flow, seg, is_orig, flow->flags & NM_LOOSE);
     nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
@@ -198,9 +205,7 @@ static int process_stray_answer(nm_gear *gear, segment *seg, int checksum)
         return NM_PUNT_CONTROL; /* the last: the client has called again since, and another backend is to answer */
     gear->counters.fast_packets++;
     gear->counters.unbound_packets++;
-    replace(seg, 12, 0, service->address, service->port, checksum == CHECKSUM_PARTIAL);
-    if (checksum == CHECKSUM_PARTIAL)
-        complete_checksum(seg);
+    replace_source(seg, service->address, service->port, checksum);
     return NM_MODIFIED;
 }
 
@@ -227,7 +232,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     nm_flow *flow = is_orig ? nm_flow_find_orig(gear->flows, 4, src, seg.sport, dst, seg.dport)
                             : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
     if (is_orig && seg.flags & TCP_SYN && (!flow || nm_is_over(flow))) {
-        flow = nm_open(gear, &seg, checksum, now);
+        flow = nm_open(gear, flow, &seg, checksum, now);
         if (!flow)
             return NM_PUNT_CONTROL;
         gear->counters.fast_packets++;
@@ -253,7 +258,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         gear->counters.fast_packets++;
         return NM_ACCEPT;
     }
-    int is_bad = checksum == CHECKSUM_UNVERIFIED && tcp_sum(&seg) != 0xffff;
+    int is_bad = has_bad_sum(&seg, checksum);
     int is_copied = is_orig && flow->flags & NM_MIRRORED && seg.payload_len && !is_bad;
     int why_not = is_copied ? why_not_copied(gear, flow, &seg) : 0;
     if (why_not)

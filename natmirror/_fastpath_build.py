@@ -12,18 +12,10 @@ from pathlib import Path
 from cffi import FFI
 
 PACKAGE = Path("natmirror")
-PARTS = (
-    "_hash",
-    "_heap",
-    "_flows",
-    "_legs",
-    "_plan",
-    "_fastpath",
-    "_nfqueue",
-    "_loop",
-)  # each a .c, and a .h that cffi reads
-INNER_PARTS = ("_emit", "_opening", "_track")  # each a .c, and a .h for C alone
-INNER_HEADERS = ("_packet", "_emit", "_opening", "_track")
+# Each a .c, and a .h: for cffi too, or for C alone.
+PARTS = ("_hash", "_heap", "_flows", "_legs", "_plan", "_fastpath", "_nfqueue", "_loop")
+INNER_PARTS = ("_emit", "_opening", "_track")
+INNER_HEADERS = ("_packet", *INNER_PARTS)
 
 # cffi's generated wrappers have parameters that they do not use; what we wrote ourselves is checked for them.
 PREAMBLE = '#pragma GCC diagnostic ignored "-Wunused-parameter"\n'

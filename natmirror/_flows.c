@@ -10,6 +10,7 @@
 
 #include "_hash.h"
 #include "_legs.h"
+#include "_packet.h"
 
 #define NONE 0xffffffffu
 #define PUT_BACK_AT_ONCE 256
@@ -34,8 +35,6 @@ struct nm_flows {
     double timeouts[NM_STATES + 1];
     uint8_t key[16];
 };
-
-static size_t address_len(uint8_t family) { return family == 4 ? 4 : 16; }
 
 static uint32_t bucket(const nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
                        uint16_t dport)

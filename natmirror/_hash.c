@@ -55,7 +55,7 @@ uint32_t nm_hash_ends(const uint8_t *key, uint8_t family, const uint8_t *one, ui
                       uint16_t other_port)
 {
     uint8_t tuple[36];
-    size_t address = family == 4 ? 4 : 16;
+    size_t address = address_len(family);
     memcpy(tuple, one, address);
     memcpy(tuple + address, other, address);
     put16(tuple + 2 * address, one_port);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "_hash.h"
+#include "_packet.h"
 
 #define BLOCK_LEN 256
 #define MIN_BUCKETS 1024
@@ -149,7 +150,7 @@ nm_leg *nm_leg_find(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16
 {
     if (!legs->count)
         return NULL;
-    size_t address = family == 4 ? 4 : 16;
+    size_t address = address_len(family);
     uint32_t hash = nm_hash_ends(legs->key, family, mirror, mirror_port, local, local_port);
     uint32_t at = legs->buckets[hash & (legs->bucket_count - 1)];
     while (at != NM_NO_LEG) {
@@ -165,7 +166,7 @@ nm_leg *nm_leg_find(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16
 nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16_t mirror_port,
                       const uint8_t *local, uint16_t local_port)
 {
-    size_t address = family == 4 ? 4 : 16;
+    size_t address = address_len(family);
     if (nm_leg_find(legs, family, mirror, mirror_port, local, local_port) || (!legs->free_count && !grow(legs)))
         return NULL;
     if (legs->count >= legs->bucket_count)

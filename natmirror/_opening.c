@@ -5,17 +5,28 @@
 
 #define EXPIRED_AT_ONCE 64 /* flows; packets do not wait for more */
 
+/* Where a flow's packets go. */
+typedef struct {
+    const uint8_t *address;
+    uint16_t port;
+} place;
+
+static place place_of(const nm_gear *gear, const nm_service *service, uint16_t backend_id)
+{
+    if (backend_id == NM_NO_BACKEND)
+        return (place){service->address, service->port};
+    const nm_backend *backend = &gear->plan.backends[backend_id];
+    return (place){backend->address, backend->port};
+}
+
 nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, uint16_t client_port, uint16_t service_id,
                         uint16_t backend_id, int is_direct)
 {
     nm_service *service = &gear->plan.services[service_id];
-    nm_backend *backend = backend_id == NM_NO_BACKEND ? NULL : &gear->plan.backends[backend_id];
-    const uint8_t *there = backend ? backend->address : service->address;
-    uint16_t there_port = backend ? backend->port : service->port;
-    const uint8_t *here = is_direct ? there : service->address;
-    uint16_t here_port = is_direct ? there_port : service->port;
-    nm_flow *flow =
-        nm_flow_insert(gear->flows, family, client, client_port, here, here_port, there, there_port);
+    place there = place_of(gear, service, backend_id);
+    place here = is_direct ? there : (place){service->address, service->port};
+    nm_flow *flow = nm_flow_insert(gear->flows, family, client, client_port, here.address, here.port, there.address,
+                                   there.port);
     if (!flow)
         return NULL;
     flow->service_id = service_id;
@@ -23,8 +34,8 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
     flow->flags = is_direct ? NM_DIRECT : service->flags;
     if (!is_direct) {
         service->flows++;
-        if (backend)
-            backend->flows++;
+        if (backend_id != NM_NO_BACKEND)
+            gear->plan.backends[backend_id].flows++;
     }
     return flow;
 }
@@ -52,24 +63,20 @@ nm_flow *nm_gear_expire(nm_gear *gear, double now)
 
 int nm_is_over(const nm_flow *flow) { return flow->state >= NM_TIME_WAIT && !(flow->flags & NM_KNOWN); }
 
-nm_flow *nm_open(nm_gear *gear, const segment *seg, int checksum, double now)
+nm_flow *nm_open(nm_gear *gear, nm_flow *twin, const segment *seg, int checksum, double now)
 {
     const uint8_t *client = seg->ip + 12;
     nm_service *service = nm_plan_service(&gear->plan, 4, client, seg->ip + 16, seg->dport);
     if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || seg->payload_len ||
-        (checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff))
+        has_bad_sum(seg, checksum))
         return NULL;
     uint16_t service_id = (uint16_t)(service - gear->plan.services);
     if (*nm_plan_suspect(&gear->plan, service_id, 4, client))
         return NULL;
     uint16_t backend_id = nm_plan_pick(service, client, seg->sport);
-    const nm_backend *backend = backend_id == NM_NO_BACKEND ? NULL : &gear->plan.backends[backend_id];
-    const uint8_t *there = backend ? backend->address : service->address;
-    uint16_t there_port = backend ? backend->port : service->port;
-    nm_flow *twin = nm_flow_find_orig(gear->flows, 4, client, seg->sport, service->address, service->port);
-    nm_flow *other = nm_flow_find_reply(gear->flows, 4, there, there_port, client, seg->sport);
-    if ((twin && !nm_is_over(twin)) || (other && !nm_is_over(other)) ||
-        nm_leg_find(gear->legs, 4, there, there_port, client, seg->sport))
+    place there = place_of(gear, service, backend_id);
+    nm_flow *other = nm_flow_find_reply(gear->flows, 4, there.address, there.port, client, seg->sport);
+    if ((other && !nm_is_over(other)) || nm_leg_find(gear->legs, 4, there.address, there.port, client, seg->sport))
         return NULL;
     nm_flow *victim = nm_flows_victim(gear->flows, 1);
     if (victim && (twin || other || victim->flags & NM_KNOWN))

@@ -8,7 +8,8 @@
 /* Whether a connection is over, and its flow may give way to another without Python. */
 int nm_is_over(const nm_flow *flow);
 
-/* The flow that a client's first SYN opens; NULL where Python is to look at it: nothing was changed then. */
-nm_flow *nm_open(nm_gear *gear, const segment *seg, int checksum, double now);
+/* The flow that a client's first SYN opens, in place of twin, one of the same ends that is over, or NULL; NULL where Python
+ * is to look at it: nothing was changed then. */
+nm_flow *nm_open(nm_gear *gear, nm_flow *twin, const segment *seg, int checksum, double now);
 
 #endif

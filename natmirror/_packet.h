@@ -23,6 +23,8 @@
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
 
+static inline size_t address_len(uint8_t family) { return family == 4 ? 4 : 16; }
+
 static inline uint16_t get16(const uint8_t *at) { return (uint16_t)(at[0] << 8 | at[1]); }
 
 static inline uint32_t get32(const uint8_t *at) { return (uint32_t)get16(at) << 16 | get16(at + 2); }
@@ -118,6 +120,12 @@ static inline int parse(uint8_t *packet, size_t len, segment *seg)
 static inline uint16_t tcp_sum(const segment *seg)
 {
     return fold(sum_words(seg->ip + 12, 8) + PROTO_TCP + seg->tcp_len + sum_words(seg->tcp, seg->tcp_len));
+}
+
+/* Whether it is known to be damaged. */
+static inline int has_bad_sum(const segment *seg, int checksum)
+{
+    return checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff;
 }
 
 /* The checksum at `checksum` after the even number of bytes at `old` became those at `fresh` (RFC 1624, equation 3). */

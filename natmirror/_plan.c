@@ -9,8 +9,6 @@
 static const uint8_t CLIENT_KEY[16] = "natmirror client"; /* published: every host gives the same answer */
 static const uint8_t SUSPECT_KEY[16] = "natmirror wary  ";
 
-static uint32_t address_len(uint8_t family) { return family == 4 ? 4 : 16; }
-
 int nm_plan_is_client(const nm_plan *plan, uint8_t family, const uint8_t *client)
 {
     if (family != 4)
@@ -52,7 +50,7 @@ uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t
     if (service->in_turn)
         return service->table[service->turn];
     uint8_t key[18];
-    uint32_t len = address_len(service->family);
+    size_t len = address_len(service->family);
     memcpy(key, client, len);
     if (service->with_port) {
         put16(key + len, client_port);
@@ -64,7 +62,7 @@ uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t
 uint16_t *nm_plan_suspect(nm_plan *plan, uint16_t service, uint8_t family, const uint8_t *client)
 {
     uint8_t key[18];
-    uint32_t len = address_len(family);
+    size_t len = address_len(family);
     put16(key, service);
     memcpy(key + 2, client, len);
     return &plan->suspects[nm_siphash(SUSPECT_KEY, key, len + 2) % NM_SUSPECTS];

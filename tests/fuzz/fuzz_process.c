@@ -206,8 +206,8 @@ static void call(world *w, input *in)
     send_packet(w, in, &of, how | HOW_NO_ACK, odd, PREROUTING);
 }
 
-/* The client's next packet in a flow of a caller's. */
-static void from_caller(world *w, input *in)
+/* The next packet in a flow of a caller's: the client's, or the backend's, which is a SYN-ACK where it is its turn. */
+static void within_callers_flow(world *w, input *in, int is_orig)
 {
     const nm_flow *row = callers_flow(w, take8(in));
     uint8_t how = take8(in), odd = take8(in);
@@ -215,32 +215,18 @@ static void from_caller(world *w, input *in)
     of.payload_len = take_len(in, w->mss);
     if (!row)
         return;
-    memcpy(of.src.address, row->client, 4);
-    memcpy(of.dst.address, row->service, 4);
-    of.src.port = row->client_port;
-    of.dst.port = row->service_port;
-    of.seq = row->orig.end + (how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0);
-    of.ack = row->reply.end + (how & HOW_ODD_ACK ? (uint32_t)(int8_t)take8(in) : 0);
-    send_packet(w, in, &of, how, odd, PREROUTING);
-}
-
-/* The backend's: a SYN-ACK where it is its turn. */
-static void to_caller(world *w, input *in)
-{
-    const nm_flow *row = callers_flow(w, take8(in));
-    uint8_t how = take8(in), odd = take8(in);
-    headers of = {.window = take16(in)};
-    of.payload_len = take_len(in, w->mss);
-    if (!row)
-        return;
-    memcpy(of.src.address, row->backend, 4);
-    memcpy(of.dst.address, row->client, 4);
-    of.src.port = row->backend_port;
-    of.dst.port = row->client_port;
-    of.flags = row->state == NM_SYN_SENT ? SYN : 0;
-    of.seq = row->reply.end + (how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0);
-    of.ack = row->orig.end + (how & HOW_ODD_ACK ? (uint32_t)(int16_t)take16(in) : 0);
-    send_packet(w, in, &of, how, odd, FORWARD);
+    const nm_half *sender = is_orig ? &row->orig : &row->reply, *receiver = is_orig ? &row->reply : &row->orig;
+    endpoint *client = is_orig ? &of.src : &of.dst, *other = is_orig ? &of.dst : &of.src;
+    memcpy(client->address, row->client, 4);
+    client->port = row->client_port;
+    memcpy(other->address, is_orig ? row->service : row->backend, 4);
+    other->port = is_orig ? row->service_port : row->backend_port;
+    of.flags = !is_orig && row->state == NM_SYN_SENT ? SYN : 0;
+    of.seq = sender->end + (how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0);
+    of.ack = receiver->end;
+    if (how & HOW_ODD_ACK) /* a backend may acknowledge a SYN's data */
+        of.ack += is_orig ? (uint32_t)(int8_t)take8(in) : (uint32_t)(int16_t)take16(in);
+    send_packet(w, in, &of, how, odd, is_orig ? PREROUTING : FORWARD);
 }
 
 /* What Python does to a caller's flow or its client without a packet. */
@@ -361,10 +347,10 @@ static void take_step(world *w, input *in)
         call(w, in);
         break;
     case FROM_CALLER:
-        from_caller(w, in);
+        within_callers_flow(w, in, 1);
         break;
     case TO_CALLER:
-        to_caller(w, in);
+        within_callers_flow(w, in, 0);
         break;
     case SET_CALLER:
         set_caller(w, in);
