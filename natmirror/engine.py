@@ -91,7 +91,6 @@ class Engine:
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
-        self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
         """One packet from its IP header on: its verdict comes first, then what is to be sent besides."""
@@ -118,9 +117,9 @@ class Engine:
         if hook is not Hook.PREROUTING:
             return self._from_server(parsed, source, destination, checksum, now)
         service = self._services.get(destination)
-        if service is not None and self._is_client(parsed.src):
+        if service is not None and self._nat.is_client(parsed.src):
             return self._from_client(parsed, service, checksum, now)
-        if source in self._mirrors and (parsed.dst in self._sources or self._is_client(parsed.dst)):
+        if source in self._mirrors and (parsed.dst in self._sources or self._nat.is_client(parsed.dst)):
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]
 
@@ -270,7 +269,7 @@ class Engine:
             self._nat.touch(flow, now, moved=event is not None)
             if event is tcp.Event.SYN_ACK:
                 self._nat.answered(flow)
-                if any(mirror.throttles for mirror in flow.service.mirrors):
+                if flow.service.throttles:
                     self._mirroring.accepted(self._nat.know(flow))
             elif event is tcp.Event.RST and refused:
                 self._nat.refused(flow, now)
@@ -296,7 +295,7 @@ class Engine:
         self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
     ) -> list[Action]:
         services = self._nat.services_of(source)
-        if not services or not self._is_client(client[0]):
+        if not services or not self._nat.is_client(client[0]):
             return [Accept()]
         is_answer = segment.flags & (SYN | ACK | RST) == SYN | ACK and len(services) == 1
         if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
@@ -317,9 +316,7 @@ class Engine:
             return [self._drop("stale-backend")]
         if segment.payload_len and not segment.flags & RST and segment_checksum_ok(segment, checksum):
             # The backend itself is the best witness of where the connection belongs.
-            assert service.pool is not None
-            backend = next(backend for backend in service.pool.backends if endpoint_of(backend) == source)
-            flow = self._pick_up(service, client, backend, now)
+            flow = self._pick_up(service, client, self._nat.backend_at(service, source), now)
             if flow is not None:
                 event = tcp.track(flow.row, segment, from_client=False, loose=True)
                 self._nat.touch(flow, now, moved=event is not None)
@@ -371,7 +368,7 @@ class Engine:
     def _icmp_to_service(self, error: IcmpError) -> Action:
         """An error about what the service seemed to send, on its way to the backend that sent it."""
         service = self._services.get(error.inner_src)
-        if service is None or service.pool is None or not self._is_client(error.inner_dst[0]):
+        if service is None or service.pool is None or not self._nat.is_client(error.inner_dst[0]):
             return Accept()
         flow = self._nat.find_orig(error.inner_dst, error.inner_src)
         backend = flow.backend if flow is not None else None
@@ -382,7 +379,7 @@ class Engine:
     def _icmp_to_client(self, error: IcmpError) -> Action:
         """An error about what the client sent."""
         client, there = error.inner_src, error.inner_dst
-        if not self._is_client(client[0]):
+        if not self._nat.is_client(client[0]):
             return Accept()
         flow = self._nat.find_reply(there, client)
         if flow is not None and flow.direct:
@@ -401,10 +398,6 @@ class Engine:
 
     def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
         return self._nat.find_reply(backend, client) is not None
-
-    def _is_client(self, address: bytes) -> bool:
-        number = int.from_bytes(address, "big")
-        return any(number & mask == network for network, mask in self._networks)
 
     def _sends(self) -> list[Action]:
         return list(self._mirroring.take_sends())

@@ -93,10 +93,10 @@ class Nat:
         self._schedulers: dict[str, Scheduler] = {}
         self._maglev: dict[str, Maglev] = {}
         self._backends: list[tuple[Service, Backend]] = []  # by their numbers in the plan
-        self._first_backend: list[int] = []  # the first of each service
+        self._backend_ids: dict[tuple[str, Endpoint], int] = {}  # the same, by service and place
         planned = [self._plan_service(service) for service in rules.services]
-        networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
-        self._plan = Plan(gear.handle, planned, networks)
+        self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
+        self._plan = Plan(gear.handle, planned, self._networks)
         self._attempts = Attempts(self._plan.suspect)
         for number, service in enumerate(rules.services):
             scheduler = self._schedulers.get(service.name)
@@ -104,9 +104,8 @@ class Nat:
                 scheduler.turns = self._plan.services[number]
 
     def _plan_service(self, service: Service) -> PlannedService:
-        """Prepare a service's pool; the next number is the service's."""
+        """Prepare a service's pool; its backends get the next numbers."""
         flags = TAPPED if service.mirrors else 0
-        self._first_backend.append(len(self._backends))
         if service.pool is None:
             return PlannedService(endpoint_of(service), flags | WATCHED)
         pool = service.pool
@@ -115,6 +114,7 @@ class Nat:
         scheduler = self._schedulers[service.name] = RoundRobin(pool) if in_turn else self._maglev[service.name]
         for backend in pool.backends:
             self._services_of.setdefault(endpoint_of(backend), []).append(service)
+            self._backend_ids[service.name, endpoint_of(backend)] = len(self._backends)
             self._backends.append((service, backend))
         return PlannedService(
             endpoint_of(service),
@@ -123,7 +123,7 @@ class Nat:
             scheduler.table,
             in_turn=in_turn,
             with_port=pool.hash == "address-port",
-            is_held=any(mirror.throttles for mirror in service.mirrors),
+            is_held=service.throttles,
         )
 
     def __len__(self) -> int:
@@ -178,6 +178,15 @@ class Nat:
         self._known[flow.row.id] = flow
         return flow
 
+    def is_client(self, address: bytes) -> bool:
+        """Whether an address lies in one of the clients' networks."""
+        number = int.from_bytes(address, "big")
+        return any(number & mask == network for network, mask in self._networks)
+
+    def backend_at(self, service: Service, place: Endpoint) -> Backend:
+        """The backend of a service at an endpoint."""
+        return self._backends[self._backend_ids[service.name, place]][1]
+
     def services_of(self, backend: Endpoint) -> list[Service]:
         """The services in whose pool ``backend`` is: more than one makes unbound replies ambiguous."""
         return self._services_of.get(backend, [])
@@ -206,10 +215,8 @@ class Nat:
         """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""
         self._opening(backend, client)
         self._discard_twins(client, backend, backend)
-        backends = [endpoint_of(one) for one in service.pool.backends] if service.pool else []
-        number = self._service_ids[service.name]
-        backend_id = self._first_backend[number] + backends.index(backend)
-        row = self._table.insert(client, number, backend_id, direct=True)
+        backend_id = self._backend_ids[service.name, backend]
+        row = self._table.insert(client, self._service_ids[service.name], backend_id, direct=True)
         if row is not None:
             row.state = State.SYN_RECEIVED
             self._table.touch(row, now, moved=True)
@@ -298,11 +305,8 @@ class Nat:
         if victim is not None:
             self.forget(self._view(victim))
             self.evicted += 1
-        number = self._service_ids[service.name]
-        backend_id = NO_BACKEND
-        if backend is not None and service.pool is not None:
-            backend_id = self._first_backend[number] + service.pool.backends.index(backend)
-        return self._flow(self._table.insert(client, number, backend_id))
+        backend_id = self._backend_ids.get((service.name, there), NO_BACKEND)
+        return self._flow(self._table.insert(client, self._service_ids[service.name], backend_id))
 
     def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint) -> None:
         """Make room: whatever else holds one of the two tuples is older than what comes."""

@@ -97,6 +97,11 @@ class Service:
     pool: Pool | None
     mirrors: tuple[Mirror, ...]
 
+    @property
+    def throttles(self) -> bool:
+        """Whether clients may be held back for one of its mirrors."""
+        return any(mirror.throttles for mirror in self.mirrors)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:

@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from natmirror.actions import Accept, Action, Drop, LegEnded
+from natmirror.actions import Action, Drop, LegEnded
 from natmirror.engine import Engine, Hook
 from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
-from natmirror.linux.loop import Loop, Why
+from natmirror.linux.loop import Loop, Way, Why
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.packet import Checksum
 from natmirror.rules import Rules
@@ -34,14 +33,6 @@ _MAX_LOGGED_ERRORS = 10
 _INTERNAL_ERROR = Drop("internal-error")
 _STALE = Drop("stale")
 _MAX_STALE_BATCHES = 256  # as much as a queue holds
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A queue, and whether its packets pass whatever is made of them."""
-
-    queue: Queue
-    watched: bool
 
 
 class Worker:
@@ -90,8 +81,7 @@ class Worker:
             self._watchdog = Watchdog(queue.fd, queue.number)
             self._watchdog.start()
             held.callback(self._watchdog.close)
-        ways = [(way.queue, way.watched) for way in self._ways]
-        self._loop = Loop(self._engine.gear, ways, out_fd=out_fd, wake_fd=self._ear.fileno())
+        self._loop = Loop(self._engine.gear, self._ways, out_fd=out_fd, wake_fd=self._ear.fileno())
         held.callback(self._loop.close)
 
     def start(self, workers: Sequence["Worker"]) -> None:
@@ -202,7 +192,7 @@ class Worker:
         if owner == self._shard.number:
             self._loop.decide(self._decide(packet, punted.now))
             return
-        way = self._ways[self._loop.defer()]
+        way = self._loop.defer()
         self.workers[owner].post(partial(self.workers[owner].judge_for, self, way, packet))
 
     def judge_for(self, other: "Worker", way: Way, packet: Packet) -> None:
@@ -214,10 +204,7 @@ class Worker:
 
     def give(self, way: Way, packet: Packet, verdict: Action) -> None:
         """In this thread: a verdict for a packet of one of its queues."""
-        if isinstance(verdict, Accept) or way.watched:
-            way.queue.accept(packet.id, verdict.packet if isinstance(verdict, Accept) and not way.watched else None)
-        else:
-            way.queue.drop(packet.id)
+        way.give(packet.id, verdict)
         way.queue.flush()
 
     def _until(self) -> float:

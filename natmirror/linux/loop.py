@@ -32,11 +32,27 @@ class Punted:
     now: float
 
 
-class Loop:
-    """Some queues and their way out, for one thread. ``gear`` is the C gear that decides; a queue is ``watched`` when
-    its packets pass unchanged, whatever is made of them."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A queue; it is ``watched`` when its packets pass unchanged, whatever is made of them."""
 
-    def __init__(self, gear: Any, queues: Sequence[tuple[Queue, bool]], *, out_fd: int, wake_fd: int) -> None:
+    queue: Queue
+    watched: bool
+
+    def give(self, packet_id: int, verdict: Action) -> None:
+        """What is to become of a packet. Sent by the queue's flush()."""
+        if self.watched:
+            self.queue.accept(packet_id)
+        elif isinstance(verdict, Accept):
+            self.queue.accept(packet_id, verdict.packet)
+        else:
+            self.queue.drop(packet_id)
+
+
+class Loop:
+    """Some queues and the way out, for one thread. ``gear`` is the C gear that decides."""
+
+    def __init__(self, gear: Any, ways: Sequence[Way], *, out_fd: int, wake_fd: int) -> None:
         self._timer_fd = lib.nl_timer()
         if self._timer_fd < 0:
             raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
@@ -49,11 +65,11 @@ class Loop:
         }
         self._loop = ffi.new("nl_loop *", fields)
         self._gear = gear
-        self._queues = queues
-        for index, (queue, watched) in enumerate(queues):
-            self._loop.queues[index] = queue.codec
-            self._loop.watched[index] = watched
-        self._loop.queue_count = len(queues)
+        self._ways = ways
+        for index, way in enumerate(ways):
+            self._loop.queues[index] = way.queue.codec
+            self._loop.watched[index] = way.watched
+        self._loop.queue_count = len(ways)
 
     def close(self) -> None:
         """Give the timer back; the queues and descriptors are the caller's."""
@@ -74,19 +90,15 @@ class Loop:
     def decide(self, actions: Iterable[Action]) -> None:
         """What is to become of it: the verdict comes first, then what is to be sent besides."""
         verdict, *sends = actions
-        queue, watched = self._queues[self._loop.current]
-        if isinstance(verdict, Accept) or watched:
-            queue.accept(self._loop.punted.id, None if watched or not isinstance(verdict, Accept) else verdict.packet)
-        else:
-            queue.drop(self._loop.punted.id)
+        self._ways[self._loop.current].give(self._loop.punted.id, verdict)
         lib.nl_decided(self._loop)
         self.send(sends)
 
-    def defer(self) -> int:
-        """Go on without a verdict for the packet that is for Python: it is to come from somewhere else. Gives the place
-        of its queue."""
+    def defer(self) -> Way:
+        """Go on without a verdict for the packet that is for Python: it is to be given later, by the way that it came,
+        which is told."""
         lib.nl_decided(self._loop)
-        return int(self._loop.current)
+        return self._ways[int(self._loop.current)]
 
     def send(self, actions: Iterable[Action]) -> None:
         """Put synthesised packets on their way: they leave with the next batch's verdicts, or flush()."""
@@ -97,8 +109,8 @@ class Loop:
 
     def flush(self) -> None:
         """Send verdicts, then what was synthesised, now."""
-        for queue, _ in self._queues:
-            queue.flush()
+        for way in self._ways:
+            way.queue.flush()
         lib.nl_send(self._loop)
 
     @property
