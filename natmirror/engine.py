@@ -22,10 +22,10 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
-from natmirror import fastpath, icmp, tcp
+from natmirror import fastpath, tcp
 from natmirror.actions import Accept, Action, Drop, LegEnded, Send
 from natmirror.fastpath import Memory
-from natmirror.icmp import IcmpError
+from natmirror.icmperrors import IcmpErrors
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import (
@@ -45,7 +45,7 @@ from natmirror.packet import (
     show,
 )
 from natmirror.rules import Backend, Rules, Service
-from natmirror.shards import ALL, Shard, shard_of_error
+from natmirror.shards import ALL, Shard
 from natmirror.stats import Stats
 from natmirror.tcp import State
 from natmirror.timers import Timers
@@ -91,6 +91,7 @@ class Engine:
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
+        self._icmp = IcmpErrors(self._services, self._mirrors, self._sources, self._nat, self._mirroring, self._stats)
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
         """One packet from its IP header on: its verdict comes first, then what is to be sent besides."""
@@ -112,7 +113,7 @@ class Engine:
         except Malformed as reason:
             return [self._drop(str(reason))]
         if isinstance(parsed, Datagram):
-            return self._receive_datagram(parsed, hook, now)
+            return [self._icmp.receive(parsed, now, to_service=hook is Hook.PREROUTING), *self._sends()]
         source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
         if hook is not Hook.PREROUTING:
             return self._from_server(parsed, source, destination, checksum, now)
@@ -126,18 +127,14 @@ class Engine:
     def shard_of(self, packet: bytes, hook: Hook) -> int:
         """Whose packet it is: nearly always this engine's own. Only errors about what this host or a service has sent
         are not dealt out by the address of the client."""
-        own = self._shard.number
         if self._shard.count == 1 or hook is not Hook.PREROUTING or packet[9:10] == _TCP:
-            return own
+            return self._shard.number
         try:
             parsed = parse(packet)
         except Malformed:
-            return own
-        error = icmp.parse_error(parsed) if isinstance(parsed, Datagram) else None
-        if error is None:
-            return own
-        sources = set() if error.inner_src in self._services else self._sources
-        return shard_of_error(error, sources, self._shard.count)
+            return self._shard.number
+        owner = self._icmp.shard_of(parsed, self._shard.count) if isinstance(parsed, Datagram) else None
+        return self._shard.number if owner is None else owner
 
     @property
     def gear(self) -> Any:
@@ -350,49 +347,6 @@ class Engine:
         self._stats.count("mirror_packets")
         self._mirroring.receive(segment, now)
         return [Drop("consumed"), *self._sends()]
-
-    # ICMP
-
-    def _receive_datagram(self, datagram: Datagram, hook: Hook, now: float) -> list[Action]:
-        error = icmp.parse_error(datagram)
-        if error is None:
-            return [Accept()]
-        if self._mirroring.has_leg(error.inner_dst, error.inner_src):
-            self._stats.count("icmp_consumed")
-            self._mirroring.icmp_error(error, now)
-            return [Drop("consumed"), *self._sends()]
-        if hook is Hook.PREROUTING:
-            return [self._icmp_to_service(error)]
-        return [self._icmp_to_client(error)]
-
-    def _icmp_to_service(self, error: IcmpError) -> Action:
-        """An error about what the service seemed to send, on its way to the backend that sent it."""
-        service = self._services.get(error.inner_src)
-        if service is None or service.pool is None or not self._nat.is_client(error.inner_dst[0]):
-            return Accept()
-        flow = self._nat.find_orig(error.inner_dst, error.inner_src)
-        backend = flow.backend if flow is not None else None
-        there = endpoint_of(backend or self._nat.derived_backend(service, error.inner_dst))
-        self._stats.count("icmp_translated")
-        return Accept(icmp.translate(error, outer_dst=there[0], inner_src=there))
-
-    def _icmp_to_client(self, error: IcmpError) -> Action:
-        """An error about what the client sent."""
-        client, there = error.inner_src, error.inner_dst
-        if not self._nat.is_client(client[0]):
-            return Accept()
-        flow = self._nat.find_reply(there, client)
-        if flow is not None and flow.direct:
-            return Accept()
-        services = [flow.service] if flow is not None else self._nat.services_of(there)
-        if len(services) == 1 and services[0].pool is not None:
-            self._stats.count("icmp_translated")
-            here = endpoint_of(services[0])
-            return Accept(icmp.translate(error, outer_src=here[0], inner_dst=here))
-        mirror = self._mirrors.get(there)
-        if mirror is not None and not mirror.direct and not services:
-            return self._drop("icmp-without-leg")
-        return Accept()
 
     # The rest
 

@@ -18,6 +18,7 @@ LAYERS = [
     {"mirror", "nat"},
     {"ledger"},
     {"mirroring"},
+    {"icmperrors"},
     {"engine"},
     {"api", "capture", "linux", "model", "report", "sums"},
     {"replay", "worker"},
