@@ -17,7 +17,10 @@ from natmirror.stats import Stats
 
 
 class IcmpErrors:
-    """The errors that an engine meets; ``sources`` are addresses of ours that legs come from. What legs send because of them waits for ``mirroring.take_sends()``."""
+    """The errors that an engine meets; ``sources`` are addresses of ours that legs come from.
+
+    What legs send because of them waits for ``mirroring.take_sends()``.
+    """
 
     def __init__(
         self,
