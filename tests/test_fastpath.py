@@ -187,6 +187,23 @@ def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
     assert [plan.backends[0].flows for plan in plans] == [int(not flags & WATCHED)] * 2
 
 
+@pytest.mark.parametrize("content", [b"\xff", b"\x00", bytes(range(256))])
+@pytest.mark.parametrize("sizes", [range(140), range(65_440, 65_496)])
+def test_a_sum_left_to_hardware_is_computed_over_any_length(sizes: range, content: bytes) -> None:
+    one = gear()
+    _plan = planned(one)  # the gear does not keep it
+    row = set_up(one, {}, {}, tcp.State.ESTABLISHED, 0)
+    for size in sizes:
+        payload = (content * (size // len(content) + 1))[:size]
+        raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 1, payload))
+        raw[36:38] = b"\x12\x34"
+        buffer, parsed = bytearray(raw), parse(bytes(raw))
+        assert isinstance(parsed, Segment)
+        assert one.process(buffer, PREROUTING, Checksum.PARTIAL, 2.0) == MODIFIED
+        assert bytes(buffer) == rewrite(parsed, Checksum.PARTIAL, destination=C1)
+    assert row.orig.packets == len(sizes)
+
+
 @given(st.binary(max_size=100), st.sampled_from([PREROUTING, FORWARD, OUTPUT]), st.sampled_from(Checksum))
 def test_what_is_no_packet_is_punted_untouched(raw: bytes, hook: int, checksum: Checksum) -> None:
     one = gear()
