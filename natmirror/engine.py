@@ -26,6 +26,7 @@ from natmirror import fastpath, tcp
 from natmirror.actions import Accept, Action, Drop, LegEnded, Send
 from natmirror.fastpath import Memory
 from natmirror.icmperrors import IcmpErrors
+from natmirror.legs import Legs
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import (
@@ -86,12 +87,13 @@ class Engine:
         self._timers = Timers()
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
-        self._mirroring = Mirroring(rules, self._gear, memory, self._timers, self._is_bound, leg_ports=shard.leg_ports)
-        self._nat = Nat(rules, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
+        self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
+        self._mirroring = Mirroring(rules, self._gear, memory, self._timers, self._legs)
+        self._nat = Nat(rules, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
-        self._icmp = IcmpErrors(self._services, self._mirrors, self._sources, self._nat, self._mirroring, self._stats)
+        self._icmp = IcmpErrors(self._services, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
         """One packet from its IP header on: its verdict comes first, then what is to be sent besides."""
@@ -156,11 +158,11 @@ class Engine:
         more, next_timer() stays where it is."""
         for _ in range(_MAX_LEGS_DUE):
             if self._fast:
-                self._mirroring.send(self._gear.acknowledge(now))
+                self._legs.send(self._gear.acknowledge(now))
             leg_id = self._gear.legs.take_due(now)
             if leg_id is None:
                 break
-            self._mirroring.handle_timer(leg_id, now)
+            self._legs.handle_timer(leg_id, now)
         self._nat.expire(now, _MAX_EXPIRED)
         for _, flow in self._timers.due(now):
             self._mirroring.tell_window(flow)
@@ -168,11 +170,11 @@ class Engine:
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """The way to a mirror takes packets of at most ``mtu`` bytes, as this host's routes say: for legs to come."""
-        self._mirroring.set_path_mtu(mirror, mtu)
+        self._legs.set_path_mtu(mirror, mtu)
 
     def close(self) -> list[Action]:
         """End all legs, so that no mirror waits for us."""
-        self._mirroring.close()
+        self._legs.close()
         return self._sends()
 
     def take_events(self) -> list[LegEnded]:
@@ -336,7 +338,7 @@ class Engine:
 
     def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> list[Action]:
         mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
-        if not self._mirroring.has_leg(mirror, local):
+        if not self._legs.has(mirror, local):
             if self._nat.services_of(mirror) or self._mirrors[mirror].direct or segment.dst in self._sources:
                 return [Accept()]
             if segment.flags & RST or not segment_checksum_ok(segment, checksum):
@@ -345,7 +347,7 @@ class Engine:
         if not segment_checksum_ok(segment, checksum):
             return [self._drop("mirror-bad-checksum")]
         self._stats.count("mirror_packets")
-        self._mirroring.receive(segment, now)
+        self._legs.receive(segment, now)
         return [Drop("consumed"), *self._sends()]
 
     # The rest
@@ -354,7 +356,7 @@ class Engine:
         return self._nat.find_reply(backend, client) is not None
 
     def _sends(self) -> list[Action]:
-        return list(self._mirroring.take_sends())
+        return list(self._legs.take_sends())
 
     def _drop(self, reason: str) -> Drop:
         self._stats.drop(reason)

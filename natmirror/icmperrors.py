@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from natmirror import icmp
 from natmirror.actions import Accept, Action, Drop
 from natmirror.icmp import IcmpError
-from natmirror.mirroring import Mirroring
+from natmirror.legs import Legs
 from natmirror.nat import Nat
 from natmirror.packet import Datagram, Endpoint, endpoint_of
 from natmirror.rules import Mirror, Service
@@ -19,7 +19,7 @@ from natmirror.stats import Stats
 class IcmpErrors:
     """The errors that an engine meets; ``sources`` are addresses of ours that legs come from.
 
-    What legs send because of them waits for ``mirroring.take_sends()``.
+    What legs send because of them waits for ``legs.take_sends()``.
     """
 
     def __init__(
@@ -28,14 +28,14 @@ class IcmpErrors:
         mirrors: Mapping[Endpoint, Mirror],
         sources: set[bytes],
         nat: Nat,
-        mirroring: Mirroring,
+        legs: Legs,
         stats: Stats,
     ) -> None:
         self._services = services
         self._mirrors = mirrors
         self._sources = sources
         self._nat = nat
-        self._mirroring = mirroring
+        self._legs = legs
         self._stats = stats
 
     def receive(self, datagram: Datagram, now: float, *, to_service: bool) -> Action:
@@ -43,9 +43,9 @@ class IcmpErrors:
         error = icmp.parse_error(datagram)
         if error is None:
             return Accept()
-        if self._mirroring.has_leg(error.inner_dst, error.inner_src):
+        if self._legs.has(error.inner_dst, error.inner_src):
             self._stats.count("icmp_consumed")
-            self._mirroring.icmp_error(error, now)
+            self._legs.icmp_error(error, now)
             return Drop("consumed")
         return self._to_service(error) if to_service else self._to_client(error)
 

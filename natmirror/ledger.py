@@ -16,9 +16,6 @@ from natmirror.stream import Reassembler
 
 MID_CONNECTION = "mid-connection"
 OWN_BACKEND = "own-backend"
-PORT_IN_USE = "port-in-use"
-NO_FREE_PORT = "no-free-port"
-NO_MEMORY = "memory-full"
 UNTRACKED = "untracked"
 
 
@@ -35,16 +32,38 @@ class MirroredFlow(Protocol):
         """Whether the connection was met in its middle."""
 
 
+class Keeper(Protocol):
+    """Who looks after strands."""
+
+    def leg_ended(self, strand: "Strand", leg: Leg, reason: str) -> None:
+        """The strand's leg is over."""
+
+    def leg_moved(self, strand: "Strand") -> None:
+        """The strand's leg has done something."""
+
+
 @dataclass(slots=True, eq=False)
 class Strand:
     """One flow's copy for one mirror: a leg, or why there is none."""
 
     mirror: Mirror
     tap: "Tap"
+    keeper: Keeper
     leg: Leg | None = None
-    leg_id: int = -1
-    """The leg's number in the table, while it is there."""
     absent: str | None = None
+
+    @property
+    def client_is_gone(self) -> bool:
+        """Whether the client's connection is over."""
+        return self.tap.flow_over
+
+    def leg_ended(self, leg: Leg, reason: str) -> None:
+        """Its leg is over."""
+        self.keeper.leg_ended(self, leg, reason)
+
+    def leg_moved(self) -> None:
+        """Its leg has done something."""
+        self.keeper.leg_moved(self)
 
     @property
     def over(self) -> str | None:

@@ -1,76 +1,36 @@
 """Between production and the legs: each mirrored flow's byte stream, given to a leg for each of its mirrors."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from natmirror import seq
 from natmirror.actions import LegEnded, Send
 from natmirror.fastpath import GAPPED, HELD, MIRRORED, NO_FLOW, WAITING, Gear, Memory
-from natmirror.icmp import IcmpError
-from natmirror.ledger import (
-    MID_CONNECTION,
-    NO_FREE_PORT,
-    NO_MEMORY,
-    OWN_BACKEND,
-    PORT_IN_USE,
-    Ledger,
-    MirroredFlow,
-    Strand,
-    Tap,
-)
+from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow, Strand, Tap
+from natmirror.legs import Legs
 from natmirror.legstate import LegState
-from natmirror.mirror import HEADERS_LEN, MTU, Leg
+from natmirror.mirror import Leg
 from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, endpoint_of, show, synthesise
-from natmirror.rules import Mirror, Rules, Service
+from natmirror.rules import Rules, Service
 from natmirror.selection import unwanted
 from natmirror.stream import Reassembler
 from natmirror.tcp import HALF_FIN, is_taken
 from natmirror.throttle import Throttle
 from natmirror.timers import AT_ONCE, Timers
 
-_NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
-
 
 class Mirroring:
-    """All legs of an engine. What its methods make the legs send waits for take_sends().
+    """The streams of all flows with mirrors, and the legs that carry them."""
 
-    ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
-    ``leg_ports`` are for legs with an address of ours.
-    """
-
-    def __init__(
-        self,
-        rules: Rules,
-        gear: Gear,
-        memory: Memory,
-        timers: Timers,
-        in_use: Callable[[Endpoint, Endpoint], bool],
-        leg_ports: range,
-    ) -> None:
-        self._table = gear.legs
+    def __init__(self, rules: Rules, gear: Gear, memory: Memory, timers: Timers, legs: Legs) -> None:
         self._memory = memory
         self._timers = timers
-        self._in_use = in_use
-        self._leg_ports = leg_ports
+        self._legs = legs
         self._ledger = Ledger(rules.services)
         self._gear = gear
         self._taps: dict[MirroredFlow, Tap] = {}
         self._throttles: dict[MirroredFlow, Throttle] = {}
-        self._next_port = 0
-        self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
-        self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
-        self._strands: dict[int, Strand] = {}  # those with a living leg, by its number
-        self._sends: list[Send] = []
         self._events: list[LegEnded] = []
-
-    def take_sends(self) -> list[Send]:
-        """What is to be sent to mirrors, or told to clients, since the last call."""
-        sends, self._sends = self._sends, []
-        return sends
-
-    def send(self, sends: Iterable[Send]) -> None:
-        """Something of the legs' that somebody else has made."""
-        self._sends += sends
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
@@ -100,7 +60,7 @@ class Mirroring:
         tap = Tap(flow, Reassembler(flow.row, first, max_waiting, self._memory))
         self._taps[flow] = tap
         for mirror in flow.service.mirrors:
-            strand = Strand(mirror, tap)
+            strand = Strand(mirror, tap, self)
             tap.strands = (*tap.strands, strand)
             strand.absent = OWN_BACKEND if endpoint_of(mirror) == backend else unwanted(mirror, flow.client[0])
             if strand.absent is None:
@@ -113,14 +73,10 @@ class Mirroring:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
             self._feed(tap, first, flow.syn_data[: max(taken, 0)], now)
 
-    def make_way(self, backend: Endpoint, client: Endpoint) -> None:
-        """Production is about to have a connection between these two: a leg in its place says nothing any more."""
-        self._do(backend, client, lambda leg: leg.give_way())
-
     def picked_up(self, flow: MirroredFlow) -> None:
         """A connection was met in its middle: no leg can begin there, but its bytes count as lost."""
         tap = Tap(flow, Reassembler(flow.row, 0, 0, self._memory))
-        tap.strands = tuple(Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.mirrors)
+        tap.strands = tuple(Strand(mirror, tap, self, absent=MID_CONNECTION) for mirror in flow.service.mirrors)
         self._taps[flow] = tap
         flow.row.account = self._ledger.account(tap)
 
@@ -203,42 +159,16 @@ class Mirroring:
         tap.strands = ()  # no circle is left for a collector of garbage
 
     def _open_leg(self, strand: Strand, iss: int, now: float) -> None:
-        mirror = endpoint_of(strand.mirror)
-        local = self._local_endpoint(strand.mirror, mirror, strand.tap.flow.client)
-        if local is None:
-            strand.absent = NO_FREE_PORT
+        made = self._legs.make(strand, strand.tap.flow.client, iss, now)
+        if isinstance(made, str):
+            strand.absent = made
             return
-        older = self._strand(mirror, local)
-        if older is not None and older.leg is not None and older.tap.flow_over:
-            # A leg of a connection that is over gives way to the next connection of the same client port.
-            self._settle(older, older.leg, older.leg.abort("port-reused"))
-        if self.has_leg(mirror, local) or self._in_use(mirror, local):
-            strand.absent = PORT_IN_USE
-            return
-        try:
-            strand.leg = Leg(self._table, local, strand.mirror, iss=iss, path_mtu=self._path_mtu(mirror, now))
-        except MemoryError:
-            strand.absent = NO_MEMORY
-            return
+        strand.leg = made
         self._ledger.of(strand).opened += 1
-        strand.leg_id = strand.leg.row.id
-        strand.leg.row.flow_id = strand.tap.flow.row.id
-        strand.leg.row.mirror_id = self._ledger.number(strand)
-        self._strands[strand.leg_id] = strand
+        made.row.flow_id = strand.tap.flow.row.id
+        made.row.mirror_id = self._ledger.number(strand)
         self._link(strand.tap)
-        self._settle(strand, strand.leg, strand.leg.open(now))
-
-    def _local_endpoint(self, settings: Mirror, mirror: Endpoint, client: Endpoint) -> Endpoint | None:
-        """Where a leg comes from: the client itself, or an address of ours with the next port that is free; None where
-        none is."""
-        if settings.source is None:
-            return client
-        for _ in self._leg_ports:
-            local = (settings.source.packed, self._leg_ports[self._next_port])
-            self._next_port = (self._next_port + 1) % len(self._leg_ports)
-            if not self.has_leg(mirror, local):
-                return local
-        return None
+        self._legs.settle(strand, made, made.open(now))
 
     def _flow_over(self, flow: MirroredFlow, now: float, do: Callable[[Leg], list[bytes]]) -> None:
         tap = self._taps.get(flow)
@@ -252,85 +182,26 @@ class Mirroring:
 
         self._each(tap, end)
 
-    # What mirrors and the network do
-
-    def has_leg(self, mirror: Endpoint, local: Endpoint) -> bool:
-        """Whether a leg stands between the two."""
-        return self._table.find(mirror, local) is not None
-
-    def receive(self, segment: Segment, now: float) -> None:
-        """A believed segment of a mirror's, for a leg that stands."""
-        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
-        self._do(mirror, local, lambda leg: leg.receive(segment, now))
-
-    def icmp_error(self, error: IcmpError, now: float) -> None:
-        """An error about a segment of a leg that stands."""
-        if not error.is_fragmentation_needed:
-            self._do(error.inner_dst, error.inner_src, lambda leg: leg.unreachable(error.inner_seq))
-            return
-
-        def narrow(leg: Leg) -> list[bytes]:
-            before = leg.segment_len
-            packets = leg.path_mtu(error.mtu, error.inner_seq, now)
-            if leg.segment_len < before:
-                self._narrow_paths[leg.mirror] = (leg.segment_len + HEADERS_LEN, now + _NARROW_TIMEOUT)
-            return packets
-
-        self._do(error.inner_dst, error.inner_src, narrow)
-
-    def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
-        """This host's routes say that the way to a mirror takes packets of at most ``mtu`` bytes."""
-        self._path_mtus[mirror] = mtu
-
-    def _path_mtu(self, mirror: Endpoint, now: float) -> int:
-        """What is known of the way to a mirror."""
-        mtu = self._path_mtus.get(mirror, MTU)
-        narrow, until = self._narrow_paths.get(mirror, (MTU, 0.0))
-        return min(mtu, narrow) if now < until else mtu
-
-    def handle_timer(self, leg_id: int, now: float) -> None:
-        """The deadline of the leg with this number has come."""
-        strand = self._strands[leg_id]
-        if strand.leg is not None:
-            self._settle(strand, strand.leg, strand.leg.handle_timer(now))
-
-    def close(self) -> None:
-        """End all legs."""
-        for strand in list(self._strands.values()):
-            if strand.leg is not None:
-                self._settle(strand, strand.leg, strand.leg.abort("shutdown"))
-
     # Housekeeping
-
-    def _strand(self, mirror: Endpoint, local: Endpoint) -> Strand | None:
-        """Whose leg stands between the two."""
-        row = self._table.find(mirror, local)
-        return None if row is None else self._strands[row.id]
-
-    def _do(self, mirror: Endpoint, local: Endpoint, do: Callable[[Leg], list[bytes]]) -> None:
-        strand = self._strand(mirror, local)
-        if strand is not None and strand.leg is not None:
-            self._settle(strand, strand.leg, do(strand.leg))
 
     def _each(self, tap: Tap, do: Callable[[Leg], list[bytes]]) -> None:
         for strand, leg in tap.alive():
-            self._settle(strand, leg, do(leg))
-
-    def _settle(self, strand: Strand, leg: Leg, packets: list[bytes]) -> None:
-        """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
-        self._sends += [Send(packet, leg.segment_len) for packet in packets]
-        leg.hand_over()
-        if leg.ended is not None and self._strands.get(strand.leg_id) is strand:
-            del self._strands[strand.leg_id]
-            self._link(strand.tap)
-            self._write_off(strand, leg, leg.ended)
-        if strand.mirror.throttles:
-            self._hold(strand.tap)
+            self._legs.settle(strand, leg, do(leg))
 
     def _link(self, tap: Tap) -> None:
         """Tell the C gear which legs the flow has."""
         if tap.final_bytes is None:
-            self._table.link(tap.flow.row, [leg.row for _, leg in tap.alive()])
+            self._gear.legs.link(tap.flow.row, [leg.row for _, leg in tap.alive()])
+
+    def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
+        """A strand's leg is over."""
+        self._link(strand.tap)
+        self._write_off(strand, leg, reason)
+
+    def leg_moved(self, strand: Strand) -> None:
+        """A strand's leg has done something."""
+        if strand.mirror.throttles:
+            self._hold(strand.tap)
 
     def _write_off(self, strand: Strand, leg: Leg, reason: str) -> None:
         tap = strand.tap
@@ -377,7 +248,7 @@ class Mirroring:
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
             ends = (endpoint_of(flow.service), flow.client)
             numbers = {"seq": reply.end, "ack": reply.ack, "window": window}
-            self._sends.append(Send(synthesise(*ends, flags=ACK, options=throttle.options(), **numbers)))
+            self._legs.send([Send(synthesise(*ends, flags=ACK, options=throttle.options(), **numbers))])
         tap = self._taps.get(flow)
         if tap is not None:
             self._mark_waiting(tap, throttle)
@@ -407,10 +278,10 @@ class Mirroring:
                 "backend": None,
                 "state": "gone",
                 "client_bytes": strand.tap.client_bytes,
-                "legs": [_shown(strand, strand.leg, now)],
+                "legs": [_shown(strand, leg, now)],
             }
-            for strand in self._strands.values()
-            if strand.tap.final_bytes is not None and strand.leg is not None
+            for strand, leg in self._legs.holders()
+            if isinstance(strand, Strand) and strand.tap.final_bytes is not None
         ]
 
     def mirrors(self, now: float) -> list[dict[str, Any]]:

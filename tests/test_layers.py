@@ -16,7 +16,7 @@ LAYERS = [
     {"attempts", "balance", "congestion", "icmp", "receiver", "rtt", "selection", "stream", "tcp"},
     {"sender", "shards"},
     {"mirror", "nat"},
-    {"ledger"},
+    {"ledger", "legs"},
     {"mirroring"},
     {"icmperrors"},
     {"engine"},

@@ -1,0 +1,166 @@
+"""All legs of an engine, whoever they belong to: opened, found, told what mirrors and the network do, written off."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from natmirror.actions import Send
+from natmirror.fastpath import LegTable
+from natmirror.icmp import IcmpError
+from natmirror.mirror import HEADERS_LEN, MTU, Leg
+from natmirror.packet import Endpoint, Segment, endpoint_of
+from natmirror.rules import Mirror
+
+NO_FREE_PORT = "no-free-port"
+NO_MEMORY = "memory-full"
+PORT_IN_USE = "port-in-use"
+
+_NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
+
+
+class Holder(Protocol):
+    """What a leg belongs to."""
+
+    @property
+    def mirror(self) -> Mirror:
+        """Where the leg leads."""
+
+    @property
+    def client_is_gone(self) -> bool:
+        """Whether the client's connection is over: then the leg gives way to the next one of the same port."""
+
+    def leg_ended(self, leg: Leg, reason: str) -> None:
+        """The leg is over."""
+
+    def leg_moved(self) -> None:
+        """The leg has done something."""
+
+
+class Legs:
+    """What its methods make legs send waits for take_sends().
+
+    ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
+    ``ports`` are for legs with an address of ours.
+    """
+
+    def __init__(self, table: LegTable, in_use: Callable[[Endpoint, Endpoint], bool], ports: range) -> None:
+        self._table = table
+        self._in_use = in_use
+        self._ports = ports
+        self._next_port = 0
+        self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
+        self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
+        self._living: dict[int, tuple[Holder, Leg]] = {}  # by the leg's number in the table
+        self._sends: list[Send] = []
+
+    def take_sends(self) -> list[Send]:
+        """What is to be sent since the last call."""
+        sends, self._sends = self._sends, []
+        return sends
+
+    def send(self, sends: Iterable[Send]) -> None:
+        """Something else that is to be sent."""
+        self._sends += sends
+
+    def holders(self) -> list[tuple[Holder, Leg]]:
+        """The living legs, and what each belongs to."""
+        return list(self._living.values())
+
+    # Opening
+
+    def make(self, holder: Holder, client: Endpoint, iss: int, now: float) -> Leg | str:
+        """A leg in a client's name whose stream begins after the number ``iss``, for open(); or why there is none."""
+        mirror = endpoint_of(holder.mirror)
+        local = self._local_endpoint(holder.mirror, mirror, client)
+        if local is None:
+            return NO_FREE_PORT
+        older = self._find(mirror, local)
+        if older is not None and older[0].client_is_gone:
+            self.settle(*older, older[1].abort("port-reused"))
+        if self.has(mirror, local) or self._in_use(mirror, local):
+            return PORT_IN_USE
+        try:
+            leg = Leg(self._table, local, holder.mirror, iss=iss, path_mtu=self._path_mtu(mirror, now))
+        except MemoryError:
+            return NO_MEMORY
+        self._living[leg.row.id] = (holder, leg)
+        return leg
+
+    def _local_endpoint(self, settings: Mirror, mirror: Endpoint, client: Endpoint) -> Endpoint | None:
+        """Where a leg comes from: the client itself, or an address of ours with the next port that is free; None where
+        none is."""
+        if settings.source is None:
+            return client
+        for _ in self._ports:
+            local = (settings.source.packed, self._ports[self._next_port])
+            self._next_port = (self._next_port + 1) % len(self._ports)
+            if not self.has(mirror, local):
+                return local
+        return None
+
+    # What happens to them
+
+    def has(self, mirror: Endpoint, local: Endpoint) -> bool:
+        """Whether a leg stands between the two."""
+        return self._table.find(mirror, local) is not None
+
+    def make_way(self, mirror: Endpoint, local: Endpoint) -> None:
+        """Production is about to have a connection between these two: a leg in its place says nothing any more."""
+        self._do(mirror, local, lambda leg: leg.give_way())
+
+    def receive(self, segment: Segment, now: float) -> None:
+        """A believed segment of a mirror's, for a leg that stands."""
+        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
+        self._do(mirror, local, lambda leg: leg.receive(segment, now))
+
+    def icmp_error(self, error: IcmpError, now: float) -> None:
+        """An error about a segment of a leg that stands."""
+        if not error.is_fragmentation_needed:
+            self._do(error.inner_dst, error.inner_src, lambda leg: leg.unreachable(error.inner_seq))
+            return
+
+        def narrow(leg: Leg) -> list[bytes]:
+            before = leg.segment_len
+            packets = leg.path_mtu(error.mtu, error.inner_seq, now)
+            if leg.segment_len < before:
+                self._narrow_paths[leg.mirror] = (leg.segment_len + HEADERS_LEN, now + _NARROW_TIMEOUT)
+            return packets
+
+        self._do(error.inner_dst, error.inner_src, narrow)
+
+    def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
+        """This host's routes say that the way to a mirror takes packets of at most ``mtu`` bytes."""
+        self._path_mtus[mirror] = mtu
+
+    def _path_mtu(self, mirror: Endpoint, now: float) -> int:
+        """What is known of the way to a mirror."""
+        mtu = self._path_mtus.get(mirror, MTU)
+        narrow, until = self._narrow_paths.get(mirror, (MTU, 0.0))
+        return min(mtu, narrow) if now < until else mtu
+
+    def handle_timer(self, leg_id: int, now: float) -> None:
+        """The deadline of the leg with this number has come."""
+        holder, leg = self._living[leg_id]
+        self.settle(holder, leg, leg.handle_timer(now))
+
+    def close(self) -> None:
+        """End all legs."""
+        for holder, leg in self.holders():
+            self.settle(holder, leg, leg.abort("shutdown"))
+
+    def settle(self, holder: Holder, leg: Leg, packets: list[bytes]) -> None:
+        """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
+        self._sends += [Send(packet, leg.segment_len) for packet in packets]
+        leg.hand_over()
+        if leg.ended is not None and self._living.get(leg.row.id, (None, None))[1] is leg:
+            del self._living[leg.row.id]
+            holder.leg_ended(leg, leg.ended)
+        holder.leg_moved()
+
+    def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[Holder, Leg] | None:
+        row = self._table.find(mirror, local)
+        return None if row is None else self._living[row.id]
+
+    def _do(self, mirror: Endpoint, local: Endpoint, do: Callable[[Leg], list[bytes]]) -> None:
+        found = self._find(mirror, local)
+        if found is not None:
+            self.settle(*found, do(found[1]))
