@@ -206,7 +206,7 @@ static void add_legs(void)
             abort();
         flow->flags |= NM_MIRRORED | NM_TAPPED;
         flow->first_leg = leg->id;
-        flow->stream_next = 1;
+        flow->orig.next = 1;
         flow->orig.flags = flow->reply.flags = NM_HALF_SEQ | NM_HALF_ACK;
         flow->orig.end = flow->reply.ack = flow->reply.end = flow->orig.ack = 1;
         flow->reply.edge = 1u << 30;

@@ -39,6 +39,8 @@ void nm_gear_free(nm_gear *gear)
     nm_legs_free(gear->legs);
     free(gear->out.bytes);
     free(gear->out.sends);
+    free(gear->read.bytes);
+    free(gear->read.sends);
     free(gear);
 }
 
@@ -47,9 +49,18 @@ void nm_out_clear(nm_out *out) { out->used = out->count = 0; }
 int nm_out_add(nm_out *out, const uint8_t *packet, uint32_t len, uint16_t segment_len)
 {
     uint8_t *at = nm_out_reserve(out, len, segment_len);
-    if (at)
+    if (at && len)
         memcpy(at, packet, len);
     return at != NULL;
+}
+
+int nm_read_add(nm_out *read, uint8_t kind, uint32_t of, const uint8_t *data, uint32_t len)
+{
+    if (!nm_out_add(read, data, len, 0))
+        return 0;
+    read->sends[read->count - 1].kind = kind;
+    read->sends[read->count - 1].of = of;
+    return 1;
 }
 
 /* Rewriting */
@@ -96,37 +107,48 @@ static int pass_on(const nm_flow *flow, segment *seg, int is_orig, int checksum)
     return NM_MODIFIED;
 }
 
-/* Copying: Mirroring.feed() and Leg.write() for data in its turn */
+/* Handing data on: Mirroring.feed() and Leg.write() for data in its turn */
 
-/* Why the flow's legs cannot take the client's next data here; 0 where they can, and have room for it. */
-static int why_not_copied(nm_gear *gear, const nm_flow *flow, const segment *seg)
+static int has_takers(const nm_flow *flow, int is_orig)
 {
-    const nm_half *backend = &flow->reply;
+    return flow->flags & (is_orig ? NM_MIRRORED | NM_READ : NM_READ);
+}
+
+/* Why the flow's legs and readers cannot take what one end sends next; 0 where they can, and have room for it. */
+static int why_not_taken(nm_gear *gear, const nm_flow *flow, const segment *seg, int is_orig)
+{
+    const nm_half *sender = is_orig ? &flow->orig : &flow->reply, *receiver = is_orig ? &flow->reply : &flow->orig;
     uint32_t end = seg->seq + seg->payload_len;
-    uint32_t limit = diff(backend->edge, backend->ack) >= 0 ? backend->edge : backend->ack;
-    if (flow->flags & NM_GAPPED || !(seg->flags & TCP_ACK) || diff(seg->ack, backend->end) > 0 ||
-        seg->seq != flow->stream_next || diff(limit, end) < 0 || diff(end, backend->ack) < 0)
+    uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
+    if (flow->flags & (is_orig ? NM_GAPPED : NM_REPLY_GAPPED) || !(seg->flags & TCP_ACK) || seg->seq != sender->next ||
+        diff(end, receiver->ack) < 0)
         return NM_PUNT_DATA;
-    for (uint32_t id = flow->first_leg; id != NM_NO_LEG;) {
+    if (!(flow->flags & NM_LOOSE) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
+        return NM_PUNT_DATA;
+    uint32_t first_leg = is_orig ? flow->first_leg : NM_NO_LEG;
+    for (uint32_t id = first_leg; id != NM_NO_LEG;) {
         const nm_leg *leg = nm_leg_by_id(gear->legs, id);
         if (!(leg->flags & NM_LEG_STEADY) ||
             (leg->buffered && (uint64_t)leg->buffered + seg->payload_len > leg->max_buffer))
             return NM_PUNT_LEG;
         id = leg->next_of_flow;
     }
-    for (uint32_t id = flow->first_leg; id != NM_NO_LEG;) {
+    for (uint32_t id = first_leg; id != NM_NO_LEG;) {
         nm_leg *leg = nm_leg_by_id(gear->legs, id);
         if (!nm_leg_reserve(gear->legs, leg, seg->payload_len))
             return NM_PUNT_LEG;
         id = leg->next_of_flow;
     }
+    if (flow->flags & NM_READ &&
+        !nm_read_add(&gear->read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, payload_of(seg), seg->payload_len))
+        return NM_PUNT_DATA;
     return 0;
 }
 
-static void copy_to_legs(nm_gear *gear, nm_flow *flow, const segment *seg, double now)
+static void hand_on(nm_gear *gear, nm_flow *flow, const segment *seg, int is_orig, double now)
 {
-    flow->stream_next = seg->seq + seg->payload_len;
-    for (uint32_t id = flow->first_leg; id != NM_NO_LEG;) {
+    (is_orig ? &flow->orig : &flow->reply)->next = seg->seq + seg->payload_len;
+    for (uint32_t id = is_orig ? flow->first_leg : NM_NO_LEG; id != NM_NO_LEG;) {
         nm_leg *leg = nm_leg_by_id(gear->legs, id);
         if (!leg->buffered && leg->snd_una == leg->snd_max)
             leg->progress_at = now;
@@ -145,7 +167,7 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
 {
     uint32_t window = (uint32_t)seg->window << leg->scale, ack = seg->ack - leg->seq_offset;
     if (!(leg->flags & NM_LEG_STEADY) || (seg->flags & ~TCP_PSH) != TCP_ACK || seg->has_options ||
-        seg->seq != leg->rcv_nxt || !window || diff(ack, leg->snd_una) < 0 || diff(ack, leg->snd_max) > 0)
+        (leg->source != NM_SOURCE_RAW && seg->payload_len) || seg->seq != leg->rcv_nxt || !window || diff(ack, leg->snd_una) < 0 || diff(ack, leg->snd_max) > 0)
         return NM_PUNT_LEG;
     if (ack == leg->snd_una && !(leg->flags & NM_LEG_SACK) && !seg->payload_len && window == leg->window &&
         leg->snd_nxt != leg->snd_una)
@@ -259,8 +281,8 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         return NM_ACCEPT;
     }
     int is_bad = has_bad_sum(&seg, checksum);
-    int is_copied = is_orig && flow->flags & NM_MIRRORED && seg.payload_len && !is_bad;
-    int why_not = is_copied ? why_not_copied(gear, flow, &seg) : 0;
+    int is_taken = has_takers(flow, is_orig) && seg.payload_len && !is_bad;
+    int why_not = is_taken ? why_not_taken(gear, flow, &seg, is_orig) : 0;
     if (why_not)
         return why_not;
     gear->counters.fast_packets++;
@@ -271,8 +293,8 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
                   flow->flags & NM_LOOSE);
         flow->seen_at = now;
     }
-    if (is_copied)
-        copy_to_legs(gear, flow, &seg, now);
+    if (is_taken)
+        hand_on(gear, flow, &seg, is_orig, now);
     return pass_on(flow, &seg, is_orig, checksum);
 }
 

@@ -23,9 +23,13 @@
 #define NM_PUNT_UNKNOWN 5   /* of no flow and no leg */
 #define NM_PUNT_STATE 6     /* its flow is another hook's, or a client's direct connection */
 #define NM_PUNT_HELD 7      /* its client is held back for a mirror */
-#define NM_PUNT_DATA 8      /* data that a leg wants, out of its turn or past the window */
+#define NM_PUNT_DATA 8      /* data that a leg or a reader wants, out of its turn or past the window */
 #define NM_PUNT_LEG 9       /* a leg has something to mend, or no room */
 #define NM_PUNT_REASONS 10
+
+/* What lies in nm_gear.read; Python has kinds of its own besides. */
+#define NM_READ_ORIG 0  /* the next of what a client has sent */
+#define NM_READ_REPLY 1 /* the next of what its backend has sent */
 
 /* What process() has counted besides flows' and legs' own numbers. */
 typedef struct {
@@ -42,7 +46,8 @@ typedef struct {
     nm_flows *flows;
     nm_legs *legs;
     nm_plan plan;
-    nm_out out; /* what was synthesised since nm_out_clear() */
+    nm_out out;  /* what was synthesised since nm_out_clear() */
+    nm_out read; /* what NM_READ flows have sent since then, and what Python has put between that */
     nm_counters counters;
 } nm_gear;
 
@@ -69,6 +74,8 @@ int nm_gear_acknowledge(nm_gear *gear, double now);
 
 /* One more packet of len bytes; 0 where there is no memory for it. */
 int nm_out_add(nm_out *out, const uint8_t *packet, uint32_t len, uint16_t segment_len);
+/* The same for data. */
+int nm_read_add(nm_out *read, uint8_t kind, uint32_t of, const uint8_t *data, uint32_t len);
 void nm_out_clear(nm_out *out);
 
 #endif

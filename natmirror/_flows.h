@@ -33,6 +33,8 @@
 #define NM_EMBRYONIC 512  /* its handshake is not complete, or it was met in its middle and its backend is silent */
 #define NM_UNANSWERED 1024 /* Python has heard that its SYN is unanswered */
 #define NM_OVER 2048       /* closed or reset */
+#define NM_READ 4096       /* somebody reads what both ends send: it is handed on, see nm_gear.read */
+#define NM_REPLY_GAPPED 8192 /* some of the backend's data waits for other: the same as NM_GAPPED */
 
 /* nm_half.flags */
 #define NM_HALF_SEQ 1 /* end is known */
@@ -47,6 +49,7 @@ typedef struct {
     uint32_t end;     /* one past the highest sequence number sent (SYN and FIN count) */
     uint32_t ack;     /* highest acknowledgement number sent */
     uint32_t edge;    /* highest right edge of the receive window offered */
+    uint32_t next;    /* the first number that was not given to legs or readers, where there are any */
     uint8_t scale;    /* shift of the windows offered (RFC 7323 2.2) */
     uint8_t flags;    /* NM_HALF_* */
 } nm_half;
@@ -64,14 +67,13 @@ typedef struct {
     uint16_t backend_port;
     uint8_t family; /* 4 or 6 */
     uint8_t state;  /* NM_SYN_SENT .. NM_RESET */
-    uint16_t flags; /* NM_MIRRORED .. NM_OVER */
+    uint16_t flags; /* NM_MIRRORED .. NM_REPLY_GAPPED */
     uint16_t service_id; /* its place in the plan */
     uint16_t backend_id; /* the same; NM_NO_BACKEND where there is no pool, and for NM_DIRECT */
     uint32_t account;    /* whose sums its client's bytes belong to; 0: nobody's */
     uint32_t iss;        /* the client's initial sequence number, where its SYN was seen */
     nm_due due;     /* when it is forgotten, if it is not seen meanwhile */
     uint32_t id;    /* index in the table; free again after nm_flow_remove() */
-    uint32_t stream_next; /* where a leg wants the client's data: the first number that has not been given to it */
     uint32_t first_leg;   /* the first of its legs, or NM_NO_LEG */
     uint32_t next_orig;
     uint32_t next_reply;

@@ -24,7 +24,8 @@
 #define NM_LEG_MEASURED 8 /* one has been measured: srtt and rttvar */
 
 /* nm_leg.source */
-#define NM_SOURCE_RAW 0 /* the client's own bytes, with an offset of 0 */
+#define NM_SOURCE_RAW 0      /* the client's own bytes, with an offset of 0 */
+#define NM_SOURCE_MESSAGES 1 /* messages that Python puts together; what the mirror answers is Python's too */
 
 /* What all legs together may hold, over all threads. */
 typedef struct {
@@ -32,14 +33,18 @@ typedef struct {
     int64_t limit;
 } nm_budget;
 
-/* A packet that was synthesised. Its TCP checksum holds the pseudo-header's sum only. */
+/* A packet that was synthesised, or data that somebody is to read. A packet's TCP checksum holds the pseudo-header's sum
+ * only. */
 typedef struct {
     uint32_t at; /* where it begins in nm_out.bytes */
     uint32_t len;
-    uint16_t segment_len; /* at most so many bytes of data may go into one segment on the wire */
+    uint32_t of;          /* data: whose, a flow's number */
+    uint16_t segment_len; /* a packet: at most so many bytes of data may go into one segment on the wire */
+    uint8_t kind;         /* data: what it is of that */
 } nm_send;
 
-/* Packets one behind the other, as many as there is memory for; what finds none is lost, as on any network. */
+/* Packets, or data, one behind the other, as many as there is memory for; a packet that finds none is lost, as on any
+ * network. */
 typedef struct {
     uint8_t *bytes;
     nm_send *sends;

@@ -24,7 +24,7 @@ PUNTS = {
 }
 """The reasons why a packet is punted, by what process() says."""
 
-MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWERED = (
+MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWERED, READ, REPLY_GAPPED = (
     int(lib.NM_MIRRORED),
     int(lib.NM_WATCHED),
     int(lib.NM_DIRECT),
@@ -35,6 +35,8 @@ MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWER
     int(lib.NM_TAPPED),
     int(lib.NM_KNOWN),
     int(lib.NM_UNANSWERED),
+    int(lib.NM_READ),
+    int(lib.NM_REPLY_GAPPED),
 )
 """Flags of a flow's row, see _flows.h."""
 
@@ -45,6 +47,11 @@ STEADY, SACK, SAMPLING, MEASURED = (
     int(lib.NM_LEG_MEASURED),
 )
 """Flags of a leg's row, see _legs.h."""
+
+READ_ORIG, READ_REPLY = int(lib.NM_READ_ORIG), int(lib.NM_READ_REPLY)
+"""The kinds of what is to be read that C knows: of a client, of its backend."""
+SOURCE_MESSAGES = int(lib.NM_SOURCE_MESSAGES)
+"""The ``source`` of a leg that carries messages of ours."""
 
 NEVER = float("inf")
 """The time of what is not going to happen."""
@@ -197,6 +204,22 @@ class Gear:
         sends = [Send(raw[one.at : one.at + one.len], one.segment_len) for one in out.sends[0 : out.count]]
         lib.nm_out_clear(ffi.addressof(self.handle, "out"))
         return sends
+
+
+    def add_read(self, kind: int, of: int, data: bytes = b"") -> bool:
+        """Put something behind what is to be read, of a kind, and of a flow or somebody else by number; False where
+        there is no memory for it."""
+        return bool(lib.nm_read_add(ffi.addressof(self.handle, "read"), kind, of, data, len(data)))
+
+    def take_read(self) -> list[tuple[int, int, bytes]]:
+        """What is to be read since the last call, in its order: kind, whose, data."""
+        read = self.handle.read
+        if not read.count:
+            return []
+        raw = ffi.buffer(read.bytes, read.used) if read.used else b""
+        found = [(one.kind, one.of, raw[one.at : one.at + one.len]) for one in read.sends[0 : read.count]]
+        lib.nm_out_clear(ffi.addressof(self.handle, "read"))
+        return found
 
 
 class FlowTable:

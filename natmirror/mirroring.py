@@ -57,7 +57,7 @@ class Mirroring:
             return
         first = seq.add(flow.row.iss, 1)
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        tap = Tap(flow, Reassembler(flow.row, first, max_waiting, self._memory))
+        tap = Tap(flow, Reassembler(flow.row.orig, first, max_waiting, self._memory))
         self._taps[flow] = tap
         for mirror in flow.service.mirrors:
             strand = Strand(mirror, tap, self)
@@ -75,7 +75,7 @@ class Mirroring:
 
     def picked_up(self, flow: MirroredFlow) -> None:
         """A connection was met in its middle: no leg can begin there, but its bytes count as lost."""
-        tap = Tap(flow, Reassembler(flow.row, 0, 0, self._memory))
+        tap = Tap(flow, Reassembler(flow.row.orig, 0, 0, self._memory))
         tap.strands = tuple(Strand(mirror, tap, self, absent=MID_CONNECTION) for mirror in flow.service.mirrors)
         self._taps[flow] = tap
         flow.row.account = self._ledger.account(tap)

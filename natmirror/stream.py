@@ -18,12 +18,12 @@ class Reassembler:
     past it, as a probe of a closed window carries, waits until the window has moved.
     """
 
-    __slots__ = ("_given", "_max_waiting", "_memory", "_row", "_waiting", "starved", "waiting_bytes")
+    __slots__ = ("_given", "_half", "_max_waiting", "_memory", "_waiting", "starved", "waiting_bytes")
 
-    def __init__(self, row: Any, next_seq: int, max_waiting: int, memory: Memory) -> None:
-        """``row`` is the flow's: the C gear moves ``stream_next`` as well while nothing waits."""
-        self._row = row
-        row.stream_next = next_seq
+    def __init__(self, half: Any, next_seq: int, max_waiting: int, memory: Memory) -> None:
+        """``half`` is the direction's, of the flow's row: the C gear moves its ``next`` as well while nothing waits."""
+        self._half = half
+        half.next = next_seq
         self.waiting_bytes = 0
         self.starved = False
         """Something was left out because there was no memory for it."""
@@ -55,7 +55,7 @@ class Reassembler:
     @property
     def next(self) -> int:
         """The sequence number of the first byte not yet given out."""
-        return int(self._row.stream_next)
+        return int(self._half.next)
 
     @property
     def blocked(self) -> bool:
@@ -115,5 +115,5 @@ class Reassembler:
         return bytes(out)
 
     def _advance(self, count: int) -> None:
-        self._row.stream_next = seq.add(self.next, count)
+        self._half.next = seq.add(self.next, count)
         self._given += count

@@ -22,6 +22,8 @@ class Why(IntEnum):
     """It is time."""
     WAKE = int(lib.NL_WAKE)
     """Somebody wants attention."""
+    READ = int(lib.NL_READ)
+    """Data is to be read."""
 
 
 @dataclass(slots=True)

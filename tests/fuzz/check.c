@@ -42,7 +42,7 @@ static void check_leg(const mirror_leg *leg)
     must((row->rto_at < INFINITY) == (row->snd_max != row->snd_una));
     must(row->due.queued_at <= row->due.due_at);
     if (leg->flow)
-        must(end == leg->flow->row->stream_next && end == leg->flow->first + (uint32_t)leg->flow->len);
+        must(end == leg->flow->row->orig.next && end == leg->flow->first + (uint32_t)leg->flow->len);
     check_marks(row);
 }
 

@@ -110,13 +110,16 @@ static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t o
     receive(w, len, hook, checksum);
 }
 
+/* Whether somebody takes what the client sends: then it comes in turn. */
+static int is_taken(const nm_flow *row) { return row->flags & (NM_MIRRORED | NM_READ); }
+
 static void from_client(world *w, input *in)
 {
     client_flow *flow = &w->flows[take8(in) % FLOWS];
     uint8_t how = take8(in), odd = take8(in);
     headers of = {.src = flow->client, .dst = flow->service, .window = take16(in)};
     of.payload_len = take_len(in, w->mss);
-    of.seq = flow->row->flags & NM_MIRRORED ? flow->row->stream_next : flow->row->orig.end;
+    of.seq = is_taken(flow->row) ? flow->row->orig.next : flow->row->orig.end;
     of.seq += how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0;
     of.ack = flow->row->reply.end + (how & HOW_ODD_ACK ? (uint32_t)(int8_t)take8(in) : 0);
     send_packet(w, in, &of, how, odd, PREROUTING);
@@ -130,6 +133,8 @@ static void from_backend(world *w, input *in)
     headers of = {.src = flow->backend, .dst = flow->client, .window = take16(in)};
     of.payload_len = take_len(in, w->mss);
     of.seq = flow->row->reply.end + (how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0);
+    if (flow->row->flags & NM_READ && !(how & HOW_ODD_SEQ))
+        of.seq = flow->row->reply.next;
     of.ack = flow->row->orig.end;
     if (how & HOW_ODD_ACK)
         of.ack = flow->row->reply.ack + (uint32_t)(int16_t)take16(in);
@@ -181,7 +186,7 @@ static void raw(world *w, input *in)
         set_u16(packet + tcp, sport[side]);
         set_u16(packet + tcp + 2, dport[side]);
         if (how & RAW_RELATIVE && (side < 2 || leg->row)) {
-            uint32_t seqs[] = {row->flags & NM_MIRRORED ? row->stream_next : row->orig.end, row->reply.end,
+            uint32_t seqs[] = {is_taken(row) ? row->orig.next : row->orig.end, row->reply.end,
                                side < 2 ? 0 : leg->row->rcv_nxt};
             uint32_t acks[] = {row->reply.end, row->orig.end, side < 2 ? 0 : leg->row->snd_max};
             set_u32(packet + tcp + 4, seqs[side]);
@@ -262,10 +267,11 @@ static void stray(world *w, input *in)
 
 static void set_flow(world *w, input *in)
 {
-    static const uint16_t CHANGING = NM_HELD | NM_WAITING | NM_GAPPED;
+    static const uint16_t CHANGING = NM_HELD | NM_WAITING | NM_GAPPED | NM_REPLY_GAPPED;
     nm_flow *row = w->flows[take8(in) % FLOWS].row;
     uint8_t flags = take8(in), state = take8(in);
-    row->flags = (uint16_t)((row->flags & ~CHANGING) | (flags & CHANGING));
+    uint16_t chosen = (uint16_t)(flags | (flags & 1 ? NM_REPLY_GAPPED : 0));
+    row->flags = (uint16_t)((row->flags & ~CHANGING) | (chosen & CHANGING));
     row->state = state % 8 >= NM_STATES ? NM_ESTABLISHED : state % 8;
     nm_flow_touch(w->gear->flows, row, row->seen_at, 1);
     check_world(w);
@@ -308,7 +314,7 @@ static void write(world *w, input *in)
     client_flow *flow = &w->flows[take8(in) % FLOWS];
     uint32_t len = take_len(in, w->mss);
     if (len && flow->row->flags & NM_MIRRORED)
-        write_to_legs(w, flow, bytes_at(flow->row->stream_next), len);
+        write_to_legs(w, flow, bytes_at(flow->row->orig.next), len);
 }
 
 static void take_step(world *w, input *in)

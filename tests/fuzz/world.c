@@ -27,10 +27,12 @@ static const struct {
 } OF_FLOW[FLOWS] = {
     [PLAIN] = {MAGLEV, FIRST_OF_MAGLEV, 0},
     [ONE_LEG] = {TAPPED, FIRST_OF_TAPPED, NM_MIRRORED},
-    [TWO_LEGS] = {TAPPED, FIRST_OF_TAPPED, NM_MIRRORED},
+    [TWO_LEGS] = {TAPPED, FIRST_OF_TAPPED, NM_MIRRORED | NM_READ},
     [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_TAPPED | NM_MIRRORED},
     [LOOSE] = {MAGLEV, FIRST_OF_MAGLEV, NM_LOOSE},
     [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_DIRECT},
+    [READ] = {TAPPED, FIRST_OF_TAPPED, NM_READ},
+    [LOOSE_READ] = {TAPPED, FIRST_OF_TAPPED, NM_READ | NM_LOOSE},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)
@@ -64,15 +66,17 @@ void open_flow(world *w, int index)
                                   index == DIRECT);
     must(row);
     flow->row = row;
-    flow->first = row->stream_next = w->first;
+    flow->first = row->orig.next = w->first;
     flow->len = 0;
     row->state = NM_ESTABLISHED;
     row->flags |= OF_FLOW[index].flags | NM_KNOWN;
     row->created_at = w->now;
-    row->reply.packets = index == LOOSE; /* its backend has spoken: it is not for others to end */
+    int is_loose = OF_FLOW[index].flags & NM_LOOSE;
+    flow->replied = row->reply.next = ~flow->first;
+    row->reply.packets = is_loose ? 1 : 0; /* its backend has spoken: it is not for others to end */
     nm_flow_touch(w->gear->flows, row, w->now, 1);
-    row->orig.scale = row->reply.scale = index == LOOSE ? MAX_SCALE : w->scale;
-    if (index == LOOSE)
+    row->orig.scale = row->reply.scale = is_loose ? MAX_SCALE : w->scale;
+    if (is_loose)
         return;
     row->orig.flags = row->reply.flags = NM_HALF_SEQ | NM_HALF_ACK;
     row->orig.end = row->reply.ack = flow->first;
@@ -134,7 +138,7 @@ void open_leg(world *w, int index)
         return;
     }
     leg->row = row;
-    leg->first = leg->told = leg->flow ? leg->flow->row->stream_next : w->first;
+    leg->first = leg->told = leg->flow ? leg->flow->row->orig.next : w->first;
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
     row->rcv_nxt = leg->heard = ~leg->first;
     row->flags = NM_LEG_STEADY | w->leg_flags;
@@ -277,19 +281,37 @@ static void remember(client_flow *flow, const uint8_t *data, size_t len)
     flow->len += len;
 }
 
-/* What was not punted may have given the legs its payload: all of it, where its flow's stream has moved. */
+/* A packet's payload, and nothing else, is to be read. */
+static void check_read(const nm_out *read, uint8_t kind, const nm_flow *row, const uint8_t *payload, size_t len)
+{
+    const nm_send *one = read->sends;
+    must(read->count == 1 && one->kind == kind && one->of == row->id && one->len == len);
+    must(!memcmp(read->bytes + one->at, payload, len));
+}
+
+/* What was not punted may have given the legs and readers its payload: all of it, where its flow's stream has moved. */
 static void take_note(world *w, const uint8_t *packet, size_t len)
 {
+    int is_read = 0;
+    size_t data_at = payload_at(packet, len);
     for (int i = 0; i < FLOWS; i++) {
         client_flow *flow = &w->flows[i];
-        uint32_t moved = flow->row->stream_next - (flow->first + (uint32_t)flow->len);
-        if (!moved)
+        const nm_flow *row = flow->row;
+        uint32_t moved = row->orig.next - (flow->first + (uint32_t)flow->len), replied = row->reply.next - flow->replied;
+        if (!moved && !replied)
             continue;
-        size_t data_at = payload_at(packet, len);
-        must(data_at && moved == len - data_at);
-        must(flow->row->flags & NM_MIRRORED);
-        remember(flow, packet + data_at, len - data_at);
+        must(data_at && (moved ? moved : replied) == len - data_at && !(moved && replied));
+        must(row->flags & (moved ? NM_MIRRORED | NM_READ : NM_READ));
+        if (row->flags & NM_READ) {
+            check_read(&w->gear->read, moved ? NM_READ_ORIG : NM_READ_REPLY, row, packet + data_at, len - data_at);
+            is_read++;
+        }
+        if (moved)
+            remember(flow, packet + data_at, len - data_at);
+        flow->replied = row->reply.next;
     }
+    must(w->gear->read.count == (uint32_t)is_read);
+    nm_out_clear(&w->gear->read);
 }
 
 void take_snapshot(const world *w, snapshot *of)
@@ -308,7 +330,7 @@ void take_snapshot(const world *w, snapshot *of)
 /* "Neither packet nor numbers were touched", but for room that was reserved. */
 static void check_untouched(world *w, const snapshot *before, nm_leg *legs, int reason)
 {
-    must(w->gear->out.count == 0);
+    must(w->gear->out.count == 0 && w->gear->read.count == 0);
     check_same_flows(w, before, reason);
     for (int i = 0; i < LEGS; i++) {
         if (!w->legs[i].row)
@@ -365,7 +387,7 @@ void write_to_legs(world *w, client_flow *flow, const uint8_t *data, uint32_t le
             return;
     }
     remember(flow, data, len);
-    flow->row->stream_next += len;
+    flow->row->orig.next += len;
     for (int i = 0; i < LEGS_OF_FLOWS; i++) {
         nm_leg *row = w->legs[i].row;
         if (!row || w->legs[i].flow != flow)

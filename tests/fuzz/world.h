@@ -12,7 +12,7 @@
 #include "packets.h"
 #include "plan.h"
 
-enum { PLAIN, ONE_LEG, TWO_LEGS, WATCHED, LOOSE, DIRECT, FLOWS };
+enum { PLAIN, ONE_LEG, TWO_LEGS, WATCHED, LOOSE, DIRECT, READ, LOOSE_READ, FLOWS };
 enum { MAX_FLOWS = FLOWS + 10, MAX_EMBRYONIC = MAX_FLOWS / 4 + 1 };
 enum { LEGS_OF_FLOWS = 4, LEGS = 12 }; /* the others have no flow, only deadlines */
 
@@ -20,7 +20,8 @@ typedef struct {
     nm_flow *row;
     endpoint client, service, backend;
     uint32_t first;  /* number of the first byte of the stream */
-    uint8_t *stream; /* what went to the legs */
+    uint32_t replied; /* its backend's next as it was before */
+    uint8_t *stream; /* what went to the legs, or was to be read */
     size_t len, capacity;
 } client_flow;
 
