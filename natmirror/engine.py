@@ -26,6 +26,7 @@ from natmirror import fastpath, tcp
 from natmirror.actions import Accept, Action, Drop, LegEnded, Send
 from natmirror.fastpath import Memory
 from natmirror.icmperrors import IcmpErrors
+from natmirror.ledger import Ledger
 from natmirror.legs import Legs
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
@@ -46,6 +47,7 @@ from natmirror.packet import (
     show,
 )
 from natmirror.rules import Backend, Rules, Service
+from natmirror.shadowing import Shadowing
 from natmirror.shards import ALL, Shard
 from natmirror.stats import Stats
 from natmirror.tcp import State
@@ -88,7 +90,9 @@ class Engine:
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
-        self._mirroring = Mirroring(rules, self._gear, memory, self._timers, self._legs)
+        ledger = Ledger(rules.services)
+        self._shadowing = Shadowing(rules, self._gear, memory, self._legs, ledger)
+        self._mirroring = Mirroring(self._gear, memory, self._timers, self._legs, ledger, self._shadowing)
         self._nat = Nat(rules, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
@@ -101,12 +105,12 @@ class Engine:
             buffer = bytearray(packet)
             decided = self._gear.process(buffer, hook, checksum, now)
             if decided == fastpath.MODIFIED:
-                return [Accept(bytes(buffer)), *self._gear.take_sends()]
+                return [Accept(bytes(buffer)), *self._gear.take_sends(), *self.study(now)]
             if decided == fastpath.ACCEPT:
-                return [Accept(), *self._gear.take_sends()]
+                return [Accept(), *self._gear.take_sends(), *self.study(now)]
             if decided == fastpath.CONSUMED:
                 return [Drop("consumed"), *self._gear.take_sends()]
-        return self.decide(packet, hook, now, checksum)
+        return [*self.decide(packet, hook, now, checksum), *self.study(now)]
 
     def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> list[Action]:
         """What receive() gives for a packet that the C gear leaves to Python."""
@@ -125,6 +129,12 @@ class Engine:
         if source in self._mirrors and (parsed.dst in self._sources or self._nat.is_client(parsed.dst)):
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]
+
+    def study(self, now: float) -> list[Action]:
+        """Read what connections that somebody reads have sent since: after the verdicts of the packets that brought it,
+        so that nothing there delays or costs a packet."""
+        self._shadowing.study(now)
+        return self._sends()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
         """Whose packet it is: nearly always this engine's own. Only errors about what this host or a service has sent
@@ -166,7 +176,7 @@ class Engine:
         self._nat.expire(now, _MAX_EXPIRED)
         for _, flow in self._timers.due(now):
             self._mirroring.tell_window(flow)
-        return self._sends()
+        return self.study(now)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """The way to a mirror takes packets of at most ``mtu`` bytes, as this host's routes say: for legs to come."""
@@ -246,7 +256,7 @@ class Engine:
         flow = self._nat.pick_up(service, client, backend, now)
         self._stats.count("flows_picked_up" if flow else "flows_refused")
         if flow is not None and service.mirrors:
-            self._mirroring.picked_up(self._nat.know(flow))
+            self._mirroring.picked_up(self._nat.know(flow), None if backend is None else endpoint_of(backend))
         return flow
 
     # Packets of the backend
@@ -275,6 +285,8 @@ class Engine:
                 self._stats.count("syns_refused")
             if flow.row.flags & fastpath.WAITING:
                 self._mirroring.window_moved(flow, now)
+            if flow.row.flags & fastpath.READ and segment.seq_len:
+                self._mirroring.feed_replies(flow, segment)
             self._tell_legs(flow, event, now)
             window = self._mirroring.throttled_window(flow, segment)
         else:
@@ -319,6 +331,8 @@ class Engine:
             if flow is not None:
                 event = tcp.track(flow.row, segment, from_client=False, loose=True)
                 self._nat.touch(flow, now, moved=event is not None)
+                if flow.row.flags & fastpath.READ:
+                    self._mirroring.feed_replies(flow, segment)
         else:
             self._stats.count("unbound_packets")
         return [self._to_client(segment, service, checksum)]

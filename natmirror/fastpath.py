@@ -205,7 +205,6 @@ class Gear:
         lib.nm_out_clear(ffi.addressof(self.handle, "out"))
         return sends
 
-
     def add_read(self, kind: int, of: int, data: bytes = b"") -> bool:
         """Put something behind what is to be read, of a kind, and of a flow or somebody else by number; False where
         there is no memory for it."""

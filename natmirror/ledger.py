@@ -1,7 +1,8 @@
 """What became of the bytes: for each mirror, how much clients have sent, how much arrived, what was lost and why.
 
 For each mirror, at any moment: bytes that clients sent = bytes acknowledged + bytes pending + bytes lost, by reason.
-The reason is why a leg has ended, or why there never was one.
+The reason is why a leg has ended, or why there never was one. A mirror with sessions of its own gets other bytes than
+clients have sent: there those of its messages count in their place.
 """
 
 from collections import Counter
@@ -32,6 +33,18 @@ class MirroredFlow(Protocol):
         """Whether the connection was met in its middle."""
 
 
+class Account(Protocol):
+    """Whatever has an account of its own for one mirror."""
+
+    @property
+    def mirror(self) -> Mirror:
+        """Whose account it is."""
+
+    @property
+    def service_name(self) -> str:
+        """The service's name."""
+
+
 class Keeper(Protocol):
     """Who looks after strands."""
 
@@ -51,6 +64,11 @@ class Strand:
     keeper: Keeper
     leg: Leg | None = None
     absent: str | None = None
+
+    @property
+    def service_name(self) -> str:
+        """The service's name."""
+        return self.tap.flow.service.name
 
     @property
     def client_is_gone(self) -> bool:
@@ -88,6 +106,11 @@ class Tap:
     flow: MirroredFlow
     reassembler: Reassembler
     strands: tuple[Strand, ...] = ()
+    replies: Reassembler | None = None
+    """Of what the backend sends, where somebody reads both directions."""
+    is_placed: bool = True
+    """It is known where the client's stream begins here; ``are_replies_placed``: the same of the backend's."""
+    are_replies_placed: bool = True
     finished: bool = False
     """The stream's end has been told to the legs."""
     flow_over: bool = False
@@ -123,11 +146,15 @@ class Totals:
 
     def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
         """A leg is over; if its flow is, then so is the account of its bytes."""
+        self.count_leg(leg, reason)
+        if strand.tap.final_bytes is not None:
+            self.lost[reason] += strand.missing_bytes
+
+    def count_leg(self, leg: Leg, reason: str) -> None:
+        """A leg is over, for a reason."""
         self.ended[reason] += 1
         for name in LEG_SUMS:
             setattr(self, name, getattr(self, name) + getattr(leg, name))
-        if strand.tap.final_bytes is not None:
-            self.lost[reason] += strand.missing_bytes
 
     def flow_forgotten(self, strand: Strand) -> None:
         """A flow is over, and ``strand.tap.final_bytes`` known; its leg may live on for a while."""
@@ -139,7 +166,7 @@ class Totals:
 LEG_SUMS = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
 """What is summed over legs, by the same name here, there and in C."""
 
-Account = tuple[str, tuple[str | None, ...]]
+Fates = tuple[str, tuple[str | None, ...]]
 """Flows of one service whose copies have fared alike: for each mirror, why nothing more will arrive, or None."""
 
 
@@ -154,18 +181,26 @@ class Ledger:
         mirrors = [(service.name, mirror) for service in services for mirror in service.mirrors]
         self._totals = {(service, mirror.name): Totals(endpoint_of(mirror)) for service, mirror in mirrors}
         self._numbers = {key: number for number, key in enumerate(self._totals)}
-        self._mirrors = {service.name: [mirror.name for mirror in service.mirrors] for service in services}
-        self._accounts: dict[Account | None, int] = {None: 0}
+        self._mirrors = {service.name: [mirror.name for mirror in service.copies] for service in services}
+        self._sessions = {(service.name, mirror.name) for service in services for mirror in service.sessions}
+        self._accounts: dict[Fates | None, int] = {None: 0}
         self._acked_before: Counter[tuple[str, str, str]] = Counter()
         """Of living flows, what legs that have ended for a reason had delivered: service, mirror, reason."""
 
-    def of(self, strand: Strand) -> Totals:
-        """The totals of a strand's mirror."""
-        return self._totals[self._key(strand)]
+    def of(self, account: Account) -> Totals:
+        """The totals of a mirror."""
+        return self._totals[self._key(account)]
 
-    def number(self, strand: Strand) -> int:
-        """The number of a strand's mirror."""
-        return self._numbers[self._key(strand)]
+    def number(self, account: Account) -> int:
+        """The number of a mirror."""
+        return self._numbers[self._key(account)]
+
+    def session_ended(self, account: Account, leg: Leg, reason: str) -> None:
+        """A leg is over that did not carry its client's bytes, but ``row.client_bytes`` of its own."""
+        totals = self.of(account)
+        totals.count_leg(leg, reason)
+        totals.client_bytes += leg.row.client_bytes
+        totals.lost[reason] += leg.row.client_bytes - leg.acked_bytes
 
     def account(self, tap: Tap) -> int:
         """The number of the account that a living flow belongs to now."""
@@ -186,7 +221,7 @@ class Ledger:
 
     def untracked(self, service: Service, count: int) -> None:
         """Bytes that a client has sent on a connection for which there is no flow."""
-        for mirror in service.mirrors:
+        for mirror in service.copies:
             totals = self._totals[service.name, mirror.name]
             totals.client_bytes += count
             totals.lost[UNTRACKED] += count
@@ -195,8 +230,9 @@ class Ledger:
         """Each mirror's sums as plain values."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
         self._add_flows(shown, gear.client_bytes(len(self._accounts)))
-        for entry, sums in zip(shown.values(), gear.leg_sums(len(shown)), strict=True):
+        for (key, entry), sums in zip(shown.items(), gear.leg_sums(len(shown)), strict=True):
             entry["legs"] = sums.legs
+            entry["client_bytes"] += sums.client_bytes if key in self._sessions else 0
             entry["pending_bytes"] = sums.client_bytes - sums.acked_bytes
             entry["in_flight_bytes"] = sums.in_flight_bytes
             entry["lag_seconds"] = round(max(now - sums.oldest_at, 0.0), 3)
@@ -222,8 +258,8 @@ class Ledger:
             lost[reason] = lost.get(reason, 0) - count
 
     @staticmethod
-    def _key(strand: Strand) -> tuple[str, str]:
-        return strand.tap.flow.service.name, strand.mirror.name
+    def _key(account: Account) -> tuple[str, str]:
+        return account.service_name, account.mirror.name
 
     @staticmethod
     def _shown(service: str, name: str, totals: Totals) -> dict[str, Any]:

@@ -67,8 +67,17 @@ class Legs:
 
     # Opening
 
-    def make(self, holder: Holder, client: Endpoint, iss: int, now: float) -> Leg | str:
-        """A leg in a client's name whose stream begins after the number ``iss``, for open(); or why there is none."""
+    def make(
+        self,
+        holder: Holder,
+        client: Endpoint,
+        iss: int,
+        now: float,
+        *,
+        listener: Callable[[bytes], None] | None = None,
+    ) -> Leg | str:
+        """A leg in a client's name whose stream begins after the number ``iss``, for open(); or why there is none. For
+        ``listener`` see Leg."""
         mirror = endpoint_of(holder.mirror)
         local = self._local_endpoint(holder.mirror, mirror, client)
         if local is None:
@@ -79,7 +88,9 @@ class Legs:
         if self.has(mirror, local) or self._in_use(mirror, local):
             return PORT_IN_USE
         try:
-            leg = Leg(self._table, local, holder.mirror, iss=iss, path_mtu=self._path_mtu(mirror, now))
+            leg = Leg(
+                self._table, local, holder.mirror, iss=iss, path_mtu=self._path_mtu(mirror, now), listener=listener
+            )
         except MemoryError:
             return NO_MEMORY
         self._living[leg.row.id] = (holder, leg)

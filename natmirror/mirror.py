@@ -8,7 +8,7 @@ give up; the two halves, sender.py and receiver.py, keep the numbers.
 The leg does no I/O and knows no clock: segments and times go in, packets come out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from natmirror import seq
@@ -55,12 +55,34 @@ class Leg:
     """
 
     __slots__ = (
-        *("_challenged_at", "_gone_at", "_path_mss", "_receiver", "_resetting", "_sender", "_settings", "_table"),
+        *(
+            "_challenged_at",
+            "_gone_at",
+            "_listener",
+            "_path_mss",
+            "_receiver",
+            "_resetting",
+            "_sender",
+            "_settings",
+            "_table",
+        ),
         *("client_waits", "ended", "local", "mirror", "row", "state"),
     )
 
-    def __init__(self, table: LegTable, local: Endpoint, settings: Mirror, *, iss: int, path_mtu: int = MTU) -> None:
-        """``iss`` is the client's own; the way takes packets of at most ``path_mtu`` bytes, as far as is known."""
+    def __init__(
+        self,
+        table: LegTable,
+        local: Endpoint,
+        settings: Mirror,
+        *,
+        iss: int,
+        path_mtu: int = MTU,
+        listener: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """``iss`` is the client's own; the way takes packets of at most ``path_mtu`` bytes, as far as is known.
+
+        ``listener`` is given what the mirror sends, in order, and nothing at its end; without one it is thrown away.
+        """
         self.local = local
         self.mirror = endpoint_of(settings)
         self.state = LegState.SYN_SENT
@@ -73,7 +95,8 @@ class Leg:
         self._settings = settings
         self._path_mss = max(path_mtu, _MIN_PATH_MTU) - HEADERS_LEN
         self._sender = Sender(table, self.row, iss)
-        self._receiver = Receiver(self.row)
+        self._receiver = Receiver(self.row, keeps_order=listener is not None)
+        self._listener = listener
         self._resetting = False  # the client was reset: a RST follows the last byte
         self._gone_at: float | None = None
         self._challenged_at = float("-inf")
@@ -297,9 +320,13 @@ class Leg:
             self.row.heard_at = now
             finished = self._receiver.finished
             in_turn = segment.seq == self.row.rcv_nxt and self._receiver.is_steady
-            self._receiver.take(segment)
+            fresh = self._receiver.take(segment)
+            if self._listener is not None and fresh:
+                self._listener(fresh)
             if self._receiver.finished and not finished:
                 self._step(LegEvent.FIN_RECEIVED)
+                if self._listener is not None:
+                    self._listener(b"")
             # What fills a gap, or makes one, is told at once (RFC 5681 §4.2).
             out += self._owe_ack(segment, now) if in_turn and self._receiver.is_steady else [self._ack()]
         return out

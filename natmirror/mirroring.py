@@ -5,14 +5,15 @@ from typing import Any
 
 from natmirror import seq
 from natmirror.actions import LegEnded, Send
-from natmirror.fastpath import GAPPED, HELD, MIRRORED, NO_FLOW, WAITING, Gear, Memory
+from natmirror.fastpath import GAPPED, HELD, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WAITING, Gear, Memory
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow, Strand, Tap
 from natmirror.legs import Legs
 from natmirror.legstate import LegState
 from natmirror.mirror import Leg
 from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, endpoint_of, show, synthesise
-from natmirror.rules import Rules, Service
+from natmirror.rules import Mirror, Service
 from natmirror.selection import unwanted
+from natmirror.shadowing import Shadow, Shadowing
 from natmirror.stream import Reassembler
 from natmirror.tcp import HALF_FIN, is_taken
 from natmirror.throttle import Throttle
@@ -22,11 +23,14 @@ from natmirror.timers import AT_ONCE, Timers
 class Mirroring:
     """The streams of all flows with mirrors, and the legs that carry them."""
 
-    def __init__(self, rules: Rules, gear: Gear, memory: Memory, timers: Timers, legs: Legs) -> None:
+    def __init__(
+        self, gear: Gear, memory: Memory, timers: Timers, legs: Legs, ledger: Ledger, shadowing: Shadowing
+    ) -> None:
         self._memory = memory
         self._timers = timers
         self._legs = legs
-        self._ledger = Ledger(rules.services)
+        self._ledger = ledger
+        self._shadowing = shadowing
         self._gear = gear
         self._taps: dict[MirroredFlow, Tap] = {}
         self._throttles: dict[MirroredFlow, Throttle] = {}
@@ -35,7 +39,7 @@ class Mirroring:
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
         events, self._events = self._events, []
-        return events
+        return events + self._shadowing.take_events()
 
     # What production does
 
@@ -59,7 +63,7 @@ class Mirroring:
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         tap = Tap(flow, Reassembler(flow.row.orig, first, max_waiting, self._memory))
         self._taps[flow] = tap
-        for mirror in flow.service.mirrors:
+        for mirror in flow.service.copies:
             strand = Strand(mirror, tap, self)
             tap.strands = (*tap.strands, strand)
             strand.absent = OWN_BACKEND if endpoint_of(mirror) == backend else unwanted(mirror, flow.client[0])
@@ -67,17 +71,25 @@ class Mirroring:
                 self._open_leg(strand, flow.row.iss, now)
         if tap.alive():
             flow.row.flags |= MIRRORED
+        if self._shadowing.opened(flow, backend):
+            tap.replies = Reassembler(flow.row.reply, flow.row.orig.ack, max_waiting, self._memory)
+            flow.row.flags |= READ
         flow.row.account = self._ledger.account(tap)
         self._hold(tap)
         if flow.syn_data:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
             self._feed(tap, first, flow.syn_data[: max(taken, 0)], now)
 
-    def picked_up(self, flow: MirroredFlow) -> None:
-        """A connection was met in its middle: no leg can begin there, but its bytes count as lost."""
-        tap = Tap(flow, Reassembler(flow.row.orig, 0, 0, self._memory))
-        tap.strands = tuple(Strand(mirror, tap, self, absent=MID_CONNECTION) for mirror in flow.service.mirrors)
+    def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> None:
+        """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
+        max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
+        tap = Tap(flow, Reassembler(flow.row.orig, 0, max_waiting, self._memory))
+        tap.strands = tuple(Strand(mirror, tap, self, absent=MID_CONNECTION) for mirror in flow.service.copies)
         self._taps[flow] = tap
+        if self._shadowing.opened(flow, backend):
+            tap.replies = Reassembler(flow.row.reply, 0, max_waiting, self._memory)
+            tap.is_placed = tap.are_replies_placed = False
+            flow.row.flags |= READ | GAPPED | REPLY_GAPPED
         flow.row.account = self._ledger.account(tap)
 
     def untracked(self, service: Service, count: int) -> None:
@@ -97,9 +109,34 @@ class Mirroring:
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """A segment of the client's with a right checksum, which the tracker has seen before."""
         tap = self._taps.get(flow)
-        if tap is None or segment.flags & (SYN | RST) or not is_taken(flow.row.reply, segment, loose=False):
+        if tap is None or segment.flags & (SYN | RST) or not is_taken(flow.row.reply, segment, loose=flow.picked_up):
             return
+        if not tap.is_placed:
+            tap.is_placed = True
+            tap.reassembler.restart(segment.seq)
         self._feed(tap, segment.seq, segment.payload, now)
+
+    def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
+        """The same for a segment of the backend's, where somebody reads it."""
+        tap = self._taps.get(flow)
+        if tap is None or tap.replies is None or segment.flags & (SYN | RST):
+            return
+        row, replies = flow.row, tap.replies
+        if not row.flags & READ or not is_taken(row.orig, segment, loose=flow.picked_up):
+            return
+        if not tap.are_replies_placed:
+            tap.are_replies_placed = True
+            replies.restart(segment.seq)
+        edge = seq.latest(row.orig.edge, row.orig.ack)
+        if flow.picked_up:  # nobody knows how wide its window is
+            edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
+        data = replies.push(segment.seq, segment.payload, edge)
+        if data:
+            self._shadowing.read(flow, data, of_switch=False)
+        if seq.lt(replies.next, row.orig.ack):
+            replies.restart(row.orig.ack)
+            self._shadowing.lost(flow, of_switch=False)
+        row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
         """The backend has spoken, and may take now what waited for its window."""
@@ -108,30 +145,44 @@ class Mirroring:
 
     def _feed(self, tap: Tap, at: int, payload: bytes, now: float) -> None:
         """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
-        if tap.finished or not tap.alive():
-            return
         row, reassembler = tap.flow.row, tap.reassembler
+        is_read = bool(row.flags & READ)
+        if tap.finished or not (tap.alive() or is_read):
+            return
         fin_seq = seq.add(row.orig.end, -1) if row.orig.flags & HALF_FIN else None
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
-        data = reassembler.push(at, payload, seq.latest(row.reply.edge, row.reply.ack))
+        edge = seq.latest(row.reply.edge, row.reply.ack)
+        if tap.flow.picked_up:  # nobody knows how wide its window is
+            edge = seq.latest(edge, seq.add(at, len(payload)))
+        data = reassembler.push(at, payload, edge)
         row.flags &= ~(WAITING | GAPPED)
         row.flags |= (WAITING if reassembler.blocked else 0) | (GAPPED if reassembler.waiting_bytes else 0)
         if data:
             self._each(tap, lambda leg: leg.write(data, now))
+            if is_read:
+                self._shadowing.read(tap.flow, data, of_switch=True)
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
         if seq.lt(reassembler.next, acked):
             # The backend has what never passed here, or found no room, so the client will not send it again.
             reason = "memory-full" if reassembler.starved else "hole"
             self._each(tap, lambda leg: leg.abort(reason))
-        elif fin_seq == reassembler.next:
+            if is_read:
+                reassembler.restart(acked)
+                row.flags &= ~(WAITING | GAPPED)
+                self._shadowing.lost(tap.flow, of_switch=True)
+        if fin_seq == reassembler.next:
             tap.finished = True
             self._each(tap, lambda leg: leg.finish(now))
+            if is_read:
+                self._shadowing.finished(tap.flow)
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection was reset."""
         self.window_moved(flow, now)
         self._flow_over(flow, now, lambda leg: leg.reset(now))
+        if (tap := self._taps.get(flow)) is not None and tap.replies is not None:
+            self._shadowing.reset(flow)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection has closed in order: the backend has everything, so whoever lacks something has a
@@ -140,6 +191,8 @@ class Mirroring:
         tap = self._taps.get(flow)
         complete = tap is not None and tap.finished
         self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
+        if tap is not None and tap.replies is not None:
+            self._shadowing.finished(flow)
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""
@@ -149,7 +202,10 @@ class Mirroring:
             return
         if not tap.flow_over:
             self._each(tap, lambda leg: leg.abort("flow-expired"))
+        self._shadowing.forgotten(flow)
         tap.reassembler.clear()
+        if tap.replies is not None:
+            tap.replies.clear()
         del self._taps[flow]
         tap.final_bytes = tap.client_bytes
         for _, leg in tap.alive():
@@ -208,17 +264,19 @@ class Mirroring:
         self._ledger.leg_ended(strand, leg, reason)
         service, mirror = tap.flow.service.name, strand.mirror.name
         self._events.append(LegEnded(show(tap.flow.client), service, mirror, reason, tap.client_bytes, leg.acked_bytes))
-        if tap.final_bytes is None and len(tap.strands) == len(tap.flow.service.mirrors):
+        if tap.final_bytes is None and len(tap.strands) == len(tap.flow.service.copies):
             tap.flow.row.account = self._ledger.account(tap)
         if tap.final_bytes is None and not tap.alive():
-            tap.flow.row.flags &= ~(MIRRORED | WAITING | GAPPED)
-            tap.reassembler.clear()
+            tap.flow.row.flags &= ~MIRRORED
+            if not tap.flow.row.flags & READ:
+                tap.flow.row.flags &= ~(WAITING | GAPPED)
+                tap.reassembler.clear()
 
     def _hold(self, tap: Tap) -> None:
         """After a leg has moved: how far its client may send; if that is much further than it knows, tell it."""
         flow = tap.flow
         throttle = self._throttles.get(flow)
-        if throttle is None or len(tap.strands) < len(flow.service.mirrors):
+        if throttle is None or len(tap.strands) < len(flow.service.copies):
             return  # nothing to hold, or legs are still to be opened
         row = flow.row
         edges = [seq.add(leg.una, strand.mirror.buffer) for strand, leg in tap.alive() if strand.mirror.throttles]
@@ -267,7 +325,9 @@ class Mirroring:
         """The flow's legs as plain values."""
         tap = self._taps.get(flow)
         strands = () if tap is None else tap.strands
-        return [_shown(strand, strand.leg, now) for strand in strands if strand.leg is not None]
+        return [_shown(strand, strand.leg, now) for strand in strands if strand.leg is not None] + [
+            _shown_session(shadow, now) for shadow in self._shadowing.shadows_of(flow.row.id)
+        ]
 
     def lingering(self, now: float) -> list[dict[str, Any]]:
         """The legs that have outlived their flow, each as a flow that is gone, with its leg."""
@@ -286,7 +346,10 @@ class Mirroring:
 
     def mirrors(self, now: float) -> list[dict[str, Any]]:
         """Each mirror's ledger as plain values, living legs included."""
-        return self._ledger.show(self._gear, now)
+        shown, sums = self._ledger.show(self._gear, now), self._shadowing.sums()
+        for entry in shown:
+            entry["sessions"] = sums.get((entry["service"], entry["name"]), {})
+        return shown
 
     def memory(self) -> dict[str, int]:
         """Bytes that are held back for mirrors, and how many may be."""
@@ -294,15 +357,43 @@ class Mirroring:
 
 
 def _shown(strand: Strand, leg: Leg, now: float) -> dict[str, Any]:
+    missing = strand.missing_bytes if leg.ended is None else 0
+    return _shown_leg(strand.mirror, leg, strand.tap.client_bytes, missing, now)
+
+
+def _shown_session(shadow: Shadow, now: float) -> dict[str, Any]:
+    leg, session = shadow.leg, shadow.session
+    if leg is None:
+        why = shadow.absent or "waits for both HELLOs"
+        return {
+            "mirror": shadow.mirror.name,
+            "state": f"none: {why}",
+            "session": None,
+            **_NO_LEG,
+        }
+    shown = _shown_leg(shadow.mirror, leg, int(leg.row.client_bytes), leg.lag_bytes, now)
+    return {**shown, "session": None if session is None else session.shown(), "unheard": shadow.unheard}
+
+
+_NO_LEG = dict.fromkeys(
+    (
+        *("client_bytes", "sent_bytes", "acked_bytes", "in_flight_bytes", "lag_bytes", "lag_seconds"),
+        *("consumed_bytes", "retransmits", "timeouts", "rtt_seconds"),
+    ),
+    0,
+)
+
+
+def _shown_leg(mirror: Mirror, leg: Leg, client_bytes: int, lag_bytes: int, now: float) -> dict[str, Any]:
     state = LegState(leg.state).name.lower().replace("_", "-")
     return {
-        "mirror": strand.mirror.name,
+        "mirror": mirror.name,
         "state": state if leg.ended is None else f"ended: {leg.ended}",
-        "client_bytes": strand.tap.client_bytes,
+        "client_bytes": client_bytes,
         "sent_bytes": leg.sent_bytes,
         "acked_bytes": leg.acked_bytes,
         "in_flight_bytes": leg.in_flight_bytes,
-        "lag_bytes": strand.missing_bytes if leg.ended is None else 0,
+        "lag_bytes": lag_bytes,
         "lag_seconds": round(leg.lag_seconds(now), 3),
         "consumed_bytes": leg.consumed_bytes,
         "retransmits": leg.retransmits,

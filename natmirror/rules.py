@@ -80,6 +80,19 @@ class Mirror:
     """Seconds without data from either side after which a leg is closed; None: as long as the client's connection."""
     direct: bool = False
     """Whether clients also talk to the host themselves."""
+    protocol: str = "raw"
+    """``raw``: the client's bytes as they are; ``openflow``: a session of the mirror's own with the switch."""
+    reconnect: str = "never"
+    """When an OpenFlow session begins again that has ended before its switch's: ``never``, at the ``next-message``."""
+    unsolicited: str = "hold"
+    """What becomes of answers to questions that only the backend has asked: ``hold`` or ``pass``."""
+    statistics: str = "last-seen"
+    """What a mirror is told that asks for some: what the backend was told last (``last-seen``), or ``refuse``."""
+
+    @property
+    def speaks_openflow(self) -> bool:
+        """Whether it has a session of its own."""
+        return self.protocol == "openflow"
 
     @property
     def throttles(self) -> bool:
@@ -96,6 +109,16 @@ class Service:
     port: int
     pool: Pool | None
     mirrors: tuple[Mirror, ...]
+
+    @property
+    def copies(self) -> tuple[Mirror, ...]:
+        """The mirrors that get the client's bytes as they are."""
+        return tuple(mirror for mirror in self.mirrors if not mirror.speaks_openflow)
+
+    @property
+    def sessions(self) -> tuple[Mirror, ...]:
+        """The mirrors that have OpenFlow sessions of their own."""
+        return tuple(mirror for mirror in self.mirrors if mirror.speaks_openflow)
 
     @property
     def throttles(self) -> bool:
@@ -195,6 +218,10 @@ def _describe_mirror(mirror: Mirror) -> str:
         f"stall-timeout {_show_duration(mirror.stall_timeout)}",
         "" if mirror.idle_timeout is None else f"idle-timeout {_show_duration(mirror.idle_timeout)}",
         "direct" if mirror.direct else "",
+        f"protocol {mirror.protocol}",
+        f"reconnect {mirror.reconnect} unsolicited {mirror.unsolicited} statistics {mirror.statistics}"
+        if mirror.speaks_openflow
+        else "",
     ]
     return " ".join(word for word in words if word)
 
@@ -280,17 +307,34 @@ def _mirror(
         "stall-timeout": _duration,
         "idle-timeout": _duration,
         "direct": Value.boolean,
+        "protocol": lambda value: value.choice("raw", "openflow"),
+        **_OF_SESSIONS,
     }
     keys = value.mapping("name", "address", "port", *optional)
     given = {key.replace("-", "_"): read(keys[key]) for key, read in optional.items() if key in keys}
     mirror = Mirror(_name(keys["name"]), outside(keys["address"]), keys.get("port", _port, port), **given)
     if "throttle-limit" in keys and not mirror.throttles:
         raise keys["throttle-limit"].complain("expected no throttle-limit without when-behind: throttle, found one")
+    for key in _OF_SESSIONS:
+        if key in keys and not mirror.speaks_openflow:
+            raise keys[key].complain(f"expected no {key} without protocol: openflow, found one")
+    if mirror.throttles and mirror.speaks_openflow:
+        raise keys["when-behind"].complain(
+            "expected when-behind: drop with protocol: openflow, found throttle: whole messages are left out instead"
+        )
     if mirror.direct and mirror.source is not None:
         raise keys["direct"].complain(
             "expected no direct with a source of ours, found one: clients' packets pass anyway"
         )
     return mirror
+
+
+_OF_SESSIONS: dict[str, Callable[[Value], Any]] = {
+    "reconnect": lambda value: value.choice("never", "next-message"),
+    "unsolicited": lambda value: value.choice("hold", "pass"),
+    "statistics": lambda value: value.choice("last-seen", "refuse"),
+}
+"""Keys of mirrors with OpenFlow sessions."""
 
 
 def _source(value: Value, outside: Callable[[Value], IPv4Address]) -> IPv4Address | None:

@@ -62,6 +62,12 @@ class Reassembler:
         """Whether the next byte is here, and waits for ``limit`` alone."""
         return bool(self._waiting) and self._waiting[0][0] <= self._given
 
+    def restart(self, at: int) -> None:
+        """Go on with number ``at``, whatever lies before it."""
+        self.clear()
+        self._half.next = at
+        self.starved = False
+
     def clear(self) -> None:
         """Nobody wants the stream any more: let go what waits."""
         self._memory.give(self.waiting_bytes + _PIECE_COST * len(self._waiting))

@@ -1,0 +1,170 @@
+"""What a backend did and what a master would have done, side by side for one switch: to be compared.
+
+Each decision is a message that would change the switch, with its time and the PACKET_IN that it most likely answers.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from struct import Struct
+from typing import Any
+
+from natmirror.openflow.wire import V10, V15, Message, Type
+
+_KEPT = 32  # decisions of each side
+_CAUSES = 64  # PACKET_INs that may be answered yet
+_RECENT = 1.0  # seconds after a PACKET_IN in which an order without any other sign counts as an answer to it
+_NO_BUFFER = 0xFFFF_FFFF
+
+_V10_FLOW_MOD = Struct("!40sQHHHHIHH")
+_FLOW_MOD = Struct("!QQBBHHHIIIHH")
+_COMMANDS = ("add", "modify", "modify-strict", "delete", "delete-strict")
+
+
+class By(StrEnum):
+    """Whose decision it is."""
+
+    BACKEND = "backend"
+    MASTER = "master"
+
+
+@dataclass(slots=True)
+class Cause:
+    """A PACKET_IN that the switch has sent."""
+
+    at: float
+    xid: int
+    buffer_id: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class Decision:
+    """An order, when it was given, in seconds, and what it most likely answers."""
+
+    at: float
+    by: By
+    message: Message
+    cause: Cause | None
+
+    def plain(self) -> dict[str, Any]:
+        """As values for JSON, the message's fields among them."""
+        return {
+            "at": self.at,
+            "by": str(self.by),
+            "type": self.message.name,
+            "xid": self.message.xid,
+            "fields": fields_of(self.message),
+            "cause": None if self.cause is None else {"at": self.cause.at, "buffer_id": self.cause.buffer_id},
+        }
+
+
+class Decisions:
+    """Both sides of one switch: the latest decisions, and how many there were by type."""
+
+    def __init__(self) -> None:
+        self.counts: dict[By, Counter[str]] = {by: Counter() for by in By}
+        self._latest: dict[By, deque[Decision]] = {by: deque(maxlen=_KEPT) for by in By}
+        self._causes: deque[Cause] = deque(maxlen=_CAUSES)
+
+    def saw(self, packet_in: Message, now: float) -> None:
+        """The switch has asked what to do with a packet."""
+        buffer_id = int.from_bytes(packet_in.body[0:4], "big")
+        self._causes.append(Cause(now, packet_in.xid, buffer_id, frame_in(packet_in)))
+
+    def decided(self, by: By, message: Message, now: float) -> None:
+        """An order of one of the two."""
+        self.counts[by][message.name] += 1
+        self._latest[by].append(Decision(now, by, message, self._cause_of(message, now)))
+
+    def latest(self, by: By) -> Iterable[Decision]:
+        """One side's latest decisions, the oldest first."""
+        return tuple(self._latest[by])
+
+    def _cause_of(self, message: Message, now: float) -> Cause | None:
+        fields = fields_of(message)
+        buffer_id, data = fields.get("buffer_id", _NO_BUFFER), bytes.fromhex(fields.get("data", ""))
+        for cause in reversed(self._causes):
+            if buffer_id != _NO_BUFFER and cause.buffer_id == buffer_id:
+                return cause
+            if data and cause.data == data:
+                return cause
+        latest = self._causes[-1] if self._causes else None
+        is_recent = latest is not None and now - latest.at <= _RECENT and message.kind is not Type.PACKET_OUT
+        return latest if is_recent else None
+
+
+def frame_in(packet_in: Message) -> bytes:
+    """The frame that a PACKET_IN carries; empty where there is none (1.0.0 §5.4.1, 1.3.5 §7.4.1)."""
+    body = packet_in.body
+    if packet_in.version == V10:
+        return body[10:]
+    if len(body) < 20:
+        return b""
+    match_len = int.from_bytes(body[18:20], "big")
+    return body[16 + (match_len + 7) // 8 * 8 + 2 :]
+
+
+def fields_of(message: Message) -> dict[str, Any]:
+    """The fields of a FLOW_MOD or PACKET_OUT by name, bytes in hexadecimal; empty for others, and where it is too short
+    (1.0.0 §5.3.3, §5.3.6, 1.3.5 §7.3.4.1, §7.3.7)."""
+    if message.kind is Type.FLOW_MOD:
+        return _flow_mod(message)
+    if message.kind is Type.PACKET_OUT:
+        return _packet_out(message)
+    return {}
+
+
+def _flow_mod(message: Message) -> dict[str, Any]:
+    body = message.body
+    if message.version == V10:
+        if len(body) < _V10_FLOW_MOD.size:
+            return {}
+        match, cookie, command, idle, hard, priority, buffer_id, out_port, flags = _V10_FLOW_MOD.unpack_from(body)
+        table, actions, mask, group = 0, body[_V10_FLOW_MOD.size :], 0, None
+    else:
+        if len(body) < _FLOW_MOD.size + 4:
+            return {}
+        cookie, mask, table, command, idle, hard, priority, buffer_id, out_port, group, flags, _ = (
+            _FLOW_MOD.unpack_from(body)
+        )
+        match_len = int.from_bytes(body[_FLOW_MOD.size + 2 : _FLOW_MOD.size + 4], "big")
+        match, actions = (
+            body[_FLOW_MOD.size : _FLOW_MOD.size + match_len],
+            body[_FLOW_MOD.size + (match_len + 7) // 8 * 8 :],
+        )
+    return {
+        "command": _COMMANDS[command] if command < len(_COMMANDS) else command,
+        "table_id": table,
+        "priority": priority,
+        "match": match.hex(),
+        "instructions": actions.hex(),
+        "cookie": cookie,
+        "cookie_mask": mask,
+        "idle_timeout": idle,
+        "hard_timeout": hard,
+        "buffer_id": buffer_id,
+        "out_port": out_port,
+        "out_group": group,
+        "flags": flags,
+    }
+
+
+def _packet_out(message: Message) -> dict[str, Any]:
+    body = message.body
+    head = {V10: Struct("!IHH"), V15: Struct("!IH2xHH")}.get(message.version, Struct("!IIH6x"))
+    if len(body) < head.size:
+        return {}
+    if message.version == V15:  # the port is in the match (1.5.1 §7.3.6)
+        buffer_id, actions_len, _, match_len = head.unpack_from(body)
+        in_port, at = None, 8 + (match_len + 7) // 8 * 8
+    else:
+        buffer_id, in_port, actions_len = head.unpack_from(body)
+        at = head.size
+    return {
+        "buffer_id": buffer_id,
+        "in_port": in_port,
+        "actions": body[at : at + actions_len].hex(),
+        "data": body[at + actions_len :].hex(),
+    }

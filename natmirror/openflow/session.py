@@ -1,0 +1,338 @@
+"""A session with one master: the switch's part of it is played here, from what production has shown.
+
+The master gets what the switch says by itself, and answers with its own transaction ids to whatever it asks; what it
+orders is granted on paper, and counted. Nothing of it reaches the switch. Bytes of the master's go in, bytes for it
+come out of take(); messages are whole.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any
+
+from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Answer, Datapath, Key
+from natmirror.openflow.framer import Broken, Framer
+from natmirror.openflow.production import Production, Said, key_of
+from natmirror.openflow.wire import (
+    BAD_REQUEST,
+    MORE,
+    MULTIPART_HEADER_LEN,
+    ROLE_BAD,
+    ROLE_REQUEST_FAILED,
+    ROLE_STALE,
+    STATISTICS,
+    VERSIONS,
+    Message,
+    Multipart,
+    Refusal,
+    Type,
+    build,
+    error,
+    hello,
+    multipart_of,
+    parse,
+)
+from natmirror.openflow.wishes import Role, Wishes
+
+ECHO_LIMIT = 12.0
+"""Seconds since the switch was heard after which the master's ECHO is left unanswered: Open vSwitch gives up a silent
+controller after twice its probe interval, 10 s."""
+_MAX_EARLY_LEN = 1 << 20  # bytes that wait until the master knows whom it is talking to
+_DEFAULT_CONFIG = Struct("!HH").pack(0, 128)  # OFPC_FRAG_NORMAL, OFP_DEFAULT_MISS_SEND_LEN
+_NICIRA = 0x2320
+_NX_ROLE_REQUEST, _NX_ROLE_REPLY = 10, 11
+_NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
+_MAX_REQUEST_PARTS, _MAX_REQUEST_LEN = 16, 1 << 20  # questions of a master's that come in parts
+
+ORDERS = frozenset(
+    (
+        Type.PACKET_OUT,
+        Type.FLOW_MOD,
+        Type.GROUP_MOD,
+        Type.PORT_MOD,
+        Type.TABLE_MOD,
+        Type.METER_MOD,
+        Type.SET_CONFIG,
+        Type.SET_ASYNC,
+        Type.BUNDLE_ADD_MESSAGE,
+        Type.BUNDLE_CONTROL,
+        Type.ROLE_REQUEST,
+        Type.EXPERIMENTER,
+    )
+)
+"""What would change the switch."""
+_REPLIES = frozenset((Type.HELLO, Type.ERROR, Type.ECHO_REPLY))
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What of the switch's a master is told."""
+
+    passes_unsolicited: bool = False
+    """Answers that only production has asked for, too."""
+    tells_statistics: bool = True
+    """Statistics as they were seen last; else they are refused."""
+
+
+class Session:
+    """One master's. ``production`` is the connection that it is told of, whose HELLOs were both seen, or which was met
+    in its middle and whose switch is known."""
+
+    def __init__(self, production: Production, manners: Manners) -> None:
+        if production.version is None:
+            raise ValueError("a session before the version is known")
+        self.version = production.version
+        self.passed: Counter[str] = Counter()
+        """The switch's own messages that the master got, by type."""
+        self.withheld: Counter[str] = Counter()
+        """Those that it did not get, by the reason why."""
+        self.asked: Counter[str] = Counter()
+        """Its questions, by what became of them: ``answered``, ``refused``, ``unheard``."""
+        self.ordered: Counter[str] = Counter()
+        """What it ordered, by type."""
+        self.is_introduced = False
+        """Whether the master knows the switch."""
+        self.oldest_answer_seconds = 0.0
+        """The age of the oldest statistics that it was told."""
+        self._production = production
+        self._manners = manners
+        self._framer = Framer()
+        self._wishes = Wishes()
+        self._config: bytes | None = None
+        self._early: deque[Message] = deque()
+        self._early_len = 0
+        self._waiting: list[Message] = []
+        self._request_parts: dict[tuple[int, int], bytes] = {}
+        self._out: list[bytes] = [hello(self.version, 1)]
+
+    def take(self) -> bytes:
+        """What is to be sent to the master since the last call: whole messages."""
+        out, self._out = b"".join(self._out), []
+        return out
+
+    @property
+    def datapath(self) -> Datapath | None:
+        """The switch, once it is known."""
+        return self._production.datapath
+
+    def counters(self) -> dict[str, Counter[str]]:
+        """All that is counted, by name."""
+        return {"passed": self.passed, "withheld": self.withheld, "asked": self.asked, "ordered": self.ordered}
+
+    def shown(self) -> dict[str, Any]:
+        """What has been said, as plain values."""
+        return {
+            "version": VERSIONS[self.version],
+            "datapath_id": None if self.datapath is None else self.datapath.datapath_id,
+            "role": self._wishes.role.name.lower(),
+            "introduced": self.is_introduced,
+            "oldest_answer_seconds": round(self.oldest_answer_seconds, 3),
+            **{name: dict(counter) for name, counter in self.counters().items()},
+        }
+
+    # The switch
+
+    def from_switch(self, said: Said, message: Message, *, has_room: bool) -> None:
+        """A message of the switch's. Where the master is far behind and there is no room, PACKET_INs are left out."""
+        if said is Said.OPENING or message.kind is None or message.version != self.version:
+            return
+        if said is Said.ANSWER and not self._manners.passes_unsolicited:
+            return
+        if not self._wishes.wants(message):
+            self.withheld["unwanted"] += 1
+        elif not has_room and message.kind is Type.PACKET_IN:
+            self.withheld["behind"] += 1
+        elif self.is_introduced:
+            self._pass(message)
+        else:
+            self._wait(message)
+
+    def _wait(self, message: Message) -> None:
+        """The master does not know yet whose message this is."""
+        self._early.append(message)
+        self._early_len += len(message.raw)
+        while self._early_len > _MAX_EARLY_LEN:
+            self._early_len -= len(self._early.popleft().raw)
+            self.withheld["early"] += 1
+
+    def _pass(self, message: Message) -> None:
+        self._out.append(message.raw)
+        self.passed[message.name] += 1
+
+    def switch_known(self, now: float) -> None:
+        """The switch has told its features: who asked for them before gets them now, and all that waited behind."""
+        waiting, self._waiting = self._waiting, []
+        for message in waiting:
+            self._answer(message, now)
+
+    # The master
+
+    def from_master(self, piece: bytes, now: float) -> list[Message]:
+        """The next of what the master has sent, answered; gives its messages. Broken where it is no OpenFlow."""
+        messages = [parse(raw) for raw in self._framer.push(piece)]
+        for message in messages:
+            if message.kind in ORDERS:
+                self.ordered[message.name] += 1
+            if message.kind in _REPLIES:
+                continue
+            if message.version != self.version:
+                raise Broken("of-version")
+            if message.kind is Type.ECHO_REQUEST:
+                self._echo(message, now)
+            elif self._waiting or (message.kind is Type.FEATURES_REQUEST and not self._knows_features()):
+                self._waiting.append(message)  # in order: nothing is said before the introduction
+            else:
+                self._answer(message, now)
+        return messages
+
+    def _knows_features(self) -> bool:
+        return self.datapath is not None and FEATURES in self.datapath.answers
+
+    def _answer(self, message: Message, now: float) -> None:
+        handler = _HANDLERS.get(message.kind) if message.kind is not None else None
+        if handler is not None:
+            handler(self, message, now)
+        elif message.kind not in ORDERS:
+            self._refuse(message, Refusal.BAD_TYPE)
+
+    def _reply(self, message: Message, kind: Type, body: bytes = b"") -> None:
+        self._out.append(build(self.version, kind, message.xid, body))
+        self.asked["answered"] += 1
+
+    def _refuse(self, message: Message, code: int, kind: int = BAD_REQUEST) -> None:
+        self._out.append(error(message, kind, code))
+        self.asked["refused"] += 1
+
+    def _echo(self, message: Message, now: float) -> None:
+        if now - self._production.heard_at > ECHO_LIMIT:
+            self.asked["unheard"] += 1  # the switch is silent, and so is its shadow
+        else:
+            self._reply(message, Type.ECHO_REPLY, message.body)
+
+    def _barrier(self, message: Message, now: float) -> None:
+        """All that came before it has been answered."""
+        self._reply(message, Type.BARRIER_REPLY)
+
+    def _features(self, message: Message, now: float) -> None:
+        self._tell(message, FEATURES, now)
+        if not self.is_introduced:
+            self.is_introduced = True
+            for early in self._early:
+                self._pass(early)
+            self._early.clear()
+            self._early_len = 0
+
+    def _get_config(self, message: Message, now: float) -> None:
+        known = self.datapath and self.datapath.answers.get(CONFIG)
+        told = self._config or (known.bodies[0] if known else _DEFAULT_CONFIG)
+        self._reply(message, Type.GET_CONFIG_REPLY, told)
+
+    def _set_config(self, message: Message, now: float) -> None:
+        self._config = message.body[:4]
+
+    def _ask_multipart(self, message: Message, now: float) -> None:
+        try:
+            kind, flags, body = multipart_of(message)
+        except ValueError:
+            return self._refuse(message, Refusal.BAD_MULTIPART)
+        place = (message.xid, kind)
+        whole = self._request_parts.pop(place, b"") + body
+        if flags & MORE:
+            if len(self._request_parts) < _MAX_REQUEST_PARTS and len(whole) < _MAX_REQUEST_LEN:
+                self._request_parts[place] = whole
+                return None
+            return self._refuse(message, Refusal.BAD_MULTIPART)
+        if kind == Multipart.TABLE_FEATURES and whole:
+            return self._refuse(message, Refusal.EPERM)  # it would change the tables
+        if kind in STATISTICS and not self._manners.tells_statistics:
+            return self._refuse(message, Refusal.EPERM)
+        return self._tell(message, (Type.MULTIPART_REPLY, kind, whole), now)
+
+    def _ask_queues(self, message: Message, now: float) -> None:
+        key = key_of(message)
+        if key is not None:
+            self._tell(message, key, now)
+
+    def _tell(self, message: Message, key: Key, now: float) -> None:
+        """What the switch has told in production when it was asked the same."""
+        answer = None if self.datapath is None else self.datapath.answers.get(key)
+        if answer is None:
+            self._refuse(message, Refusal.BAD_TYPE if key[1] == NO_MULTIPART else Refusal.BAD_MULTIPART)
+            return
+        if key[0] is not Type.MULTIPART_REPLY:
+            self._reply(message, key[0], answer.bodies[0])
+            return
+        if key[1] in STATISTICS:
+            self.oldest_answer_seconds = max(self.oldest_answer_seconds, now - answer.at)
+        self._out += _parts(self.version, message.xid, key[1], answer)
+        self.asked["answered"] += 1
+
+    def _ask_role(self, message: Message, now: float) -> None:
+        if len(message.body) < 16:
+            return self._refuse(message, Refusal.BAD_TYPE)
+        role, generation_id = Struct("!I4xQ").unpack_from(message.body)
+        try:
+            is_granted = self._wishes.ask_role(role, generation_id)
+        except ValueError:
+            return self._refuse(message, ROLE_BAD, ROLE_REQUEST_FAILED)
+        if not is_granted:
+            return self._refuse(message, ROLE_STALE, ROLE_REQUEST_FAILED)
+        generation = self._wishes.generation_id
+        told = Struct("!I4xQ").pack(self._wishes.role, (1 << 64) - 1 if generation is None else generation)
+        return self._reply(message, Type.ROLE_REPLY, told + message.body[16:])
+
+    def _get_async(self, message: Message, now: float) -> None:
+        self._reply(message, Type.GET_ASYNC_REPLY, self._wishes.get_async(self.version))
+
+    def _set_async(self, message: Message, now: float) -> None:
+        try:
+            self._wishes.set_async(self.version, message.body)
+        except ValueError:
+            self._refuse(message, Refusal.BAD_TYPE)
+
+    def _bundle(self, message: Message, now: float) -> None:
+        """Opened, closed, committed and discarded on paper (1.4.1 §7.3.9): each request's number plus one is its
+        answer's."""
+        if len(message.body) < 8:
+            return self._refuse(message, Refusal.BAD_TYPE)
+        bundle, kind, flags = Struct("!IHH").unpack_from(message.body)
+        return self._reply(message, Type.BUNDLE_CONTROL, Struct("!IHH").pack(bundle, kind | 1, flags))
+
+    def _experimenter(self, message: Message, now: float) -> None:
+        """Open vSwitch's extensions have no answers but for roles, as 1.0 has none; of others nothing is known."""
+        if len(message.body) < 8 or Struct("!I").unpack_from(message.body)[0] != _NICIRA:
+            return self._refuse(message, Refusal.BAD_EXPERIMENTER)
+        subtype = Struct("!I").unpack_from(message.body, 4)[0]
+        if subtype != _NX_ROLE_REQUEST or len(message.body) < 12:
+            return None
+        role = Struct("!I").unpack_from(message.body, 8)[0]
+        if role in _NX_ROLES:
+            self._wishes.role = _NX_ROLES[role]
+        told = next(number for number, known in _NX_ROLES.items() if known is self._wishes.role)
+        return self._reply(message, Type.EXPERIMENTER, Struct("!III").pack(_NICIRA, _NX_ROLE_REPLY, told))
+
+
+def _parts(version: int, xid: int, kind: int, answer: Answer) -> list[bytes]:
+    """A multipart answer in as many messages as it came in."""
+    padding = bytes(MULTIPART_HEADER_LEN.get(version, 8) - 4)
+    last = len(answer.bodies) - 1
+    heads = (Struct("!HH").pack(kind, MORE if place < last else 0) + padding for place in range(last + 1))
+    return [
+        build(version, Type.MULTIPART_REPLY, xid, head + body) for head, body in zip(heads, answer.bodies, strict=True)
+    ]
+
+
+_HANDLERS = {
+    Type.ECHO_REQUEST: Session._echo,
+    Type.BARRIER_REQUEST: Session._barrier,
+    Type.FEATURES_REQUEST: Session._features,
+    Type.GET_CONFIG_REQUEST: Session._get_config,
+    Type.SET_CONFIG: Session._set_config,
+    Type.MULTIPART_REQUEST: Session._ask_multipart,
+    Type.QUEUE_GET_CONFIG_REQUEST: Session._ask_queues,
+    Type.ROLE_REQUEST: Session._ask_role,
+    Type.GET_ASYNC_REQUEST: Session._get_async,
+    Type.SET_ASYNC: Session._set_async,
+    Type.BUNDLE_CONTROL: Session._bundle,
+    Type.EXPERIMENTER: Session._experimenter,
+}

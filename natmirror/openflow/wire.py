@@ -1,0 +1,227 @@
+"""OpenFlow on the wire: the header that all messages share, their types, and the few messages that we make ourselves.
+
+Numbers are those of the OpenFlow Switch Specifications: 1.0.0 §5, 1.3.5 §7, 1.4.1 §7, 1.5.1 §7. Types go by the numbers
+of 1.3 and later; 1.0 has others from PACKET_OUT on.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+
+V10, V13, V14, V15 = 1, 4, 5, 6
+VERSIONS = {V10: "1.0", V13: "1.3", V14: "1.4", V15: "1.5"}
+"""The versions that are spoken here, by their number on the wire."""
+
+HEADER = Struct("!BBHI")
+HEADER_LEN = HEADER.size
+MULTIPART_HEADER_LEN = {V10: 4}
+"""Of a multipart message's body: type and flags; 8 where nothing else is said, with padding."""
+
+
+class Type(IntEnum):
+    """What a message is."""
+
+    HELLO = 0
+    ERROR = 1
+    ECHO_REQUEST = 2
+    ECHO_REPLY = 3
+    EXPERIMENTER = 4
+    FEATURES_REQUEST = 5
+    FEATURES_REPLY = 6
+    GET_CONFIG_REQUEST = 7
+    GET_CONFIG_REPLY = 8
+    SET_CONFIG = 9
+    PACKET_IN = 10
+    FLOW_REMOVED = 11
+    PORT_STATUS = 12
+    PACKET_OUT = 13
+    FLOW_MOD = 14
+    GROUP_MOD = 15
+    PORT_MOD = 16
+    TABLE_MOD = 17
+    MULTIPART_REQUEST = 18
+    MULTIPART_REPLY = 19
+    BARRIER_REQUEST = 20
+    BARRIER_REPLY = 21
+    QUEUE_GET_CONFIG_REQUEST = 22
+    QUEUE_GET_CONFIG_REPLY = 23
+    ROLE_REQUEST = 24
+    ROLE_REPLY = 25
+    GET_ASYNC_REQUEST = 26
+    GET_ASYNC_REPLY = 27
+    SET_ASYNC = 28
+    METER_MOD = 29
+    ROLE_STATUS = 30
+    TABLE_STATUS = 31
+    REQUESTFORWARD = 32
+    BUNDLE_CONTROL = 33
+    BUNDLE_ADD_MESSAGE = 34
+    CONTROLLER_STATUS = 35
+
+
+_V10_FROM_PACKET_OUT = (
+    Type.PACKET_OUT,
+    Type.FLOW_MOD,
+    Type.PORT_MOD,
+    Type.MULTIPART_REQUEST,  # 1.0 calls them statistics
+    Type.MULTIPART_REPLY,
+    Type.BARRIER_REQUEST,
+    Type.BARRIER_REPLY,
+    Type.QUEUE_GET_CONFIG_REQUEST,
+    Type.QUEUE_GET_CONFIG_REPLY,
+)
+_V10_TYPES = (*(Type(number) for number in range(Type.PACKET_OUT)), *_V10_FROM_PACKET_OUT)
+_LAST = {V13: Type.METER_MOD, V14: Type.BUNDLE_ADD_MESSAGE, V15: Type.CONTROLLER_STATUS}
+_QUEUE_CONFIG = {Type.QUEUE_GET_CONFIG_REQUEST, Type.QUEUE_GET_CONFIG_REPLY}  # gone since 1.4
+
+
+def _types(version: int) -> tuple[Type | None, ...]:
+    if version == V10:
+        return _V10_TYPES
+    known = [kind for kind in Type if kind <= _LAST[version] and not (version >= V14 and kind in _QUEUE_CONFIG)]
+    return tuple(Type(number) if number in known else None for number in range(_LAST[version] + 1))
+
+
+TYPES = {version: _types(version) for version in VERSIONS}
+"""By version: the type of each number on the wire, None where the version has none."""
+_NUMBERS = {
+    version: {kind: number for number, kind in enumerate(types) if kind is not None} for version, types in TYPES.items()
+}
+
+
+class Multipart(IntEnum):
+    """What a multipart message is about; those of 1.0 have the same numbers up to QUEUE."""
+
+    DESC = 0
+    FLOW = 1
+    AGGREGATE = 2
+    TABLE = 3
+    PORT_STATS = 4
+    QUEUE = 5
+    GROUP = 6
+    GROUP_DESC = 7
+    GROUP_FEATURES = 8
+    METER = 9
+    METER_CONFIG = 10
+    METER_FEATURES = 11
+    TABLE_FEATURES = 12
+    PORT_DESC = 13
+
+
+STATISTICS = frozenset(
+    (
+        Multipart.FLOW,
+        Multipart.AGGREGATE,
+        Multipart.TABLE,
+        Multipart.PORT_STATS,
+        Multipart.QUEUE,
+        Multipart.GROUP,
+        Multipart.METER,
+    )
+)
+"""Those whose answers are old as soon as they are given."""
+
+MORE = 1
+"""A multipart message's flag: another one follows (OFPMPF_REPLY_MORE, OFPMPF_REQ_MORE)."""
+
+
+class Refusal(IntEnum):
+    """Codes of the error type BAD_REQUEST, the same in all versions."""
+
+    BAD_TYPE = 1
+    BAD_MULTIPART = 2
+    BAD_EXPERIMENTER = 3
+    EPERM = 5
+
+
+BAD_REQUEST = 1
+ROLE_REQUEST_FAILED, ROLE_STALE, ROLE_BAD = 11, 0, 2
+_ERROR_DATA_LEN = 64  # "at least 64 bytes of the failed request" (1.3.5 §7.5.4)
+
+
+@dataclass(slots=True)
+class Message:
+    """One message. ``kind`` is None for a type that its version does not know."""
+
+    version: int
+    kind: Type | None
+    xid: int
+    raw: bytes
+    """All of it, as it came."""
+
+    @property
+    def body(self) -> bytes:
+        """What follows the header."""
+        return self.raw[HEADER_LEN:]
+
+    @property
+    def name(self) -> str:
+        """The type's name, for people."""
+        return "unknown" if self.kind is None else self.kind.name.lower()
+
+
+def parse(raw: bytes) -> Message:
+    """A whole message; of a version that is not spoken here only HELLO and ERROR have a kind."""
+    version, number, _, xid = HEADER.unpack_from(raw)
+    types = TYPES.get(version, _V10_TYPES[: Type.ECHO_REQUEST])
+    return Message(version, types[number] if number < len(types) else None, xid, raw)
+
+
+def build(version: int, kind: Type, xid: int, body: bytes = b"") -> bytes:
+    """A message on the wire; ValueError where it is too long."""
+    length = HEADER_LEN + len(body)
+    if length > 0xFFFF:
+        raise ValueError(f"a message of {length} bytes does not fit")
+    return HEADER.pack(version, _NUMBERS[version][kind], length, xid) + body
+
+
+def hello(version: int, xid: int) -> bytes:
+    """A HELLO that offers one version only: from 1.3 on in a bitmap too (1.3.5 §7.5.1)."""
+    bitmap = Struct("!HHI").pack(1, 8, 1 << version) if version >= V13 else b""
+    return build(version, Type.HELLO, xid, bitmap)
+
+
+def offered(message: Message) -> set[int]:
+    """The versions that a HELLO offers: its bitmap's, or all up to its own (1.3.5 §6.3.1)."""
+    body, at = message.body, 0
+    while at + 4 <= len(body):
+        kind, length = Struct("!HH").unpack_from(body, at)
+        if length < 4:
+            break
+        if kind == 1:
+            words = body[at + 4 : at + length]
+            numbers = int.from_bytes(words[0:4], "big")  # the first word has the versions up to 31
+            return {version for version in range(32) if numbers >> version & 1}
+        at += (length + 7) & ~7
+    return set(range(1, message.version + 1))
+
+
+def negotiated(one: Message, other: Message) -> int | None:
+    """The version that two HELLOs come to (1.3.5 §6.3.1); None where there is none."""
+    if one.body and other.body:
+        return max(offered(one) & offered(other), default=None)
+    version = min(one.version, other.version)
+    return version if version in offered(one) and version in offered(other) else None
+
+
+def error(request: Message, kind: int, code: int) -> bytes:
+    """The refusal of a request, with the beginning of it."""
+    body = Struct("!HH").pack(kind, code) + request.raw[:_ERROR_DATA_LEN]
+    return build(request.version, Type.ERROR, request.xid, body)
+
+
+def multipart_of(message: Message) -> tuple[int, int, bytes]:
+    """A multipart message's own type, flags and body; ValueError where it is too short."""
+    header_len = MULTIPART_HEADER_LEN.get(message.version, 8)
+    if len(message.body) < header_len:
+        raise ValueError("a multipart message without its header")
+    kind, flags = Struct("!HH").unpack_from(message.body)
+    return kind, flags, message.body[header_len:]
+
+
+def datapath_of(features: bytes) -> tuple[int, int]:
+    """The datapath id and auxiliary id that the body of a FEATURES_REPLY tells; ValueError where it is too short. 1.0
+    has no auxiliary connections, and a pad of zeros in that place."""
+    if len(features) < 24:
+        raise ValueError("a FEATURES_REPLY that is too short")
+    return int.from_bytes(features[0:8], "big"), features[13]

@@ -1,0 +1,115 @@
+"""Which of a switch's messages a master wants: by its role and its asynchronous configuration (1.3.5 §6.3.5, §7.3.10).
+
+What a master that has not said anything gets is what the switch sends in production.
+"""
+
+from enum import IntEnum
+from struct import Struct
+
+from natmirror.openflow.wire import V13, V15, Message, Type
+
+
+class Role(IntEnum):
+    """OFPCR_ROLE_*."""
+
+    NOCHANGE = 0
+    EQUAL = 1
+    MASTER = 2
+    SLAVE = 3
+
+
+_MASKS = {
+    Type.PACKET_IN: 0,
+    Type.PORT_STATUS: 1,
+    Type.FLOW_REMOVED: 2,
+    Type.ROLE_STATUS: 3,
+    Type.TABLE_STATUS: 4,
+    Type.REQUESTFORWARD: 5,
+}
+"""The place of each type's two masks in 1.4's property types (1.4.1 §7.3.10): 2n for slaves, 2n + 1 for others."""
+_V13_MASKS = (Type.PACKET_IN, Type.PORT_STATUS, Type.FLOW_REMOVED)
+_ALL = 0xFFFF_FFFF
+
+
+class Wishes:
+    """One master's."""
+
+    def __init__(self) -> None:
+        self.role = Role.EQUAL
+        self.generation_id: int | None = None
+        self._for_slave: dict[Type, int] = dict.fromkeys(_MASKS, 0) | {Type.PORT_STATUS: _ALL}
+        self._for_others: dict[Type, int] = dict.fromkeys(_MASKS, _ALL)
+
+    def wants(self, message: Message) -> bool:
+        """Whether a message that the switch sends by itself is to be passed on."""
+        kind = message.kind
+        masks = self._for_slave if self.role is Role.SLAVE else self._for_others
+        if kind is Type.EXPERIMENTER:
+            return self.role is not Role.SLAVE
+        if kind not in masks:
+            return True
+        reason = _reason_of(message)
+        return reason is None or bool(masks[kind] >> reason & 1)
+
+    def ask_role(self, role: int, generation_id: int) -> bool:
+        """A master asks for a role; False where it is behind another one (1.3.5 §6.3.5: stale), ValueError where there
+        is no such role."""
+        wanted = Role(role)
+        if wanted is Role.NOCHANGE:
+            return True
+        if wanted is not Role.EQUAL:
+            if self.generation_id is not None and _distance(generation_id, self.generation_id) < 0:
+                return False
+            self.generation_id = generation_id
+        self.role = wanted
+        return True
+
+    def set_async(self, version: int, body: bytes) -> None:
+        """What SET_ASYNC says; ValueError where it says nothing that can be understood."""
+        if version == V13:
+            if len(body) < 24:
+                raise ValueError("an asynchronous configuration that is too short")
+            numbers = Struct("!6I").unpack_from(body)
+            for place, kind in enumerate(_V13_MASKS):
+                self._for_others[kind], self._for_slave[kind] = numbers[2 * place : 2 * place + 2]
+            return
+        kinds = {place: kind for kind, place in _MASKS.items()}
+        at = 0
+        while at + 8 <= len(body):
+            prop, length, mask = Struct("!HHI").unpack_from(body, at)
+            if length < 8:
+                raise ValueError("a property that is too short")
+            if (named := kinds.get(prop >> 1)) is not None:
+                (self._for_others if prop & 1 else self._for_slave)[named] = mask
+            at += (length + 7) & ~7
+
+    def get_async(self, version: int) -> bytes:
+        """The body of a GET_ASYNC_REPLY."""
+        if version == V13:
+            pairs = [(self._for_others[kind], self._for_slave[kind]) for kind in _V13_MASKS]
+            return b"".join(Struct("!II").pack(*pair) for pair in pairs)
+        return b"".join(
+            Struct("!HHI").pack(2 * place + is_other, 8, masks[kind])
+            for kind, place in _MASKS.items()
+            for is_other, masks in enumerate((self._for_slave, self._for_others))
+        )
+
+
+def _reason_of(message: Message) -> int | None:
+    """The reason that a message gives; None where it has none, or is too short."""
+    at = {
+        Type.PACKET_IN: 6,
+        Type.PORT_STATUS: 0,
+        Type.FLOW_REMOVED: 1 if message.version == V15 else 10,
+        Type.ROLE_STATUS: 4,
+        Type.TABLE_STATUS: 0,
+    }.get(message.kind or Type.HELLO)
+    if message.version < V13 or at is None or at >= len(message.body):
+        return None
+    return min(message.body[at], 31)
+
+
+def _distance(one: int, other: int) -> int:
+    """How far a generation id lies after another (1.3.5 §6.3.5: as signed 64-bit numbers)."""
+    difference = (one - other) & (1 << 64) - 1
+    return difference - (1 << 64) if difference >> 63 else difference

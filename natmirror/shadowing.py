@@ -1,0 +1,458 @@
+"""Between production and OpenFlow masters: connections are read along, and each master has a session of its own.
+
+All of it comes after the verdicts: what both ends of a connection send, what masters answer, and what happens to flows
+and legs waits, in its order, in the gear; study() takes it from there. So whatever is said, production has passed.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from natmirror import seq
+from natmirror.actions import LegEnded
+from natmirror.fastpath import NO_FLOW, READ, READ_ORIG, READ_REPLY, REPLY_GAPPED, SOURCE_MESSAGES, Gear, Memory
+from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow
+from natmirror.legs import Legs
+from natmirror.mirror import Leg
+from natmirror.openflow.datapath import Datapath, Directory
+from natmirror.openflow.decisions import By, Decisions
+from natmirror.openflow.framer import Broken
+from natmirror.openflow.production import Production, Said
+from natmirror.openflow.session import ORDERS, Manners, Session
+from natmirror.openflow.wire import Message, Type
+from natmirror.packet import Endpoint, endpoint_of, show
+from natmirror.rules import Mirror, Rules
+from natmirror.selection import unwanted
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
+_ISS_STEP = 1 << 20  # a new leg's numbers lie after its predecessor's, which the mirror may remember (RFC 9293 §3.6.1)
+_ROOM_SHARE = 2  # a master that owes this part of its buffer gets no PACKET_INs
+
+
+class _Kind(IntEnum):
+    """What waits to be studied, beside what C hands on."""
+
+    ORIG = READ_ORIG
+    REPLY = READ_REPLY
+    OPENED = 2
+    FINISHED = 3
+    RESET = 4
+    FORGOTTEN = 5
+    ORIG_LOST = 6
+    REPLY_LOST = 7
+    MASTER = 8
+    """What a master has sent; nothing: it has closed its side."""
+
+
+@dataclass(slots=True, eq=False)
+class Shadow:
+    """One connection's session with one master: with its leg, or why there is none."""
+
+    mirror: Mirror
+    connection: "_Connection"
+    keeper: "Shadowing"
+    number: int
+    session: Session | None = None
+    leg: Leg | None = None
+    absent: str | None = None
+    next_iss: int = 0
+    tried_at: float = float("-inf")
+    pause: float = 0.0
+    unheard: int = 0
+    """Messages of the switch's that came while there was no session."""
+
+    @property
+    def service_name(self) -> str:
+        """The service's name."""
+        return self.connection.flow.service.name
+
+    @property
+    def client_is_gone(self) -> bool:
+        """Whether the client's connection is over."""
+        return self.connection.is_over
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has a leg that has not ended."""
+        return self.leg is not None and self.leg.ended is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will come of it any more."""
+        return self.absent is not None and not self.lives
+
+    def leg_ended(self, leg: Leg, reason: str) -> None:
+        """Its leg is over."""
+        self.keeper.leg_ended(self, leg, reason)
+
+    def leg_moved(self) -> None:
+        """Nothing depends on how far it has come."""
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """A client's connection that somebody is told of."""
+
+    flow: MirroredFlow
+    production: Production
+    shadows: tuple[Shadow, ...] = ()
+    decisions: Decisions = field(default_factory=Decisions)
+    is_over: bool = False
+    is_forgotten: bool = False
+    datapath: Datapath | None = None
+    """As far as the masters have been told."""
+
+
+class Shadowing:
+    """All OpenFlow sessions of an engine."""
+
+    def __init__(self, rules: Rules, gear: Gear, memory: Memory, legs: Legs, ledger: Ledger) -> None:
+        self.internal_errors = 0
+        self._gear = gear
+        self._legs = legs
+        self._ledger = ledger
+        self._directory = Directory(memory)
+        self._opened: deque[tuple[MirroredFlow, list[tuple[Mirror, str | None]]]] = deque()
+        self._connections: dict[int, _Connection] = {}  # by the flow's number
+        self._shadows: dict[int, Shadow] = {}  # those with a leg, by their own number
+        self._next_number = 0
+        self._live: dict[tuple[str, str, int, int], Shadow] = {}  # by service, master and datapath
+        self._touched: dict[Shadow, None] = {}
+        self._events: list[LegEnded] = []
+        self._past: dict[tuple[str, str], dict[str, Counter[str]]] = {
+            (service.name, mirror.name): {} for service in rules.services for mirror in service.sessions
+        }
+
+    # What production does: noted here, studied later
+
+    def opened(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
+        """A client's connection is established, or was met in its middle; whether some master wants to be told of
+        it."""
+        wishes = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
+        if not wishes:
+            return False
+        wanted = any(why_not is None for _, why_not in wishes)
+        if self._gear.add_read(_Kind.OPENED, flow.row.id):
+            self._opened.append((flow, wishes))
+        return wanted
+
+    @staticmethod
+    def _why_not(mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> str | None:
+        if endpoint_of(mirror) == backend:
+            return OWN_BACKEND
+        if flow.picked_up and mirror.reconnect == "never":
+            return MID_CONNECTION
+        return unwanted(mirror, flow.client[0])
+
+    def read(self, flow: MirroredFlow, data: bytes, *, of_switch: bool) -> None:
+        """The next of what one end has sent."""
+        if not self._gear.add_read(_Kind.ORIG if of_switch else _Kind.REPLY, flow.row.id, data):
+            self.lost(flow, of_switch=of_switch)
+
+    def lost(self, flow: MirroredFlow, *, of_switch: bool) -> None:
+        """Bytes of one end are missing here that the other end has."""
+        self._gear.add_read(_Kind.ORIG_LOST if of_switch else _Kind.REPLY_LOST, flow.row.id)
+
+    def finished(self, flow: MirroredFlow) -> None:
+        """The client has closed its side, and everything before has been read."""
+        self._gear.add_read(_Kind.FINISHED, flow.row.id)
+
+    def reset(self, flow: MirroredFlow) -> None:
+        """The connection was reset."""
+        self._gear.add_read(_Kind.RESET, flow.row.id)
+
+    def forgotten(self, flow: MirroredFlow) -> None:
+        """The flow leaves the table."""
+        self._gear.add_read(_Kind.FORGOTTEN, flow.row.id)
+
+    # Studying
+
+    def study(self, now: float) -> None:
+        """All that waits. What legs send because of it waits for ``legs.take_sends()``."""
+        while entries := self._gear.take_read():
+            for kind, of, data in entries:
+                try:
+                    self._take(_Kind(kind), of, data, now)
+                except Exception:  # a fault of ours costs this connection's copies, and nobody else
+                    self.internal_errors += 1
+                    self._stop(self._connection_of(kind, of), "internal-error", now)
+            self._flush(now)
+
+    def _connection_of(self, kind: int, of: int) -> _Connection | None:
+        if kind == _Kind.MASTER:
+            return self._shadows[of].connection if of in self._shadows else None
+        return self._connections.get(of)
+
+    def _take(self, kind: _Kind, of: int, data: bytes, now: float) -> None:
+        if kind is _Kind.OPENED:
+            self._begin(of)
+        elif kind is _Kind.MASTER:
+            if (shadow := self._shadows.get(of)) is not None:
+                self._from_master(shadow, data, now)
+        elif (connection := self._connections.get(of)) is not None:
+            try:
+                self._from_production(connection, kind, data, now)
+            except Broken as broken:
+                self._stop(connection, broken.reason, now)
+            if kind is _Kind.FORGOTTEN:
+                connection.is_forgotten = True
+                del self._connections[of]
+
+    def _begin(self, flow_id: int) -> None:
+        flow, wishes = self._opened.popleft()
+        production = Production(self._directory, in_middle=flow.picked_up)
+        connection = _Connection(flow, production)
+        self._connections[flow_id] = connection
+        if flow.picked_up and (datapath := self._directory.behind(show(flow.client))) is not None:
+            production.restore(datapath)
+        first_iss = flow.row.orig.end if flow.picked_up else flow.row.iss
+        connection.shadows = tuple(
+            Shadow(mirror, connection, self, self._number(), absent=why_not, next_iss=first_iss)
+            for mirror, why_not in wishes
+        )
+        for shadow in connection.shadows:
+            if shadow.absent is not None:
+                self._count(shadow, "unopened", shadow.absent)
+
+    def _number(self) -> int:
+        self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
+        return self._next_number
+
+    def _from_production(self, connection: _Connection, kind: _Kind, data: bytes, now: float) -> None:
+        if kind is _Kind.ORIG:
+            self._from_switch(connection, connection.production.from_switch(data, now), now)
+        elif kind is _Kind.REPLY:
+            self._from_controller(connection, connection.production.from_controller(data), now)
+        elif kind in (_Kind.ORIG_LOST, _Kind.REPLY_LOST):
+            connection.production.lose_place(of_switch=kind is _Kind.ORIG_LOST)
+            if kind is _Kind.ORIG_LOST:
+                self._each(connection, now, "hole")
+        elif not connection.is_over:
+            connection.is_over = True
+            self._directory.leave(show(connection.flow.client))
+            self._touch(connection)
+            self._flush(now)
+            for shadow in connection.shadows:
+                if (leg := shadow.leg) is None or leg.ended is not None:
+                    continue
+                leg.client_gone(now)
+                if kind is _Kind.FORGOTTEN:
+                    packets = leg.abort("flow-expired")
+                else:
+                    packets = leg.reset(now) if kind is _Kind.RESET else leg.finish(now)
+                self._legs.settle(shadow, leg, packets)
+
+    def _from_switch(self, connection: _Connection, said: Iterable[tuple[Said, Message]], now: float) -> None:
+        for what, message in said:
+            if message.kind is Type.PACKET_IN:
+                connection.decisions.saw(message, now)
+            self._introduce(connection, now)
+            for shadow in connection.shadows:
+                if shadow.absent is not None:
+                    continue
+                if not shadow.lives and what is Said.UNASKED:
+                    self._call(shadow, now)
+                if shadow.lives and shadow.session is not None:
+                    shadow.session.from_switch(what, message, has_room=_has_room(shadow))
+                    self._touched[shadow] = None
+                elif what is Said.UNASKED:
+                    shadow.unheard += 1
+        self._call_all(connection, now)
+
+    def _from_controller(self, connection: _Connection, messages: list[Message], now: float) -> None:
+        for message in messages:
+            if message.kind in ORDERS:
+                connection.decisions.decided(By.BACKEND, message, now)
+        self._call_all(connection, now)
+
+    def _introduce(self, connection: _Connection, now: float) -> None:
+        """The switch has told who it is: no other connection of it has a session with these masters any more."""
+        datapath = connection.production.datapath
+        if datapath is None or connection.datapath is datapath:
+            return
+        connection.datapath = datapath
+        self._directory.stands_behind(show(connection.flow.client), datapath)
+        for shadow in connection.shadows:
+            self._supersede(shadow, datapath)
+            if shadow.session is not None and shadow.lives:
+                shadow.session.switch_known(now)
+                self._touched[shadow] = None
+
+    def _supersede(self, shadow: Shadow, datapath: Datapath) -> None:
+        key = (shadow.service_name, shadow.mirror.name, datapath.datapath_id, datapath.auxiliary_id)
+        older = self._live.get(key)
+        if older is not None and older is not shadow and older.leg is not None and older.leg.ended is None:
+            older.absent = "superseded"
+            self._legs.settle(older, older.leg, older.leg.abort("superseded"))
+        self._live[key] = shadow
+
+    # Calling masters
+
+    def _call_all(self, connection: _Connection, now: float) -> None:
+        """As soon as it is known what is spoken, each master is called for the first time."""
+        for shadow in connection.shadows:
+            if shadow.leg is None and shadow.absent is None:
+                self._call(shadow, now)
+
+    def _call(self, shadow: Shadow, now: float) -> None:
+        """Open a leg, unless it is too early for that, or was tried just now."""
+        connection = shadow.connection
+        is_known = connection.production.version is not None
+        if connection.flow.picked_up and connection.production.datapath is None:
+            is_known = False  # nobody could say which switch this is
+        if connection.is_over or not is_known or now - shadow.tried_at < shadow.pause:
+            return
+        shadow.tried_at = now
+        shadow.pause = min(max(_FIRST_PAUSE, 2 * shadow.pause), _LONGEST_PAUSE)
+        if connection.production.datapath is not None:
+            self._supersede(shadow, connection.production.datapath)
+
+        def hear(data: bytes) -> None:
+            self._gear.add_read(_Kind.MASTER, shadow.number, data)
+
+        made = self._legs.make(shadow, connection.flow.client, shadow.next_iss, now, listener=hear)
+        if isinstance(made, str):
+            self._count(shadow, "unopened", made)
+            shadow.absent = made if shadow.mirror.reconnect == "never" else None
+            return
+        manners = Manners(
+            passes_unsolicited=shadow.mirror.unsolicited == "pass",
+            tells_statistics=shadow.mirror.statistics == "last-seen",
+        )
+        shadow.number = self._number()
+        shadow.leg, shadow.session = made, Session(connection.production, manners)
+        made.row.source, made.row.flow_id = SOURCE_MESSAGES, NO_FLOW
+        made.row.mirror_id = self._ledger.number(shadow)
+        self._ledger.of(shadow).opened += 1
+        self._shadows[shadow.number] = shadow
+        self._legs.settle(shadow, made, made.open(now))
+        self._touched[shadow] = None
+
+    def leg_ended(self, shadow: Shadow, leg: Leg, reason: str) -> None:
+        """A session's leg is over."""
+        self._ledger.session_ended(shadow, leg, reason)
+        self._shadows.pop(shadow.number, None)
+        shadow.next_iss = seq.add(leg.row.snd_max, _ISS_STEP)
+        if shadow.session is not None:
+            for name, counter in shadow.session.counters().items():
+                self._counter(shadow, name).update(counter)
+            if shadow.session.is_introduced:
+                shadow.pause = 0.0
+            shadow.session = None
+        if shadow.absent is None and (shadow.mirror.reconnect == "never" or shadow.connection.is_over):
+            shadow.absent = reason
+            self._rest(shadow.connection)
+        count, acked = int(leg.row.client_bytes), leg.acked_bytes
+        client = show(shadow.connection.flow.client)
+        self._events.append(LegEnded(client, shadow.service_name, shadow.mirror.name, reason, count, acked))
+
+    def take_events(self) -> list[LegEnded]:
+        """The legs that have ended since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def _rest(self, connection: _Connection) -> None:
+        """Nobody is told of the connection any more: it need not be read."""
+        if not connection.is_forgotten and all(shadow.is_over for shadow in connection.shadows):
+            connection.flow.row.flags &= ~(READ | REPLY_GAPPED)
+
+    def _stop(self, connection: _Connection | None, reason: str, now: float) -> None:
+        """The connection cannot be followed: its sessions are over, and production goes on."""
+        if connection is None:
+            return
+        for shadow in connection.shadows:
+            if shadow.absent is None:
+                shadow.absent = reason
+                if not shadow.lives:
+                    self._count(shadow, "unopened", reason)
+        self._each(connection, now, reason)
+        self._rest(connection)
+
+    def _each(self, connection: _Connection, now: float, reason: str) -> None:
+        """End the connection's legs, after what was said before."""
+        self._touch(connection)
+        self._flush(now)
+        for shadow in connection.shadows:
+            if shadow.leg is not None and shadow.leg.ended is None:
+                self._legs.settle(shadow, shadow.leg, shadow.leg.abort(reason))
+
+    # Masters
+
+    def _from_master(self, shadow: Shadow, data: bytes, now: float) -> None:
+        leg, session = shadow.leg, shadow.session
+        if leg is None or session is None:
+            return
+        if not data:
+            self._touched[shadow] = None
+            self._flush(now)
+            self._legs.settle(shadow, leg, leg.finish(now))
+            return
+        try:
+            messages = session.from_master(data, now)
+        except Broken as broken:
+            self._legs.settle(shadow, leg, leg.abort(f"mirror-{broken.reason}"))
+            return
+        for message in messages:
+            if message.kind in ORDERS:
+                shadow.connection.decisions.decided(By.MASTER, message, now)
+        self._touched[shadow] = None
+
+    def _touch(self, connection: _Connection) -> None:
+        self._touched.update(dict.fromkeys(shadow for shadow in connection.shadows if shadow.lives))
+
+    def _flush(self, now: float) -> None:
+        """What sessions have to say goes to their legs."""
+        touched, self._touched = self._touched, {}
+        for shadow in touched:
+            leg, session = shadow.leg, shadow.session
+            if leg is None or leg.ended is not None or session is None:
+                continue
+            data = session.take()
+            if data:
+                leg.row.client_bytes += len(data)
+                self._legs.settle(shadow, leg, leg.write(data, now))
+
+    # Reporting
+
+    def decisions_of(self, flow_id: int) -> Decisions | None:
+        """What backend and masters have decided for the switch behind a flow."""
+        connection = self._connections.get(flow_id)
+        return None if connection is None else connection.decisions
+
+    def shadows_of(self, flow_id: int) -> tuple[Shadow, ...]:
+        """The sessions of a flow."""
+        connection = self._connections.get(flow_id)
+        return () if connection is None else connection.shadows
+
+    def sums(self) -> dict[tuple[str, str], dict[str, dict[str, int]]]:
+        """For each master, by service and name, what all its sessions come to: counters by name."""
+        found: dict[tuple[str, str], dict[str, Counter[str]]] = {
+            key: {name: Counter(counter) for name, counter in past.items()} for key, past in self._past.items()
+        }
+        for shadow in self._shadows.values():
+            if shadow.session is not None:
+                counters = found[shadow.service_name, shadow.mirror.name]
+                for name, counter in shadow.session.counters().items():
+                    counters.setdefault(name, Counter()).update(counter)
+        return {key: {name: dict(counter) for name, counter in sums.items()} for key, sums in found.items()}
+
+    def remember(self) -> dict[str, Any]:
+        """What is known of switches, as values for JSON."""
+        return self._directory.plain()
+
+    def restore(self, known: dict[str, Any], is_ours: Callable[[str], bool]) -> None:
+        """What remember() once gave, of clients that are ours; KeyError, TypeError or ValueError where it did not."""
+        self._directory.restore(known, is_ours)
+
+    def _counter(self, shadow: Shadow, name: str) -> Counter[str]:
+        return self._past[shadow.service_name, shadow.mirror.name].setdefault(name, Counter())
+
+    def _count(self, shadow: Shadow, name: str, reason: str) -> None:
+        self._counter(shadow, name)[reason] += 1
+
+
+def _has_room(shadow: Shadow) -> bool:
+    """Whether the master keeps up so far that it may be asked what to do with a packet."""
+    return shadow.leg is not None and shadow.leg.lag_bytes < shadow.mirror.buffer // _ROOM_SHARE
