@@ -10,6 +10,7 @@
 #define MAX_DATA_LEN (0xffff - HEADERS_LEN)
 #define DONT_FRAGMENT 0x4000
 #define TTL 64
+#define MIN_OUT_LEN 64
 #define OFFERED_WINDOW 0xffff /* receiver.WINDOW */
 #define ACK_DELAY 0.04        /* receiver.ACK_DELAY */
 
@@ -28,7 +29,7 @@ static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 uint8_t *nm_out_reserve(nm_out *out, uint32_t len, uint32_t segment_len)
 {
-    if (len > UINT32_MAX / 2 - out->used)
+    if (len > UINT32_MAX / 2 - MIN_OUT_LEN - out->used)
         return NULL; /* places are 32 bits wide, and the capacity doubles */
     if (out->count == out->max_count) {
         uint32_t max_count = out->max_count ? 2 * out->max_count : 64;
@@ -38,8 +39,8 @@ uint8_t *nm_out_reserve(nm_out *out, uint32_t len, uint32_t segment_len)
         out->sends = sends;
         out->max_count = max_count;
     }
-    if (len > out->capacity - out->used) {
-        uint32_t capacity = 2 * (out->used + len);
+    if (len > out->capacity - out->used || !out->bytes) { /* what is empty has a place too */
+        uint32_t capacity = 2 * (out->used + len) + MIN_OUT_LEN;
         uint8_t *bytes = realloc(out->bytes, capacity);
         if (!bytes)
             return NULL;

@@ -180,6 +180,9 @@ class Worker:
             if why is Why.PUNT:
                 self._judge()
                 continue
+            if why is Why.READ:
+                self._loop.send(self._engine.study(time.monotonic()))
+                continue
             if why is Why.WAKE:
                 self._ear.recv(4096)
             self._do_what_is_due()
