@@ -5,8 +5,8 @@
 Each switch connects once, has its session as Open vSwitch does, and from then on sends its share of ``--rate``
 PACKET_INs per second on a steady clock, whether they are answered or not. ``--seconds`` begin when all switches are up,
 or when ``--up-timeout`` is over. Prints one line of JSON: its latencies are those of PACKET_INs sent in these seconds,
-its ``late_ms`` is how far the clock's latest PACKET_IN was behind. Ends with 0 if all switches came up and no
-connection was lost.
+its ``late_ms`` is how far the clock was behind at worst; the other counts are of the whole run. Ends with 0 if all
+switches came up and no connection was lost.
 """
 
 import argparse
@@ -57,7 +57,7 @@ class Swarm:
         self._lost = self._never_up = 0
         self._up_seconds: float | None = None
         self._late = 0.0
-        self._stopped = False
+        self._measuring = self._stopped = False
         self._poll = select.epoll()
         self._opened = self._unheard = 0
         self._opening: dict[int, socket.socket] = {}
@@ -77,8 +77,8 @@ class Swarm:
         if tally.up == wanted:
             self._up_seconds = begin - self._start
         tally.count_from(begin)
-        self._told, self._late = 0, 0.0
-        self._turn(self._arguments.seconds, lambda: False)
+        self._told, self._late, self._measuring = 0, 0.0, True
+        self._turn(self._arguments.seconds, lambda: self._lost == wanted)
         seconds, self._rate = time.monotonic() - begin, 0.0
         self._turn(_LAST_TIMEOUT, lambda: tally.answered == tally.sent)
         print(json.dumps(self._report(seconds)), flush=True)
@@ -137,7 +137,7 @@ class Swarm:
 
     def _send(self, now: float) -> float:
         """The PACKET_INs that are due; gives when the next one is."""
-        if not self._rate or not self._tally.up:
+        if not self._rate or not (self._measuring if self._arguments.together else self._tally.up):
             return math.inf
         if self._slots_from is None:
             self._slots_from = now
@@ -272,20 +272,23 @@ def allow_files(switches: int) -> None:
         raise HostError(f"{switches} switches need {wanted} open files, and {hard} are allowed (ulimit -Hn)") from None
 
 
-def _target(text: str) -> tuple[str, int]:
+def endpoint(text: str) -> tuple[str, int]:
+    """``ADDRESS:PORT``."""
     address, _, port = text.rpartition(":")
     if not 1 <= int(port) <= 65535:
         raise ValueError
     return str(IPv4Address(address)), int(port)
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A finite number above 0."""
     if not 0 < float(text) < math.inf:
         raise ValueError
     return float(text)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """1 or more."""
     if int(text) < 1:
         raise ValueError
     return int(text)
@@ -294,19 +297,20 @@ def _count(text: str) -> int:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="swarm", description="many synthetic OpenFlow switches")
-    parser.add_argument("--to", type=_target, required=True, metavar="ADDRESS:PORT")
-    parser.add_argument("--switches", type=_count, default=16)
-    parser.add_argument("--rate", type=_positive, default=1000.0, help="PACKET_INs per second of all switches together")
-    parser.add_argument("--seconds", type=_positive, default=10.0)
+    parser.add_argument("--to", type=endpoint, required=True, metavar="ADDRESS:PORT")
+    parser.add_argument("--switches", type=count, default=16)
+    parser.add_argument("--rate", type=positive, default=1000.0, help="PACKET_INs per second of all switches together")
+    parser.add_argument("--seconds", type=positive, default=10.0)
     parser.add_argument("--version", choices=VERSIONS, default="1.3", help="of OpenFlow")
     parser.add_argument("--from", type=IPv4Address, dest="source", help="the first of the addresses to connect from")
-    parser.add_argument("--sources", type=_count, default=1, help="how many they are")
-    parser.add_argument("--first-dpid", type=_count, default=1)
+    parser.add_argument("--sources", type=count, default=1, help="how many they are")
+    parser.add_argument("--first-dpid", type=count, default=1)
     parser.add_argument(
-        "--opening", type=_count, default=32, help="how many may at once wait for the controller's first word"
+        "--opening", type=count, default=32, help="how many may at once wait for the controller's first word"
     )
-    parser.add_argument("--up-timeout", type=_positive, default=60.0, help="seconds for all switches to come up")
+    parser.add_argument("--up-timeout", type=positive, default=60.0, help="seconds for all switches to come up")
     parser.add_argument("--idle", action="store_true", help="no PACKET_INs")
+    parser.add_argument("--together", action="store_true", help="PACKET_INs begin when all switches are up")
     parser.add_argument("--progress", action="store_true", help="a line each second on stderr")
     arguments = parser.parse_args()
     try:
