@@ -4,6 +4,7 @@
 GET /v1/status          counters, drops by reason, backends, mirrors with their ledgers, queues
 GET /v1/flows           the flows, each with its legs
 GET /v1/ended           the legs that ended last: when, why, how much of its client's bytes each had
+GET /v1/decisions       for each OpenFlow switch: what its backend has ordered last, and what masters would have
 ======================= ==============================================================================
 
 The server runs in threads of its own and never touches an engine: it asks the engine's own thread, which answers

@@ -118,11 +118,17 @@ def status(api_path: Path, as_json: bool) -> None:
 def legs(api_path: Path, as_json: bool, ended: bool) -> None:
     """The flows of a running natmirror, and their legs."""
     from natmirror.api import ask
-    from natmirror.report import ended_table, legs_table
+    from natmirror.report import ended_table, legs_table, sessions_table
 
     shown = ask("ended" if ended else "flows", api_path)
-    table = ended_table if ended else legs_table
-    _show(json.dumps(shown, indent=2) if as_json else table(shown))
+    if as_json:
+        _show(json.dumps(shown, indent=2))
+    elif ended:
+        _show(ended_table(shown))
+    else:
+        _show(legs_table(shown))
+        if sessions := sessions_table(shown):
+            _show(sessions)
 
 
 def _show(what: Any) -> None:

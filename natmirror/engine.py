@@ -30,6 +30,7 @@ from natmirror.ledger import Ledger
 from natmirror.legs import Legs
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
+from natmirror.openflow.datapath import Directory
 from natmirror.packet import (
     ACK,
     RST,
@@ -186,6 +187,11 @@ class Engine:
         """End all legs, so that no mirror waits for us."""
         self._legs.close()
         return self._sends()
+
+    @property
+    def directory(self) -> Directory:
+        """What is known of OpenFlow switches, to be kept over a restart."""
+        return self._shadowing.directory
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
@@ -392,6 +398,7 @@ class Engine:
             "backends": self._nat.backends(),
             "mirrors": self._mirroring.mirrors(now),
             "mirror_memory": self._mirroring.memory(),
+            "session_errors": self._shadowing.internal_errors,
         }
 
     def flow_ids(self) -> list[int]:
@@ -403,6 +410,16 @@ class Engine:
         out."""
         flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
         return [self._show(flow, now) for flow in flows if not flow.direct]
+
+    def decisions(self, ids: Iterable[int]) -> list[dict[str, Any]]:
+        """What backend and masters have decided for the switches behind the flows with these numbers, as plain values,
+        with times on the clock of ``now``."""
+        found = []
+        for flow in self._nat.by_ids(ids):
+            decisions = self._shadowing.decisions_of(flow.row.id)
+            if decisions is not None:
+                found.append({"client": show(flow.client), "service": flow.service.name, **decisions.plain()})
+        return found
 
     def lingering(self, now: float) -> list[dict[str, Any]]:
         """The legs that have outlived their flow, each below a flow whose state is ``gone``."""

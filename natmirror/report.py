@@ -20,11 +20,12 @@ def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
     ]
     for mirror in snapshot["mirrors"]:
         ended = ", ".join(f"{reason} {count}" for reason, count in sorted(mirror["ended"].items())) or "none"
+        sessions = "".join(f"; {name}: {_listed(counter)}" for name, counter in mirror["sessions"].items())
         lines.append(
             f"mirror {mirror['service']}/{mirror['name']} {mirror['address']}: {mirror['opened']} legs,"
             f" mirrored {mirror['acked_bytes']} of {mirror['client_bytes']} bytes,"
             f" lost: {_listed(mirror['lost_bytes'])}; {mirror['retransmits']} retransmissions,"
-            f" {mirror['consumed_bytes']} bytes of answers consumed; ended: {ended}"
+            f" {mirror['consumed_bytes']} bytes of answers consumed; ended: {ended}{sessions}"
         )
     lines.append("counters: " + _listed(snapshot["counters"]))
     lines.append("drops: " + _listed(snapshot["drops"]))
@@ -32,8 +33,8 @@ def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
     for number, counters in machine["queues"].items():
         lines.append(f"queue {number}: " + _listed(counters))
     lines.append("tunnel: " + _listed(machine["tunnel"]))
-    if machine["internal_errors"]:
-        lines.append(f"internal errors: {machine['internal_errors']}")
+    if errors := machine["internal_errors"] + snapshot["session_errors"]:
+        lines.append(f"internal errors: {errors}")
     return "\n".join(lines)
 
 
@@ -53,8 +54,8 @@ def status_screen(status: dict[str, Any]) -> Group:
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
         ("tunnel", _listed(machine["tunnel"])),
     ]
-    if machine["internal_errors"]:
-        facts.append(("internal errors", str(machine["internal_errors"])))
+    if errors := machine["internal_errors"] + status["session_errors"]:
+        facts.append(("internal errors", str(errors)))
     lines = "\n".join(f"{name}: {words}" for name, words in facts)
     return Group(Text(head), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
 
@@ -92,13 +93,35 @@ def legs_table(flows: list[dict[str, Any]]) -> Table:
             flow["state"],
             leg["mirror"] if leg else "",
             leg["state"] if leg else "",
-            f"{leg['acked_bytes'] if leg else 0} of {flow['client_bytes']}",
+            f"{leg['acked_bytes']} of {leg['client_bytes']}" if leg else f"0 of {flow['client_bytes']}",
             _lag(leg["lag_bytes"], leg["lag_seconds"]) if leg else "",
         )
         for flow in flows
         for leg in flow["legs"] or [None]
     )
     return _table(("client", "backend", "state", "mirror", "leg"), ("mirrored", "lag"), rows)
+
+
+def sessions_table(flows: list[dict[str, Any]]) -> Table | None:
+    """A row for each OpenFlow session with a master; None where there is none."""
+    rows = [
+        (
+            flow["client"],
+            leg["mirror"],
+            session["version"],
+            "" if session["datapath_id"] is None else f"{session['datapath_id']:016x}",
+            session["role"],
+            _listed(session["passed"]),
+            _listed(session["asked"]),
+            _listed(session["ordered"]),
+            _listed(session["withheld"]),
+        )
+        for flow in flows
+        for leg in flow["legs"]
+        if (session := leg.get("session"))
+    ]
+    columns = ("client", "mirror", "version", "datapath", "role", "passed on", "asked", "ordered", "withheld")
+    return _table(columns, (), rows) if rows else None
 
 
 def ended_table(ended: list[dict[str, Any]]) -> Table:

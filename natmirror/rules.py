@@ -142,6 +142,8 @@ class Rules:
     """Connections that may be known at once."""
     queues: int | None = None
     """Threads that share the packets, each with a queue: a power of two; None: as many as there are cores for."""
+    known_switches: Path | None = None
+    """The file that keeps over a restart what is known of switches; None: nothing is kept."""
 
 
 def load(path: str | Path) -> Rules:
@@ -163,7 +165,7 @@ def load(path: str | Path) -> Rules:
 
 def loads(text: str, path: str = "<rules>") -> Rules:
     """The rules of a text; ``path`` is the name that errors give it."""
-    top = parse(text, path).mapping("switches", "services", "mirror-memory", "max-flows", "queues")
+    top = parse(text, path).mapping("switches", "services", "mirror-memory", "max-flows", "queues", "known-switches")
     switches = tuple(_distinct_networks(top["switches"].list("networks")))
     services: list[Service] = []
     for value in top["services"].list("services"):
@@ -178,7 +180,10 @@ def loads(text: str, path: str = "<rules>") -> Rules:
     memory = top.get("mirror-memory", lambda value: _size(value, _MEMORY_BOUNDS), DEFAULT_MEMORY)
     max_flows = top.get("max-flows", lambda value: value.integer(*_FLOWS_BOUNDS), DEFAULT_FLOWS)
     queues = top.get("queues", _queues, None)
-    return Rules(path, switches, tuple(services), tuple(_warnings(services)), memory, max_flows, queues)
+    known_switches = top.get("known-switches", _absolute_path, None)
+    _refuse_masters_in_pools(top["services"], services)
+    warnings = tuple(_warnings(services))
+    return Rules(path, switches, tuple(services), warnings, memory, max_flows, queues, known_switches)
 
 
 def describe(rules: Rules) -> str:
@@ -188,6 +193,7 @@ def describe(rules: Rules) -> str:
         f"mirror-memory: {_show_size(rules.mirror_memory)}",
         f"max-flows: {rules.max_flows}",
         f"queues: {rules.queues or 'cores'}",
+        f"known-switches: {rules.known_switches or 'not kept over a restart'}",
     ]
     for service in rules.services:
         lines.append(f"service {service.name} {service.address}:{service.port}")
@@ -358,6 +364,34 @@ def _refuse_twin(value: Value, new: Backend | Mirror, others: Iterable[Backend |
             raise value.complain(f"expected a name of its own, found {new.name} again")
         if (other.address, other.port) == (new.address, new.port):
             raise value.complain(f"expected an address and port of its own, found {new.address}:{new.port} again")
+
+
+def _refuse_masters_in_pools(value: Value, services: list[Service]) -> None:
+    """A controller that has a switch's own connection and a second one of the same switch takes them for a mistake, and
+    closes one of them."""
+    pools = {
+        (backend.address, backend.port): service.name
+        for service in services
+        if service.pool
+        for backend in service.pool.backends
+    }
+    for one, service in zip(value.list("services"), services, strict=True):
+        mirrors = one.mapping("name", "address", "port", "pool", "mirrors").get("mirrors", lambda value: value, None)
+        for place, mirror in zip(mirrors.list("mirrors") if mirrors else (), service.mirrors, strict=True):
+            pool = pools.get((mirror.address, mirror.port))
+            if mirror.speaks_openflow and pool is not None:
+                here = f"{mirror.address}:{mirror.port}"
+                raise place.complain(
+                    f"expected a mirror with protocol: openflow outside all pools, found {here} of {pool}"
+                )
+
+
+def _absolute_path(value: Value) -> Path:
+    expected = "an absolute path of a file"
+    path = Path(value.scalar(expected))
+    if not path.is_absolute():
+        raise value.error(expected)
+    return path
 
 
 def _name(value: Value) -> str:

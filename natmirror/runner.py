@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from natmirror import __version__, api
+from natmirror import __version__, api, known
 from natmirror.actions import LegEnded
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
@@ -26,7 +26,7 @@ from natmirror.linux.tun import Tunnel, path_mtu
 from natmirror.packet import endpoint_of
 from natmirror.report import summarize
 from natmirror.rules import MAX_QUEUES, Rules
-from natmirror.shards import Shard
+from natmirror.shards import Shard, shard_of_client
 from natmirror.sums import together
 from natmirror.worker import Worker
 
@@ -34,6 +34,7 @@ log = logging.getLogger("natmirror")
 
 _FIREWALL_INTERVAL = 5.0
 _PATHS_INTERVAL = 10.0
+_KEEP_INTERVAL = 10.0
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
@@ -84,6 +85,7 @@ class Runner:
         self._chores = [
             _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
+            _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
         ]
 
     def run(self) -> str:
@@ -102,7 +104,13 @@ class Runner:
                 worker.open(held, tunnel.fd)
             held.callback(self._stop_workers)
             self._learn_paths()
-            resources = {"status": self._status, "flows": self._flows, "ended": lambda: list(self._ended)}
+            self._learn_switches()
+            resources = {
+                "status": self._status,
+                "flows": self._flows,
+                "ended": lambda: list(self._ended),
+                "decisions": self._decisions,
+            }
             held.callback(api.Server(self._api_path, resources).close)
             self._firewall.install(self._rules, self._queue_count)
             held.callback(self._leave_rules)
@@ -116,6 +124,7 @@ class Runner:
             while not self._stopping:
                 self._watch()
             self._stop_workers()
+            self._keep_switches()
             self._raise_failures()
             return summarize(self._snapshot(), self._machine())
 
@@ -182,6 +191,24 @@ class Runner:
                     for worker in self._workers:
                         worker.set_path_mtu(endpoint_of(mirror), mtu)
 
+    def _learn_switches(self) -> None:
+        """What a run before this one has known of switches: an error costs no more than that."""
+        if (path := self._rules.known_switches) is None:
+            return
+        try:
+            for entry in known.load(path):
+                self._workers[shard_of_client(str(entry["client"]), self._queue_count)].restore_switch(entry)
+        except (HostError, KeyError, TypeError, ValueError) as error:
+            log.warning("known-switches: %s", error)
+
+    def _keep_switches(self) -> None:
+        if (path := self._rules.known_switches) is None:
+            return
+        try:
+            known.save(path, [entry for worker in self._workers for entry in worker.known_switches()])
+        except (HostError, TimeoutError) as error:
+            log.error("known-switches: %s; trying again in %g s", error, _KEEP_INTERVAL)
+
     # From the workers' threads
 
     def _on_ended(self, events: list[LegEnded]) -> None:
@@ -194,6 +221,9 @@ class Runner:
 
     def _flows(self) -> list[dict[str, Any]]:
         return [flow for worker in self._workers for flow in worker.flows()]
+
+    def _decisions(self) -> list[dict[str, Any]]:
+        return [entry for worker in self._workers for entry in worker.decisions()]
 
     def _status(self) -> dict[str, Any]:
         return {

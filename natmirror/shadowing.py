@@ -5,10 +5,9 @@ and legs waits, in its order, in the gear; study() takes it from there. So whate
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
 
 from natmirror import seq
 from natmirror.actions import LegEnded
@@ -113,7 +112,8 @@ class Shadowing:
         self._gear = gear
         self._legs = legs
         self._ledger = ledger
-        self._directory = Directory(memory)
+        self.directory = Directory(memory)
+        """What is known of switches."""
         self._opened: deque[tuple[MirroredFlow, list[tuple[Mirror, str | None]]]] = deque()
         self._connections: dict[int, _Connection] = {}  # by the flow's number
         self._shadows: dict[int, Shadow] = {}  # those with a leg, by their own number
@@ -202,10 +202,10 @@ class Shadowing:
 
     def _begin(self, flow_id: int) -> None:
         flow, wishes = self._opened.popleft()
-        production = Production(self._directory, in_middle=flow.picked_up)
+        production = Production(self.directory, in_middle=flow.picked_up)
         connection = _Connection(flow, production)
         self._connections[flow_id] = connection
-        if flow.picked_up and (datapath := self._directory.behind(show(flow.client))) is not None:
+        if flow.picked_up and (datapath := self.directory.behind(show(flow.client))) is not None:
             production.restore(datapath)
         first_iss = flow.row.orig.end if flow.picked_up else flow.row.iss
         connection.shadows = tuple(
@@ -231,7 +231,7 @@ class Shadowing:
                 self._each(connection, now, "hole")
         elif not connection.is_over:
             connection.is_over = True
-            self._directory.leave(show(connection.flow.client))
+            self.directory.leave(show(connection.flow.client))
             self._touch(connection)
             self._flush(now)
             for shadow in connection.shadows:
@@ -273,7 +273,7 @@ class Shadowing:
         if datapath is None or connection.datapath is datapath:
             return
         connection.datapath = datapath
-        self._directory.stands_behind(show(connection.flow.client), datapath)
+        self.directory.stands_behind(show(connection.flow.client), datapath)
         for shadow in connection.shadows:
             self._supersede(shadow, datapath)
             if shadow.session is not None and shadow.lives:
@@ -437,14 +437,6 @@ class Shadowing:
                 for name, counter in shadow.session.counters().items():
                     counters.setdefault(name, Counter()).update(counter)
         return {key: {name: dict(counter) for name, counter in sums.items()} for key, sums in found.items()}
-
-    def remember(self) -> dict[str, Any]:
-        """What is known of switches, as values for JSON."""
-        return self._directory.plain()
-
-    def restore(self, known: dict[str, Any], is_ours: Callable[[str], bool]) -> None:
-        """What remember() once gave, of clients that are ours; KeyError, TypeError or ValueError where it did not."""
-        self._directory.restore(known, is_ours)
 
     def _counter(self, shadow: Shadow, name: str) -> Counter[str]:
         return self._past[shadow.service_name, shadow.mirror.name].setdefault(name, Counter())

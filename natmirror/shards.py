@@ -5,7 +5,7 @@ out likewise. So each thread has its own flows and legs, and shares none with an
 """
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from natmirror.icmp import IcmpError
 from natmirror.rules import LEG_PORTS
@@ -48,6 +48,11 @@ def shard_of_error(error: IcmpError, sources: set[bytes], count: int) -> int:
         port = error.inner_src[1]
         return next((number for number in range(count) if port in Shard(number, count).leg_ports), 0)
     return error.inner_dst[0][-1] & (count - 1)
+
+
+def shard_of_client(client: str, count: int) -> int:
+    """Which of ``count`` shards has a client, given as ``address:port``; ValueError where it is none."""
+    return int(IPv4Address(client.rpartition(":")[0])) & (count - 1)
 
 
 def _dotted(number: int) -> str:

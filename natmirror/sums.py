@@ -9,7 +9,10 @@ _MAXIMA = ("lag_seconds", "rtt_seconds")
 def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What engines that share their clients and their memory have done together: what engine.snapshot() gives."""
     first, *others = snapshots
-    whole = {name: _sum([snapshot[name] for snapshot in snapshots]) for name in ("counters", "drops", "punts", "flows")}
+    whole = {
+        name: _sum([snapshot[name] for snapshot in snapshots])
+        for name in ("counters", "drops", "punts", "flows", "session_errors")
+    }
     return (
         {
             **first,

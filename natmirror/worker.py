@@ -140,6 +140,28 @@ class Worker:
             shown += self.ask(partial(self._show_flows, some))
         return shown + list(self.ask(lambda: self._engine.lingering(time.monotonic())))
 
+    def decisions(self) -> list[dict[str, Any]]:
+        """What backends and masters have decided for each switch, in slices."""
+        flow_ids = self.ask(self._engine.flow_ids)
+        shown: list[dict[str, Any]] = []
+        for start in range(0, len(flow_ids), _FLOWS_SLICE):
+            some = flow_ids[start : start + _FLOWS_SLICE]
+            shown += self.ask(partial(self._engine.decisions, some))
+        return shown
+
+    def known_switches(self) -> list[dict[str, Any]]:
+        """What is known of switches, in slices between which packets pass."""
+        clients = self.ask(self._engine.directory.clients)
+        known: list[dict[str, Any]] = []
+        for start in range(0, len(clients), _FLOWS_SLICE):
+            some = clients[start : start + _FLOWS_SLICE]
+            known += self.ask(partial(self._show_switches, some))
+        return [entry for entry in known if entry is not None]
+
+    def restore_switch(self, entry: dict[str, Any]) -> None:
+        """One that known_switches() once gave, before start(); KeyError, TypeError or ValueError where it did not."""
+        self._engine.directory.restore(entry, time.monotonic())
+
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         """What the host's routes say of the way to a mirror, see Engine."""
         self.post(lambda: self._engine.set_path_mtu(mirror, mtu))
@@ -244,6 +266,10 @@ class Worker:
     def _tell_ended(self) -> None:
         if events := self._engine.take_events():
             self._ended(events)
+
+    def _show_switches(self, clients: Sequence[str]) -> list[dict[str, Any] | None]:
+        now = time.monotonic()
+        return [self._engine.directory.plain(client, now) for client in clients]
 
     def _show_flows(self, flow_ids: Sequence[int]) -> list[dict[str, Any]]:
         return self._engine.flows(time.monotonic(), flow_ids)

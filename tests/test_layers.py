@@ -22,14 +22,26 @@ LAYERS = [
     {"mirroring"},
     {"icmperrors"},
     {"engine"},
-    {"api", "capture", "linux", "model", "report", "sums"},
+    {"api", "capture", "known", "linux", "model", "report", "sums"},
     {"replay", "worker"},
     {"runner"},
     {"lab"},
     {"cli"},
     {"__main__"},
 ]
-OUTSIDE_CORE = {"api", "linux", "lab", "runner", "worker", "replay", "capture", "cli", "__main__", "_fastpath_build"}
+OUTSIDE_CORE = {
+    "api",
+    "known",
+    "linux",
+    "lab",
+    "runner",
+    "worker",
+    "replay",
+    "capture",
+    "cli",
+    "__main__",
+    "_fastpath_build",
+}
 # linux serves whoever wants the machine; of ours it knows these alone.
 KNOWN_TO_LINUX = {"actions", "errors", "packet", "rules", "shards", "stats", "_ffi"}
 USERS_OF_THE_EXTENSION = {

@@ -5,7 +5,7 @@ the time when it was given. Ports follow PORT_STATUS.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any
@@ -22,6 +22,7 @@ CONFIG: Key = (Type.GET_CONFIG_REPLY, NO_MULTIPART, b"")
 PORTS: Key = (Type.MULTIPART_REPLY, Multipart.PORT_DESC, b"")
 
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest that was seen are table features, of 1.2 MB
+_MAX_SAVED_LEN = 64 << 10  # bytes of an answer that is worth a place in a file
 _ANSWER_COST = 300  # bytes that Python's own bookkeeping takes for an answer
 _V10_FEATURES_LEN, _V10_PORT_LEN, _V13_PORT_LEN = 24, 48, 64
 _DELETED = 1  # OFPPR_DELETE
@@ -53,15 +54,16 @@ class Datapath:
     used: int = 0
     """Bytes that the answers take."""
 
-    def plain(self) -> dict[str, Any]:
-        """All of it as values for JSON."""
+    def plain(self, now: float) -> dict[str, Any]:
+        """All of it as values for JSON, but the largest answers; with their ages in seconds."""
         return {
             "datapath_id": self.datapath_id,
             "auxiliary_id": self.auxiliary_id,
             "version": self.version,
             "answers": [
-                [int(kind), multipart, body.hex(), answer.at, [one.hex() for one in answer.bodies]]
+                [int(kind), multipart, body.hex(), round(now - answer.at, 3), [one.hex() for one in answer.bodies]]
                 for (kind, multipart, body), answer in self.answers.items()
+                if answer.cost <= _MAX_SAVED_LEN
             ],
         }
 
@@ -151,22 +153,22 @@ class Directory:
         ids = self._behind.get(client)
         return None if ids is None else self._datapaths.get(ids)
 
-    def plain(self) -> dict[str, Any]:
-        """All switches, and where they are connected from, as values for JSON."""
-        connections = [[client, *ids] for client, ids in self._behind.items()]
-        return {"switches": [datapath.plain() for datapath in self._datapaths.values()], "connections": connections}
+    def clients(self) -> list[str]:
+        """The ends of the living connections whose switch is known."""
+        return list(self._behind)
 
-    def restore(self, known: dict[str, Any], is_ours: Callable[[str], bool]) -> None:
-        """What plain() once gave, of clients that are ours; KeyError, TypeError or ValueError where it did not."""
-        behind = {client: (int(one), int(two)) for client, one, two in known["connections"] if is_ours(client)}
-        for entry in known["switches"]:
-            if (entry["datapath_id"], entry["auxiliary_id"]) not in behind.values():
-                continue
-            datapath = self.enter(int(entry["datapath_id"]), int(entry["auxiliary_id"]), int(entry["version"]))
-            for kind, multipart, body, at, bodies in entry["answers"]:
-                key = (Type(kind), int(multipart), bytes.fromhex(body))
-                self.learn(datapath, key, tuple(bytes.fromhex(one) for one in bodies), float(at))
-        self._behind |= behind
+    def plain(self, client: str, now: float) -> dict[str, Any] | None:
+        """What is known of the switch behind a connection, as values for JSON."""
+        datapath = self.behind(client)
+        return None if datapath is None else {"client": client, **datapath.plain(now)}
+
+    def restore(self, entry: dict[str, Any], now: float) -> None:
+        """What plain() once gave; KeyError, TypeError or ValueError where it did not."""
+        datapath = self.enter(int(entry["datapath_id"]), int(entry["auxiliary_id"]), int(entry["version"]))
+        self._behind[str(entry["client"])] = (datapath.datapath_id, datapath.auxiliary_id)
+        for kind, multipart, body, age, bodies in entry["answers"]:
+            key = (Type(kind), int(multipart), bytes.fromhex(body))
+            self.learn(datapath, key, tuple(bytes.fromhex(one) for one in bodies), now - float(age))
 
 
 def _bodies(head: bytes, ports: Iterable[bytes]) -> Iterable[bytes]:

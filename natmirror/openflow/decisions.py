@@ -82,6 +82,12 @@ class Decisions:
         """One side's latest decisions, the oldest first."""
         return tuple(self._latest[by])
 
+    def plain(self) -> dict[str, Any]:
+        """Both sides as values for JSON."""
+        return {
+            str(by): {"counts": dict(self.counts[by]), "latest": [one.plain() for one in self._latest[by]]} for by in By
+        }
+
     def _cause_of(self, message: Message, now: float) -> Cause | None:
         fields = fields_of(message)
         buffer_id, data = fields.get("buffer_id", _NO_BUFFER), bytes.fromhex(fields.get("data", ""))

@@ -1,0 +1,35 @@
+"""What is known of switches, in a file, so that a restart does not forget whose connections it finds."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from natmirror.errors import HostError
+
+_FORMAT = 1
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """The switches in a file, none where there is no file; HostError where it cannot be read or understood."""
+    try:
+        found = json.loads(path.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise HostError(f"{path}: {error}") from None
+    if not isinstance(found, dict) or found.get("format") != _FORMAT or not isinstance(found.get("switches"), list):
+        raise HostError(f"{path}: expected what natmirror has written, in format {_FORMAT}")
+    return list(found["switches"])
+
+
+def save(path: Path, switches: list[dict[str, Any]]) -> None:
+    """Write the switches, all or none of them; HostError where that fails."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps({"format": _FORMAT, "switches": switches}), encoding="ascii")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise HostError(f"{path}: {error.strerror or error}") from None
