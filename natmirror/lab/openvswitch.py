@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from natmirror.errors import HostError
@@ -11,6 +13,7 @@ from natmirror.lab.topology import Lab
 _SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 _QUIET = ["-vsyslog:off", "-vconsole:off"]
 DATA_SIDE = "10.40.0"
+PORTS = (1, 2)
 
 
 class OpenVSwitch:
@@ -27,8 +30,9 @@ class OpenVSwitch:
         self._database = f"unix:{self.directory}/db.sock"
         names = ("OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR")
         self._environment = {**os.environ, **dict.fromkeys(names, str(self.directory))}
+        self._protocols = protocols
         self._add_hosts()
-        self._start(protocols)
+        self._start()
 
     @property
     def datapath_id(self) -> int:
@@ -52,19 +56,31 @@ class OpenVSwitch:
 
     def forget_flows(self) -> None:
         """Delete the flows that controllers have put in, but the one that sends them what matches nothing."""
-        management = f"unix:{self.directory}/br0.mgmt"
-        self._run(["ovs-ofctl", "-O", "OpenFlow13", "--strict", "del-flows", management, "priority=1"])
-        self._run(["ovs-ofctl", "-O", "OpenFlow13", "del-flows", management, "in_port=1"])
-        self._run(["ovs-ofctl", "-O", "OpenFlow13", "del-flows", management, "in_port=2"])
+        self._ofctl("del-flows", "priority=1", options=["--strict"])
+        for port in PORTS:
+            self._ofctl("del-flows", f"in_port={port}")
+
+    def flap(self, port: int) -> None:
+        """Take a port down and up again, by its configuration: the controller gets PORT_STATUS of both."""
+        for state in ("down", "up"):
+            self._ofctl("mod-port", str(port), state)
+
+    def freeze(self) -> None:
+        """Stop it where it stands: it keeps its connection, and says nothing more."""
+        self._vswitchd.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._vswitchd.send_signal(signal.SIGCONT)
 
     def _add_hosts(self) -> None:
-        for port in (1, 2):
+        for port in PORTS:
             host = f"h{self.number}{port}"
             self._lab.add_host(host)
             self._lab.cable(host, "eth0", self.host, f"p{port}")
             self._lab.address(host, "eth0", f"{DATA_SIDE}.{self.number}{port}")
 
-    def _start(self, protocols: str) -> None:
+    def _start(self) -> None:
         run, database = self.directory, str(self.directory / "conf.db")
         self._run(["ovsdb-tool", "create", database, str(_SCHEMA)])
         self._daemon(
@@ -79,7 +95,7 @@ class OpenVSwitch:
         )
         wait_for((run / "db.sock").exists, "ovsdb-server")
         self._vsctl("--no-wait", "init")
-        self._daemon(
+        self._vswitchd = self._daemon(
             [
                 "ovs-vswitchd",
                 self._database,
@@ -89,10 +105,10 @@ class OpenVSwitch:
             ]
         )
         bridge = [
-            *("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", f"protocols={protocols}"),
+            *("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", f"protocols={self._protocols}"),
             *("fail_mode=secure", f"other-config:datapath-id={self.number:016x}"),
         ]
-        for port in (1, 2):
+        for port in PORTS:
             bridge += ["--", "add-port", "br0", f"p{port}", "--", "set", "interface", f"p{port}"]
             bridge += [f"ofport_request={port}"]
         self._vsctl(*bridge)
@@ -102,6 +118,10 @@ class OpenVSwitch:
 
     def _vsctl(self, *words: str) -> str:
         return self._run(["ovs-vsctl", f"--db={self._database}", "--timeout=20", *words])
+
+    def _ofctl(self, command: str, *words: str, options: Sequence[str] = ()) -> str:
+        management = f"unix:{self.directory}/br0.mgmt"
+        return self._run(["ovs-ofctl", "-O", self._protocols, *options, command, management, *words])
 
     def _run(self, argv: list[str]) -> str:
         return self._lab.run(self.host, argv, env=self._environment)
