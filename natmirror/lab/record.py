@@ -18,7 +18,7 @@ from natmirror.capture import Writer
 from natmirror.lab import controllers
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.openvswitch import OpenVSwitch
-from natmirror.lab.process import Program, wait_listen
+from natmirror.lab.process import wait_listen
 from natmirror.lab.sniffer import start_sniffer
 from natmirror.lab.topology import CONTROLLERS, SERVICE, Lab
 from natmirror.replay import Replay, leaving
@@ -29,13 +29,13 @@ _COMMANDS = (["set", "key", "value"], ["incr", "counter"], ["lpush", "list", "x"
 _LONG_VALUE = " ".join(str(number) for number in range(5000))  # no two segments alike
 
 
-def _openflow(start: Callable[[Lab, str], Program]) -> Callable[[Lab, LoadBalancer], None]:
+def _openflow(kind: type[controllers.Controller]) -> Callable[[Lab, LoadBalancer], None]:
     """A switch's session with a kind of controller."""
 
     def session(lab: Lab, balancer: LoadBalancer) -> None:
         switch = OpenVSwitch(lab, 1)
         for host in CONTROLLERS:
-            start(lab, host)
+            kind(lab, host)
         switch.connect(f"tcp:{SERVICE}:{controllers.PORT}")
         balancer.wait_for_status(
             lambda status: any(flow["server_bytes"] > 100 for flow in status["flows"]), "a session"
@@ -79,8 +79,8 @@ def _lossy(session: Callable[[Lab, LoadBalancer], None]) -> Callable[[Lab, LoadB
 
 
 SESSIONS: dict[str, tuple[str, Callable[[Lab, LoadBalancer], None]]] = {
-    "openflow-osken": ("lb.yaml", _openflow(controllers.start_osken)),
-    "openflow-testcontroller": ("lb.yaml", _openflow(controllers.start_testcontroller)),
+    "openflow-osken": ("lb.yaml", _openflow(controllers.OsKen)),
+    "openflow-testcontroller": ("lb.yaml", _openflow(controllers.OvsTestController)),
     "redis": ("redis.yaml", _redis(_COMMANDS)),
     "redis-loss": ("redis.yaml", _lossy(_redis([["lpush", "list", _LONG_VALUE]]))),
 }

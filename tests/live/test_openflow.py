@@ -20,9 +20,10 @@ def fresh_lab() -> Lab:
     return Lab()
 
 
-@pytest.mark.parametrize("controller", [controllers.start_osken, controllers.start_testcontroller])
-def test_an_openflow_session_is_served_and_copied(fresh_lab: Lab, iptables: str, controller: object) -> None:
-    assert callable(controller)
+@pytest.mark.parametrize("controller", [controllers.OsKen, controllers.OvsTestController])
+def test_an_openflow_session_is_served_and_copied(
+    fresh_lab: Lab, iptables: str, controller: type[controllers.Controller]
+) -> None:
     with fresh_lab as lab:
         scene = Scene(lab)
         for host in CONTROLLERS:
