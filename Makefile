@@ -8,7 +8,7 @@ BIN := .venv/bin
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
-demo: ## a switch, two controllers and a mirror in network namespaces, natmirror between them (root)
+demo: ## two switches, two controllers and a mirror in network namespaces, natmirror between them (root)
 	@scripts/setup --need-root
 	@$(BIN)/natmirror demo
 

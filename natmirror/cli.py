@@ -176,9 +176,10 @@ def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: 
 @main.command()
 @click.option("--rules", "rules_file", type=_RULES_FILE, default="rules/lb.yaml", show_default=True, metavar="FILE")
 @click.option("--seconds", type=click.FloatRange(1, 3600), default=15.0, show_default=True, help="How long to show it.")
+@click.option("--switches", type=click.IntRange(1, 4), default=2, show_default=True, help="How many switches it has.")
 @click.pass_context
-def demo(ctx: click.Context, rules_file: Path, seconds: float) -> None:
-    """Build a lab of network namespaces with a real switch and controllers, and run natmirror between them."""
+def demo(ctx: click.Context, rules_file: Path, seconds: float, switches: int) -> None:
+    """Build a lab of network namespaces with real switches and controllers, and run natmirror between them."""
     from natmirror.lab.demo import run as show
 
-    ctx.exit(show(rules_file, seconds))
+    ctx.exit(show(rules_file, seconds, switches))

@@ -1,9 +1,10 @@
-"""The demo: a real switch, three real controllers, natmirror between them, and the proof at the end."""
+"""The demo: real switches, three real controllers, natmirror between them, and the proof at the end."""
 
 import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,25 +12,28 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from natmirror.errors import HostError
 from natmirror.lab import controllers
+from natmirror.lab.controllers import Controller
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.openvswitch import OpenVSwitch
-from natmirror.lab.process import Program, wait_for
-from natmirror.lab.topology import SERVICE, Lab
+from natmirror.lab.process import wait_for
+from natmirror.lab.topology import CONTROLLERS, SERVICE, Lab
 from natmirror.report import legs_table
 
+_MASTER = "m"
 _REFRESH = 0.5
 _PLAIN_REFRESH = 2.0
 _CONNECT_TIMEOUT = 20.0
 
 
-def run(rules: Path, seconds: float) -> int:
+def run(rules: Path, seconds: float, switches: int) -> int:
     """Build the lab, show for ``seconds`` what natmirror does, print what was proved; 0 when all of it holds."""
     console = Console(highlight=False)
     leave_at_sigterm()
     try:
-        with Lab() as lab:
-            return _show(lab, rules, seconds, console)
+        with Lab(switches=switches) as lab:
+            return _show(lab, rules, seconds, switches, console)
     except KeyboardInterrupt:
         console.print("interrupted; the lab is taken down")
         return 130
@@ -48,34 +52,39 @@ def leave_at_sigterm() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-def _show(lab: Lab, rules: Path, seconds: float, console: Console) -> int:
+def _show(lab: Lab, rules: Path, seconds: float, count: int, console: Console) -> int:
+    names = ", ".join(f"s{number}" for number in range(1, count + 1))
     console.print(
-        f"A switch (s1) that knows one controller address, {SERVICE}:{controllers.PORT}; behind it the controllers"
-        " c1 and c2, and the master, which gets a copy of everything."
+        f"{names}: {'switches that know' if count > 1 else 'a switch that knows'} one controller address,"
+        f" {SERVICE}:{controllers.PORT}; behind it the controllers c1 and c2, and the master, which gets a copy of"
+        " everything."
     )
-    programs = {host: controllers.start_osken(lab, host) for host in ("c1", "c2", "m")}
+    programs: dict[str, Controller] = {host: controllers.OsKen(lab, host) for host in CONTROLLERS}
     balancer = LoadBalancer(lab, rules)
     for line in balancer.program.text.splitlines():
         console.print(f"natmirror: {line}", soft_wrap=True)
-    switch = OpenVSwitch(lab, 1)
-    switch.connect(f"tcp:{SERVICE}:{controllers.PORT}")
-    wait_for(lambda: _knows(programs, "c1", switch) or _knows(programs, "c2", switch), "a session", _CONNECT_TIMEOUT)
-    _watch(lab, balancer, switch, seconds, console)
-    return _prove(balancer, programs, switch, console)
+    switches = [OpenVSwitch(lab, number) for number in range(1, count + 1)]
+    for switch in switches:
+        switch.connect(f"tcp:{SERVICE}:{controllers.PORT}")
+    wait_for(lambda: all(_serving(programs, switch) for switch in switches), "all sessions", _CONNECT_TIMEOUT)
+    _watch(balancer, switches, seconds, console)
+    return _prove(balancer, programs, switches, console)
 
 
-def _knows(programs: dict[str, Program], host: str, switch: OpenVSwitch) -> bool:
-    return f"switch {switch.datapath_id}\n" in programs[host].text
+def _serving(programs: dict[str, Controller], switch: OpenVSwitch) -> list[str]:
+    """The controllers of the pool that know a switch."""
+    return [host for host, program in programs.items() if host != _MASTER and program.knows(switch.datapath_id)]
 
 
-def _watch(lab: Lab, balancer: LoadBalancer, switch: OpenVSwitch, seconds: float, console: Console) -> None:
-    """Let the switch's hosts talk, and show the state, until the time is over."""
+def _watch(balancer: LoadBalancer, switches: list[OpenVSwitch], seconds: float, console: Console) -> None:
+    """Let the switches' hosts talk, and show the state, until the time is over."""
     until = time.monotonic() + seconds
     refresh = _REFRESH if console.is_terminal else _PLAIN_REFRESH
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while (left := until - time.monotonic()) > 0:
-            switch.forget_flows()
-            switch.ping()
+            for switch in switches:
+                switch.forget_flows()
+                switch.ping()
             if console.is_terminal:
                 live.update(legs_table(balancer.status()["flows"]), refresh=True)
             else:
@@ -84,35 +93,28 @@ def _watch(lab: Lab, balancer: LoadBalancer, switch: OpenVSwitch, seconds: float
 
 
 def line(flows: list[dict[str, Any]]) -> str:
-    """Flows and legs as one line."""
+    """Flows and legs, a line each."""
     shown = [
         f"{flow['client']} -> {flow['backend']} {flow['state']}, leg to {leg['mirror']} {leg['state']}:"
         f" {leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged, lag {leg['lag_bytes']}"
         for flow in flows
         for leg in flow["legs"]
     ]
-    return "; ".join(shown) or "no flows"
+    return "\n".join(sorted(shown)) or "no flows"
 
 
-def _prove(balancer: LoadBalancer, programs: dict[str, Program], switch: OpenVSwitch, console: Console) -> int:
-    connected = f"{SERVICE}:{controllers.PORT}" in switch.peers()
-    serving = [host for host in ("c1", "c2") if _knows(programs, host, switch)]
-    copied = _knows(programs, "m", switch)
+def _prove(
+    balancer: LoadBalancer, programs: dict[str, Controller], switches: list[OpenVSwitch], console: Console
+) -> int:
+    connected = {switch.host: f"{SERVICE}:{controllers.PORT}" in switch.peers() for switch in switches}
     balancer.wait_until_acknowledged()
     [mirror] = balancer.status()["mirrors"]
     code = balancer.stop()
-    packet_ins = {host: program.text.count("packet-in") for host, program in programs.items()}
-    facts = [
-        (connected, f"the switch's own kernel says that it is connected to {SERVICE}:{controllers.PORT}"),
-        (len(serving) == 1, f"it is served by {' and '.join(serving) or 'nobody'}"),
+    facts = [fact for switch in switches for fact in _facts(programs, switch, connected[switch.host])]
+    facts += [
         (
             0 < mirror["client_bytes"] == mirror["acked_bytes"],
-            f"it sent {mirror['client_bytes']} bytes, and the master acknowledged {mirror['acked_bytes']} of them",
-        ),
-        (copied, f"the master's own log knows datapath {switch.datapath_id}"),
-        (
-            bool(serving) and 0 < packet_ins[serving[0]] == packet_ins["m"],
-            "PACKET_INs seen: " + ", ".join(f"{host} {count}" for host, count in packet_ins.items()),
+            f"{mirror['client_bytes']} bytes were sent, and the master acknowledged {mirror['acked_bytes']} of them",
         ),
         (mirror["consumed_bytes"] > 0, f"{mirror['consumed_bytes']} bytes of the master's answers were consumed"),
         (code == 0, "natmirror stopped cleanly, and took its iptables rules away"),
@@ -123,3 +125,25 @@ def _prove(balancer: LoadBalancer, programs: dict[str, Program], switch: OpenVSw
         print(balancer.program.text, file=sys.stderr)
         return 1
     return 0
+
+
+def _facts(programs: dict[str, Controller], switch: OpenVSwitch, connected: bool) -> list[tuple[bool, str]]:
+    """What is to hold for one switch."""
+    master, serving = programs[_MASTER], _serving(programs, switch)
+    here = programs[serving[0]].packet_ins(switch.datapath_id) or [] if serving else []
+    with suppress(HostError):  # what it has acknowledged, it may not have printed yet
+        master.wait_for_packet_ins(switch.datapath_id, len(here))
+    there = master.packet_ins(switch.datapath_id) or []
+    same = "the same" if here == there else "other"
+    return [
+        (connected, f"{switch.host}'s own kernel says that it is connected to {SERVICE}:{controllers.PORT}"),
+        (len(serving) == 1, f"{switch.host} is served by {' and '.join(serving) or 'nobody'}"),
+        (
+            master.knows(switch.datapath_id),
+            f"the master's own log knows {switch.host} as datapath {switch.datapath_id}",
+        ),
+        (
+            bool(here) and here == there,
+            f"{len(here)} PACKET_INs of {switch.host} at {' and '.join(serving)}, {same} {len(there)} at the master",
+        ),
+    ]

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.live
 
 
 def test_all_switches_come_up_and_their_packet_ins_are_answered(lab: Lab) -> None:
-    controller = controllers.start_osken(lab, "c1")
+    controller = controllers.OsKen(lab, "c1")
     options = {
         "to": f"{CONTROLLER_SIDE}.{CONTROLLERS['c1']}:{controllers.PORT}",
         "switches": 50,
@@ -29,6 +29,6 @@ def test_all_switches_come_up_and_their_packet_ins_are_answered(lab: Lab) -> Non
     assert told["sent"] >= 100
     assert told["answered"] == told["sent"] == told["packet_outs"]
     assert 0 < told["p50_ms"] <= told["p99_ms"] <= told["max_ms"]
-    lines = controller.text.splitlines()
+    lines = controller.program.text.splitlines()
     assert {line for line in lines if line.startswith("switch ")} == {f"switch {1000 + index}" for index in range(50)}
     assert sum(line.startswith("packet-in ") for line in lines) == told["sent"]
