@@ -5,14 +5,16 @@
 """
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 
 _DIGEST_LEN = 12  # hexadecimal digits
 
 
 def say(*words: object) -> None:
-    """Print a line."""
-    print(*words, flush=True)
+    """Print a line, in one piece: several threads may talk at once."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
 
 
 def say_ports(datapath: int, ports: Iterable[int]) -> None:

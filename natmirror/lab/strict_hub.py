@@ -32,15 +32,20 @@ _OUTPUT, _APPLY_ACTIONS = 0, 4
 class Hub(base.PortMonitorChannel, base.SyncChannel, base.AutoEchoChannel):  # type: ignore[misc]
     """One switch: what comes in by a port goes out by all others."""
 
+    def recv(self) -> Any:
+        """The next message, still in the switch's order."""
+        message = super().recv()
+        if message and message[1] == _PACKET_IN and self.datapath is not None:
+            lines.say_packet_in(self.datapath, *_packet_in(message))
+        return message
+
     def handle(self, message: bytes, channel: Any) -> None:
         """twink calls this for each message, in a thread of its own."""
         kind = message[1]
         if kind == _HELLO:
             self._begin()
         elif kind == _PACKET_IN and self.datapath is not None:
-            in_port, frame = _packet_in(message)
-            lines.say_packet_in(self.datapath, in_port, frame)
-            self.send(_flood(self.version, in_port, frame))
+            self.send(_flood(self.version, *_packet_in(message)))
 
     def close(self) -> None:
         """The switch has gone, or is left."""
