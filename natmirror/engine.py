@@ -92,7 +92,7 @@ class Engine:
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
         ledger = Ledger(rules.services)
-        self._shadowing = Shadowing(rules, self._gear, memory, self._legs, ledger)
+        self._shadowing = Shadowing(rules, self._gear, memory, self._timers, self._legs, ledger)
         self._mirroring = Mirroring(self._gear, memory, self._timers, self._legs, ledger, self._shadowing)
         self._nat = Nat(rules, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
@@ -175,8 +175,11 @@ class Engine:
                 break
             self._legs.handle_timer(leg_id, now)
         self._nat.expire(now, _MAX_EXPIRED)
-        for _, flow in self._timers.due(now):
-            self._mirroring.tell_window(flow)
+        for what, of in self._timers.due(now):
+            if what == "window":
+                self._mirroring.tell_window(of)
+            else:
+                self._shadowing.handle_timer(of, now)
         return self.study(now)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:

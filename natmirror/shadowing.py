@@ -24,6 +24,7 @@ from natmirror.openflow.wire import Message, Type
 from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Mirror, Rules
 from natmirror.selection import unwanted
+from natmirror.timers import Timers
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
 _ISS_STEP = 1 << 20  # a new leg's numbers lie after its predecessor's, which the mirror may remember (RFC 9293 §3.6.1)
@@ -107,8 +108,9 @@ class _Connection:
 class Shadowing:
     """All OpenFlow sessions of an engine."""
 
-    def __init__(self, rules: Rules, gear: Gear, memory: Memory, legs: Legs, ledger: Ledger) -> None:
+    def __init__(self, rules: Rules, gear: Gear, memory: Memory, timers: Timers, legs: Legs, ledger: Ledger) -> None:
         self.internal_errors = 0
+        self._timers = timers
         self._gear = gear
         self._legs = legs
         self._ledger = ledger
@@ -252,6 +254,8 @@ class Shadowing:
             for shadow in connection.shadows:
                 if shadow.absent is not None:
                     continue
+                if what is Said.ANSWER and shadow.session is not None:
+                    shadow.session.settle(now)
                 if not shadow.lives and what is Said.UNASKED:
                     self._call(shadow, now)
                 if shadow.lives and shadow.session is not None:
@@ -277,7 +281,7 @@ class Shadowing:
         for shadow in connection.shadows:
             self._supersede(shadow, datapath)
             if shadow.session is not None and shadow.lives:
-                shadow.session.switch_known(now)
+                shadow.session.settle(now)
                 self._touched[shadow] = None
 
     def _supersede(self, shadow: Shadow, datapath: Datapath) -> None:
@@ -330,8 +334,16 @@ class Shadowing:
         self._legs.settle(shadow, made, made.open(now))
         self._touched[shadow] = None
 
+    def handle_timer(self, shadow: Shadow, now: float) -> None:
+        """A question of a master's has waited long enough."""
+        if shadow.session is not None:
+            shadow.session.settle(now)
+            self._touched[shadow] = None
+            self._flush(now)
+
     def leg_ended(self, shadow: Shadow, leg: Leg, reason: str) -> None:
         """A session's leg is over."""
+        self._timers.set(("session", shadow), None)
         self._ledger.session_ended(shadow, leg, reason)
         self._shadows.pop(shadow.number, None)
         shadow.next_iss = seq.add(leg.row.snd_max, _ISS_STEP)
@@ -410,6 +422,7 @@ class Shadowing:
             if leg is None or leg.ended is not None or session is None:
                 continue
             data = session.take()
+            self._timers.set(("session", shadow), session.next_settling())
             if data:
                 leg.row.client_bytes += len(data)
                 self._legs.settle(shadow, leg, leg.write(data, now))

@@ -21,6 +21,7 @@ from natmirror.openflow.wire import (
     parse,
 )
 
+_YOUTH = 5.0  # seconds
 _MAX_PENDING = 1024  # questions without an answer; the oldest are forgotten first
 _MAX_PARTS_LEN = 4 << 20  # bytes of an answer in parts that is not complete
 
@@ -77,6 +78,7 @@ class Production:
         """The switch, once it has told its features."""
         self.heard_at = float("-inf")
         """When the switch said something last, in seconds."""
+        self._began_at = float("inf")
         self._directory = directory
         self._switch = Framer(in_middle=in_middle)
         self._controller = Framer(in_middle=in_middle)
@@ -106,10 +108,19 @@ class Production:
         found = []
         for raw in self._switch.push(piece):
             message = parse(raw)
+            self._began_at = min(self._began_at, now)
             self.heard_at = now
             self._meet(self._switch, message)
             found.append((self._classify(message, now), message))
         return found
+
+    def is_asked(self, key: Key) -> bool:
+        """Whether the controller waits for such an answer."""
+        return key in self._pending.values()
+
+    def is_young(self, now: float) -> bool:
+        """Whether the connection has just begun, so that its controller may still be asking who the switch is."""
+        return not self._switch.skipped_bytes and now - self._began_at < _YOUTH
 
     def lose_place(self, *, of_switch: bool) -> None:
         """Bytes of one end are missing from here on."""

@@ -37,6 +37,10 @@ from natmirror.openflow.wishes import Role, Wishes
 ECHO_LIMIT = 12.0
 """Seconds since the switch was heard after which the master's ECHO is left unanswered: Open vSwitch gives up a silent
 controller after twice its probe interval, 10 s."""
+PATIENCE = 1.0
+"""Seconds that a question may wait for production to learn its answer; others pass it meanwhile."""
+_FOR_EVER = float("inf")
+_MAX_OPEN = 256
 _MAX_EARLY_LEN = 1 << 20  # bytes that wait until the master knows whom it is talking to
 _DEFAULT_CONFIG = Struct("!HH").pack(0, 128)  # OFPC_FRAG_NORMAL, OFP_DEFAULT_MISS_SEND_LEN
 _NICIRA = 0x2320
@@ -101,7 +105,8 @@ class Session:
         self._config: bytes | None = None
         self._early: deque[Message] = deque()
         self._early_len = 0
-        self._waiting: list[Message] = []
+        self._open: list[tuple[float, Message]] = []
+        """Questions without an answer yet, and until when one may come."""
         self._request_parts: dict[tuple[int, int], bytes] = {}
         self._out: list[bytes] = [hello(self.version, 1)]
 
@@ -159,11 +164,29 @@ class Session:
         self._out.append(message.raw)
         self.passed[message.name] += 1
 
-    def switch_known(self, now: float) -> None:
-        """The switch has told its features: who asked for them before gets them now, and all that waited behind."""
-        waiting, self._waiting = self._waiting, []
-        for message in waiting:
-            self._answer(message, now)
+    def settle(self, now: float) -> None:
+        """Answer what can be answered by now: the switch has told something, or a question has waited long enough."""
+        questions, self._open = self._open, []
+        is_behind_barrier = False
+        for until, message in questions:
+            is_barrier = message.kind is Type.BARRIER_REQUEST
+            if is_behind_barrier or (self._open if is_barrier else self._may_come(message, now, until)):
+                self._open.append((until, message))
+                is_behind_barrier |= is_barrier
+            else:
+                self._answer(message, now)
+
+    def next_settling(self) -> float | None:
+        """When a question has waited long enough; None where none waits for that."""
+        return min((until for until, _ in self._open if until < _FOR_EVER), default=None)
+
+    def _may_come(self, message: Message, now: float, until: float) -> bool:
+        """Whether production is likely to learn the answer to a question soon: it has been asked, or will be, as far as
+        one can tell from a connection that has just begun. The features will be told in any case."""
+        key = _awaited(message)
+        if key is None or now >= until or (self.datapath is not None and key in self.datapath.answers):
+            return False
+        return key == FEATURES or self._production.is_young(now) or self._production.is_asked(key)
 
     # The master
 
@@ -179,14 +202,13 @@ class Session:
                 raise Broken("of-version")
             if message.kind is Type.ECHO_REQUEST:
                 self._echo(message, now)
-            elif self._waiting or (message.kind is Type.FEATURES_REQUEST and not self._knows_features()):
-                self._waiting.append(message)  # in order: nothing is said before the introduction
+            elif len(self._open) >= _MAX_OPEN:
+                self._refuse(message, Refusal.EPERM)
             else:
-                self._answer(message, now)
+                patience = _FOR_EVER if message.kind is Type.FEATURES_REQUEST else now + PATIENCE
+                self._open.append((patience, message))
+        self.settle(now)
         return messages
-
-    def _knows_features(self) -> bool:
-        return self.datapath is not None and FEATURES in self.datapath.answers
 
     def _answer(self, message: Message, now: float) -> None:
         handler = _HANDLERS.get(message.kind) if message.kind is not None else None
@@ -310,6 +332,17 @@ class Session:
             self._wishes.role = _NX_ROLES[role]
         told = next(number for number, known in _NX_ROLES.items() if known is self._wishes.role)
         return self._reply(message, Type.EXPERIMENTER, Struct("!III").pack(_NICIRA, _NX_ROLE_REPLY, told))
+
+
+def _awaited(message: Message) -> Key | None:
+    """What a question asks for that production may learn yet; None where it is answered in another way."""
+    try:
+        key = key_of(message)
+        if message.kind is Type.MULTIPART_REQUEST and multipart_of(message)[1] & MORE:
+            return None
+    except ValueError:
+        return None
+    return None if key == CONFIG else key
 
 
 def _parts(version: int, xid: int, kind: int, answer: Answer) -> list[bytes]:

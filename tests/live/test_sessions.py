@@ -1,0 +1,194 @@
+"""Real controllers as masters with an OpenFlow session of their own, beside a real backend of a real switch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from natmirror.lab.controllers import KINDS, PORT, Controller, Faucet, Inquirer, OsKen, OvsTestController, StrictHub
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.openvswitch import PORTS, OpenVSwitch
+from natmirror.lab.process import wait_for
+from natmirror.lab.topology import SERVICE, Lab
+from tests.live.scene import Scene
+
+pytestmark = pytest.mark.live
+
+DATAPATH = 1
+LOCAL = {"1.0": 0xFFFE, "1.3": 0xFFFFFFFE}
+QUESTIONS = {"1.0": 12, "1.3": 17}
+RULES = """
+switches: [10.10.0.0/24]
+known-switches: {known}
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool:
+      backends: [{{name: c1, address: 10.20.0.11}}]
+    mirrors:
+      - {{name: master, address: 10.20.0.13, protocol: openflow{settings}}}
+"""
+
+
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A lab for one switch, with natmirror between it and its controllers."""
+    with Lab() as lab:
+        scene = Scene(lab)
+        yield scene
+        scene.close()
+
+
+def rules(scene: Scene, settings: str = "") -> Path:
+    return scene.rules(RULES.format(known=scene.lab.directory / "known.json", settings=settings))
+
+
+def connected(scene: Scene, version: str) -> OpenVSwitch:
+    switch = OpenVSwitch(scene.lab, DATAPATH, protocols=f"OpenFlow{version.replace('.', '')}")
+    switch.connect(f"tcp:{SERVICE}:{PORT}")
+    return switch
+
+
+def talk(switch: OpenVSwitch, times: int = 5) -> None:
+    """Packets that controllers have to see."""
+    for _ in range(times):
+        assert switch.ping()
+        switch.forget_flows()
+
+
+def compare(backend: Controller, master: Controller) -> None:
+    """The master saw all PACKET_INs that the backend saw: their number, and where both tell it, their content."""
+    count = backend.packet_in_count(DATAPATH)
+    assert count > 0
+    master.wait_for_packet_ins(DATAPATH, count)
+    assert master.packet_in_count(DATAPATH) == count
+    here, there = backend.packet_ins(DATAPATH), master.packet_ins(DATAPATH)
+    assert None in (here, there) or here == there
+
+
+def expected_ports(kind: type[Controller], version: str) -> tuple[int, ...] | None:
+    if kind is OvsTestController and version == "1.3":
+        return None  # it asks for none
+    return PORTS if kind is Faucet else (*PORTS, LOCAL[version])
+
+
+MASTERS = [(kind, version) for kind in KINDS for version in kind.VERSIONS if (kind, version) != (Inquirer, "1.0")]
+"""os-ken of OpenFlow 1.0 hangs up at any error, and some of what the inquirer asks nobody has asked before."""
+
+
+@pytest.mark.parametrize(("kind", "version"), MASTERS)
+def test_a_master_has_a_complete_session(fresh: Scene, kind: type[Controller], version: str) -> None:
+    backend, master = OsKen(fresh.lab, "c1", version), kind(fresh.lab, "m", version)
+    balancer = fresh.balance(rules(fresh))
+    switch = connected(fresh, version)
+    backend.wait_until_known(DATAPATH)
+    master.wait_until_known(DATAPATH)
+    assert master.ports(DATAPATH) == expected_ports(kind, version)
+    if isinstance(master, Inquirer):
+        master.wait_until_inquired(DATAPATH)
+    talk(switch)
+    switch.flap(PORTS[0])
+    if kind is not Faucet:
+        compare(backend, master)
+    balancer.wait_until_acknowledged()
+    [leg] = balancer.status()["flows"][0]["legs"]
+    session = leg["session"]
+    assert (leg["state"], session["datapath_id"], session["introduced"]) == ("established", DATAPATH, True)
+    # FAUCET has asked for no packets but those that its own flows send.
+    unwanted = session["withheld"].get("unwanted", 0)
+    assert session["passed"].get("packet_in", 0) + unwanted == backend.packet_in_count(DATAPATH) > 0
+    assert bool(unwanted) == (kind is Faucet)
+    assert session["passed"]["port_status"] >= 2
+    assert balancer.status()["session_errors"] == 0
+    assert master.gone(DATAPATH) in (None, 0)
+
+
+def test_what_nobody_has_asked_is_refused_and_holds_nothing_up(fresh: Scene) -> None:
+    OsKen(fresh.lab, "c1")
+    master = Inquirer(fresh.lab, "m")
+    fresh.balance(rules(fresh))
+    connected(fresh, "1.3")
+    answers = inquired(master)
+    assert {kind.partition(":")[0] for kind, _ in answers.items()} >= {"ECHO", "BARRIER", "DESC", "TABLE_FEATURES"}
+    assert answers.keys() >= {"ROLE", "GET_ASYNC", "FEATURES", "GET_CONFIG", "PORT_DESC", "FLOW:error/1/2"}
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.3"])
+def test_what_the_backend_has_asked_before_the_master_is_told(fresh: Scene, version: str) -> None:
+    """All of it, with the master's own ids."""
+    backend = Inquirer(fresh.lab, "c1", version)
+    fresh.balance(rules(fresh, ", reconnect: next-message"))
+    switch = connected(fresh, version)
+    inquired(backend)
+    master = Inquirer(fresh.lab, "m", version)
+    wait_for(lambda: switch.ping() and master.knows(DATAPATH), "a session", 20.0)
+    assert not [kind for kind in inquired(master) if "error" in kind]
+
+
+def inquired(controller: Inquirer) -> dict[str, tuple[bool, float]]:
+    """The answers to all that a controller asks in its first second."""
+    controller.wait_until_known(DATAPATH)
+    answered, asked = controller.wait_until_inquired(DATAPATH)
+    assert answered == asked == QUESTIONS[controller.version]
+    assert controller.unanswered() == []
+    answers = controller.answers()
+    assert all(is_own for is_own, _ in answers.values())
+    return answers
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.3"])
+def test_a_master_that_comes_again_gets_a_session_again(fresh: Scene, version: str) -> None:
+    backend, master = OsKen(fresh.lab, "c1", version), OsKen(fresh.lab, "m", version)
+    balancer = fresh.balance(rules(fresh, ", reconnect: next-message"))
+    switch = connected(fresh, version)
+    master.wait_until_known(DATAPATH)
+    master.end()
+    wait_for(lambda: not balancer.status()["mirrors"][0]["legs"], "the leg to end")
+    again = OsKen(fresh.lab, "m", version)
+    before = backend.packet_in_count(DATAPATH)
+    wait_for(lambda: switch.ping() and again.knows(DATAPATH), "a session again")
+    again.wait_until_known(DATAPATH)
+    assert again.ports(DATAPATH) == (*PORTS, LOCAL[version])
+    seen = again.packet_in_count(DATAPATH)
+    switch.forget_flows()
+    talk(switch)
+    backend.wait_for_packet_ins(DATAPATH, before + 5)
+    again.wait_for_packet_ins(DATAPATH, seen + 5)
+    assert backend.gone(DATAPATH) == 0, "production has noticed nothing"
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_natmirror_that_starts_again_gives_the_master_a_session_again(fresh: Scene, end: str) -> None:
+    backend, master = OsKen(fresh.lab, "c1"), OsKen(fresh.lab, "m")
+    file = rules(fresh, ", reconnect: next-message")
+    balancer = fresh.balance(file, on_stop="keep")
+    switch = connected(fresh, "1.3")
+    master.wait_until_known(DATAPATH)
+    known = fresh.lab.directory / "known.json"
+    if end == "stop":
+        assert balancer.stop() == 0
+    else:
+        wait_for(lambda: known.exists() and '"client"' in known.read_text(), "what is known to be kept", 20.0)
+        balancer.kill()
+    assert '"client"' in known.read_text()
+    again = LoadBalancer(fresh.lab, file)
+    fresh.balancers.append(again)
+    wait_for(lambda: master.program.text.count(f"ports {DATAPATH} ") >= 2, "a session again", 20.0)
+    assert master.ports(DATAPATH) == (*PORTS, LOCAL["1.3"])
+    seen, before = master.packet_in_count(DATAPATH), backend.packet_in_count(DATAPATH)
+    talk(switch)
+    backend.wait_for_packet_ins(DATAPATH, before + 5)
+    master.wait_for_packet_ins(DATAPATH, seen + 5)
+    assert backend.gone(DATAPATH) == 0, "production has noticed nothing"
+
+
+def test_a_strict_controller_may_be_the_backend_too(fresh: Scene) -> None:
+    """Its requests have other ids than the master's."""
+    backend, master = StrictHub(fresh.lab, "c1"), OsKen(fresh.lab, "m")
+    fresh.balance(rules(fresh))
+    switch = connected(fresh, "1.3")
+    backend.wait_until_known(DATAPATH)
+    master.wait_until_known(DATAPATH)
+    talk(switch)
+    compare(backend, master)
