@@ -89,7 +89,7 @@ class Session:
         self.passed: Counter[str] = Counter()
         """The switch's own messages that the master got, by type."""
         self.withheld: Counter[str] = Counter()
-        """Those that it did not get, by the reason why."""
+        """Those that it did not get, by type and the reason why."""
         self.asked: Counter[str] = Counter()
         """Its questions, by what became of them: ``answered``, ``refused``, ``unheard``."""
         self.ordered: Counter[str] = Counter()
@@ -144,9 +144,9 @@ class Session:
         if said is Said.ANSWER and not self._manners.passes_unsolicited:
             return
         if not self._wishes.wants(message):
-            self.withheld["unwanted"] += 1
+            self.withheld[f"{message.name}:unwanted"] += 1
         elif not has_room and message.kind is Type.PACKET_IN:
-            self.withheld["behind"] += 1
+            self.withheld[f"{message.name}:behind"] += 1
         elif self.is_introduced:
             self._pass(message)
         else:
@@ -157,8 +157,9 @@ class Session:
         self._early.append(message)
         self._early_len += len(message.raw)
         while self._early_len > _MAX_EARLY_LEN:
-            self._early_len -= len(self._early.popleft().raw)
-            self.withheld["early"] += 1
+            message = self._early.popleft()
+            self._early_len -= len(message.raw)
+            self.withheld[f"{message.name}:early"] += 1
 
     def _pass(self, message: Message) -> None:
         self._out.append(message.raw)
