@@ -15,7 +15,7 @@ from natmirror.rules import Mirror, Service
 from natmirror.selection import unwanted
 from natmirror.shadowing import Shadow, Shadowing
 from natmirror.stream import Reassembler
-from natmirror.tcp import HALF_FIN, is_taken
+from natmirror.tcp import HALF_ACK, HALF_FIN, is_taken
 from natmirror.throttle import Throttle
 from natmirror.timers import AT_ONCE, Timers
 
@@ -113,7 +113,7 @@ class Mirroring:
             return
         if not tap.is_placed:
             tap.is_placed = True
-            tap.reassembler.restart(segment.seq)
+            tap.reassembler.restart(segment.seq, segment.seq)
         self._feed(tap, segment.seq, segment.payload, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
@@ -126,16 +126,17 @@ class Mirroring:
             return
         if not tap.are_replies_placed:
             tap.are_replies_placed = True
-            replies.restart(segment.seq)
+            replies.restart(segment.seq, segment.seq)
         edge = seq.latest(row.orig.edge, row.orig.ack)
         if flow.picked_up:  # nobody knows how wide its window is
             edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
         data = replies.push(segment.seq, segment.payload, edge)
         if data:
             self._shadowing.read(flow, data, of_switch=False)
-        if seq.lt(replies.next, row.orig.ack):
-            replies.restart(row.orig.ack)
+        if row.orig.flags & HALF_ACK and seq.lt(replies.next, row.orig.ack):
             self._shadowing.lost(flow, of_switch=False)
+            if data := replies.restart(row.orig.ack, edge):
+                self._shadowing.read(flow, data, of_switch=False)
         row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
@@ -163,14 +164,16 @@ class Mirroring:
             if is_read:
                 self._shadowing.read(tap.flow, data, of_switch=True)
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
-        if seq.lt(reassembler.next, acked):
+        if row.reply.flags & HALF_ACK and seq.lt(reassembler.next, acked):
             # The backend has what never passed here, or found no room, so the client will not send it again.
             reason = "memory-full" if reassembler.starved else "hole"
             self._each(tap, lambda leg: leg.abort(reason))
             if is_read:
-                reassembler.restart(acked)
-                row.flags &= ~(WAITING | GAPPED)
                 self._shadowing.lost(tap.flow, of_switch=True)
+                if data := reassembler.restart(acked, edge):
+                    self._shadowing.read(tap.flow, data, of_switch=True)
+                row.flags &= ~(WAITING | GAPPED)
+                row.flags |= GAPPED if reassembler.waiting_bytes else 0
         if fin_seq == reassembler.next:
             tap.finished = True
             self._each(tap, lambda leg: leg.finish(now))

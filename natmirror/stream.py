@@ -62,11 +62,11 @@ class Reassembler:
         """Whether the next byte is here, and waits for ``limit`` alone."""
         return bool(self._waiting) and self._waiting[0][0] <= self._given
 
-    def restart(self, at: int) -> None:
-        """Go on with number ``at``, whatever lies before it."""
-        self.clear()
-        self._half.next = at
+    def restart(self, at: int, limit: int) -> bytes:
+        """Go on with number ``at``, whatever is missing before it; gives the bytes that are in order now."""
+        self._advance(seq.diff(at, self.next))
         self.starved = False
+        return self._take(limit)
 
     def clear(self) -> None:
         """Nobody wants the stream any more: let go what waits."""
@@ -105,7 +105,7 @@ class Reassembler:
         out = bytearray()
         done = 0
         for start, data in self._waiting:
-            skip = self._given - start
+            skip = min(self._given - start, len(data))
             if skip < 0:
                 break
             chunk = data[skip:][: max(seq.diff(limit, self.next), 0)]

@@ -168,7 +168,8 @@ MISTAKES = [
     (
         "services:",
         "services: {}\nother:",
-        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, queues, known-switches, found other",
+        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, queues, known-switches,"
+        " found other",
     ),
 ]
 
@@ -252,7 +253,11 @@ def test_ambiguous_tuples_are_told() -> None:
     [
         (b"", "1: expected rules, found an empty file"),
         (b"# nothing\n", "1: expected rules, found an empty file"),
-        (b"- a\n", "1: expected a mapping with switches, services, mirror-memory, max-flows, queues, known-switches, found a list"),
+        (
+            b"- a\n",
+            "1: expected a mapping with switches, services, mirror-memory, max-flows, queues, known-switches,"
+            " found a list",
+        ),
         (b"a: [1\n", "2: expected YAML, found: "),
         (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: "),
         (b"a: 1\nb: \xff\n", "2: expected UTF-8 text, found byte 0xff"),
