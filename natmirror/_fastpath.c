@@ -167,12 +167,15 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
 {
     uint32_t window = (uint32_t)seg->window << leg->scale, ack = seg->ack - leg->seq_offset;
     if (!(leg->flags & NM_LEG_STEADY) || (seg->flags & ~TCP_PSH) != TCP_ACK || seg->has_options ||
-        (leg->source != NM_SOURCE_RAW && seg->payload_len) || seg->seq != leg->rcv_nxt || !window || diff(ack, leg->snd_una) < 0 || diff(ack, leg->snd_max) > 0)
+        seg->seq != leg->rcv_nxt || !window || diff(ack, leg->snd_una) < 0 || diff(ack, leg->snd_max) > 0)
         return NM_PUNT_LEG;
     if (ack == leg->snd_una && !(leg->flags & NM_LEG_SACK) && !seg->payload_len && window == leg->window &&
         leg->snd_nxt != leg->snd_una)
         return NM_PUNT_LEG; /* a duplicate (RFC 5681 2) */
     if (has_bad_sum(seg, checksum))
+        return NM_PUNT_LEG;
+    if (seg->payload_len && leg->source == NM_SOURCE_MESSAGES &&
+        !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, payload_of(seg), seg->payload_len))
         return NM_PUNT_LEG;
     gear->counters.fast_packets++;
     gear->counters.mirror_packets++;

@@ -30,6 +30,7 @@
 /* What lies in nm_gear.read; Python has kinds of its own besides. */
 #define NM_READ_ORIG 0  /* the next of what a client has sent */
 #define NM_READ_REPLY 1 /* the next of what its backend has sent */
+#define NM_READ_MIRROR 2 /* the next of what a leg's mirror has sent; of is the leg's reader */
 
 /* What process() has counted besides flows' and legs' own numbers. */
 typedef struct {

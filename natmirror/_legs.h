@@ -25,7 +25,7 @@
 
 /* nm_leg.source */
 #define NM_SOURCE_RAW 0      /* the client's own bytes, with an offset of 0 */
-#define NM_SOURCE_MESSAGES 1 /* messages that Python puts together; what the mirror answers is Python's too */
+#define NM_SOURCE_MESSAGES 1 /* messages that Python puts together; what the mirror answers is to be read */
 
 /* What all legs together may hold, over all threads. */
 typedef struct {
@@ -98,6 +98,7 @@ typedef struct {
     uint64_t client_bytes; /* what the client has sent in all, once flow_id is NM_NO_FLOW */
     uint32_t flow_id;      /* the client's connection */
     uint16_t mirror_id;    /* whose sums it belongs to */
+    uint32_t reader;       /* NM_SOURCE_MESSAGES: who reads what the mirror sends, in nm_gear.read */
     uint32_t id;            /* index in the table; free again after nm_leg_remove() */
     uint32_t next_in_bucket;
     uint32_t next_of_flow;  /* the next leg of the same flow, or NM_NO_LEG */

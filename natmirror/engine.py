@@ -110,7 +110,7 @@ class Engine:
             if decided == fastpath.ACCEPT:
                 return [Accept(), *self._gear.take_sends(), *self.study(now)]
             if decided == fastpath.CONSUMED:
-                return [Drop("consumed"), *self._gear.take_sends()]
+                return [Drop("consumed"), *self._gear.take_sends(), *self.study(now)]
         return [*self.decide(packet, hook, now, checksum), *self.study(now)]
 
     def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> list[Action]:

@@ -48,8 +48,8 @@ STEADY, SACK, SAMPLING, MEASURED = (
 )
 """Flags of a leg's row, see _legs.h."""
 
-READ_ORIG, READ_REPLY = int(lib.NM_READ_ORIG), int(lib.NM_READ_REPLY)
-"""The kinds of what is to be read that C knows: of a client, of its backend."""
+READ_ORIG, READ_REPLY, READ_MIRROR = int(lib.NM_READ_ORIG), int(lib.NM_READ_REPLY), int(lib.NM_READ_MIRROR)
+"""The kinds of what is to be read that C knows: of a client, of its backend, of a leg's mirror."""
 SOURCE_MESSAGES = int(lib.NM_SOURCE_MESSAGES)
 """The ``source`` of a leg that carries messages of ours."""
 

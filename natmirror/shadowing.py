@@ -11,7 +11,17 @@ from enum import IntEnum
 
 from natmirror import seq
 from natmirror.actions import LegEnded
-from natmirror.fastpath import NO_FLOW, READ, READ_ORIG, READ_REPLY, REPLY_GAPPED, SOURCE_MESSAGES, Gear, Memory
+from natmirror.fastpath import (
+    NO_FLOW,
+    READ,
+    READ_MIRROR,
+    READ_ORIG,
+    READ_REPLY,
+    REPLY_GAPPED,
+    SOURCE_MESSAGES,
+    Gear,
+    Memory,
+)
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow
 from natmirror.legs import Legs
 from natmirror.mirror import Leg
@@ -36,14 +46,16 @@ class _Kind(IntEnum):
 
     ORIG = READ_ORIG
     REPLY = READ_REPLY
-    OPENED = 2
-    FINISHED = 3
-    RESET = 4
-    FORGOTTEN = 5
-    ORIG_LOST = 6
-    REPLY_LOST = 7
-    MASTER = 8
+    MASTER = READ_MIRROR
     """What a master has sent; nothing: it has closed its side."""
+    OPENED = 3
+    FINISHED = 4
+    RESET = 5
+    FORGOTTEN = 6
+    ORIG_LOST = 7
+    REPLY_LOST = 8
+    ENDED = 9
+    """A session's leg is over."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +65,8 @@ class Shadow:
     mirror: Mirror
     connection: "_Connection"
     keeper: "Shadowing"
-    number: int
+    number: int = 0
+    """Of the session at hand."""
     session: Session | None = None
     leg: Leg | None = None
     absent: str | None = None
@@ -118,7 +131,7 @@ class Shadowing:
         """What is known of switches."""
         self._opened: deque[tuple[MirroredFlow, list[tuple[Mirror, str | None]]]] = deque()
         self._connections: dict[int, _Connection] = {}  # by the flow's number
-        self._shadows: dict[int, Shadow] = {}  # those with a leg, by their own number
+        self._sessions: dict[int, tuple[Shadow, Session]] = {}  # by number
         self._next_number = 0
         self._live: dict[tuple[str, str, int, int], Shadow] = {}  # by service, master and datapath
         self._touched: dict[Shadow, None] = {}
@@ -184,15 +197,17 @@ class Shadowing:
 
     def _connection_of(self, kind: int, of: int) -> _Connection | None:
         if kind == _Kind.MASTER:
-            return self._shadows[of].connection if of in self._shadows else None
+            return self._sessions[of][0].connection if of in self._sessions else None
         return self._connections.get(of)
 
     def _take(self, kind: _Kind, of: int, data: bytes, now: float) -> None:
         if kind is _Kind.OPENED:
             self._begin(of)
         elif kind is _Kind.MASTER:
-            if (shadow := self._shadows.get(of)) is not None:
-                self._from_master(shadow, data, now)
+            if (found := self._sessions.get(of)) is not None:
+                self._from_master(*found, data, now)
+        elif kind is _Kind.ENDED:
+            self._write_off(of)
         elif (connection := self._connections.get(of)) is not None:
             try:
                 self._from_production(connection, kind, data, now)
@@ -211,16 +226,11 @@ class Shadowing:
             production.restore(datapath)
         first_iss = flow.row.orig.end if flow.picked_up else flow.row.iss
         connection.shadows = tuple(
-            Shadow(mirror, connection, self, self._number(), absent=why_not, next_iss=first_iss)
-            for mirror, why_not in wishes
+            Shadow(mirror, connection, self, absent=why_not, next_iss=first_iss) for mirror, why_not in wishes
         )
         for shadow in connection.shadows:
             if shadow.absent is not None:
                 self._count(shadow, "unopened", shadow.absent)
-
-    def _number(self) -> int:
-        self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
-        return self._next_number
 
     def _from_production(self, connection: _Connection, kind: _Kind, data: bytes, now: float) -> None:
         if kind is _Kind.ORIG:
@@ -313,8 +323,10 @@ class Shadowing:
         if connection.production.datapath is not None:
             self._supersede(shadow, connection.production.datapath)
 
+        number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
+
         def hear(data: bytes) -> None:
-            self._gear.add_read(_Kind.MASTER, shadow.number, data)
+            self._gear.add_read(_Kind.MASTER, number, data)
 
         made = self._legs.make(shadow, connection.flow.client, shadow.next_iss, now, listener=hear)
         if isinstance(made, str):
@@ -325,12 +337,12 @@ class Shadowing:
             passes_unsolicited=shadow.mirror.unsolicited == "pass",
             tells_statistics=shadow.mirror.statistics == "last-seen",
         )
-        shadow.number = self._number()
-        shadow.leg, shadow.session = made, Session(connection.production, manners)
-        made.row.source, made.row.flow_id = SOURCE_MESSAGES, NO_FLOW
+        session = Session(connection.production, manners)
+        shadow.leg, shadow.session, shadow.number = made, session, number
+        made.row.source, made.row.reader, made.row.flow_id = SOURCE_MESSAGES, number, NO_FLOW
         made.row.mirror_id = self._ledger.number(shadow)
         self._ledger.of(shadow).opened += 1
-        self._shadows[shadow.number] = shadow
+        self._sessions[number] = (shadow, session)
         self._legs.settle(shadow, made, made.open(now))
         self._touched[shadow] = None
 
@@ -345,20 +357,25 @@ class Shadowing:
         """A session's leg is over."""
         self._timers.set(("session", shadow), None)
         self._ledger.session_ended(shadow, leg, reason)
-        self._shadows.pop(shadow.number, None)
+        if not self._gear.add_read(_Kind.ENDED, shadow.number):
+            self._write_off(shadow.number)
         shadow.next_iss = seq.add(leg.row.snd_max, _ISS_STEP)
-        if shadow.session is not None:
-            for name, counter in shadow.session.counters().items():
-                self._counter(shadow, name).update(counter)
-            if shadow.session.is_introduced:
-                shadow.pause = 0.0
-            shadow.session = None
+        if shadow.session is not None and shadow.session.is_introduced:
+            shadow.pause = 0.0
         if shadow.absent is None and (shadow.mirror.reconnect == "never" or shadow.connection.is_over):
             shadow.absent = reason
             self._rest(shadow.connection)
         count, acked = int(leg.row.client_bytes), leg.acked_bytes
         client = show(shadow.connection.flow.client)
         self._events.append(LegEnded(client, shadow.service_name, shadow.mirror.name, reason, count, acked))
+
+    def _write_off(self, number: int) -> None:
+        """A session is over, and all that its master has said has been read."""
+        shadow, session = self._sessions.pop(number)
+        for name, counter in session.counters().items():
+            self._counter(shadow, name).update(counter)
+        if shadow.session is session:
+            shadow.session = None
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
@@ -392,9 +409,9 @@ class Shadowing:
 
     # Masters
 
-    def _from_master(self, shadow: Shadow, data: bytes, now: float) -> None:
-        leg, session = shadow.leg, shadow.session
-        if leg is None or session is None:
+    def _from_master(self, shadow: Shadow, session: Session, data: bytes, now: float) -> None:
+        leg = shadow.leg
+        if leg is None or shadow.session is not session:
             return
         if not data:
             self._touched[shadow] = None
@@ -444,11 +461,10 @@ class Shadowing:
         found: dict[tuple[str, str], dict[str, Counter[str]]] = {
             key: {name: Counter(counter) for name, counter in past.items()} for key, past in self._past.items()
         }
-        for shadow in self._shadows.values():
-            if shadow.session is not None:
-                counters = found[shadow.service_name, shadow.mirror.name]
-                for name, counter in shadow.session.counters().items():
-                    counters.setdefault(name, Counter()).update(counter)
+        for shadow, session in self._sessions.values():
+            counters = found[shadow.service_name, shadow.mirror.name]
+            for name, counter in session.counters().items():
+                counters.setdefault(name, Counter()).update(counter)
         return {key: {name: dict(counter) for name, counter in sums.items()} for key, sums in found.items()}
 
     def _counter(self, shadow: Shadow, name: str) -> Counter[str]:

@@ -142,6 +142,10 @@ void open_leg(world *w, int index)
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
     row->rcv_nxt = leg->heard = ~leg->first;
     row->flags = NM_LEG_STEADY | w->leg_flags;
+    if (!leg->flow && index % 2) {
+        row->source = NM_SOURCE_MESSAGES;
+        row->reader = 1000 + (uint32_t)index;
+    }
     row->scale = w->scale;
     row->window = row->max_window = w->window;
     row->max_buffer = w->max_buffer;
@@ -282,10 +286,10 @@ static void remember(client_flow *flow, const uint8_t *data, size_t len)
 }
 
 /* A packet's payload, and nothing else, is to be read. */
-static void check_read(const nm_out *read, uint8_t kind, const nm_flow *row, const uint8_t *payload, size_t len)
+static void check_read(const nm_out *read, uint8_t kind, uint32_t of, const uint8_t *payload, size_t len)
 {
     const nm_send *one = read->sends;
-    must(read->count == 1 && one->kind == kind && one->of == row->id && one->len == len);
+    must(read->count == 1 && one->kind == kind && one->of == of && one->len == len);
     must(!memcmp(read->bytes + one->at, payload, len));
 }
 
@@ -303,12 +307,20 @@ static void take_note(world *w, const uint8_t *packet, size_t len)
         must(data_at && (moved ? moved : replied) == len - data_at && !(moved && replied));
         must(row->flags & (moved ? NM_MIRRORED | NM_READ : NM_READ));
         if (row->flags & NM_READ) {
-            check_read(&w->gear->read, moved ? NM_READ_ORIG : NM_READ_REPLY, row, packet + data_at, len - data_at);
+            check_read(&w->gear->read, moved ? NM_READ_ORIG : NM_READ_REPLY, row->id, packet + data_at, len - data_at);
             is_read++;
         }
         if (moved)
             remember(flow, packet + data_at, len - data_at);
         flow->replied = row->reply.next;
+    }
+    for (int i = 0; i < LEGS; i++) {
+        const nm_leg *row = w->legs[i].row;
+        if (!row || row->rcv_nxt == w->legs[i].heard || row->source != NM_SOURCE_MESSAGES)
+            continue;
+        must(data_at && row->rcv_nxt - w->legs[i].heard == len - data_at);
+        check_read(&w->gear->read, NM_READ_MIRROR, row->reader, packet + data_at, len - data_at);
+        is_read++;
     }
     must(w->gear->read.count == (uint32_t)is_read);
     nm_out_clear(&w->gear->read);
