@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check deep queues soak bench fuzz pcaps build clean
+.PHONY: help demo test unit check deep queues soak bench swarm fuzz pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,10 @@ soak: ## sustained uploads, and throughput against loss beside the kernel's TCP;
 bench: ## beside the kernel, HAProxy, nginx and a script with dpkt; writes docs/benchmark.md (root, a quarter of an hour)
 	@scripts/setup --need-root --bench
 	@$(BIN)/python -m bench
+
+swarm: ## a thousand OpenFlow switches by several ways to one controller; writes docs/swarm.md (root, five minutes)
+	@scripts/setup --need-root --bench
+	@$(BIN)/python -m bench.swarm
 
 fuzz: ## the C code under libFuzzer and sanitizers for two minutes, then the tests of it under the same
 	@scripts/setup --fuzz

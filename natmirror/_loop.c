@@ -145,10 +145,8 @@ int nl_run(nl_loop *loop, double until)
             }
         }
         double now = nl_clock();
-        int is_time = now >= until || nm_gear_acknowledge(gear, now) || nm_gear_expire(gear, now);
+        int is_time = now >= until || gear->read.count || nm_gear_acknowledge(gear, now) || nm_gear_expire(gear, now);
         flush(loop);
-        if (gear->read.count)
-            return NL_READ;
         if (is_time && loop->has_looked) {
             loop->has_looked = 0; /* however much is due, packets have their turn */
             return NL_TIMER;

@@ -12,9 +12,8 @@
 
 /* Why nl_run() has come back. */
 #define NL_PUNT 1  /* a packet is for Python: loop.punted; nl_decided() comes next */
-#define NL_TIMER 2 /* it is time */
+#define NL_TIMER 2 /* it is time, or data waits in nm_gear.read: the verdicts of the packets that brought it have left */
 #define NL_WAKE 3  /* somebody wants attention: wake_fd is readable */
-#define NL_READ 4  /* data waits in nm_gear.read: the verdicts of the packets that brought it have left */
 
 #define NL_MAX_QUEUES 2
 

@@ -52,7 +52,7 @@ from natmirror.shadowing import Shadowing
 from natmirror.shards import ALL, Shard
 from natmirror.stats import Stats
 from natmirror.tcp import State
-from natmirror.timers import Timers
+from natmirror.timers import AT_ONCE, Timers
 
 _TCP = b"\x06"  # IPv4's protocol field
 _MAX_LEGS_DUE = 64  # in one call, so that packets need not wait for more
@@ -131,10 +131,11 @@ class Engine:
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]
 
-    def study(self, now: float) -> list[Action]:
+    def study(self, now: float, most: int | None = None) -> list[Action]:
         """Read what connections that somebody reads have sent since: after the verdicts of the packets that brought it,
-        so that nothing there delays or costs a packet."""
-        self._shadowing.study(now)
+        so that nothing there delays or costs a packet. At most so many pieces, all by default: while there are more,
+        next_own_timer() is due at once."""
+        self._shadowing.study(now, most)
         return self._sends()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
@@ -157,12 +158,12 @@ class Engine:
     def next_timer(self) -> float | None:
         """When handle_timer() is due, on the clock of ``now``; None when nothing is."""
         due = min(self._gear.legs.next_due(), self._gear.flows.next_due())
-        timer = self._timers.next()
+        timer = self.next_own_timer()
         return (None if due == fastpath.NEVER else due) if timer is None else min(timer, due)
 
     def next_own_timer(self) -> float | None:
         """The same for what the C gear does not know of: a loop in C that drives the gear looks after the rest."""
-        return self._timers.next()
+        return AT_ONCE if self._shadowing.has_more else self._timers.next()
 
     def handle_timer(self, now: float) -> list[Action]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of. Not all at once: while there is

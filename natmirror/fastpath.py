@@ -210,6 +210,11 @@ class Gear:
         there is no memory for it."""
         return bool(lib.nm_read_add(ffi.addressof(self.handle, "read"), kind, of, data, len(data)))
 
+    @property
+    def has_read(self) -> bool:
+        """Whether something is to be read."""
+        return bool(self.handle.read.count)
+
     def take_read(self) -> list[tuple[int, int, bytes]]:
         """What is to be read since the last call, in its order: kind, whose, data."""
         read = self.handle.read

@@ -134,6 +134,7 @@ class Shadowing:
         self._sessions: dict[int, tuple[Shadow, Session]] = {}  # by number
         self._next_number = 0
         self._live: dict[tuple[str, str, int, int], Shadow] = {}  # by service, master and datapath
+        self._waiting: deque[tuple[int, int, bytes]] = deque()
         self._touched: dict[Shadow, None] = {}
         self._events: list[LegEnded] = []
         self._past: dict[tuple[str, str], dict[str, Counter[str]]] = {
@@ -184,16 +185,27 @@ class Shadowing:
 
     # Studying
 
-    def study(self, now: float) -> None:
-        """All that waits. What legs send because of it waits for ``legs.take_sends()``."""
-        while entries := self._gear.take_read():
-            for kind, of, data in entries:
+    def study(self, now: float, most: int | None = None) -> None:
+        """All that waits, or the first ``most`` pieces of it. What legs send because of it waits for
+        ``legs.take_sends()``."""
+        waiting, left = self._waiting, most
+        while waiting or self._gear.has_read:
+            waiting += self._gear.take_read()
+            for _ in range(len(waiting) if left is None else min(left, len(waiting))):
+                kind, of, data = waiting.popleft()
                 try:
                     self._take(_Kind(kind), of, data, now)
                 except Exception:  # a fault of ours costs this connection's copies, and nobody else
                     self.internal_errors += 1
                     self._stop(self._connection_of(kind, of), "internal-error", now)
             self._flush(now)
+            if left is not None:
+                break
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits to be studied."""
+        return bool(self._waiting) or self._gear.has_read
 
     def _connection_of(self, kind: int, of: int) -> _Connection | None:
         if kind == _Kind.MASTER:

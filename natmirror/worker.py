@@ -29,6 +29,7 @@ log = logging.getLogger("natmirror")
 
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
+_STUDY_SLICE = 32  # pieces that are read between two batches of packets
 _MAX_LOGGED_ERRORS = 10
 _INTERNAL_ERROR = Drop("internal-error")
 _STALE = Drop("stale")
@@ -202,9 +203,6 @@ class Worker:
             if why is Why.PUNT:
                 self._judge()
                 continue
-            if why is Why.READ:
-                self._loop.send(self._engine.study(time.monotonic()))
-                continue
             if why is Why.WAKE:
                 self._ear.recv(4096)
             self._do_what_is_due()
@@ -243,6 +241,7 @@ class Worker:
         due = self._engine.next_timer()
         if due is not None and due <= now:
             self._loop.send(self._engine.handle_timer(now))
+        self._loop.send(self._engine.study(now, _STUDY_SLICE))
         if self._watchdog is not None and now >= self._beat_at:
             self._watchdog.beat()
             self._beat_at = now + BEAT_INTERVAL

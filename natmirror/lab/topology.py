@@ -112,6 +112,10 @@ class Lab:
         with NetNS(self.ns(other)) as there:
             _up(there, other_link)
 
+    def add_controller(self, host: str, last: int) -> None:
+        """One more host on the controllers' side, with this last byte of its address."""
+        self._host(host, "pool", CONTROLLER_SIDE, last)
+
     def address(self, host: str, link: str, address: str) -> None:
         """Give a host an address in a network of 24 bits."""
         with NetNS(self.ns(host)) as here:

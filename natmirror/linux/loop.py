@@ -19,11 +19,9 @@ class Why(IntEnum):
     PUNT = int(lib.NL_PUNT)
     """A packet is for Python: ``punted``."""
     TIMER = int(lib.NL_TIMER)
-    """It is time."""
+    """It is time, or data is to be read."""
     WAKE = int(lib.NL_WAKE)
     """Somebody wants attention."""
-    READ = int(lib.NL_READ)
-    """Data is to be read."""
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """Real controllers as masters with an OpenFlow session of their own, beside a real backend of a real switch."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,3 +193,56 @@ def test_a_strict_controller_may_be_the_backend_too(fresh: Scene) -> None:
     master.wait_until_known(DATAPATH)
     talk(switch)
     compare(backend, master)
+
+
+SILENCE = TRAFFIC = 60.0
+SIDE_BY_SIDE = {
+    "1.0": [OsKen, StrictHub, OvsTestController],
+    "1.3": [OsKen, Inquirer, StrictHub, OvsTestController, Faucet],
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("protocol", ["openflow", "raw"])
+@pytest.mark.parametrize("version", ["1.0", "1.3"])
+def test_sessions_stand_after_a_minute_of_silence_and_one_of_traffic(fresh: Scene, version: str, protocol: str) -> None:
+    """All masters side by side, told what each has; raw copies beside that only show what fails there."""
+    lab, kinds = fresh.lab, SIDE_BY_SIDE[version]
+    backend = OsKen(lab, "c1", version)
+    masters: list[Controller] = []
+    text = RULES.format(known=lab.directory / "known.json", settings="")
+    text = text[: text.index("      - {name: master")]
+    for number, kind in enumerate(kinds):
+        lab.add_controller(f"m{number}", 20 + number)
+        masters.append(kind(lab, f"m{number}", version))
+        text += f"      - {{name: {kind.__name__}, address: 10.20.0.{20 + number}, protocol: {protocol}}}\n"
+    balancer = fresh.balance(fresh.rules(text))
+    switch = connected(fresh, version)
+    backend.wait_until_known(DATAPATH)
+    if protocol == "openflow":
+        for master in masters:
+            master.wait_until_known(DATAPATH)
+    wait_until(time.monotonic() + SILENCE)
+    until = time.monotonic() + TRAFFIC
+    while time.monotonic() < until:
+        assert switch.ping()
+        switch.forget_flows()
+    balancer.wait_until_acknowledged()
+    count = backend.packet_in_count(DATAPATH)
+    legs = {leg["mirror"]: leg for leg in balancer.status()["flows"][0]["legs"]}
+    print()
+    for master in masters:
+        name = type(master).__name__
+        leg, ports = legs.get(name, {"state": "ended"}), master.ports(DATAPATH)
+        state = f"{leg['state']}, knows the switch: {master.knows(DATAPATH)}, its ports: {ports}"
+        print(f"{version} {protocol} {name}: {state}, {master.packet_in_count(DATAPATH)} of {count} PACKET_INs")
+        if protocol == "openflow":
+            assert (leg["state"], master.gone(DATAPATH) or 0) == ("established", 0)
+            assert ports == expected_ports(type(master), version)
+            unwanted = leg["session"]["withheld"].get("packet_in:unwanted", 0)
+            assert master.packet_in_count(DATAPATH) + unwanted == count > 0
+
+
+def wait_until(when: float) -> None:
+    """Silence is what is tested: there is no event to wait for."""
+    time.sleep(max(0.0, when - time.monotonic()))
