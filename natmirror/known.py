@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,5 +32,6 @@ def save(path: Path, switches: list[dict[str, Any]]) -> None:
         beside.write_text(json.dumps({"format": _FORMAT, "switches": switches}), encoding="ascii")
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
         raise HostError(f"{path}: {error.strerror or error}") from None

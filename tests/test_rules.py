@@ -109,6 +109,23 @@ MISTAKES = [
         "10: services[0].pool.backends[1]: expected an address and port of its own, found 10.20.0.11:6633 again",
     ),
     (
+        "10.20.0.13}",
+        "10.20.0.12, protocol: openflow}",
+        "12: services[0].mirrors[0]: expected a mirror with protocol: openflow outside all pools, found"
+        " 10.20.0.12:6653 of openflow",
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, protocol: openflow, when-behind: throttle}",
+        "12: services[0].mirrors[0].when-behind: expected when-behind: drop with protocol: openflow, found"
+        " throttle: whole messages are left out instead",
+    ),
+    (
+        "switches:",
+        "known-switches: switches.json\nswitches:",
+        "1: known-switches: expected an absolute path of a file, found switches.json",
+    ),
+    (
         "name: c1",
         "name: c 1",
         "9: services[0].pool.backends[0].name: expected a name of letters, digits, dots, dashes and"
@@ -128,6 +145,10 @@ MISTAKES = [
         ("10.20.0.13}", f"10.20.0.13, {key}: {found}}}", f"12: services[0].mirrors[0].{key}: expected {said}")
         for key, found, said in [
             ("when-behind", "wait", "drop or throttle, found wait"),
+            ("protocol", "of", "raw or openflow, found of"),
+            ("reconnect", "next-message", "no reconnect without protocol: openflow, found one"),
+            ("unsolicited", "pass", "no unsolicited without protocol: openflow, found one"),
+            ("statistics", "refuse", "no statistics without protocol: openflow, found one"),
             ("throttle-limit", "2s", "no throttle-limit without when-behind: throttle, found one"),
             ("sample", "0.5", "a percentage from 0% to 100%, found 0.5"),
             ("sample", "101%", "a percentage from 0% to 100%, found 101%"),
@@ -197,6 +218,18 @@ def test_everything_that_can_be_said_of_a_mirror() -> None:
         "mirror  master 10.20.0.13:6653 buffer 1MiB when-behind throttle throttle-limit 500ms sample 12.5%"
         " only 10.10.0.0/25 source 10.20.0.1 linger 1m connect-timeout 3s stall-timeout 10s idle-timeout 2h"
     ) in describe(rules)
+
+
+def test_everything_that_can_be_said_of_a_session() -> None:
+    settings = "protocol: openflow, reconnect: next-message, unsolicited: pass, statistics: refuse"
+    text = GOOD.replace("10.20.0.13}", f"10.20.0.13, {settings}}}") + "known-switches: /var/lib/natmirror/known.json\n"
+    rules = loads(text)
+    [mirror] = rules.services[0].sessions
+    assert rules.services[0].copies == ()
+    assert (mirror.reconnect, mirror.unsolicited, mirror.statistics) == ("next-message", "pass", "refuse")
+    assert str(rules.known_switches) == "/var/lib/natmirror/known.json"
+    assert "protocol openflow reconnect next-message unsolicited pass statistics refuse" in describe(rules)
+    assert "known-switches: /var/lib/natmirror/known.json" in describe(rules)
 
 
 @pytest.mark.parametrize(

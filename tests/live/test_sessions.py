@@ -196,7 +196,7 @@ def test_a_strict_controller_may_be_the_backend_too(fresh: Scene) -> None:
 
 
 SILENCE = TRAFFIC = 60.0
-SIDE_BY_SIDE = {
+SIDE_BY_SIDE: dict[str, list[type[Controller]]] = {
     "1.0": [OsKen, StrictHub, OvsTestController],
     "1.3": [OsKen, Inquirer, StrictHub, OvsTestController, Faucet],
 }
