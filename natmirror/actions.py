@@ -30,6 +30,19 @@ Action = Accept | Drop | Send
 
 
 @dataclass(slots=True)
+class Ordered:
+    """A master's message that would have changed a switch."""
+
+    service: str
+    mirror: str
+    client: tuple[bytes, int]
+    """The switch's end, address and port."""
+    offset: int
+    """Bytes of orders that this session has had before."""
+    message: bytes
+
+
+@dataclass(slots=True)
 class LegEnded:
     """A leg is over: why, and how much of what the client sent the mirror has acknowledged."""
 

@@ -23,7 +23,7 @@ from enum import IntEnum
 from typing import Any
 
 from natmirror import fastpath, tcp
-from natmirror.actions import Accept, Action, Drop, LegEnded, Send
+from natmirror.actions import Accept, Action, Drop, LegEnded, Ordered, Send
 from natmirror.fastpath import Memory
 from natmirror.icmperrors import IcmpErrors
 from natmirror.ledger import Ledger
@@ -200,6 +200,10 @@ class Engine:
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
         return self._mirroring.take_events()
+
+    def take_orders(self) -> list[Ordered]:
+        """What masters that are recorded would have done since the last call."""
+        return self._shadowing.take_orders()
 
     # Packets of the client
 

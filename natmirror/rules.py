@@ -88,6 +88,8 @@ class Mirror:
     """What becomes of answers to questions that only the backend has asked: ``hold`` or ``pass``."""
     statistics: str = "last-seen"
     """What a mirror is told that asks for some: what the backend was told last (``last-seen``), or ``refuse``."""
+    record: Path | None = None
+    """The pcap file that keeps what it would have done; None: nothing is kept."""
 
     @property
     def speaks_openflow(self) -> bool:
@@ -228,6 +230,7 @@ def _describe_mirror(mirror: Mirror) -> str:
         f"reconnect {mirror.reconnect} unsolicited {mirror.unsolicited} statistics {mirror.statistics}"
         if mirror.speaks_openflow
         else "",
+        f"record {mirror.record}" if mirror.record else "",
     ]
     return " ".join(word for word in words if word)
 
@@ -295,6 +298,7 @@ def _mirrors(
         mirror = _mirror(one, port, outside, switches)
         _refuse_twin(one, mirror, mirrors)
         mirrors.append(mirror)
+        _refuse_second_record(one, mirrors)
     return tuple(mirrors)
 
 
@@ -339,6 +343,7 @@ _OF_SESSIONS: dict[str, Callable[[Value], Any]] = {
     "reconnect": lambda value: value.choice("never", "next-message"),
     "unsolicited": lambda value: value.choice("hold", "pass"),
     "statistics": lambda value: value.choice("last-seen", "refuse"),
+    "record": lambda value: _absolute_path(value),
 }
 """Keys of mirrors with OpenFlow sessions."""
 
@@ -356,6 +361,12 @@ def _networks_inside(value: Value, switches: tuple[IPv4Network, ...]) -> tuple[I
             raise one.error("a network inside one of the switches' networks")
         networks.append(network)
     return tuple(networks)
+
+
+def _refuse_second_record(value: Value, mirrors: list[Mirror]) -> None:
+    *others, new = mirrors
+    if new.record is not None and new.record in (other.record for other in others):
+        raise value.complain(f"expected a file of its own to record, found {new.record} again")
 
 
 def _refuse_twin(value: Value, new: Backend | Mirror, others: Iterable[Backend | Mirror]) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 
 from natmirror import __version__, api, known
 from natmirror.actions import LegEnded
-from natmirror.errors import HostError
+from natmirror.errors import CaptureError, HostError
 from natmirror.fastpath import Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.tun import Tunnel, path_mtu
+from natmirror.orders import Orders
 from natmirror.packet import endpoint_of
 from natmirror.report import summarize
 from natmirror.rules import MAX_QUEUES, Rules
@@ -79,7 +80,15 @@ class Runner:
         self._queue_count = queue_count(rules)
         key, memory = os.urandom(16), Memory(rules.mirror_memory)
         self._workers = [
-            Worker(rules, Shard(number, self._queue_count), key, memory, ended=self._on_ended, over=self._wake)
+            Worker(
+                rules,
+                Shard(number, self._queue_count),
+                key,
+                memory,
+                ended=self._on_ended,
+                ordered=lambda orders: self._orders.add(orders),
+                over=self._wake,
+            )
             for number in range(self._queue_count)
         ]
         self._chores = [
@@ -103,6 +112,7 @@ class Runner:
             for worker in self._workers:
                 worker.open(held, tunnel.fd)
             held.callback(self._stop_workers)
+            self._orders = Orders(self._rules, held, self._wake)
             self._learn_paths()
             self._learn_switches()
             resources = {
@@ -124,6 +134,7 @@ class Runner:
             while not self._stopping:
                 self._watch()
             self._stop_workers()
+            self._write_orders()
             self._keep_switches()
             self._raise_failures()
             return summarize(self._snapshot(), self._machine())
@@ -134,6 +145,7 @@ class Runner:
         """Do what is due, and wait for something."""
         for chore in self._chores:
             chore.run_if_due(time.monotonic())
+        self._write_orders()
         self._raise_failures()
         due = min(chore.due_at for chore in self._chores)
         if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
@@ -208,6 +220,12 @@ class Runner:
             known.save(path, [entry for worker in self._workers for entry in worker.known_switches()])
         except (HostError, TimeoutError) as error:
             log.error("known-switches: %s; trying again in %g s", error, _KEEP_INTERVAL)
+
+    def _write_orders(self) -> None:
+        try:
+            self._orders.write()
+        except CaptureError as error:
+            log.error("record: %s; nothing more is recorded there", error)
 
     # From the workers' threads
 

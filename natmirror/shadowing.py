@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from natmirror import seq
-from natmirror.actions import LegEnded
+from natmirror.actions import LegEnded, Ordered
 from natmirror.fastpath import (
     NO_FLOW,
     READ,
@@ -73,6 +73,8 @@ class Shadow:
     next_iss: int = 0
     tried_at: float = float("-inf")
     pause: float = 0.0
+    ordered_bytes: int = 0
+    """Of its orders, as far as they are recorded."""
     unheard: int = 0
     """Messages of the switch's that came while there was no session."""
 
@@ -137,6 +139,7 @@ class Shadowing:
         self._waiting: deque[tuple[int, int, bytes]] = deque()
         self._touched: dict[Shadow, None] = {}
         self._events: list[LegEnded] = []
+        self._orders: list[Ordered] = []
         self._past: dict[tuple[str, str], dict[str, Counter[str]]] = {
             (service.name, mirror.name): {} for service in rules.services for mirror in service.sessions
         }
@@ -438,7 +441,20 @@ class Shadowing:
         for message in messages:
             if message.kind in ORDERS:
                 shadow.connection.decisions.decided(By.MASTER, message, now)
+                if shadow.mirror.record is not None:
+                    self._record(shadow, message)
         self._touched[shadow] = None
+
+    def _record(self, shadow: Shadow, message: Message) -> None:
+        client = shadow.connection.flow.client
+        names = (shadow.service_name, shadow.mirror.name)
+        self._orders.append(Ordered(*names, client, shadow.ordered_bytes, message.raw))
+        shadow.ordered_bytes += len(message.raw)
+
+    def take_orders(self) -> list[Ordered]:
+        """What masters that are recorded have ordered since the last call."""
+        orders, self._orders = self._orders, []
+        return orders
 
     def _touch(self, connection: _Connection) -> None:
         self._touched.update(dict.fromkeys(shadow for shadow in connection.shadows if shadow.lives))

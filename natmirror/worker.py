@@ -14,7 +14,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from natmirror.actions import Action, Drop, LegEnded
+from natmirror.actions import Action, Drop, LegEnded, Ordered
 from natmirror.engine import Engine, Hook
 from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
@@ -39,7 +39,8 @@ _MAX_STALE_BATCHES = 256  # as much as a queue holds
 class Worker:
     """A thread for the clients of ``shard``; ``workers`` are all of them, itself among them, once they run.
 
-    ``ended`` is called with legs that have ended, ``over`` when the thread has, each in the thread itself.
+    ``ended`` is called with legs that have ended, ``ordered`` with what masters would have done, ``over`` when the
+    thread has ended, each in the thread itself.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Worker:
         memory: Memory,
         *,
         ended: Callable[[list[LegEnded]], None],
+        ordered: Callable[[list[Ordered]], None],
         over: Callable[[], None],
     ) -> None:
         self.internal_errors = 0
@@ -59,6 +61,7 @@ class Worker:
         self._engine = Engine(rules, key=key, shard=shard, memory=memory)
         self._with_watched = any(service.pool is None for service in rules.services)
         self._ended = ended
+        self._ordered = ordered
         self._over = over
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
@@ -265,6 +268,8 @@ class Worker:
     def _tell_ended(self) -> None:
         if events := self._engine.take_events():
             self._ended(events)
+        if orders := self._engine.take_orders():
+            self._ordered(orders)
 
     def _show_switches(self, clients: Sequence[str]) -> list[dict[str, Any] | None]:
         now = time.monotonic()

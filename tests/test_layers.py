@@ -23,7 +23,7 @@ LAYERS = [
     {"icmperrors"},
     {"engine"},
     {"api", "capture", "known", "linux", "model", "report", "sums"},
-    {"replay", "worker"},
+    {"orders", "replay", "worker"},
     {"runner"},
     {"lab"},
     {"cli"},
@@ -41,6 +41,7 @@ OUTSIDE_CORE = {
     "cli",
     "__main__",
     "_fastpath_build",
+    "orders",
 }
 # linux serves whoever wants the machine; of ours it knows these alone.
 KNOWN_TO_LINUX = {"actions", "errors", "packet", "rules", "shards", "stats", "_ffi"}

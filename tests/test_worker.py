@@ -44,7 +44,15 @@ def over() -> Event:
 
 @pytest.fixture
 def worker(over: Event) -> Worker:
-    return Worker(loads(RULES), ALL, bytes(16), Memory(1 << 20), ended=lambda events: None, over=over.set)
+    return Worker(
+        loads(RULES),
+        ALL,
+        bytes(16),
+        Memory(1 << 20),
+        ended=lambda events: None,
+        ordered=lambda orders: None,
+        over=over.set,
+    )
 
 
 def begin(worker: Worker, then: Exception | None = None) -> None:

@@ -1,0 +1,66 @@
+"""What masters would have done, in pcap files: each master's messages as packets from it to its switch.
+
+No packet of these was ever on a wire. Ports and addresses are the connection's, and numbers count a session's orders:
+programs that read captures find the messages.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from natmirror.actions import Ordered
+from natmirror.capture import Writer
+from natmirror.errors import CaptureError
+from natmirror.packet import ACK, PSH, build, endpoint_of
+from natmirror.rules import Rules
+
+_MAX_WAITING = 100_000  # orders; then the oldest are left out
+_WINDOW = 0xFFFF
+
+
+class Orders:
+    """The files of all mirrors that are recorded; ``wake`` is called when something is to be written.
+
+    Any thread may add(), one writes. CaptureError where a file cannot be made.
+    """
+
+    def __init__(self, rules: Rules, held: ExitStack, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._waiting: deque[tuple[float, Ordered]] = deque(maxlen=_MAX_WAITING)
+        self._mirrors = {
+            (service.name, mirror.name): endpoint_of(mirror)
+            for service in rules.services
+            for mirror in service.sessions
+        }
+        self._writers = {
+            (service.name, mirror.name): held.enter_context(Writer(mirror.record))
+            for service in rules.services
+            for mirror in service.sessions
+            if mirror.record is not None
+        }
+
+    def add(self, orders: list[Ordered]) -> None:
+        """Some more, of now."""
+        now = time.time()
+        self._waiting.extend((now, order) for order in orders)
+        self._wake()
+
+    def write(self) -> None:
+        """Write all that waits; CaptureError where that fails, and no more is written of that master."""
+        while self._waiting:
+            at, order = self._waiting.popleft()
+            names = (order.service, order.mirror)
+            if (writer := self._writers.get(names)) is None:
+                continue
+            number = (1 + order.offset) & 0xFFFF_FFFF
+            payload, ends = order.message, (self._mirrors[names], order.client)
+            try:
+                for start in range(0, len(payload), _WINDOW // 2):
+                    piece = payload[start : start + _WINDOW // 2]
+                    writer.write(
+                        at, build(*ends, seq=number + start, ack=1, flags=ACK | PSH, window=_WINDOW, payload=piece)
+                    )
+            except CaptureError:
+                del self._writers[names]
+                raise

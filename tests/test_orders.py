@@ -1,0 +1,76 @@
+"""What masters would have done, in a capture."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import dpkt
+import pytest
+
+from natmirror.capture import read
+from natmirror.errors import CaptureError
+from natmirror.openflow.wire import Type
+from natmirror.orders import Orders
+from natmirror.packet import Segment
+from natmirror.packet import parse as parse_packet
+from natmirror.rules import Rules, loads
+from tests.session import engine
+from tests.support import CLIENT, MASTER, RULES
+from tests.test_shadowing import introduced, request
+
+
+def recorded(path: Path) -> str:
+    return RULES.replace("10.20.0.13}", f"10.20.0.13, protocol: openflow, record: {path}}}")
+
+
+def rules(path: Path) -> Rules:
+    return loads(recorded(path))
+
+
+def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "orders.pcap"
+    one = engine(recorded(path))
+    _, master = introduced(one)
+    sent = [request(Type.FLOW_MOD, 1, bytes(48)), request(Type.PACKET_OUT, 2, bytes(range(200)))]
+    master.say(request(Type.BARRIER_REQUEST, 3), *sent)
+    orders = one.take_orders()
+    assert one.take_orders() == []
+    assert [order.message for order in orders] == sent
+    huge = replace(orders[0], offset=orders[1].offset + len(sent[1]), message=bytes(0xFFFF))
+    with ExitStack() as held:
+        written = Orders(rules(path), held, lambda: None)
+        written.add([*orders, huge])
+        written.write()
+    segments = [parse_packet(one.packet) for one in read(path) if one.packet is not None]
+    stream = b""
+    for segment in segments:
+        assert isinstance(segment, Segment)
+        assert ((segment.src, segment.sport), (segment.dst, segment.dport)) == (MASTER, CLIENT)
+        assert segment.seq == 1 + len(stream)
+        stream += segment.payload
+    assert stream == b"".join(sent) + bytes(0xFFFF)
+
+
+def test_a_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with ExitStack() as held, pytest.raises(CaptureError, match=r"nothing/orders\.pcap"):
+        Orders(rules(tmp_path / "nothing" / "orders.pcap"), held, lambda: None)
+
+
+def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "orders.pcap"
+    one = engine(recorded(path))
+    _, master = introduced(one)
+    master.say(request(Type.FLOW_MOD, 1, bytes(48)))
+    orders = one.take_orders()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with ExitStack() as held:
+        written = Orders(rules(path), held, lambda: None)
+        monkeypatch.setattr(dpkt.pcap.Writer, "writepkt", full)
+        written.add(orders)
+        with pytest.raises(CaptureError, match="No space left"):
+            written.write()
+        written.add(orders)
+        written.write()
