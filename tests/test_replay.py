@@ -39,12 +39,19 @@ def actions(capture: Path, *, fast: bool) -> list[tuple[float, Action]]:
     return [(step.at, step.action) for step in Replay(rules, capture, fast=fast).steps()]
 
 
-def production(capture: Path, *, mirrored: bool) -> list[tuple[float, Action]]:
-    """The verdicts about captured packets."""
+def production(capture: Path, protocol: str | None, *, fast: bool = True) -> list[tuple[float, Action]]:
+    """The verdicts about captured packets, with mirrors that speak a protocol, or without any."""
     rules = load(capture.with_suffix(".yaml"))
-    if not mirrored:
-        rules = replace(rules, services=tuple(replace(service, mirrors=()) for service in rules.services))
-    steps = Replay(rules, capture).steps()
+    services = [
+        replace(
+            service,
+            mirrors=tuple(
+                replace(mirror, protocol=protocol, when_behind="drop") for mirror in service.mirrors if protocol
+            ),
+        )
+        for service in rules.services
+    ]
+    steps = Replay(replace(rules, services=tuple(services)), capture, fast=fast).steps()
     return [(step.at, step.action) for step in steps if step.cause == "capture" and isinstance(step.action, Accept)]
 
 
@@ -67,9 +74,23 @@ def test_the_c_gear_changes_no_action(capture: Path) -> None:
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_the_mirror_changes_no_action_towards_production(capture: Path) -> None:
-    with_mirrors = production(capture, mirrored=True)
-    assert with_mirrors == production(capture, mirrored=False)
-    assert len(with_mirrors) > 10
+    without = production(capture, None)
+    assert production(capture, "raw") == without
+    assert production(capture, "openflow") == without
+    assert production(capture, "openflow", fast=False) == without
+    assert len(without) > 10
+
+
+@pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
+def test_sessions_are_the_same_with_the_c_gear_off(capture: Path) -> None:
+    rules = load(capture.with_suffix(".yaml"))
+    services = [
+        replace(service, mirrors=tuple(replace(mirror, protocol="openflow") for mirror in service.mirrors))
+        for service in rules.services
+    ]
+    rules = replace(rules, services=tuple(services))
+    taken = [[(step.at, step.action) for step in Replay(rules, capture, fast=fast).steps()] for fast in (True, False)]
+    assert taken[0] == taken[1]
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
