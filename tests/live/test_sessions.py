@@ -1,8 +1,10 @@
 """Real controllers as masters with an OpenFlow session of their own, beside a real backend of a real switch."""
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.openvswitch import PORTS, OpenVSwitch
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import SERVICE, Lab
-from tests.live.scene import Scene
+from tests.live.scene import Scene, tcp_packets
 
 pytestmark = pytest.mark.live
 
@@ -127,6 +129,38 @@ def test_what_the_backend_has_asked_before_the_master_is_told(fresh: Scene, vers
     assert not [kind for kind in inquired(master) if "error" in kind]
 
 
+def test_production_is_exactly_translated_and_in_order_beside_a_session(fresh: Scene) -> None:
+    """Seen on both sides of the load balancer."""
+    backend, master = OsKen(fresh.lab, "c1"), OsKen(fresh.lab, "m")
+    balancer = fresh.balance(rules(fresh))
+    sniffers = {link: fresh.sniff("lb", link) for link in ("sw0", "pl0")}
+    switch = connected(fresh, "1.3")
+    master.wait_until_known(DATAPATH)
+    talk(switch, 10)
+    compare(backend, master)
+    balancer.wait_until_acknowledged()
+    for sniffer, _ in sniffers.values():
+        sniffer.end()
+    outside = told(sniffers["sw0"][1], SERVICE)
+    inside = told(sniffers["pl0"][1], "10.20.0.11")
+    for there, here in zip(outside, inside, strict=True):
+        seen = min(len(there), len(here))  # the captures do not end at the same moment
+        assert seen >= 40
+        assert there[:seen] == here[:seen]
+
+
+def told(capture: Path, address: str) -> tuple[list[Any], list[Any]]:
+    """What went to an address and what came from it, packet by packet."""
+    end = socket.inet_aton(address)
+    found: tuple[list[Any], list[Any]] = ([], [])
+    for ip in tcp_packets(capture):
+        if end in (ip.src, ip.dst):
+            tcp = ip.data
+            what = (tcp.sport, tcp.dport, tcp.seq, tcp.ack, tcp.flags, tcp.win, bytes(tcp.opts), bytes(tcp.data))
+            found[ip.src == end].append(what)
+    return found
+
+
 def inquired(controller: Inquirer) -> dict[str, tuple[bool, float]]:
     """The answers to all that a controller asks in its first second."""
     controller.wait_until_known(DATAPATH)
@@ -147,9 +181,11 @@ def test_a_master_that_comes_again_gets_a_session_again(fresh: Scene, version: s
     master.end()
     wait_for(lambda: not balancer.status()["mirrors"][0]["legs"], "the leg to end")
     again = OsKen(fresh.lab, "m", version)
+    started_at = time.monotonic()
     before = backend.packet_in_count(DATAPATH)
     wait_for(lambda: switch.ping() and again.knows(DATAPATH), "a session again")
     again.wait_until_known(DATAPATH)
+    print(f"{version}: a session {time.monotonic() - started_at:.2f} s after the master listens again")
     assert again.ports(DATAPATH) == (*PORTS, LOCAL[version])
     seen = again.packet_in_count(DATAPATH)
     switch.forget_flows()
@@ -173,9 +209,11 @@ def test_a_natmirror_that_starts_again_gives_the_master_a_session_again(fresh: S
         wait_for(lambda: known.exists() and '"client"' in known.read_text(), "what is known to be kept", 20.0)
         balancer.kill()
     assert '"client"' in known.read_text()
+    ended_at = time.monotonic()
     again = LoadBalancer(fresh.lab, file)
     fresh.balancers.append(again)
     wait_for(lambda: master.program.text.count(f"ports {DATAPATH} ") >= 2, "a session again", 20.0)
+    print(f"{end}: a session {time.monotonic() - ended_at:.2f} s after natmirror had ended, its start included")
     assert master.ports(DATAPATH) == (*PORTS, LOCAL["1.3"])
     seen, before = master.packet_in_count(DATAPATH), backend.packet_in_count(DATAPATH)
     talk(switch)
