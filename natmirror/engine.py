@@ -47,6 +47,7 @@ from natmirror.packet import (
     segment_checksum_ok,
     show,
 )
+from natmirror.reading import Reading
 from natmirror.rules import Backend, Rules, Service
 from natmirror.shadowing import Shadowing
 from natmirror.shards import ALL, Shard
@@ -92,8 +93,11 @@ class Engine:
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
         ledger = Ledger(rules.services)
-        self._shadowing = Shadowing(rules, self._gear, memory, self._timers, self._legs, ledger)
-        self._mirroring = Mirroring(self._gear, memory, self._timers, self._legs, ledger, self._shadowing)
+        self._reading = Reading(self._gear)
+        self._shadowing = Shadowing(rules, self._reading, memory, self._timers, self._legs, ledger)
+        self._mirroring = Mirroring(
+            self._gear, memory, self._timers, self._legs, ledger, self._shadowing, self._reading
+        )
         self._nat = Nat(rules, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
@@ -163,7 +167,7 @@ class Engine:
 
     def next_own_timer(self) -> float | None:
         """The same for what the C gear does not know of: a loop in C that drives the gear looks after the rest."""
-        return AT_ONCE if self._shadowing.has_more else self._timers.next()
+        return AT_ONCE if self._reading.has_more else self._timers.next()
 
     def handle_timer(self, now: float) -> list[Action]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of. Not all at once: while there is

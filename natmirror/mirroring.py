@@ -11,6 +11,7 @@ from natmirror.legs import Legs
 from natmirror.legstate import LegState
 from natmirror.mirror import Leg
 from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, endpoint_of, show, synthesise
+from natmirror.reading import Kind, Reading
 from natmirror.rules import Mirror, Service
 from natmirror.selection import unwanted
 from natmirror.shadowing import Shadow, Shadowing
@@ -24,13 +25,21 @@ class Mirroring:
     """The streams of all flows with mirrors, and the legs that carry them."""
 
     def __init__(
-        self, gear: Gear, memory: Memory, timers: Timers, legs: Legs, ledger: Ledger, shadowing: Shadowing
+        self,
+        gear: Gear,
+        memory: Memory,
+        timers: Timers,
+        legs: Legs,
+        ledger: Ledger,
+        shadowing: Shadowing,
+        reading: Reading,
     ) -> None:
         self._memory = memory
         self._timers = timers
         self._legs = legs
         self._ledger = ledger
         self._shadowing = shadowing
+        self._reading = reading
         self._gear = gear
         self._taps: dict[MirroredFlow, Tap] = {}
         self._throttles: dict[MirroredFlow, Throttle] = {}
@@ -132,11 +141,11 @@ class Mirroring:
             edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
         data = replies.push(segment.seq, segment.payload, edge)
         if data:
-            self._shadowing.read(flow, data, of_switch=False)
+            self._reading.add(Kind.REPLY, row.id, data)
         if row.orig.flags & HALF_ACK and seq.lt(replies.next, row.orig.ack):
-            self._shadowing.lost(flow, of_switch=False)
+            self._reading.add(Kind.REPLY_LOST, row.id)
             if data := replies.restart(row.orig.ack, edge):
-                self._shadowing.read(flow, data, of_switch=False)
+                self._reading.add(Kind.REPLY, row.id, data)
         row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
@@ -162,30 +171,30 @@ class Mirroring:
         if data:
             self._each(tap, lambda leg: leg.write(data, now))
             if is_read:
-                self._shadowing.read(tap.flow, data, of_switch=True)
+                self._reading.add(Kind.ORIG, row.id, data)
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
         if row.reply.flags & HALF_ACK and seq.lt(reassembler.next, acked):
             # The backend has what never passed here, or found no room, so the client will not send it again.
             reason = "memory-full" if reassembler.starved else "hole"
             self._each(tap, lambda leg: leg.abort(reason))
             if is_read:
-                self._shadowing.lost(tap.flow, of_switch=True)
+                self._reading.add(Kind.ORIG_LOST, row.id)
                 if data := reassembler.restart(acked, edge):
-                    self._shadowing.read(tap.flow, data, of_switch=True)
+                    self._reading.add(Kind.ORIG, row.id, data)
                 row.flags &= ~(WAITING | GAPPED)
                 row.flags |= GAPPED if reassembler.waiting_bytes else 0
         if fin_seq == reassembler.next:
             tap.finished = True
             self._each(tap, lambda leg: leg.finish(now))
             if is_read:
-                self._shadowing.finished(tap.flow)
+                self._reading.add(Kind.FINISHED, row.id)
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection was reset."""
         self.window_moved(flow, now)
         self._flow_over(flow, now, lambda leg: leg.reset(now))
         if (tap := self._taps.get(flow)) is not None and tap.replies is not None:
-            self._shadowing.reset(flow)
+            self._reading.add(Kind.RESET, flow.row.id)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection has closed in order: the backend has everything, so whoever lacks something has a
@@ -195,7 +204,7 @@ class Mirroring:
         complete = tap is not None and tap.finished
         self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
         if tap is not None and tap.replies is not None:
-            self._shadowing.finished(flow)
+            self._reading.add(Kind.FINISHED, flow.row.id)
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""
@@ -334,18 +343,13 @@ class Mirroring:
 
     def lingering(self, now: float) -> list[dict[str, Any]]:
         """The legs that have outlived their flow, each as a flow that is gone, with its leg."""
-        return [
-            {
-                "service": strand.tap.flow.service.name,
-                "client": show(strand.tap.flow.client),
-                "backend": None,
-                "state": "gone",
-                "client_bytes": strand.tap.client_bytes,
-                "legs": [_shown(strand, leg, now)],
-            }
-            for strand, leg in self._legs.holders()
-            if isinstance(strand, Strand) and strand.tap.final_bytes is not None
-        ]
+        found = []
+        for holder, leg in self._legs.holders():
+            if isinstance(holder, Strand) and holder.tap.final_bytes is not None:
+                found.append(_gone(holder.service_name, holder.tap.flow.client, _shown(holder, leg, now)))
+            elif isinstance(holder, Shadow) and holder.connection.is_forgotten:
+                found.append(_gone(holder.service_name, holder.connection.client, _shown_session(holder, now)))
+        return found
 
     def mirrors(self, now: float) -> list[dict[str, Any]]:
         """Each mirror's ledger as plain values, living legs included."""
@@ -357,6 +361,17 @@ class Mirroring:
     def memory(self) -> dict[str, int]:
         """Bytes that are held back for mirrors, and how many may be."""
         return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
+
+
+def _gone(service: str, client: Endpoint, leg: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "service": service,
+        "client": show(client),
+        "backend": None,
+        "state": "gone",
+        "client_bytes": leg["client_bytes"],
+        "legs": [leg],
+    }
 
 
 def _shown(strand: Strand, leg: Leg, now: float) -> dict[str, Any]:

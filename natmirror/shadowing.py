@@ -1,27 +1,16 @@
 """Between production and OpenFlow masters: connections are read along, and each master has a session of its own.
 
-All of it comes after the verdicts: what both ends of a connection send, what masters answer, and what happens to flows
-and legs waits, in its order, in the gear; study() takes it from there. So whatever is said, production has passed.
+All of it comes after the verdicts: what is said waits in its order (reading.py), and study() takes it from there. So
+whatever is said, production has passed.
 """
 
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 from natmirror import seq
 from natmirror.actions import LegEnded, Ordered
-from natmirror.fastpath import (
-    NO_FLOW,
-    READ,
-    READ_MIRROR,
-    READ_ORIG,
-    READ_REPLY,
-    REPLY_GAPPED,
-    SOURCE_MESSAGES,
-    Gear,
-    Memory,
-)
+from natmirror.fastpath import NO_FLOW, READ, REPLY_GAPPED, SOURCE_MESSAGES, Memory
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow
 from natmirror.legs import Legs
 from natmirror.mirror import Leg
@@ -32,6 +21,7 @@ from natmirror.openflow.production import Production, Said
 from natmirror.openflow.session import ORDERS, Manners, Session
 from natmirror.openflow.wire import Message, Type
 from natmirror.packet import Endpoint, endpoint_of, show
+from natmirror.reading import Kind, Reading
 from natmirror.rules import Mirror, Rules
 from natmirror.selection import unwanted
 from natmirror.timers import Timers
@@ -39,23 +29,6 @@ from natmirror.timers import Timers
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
 _ISS_STEP = 1 << 20  # a new leg's numbers lie after its predecessor's, which the mirror may remember (RFC 9293 §3.6.1)
 _ROOM_SHARE = 2  # a master that owes this part of its buffer gets no PACKET_INs
-
-
-class _Kind(IntEnum):
-    """What waits to be studied, beside what C hands on."""
-
-    ORIG = READ_ORIG
-    REPLY = READ_REPLY
-    MASTER = READ_MIRROR
-    """What a master has sent; nothing: it has closed its side."""
-    OPENED = 3
-    FINISHED = 4
-    RESET = 5
-    FORGOTTEN = 6
-    ORIG_LOST = 7
-    REPLY_LOST = 8
-    ENDED = 9
-    """A session's leg is over."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +43,8 @@ class Shadow:
     session: Session | None = None
     leg: Leg | None = None
     absent: str | None = None
+    key: tuple[str, str, int, int] | None = None
+    """Whose session it is: service, master, datapath id and auxiliary id."""
     next_iss: int = 0
     tried_at: float = float("-inf")
     pause: float = 0.0
@@ -81,7 +56,7 @@ class Shadow:
     @property
     def service_name(self) -> str:
         """The service's name."""
-        return self.connection.flow.service.name
+        return self.connection.service_name
 
     @property
     def client_is_gone(self) -> bool:
@@ -111,11 +86,16 @@ class _Connection:
     """A client's connection that somebody is told of."""
 
     flow: MirroredFlow
+    client: Endpoint
+    service_name: str
+    is_picked_up: bool
+    """It was met in its middle."""
     production: Production
     shadows: tuple[Shadow, ...] = ()
     decisions: Decisions = field(default_factory=Decisions)
     is_over: bool = False
     is_forgotten: bool = False
+    """The flow has left its table: its row may be another's."""
     datapath: Datapath | None = None
     """As far as the masters have been told."""
 
@@ -123,20 +103,22 @@ class _Connection:
 class Shadowing:
     """All OpenFlow sessions of an engine."""
 
-    def __init__(self, rules: Rules, gear: Gear, memory: Memory, timers: Timers, legs: Legs, ledger: Ledger) -> None:
+    def __init__(
+        self, rules: Rules, reading: Reading, memory: Memory, timers: Timers, legs: Legs, ledger: Ledger
+    ) -> None:
         self.internal_errors = 0
         self._timers = timers
-        self._gear = gear
+        self._reading = reading
         self._legs = legs
         self._ledger = ledger
         self.directory = Directory(memory)
         """What is known of switches."""
-        self._opened: deque[tuple[MirroredFlow, list[tuple[Mirror, str | None]]]] = deque()
+        self._opened: deque[_Connection] = deque()
+        self._of_flows: dict[MirroredFlow, _Connection] = {}
         self._connections: dict[int, _Connection] = {}  # by the flow's number
         self._sessions: dict[int, tuple[Shadow, Session]] = {}  # by number
         self._next_number = 0
         self._live: dict[tuple[str, str, int, int], Shadow] = {}  # by service, master and datapath
-        self._waiting: deque[tuple[int, int, bytes]] = deque()
         self._touched: dict[Shadow, None] = {}
         self._events: list[LegEnded] = []
         self._orders: list[Ordered] = []
@@ -144,18 +126,28 @@ class Shadowing:
             (service.name, mirror.name): {} for service in rules.services for mirror in service.sessions
         }
 
-    # What production does: noted here, studied later
-
     def opened(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
         """A client's connection is established, or was met in its middle; whether some master wants to be told of
         it."""
         wishes = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not wishes:
             return False
-        wanted = any(why_not is None for _, why_not in wishes)
-        if self._gear.add_read(_Kind.OPENED, flow.row.id):
-            self._opened.append((flow, wishes))
-        return wanted
+        production = Production(self.directory, in_middle=flow.picked_up)
+        connection = _Connection(flow, flow.client, flow.service.name, flow.picked_up, production)
+        first_iss = flow.row.orig.end if flow.picked_up else flow.row.iss
+        connection.shadows = tuple(
+            Shadow(mirror, connection, self, absent=why_not, next_iss=first_iss) for mirror, why_not in wishes
+        )
+        self._opened.append(connection)
+        self._of_flows[flow] = connection
+        self._reading.add(Kind.OPENED, flow.row.id)
+        return any(why_not is None for _, why_not in wishes)
+
+    def forgotten(self, flow: MirroredFlow) -> None:
+        """The flow leaves the table."""
+        if (connection := self._of_flows.pop(flow, None)) is not None:
+            connection.is_forgotten = True
+            self._reading.add(Kind.FORGOTTEN, flow.row.id)
 
     @staticmethod
     def _why_not(mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> str | None:
@@ -165,110 +157,78 @@ class Shadowing:
             return MID_CONNECTION
         return unwanted(mirror, flow.client[0])
 
-    def read(self, flow: MirroredFlow, data: bytes, *, of_switch: bool) -> None:
-        """The next of what one end has sent."""
-        if not self._gear.add_read(_Kind.ORIG if of_switch else _Kind.REPLY, flow.row.id, data):
-            self.lost(flow, of_switch=of_switch)
-
-    def lost(self, flow: MirroredFlow, *, of_switch: bool) -> None:
-        """Bytes of one end are missing here that the other end has."""
-        self._gear.add_read(_Kind.ORIG_LOST if of_switch else _Kind.REPLY_LOST, flow.row.id)
-
-    def finished(self, flow: MirroredFlow) -> None:
-        """The client has closed its side, and everything before has been read."""
-        self._gear.add_read(_Kind.FINISHED, flow.row.id)
-
-    def reset(self, flow: MirroredFlow) -> None:
-        """The connection was reset."""
-        self._gear.add_read(_Kind.RESET, flow.row.id)
-
-    def forgotten(self, flow: MirroredFlow) -> None:
-        """The flow leaves the table."""
-        self._gear.add_read(_Kind.FORGOTTEN, flow.row.id)
-
     # Studying
 
     def study(self, now: float, most: int | None = None) -> None:
-        """All that waits, or the first ``most`` pieces of it. What legs send because of it waits for
+        """All that waits to be read, or the first ``most`` entries of it. What legs send because of it waits for
         ``legs.take_sends()``."""
-        waiting, left = self._waiting, most
-        while waiting or self._gear.has_read:
-            waiting += self._gear.take_read()
-            for _ in range(len(waiting) if left is None else min(left, len(waiting))):
-                kind, of, data = waiting.popleft()
-                try:
-                    self._take(_Kind(kind), of, data, now)
-                except Exception:  # a fault of ours costs this connection's copies, and nobody else
-                    self.internal_errors += 1
-                    self._stop(self._connection_of(kind, of), "internal-error", now)
-            self._flush(now)
-            if left is not None:
-                break
+        for kind, of, data in self._reading.take(most):
+            try:
+                self._take(kind, of, data, now)
+            except Exception:  # a fault of ours costs this connection's copies, and nobody else
+                self.internal_errors += 1
+                self._stop(self._connection_of(kind, of), "internal-error", now)
+            if not self._reading.has_more:
+                self._flush(now)
+        self._flush(now)
 
-    @property
-    def has_more(self) -> bool:
-        """Whether something waits to be studied."""
-        return bool(self._waiting) or self._gear.has_read
-
-    def _connection_of(self, kind: int, of: int) -> _Connection | None:
-        if kind == _Kind.MASTER:
+    def _connection_of(self, kind: Kind, of: int) -> _Connection | None:
+        if kind in (Kind.MASTER, Kind.MASTER_LOST, Kind.ENDED):
             return self._sessions[of][0].connection if of in self._sessions else None
         return self._connections.get(of)
 
-    def _take(self, kind: _Kind, of: int, data: bytes, now: float) -> None:
-        if kind is _Kind.OPENED:
+    def _take(self, kind: Kind, of: int, data: bytes, now: float) -> None:
+        if kind is Kind.OPENED:
             self._begin(of)
-        elif kind is _Kind.MASTER:
+        elif kind is Kind.MASTER:
             if (found := self._sessions.get(of)) is not None:
                 self._from_master(*found, data, now)
-        elif kind is _Kind.ENDED:
+        elif kind is Kind.MASTER_LOST:
+            shadow = self._sessions[of][0] if of in self._sessions else None
+            if shadow is not None and shadow.number == of and shadow.leg is not None:
+                self._legs.settle(shadow, shadow.leg, shadow.leg.abort("hole"))
+        elif kind is Kind.ENDED:
             self._write_off(of)
         elif (connection := self._connections.get(of)) is not None:
             try:
                 self._from_production(connection, kind, data, now)
             except Broken as broken:
                 self._stop(connection, broken.reason, now)
-            if kind is _Kind.FORGOTTEN:
-                connection.is_forgotten = True
+            if kind is Kind.FORGOTTEN:
                 del self._connections[of]
+                self._let_go(connection)
 
     def _begin(self, flow_id: int) -> None:
-        flow, wishes = self._opened.popleft()
-        production = Production(self.directory, in_middle=flow.picked_up)
-        connection = _Connection(flow, production)
+        connection = self._opened.popleft()
         self._connections[flow_id] = connection
-        if flow.picked_up and (datapath := self.directory.behind(show(flow.client))) is not None:
-            production.restore(datapath)
-        first_iss = flow.row.orig.end if flow.picked_up else flow.row.iss
-        connection.shadows = tuple(
-            Shadow(mirror, connection, self, absent=why_not, next_iss=first_iss) for mirror, why_not in wishes
-        )
+        if connection.is_picked_up and (datapath := self.directory.behind(show(connection.client))) is not None:
+            connection.production.restore(datapath)
         for shadow in connection.shadows:
             if shadow.absent is not None:
                 self._count(shadow, "unopened", shadow.absent)
 
-    def _from_production(self, connection: _Connection, kind: _Kind, data: bytes, now: float) -> None:
-        if kind is _Kind.ORIG:
+    def _from_production(self, connection: _Connection, kind: Kind, data: bytes, now: float) -> None:
+        if kind is Kind.ORIG:
             self._from_switch(connection, connection.production.from_switch(data, now), now)
-        elif kind is _Kind.REPLY:
+        elif kind is Kind.REPLY:
             self._from_controller(connection, connection.production.from_controller(data), now)
-        elif kind in (_Kind.ORIG_LOST, _Kind.REPLY_LOST):
-            connection.production.lose_place(of_switch=kind is _Kind.ORIG_LOST)
-            if kind is _Kind.ORIG_LOST:
+        elif kind in (Kind.ORIG_LOST, Kind.REPLY_LOST):
+            connection.production.lose_place(of_switch=kind is Kind.ORIG_LOST)
+            if kind is Kind.ORIG_LOST:
                 self._each(connection, now, "hole")
         elif not connection.is_over:
             connection.is_over = True
-            self.directory.leave(show(connection.flow.client))
+            self.directory.leave(show(connection.client))
             self._touch(connection)
             self._flush(now)
             for shadow in connection.shadows:
                 if (leg := shadow.leg) is None or leg.ended is not None:
                     continue
                 leg.client_gone(now)
-                if kind is _Kind.FORGOTTEN:
+                if kind is Kind.FORGOTTEN:
                     packets = leg.abort("flow-expired")
                 else:
-                    packets = leg.reset(now) if kind is _Kind.RESET else leg.finish(now)
+                    packets = leg.reset(now) if kind is Kind.RESET else leg.finish(now)
                 self._legs.settle(shadow, leg, packets)
 
     def _from_switch(self, connection: _Connection, said: Iterable[tuple[Said, Message]], now: float) -> None:
@@ -302,7 +262,7 @@ class Shadowing:
         if datapath is None or connection.datapath is datapath:
             return
         connection.datapath = datapath
-        self.directory.stands_behind(show(connection.flow.client), datapath)
+        self.directory.stands_behind(show(connection.client), datapath)
         for shadow in connection.shadows:
             self._supersede(shadow, datapath)
             if shadow.session is not None and shadow.lives:
@@ -316,6 +276,7 @@ class Shadowing:
             older.absent = "superseded"
             self._legs.settle(older, older.leg, older.leg.abort("superseded"))
         self._live[key] = shadow
+        shadow.key = key
 
     # Calling masters
 
@@ -329,7 +290,7 @@ class Shadowing:
         """Open a leg, unless it is too early for that, or was tried just now."""
         connection = shadow.connection
         is_known = connection.production.version is not None
-        if connection.flow.picked_up and connection.production.datapath is None:
+        if connection.is_picked_up and connection.production.datapath is None:
             is_known = False  # nobody could say which switch this is
         if connection.is_over or not is_known or now - shadow.tried_at < shadow.pause:
             return
@@ -341,9 +302,9 @@ class Shadowing:
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
 
         def hear(data: bytes) -> None:
-            self._gear.add_read(_Kind.MASTER, number, data)
+            self._reading.add(Kind.MASTER, number, data)
 
-        made = self._legs.make(shadow, connection.flow.client, shadow.next_iss, now, listener=hear)
+        made = self._legs.make(shadow, connection.client, shadow.next_iss, now, listener=hear)
         if isinstance(made, str):
             self._count(shadow, "unopened", made)
             shadow.absent = made if shadow.mirror.reconnect == "never" else None
@@ -372,8 +333,9 @@ class Shadowing:
         """A session's leg is over."""
         self._timers.set(("session", shadow), None)
         self._ledger.session_ended(shadow, leg, reason)
-        if not self._gear.add_read(_Kind.ENDED, shadow.number):
-            self._write_off(shadow.number)
+        self._reading.add(Kind.ENDED, shadow.number)
+        if shadow.key is not None and self._live.get(shadow.key) is shadow:
+            del self._live[shadow.key]
         shadow.next_iss = seq.add(leg.row.snd_max, _ISS_STEP)
         if shadow.session is not None and shadow.session.is_introduced:
             shadow.pause = 0.0
@@ -381,8 +343,14 @@ class Shadowing:
             shadow.absent = reason
             self._rest(shadow.connection)
         count, acked = int(leg.row.client_bytes), leg.acked_bytes
-        client = show(shadow.connection.flow.client)
+        client = show(shadow.connection.client)
         self._events.append(LegEnded(client, shadow.service_name, shadow.mirror.name, reason, count, acked))
+
+    @staticmethod
+    def _let_go(connection: _Connection) -> None:
+        """No circle is left for a collector of garbage."""
+        if connection.is_forgotten and not any(shadow.lives for shadow in connection.shadows):
+            connection.shadows = ()
 
     def _write_off(self, number: int) -> None:
         """A session is over, and all that its master has said has been read."""
@@ -391,6 +359,7 @@ class Shadowing:
             self._counter(shadow, name).update(counter)
         if shadow.session is session:
             shadow.session = None
+        self._let_go(shadow.connection)
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
@@ -446,7 +415,7 @@ class Shadowing:
         self._touched[shadow] = None
 
     def _record(self, shadow: Shadow, message: Message) -> None:
-        client = shadow.connection.flow.client
+        client = shadow.connection.client
         names = (shadow.service_name, shadow.mirror.name)
         self._orders.append(Ordered(*names, client, shadow.ordered_bytes, message.raw))
         shadow.ordered_bytes += len(message.raw)

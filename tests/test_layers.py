@@ -17,7 +17,7 @@ LAYERS = [
     {"attempts", "balance", "congestion", "icmp", "receiver", "rtt", "selection", "stream", "tcp"},
     {"sender", "shards"},
     {"mirror", "nat"},
-    {"ledger", "legs"},
+    {"ledger", "legs", "reading"},
     {"shadowing"},
     {"mirroring"},
     {"icmperrors"},

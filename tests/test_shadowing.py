@@ -1,5 +1,6 @@
 """OpenFlow sessions through the whole engine: what masters are sent, and that production is as without them."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from natmirror.engine import Engine, Hook
 from natmirror.openflow import wire
 from natmirror.openflow.framer import Framer
 from natmirror.openflow.wire import Type, build, parse
-from natmirror.packet import FIN, RST, SYN
+from natmirror.packet import FIN, RST, SYN, Checksum
 from tests.session import Session, engine
-from tests.support import MASTER, RULES, assert_adds_up, packet, told
+from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, told
 
 OF = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 AGAIN = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow, reconnect: next-message}")
@@ -332,3 +333,52 @@ def test_production_is_the_same_with_and_without_a_session(text: str) -> None:
         assert [verdict] == plain.receive(raw, hook, 1000.0)
         assert isinstance(verdict, Accept)
         assert all(isinstance(send, Send) for send in sends)
+
+
+def test_sessions_leave_nothing_behind() -> None:
+    """No circle either: a natmirror with many connections cannot afford a collector of garbage."""
+    one = engine(AGAIN)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(30):
+            session, master = introduced(one, client=(CLIENT[0], 41_000 + number))
+            if number % 3 == 0:
+                master.close()
+            if number % 3 == 1:
+                session.from_client("PA", bytes(16))
+            session.from_client("RA" if number % 2 else "FA")
+            session.from_backend("FA")
+            session.from_client("A")
+            master.take()
+            del session, master
+        while (due := one.next_timer()) is not None:
+            one.handle_timer(due)
+        assert (len(one.flow_ids()), one.snapshot(10_000.0)["mirrors"][0]["legs"]) == (0, 0)
+        assert one.directory.clients() == []
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    assert_adds_up(one.snapshot(10_000.0))
+
+
+def test_what_waits_to_be_read_is_bounded() -> None:
+    """A connection of which more comes than is read loses its session, and nothing else."""
+    one = engine(OF)
+    session, master = introduced(one)
+    for number in range(3000):
+        message = packet_in(number, 9000)
+        raw = packet(session.client, SERVICE, "PA", session.iss + 1 + session.sent, 0, message)
+        verdict, *_ = one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
+        assert isinstance(verdict, Accept)
+        session.sent += len(message)
+        assert session.backend is not None
+        ack = packet(session.backend, session.client, "A", 0x1000_0000, session.iss + 1 + session.sent)
+        one.decide(ack, Hook.FORWARD, session.now, Checksum.VALID)
+        if number == 1000:
+            assert one.snapshot(session.now)["mirrors"][0]["ended"] == {}
+    one.study(session.now)
+    assert master.messages()[0][0] is Type.HELLO
+    [mirror] = one.snapshot(session.now)["mirrors"]
+    assert mirror["ended"] == {"hole": 1}
+    assert_adds_up(one.snapshot(session.now))

@@ -1,0 +1,81 @@
+"""What is to be read of connections and masters, in its order, until somebody has time for it.
+
+C puts there what both ends of a connection send, and what masters say; Python puts between that what C does not see. It
+is read after the verdicts of the packets that brought it, and held for no longer than memory allows.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from enum import IntEnum
+
+from natmirror.fastpath import READ_MIRROR, READ_ORIG, READ_REPLY, Gear
+
+_MAX_LEN = 16 << 20  # bytes that wait, by all that they cost; what comes then is not read
+_ENTRY_COST = 200  # bytes that Python's own bookkeeping takes for an entry
+
+
+class Kind(IntEnum):
+    """What an entry is; ``of`` is the number of a flow, for the last three of a session."""
+
+    ORIG = READ_ORIG
+    """The next of what a switch has sent."""
+    REPLY = READ_REPLY
+    """The next of what its controller has sent."""
+    MASTER = READ_MIRROR
+    """The next of what a master has sent; nothing: it has closed its side."""
+    OPENED = 3
+    FINISHED = 4
+    """The client has closed its side, and everything before has been read."""
+    RESET = 5
+    FORGOTTEN = 6
+    """The flow has left the table."""
+    ORIG_LOST = 7
+    """Bytes of the switch's are missing here that its controller has."""
+    REPLY_LOST = 8
+    MASTER_LOST = 9
+    ENDED = 10
+    """The session's leg is over."""
+
+
+_LOST = {Kind.ORIG: Kind.ORIG_LOST, Kind.REPLY: Kind.REPLY_LOST, Kind.MASTER: Kind.MASTER_LOST}
+
+
+class Reading:
+    """All that waits to be read in one engine."""
+
+    def __init__(self, gear: Gear) -> None:
+        self._gear = gear
+        self._waiting: deque[tuple[Kind, int, bytes]] = deque()
+        self._waiting_len = 0
+
+    def add(self, kind: Kind, of: int, data: bytes = b"") -> None:
+        """Put an entry behind all others."""
+        if not self._gear.add_read(kind, of, data):
+            self._fetch()
+            self._append(kind, of, data)
+
+    def take(self, most: int | None) -> Iterator[tuple[Kind, int, bytes]]:
+        """Take out the first ``most`` entries, or all, with those that are added meanwhile."""
+        left = most
+        while left != 0 and self.has_more:
+            self._fetch()
+            kind, of, data = self._waiting.popleft()
+            self._waiting_len -= len(data) + _ENTRY_COST
+            left = None if left is None else left - 1
+            yield kind, of, data
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits."""
+        return bool(self._waiting) or self._gear.has_read
+
+    def _fetch(self) -> None:
+        """What the gear holds is taken over: its room is for the next batch."""
+        for kind, of, data in self._gear.take_read():
+            self._append(Kind(kind), of, data)
+
+    def _append(self, kind: Kind, of: int, data: bytes) -> None:
+        if data and self._waiting_len + len(data) > _MAX_LEN:
+            kind, data = _LOST[kind], b""
+        self._waiting.append((kind, of, data))
+        self._waiting_len += len(data) + _ENTRY_COST
