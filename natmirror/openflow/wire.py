@@ -106,6 +106,8 @@ class Multipart(IntEnum):
     METER_FEATURES = 11
     TABLE_FEATURES = 12
     PORT_DESC = 13
+    FLOW_MONITOR = 16
+    FLOW_STATS = 17
 
 
 STATISTICS = frozenset(
@@ -117,6 +119,7 @@ STATISTICS = frozenset(
         Multipart.QUEUE,
         Multipart.GROUP,
         Multipart.METER,
+        Multipart.FLOW_STATS,
     )
 )
 """Those whose answers are old as soon as they are given."""
@@ -183,22 +186,28 @@ def hello(version: int, xid: int) -> bytes:
 
 def offered(message: Message) -> set[int]:
     """The versions that a HELLO offers: its bitmap's, or all up to its own (1.3.5 §6.3.1)."""
+    return _in_bitmap(message) or set(range(1, message.version + 1))
+
+
+def _in_bitmap(message: Message) -> set[int]:
+    """The versions in a HELLO's bitmap; none where it has no bitmap, or one that makes no sense."""
     body, at = message.body, 0
     while at + 4 <= len(body):
         kind, length = Struct("!HH").unpack_from(body, at)
-        if length < 4:
+        if length < 4 or at + length > len(body):
             break
         if kind == 1:
-            words = body[at + 4 : at + length]
-            numbers = int.from_bytes(words[0:4], "big")  # the first word has the versions up to 31
-            return {version for version in range(32) if numbers >> version & 1}
+            if length < 8 or length % 4:
+                break
+            numbers = int.from_bytes(body[at + 4 : at + 8], "big")  # the first word has the versions up to 31
+            return {version for version in range(1, 32) if numbers >> version & 1}
         at += (length + 7) & ~7
-    return set(range(1, message.version + 1))
+    return set()
 
 
 def negotiated(one: Message, other: Message) -> int | None:
     """The version that two HELLOs come to (1.3.5 §6.3.1); None where there is none."""
-    if one.body and other.body:
+    if _in_bitmap(one) and _in_bitmap(other):
         return max(offered(one) & offered(other), default=None)
     version = min(one.version, other.version)
     return version if version in offered(one) and version in offered(other) else None
