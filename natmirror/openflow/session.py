@@ -17,6 +17,7 @@ from natmirror.openflow.wire import (
     BAD_REQUEST,
     MORE,
     MULTIPART_HEADER_LEN,
+    NICIRA,
     ROLE_BAD,
     ROLE_REQUEST_FAILED,
     ROLE_STALE,
@@ -39,7 +40,6 @@ ECHO_LIMIT = 12.0
 controller after twice its probe interval, 10 s."""
 _MAX_EARLY_LEN = 1 << 20  # bytes that wait until the master knows whom it is talking to
 _DEFAULT_CONFIG = Struct("!HH").pack(0, 128)  # OFPC_FRAG_NORMAL, OFP_DEFAULT_MISS_SEND_LEN
-_NICIRA = 0x2320
 _NX_ROLE_REQUEST, _NX_ROLE_REPLY = 10, 11
 _NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
 _MAX_REQUEST_PARTS, _MAX_REQUEST_LEN = 16, 1 << 20  # questions of a master's that come in parts
@@ -300,7 +300,7 @@ class Session:
 
     def _experimenter(self, message: Message, now: float) -> None:
         """Open vSwitch's extensions have no answers but for roles, as 1.0 has none; of others nothing is known."""
-        if len(message.body) < 8 or Struct("!I").unpack_from(message.body)[0] != _NICIRA:
+        if len(message.body) < 8 or Struct("!I").unpack_from(message.body)[0] != NICIRA:
             return self._refuse(message, Refusal.BAD_EXPERIMENTER)
         subtype = Struct("!I").unpack_from(message.body, 4)[0]
         if subtype != _NX_ROLE_REQUEST or len(message.body) < 12:
@@ -309,7 +309,7 @@ class Session:
         if role in _NX_ROLES:
             self._wishes.role = _NX_ROLES[role]
         told = next(number for number, known in _NX_ROLES.items() if known is self._wishes.role)
-        return self._reply(message, Type.EXPERIMENTER, Struct("!III").pack(_NICIRA, _NX_ROLE_REPLY, told))
+        return self._reply(message, Type.EXPERIMENTER, Struct("!III").pack(NICIRA, _NX_ROLE_REPLY, told))
 
 
 def _parts(version: int, xid: int, kind: int, answer: Answer) -> list[bytes]:

@@ -137,6 +137,9 @@ class Refusal(IntEnum):
     EPERM = 5
 
 
+NICIRA = 0x2320
+"""The experimenter whose extensions Open vSwitch has."""
+
 BAD_REQUEST = 1
 ROLE_REQUEST_FAILED, ROLE_STALE, ROLE_BAD = 11, 0, 2
 _ERROR_DATA_LEN = 64  # "at least 64 bytes of the failed request" (1.3.5 §7.5.4)
