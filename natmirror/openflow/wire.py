@@ -135,6 +135,7 @@ class Refusal(IntEnum):
     BAD_MULTIPART = 2
     BAD_EXPERIMENTER = 3
     EPERM = 5
+    BAD_LEN = 6
 
 
 NICIRA = 0x2320
@@ -142,6 +143,7 @@ NICIRA = 0x2320
 
 BAD_REQUEST = 1
 ROLE_REQUEST_FAILED, ROLE_STALE, ROLE_BAD = 11, 0, 2
+BUNDLE_FAILED, BUNDLE_BAD_TYPE = 17, 6
 _ERROR_DATA_LEN = 64  # "at least 64 bytes of the failed request" (1.3.5 §7.5.4)
 
 
