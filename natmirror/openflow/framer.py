@@ -46,7 +46,9 @@ class Framer:
         at, end = 0, len(data)
         try:
             while end - at >= HEADER_LEN:
-                length = self._check(data, at)
+                version, _, length, _ = HEADER.unpack_from(data, at)
+                if version != self.version or length < HEADER_LEN or self._is_first:
+                    self._check(data, at)
                 if end - at < length:
                     break
                 out.append(data[at : at + length])
@@ -67,8 +69,8 @@ class Framer:
         self.in_middle = True
         self._is_first = False
 
-    def _check(self, data: bytes, at: int) -> int:
-        """The length of the message whose header lies at ``at``."""
+    def _check(self, data: bytes, at: int) -> None:
+        """Look closer at the header at ``at``."""
         version, number, length, _ = HEADER.unpack_from(data, at)
         if self._is_first:
             self._check_first(data)
@@ -79,7 +81,6 @@ class Framer:
             raise Broken("of-version")
         if version not in VERSIONS and number not in (Type.HELLO, Type.ERROR):
             raise Broken("of-version")
-        return int(length)
 
     def _check_first(self, data: bytes) -> None:
         """Each end begins with a HELLO (1.3.5 §6.3.1); or with a ClientHello where TLS is spoken."""

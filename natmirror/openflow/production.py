@@ -118,7 +118,8 @@ class Production:
         """The next of what the controller has sent: its messages that are whole now."""
         messages = [parse(raw) for raw in self._controller.push(piece)]
         for message in messages:
-            self._meet(self._controller, message)
+            if message.version != self.version:
+                self._meet(self._controller, message)
             if message.kind is Type.EXPERIMENTER:
                 self._experiments[message.xid] = None
                 if len(self._experiments) > _MAX_PENDING:
@@ -133,7 +134,8 @@ class Production:
         found = []
         for raw in self._switch.push(piece):
             message = parse(raw)
-            self._meet(self._switch, message)
+            if message.version != self.version:
+                self._meet(self._switch, message)
             found.append((self._classify(message, now), message))
         return found
 
@@ -149,9 +151,10 @@ class Production:
         self.datapath = datapath
 
     def _meet(self, framer: Framer, message: Message) -> None:
-        """Both HELLOs, or the first message of a connection that was met in its middle, tell the version."""
+        """A message in no known version, or in another one: both HELLOs, or the first message of a connection that was
+        met in its middle, tell the version."""
         if self.version is not None:
-            if message.version != self.version and message.kind not in (Type.HELLO, Type.ERROR):
+            if message.kind is not Type.HELLO and message.kind is not Type.ERROR:
                 raise Broken("of-version")  # in one piece with the HELLO
             return
         if message.kind is Type.HELLO:

@@ -84,6 +84,7 @@ def _types(version: int) -> tuple[Type | None, ...]:
 
 TYPES = {version: _types(version) for version in VERSIONS}
 """By version: the type of each number on the wire, None where the version has none."""
+_NAMES: dict[Type | None, str] = {**{kind: kind.name.lower() for kind in Type}, None: "unknown"}
 _NUMBERS = {
     version: {kind: number for number, kind in enumerate(types) if kind is not None} for version, types in TYPES.items()
 }
@@ -165,7 +166,7 @@ class Message:
     @property
     def name(self) -> str:
         """The type's name, for people."""
-        return "unknown" if self.kind is None else self.kind.name.lower()
+        return _NAMES[self.kind]
 
 
 def parse(raw: bytes) -> Message:
