@@ -517,6 +517,19 @@ def test_a_master_that_asks_for_everything_at_once_is_broken() -> None:
     made.from_master(request(V13, 5, 12) * 3, 0.0)
 
 
+def test_a_master_that_waits_for_everything_at_once_is_refused_the_rest() -> None:
+    production, directory = begun(V13)
+    known = directory.enter(DPID, 0, V13)  # from an earlier connection
+    directory.learn(known, (Type.MULTIPART_REPLY, Multipart.TABLE_FEATURES, b""), (bytes(60_000),) * 20, 0.0)
+    made = session(production, greeted=False)
+    ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2), request(V13, 5, 12) * 2000)
+    exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 3))
+    made.switch_known(0.0)
+    told = made.take()
+    assert len(told) < 20 << 20
+    assert made.asked["answered"] + made.asked["refused"] == 2001
+
+
 def test_what_waits_for_the_switch_is_bounded() -> None:
     production, _ = begun(V13)
     made = session(production, greeted=False)

@@ -180,7 +180,10 @@ class Session:
         waiting, self._waiting = self._waiting, []
         self._waiting_len = 0
         for message in waiting:
-            self._answer(message, now)
+            if self._answers_len > _MAX_ANSWERS_LEN:
+                self._refuse(message, Refusal.EPERM)
+            else:
+                self._answer(message, now)
 
     # The master
 
