@@ -159,6 +159,12 @@ def test_an_auxiliary_connection_is_a_switch_of_its_own(version: int) -> None:
     assert main.datapath is directory.find(DPID, 0)
 
 
+def test_1_0_has_padding_where_others_have_an_auxiliary_id() -> None:
+    production, directory = begun(V10)
+    exchange(production, KITS[V10].make("OFPFeaturesRequest", 3), features(V10, 3, auxiliary_id=0xCC))
+    assert production.datapath is directory.find(DPID, 0)
+
+
 def test_features_that_are_too_short_tell_nothing() -> None:
     production, _ = begun(V13)
     exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), build(V13, Type.FEATURES_REPLY, 3, bytes(23)))

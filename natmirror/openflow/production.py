@@ -267,7 +267,7 @@ class Production:
     def _learn(self, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
         if key == FEATURES and self.version is not None:
             try:
-                self.datapath = self._directory.enter(*datapath_of(bodies[0]), self.version)
+                self.datapath = self._directory.enter(*datapath_of(self.version, bodies[0]), self.version)
             except ValueError:
                 return
         if self.datapath is not None:

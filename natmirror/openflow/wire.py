@@ -234,9 +234,9 @@ def multipart_of(message: Message) -> tuple[int, int, bytes]:
     return kind, flags, message.body[header_len:]
 
 
-def datapath_of(features: bytes) -> tuple[int, int]:
+def datapath_of(version: int, features: bytes) -> tuple[int, int]:
     """The datapath id and auxiliary id that the body of a FEATURES_REPLY tells; ValueError where it is too short. 1.0
-    has no auxiliary connections, and a pad of zeros in that place."""
+    has no auxiliary connections, and padding in that place."""
     if len(features) < 24:
         raise ValueError("a FEATURES_REPLY that is too short")
-    return int.from_bytes(features[0:8], "big"), features[13]
+    return int.from_bytes(features[0:8], "big"), 0 if version == V10 else features[13]
