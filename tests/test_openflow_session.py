@@ -446,6 +446,9 @@ def test_nicira_s_roles(version: int) -> None:
     assert refusals(ask(made, build(version, Type.EXPERIMENTER, 4, pack("!II", NICIRA, 10)))) == [(4, 1, BAD_LEN)]
     assert refusals(ask(made, build(version, Type.EXPERIMENTER, 5, pack("!III", NICIRA, 10, 7)))) == [(5, 1, EPERM)]
     assert ask(made, build(version, Type.EXPERIMENTER, 6, pack("!III", NICIRA, 16, 1))) == b""  # has no answer
+    assert refusals(ask(made, build(version, Type.EXPERIMENTER, 7, pack("!II", NICIRA, 25)))) == [
+        (7, 1, BAD_EXPERIMENTER)
+    ]
 
 
 @since_13

@@ -47,6 +47,7 @@ _MESSAGE_COST = 250  # bytes that Python's own bookkeeping takes for a message
 _MAX_ANSWERS_LEN = 16 << 20  # bytes of answers that nobody has taken; the largest answers that were seen have 1.2 MB
 _DEFAULT_CONFIG = Struct("!HH").pack(0, 128)  # OFPC_FRAG_NORMAL, OFP_DEFAULT_MISS_SEND_LEN
 _NX_ROLE_REQUEST, _NX_ROLE_REPLY = 10, 11
+_NX_TLV_TABLE_REQUEST = 25
 _NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
 _BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
 _MAX_BEGUN = 16  # questions of a master's of which more parts are to come; the oldest are forgotten first
@@ -331,11 +332,14 @@ class Session:
         return self._reply(message, Type.BUNDLE_CONTROL, Struct("!IHH").pack(bundle, kind + 1, flags))
 
     def _experimenter(self, message: Message, now: float) -> None:
-        """Open vSwitch's extensions have no answers but for roles, as 1.0 has none; of others nothing is known."""
+        """Open vSwitch's extensions have no answers but for roles, as 1.0 has none, and mapped options; of others nothing
+        is known."""
         if len(message.body) < 8:
             return self._refuse(message, Refusal.BAD_LEN)
         experimenter, subtype = Struct("!II").unpack_from(message.body)
         if experimenter != NICIRA:
+            return self._refuse(message, Refusal.BAD_EXPERIMENTER)
+        if subtype == _NX_TLV_TABLE_REQUEST:
             return self._refuse(message, Refusal.BAD_EXPERIMENTER)
         if subtype != _NX_ROLE_REQUEST:
             return None
