@@ -139,10 +139,11 @@ def exchange(production: Production, question: bytes, *answers: bytes, now: floa
 
 
 def introduced(version: int, *, ports: bytes = b"") -> tuple[Production, Directory]:
-    """A connection whose switch has told its features."""
+    """A connection whose switch has told its features long ago."""
     production, directory = begun(version)
     answer = features(version, 3, ports=ports)
-    exchange(production, KITS[version].make("OFPFeaturesRequest", 3), answer)
+    exchange(production, KITS[version].make("OFPFeaturesRequest", 3), answer, now=-100.0)
+    production.from_switch(b"", 0.0)
     assert production.datapath is not None
     return production, directory
 

@@ -199,7 +199,8 @@ def test_each_question_has_one_answer_in_order(case: tuple[int, st.DataObject], 
         out, messages, reason = talk(made, cut(stream, cuts))
         assert (reason, b"".join(messages)) == (None, stream)
         if not knows:
-            exchange(production, KITS[version].make("OFPFeaturesRequest", 1), features(version, 1))
+            question = KITS[version].make("OFPFeaturesRequest", 1)
+            exchange(production, question, features(version, 1), now=-100.0)
             made.switch_known(1.0)
             out += made.take()
         outcomes.append(out)

@@ -320,6 +320,59 @@ def test_features_that_could_not_be_kept_are_refused_and_hold_nothing_up() -> No
 
 
 @everywhere
+@pytest.mark.parametrize("asks_first", [True, False])
+def test_what_production_is_about_to_learn_is_waited_for(version: int, asks_first: bool) -> None:
+    production, _ = begun(version)
+    kit = KITS[version]
+    exchange(production, kit.make("OFPFeaturesRequest", 3), features(version, 3), now=0.0)
+    made = session(production)
+    questions = [
+        kit.make("OFPDescStatsRequest", 5, flags=0),
+        kit.make("OFPBarrierRequest", 6),
+        kit.make("OFPGetConfigRequest", 7),
+        kit.make("OFPTableStatsRequest", 8, flags=0),
+        kit.make("OFPBarrierRequest", 9),
+    ]
+    if asks_first:
+        production.from_controller(questions[0])
+    assert names(ask(made, *questions, now=1.0)) == [("OFPGetConfigReply", 7)]  # it is held up by nothing
+    if not asks_first:
+        production.from_controller(questions[0])
+    told = hear(made, production, multipart(version, 5, 0, bytes(1056)), 1.5)
+    assert names(told) == [("OFPDescStatsReply", 5), ("OFPBarrierReply", 6)]
+    assert hear(made, production, packet_in(version), 3.0) == packet_in(version)
+    refused, barrier, heard = split(hear(made, production, packet_in(version), 3.1))
+    assert refusals(refused) == [(8, 1, BAD_MULTIPART)]
+    assert (names(barrier), heard) == ([("OFPBarrierReply", 9)], packet_in(version))
+
+
+@everywhere
+def test_what_production_has_asked_and_is_refused_is_refused(version: int) -> None:
+    made, production = begin(version)
+    kit = KITS[version]
+    question = kit.make("OFPDescStatsRequest", 5, flags=0)
+    production.from_controller(question)
+    other = kit.make("OFPTableStatsRequest", 6, flags=0)
+    assert refusals(ask(made, question, other)) == [(6, 1, BAD_MULTIPART)]
+    told = hear(made, production, build(version, Type.ERROR, 5, pack("!HH", 1, 2) + question))
+    assert refusals(told) == [(5, 1, BAD_MULTIPART)]
+    production.from_controller(question)
+    assert ask(made, question) == b""
+    assert refusals(ask(made, now=2.0) + ask(made, b"", now=2.1)) == [(5, 1, BAD_MULTIPART)]
+
+
+def test_questions_that_are_waited_for_are_few() -> None:
+    production, _ = begun(V13)
+    exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 3))
+    made = session(production)
+    told = ask(made, *(request(V13, xid, Multipart.FLOW, bytes(1000)) for xid in range(1000)))
+    assert len(refusals(told)) == 1000 - 16
+    assert made.held < 20_000
+    assert len(refusals(ask(made, b"", now=9.0))) == 16
+    assert made.held == 0
+
+
+@everywhere
 def test_answers_in_parts_are_told_in_parts(version: int) -> None:
     made, production = begin(version)
     kind, bodies = Multipart.TABLE, [bytes((place,)) * 60_000 for place in range(20)]

@@ -97,6 +97,8 @@ class Production:
         """The switch, once it has told its features."""
         self.heard_at = float("-inf")
         """When the switch said something last, in seconds."""
+        self.known_at = float("-inf")
+        """When it told its features on this connection for the first time."""
         self.questions = 0
         """The controller's questions that have not been answered."""
         self._directory = directory
@@ -145,6 +147,10 @@ class Production:
         self._pending.clear()
         self._begun = None
         self.questions = self._parts_held = 0
+
+    def awaits(self, key: Key) -> bool:
+        """Whether the controller has asked for this, and the switch has not answered yet."""
+        return any(question.key == key for alike in self._pending.values() for question in alike)
 
     def restore(self, datapath: Datapath) -> None:
         """The switch that is at the other end of a connection met in its middle, as is known from before."""
@@ -266,9 +272,12 @@ class Production:
 
     def _learn(self, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
         if key == FEATURES and self.version is not None:
+            is_first = self.datapath is None
             try:
                 self.datapath = self._directory.enter(*datapath_of(self.version, bodies[0]), self.version)
             except ValueError:
                 return
+            if is_first:
+                self.known_at = now
         if self.datapath is not None:
             self._directory.learn(self.datapath, key, bodies, now)

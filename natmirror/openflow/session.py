@@ -41,6 +41,9 @@ from natmirror.openflow.wishes import Role, Wishes
 ECHO_LIMIT = 12.0
 """Seconds since the switch was heard after which the master's ECHO is left unanswered: Open vSwitch gives up a silent
 controller after twice its probe interval, 10 s."""
+PATIENCE = 2.0
+"""Seconds that a question is kept open where the switch's answer to it may be under way in production."""
+_MAX_OPEN = 16  # questions that are kept open
 _MAX_EARLY_LEN = 1 << 20  # bytes that wait until the master knows whom it is talking to
 _MAX_WAITING_LEN = 1 << 20  # bytes of questions that wait until the switch has told who it is
 _MESSAGE_COST = 250  # bytes that Python's own bookkeeping takes for a message
@@ -110,6 +113,8 @@ class Session:
         self._early_len = 0
         self._waiting: list[Message] = []
         self._waiting_len = 0
+        self._open: list[tuple[Message, Key | None, float]] = []
+        """Questions that cannot be answered yet, and BARRIERs, which have no key, behind them; with their times."""
         self._begun: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._answers_len = 0
         self._hello = parse(hello(self.version, 1))
@@ -125,7 +130,7 @@ class Session:
     @property
     def held(self) -> int:
         """Bytes held of what cannot be said or answered yet."""
-        return self._framer.held + self._early_len + self._waiting_len
+        return self._framer.held + self._early_len + self._waiting_len + sum(len(one.raw) for one, *_ in self._open)
 
     @property
     def datapath(self) -> Datapath | None:
@@ -151,6 +156,9 @@ class Session:
 
     def from_switch(self, said: Said, message: Message, *, has_room: bool) -> None:
         """A message of the switch's. Where the master is far behind and there is no room, PACKET_INs are left out."""
+        heard_at = self._production.heard_at
+        if self._open and (said is Said.ANSWER or heard_at - self._open[0][2] > PATIENCE):
+            self.settle(heard_at)
         if said is Said.OPENING or message.kind is None or message.version != self.version:
             return
         if said is Said.ANSWER and not self._manners.passes_unsolicited:
@@ -191,6 +199,7 @@ class Session:
     def from_master(self, piece: bytes, now: float) -> list[Message]:
         """The next of what the master has sent, answered; gives its messages. Broken where it is no OpenFlow, or
         asks for more than can be held."""
+        self.settle(now)
         messages = [parse(raw) for raw in self._framer.push(piece)]
         for message in messages:
             kind = message.kind
@@ -210,6 +219,27 @@ class Session:
             if self._answers_len > _MAX_ANSWERS_LEN or self._waiting_len > _MAX_WAITING_LEN:
                 raise Broken("too-much-asked")
         return messages
+
+    def settle(self, now: float) -> None:
+        """Answer the open questions whose answers have come, and refuse those whose answers will not come."""
+        still: list[tuple[Message, Key | None, float]] = []
+        for message, key, asked_at in self._open:
+            if key is None and not still:
+                self._reply(message, Type.BARRIER_REPLY)
+            elif key is None or (self._known(key) is None and self._may_come(key, asked_at, now)):
+                still.append((message, key, asked_at))
+            else:
+                self._tell(message, key, now)
+        self._open = still
+
+    def _known(self, key: Key) -> Answer | None:
+        return None if self.datapath is None else self.datapath.answers.get(key)
+
+    def _may_come(self, key: Key, asked_at: float, now: float) -> bool:
+        """Controllers ask the same questions at about the same time: when they meet a switch."""
+        if now - asked_at > PATIENCE:
+            return False
+        return now - self._production.known_at <= PATIENCE or self._production.awaits(key)
 
     def _answer(self, message: Message, now: float) -> None:
         handler = _HANDLERS.get(message.kind) if message.kind is not None else None
@@ -237,8 +267,11 @@ class Session:
             self._reply(message, Type.ECHO_REPLY, message.body)
 
     def _barrier(self, message: Message, now: float) -> None:
-        """All that came before it has been answered."""
-        self._reply(message, Type.BARRIER_REPLY)
+        """It is answered when all that came before it has been."""
+        if self._open and len(self._open) < _MAX_OPEN:
+            self._open.append((message, None, now))
+        else:
+            self._reply(message, Type.BARRIER_REPLY)
 
     def _features(self, message: Message, now: float) -> None:
         self._tell(message, FEATURES, now)
@@ -279,14 +312,21 @@ class Session:
             return self._refuse(message, Refusal.BAD_MULTIPART)  # nothing else is so long
         if kind in STATISTICS and not self._manners.tells_statistics:
             return self._refuse(message, Refusal.EPERM)
-        return self._tell(message, (Type.MULTIPART_REPLY, kind, body), now)
+        return self._find_out(message, (Type.MULTIPART_REPLY, kind, body), now)
 
     def _ask_queues(self, message: Message, now: float) -> None:
-        self._tell(message, (Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body), now)
+        self._find_out(message, (Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body), now)
+
+    def _find_out(self, message: Message, key: Key, now: float) -> None:
+        """Only this question waits, and BARRIERs, not what comes behind it."""
+        if self._known(key) is None and len(self._open) < _MAX_OPEN and self._may_come(key, now, now):
+            self._open.append((message, key, now))
+        else:
+            self._tell(message, key, now)
 
     def _tell(self, message: Message, key: Key, now: float) -> None:
         """What the switch has told in production when it was asked the same."""
-        answer = None if self.datapath is None else self.datapath.answers.get(key)
+        answer = self._known(key)
         if answer is None:
             self._refuse(message, Refusal.BAD_TYPE if key[1] == NO_MULTIPART else Refusal.BAD_MULTIPART)
             return
@@ -332,7 +372,7 @@ class Session:
         return self._reply(message, Type.BUNDLE_CONTROL, Struct("!IHH").pack(bundle, kind + 1, flags))
 
     def _experimenter(self, message: Message, now: float) -> None:
-        """Open vSwitch's extensions have no answers but for roles, as 1.0 has none, and mapped options; of others nothing
+        """Of Open vSwitch's extensions only roles, as 1.0 has none, and mapped options have answers. Of others nothing
         is known."""
         if len(message.body) < 8:
             return self._refuse(message, Refusal.BAD_LEN)
