@@ -156,9 +156,10 @@ class Session:
 
     def from_switch(self, said: Said, message: Message, *, has_room: bool) -> None:
         """A message of the switch's. Where the master is far behind and there is no room, PACKET_INs are left out."""
-        heard_at = self._production.heard_at
-        if self._open and (said is Said.ANSWER or heard_at - self._open[0][2] > PATIENCE):
-            self.settle(heard_at)
+        if self._open:
+            heard_at = self._production.heard_at
+            if said is Said.ANSWER or heard_at - self._open[0][2] > PATIENCE:
+                self.settle(heard_at)
         if said is Said.OPENING or message.kind is None or message.version != self.version:
             return
         if said is Said.ANSWER and not self._manners.passes_unsolicited:

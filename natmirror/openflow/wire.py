@@ -84,6 +84,7 @@ def _types(version: int) -> tuple[Type | None, ...]:
 
 TYPES = {version: _types(version) for version in VERSIONS}
 """By version: the type of each number on the wire, None where the version has none."""
+_STRANGE_TYPES = (Type.HELLO, Type.ERROR)
 _NAMES: dict[Type | None, str] = {**{kind: kind.name.lower() for kind in Type}, None: "unknown"}
 _NUMBERS = {
     version: {kind: number for number, kind in enumerate(types) if kind is not None} for version, types in TYPES.items()
@@ -172,7 +173,7 @@ class Message:
 def parse(raw: bytes) -> Message:
     """A whole message; of a version that is not spoken here only HELLO and ERROR have a kind."""
     version, number, _, xid = HEADER.unpack_from(raw)
-    types = TYPES.get(version, _V10_TYPES[: Type.ECHO_REQUEST])
+    types = TYPES.get(version, _STRANGE_TYPES)
     return Message(version, types[number] if number < len(types) else None, xid, raw)
 
 
