@@ -239,8 +239,6 @@ class Shadowing:
             for shadow in connection.shadows:
                 if shadow.absent is not None:
                     continue
-                if what is Said.ANSWER and shadow.session is not None:
-                    shadow.session.settle(now)
                 if not shadow.lives and what is Said.UNASKED:
                     self._call(shadow, now)
                 if shadow.lives and shadow.session is not None:
@@ -266,7 +264,7 @@ class Shadowing:
         for shadow in connection.shadows:
             self._supersede(shadow, datapath)
             if shadow.session is not None and shadow.lives:
-                shadow.session.settle(now)
+                shadow.session.switch_known(now)
                 self._touched[shadow] = None
 
     def _supersede(self, shadow: Shadow, datapath: Datapath) -> None:

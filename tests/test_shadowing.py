@@ -158,7 +158,7 @@ def test_nothing_is_opened_before_both_hellos() -> None:
         (TLS, "tls"),
         (b"GET / HTTP/1.1\r\n\r\n", "not-openflow"),
         (bytes((4, 0, 0, 4, 0, 0, 0, 1)), "of-length"),
-        (build(1, Type.HELLO, 1) + bytes((9, 10, 0, 8, 0, 0, 0, 0)), "of-version"),
+        (bytes((2, 0, 0, 8, 0, 0, 0, 1)), "of-version"),
     ],
 )
 def test_what_is_no_openflow_passes_and_is_told(said: bytes, reason: str) -> None:

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Any
 
 from natmirror.fastpath import Memory
-from natmirror.openflow.wire import V10, V14, Message, Multipart, Type
+from natmirror.openflow.wire import HEADER_LEN, V10, V14, VERSIONS, Message, Multipart, Type
 
 Key = tuple[Type, int, bytes]
 """What was asked: the type of the answer, the multipart type or -1, the body of the request."""
@@ -21,10 +21,13 @@ FEATURES: Key = (Type.FEATURES_REPLY, NO_MULTIPART, b"")
 CONFIG: Key = (Type.GET_CONFIG_REPLY, NO_MULTIPART, b"")
 PORTS: Key = (Type.MULTIPART_REPLY, Multipart.PORT_DESC, b"")
 
+_MAX_DATAPATHS = 10_000  # beyond them, those without a connection are forgotten, the longest unseen first
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest that was seen are table features, of 1.2 MB
 _MAX_SAVED_LEN = 64 << 10  # bytes of an answer that is worth a place in a file
 _ANSWER_COST = 300  # bytes that Python's own bookkeeping takes for an answer
 _V10_FEATURES_LEN, _V10_PORT_LEN, _V13_PORT_LEN = 24, 48, 64
+_ALL_PORTS = (b"", b"\xff\xff\xff\xff")
+"""How a question for the ports begins that means all: 1.5 has a number there, OFPP_ANY."""
 _DELETED = 1  # OFPPR_DELETE
 _MAX_BODY_LEN = 60_000  # of the 64 KiB of a message
 
@@ -36,10 +39,10 @@ class Answer:
     bodies: tuple[bytes, ...]
     at: float
 
-    @property
-    def cost(self) -> int:
-        """What it takes, in bytes."""
-        return sum(map(len, self.bodies)) + _ANSWER_COST
+
+def cost_of(key: Key, answer: Answer) -> int:
+    """What question and answer take, in bytes."""
+    return len(key[2]) + sum(map(len, answer.bodies)) + _ANSWER_COST
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +66,7 @@ class Datapath:
             "answers": [
                 [int(kind), multipart, body.hex(), round(now - answer.at, 3), [one.hex() for one in answer.bodies]]
                 for (kind, multipart, body), answer in self.answers.items()
-                if answer.cost <= _MAX_SAVED_LEN
+                if sum(map(len, answer.bodies)) <= _MAX_SAVED_LEN
             ],
         }
 
@@ -82,33 +85,40 @@ class Directory:
 
     def enter(self, datapath_id: int, auxiliary_id: int, version: int) -> Datapath:
         """A switch that has told its features. What it told in another version of OpenFlow is worth nothing now."""
-        known = self.find(datapath_id, auxiliary_id)
+        ids = datapath_id, auxiliary_id
+        known = self._datapaths.pop(ids, None)
         if known is not None and known.version == version:
+            self._datapaths[ids] = known  # the last seen last
             return known
         if known is not None:
             self.forget(known)
-        fresh = Datapath(datapath_id, auxiliary_id, version)
-        self._datapaths[datapath_id, auxiliary_id] = fresh
-        return fresh
+        if len(self._datapaths) >= _MAX_DATAPATHS:
+            connected = set(self._behind.values())
+            unconnected = (datapath for place, datapath in self._datapaths.items() if place not in connected)
+            self.forget(next(unconnected, next(iter(self._datapaths.values()))))
+        self._datapaths[ids] = Datapath(datapath_id, auxiliary_id, version)
+        return self._datapaths[ids]
 
     def forget(self, datapath: Datapath) -> None:
         """Let go what is known of a switch."""
         self._memory.give(datapath.used)
         datapath.answers.clear()
         datapath.used = 0
-        self._datapaths.pop((datapath.datapath_id, datapath.auxiliary_id), None)
+        if self.find(datapath.datapath_id, datapath.auxiliary_id) is datapath:
+            del self._datapaths[datapath.datapath_id, datapath.auxiliary_id]
 
     def learn(self, datapath: Datapath, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
         """A whole answer of a switch's, if there is memory for it; older ones give way."""
         self._drop(datapath, key)
         answer = Answer(bodies, now)
-        if answer.cost > _MAX_LEN:
-            return
-        while datapath.used + answer.cost > _MAX_LEN:
+        cost = cost_of(key, answer)
+        if cost > _MAX_LEN or self.find(datapath.datapath_id, datapath.auxiliary_id) is not datapath:
+            return  # the latter was forgotten, and its memory given back
+        while datapath.used + cost > _MAX_LEN:
             self._drop(datapath, self._oldest(datapath))
-        if self._memory.take(answer.cost):
+        if self._memory.take(cost):
             datapath.answers[key] = answer
-            datapath.used += answer.cost
+            datapath.used += cost
 
     @staticmethod
     def _oldest(datapath: Datapath) -> Key:
@@ -120,25 +130,29 @@ class Directory:
     def _drop(self, datapath: Datapath, key: Key) -> None:
         answer = datapath.answers.pop(key, None)
         if answer is not None:
-            datapath.used -= answer.cost
-            self._memory.give(answer.cost)
+            datapath.used -= cost_of(key, answer)
+            self._memory.give(cost_of(key, answer))
 
     def port_changed(self, datapath: Datapath, status: Message, now: float) -> None:
         """A PORT_STATUS: ports are what they are now."""
-        reason, port = status.body[0:1], status.body[8:]
-        key = FEATURES if datapath.version == V10 else PORTS
-        answer = datapath.answers.get(key)
-        if answer is None or not reason or len(port) < _V10_PORT_LEN:
+        described = split_ports(datapath.version, status.body[8:])
+        if not described:
             return
-        head_len = _V10_FEATURES_LEN if datapath.version == V10 else 0
-        whole = b"".join(answer.bodies)
-        known = split_ports(datapath.version, whole[head_len:])
-        number = port_number(datapath.version, port)
-        if reason[0] == _DELETED:
-            known.pop(number, None)
-        else:
-            known[number] = port
-        self.learn(datapath, key, tuple(_bodies(whole[:head_len], known.values())), now)
+        number, port = next(iter(described.items()))
+        is_deleted = status.body[0] == _DELETED
+        for key in _keys_of_port(datapath, number):
+            if is_deleted and key[2][:4] not in _ALL_PORTS:
+                self._drop(datapath, key)
+                continue
+            whole = b"".join(datapath.answers[key].bodies)
+            head = whole[: _V10_FEATURES_LEN if datapath.version == V10 else 0]
+            known = split_ports(datapath.version, whole[len(head) :])
+            if is_deleted:
+                known.pop(number, None)
+            else:
+                known[number] = port
+            bodies = _one_body(head, known) if datapath.version == V10 else tuple(_bodies(known.values()))
+            self.learn(datapath, key, bodies, now)
 
     def stands_behind(self, client: str, datapath: Datapath) -> None:
         """Which switch a living connection is of."""
@@ -164,6 +178,8 @@ class Directory:
 
     def restore(self, entry: dict[str, Any], now: float) -> None:
         """What plain() once gave; KeyError, TypeError or ValueError where it did not."""
+        if entry["version"] not in VERSIONS or not all(bodies for *_, bodies in entry["answers"]):
+            raise ValueError("a switch that cannot be")
         datapath = self.enter(int(entry["datapath_id"]), int(entry["auxiliary_id"]), int(entry["version"]))
         self._behind[str(entry["client"])] = (datapath.datapath_id, datapath.auxiliary_id)
         for kind, multipart, body, age, bodies in entry["answers"]:
@@ -171,11 +187,25 @@ class Directory:
             self.learn(datapath, key, tuple(bytes.fromhex(one) for one in bodies), now - float(age))
 
 
-def _bodies(head: bytes, ports: Iterable[bytes]) -> Iterable[bytes]:
-    """Ports behind a head, in bodies of messages."""
-    body = head
+def _keys_of_port(datapath: Datapath, number: int) -> list[Key]:
+    """The answers that a port is in."""
+    if datapath.version == V10:
+        return [FEATURES] if FEATURES in datapath.answers else []
+    about = (*_ALL_PORTS, number.to_bytes(4, "big"))
+    return [key for key in datapath.answers if key[:2] == PORTS[:2] and key[2][:4] in about]
+
+
+def _one_body(head: bytes, ports: dict[int, bytes]) -> tuple[bytes]:
+    """A 1.0 switch's features with other ports, as many as one message holds."""
+    room = (0xFFFF - HEADER_LEN - len(head)) // _V10_PORT_LEN
+    return (head + b"".join(list(ports.values())[:room]),)
+
+
+def _bodies(ports: Iterable[bytes]) -> Iterable[bytes]:
+    """Ports in bodies of messages."""
+    body = b""
     for port in ports:
-        if len(body) + len(port) > _MAX_BODY_LEN:
+        if body and len(body) + len(port) > _MAX_BODY_LEN:
             yield body
             body = b""
         body += port

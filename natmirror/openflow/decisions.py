@@ -10,7 +10,7 @@ from enum import StrEnum
 from struct import Struct
 from typing import Any
 
-from natmirror.openflow.wire import V10, V15, Message, Type
+from natmirror.openflow.wire import HEADER_LEN, V10, V15, Message, Type
 
 _KEPT = 32  # decisions of each side
 _CAUSES = 64  # PACKET_INs that may be answered yet
@@ -19,6 +19,8 @@ _NO_BUFFER = 0xFFFF_FFFF
 
 _V10_FLOW_MOD = Struct("!40sQHHHHIHH")
 _FLOW_MOD = Struct("!QQBBHHHIIIHH")
+_V10_BUFFER_AT, _BUFFER_AT = 56, 24  # in a FLOW_MOD
+_PACKET_OUT, _V13_PACKET_OUT = {V10: Struct("!IHH"), V15: Struct("!IH2xHH")}, Struct("!IIH6x")
 _COMMANDS = ("add", "modify", "modify-strict", "delete", "delete-strict")
 
 
@@ -34,9 +36,8 @@ class Cause:
     """A PACKET_IN that the switch has sent."""
 
     at: float
-    xid: int
+    message: Message
     buffer_id: int
-    data: bytes
 
 
 @dataclass(slots=True)
@@ -70,8 +71,8 @@ class Decisions:
 
     def saw(self, packet_in: Message, now: float) -> None:
         """The switch has asked what to do with a packet."""
-        buffer_id = int.from_bytes(packet_in.body[0:4], "big")
-        self._causes.append(Cause(now, packet_in.xid, buffer_id, frame_in(packet_in)))
+        buffer_id = int.from_bytes(packet_in.raw[HEADER_LEN : HEADER_LEN + 4], "big")
+        self._causes.append(Cause(now, packet_in, buffer_id))
 
     def decided(self, by: By, message: Message, now: float) -> None:
         """An order of one of the two."""
@@ -89,16 +90,26 @@ class Decisions:
         }
 
     def _cause_of(self, message: Message, now: float) -> Cause | None:
-        fields = fields_of(message)
-        buffer_id, data = fields.get("buffer_id", _NO_BUFFER), bytes.fromhex(fields.get("data", ""))
+        buffer_id, data = _about(message)
         for cause in reversed(self._causes):
             if buffer_id != _NO_BUFFER and cause.buffer_id == buffer_id:
                 return cause
-            if data and cause.data == data:
+            if data and cause.message.raw.endswith(data) and frame_in(cause.message) == data:
                 return cause
         latest = self._causes[-1] if self._causes else None
         is_recent = latest is not None and now - latest.at <= _RECENT and message.kind is not Type.PACKET_OUT
         return latest if is_recent else None
+
+
+def _about(message: Message) -> tuple[int, bytes]:
+    """The buffer or the frame that an order is about."""
+    body = message.body
+    if message.kind is Type.PACKET_OUT and (parts := _parts_of(message.version, body)) is not None:
+        return parts[0], parts[3]
+    if message.kind is Type.FLOW_MOD:
+        at = _V10_BUFFER_AT if message.version == V10 else _BUFFER_AT
+        return int.from_bytes(body[at : at + 4], "big") if len(body) >= at + 4 else _NO_BUFFER, b""
+    return _NO_BUFFER, b""
 
 
 def frame_in(packet_in: Message) -> bytes:
@@ -158,19 +169,21 @@ def _flow_mod(message: Message) -> dict[str, Any]:
 
 
 def _packet_out(message: Message) -> dict[str, Any]:
-    body = message.body
-    head = {V10: Struct("!IHH"), V15: Struct("!IH2xHH")}.get(message.version, Struct("!IIH6x"))
-    if len(body) < head.size:
+    if (parts := _parts_of(message.version, message.body)) is None:
         return {}
-    if message.version == V15:  # the port is in the match (1.5.1 §7.3.6)
+    buffer_id, in_port, actions, data = parts
+    return {"buffer_id": buffer_id, "in_port": in_port, "actions": actions.hex(), "data": data.hex()}
+
+
+def _parts_of(version: int, body: bytes) -> tuple[int, int | None, bytes, bytes] | None:
+    """What a PACKET_OUT consists of: buffer, port, actions, frame; None where it is too short."""
+    head = _PACKET_OUT.get(version, _V13_PACKET_OUT)
+    if len(body) < head.size:
+        return None
+    if version == V15:  # the port is in the match (1.5.1 §7.3.6)
         buffer_id, actions_len, _, match_len = head.unpack_from(body)
         in_port, at = None, 8 + (match_len + 7) // 8 * 8
     else:
         buffer_id, in_port, actions_len = head.unpack_from(body)
         at = head.size
-    return {
-        "buffer_id": buffer_id,
-        "in_port": in_port,
-        "actions": body[at : at + actions_len].hex(),
-        "data": body[at + actions_len :].hex(),
-    }
+    return buffer_id, in_port, body[at : at + actions_len], body[at + actions_len :]

@@ -4,16 +4,20 @@ It tells which of the switch's messages come by themselves and which answer the 
 masters that ask the same, and knows when the switch was heard last.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from struct import Struct
 
-from natmirror.openflow.datapath import FEATURES, NO_MULTIPART, Datapath, Directory, Key
+from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Datapath, Directory, Key
 from natmirror.openflow.framer import Broken, Framer
 from natmirror.openflow.wire import (
+    HEADER_LEN,
     MORE,
+    NICIRA,
     VERSIONS,
     Message,
+    Multipart,
     Type,
     datapath_of,
     multipart_of,
@@ -21,17 +25,16 @@ from natmirror.openflow.wire import (
     parse,
 )
 
-_YOUTH = 5.0  # seconds
 _MAX_PENDING = 1024  # questions without an answer; the oldest are forgotten first
-_MAX_PARTS_LEN = 4 << 20  # bytes of an answer in parts that is not complete
+_MAX_QUESTION_LEN = 1024  # bytes of a question's body, beyond which its answer is not kept
+_MAX_PARTS_LEN = 2 << 20  # bytes of answers in parts that are not complete
+_PART_COST = 50  # bytes that Python's own bookkeeping takes for a part
 
-_ANSWERS = {
-    Type.FEATURES_REQUEST: Type.FEATURES_REPLY,
-    Type.GET_CONFIG_REQUEST: Type.GET_CONFIG_REPLY,
-    Type.MULTIPART_REQUEST: Type.MULTIPART_REPLY,
-    Type.QUEUE_GET_CONFIG_REQUEST: Type.QUEUE_GET_CONFIG_REPLY,
-}
-"""Questions whose answers are worth keeping."""
+_Place = tuple[int, Type, int]
+"""What an answer has of its question: its transaction id, its own type, the multipart type."""
+
+_KEPT = frozenset((Type.FEATURES_REPLY, Type.GET_CONFIG_REPLY, Type.QUEUE_GET_CONFIG_REPLY))
+"""Answers of one message that are worth keeping."""
 _UNASKED = frozenset(
     (
         Type.PACKET_IN,
@@ -45,6 +48,8 @@ _UNASKED = frozenset(
     )
 )
 """What a switch says by itself (§6.1.2 of 1.3.5, 1.4.1 and 1.5.1); and its own ECHO_REQUEST, as a sign of life."""
+_NICIRA_UNASKED = {Struct("!II").pack(NICIRA, subtype) for subtype in (14, 17, 30)}
+"""NXT_FLOW_REMOVED, NXT_PACKET_IN and NXT_PACKET_IN2."""
 
 
 class Said(Enum):
@@ -59,13 +64,27 @@ class Said(Enum):
 
 
 def key_of(message: Message) -> Key | None:
-    """What a request asks for; None where nothing is kept of the answers to it."""
-    if message.kind is None or (answer := _ANSWERS.get(message.kind)) is None:
-        return None
-    if message.kind is Type.MULTIPART_REQUEST:
-        kind, _, body = multipart_of(message)
-        return answer, kind, body
-    return answer, NO_MULTIPART, message.body
+    """What a request asks for; None where nothing is kept of the answers to it. ValueError where it is too short."""
+    match message.kind:
+        case Type.FEATURES_REQUEST:
+            return FEATURES
+        case Type.GET_CONFIG_REQUEST:
+            return CONFIG
+        case Type.QUEUE_GET_CONFIG_REQUEST:
+            return Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body
+        case Type.MULTIPART_REQUEST:
+            kind, _, body = multipart_of(message)
+            return Type.MULTIPART_REPLY, kind, body
+    return None
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    """The controller's, with the parts of the answer that have come. Without a key the answer is not kept."""
+
+    key: Key | None
+    parts: list[bytes] = field(default_factory=list)
+    held: int = 0
 
 
 class Production:
@@ -78,72 +97,86 @@ class Production:
         """The switch, once it has told its features."""
         self.heard_at = float("-inf")
         """When the switch said something last, in seconds."""
-        self._began_at = float("inf")
+        self.known_at = float("-inf")
+        """When it told its features on this connection for the first time."""
+        self.questions = 0
+        """The controller's questions that have not been answered."""
         self._directory = directory
         self._switch = Framer(in_middle=in_middle)
         self._controller = Framer(in_middle=in_middle)
-        self._hellos: list[Message] = []
-        self._pending: OrderedDict[tuple[int, Type, int], Key] = OrderedDict()
-        self._parts: dict[tuple[int, Type, int], list[bytes]] = {}
-        self._parts_len = 0
+        self._hellos: dict[Framer, Message] = {}
+        self._pending: OrderedDict[_Place, deque[_Question]] = OrderedDict()  # those alike are answered in their order
+        self._parts_held = 0
+        self._begun: _Place | None = None  # the controller's question of which more parts are to come
         self._experiments: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def held(self) -> int:
+        """Bytes held for what is not complete: messages, questions and answers."""
+        asked = sum(len(one.key[2]) for alike in self._pending.values() for one in alike if one.key is not None)
+        return self._switch.held + self._controller.held + self._parts_held + asked
 
     def from_controller(self, piece: bytes) -> list[Message]:
         """The next of what the controller has sent: its messages that are whole now."""
         messages = [parse(raw) for raw in self._controller.push(piece)]
         for message in messages:
-            self._meet(self._controller, message)
+            if message.version != self.version:
+                self._meet(self._controller, message)
             if message.kind is Type.EXPERIMENTER:
-                _remember(self._experiments, message.xid, None)
-            try:
-                key = key_of(message)
-            except ValueError:
-                continue
-            if key is not None:
-                _remember(self._pending, (message.xid, *key[:2]), key)
+                self._experiments[message.xid] = None
+                if len(self._experiments) > _MAX_PENDING:
+                    self._experiments.popitem(last=False)
+            else:
+                self._take_question(message)
         return messages
 
     def from_switch(self, piece: bytes, now: float) -> list[tuple[Said, Message]]:
         """The next of what the switch has sent: its messages that are whole now."""
+        self.heard_at = now
         found = []
         for raw in self._switch.push(piece):
             message = parse(raw)
-            self._began_at = min(self._began_at, now)
-            self.heard_at = now
-            self._meet(self._switch, message)
+            if message.version != self.version:
+                self._meet(self._switch, message)
             found.append((self._classify(message, now), message))
         return found
 
-    def is_asked(self, key: Key) -> bool:
-        """Whether the controller waits for such an answer."""
-        return key in self._pending.values()
-
-    def is_young(self, now: float) -> bool:
-        """Whether the connection has just begun, so that its controller may still be asking who the switch is."""
-        return not self._switch.skipped_bytes and now - self._began_at < _YOUTH
-
     def lose_place(self, *, of_switch: bool) -> None:
-        """Bytes of one end are missing from here on."""
+        """Bytes of one end are missing from here on. Which answers are whose is not known any more."""
         (self._switch if of_switch else self._controller).lose_place()
+        self._pending.clear()
+        self._begun = None
+        self.questions = self._parts_held = 0
+
+    def awaits(self, key: Key) -> bool:
+        """Whether the controller has asked for this, and the switch has not answered yet."""
+        return any(question.key == key for alike in self._pending.values() for question in alike)
 
     def restore(self, datapath: Datapath) -> None:
         """The switch that is at the other end of a connection met in its middle, as is known from before."""
         self.datapath = datapath
 
     def _meet(self, framer: Framer, message: Message) -> None:
-        """A HELLO, or the first message of a connection that was met in its middle, tells the version."""
-        if message.kind is Type.HELLO and self.version is None:
-            self._hellos.append(message)
+        """A message in no known version, or in another one: both HELLOs, or the first message of a connection that was
+        met in its middle, tell the version."""
+        if self.version is not None:
+            if message.kind is not Type.HELLO and message.kind is not Type.ERROR:
+                raise Broken("of-version")  # in one piece with the HELLO
+            return
+        if message.kind is Type.HELLO:
+            self._hellos.setdefault(framer, message)
             if len(self._hellos) < 2:
                 return
-            version = negotiated(*self._hellos[:2])
-        elif self.version is None and framer.version is not None:
+            version = negotiated(*self._hellos.values())
+        elif framer.version is not None:
             version = framer.version
         else:
             return
         if version not in VERSIONS:
             raise Broken("of-version")
         self.version = self._switch.version = self._controller.version = version
+        if self.datapath is not None and self.datapath.version != version:
+            self.datapath = None
 
     def _classify(self, message: Message, now: float) -> Said:
         kind = message.kind
@@ -153,13 +186,52 @@ class Production:
             return Said.UNASKED
         if kind is Type.HELLO:
             return Said.OPENING
-        if kind is Type.EXPERIMENTER and message.xid not in self._experiments:
-            return Said.UNASKED  # as Nicira's own PACKET_INs come
+        if kind is Type.EXPERIMENTER:
+            return self._classify_experiment(message)
         if kind is Type.MULTIPART_REPLY:
             self._take_part(message, now)
-        elif kind is not None:
-            self._take_answer((message.xid, kind, NO_MULTIPART), (message.body,), now)
+        elif kind is Type.ERROR:
+            self._take_error(message)
+        elif kind in _KEPT:
+            self._take_answer((message.xid, kind, NO_MULTIPART), message.body, now, is_last=True)
         return Said.ANSWER
+
+    def _classify_experiment(self, message: Message) -> Said:
+        """Nicira's own PACKET_INs come by themselves, and have transaction ids that controllers use, too."""
+        if message.raw[HEADER_LEN : HEADER_LEN + 8] in _NICIRA_UNASKED or message.xid not in self._experiments:
+            return Said.UNASKED
+        del self._experiments[message.xid]
+        return Said.ANSWER
+
+    # Questions and answers
+
+    def _take_question(self, message: Message) -> None:
+        try:
+            key = key_of(message)
+            is_continued = message.kind is Type.MULTIPART_REQUEST and bool(multipart_of(message)[1] & MORE)
+        except ValueError:
+            return
+        if key is None:
+            return
+        place = (message.xid, *key[:2])
+        is_continuation, self._begun = place == self._begun, place if is_continued else None
+        if is_continued:
+            return
+        is_kept = not is_continuation and len(key[2]) <= _MAX_QUESTION_LEN and key[1] != Multipart.FLOW_MONITOR
+        self._pending.setdefault(place, deque()).append(_Question(key if is_kept else None))
+        self.questions += 1
+        if self.questions > _MAX_PENDING:
+            self._close(next(iter(self._pending)))
+
+    def _close(self, place: _Place) -> _Question:
+        """The oldest question in a place is pending no more."""
+        alike = self._pending[place]
+        question = alike.popleft()
+        if not alike:
+            del self._pending[place]
+        self.questions -= 1
+        self._parts_held -= question.held
+        return question
 
     def _take_part(self, message: Message, now: float) -> None:
         """A multipart answer is known once its last part is here."""
@@ -167,32 +239,45 @@ class Production:
             multipart, flags, body = multipart_of(message)
         except ValueError:
             return
-        place = (message.xid, Type.MULTIPART_REPLY, multipart)
-        self._parts_len += len(body)
-        parts = self._parts.setdefault(place, [])
-        parts.append(body)
-        if self._parts_len > _MAX_PARTS_LEN:
-            self._parts.clear()
-            self._parts_len = 0
-        elif not flags & MORE:
-            del self._parts[place]
-            self._parts_len -= sum(map(len, parts))
-            self._take_answer(place, tuple(parts), now)
+        self._take_answer((message.xid, Type.MULTIPART_REPLY, multipart), body, now, is_last=not flags & MORE)
 
-    def _take_answer(self, place: tuple[int, Type, int], bodies: tuple[bytes, ...], now: float) -> None:
-        key = self._pending.pop(place, None)
-        if key is None:
+    def _take_answer(self, place: _Place, body: bytes, now: float, *, is_last: bool) -> None:
+        if place not in self._pending:
             return
+        question = self._pending[place][0]
+        cost = len(body) + _PART_COST
+        if question.key is not None and self._parts_held + cost > _MAX_PARTS_LEN:
+            self._parts_held -= question.held
+            question.key, question.parts, question.held = None, [], 0
+        if question.key is not None:
+            question.parts.append(body)
+            question.held += cost
+            self._parts_held += cost
+        if is_last:
+            self._close(place)
+            if question.key is not None:
+                self._learn(question.key, tuple(question.parts), now)
+
+    def _take_error(self, message: Message) -> None:
+        """A refusal has the beginning of the question (1.3.5 §7.5.4)."""
+        data = message.body[4:]
+        if len(data) < HEADER_LEN or data[0] not in VERSIONS:
+            return
+        try:
+            key = key_of(parse(data))
+        except ValueError:
+            return
+        if key is not None and (place := (message.xid, *key[:2])) in self._pending:
+            self._close(place)
+
+    def _learn(self, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
         if key == FEATURES and self.version is not None:
+            is_first = self.datapath is None
             try:
-                self.datapath = self._directory.enter(*datapath_of(bodies[0]), self.version)
+                self.datapath = self._directory.enter(*datapath_of(self.version, bodies[0]), self.version)
             except ValueError:
                 return
+            if is_first:
+                self.known_at = now
         if self.datapath is not None:
             self._directory.learn(self.datapath, key, bodies, now)
-
-
-def _remember(table: "OrderedDict[Any, Any]", key: Any, value: Any) -> None:
-    table[key] = value
-    if len(table) > _MAX_PENDING:
-        table.popitem(last=False)

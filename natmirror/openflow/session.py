@@ -5,18 +5,21 @@ orders is granted on paper, and counted. Nothing of it reaches the switch. Bytes
 come out of take(); messages are whole.
 """
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
 from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Answer, Datapath, Key
 from natmirror.openflow.framer import Broken, Framer
-from natmirror.openflow.production import Production, Said, key_of
+from natmirror.openflow.production import Production, Said
 from natmirror.openflow.wire import (
     BAD_REQUEST,
+    BUNDLE_BAD_TYPE,
+    BUNDLE_FAILED,
     MORE,
     MULTIPART_HEADER_LEN,
+    NICIRA,
     ROLE_BAD,
     ROLE_REQUEST_FAILED,
     ROLE_STALE,
@@ -30,6 +33,7 @@ from natmirror.openflow.wire import (
     error,
     hello,
     multipart_of,
+    negotiated,
     parse,
 )
 from natmirror.openflow.wishes import Role, Wishes
@@ -37,16 +41,19 @@ from natmirror.openflow.wishes import Role, Wishes
 ECHO_LIMIT = 12.0
 """Seconds since the switch was heard after which the master's ECHO is left unanswered: Open vSwitch gives up a silent
 controller after twice its probe interval, 10 s."""
-PATIENCE = 1.0
-"""Seconds that a question may wait for production to learn its answer; others pass it meanwhile."""
-_FOR_EVER = float("inf")
-_MAX_OPEN = 256
+PATIENCE = 2.0
+"""Seconds that a question is kept open where the switch's answer to it may be under way in production."""
+_MAX_OPEN = 16  # questions that are kept open
 _MAX_EARLY_LEN = 1 << 20  # bytes that wait until the master knows whom it is talking to
+_MAX_WAITING_LEN = 1 << 20  # bytes of questions that wait until the switch has told who it is
+_MESSAGE_COST = 250  # bytes that Python's own bookkeeping takes for a message
+_MAX_ANSWERS_LEN = 16 << 20  # bytes of answers that nobody has taken; the largest answers that were seen have 1.2 MB
 _DEFAULT_CONFIG = Struct("!HH").pack(0, 128)  # OFPC_FRAG_NORMAL, OFP_DEFAULT_MISS_SEND_LEN
-_NICIRA = 0x2320
 _NX_ROLE_REQUEST, _NX_ROLE_REPLY = 10, 11
+_NX_TLV_TABLE_REQUEST = 25
 _NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
-_MAX_REQUEST_PARTS, _MAX_REQUEST_LEN = 16, 1 << 20  # questions of a master's that come in parts
+_BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
+_MAX_BEGUN = 16  # questions of a master's of which more parts are to come; the oldest are forgotten first
 
 ORDERS = frozenset(
     (
@@ -65,7 +72,6 @@ ORDERS = frozenset(
     )
 )
 """What would change the switch."""
-_REPLIES = frozenset((Type.HELLO, Type.ERROR, Type.ECHO_REPLY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +111,26 @@ class Session:
         self._config: bytes | None = None
         self._early: deque[Message] = deque()
         self._early_len = 0
-        self._open: list[tuple[float, Message]] = []
-        """Questions without an answer yet, and until when one may come."""
-        self._request_parts: dict[tuple[int, int], bytes] = {}
-        self._out: list[bytes] = [hello(self.version, 1)]
+        self._waiting: list[Message] = []
+        self._waiting_len = 0
+        self._open: list[tuple[Message, Key | None, float]] = []
+        """Questions that cannot be answered yet, and BARRIERs, which have no key, behind them; until when they wait."""
+        self._begun: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._answers_len = 0
+        self._hello = parse(hello(self.version, 1))
+        self._out: list[bytes] = [self._hello.raw]
+        self._framer.version = self.version
 
     def take(self) -> bytes:
         """What is to be sent to the master since the last call: whole messages."""
         out, self._out = b"".join(self._out), []
+        self._answers_len = 0
         return out
+
+    @property
+    def held(self) -> int:
+        """Bytes held of what cannot be said or answered yet."""
+        return self._framer.held + self._early_len + self._waiting_len + sum(len(one.raw) for one, *_ in self._open)
 
     @property
     def datapath(self) -> Datapath | None:
@@ -139,6 +156,10 @@ class Session:
 
     def from_switch(self, said: Said, message: Message, *, has_room: bool) -> None:
         """A message of the switch's. Where the master is far behind and there is no room, PACKET_INs are left out."""
+        if self._open:
+            heard_at = self._production.heard_at
+            if said is Said.ANSWER or heard_at >= self._open[0][2]:
+                self.settle(heard_at)
         if said is Said.OPENING or message.kind is None or message.version != self.version:
             return
         if said is Said.ANSWER and not self._manners.passes_unsolicited:
@@ -155,75 +176,92 @@ class Session:
     def _wait(self, message: Message) -> None:
         """The master does not know yet whose message this is."""
         self._early.append(message)
-        self._early_len += len(message.raw)
+        self._early_len += len(message.raw) + _MESSAGE_COST
         while self._early_len > _MAX_EARLY_LEN:
             message = self._early.popleft()
-            self._early_len -= len(message.raw)
+            self._early_len -= len(message.raw) + _MESSAGE_COST
             self.withheld[f"{message.name}:early"] += 1
 
     def _pass(self, message: Message) -> None:
         self._out.append(message.raw)
         self.passed[message.name] += 1
 
-    def settle(self, now: float) -> None:
-        """Answer what can be answered by now: the switch has told something, or a question has waited long enough."""
-        questions, self._open = self._open, []
-        is_behind_barrier = False
-        for until, message in questions:
-            is_barrier = message.kind is Type.BARRIER_REQUEST
-            if is_behind_barrier or (self._open if is_barrier else self._may_come(message, now, until)):
-                self._open.append((until, message))
-                is_behind_barrier |= is_barrier
+    def switch_known(self, now: float) -> None:
+        """The switch has told its features: who asked for them before gets them now, and all that waited behind."""
+        waiting, self._waiting = self._waiting, []
+        self._waiting_len = 0
+        for message in waiting:
+            if self._answers_len > _MAX_ANSWERS_LEN:
+                self._refuse(message, Refusal.EPERM)
             else:
                 self._answer(message, now)
-
-    def next_settling(self) -> float | None:
-        """When a question has waited long enough; None where none waits for that."""
-        return min((until for until, _ in self._open if until < _FOR_EVER), default=None)
-
-    def _may_come(self, message: Message, now: float, until: float) -> bool:
-        """Whether production is likely to learn the answer to a question soon: it has been asked, or will be, as far as
-        one can tell from a connection that has just begun. The features will be told in any case."""
-        key = _awaited(message)
-        if key is None or now >= until or (self.datapath is not None and key in self.datapath.answers):
-            return False
-        return key == FEATURES or self._production.is_young(now) or self._production.is_asked(key)
 
     # The master
 
     def from_master(self, piece: bytes, now: float) -> list[Message]:
-        """The next of what the master has sent, answered; gives its messages. Broken where it is no OpenFlow."""
+        """The next of what the master has sent, answered; gives its messages. Broken where it is no OpenFlow, or
+        asks for more than can be held."""
+        self.settle(now)
         messages = [parse(raw) for raw in self._framer.push(piece)]
         for message in messages:
-            if message.kind in ORDERS:
+            kind = message.kind
+            if kind in ORDERS:
                 self.ordered[message.name] += 1
-            if message.kind in _REPLIES:
-                continue
-            if message.version != self.version:
+            if kind is Type.HELLO and negotiated(self._hello, message) != self.version:
                 raise Broken("of-version")
-            if message.kind is Type.ECHO_REQUEST:
+            if kind in _UNANSWERED:
+                continue
+            if kind is Type.ECHO_REQUEST:
                 self._echo(message, now)
-            elif len(self._open) >= _MAX_OPEN:
-                self._refuse(message, Refusal.EPERM)
+            elif self._waiting or (kind is Type.FEATURES_REQUEST and self.datapath is None):
+                self._waiting.append(message)  # in order: nothing is said before the introduction
+                self._waiting_len += len(message.raw) + _MESSAGE_COST
             else:
-                patience = _FOR_EVER if message.kind is Type.FEATURES_REQUEST else now + PATIENCE
-                self._open.append((patience, message))
-        self.settle(now)
+                self._answer(message, now)
+            if self._answers_len > _MAX_ANSWERS_LEN or self._waiting_len > _MAX_WAITING_LEN:
+                raise Broken("too-much-asked")
         return messages
+
+    def settle(self, now: float) -> None:
+        """Answer the open questions whose answers have come, and refuse those whose answers will not come."""
+        still: list[tuple[Message, Key | None, float]] = []
+        for message, key, until in self._open:
+            if key is None and not still:
+                self._reply(message, Type.BARRIER_REPLY)
+            elif key is None or (self._known(key) is None and now < until and self._may_come(key, now)):
+                still.append((message, key, until))
+            else:
+                self._tell(message, key, now)
+        self._open = still
+
+    def _known(self, key: Key) -> Answer | None:
+        return None if self.datapath is None else self.datapath.answers.get(key)
+
+    def next_settling(self) -> float | None:
+        """When the question that has been open longest will not wait any more; None where none is open."""
+        return self._open[0][2] if self._open else None
+
+    def _may_come(self, key: Key, now: float) -> bool:
+        """Controllers ask the same questions at about the same time: when they meet a switch."""
+        return now - self._production.known_at <= PATIENCE or self._production.awaits(key)
 
     def _answer(self, message: Message, now: float) -> None:
         handler = _HANDLERS.get(message.kind) if message.kind is not None else None
-        if handler is not None:
-            handler(self, message, now)
-        elif message.kind not in ORDERS:
+        if handler is None:
             self._refuse(message, Refusal.BAD_TYPE)
+        else:
+            handler(self, message, now)
+
+    def _say(self, *messages: bytes) -> None:
+        self._out += messages
+        self._answers_len += sum(map(len, messages))
 
     def _reply(self, message: Message, kind: Type, body: bytes = b"") -> None:
-        self._out.append(build(self.version, kind, message.xid, body))
+        self._say(build(self.version, kind, message.xid, body))
         self.asked["answered"] += 1
 
     def _refuse(self, message: Message, code: int, kind: int = BAD_REQUEST) -> None:
-        self._out.append(error(message, kind, code))
+        self._say(error(message, kind, code))
         self.asked["refused"] += 1
 
     def _echo(self, message: Message, now: float) -> None:
@@ -233,12 +271,15 @@ class Session:
             self._reply(message, Type.ECHO_REPLY, message.body)
 
     def _barrier(self, message: Message, now: float) -> None:
-        """All that came before it has been answered."""
-        self._reply(message, Type.BARRIER_REPLY)
+        """It is answered when all that came before it has been."""
+        if self._open and len(self._open) < _MAX_OPEN:
+            self._open.append((message, None, now + PATIENCE))
+        else:
+            self._reply(message, Type.BARRIER_REPLY)
 
     def _features(self, message: Message, now: float) -> None:
         self._tell(message, FEATURES, now)
-        if not self.is_introduced:
+        if self.datapath is not None and FEATURES in self.datapath.answers and not self.is_introduced:
             self.is_introduced = True
             for early in self._early:
                 self._pass(early)
@@ -247,38 +288,49 @@ class Session:
 
     def _get_config(self, message: Message, now: float) -> None:
         known = self.datapath and self.datapath.answers.get(CONFIG)
-        told = self._config or (known.bodies[0] if known else _DEFAULT_CONFIG)
-        self._reply(message, Type.GET_CONFIG_REPLY, told)
+        told = self._config or (known.bodies[0][:4] if known else b"")
+        self._reply(message, Type.GET_CONFIG_REPLY, told if len(told) == 4 else _DEFAULT_CONFIG)
 
     def _set_config(self, message: Message, now: float) -> None:
+        if len(message.body) < 4:
+            return self._refuse(message, Refusal.BAD_LEN)
         self._config = message.body[:4]
+        return None
 
     def _ask_multipart(self, message: Message, now: float) -> None:
         try:
             kind, flags, body = multipart_of(message)
         except ValueError:
-            return self._refuse(message, Refusal.BAD_MULTIPART)
+            return self._refuse(message, Refusal.BAD_LEN)
         place = (message.xid, kind)
-        whole = self._request_parts.pop(place, b"") + body
+        is_continuation = place in self._begun
+        self._begun.pop(place, None)
         if flags & MORE:
-            if len(self._request_parts) < _MAX_REQUEST_PARTS and len(whole) < _MAX_REQUEST_LEN:
-                self._request_parts[place] = whole
-                return None
-            return self._refuse(message, Refusal.BAD_MULTIPART)
-        if kind == Multipart.TABLE_FEATURES and whole:
+            self._begun[place] = None
+            if len(self._begun) > _MAX_BEGUN:
+                self._begun.popitem(last=False)
+            return None
+        if kind == Multipart.TABLE_FEATURES and (body or is_continuation):
             return self._refuse(message, Refusal.EPERM)  # it would change the tables
+        if is_continuation:
+            return self._refuse(message, Refusal.BAD_MULTIPART)  # nothing else is so long
         if kind in STATISTICS and not self._manners.tells_statistics:
             return self._refuse(message, Refusal.EPERM)
-        return self._tell(message, (Type.MULTIPART_REPLY, kind, whole), now)
+        return self._find_out(message, (Type.MULTIPART_REPLY, kind, body), now)
 
     def _ask_queues(self, message: Message, now: float) -> None:
-        key = key_of(message)
-        if key is not None:
+        self._find_out(message, (Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body), now)
+
+    def _find_out(self, message: Message, key: Key, now: float) -> None:
+        """Only this question waits, and BARRIERs, not what comes behind it."""
+        if self._known(key) is None and len(self._open) < _MAX_OPEN and self._may_come(key, now):
+            self._open.append((message, key, now + PATIENCE))
+        else:
             self._tell(message, key, now)
 
     def _tell(self, message: Message, key: Key, now: float) -> None:
         """What the switch has told in production when it was asked the same."""
-        answer = None if self.datapath is None else self.datapath.answers.get(key)
+        answer = self._known(key)
         if answer is None:
             self._refuse(message, Refusal.BAD_TYPE if key[1] == NO_MULTIPART else Refusal.BAD_MULTIPART)
             return
@@ -287,12 +339,12 @@ class Session:
             return
         if key[1] in STATISTICS:
             self.oldest_answer_seconds = max(self.oldest_answer_seconds, now - answer.at)
-        self._out += _parts(self.version, message.xid, key[1], answer)
+        self._say(*_parts(self.version, message.xid, key[1], answer))
         self.asked["answered"] += 1
 
     def _ask_role(self, message: Message, now: float) -> None:
         if len(message.body) < 16:
-            return self._refuse(message, Refusal.BAD_TYPE)
+            return self._refuse(message, Refusal.BAD_LEN)
         role, generation_id = Struct("!I4xQ").unpack_from(message.body)
         try:
             is_granted = self._wishes.ask_role(role, generation_id)
@@ -302,7 +354,7 @@ class Session:
             return self._refuse(message, ROLE_STALE, ROLE_REQUEST_FAILED)
         generation = self._wishes.generation_id
         told = Struct("!I4xQ").pack(self._wishes.role, (1 << 64) - 1 if generation is None else generation)
-        return self._reply(message, Type.ROLE_REPLY, told + message.body[16:])
+        return self._reply(message, Type.ROLE_REPLY, told)
 
     def _get_async(self, message: Message, now: float) -> None:
         self._reply(message, Type.GET_ASYNC_REPLY, self._wishes.get_async(self.version))
@@ -311,39 +363,37 @@ class Session:
         try:
             self._wishes.set_async(self.version, message.body)
         except ValueError:
-            self._refuse(message, Refusal.BAD_TYPE)
+            self._refuse(message, Refusal.BAD_LEN)
 
     def _bundle(self, message: Message, now: float) -> None:
         """Opened, closed, committed and discarded on paper (1.4.1 §7.3.9): each request's number plus one is its
         answer's."""
         if len(message.body) < 8:
-            return self._refuse(message, Refusal.BAD_TYPE)
+            return self._refuse(message, Refusal.BAD_LEN)
         bundle, kind, flags = Struct("!IHH").unpack_from(message.body)
-        return self._reply(message, Type.BUNDLE_CONTROL, Struct("!IHH").pack(bundle, kind | 1, flags))
+        if kind not in _BUNDLE_REQUESTS:
+            return self._refuse(message, BUNDLE_BAD_TYPE, BUNDLE_FAILED)
+        return self._reply(message, Type.BUNDLE_CONTROL, Struct("!IHH").pack(bundle, kind + 1, flags))
 
     def _experimenter(self, message: Message, now: float) -> None:
-        """Open vSwitch's extensions have no answers but for roles, as 1.0 has none; of others nothing is known."""
-        if len(message.body) < 8 or Struct("!I").unpack_from(message.body)[0] != _NICIRA:
+        """Of Open vSwitch's extensions only roles, as 1.0 has none, and mapped options have answers. Of others nothing
+        is known."""
+        if len(message.body) < 8:
+            return self._refuse(message, Refusal.BAD_LEN)
+        experimenter, subtype = Struct("!II").unpack_from(message.body)
+        if experimenter != NICIRA:
             return self._refuse(message, Refusal.BAD_EXPERIMENTER)
-        subtype = Struct("!I").unpack_from(message.body, 4)[0]
-        if subtype != _NX_ROLE_REQUEST or len(message.body) < 12:
+        if subtype == _NX_TLV_TABLE_REQUEST:
+            return self._refuse(message, Refusal.BAD_EXPERIMENTER)
+        if subtype != _NX_ROLE_REQUEST:
             return None
-        role = Struct("!I").unpack_from(message.body, 8)[0]
-        if role in _NX_ROLES:
-            self._wishes.role = _NX_ROLES[role]
-        told = next(number for number, known in _NX_ROLES.items() if known is self._wishes.role)
-        return self._reply(message, Type.EXPERIMENTER, Struct("!III").pack(_NICIRA, _NX_ROLE_REPLY, told))
-
-
-def _awaited(message: Message) -> Key | None:
-    """What a question asks for that production may learn yet; None where it is answered in another way."""
-    try:
-        key = key_of(message)
-        if message.kind is Type.MULTIPART_REQUEST and multipart_of(message)[1] & MORE:
-            return None
-    except ValueError:
-        return None
-    return None if key == CONFIG else key
+        if len(message.body) < 12:
+            return self._refuse(message, Refusal.BAD_LEN)
+        number = Struct("!I").unpack_from(message.body, 8)[0]
+        if number not in _NX_ROLES:
+            return self._refuse(message, Refusal.EPERM)
+        self._wishes.role = _NX_ROLES[number]
+        return self._reply(message, Type.EXPERIMENTER, Struct("!III").pack(NICIRA, _NX_ROLE_REPLY, number))
 
 
 def _parts(version: int, xid: int, kind: int, answer: Answer) -> list[bytes]:
@@ -370,3 +420,4 @@ _HANDLERS = {
     Type.BUNDLE_CONTROL: Session._bundle,
     Type.EXPERIMENTER: Session._experimenter,
 }
+_UNANSWERED = (ORDERS - _HANDLERS.keys()) | {Type.HELLO, Type.ERROR, Type.ECHO_REPLY}

@@ -84,6 +84,8 @@ def _types(version: int) -> tuple[Type | None, ...]:
 
 TYPES = {version: _types(version) for version in VERSIONS}
 """By version: the type of each number on the wire, None where the version has none."""
+_STRANGE_TYPES = (Type.HELLO, Type.ERROR)
+_NAMES: dict[Type | None, str] = {**{kind: kind.name.lower() for kind in Type}, None: "unknown"}
 _NUMBERS = {
     version: {kind: number for number, kind in enumerate(types) if kind is not None} for version, types in TYPES.items()
 }
@@ -106,6 +108,8 @@ class Multipart(IntEnum):
     METER_FEATURES = 11
     TABLE_FEATURES = 12
     PORT_DESC = 13
+    FLOW_MONITOR = 16
+    FLOW_STATS = 17
 
 
 STATISTICS = frozenset(
@@ -117,6 +121,7 @@ STATISTICS = frozenset(
         Multipart.QUEUE,
         Multipart.GROUP,
         Multipart.METER,
+        Multipart.FLOW_STATS,
     )
 )
 """Those whose answers are old as soon as they are given."""
@@ -132,10 +137,15 @@ class Refusal(IntEnum):
     BAD_MULTIPART = 2
     BAD_EXPERIMENTER = 3
     EPERM = 5
+    BAD_LEN = 6
 
+
+NICIRA = 0x2320
+"""The experimenter whose extensions Open vSwitch has."""
 
 BAD_REQUEST = 1
 ROLE_REQUEST_FAILED, ROLE_STALE, ROLE_BAD = 11, 0, 2
+BUNDLE_FAILED, BUNDLE_BAD_TYPE = 17, 6
 _ERROR_DATA_LEN = 64  # "at least 64 bytes of the failed request" (1.3.5 §7.5.4)
 
 
@@ -157,13 +167,13 @@ class Message:
     @property
     def name(self) -> str:
         """The type's name, for people."""
-        return "unknown" if self.kind is None else self.kind.name.lower()
+        return _NAMES[self.kind]
 
 
 def parse(raw: bytes) -> Message:
     """A whole message; of a version that is not spoken here only HELLO and ERROR have a kind."""
     version, number, _, xid = HEADER.unpack_from(raw)
-    types = TYPES.get(version, _V10_TYPES[: Type.ECHO_REQUEST])
+    types = TYPES.get(version, _STRANGE_TYPES)
     return Message(version, types[number] if number < len(types) else None, xid, raw)
 
 
@@ -183,22 +193,28 @@ def hello(version: int, xid: int) -> bytes:
 
 def offered(message: Message) -> set[int]:
     """The versions that a HELLO offers: its bitmap's, or all up to its own (1.3.5 §6.3.1)."""
+    return _in_bitmap(message) or set(range(1, message.version + 1))
+
+
+def _in_bitmap(message: Message) -> set[int]:
+    """The versions in a HELLO's bitmap; none where it has no bitmap, or one that makes no sense."""
     body, at = message.body, 0
     while at + 4 <= len(body):
         kind, length = Struct("!HH").unpack_from(body, at)
-        if length < 4:
+        if length < 4 or at + length > len(body):
             break
         if kind == 1:
-            words = body[at + 4 : at + length]
-            numbers = int.from_bytes(words[0:4], "big")  # the first word has the versions up to 31
-            return {version for version in range(32) if numbers >> version & 1}
+            if length < 8 or length % 4:
+                break
+            numbers = int.from_bytes(body[at + 4 : at + 8], "big")  # the first word has the versions up to 31
+            return {version for version in range(1, 32) if numbers >> version & 1}
         at += (length + 7) & ~7
-    return set(range(1, message.version + 1))
+    return set()
 
 
 def negotiated(one: Message, other: Message) -> int | None:
     """The version that two HELLOs come to (1.3.5 §6.3.1); None where there is none."""
-    if one.body and other.body:
+    if _in_bitmap(one) and _in_bitmap(other):
         return max(offered(one) & offered(other), default=None)
     version = min(one.version, other.version)
     return version if version in offered(one) and version in offered(other) else None
@@ -219,9 +235,9 @@ def multipart_of(message: Message) -> tuple[int, int, bytes]:
     return kind, flags, message.body[header_len:]
 
 
-def datapath_of(features: bytes) -> tuple[int, int]:
+def datapath_of(version: int, features: bytes) -> tuple[int, int]:
     """The datapath id and auxiliary id that the body of a FEATURES_REPLY tells; ValueError where it is too short. 1.0
-    has no auxiliary connections, and a pad of zeros in that place."""
+    has no auxiliary connections, and padding in that place."""
     if len(features) < 24:
         raise ValueError("a FEATURES_REPLY that is too short")
-    return int.from_bytes(features[0:8], "big"), features[13]
+    return int.from_bytes(features[0:8], "big"), 0 if version == V10 else features[13]

@@ -6,7 +6,7 @@ What a master that has not said anything gets is what the switch sends in produc
 from enum import IntEnum
 from struct import Struct
 
-from natmirror.openflow.wire import V13, V15, Message, Type
+from natmirror.openflow.wire import HEADER_LEN, V13, V15, Message, Type
 
 
 class Role(IntEnum):
@@ -29,6 +29,9 @@ _MASKS = {
 """The place of each type's two masks in 1.4's property types (1.4.1 §7.3.10): 2n for slaves, 2n + 1 for others."""
 _V13_MASKS = (Type.PACKET_IN, Type.PORT_STATUS, Type.FLOW_REMOVED)
 _ALL = 0xFFFF_FFFF
+_REASON_AT = {Type.PACKET_IN: 6, Type.PORT_STATUS: 0, Type.FLOW_REMOVED: 10, Type.ROLE_STATUS: 4, Type.TABLE_STATUS: 0}
+"""Where the reason lies in a body; in 1.5 a FLOW_REMOVED's is elsewhere."""
+_V15_FLOW_REMOVED_REASON_AT = 1
 
 
 class Wishes:
@@ -37,19 +40,18 @@ class Wishes:
     def __init__(self) -> None:
         self.role = Role.EQUAL
         self.generation_id: int | None = None
-        self._for_slave: dict[Type, int] = dict.fromkeys(_MASKS, 0) | {Type.PORT_STATUS: _ALL}
-        self._for_others: dict[Type, int] = dict.fromkeys(_MASKS, _ALL)
+        self._for_slave: dict[Type | None, int] = {**dict.fromkeys(_MASKS, 0), Type.PORT_STATUS: _ALL}
+        self._for_others: dict[Type | None, int] = {**dict.fromkeys(_MASKS, _ALL)}
 
     def wants(self, message: Message) -> bool:
         """Whether a message that the switch sends by itself is to be passed on."""
-        kind = message.kind
-        masks = self._for_slave if self.role is Role.SLAVE else self._for_others
-        if kind is Type.EXPERIMENTER:
-            return self.role is not Role.SLAVE
-        if kind not in masks:
-            return True
+        mask = (self._for_slave if self.role is Role.SLAVE else self._for_others).get(message.kind)
+        if mask is None:
+            return message.kind is not Type.EXPERIMENTER or self.role is not Role.SLAVE
+        if mask == _ALL or not mask:
+            return bool(mask)
         reason = _reason_of(message)
-        return reason is None or bool(masks[kind] >> reason & 1)
+        return reason is None or bool(mask >> reason & 1)
 
     def ask_role(self, role: int, generation_id: int) -> bool:
         """A master asks for a role; False where it is behind another one (1.3.5 §6.3.5: stale), ValueError where there
@@ -74,14 +76,17 @@ class Wishes:
                 self._for_others[kind], self._for_slave[kind] = numbers[2 * place : 2 * place + 2]
             return
         kinds = {place: kind for kind, place in _MASKS.items()}
+        named: list[tuple[bool, Type, int]] = []
         at = 0
         while at + 8 <= len(body):
             prop, length, mask = Struct("!HHI").unpack_from(body, at)
             if length < 8:
                 raise ValueError("a property that is too short")
-            if (named := kinds.get(prop >> 1)) is not None:
-                (self._for_others if prop & 1 else self._for_slave)[named] = mask
+            if (about := kinds.get(prop >> 1)) is not None:
+                named.append((bool(prop & 1), about, mask))
             at += (length + 7) & ~7
+        for is_other, kind, mask in named:
+            (self._for_others if is_other else self._for_slave)[kind] = mask
 
     def get_async(self, version: int) -> bytes:
         """The body of a GET_ASYNC_REPLY."""
@@ -97,16 +102,13 @@ class Wishes:
 
 def _reason_of(message: Message) -> int | None:
     """The reason that a message gives; None where it has none, or is too short."""
-    at = {
-        Type.PACKET_IN: 6,
-        Type.PORT_STATUS: 0,
-        Type.FLOW_REMOVED: 1 if message.version == V15 else 10,
-        Type.ROLE_STATUS: 4,
-        Type.TABLE_STATUS: 0,
-    }.get(message.kind or Type.HELLO)
-    if message.version < V13 or at is None or at >= len(message.body):
+    at = _REASON_AT.get(message.kind) if message.kind is not None else None
+    if message.version < V13 or at is None:
         return None
-    return min(message.body[at], 31)
+    if message.version == V15 and message.kind is Type.FLOW_REMOVED:
+        at = _V15_FLOW_REMOVED_REASON_AT
+    reason = message.raw[HEADER_LEN + at : HEADER_LEN + at + 1]
+    return min(reason[0], 31) if reason else None
 
 
 def _distance(one: int, other: int) -> int:
