@@ -403,6 +403,8 @@ class Shadowing:
         try:
             messages = session.from_master(data, now)
         except Broken as broken:
+            self._touched[shadow] = None
+            self._flush(now)
             self._legs.settle(shadow, leg, leg.abort(f"mirror-{broken.reason}"))
             return
         for message in messages:

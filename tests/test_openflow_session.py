@@ -623,3 +623,15 @@ def test_what_is_shown() -> None:
     assert shown["introduced"]
     assert shown["asked"] == {"answered": 1}
     assert shown["oldest_answer_seconds"] == 0.0
+
+
+@everywhere
+def test_a_slaves_orders_are_refused(version: int) -> None:
+    if version == V10:
+        return  # it knows no roles
+    made, _ = begin(version)
+    kit = KITS[version]
+    ask(made, kit.make("OFPRoleRequest", 3, role=3, generation_id=1))
+    order = build(version, Type.FLOW_MOD, 4, bytes(48))
+    assert refusals(ask(made, order, build(version, Type.BARRIER_REQUEST, 5))[:-8]) == [(4, 1, 10)]
+    assert made.ordered["flow_mod"] == 1

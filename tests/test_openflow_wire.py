@@ -111,6 +111,8 @@ def test_refusals_have_the_numbers_of_the_specification(version: int) -> None:
     multipart, experimenter = ("STAT", "VENDOR") if version == V10 else ("MULTIPART", "EXPERIMENTER")
     names = {"BAD_MULTIPART": f"BAD_{multipart}", "BAD_EXPERIMENTER": f"BAD_{experimenter}"}
     for code in wire.Refusal:
+        if version == V10 and code is wire.Refusal.IS_SLAVE:
+            continue  # it knows no roles
         assert getattr(ofproto, "OFPBRC_" + names.get(code.name, code.name)) == code
 
 

@@ -23,6 +23,7 @@ PORTS: Key = (Type.MULTIPART_REPLY, Multipart.PORT_DESC, b"")
 
 _MAX_DATAPATHS = 10_000  # beyond them, those without a connection are forgotten, the longest unseen first
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest that was seen are table features, of 1.2 MB
+_SHARE = 4  # this part of the memory is for what is known of switches
 _MAX_SAVED_LEN = 64 << 10  # bytes of an answer that is worth a place in a file
 _ANSWER_COST = 300  # bytes that Python's own bookkeeping takes for an answer
 _V10_FEATURES_LEN, _V10_PORT_LEN, _V13_PORT_LEN = 24, 48, 64
@@ -76,6 +77,7 @@ class Directory:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
+        self._used = 0
         self._datapaths: dict[tuple[int, int], Datapath] = {}
         self._behind: dict[str, tuple[int, int]] = {}  # by the client's end of a living connection
 
@@ -101,7 +103,7 @@ class Directory:
 
     def forget(self, datapath: Datapath) -> None:
         """Let go what is known of a switch."""
-        self._memory.give(datapath.used)
+        self._give(datapath.used)
         datapath.answers.clear()
         datapath.used = 0
         if self.find(datapath.datapath_id, datapath.auxiliary_id) is datapath:
@@ -116,7 +118,7 @@ class Directory:
             return  # the latter was forgotten, and its memory given back
         while datapath.used + cost > _MAX_LEN:
             self._drop(datapath, self._oldest(datapath))
-        if self._memory.take(cost):
+        if self._take(cost):
             datapath.answers[key] = answer
             datapath.used += cost
 
@@ -131,7 +133,19 @@ class Directory:
         answer = datapath.answers.pop(key, None)
         if answer is not None:
             datapath.used -= cost_of(key, answer)
-            self._memory.give(cost_of(key, answer))
+            self._give(cost_of(key, answer))
+
+    def _take(self, cost: int) -> bool:
+        """Legs need most of the memory; and who switches are is worth more than their longest answers."""
+        share = self._memory.limit // (_SHARE if cost <= _MAX_SAVED_LEN else 2 * _SHARE)
+        if self._used + cost > share or not self._memory.take(cost):
+            return False
+        self._used += cost
+        return True
+
+    def _give(self, cost: int) -> None:
+        self._used -= cost
+        self._memory.give(cost)
 
     def port_changed(self, datapath: Datapath, status: Message, now: float) -> None:
         """A PORT_STATUS: ports are what they are now."""

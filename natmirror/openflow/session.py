@@ -24,6 +24,7 @@ from natmirror.openflow.wire import (
     ROLE_REQUEST_FAILED,
     ROLE_STALE,
     STATISTICS,
+    V13,
     VERSIONS,
     Message,
     Multipart,
@@ -209,6 +210,8 @@ class Session:
                 self.ordered[message.name] += 1
             if kind is Type.HELLO and negotiated(self._hello, message) != self.version:
                 raise Broken("of-version")
+            if kind in _CHANGES and self._wishes.role is Role.SLAVE and self.version >= V13:
+                self._refuse(message, Refusal.IS_SLAVE)  # 1.3.5 §6.3.5
             if kind in _UNANSWERED:
                 continue
             if kind is Type.ECHO_REQUEST:
@@ -420,4 +423,5 @@ _HANDLERS = {
     Type.BUNDLE_CONTROL: Session._bundle,
     Type.EXPERIMENTER: Session._experimenter,
 }
+_CHANGES = ORDERS - _HANDLERS.keys()
 _UNANSWERED = (ORDERS - _HANDLERS.keys()) | {Type.HELLO, Type.ERROR, Type.ECHO_REPLY}

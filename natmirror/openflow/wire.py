@@ -138,6 +138,7 @@ class Refusal(IntEnum):
     BAD_EXPERIMENTER = 3
     EPERM = 5
     BAD_LEN = 6
+    IS_SLAVE = 10  # since 1.2
 
 
 NICIRA = 0x2320
