@@ -263,6 +263,8 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         gear->counters.fast_packets++;
         return pass_on(flow, &seg, 1, checksum);
     }
+    if (flow && flow->flags & NM_KILLED)
+        return NM_PUNT_STATE;
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (is_control)

@@ -34,6 +34,7 @@
 #define NM_UNANSWERED 1024 /* Python has heard that its SYN is unanswered */
 #define NM_OVER 2048       /* closed or reset */
 #define NM_READ 4096       /* somebody reads what both ends send: it is handed on, see nm_gear.read */
+#define NM_KILLED 16384   /* its backend is gone, and both ends were reset: what still comes is Python's */
 #define NM_REPLY_GAPPED 8192 /* some of the backend's data waits for other: the same as NM_GAPPED */
 
 /* nm_half.flags */

@@ -6,7 +6,7 @@ evenly, but only the host that chose knows what it chose.
 """
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from math import gcd
 from types import SimpleNamespace
@@ -25,34 +25,63 @@ _KEY_SKIP = b"natmirror skip  "
 
 
 class Scheduler(Protocol):
-    """Chooses a backend for a new connection. The C gear repeats it from the same table, as _plan.c says."""
+    """Chooses a backend for a new connection, among those that are open for some. What the C gear repeats, it repeats
+    from the same table, as _plan.c says."""
 
     table: "array[int]"
     """Places in the pool's backends, in the order of the rules."""
 
-    def pick(self, client: Endpoint, avoid: Collection[Backend]) -> Backend:
-        """The backend for ``client``, none of ``avoid`` unless all are to be avoided."""
+    def open_for(self, backends: Collection[Backend]) -> None:
+        """Only these take new connections from now on."""
+
+    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+        """The backend for ``client``, none of ``avoid`` unless all are to be avoided; None where none is open."""
 
 
 class Maglev:
-    """Consistent hashing by a lookup table, over the client's address, or address and port."""
+    """Consistent hashing by a lookup table, over the client's address, or address and port.
+
+    A backend that is closed gives its entries to those that follow, and takes them back: nobody else's clients move.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
         by_name = sorted(range(len(pool.backends)), key=lambda place: pool.backends[place].name)
         named = tuple((pool.backends[place].name, pool.backends[place].weight) for place in by_name)
-        self.table = array("i", (by_name[index] for index in _lookup_table(named)))
+        self._whole = array("i", (by_name[index] for index in _lookup_table(named)))
+        self.table = self._whole
         self._with_port = pool.hash == "address-port"
 
-    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend:
+    def open_for(self, backends: Collection[Backend]) -> None:
+        """Only these take new connections from now on."""
+        is_open = [backend in backends for backend in self._backends]
+        if all(is_open):
+            self.table = self._whole
+            return
+        self.table = array("i")
+        if not any(is_open):
+            return
+        following = next(place for place in self._whole if is_open[place])
+        for place in reversed(self._whole):
+            following = place if is_open[place] else following
+            self.table.append(following)
+        self.table.reverse()
+
+    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """The table's entry for the client; where that is to be avoided, the next entry that is not."""
+        if not self.table:
+            return None
         slot = client_hash(client, with_port=self._with_port) % TABLE_SIZE
         first = self._backends[self.table[slot]]
-        if first not in avoid or all(backend in avoid for backend in self._backends):
+        if first not in avoid or all(self._backends[place] in avoid for place in set(self.table)):
             return first
         while self._backends[self.table[slot]] in avoid:
             slot = (slot + 1) % TABLE_SIZE
         return self._backends[self.table[slot]]
+
+    def derive(self, client: Endpoint) -> Backend:
+        """The backend that the rules alone give, whoever is open."""
+        return self._backends[self._whole[client_hash(client, with_port=self._with_port) % TABLE_SIZE]]
 
 
 class Turns(Protocol):
@@ -68,12 +97,21 @@ class RoundRobin:
 
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
-        self.table = _turns(tuple(backend.weight for backend in pool.backends))
+        self.table = _turns({place: backend.weight for place, backend in enumerate(pool.backends)})
         self.turns: Turns = SimpleNamespace(turn=0)
         """Others may keep it."""
 
-    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend:
+    def open_for(self, backends: Collection[Backend]) -> None:
+        """Only these take new connections from now on."""
+        self.table = _turns(
+            {place: backend.weight for place, backend in enumerate(self._backends) if backend in backends}
+        )
+        self.turns.turn = 0
+
+    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """The next in turn, whoever the client is; those that are to be avoided lose their turn."""
+        if not self.table:
+            return None
         order = [*self.table[self.turns.turn :], *self.table[: self.turns.turn]] if avoid else []
         skipped = next((step for step, place in enumerate(order) if self._backends[place] not in avoid), 0)
         turn = (self.turns.turn + skipped) % len(self.table)
@@ -81,11 +119,61 @@ class RoundRobin:
         return self._backends[self.table[turn]]
 
 
-def _turns(weights: tuple[int, ...]) -> "array[int]":
-    """A whole round: the n-th turn of a backend comes at (n + 1/2) / weight of it."""
-    shortened = [weight // gcd(*weights) for weight in weights]
-    at = sorted(((2 * turn + 1) / weight, place) for place, weight in enumerate(shortened) for turn in range(weight))
-    return array("i", (place for _, place in at))
+class Priority:
+    """The first that is open, in the order of the rules: a master, and who stands in for it."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._backends = pool.backends
+        self._open = list(range(len(pool.backends)))
+        self.table = array("i", [0])
+
+    def open_for(self, backends: Collection[Backend]) -> None:
+        """Only these take new connections from now on."""
+        self._open = [place for place, backend in enumerate(self._backends) if backend in backends]
+        self.table = array("i", self._open[:1])
+
+    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+        """The first that is open and not to be avoided."""
+        wanted = (place for place in self._open if self._backends[place] not in avoid)
+        place = next(wanted, self._open[0] if self._open else None)
+        return None if place is None else self._backends[place]
+
+
+class LeastConnections:
+    """Who has the fewest connections for its weight; of those that are even, each in its turn."""
+
+    def __init__(self, pool: Pool, load: Callable[[Backend], int]) -> None:
+        """``load`` tells how many connections a backend has."""
+        self._backends = pool.backends
+        self._load = load
+        self._turn = 0
+        self.table = array("i", range(len(pool.backends)))
+
+    def open_for(self, backends: Collection[Backend]) -> None:
+        """Only these take new connections from now on."""
+        self.table = array("i", (place for place, backend in enumerate(self._backends) if backend in backends))
+        self._turn = 0
+
+    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+        """The one with the fewest connections for its weight."""
+        order = [self._backends[place] for place in (*self.table[self._turn :], *self.table[: self._turn])]
+        candidates = [backend for backend in order if backend not in avoid] or order
+        if not candidates:
+            return None
+        chosen = min(candidates, key=lambda backend: (self._load(backend) + 1) / backend.weight)
+        self._turn = (self.table.index(self._backends.index(chosen)) + 1) % len(self.table)
+        return chosen
+
+
+def _turns(weights: Mapping[int, int]) -> "array[int]":
+    """A whole round of places with weights: the n-th turn of one comes at (n + 1/2) / weight of it."""
+    divisor = gcd(*weights.values()) or 1
+    turns = [
+        ((2 * turn + 1) * divisor / weight, place)
+        for place, weight in weights.items()
+        for turn in range(weight // divisor)
+    ]
+    return array("i", (place for _, place in sorted(turns)))
 
 
 def client_hash(client: Endpoint, *, with_port: bool) -> int:

@@ -24,6 +24,7 @@ from typing import Any
 
 from natmirror import fastpath, tcp
 from natmirror.actions import Accept, Action, Drop, LegEnded, Ordered, Send
+from natmirror.failover import Failover
 from natmirror.fastpath import Memory
 from natmirror.icmperrors import IcmpErrors
 from natmirror.ledger import Ledger
@@ -102,6 +103,7 @@ class Engine:
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
+        self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
         self._icmp = IcmpErrors(self._services, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
@@ -214,6 +216,12 @@ class Engine:
     def _from_client(self, segment: Segment, service: Service, checksum: Checksum, now: float) -> list[Action]:
         client = (segment.src, segment.sport)
         flow = self._nat.find_orig(client, endpoint_of(service))
+        if flow is not None and flow.row.flags & fastpath.KILLED:
+            if segment.flags & (SYN | ACK | RST) != SYN:
+                self._nat.touch(flow, now, moved=False)
+                return self._failover.tell_again(segment)
+            self._nat.forget(flow)
+            flow = None
         if not segment_checksum_ok(segment, checksum):
             self._stats.count("bad_checksums")
             return [self._to_backend(segment, service, flow, checksum)]
@@ -251,7 +259,10 @@ class Engine:
                 self._nat.touch(flow, now)
                 return [self._to_backend(segment, service, flow, checksum)]
             self._stats.count("syns_unanswered")
-        flow = self._nat.open(service, segment, now)
+        backend = self._nat.choose(service, (segment.src, segment.sport), now)
+        if backend is None and service.pool is not None:
+            return self._failover.turn_away(segment, service.pool)
+        flow = self._nat.open(service, backend, segment, now)
         self._stats.count("flows_opened" if flow else "flows_refused")
         if flow is None:
             self._count_untracked(segment, service)
@@ -285,6 +296,8 @@ class Engine:
         flow = self._nat.find_reply(source, client)
         if flow is None:
             return self._unbound_reply(segment, source, client, checksum, now)
+        if flow.row.flags & fastpath.KILLED:
+            return self._failover.tell_again(segment)
         if flow.direct:
             self._nat.direct_reply(flow, segment, now)
             return [Accept()]
@@ -365,6 +378,21 @@ class Engine:
             self._mirroring.flow_reset(flow, now)
         elif event is tcp.Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
+
+    # Backends that come and go
+
+    def set_open(self, service: str, backend: str, *, is_open: bool) -> None:
+        """Whether a backend takes new connections from now on; ValueError where there is none of that name."""
+        self._nat.set_open(*self._nat.backend_named(service, backend), is_open=is_open)
+
+    def flows_of(self, service: str, backend: str) -> list[int]:
+        """The numbers of a backend's flows, for kill() in slices; ValueError where there is none of that name."""
+        return [flow.row.id for flow in self._nat.flows_of(*self._nat.backend_named(service, backend))]
+
+    def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Action]:
+        """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
+        self._failover.kill(self._nat.backend_named(service, backend), ids, now)
+        return self.study(now)
 
     # Packets of mirrors
 

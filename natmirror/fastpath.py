@@ -24,7 +24,7 @@ PUNTS = {
 }
 """The reasons why a packet is punted, by what process() says."""
 
-MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWERED, READ, REPLY_GAPPED = (
+MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWERED, READ, REPLY_GAPPED, KILLED = (
     int(lib.NM_MIRRORED),
     int(lib.NM_WATCHED),
     int(lib.NM_DIRECT),
@@ -37,6 +37,7 @@ MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWER
     int(lib.NM_UNANSWERED),
     int(lib.NM_READ),
     int(lib.NM_REPLY_GAPPED),
+    int(lib.NM_KILLED),
 )
 """Flags of a flow's row, see _flows.h."""
 
@@ -103,6 +104,8 @@ class PlannedService:
     """The client's port counts for the hash."""
     is_held: bool = False
     """Mirrors may hold its clients back."""
+    is_pythons: bool = False
+    """Python chooses for each new connection."""
 
 
 class Plan:
@@ -135,10 +138,18 @@ class Plan:
             row.address[0 : len(address)] = address
             row.family, row.flags, row.table, row.table_len = _IPV4, service.flags, table, len(service.table)
             row.with_port, row.in_turn, row.is_held = service.with_port, service.in_turn, service.is_held
+            row.is_pythons = service.is_pythons
         plan = gear.plan
         plan.services, plan.service_count = self.services, len(services)
         plan.backends, plan.backend_count = self.backends, len(backends)
         plan.networks, plan.network_count = self._networks, len(networks)
+
+    def set_table(self, service_id: int, table: Sequence[int], *, is_pythons: bool) -> None:
+        """From now on a service's new connections go by this table, of places in its own backends."""
+        first = next(index for index, row in enumerate(self.backends) if row.service_id == service_id)
+        row, fresh = self.services[service_id], ffi.new("uint16_t[]", [first + place for place in table])
+        row.table, row.table_len, row.turn, row.is_pythons = fresh, len(table), 0, is_pythons or not table
+        self._tables[service_id] = fresh
 
     def suspect(self, service_id: int, client: bytes, by: int) -> None:
         """Count the client (address bytes) of a service, by 1 or -1, among those for which Python chooses."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from natmirror import tcp
 from natmirror.attempts import ANSWER_TIMEOUT, Attempts
-from natmirror.balance import Maglev, RoundRobin, Scheduler
+from natmirror.balance import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
 from natmirror.fastpath import (
     DIRECT,
     KNOWN,
@@ -26,7 +26,7 @@ from natmirror.fastpath import (
     PlannedService,
 )
 from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
-from natmirror.rules import Backend, Rules, Service
+from natmirror.rules import Backend, Pool, Rules, Service
 from natmirror.tcp import State
 
 
@@ -92,6 +92,7 @@ class Nat:
         self._services_of: dict[Endpoint, list[Service]] = {}
         self._schedulers: dict[str, Scheduler] = {}
         self._maglev: dict[str, Maglev] = {}
+        self._open: dict[str, list[Backend]] = {}
         self._backends: list[tuple[Service, Backend]] = []  # by their numbers in the plan
         self._backend_ids: dict[tuple[str, Endpoint], int] = {}  # the same, by service and place
         planned = [self._plan_service(service) for service in rules.services]
@@ -110,21 +111,57 @@ class Nat:
             return PlannedService(endpoint_of(service), flags | WATCHED)
         pool = service.pool
         self._maglev[service.name] = Maglev(pool)
-        in_turn = pool.balance == "round-robin"
-        scheduler = self._schedulers[service.name] = RoundRobin(pool) if in_turn else self._maglev[service.name]
-        for backend in pool.backends:
+        self._open[service.name] = list(pool.backends)
+        scheduler = self._schedulers[service.name] = self._scheduler(service, pool)
+        members = [*pool.backends, *([pool.sorry] if pool.sorry else [])]
+        for backend in members:
             self._services_of.setdefault(endpoint_of(backend), []).append(service)
             self._backend_ids[service.name, endpoint_of(backend)] = len(self._backends)
             self._backends.append((service, backend))
         return PlannedService(
             endpoint_of(service),
             flags,
-            [endpoint_of(backend) for backend in pool.backends],
+            [endpoint_of(backend) for backend in members],
             scheduler.table,
-            in_turn=in_turn,
+            in_turn=pool.balance == "round-robin",
             with_port=pool.hash == "address-port",
             is_held=service.throttles,
+            is_pythons=_is_pythons(pool),
         )
+
+    def _scheduler(self, service: Service, pool: Pool) -> Scheduler:
+        if pool.balance == "round-robin":
+            return RoundRobin(pool)
+        if pool.balance == "least-connections":
+            return LeastConnections(pool, lambda backend: self._load(service, backend))
+        return Priority(pool) if pool.balance == "priority" else self._maglev[service.name]
+
+    def _load(self, service: Service, backend: Backend) -> int:
+        """How many connections a backend has now."""
+        return int(self._plan.backends[self._backend_ids[service.name, endpoint_of(backend)]].flows)
+
+    def set_open(self, service: Service, backend: Backend, *, is_open: bool) -> None:
+        """Whether a backend takes new connections from now on."""
+        assert service.pool is not None, "a backend is in a pool"
+        taking = set(self._open[service.name]) - {backend} | ({backend} if is_open else set())
+        self._open[service.name] = [one for one in service.pool.backends if one in taking]
+        scheduler = self._schedulers[service.name]
+        scheduler.open_for(self._open[service.name])
+        number = self._service_ids[service.name]
+        self._plan.set_table(number, scheduler.table, is_pythons=_is_pythons(service.pool))
+
+    def backend_named(self, service: str, backend: str) -> tuple[Service, Backend]:
+        """A backend by its service's and its own name; ValueError where there is none."""
+        for place in self._backends:
+            if (place[0].name, place[1].name) == (service, backend):
+                return place
+        raise ValueError(f"there is no backend {backend} in {service}")
+
+    def flows_of(self, service: Service, backend: Backend) -> list[Flow]:
+        """A backend's flows."""
+        number = self._backend_ids[service.name, endpoint_of(backend)]
+        rows = (self._table.row(flow_id) for flow_id in self._table.ids())
+        return [self._view(row) for row in rows if row is not None and row.backend_id == number]
 
     def __len__(self) -> int:
         """How many connections there are, those of clients that talk to a backend themselves not counted."""
@@ -193,14 +230,13 @@ class Nat:
 
     def derived_backend(self, service: Service, client: Endpoint) -> Backend:
         """The backend that Maglev gives for a client, whatever the pool's scheduler: the answer that needs no state."""
-        return self._maglev[service.name].pick(client)
+        return self._maglev[service.name].derive(client)
 
     # Opening
 
-    def open(self, service: Service, syn: Segment, now: float) -> Flow | None:
+    def open(self, service: Service, backend: Backend | None, syn: Segment, now: float) -> Flow | None:
         """A new flow for the client's SYN, in place of any older one of its ports; None when the table is full."""
-        client = (syn.src, syn.sport)
-        return self._begin(client, service, self._choose(service, client, now), syn, now)
+        return self._begin((syn.src, syn.sport), service, backend, syn, now)
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """A flow for a connection that is met in its middle; None when the table is full."""
@@ -272,15 +308,24 @@ class Nat:
         if flow.backend is not None:
             self._attempts.failed(self._attempts_key(flow), flow.backend, at)
 
-    def _choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:
+    def choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:
+        """The backend that a client's new connection goes to; None without a pool, or where nobody is left."""
         if service.pool is None:
             return None
         key = (self._service_ids[service.name], client[0])
+        full = [backend for backend in service.pool.backends if self._is_full(service, backend)]
+        candidates = [backend for backend in self._open[service.name] if backend not in full]
+        if not candidates:
+            return service.pool.sorry
         avoid = self._attempts.to_avoid(key, now)
-        if len(avoid) >= len(service.pool.backends):
+        if all(backend in avoid for backend in candidates):
             self._attempts.forget(key)
             avoid = []
-        return self._schedulers[service.name].pick(client, avoid)
+        return self._schedulers[service.name].pick(client, [*avoid, *full])
+
+    def _is_full(self, service: Service, backend: Backend) -> bool:
+        most = backend.max_connections
+        return most is not None and self._load(service, backend) >= most
 
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
@@ -347,3 +392,8 @@ class Nat:
             self._forgotten(flow)
             del self._known[flow.row.id]
         self._table.remove(flow.row)
+
+
+def _is_pythons(pool: Pool) -> bool:
+    """Whether the load counts for the choice."""
+    return pool.balance == "least-connections" or any(backend.max_connections for backend in pool.backends)

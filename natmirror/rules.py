@@ -38,6 +38,8 @@ class Backend:
     address: IPv4Address
     port: int
     weight: int = 1
+    max_connections: int | None = None
+    """Connections that it gets at once; None: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,16 @@ class Pool:
     """The backends of a service, and how connections are spread over them."""
 
     balance: str
-    """``maglev`` or ``round-robin``."""
+    """``maglev``, ``round-robin``, ``least-connections`` or ``priority``."""
     hash: str
     """What of the client Maglev hashes: ``address`` or ``address-port``."""
     backends: tuple[Backend, ...]
+    sorry: Backend | None = None
+    """Who is called when none of them is left."""
+    when_none: str = "drop"
+    """What a client's SYN meets when nobody is left to answer: ``drop`` or ``refuse``."""
+    when_down: str = "reset"
+    """What becomes of a backend's connections when it goes down: ``reset`` or ``keep``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +214,12 @@ def describe(rules: Rules) -> str:
             lines.append(f"  balance {service.pool.balance}{over}")
             lines += [
                 f"  backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"
+                + (f" max-connections {backend.max_connections}" if backend.max_connections else "")
                 for backend in service.pool.backends
             ]
+            if sorry := service.pool.sorry:
+                lines.append(f"  sorry   {sorry.name} {sorry.address}:{sorry.port}")
+            lines.append(f"  when-none {service.pool.when_none} when-down {service.pool.when_down}")
         lines += [f"  mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
     lines += [f"warning: {warning}" for warning in rules.warnings]
     return "\n".join(lines)
@@ -271,23 +283,37 @@ def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
 
 
 def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> Pool:
-    fields = value.mapping("balance", "hash", "backends")
-    balance = fields.get("balance", lambda value: value.choice("maglev", "round-robin"), "maglev")
+    fields = value.mapping("balance", "hash", "backends", "sorry", "when-none", "when-down")
+    kinds = ("maglev", "round-robin", "least-connections", "priority")
+    balance = fields.get("balance", lambda value: value.choice(*kinds), "maglev")
     if balance != "maglev" and "hash" in fields:
         raise fields["hash"].complain(f"expected no hash with balance {balance}, found one")
     hashed = fields.get("hash", lambda value: value.choice("address", "address-port"), "address")
     backends: list[Backend] = []
     for one in fields["backends"].list("backends"):
-        keys = one.mapping("name", "address", "port", "weight")
+        keys = one.mapping("name", "address", "port", "weight", "max-connections")
+        if balance == "priority" and "weight" in keys:
+            raise keys["weight"].complain("expected no weight with balance priority, found one")
         backend = Backend(
             _name(keys["name"]),
             outside(keys["address"]),
             keys.get("port", _port, port),
             keys.get("weight", lambda value: value.integer(1, _MAX_WEIGHT), 1),
+            keys.get("max-connections", lambda value: value.integer(1, _FLOWS_BOUNDS[1]), None),
         )
         _refuse_twin(one, backend, backends)
         backends.append(backend)
-    return Pool(balance, hashed, tuple(backends))
+    sorry = fields.get("sorry", lambda value: _sorry(value, port, outside, backends), None)
+    when_none = fields.get("when-none", lambda value: value.choice("drop", "refuse"), "drop")
+    when_down = fields.get("when-down", lambda value: value.choice("reset", "keep"), "reset")
+    return Pool(balance, hashed, tuple(backends), sorry, when_none, when_down)
+
+
+def _sorry(value: Value, port: int, outside: Callable[[Value], IPv4Address], backends: list[Backend]) -> Backend:
+    keys = value.mapping("name", "address", "port")
+    backend = Backend(_name(keys["name"]), outside(keys["address"]), keys.get("port", _port, port))
+    _refuse_twin(value, backend, backends)
+    return backend
 
 
 def _mirrors(

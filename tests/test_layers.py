@@ -20,7 +20,7 @@ LAYERS = [
     {"ledger", "legs", "reading"},
     {"shadowing"},
     {"mirroring"},
-    {"icmperrors"},
+    {"failover", "icmperrors"},
     {"engine"},
     {"api", "capture", "known", "linux", "model", "report", "sums"},
     {"orders", "replay", "worker"},

@@ -95,11 +95,35 @@ MISTAKES = [
         "[10.10.0.0/24, 10.10.0.0/16]",
         "1: switches[1]: expected networks that do not overlap, found 10.10.0.0/16 and 10.10.0.0/24",
     ),
-    ("balance: maglev", "balance: magic", "7: services[0].pool.balance: expected maglev or round-robin, found magic"),
+    (
+        "balance: maglev",
+        "balance: magic",
+        "7: services[0].pool.balance: expected maglev or round-robin or least-connections or priority, found magic",
+    ),
     (
         "balance: maglev",
         "balance: round-robin\n      hash: address",
         "8: services[0].pool.hash: expected no hash with balance round-robin, found one",
+    ),
+    (
+        "balance: maglev",
+        "balance: maglev\n      when-none: cry",
+        "8: services[0].pool.when-none: expected drop or refuse, found cry",
+    ),
+    (
+        "balance: maglev",
+        "balance: maglev\n      sorry: {name: c1, address: 10.20.0.19}",
+        "8: services[0].pool.sorry: expected a name of its own, found c1 again",
+    ),
+    (
+        "weight: 3",
+        "max-connections: 0",
+        "9: services[0].pool.backends[0].max-connections: expected 1..16777216, found 0",
+    ),
+    (
+        "balance: maglev",
+        "balance: priority",
+        "9: services[0].pool.backends[0].weight: expected no weight with balance priority, found one",
     ),
     ("weight: 3", "weight: 0", "9: services[0].pool.backends[0].weight: expected 1..1000, found 0"),
     ("name: c2", "name: c1", "10: services[0].pool.backends[1]: expected a name of its own, found c1 again"),

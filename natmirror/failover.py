@@ -1,0 +1,60 @@
+"""What becomes of connections whose backend is gone, and of clients when nobody is left to answer.
+
+Theory. A RST is believed at exactly the number that its receiver expects next; at another one inside its window it is
+challenged, by an acknowledgement that tells that number (RFC 5961 §3.2). So a connection is reset at both ends at the
+highest numbers that were passed on to them, and whatever still comes is answered with a RST at what it acknowledges.
+"""
+
+from collections.abc import Iterable
+
+from natmirror.actions import Action, Drop, Send
+from natmirror.fastpath import KILLED
+from natmirror.legs import Legs
+from natmirror.mirroring import Mirroring
+from natmirror.nat import Flow, Nat
+from natmirror.packet import ACK, RST, Segment, build_reset, endpoint_of, synthesise
+from natmirror.rules import Backend, Pool, Service
+from natmirror.stats import Stats
+from natmirror.tcp import HALF_SEQ, State
+
+
+class Failover:
+    """What it sends waits for ``legs.take_sends()``, where it is not given."""
+
+    def __init__(self, nat: Nat, legs: Legs, mirroring: Mirroring, stats: Stats) -> None:
+        self._nat = nat
+        self._legs = legs
+        self._mirroring = mirroring
+        self._stats = stats
+
+    def kill(self, place: tuple[Service, Backend], ids: Iterable[int], now: float) -> None:
+        """Reset those of the flows with these numbers that are a backend's and alive."""
+        for flow in self._nat.by_ids(ids):
+            if (flow.service, flow.backend) != place or flow.state >= State.TIME_WAIT:
+                continue
+            self._stats.count("flows_killed")
+            self._reset_ends(flow, place[1])
+            self._mirroring.flow_reset(flow, now)
+            flow.row.state = State.RESET
+            flow.row.flags |= KILLED
+            self._nat.touch(flow, now)
+
+    def _reset_ends(self, flow: Flow, backend: Backend) -> None:
+        orig, reply = flow.row.orig, flow.row.reply
+        if not orig.flags & reply.flags & HALF_SEQ:
+            return  # nobody knows what they expect: they are told when they speak
+        here, there = endpoint_of(flow.service), endpoint_of(backend)
+        for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
+            self._legs.send([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
+
+    def tell_again(self, segment: Segment) -> list[Action]:
+        """Somebody has not heard that its connection was reset, or challenges that."""
+        self._stats.drop("killed")
+        verdict = Drop("killed")
+        return [verdict] if segment.flags & RST else [verdict, Send(build_reset(segment))]
+
+    def turn_away(self, syn: Segment, pool: Pool) -> list[Action]:
+        """Nobody is left to answer a client."""
+        self._stats.drop("no-backend")
+        verdict = Drop("no-backend")
+        return [verdict] if pool.when_none == "drop" else [verdict, Send(build_reset(syn))]

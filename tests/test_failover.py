@@ -1,0 +1,180 @@
+"""Backends that close, go down, come back, are full; and what becomes of their connections."""
+
+import pytest
+
+from natmirror import seq
+from natmirror.actions import Accept, Action, Drop, Send
+from natmirror.engine import Engine, Hook
+from natmirror.packet import finish
+from tests.session import IRS, ISS, Session, engine
+from tests.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, told
+
+PLAIN = RULES[: RULES.index("    mirrors:")]
+CLIENTS = [(bytes((10, 10, 0, last)), 40_000) for last in range(20, 60)]
+
+
+def with_pool(**keys: str) -> str:
+    words = "".join(f"      {key.replace('_', '-')}: {value}\n" for key, value in keys.items())
+    return PLAIN.replace("    pool:\n", f"    pool:\n{words}")
+
+
+def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
+    """Where a client's SYN goes, as the last byte of an address; None where it goes nowhere."""
+    verdict, *_ = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
+    if isinstance(verdict, Drop):
+        assert verdict == Drop("no-backend")
+        return None
+    assert isinstance(verdict, Accept)
+    assert verdict.packet is not None
+    return segment(verdict.packet).dst
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections", "priority"])
+def test_a_closed_backend_gets_no_new_connections(balance: str, fast: bool) -> None:
+    one = engine(with_pool(balance=balance), fast=fast)
+    one.set_open("openflow", "c1", is_open=False)
+    assert {chosen(one, client) for client in CLIENTS} == {C2[0]}
+    one.set_open("openflow", "c1", is_open=True)
+    one.set_open("openflow", "c2", is_open=False)
+    assert {chosen(one, (address, 41_000)) for address, _ in CLIENTS} == {C1[0]}
+    one.set_open("openflow", "c1", is_open=False)
+    assert {chosen(one, (address, 42_000)) for address, _ in CLIENTS} == {None}
+    one.set_open("openflow", "c1", is_open=True)
+    one.set_open("openflow", "c2", is_open=True)
+    back = {chosen(one, (address, 43_000)) for address, _ in CLIENTS}
+    assert back == ({C1[0]} if balance == "priority" else {C1[0], C2[0]})
+
+
+@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections", "priority"])
+def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
+    engines = [engine(with_pool(balance=balance), fast=fast) for fast in (True, False)]
+    for step, (address, _) in enumerate(CLIENTS * 3):
+        if step == 30:
+            for one in engines:
+                one.set_open("openflow", "c2", is_open=False)
+        if step == 60:
+            for one in engines:
+                one.set_open("openflow", "c2", is_open=True)
+        fast, slow = (chosen(one, (address, 40_000 + step)) for one in engines)
+        assert fast == slow
+
+
+def test_a_connection_that_stands_stays_where_it_is() -> None:
+    one = engine(PLAIN)
+    session = Session(one)
+    session.connect()
+    assert session.backend is not None
+    name = "c1" if session.backend == C1 else "c2"
+    one.set_open("openflow", name, is_open=False)
+    assert session.from_client("PA", b"x").dst == session.backend_address
+    assert session.from_backend("PA", b"y").src == SERVICE[0]
+
+
+def test_a_closed_backends_clients_alone_move_with_maglev() -> None:
+    one = engine(PLAIN)
+    before = {client: chosen(one, client) for client in CLIENTS}
+    one.set_open("openflow", "c1", is_open=False)
+    closed = {client: chosen(one, (client[0], 41_000)) for client in CLIENTS}
+    one.set_open("openflow", "c1", is_open=True)
+    after = {client: chosen(one, (client[0], 42_000)) for client in CLIENTS}
+    assert all(closed[client] == C2[0] for client in CLIENTS)
+    assert before == after
+
+
+def test_least_connections_counts_what_stands_by_weight() -> None:
+    text = with_pool(balance="least-connections").replace("10.20.0.12}", "10.20.0.12, weight: 3}")
+    one = engine(text)
+    counts = [chosen(one, client) for client in CLIENTS]
+    assert counts.count(C1[0]) == len(CLIENTS) // 4
+
+
+def test_a_full_backend_gets_no_more_and_others_do() -> None:
+    text = PLAIN.replace("10.20.0.11}", "10.20.0.11, max-connections: 3}").replace(
+        "10.20.0.12}", "10.20.0.12, max-connections: 5}"
+    )
+    one = engine(text)
+    counts = [chosen(one, client) for client in CLIENTS]
+    assert (counts.count(C1[0]), counts.count(C2[0]), counts.count(None)) == (3, 5, len(CLIENTS) - 8)
+
+
+def test_a_sorry_backend_is_called_when_nobody_is_left() -> None:
+    one = engine(with_pool(sorry="{name: sorry, address: 10.20.0.19}"))
+    for name in ("c1", "c2"):
+        one.set_open("openflow", name, is_open=False)
+    session = Session(one)
+    session.connect()
+    assert session.backend_address == bytes((10, 20, 0, 19))
+    assert session.from_backend("PA", b"sorry").src == SERVICE[0]
+    assert [backend["flows"] for backend in one.snapshot(session.now)["backends"]] == [0, 0, 1]
+
+
+def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
+    one = engine(with_pool(when_none="refuse"))
+    for name in ("c1", "c2"):
+        one.set_open("openflow", name, is_open=False)
+    verdict, *sends = one.receive(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
+    assert verdict == Drop("no-backend")
+    assert resets(sends) == [(SERVICE, CLIENT, 0, ISS + 1)]
+    assert one.snapshot(1000.0)["drops"]["no-backend"] == 1
+
+
+def resets(actions: list[Action]) -> list[tuple[tuple[bytes, int], tuple[bytes, int], int, int]]:
+    """The RSTs among what is sent: from where, to where, sequence number, acknowledgement."""
+    found = []
+    for action in actions:
+        assert isinstance(action, Send)
+        [raw] = finish(action.packet, action.segment_len)
+        one = segment(raw)
+        assert "R" in told(raw)[0]
+        found.append(((one.src, one.sport), (one.dst, one.dport), one.seq, one.ack))
+    return found
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("rules", [PLAIN, RULES])
+def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bool) -> None:
+    one = engine(rules, fast=fast)
+    session = Session(one)
+    session.connect()
+    if rules is RULES:
+        session.connect_mirror()
+    session.from_client("PA", b"hello")
+    session.from_backend("PA", b"welcome")
+    session.to_mirror.clear()
+    assert session.backend is not None
+    name = "c1" if session.backend == C1 else "c2"
+    other = "c2" if name == "c1" else "c1"
+    assert one.kill("openflow", other, one.flows_of("openflow", name), session.now) == []
+    killed = one.kill("openflow", name, one.flows_of("openflow", name), session.now)
+    to_client, to_backend = seq.add(IRS, 8), seq.add(ISS, 6)
+    assert resets(killed)[:2] == [
+        (SERVICE, CLIENT, to_client, to_backend),
+        (CLIENT, session.backend, to_backend, to_client),
+    ]
+    assert one.kill("openflow", name, one.flows_of("openflow", name), session.now) == []
+    raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
+    verdict, *sends = one.receive(raw, Hook.PREROUTING, session.now + 1)
+    assert verdict == Drop("killed")
+    assert resets(sends) == [(SERVICE, CLIENT, to_client - 3, 0)]
+    raw = packet(session.backend, CLIENT, "PA", to_client, to_backend, b"more")
+    verdict, *sends = one.receive(raw, Hook.FORWARD, session.now + 1)
+    assert verdict == Drop("killed")
+    assert resets(sends) == [(CLIENT, session.backend, to_backend, 0)]
+    verdict, *sends = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, session.now + 1)
+    assert (verdict, sends) == (Drop("killed"), [])
+    assert_adds_up(one.snapshot(session.now))
+    one.set_open("openflow", name, is_open=False)
+    verdict, *_ = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, session.now + 2)
+    assert isinstance(verdict, Accept)
+    assert verdict.packet is not None
+    assert segment(verdict.packet).dst == (C2 if name == "c1" else C1)[0]
+    assert len(one.flow_ids()) == 1
+
+
+def test_a_backend_of_another_name_is_told_so() -> None:
+    one = engine(PLAIN)
+    with pytest.raises(ValueError, match="no backend c9 in openflow"):
+        one.set_open("openflow", "c9", is_open=False)
+    with pytest.raises(ValueError, match="no backend c1 in other"):
+        one.flows_of("other", "c1")
