@@ -19,9 +19,16 @@ from natmirror.siphash import siphash
 TABLE_SIZE = 65537
 """The paper's smaller table: prime, and over a hundred times the number of backends (§5.3)."""
 
+_SPREAD = 1 << 16
+_STEPS = 10  # in which a round-robin's share grows
+
 _KEY_CLIENT = b"natmirror client"
 _KEY_OFFSET = b"natmirror offset"
 _KEY_SKIP = b"natmirror skip  "
+
+
+Shares = Mapping[Backend, float]
+"""From 0, closed, to 1; a backend that is left out is closed."""
 
 
 class Scheduler(Protocol):
@@ -31,8 +38,8 @@ class Scheduler(Protocol):
     table: "array[int]"
     """Places in the pool's backends, in the order of the rules."""
 
-    def open_for(self, backends: Collection[Backend]) -> None:
-        """Only these take new connections from now on."""
+    def open_for(self, shares: Shares) -> None:
+        """How much of what is usually its part each backend takes of the new connections from now on."""
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """The backend for ``client``, none of ``avoid`` unless all are to be avoided; None where none is open."""
@@ -52,18 +59,19 @@ class Maglev:
         self.table = self._whole
         self._with_port = pool.hash == "address-port"
 
-    def open_for(self, backends: Collection[Backend]) -> None:
-        """Only these take new connections from now on."""
-        is_open = [backend in backends for backend in self._backends]
-        if all(is_open):
+    def open_for(self, shares: Shares) -> None:
+        """How much of what is usually its part each backend takes of the new connections from now on."""
+        limits = [round(shares.get(backend, 0.0) * _SPREAD) for backend in self._backends]
+        kept = [_spread(slot) < limits[place] for slot, place in enumerate(self._whole)]
+        if all(kept):
             self.table = self._whole
             return
         self.table = array("i")
-        if not any(is_open):
+        if not any(kept):
             return
-        following = next(place for place in self._whole if is_open[place])
-        for place in reversed(self._whole):
-            following = place if is_open[place] else following
+        following = self._whole[kept.index(True)]
+        for place, is_kept in zip(reversed(self._whole), reversed(kept), strict=True):
+            following = place if is_kept else following
             self.table.append(following)
         self.table.reverse()
 
@@ -101,11 +109,13 @@ class RoundRobin:
         self.turns: Turns = SimpleNamespace(turn=0)
         """Others may keep it."""
 
-    def open_for(self, backends: Collection[Backend]) -> None:
-        """Only these take new connections from now on."""
-        self.table = _turns(
-            {place: backend.weight for place, backend in enumerate(self._backends) if backend in backends}
-        )
+    def open_for(self, shares: Shares) -> None:
+        """How much of what is usually its part each backend takes of the new connections from now on."""
+        weights = {}
+        for place, backend in enumerate(self._backends):
+            if (share := shares.get(backend, 0.0)) > 0:
+                weights[place] = max(1, round(_STEPS * share)) * backend.weight
+        self.table = _turns(weights)
         self.turns.turn = 0
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
@@ -127,9 +137,9 @@ class Priority:
         self._open = list(range(len(pool.backends)))
         self.table = array("i", [0])
 
-    def open_for(self, backends: Collection[Backend]) -> None:
-        """Only these take new connections from now on."""
-        self._open = [place for place, backend in enumerate(self._backends) if backend in backends]
+    def open_for(self, shares: Shares) -> None:
+        """Whose share is not 0 takes all new connections, when it is its turn."""
+        self._open = [place for place, backend in enumerate(self._backends) if shares.get(backend)]
         self.table = array("i", self._open[:1])
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
@@ -147,11 +157,13 @@ class LeastConnections:
         self._backends = pool.backends
         self._load = load
         self._turn = 0
+        self._shares: Shares = dict.fromkeys(pool.backends, 1.0)
         self.table = array("i", range(len(pool.backends)))
 
-    def open_for(self, backends: Collection[Backend]) -> None:
-        """Only these take new connections from now on."""
-        self.table = array("i", (place for place, backend in enumerate(self._backends) if backend in backends))
+    def open_for(self, shares: Shares) -> None:
+        """How much of its weight each backend has for the new connections from now on."""
+        self._shares = shares
+        self.table = array("i", (place for place, backend in enumerate(self._backends) if shares.get(backend)))
         self._turn = 0
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
@@ -160,9 +172,15 @@ class LeastConnections:
         candidates = [backend for backend in order if backend not in avoid] or order
         if not candidates:
             return None
-        chosen = min(candidates, key=lambda backend: (self._load(backend) + 1) / backend.weight)
+        chosen = min(candidates, key=lambda one: (self._load(one) + 1) / (one.weight * self._shares[one]))
         self._turn = (self.table.index(self._backends.index(chosen)) + 1) % len(self.table)
         return chosen
+
+
+def _spread(slot: int) -> int:
+    """A number below _SPREAD for an entry of the table: evenly spread, whatever follows whatever (Knuth's
+    multiplicative hash)."""
+    return slot * 40503 & (_SPREAD - 1)
 
 
 def _turns(weights: Mapping[int, int]) -> "array[int]":

@@ -381,9 +381,10 @@ class Engine:
 
     # Backends that come and go
 
-    def set_open(self, service: str, backend: str, *, is_open: bool) -> None:
-        """Whether a backend takes new connections from now on; ValueError where there is none of that name."""
-        self._nat.set_open(*self._nat.backend_named(service, backend), is_open=is_open)
+    def set_share(self, service: str, backend: str, share: float) -> None:
+        """How much of its part a backend takes of the new connections from now on, from 0, none, to 1; ValueError where
+        there is none of that name."""
+        self._nat.set_share(*self._nat.backend_named(service, backend), share)
 
     def flows_of(self, service: str, backend: str) -> list[int]:
         """The numbers of a backend's flows, for kill() in slices; ValueError where there is none of that name."""

@@ -92,7 +92,7 @@ class Nat:
         self._services_of: dict[Endpoint, list[Service]] = {}
         self._schedulers: dict[str, Scheduler] = {}
         self._maglev: dict[str, Maglev] = {}
-        self._open: dict[str, list[Backend]] = {}
+        self._shares: dict[str, dict[Backend, float]] = {}
         self._backends: list[tuple[Service, Backend]] = []  # by their numbers in the plan
         self._backend_ids: dict[tuple[str, Endpoint], int] = {}  # the same, by service and place
         planned = [self._plan_service(service) for service in rules.services]
@@ -111,7 +111,7 @@ class Nat:
             return PlannedService(endpoint_of(service), flags | WATCHED)
         pool = service.pool
         self._maglev[service.name] = Maglev(pool)
-        self._open[service.name] = list(pool.backends)
+        self._shares[service.name] = dict.fromkeys(pool.backends, 1.0)
         scheduler = self._schedulers[service.name] = self._scheduler(service, pool)
         members = [*pool.backends, *([pool.sorry] if pool.sorry else [])]
         for backend in members:
@@ -140,13 +140,12 @@ class Nat:
         """How many connections a backend has now."""
         return int(self._plan.backends[self._backend_ids[service.name, endpoint_of(backend)]].flows)
 
-    def set_open(self, service: Service, backend: Backend, *, is_open: bool) -> None:
-        """Whether a backend takes new connections from now on."""
+    def set_share(self, service: Service, backend: Backend, share: float) -> None:
+        """How much of its part a backend takes of the new connections from now on: 0 none, 1 all."""
         assert service.pool is not None, "a backend is in a pool"
-        taking = set(self._open[service.name]) - {backend} | ({backend} if is_open else set())
-        self._open[service.name] = [one for one in service.pool.backends if one in taking]
-        scheduler = self._schedulers[service.name]
-        scheduler.open_for(self._open[service.name])
+        shares, scheduler = self._shares[service.name], self._schedulers[service.name]
+        shares[backend] = share
+        scheduler.open_for(shares)
         number = self._service_ids[service.name]
         self._plan.set_table(number, scheduler.table, is_pythons=_is_pythons(service.pool))
 
@@ -314,7 +313,7 @@ class Nat:
             return None
         key = (self._service_ids[service.name], client[0])
         full = [backend for backend in service.pool.backends if self._is_full(service, backend)]
-        candidates = [backend for backend in self._open[service.name] if backend not in full]
+        candidates = [backend for backend, share in self._shares[service.name].items() if share and backend not in full]
         if not candidates:
             return service.pool.sorry
         avoid = self._attempts.to_avoid(key, now)

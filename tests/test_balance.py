@@ -67,7 +67,7 @@ def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
     moved = sum(before != after for before, after in stays) / len(stays)
     down = Maglev(pool(*[1] * count))
     members = pool(*[1] * count).backends
-    down.open_for(members[: count - leaving])
+    down.open_for(dict.fromkeys(members[: count - leaving], 1.0))
     assert all(
         before == after for before, after in zip(everybody.table, down.table, strict=True) if before < count - leaving
     )

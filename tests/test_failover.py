@@ -33,15 +33,15 @@ def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
 @pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections", "priority"])
 def test_a_closed_backend_gets_no_new_connections(balance: str, fast: bool) -> None:
     one = engine(with_pool(balance=balance), fast=fast)
-    one.set_open("openflow", "c1", is_open=False)
+    one.set_share("openflow", "c1", 0.0)
     assert {chosen(one, client) for client in CLIENTS} == {C2[0]}
-    one.set_open("openflow", "c1", is_open=True)
-    one.set_open("openflow", "c2", is_open=False)
+    one.set_share("openflow", "c1", 1.0)
+    one.set_share("openflow", "c2", 0.0)
     assert {chosen(one, (address, 41_000)) for address, _ in CLIENTS} == {C1[0]}
-    one.set_open("openflow", "c1", is_open=False)
+    one.set_share("openflow", "c1", 0.0)
     assert {chosen(one, (address, 42_000)) for address, _ in CLIENTS} == {None}
-    one.set_open("openflow", "c1", is_open=True)
-    one.set_open("openflow", "c2", is_open=True)
+    one.set_share("openflow", "c1", 1.0)
+    one.set_share("openflow", "c2", 1.0)
     back = {chosen(one, (address, 43_000)) for address, _ in CLIENTS}
     assert back == ({C1[0]} if balance == "priority" else {C1[0], C2[0]})
 
@@ -52,10 +52,10 @@ def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
     for step, (address, _) in enumerate(CLIENTS * 3):
         if step == 30:
             for one in engines:
-                one.set_open("openflow", "c2", is_open=False)
+                one.set_share("openflow", "c2", 0.0)
         if step == 60:
             for one in engines:
-                one.set_open("openflow", "c2", is_open=True)
+                one.set_share("openflow", "c2", 1.0)
         fast, slow = (chosen(one, (address, 40_000 + step)) for one in engines)
         assert fast == slow
 
@@ -66,7 +66,7 @@ def test_a_connection_that_stands_stays_where_it_is() -> None:
     session.connect()
     assert session.backend is not None
     name = "c1" if session.backend == C1 else "c2"
-    one.set_open("openflow", name, is_open=False)
+    one.set_share("openflow", name, 0.0)
     assert session.from_client("PA", b"x").dst == session.backend_address
     assert session.from_backend("PA", b"y").src == SERVICE[0]
 
@@ -74,9 +74,9 @@ def test_a_connection_that_stands_stays_where_it_is() -> None:
 def test_a_closed_backends_clients_alone_move_with_maglev() -> None:
     one = engine(PLAIN)
     before = {client: chosen(one, client) for client in CLIENTS}
-    one.set_open("openflow", "c1", is_open=False)
+    one.set_share("openflow", "c1", 0.0)
     closed = {client: chosen(one, (client[0], 41_000)) for client in CLIENTS}
-    one.set_open("openflow", "c1", is_open=True)
+    one.set_share("openflow", "c1", 1.0)
     after = {client: chosen(one, (client[0], 42_000)) for client in CLIENTS}
     assert all(closed[client] == C2[0] for client in CLIENTS)
     assert before == after
@@ -101,7 +101,7 @@ def test_a_full_backend_gets_no_more_and_others_do() -> None:
 def test_a_sorry_backend_is_called_when_nobody_is_left() -> None:
     one = engine(with_pool(sorry="{name: sorry, address: 10.20.0.19}"))
     for name in ("c1", "c2"):
-        one.set_open("openflow", name, is_open=False)
+        one.set_share("openflow", name, 0.0)
     session = Session(one)
     session.connect()
     assert session.backend_address == bytes((10, 20, 0, 19))
@@ -112,7 +112,7 @@ def test_a_sorry_backend_is_called_when_nobody_is_left() -> None:
 def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
     one = engine(with_pool(when_none="refuse"))
     for name in ("c1", "c2"):
-        one.set_open("openflow", name, is_open=False)
+        one.set_share("openflow", name, 0.0)
     verdict, *sends = one.receive(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
     assert verdict == Drop("no-backend")
     assert resets(sends) == [(SERVICE, CLIENT, 0, ISS + 1)]
@@ -164,7 +164,7 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     verdict, *sends = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, session.now + 1)
     assert (verdict, sends) == (Drop("killed"), [])
     assert_adds_up(one.snapshot(session.now))
-    one.set_open("openflow", name, is_open=False)
+    one.set_share("openflow", name, 0.0)
     verdict, *_ = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, session.now + 2)
     assert isinstance(verdict, Accept)
     assert verdict.packet is not None
@@ -175,6 +175,24 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
 def test_a_backend_of_another_name_is_told_so() -> None:
     one = engine(PLAIN)
     with pytest.raises(ValueError, match="no backend c9 in openflow"):
-        one.set_open("openflow", "c9", is_open=False)
+        one.set_share("openflow", "c9", 0.0)
     with pytest.raises(ValueError, match="no backend c1 in other"):
         one.flows_of("other", "c1")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections"])
+def test_a_backend_that_has_returned_begins_with_a_part_of_its_part(balance: str, fast: bool) -> None:
+    one = engine(with_pool(balance=balance, **({"hash": "address-port"} if balance == "maglev" else {})), fast=fast)
+    counts = []
+    for step, share in enumerate((0.1, 0.5, 1.0)):
+        one.set_share("openflow", "c1", share)
+        before = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
+        for port in range(500):
+            chosen(one, ((bytes((10, 10, 0, 30))), 20_000 + 500 * step + port))
+        after = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
+        counts.append(after[0] - before[0])
+    if balance == "least-connections":
+        assert 40 <= counts[0] <= 50  # a tenth of c2's
+    else:
+        assert 20 <= counts[0] < counts[1] - 30 < counts[2] - 60 <= 240
