@@ -5,6 +5,8 @@ GET /v1/status          counters, drops by reason, backends, mirrors with their 
 GET /v1/flows           the flows, each with its legs
 GET /v1/ended           the legs that ended last: when, why, how much of its client's bytes each had
 GET /v1/decisions       for each OpenFlow switch: what its backend has ordered last, and what masters would have
+POST /v1/drain          ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
+POST /v1/enable         ``{"service": …, "backend": …}``: a drained backend takes connections again
 ======================= ==============================================================================
 
 The server runs in threads of its own and never touches an engine: it asks the engine's own thread, which answers
@@ -15,13 +17,13 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 from waitress.server import create_server
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound, ServiceUnavailable
 from werkzeug.wrappers import Request, Response
 
 from natmirror.errors import HostError
@@ -33,14 +35,21 @@ _TIMEOUT = 5.0
 
 
 class Server:
-    """Answers on ``path`` until close(); ``resources`` give what to answer, or raise TimeoutError.
+    """Answers on ``path`` until close(). ``resources`` give what to answer, or raise TimeoutError; ``orders`` do what they
+    are told, or raise ValueError.
 
     HostError where the socket cannot be made, or another natmirror answers there.
     """
 
-    def __init__(self, path: Path, resources: dict[str, Callable[[], Any]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        resources: Mapping[str, Callable[[], Any]],
+        orders: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
+    ) -> None:
         self._path = path
         self._resources = resources
+        self._orders = orders or {}
         logging.getLogger("waitress").setLevel(logging.ERROR)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +87,8 @@ class Server:
 
     def _resource(self, request: Request) -> Any:
         name = request.path.removeprefix(_PREFIX)
+        if request.path.startswith(_PREFIX) and name in self._orders:
+            return self._obey(name, request)
         if not request.path.startswith(_PREFIX) or name not in self._resources:
             raise NotFound("there are " + " and ".join(_PREFIX + resource for resource in self._resources))
         if request.method != "GET":
@@ -87,12 +98,34 @@ class Server:
         except TimeoutError:
             raise ServiceUnavailable("it is too busy to answer") from None
 
+    def _obey(self, name: str, request: Request) -> Any:
+        if request.method != "POST":
+            raise MethodNotAllowed(["POST"], "this is an order: it has to be posted")
+        words = request.get_json(silent=True)
+        if not isinstance(words, dict):
+            raise BadRequest("expected a JSON object")
+        try:
+            return self._orders[name](words)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadRequest(f"expected {error} too" if isinstance(error, KeyError) else str(error)) from None
+        except TimeoutError:
+            raise ServiceUnavailable("it is too busy to answer") from None
+
 
 def ask(resource: str, path: Path) -> Any:
     """What a running natmirror says of ``resource``; HostError where none answers."""
+    return _call("GET", resource, path)
+
+
+def order(name: str, words: dict[str, Any], path: Path) -> Any:
+    """Have a running natmirror do something; HostError where none answers, or it refuses."""
+    return _call("POST", name, path, json=words)
+
+
+def _call(method: str, resource: str, path: Path, **more: Any) -> Any:
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=2 * _TIMEOUT) as client:
-            response = client.get(f"http://natmirror{_PREFIX}{resource}")
+            response = client.request(method, f"http://natmirror{_PREFIX}{resource}", **more)
             answer = response.json()
     except (httpx.HTTPError, OSError, ValueError) as error:
         raise HostError(f"no natmirror answers on {path}: {error}") from None

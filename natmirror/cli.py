@@ -142,6 +142,32 @@ def _show(what: Any) -> None:
 
 
 @main.command()
+@click.argument("backend", metavar="SERVICE/BACKEND")
+@click.option("--deadline", type=click.FloatRange(0), metavar="SECONDS", help="Then reset what is left of connections.")
+@_api_option
+def drain(backend: str, deadline: float | None, api_path: Path) -> None:
+    """Lead no new connections to a backend; those that it has stay."""
+    _order("drain", backend, api_path, deadline=deadline)
+
+
+@main.command()
+@click.argument("backend", metavar="SERVICE/BACKEND")
+@_api_option
+def enable(backend: str, api_path: Path) -> None:
+    """Lead new connections to a drained backend again."""
+    _order("enable", backend, api_path)
+
+
+def _order(name: str, backend: str, api_path: Path, **more: Any) -> None:
+    from natmirror.api import order
+
+    service, slash, member = backend.partition("/")
+    if not slash:
+        raise click.UsageError(f"expected SERVICE/BACKEND, found {backend}")
+    order(name, {"service": service, "backend": member, **more}, api_path)
+
+
+@main.command()
 def cleanup() -> None:
     """Take away all iptables rules that a run of natmirror has left behind, of either iptables."""
     from natmirror.linux.iptables import cleanup as take_away

@@ -386,10 +386,6 @@ class Engine:
         there is none of that name."""
         self._nat.set_share(*self._nat.backend_named(service, backend), share)
 
-    def flows_of(self, service: str, backend: str) -> list[int]:
-        """The numbers of a backend's flows, for kill() in slices; ValueError where there is none of that name."""
-        return [flow.row.id for flow in self._nat.flows_of(*self._nat.backend_named(service, backend))]
-
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Action]:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
         self._failover.kill(self._nat.backend_named(service, backend), ids, now)

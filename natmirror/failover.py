@@ -29,8 +29,8 @@ class Failover:
 
     def kill(self, place: tuple[Service, Backend], ids: Iterable[int], now: float) -> None:
         """Reset those of the flows with these numbers that are a backend's and alive."""
-        for flow in self._nat.by_ids(ids):
-            if (flow.service, flow.backend) != place or flow.state >= State.TIME_WAIT:
+        for flow in self._nat.of_backend(place, ids):
+            if flow.state >= State.TIME_WAIT:
                 continue
             self._stats.count("flows_killed")
             self._reset_ends(flow, place[1])

@@ -156,10 +156,10 @@ class Nat:
                 return place
         raise ValueError(f"there is no backend {backend} in {service}")
 
-    def flows_of(self, service: Service, backend: Backend) -> list[Flow]:
-        """A backend's flows."""
-        number = self._backend_ids[service.name, endpoint_of(backend)]
-        rows = (self._table.row(flow_id) for flow_id in self._table.ids())
+    def of_backend(self, place: tuple[Service, Backend], ids: Iterable[int]) -> list[Flow]:
+        """The flows with these numbers that are a backend's."""
+        number = self._backend_ids[place[0].name, endpoint_of(place[1])]
+        rows = (self._table.row(flow_id) for flow_id in ids)
         return [self._view(row) for row in rows if row is not None and row.backend_id == number]
 
     def __len__(self) -> int:

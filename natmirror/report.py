@@ -62,10 +62,25 @@ def status_screen(status: dict[str, Any]) -> Group:
 
 def _backends(backends: list[dict[str, Any]]) -> Table:
     rows = (
-        (backend["service"], backend["name"], backend["address"], str(backend["flows"]), str(backend["connections"]))
+        (
+            backend["service"],
+            backend["name"],
+            backend["address"],
+            _backend_state(backend),
+            str(backend["flows"]),
+            str(backend["connections"]),
+        )
         for backend in backends
     )
-    return _table(("service", "backend", "address"), ("flows", "connections"), rows)
+    return _table(("service", "backend", "address", "state"), ("flows", "connections"), rows)
+
+
+def _backend_state(backend: dict[str, Any]) -> str:
+    share, reason = backend.get("share", 1.0), backend.get("reason")
+    state = backend.get("state", "")
+    if state == "up" and share < 1:
+        return f"up, {share:.0%} of its part"
+    return f"{state}: {reason}" if reason else state
 
 
 def _mirrors(mirrors: list[dict[str, Any]]) -> Table:

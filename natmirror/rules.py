@@ -57,6 +57,8 @@ class Pool:
     """What a client's SYN meets when nobody is left to answer: ``drop`` or ``refuse``."""
     when_down: str = "reset"
     """What becomes of a backend's connections when it goes down: ``reset`` or ``keep``."""
+    slow_start: float = 0.0
+    """Seconds in which a backend that returns comes to its part of the new connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +221,16 @@ def describe(rules: Rules) -> str:
             ]
             if sorry := service.pool.sorry:
                 lines.append(f"  sorry   {sorry.name} {sorry.address}:{sorry.port}")
-            lines.append(f"  when-none {service.pool.when_none} when-down {service.pool.when_down}")
+            lines.append(
+                f"  when-none {service.pool.when_none} when-down {service.pool.when_down}" + _slow_start(service.pool)
+            )
         lines += [f"  mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
     lines += [f"warning: {warning}" for warning in rules.warnings]
     return "\n".join(lines)
+
+
+def _slow_start(pool: Pool) -> str:
+    return f" slow-start {_show_duration(pool.slow_start)}" if pool.slow_start else ""
 
 
 def _describe_mirror(mirror: Mirror) -> str:
@@ -283,7 +291,7 @@ def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
 
 
 def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> Pool:
-    fields = value.mapping("balance", "hash", "backends", "sorry", "when-none", "when-down")
+    fields = value.mapping("balance", "hash", "backends", "sorry", "when-none", "when-down", "slow-start")
     kinds = ("maglev", "round-robin", "least-connections", "priority")
     balance = fields.get("balance", lambda value: value.choice(*kinds), "maglev")
     if balance != "maglev" and "hash" in fields:
@@ -306,7 +314,8 @@ def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> P
     sorry = fields.get("sorry", lambda value: _sorry(value, port, outside, backends), None)
     when_none = fields.get("when-none", lambda value: value.choice("drop", "refuse"), "drop")
     when_down = fields.get("when-down", lambda value: value.choice("reset", "keep"), "reset")
-    return Pool(balance, hashed, tuple(backends), sorry, when_none, when_down)
+    slow_start = fields.get("slow-start", _duration, 0.0)
+    return Pool(balance, hashed, tuple(backends), sorry, when_none, when_down, slow_start)
 
 
 def _sorry(value: Value, port: int, outside: Callable[[Value], IPv4Address], backends: list[Backend]) -> Backend:

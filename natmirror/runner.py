@@ -10,10 +10,12 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -25,6 +27,7 @@ from natmirror.linux.iptables import Firewall
 from natmirror.linux.tun import Tunnel, path_mtu
 from natmirror.orders import Orders
 from natmirror.packet import endpoint_of
+from natmirror.pool import Change, Kill, Pool
 from natmirror.report import summarize
 from natmirror.rules import MAX_QUEUES, Rules
 from natmirror.shards import Shard, shard_of_client
@@ -40,6 +43,7 @@ _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
 _NEVER = 1 << 30
+_ANSWER_TIMEOUT = 5.0
 _SWITCH_INTERVAL = 0.0005  # seconds: a thread with packets does not wait longer for another one's Python
 
 
@@ -76,6 +80,8 @@ class Runner:
         self._api_path = api_path
         self._started_at = time.monotonic()
         self._stopping = False
+        self._pool = Pool(rules, time.monotonic())
+        self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._queue_count = queue_count(rules)
         key, memory = os.urandom(16), Memory(rules.mirror_memory)
@@ -121,7 +127,8 @@ class Runner:
                 "ended": lambda: list(self._ended),
                 "decisions": self._decisions,
             }
-            held.callback(api.Server(self._api_path, resources).close)
+            orders = {"drain": self._drain, "enable": self._enable}
+            held.callback(api.Server(self._api_path, resources, orders).close)
             self._firewall.install(self._rules, self._queue_count)
             held.callback(self._leave_rules)
             for worker in self._workers:
@@ -146,8 +153,11 @@ class Runner:
         for chore in self._chores:
             chore.run_if_due(time.monotonic())
         self._write_orders()
+        self._read_mail()
         self._raise_failures()
-        due = min(chore.due_at for chore in self._chores)
+        now = time.monotonic()
+        self._apply(self._pool.tick(now))
+        due = min(*(chore.due_at for chore in self._chores), self._pool.next_tick(now) or float(_NEVER))
         if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
             self._ear.recv(4096)
 
@@ -221,11 +231,54 @@ class Runner:
         except (HostError, TimeoutError) as error:
             log.error("known-switches: %s; trying again in %g s", error, _KEEP_INTERVAL)
 
+    def _read_mail(self) -> None:
+        for _ in range(self._mail.qsize()):
+            self._mail.get()()
+
     def _write_orders(self) -> None:
         try:
             self._orders.write()
         except CaptureError as error:
             log.error("record: %s; nothing more is recorded there", error)
+
+    # The pools
+
+    def _apply(self, changes: list[Change]) -> None:
+        for change in changes:
+            if isinstance(change, Kill):
+                log.info("resetting the connections of %s/%s", change.service, change.backend)
+            else:
+                log.info("%s/%s takes %.0f %% of its part", change.service, change.backend, 100 * change.share)
+            for worker in self._workers:
+                if isinstance(change, Kill):
+                    worker.kill(change)
+                else:
+                    worker.set_share(change)
+
+    def _drain(self, words: dict[str, Any]) -> dict[str, Any]:
+        service, backend, deadline = str(words["service"]), str(words["backend"]), words.get("deadline")
+        until = None if deadline is None else float(deadline)
+        return self._ordered(lambda: self._pool.drain(service, backend, until, time.monotonic()))
+
+    def _enable(self, words: dict[str, Any]) -> dict[str, Any]:
+        service, backend = str(words["service"]), str(words["backend"])
+        return self._ordered(lambda: self._pool.enable(service, backend, time.monotonic()))
+
+    def _ordered(self, change: Callable[[], list[Change]]) -> dict[str, Any]:
+        """In one of the API's threads: have the main thread do something, and wait for that."""
+        done: Future[None] = Future()
+
+        def do() -> None:
+            try:
+                self._apply(change())
+                done.set_result(None)
+            except ValueError as error:
+                done.set_exception(error)
+
+        self._mail.put(do)
+        self._wake()
+        done.result(_ANSWER_TIMEOUT)
+        return {}
 
     # From the workers' threads
 
@@ -254,7 +307,11 @@ class Runner:
         }
 
     def _snapshot(self) -> dict[str, Any]:
-        return together([worker.snapshot() for worker in self._workers])
+        whole = together([worker.snapshot() for worker in self._workers])
+        states = self._pool.show(time.monotonic())
+        for backend in whole["backends"]:
+            backend.update(states.get((backend["service"], backend["name"]), {"state": "sorry"}))
+        return whole
 
     def _machine(self) -> dict[str, Any]:
         tunnel: Counter[str] = Counter()

@@ -22,6 +22,7 @@ from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import Loop, Way, Why
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.packet import Checksum
+from natmirror.pool import Kill, Share
 from natmirror.rules import Rules
 from natmirror.shards import Shard
 
@@ -166,6 +167,14 @@ class Worker:
         """One that known_switches() once gave, before start(); KeyError, TypeError or ValueError where it did not."""
         self._engine.directory.restore(entry, time.monotonic())
 
+    def set_share(self, change: Share) -> None:
+        """A backend takes more or less of the new connections."""
+        self.post(lambda: self._engine.set_share(change.service, change.backend, change.share))
+
+    def kill(self, change: Kill) -> None:
+        """Reset a backend's connections, in slices between which packets pass."""
+        self.post(lambda: self._kill(change, self._engine.flow_ids()))
+
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         """What the host's routes say of the way to a mirror, see Engine."""
         self.post(lambda: self._engine.set_path_mtu(mirror, mtu))
@@ -270,6 +279,12 @@ class Worker:
             self._ended(events)
         if orders := self._engine.take_orders():
             self._ordered(orders)
+
+    def _kill(self, change: Kill, ids: list[int]) -> None:
+        some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
+        self._loop.send(self._engine.kill(change.service, change.backend, some, time.monotonic()))
+        if others:
+            self.post(lambda: self._kill(change, others))
 
     def _show_switches(self, clients: Sequence[str]) -> list[dict[str, Any] | None]:
         now = time.monotonic()

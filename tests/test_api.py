@@ -124,6 +124,33 @@ def test_without_a_natmirror_there_is_one_line(path: Path, command: str) -> None
     assert f"no natmirror answers on {path}" in result.output
 
 
+def test_orders_are_obeyed_or_refused(path: Path) -> None:
+    obeyed: list[dict[str, Any]] = []
+
+    def drain(words: dict[str, Any]) -> dict[str, Any]:
+        if words["backend"] != "c1":
+            raise ValueError(f"there is no backend {words['backend']}")
+        obeyed.append(words)
+        return {}
+
+    server = Server(path, {}, {"drain": drain, "enable": lambda words: too_busy()})
+    try:
+        result = run("drain", "openflow/c1", "--deadline", "5", "--api", path)
+        assert (result.exit_code, result.output) == (0, "")
+        assert obeyed == [{"service": "openflow", "backend": "c1", "deadline": 5.0}]
+        result = run("drain", "openflow/c9", "--api", path)
+        assert (result.exit_code, result.output) == (1, f"natmirror: natmirror on {path}: there is no backend c9\n")
+        assert "too busy" in run("enable", "openflow/c1", "--api", path).output
+        assert "expected SERVICE/BACKEND, found c1" in run("enable", "c1", "--api", path).output
+        assert get(path, "/v1/drain").status_code == 405
+        assert get(path, "/v1/drain", "POST").status_code == 400
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+            response = client.post("http://natmirror/v1/drain", json={"service": "openflow"})
+        assert (response.status_code, response.json()) == (400, {"error": "expected 'backend' too"})
+    finally:
+        server.close()
+
+
 @pytest.mark.usefixtures("served")
 def test_the_status_screen_tells_it_all(path: Path) -> None:
     screen = run("status", "--api", path).output

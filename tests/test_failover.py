@@ -145,14 +145,14 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     assert session.backend is not None
     name = "c1" if session.backend == C1 else "c2"
     other = "c2" if name == "c1" else "c1"
-    assert one.kill("openflow", other, one.flows_of("openflow", name), session.now) == []
-    killed = one.kill("openflow", name, one.flows_of("openflow", name), session.now)
+    assert one.kill("openflow", other, one.flow_ids(), session.now) == []
+    killed = one.kill("openflow", name, one.flow_ids(), session.now)
     to_client, to_backend = seq.add(IRS, 8), seq.add(ISS, 6)
     assert resets(killed)[:2] == [
         (SERVICE, CLIENT, to_client, to_backend),
         (CLIENT, session.backend, to_backend, to_client),
     ]
-    assert one.kill("openflow", name, one.flows_of("openflow", name), session.now) == []
+    assert one.kill("openflow", name, one.flow_ids(), session.now) == []
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
     verdict, *sends = one.receive(raw, Hook.PREROUTING, session.now + 1)
     assert verdict == Drop("killed")
@@ -177,7 +177,7 @@ def test_a_backend_of_another_name_is_told_so() -> None:
     with pytest.raises(ValueError, match="no backend c9 in openflow"):
         one.set_share("openflow", "c9", 0.0)
     with pytest.raises(ValueError, match="no backend c1 in other"):
-        one.flows_of("other", "c1")
+        one.kill("other", "c1", [], 0.0)
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -1,0 +1,79 @@
+"""Which backends take new connections: health, drains, slow starts, by a manual clock."""
+
+import pytest
+
+from natmirror.pool import Kill, Pool, Share
+from natmirror.rules import loads
+from tests.support import RULES
+
+
+def pool(**keys: str) -> Pool:
+    words = "".join(f"      {key.replace('_', '-')}: {value}\n" for key, value in keys.items())
+    return Pool(loads(RULES.replace("    pool:\n", f"    pool:\n{words}")), 0.0)
+
+
+def state(one: Pool, backend: str = "c1", now: float = 0.0) -> str:
+    return str(one.show(now)["openflow", backend]["state"])
+
+
+def test_a_backend_that_goes_down_is_closed_and_its_connections_are_reset() -> None:
+    one = pool()
+    down = one.set_health("openflow", "c1", is_up=False, reason="refused", now=5.0)
+    assert down == [Share("openflow", "c1", 0.0), Kill("openflow", "c1")]
+    assert one.set_health("openflow", "c1", is_up=False, reason="refused", now=6.0) == []
+    shown = one.show(7.0)["openflow", "c1"]
+    assert (shown["state"], shown["reason"], shown["state_seconds"], shown["share"]) == ("down", "refused", 2.0, 0.0)
+    assert one.set_health("openflow", "c1", is_up=True, reason="", now=8.0) == [Share("openflow", "c1", 1.0)]
+    assert (state(one), one.show(8.0)["openflow", "c1"]["reason"]) == ("up", "")
+
+
+def test_with_keep_they_stay() -> None:
+    one = pool(when_down="keep")
+    assert one.set_health("openflow", "c1", is_up=False, reason="x", now=5.0) == [Share("openflow", "c1", 0.0)]
+
+
+def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:
+    one = pool()
+    assert one.drain("openflow", "c1", 60.0, 10.0) == [Share("openflow", "c1", 0.0)]
+    assert (state(one), one.next_tick(10.0)) == ("draining", 70.0)
+    assert one.tick(69.9) == []
+    assert one.tick(70.0) == [Kill("openflow", "c1")]
+    assert one.tick(71.0) == []
+    assert one.next_tick(71.0) is None
+    assert one.enable("openflow", "c1", 80.0) == [Share("openflow", "c1", 1.0)]
+    assert one.enable("openflow", "c1", 80.0) == []
+
+
+def test_without_a_deadline_a_drain_lasts() -> None:
+    one = pool()
+    one.drain("openflow", "c1", None, 10.0)
+    assert one.next_tick(10.0) is None
+    assert one.tick(1e9) == []
+
+
+def test_a_drained_backend_that_comes_up_again_stays_drained() -> None:
+    one = pool()
+    one.set_health("openflow", "c1", is_up=False, reason="x", now=1.0)
+    assert one.drain("openflow", "c1", None, 2.0) == []
+    assert one.set_health("openflow", "c1", is_up=True, reason="", now=3.0) == []
+    assert one.enable("openflow", "c1", 4.0) == [Share("openflow", "c1", 1.0)]
+
+
+def test_a_backend_that_returns_begins_slowly_where_the_rules_say_so() -> None:
+    one = pool(slow_start="10s")
+    one.set_health("openflow", "c1", is_up=False, reason="x", now=100.0)
+    assert one.next_tick(100.0) is None
+    assert one.set_health("openflow", "c1", is_up=True, reason="", now=101.0) == [Share("openflow", "c1", 0.05)]
+    shares, now = [], 101.0
+    while (due := one.next_tick(now)) is not None:
+        now = due
+        shares += [change.share for change in one.tick(now) if isinstance(change, Share)]
+    assert shares == sorted(shares)
+    assert (shares[-1], len(shares)) == (1.0, 19)
+    assert 110.0 <= now <= 111.5
+    assert state(one) == "up"
+
+
+def test_a_backend_of_another_name_is_told_so() -> None:
+    with pytest.raises(ValueError, match="no backend c9 in openflow"):
+        pool().drain("openflow", "c9", None, 0.0)
