@@ -35,8 +35,8 @@ _TIMEOUT = 5.0
 
 
 class Server:
-    """Answers on ``path`` until close(). ``resources`` give what to answer, or raise TimeoutError; ``orders`` do what they
-    are told, or raise ValueError.
+    """Answers on ``path`` until close(). ``resources`` give what to answer, or raise TimeoutError; ``orders`` do what
+    they are told, or raise ValueError.
 
     HostError where the socket cannot be made, or another natmirror answers there.
     """
