@@ -267,10 +267,10 @@ static void stray(world *w, input *in)
 
 static void set_flow(world *w, input *in)
 {
-    static const uint16_t CHANGING = NM_HELD | NM_WAITING | NM_GAPPED | NM_REPLY_GAPPED;
+    static const uint16_t CHANGING = NM_HELD | NM_WAITING | NM_GAPPED | NM_REPLY_GAPPED | NM_KILLED;
     nm_flow *row = w->flows[take8(in) % FLOWS].row;
     uint8_t flags = take8(in), state = take8(in);
-    uint16_t chosen = (uint16_t)(flags | (flags & 1 ? NM_REPLY_GAPPED : 0));
+    uint16_t chosen = (uint16_t)(flags | (flags & 1 ? NM_REPLY_GAPPED : 0) | ((flags & 14) == 14 ? NM_KILLED : 0));
     row->flags = (uint16_t)((row->flags & ~CHANGING) | (chosen & CHANGING));
     row->state = state % 8 >= NM_STATES ? NM_ESTABLISHED : state % 8;
     nm_flow_touch(w->gear->flows, row, row->seen_at, 1);

@@ -20,7 +20,7 @@ static const struct {
 /* Some are in two pools, in each are some that are in no other; 13 is where mirrors are too. */
 static const uint8_t LAST_OF_BACKEND[BACKENDS] = {11, 12, 14, 12, 13, 15, 11, 16};
 
-void plan_begin(plan_rows *rows, nm_plan *plan, int is_held)
+void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int is_pythons)
 {
     memset(rows, 0, sizeof *rows);
     for (int i = 0; i < BACKENDS; i++) {
@@ -36,6 +36,7 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int is_held)
         service->in_turn = OF_SERVICE[i].in_turn;
         service->with_port = OF_SERVICE[i].with_port;
         service->is_held = i == TAPPED && is_held;
+        service->is_pythons = i == IN_TURN && is_pythons;
         service->table = rows->tables[i];
         service->table_len = OF_SERVICE[i].count ? 2u * OF_SERVICE[i].count + 1 : 0;
         for (uint32_t j = 0; j < service->table_len; j++)

@@ -18,7 +18,7 @@ typedef struct {
 } plan_rows;
 
 /* Fills the rows, and a gear's plan with them. */
-void plan_begin(plan_rows *rows, nm_plan *plan, int is_held);
+void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int is_pythons);
 
 endpoint service_end(const plan_rows *rows, int service);
 endpoint backend_end(const plan_rows *rows, int backend);

@@ -234,7 +234,7 @@ void world_begin(world *w, input *in)
     if (!w->gear)
         must(w->gear = nm_gear_new(MAX_FLOWS, &w->budget, KEY));
     nm_flows_set_timeouts(w->gear->flows, flow_timeouts());
-    plan_begin(&w->plan, &w->gear->plan, scale >= 128);
+    plan_begin(&w->plan, &w->gear->plan, scale >= 128, how >= 128);
     for (int i = 0; i < FLOWS; i++)
         open_flow(w, i);
     for (int i = 0; i < LEGS; i++)
