@@ -32,8 +32,10 @@ typedef struct {
     double armed_at; /* when the timer goes off; infinity: never */
     int out_fd; /* takes a virtio-net header and a packet with each write */
     uint32_t current; /* the queue that the batch at hand came from */
+    int is_busy;      /* the last look for packets has found some */
     int has_looked;   /* for packets, since Python last did what was due */
-    uint32_t batches; /* since the loop last looked whether somebody wants attention */
+    double looked_at; /* when the loop last looked whether somebody wants attention */
+    double longest_wait; /* for packets of a queue that is alone, in its own call: the socket's receive timeout, or 0 */
     int count, next;  /* packets of the batch, and the first that is not decided */
     double now;       /* the time of the batch, CLOCK_MONOTONIC */
     nq_packet packets[NQ_BATCH];

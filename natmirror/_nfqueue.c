@@ -174,7 +174,7 @@ int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets,
     return count;
 }
 
-int nq_receive(nq *queue, nq_packet *packets)
+int nq_receive(nq *queue, nq_packet *packets, int waits)
 {
     struct mmsghdr headers[NQ_BATCH];
     struct iovec vectors[NQ_BATCH];
@@ -185,7 +185,7 @@ int nq_receive(nq *queue, nq_packet *packets)
         headers[i].msg_hdr.msg_iov = &vectors[i];
         headers[i].msg_hdr.msg_iovlen = 1;
     }
-    int received = recvmmsg(queue->fd, headers, NQ_BATCH, MSG_DONTWAIT, NULL);
+    int received = recvmmsg(queue->fd, headers, NQ_BATCH, waits ? MSG_WAITFORONE : MSG_DONTWAIT, NULL);
     if (received < 0) {
         if (errno == ENOBUFS)
             queue->counters.enobufs++;

@@ -42,8 +42,9 @@ void nq_free(nq *queue);
 nq_counters *nq_queue_counters(nq *queue);
 int nq_fd(const nq *queue);
 
-/* At most NQ_BATCH packets that wait, without blocking; a negative errno where the socket itself fails. */
-int nq_receive(nq *queue, nq_packet *packets);
+/* At most NQ_BATCH packets that wait, without blocking, or where waits is set with the first as long as the socket's
+ * receive timeout says; a negative errno where the socket itself fails. */
+int nq_receive(nq *queue, nq_packet *packets, int waits);
 
 /* The packets of one datagram of len bytes, at most max of them. */
 int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets, int max);

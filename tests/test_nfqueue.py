@@ -42,7 +42,7 @@ class Codec:
         return self._shown(lib.nq_parse(self.queue, datagram, len(datagram), self._packets, lib.NQ_BATCH))
 
     def receive(self) -> list[tuple[int, int, bytes, int, int]]:
-        return self._shown(lib.nq_receive(self.queue, self._packets))
+        return self._shown(lib.nq_receive(self.queue, self._packets, False))
 
     def counters(self) -> Any:
         return lib.nq_queue_counters(self.queue)
@@ -85,7 +85,7 @@ def test_a_socket_that_fails_is_told() -> None:
     codec = Codec()
     codec.close()
     packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
-    assert lib.nq_receive(codec.queue, packets) < 0
+    assert lib.nq_receive(codec.queue, packets, False) < 0
 
 
 def test_verdicts_go_in_their_order_in_one_message() -> None:

@@ -70,7 +70,7 @@ def _serve(queue_fd: int, heartbeat_fd: int, number: int) -> None:
             missing = False
             continue
         missing = True
-        for packet in packets[0 : max(0, lib.nq_receive(codec, packets))]:
+        for packet in packets[0 : max(0, lib.nq_receive(codec, packets, False))]:
             lib.nq_accept(codec, packet.id, ffi.NULL, 0)
         lib.nq_flush(codec)
 

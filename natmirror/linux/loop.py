@@ -10,7 +10,7 @@ from typing import Any
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Action, Send
 from natmirror.errors import HostError
-from natmirror.linux.nfqueue import Packet, Queue, packet_of
+from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
 
 class Why(IntEnum):
@@ -62,6 +62,7 @@ class Loop:
             "wake_fd": wake_fd,
             "timer_fd": self._timer_fd,
             "armed_at": float("inf"),
+            "longest_wait": LONGEST_WAIT if len(ways) == 1 else 0.0,
         }
         self._loop = ffi.new("nl_loop *", fields)
         self._gear = gear

@@ -32,6 +32,8 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 _RECEIVE_BUFFER = 32 << 20
 _SEND_BUFFER = 4 << 20
+LONGEST_WAIT = 0.005
+"""Seconds that a call may wait for packets: as long others may have to wait for the thread's attention."""
 _ANSWER_TIMEOUT = 2.0
 _KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
 
@@ -69,7 +71,7 @@ class Queue:
             raise HostError(f"cannot bind NFQUEUE {number}: {_why(error)}") from None
         self.fd = self._bound.get_fd()
         self._socket = socket.fromfd(self.fd, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-        self._socket.setblocking(False)
+        self._socket.setblocking(True)  # who does not want to wait says so in each call
         codec = lib.nq_new(self.fd, number)
         if codec == ffi.NULL:
             raise MemoryError(f"no memory for queue {number}")
@@ -86,7 +88,7 @@ class Queue:
 
     def receive(self) -> list[Packet]:
         """The packets that wait, at most a batch; none where there are none. Truncated ones are dropped here."""
-        count = lib.nq_receive(self.codec, self._packets)
+        count = lib.nq_receive(self.codec, self._packets, False)
         if count < 0:
             raise HostError(f"NFQUEUE {self.number}: {errorcode.get(-count, -count)} while receiving")
         packets = [packet_of(packet) for packet in self._packets[0:count]]
@@ -137,6 +139,7 @@ class Queue:
             (_SOL_NETLINK, _NETLINK_CAP_ACK, 1),
             (socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER),
             (socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER),
+            (socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, round(LONGEST_WAIT * 1e6))),
         ):
             self._socket.setsockopt(level, option, value)
         self._request(
