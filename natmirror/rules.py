@@ -1,6 +1,7 @@
 """The rules: a YAML file becomes frozen values, or one line that says what is wrong with it and where."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ DEFAULT_MEMORY = 256 << 20
 _BUFFER_BOUNDS = (64 << 10, 1 << 30)
 _MEMORY_BOUNDS = (1 << 20, 1 << 40)
 _MAX_WEIGHT = 1000
+_MAX_IN_ROW = 100
+_MIN_CHECK_INTERVAL = 0.1  # what checks cost is the packets' loss
 
 _UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
 _SIZE = re.compile(r"(\d{1,12}) ?(KiB|MiB|GiB)?")
@@ -41,6 +44,24 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """How the backends of a pool are checked."""
+
+    check: str
+    """``tcp``: they take a connection; ``openflow``: they answer an ECHO too; ``exec``: a command says so."""
+    interval: float = 1.0
+    """Seconds from one check of a backend to the next."""
+    timeout: float = 0.5
+    """Seconds that a check may take."""
+    rise: int = 2
+    """Checks passed in a row that bring a backend up."""
+    fall: int = 3
+    """Checks failed in a row that take it down."""
+    command: tuple[str, ...] = ()
+    """What ``exec`` runs: a program and its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """The backends of a service, and how connections are spread over them."""
 
@@ -49,6 +70,8 @@ class Pool:
     hash: str
     """What of the client Maglev hashes: ``address`` or ``address-port``."""
     backends: tuple[Backend, ...]
+    health: Health | None = None
+    """How they are checked; None: they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +231,18 @@ def describe(rules: Rules) -> str:
                 f"  backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"
                 for backend in service.pool.backends
             ]
+            lines.append(f"  health  {_describe_health(service.pool.health)}")
         lines += [f"  mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
     lines += [f"warning: {warning}" for warning in rules.warnings]
     return "\n".join(lines)
+
+
+def _describe_health(health: Health | None) -> str:
+    if health is None:
+        return "not checked"
+    words = f"{health.check} interval {_show_duration(health.interval)} timeout {_show_duration(health.timeout)}"
+    command = f" command {shlex.join(health.command)}" if health.command else ""
+    return f"{words} rise {health.rise} fall {health.fall}{command}"
 
 
 def _describe_mirror(mirror: Mirror) -> str:
@@ -271,7 +303,7 @@ def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
 
 
 def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> Pool:
-    fields = value.mapping("balance", "hash", "backends")
+    fields = value.mapping("balance", "hash", "backends", "health")
     balance = fields.get("balance", lambda value: value.choice("maglev", "round-robin"), "maglev")
     if balance != "maglev" and "hash" in fields:
         raise fields["hash"].complain(f"expected no hash with balance {balance}, found one")
@@ -287,7 +319,43 @@ def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> P
         )
         _refuse_twin(one, backend, backends)
         backends.append(backend)
-    return Pool(balance, hashed, tuple(backends))
+    return Pool(balance, hashed, tuple(backends), fields.get("health", _health, None))
+
+
+def _health(value: Value) -> Health:
+    optional: dict[str, Callable[[Value], Any]] = {
+        "interval": _check_interval,
+        "timeout": _duration,
+        "rise": lambda value: value.integer(1, _MAX_IN_ROW),
+        "fall": lambda value: value.integer(1, _MAX_IN_ROW),
+        "command": _command,
+    }
+    keys = value.mapping("check", *optional)
+    check = keys["check"].choice("tcp", "openflow", "exec")
+    health = Health(check, **{key: read(keys[key]) for key, read in optional.items() if key in keys})
+    if check != "exec" and "command" in keys:
+        raise keys["command"].complain(f"expected no command with check: {check}, found one")
+    if check == "exec" and "command" not in keys:
+        raise value.complain("expected a command with check: exec, found none")
+    if health.timeout > health.interval:
+        place = keys.get("timeout", lambda timeout: timeout, value)
+        longest, found = _show_duration(health.interval), _show_duration(health.timeout)
+        raise place.complain(f"expected a timeout of at most the interval, {longest}, found {found}")
+    return health
+
+
+def _check_interval(value: Value) -> float:
+    interval = _duration(value)
+    if interval < _MIN_CHECK_INTERVAL:
+        raise value.error(f"an interval of at least {_show_duration(_MIN_CHECK_INTERVAL)}")
+    return interval
+
+
+def _command(value: Value) -> tuple[str, ...]:
+    words = tuple(one.scalar("a word") for one in value.list("words, the program first"))
+    if not words[0] or any("\0" in word for word in words):
+        raise value.complain("expected a program and its arguments, found an empty name or a NUL")
+    return words
 
 
 def _mirrors(
