@@ -14,7 +14,7 @@ LAYERS = [
     {"packet", "ranges", "yamlfile"},
     {"fastpath", "rules", "sack", "throttle"},
     {"openflow"},
-    {"attempts", "balance", "congestion", "icmp", "receiver", "rtt", "selection", "stream", "tcp"},
+    {"attempts", "balance", "congestion", "health", "icmp", "receiver", "rtt", "selection", "stream", "tcp"},
     {"sender", "shards"},
     {"mirror", "nat"},
     {"ledger", "legs", "reading"},
