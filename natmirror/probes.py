@@ -127,6 +127,7 @@ class OpenFlowProbe(Probe):
 
     async def _ask(self) -> str:
         sock, greeting = self._open(), Greeting()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await self._connect(sock)
         try:
             await self._greet(sock, greeting)
