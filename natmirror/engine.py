@@ -207,6 +207,12 @@ class Engine:
         """The legs that have ended since the last call."""
         return self._mirroring.take_events()
 
+    def take_failed_syns(self) -> list[tuple[str, str, bool]]:
+        """Since the last call: service and backend of each client's SYN that was left unanswered, or refused (True)."""
+        failed = self._nat.failed_syns[:]
+        self._nat.failed_syns.clear()
+        return failed
+
     def take_orders(self) -> list[Ordered]:
         """What masters that are recorded would have done since the last call."""
         return self._shadowing.take_orders()

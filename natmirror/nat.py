@@ -29,6 +29,8 @@ from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.rules import Backend, Pool, Rules, Service
 from natmirror.tcp import State
 
+_MAX_FAILED_SYNS = 64  # that wait to be read
+
 
 @dataclass(slots=True, eq=False)
 class Flow:
@@ -85,6 +87,8 @@ class Nat:
         self._table: FlowTable = gear.flows
         self._table.set_timeouts([*(tcp.TIMEOUTS[state] for state in State), ANSWER_TIMEOUT])
         self._known: dict[int, Flow] = {}
+        self.failed_syns: list[tuple[str, str, bool]] = []
+        """Services and backends whose SYNs were left unanswered, or refused (True); whoever reads it empties it."""
         self.evicted = 0
         """Flows that had to go because others needed their room: over, or half open."""
         self._services = rules.services
@@ -301,10 +305,12 @@ class Nat:
 
     def refused(self, flow: Flow, now: float) -> None:
         """The backend has refused the connection: the client's next SYN goes to another."""
-        self._failed(flow, now)
+        self._failed(flow, now, is_refusal=True)
 
-    def _failed(self, flow: Flow, at: float) -> None:
+    def _failed(self, flow: Flow, at: float, *, is_refusal: bool = False) -> None:
         if flow.backend is not None:
+            if len(self.failed_syns) < _MAX_FAILED_SYNS:
+                self.failed_syns.append((flow.service.name, flow.backend.name, is_refusal))
             self._attempts.failed(self._attempts_key(flow), flow.backend, at)
 
     def choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:

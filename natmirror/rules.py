@@ -1,6 +1,7 @@
 """The rules: a YAML file becomes frozen values, or one line that says what is wrong with it and where."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ DEFAULT_MEMORY = 256 << 20
 _BUFFER_BOUNDS = (64 << 10, 1 << 30)
 _MEMORY_BOUNDS = (1 << 20, 1 << 40)
 _MAX_WEIGHT = 1000
+_MAX_IN_ROW = 100
+_MIN_CHECK_INTERVAL = 0.1  # what checks cost is the packets' loss
 
 _UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
 _SIZE = re.compile(r"(\d{1,12}) ?(KiB|MiB|GiB)?")
@@ -43,6 +46,24 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """How the backends of a pool are checked."""
+
+    check: str
+    """``tcp``: they take a connection; ``openflow``: they answer an ECHO too; ``exec``: a command says so."""
+    interval: float = 1.0
+    """Seconds from one check of a backend to the next."""
+    timeout: float = 0.5
+    """Seconds that a check may take."""
+    rise: int = 2
+    """Checks passed in a row that bring a backend up."""
+    fall: int = 3
+    """Checks failed in a row that take it down."""
+    command: tuple[str, ...] = ()
+    """What ``exec`` runs: a program and its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """The backends of a service, and how connections are spread over them."""
 
@@ -59,6 +80,8 @@ class Pool:
     """What becomes of a backend's connections when it goes down: ``reset`` or ``keep``."""
     slow_start: float = 0.0
     """Seconds in which a backend that returns comes to its part of the new connections."""
+    health: Health | None = None
+    """How they are checked; None: they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +247,7 @@ def describe(rules: Rules) -> str:
             lines.append(
                 f"  when-none {service.pool.when_none} when-down {service.pool.when_down}" + _slow_start(service.pool)
             )
+            lines.append(f"  health  {_describe_health(service.pool.health)}")
         lines += [f"  mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
     lines += [f"warning: {warning}" for warning in rules.warnings]
     return "\n".join(lines)
@@ -231,6 +255,14 @@ def describe(rules: Rules) -> str:
 
 def _slow_start(pool: Pool) -> str:
     return f" slow-start {_show_duration(pool.slow_start)}" if pool.slow_start else ""
+
+
+def _describe_health(health: Health | None) -> str:
+    if health is None:
+        return "not checked"
+    words = f"{health.check} interval {_show_duration(health.interval)} timeout {_show_duration(health.timeout)}"
+    command = f" command {shlex.join(health.command)}" if health.command else ""
+    return f"{words} rise {health.rise} fall {health.fall}{command}"
 
 
 def _describe_mirror(mirror: Mirror) -> str:
@@ -291,7 +323,7 @@ def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
 
 
 def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> Pool:
-    fields = value.mapping("balance", "hash", "backends", "sorry", "when-none", "when-down", "slow-start")
+    fields = value.mapping("balance", "hash", "backends", "sorry", "when-none", "when-down", "slow-start", "health")
     kinds = ("maglev", "round-robin", "least-connections", "priority")
     balance = fields.get("balance", lambda value: value.choice(*kinds), "maglev")
     if balance != "maglev" and "hash" in fields:
@@ -315,7 +347,8 @@ def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> P
     when_none = fields.get("when-none", lambda value: value.choice("drop", "refuse"), "drop")
     when_down = fields.get("when-down", lambda value: value.choice("reset", "keep"), "reset")
     slow_start = fields.get("slow-start", _duration, 0.0)
-    return Pool(balance, hashed, tuple(backends), sorry, when_none, when_down, slow_start)
+    health = fields.get("health", _health, None)
+    return Pool(balance, hashed, tuple(backends), sorry, when_none, when_down, slow_start, health)
 
 
 def _sorry(value: Value, port: int, outside: Callable[[Value], IPv4Address], backends: list[Backend]) -> Backend:
@@ -323,6 +356,42 @@ def _sorry(value: Value, port: int, outside: Callable[[Value], IPv4Address], bac
     backend = Backend(_name(keys["name"]), outside(keys["address"]), keys.get("port", _port, port))
     _refuse_twin(value, backend, backends)
     return backend
+
+
+def _health(value: Value) -> Health:
+    optional: dict[str, Callable[[Value], Any]] = {
+        "interval": _check_interval,
+        "timeout": _duration,
+        "rise": lambda value: value.integer(1, _MAX_IN_ROW),
+        "fall": lambda value: value.integer(1, _MAX_IN_ROW),
+        "command": _command,
+    }
+    keys = value.mapping("check", *optional)
+    check = keys["check"].choice("tcp", "openflow", "exec")
+    health = Health(check, **{key: read(keys[key]) for key, read in optional.items() if key in keys})
+    if check != "exec" and "command" in keys:
+        raise keys["command"].complain(f"expected no command with check: {check}, found one")
+    if check == "exec" and "command" not in keys:
+        raise value.complain("expected a command with check: exec, found none")
+    if health.timeout > health.interval:
+        place = keys.get("timeout", lambda timeout: timeout, value)
+        longest, found = _show_duration(health.interval), _show_duration(health.timeout)
+        raise place.complain(f"expected a timeout of at most the interval, {longest}, found {found}")
+    return health
+
+
+def _check_interval(value: Value) -> float:
+    interval = _duration(value)
+    if interval < _MIN_CHECK_INTERVAL:
+        raise value.error(f"an interval of at least {_show_duration(_MIN_CHECK_INTERVAL)}")
+    return interval
+
+
+def _command(value: Value) -> tuple[str, ...]:
+    words = tuple(one.scalar("a word") for one in value.list("words, the program first"))
+    if not words[0] or any("\0" in word for word in words):
+        raise value.complain("expected a program and its arguments, found an empty name or a NUL")
+    return words
 
 
 def _mirrors(

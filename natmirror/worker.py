@@ -40,8 +40,8 @@ _MAX_STALE_BATCHES = 256  # as much as a queue holds
 class Worker:
     """A thread for the clients of ``shard``; ``workers`` are all of them, itself among them, once they run.
 
-    ``ended`` is called with legs that have ended, ``ordered`` with what masters would have done, ``over`` when the
-    thread has ended, each in the thread itself.
+    ``ended`` is called with legs that have ended, ``ordered`` with what masters would have done, ``failed``
+    with backends that have failed a client's SYN, ``over`` when the thread has ended, each in the thread itself.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Worker:
         *,
         ended: Callable[[list[LegEnded]], None],
         ordered: Callable[[list[Ordered]], None],
+        failed: Callable[[list[tuple[str, str, bool]]], None],
         over: Callable[[], None],
     ) -> None:
         self.internal_errors = 0
@@ -63,6 +64,7 @@ class Worker:
         self._with_watched = any(service.pool is None for service in rules.services)
         self._ended = ended
         self._ordered = ordered
+        self._failed = failed
         self._over = over
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
@@ -279,6 +281,8 @@ class Worker:
             self._ended(events)
         if orders := self._engine.take_orders():
             self._ordered(orders)
+        if failed := self._engine.take_failed_syns():
+            self._failed(failed)
 
     def _kill(self, change: Kill, ids: list[int]) -> None:
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]

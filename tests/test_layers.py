@@ -14,7 +14,7 @@ LAYERS = [
     {"packet", "ranges", "yamlfile"},
     {"fastpath", "rules", "sack", "throttle"},
     {"openflow"},
-    {"attempts", "balance", "pool", "congestion", "icmp", "receiver", "rtt", "selection", "stream", "tcp"},
+    {"attempts", "balance", "congestion", "health", "icmp", "pool", "receiver", "rtt", "selection", "stream", "tcp"},
     {"sender", "shards"},
     {"mirror", "nat"},
     {"ledger", "legs", "reading"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"mirroring"},
     {"failover", "icmperrors"},
     {"engine"},
-    {"api", "capture", "known", "linux", "model", "report", "sums"},
+    {"api", "capture", "known", "linux", "model", "probes", "report", "sums"},
     {"orders", "replay", "worker"},
     {"runner"},
     {"lab"},
@@ -42,6 +42,7 @@ OUTSIDE_CORE = {
     "__main__",
     "_fastpath_build",
     "orders",
+    "probes",
 }
 # linux serves whoever wants the machine; of ours it knows these alone.
 KNOWN_TO_LINUX = {"actions", "errors", "packet", "rules", "shards", "stats", "_ffi"}

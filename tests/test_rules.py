@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.errors import RulesError
-from natmirror.rules import describe, load, loads
+from natmirror.rules import Health, describe, load, loads
 
 DIRECTORY = Path(__file__).parent.parent / "rules"
 GOOD = """\
@@ -185,6 +185,39 @@ MISTAKES = [
             ("idle-timeout", "never", "a duration from 1ms to 30d, such as 5s, found never"),
         ]
     ),
+    *(
+        ("balance: maglev", f"balance: maglev\n      health: {found}", f"8: services[0].pool.health{said}")
+        for found, said in [
+            ("tcp", ": expected a mapping with check, interval, timeout, rise, fall, command, found tcp"),
+            ("{}", ": expected the key check, found none"),
+            ("{interval: 1s}", ": expected the key check, found only interval"),
+            ("{check: http}", ".check: expected tcp or openflow or exec, found http"),
+            ("{check: tcp, interval: 1}", ".interval: expected a duration from 1ms to 30d, such as 5s, found 1"),
+            ("{check: tcp, interval: 99ms}", ".interval: expected an interval of at least 100ms, found 99ms"),
+            ("{check: tcp, timeout: 0s}", ".timeout: expected a duration from 1ms to 30d, such as 5s, found 0s"),
+            ("{check: tcp, timeout: 2s}", ".timeout: expected a timeout of at most the interval, 1s, found 2s"),
+            ("{check: tcp, interval: 200ms}", ": expected a timeout of at most the interval, 200ms, found 500ms"),
+            ("{check: tcp, rise: 0}", ".rise: expected 1..100, found 0"),
+            ("{check: tcp, fall: 101}", ".fall: expected 1..100, found 101"),
+            ("{check: tcp, command: [x]}", ".command: expected no command with check: tcp, found one"),
+            ("{check: exec}", ": expected a command with check: exec, found none"),
+            ("{check: exec, command: x}", ".command: expected a list of words, the program first, found x"),
+            (
+                "{check: exec, command: []}",
+                ".command: expected a list of words, the program first, found an empty list",
+            ),
+            ("{check: exec, command: [[x]]}", ".command[0]: expected a word, found a list"),
+            (
+                "{check: exec, command: ['']}",
+                ".command: expected a program and its arguments, found an empty name or a NUL",
+            ),
+            (
+                "{check: tcp, raise: 1}",
+                ".raise: expected one of the keys check, interval, timeout, rise, fall, command, found raise (did you"
+                " mean rise?)",
+            ),
+        ]
+    ),
     (
         "10.20.0.13}",
         "10.20.0.13, only: [10.11.0.0/24]}",
@@ -254,6 +287,36 @@ def test_everything_that_can_be_said_of_a_session() -> None:
     assert str(rules.known_switches) == "/var/lib/natmirror/known.json"
     assert "protocol openflow reconnect next-message unsolicited pass statistics refuse" in describe(rules)
     assert "known-switches: /var/lib/natmirror/known.json" in describe(rules)
+
+
+@pytest.mark.parametrize(
+    ("said", "health", "shown"),
+    [
+        ("{check: tcp}", Health("tcp"), "tcp interval 1s timeout 500ms rise 2 fall 3"),
+        (
+            "{check: openflow, interval: 200ms, timeout: 200ms, rise: 1, fall: 2}",
+            Health("openflow", 0.2, 0.2, 1, 2),
+            "openflow interval 200ms timeout 200ms rise 1 fall 2",
+        ),
+        (
+            "{check: exec, interval: 1m, timeout: 5s, command: [/bin/check, -p, a b]}",
+            Health("exec", 60.0, 5.0, command=("/bin/check", "-p", "a b")),
+            "exec interval 1m timeout 5s rise 2 fall 3 command /bin/check -p 'a b'",
+        ),
+    ],
+)
+def test_everything_that_can_be_said_of_health(said: str, health: Health, shown: str) -> None:
+    rules = loads(GOOD.replace("balance: maglev", f"balance: maglev\n      health: {said}"))
+    assert rules.services[0].pool is not None
+    assert rules.services[0].pool.health == health
+    assert f"\n  health  {shown}\n" in describe(rules)
+
+
+def test_backends_are_not_checked_by_themselves() -> None:
+    rules = loads(GOOD)
+    assert rules.services[0].pool is not None
+    assert rules.services[0].pool.health is None
+    assert "\n  health  not checked\n" in describe(rules)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,9 @@ CONNECTIONS = 60
 def test_a_drained_backend_keeps_what_it_has_and_gets_nothing_new(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     rules = scene.rules(
-
-            "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
-            "    pool:\n      hash: address-port\n      backends:\n"
-            "        - {name: c1, address: 10.20.0.11}\n        - {name: c2, address: 10.20.0.12}\n"
-
+        "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
+        "    pool:\n      hash: address-port\n      backends:\n"
+        "        - {name: c1, address: 10.20.0.11}\n        - {name: c2, address: 10.20.0.12}\n"
     )
     balancer = scene.balance(rules)
     until, started = scene.file("until"), scene.file("started")

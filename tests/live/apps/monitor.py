@@ -1,0 +1,35 @@
+"""The checks of a rules file's backends by themselves: each change, and ten times a second the state, as lines of JSON.
+
+python -m tests.live.apps.monitor RULES
+"""
+
+import json
+import sys
+import time
+
+from natmirror.probes import Monitor
+from natmirror.rules import load
+
+_PERIOD = 0.1
+
+
+def tell(**entry: object) -> None:
+    """Print a line."""
+    sys.stdout.write(json.dumps({"at": time.monotonic(), **entry}) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run until killed."""
+    monitor = Monitor(
+        load(sys.argv[1]),
+        lambda service, backend, up, reason: tell(service=service, backend=backend, up=up, reason=reason),
+    )
+    monitor.start()
+    while True:
+        tell(status=monitor.status())
+        time.sleep(_PERIOD)
+
+
+if __name__ == "__main__":
+    main()

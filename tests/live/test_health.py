@@ -1,0 +1,168 @@
+"""Checks of real controllers, beside a natmirror that runs: they are well, frozen, well again, and dead."""
+
+import json
+import re
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from natmirror.lab.controllers import Controller, Faucet, OsKen, OvsTestController, StrictHub
+from natmirror.lab.openvswitch import OpenVSwitch
+from natmirror.lab.process import wait_for
+from natmirror.lab.topology import CONTROLLER_SIDE, SERVICE, SWITCH_SIDE, Lab, leftovers
+from tests.live.scene import PORT, RULES, Scene
+
+pytestmark = pytest.mark.live
+
+INTERVAL, TIMEOUT, RISE, FALL = 0.3, 0.3, 2, 3
+TIMES = f"interval: {INTERVAL * 1000:g}ms, timeout: {TIMEOUT * 1000:g}ms, rise: {RISE}, fall: {FALL}"
+SLACK = 0.4  # seconds that a busy machine may be late
+SPEAKS: list[tuple[type[Controller], str]] = [
+    *((kind, version) for kind in (OsKen, OvsTestController) for version in kind.VERSIONS),
+    (Faucet, "1.3"),
+    (StrictHub, "1.3"),
+]
+TRACES = re.compile("^(switch|ports|gone) |FEATURES_REPLY|DPID", re.MULTILINE)
+"""What controllers' logs say once they know a datapath."""
+COMPLAINTS = re.compile("Traceback|WARN|error", re.IGNORECASE)
+
+
+@pytest.fixture
+def alone() -> Iterator[Scene]:
+    """A lab for one test's controllers."""
+    with Lab() as lab:
+        scene = Scene(lab)
+        yield scene
+        scene.close()
+    assert leftovers() == []
+
+
+class Watch:
+    """The checks, made on the load-balancer host."""
+
+    def __init__(self, scene: Scene, check: str, **replaced: str) -> None:
+        text = RULES.read_text().replace("backends:\n", f"health: {{check: {check}, {TIMES}}}\n      backends:\n")
+        for old, new in replaced.items():
+            text = text.replace(f"{old}:\n", f"{old}:\n{new}\n")
+        self.rules = scene.rules(text)
+        self._program = scene.app("lb", "monitor", self.rules)
+        self._program.wait_for_text("status")
+
+    def wait_for(self, backend: str, *, up: bool, timeout: float = 10.0) -> dict[str, Any]:
+        """Wait until the last that was told of a backend is this."""
+
+        def last() -> dict[str, Any]:
+            told = [entry for entry in self._lines() if entry.get("backend") == backend]
+            return told[-1] if told else {}
+
+        wait_for(lambda: last().get("up") is up, f"{backend} to be told {'up' if up else 'down'}", timeout)
+        return last()
+
+    def status(self, backend: str) -> dict[str, Any]:
+        """The latest."""
+        *_, last = [entry["status"] for entry in self._lines() if "status" in entry]
+        [found] = [entry for entry in last if entry["backend"] == backend]
+        return dict(found)
+
+    def wait_for_checks(self, backend: str, count: int) -> None:
+        """Wait for so many more of them."""
+        enough = self.status(backend)["checks"] + count
+        wait_for(lambda: self.status(backend)["checks"] >= enough, f"{count} checks of {backend}")
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        for line in self._program.text.splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+@pytest.mark.parametrize(("kind", "version"), SPEAKS)
+def test_an_openflow_check_tells_a_frozen_controller_from_one_that_lives(
+    alone: Scene, kind: type[Controller], version: str
+) -> None:
+    controller = kind(alone.lab, "c1", version)
+    alone.balance()
+    before = controller.program.text
+    watch = Watch(alone, "openflow")
+    watch.wait_for_checks("c1", 5)
+    first = watch.status("c1")
+    assert (first["state"], first["failures"]) == ("up", 0), first
+    assert watch.wait_for("c2", up=False)["reason"] == "connection refused"
+    log = controller.program.text.removeprefix(before)
+    assert not TRACES.search(log), log
+    assert not COMPLAINTS.search(log), log
+
+    controller.program.send_signal(signal.SIGSTOP)
+    frozen_at = time.monotonic()
+    down = watch.wait_for("c1", up=False)
+    assert down["reason"] == "no HELLO within 300 ms"
+    assert down["at"] - frozen_at < FALL * INTERVAL + TIMEOUT + SLACK
+
+    controller.program.send_signal(signal.SIGCONT)
+    thawed_at = time.monotonic()
+    up = watch.wait_for("c1", up=True)
+    assert up["at"] - thawed_at < RISE * INTERVAL + TIMEOUT + SLACK
+    watch.wait_for_checks("c1", 2)
+    log = controller.program.text.removeprefix(before)
+    assert not TRACES.search(log), log
+
+    controller.end()
+    ended_at = time.monotonic()
+    dead = watch.wait_for("c1", up=False)
+    assert dead["reason"] == "connection refused"
+    print(
+        f"{kind.__name__} {version}: check {first['last_ms']:.1f} ms, down after {down['at'] - frozen_at:.2f} s, up"
+        f" after {up['at'] - thawed_at:.2f} s, dead after {dead['at'] - ended_at:.2f} s"
+    )
+
+
+@pytest.mark.parametrize("kind", [OsKen, OvsTestController])
+def test_a_tcp_check_is_not_heard_of(alone: Scene, kind: type[Controller]) -> None:
+    controller = kind(alone.lab, "c1")
+    log = controller.program.text
+    watch = Watch(alone, "tcp")
+    watch.wait_for("c2", up=False)
+    watch.wait_for_checks("c1", 3)
+    assert (watch.status("c1")["state"], watch.status("c1")["failures"]) == ("up", 0)
+    assert controller.program.text == log
+
+
+def test_natmirror_and_its_clients_do_not_see_the_checks(alone: Scene) -> None:
+    for host in ("c1", "c2", "m"):
+        OsKen(alone.lab, host)
+    balancer = alone.balance()
+    watch = Watch(alone, "openflow")
+    switch = OpenVSwitch(alone.lab, 1)
+    switch.connect(f"tcp:{SERVICE}:{PORT}")
+    balancer.wait_for_status(lambda status: any(flow["client_bytes"] >= 48 for flow in status["flows"]), "a session")
+    watch.wait_for_checks("c1", 5)
+    assert switch.ping()
+    assert len(balancer.status()["flows"]) == 1
+    for host in ("c1", "c2"):
+        assert watch.status(host)["failures"] == 0
+
+
+def test_answers_to_the_checks_pass_where_our_hooks_catch_them(alone: Scene) -> None:
+    """The host's own address lies in the clients' network, and the backend is a mirror of another service."""
+    lab = alone.lab
+    OsKen(lab, "c1")
+    lab.run("lb", ["ip", "route", "replace", f"{CONTROLLER_SIDE}.0/24", "dev", "pl0", "src", f"{SWITCH_SIDE}.1"])
+    other = (
+        f"  - {{name: other, address: {SERVICE}, port: 6633, mirrors: [{{name: c1, address: {CONTROLLER_SIDE}.11,"
+        f" port: {PORT}}}]}}"
+    )
+    watch = Watch(alone, "openflow", services=other)
+    alone.balance(rules=watch.rules)
+    before = queued(lab)
+    failures = watch.status("c1")["failures"]
+    watch.wait_for_checks("c1", 5)
+    assert watch.status("c1")["failures"] == failures
+    assert queued(lab) >= before + 5, "the hooks have caught the answers"
+
+
+def queued(lab: Lab) -> int:
+    """How many packets natmirror's queues have had: the last number that each has given."""
+    lines = lab.run("lb", ["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
+    return sum(int(line.split()[7]) for line in lines)
