@@ -28,6 +28,7 @@ from natmirror.linux.tun import Tunnel, path_mtu
 from natmirror.orders import Orders
 from natmirror.packet import endpoint_of
 from natmirror.pool import Change, Kill, Pool
+from natmirror.probes import Monitor
 from natmirror.report import summarize
 from natmirror.rules import MAX_QUEUES, Rules
 from natmirror.shards import Shard, shard_of_client
@@ -81,6 +82,7 @@ class Runner:
         self._started_at = time.monotonic()
         self._stopping = False
         self._pool = Pool(rules, time.monotonic())
+        self._monitor = Monitor(rules, self._on_health)
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._queue_count = queue_count(rules)
@@ -93,6 +95,7 @@ class Runner:
                 memory,
                 ended=self._on_ended,
                 ordered=lambda orders: self._orders.add(orders),
+                failed=self._on_failed_syns,
                 over=self._wake,
             )
             for number in range(self._queue_count)
@@ -133,6 +136,8 @@ class Runner:
             held.callback(self._leave_rules)
             for worker in self._workers:
                 worker.start(self._workers)
+            self._monitor.start()
+            held.callback(self._monitor.stop)
             queues = ", ".join(number for worker in self._workers for number in worker.queues())
             log.info(
                 "ready: rules %s, iptables %s, queues %s, pid %d",
@@ -288,6 +293,23 @@ class Runner:
             ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
             self._ended.append({"ended_at": ended_at, **asdict(event)})
 
+    def _on_failed_syns(self, failed: list[tuple[str, str, bool]]) -> None:
+        for service, backend, is_refusal in failed:
+            tell = self._monitor.syn_refused if is_refusal else self._monitor.syn_unanswered
+            tell(service, backend)
+
+    # From the monitor's thread
+
+    def _on_health(self, service: str, backend: str, is_up: bool, reason: str) -> None:
+        at = time.monotonic()
+
+        def heed() -> None:
+            log.warning("%s/%s is %s%s", service, backend, "up" if is_up else "down", "" if is_up else f": {reason}")
+            self._apply(self._pool.set_health(service, backend, is_up=is_up, reason=reason, now=at))
+
+        self._mail.put(heed)
+        self._wake()
+
     # From the API's threads
 
     def _flows(self) -> list[dict[str, Any]]:
@@ -303,6 +325,7 @@ class Runner:
             "rules": self._rules.path,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self._machine(),
+            "health": self._monitor.status(),
             **self._snapshot(),
         }
 

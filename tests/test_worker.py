@@ -51,6 +51,7 @@ def worker(over: Event) -> Worker:
         Memory(1 << 20),
         ended=lambda events: None,
         ordered=lambda orders: None,
+        failed=lambda failed: None,
         over=over.set,
     )
 
