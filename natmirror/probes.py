@@ -33,6 +33,7 @@ _REAP_TIMEOUT = 0.05  # what was killed ends at once, unless it hangs in the ker
 _MAX_LATE = 0.1  # a timeout that is told later than this was ours: this host is too busy to judge others
 _MAX_SIGNS = 1024
 _PIECE_LEN = 1 << 16
+_MAX_FAREWELLS = 16  # pieces that are read after the end
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 _OUR_FAULTS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
@@ -150,8 +151,9 @@ class OpenFlowProbe(Probe):
         if self._sock is None:
             return
         self._sock.shutdown(socket.SHUT_WR)
-        while await asyncio.get_running_loop().sock_recv(self._sock, _PIECE_LEN):
-            pass
+        for _ in range(_MAX_FAREWELLS):
+            if not await asyncio.get_running_loop().sock_recv(self._sock, _PIECE_LEN):
+                return
 
 
 class ExecProbe(Probe):
