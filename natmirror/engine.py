@@ -95,7 +95,9 @@ class Engine:
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
         ledger = Ledger(rules.services)
         self._reading = Reading(self._gear)
-        self._shadowing = Shadowing(rules, self._reading, memory, self._timers, self._legs, ledger)
+        self._shadowing = Shadowing(
+            rules, self._reading, memory, self._timers, self._legs, ledger, lambda flow: self._mirroring.unread(flow)
+        )
         self._mirroring = Mirroring(
             self._gear, memory, self._timers, self._legs, ledger, self._shadowing, self._reading
         )
@@ -139,7 +141,7 @@ class Engine:
 
     def study(self, now: float, most: int | None = None) -> list[Action]:
         """Read what connections that somebody reads have sent since: after the verdicts of the packets that brought it,
-        so that nothing there delays or costs a packet. At most so many pieces, all by default: while there are more,
+        so that nothing there delays or costs a packet. About ``most`` bytes of it, all by default: while there is more,
         next_own_timer() is due at once."""
         self._shadowing.study(now, most)
         return self._sends()
@@ -171,9 +173,9 @@ class Engine:
         """The same for what the C gear does not know of: a loop in C that drives the gear looks after the rest."""
         return AT_ONCE if self._reading.has_more else self._timers.next()
 
-    def handle_timer(self, now: float) -> list[Action]:
-        """Do what is due: retransmissions, expiry, windows that clients are to hear of. Not all at once: while there is
-        more, next_timer() stays where it is."""
+    def handle_timer(self, now: float, most: int | None = None) -> list[Action]:
+        """Do what is due: retransmissions, expiry, windows that clients are to hear of; and read what waits, as
+        study() does. Not all at once: while there is more, next_timer() stays where it is."""
         for _ in range(_MAX_LEGS_DUE):
             if self._fast:
                 self._legs.send(self._gear.acknowledge(now))
@@ -187,7 +189,7 @@ class Engine:
                 self._mirroring.tell_window(of)
             else:
                 self._shadowing.handle_timer(of, now)
-        return self.study(now)
+        return self.study(now, most)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """The way to a mirror takes packets of at most ``mtu`` bytes, as this host's routes say: for legs to come."""

@@ -17,7 +17,7 @@ def load(path: Path) -> list[dict[str, Any]]:
         found = json.loads(path.read_text(encoding="ascii"))
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise HostError(f"{path}: {error}") from None
     if not isinstance(found, dict) or found.get("format") != _FORMAT or not isinstance(found.get("switches"), list):
         raise HostError(f"{path}: expected what natmirror has written, in format {_FORMAT}")

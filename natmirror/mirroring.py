@@ -14,7 +14,8 @@ from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.reading import Kind, Reading
 from natmirror.rules import Mirror, Service
 from natmirror.selection import unwanted
-from natmirror.shadowing import Shadow, Shadowing
+from natmirror.shadow import Shadow
+from natmirror.shadowing import Shadowing
 from natmirror.stream import Reassembler
 from natmirror.tcp import HALF_ACK, HALF_FIN, is_taken
 from natmirror.throttle import Throttle
@@ -124,6 +125,17 @@ class Mirroring:
             tap.is_placed = True
             tap.reassembler.restart(segment.seq, segment.seq)
         self._feed(tap, segment.seq, segment.payload, now)
+
+    def unread(self, flow: MirroredFlow) -> None:
+        """Nobody reads the flow any more."""
+        tap, row = self._taps.get(flow), flow.row
+        row.flags &= ~(READ | REPLY_GAPPED)
+        if tap is None or tap.replies is None:
+            return
+        tap.replies.clear()
+        if not tap.alive():
+            row.flags &= ~(WAITING | GAPPED)
+            tap.reassembler.clear()
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
         """The same for a segment of the backend's, where somebody reads it."""
@@ -382,7 +394,8 @@ def _shown(strand: Strand, leg: Leg, now: float) -> dict[str, Any]:
 def _shown_session(shadow: Shadow, now: float) -> dict[str, Any]:
     leg, session = shadow.leg, shadow.session
     if leg is None:
-        why = shadow.absent or "waits for both HELLOs"
+        waits = "waits to know the switch" if shadow.connection.is_picked_up else "waits for both HELLOs"
+        why = shadow.absent or waits
         return {
             "mirror": shadow.mirror.name,
             "state": f"none: {why}",

@@ -11,6 +11,7 @@ from enum import IntEnum
 from natmirror.fastpath import READ_MIRROR, READ_ORIG, READ_REPLY, Gear
 
 _MAX_LEN = 16 << 20  # bytes that wait, by all that they cost; what comes then is not read
+_MASTERS_PIECE = 2048  # bytes
 _ENTRY_COST = 200  # bytes that Python's own bookkeeping takes for an entry
 
 
@@ -47,6 +48,7 @@ class Reading:
         self._gear = gear
         self._waiting: deque[tuple[Kind, int, bytes]] = deque()
         self._waiting_len = 0
+        self._lost: set[tuple[Kind, int]] = set()  # of what it waits to be told already that some is
 
     def add(self, kind: Kind, of: int, data: bytes = b"") -> None:
         """Put an entry behind all others."""
@@ -55,13 +57,15 @@ class Reading:
             self._append(kind, of, data)
 
     def take(self, most: int | None) -> Iterator[tuple[Kind, int, bytes]]:
-        """Take out the first ``most`` entries, or all, with those that are added meanwhile."""
+        """Take out about the first ``most`` bytes, with what entries cost besides, or all, with those that are added
+        meanwhile."""
         left = most
-        while left != 0 and self.has_more:
+        while (left is None or left > 0) and self.has_more:
             self._fetch()
             kind, of, data = self._waiting.popleft()
+            self._lost.discard((kind, of))
             self._waiting_len -= len(data) + _ENTRY_COST
-            left = None if left is None else left - 1
+            left = None if left is None else left - len(data) - _ENTRY_COST
             yield kind, of, data
 
     @property
@@ -72,10 +76,19 @@ class Reading:
     def _fetch(self) -> None:
         """What the gear holds is taken over: its room is for the next batch."""
         for kind, of, data in self._gear.take_read():
-            self._append(Kind(kind), of, data)
+            if kind == Kind.MASTER and len(data) > _MASTERS_PIECE:
+                # A master may put thousands of questions into one piece.
+                for start in range(0, len(data), _MASTERS_PIECE):
+                    self._append(Kind.MASTER, of, data[start : start + _MASTERS_PIECE])
+            else:
+                self._append(Kind(kind), of, data)
 
     def _append(self, kind: Kind, of: int, data: bytes) -> None:
         if data and self._waiting_len + len(data) > _MAX_LEN:
             kind, data = _LOST[kind], b""
+        if kind in _LOST.values():
+            if (kind, of) in self._lost:
+                return
+            self._lost.add((kind, of))
         self._waiting.append((kind, of, data))
         self._waiting_len += len(data) + _ENTRY_COST

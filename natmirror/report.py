@@ -54,6 +54,11 @@ def status_screen(status: dict[str, Any]) -> Group:
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
         ("tunnel", _listed(machine["tunnel"])),
     ]
+    for mirror in status["mirrors"]:
+        if mirror["sessions"]:
+            words = "; ".join(f"{name}: {_listed(counter)}" for name, counter in mirror["sessions"].items() if counter)
+            facts.append((f"sessions of {mirror['service']}/{mirror['name']}", words or "none"))
+            facts.append((f"legs of {mirror['service']}/{mirror['name']} ended", _listed(mirror["ended"])))
     if errors := machine["internal_errors"] + status["session_errors"]:
         facts.append(("internal errors", str(errors)))
     lines = "\n".join(f"{name}: {words}" for name, words in facts)

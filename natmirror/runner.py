@@ -223,10 +223,15 @@ class Runner:
         if (path := self._rules.known_switches) is None:
             return
         try:
-            for entry in known.load(path):
-                self._workers[shard_of_client(str(entry["client"]), self._queue_count)].restore_switch(entry)
-        except (HostError, KeyError, TypeError, ValueError) as error:
+            entries = known.load(path)
+        except HostError as error:
             log.warning("known-switches: %s", error)
+            return
+        for entry in entries:
+            try:
+                self._workers[shard_of_client(str(entry["client"]), self._queue_count)].restore_switch(entry)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("known-switches: %s: an entry that cannot be understood: %r", path, error)
 
     def _keep_switches(self) -> None:
         if (path := self._rules.known_switches) is None:

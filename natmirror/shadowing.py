@@ -5,12 +5,11 @@ whatever is said, production has passed.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from natmirror import seq
 from natmirror.actions import LegEnded, Ordered
-from natmirror.fastpath import NO_FLOW, READ, REPLY_GAPPED, SOURCE_MESSAGES, Memory
+from natmirror.fastpath import NO_FLOW, SOURCE_MESSAGES, Memory
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow
 from natmirror.legs import Legs
 from natmirror.mirror import Leg
@@ -24,6 +23,7 @@ from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.reading import Kind, Reading
 from natmirror.rules import Mirror, Rules
 from natmirror.selection import unwanted
+from natmirror.shadow import Connection, Shadow
 from natmirror.timers import Timers
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
@@ -31,81 +31,20 @@ _ISS_STEP = 1 << 20  # a new leg's numbers lie after its predecessor's, which th
 _ROOM_SHARE = 2  # a master that owes this part of its buffer gets no PACKET_INs
 
 
-@dataclass(slots=True, eq=False)
-class Shadow:
-    """One connection's session with one master: with its leg, or why there is none."""
-
-    mirror: Mirror
-    connection: "_Connection"
-    keeper: "Shadowing"
-    number: int = 0
-    """Of the session at hand."""
-    session: Session | None = None
-    leg: Leg | None = None
-    absent: str | None = None
-    key: tuple[str, str, int, int] | None = None
-    """Whose session it is: service, master, datapath id and auxiliary id."""
-    next_iss: int = 0
-    tried_at: float = float("-inf")
-    pause: float = 0.0
-    ordered_bytes: int = 0
-    """Of its orders, as far as they are recorded."""
-    unheard: int = 0
-    """Messages of the switch's that came while there was no session."""
-
-    @property
-    def service_name(self) -> str:
-        """The service's name."""
-        return self.connection.service_name
-
-    @property
-    def client_is_gone(self) -> bool:
-        """Whether the client's connection is over."""
-        return self.connection.is_over
-
-    @property
-    def lives(self) -> bool:
-        """Whether it has a leg that has not ended."""
-        return self.leg is not None and self.leg.ended is None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing will come of it any more."""
-        return self.absent is not None and not self.lives
-
-    def leg_ended(self, leg: Leg, reason: str) -> None:
-        """Its leg is over."""
-        self.keeper.leg_ended(self, leg, reason)
-
-    def leg_moved(self) -> None:
-        """Nothing depends on how far it has come."""
-
-
-@dataclass(slots=True, eq=False)
-class _Connection:
-    """A client's connection that somebody is told of."""
-
-    flow: MirroredFlow
-    client: Endpoint
-    service_name: str
-    is_picked_up: bool
-    """It was met in its middle."""
-    production: Production
-    shadows: tuple[Shadow, ...] = ()
-    decisions: Decisions = field(default_factory=Decisions)
-    is_over: bool = False
-    is_forgotten: bool = False
-    """The flow has left its table: its row may be another's."""
-    datapath: Datapath | None = None
-    """As far as the masters have been told."""
-
-
 class Shadowing:
     """All OpenFlow sessions of an engine."""
 
     def __init__(
-        self, rules: Rules, reading: Reading, memory: Memory, timers: Timers, legs: Legs, ledger: Ledger
+        self,
+        rules: Rules,
+        reading: Reading,
+        memory: Memory,
+        timers: Timers,
+        legs: Legs,
+        ledger: Ledger,
+        unread: Callable[[MirroredFlow], None],
     ) -> None:
+        """``unread`` is told of a flow that nobody reads any more."""
         self.internal_errors = 0
         self._timers = timers
         self._reading = reading
@@ -113,9 +52,11 @@ class Shadowing:
         self._ledger = ledger
         self.directory = Directory(memory)
         """What is known of switches."""
-        self._opened: deque[_Connection] = deque()
-        self._of_flows: dict[MirroredFlow, _Connection] = {}
-        self._connections: dict[int, _Connection] = {}  # by the flow's number
+        self._unread = unread
+        self._now = float("-inf")
+        self._opened: deque[Connection] = deque()
+        self._of_flows: dict[MirroredFlow, Connection] = {}
+        self._connections: dict[int, Connection] = {}  # by the flow's number
         self._sessions: dict[int, tuple[Shadow, Session]] = {}  # by number
         self._next_number = 0
         self._live: dict[tuple[str, str, int, int], Shadow] = {}  # by service, master and datapath
@@ -133,7 +74,7 @@ class Shadowing:
         if not wishes:
             return False
         production = Production(self.directory, in_middle=flow.picked_up)
-        connection = _Connection(flow, flow.client, flow.service.name, flow.picked_up, production)
+        connection = Connection(flow, flow.client, flow.service.name, flow.picked_up, production)
         first_iss = flow.row.orig.end if flow.picked_up else flow.row.iss
         connection.shadows = tuple(
             Shadow(mirror, connection, self, absent=why_not, next_iss=first_iss) for mirror, why_not in wishes
@@ -160,19 +101,31 @@ class Shadowing:
     # Studying
 
     def study(self, now: float, most: int | None = None) -> None:
-        """All that waits to be read, or the first ``most`` entries of it. What legs send because of it waits for
+        """All that waits to be read, or about ``most`` bytes of it. What legs send because of it waits for
         ``legs.take_sends()``."""
+        self._now = now
         for kind, of, data in self._reading.take(most):
             try:
                 self._take(kind, of, data, now)
-            except Exception:  # a fault of ours costs this connection's copies, and nobody else
-                self.internal_errors += 1
-                self._stop(self._connection_of(kind, of), "internal-error", now)
+            except Exception:  # a fault of ours costs this connection's sessions, and nobody else
+                self._fail(self._connection_of(kind, of))
             if not self._reading.has_more:
                 self._flush(now)
         self._flush(now)
 
-    def _connection_of(self, kind: Kind, of: int) -> _Connection | None:
+    def _fail(self, connection: Connection | None) -> None:
+        """Something is wrong with us: the connection is told to nobody any more, whatever was still to be said."""
+        self.internal_errors += 1
+        if connection is None:
+            return
+        for shadow in connection.shadows:
+            self._touched.pop(shadow, None)
+            shadow.absent = shadow.absent or "internal-error"
+            if shadow.leg is not None and shadow.leg.ended is None:
+                self._legs.settle(shadow, shadow.leg, shadow.leg.abort("internal-error"))
+        self._rest(connection)
+
+    def _connection_of(self, kind: Kind, of: int) -> Connection | None:
         if kind in (Kind.MASTER, Kind.MASTER_LOST, Kind.ENDED):
             return self._sessions[of][0].connection if of in self._sessions else None
         return self._connections.get(of)
@@ -194,20 +147,23 @@ class Shadowing:
                 self._from_production(connection, kind, data, now)
             except Broken as broken:
                 self._stop(connection, broken.reason, now)
-            if kind is Kind.FORGOTTEN:
-                del self._connections[of]
-                self._let_go(connection)
+            finally:
+                if kind is Kind.FORGOTTEN:
+                    del self._connections[of]
+                    self._let_go(connection)
 
     def _begin(self, flow_id: int) -> None:
         connection = self._opened.popleft()
         self._connections[flow_id] = connection
-        if connection.is_picked_up and (datapath := self.directory.behind(show(connection.client))) is not None:
+        if not connection.is_picked_up:
+            self.directory.leave(connection.name)  # whoever was there before
+        elif (datapath := self.directory.behind(connection.name)) is not None:
             connection.production.restore(datapath)
         for shadow in connection.shadows:
             if shadow.absent is not None:
                 self._count(shadow, "unopened", shadow.absent)
 
-    def _from_production(self, connection: _Connection, kind: Kind, data: bytes, now: float) -> None:
+    def _from_production(self, connection: Connection, kind: Kind, data: bytes, now: float) -> None:
         if kind is Kind.ORIG:
             self._from_switch(connection, connection.production.from_switch(data, now), now)
         elif kind is Kind.REPLY:
@@ -215,70 +171,91 @@ class Shadowing:
         elif kind in (Kind.ORIG_LOST, Kind.REPLY_LOST):
             connection.production.lose_place(of_switch=kind is Kind.ORIG_LOST)
             if kind is Kind.ORIG_LOST:
-                self._each(connection, now, "hole")
-        elif not connection.is_over:
-            connection.is_over = True
-            self.directory.leave(show(connection.client))
-            self._touch(connection)
-            self._flush(now)
-            for shadow in connection.shadows:
-                if (leg := shadow.leg) is None or leg.ended is not None:
-                    continue
-                leg.client_gone(now)
-                if kind is Kind.FORGOTTEN:
-                    packets = leg.abort("flow-expired")
-                else:
-                    packets = leg.reset(now) if kind is Kind.RESET else leg.finish(now)
-                self._legs.settle(shadow, leg, packets)
+                self._end_all(connection, now, "hole")
+        elif kind in (Kind.FINISHED, Kind.RESET, Kind.FORGOTTEN) and not connection.is_over:
+            self._production_over(connection, kind, now)
 
-    def _from_switch(self, connection: _Connection, said: Iterable[tuple[Said, Message]], now: float) -> None:
+    def _production_over(self, connection: Connection, kind: Kind, now: float) -> None:
+        connection.is_over = True
+        self.directory.leave(connection.name)
+        self._touch(connection)
+        self._flush(now)
+        for shadow in connection.shadows:
+            if (leg := shadow.leg) is None or leg.ended is not None:
+                continue
+            shadow.is_closing = True
+            leg.client_gone(now)
+            if kind is Kind.FORGOTTEN:
+                packets = leg.abort("flow-expired")
+            else:
+                packets = leg.reset(now) if kind is Kind.RESET else leg.finish(now)
+            self._legs.settle(shadow, leg, packets)
+
+    def _from_switch(self, connection: Connection, said: Iterable[tuple[Said, Message]], now: float) -> None:
+        has_answers = False
         for what, message in said:
+            has_answers |= what is Said.ANSWER
             if message.kind is Type.PACKET_IN:
                 connection.decisions.saw(message, now)
             self._introduce(connection, now)
             for shadow in connection.shadows:
                 if shadow.absent is not None:
                     continue
-                if not shadow.lives and what is Said.UNASKED:
+                if not shadow.lives and what is not Said.OPENING:
                     self._call(shadow, now)
-                if shadow.lives and shadow.session is not None:
+                if shadow.is_open and shadow.session is not None:
                     shadow.session.from_switch(what, message, has_room=_has_room(shadow))
                     self._touched[shadow] = None
                 elif what is Said.UNASKED:
                     shadow.unheard += 1
+        if has_answers:
+            for shadow in connection.shadows:
+                if shadow.is_open and shadow.session is not None:
+                    shadow.session.settle(now)
         self._call_all(connection, now)
 
-    def _from_controller(self, connection: _Connection, messages: list[Message], now: float) -> None:
+    def _from_controller(self, connection: Connection, messages: list[Message], now: float) -> None:
         for message in messages:
             if message.kind in ORDERS:
                 connection.decisions.decided(By.BACKEND, message, now)
         self._call_all(connection, now)
 
-    def _introduce(self, connection: _Connection, now: float) -> None:
+    def _introduce(self, connection: Connection, now: float) -> None:
         """The switch has told who it is: no other connection of it has a session with these masters any more."""
         datapath = connection.production.datapath
         if datapath is None or connection.datapath is datapath:
             return
+        is_another = connection.datapath is not None and connection.datapath.identity != datapath.identity
         connection.datapath = datapath
-        self.directory.stands_behind(show(connection.client), datapath)
+        self.directory.stands_behind(connection.name, datapath)
+        if is_another:  # what was known from before was wrong
+            self._end_all(connection, now, "another-switch")
         for shadow in connection.shadows:
-            self._supersede(shadow, datapath)
-            if shadow.session is not None and shadow.lives:
+            if shadow.absent is None:
+                self._supersede(shadow, datapath)
+            if shadow.is_open and shadow.session is not None:
                 shadow.session.switch_known(now)
                 self._touched[shadow] = None
 
     def _supersede(self, shadow: Shadow, datapath: Datapath) -> None:
-        key = (shadow.service_name, shadow.mirror.name, datapath.datapath_id, datapath.auxiliary_id)
-        older = self._live.get(key)
-        if older is not None and older is not shadow and older.leg is not None and older.leg.ended is None:
+        key = (shadow.service_name, shadow.mirror.name, *datapath.identity)
+        if (older := self._live.get(key)) is not None and older is not shadow:
             older.absent = "superseded"
-            self._legs.settle(older, older.leg, older.leg.abort("superseded"))
+            if older.leg is not None and older.leg.ended is None:
+                self._legs.settle(older, older.leg, older.leg.abort("superseded"))
+            self._rest(older.connection)
+        self._forget_key(shadow)
         self._live[key] = shadow
         shadow.key = key
 
+    def _forget_key(self, shadow: Shadow) -> None:
+        if shadow.key is not None and self._live.get(shadow.key) is shadow:
+            del self._live[shadow.key]
+        shadow.key = None
+
     # Calling masters
 
-    def _call_all(self, connection: _Connection, now: float) -> None:
+    def _call_all(self, connection: Connection, now: float) -> None:
         """As soon as it is known what is spoken, each master is called for the first time."""
         for shadow in connection.shadows:
             if shadow.leg is None and shadow.absent is None:
@@ -292,11 +269,10 @@ class Shadowing:
             is_known = False  # nobody could say which switch this is
         if connection.is_over or not is_known or now - shadow.tried_at < shadow.pause:
             return
+        if shadow.key is not None and self._live.get(shadow.key) is not shadow:
+            return  # a younger connection of the switch has taken its place
         shadow.tried_at = now
         shadow.pause = min(max(_FIRST_PAUSE, 2 * shadow.pause), _LONGEST_PAUSE)
-        if connection.production.datapath is not None:
-            self._supersede(shadow, connection.production.datapath)
-
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
 
         def hear(data: bytes) -> None:
@@ -312,7 +288,7 @@ class Shadowing:
             tells_statistics=shadow.mirror.statistics == "last-seen",
         )
         session = Session(connection.production, manners)
-        shadow.leg, shadow.session, shadow.number = made, session, number
+        shadow.leg, shadow.session, shadow.number, shadow.is_closing = made, session, number, False
         made.row.source, made.row.reader, made.row.flow_id = SOURCE_MESSAGES, number, NO_FLOW
         made.row.mirror_id = self._ledger.number(shadow)
         self._ledger.of(shadow).opened += 1
@@ -322,20 +298,22 @@ class Shadowing:
 
     def handle_timer(self, shadow: Shadow, now: float) -> None:
         """A question of a master's has waited long enough."""
-        if shadow.session is not None:
-            shadow.session.settle(now)
-            self._touched[shadow] = None
-            self._flush(now)
+        self._now = now
+        try:
+            if shadow.session is not None:
+                shadow.session.settle(now)
+                self._touched[shadow] = None
+        except Exception:
+            self._fail(shadow.connection)
+        self._flush(now)
 
     def leg_ended(self, shadow: Shadow, leg: Leg, reason: str) -> None:
         """A session's leg is over."""
         self._timers.set(("session", shadow), None)
         self._ledger.session_ended(shadow, leg, reason)
         self._reading.add(Kind.ENDED, shadow.number)
-        if shadow.key is not None and self._live.get(shadow.key) is shadow:
-            del self._live[shadow.key]
         shadow.next_iss = seq.add(leg.row.snd_max, _ISS_STEP)
-        if shadow.session is not None and shadow.session.is_introduced:
+        if self._now - shadow.tried_at >= _LONGEST_PAUSE:
             shadow.pause = 0.0
         if shadow.absent is None and (shadow.mirror.reconnect == "never" or shadow.connection.is_over):
             shadow.absent = reason
@@ -344,10 +322,11 @@ class Shadowing:
         client = show(shadow.connection.client)
         self._events.append(LegEnded(client, shadow.service_name, shadow.mirror.name, reason, count, acked))
 
-    @staticmethod
-    def _let_go(connection: _Connection) -> None:
+    def _let_go(self, connection: Connection) -> None:
         """No circle is left for a collector of garbage."""
         if connection.is_forgotten and not any(shadow.lives for shadow in connection.shadows):
+            for shadow in connection.shadows:
+                self._forget_key(shadow)
             connection.shadows = ()
 
     def _write_off(self, number: int) -> None:
@@ -364,12 +343,12 @@ class Shadowing:
         events, self._events = self._events, []
         return events
 
-    def _rest(self, connection: _Connection) -> None:
+    def _rest(self, connection: Connection) -> None:
         """Nobody is told of the connection any more: it need not be read."""
         if not connection.is_forgotten and all(shadow.is_over for shadow in connection.shadows):
-            connection.flow.row.flags &= ~(READ | REPLY_GAPPED)
+            self._unread(connection.flow)
 
-    def _stop(self, connection: _Connection | None, reason: str, now: float) -> None:
+    def _stop(self, connection: Connection | None, reason: str, now: float) -> None:
         """The connection cannot be followed: its sessions are over, and production goes on."""
         if connection is None:
             return
@@ -378,10 +357,10 @@ class Shadowing:
                 shadow.absent = reason
                 if not shadow.lives:
                     self._count(shadow, "unopened", reason)
-        self._each(connection, now, reason)
+        self._end_all(connection, now, reason)
         self._rest(connection)
 
-    def _each(self, connection: _Connection, now: float, reason: str) -> None:
+    def _end_all(self, connection: Connection, now: float, reason: str) -> None:
         """End the connection's legs, after what was said before."""
         self._touch(connection)
         self._flush(now)
@@ -398,6 +377,7 @@ class Shadowing:
         if not data:
             self._touched[shadow] = None
             self._flush(now)
+            shadow.is_closing = True
             self._legs.settle(shadow, leg, leg.finish(now))
             return
         try:
@@ -425,21 +405,27 @@ class Shadowing:
         orders, self._orders = self._orders, []
         return orders
 
-    def _touch(self, connection: _Connection) -> None:
-        self._touched.update(dict.fromkeys(shadow for shadow in connection.shadows if shadow.lives))
+    def _touch(self, connection: Connection) -> None:
+        self._touched.update(dict.fromkeys(shadow for shadow in connection.shadows if shadow.is_open))
 
     def _flush(self, now: float) -> None:
         """What sessions have to say goes to their legs."""
         touched, self._touched = self._touched, {}
         for shadow in touched:
-            leg, session = shadow.leg, shadow.session
-            if leg is None or leg.ended is not None or session is None:
-                continue
-            data = session.take()
-            self._timers.set(("session", shadow), session.next_settling())
-            if data:
-                leg.row.client_bytes += len(data)
-                self._legs.settle(shadow, leg, leg.write(data, now))
+            try:
+                self._speak(shadow, now)
+            except Exception:
+                self._fail(shadow.connection)
+
+    def _speak(self, shadow: Shadow, now: float) -> None:
+        leg, session = shadow.leg, shadow.session
+        if not shadow.is_open or leg is None or session is None:
+            return
+        data = session.take()
+        self._timers.set(("session", shadow), session.next_settling())
+        if data:
+            leg.row.client_bytes += len(data)
+            self._legs.settle(shadow, leg, leg.write(data, now))
 
     # Reporting
 

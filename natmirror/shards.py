@@ -51,8 +51,8 @@ def shard_of_error(error: IcmpError, sources: set[bytes], count: int) -> int:
 
 
 def shard_of_client(client: str, count: int) -> int:
-    """Which of ``count`` shards has a client, given as ``address:port``; ValueError where it is none."""
-    return int(IPv4Address(client.rpartition(":")[0])) & (count - 1)
+    """Which of ``count`` shards has a client, given as ``service/address:port``; ValueError where it is none."""
+    return int(IPv4Address(client.rpartition("/")[2].rpartition(":")[0])) & (count - 1)
 
 
 def _dotted(number: int) -> str:

@@ -30,7 +30,8 @@ log = logging.getLogger("natmirror")
 
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
-_STUDY_SLICE = 32  # pieces that are read between two batches of packets
+_SWITCHES_SLICE = 20
+_STUDY_SLICE = 8192  # bytes that are read between two batches of packets
 _MAX_LOGGED_ERRORS = 10
 _INTERNAL_ERROR = Drop("internal-error")
 _STALE = Drop("stale")
@@ -158,10 +159,10 @@ class Worker:
 
     def known_switches(self) -> list[dict[str, Any]]:
         """What is known of switches, in slices between which packets pass."""
-        clients = self.ask(self._engine.directory.clients)
+        clients = self.ask(lambda: self._engine.directory.clients(time.monotonic()))
         known: list[dict[str, Any]] = []
-        for start in range(0, len(clients), _FLOWS_SLICE):
-            some = clients[start : start + _FLOWS_SLICE]
+        for start in range(0, len(clients), _SWITCHES_SLICE):
+            some = clients[start : start + _SWITCHES_SLICE]
             known += self.ask(partial(self._show_switches, some))
         return [entry for entry in known if entry is not None]
 
@@ -254,8 +255,7 @@ class Worker:
         now = time.monotonic()
         due = self._engine.next_timer()
         if due is not None and due <= now:
-            self._loop.send(self._engine.handle_timer(now))
-        self._loop.send(self._engine.study(now, _STUDY_SLICE))
+            self._loop.send(self._engine.handle_timer(now, _STUDY_SLICE))
         if self._watchdog is not None and now >= self._beat_at:
             self._watchdog.beat()
             self._beat_at = now + BEAT_INTERVAL

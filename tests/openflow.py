@@ -162,6 +162,7 @@ def hear(made: Session, production: Production, piece: bytes, now: float = 0.0) 
     """What a master is told of what the switch says next."""
     for said, message in production.from_switch(piece, now):
         made.from_switch(said, message, has_room=True)
+    made.settle(now)
     return made.take()
 
 

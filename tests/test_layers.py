@@ -18,6 +18,7 @@ LAYERS = [
     {"sender", "shards"},
     {"mirror", "nat"},
     {"ledger", "legs", "reading"},
+    {"shadow"},
     {"shadowing"},
     {"mirroring"},
     {"failover", "icmperrors"},

@@ -14,6 +14,7 @@ from tests.openflow import ALL, ANY_PORT, DPID, features, multipart, port, port_
 ADD, DELETE, MODIFY = 0, 1, 2
 LIMIT = 4 << 20
 FLOWS: Key = (Type.MULTIPART_REPLY, Multipart.FLOW, b"all")
+DESC = (Type.MULTIPART_REPLY, 0, b"")
 
 
 def key_of_ports(version: int) -> Key:
@@ -218,14 +219,15 @@ def test_a_connection_tells_its_switch_until_it_is_over() -> None:
 
 @pytest.mark.parametrize("version", ALL)
 def test_what_is_known_survives_as_json(version: int) -> None:
-    """But the largest answers; and times, on another clock."""
+    """But the largest answers, and statistics; and times, on another clock."""
     directory, datapath = known(version, 1, 2)
-    directory.learn(datapath, FLOWS, (b"one", b"two"), 3.0)
+    directory.learn(datapath, DESC, (b"one", b"two"), 3.0)
     directory.enter(77, 0, version)  # behind no connection
     directory.stands_behind("client", datapath)
     answers = dict(datapath.answers)
     directory.learn(datapath, (Type.MULTIPART_REPLY, 12, b""), (bytes(40_000), bytes(40_000)), 3.0)
-    assert directory.clients() == ["client"]
+    directory.learn(datapath, FLOWS, (b"soon", b"old"), 3.0)
+    assert directory.clients(3.0) == ["client"]
     assert directory.plain("other", 3.0) is None
     told = json.loads(json.dumps(directory.plain("client", 5.0)))
     fresh = Directory(Memory(1 << 30))
@@ -236,7 +238,7 @@ def test_what_is_known_survives_as_json(version: int) -> None:
     assert {key: answer.bodies for key, answer in restored.answers.items()} == {
         key: answer.bodies for key, answer in answers.items()
     }
-    assert restored.answers[FLOWS].at == 103.0
+    assert restored.answers[DESC].at == 103.0
     assert fresh.find(77, 0) is None
 
 

@@ -341,8 +341,8 @@ def test_what_production_is_about_to_learn_is_waited_for(version: int, asks_firs
         production.from_controller(questions[0])
     told = hear(made, production, multipart(version, 5, 0, bytes(1056)), 1.5)
     assert names(told) == [("OFPDescStatsReply", 5), ("OFPBarrierReply", 6)]
-    assert hear(made, production, packet_in(version), 2.9) == packet_in(version)
-    refused, barrier, heard = split(hear(made, production, packet_in(version), 3.1))
+    assert hear(made, production, packet_in(version), 1.9) == packet_in(version)
+    heard, refused, barrier = split(hear(made, production, packet_in(version), 3.1))
     assert refusals(refused) == [(8, 1, BAD_MULTIPART)]
     assert (names(barrier), heard) == ([("OFPBarrierReply", 9)], packet_in(version))
 
@@ -579,12 +579,12 @@ def test_a_master_that_waits_for_everything_at_once_is_refused_the_rest() -> Non
     known = directory.enter(DPID, 0, V13)  # from an earlier connection
     directory.learn(known, (Type.MULTIPART_REPLY, Multipart.TABLE_FEATURES, b""), (bytes(60_000),) * 20, 0.0)
     made = session(production, greeted=False)
-    ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2), request(V13, 5, 12) * 2000)
+    ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2), request(V13, 5, 12) * 900)
     exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 3))
     made.switch_known(0.0)
     told = made.take()
     assert len(told) < 20 << 20
-    assert made.asked["answered"] + made.asked["refused"] == 2001
+    assert made.asked["answered"] + made.asked["refused"] == 901
 
 
 def test_what_waits_for_the_switch_is_bounded() -> None:

@@ -1,6 +1,7 @@
 """The demo: real switches, three real controllers, natmirror between them, and the proof at the end."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -60,7 +61,7 @@ def _show(lab: Lab, rules: Path, seconds: float, count: int, console: Console) -
         " everything."
     )
     programs: dict[str, Controller] = {host: controllers.OsKen(lab, host) for host in CONTROLLERS}
-    balancer = LoadBalancer(lab, rules)
+    balancer = LoadBalancer(lab, _inside(lab, rules))
     for line in balancer.program.text.splitlines():
         console.print(f"natmirror: {line}", soft_wrap=True)
     switches = [OpenVSwitch(lab, number) for number in range(1, count + 1)]
@@ -69,6 +70,17 @@ def _show(lab: Lab, rules: Path, seconds: float, count: int, console: Console) -
     wait_for(lambda: all(_serving(programs, switch) for switch in switches), "all sessions", _CONNECT_TIMEOUT)
     _watch(balancer, switches, seconds, console)
     return _prove(balancer, programs, switches, console)
+
+
+def _inside(lab: Lab, rules: Path) -> Path:
+    """The same rules, but what they keep on disk is kept in the lab."""
+    text = rules.read_text()
+    inside = re.sub(r"^known-switches:.*$", f"known-switches: {lab.directory}/switches.json", text, flags=re.MULTILINE)
+    if inside == text:
+        return rules
+    copy = lab.directory / rules.name
+    copy.write_text(inside)
+    return copy
 
 
 def _serving(programs: dict[str, Controller], switch: OpenVSwitch) -> list[str]:

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Any
 
 from natmirror.fastpath import Memory
-from natmirror.openflow.wire import HEADER_LEN, V10, V14, VERSIONS, Message, Multipart, Type
+from natmirror.openflow.wire import HEADER_LEN, STATISTICS, V10, V14, VERSIONS, Message, Multipart, Type
 
 Key = tuple[Type, int, bytes]
 """What was asked: the type of the answer, the multipart type or -1, the body of the request."""
@@ -23,6 +23,8 @@ PORTS: Key = (Type.MULTIPART_REPLY, Multipart.PORT_DESC, b"")
 
 _MAX_DATAPATHS = 10_000  # beyond them, those without a connection are forgotten, the longest unseen first
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest that was seen are table features, of 1.2 MB
+_CLAIM_TIMEOUT = 600.0  # seconds
+_MAX_ANSWER_LEN = 0xFFFF - HEADER_LEN - 8  # bytes of a body, behind a multipart message's headers
 _SHARE = 4  # this part of the memory is for what is known of switches
 _MAX_SAVED_LEN = 64 << 10  # bytes of an answer that is worth a place in a file
 _ANSWER_COST = 300  # bytes that Python's own bookkeeping takes for an answer
@@ -58,6 +60,11 @@ class Datapath:
     used: int = 0
     """Bytes that the answers take."""
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Which one it is: datapath id and auxiliary id."""
+        return self.datapath_id, self.auxiliary_id
+
     def plain(self, now: float) -> dict[str, Any]:
         """All of it as values for JSON, but the largest answers; with their ages in seconds."""
         return {
@@ -67,7 +74,7 @@ class Datapath:
             "answers": [
                 [int(kind), multipart, body.hex(), round(now - answer.at, 3), [one.hex() for one in answer.bodies]]
                 for (kind, multipart, body), answer in self.answers.items()
-                if sum(map(len, answer.bodies)) <= _MAX_SAVED_LEN
+                if multipart not in STATISTICS and sum(map(len, answer.bodies)) <= _MAX_SAVED_LEN
             ],
         }
 
@@ -78,6 +85,7 @@ class Directory:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._used = 0
+        self._unclaimed: dict[str, float] = {}  # those that were restored and not met yet, and since when
         self._datapaths: dict[tuple[int, int], Datapath] = {}
         self._behind: dict[str, tuple[int, int]] = {}  # by the client's end of a living connection
 
@@ -170,19 +178,24 @@ class Directory:
 
     def stands_behind(self, client: str, datapath: Datapath) -> None:
         """Which switch a living connection is of."""
-        self._behind[client] = (datapath.datapath_id, datapath.auxiliary_id)
+        self._behind[client] = datapath.identity
+        self._unclaimed.pop(client, None)
 
     def leave(self, client: str) -> None:
         """The connection is over."""
         self._behind.pop(client, None)
+        self._unclaimed.pop(client, None)
 
     def behind(self, client: str) -> Datapath | None:
         """The switch of a connection, where that is known from before."""
         ids = self._behind.get(client)
         return None if ids is None else self._datapaths.get(ids)
 
-    def clients(self) -> list[str]:
-        """The ends of the living connections whose switch is known."""
+    def clients(self, now: float) -> list[str]:
+        """The ends of the living connections whose switch is known; what was restored and has not been met within ten
+        minutes is none."""
+        for client in [one for one, at in self._unclaimed.items() if now - at > _CLAIM_TIMEOUT]:
+            self.leave(client)
         return list(self._behind)
 
     def plain(self, client: str, now: float) -> dict[str, Any] | None:
@@ -192,13 +205,22 @@ class Directory:
 
     def restore(self, entry: dict[str, Any], now: float) -> None:
         """What plain() once gave; KeyError, TypeError or ValueError where it did not."""
-        if entry["version"] not in VERSIONS or not all(bodies for *_, bodies in entry["answers"]):
+        answers = []
+        try:
+            ids = (int(entry["datapath_id"]), int(entry["auxiliary_id"]))
+            for kind, multipart, body, age, bodies in entry["answers"]:
+                key = (Type(kind), int(multipart), bytes.fromhex(body))
+                answers.append((key, tuple(bytes.fromhex(one) for one in bodies), now - float(age)))
+        except OverflowError as error:
+            raise ValueError(str(error)) from None
+        is_possible = all(bodies and max(map(len, bodies)) <= _MAX_ANSWER_LEN for _, bodies, _ in answers)
+        if entry["version"] not in VERSIONS or not is_possible:
             raise ValueError("a switch that cannot be")
-        datapath = self.enter(int(entry["datapath_id"]), int(entry["auxiliary_id"]), int(entry["version"]))
-        self._behind[str(entry["client"])] = (datapath.datapath_id, datapath.auxiliary_id)
-        for kind, multipart, body, age, bodies in entry["answers"]:
-            key = (Type(kind), int(multipart), bytes.fromhex(body))
-            self.learn(datapath, key, tuple(bytes.fromhex(one) for one in bodies), now - float(age))
+        datapath = self.enter(*ids, int(entry["version"]))
+        client = str(entry["client"])
+        self._behind[client], self._unclaimed[client] = datapath.identity, now
+        for key, known, at in answers:
+            self.learn(datapath, key, known, at)
 
 
 def _keys_of_port(datapath: Datapath, number: int) -> list[Key]:

@@ -5,13 +5,14 @@ Each decision is a message that would change the switch, with its time and the P
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from struct import Struct
 from typing import Any
 
 from natmirror.openflow.wire import HEADER_LEN, V10, V15, Message, Type
 
+_MAX_KEPT_LEN = 2048  # bytes of a message; the rest of an order is cut off
 _KEPT = 32  # decisions of each side
 _CAUSES = 64  # PACKET_INs that may be answered yet
 _RECENT = 1.0  # seconds after a PACKET_IN in which an order without any other sign counts as an answer to it
@@ -71,13 +72,18 @@ class Decisions:
 
     def saw(self, packet_in: Message, now: float) -> None:
         """The switch has asked what to do with a packet."""
+        if len(packet_in.raw) > _MAX_KEPT_LEN:
+            return
         buffer_id = int.from_bytes(packet_in.raw[HEADER_LEN : HEADER_LEN + 4], "big")
         self._causes.append(Cause(now, packet_in, buffer_id))
 
     def decided(self, by: By, message: Message, now: float) -> None:
         """An order of one of the two."""
         self.counts[by][message.name] += 1
-        self._latest[by].append(Decision(now, by, message, self._cause_of(message, now)))
+        cause = self._cause_of(message, now)
+        if len(message.raw) > _MAX_KEPT_LEN:
+            message = replace(message, raw=message.raw[:_MAX_KEPT_LEN])
+        self._latest[by].append(Decision(now, by, message, cause))
 
     def latest(self, by: By) -> Iterable[Decision]:
         """One side's latest decisions, the oldest first."""

@@ -4,7 +4,7 @@ It tells which of the switch's messages come by themselves and which answer the 
 masters that ask the same, and knows when the switch was heard last.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from struct import Struct
@@ -25,6 +25,8 @@ from natmirror.openflow.wire import (
     parse,
 )
 
+_MAX_SKIPPED_LEN = 16 << 20  # bytes of a connection met in its middle in which no message was recognised
+_TLS_RECORDS = (b"\x16\x03", b"\x17\x03")  # RFC 8446 §5.1: handshake, application data
 _MAX_PENDING = 1024  # questions without an answer; the oldest are forgotten first
 _MAX_QUESTION_LEN = 1024  # bytes of a question's body, beyond which its answer is not kept
 _MAX_PARTS_LEN = 2 << 20  # bytes of answers in parts that are not complete
@@ -83,6 +85,8 @@ class _Question:
     """The controller's, with the parts of the answer that have come. Without a key the answer is not kept."""
 
     key: Key | None
+    asked: Key | None
+    """The same, for good."""
     parts: list[bytes] = field(default_factory=list)
     held: int = 0
 
@@ -106,6 +110,7 @@ class Production:
         self._controller = Framer(in_middle=in_middle)
         self._hellos: dict[Framer, Message] = {}
         self._pending: OrderedDict[_Place, deque[_Question]] = OrderedDict()  # those alike are answered in their order
+        self._awaited: Counter[Key | None] = Counter()
         self._parts_held = 0
         self._begun: _Place | None = None  # the controller's question of which more parts are to come
         self._experiments: OrderedDict[int, None] = OrderedDict()
@@ -133,6 +138,10 @@ class Production:
     def from_switch(self, piece: bytes, now: float) -> list[tuple[Said, Message]]:
         """The next of what the switch has sent: its messages that are whole now."""
         self.heard_at = now
+        if self._switch.in_middle and self._switch.skipped_bytes > _MAX_SKIPPED_LEN:
+            raise Broken("no-message-found")
+        if self._switch.in_middle and piece[:2] in _TLS_RECORDS:
+            raise Broken("tls")
         found = []
         for raw in self._switch.push(piece):
             message = parse(raw)
@@ -145,12 +154,13 @@ class Production:
         """Bytes of one end are missing from here on. Which answers are whose is not known any more."""
         (self._switch if of_switch else self._controller).lose_place()
         self._pending.clear()
+        self._awaited.clear()
         self._begun = None
         self.questions = self._parts_held = 0
 
     def awaits(self, key: Key) -> bool:
         """Whether the controller has asked for this, and the switch has not answered yet."""
-        return any(question.key == key for alike in self._pending.values() for question in alike)
+        return self._awaited[key] > 0
 
     def restore(self, datapath: Datapath) -> None:
         """The switch that is at the other end of a connection met in its middle, as is known from before."""
@@ -218,7 +228,10 @@ class Production:
         if is_continued:
             return
         is_kept = not is_continuation and len(key[2]) <= _MAX_QUESTION_LEN and key[1] != Multipart.FLOW_MONITOR
-        self._pending.setdefault(place, deque()).append(_Question(key if is_kept else None))
+        kept = key if is_kept else None
+        question = _Question(kept, kept)
+        self._pending.setdefault(place, deque()).append(question)
+        self._awaited[question.asked] += 1
         self.questions += 1
         if self.questions > _MAX_PENDING:
             self._close(next(iter(self._pending)))
@@ -229,6 +242,9 @@ class Production:
         question = alike.popleft()
         if not alike:
             del self._pending[place]
+        self._awaited[question.asked] -= 1
+        if not self._awaited[question.asked]:
+            del self._awaited[question.asked]
         self.questions -= 1
         self._parts_held -= question.held
         return question

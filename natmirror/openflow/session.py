@@ -45,8 +45,8 @@ controller after twice its probe interval, 10 s."""
 PATIENCE = 2.0
 """Seconds that a question is kept open where the switch's answer to it may be under way in production."""
 _MAX_OPEN = 16  # questions that are kept open
-_MAX_EARLY_LEN = 1 << 20  # bytes that wait until the master knows whom it is talking to
-_MAX_WAITING_LEN = 1 << 20  # bytes of questions that wait until the switch has told who it is
+_MAX_EARLY_LEN = 128 << 10  # bytes that wait until the master knows whom it is talking to
+_MAX_WAITING_LEN = 256 << 10  # bytes of questions that wait until the switch has told who it is
 _MESSAGE_COST = 250  # bytes that Python's own bookkeeping takes for a message
 _MAX_ANSWERS_LEN = 16 << 20  # bytes of answers that nobody has taken; the largest answers that were seen have 1.2 MB
 _DEFAULT_CONFIG = Struct("!HH").pack(0, 128)  # OFPC_FRAG_NORMAL, OFP_DEFAULT_MISS_SEND_LEN
@@ -157,10 +157,6 @@ class Session:
 
     def from_switch(self, said: Said, message: Message, *, has_room: bool) -> None:
         """A message of the switch's. Where the master is far behind and there is no room, PACKET_INs are left out."""
-        if self._open:
-            heard_at = self._production.heard_at
-            if said is Said.ANSWER or heard_at >= self._open[0][2]:
-                self.settle(heard_at)
         if said is Said.OPENING or message.kind is None or message.version != self.version:
             return
         if said is Said.ANSWER and not self._manners.passes_unsolicited:
