@@ -41,7 +41,8 @@ class Worker:
     """A thread for the clients of ``shard``; ``workers`` are all of them, itself among them, once they run.
 
     ``ended`` is called with legs that have ended, ``ordered`` with what masters would have done, ``over`` when the
-    thread has ended, each in the thread itself.
+    thread has ended, each in the thread itself. ``rounds`` grows at least every ``pulse_interval`` seconds, unless the
+    thread is wedged.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Worker:
         ended: Callable[[list[LegEnded]], None],
         ordered: Callable[[list[Ordered]], None],
         over: Callable[[], None],
+        pulse_interval: float = NEVER,
     ) -> None:
         self.internal_errors = 0
+        self.rounds = 0
         self.failure: BaseException | None = None
         self.workers: Sequence[Worker] = ()
         self._shard = shard
@@ -69,6 +72,8 @@ class Worker:
         self._ways: list[Way] = []
         self._watchdog: Watchdog | None = None
         self._beat_at = 0.0
+        self._pulse_interval = pulse_interval
+        self._pulse_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"natmirror-{shard.number}", daemon=True)
 
     # Called from other threads
@@ -245,7 +250,7 @@ class Worker:
     def _until(self) -> float:
         """When Python has something to do, whatever comes."""
         timer = self._engine.next_own_timer()
-        due = self._beat_at if self._watchdog is not None else NEVER
+        due = self._pulse_at if self._watchdog is None else min(self._pulse_at, self._beat_at)
         return due if timer is None else min(due, timer)
 
     def _do_what_is_due(self) -> None:
@@ -257,8 +262,11 @@ class Worker:
         if self._watchdog is not None and now >= self._beat_at:
             self._watchdog.beat()
             self._beat_at = now + BEAT_INTERVAL
+        if now >= self._pulse_at:
+            self._pulse_at = now + self._pulse_interval
         self._read_mail()
         self._tell_ended()
+        self.rounds += 1
 
     def _read_mail(self) -> None:
         for _ in range(self._mail.qsize()):
