@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,6 +135,7 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
     for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(state[kind], 16) == CAPABILITIES, kind
     assert (state["NoNewPrivs"], state["Seccomp"]) == ("1", "2" if shutil.which("systemd-analyze") else "0")
+    assert stat.S_IMODE(balancer.api.stat().st_mode) == 0o660
     children = Path(f"/proc/{balancer.program.pid}/task/{balancer.program.pid}/children").read_text().split()
     assert len(children) == 2, "who lets the watched service's packets pass, where we do not"
     until, started = scene.file("until"), scene.file("started")
