@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ def main(
         return
     from natmirror.linux import preflight
     from natmirror.linux.iptables import Firewall, plan
+    from natmirror.linux.service import Notifier
     from natmirror.runner import Runner, queue_count
 
     if dry_run:
@@ -95,7 +97,7 @@ def main(
     firewall = Firewall(backend)
     for finding in preflight.check(loaded, firewall):
         log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
-    runner = Runner(loaded, firewall, keep_rules=on_stop == "keep", api_path=api_path)
+    runner = Runner(loaded, firewall, Notifier(os.environ), keep_rules=on_stop == "keep", api_path=api_path)
     click.echo(runner.run())
 
 

@@ -1,5 +1,6 @@
 """The live run: the threads that pass packets, and around them the machine, the API and signals. No protocol logic."""
 
+import faulthandler
 import gc
 import logging
 import os
@@ -22,8 +23,9 @@ from typing import Any
 from natmirror import __version__, api, known
 from natmirror.actions import LegEnded
 from natmirror.errors import CaptureError, HostError
-from natmirror.fastpath import Memory
+from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.service import Heartbeat, Notifier
 from natmirror.linux.tun import Tunnel, path_mtu
 from natmirror.orders import Orders
 from natmirror.packet import endpoint_of
@@ -40,6 +42,8 @@ log = logging.getLogger("natmirror")
 _FIREWALL_INTERVAL = 5.0
 _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
+_STATUS_INTERVAL = 10.0
+_MAX_PULSE_INTERVAL = 1.0
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
@@ -74,9 +78,12 @@ class _Chore:
 class Runner:
     """One natmirror on this host."""
 
-    def __init__(self, rules: Rules, firewall: Firewall, *, keep_rules: bool, api_path: Path) -> None:
+    def __init__(
+        self, rules: Rules, firewall: Firewall, notifier: Notifier, *, keep_rules: bool, api_path: Path
+    ) -> None:
         self._rules = rules
         self._firewall = firewall
+        self._notifier = notifier
         self._keep_rules = keep_rules
         self._api_path = api_path
         self._started_at = time.monotonic()
@@ -86,6 +93,8 @@ class Runner:
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._queue_count = queue_count(rules)
+        self._heartbeat = Heartbeat(notifier.beat, self._queue_count)
+        looks = notifier.watchdog_interval
         key, memory = os.urandom(16), Memory(rules.mirror_memory)
         self._workers = [
             Worker(
@@ -97,6 +106,7 @@ class Runner:
                 ordered=lambda orders: self._orders.add(orders),
                 failed=self._on_failed_syns,
                 over=self._wake,
+                pulse_interval=NEVER if looks is None else min(_MAX_PULSE_INTERVAL, looks / 2),
             )
             for number in range(self._queue_count)
         ]
@@ -105,6 +115,10 @@ class Runner:
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
             _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
         ]
+        if looks is not None:
+            self._chores.insert(0, _Chore(looks, self._beat))
+        if notifier.is_heard:
+            self._chores.append(_Chore(_STATUS_INTERVAL, self._tell_status))
 
     def run(self) -> str:
         """Bind the queues, put the iptables rules in, pass packets until a stop signal; gives a summary in a few lines.
@@ -114,6 +128,8 @@ class Runner:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         # Flows and legs leave no circles behind them; looking through 100,000 of them would hold packets up.
         gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
+        if self._notifier.watchdog_interval is not None:
+            faulthandler.enable()  # the watchdog ends us by SIGABRT: then each thread tells where it stood
         with ExitStack() as held:
             self._catch_signals(held)
             tunnel = Tunnel()
@@ -143,8 +159,10 @@ class Runner:
                 "ready: rules %s, iptables %s, queues %s, pid %d",
                 *(self._rules.path, self._firewall.backend, queues, os.getpid()),
             )
+            self._notifier.ready()
             while not self._stopping:
                 self._watch()
+            self._notifier.stopping()
             self._stop_workers()
             self._write_orders()
             self._keep_switches()
@@ -240,6 +258,16 @@ class Runner:
             known.save(path, [entry for worker in self._workers for entry in worker.known_switches()])
         except (HostError, TimeoutError) as error:
             log.error("known-switches: %s; trying again in %g s", error, _KEEP_INTERVAL)
+
+    def _beat(self) -> None:
+        for number in self._heartbeat.look([worker.rounds for worker in self._workers]):
+            log.error("thread %d has stood still since the last beat for the watchdog", number)
+
+    def _tell_status(self) -> None:
+        with suppress(TimeoutError):
+            whole = self._snapshot()
+            legs = sum(mirror["legs"] for mirror in whole["mirrors"])
+            self._notifier.status(f"{whole['flows']} flows, {legs} legs")
 
     def _read_mail(self) -> None:
         for _ in range(self._mail.qsize()):

@@ -41,8 +41,9 @@ _MAX_STALE_BATCHES = 256  # as much as a queue holds
 class Worker:
     """A thread for the clients of ``shard``; ``workers`` are all of them, itself among them, once they run.
 
-    ``ended`` is called with legs that have ended, ``ordered`` with what masters would have done, ``failed``
-    with backends that have failed a client's SYN, ``over`` when the thread has ended, each in the thread itself.
+    ``ended`` is called with legs that have ended, ``ordered`` with what masters would have done, ``failed`` with backends
+    that have failed a client's SYN, ``over`` when the thread has ended, each in the thread itself. ``rounds`` grows at
+    least every ``pulse_interval`` seconds, unless the thread is wedged.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Worker:
         ordered: Callable[[list[Ordered]], None],
         failed: Callable[[list[tuple[str, str, bool]]], None],
         over: Callable[[], None],
+        pulse_interval: float = NEVER,
     ) -> None:
         self.internal_errors = 0
+        self.rounds = 0
         self.failure: BaseException | None = None
         self.workers: Sequence[Worker] = ()
         self._shard = shard
@@ -72,6 +75,8 @@ class Worker:
         self._ways: list[Way] = []
         self._watchdog: Watchdog | None = None
         self._beat_at = 0.0
+        self._pulse_interval = pulse_interval
+        self._pulse_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"natmirror-{shard.number}", daemon=True)
 
     # Called from other threads
@@ -248,7 +253,7 @@ class Worker:
     def _until(self) -> float:
         """When Python has something to do, whatever comes."""
         timer = self._engine.next_own_timer()
-        due = self._beat_at if self._watchdog is not None else NEVER
+        due = self._pulse_at if self._watchdog is None else min(self._pulse_at, self._beat_at)
         return due if timer is None else min(due, timer)
 
     def _do_what_is_due(self) -> None:
@@ -259,8 +264,11 @@ class Worker:
         if self._watchdog is not None and now >= self._beat_at:
             self._watchdog.beat()
             self._beat_at = now + BEAT_INTERVAL
+        if now >= self._pulse_at:
+            self._pulse_at = now + self._pulse_interval
         self._read_mail()
         self._tell_ended()
+        self.rounds += 1
 
     def _read_mail(self) -> None:
         for _ in range(self._mail.qsize()):

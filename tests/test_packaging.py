@@ -17,6 +17,7 @@ SHIPPED = (
     "natmirror/_*.h",
     "natmirror/py.typed",
     "rules/*.yaml",
+    "systemd/*",
     "pcaps/**/*.*",
 )
 BUILT = {"_ffi.c"}

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,27 @@ from natmirror.lab.topology import Lab
 
 
 class LoadBalancer:
-    """A running natmirror: started with ``rules``, ready when the constructor returns."""
+    """A running natmirror: started with ``rules``, ready when the constructor returns. ``through`` is what starts it,
+    a command that takes another."""
 
-    def __init__(self, lab: Lab, rules: Path | str, *, on_stop: str = "remove", iptables: str | None = None) -> None:
-        self.api = lab.directory / "api.sock"
+    def __init__(
+        self,
+        lab: Lab,
+        rules: Path | str,
+        *,
+        on_stop: str = "remove",
+        iptables: str | None = None,
+        api: Path | None = None,
+        through: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.api = api or lab.directory / "api.sock"
         self._last: dict[str, Any] = {}
-        command = [sys.executable, "-m", "natmirror", "--rules", str(rules), "--on-stop", on_stop]
+        command = [*through, sys.executable, "-m", "natmirror", "--rules", str(rules), "--on-stop", on_stop]
         command += ["--api", str(self.api)]
         if iptables is not None:
             command += ["--iptables", iptables]
-        self.program: Program = lab.start("lb", command, name="natmirror")
+        self.program: Program = lab.start("lb", command, name="natmirror", env=env)
         self.program.wait_for_text("ready: ")
 
     def status(self) -> dict[str, Any]:

@@ -25,12 +25,20 @@ _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 # The kernel's check of source addresses wants one on the device, whatever it is: this one is nobody's (RFC 7600 §3).
 _ADDRESS = "192.0.0.8"
+# linux/ip.h: IPV4_DEVCONF_*
+_FORWARDING, _RP_FILTER, _ACCEPT_LOCAL = 1, 8, 23
 _SETTINGS = {
-    "rp_filter": 2,  # clients' addresses lie behind another interface; the strictest of this and "all" counts
-    "accept_local": 1,  # what a service or a leg of ours sends has an address of this host
-    "forwarding": 1,
+    _RP_FILTER: 2,  # clients' addresses lie behind another interface; the strictest of this and "all" counts
+    _ACCEPT_LOCAL: 1,  # what a service or a leg of ours sends has an address of this host
+    _FORWARDING: 1,
 }
-_CONF = Path("/proc/sys/net")
+_IPV6 = Path("/proc/sys/net/ipv6")
+# linux/rtnetlink.h, linux/if_link.h
+_RTM_SETLINK = 19
+_IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 26, 1, 8
+_IN6_ADDR_GEN_MODE_NONE = 1
+_NLM_F_REQUEST, _NLM_F_ACK, _NLA_F_NESTED = 1, 4, 1 << 15
+_NLMSG_ERROR = 2
 _IP_MTU = 14  # linux/in.h
 _DISCARD_PORT = 9  # connecting a datagram socket sends nothing
 
@@ -60,15 +68,32 @@ class Tunnel:
         return fcntl.ioctl(self.fd, _TUNSETIFF, request)[:16].rstrip(b"\0").decode()
 
     def _configure(self) -> None:
-        for name, value in _SETTINGS.items():
-            (_CONF / "ipv4/conf" / self.name / name).write_text(str(value))
-        ipv6 = _CONF / "ipv6/conf" / self.name / "disable_ipv6"
-        if ipv6.exists():
-            ipv6.write_text("1")
+        index = socket.if_nametoindex(self.name)
+        conf = b"".join(_attribute(kind, struct.pack("=I", value)) for kind, value in _SETTINGS.items())
+        _set_link(index, socket.AF_INET, _nested(_IFLA_INET_CONF, conf))
+        if _IPV6.exists():
+            _set_link(index, socket.AF_INET6, _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_IN6_ADDR_GEN_MODE_NONE,))))
         with IPRoute() as netlink:
-            index = netlink.link_lookup(ifname=self.name)[0]
             netlink.addr("add", index=index, address=_ADDRESS, prefixlen=32)
             netlink.link("set", index=index, state="up")
+
+
+def _set_link(index: int, family: int, settings: bytes) -> None:
+    """Set what a sysctl could set too, where /proc/sys may not be written; pyroute2 can only read these."""
+    body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0) + _nested(_IFLA_AF_SPEC, _nested(family, settings))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.send(struct.pack("=IHHII", 16 + len(body), _RTM_SETLINK, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + body)
+        kind, error = struct.unpack_from("=4xH10xi", netlink.recv(4096))
+    if kind != _NLMSG_ERROR or error:
+        raise OSError(-error, os.strerror(-error))
+
+
+def _nested(kind: int, attributes: bytes) -> bytes:
+    return _attribute(kind | _NLA_F_NESTED, attributes)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def path_mtu(address: bytes) -> int:

@@ -1,0 +1,96 @@
+"""Run a command with what the systemd unit says of memory, system calls and address families: restrict.py COMMAND...
+
+System calls stay as they are where there is no systemd-analyze that knows its groups.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from tests.unitfile import settings
+
+# linux/prctl.h, linux/seccomp.h, linux/audit.h, linux/bpf_common.h
+PR_SET_SECCOMP, PR_SET_MDWE = 22, 65
+SECCOMP_MODE_FILTER, RET_ALLOW, RET_ERRNO, RET_KILL = 2, 0x7FFF0000, 0x00050000, 0x80000000
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+LOAD, EQUALS, RETURN = 0x20, 0x15, 0x06
+NUMBER_AT, ARCHITECTURE_AT, FIRST_ARGUMENT_AT = 0, 4, 16
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(*arguments: object) -> None:
+    if libc.prctl(*arguments, *(ctypes.c_ulong(0),) * (5 - len(arguments))):
+        raise OSError(ctypes.get_errno(), f"prctl{arguments}")
+
+
+def calls(group: str) -> Iterator[str]:
+    """The system calls in one of systemd's groups."""
+    words = subprocess.run(
+        ["systemd-analyze", "--no-pager", "syscall-filter", group], capture_output=True, text=True, check=True
+    ).stdout.split("\n")[1:]
+    for word in (word.strip() for word in words):
+        if word.startswith("@"):
+            yield from calls(word)
+        elif word and not word.startswith("#"):
+            yield word
+
+
+def allowed() -> set[str]:
+    """What the unit's filter lets through."""
+    found: set[str] = set()
+    takes_away = False
+    for word in settings("SystemCallFilter"):
+        takes_away = word.startswith("~") or (takes_away and word != "@system-service")
+        group = set(calls(word.removeprefix("~")))
+        found = found - group if takes_away else found | group
+    return found
+
+
+def numbers() -> dict[str, int]:
+    """All system calls of this machine."""
+    text = subprocess.run(
+        ["gcc", "-E", "-dM", "-include", "sys/syscall.h", "-x", "c", "/dev/null"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)$", text, re.MULTILINE)}
+
+
+def program(calls: list[int], socket_call: int, families: list[int]) -> bytes:
+    """The filter in BPF."""
+    lines = [(LOAD, 0, 0, ARCHITECTURE_AT), (EQUALS, 1, 0, ARCHITECTURES[platform.machine()]), (RETURN, 0, 0, RET_KILL)]
+    lines.append((LOAD, 0, 0, NUMBER_AT))
+    for call in calls:
+        lines += [(EQUALS, 0, 1, call), (RETURN, 0, 0, RET_ALLOW)]
+    lines += [(EQUALS, 1, 0, socket_call), (RETURN, 0, 0, RET_ERRNO | errno.EPERM), (LOAD, 0, 0, FIRST_ARGUMENT_AT)]
+    for family in families:
+        lines += [(EQUALS, 0, 1, family), (RETURN, 0, 0, RET_ALLOW)]
+    lines.append((RETURN, 0, 0, RET_ERRNO | errno.EAFNOSUPPORT))
+    return b"".join(struct.pack("=HBBI", *line) for line in lines)
+
+
+def main() -> None:
+    libc.prctl(PR_SET_MDWE, *map(ctypes.c_ulong, (1, 0, 0, 0)))  # Linux 6.3; older ones do without
+    if shutil.which("systemd-analyze") and platform.machine() in ARCHITECTURES:
+        by_name = numbers()
+        some = [by_name[name] for name in sorted(allowed() & set(by_name)) if name != "socket"]
+        families = [int(getattr(socket, name)) for name in settings("RestrictAddressFamilies")]
+        code = program(some, by_name["socket"], families)
+        buffer = ctypes.create_string_buffer(code)
+        whole = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer)))
+        prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), whole)
+    os.execv(sys.argv[1], sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""natmirror as systemd starts it: a user with two capabilities, confined as the unit says; and what it tells."""
+
+import ctypes
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.process import wait_for
+from tests.live.scene import RULES, Scene, assert_all_well
+
+pytestmark = pytest.mark.live
+
+USER = 61_653
+WATCHDOG_SECONDS = 1.0
+CONNECTIONS = 8
+WATCHED = """
+  - name: watched
+    address: 10.10.0.1
+    port: 7000
+    mirrors:
+      - {name: master, address: 10.20.0.13, port: 6653}
+"""
+CAPABILITIES = 1 << 12 | 1 << 13  # CAP_NET_ADMIN, CAP_NET_RAW
+# linux/ptrace.h, linux/wait.h
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
+
+
+class Manager:
+    """systemd's part: starts natmirror and hears what it says."""
+
+    def __init__(self, scene: Scene, iptables: str) -> None:
+        self.scene = scene
+        self.iptables = iptables
+        self.directory = scene.file("service")
+        self.directory.mkdir()
+        os.chown(self.directory, USER, USER)
+        self.ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.ear.bind(str(self.directory / "notify"))
+        (self.directory / "notify").chmod(0o666)
+        self.told: list[str] = []
+
+    def start(self) -> LoadBalancer:
+        rules = self.directory / "rules.yaml"
+        known = f"queues: 2\nknown-switches: {self.directory}/switches.json\n"
+        rules.write_text(known + RULES.read_text() + WATCHED)
+        confine = ["unshare", "--mount", sys.executable, "-m", "tests.live.apps.confine", str(USER)]
+        balancer = LoadBalancer(
+            self.scene.lab,
+            rules,
+            on_stop="keep",
+            iptables=self.iptables,
+            api=self.directory / "api.sock",
+            through=[*confine, str(self.directory)],
+            env={
+                **os.environ,
+                "NOTIFY_SOCKET": str(self.directory / "notify"),
+                "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6)),
+            },
+        )
+        self.scene.balancers.append(balancer)
+        return balancer
+
+    def hear(self, wanted: str, timeout: float = 10.0) -> bool:
+        """Whether something is told in time."""
+        self.ear.settimeout(timeout)
+        try:
+            while True:
+                self.told.append(self.ear.recv(4096).decode())
+                if re.fullmatch(wanted, self.told[-1]):
+                    return True
+        except TimeoutError:
+            return False
+
+    def forget(self) -> None:
+        """What has been told until now."""
+        self.ear.setblocking(False)
+        try:
+            while True:
+                self.ear.recv(4096)
+        except BlockingIOError:
+            pass
+
+
+@pytest.fixture
+def manager(scene: Scene, iptables: str) -> Iterator[Manager]:
+    manager = Manager(scene, iptables)
+    yield manager
+    manager.ear.close()
+
+
+@contextmanager
+def wedged(thread: int) -> Iterator[None]:
+    """One thread of another process stands still, and no other."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
+        assert libc.ptrace(request, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+    os.waitpid(thread, WALL)
+    try:
+        yield
+    finally:
+        if libc.ptrace(PTRACE_DETACH, thread, None, None):  # it is dead: nobody else is told before us
+            os.waitpid(thread, WALL)
+
+
+def last_thread(balancer: LoadBalancer) -> int:
+    """Those that pass packets are started last."""
+    return max(int(entry.name) for entry in Path(f"/proc/{balancer.program.pid}/task").iterdir())
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> None:
+    """With a wedged thread, for which systemd kills it, and a new start."""
+    scene.record("c1", "c2", "m")
+    balancer = manager.start()
+    assert manager.hear("READY=1")
+    assert manager.told == ["READY=1"]
+    assert len(scene.traces()["queues"].splitlines()) == 4  # type: ignore[attr-defined]
+    assert any("NATMIRROR-PRE" in line for line in scene.traces()["rules"])  # type: ignore[attr-defined]
+    state = status_of(balancer.program.pid)
+    assert state["Uid"].split() == [str(USER)] * 4
+    for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(state[kind], 16) == CAPABILITIES, kind
+    assert (state["NoNewPrivs"], state["Seccomp"]) == ("1", "2" if shutil.which("systemd-analyze") else "0")
+    assert stat.S_IMODE(balancer.api.stat().st_mode) == 0o660
+    children = Path(f"/proc/{balancer.program.pid}/task/{balancer.program.pid}/children").read_text().split()
+    assert len(children) == 2, "who lets the watched service's packets pass, where we do not"
+    until, started = scene.file("until"), scene.file("started")
+    client, records = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)
+    balancer.wait_for_status(lambda status: len(status["flows"]) == CONNECTIONS, "all connections")
+    balancer.wait_until_acknowledged()
+    for _ in range(4):
+        assert manager.hear("WATCHDOG=1")
+    assert "STATUS=0 flows, 0 legs" in manager.told
+
+    with wedged(last_thread(balancer)):
+        balancer.program.wait_for_text("thread 1 has stood still")
+        manager.forget()
+        assert not manager.hear("WATCHDOG=1", 2 * WATCHDOG_SECONDS), "the main thread alone is no life"
+    assert manager.hear("WATCHDOG=1")
+    with wedged(last_thread(balancer)):
+        balancer.program.send_signal(signal.SIGABRT)
+        balancer.program.wait_for_text("in _pass_packets")
+    wait_for(lambda: not balancer.program.running(), "the end")
+    assert balancer.program.popen.returncode == -signal.SIGABRT
+    assert any("NFQUEUE" in line for line in scene.traces()["rules"])  # type: ignore[attr-defined]
+
+    manager.forget()
+    again = manager.start()
+    assert manager.hear("READY=1")
+    again.wait_for_status(lambda status: status["counters"].get("flows_picked_up", 0) == CONNECTIONS, "them again", 20)
+    assert_all_well(scene.run_client(connections=5, requests=5, seed=7), 5)
+    until.touch()
+    scene.finish(client)
+    assert_all_well(records, CONNECTIONS)
+    assert again.stop() == 0
+    assert manager.hear("STOPPING=1")
+    assert (manager.directory / "switches.json").exists()
+    assert any("NFQUEUE" in line for line in scene.traces()["rules"])  # type: ignore[attr-defined]
+    scene.lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
