@@ -41,9 +41,9 @@ _MAX_STALE_BATCHES = 256  # as much as a queue holds
 class Worker:
     """A thread for the clients of ``shard``; ``workers`` are all of them, itself among them, once they run.
 
-    ``ended`` is called with legs that have ended, ``ordered`` with what masters would have done, ``failed`` with backends
-    that have failed a client's SYN, ``over`` when the thread has ended, each in the thread itself. ``rounds`` grows at
-    least every ``pulse_interval`` seconds, unless the thread is wedged.
+    ``ended`` is called with legs that have ended, ``ordered`` with what masters would have done, ``failed`` with
+    backends that have failed a client's SYN, ``over`` when the thread has ended, each in the thread itself. ``rounds``
+    grows at least every ``pulse_interval`` seconds, unless the thread is wedged.
     """
 
     def __init__(

@@ -121,6 +121,7 @@ def a_worker(pulse_interval: float) -> Worker:
         Memory(1 << 20),
         ended=lambda events: None,
         ordered=lambda orders: None,
+        failed=lambda failed: None,
         over=lambda: None,
         pulse_interval=pulse_interval,
     )
