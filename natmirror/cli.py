@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from natmirror import __version__, rules
+from natmirror import __version__, rulesfile, rulestext
 from natmirror.errors import NatmirrorError
 
 _RULES_FILE = click.Path(path_type=Path)
@@ -77,9 +77,9 @@ def main(
         return
     if rules_file is None:
         raise click.UsageError("give the rules with --rules FILE, or a command (see --help)")
-    loaded = rules.load(rules_file)
+    loaded = rulesfile.load(rules_file)
     if check:
-        click.echo(rules.describe(loaded))
+        click.echo(rulestext.describe(loaded))
         return
     from natmirror.linux import preflight
     from natmirror.linux.iptables import Firewall, plan
@@ -198,7 +198,7 @@ def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: 
     """Run the engine over a capture, with the capture's times as the clock, and write what it would send."""
     from natmirror.replay import replay as run
 
-    click.echo(str(run(rules.load(rules_file), capture, output, mirror=mirror, streams=streams)))
+    click.echo(str(run(rulesfile.load(rules_file), capture, output, mirror=mirror, streams=streams)))
 
 
 @main.command()

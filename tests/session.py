@@ -6,7 +6,7 @@ from natmirror import seq
 from natmirror.actions import Accept, Action, Drop, Send
 from natmirror.engine import Engine, Hook
 from natmirror.packet import OPT_MSS, Checksum, Endpoint, Segment, finish
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from natmirror.shards import ALL, Shard
 from tests.support import CLIENT, MASTER, RULES, SERVICE, packet, segment, told
 

@@ -32,7 +32,7 @@ from natmirror.packet import (
     build_reset,
     finish,
 )
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, segment
 
 _FIRST_TIMEOUT, _LAST_TIMEOUT = 0.3, 2.0

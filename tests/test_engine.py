@@ -11,7 +11,7 @@ from natmirror.attempts import ANSWER_TIMEOUT
 from natmirror.engine import Engine, Hook
 from natmirror.packet import Checksum, ones_sum
 from natmirror.receiver import ACK_DELAY
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from natmirror.tcp import TIMEOUTS, State
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, icmp_error, packet, segment, told

@@ -11,7 +11,7 @@ from natmirror.linux.iptables import (
     contents,
     plan,
 )
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from tests.support import RULES
 
 WATCHED = """

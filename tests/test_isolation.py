@@ -11,7 +11,7 @@ from natmirror.actions import Action, Send
 from natmirror.model import IdealMirror
 from natmirror.packet import ACK, RST, SYN, Segment, build
 from natmirror.replay import Replay
-from natmirror.rules import load
+from natmirror.rulesfile import load
 
 CAPTURES = sorted(path for path in (Path(__file__).parent.parent / "pcaps").glob("*.pcap") if ".out." not in path.name)
 

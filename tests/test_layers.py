@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).parent.parent / "natmirror"
 # Lowest first. A module imports from rows below its own, never from its own: nat and mirror do not know each other.
 # linux and lab are packages; what happens inside them is their own affair.
 LAYERS = [
-    {"actions", "errors", "legstate", "seq", "siphash", "stats", "timers", "_ffi", "_fastpath_build"},
+    {"actions", "errors", "legstate", "seq", "siphash", "stats", "timers", "units", "_ffi", "_fastpath_build"},
     {"packet", "ranges", "yamlfile"},
     {"fastpath", "rules", "sack", "throttle"},
-    {"openflow"},
+    {"openflow", "rulesfile", "rulestext"},
     {"attempts", "balance", "congestion", "health", "icmp", "pool", "receiver", "rtt", "selection", "stream", "tcp"},
     {"sender", "shards"},
     {"mirror", "nat"},

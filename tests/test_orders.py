@@ -13,7 +13,8 @@ from natmirror.openflow.wire import Type
 from natmirror.orders import Orders
 from natmirror.packet import Segment
 from natmirror.packet import parse as parse_packet
-from natmirror.rules import Rules, loads
+from natmirror.rules import Rules
+from natmirror.rulesfile import loads
 from tests.session import engine
 from tests.support import CLIENT, MASTER, RULES
 from tests.test_shadowing import introduced, request

@@ -3,7 +3,7 @@
 import pytest
 
 from natmirror.pool import Kill, Pool, Share
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from tests.support import RULES
 
 

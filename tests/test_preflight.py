@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv4Network
 
 from natmirror.linux.preflight import Host, judge
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from tests.support import RULES
 
 TARGETS = [IPv4Address(f"10.20.0.{last}") for last in (11, 12, 13)]

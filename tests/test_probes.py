@@ -22,7 +22,8 @@ from natmirror.openflow import wire
 from natmirror.openflow.framer import Framer
 from natmirror.openflow.wire import V10, V13, V14, V15, Type
 from natmirror.probes import PROBES, Monitor, Outcome
-from natmirror.rules import Backend, Health, Rules, loads
+from natmirror.rules import Backend, Health, Rules
+from natmirror.rulesfile import loads
 
 HOST = "127.0.0.1"
 Talk = Callable[[socket.socket], None]

@@ -24,7 +24,8 @@ from natmirror.packet import (
     pseudo_header_sum,
 )
 from natmirror.replay import Replay, checksum_of, replay
-from natmirror.rules import Rules, load, loads
+from natmirror.rules import Rules
+from natmirror.rulesfile import load, loads
 from tests.session import IRS, ISS
 from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
 

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.errors import RulesError
-from natmirror.rules import Health, describe, load, loads
+from natmirror.rules import Health
+from natmirror.rulesfile import load, loads
+from natmirror.rulestext import describe
 
 DIRECTORY = Path(__file__).parent.parent / "rules"
 GOOD = """\

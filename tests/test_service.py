@@ -17,7 +17,7 @@ from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.loop import Why
 from natmirror.linux.service import Heartbeat, Notifier
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from natmirror.runner import Runner
 from natmirror.shards import ALL
 from natmirror.worker import Worker

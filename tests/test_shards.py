@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from natmirror.engine import Engine, Hook
 from natmirror.fastpath import Memory
-from natmirror.rules import LEG_PORTS, loads
+from natmirror.rules import LEG_PORTS
+from natmirror.rulesfile import loads
 from natmirror.shards import Shard
 from natmirror.sums import together
 from tests.session import KEY, Session, engine

@@ -8,7 +8,7 @@ from natmirror import seq
 from natmirror.actions import Accept
 from natmirror.engine import Hook
 from natmirror.packet import Checksum
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from tests.session import IRS, ISS, Session, engine
 from tests.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet
 

@@ -10,7 +10,7 @@ import pytest
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
 from natmirror.linux.loop import Why
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from natmirror.runner import queue_count
 from natmirror.shards import ALL
 from natmirror.worker import Worker

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from natmirror import rules
+from natmirror import rulesfile
 from natmirror.capture import Writer
 from natmirror.lab import controllers
 from natmirror.lab.loadbalancer import LoadBalancer
@@ -108,7 +108,7 @@ def expect(directory: Path) -> None:
 
 def replayed(capture: Path, output: Path, *, fast: bool = True) -> str:
     """Replay a capture by its own rules; gives the report, with each leg's stream by length and digest."""
-    run = Replay(rules.load(capture.with_suffix(".yaml")), capture, fast=fast)
+    run = Replay(rulesfile.load(capture.with_suffix(".yaml")), capture, fast=fast)
     with Writer(output) as writer:
         for step in run.steps():
             for packet in leaving(step):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from natmirror import rules
+from natmirror import rulesfile
 from natmirror.capture import read
 from natmirror.packet import (
     ACK,
@@ -63,7 +63,7 @@ _MAX_PAYLOAD = 256
 
 def session(capture: Path) -> Iterator[tuple[int, Segment]]:
     """The TCP packets of a capture that have a part in it, each with whose it is."""
-    whose = _Roles(rules.load(capture.with_suffix(".yaml")))
+    whose = _Roles(rulesfile.load(capture.with_suffix(".yaml")))
     for captured in read(capture):
         try:
             parsed = parse(captured.packet or b"")

@@ -11,7 +11,7 @@ from natmirror.lab.process import run, wait_for
 from natmirror.lab.topology import Lab
 from natmirror.linux import iptables as module
 from natmirror.linux.iptables import CHAINS, GUARD, Firewall, cleanup
-from natmirror.rules import loads
+from natmirror.rulesfile import loads
 from tests.live.scene import RULES, Scene
 from tests.support import RULES as TEXT
 

@@ -8,7 +8,7 @@ import sys
 import time
 
 from natmirror.probes import Monitor
-from natmirror.rules import load
+from natmirror.rulesfile import load
 
 _PERIOD = 0.1
 

@@ -1,0 +1,72 @@
+"""The rules as text, with all defaults filled in."""
+
+import shlex
+
+from natmirror.rules import Health, Mirror, Pool, Rules
+from natmirror.units import show_duration, show_size
+
+
+def describe(rules: Rules) -> str:
+    """The rules as they were understood, with all defaults filled in."""
+    lines = [
+        "switches: " + ", ".join(map(str, rules.switches)),
+        f"mirror-memory: {show_size(rules.mirror_memory)}",
+        f"max-flows: {rules.max_flows}",
+        f"queues: {rules.queues or 'cores'}",
+        f"known-switches: {rules.known_switches or 'not kept over a restart'}",
+    ]
+    for service in rules.services:
+        lines.append(f"service {service.name} {service.address}:{service.port}")
+        if service.pool is None:
+            lines.append("  no pool: whatever listens there stays in charge, connections are only mirrored")
+        else:
+            over = f" over the client's {service.pool.hash}" if service.pool.balance == "maglev" else ""
+            lines.append(f"  balance {service.pool.balance}{over}")
+            lines += [
+                f"  backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"
+                + (f" max-connections {backend.max_connections}" if backend.max_connections else "")
+                for backend in service.pool.backends
+            ]
+            if sorry := service.pool.sorry:
+                lines.append(f"  sorry   {sorry.name} {sorry.address}:{sorry.port}")
+            lines.append(
+                f"  when-none {service.pool.when_none} when-down {service.pool.when_down}" + _slow_start(service.pool)
+            )
+            lines.append(f"  health  {_describe_health(service.pool.health)}")
+        lines += [f"  mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
+    lines += [f"warning: {warning}" for warning in rules.warnings]
+    return "\n".join(lines)
+
+
+def _slow_start(pool: Pool) -> str:
+    return f" slow-start {show_duration(pool.slow_start)}" if pool.slow_start else ""
+
+
+def _describe_health(health: Health | None) -> str:
+    if health is None:
+        return "not checked"
+    words = f"{health.check} interval {show_duration(health.interval)} timeout {show_duration(health.timeout)}"
+    command = f" command {shlex.join(health.command)}" if health.command else ""
+    return f"{words} rise {health.rise} fall {health.fall}{command}"
+
+
+def _describe_mirror(mirror: Mirror) -> str:
+    words = [
+        f"{mirror.name} {mirror.address}:{mirror.port} buffer {show_size(mirror.buffer)}",
+        f"when-behind {mirror.when_behind}",
+        f"throttle-limit {show_duration(mirror.throttle_limit)}" if mirror.throttles else "",
+        f"sample {mirror.sample:.6%}".rstrip("0%").rstrip(".") + "%",
+        "only " + ",".join(map(str, mirror.only)) if mirror.only else "",
+        f"source {mirror.source or 'client'}",
+        f"linger {show_duration(mirror.linger)}",
+        f"connect-timeout {show_duration(mirror.connect_timeout)}",
+        f"stall-timeout {show_duration(mirror.stall_timeout)}",
+        "" if mirror.idle_timeout is None else f"idle-timeout {show_duration(mirror.idle_timeout)}",
+        "direct" if mirror.direct else "",
+        f"protocol {mirror.protocol}",
+        f"reconnect {mirror.reconnect} unsolicited {mirror.unsolicited} statistics {mirror.statistics}"
+        if mirror.speaks_openflow
+        else "",
+        f"record {mirror.record}" if mirror.record else "",
+    ]
+    return " ".join(word for word in words if word)

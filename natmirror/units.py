@@ -1,0 +1,21 @@
+"""Sizes and durations as the rules write them."""
+
+UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
+"""Sizes, as powers of two."""
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def show_duration(seconds: float) -> str:
+    """In the largest unit that it fills."""
+    for unit, length in reversed(SECONDS.items()):
+        if seconds >= length:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def show_size(size: int) -> str:
+    """In the largest unit that it is a multiple of."""
+    for unit, shift in reversed(UNITS.items()):
+        if size % (1 << shift) == 0:
+            return f"{size >> shift}{unit}"
+    return str(size)
