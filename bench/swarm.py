@@ -168,7 +168,7 @@ def report(samples: list[Sample], machine: dict[str, Any], switches: int, rate: 
 
 @click.command()
 @click.option("--switches", default=1000, show_default=True)
-@click.option("--rate", default=1000, show_default=True, help="PACKET_INs a second, of all switches.")
+@click.option("--rate", default=700, show_default=True, help="PACKET_INs a second, of all switches.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True)
 @click.option("--way", "ways", multiple=True, type=click.Choice(list(WAYS)), help="Measure this way only.")
