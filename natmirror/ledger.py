@@ -108,9 +108,6 @@ class Tap:
     strands: tuple[Strand, ...] = ()
     replies: Reassembler | None = None
     """Of what the backend sends, where somebody reads both directions."""
-    is_placed: bool = True
-    """It is known where the client's stream begins here; ``are_replies_placed``: the same of the backend's."""
-    are_replies_placed: bool = True
     finished: bool = False
     """The stream's end has been told to the legs."""
     flow_over: bool = False

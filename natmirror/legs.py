@@ -25,6 +25,10 @@ class Holder(Protocol):
         """Where the leg leads."""
 
     @property
+    def leg(self) -> Leg | None:
+        """The leg: what make() has given."""
+
+    @property
     def client_is_gone(self) -> bool:
         """Whether the client's connection is over: then the leg gives way to the next one of the same port."""
 
@@ -49,7 +53,7 @@ class Legs:
         self._next_port = 0
         self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
         self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
-        self._living: dict[int, tuple[Holder, Leg]] = {}  # by the leg's number in the table
+        self._living: dict[int, Holder] = {}  # by the leg's number in the table
         self._sends: list[Send] = []
 
     def take_sends(self) -> list[Send]:
@@ -63,7 +67,7 @@ class Legs:
 
     def holders(self) -> list[tuple[Holder, Leg]]:
         """The living legs, and what each belongs to."""
-        return list(self._living.values())
+        return [(holder, holder.leg) for holder in self._living.values() if holder.leg is not None]
 
     # Opening
 
@@ -93,7 +97,7 @@ class Legs:
             )
         except MemoryError:
             return NO_MEMORY
-        self._living[leg.row.id] = (holder, leg)
+        self._living[leg.row.id] = holder
         return leg
 
     def _local_endpoint(self, settings: Mirror, mirror: Endpoint, client: Endpoint) -> Endpoint | None:
@@ -150,8 +154,9 @@ class Legs:
 
     def handle_timer(self, leg_id: int, now: float) -> None:
         """The deadline of the leg with this number has come."""
-        holder, leg = self._living[leg_id]
-        self.settle(holder, leg, leg.handle_timer(now))
+        holder = self._living[leg_id]
+        if holder.leg is not None:
+            self.settle(holder, holder.leg, holder.leg.handle_timer(now))
 
     def close(self) -> None:
         """End all legs."""
@@ -162,14 +167,15 @@ class Legs:
         """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
         self._sends += [Send(packet, leg.segment_len) for packet in packets]
         leg.hand_over()
-        if leg.ended is not None and self._living.get(leg.row.id, (None, None))[1] is leg:
+        if leg.ended is not None and self._living.get(leg.row.id) is holder and holder.leg is leg:
             del self._living[leg.row.id]
             holder.leg_ended(leg, leg.ended)
         holder.leg_moved()
 
     def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[Holder, Leg] | None:
         row = self._table.find(mirror, local)
-        return None if row is None else self._living[row.id]
+        holder = None if row is None else self._living[row.id]
+        return None if holder is None or holder.leg is None else (holder, holder.leg)
 
     def _do(self, mirror: Endpoint, local: Endpoint, do: Callable[[Leg], list[bytes]]) -> None:
         found = self._find(mirror, local)

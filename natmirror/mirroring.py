@@ -71,7 +71,7 @@ class Mirroring:
             return
         first = seq.add(flow.row.iss, 1)
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        tap = Tap(flow, Reassembler(flow.row.orig, first, max_waiting, self._memory))
+        tap = Tap(flow, Reassembler(flow.row, "orig", first, max_waiting, self._memory))
         self._taps[flow] = tap
         for mirror in flow.service.copies:
             strand = Strand(mirror, tap, self)
@@ -82,7 +82,7 @@ class Mirroring:
         if tap.alive():
             flow.row.flags |= MIRRORED
         if self._shadowing.opened(flow, backend):
-            tap.replies = Reassembler(flow.row.reply, flow.row.orig.ack, max_waiting, self._memory)
+            tap.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self._memory)
             flow.row.flags |= READ
         flow.row.account = self._ledger.account(tap)
         self._hold(tap)
@@ -93,12 +93,11 @@ class Mirroring:
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> None:
         """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        tap = Tap(flow, Reassembler(flow.row.orig, 0, max_waiting, self._memory))
+        tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self._memory))
         tap.strands = tuple(Strand(mirror, tap, self, absent=MID_CONNECTION) for mirror in flow.service.copies)
         self._taps[flow] = tap
         if self._shadowing.opened(flow, backend):
-            tap.replies = Reassembler(flow.row.reply, 0, max_waiting, self._memory)
-            tap.is_placed = tap.are_replies_placed = False
+            tap.replies = Reassembler(flow.row, "reply", None, max_waiting, self._memory)
             flow.row.flags |= READ | GAPPED | REPLY_GAPPED
         flow.row.account = self._ledger.account(tap)
 
@@ -121,9 +120,8 @@ class Mirroring:
         tap = self._taps.get(flow)
         if tap is None or segment.flags & (SYN | RST) or not is_taken(flow.row.reply, segment, loose=flow.picked_up):
             return
-        if not tap.is_placed:
-            tap.is_placed = True
-            tap.reassembler.restart(segment.seq, segment.seq)
+        if not tap.reassembler.is_placed:
+            tap.reassembler.place(segment.seq)
         self._feed(tap, segment.seq, segment.payload, now)
 
     def unread(self, flow: MirroredFlow) -> None:
@@ -145,9 +143,8 @@ class Mirroring:
         row, replies = flow.row, tap.replies
         if not row.flags & READ or not is_taken(row.orig, segment, loose=flow.picked_up):
             return
-        if not tap.are_replies_placed:
-            tap.are_replies_placed = True
-            replies.restart(segment.seq, segment.seq)
+        if not replies.is_placed:
+            replies.place(segment.seq)
         edge = seq.latest(row.orig.edge, row.orig.ack)
         if flow.picked_up:  # nobody knows how wide its window is
             edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))

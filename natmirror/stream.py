@@ -18,18 +18,20 @@ class Reassembler:
     past it, as a probe of a closed window carries, waits until the window has moved.
     """
 
-    __slots__ = ("_given", "_half", "_max_waiting", "_memory", "_waiting", "starved", "waiting_bytes")
+    __slots__ = ("_given", "_max_waiting", "_memory", "_row", "_side", "_waiting", "starved", "waiting_bytes")
 
-    def __init__(self, half: Any, next_seq: int, max_waiting: int, memory: Memory) -> None:
-        """``half`` is the direction's, of the flow's row: the C gear moves its ``next`` as well while nothing waits."""
-        self._half = half
-        half.next = next_seq
+    def __init__(self, row: Any, side: str, next_seq: int | None, max_waiting: int, memory: Memory) -> None:
+        """Of a flow's row, and a side of it (``orig``, ``reply``), whose ``next`` the C gear moves as well while
+        nothing waits. Where ``next_seq`` is not known yet, place() comes first."""
+        self._row = row
+        self._side = side
+        getattr(row, side).next = next_seq or 0
         self.waiting_bytes = 0
         self.starved = False
         """Something was left out because there was no memory for it."""
         self._max_waiting = max_waiting
         self._memory = memory
-        self._given = 0  # bytes of the stream before ``next``
+        self._given = -1 if next_seq is None else 0  # bytes of the stream before ``next``
         self._waiting: Sequence[tuple[int, bytes]] = ()  # (place in the stream, data), sorted, none overlapping
 
     def push(self, at: int, data: bytes, limit: int) -> bytes:
@@ -55,12 +57,22 @@ class Reassembler:
     @property
     def next(self) -> int:
         """The sequence number of the first byte not yet given out."""
-        return int(self._half.next)
+        return int(getattr(self._row, self._side).next)
 
     @property
     def blocked(self) -> bool:
         """Whether the next byte is here, and waits for ``limit`` alone."""
         return bool(self._waiting) and self._waiting[0][0] <= self._given
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is known where the stream begins."""
+        return self._given >= 0
+
+    def place(self, at: int) -> None:
+        """The stream begins with number ``at``."""
+        self._given = 0
+        getattr(self._row, self._side).next = at
 
     def restart(self, at: int, limit: int) -> bytes:
         """Go on with number ``at``, whatever is missing before it; gives the bytes that are in order now."""
@@ -121,5 +133,5 @@ class Reassembler:
         return bytes(out)
 
     def _advance(self, count: int) -> None:
-        self._half.next = seq.add(self.next, count)
+        getattr(self._row, self._side).next = seq.add(self.next, count)
         self._given += count

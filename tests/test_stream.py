@@ -15,7 +15,7 @@ FAR = seq.add(START, 1 << 20)
 
 
 def reassembler(next_seq: int, max_waiting: int, memory: Memory) -> Reassembler:
-    return Reassembler(SimpleNamespace(), next_seq, max_waiting, memory)
+    return Reassembler(SimpleNamespace(orig=SimpleNamespace()), "orig", next_seq, max_waiting, memory)
 
 
 def test_in_order_bytes_come_out_at_once() -> None:
