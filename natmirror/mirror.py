@@ -95,7 +95,7 @@ class Leg:
         self._settings = settings
         self._path_mss = max(path_mtu, _MIN_PATH_MTU) - HEADERS_LEN
         self._sender = Sender(table, self.row, iss)
-        self._receiver = Receiver(self.row, keeps_order=listener is not None)
+        self._receiver = Receiver(self.row)
         self._listener = listener
         self._resetting = False  # the client was reset: a RST follows the last byte
         self._gone_at: float | None = None
@@ -320,7 +320,7 @@ class Leg:
             self.row.heard_at = now
             finished = self._receiver.finished
             in_turn = segment.seq == self.row.rcv_nxt and self._receiver.is_steady
-            fresh = self._receiver.take(segment)
+            fresh = self._receiver.take(segment, keeps_order=self._listener is not None)
             if self._listener is not None and fresh:
                 self._listener(fresh)
             if self._receiver.finished and not finished:

@@ -23,12 +23,10 @@ _MAX_BLOCKS = 4  # what fits into a header without other options (RFC 2018 §3)
 class Receiver:
     """How far the mirror's own stream has come: ``row.rcv_nxt`` and ``row.consumed_bytes`` of the leg's row."""
 
-    __slots__ = ("_ahead", "_fin", "_keeps_order", "_latest", "row")
+    __slots__ = ("_ahead", "_fin", "_latest", "row")
 
-    def __init__(self, row: Any, *, keeps_order: bool = False) -> None:
-        """With ``keeps_order`` somebody wants the bytes themselves: what comes ahead of its turn has to come again."""
+    def __init__(self, row: Any) -> None:
         self.row = row
-        self._keeps_order = keeps_order
         self._ahead = Ranges()
         self._latest = 0  # within the range that came last, which is told first (RFC 2018 §4)
         self._fin: int | None = None
@@ -54,12 +52,12 @@ class Receiver:
         last = first + max(segment.seq_len, 1) - 1
         return 0 <= first < window or (segment.seq_len > 0 and 0 <= last < window)
 
-    def take(self, segment: Segment) -> bytes:
-        """The data and FIN of an acceptable segment, in its turn or ahead of it; where order is kept it gives what is
-        new."""
+    def take(self, segment: Segment, *, keeps_order: bool = False) -> bytes:
+        """The data and FIN of an acceptable segment, in its turn or ahead of it. With ``keeps_order`` somebody wants the
+        bytes themselves: those that are new are given, and what comes ahead of its turn has to come again."""
         if self.finished or segment.flags & (SYN | RST):
             return b""
-        if self._keeps_order and seq.lt(self.row.rcv_nxt, segment.seq):
+        if keeps_order and seq.lt(self.row.rcv_nxt, segment.seq):
             return b""
         end = seq.add(segment.seq, segment.payload_len)
         if segment.flags & FIN and self._fin is None:
@@ -71,7 +69,7 @@ class Receiver:
         self.row.consumed_bytes += seq.diff(at, self.row.rcv_nxt)
         self.row.rcv_nxt = at
         self._ahead.cut(at)
-        is_fresh = self._keeps_order and seq.lt(start, at)
+        is_fresh = keeps_order and seq.lt(start, at)
         fresh = segment.payload[seq.diff(start, segment.seq) :] if is_fresh else b""
         if self._fin == self.row.rcv_nxt:
             self.row.rcv_nxt = seq.add(self.row.rcv_nxt, 1)
