@@ -61,7 +61,6 @@ class Strand:
 
     mirror: Mirror
     tap: "Tap"
-    keeper: Keeper
     leg: Leg | None = None
     absent: str | None = None
 
@@ -77,11 +76,11 @@ class Strand:
 
     def leg_ended(self, leg: Leg, reason: str) -> None:
         """Its leg is over."""
-        self.keeper.leg_ended(self, leg, reason)
+        self.tap.keeper.leg_ended(self, leg, reason)
 
     def leg_moved(self) -> None:
         """Its leg has done something."""
-        self.keeper.leg_moved(self)
+        self.tap.keeper.leg_moved(self)
 
     @property
     def over(self) -> str | None:
@@ -105,6 +104,7 @@ class Tap:
 
     flow: MirroredFlow
     reassembler: Reassembler
+    keeper: Keeper
     strands: tuple[Strand, ...] = ()
     replies: Reassembler | None = None
     """Of what the backend sends, where somebody reads both directions."""

@@ -71,10 +71,10 @@ class Mirroring:
             return
         first = seq.add(flow.row.iss, 1)
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        tap = Tap(flow, Reassembler(flow.row, "orig", first, max_waiting, self._memory))
+        tap = Tap(flow, Reassembler(flow.row, "orig", first, max_waiting, self._memory), self)
         self._taps[flow] = tap
         for mirror in flow.service.copies:
-            strand = Strand(mirror, tap, self)
+            strand = Strand(mirror, tap)
             tap.strands = (*tap.strands, strand)
             strand.absent = OWN_BACKEND if endpoint_of(mirror) == backend else unwanted(mirror, flow.client[0])
             if strand.absent is None:
@@ -93,8 +93,8 @@ class Mirroring:
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> None:
         """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self._memory))
-        tap.strands = tuple(Strand(mirror, tap, self, absent=MID_CONNECTION) for mirror in flow.service.copies)
+        tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self._memory), self)
+        tap.strands = tuple(Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.copies)
         self._taps[flow] = tap
         if self._shadowing.opened(flow, backend):
             tap.replies = Reassembler(flow.row, "reply", None, max_waiting, self._memory)

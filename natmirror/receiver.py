@@ -53,8 +53,8 @@ class Receiver:
         return 0 <= first < window or (segment.seq_len > 0 and 0 <= last < window)
 
     def take(self, segment: Segment, *, keeps_order: bool = False) -> bytes:
-        """The data and FIN of an acceptable segment, in its turn or ahead of it. With ``keeps_order`` somebody wants the
-        bytes themselves: those that are new are given, and what comes ahead of its turn has to come again."""
+        """The data and FIN of an acceptable segment, in its turn or ahead of it. With ``keeps_order`` somebody wants
+        the bytes themselves: those that are new are given, and what comes ahead of its turn has to come again."""
         if self.finished or segment.flags & (SYN | RST):
             return b""
         if keeps_order and seq.lt(self.row.rcv_nxt, segment.seq):
