@@ -62,6 +62,16 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
                         uint16_t backend_id, int is_direct);
 void nm_gear_remove(nm_gear *gear, nm_flow *flow);
 
+/* What nm_gear_sweep() does besides. */
+#define NM_SWEEP_TELL 1       /* tell again of all flows with NM_SHARED */
+#define NM_SWEEP_CLAIM_SEEN 2 /* make those of other hosts' flows our own whose packets pass here */
+#define NM_SWEEP_CLAIM_ALL 4  /* make all of them our own */
+#define NM_SWEEP_LEND 8       /* our packets pass another host from now on */
+
+/* Go through at most max rows from number first on; the number to go on with, or NM_NO_FLOW after the last. Whether a
+ * flow's backend can be derived is looked at anew. */
+uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now);
+
 /* Forget flows that are due, not all at once; the first that only Python may judge, if there is one. */
 nm_flow *nm_gear_expire(nm_gear *gear, double now);
 

@@ -31,6 +31,8 @@ struct nm_flows {
     uint32_t used_count; /* rows from here on were never used */
     uint32_t mask;
     list embryonic, over;
+    uint32_t shared_count;
+    nm_changes *changes;
     nm_heap heap;
     double timeouts[NM_STATES + 1];
     uint8_t key[16];
@@ -179,7 +181,87 @@ static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
 
 static int is_embryonic(const nm_flow *flow)
 {
-    return flow->state <= NM_SYN_RECEIVED || (flow->flags & NM_LOOSE && !flow->reply.packets && flow->state < NM_TIME_WAIT);
+    return flow->state <= NM_SYN_RECEIVED ||
+           (flow->flags & NM_LOOSE && !flow->sharing && !flow->reply.packets && flow->state < NM_TIME_WAIT);
+}
+
+static void tell(nm_flows *flows, const nm_flow *flow, uint8_t kind)
+{
+    nm_changes *changes = flows->changes;
+    if (!changes)
+        return;
+    if (changes->count == changes->max) {
+        changes->missed++;
+        return;
+    }
+    nm_change *change = &changes->rows[changes->count++];
+    memcpy(change->client, flow->client, sizeof change->client);
+    change->client_port = flow->client_port;
+    change->service_id = flow->service_id;
+    change->backend_id = flow->backend_id;
+    change->family = flow->family;
+    change->kind = kind;
+}
+
+static void set_shared(nm_flows *flows, nm_flow *flow, int is_shared, uint8_t kind)
+{
+    if (is_shared == !!(flow->sharing & NM_SHARED))
+        return;
+    flow->sharing ^= NM_SHARED;
+    flows->shared_count += is_shared ? 1u : -1u;
+    tell(flows, flow, kind);
+}
+
+static void settle(nm_flows *flows, nm_flow *flow)
+{
+    int is_lasting = flow->state == NM_ESTABLISHED || flow->state == NM_CLOSING;
+    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_GUEST) && is_lasting)
+        set_shared(flows, flow, 1, NM_BOUND);
+    else
+        set_shared(flows, flow, 0, is_lasting ? NM_FORGOTTEN : NM_ENDED);
+}
+
+void nm_flows_tell(nm_flows *flows, nm_changes *changes) { flows->changes = changes; }
+
+uint32_t nm_flows_shared(const nm_flows *flows) { return flows->shared_count; }
+
+void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived)
+{
+    flow->sharing = (uint8_t)(is_underived ? flow->sharing | NM_UNDERIVED : flow->sharing & ~NM_UNDERIVED);
+    settle(flows, flow);
+}
+
+void nm_flow_end(nm_flows *flows, nm_flow *flow)
+{
+    if (flow->sharing & NM_GUEST)
+        tell(flows, flow, NM_ENDED);
+    set_shared(flows, flow, 0, NM_ENDED);
+    flow->sharing = 0;
+}
+
+void nm_flow_tell_again(nm_flows *flows, const nm_flow *flow)
+{
+    if (flow->sharing & NM_SHARED)
+        tell(flows, flow, NM_BOUND);
+}
+
+void nm_flow_lend(nm_flows *flows, nm_flow *flow)
+{
+    if (!(flow->flags & NM_KNOWN)) {
+        flow->flags |= NM_LOOSE;
+        flow->orig.flags = flow->reply.flags = 0;
+    }
+    if (!(flow->sharing & NM_UNDERIVED))
+        return;
+    if (flow->sharing & NM_SHARED) { /* whoever has it now tells what becomes of it */
+        flow->sharing ^= NM_SHARED;
+        flows->shared_count--;
+    }
+    flow->sharing |= NM_GUEST;
+    flow->seen_at = 0.0;
+    leave(flows, flow);
+    nm_heap_remove(&flows->heap, &flow->due);
+    flow->due.due_at = INFINITY;
 }
 
 static nm_flow *oldest_embryonic(nm_flows *flows)
@@ -218,6 +300,7 @@ void nm_flow_remove(nm_flows *flows, nm_flow *flow)
         link = &flows->rows[*link].next_reply;
     *link = flow->next_reply;
     leave(flows, flow);
+    set_shared(flows, flow, 0, NM_FORGOTTEN);
     nm_heap_remove(&flows->heap, &flow->due);
     flow->family = 0; /* a free row's mark */
     flows->free[flows->free_count++] = flow->id;
@@ -268,12 +351,14 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
     flow->seen_at = now;
     if (!moved)
         return;
+    flow->sharing &= (uint8_t)~NM_GUEST;
     if (is_embryonic(flow))
         join(flows, flow, NM_EMBRYONIC);
     else if (flow->state >= NM_TIME_WAIT)
         join(flows, flow, NM_OVER);
     else
         leave(flows, flow);
+    settle(flows, flow);
     nm_heap_set(&flows->heap, &flow->due, deadline(flows, flow));
 }
 

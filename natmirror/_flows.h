@@ -37,6 +37,16 @@
 #define NM_KILLED 16384   /* its backend is gone, and both ends were reset: what still comes is Python's */
 #define NM_REPLY_GAPPED 8192 /* some of the backend's data waits for other: the same as NM_GAPPED */
 
+/* nm_flow.sharing: whether another host would have to be told the flow's backend, to go on with it */
+#define NM_UNDERIVED 1 /* it is not the one that the rules alone give */
+#define NM_SHARED 2    /* nor is the connection still being opened, or over: it was told */
+#define NM_GUEST 4     /* it is another host's, and none of its packets has changed its state here */
+
+/* nm_change.kind */
+#define NM_BOUND 0     /* established with a backend that cannot be derived */
+#define NM_FORGOTTEN 1 /* no longer known here; it may live on elsewhere */
+#define NM_ENDED 2     /* over */
+
 /* nm_half.flags */
 #define NM_HALF_SEQ 1 /* end is known */
 #define NM_HALF_ACK 2 /* ack and edge are known */
@@ -68,6 +78,7 @@ typedef struct {
     uint16_t backend_port;
     uint8_t family; /* 4 or 6 */
     uint8_t state;  /* NM_SYN_SENT .. NM_RESET */
+    uint8_t sharing; /* NM_UNDERIVED .. NM_GUEST */
     uint16_t flags; /* NM_MIRRORED .. NM_REPLY_GAPPED */
     uint16_t service_id; /* its place in the plan */
     uint16_t backend_id; /* the same; NM_NO_BACKEND where there is no pool, and for NM_DIRECT */
@@ -80,6 +91,24 @@ typedef struct {
     uint32_t next_reply;
     uint32_t older, newer; /* among those that are embryonic, or over */
 } nm_flow;
+
+/* What has become of a flow whose backend cannot be derived. */
+typedef struct {
+    uint8_t client[16];
+    uint16_t client_port;
+    uint16_t service_id;
+    uint16_t backend_id;
+    uint8_t family;
+    uint8_t kind; /* NM_BOUND .. NM_ENDED */
+} nm_change;
+
+/* Changes in their order, the caller's memory. */
+typedef struct {
+    nm_change *rows;
+    uint32_t max;
+    uint32_t count;
+    uint32_t missed; /* for which there was no room */
+} nm_changes;
 
 typedef struct nm_flows nm_flows;
 
@@ -105,6 +134,20 @@ void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts);
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
 double nm_flow_answer_due(const nm_flows *flows, const nm_flow *flow); /* when its SYN counts as unanswered */
 double nm_flows_next_due(nm_flows *flows);
+
+/* From now on changes are told there; NULL: nowhere. Flows with NM_SHARED. */
+void nm_flows_tell(nm_flows *flows, nm_changes *changes);
+uint32_t nm_flows_shared(const nm_flows *flows);
+
+/* Its backend can be derived, or not. */
+void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived);
+/* It is over for certain, whoever else knows of it. */
+void nm_flow_end(nm_flows *flows, nm_flow *flow);
+/* Tell it anew, where it is NM_SHARED. */
+void nm_flow_tell_again(nm_flows *flows, const nm_flow *flow);
+/* Its packets pass another host from now on, and nobody hears here what they say. Where its backend cannot be derived it
+ * has no deadline; a touch that says moved makes it our own again. */
+void nm_flow_lend(nm_flows *flows, nm_flow *flow);
 
 /* The flow that is due first, if it is by now; it stays due. Those that were seen meanwhile are put back, not all at once:
  * NULL may mean that there are more. Whether only Python may judge it: where it has something of

@@ -19,6 +19,12 @@ static place place_of(const nm_gear *gear, const nm_service *service, uint16_t b
     return (place){backend->address, backend->port};
 }
 
+static int is_underived(const nm_gear *gear, const nm_flow *flow)
+{
+    const nm_service *service = &gear->plan.services[flow->service_id];
+    return flow->backend_id != nm_plan_derive(service, flow->client, flow->client_port);
+}
+
 nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, uint16_t client_port, uint16_t service_id,
                         uint16_t backend_id, int is_direct)
 {
@@ -36,6 +42,7 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
         service->flows++;
         if (backend_id != NM_NO_BACKEND)
             gear->plan.backends[backend_id].flows++;
+        nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
     }
     return flow;
 }
@@ -48,6 +55,26 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow)
             gear->plan.backends[flow->backend_id].flows--;
     }
     nm_flow_remove(gear->flows, flow);
+}
+
+uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now)
+{
+    uint32_t id = first;
+    for (; nm_flow_ids(gear->flows, id, &id, 1); id++) {
+        if (!max--)
+            return id;
+        nm_flow *flow = nm_flow_by_id(gear->flows, id);
+        if (flow->flags & (NM_DIRECT | NM_WATCHED))
+            continue;
+        nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
+        if (flow->sharing & NM_GUEST && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
+            nm_flow_touch(gear->flows, flow, now, 1);
+        if (how & NM_SWEEP_LEND && flow->state == NM_ESTABLISHED)
+            nm_flow_lend(gear->flows, flow);
+        if (how & NM_SWEEP_TELL)
+            nm_flow_tell_again(gear->flows, flow);
+    }
+    return NM_NO_FLOW;
 }
 
 nm_flow *nm_gear_expire(nm_gear *gear, double now)

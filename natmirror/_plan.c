@@ -43,12 +43,8 @@ nm_service *nm_plan_service_of(nm_plan *plan, const uint8_t *backend, uint16_t b
     return found;
 }
 
-uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t client_port)
+static uint64_t client_hash(const nm_service *service, const uint8_t *client, uint16_t client_port)
 {
-    if (!service->table_len)
-        return NM_NO_BACKEND;
-    if (service->in_turn)
-        return service->table[service->turn];
     uint8_t key[18];
     size_t len = address_len(service->family);
     memcpy(key, client, len);
@@ -56,7 +52,23 @@ uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t
         put16(key + len, client_port);
         len += 2;
     }
-    return service->table[nm_siphash(CLIENT_KEY, key, len) % service->table_len];
+    return nm_siphash(CLIENT_KEY, key, len);
+}
+
+uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t client_port)
+{
+    if (!service->table_len)
+        return NM_NO_BACKEND;
+    if (service->in_turn)
+        return service->table[service->turn];
+    return service->table[client_hash(service, client, client_port) % service->table_len];
+}
+
+uint16_t nm_plan_derive(const nm_service *service, const uint8_t *client, uint16_t client_port)
+{
+    if (!service->derived_len)
+        return NM_NO_BACKEND;
+    return service->derived[client_hash(service, client, client_port) % service->derived_len];
 }
 
 uint16_t *nm_plan_suspect(nm_plan *plan, uint16_t service, uint8_t family, const uint8_t *client)

@@ -32,6 +32,8 @@ typedef struct {
     uint32_t turn;     /* the entry that is next */
     uint32_t table_len; /* 0 for a service without a pool */
     uint16_t *table;   /* of places in nm_plan.backends */
+    uint32_t derived_len;
+    uint16_t *derived; /* the same for a client whose backend nobody knows: by its hash, whatever table says */
 } nm_service;
 
 /* A network of clients, IPv4 in host order. */
@@ -60,6 +62,9 @@ nm_service *nm_plan_service(nm_plan *plan, uint8_t family, const uint8_t *client
 
 /* The place of the backend that is a new client's; NM_NO_BACKEND where the service has no pool. */
 uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t client_port);
+
+/* The place of the backend that the rules alone give a client; NM_NO_BACKEND where the service has no pool. */
+uint16_t nm_plan_derive(const nm_service *service, const uint8_t *client, uint16_t client_port);
 
 /* The one service in whose pool a backend is; NULL where there is none, or more than one. */
 nm_service *nm_plan_service_of(nm_plan *plan, const uint8_t *backend, uint16_t backend_port);

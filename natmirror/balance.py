@@ -59,6 +59,11 @@ class Maglev:
         self.table = self._whole
         self._with_port = pool.hash == "address-port"
 
+    @property
+    def whole(self) -> "array[int]":
+        """The table that derive() goes by."""
+        return self._whole
+
     def open_for(self, shares: Shares) -> None:
         """How much of what is usually its part each backend takes of the new connections from now on."""
         limits = [round(shares.get(backend, 0.0) * _SPREAD) for backend in self._backends]

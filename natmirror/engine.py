@@ -24,6 +24,7 @@ from typing import Any
 
 from natmirror import fastpath, tcp
 from natmirror.actions import Accept, Action, Drop, LegEnded, Ordered, Send
+from natmirror.bindings import Bindings
 from natmirror.failover import Failover
 from natmirror.fastpath import Memory
 from natmirror.icmperrors import IcmpErrors
@@ -102,6 +103,7 @@ class Engine:
             self._gear, memory, self._timers, self._legs, ledger, self._shadowing, self._reading
         )
         self._nat = Nat(rules, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
+        self._bindings = Bindings(self._nat, self._mirroring, {service.name: service for service in rules.services})
         self._services = {endpoint_of(service): service for service in rules.services}
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
@@ -204,6 +206,11 @@ class Engine:
     def directory(self) -> Directory:
         """What is known of OpenFlow switches, to be kept over a restart."""
         return self._shadowing.directory
+
+    @property
+    def bindings(self) -> Bindings:
+        """What other hosts have to know of connections, and tell of them."""
+        return self._bindings
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
@@ -440,6 +447,7 @@ class Engine:
             "drops": dict(sorted(self._stats.drops.items())),
             "punts": {reason: count for reason, count in self._gear.punts().items() if count},
             "flows": len(self._nat),
+            "flows_not_derivable": self._nat.table.shared(),
             "backends": self._nat.backends(),
             "mirrors": self._mirroring.mirrors(now),
             "mirror_memory": self._mirroring.memory(),
@@ -472,13 +480,15 @@ class Engine:
 
     def _show(self, flow: Flow, now: float) -> dict[str, Any]:
         row = flow.row
+        is_guest = bool(row.sharing & fastpath.GUEST)
         legs = self._mirroring.legs_of(flow, now)
         return {
             "service": flow.service.name,
             "client": show(flow.client),
             "backend": flow.backend.name if flow.backend else None,
             "state": flow.state.name.lower().replace("_", "-"),
-            "idle_seconds": round(now - row.seen_at, 3),
+            "idle_seconds": None if is_guest and not row.seen_at else round(now - row.seen_at, 3),
+            "guest": is_guest,
             "mirrored": bool(legs),
             "client_bytes": row.orig.bytes,
             "server_bytes": row.reply.bytes,

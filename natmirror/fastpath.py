@@ -41,6 +41,20 @@ MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWER
 )
 """Flags of a flow's row, see _flows.h."""
 
+UNDERIVED, SHARED, GUEST = int(lib.NM_UNDERIVED), int(lib.NM_SHARED), int(lib.NM_GUEST)
+"""What a flow's ``sharing`` says, see _flows.h."""
+
+BOUND, FORGOTTEN, ENDED = int(lib.NM_BOUND), int(lib.NM_FORGOTTEN), int(lib.NM_ENDED)
+"""The kinds of changes that take_changes() gives, see _flows.h."""
+
+TELL, CLAIM_SEEN, CLAIM_ALL, LEND = (
+    int(lib.NM_SWEEP_TELL),
+    int(lib.NM_SWEEP_CLAIM_SEEN),
+    int(lib.NM_SWEEP_CLAIM_ALL),
+    int(lib.NM_SWEEP_LEND),
+)
+"""What a sweep does, see _fastpath.h."""
+
 STEADY, SACK, SAMPLING, MEASURED = (
     int(lib.NM_LEG_STEADY),
     int(lib.NM_LEG_SACK),
@@ -98,6 +112,8 @@ class PlannedService:
     """Of its flows: WATCHED, TAPPED."""
     backends: Sequence[Endpoint] = ()
     table: Sequence[int] = ()
+    derived: Sequence[int] = ()
+    """The same, for clients whose backend nobody knows."""
     in_turn: bool = False
     """One entry of the table after the other; else the one that the client's hash says."""
     with_port: bool = False
@@ -125,6 +141,7 @@ class Plan:
         self._gear = gear
         self._networks = ffi.new("nm_network[]", list(networks) or 1)
         self._tables = []
+        self._derived = []
         for row, (address, port) in zip(self.backends, backends, strict=False):
             row.address[0 : len(address)], row.port = address, port
         first = 0
@@ -133,6 +150,9 @@ class Plan:
                 self.backends[first + place].service_id = number
             table = ffi.new("uint16_t[]", [first + place for place in service.table])
             self._tables.append(table)
+            derived = ffi.new("uint16_t[]", [first + place for place in service.derived])
+            self._derived.append(derived)
+            row.derived, row.derived_len = derived, len(service.derived)
             first += len(service.backends)
             address, row.port = service.endpoint
             row.address[0 : len(address)] = address
@@ -273,6 +293,38 @@ class FlowTable:
             count = lib.nm_flow_ids(self._flows, found[-1] + 1 if found else 0, some, _IDS_AT_ONCE)
             found += list(some[0:count])
         return found
+
+    def shared(self) -> int:
+        """How many have a backend that cannot be derived, of those that are neither being opened nor over."""
+        return int(lib.nm_flows_shared(self._flows))
+
+    def tell_changes(self, most: int) -> None:
+        """From now on keep up to ``most`` changes for take_changes()."""
+        self._rows = ffi.new("nm_change[]", most)
+        self._changes = ffi.new("nm_changes *", {"rows": self._rows, "max": most})
+        lib.nm_flows_tell(self._flows, self._changes)
+
+    def take_changes(self) -> tuple[list[tuple[int, Endpoint, int, int]], int]:
+        """Since the last call, in their order: kind, client, and the numbers of service and backend; and how many more
+        there were."""
+        changes = self._changes
+        rows = self._rows[0 : changes.count]
+        found = [(one.kind, (bytes(one.client[0:4]), one.client_port), one.service_id, one.backend_id) for one in rows]
+        missed, changes.count, changes.missed = int(changes.missed), 0, 0
+        return found, missed
+
+    def end(self, row: Any) -> None:
+        """A flow is over for certain, whoever else knows of it."""
+        lib.nm_flow_end(self._flows, row)
+
+    def lend(self, row: Any) -> None:
+        """A flow's packets pass another host from now on."""
+        lib.nm_flow_lend(self._flows, row)
+
+    def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
+        """Go through some rows from a number on: see nm_gear_sweep(). The number to go on with, None at the end."""
+        following = int(lib.nm_gear_sweep(self._gear, first, most, how, now))
+        return None if following == NO_FLOW else following
 
     def set_timeouts(self, timeouts: Sequence[float]) -> None:
         """After how many seconds without a packet a flow is forgotten, by its state; the last: how many seconds after

@@ -84,8 +84,9 @@ class Nat:
     ) -> None:
         self._opening = opening
         self._forgotten = forgotten
-        self._table: FlowTable = gear.flows
-        self._table.set_timeouts([*(tcp.TIMEOUTS[state] for state in State), ANSWER_TIMEOUT])
+        self.table: FlowTable = gear.flows
+        """The rows of all flows."""
+        self.table.set_timeouts([*(tcp.TIMEOUTS[state] for state in State), ANSWER_TIMEOUT])
         self._known: dict[int, Flow] = {}
         self.failed_syns: list[tuple[str, str, bool]] = []
         """Services and backends whose SYNs were left unanswered, or refused (True); whoever reads it empties it."""
@@ -127,6 +128,7 @@ class Nat:
             flags,
             [endpoint_of(backend) for backend in members],
             scheduler.table,
+            self._maglev[service.name].whole,
             in_turn=pool.balance == "round-robin",
             with_port=pool.hash == "address-port",
             is_held=service.throttles,
@@ -163,7 +165,7 @@ class Nat:
     def of_backend(self, place: tuple[Service, Backend], ids: Iterable[int]) -> list[Flow]:
         """The flows with these numbers that are a backend's."""
         number = self._backend_ids[place[0].name, endpoint_of(place[1])]
-        rows = (self._table.row(flow_id) for flow_id in ids)
+        rows = (self.table.row(flow_id) for flow_id in ids)
         return [self._view(row) for row in rows if row is not None and row.backend_id == number]
 
     def __len__(self) -> int:
@@ -172,11 +174,11 @@ class Nat:
 
     def ids(self) -> list[int]:
         """The numbers of all flows; a number is given anew when its flow is gone."""
-        return self._table.ids()
+        return self.table.ids()
 
     def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
         """The flows with these numbers that are still there."""
-        return (self._view(row) for number in ids if (row := self._table.row(number)) is not None)
+        return (self._view(row) for number in ids if (row := self.table.row(number)) is not None)
 
     def backends(self) -> list[dict[str, Any]]:
         """Each backend with its flows now and its connections ever, for a snapshot."""
@@ -195,11 +197,11 @@ class Nat:
 
     def find_orig(self, client: Endpoint, service: Endpoint) -> Flow | None:
         """The flow of a packet from the client to the service."""
-        return self._flow(self._table.find_orig(client, service))
+        return self._flow(self.table.find_orig(client, service))
 
     def find_reply(self, backend: Endpoint, client: Endpoint) -> Flow | None:
         """The flow of a packet from the backend to the client."""
-        return self._flow(self._table.find_reply(backend, client))
+        return self._flow(self.table.find_reply(backend, client))
 
     def _flow(self, row: Any | None) -> Flow | None:
         return None if row is None else self._view(row)
@@ -227,6 +229,14 @@ class Nat:
         """The backend of a service at an endpoint."""
         return self._backends[self._backend_ids[service.name, place]][1]
 
+    def has_backend(self, service: Service, place: Endpoint) -> bool:
+        """Whether a service has a backend at an endpoint."""
+        return (service.name, place) in self._backend_ids
+
+    def place(self, backend_id: int) -> tuple[Service, Backend]:
+        """A backend, and its service, by its number."""
+        return self._backends[backend_id]
+
     def services_of(self, backend: Endpoint) -> list[Service]:
         """The services in whose pool ``backend`` is: more than one makes unbound replies ambiguous."""
         return self._services_of.get(backend, [])
@@ -250,15 +260,31 @@ class Nat:
             self.touch(flow, now)
         return flow
 
+    def take_in(self, service: Service, client: Endpoint, backend: Backend, now: float) -> Flow | None:
+        """A flow for a connection whose packets pass another host, in place of any of its ports; None when the table is
+        full."""
+        flow = self._insert(client, service, backend, for_embryonic=False, is_end=False)
+        if flow is not None:
+            tcp.begin_loose(flow.row)
+            flow.row.flags |= LOOSE
+            flow.row.created_at = now
+            self.lend(flow)
+        return flow
+
+    def lend(self, flow: Flow) -> None:
+        """The flow's packets pass another host from now on, if they have ever passed at all."""
+        if flow.state is State.ESTABLISHED:
+            self.table.lend(flow.row)
+
     def open_direct(self, service: Service, backend: Endpoint, client: Endpoint, now: float) -> None:
         """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""
         self._opening(backend, client)
         self._discard_twins(client, backend, backend)
         backend_id = self._backend_ids[service.name, backend]
-        row = self._table.insert(client, self._service_ids[service.name], backend_id, direct=True)
+        row = self.table.insert(client, self._service_ids[service.name], backend_id, direct=True)
         if row is not None:
             row.state = State.SYN_RECEIVED
-            self._table.touch(row, now, moved=True)
+            self.table.touch(row, now, moved=True)
 
     def direct_reply(self, flow: Flow, segment: Segment, now: float) -> None:
         """The backend goes on talking to a client that talks to it itself: so it has been answered."""
@@ -271,7 +297,7 @@ class Nat:
     @property
     def is_crowded(self) -> bool:
         """Whether flows have to go before their handshakes are complete."""
-        return self._table.victim(for_embryonic=True) is not None
+        return self.table.victim(for_embryonic=True) is not None
 
     def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
         """The backend has accepted a new connection of the same ports: the flow begins anew, where it was."""
@@ -345,24 +371,32 @@ class Nat:
         return flow
 
     def _insert(
-        self, client: Endpoint, service: Service, backend: Backend | None, *, for_embryonic: bool
+        self,
+        client: Endpoint,
+        service: Service,
+        backend: Backend | None,
+        *,
+        for_embryonic: bool,
+        is_end: bool = True,
     ) -> Flow | None:
         here = endpoint_of(service)
         there = here if backend is None else endpoint_of(backend)
         self._opening(there, client)
-        self._discard_twins(client, here, there)
-        victim = self._table.victim(for_embryonic=for_embryonic)
+        self._discard_twins(client, here, there, is_end=is_end)
+        victim = self.table.victim(for_embryonic=for_embryonic)
         if victim is not None:
             self.forget(self._view(victim))
             self.evicted += 1
         backend_id = self._backend_ids.get((service.name, there), NO_BACKEND)
-        return self._flow(self._table.insert(client, self._service_ids[service.name], backend_id))
+        return self._flow(self.table.insert(client, self._service_ids[service.name], backend_id))
 
-    def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint) -> None:
-        """Make room: whatever else holds one of the two tuples is older than what comes."""
-        for find, ends in ((self._table.find_orig, (client, here)), (self._table.find_reply, (there, client))):
+    def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint, *, is_end: bool = True) -> None:
+        """Make room: whatever else holds one of the two tuples is older than what comes. ``is_end``: so it is over."""
+        for find, ends in ((self.table.find_orig, (client, here)), (self.table.find_reply, (there, client))):
             row = find(*ends)
             if row is not None:
+                if is_end:
+                    self.table.end(row)
                 self.forget(self._view(row))
 
     def _attempts_key(self, flow: Flow) -> tuple[int, bytes]:
@@ -372,12 +406,12 @@ class Nat:
 
     def touch(self, flow: Flow, now: float, *, moved: bool = True) -> None:
         """A packet of the flow has passed; ``moved`` says that it changed the flow's state, and so its timeout."""
-        self._table.touch(flow.row, now, moved=moved)
+        self.table.touch(flow.row, now, moved=moved)
 
     def expire(self, now: float, at_most: int) -> None:
         """Forget flows whose deadline has come, not all at once."""
         for _ in range(at_most):
-            row = self._table.due(now)
+            row = self.table.due(now)
             if row is None:
                 return
             flow = self._view(row)
@@ -389,14 +423,14 @@ class Nat:
             else:
                 self._failed(flow, row.created_at)
                 row.flags |= UNANSWERED
-                self._table.touch(row, row.seen_at, moved=True)
+                self.table.touch(row, row.seen_at, moved=True)
 
     def forget(self, flow: Flow) -> None:
         """Take the flow out of the table."""
         if flow.row.flags & KNOWN:
             self._forgotten(flow)
             del self._known[flow.row.id]
-        self._table.remove(flow.row)
+        self.table.remove(flow.row)
 
 
 def _is_pythons(pool: Pool) -> bool:

@@ -22,7 +22,7 @@ LAYERS = [
     {"shadow"},
     {"shadowing"},
     {"mirroring"},
-    {"failover", "icmperrors"},
+    {"bindings", "failover", "icmperrors"},
     {"engine"},
     {"api", "capture", "known", "linux", "model", "probes", "report", "sums"},
     {"orders", "replay", "worker"},
