@@ -15,13 +15,14 @@ from queue import SimpleQueue
 from typing import Any
 
 from natmirror.actions import Action, Drop, LegEnded, Ordered
+from natmirror.bindings import Change
 from natmirror.engine import Engine, Hook
 from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import Loop, Way, Why
 from natmirror.linux.nfqueue import Packet, Queue
-from natmirror.packet import Checksum
+from natmirror.packet import Checksum, Endpoint
 from natmirror.pool import Kill, Share
 from natmirror.rules import Rules
 from natmirror.shards import Shard
@@ -31,6 +32,9 @@ log = logging.getLogger("natmirror")
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _SWITCHES_SLICE = 20
+_SWEEP_SLICE = 1000
+_MAX_CHANGES = 16_384  # of bindings, until they are told
+_CHANGES_INTERVAL = 0.05
 _STUDY_SLICE = 8192  # bytes that are read between two batches of packets
 _MAX_LOGGED_ERRORS = 10
 _INTERNAL_ERROR = Drop("internal-error")
@@ -42,8 +46,9 @@ class Worker:
     """A thread for the clients of ``shard``; ``workers`` are all of them, itself among them, once they run.
 
     ``ended`` is called with legs that have ended, ``ordered`` with what masters would have done, ``failed`` with
-    backends that have failed a client's SYN, ``over`` when the thread has ended, each in the thread itself. ``rounds``
-    grows at least every ``pulse_interval`` seconds, unless the thread is wedged.
+    backends that have failed a client's SYN, ``changed`` with what has become of bindings that cannot be derived and
+    whether there was more, ``over`` when the thread has ended, each in the thread itself. ``rounds`` grows at least
+    every ``pulse_interval`` seconds, unless the thread is wedged.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Worker:
         ordered: Callable[[list[Ordered]], None],
         failed: Callable[[list[tuple[str, str, bool]]], None],
         over: Callable[[], None],
+        changed: Callable[[list[Change], bool], None] | None = None,
         pulse_interval: float = NEVER,
     ) -> None:
         self.internal_errors = 0
@@ -70,6 +76,11 @@ class Worker:
         self._ordered = ordered
         self._failed = failed
         self._over = over
+        self._changed = changed
+        self._changes_at = NEVER
+        if changed is not None:
+            self._engine.bindings.tell(_MAX_CHANGES)
+            self._changes_at = 0.0
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
         self._ways: list[Way] = []
@@ -127,18 +138,21 @@ class Worker:
     def ask(self, question: Callable[[], Any]) -> Any:
         """Have the thread answer, and wait for that; a thread that has ended is asked directly."""
         answer: Future[Any] = Future()
-
-        def tell() -> None:
-            try:
-                answer.set_result(question())
-            except Exception as error:  # it costs the answer, not the run
-                answer.set_exception(error)
-
         if self._thread.is_alive():
-            self.post(tell)
+            self.post(partial(_answer, question, answer))
         else:
-            tell()
+            _answer(question, answer)
         return answer.result(_ANSWER_TIMEOUT)
+
+    def request(self, question: Callable[[], Any]) -> "Future[Any]":
+        """Have the thread answer soon."""
+        answer: Future[Any] = Future()
+        self.post(partial(_answer, question, answer))
+        return answer
+
+    def serve(self) -> None:
+        """In the thread that is going to call start(): do until then what others ask of this one."""
+        self._read_mail()
 
     def snapshot(self) -> dict[str, Any]:
         """The engine's sums."""
@@ -174,6 +188,46 @@ class Worker:
     def restore_switch(self, entry: dict[str, Any]) -> None:
         """One that known_switches() once gave, before start(); KeyError, TypeError or ValueError where it did not."""
         self._engine.directory.restore(entry, time.monotonic())
+
+    def living_switches(self) -> list[str]:
+        """In this thread: the connections whose switch is known, but for what another host or run has told."""
+        return self._engine.directory.living()
+
+    def show_switches(self, clients: Sequence[str]) -> list[dict[str, Any]]:
+        """In this thread: what is known of the switches behind some connections."""
+        return [entry for entry in self._show_switches(clients) if entry is not None]
+
+    def take_in_switches(self, entries: Sequence[dict[str, Any]]) -> int:
+        """In this thread: another host's switches; gives how many of them make no sense."""
+        refused = 0
+        for entry in entries:
+            try:
+                self._engine.directory.take_in(entry, time.monotonic())
+            except (KeyError, TypeError, ValueError):
+                refused += 1
+        return refused
+
+    def withdraw_switches(self, clients: Sequence[str]) -> None:
+        """In this thread: the other host does not have these connections any more."""
+        for client in clients:
+            self._engine.directory.withdraw(client)
+
+    def sweep_bindings(self, first: int, how: int) -> int | None:
+        """In this thread: a slice of Bindings.sweep(), told of when it returns; where to go on."""
+        following = self._engine.bindings.sweep(first, _SWEEP_SLICE, how, time.monotonic())
+        self._tell_changes()
+        return following
+
+    def take_in_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
+        """In this thread: bindings of another host's; gives how many could not be taken in."""
+        now = time.monotonic()
+        return sum(not self._engine.bindings.take_in(*binding, now) for binding in bindings)
+
+    def withdraw_bindings(self, gone: Sequence[tuple[str, Endpoint, bool]]) -> None:
+        """In this thread: bindings of another host's are gone: service, client, whether it has ended."""
+        now = time.monotonic()
+        for service, client, ended in gone:
+            self._engine.bindings.withdraw(service, client, now, ended=ended)
 
     def set_share(self, change: Share) -> None:
         """A backend takes more or less of the new connections."""
@@ -253,7 +307,9 @@ class Worker:
     def _until(self) -> float:
         """When Python has something to do, whatever comes."""
         timer = self._engine.next_own_timer()
-        due = self._pulse_at if self._watchdog is None else min(self._pulse_at, self._beat_at)
+        due = min(self._pulse_at, self._changes_at)
+        if self._watchdog is not None:
+            due = min(due, self._beat_at)
         return due if timer is None else min(due, timer)
 
     def _do_what_is_due(self) -> None:
@@ -264,6 +320,9 @@ class Worker:
         if self._watchdog is not None and now >= self._beat_at:
             self._watchdog.beat()
             self._beat_at = now + BEAT_INTERVAL
+        if now >= self._changes_at:
+            self._changes_at = now + _CHANGES_INTERVAL
+            self._tell_changes()
         if now >= self._pulse_at:
             self._pulse_at = now + self._pulse_interval
         self._read_mail()
@@ -292,6 +351,12 @@ class Worker:
         if failed := self._engine.take_failed_syns():
             self._failed(failed)
 
+    def _tell_changes(self) -> None:
+        if self._changed is not None:
+            changes, missed = self._engine.bindings.take()
+            if changes or missed:
+                self._changed(changes, missed)
+
     def _kill(self, change: Kill, ids: list[int]) -> None:
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
         self._loop.send(self._engine.kill(change.service, change.backend, some, time.monotonic()))
@@ -304,3 +369,12 @@ class Worker:
 
     def _show_flows(self, flow_ids: Sequence[int]) -> list[dict[str, Any]]:
         return self._engine.flows(time.monotonic(), flow_ids)
+
+
+def _answer(question: Callable[[], Any], answer: "Future[Any]") -> None:
+    if not answer.set_running_or_notify_cancel():
+        return
+    try:
+        answer.set_result(question())
+    except Exception as error:  # it costs the answer, not the run
+        answer.set_exception(error)

@@ -97,9 +97,9 @@ def test_what_a_drain_has_moved_is_told_and_what_it_has_left_is_not(fast: bool) 
     assert moved
 
 
-def strange_session(one: Engine, **more: Endpoint) -> Session:
+def strange_session(one: Engine) -> Session:
     """A connection that is established with the backend that Maglev would not give."""
-    session = Session(one, **more)
+    session = Session(one)
     one.set_share("openflow", "c1" if derived(session.client) == C1 else "c2", 0.0)
     session.connect()
     assert session.backend == other(derived(session.client))

@@ -49,7 +49,12 @@ def test_the_example_is_a_pair() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://10.20.0.30", "redis://10.20.0.30:6380", "redis://10.20.0.30:6380/3", "redis://:a:b%2Fc@10.20.0.30:6379/0"],
+    [
+        "redis://10.20.0.30",
+        "redis://10.20.0.30:6380",
+        "redis://10.20.0.30:6380/3",
+        "redis://:a:b%2Fc@10.20.0.30:6379/0",
+    ],
 )
 def test_state_is_kept_as_it_stands(url: str) -> None:
     pair = loads(with_state(url)).ha

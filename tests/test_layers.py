@@ -24,7 +24,7 @@ LAYERS = [
     {"mirroring"},
     {"bindings", "failover", "icmperrors"},
     {"engine"},
-    {"api", "capture", "known", "linux", "model", "probes", "report", "sums"},
+    {"api", "capture", "ha", "known", "linux", "model", "probes", "report", "sums"},
     {"orders", "replay", "worker"},
     {"runner"},
     {"lab"},
@@ -33,6 +33,7 @@ LAYERS = [
 ]
 OUTSIDE_CORE = {
     "api",
+    "ha",
     "known",
     "linux",
     "lab",

@@ -198,6 +198,21 @@ class Directory:
             self.leave(client)
         return list(self._behind)
 
+    def living(self) -> list[str]:
+        """The same without what was restored and has not been met yet."""
+        return [client for client in self._behind if client not in self._unclaimed]
+
+    def take_in(self, entry: dict[str, Any], now: float) -> None:
+        """The same as restore(), of another host's connection; where it is met here, this host knows better."""
+        client = str(entry["client"])
+        if client not in self._behind or client in self._unclaimed:
+            self.restore(entry, now)
+
+    def withdraw(self, client: str) -> None:
+        """The other host does not have the connection any more."""
+        if client in self._unclaimed:
+            self.leave(client)
+
     def plain(self, client: str, now: float) -> dict[str, Any] | None:
         """What is known of the switch behind a connection, as values for JSON."""
         datapath = self.behind(client)

@@ -1,0 +1,1 @@
+"""What the hosts of a pair share, and where."""
