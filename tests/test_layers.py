@@ -12,8 +12,9 @@ PACKAGE = Path(__file__).parent.parent / "natmirror"
 LAYERS = [
     {"actions", "errors", "legstate", "seq", "siphash", "stats", "timers", "units", "_ffi", "_fastpath_build"},
     {"packet", "ranges", "yamlfile"},
-    {"fastpath", "rules", "sack", "throttle"},
-    {"openflow", "rulesfile", "rulestext"},
+    {"fastpath", "rules", "sack", "scalars", "throttle"},
+    {"hafile", "openflow", "rulestext"},
+    {"rulesfile"},
     {"attempts", "balance", "congestion", "health", "icmp", "pool", "receiver", "rtt", "selection", "stream", "tcp"},
     {"sender", "shards"},
     {"mirror", "nat"},
