@@ -195,10 +195,16 @@ def role(ctx: click.Context, words: tuple[str, ...]) -> None:
 @click.option(
     "--host", metavar="NAME", help="Which of the two it is for; the one with this host's addresses otherwise."
 )
+@click.option("--command", metavar="PATH", help="How keepalived is to call natmirror; this very one otherwise.")
 @click.option("--script-user", metavar="USER", help="Who asks and tells; natmirror where there is one, else root.")
 @_api_option
 def keepalived(
-    rules_file: Path, output: Path | None, host: str | None, script_user: str | None, api_path: Path
+    rules_file: Path,
+    output: Path | None,
+    host: str | None,
+    command: str | None,
+    script_user: str | None,
+    api_path: Path,
 ) -> None:
     """Write keepalived.conf for one host of the pair in the rules."""
     from natmirror import keepalived as configuration
@@ -208,7 +214,8 @@ def keepalived(
     if pair is None:
         raise HostError(f"{rules_file}: expected a section ha, found none: there is no pair")
     one = configuration.choose(pair, host, set() if host else own_addresses())
-    text = configuration.text(pair, one, _own_command(), str(api_path.absolute()), script_user or _script_user())
+    user = script_user or _script_user()
+    text = configuration.text(pair, one, command or _own_command(), str(api_path.absolute()), user)
     if output is None:
         click.echo(text, nl=False)
         return

@@ -22,7 +22,10 @@ class Keepalived:
         if shutil.which("keepalived") is None:
             raise HostError("keepalived is missing: install the package keepalived")
         file = lab.directory / f"{host}-keepalived.conf"
-        write = [sys.executable, "-m", "natmirror", "keepalived", "--rules", str(rules), "--script-user", "root"]
+        command = lab.directory / "natmirror"
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m natmirror "$@"\n')
+        command.chmod(0o755)  # root's own, wherever this checkout lies: keepalived runs nothing else as root
+        write = [str(command), "keepalived", "--rules", str(rules), "--script-user", "root", "--command", str(command)]
         lab.run(host, [*write, "--api", str(api), "--output", str(file)])
         self._pid_files = [lab.directory / f"{host}-{name}.pid" for name in ("keepalived", "vrrp")]
         parent, child = map(str, self._pid_files)
@@ -54,8 +57,17 @@ class Member:
 
     def start(self) -> None:
         """Start both, natmirror first: keepalived takes no address before it is fit."""
-        self.balancer = LoadBalancer(self.lab, self._rules, host=self.host, api=self.api, on_stop="keep")
+        self.start_natmirror()
         self.keepalived = Keepalived(self.lab, self.host, self._rules, self.api)
+
+    def start_natmirror(self) -> None:
+        """Start natmirror alone."""
+        self.balancer = LoadBalancer(self.lab, self._rules, host=self.host, api=self.api, on_stop="keep")
+
+    def stop_natmirror(self) -> None:
+        """A clean stop of natmirror alone; HostError where it is none."""
+        if self.balancer.stop():
+            raise HostError(f"{self.host}: natmirror did not stop cleanly: {self.balancer.program.text}")
 
     def has_addresses(self) -> bool:
         """Whether it has the virtual addresses."""
@@ -74,10 +86,18 @@ class Member:
         except HostError as error:
             raise HostError(f"{error}; keepalived said:\n{self.keepalived.program.text}") from None
 
+    def pull(self, link: str) -> None:
+        """Pull one of its cables, ``sw0`` or ``pl0``."""
+        self.lab.pull(self.host, link)
+
+    def plug(self, link: str) -> None:
+        """Put it back."""
+        self.lab.plug(self.host, link)
+
     def crash(self) -> None:
         """The whole host dies: no cable, no program, and nobody has been told."""
         for link in ("sw0", "pl0"):
-            self.lab.pull(self.host, link)
+            self.pull(link)
         self.keepalived.kill()
         self.balancer.kill()
 
@@ -85,10 +105,10 @@ class Member:
         """What has crashed comes back: its programs first, then its cables."""
         self.start()
         for link in ("sw0", "pl0"):
-            self.lab.plug(self.host, link)
+            self.plug(link)
 
     def stop(self) -> None:
         """A clean stop of both, keepalived first, as a host that is shut down stops them."""
-        code = self.keepalived.stop()
-        if code or self.balancer.stop():
-            raise HostError(f"{self.host} did not stop cleanly: {self.balancer.program.text}")
+        if self.keepalived.stop():
+            raise HostError(f"{self.host}: keepalived did not stop cleanly: {self.keepalived.program.text}")
+        self.stop_natmirror()

@@ -12,8 +12,8 @@ from natmirror.lab.topology import Lab
 
 
 class LoadBalancer:
-    """A running natmirror on ``host``: started with ``rules``, ready when the constructor returns. ``through`` is what starts it,
-    a command that takes another."""
+    """A running natmirror on ``host``: started with ``rules``, ready when the constructor returns. ``through`` is what
+    starts it, a command that takes another."""
 
     def __init__(
         self,
