@@ -1,6 +1,7 @@
 """The rules, as frozen values: what a rules file comes to."""
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -182,6 +183,11 @@ class Pair:
     def addresses(self) -> tuple[IPv4Interface, ...]:
         """All virtual addresses."""
         return (*self.switch_side.addresses, *self.pool_side.addresses)
+
+    def host_with(self, addresses: Container[IPv4Address]) -> Host | None:
+        """The host that has these addresses; None where neither has."""
+        own = (host for host in self.hosts if host.switch_side in addresses and host.pool_side in addresses)
+        return next(own, None)
 
     @property
     def state_shown(self) -> str | None:
