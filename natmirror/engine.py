@@ -186,7 +186,7 @@ class Engine:
         self._nat.expire(now, _MAX_EXPIRED)
         for what, of in self._timers.due(now):
             if what == "window":
-                self._mirroring.tell_window(of)
+                self._mirroring.holding.tell_window(of)
             else:
                 self._shadowing.handle_timer(of, now)
         return self.study(now, most)
@@ -318,7 +318,7 @@ class Engine:
             if event is tcp.Event.SYN_ACK:
                 self._nat.answered(flow)
                 if flow.service.throttles:
-                    self._mirroring.accepted(self._nat.know(flow))
+                    self._mirroring.holding.accepted(self._nat.know(flow))
             elif event is tcp.Event.RST and refused:
                 self._nat.refused(flow, now)
                 self._stats.count("syns_refused")
@@ -327,7 +327,7 @@ class Engine:
             if flow.row.flags & fastpath.READ and segment.seq_len:
                 self._mirroring.feed_replies(flow, segment)
             self._tell_legs(flow, event, now)
-            window = self._mirroring.throttled_window(flow, segment)
+            window = self._mirroring.holding.throttled_window(flow, segment)
         else:
             self._stats.count("bad_checksums")
         return [self._to_client(segment, flow.service, checksum, window), *self._sends()]

@@ -4,22 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 from natmirror import seq
-from natmirror.actions import LegEnded, Send
-from natmirror.fastpath import GAPPED, HELD, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WAITING, Gear, Memory
+from natmirror.actions import LegEnded
+from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WAITING, Gear, Memory
+from natmirror.holding import Holding
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow, Strand, Tap
+from natmirror.legreport import gone_flow, shown_copy, shown_session
 from natmirror.legs import Legs
-from natmirror.legstate import LegState
 from natmirror.mirror import Leg
-from natmirror.packet import ACK, RST, SYN, Endpoint, Segment, endpoint_of, show, synthesise
+from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.reading import Kind, Reading
-from natmirror.rules import Mirror, Service
+from natmirror.rules import Service
 from natmirror.selection import unwanted
 from natmirror.shadow import Shadow
 from natmirror.shadowing import Shadowing
 from natmirror.stream import Reassembler
 from natmirror.tcp import HALF_ACK, HALF_FIN, is_taken
-from natmirror.throttle import Throttle
-from natmirror.timers import AT_ONCE, Timers
+from natmirror.timers import Timers
 
 
 class Mirroring:
@@ -43,7 +43,8 @@ class Mirroring:
         self._reading = reading
         self._gear = gear
         self._taps: dict[MirroredFlow, Tap] = {}
-        self._throttles: dict[MirroredFlow, Throttle] = {}
+        self.holding = Holding(timers, legs, self._taps.get)
+        """Whose clients are held back."""
         self._events: list[LegEnded] = []
 
     def take_events(self) -> list[LegEnded]:
@@ -52,17 +53,6 @@ class Mirroring:
         return events + self._shadowing.take_events()
 
     # What production does
-
-    def accepted(self, flow: MirroredFlow) -> None:
-        """The backend has accepted the connection: from here on the client is shown no more than throttling legs have
-        room for."""
-        if flow.picked_up:
-            return
-        buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
-        if buffers and any(not unwanted(mirror, flow.client[0]) for mirror in flow.service.mirrors if mirror.throttles):
-            first = seq.add(flow.row.iss, 1)
-            self._throttles[flow] = Throttle(seq.add(first, min(buffers)), min(buffers))
-            flow.row.flags |= HELD
 
     def open(self, flow: MirroredFlow, backend: Endpoint, now: float) -> None:
         """The client's handshake is complete: call each mirror, but one that is the connection's own backend or does
@@ -85,7 +75,7 @@ class Mirroring:
             tap.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self._memory)
             flow.row.flags |= READ
         flow.row.account = self._ledger.account(tap)
-        self._hold(tap)
+        self.holding.hold(tap)
         if flow.syn_data:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
             self._feed(tap, first, flow.syn_data[: max(taken, 0)], now)
@@ -104,16 +94,6 @@ class Mirroring:
     def untracked(self, service: Service, count: int) -> None:
         """The flow table was full when a client sent ``count`` bytes: they count as lost."""
         self._ledger.untracked(service, count)
-
-    def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
-        """The window field that the client is to see in a segment of its backend's."""
-        throttle = self._throttles.get(flow)
-        if throttle is None:
-            return segment.window
-        window = throttle.window(segment, flow.row.reply.scale)
-        if (tap := self._taps.get(flow)) is not None:
-            self._mark_waiting(tap, throttle)
-        return window
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """A segment of the client's with a right checksum, which the tracker has seen before."""
@@ -217,7 +197,7 @@ class Mirroring:
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""
-        self._release(flow)
+        self.holding.release(flow)
         tap = self._taps.get(flow)
         if tap is None:
             return
@@ -278,7 +258,7 @@ class Mirroring:
     def leg_moved(self, strand: Strand) -> None:
         """A strand's leg has done something."""
         if strand.mirror.throttles:
-            self._hold(strand.tap)
+            self.holding.hold(strand.tap)
 
     def _write_off(self, strand: Strand, leg: Leg, reason: str) -> None:
         tap = strand.tap
@@ -293,61 +273,14 @@ class Mirroring:
                 tap.flow.row.flags &= ~(WAITING | GAPPED)
                 tap.reassembler.clear()
 
-    def _hold(self, tap: Tap) -> None:
-        """After a leg has moved: how far its client may send; if that is much further than it knows, tell it."""
-        flow = tap.flow
-        throttle = self._throttles.get(flow)
-        if throttle is None or len(tap.strands) < len(flow.service.copies):
-            return  # nothing to hold, or legs are still to be opened
-        row = flow.row
-        edges = [seq.add(leg.una, strand.mirror.buffer) for strand, leg in tap.alive() if strand.mirror.throttles]
-        nearest = min(edges, key=lambda edge: seq.diff(edge, row.reply.ack)) if edges else row.reply.edge
-        throttle.hold = seq.latest(throttle.hold, nearest)
-        self._mark_waiting(tap, throttle)
-        due = throttle.is_update_due(row.orig.end, row.reply.edge) and not tap.flow_over
-        # Not now: packets of the same batch may tell the client more.
-        self._timers.set(("window", flow), AT_ONCE if due else None)
-        if not edges and not due:
-            self._release(flow)
-
-    def _mark_waiting(self, tap: Tap, throttle: Throttle) -> None:
-        """Tell the legs that hold the client back whether it waits for them now."""
-        row = tap.flow.row
-        waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not tap.flow_over
-        for strand, leg in tap.alive():
-            holds = strand.mirror.throttles and seq.le(seq.add(leg.una, strand.mirror.buffer), throttle.hold)
-            if leg.client_waits != (waits and holds):
-                leg.client_waits = waits and holds
-                leg.hand_over()
-
-    def tell_window(self, flow: MirroredFlow) -> None:
-        """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
-        throttle, reply = self._throttles[flow], flow.row.reply
-        if throttle.is_update_due(flow.row.orig.end, reply.edge):
-            window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
-            ends = (endpoint_of(flow.service), flow.client)
-            numbers = {"seq": reply.end, "ack": reply.ack, "window": window}
-            self._legs.send([Send(synthesise(*ends, flags=ACK, options=throttle.options(), **numbers))])
-        tap = self._taps.get(flow)
-        if tap is not None:
-            self._mark_waiting(tap, throttle)
-        if tap is None or not any(strand.mirror.throttles for strand, _ in tap.alive()):
-            self._release(flow)
-
-    def _release(self, flow: MirroredFlow) -> None:
-        """No leg holds the client back any more."""
-        if self._throttles.pop(flow, None) is not None:
-            self._timers.set(("window", flow), None)
-            flow.row.flags &= ~HELD
-
     # Reporting
 
     def legs_of(self, flow: MirroredFlow, now: float) -> list[dict[str, Any]]:
         """The flow's legs as plain values."""
         tap = self._taps.get(flow)
         strands = () if tap is None else tap.strands
-        return [_shown(strand, strand.leg, now) for strand in strands if strand.leg is not None] + [
-            _shown_session(shadow, now) for shadow in self._shadowing.shadows_of(flow.row.id)
+        return [shown_copy(strand, strand.leg, now) for strand in strands if strand.leg is not None] + [
+            shown_session(shadow, now) for shadow in self._shadowing.shadows_of(flow.row.id)
         ]
 
     def lingering(self, now: float) -> list[dict[str, Any]]:
@@ -355,9 +288,9 @@ class Mirroring:
         found = []
         for holder, leg in self._legs.holders():
             if isinstance(holder, Strand) and holder.tap.final_bytes is not None:
-                found.append(_gone(holder.service_name, holder.tap.flow.client, _shown(holder, leg, now)))
+                found.append(gone_flow(holder.service_name, holder.tap.flow.client, shown_copy(holder, leg, now)))
             elif isinstance(holder, Shadow) and holder.connection.is_forgotten:
-                found.append(_gone(holder.service_name, holder.connection.client, _shown_session(holder, now)))
+                found.append(gone_flow(holder.service_name, holder.connection.client, shown_session(holder, now)))
         return found
 
     def mirrors(self, now: float) -> list[dict[str, Any]]:
@@ -370,61 +303,3 @@ class Mirroring:
     def memory(self) -> dict[str, int]:
         """Bytes that are held back for mirrors, and how many may be."""
         return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
-
-
-def _gone(service: str, client: Endpoint, leg: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "service": service,
-        "client": show(client),
-        "backend": None,
-        "state": "gone",
-        "client_bytes": leg["client_bytes"],
-        "legs": [leg],
-    }
-
-
-def _shown(strand: Strand, leg: Leg, now: float) -> dict[str, Any]:
-    missing = strand.missing_bytes if leg.ended is None else 0
-    return _shown_leg(strand.mirror, leg, strand.tap.client_bytes, missing, now)
-
-
-def _shown_session(shadow: Shadow, now: float) -> dict[str, Any]:
-    leg, session = shadow.leg, shadow.session
-    if leg is None:
-        waits = "waits to know the switch" if shadow.connection.is_picked_up else "waits for both HELLOs"
-        why = shadow.absent or waits
-        return {
-            "mirror": shadow.mirror.name,
-            "state": f"none: {why}",
-            "session": None,
-            **_NO_LEG,
-        }
-    shown = _shown_leg(shadow.mirror, leg, int(leg.row.client_bytes), leg.lag_bytes, now)
-    return {**shown, "session": None if session is None else session.shown(), "unheard": shadow.unheard}
-
-
-_NO_LEG = dict.fromkeys(
-    (
-        *("client_bytes", "sent_bytes", "acked_bytes", "in_flight_bytes", "lag_bytes", "lag_seconds"),
-        *("consumed_bytes", "retransmits", "timeouts", "rtt_seconds"),
-    ),
-    0,
-)
-
-
-def _shown_leg(mirror: Mirror, leg: Leg, client_bytes: int, lag_bytes: int, now: float) -> dict[str, Any]:
-    state = LegState(leg.state).name.lower().replace("_", "-")
-    return {
-        "mirror": mirror.name,
-        "state": state if leg.ended is None else f"ended: {leg.ended}",
-        "client_bytes": client_bytes,
-        "sent_bytes": leg.sent_bytes,
-        "acked_bytes": leg.acked_bytes,
-        "in_flight_bytes": leg.in_flight_bytes,
-        "lag_bytes": lag_bytes,
-        "lag_seconds": round(leg.lag_seconds(now), 3),
-        "consumed_bytes": leg.consumed_bytes,
-        "retransmits": leg.retransmits,
-        "timeouts": leg.timeouts,
-        "rtt_seconds": leg.rtt_seconds,
-    }
