@@ -151,10 +151,10 @@ class Leg:
         """End the leg at once, with a RST."""
         return self._abort(reason) if self.ended is None else []
 
-    def give_way(self) -> list[bytes]:
+    def give_way(self, reason: str) -> list[bytes]:
         """End the leg at once, without a word: its address and port are somebody else's now."""
         if self.ended is None:
-            self._end("port-reused")
+            self._end(reason)
         return []
 
     def unreachable(self, about: int) -> list[bytes]:
@@ -232,6 +232,11 @@ class Leg:
     def segment_len(self) -> int:
         """The most data that a segment of the leg's takes, in bytes."""
         return int(self.row.mss)
+
+    @property
+    def speaks_sack(self) -> bool:
+        """Whether both ends speak of selective acknowledgements."""
+        return bool(self.row.flags & SACK)
 
     @property
     def lag_bytes(self) -> int:

@@ -9,7 +9,7 @@ from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WA
 from natmirror.holding import Holding
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow, Strand, Tap
 from natmirror.legreport import gone_flow, shown_copy, shown_session
-from natmirror.legs import Legs
+from natmirror.legs import HANDED_OVER, Legs
 from natmirror.mirror import Leg
 from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.reading import Kind, Reading
@@ -18,6 +18,7 @@ from natmirror.selection import unwanted
 from natmirror.shadow import Shadow
 from natmirror.shadowing import Shadowing
 from natmirror.stream import Reassembler
+from natmirror.takeover import FlowRecord, endpoint
 from natmirror.tcp import HALF_ACK, HALF_FIN, is_taken
 from natmirror.timers import Timers
 
@@ -42,8 +43,9 @@ class Mirroring:
         self._shadowing = shadowing
         self._reading = reading
         self._gear = gear
-        self._taps: dict[MirroredFlow, Tap] = {}
-        self.holding = Holding(timers, legs, self._taps.get)
+        self.taps: dict[MirroredFlow, Tap] = {}
+        """Each mirrored flow's, from its handshake on."""
+        self.holding = Holding(timers, legs, self.taps.get)
         """Whose clients are held back."""
         self._events: list[LegEnded] = []
 
@@ -62,7 +64,7 @@ class Mirroring:
         first = seq.add(flow.row.iss, 1)
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         tap = Tap(flow, Reassembler(flow.row, "orig", first, max_waiting, self._memory), self)
-        self._taps[flow] = tap
+        self.taps[flow] = tap
         for mirror in flow.service.copies:
             strand = Strand(mirror, tap)
             tap.strands = (*tap.strands, strand)
@@ -85,11 +87,20 @@ class Mirroring:
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self._memory), self)
         tap.strands = tuple(Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.copies)
-        self._taps[flow] = tap
+        self.taps[flow] = tap
         if self._shadowing.opened(flow, backend):
             tap.replies = Reassembler(flow.row, "reply", None, max_waiting, self._memory)
             flow.row.flags |= READ | GAPPED | REPLY_GAPPED
         flow.row.account = self._ledger.account(tap)
+
+    def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
+        """Another host's connection goes on here, and so do its legs."""
+        self.picked_up(flow, None if record.backend is None else endpoint(record.backend))
+
+    def leave(self, flow: MirroredFlow) -> None:
+        """The flow's legs end here without a word: they go on elsewhere."""
+        if (tap := self.taps.get(flow)) is not None:
+            self._each(tap, lambda leg: leg.give_way(HANDED_OVER))
 
     def untracked(self, service: Service, count: int) -> None:
         """The flow table was full when a client sent ``count`` bytes: they count as lost."""
@@ -97,7 +108,7 @@ class Mirroring:
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """A segment of the client's with a right checksum, which the tracker has seen before."""
-        tap = self._taps.get(flow)
+        tap = self.taps.get(flow)
         if tap is None or segment.flags & (SYN | RST) or not is_taken(flow.row.reply, segment, loose=flow.picked_up):
             return
         if not tap.reassembler.is_placed:
@@ -106,7 +117,7 @@ class Mirroring:
 
     def unread(self, flow: MirroredFlow) -> None:
         """Nobody reads the flow any more."""
-        tap, row = self._taps.get(flow), flow.row
+        tap, row = self.taps.get(flow), flow.row
         row.flags &= ~(READ | REPLY_GAPPED)
         if tap is None or tap.replies is None:
             return
@@ -117,7 +128,7 @@ class Mirroring:
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
         """The same for a segment of the backend's, where somebody reads it."""
-        tap = self._taps.get(flow)
+        tap = self.taps.get(flow)
         if tap is None or tap.replies is None or segment.flags & (SYN | RST):
             return
         row, replies = flow.row, tap.replies
@@ -139,7 +150,7 @@ class Mirroring:
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
         """The backend has spoken, and may take now what waited for its window."""
-        if (tap := self._taps.get(flow)) is not None:
+        if (tap := self.taps.get(flow)) is not None:
             self._feed(tap, tap.reassembler.next, b"", now)
 
     def _feed(self, tap: Tap, at: int, payload: bytes, now: float) -> None:
@@ -182,14 +193,14 @@ class Mirroring:
         """Production's connection was reset."""
         self.window_moved(flow, now)
         self._flow_over(flow, now, lambda leg: leg.reset(now))
-        if (tap := self._taps.get(flow)) is not None and tap.replies is not None:
+        if (tap := self.taps.get(flow)) is not None and tap.replies is not None:
             self._reading.add(Kind.RESET, flow.row.id)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection has closed in order: the backend has everything, so whoever lacks something has a
         hole."""
         self.window_moved(flow, now)
-        tap = self._taps.get(flow)
+        tap = self.taps.get(flow)
         complete = tap is not None and tap.finished
         self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
         if tap is not None and tap.replies is not None:
@@ -198,7 +209,7 @@ class Mirroring:
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""
         self.holding.release(flow)
-        tap = self._taps.get(flow)
+        tap = self.taps.get(flow)
         if tap is None:
             return
         if not tap.flow_over:
@@ -207,7 +218,7 @@ class Mirroring:
         tap.reassembler.clear()
         if tap.replies is not None:
             tap.replies.clear()
-        del self._taps[flow]
+        del self.taps[flow]
         tap.final_bytes = tap.client_bytes
         for _, leg in tap.alive():
             leg.row.flow_id, leg.row.client_bytes = NO_FLOW, tap.final_bytes
@@ -228,7 +239,7 @@ class Mirroring:
         self._legs.settle(strand, made, made.open(now))
 
     def _flow_over(self, flow: MirroredFlow, now: float, do: Callable[[Leg], list[bytes]]) -> None:
-        tap = self._taps.get(flow)
+        tap = self.taps.get(flow)
         if tap is None or tap.flow_over:
             return
         tap.flow_over = True
@@ -277,7 +288,7 @@ class Mirroring:
 
     def legs_of(self, flow: MirroredFlow, now: float) -> list[dict[str, Any]]:
         """The flow's legs as plain values."""
-        tap = self._taps.get(flow)
+        tap = self.taps.get(flow)
         strands = () if tap is None else tap.strands
         return [shown_copy(strand, strand.leg, now) for strand in strands if strand.leg is not None] + [
             shown_session(shadow, now) for shadow in self._shadowing.shadows_of(flow.row.id)

@@ -227,6 +227,13 @@ class Nat:
         """The backend of a service at an endpoint."""
         return self._backends[self._backend_ids[service.name, place]][1]
 
+    def service_named(self, name: str) -> Service:
+        """A service by its name; ValueError where there is none."""
+        for service in self._services:
+            if service.name == name:
+                return service
+        raise ValueError(f"there is no service {name}")
+
     def services_of(self, backend: Endpoint) -> list[Service]:
         """The services in whose pool ``backend`` is: more than one makes unbound replies ambiguous."""
         return self._services_of.get(backend, [])
@@ -247,6 +254,14 @@ class Nat:
         if flow is not None:
             tcp.begin_loose(flow.row)
             flow.row.flags |= LOOSE
+            self.touch(flow, now)
+        return flow
+
+    def adopt(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
+        """A flow for a connection that another host has known, with this backend; None when the table is full."""
+        flow = self.pick_up(service, client, backend, now)
+        if flow is not None:
+            flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
             self.touch(flow, now)
         return flow
 

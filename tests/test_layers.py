@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "natmirror"
 LAYERS = [
     {"actions", "errors", "legstate", "seq", "siphash", "stats", "timers", "units", "_ffi", "_fastpath_build"},
     {"packet", "ranges", "yamlfile"},
-    {"fastpath", "rules", "sack", "throttle"},
+    {"fastpath", "rules", "sack", "takeover", "throttle"},
     {"openflow", "rulesfile", "rulestext"},
     {"attempts", "balance", "congestion", "health", "icmp", "pool", "receiver", "rtt", "selection", "stream", "tcp"},
     {"sender", "shards"},
@@ -21,7 +21,7 @@ LAYERS = [
     {"holding", "shadow"},
     {"legreport", "shadowing"},
     {"mirroring"},
-    {"failover", "icmperrors"},
+    {"failover", "handover", "icmperrors"},
     {"engine"},
     {"api", "capture", "known", "linux", "model", "probes", "report", "sums"},
     {"orders", "replay", "worker"},
