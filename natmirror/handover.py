@@ -45,7 +45,7 @@ class HandOver:
 
     def ids(self) -> list[int]:
         """The numbers of the flows with living legs, for records() in slices."""
-        mirrored = {flow for flow, tap in self._mirroring.taps.items() if tap.alive()}
+        mirrored = dict.fromkeys(flow for flow, tap in self._mirroring.taps.items() if tap.alive())
         for key in [key for key, (flow, _) in self._told.items() if flow not in mirrored]:
             self._forget(key)
         return [int(flow.row.id) for flow in mirrored]

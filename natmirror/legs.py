@@ -6,7 +6,8 @@ from typing import Protocol
 from natmirror.actions import Send
 from natmirror.fastpath import LegTable
 from natmirror.icmp import IcmpError
-from natmirror.mirror import HEADERS_LEN, MTU, Leg
+from natmirror.legbase import HEADERS_LEN, MTU
+from natmirror.mirror import Leg
 from natmirror.packet import Endpoint, Segment, endpoint_of
 from natmirror.rules import Mirror
 

@@ -16,6 +16,7 @@ LAYERS = [
     {"openflow", "rulesfile", "rulestext"},
     {"attempts", "balance", "congestion", "health", "icmp", "pool", "receiver", "rtt", "selection", "stream", "tcp"},
     {"sender", "shards"},
+    {"legbase"},
     {"mirror", "nat"},
     {"ledger", "legs", "reading"},
     {"holding", "shadow"},
