@@ -27,6 +27,7 @@ from natmirror.actions import Accept, Action, Drop, LegEnded, Ordered, Send
 from natmirror.bindings import Bindings
 from natmirror.failover import Failover
 from natmirror.fastpath import Memory
+from natmirror.handover import HandOver
 from natmirror.icmperrors import IcmpErrors
 from natmirror.ledger import Ledger
 from natmirror.legs import Legs
@@ -108,6 +109,7 @@ class Engine:
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
         self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
+        self._handover = HandOver(shard, self._nat, self._legs, self._mirroring, self._stats)
         self._icmp = IcmpErrors(self._services, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
@@ -188,7 +190,7 @@ class Engine:
         self._nat.expire(now, _MAX_EXPIRED)
         for what, of in self._timers.due(now):
             if what == "window":
-                self._mirroring.tell_window(of)
+                self._mirroring.holding.tell_window(of)
             else:
                 self._shadowing.handle_timer(of, now)
         return self.study(now, most)
@@ -325,7 +327,7 @@ class Engine:
             if event is tcp.Event.SYN_ACK:
                 self._nat.answered(flow)
                 if flow.service.throttles:
-                    self._mirroring.accepted(self._nat.know(flow))
+                    self._mirroring.holding.accepted(self._nat.know(flow))
             elif event is tcp.Event.RST and refused:
                 self._nat.refused(flow, now)
                 self._stats.count("syns_refused")
@@ -334,7 +336,7 @@ class Engine:
             if flow.row.flags & fastpath.READ and segment.seq_len:
                 self._mirroring.feed_replies(flow, segment)
             self._tell_legs(flow, event, now)
-            window = self._mirroring.throttled_window(flow, segment)
+            window = self._mirroring.holding.throttled_window(flow, segment)
         else:
             self._stats.count("bad_checksums")
         return [self._to_client(segment, flow.service, checksum, window), *self._sends()]
@@ -405,6 +407,44 @@ class Engine:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
         self._failover.kill(self._nat.backend_named(service, backend), ids, now)
         return self.study(now)
+
+    # Legs that pass from one host to another
+
+    def mirrored_ids(self) -> list[int]:
+        """The numbers of the flows with living legs of raw bytes, for leg_records() in slices."""
+        return self._handover.ids()
+
+    def leg_records(self, ids: Iterable[int], *, everything: bool = False) -> list[dict[str, Any]]:
+        """For each of these flows with established legs of raw bytes what another host needs to go on with them: plain
+        values, small, that JSON can hold. Of flows on which nothing has moved since they were told last only where
+        ``everything`` is asked for. Keys and values: takeover.FlowRecord.
+
+        Positions are as old as the record, which does no harm: adopt() asks the mirror. Nothing is kept of what was
+        told but its numbers; packets do not notice.
+        """
+        return self._handover.records(ids, everything=everything)
+
+    def take_gone_records(self) -> list[tuple[str, str]]:
+        """Service and client, as in the records, of those that hold no more: a leg has ended, or the connection is
+        closing. Those since the last call, each found by the next round of mirrored_ids() and leg_records(), and told
+        before a later record of the same key."""
+        return self._handover.take_gone()
+
+    def adopt(self, record: dict[str, Any], now: float) -> list[Action]:
+        """Go on with a connection and its legs where another host has stopped, from a record of its leg_records(): to
+        be called when this host comes to pass the connection's packets, and by the engine whose client it is.
+
+        The flow is bound to the record's backend and its legs are ``resuming``, in place of whatever was known here of
+        that connection. Gives the probes that are to be sent. ValueError where the record is nonsense, does not fit the
+        rules, or is about an older connection than the one that is known here; then nothing has changed.
+        """
+        self._handover.adopt(record, now)
+        return self._sends()
+
+    def hand_over(self) -> None:
+        """Another host goes on with all legs: they end here without a word to the mirrors, as ``handed-over``.
+        Connections are still passed on, and are not copied any more."""
+        self._handover.leave()
 
     # Packets of mirrors
 

@@ -6,13 +6,15 @@ from typing import Protocol
 from natmirror.actions import Send
 from natmirror.fastpath import LegTable
 from natmirror.icmp import IcmpError
-from natmirror.mirror import HEADERS_LEN, MTU, Leg
+from natmirror.legbase import HEADERS_LEN, MTU
+from natmirror.mirror import Leg
 from natmirror.packet import Endpoint, Segment, endpoint_of
 from natmirror.rules import Mirror
 
 NO_FREE_PORT = "no-free-port"
 NO_MEMORY = "memory-full"
 PORT_IN_USE = "port-in-use"
+HANDED_OVER = "handed-over"
 
 _NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
 
@@ -120,7 +122,7 @@ class Legs:
 
     def make_way(self, mirror: Endpoint, local: Endpoint) -> None:
         """Production is about to have a connection between these two: a leg in its place says nothing any more."""
-        self._do(mirror, local, lambda leg: leg.give_way())
+        self._do(mirror, local, lambda leg: leg.give_way("port-reused"))
 
     def receive(self, segment: Segment, now: float) -> None:
         """A believed segment of a mirror's, for a leg that stands."""
@@ -157,6 +159,11 @@ class Legs:
         holder = self._living[leg_id]
         if holder.leg is not None:
             self.settle(holder, holder.leg, holder.leg.handle_timer(now))
+
+    def leave(self) -> None:
+        """Another host goes on with all legs."""
+        for holder, leg in self.holders():
+            self.settle(holder, leg, leg.give_way(HANDED_OVER))
 
     def close(self) -> None:
         """End all legs."""

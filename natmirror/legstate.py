@@ -19,6 +19,8 @@ class LegState(IntEnum):
     CLOSING = 5
     LAST_ACK = 6
     CLOSED = 7
+    RESUMING = 8
+    """Not of RFC 9293: another host's leg, whose mirror has not said yet how far it has come."""
 
 
 class LegEvent(IntEnum):

@@ -9,42 +9,24 @@ The leg does no I/O and knows no clock: segments and times go in, packets come o
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from natmirror import seq
 from natmirror.fastpath import NEVER, SACK, STEADY, LegTable
+from natmirror.legbase import HEADERS_LEN, MSS, MTU, LegBase
 from natmirror.legstate import TRANSITIONS, LegEvent, LegState
-from natmirror.packet import (
-    ACK,
-    OPT_MSS,
-    OPT_NOP,
-    OPT_SACK_PERMITTED,
-    OPT_WINDOW_SCALE,
-    RST,
-    SYN,
-    Endpoint,
-    Segment,
-    endpoint_of,
-    synthesise,
-)
-from natmirror.receiver import ACK_DELAY, SCALE, WINDOW, Receiver
+from natmirror.packet import ACK, RST, SYN, Endpoint, Segment
+from natmirror.receiver import ACK_DELAY
 from natmirror.rules import Mirror
-from natmirror.sender import Piece, Sender
+from natmirror.sender import Piece
 from natmirror.throttle import slack_of
 
 _LINGERS = 12  # a leg whose client is gone lives this many times its linger, however it progresses
-MTU, HEADERS_LEN = 1500, 40  # Ethernet's; IPv4 and TCP without options
-_MSS = MTU - HEADERS_LEN  # what we offer, and the most that we send
 _DEFAULT_MSS = 536  # RFC 9293 §3.7.1, where the peer names none
 _MIN_MSS = 48  # the smallest a peer may make us use: IPv4's minimum MTU of 68 (RFC 791) less TCP's largest header
-_CHALLENGE_INTERVAL = 0.5  # RFC 5961 §7 asks for a limit; Linux's, in seconds
 _MIN_PATH_MTU = 552  # Linux's ip_forward_min_pmtu: smaller ones are not believed
 
-_OPTIONS = bytes((OPT_MSS, 4, _MSS >> 8, _MSS & 0xFF, OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
-_OPTIONS += bytes((OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
 
-
-class Leg:
+class Leg(LegBase):
     """One connection to one mirror.
 
     ``local`` is where it comes from: the client's endpoint, or one of ours. Every method that takes ``now`` (seconds)
@@ -54,20 +36,7 @@ class Leg:
     Its numbers lie in ``row``, in the table of legs, until it has ended.
     """
 
-    __slots__ = (
-        *(
-            "_challenged_at",
-            "_gone_at",
-            "_listener",
-            "_path_mss",
-            "_receiver",
-            "_resetting",
-            "_sender",
-            "_settings",
-            "_table",
-        ),
-        *("client_waits", "ended", "local", "mirror", "row", "state"),
-    )
+    __slots__ = ("_gone_at", "_listener", "_path_mss", "_resetting", "client_waits")
 
     def __init__(
         self,
@@ -83,23 +52,14 @@ class Leg:
 
         ``listener`` is given what the mirror sends, in order, and nothing at its end; without one it is thrown away.
         """
-        self.local = local
-        self.mirror = endpoint_of(settings)
-        self.state = LegState.SYN_SENT
-        self.ended: str | None = None
-        self.row: Any = table.insert(self.mirror, local)
+        super().__init__(table, local, settings, iss)
         self.row.max_buffer = settings.buffer + (2 * slack_of(settings.buffer) if settings.throttles else 0)
         self.row.stall_timeout = settings.stall_timeout
         self.row.idle_timeout = NEVER if settings.idle_timeout is None else settings.idle_timeout
-        self._table = table
-        self._settings = settings
         self._path_mss = max(path_mtu, _MIN_PATH_MTU) - HEADERS_LEN
-        self._sender = Sender(table, self.row, iss)
-        self._receiver = Receiver(self.row)
         self._listener = listener
         self._resetting = False  # the client was reset: a RST follows the last byte
         self._gone_at: float | None = None
-        self._challenged_at = float("-inf")
         self.client_waits = False
         """The client has used up the window that it is shown because of this leg."""
 
@@ -151,10 +111,10 @@ class Leg:
         """End the leg at once, with a RST."""
         return self._abort(reason) if self.ended is None else []
 
-    def give_way(self) -> list[bytes]:
+    def give_way(self, reason: str) -> list[bytes]:
         """End the leg at once, without a word: its address and port are somebody else's now."""
         if self.ended is None:
-            self._end("port-reused")
+            self._end(reason)
         return []
 
     def unreachable(self, about: int) -> list[bytes]:
@@ -221,62 +181,6 @@ class Leg:
             return self._resend_syn(now)
         return self._build(sender.time_out(now))
 
-    # What is known of it
-
-    @property
-    def una(self) -> int:
-        """The first number that the mirror has not acknowledged."""
-        return int(self.row.snd_una)
-
-    @property
-    def segment_len(self) -> int:
-        """The most data that a segment of the leg's takes, in bytes."""
-        return int(self.row.mss)
-
-    @property
-    def lag_bytes(self) -> int:
-        """Bytes of the client's stream that the mirror has not acknowledged."""
-        return int(self.row.buffered)
-
-    @property
-    def in_flight_bytes(self) -> int:
-        """Sequence numbers sent and not acknowledged."""
-        return self._sender.in_flight if self.ended is None else 0
-
-    @property
-    def sent_bytes(self) -> int:
-        """Bytes of the stream that were sent, each counted once."""
-        return int(self.row.sent_bytes)
-
-    @property
-    def acked_bytes(self) -> int:
-        """Bytes of the stream that the mirror has acknowledged."""
-        return int(self.row.acked_bytes)
-
-    @property
-    def consumed_bytes(self) -> int:
-        """Bytes of the mirror's own that were acknowledged and thrown away."""
-        return int(self.row.consumed_bytes)
-
-    @property
-    def retransmits(self) -> int:
-        """Segments sent again."""
-        return int(self.row.retransmits)
-
-    @property
-    def timeouts(self) -> int:
-        """How often the retransmission timer ran out."""
-        return int(self.row.timeouts)
-
-    @property
-    def rtt_seconds(self) -> float | None:
-        """The smoothed round-trip time to the mirror; None before the first sample."""
-        return self._sender.timer.smoothed
-
-    def lag_seconds(self, now: float) -> float:
-        """The age of the oldest byte that the mirror has not acknowledged; 0 where there is none."""
-        return self._sender.age(now)
-
     # Receiving
 
     def _receive_syn_sent(self, segment: Segment, now: float) -> list[bytes]:
@@ -293,7 +197,7 @@ class Leg:
             return []
         self.row.scale = segment.window_scale() or 0
         self._receiver.start(segment.seq)
-        mss = max(min(segment.mss() or _DEFAULT_MSS, _MSS, self._path_mss), _MIN_MSS)
+        mss = max(min(segment.mss() or _DEFAULT_MSS, MSS, self._path_mss), _MIN_MSS)
         # The window is never scaled on a SYN (RFC 7323 §2.2)
         self._sender.start(segment.ack, segment.window, mss, sack=segment.sack_permitted(), now=now)
         self._step(LegEvent.SYN_ACK)
@@ -424,39 +328,3 @@ class Leg:
         self.ended = reason
         self.row = self._receiver.row = self._table.retire(self.row)
         self._sender.retire(self.row)
-
-    # Building
-
-    def _build(self, pieces: Iterable[Piece]) -> list[bytes]:
-        return [self._packet(at, flags, payload=payload) for at, flags, payload in pieces]
-
-    def _syn(self) -> bytes:
-        una = self.row.snd_una
-        return synthesise(self.local, self.mirror, seq=una, ack=0, flags=SYN, window=WINDOW, options=_OPTIONS)
-
-    def _ack(self) -> bytes:
-        options = self._receiver.sack_option() if self.row.flags & SACK else b""
-        return self._packet(self._sender.acceptable_seq, ACK, options=options)
-
-    def _challenge(self, now: float) -> list[bytes]:
-        """An acknowledgement that tells where the leg stands, unless one has just done so (RFC 5961 §7)."""
-        if now - self._challenged_at < _CHALLENGE_INTERVAL:
-            return []
-        self._challenged_at = now
-        return [self._ack()]
-
-    def _packet(
-        self, at: int, flags: int, *, payload: bytes = b"", ack: int | None = None, options: bytes = b""
-    ) -> bytes:
-        if ack is None:
-            ack, self.row.ack_at = self.row.rcv_nxt, NEVER  # whatever is owed is told with it
-        return synthesise(
-            self.local,
-            self.mirror,
-            seq=at,
-            ack=ack,
-            flags=flags,
-            window=WINDOW,
-            options=options,
-            payload=payload,
-        )

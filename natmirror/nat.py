@@ -237,6 +237,13 @@ class Nat:
         """A backend, and its service, by its number."""
         return self._backends[backend_id]
 
+    def service_named(self, name: str) -> Service:
+        """A service by its name; ValueError where there is none."""
+        for service in self._services:
+            if service.name == name:
+                return service
+        raise ValueError(f"there is no service {name}")
+
     def services_of(self, backend: Endpoint) -> list[Service]:
         """The services in whose pool ``backend`` is: more than one makes unbound replies ambiguous."""
         return self._services_of.get(backend, [])
@@ -275,6 +282,14 @@ class Nat:
         """The flow's packets pass another host from now on, if they have ever passed at all."""
         if flow.state is State.ESTABLISHED:
             self.table.lend(flow.row)
+
+    def adopt(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
+        """A flow for a connection that another host has known, with this backend; None when the table is full."""
+        flow = self.pick_up(service, client, backend, now)
+        if flow is not None:
+            flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
+            self.touch(flow, now)
+        return flow
 
     def open_direct(self, service: Service, backend: Endpoint, client: Endpoint, now: float) -> None:
         """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""

@@ -1,0 +1,168 @@
+"""Legs that pass from one host to another: the records of those here, and going on with those of another host.
+
+Theory. The host that passes packets tells its records again and again, as takeover.py has them; when another host comes
+to pass the packets, it adopts what it was told last. There the client's stream is met in its middle, and each mirror
+says itself how far it has come (resuming.py). Bytes that the mirror lacks and nobody holds any more end the leg.
+
+The ledger of the host that goes on counts a connection's bytes from the first one that the record says a mirror has not
+acknowledged. What lies before is the first host's.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from natmirror import takeover
+from natmirror.ledger import MirroredFlow, Tap
+from natmirror.legs import Legs
+from natmirror.legstate import LegState
+from natmirror.mirror import Leg
+from natmirror.mirroring import Mirroring
+from natmirror.nat import Flow, Nat
+from natmirror.packet import Endpoint, endpoint_of, show
+from natmirror.receiver import SCALE
+from natmirror.rules import Backend, Service
+from natmirror.shards import Shard, shard_of_client
+from natmirror.stats import Stats
+from natmirror.takeover import FlowRecord, LegRecord
+from natmirror.tcp import HALF_FIN, State
+
+_Key = tuple[str, Endpoint]  # service and client
+
+
+class HandOver:
+    """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
+
+    def __init__(self, shard: Shard, nat: Nat, legs: Legs, mirroring: Mirroring, stats: Stats) -> None:
+        self._shard = shard
+        self._nat = nat
+        self._legs = legs
+        self._mirroring = mirroring
+        self._stats = stats
+        self._told: dict[_Key, tuple[MirroredFlow, tuple[int, ...]]] = {}  # with the numbers that were told
+        self._gone: dict[_Key, None] = {}
+
+    # Telling
+
+    def ids(self) -> list[int]:
+        """The numbers of the flows with living legs, for records() in slices."""
+        mirrored = dict.fromkeys(flow for flow, tap in self._mirroring.taps.items() if tap.alive())
+        for key in [key for key, (flow, _) in self._told.items() if flow not in mirrored]:
+            self._forget(key)
+        return [int(flow.row.id) for flow in mirrored]
+
+    def records(self, ids: Iterable[int], *, everything: bool) -> list[dict[str, Any]]:
+        """The records of those of these flows that another host could go on with: of those whose numbers have changed
+        since they were told last, or of all."""
+        found = []
+        for flow in self._nat.by_ids(ids):
+            tap = self._mirroring.taps.get(flow)
+            if tap is None or any(leg.state is LegState.RESUMING for _, leg in tap.alive()):
+                continue  # what another host has told of it holds
+            key, legs = (flow.service.name, flow.client), _lasting(tap)
+            if not legs:
+                self._forget(key)
+                continue
+            numbers = _numbers(flow, legs)
+            if everything or self._told.get(key) != (flow, numbers):
+                self._told[key] = flow, numbers
+                self._gone.pop(key, None)
+                found.append(_record(flow, legs).plain())
+        return found
+
+    def take_gone(self) -> list[tuple[str, str]]:
+        """Service and client of records that hold no more, since the last call."""
+        gone, self._gone = self._gone, {}
+        return [(service, show(client)) for service, client in gone]
+
+    def _forget(self, key: _Key) -> None:
+        if self._told.pop(key, None) is not None:
+            self._gone[key] = None
+
+    # Going on
+
+    def adopt(self, record: dict[str, Any], now: float) -> None:
+        """Go on with a connection and its legs, in place of what is known of it here. ValueError where the record is
+        nonsense, does not fit the rules, or is about an older connection than the one that is known here."""
+        one = takeover.parse(record)
+        service, backend = self._nat.service_named(one.service), None
+        if not self._nat.is_client(one.client_end[0]):
+            raise ValueError(f"client: {one.client} is none of the clients")
+        if shard_of_client(one.client, self._shard.count) != self._shard.number:
+            raise ValueError(f"client: {one.client} is another thread's")
+        if (one.backend is None) != (service.pool is None):
+            raise ValueError(f"backend: found {one.backend}, the service {one.service} has other rules")
+        if one.backend is not None:
+            backend = self._backend(service, takeover.endpoint(one.backend))
+        for leg in one.legs:
+            if leg.our_scale != SCALE:
+                raise ValueError(f"our_scale: expected {SCALE}, found {leg.our_scale}")
+        self._make_way(service, one)
+        flow = self._nat.adopt(service, one.client_end, backend, now)
+        if flow is None:
+            self._stats.count("flows_refused")
+            return
+        self._stats.count("flows_adopted")
+        self._mirroring.adopt(flow, one, now)
+
+    def leave(self) -> None:
+        """Another host goes on with all legs: they end here without a word."""
+        self._legs.leave()
+
+    def _backend(self, service: Service, place: Endpoint) -> Backend:
+        try:
+            return self._nat.backend_at(service, place)
+        except KeyError:
+            raise ValueError(f"backend: {service.name} has none at {show(place)}") from None
+
+    def _make_way(self, service: Service, one: FlowRecord) -> None:
+        """Forget what is known here of the record's connection."""
+        flow = self._nat.find_orig(one.client_end, endpoint_of(service))
+        if flow is None:
+            return
+        if not flow.picked_up and flow.row.iss != one.iss:
+            raise ValueError(f"{one.client} has connected anew")
+        if flow.row.reply.packets and flow.backend is not None and show(endpoint_of(flow.backend)) != one.backend:
+            raise ValueError(f"{one.client} is served by {show(endpoint_of(flow.backend))}, not {one.backend}")
+        self._mirroring.leave(flow)
+        self._nat.forget(flow)
+
+
+def _lasting(tap: Tap) -> list[tuple[str, Leg]]:
+    """The legs of a connection on which nobody has begun to close, each with its mirror's name."""
+    row = tap.flow.row
+    if row.state != State.ESTABLISHED or row.orig.flags & HALF_FIN:
+        return []
+    return [(strand.mirror.name, leg) for strand, leg in tap.alive() if leg.state is LegState.ESTABLISHED]
+
+
+def _numbers(flow: Flow, legs: list[tuple[str, Leg]]) -> tuple[int, ...]:
+    """What changes in a record."""
+    numbers = [number for _, leg in legs for number in (leg.row.id, leg.row.snd_una, leg.row.rcv_nxt, leg.row.mss)]
+    return (flow.row.orig.end, flow.row.reply.ack, *numbers)
+
+
+def _record(flow: Flow, legs: list[tuple[str, Leg]]) -> FlowRecord:
+    return FlowRecord(
+        service=flow.service.name,
+        client=show(flow.client),
+        backend=None if flow.backend is None else show(endpoint_of(flow.backend)),
+        iss=int(flow.row.iss),
+        client_nxt=int(flow.row.orig.end),
+        client_una=int(flow.row.reply.ack),
+        legs=tuple(_leg_record(mirror, leg) for mirror, leg in legs),
+    )
+
+
+def _leg_record(mirror: str, leg: Leg) -> LegRecord:
+    row = leg.row
+    return LegRecord(
+        mirror=mirror,
+        address=show(leg.mirror),
+        local=show(leg.local),
+        scale=int(row.scale),
+        our_scale=SCALE,
+        mss=int(row.mss),
+        sack=leg.speaks_sack,
+        rcv_nxt=int(row.rcv_nxt),
+        snd_una=int(row.snd_una),
+    )
