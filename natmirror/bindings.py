@@ -19,6 +19,8 @@ from natmirror.nat import Flow, Nat
 from natmirror.packet import Endpoint, endpoint_of
 from natmirror.rules import Service
 
+_YOUNG = 10.0  # seconds: more than a word of another host's is ever under way
+
 
 class What(IntEnum):
     """What has become of a binding."""
@@ -70,14 +72,16 @@ class Bindings:
         return self._nat.table.sweep(first, most, how, now)
 
     def take_in(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
-        """Another host has this binding: whoever told of one last is right. False where it means nothing here, or
-        there is no room."""
+        """Another host has this binding: whoever told of one last is right, but that a connection which has just been
+        opened here is younger. False where it means nothing here, or there is no room."""
         known = self._services.get(service)
         if known is None or not self._nat.has_backend(known, backend) or not self._nat.is_client(client[0]):
             return False
         flow, there = self._nat.find_orig(client, endpoint_of(known)), self._nat.backend_at(known, backend)
         if flow is not None and flow.backend == there:
             self._nat.lend(flow)
+            return True
+        if flow is not None and not flow.picked_up and now - flow.row.created_at < _YOUNG:
             return True
         if self._nat.derived_backend(known, client) == there:
             if flow is not None:

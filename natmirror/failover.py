@@ -8,7 +8,7 @@ highest numbers that were passed on to them, and whatever still comes is answere
 from collections.abc import Iterable
 
 from natmirror.actions import Action, Drop, Send
-from natmirror.fastpath import GUEST, KILLED
+from natmirror.fastpath import KILLED
 from natmirror.legs import Legs
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
@@ -28,9 +28,9 @@ class Failover:
         self._stats = stats
 
     def kill(self, place: tuple[Service, Backend], ids: Iterable[int], now: float) -> None:
-        """Reset those of the flows with these numbers that are a backend's and alive, and not another host's."""
+        """Reset those of the flows with these numbers that are a backend's and alive."""
         for flow in self._nat.of_backend(place, ids):
-            if flow.state >= State.TIME_WAIT or flow.row.sharing & GUEST:
+            if flow.state >= State.TIME_WAIT:
                 continue
             self._stats.count("flows_killed")
             self._reset_ends(flow, place[1])

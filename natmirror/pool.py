@@ -88,6 +88,14 @@ class Pool:
             self._begin_slowly(member, now)
         return self._changed(member, now)
 
+    def dead(self) -> list[Change]:
+        """What their failure has already led to, for those whose connections are then reset."""
+        return [
+            Kill(service, backend)
+            for (service, backend), member in self._members.items()
+            if not member.is_up and member.service.pool is not None and member.service.pool.when_down == "reset"
+        ]
+
     def tick(self, now: float) -> list[Change]:
         """What is due by now."""
         changes: list[Change] = []

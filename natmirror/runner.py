@@ -33,8 +33,10 @@ from natmirror.packet import endpoint_of
 from natmirror.pool import Change, Kill, Pool
 from natmirror.probes import Monitor
 from natmirror.report import summarize
+from natmirror.role import Role
 from natmirror.rules import MAX_QUEUES, Rules
 from natmirror.shards import Shard, shard_of_client
+from natmirror.shared import OFF, SharedState
 from natmirror.sums import together
 from natmirror.worker import Worker
 
@@ -95,6 +97,8 @@ class Runner:
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._queue_count = queue_count(rules)
         self.duty = Duty(rules.ha, self._queue_count, self._rounds)
+        self._shared = SharedState(rules) if rules.ha is not None and rules.ha.state is not None else None
+        self._is_active = rules.ha is None
         self._heartbeat = Heartbeat(notifier.beat, self._queue_count)
         looks = notifier.watchdog_interval
         key, memory = os.urandom(16), Memory(rules.mirror_memory)
@@ -108,6 +112,7 @@ class Runner:
                 ordered=lambda orders: self._orders.add(orders),
                 failed=self._on_failed_syns,
                 over=self._wake,
+                changed=None if self._shared is None else self._shared.changed,
                 pulse_interval=_MAX_PULSE_INTERVAL if looks is None else min(_MAX_PULSE_INTERVAL, looks / 2),
             )
             for number in range(self._queue_count)
@@ -150,6 +155,7 @@ class Runner:
             }
             orders = {"drain": self._drain, "enable": self._enable, "role": self._take_role}
             held.callback(api.Server(self._api_path, resources, orders).close)
+            self._share(held)
             self.duty.open(held, self._api_path)
             self._firewall.install(self._rules, self._queue_count)
             self.duty.fitness.rules_are_in_place = True
@@ -177,11 +183,32 @@ class Runner:
 
     # Life
 
+    def _share(self, held: ExitStack) -> None:
+        """Learn what the other host of the pair knows, and tell it from now on."""
+        if self._shared is not None:
+            held.callback(self._shared.close)
+            self._shared.open(self._workers)
+            self.duty.fitness.holds_flows = self._shared.why_incomplete
+        if self._rules.ha is not None:
+            self.duty.on_role(self._on_role)
+
+    def _on_role(self, role: Role) -> None:
+        self._is_active = role is Role.MASTER
+        if self._shared is not None:
+            self._shared.set_active(self._is_active)
+        elif not self._is_active:
+            for worker in self._workers:
+                worker.stand_by()
+        if self._is_active:
+            self._apply(self._pool.dead())
+
     def _hand_over(self) -> None:
         """Where this host is the active one of a pair, packets pass until the other one is."""
         self.duty.begin_hand_over(time.monotonic())
         while (until := self.duty.hands_over(time.monotonic())) is not None and self._stop_signals == 1:
             self._watch(until)
+        if self._shared is not None:
+            self._shared.wait_until_heeded()
 
     def _watch(self, until: float) -> None:
         """Do what is due, and wait for something, at most ``until`` then."""
@@ -300,6 +327,8 @@ class Runner:
 
     def _apply(self, changes: list[Change]) -> None:
         for change in changes:
+            if isinstance(change, Kill) and not self._is_active:
+                continue  # what this host believes of a backend is not to cost the active one's connections
             if isinstance(change, Kill):
                 log.info("resetting the connections of %s/%s", change.service, change.backend)
             else:
@@ -380,6 +409,7 @@ class Runner:
             "machine": self._machine(),
             "health": self._monitor.status(),
             "pair": self.duty.show(),
+            "shared_state": OFF if self._shared is None else self._shared.show(),
             **self._snapshot(),
         }
 

@@ -17,12 +17,13 @@ from typing import Any
 from natmirror.actions import Action, Drop, LegEnded, Ordered
 from natmirror.bindings import Change
 from natmirror.engine import Engine, Hook
-from natmirror.fastpath import NEVER, Memory
+from natmirror.exchange import Exchange
+from natmirror.fastpath import LEND, NEVER, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import Loop, Way, Why
 from natmirror.linux.nfqueue import Packet, Queue
-from natmirror.packet import Checksum, Endpoint
+from natmirror.packet import Checksum
 from natmirror.pool import Kill, Share
 from natmirror.rules import Rules
 from natmirror.shards import Shard
@@ -32,9 +33,6 @@ log = logging.getLogger("natmirror")
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _SWITCHES_SLICE = 20
-_SWEEP_SLICE = 1000
-_MAX_CHANGES = 16_384  # of bindings, until they are told
-_CHANGES_INTERVAL = 0.05
 _STUDY_SLICE = 8192  # bytes that are read between two batches of packets
 _MAX_LOGGED_ERRORS = 10
 _INTERNAL_ERROR = Drop("internal-error")
@@ -76,11 +74,8 @@ class Worker:
         self._ordered = ordered
         self._failed = failed
         self._over = over
-        self._changed = changed
-        self._changes_at = NEVER
-        if changed is not None:
-            self._engine.bindings.tell(_MAX_CHANGES)
-            self._changes_at = 0.0
+        self.exchange = Exchange(self._engine, self._send_at_once, changed)
+        """What other hosts have to do with: to be used in the thread itself."""
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
         self._ways: list[Way] = []
@@ -189,46 +184,6 @@ class Worker:
         """One that known_switches() once gave, before start(); KeyError, TypeError or ValueError where it did not."""
         self._engine.directory.restore(entry, time.monotonic())
 
-    def living_switches(self) -> list[str]:
-        """In this thread: the connections whose switch is known, but for what another host or run has told."""
-        return self._engine.directory.living()
-
-    def show_switches(self, clients: Sequence[str]) -> list[dict[str, Any]]:
-        """In this thread: what is known of the switches behind some connections."""
-        return [entry for entry in self._show_switches(clients) if entry is not None]
-
-    def take_in_switches(self, entries: Sequence[dict[str, Any]]) -> int:
-        """In this thread: another host's switches; gives how many of them make no sense."""
-        refused = 0
-        for entry in entries:
-            try:
-                self._engine.directory.take_in(entry, time.monotonic())
-            except (KeyError, TypeError, ValueError):
-                refused += 1
-        return refused
-
-    def withdraw_switches(self, clients: Sequence[str]) -> None:
-        """In this thread: the other host does not have these connections any more."""
-        for client in clients:
-            self._engine.directory.withdraw(client)
-
-    def sweep_bindings(self, first: int, how: int) -> int | None:
-        """In this thread: a slice of Bindings.sweep(), told of when it returns; where to go on."""
-        following = self._engine.bindings.sweep(first, _SWEEP_SLICE, how, time.monotonic())
-        self._tell_changes()
-        return following
-
-    def take_in_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
-        """In this thread: bindings of another host's; gives how many could not be taken in."""
-        now = time.monotonic()
-        return sum(not self._engine.bindings.take_in(*binding, now) for binding in bindings)
-
-    def withdraw_bindings(self, gone: Sequence[tuple[str, Endpoint, bool]]) -> None:
-        """In this thread: bindings of another host's are gone: service, client, whether it has ended."""
-        now = time.monotonic()
-        for service, client, ended in gone:
-            self._engine.bindings.withdraw(service, client, now, ended=ended)
-
     def set_share(self, change: Share) -> None:
         """A backend takes more or less of the new connections."""
         self.post(lambda: self._engine.set_share(change.service, change.backend, change.share))
@@ -236,6 +191,10 @@ class Worker:
     def kill(self, change: Kill) -> None:
         """Reset a backend's connections, in slices between which packets pass."""
         self.post(lambda: self._kill(change, self._engine.flow_ids()))
+
+    def stand_by(self) -> None:
+        """Another host passes the packets of our flows from now on; in slices."""
+        self.post(lambda: self._stand_by(0))
 
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         """What the host's routes say of the way to a mirror, see Engine."""
@@ -257,6 +216,7 @@ class Worker:
             self._loop.send(self._engine.close())  # no mirror is to wait for us
             self._loop.flush()
             self._tell_ended()
+            self.exchange.tell(NEVER)
             self._read_mail()
         except BaseException as error:
             self.failure = error
@@ -307,7 +267,7 @@ class Worker:
     def _until(self) -> float:
         """When Python has something to do, whatever comes."""
         timer = self._engine.next_own_timer()
-        due = min(self._pulse_at, self._changes_at)
+        due = min(self._pulse_at, self.exchange.next_at)
         if self._watchdog is not None:
             due = min(due, self._beat_at)
         return due if timer is None else min(due, timer)
@@ -320,14 +280,16 @@ class Worker:
         if self._watchdog is not None and now >= self._beat_at:
             self._watchdog.beat()
             self._beat_at = now + BEAT_INTERVAL
-        if now >= self._changes_at:
-            self._changes_at = now + _CHANGES_INTERVAL
-            self._tell_changes()
+        self.exchange.tell(now)
         if now >= self._pulse_at:
             self._pulse_at = now + self._pulse_interval
         self._read_mail()
         self._tell_ended()
         self.rounds += 1
+
+    def _send_at_once(self, actions: list[Action]) -> None:
+        self._loop.send(actions)
+        self._loop.flush()
 
     def _read_mail(self) -> None:
         for _ in range(self._mail.qsize()):
@@ -351,11 +313,10 @@ class Worker:
         if failed := self._engine.take_failed_syns():
             self._failed(failed)
 
-    def _tell_changes(self) -> None:
-        if self._changed is not None:
-            changes, missed = self._engine.bindings.take()
-            if changes or missed:
-                self._changed(changes, missed)
+    def _stand_by(self, first: int) -> None:
+        following = self.exchange.sweep_bindings(first, LEND)
+        if following is not None:
+            self.post(lambda: self._stand_by(following))
 
     def _kill(self, change: Kill, ids: list[int]) -> None:
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]

@@ -267,6 +267,16 @@ def test_the_last_who_tells_of_a_binding_is_right(host: Engine) -> None:
     assert host.snapshot(1000.0)["flows_not_derivable"] == 0
 
 
+def test_a_connection_that_was_just_opened_here_is_younger_than_what_another_host_tells(fast: bool) -> None:
+    one = telling(fast=fast)
+    session = Session(one)
+    session.connect()
+    assert one.bindings.take_in("openflow", CLIENT, other(derived()), session.now + 9)
+    assert session.from_client("PA", b"here").dst == session.backend_address
+    assert one.bindings.take_in("openflow", CLIENT, other(derived()), session.now + 11)
+    assert session.from_client("PA", b"there").dst == other(derived())[0]
+
+
 def test_a_host_that_is_active_no_longer_lends_all_it_has(fast: bool) -> None:
     one = telling(fast=fast)
     strange = strange_session(one)
@@ -325,10 +335,3 @@ def test_a_guest_of_a_mirrored_service_counts_what_no_mirror_gets(fast: bool) ->
     one.bindings.withdraw("openflow", CLIENT, 1000.0, ended=True)
     assert one.flows(1000.0) == []
     assert_adds_up(one.snapshot(1000.0))
-
-
-def test_a_dead_backends_guests_are_not_reset_by_who_does_not_carry_them(host: Engine) -> None:
-    name = "c1" if other(derived()) == C1 else "c2"
-    assert host.kill("openflow", name, host.flow_ids(), 1000.0) == []
-    assert changes(host) == []
-    assert [flow["state"] for flow in host.flows(1000.0)] == ["established"]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from natmirror.bindings import Change, What
 from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
-from natmirror.ha.part import Tell, ask, slices
+from natmirror.ha.part import Post, ask, slices
 from natmirror.ha.store import ENDED, GONE, PUT, Op
 from natmirror.packet import Endpoint, show
 from natmirror.shards import shard_of_client
@@ -22,11 +22,8 @@ Binding = tuple[str, Endpoint, Endpoint]
 """Service, client, backend."""
 
 
-class Thread(Protocol):
-    """One of the threads that pass packets: those of some of the clients. All but request() in the thread itself."""
-
-    def request(self, question: Any) -> "Future[Any]":
-        """Have the thread answer soon."""
+class Exchange(Protocol):
+    """What is asked of a thread's engine, in that thread."""
 
     def sweep_bindings(self, first: int, how: int) -> int | None:
         """A slice of Bindings.sweep(), told of when it returns; where to go on."""
@@ -38,34 +35,45 @@ class Thread(Protocol):
         """Some are gone: service, client, whether it has ended."""
 
 
+class Thread(Protocol):
+    """One of the threads that pass packets: those of some of the clients."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """Its engine."""
+
+    def request(self, question: Any) -> "Future[Any]":
+        """Have the thread answer soon."""
+
+
 class Flows:
     """A Part."""
 
     kind = _KIND
 
-    def __init__(self, threads: Sequence[Thread], tell: Tell) -> None:
+    def __init__(self, threads: Sequence[Thread], post: Post) -> None:
         self._threads = threads
-        self._tell = tell
+        self._post = post
         self._is_active = False
         self._claim_at = 0.0
 
     def changed(self, changes: Iterable[Change]) -> None:
         """A thread tells, in the thread itself, what has become of bindings."""
-        self._tell([Op(_WORDS[one.what], _key(one.service, one.client), show(one.backend)) for one in changes])
+        self._post.tell([Op(_WORDS[one.what], _key(one.service, one.client), show(one.backend)) for one in changes])
 
     async def take_in(self, records: Mapping[str, str]) -> int:
         """Other hosts have written these; gives how many of them mean nothing here, or find no room."""
         refused = 0
         for thread, some in self._dealt_out(records):
             found = [one for key in some if (one := _binding(key, records[key])) is not None]
-            refused += len(some) - len(found) + int(await ask(thread, partial(thread.take_in_bindings, found)))
+            refused += len(some) - len(found) + int(await ask(thread, partial(thread.exchange.take_in_bindings, found)))
         return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Other hosts' records with these keys are gone; True: because what they are of has ended."""
         for thread, some in self._dealt_out(gone):
             ends = [(*end, gone[key]) for key in some if (end := _ends(key)) is not None]
-            await ask(thread, partial(thread.withdraw_bindings, ends))
+            await ask(thread, partial(thread.exchange.withdraw_bindings, ends))
 
     async def tell_all(self) -> None:
         """Tell all that is this host's anew."""
@@ -91,7 +99,8 @@ class Flows:
         for thread in self._threads:
             first: int | None = 0
             while first is not None:
-                first = await ask(thread, partial(thread.sweep_bindings, first, how))
+                await self._post.room()
+                first = await ask(thread, partial(thread.exchange.sweep_bindings, first, how))
 
     def _dealt_out(self, keys: Iterable[str]) -> Iterable[tuple[Thread, list[str]]]:
         parts: list[list[str]] = [[] for _ in self._threads]

@@ -7,10 +7,17 @@ from typing import Any, Protocol, TypeVar
 
 from natmirror.ha.store import Op
 
-Tell = Callable[[list[Op]], None]
-"""Takes what is to be written; from any thread, without waiting."""
-
 _T = TypeVar("_T")
+
+
+class Post(Protocol):
+    """Who writes."""
+
+    def tell(self, ops: list[Op]) -> None:
+        """To be written; from any thread, without waiting."""
+
+    async def room(self) -> None:
+        """Wait until there is room for some thousands more."""
 
 
 class Part(Protocol):

@@ -56,6 +56,7 @@ class Sharing:
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self.settled = threading.Event()
         """Set when everything has been read for the first time, or could not be."""
+        self._heeded = threading.Event()
         self._store = store
         self._clock = clock
         self._parts: Sequence[Part] = ()
@@ -93,15 +94,25 @@ class Sharing:
         """To be written; from any thread, without waiting."""
         self._outbox.add(ops, self._clock())
 
+    async def room(self) -> None:
+        """In the thread: wait until there is room for some thousands more."""
+        while self._outbox.waiting() > _MAX_WAITING // 2:
+            await asyncio.sleep(_WRITE_INTERVAL)
+
     def miss(self) -> None:
         """Something could not be told; from any thread."""
         self._outbox.miss()
 
     def set_active(self, is_active: bool) -> None:
         """Whether this host is the active one; from any thread."""
+        self._heeded.clear()
         self._is_active = is_active
         with suppress(RuntimeError):  # it is over
             self._loop.call_soon_threadsafe(self._role_changed.set)
+
+    def wait_until_heeded(self, timeout: float) -> None:
+        """Wait until what set_active() has said last is done; from any thread that the parts do not ask."""
+        self._heeded.wait(timeout)
 
     def refresh(self) -> None:
         """Have everything read and written anew soon, because the rules have changed; from any thread."""
@@ -155,12 +166,14 @@ class Sharing:
                     await self._role_changed.wait()
 
     async def _heed_role(self) -> None:
-        if self._is_active != self._begun:
-            self._begun = self._is_active
+        if (is_active := self._is_active) != self._begun:
+            self._begun = is_active
             for part in self._parts:
                 await (part.begin() if self._begun else part.stand_by())
             if not self._begun:
                 self.refresh()  # from now on everything matters that the other host tells, and has told
+        if self._begun == self._is_active:
+            self._heeded.set()
         for part in self._parts:
             await part.look(self._clock())
 
@@ -250,6 +263,9 @@ class Sharing:
         except asyncio.CancelledError:
             while ops := self._outbox.take(_AT_ONCE):
                 await self._store.write(ops)
+            raise
+        except StoreError:
+            self._outbox.close()
             raise
 
     async def _heed(self, ops: Sequence[Op]) -> None:

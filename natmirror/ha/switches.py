@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
 
-from natmirror.ha.part import Tell, ask, slices
+from natmirror.ha.part import Post, ask, slices
 from natmirror.ha.store import GONE, PUT, Op
 from natmirror.shards import shard_of_client
 
@@ -20,11 +20,8 @@ _LOOK_INTERVAL = 1.0
 _NEW = 10.0  # seconds for which a connection is looked at each time; the others as often
 
 
-class Thread(Protocol):
-    """One of the threads that pass packets: those of some of the clients. All but request() in the thread itself."""
-
-    def request(self, question: Any) -> "Future[Any]":
-        """Have the thread answer soon."""
+class Exchange(Protocol):
+    """What is asked of a thread's engine, in that thread."""
 
     def living_switches(self) -> list[str]:
         """The connections whose switch is known, but for what another host has told."""
@@ -39,14 +36,25 @@ class Thread(Protocol):
         """The other host does not have these connections any more."""
 
 
+class Thread(Protocol):
+    """One of the threads that pass packets: those of some of the clients."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """Its engine."""
+
+    def request(self, question: Any) -> "Future[Any]":
+        """Have the thread answer soon."""
+
+
 class Switches:
     """A Part."""
 
     kind = _KIND
 
-    def __init__(self, threads: Sequence[Thread], tell: Tell) -> None:
+    def __init__(self, threads: Sequence[Thread], post: Post) -> None:
         self._threads = threads
-        self._tell = tell
+        self._post = post
         self._is_active = False
         self._told: dict[str, tuple[float, int]] = {}  # since when it is known, and a hash of what was told
         self._look_at = 0.0
@@ -63,14 +71,14 @@ class Switches:
                 refused += 1
         for thread, part in zip(self._threads, entries, strict=True):
             for some in slices(part, _SLICE):
-                refused += int(await ask(thread, partial(thread.take_in_switches, some)))
+                refused += int(await ask(thread, partial(thread.exchange.take_in_switches, some)))
         return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Other hosts' records with these keys are gone; True: because what they are of has ended."""
         for thread in self._threads:
             for some in slices(gone, _SLICE):
-                await ask(thread, partial(thread.withdraw_switches, some))
+                await ask(thread, partial(thread.exchange.withdraw_switches, some))
 
     async def tell_all(self) -> None:
         """Tell all that is this host's anew."""
@@ -87,13 +95,13 @@ class Switches:
         self._whole_at = now + _NEW if is_whole else self._whole_at
         living: set[str] = set()
         for thread in self._threads:
-            clients = await ask(thread, thread.living_switches)
+            clients = await ask(thread, thread.exchange.living_switches)
             living.update(clients)
             fresh = [client for client in clients if is_whole or now - self._told.get(client, (now,))[0] < _NEW]
             for some in slices(fresh, _SLICE):
-                self._tell(self._news(await ask(thread, partial(thread.show_switches, some)), now))
+                self._post.tell(self._news(await ask(thread, partial(thread.exchange.show_switches, some)), now))
         gone = [client for client in self._told if client not in living]
-        self._tell([Op(GONE, f"{_KIND} {client}") for client in gone])
+        self._post.tell([Op(GONE, f"{_KIND} {client}") for client in gone])
         for client in gone:
             del self._told[client]
 
