@@ -93,6 +93,7 @@ class RedisStore:
                 self._url,
                 decode_responses=True,
                 encoding_errors="replace",
+                protocol=2,
                 retry=Retry(NoBackoff(), 0),
                 socket_connect_timeout=_CONNECT_TIMEOUT,
                 socket_timeout=_ANSWER_TIMEOUT,
