@@ -1,0 +1,216 @@
+"""Two hosts behind keepalived and what cannot be derived: with Redis no connection moves, without it just those do."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from natmirror.api import order
+from natmirror.balance import Maglev
+from natmirror.lab.keepalived import Member
+from natmirror.lab.process import Program, wait_for, wait_listen
+from natmirror.lab.topology import SERVICE, Lab, leftovers
+from natmirror.rulesfile import loads
+from tests.live.scene import CLIENTS, PORT, Records, Scene
+from tests.support import at
+
+pytestmark = pytest.mark.live
+
+EACH = 60  # connections before the pool changes, and after
+PAUSE = 2.0  # of a connection between two requests: longer than a move takes
+STATE = "10.20.0.30"
+RULES = f"""
+switches: [10.10.0.0/24]
+services:
+  - name: openflow
+    address: {SERVICE}
+    port: {PORT}
+    pool:
+      hash: address-port
+      backends:
+        - {{name: c1, address: 10.20.0.11}}
+        - {{name: c2, address: 10.20.0.12}}
+ha:
+  hosts:
+    - {{name: lb1, switch-side: 10.10.0.1, pool-side: 10.20.0.1, priority: 110}}
+    - {{name: lb2, switch-side: 10.10.0.2, pool-side: 10.20.0.2, priority: 100}}
+  switch-side: {{interface: sw0, addresses: [{SERVICE}/24], vrrp-id: 51}}
+  pool-side: {{interface: pl0, addresses: [10.20.0.100/24], vrrp-id: 52}}
+"""
+WITH_STATE = f"{RULES}  state: redis://{STATE}\n"
+
+
+@dataclass(slots=True)
+class Crowd:
+    """Some connections that talk all the time."""
+
+    program: Program
+    records: Records
+    until: Path
+    progress: Path
+
+    def goes_on(self, since: float) -> bool:
+        return self.progress.exists() and float(self.progress.read_text()) > since
+
+
+@dataclass(slots=True)
+class Pair:
+    """Both hosts, and what passes through them."""
+
+    scene: Scene
+    members: dict[str, Member]
+    crowds: list[Crowd] = field(default_factory=list)
+    redis: Program | None = None
+
+    def status(self, host: str) -> dict[str, Any]:
+        return self.members[host].balancer.status()
+
+    def call(self, seed: int) -> None:
+        """More connections, which go on from now on."""
+        scene = self.scene
+        until, progress, records = scene.file("until"), scene.file("progress"), Records(scene.file("client.jsonl"))
+        words = ["--connections", EACH, "--size", 200, "--until", until, "--progress", progress, "--seed", seed]
+        words += ["--pause", PAUSE]
+        client = scene.app("s1", "client", SERVICE, PORT, records.file, *words, "--sources", ",".join(CLIENTS))
+        crowd = Crowd(client, records, until, progress)
+        self.crowds.append(crowd)
+        wait_for(lambda: crowd.goes_on(0.0), "all connections to be answered")
+
+    def start_redis(self) -> None:
+        host, directory = "state", self.scene.lab.directory
+        words = ["redis-server", "--bind", STATE, "--protected-mode", "no", "--save", "", "--dir", str(directory)]
+        self.redis = self.scene.start(host, *words, name="redis")
+        wait_listen(self.scene.lab.ns(host), 6379)
+
+    def stop_redis(self) -> None:
+        assert self.redis is not None
+        self.redis.end()
+
+    def wait_for_state(self, host: str, records: int) -> None:
+        """A host knows what the active one has that nobody could derive."""
+
+        def knows() -> bool:
+            shared = self.status(host)["shared_state"]
+            return bool(shared["state"] == "complete" and shared["records"] == records)
+
+        wait_for(knows, f"{host} to know {records} records")
+
+    def not_derivable(self) -> int:
+        return int(self.status("lb1")["flows_not_derivable"])
+
+    def strange_ports(self) -> set[int]:
+        """The ports of the connections whose backend nobody could derive."""
+        pool = loads(RULES).services[0].pool
+        assert pool is not None
+        maglev, found = Maglev(pool), set()
+        for flow in self.status("lb1")["flows"]:
+            address, _, port = flow["client"].partition(":")
+            if maglev.derive(at(address, int(port))).name != flow["backend"]:
+                found.add(int(port))
+        return found
+
+    def wait_for_quiet(self) -> None:
+        """Until the latest connections have just been answered, and say nothing for a while."""
+        since = time.monotonic()
+        wait_for(lambda: self.crowds[-1].goes_on(since), "an answer")
+
+    def wait_until_all_go_on(self, *crowds: Crowd) -> None:
+        since = time.monotonic()
+        wait_for(lambda: all(crowd.goes_on(since) for crowd in crowds), "all connections to go on", 30.0)
+
+    def crash(self) -> None:
+        self.members["lb1"].crash()
+        self.members["lb2"].wait_for_role("master")
+
+    def finish(self) -> list[dict[str, Any]]:
+        """End all connections; gives the records of those that had to end before."""
+        for crowd in self.crowds:
+            crowd.until.touch()
+        for crowd in self.crowds:
+            wait_for(lambda crowd=crowd: not crowd.program.running(), "the clients to end", 30.0)  # type: ignore[misc]
+        lines = [line for crowd in self.crowds for line in crowd.records.lines()]
+        sent = {line["port"]: (line["bytes"], line["sha256"]) for line in lines if line["error"] is None}
+        wait_for(lambda: len(self.scene.at_backends()) >= len(sent), "all streams to be recorded")
+        recorded = self.scene.at_backends()
+        assert {port: recorded.get(port) for port in sent} == sent, "each stream is whole"
+        return [line for line in lines if line["error"] is not None]
+
+    def waits(self, before: float) -> list[float]:
+        """How long connections have waited for the answers that came before then."""
+        lines = [line for crowd in self.crowds for line in crowd.records.lines()]
+        return [seconds - PAUSE for line in lines for at, seconds in line["waits"] if at + seconds < before]
+
+
+@pytest.fixture
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    rules = request.param
+    with Lab(pair=True) as lab:
+        scene = Scene(lab)
+        for address in CLIENTS[1:]:
+            lab.address("s1", "eth0", address)
+        lab.add_controller("state", 30)
+        pair = Pair(scene, {})
+        if rules is WITH_STATE:
+            pair.start_redis()
+        file = scene.rules(rules)
+        pair.members |= {host: Member(lab, host, file) for host in ("lb1", "lb2")}
+        scene.record("c1", "c2")
+        pair.members["lb1"].wait_for_role("master")
+        pair.members["lb2"].wait_for_role("backup")
+        yield pair
+        for program in reversed(scene.programs):
+            program.end()
+    assert leftovers() == []
+
+
+def change_the_pool(pair: Pair) -> int:
+    """Connections from before and after; gives how many of them have a backend that nobody could derive."""
+    pair.call(1)
+    assert pair.not_derivable() == 0
+    order("drain", {"service": "openflow", "backend": "c1"}, pair.members["lb1"].api)
+    pair.call(2)
+    return pair.not_derivable()
+
+
+@pytest.mark.parametrize("pair", [RULES], indirect=True, ids=["alone"])
+def test_without_shared_state_a_move_costs_just_what_cannot_be_derived(pair: Pair) -> None:
+    strange = change_the_pool(pair)
+    assert 0 < strange < EACH
+    assert pair.status("lb1")["shared_state"] == {"state": "off"}
+    expected = pair.strange_ports()
+    assert len(expected) == strange
+    pair.wait_for_quiet()
+    pair.crash()
+    pair.wait_until_all_go_on(pair.crowds[0])
+    lost = pair.finish()
+    print(f"without shared state: {strange} of {2 * EACH} connections could not be derived, {len(lost)} were lost")
+    assert {line["port"] for line in lost} == expected
+
+
+@pytest.mark.parametrize("pair", [WITH_STATE], indirect=True, ids=["redis"])
+def test_with_redis_no_connection_moves_even_where_it_was_away_for_a_while(pair: Pair) -> None:
+    strange = change_the_pool(pair)
+    pair.wait_for_state("lb2", strange)
+    pair.stop_redis()
+    for host in ("lb1", "lb2"):
+        wait_for(lambda host=host: pair.status(host)["shared_state"]["state"] == "connecting", "the outage")  # type: ignore[misc]
+    pair.call(3)
+    strange = pair.not_derivable()
+    pair.start_redis()
+    pair.wait_for_state("lb2", strange)
+    pair.wait_for_quiet()
+    crashed_at = time.monotonic()
+    pair.crash()
+    pair.wait_until_all_go_on(*pair.crowds)
+    assert pair.status("lb2")["flows_not_derivable"] == strange
+    lost = pair.finish()
+    waits = pair.waits(crashed_at)
+    print(
+        f"with Redis, which was away for a while: {strange} of {3 * EACH} could not be derived, {len(lost)} were lost;"
+        f" longest wait before the move {max(waits, default=0.0):.2f} s"
+    )
+    assert lost == []
+    assert max(waits, default=0.0) < 0.5, "no packet cares"
