@@ -15,7 +15,7 @@ from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab, leftovers
 from natmirror.rulesfile import loads
 from tests.live.scene import CLIENTS, PORT, Records, Scene
-from tests.support import at
+from tests.support import assert_adds_up, at
 
 pytestmark = pytest.mark.live
 
@@ -153,11 +153,11 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
             lab.address("s1", "eth0", address)
         lab.add_controller("state", 30)
         pair = Pair(scene, {})
-        if rules is WITH_STATE:
+        if "state:" in rules:
             pair.start_redis()
         file = scene.rules(rules)
         pair.members |= {host: Member(lab, host, file) for host in ("lb1", "lb2")}
-        scene.record("c1", "c2")
+        scene.record("c1", "c2", "m")
         pair.members["lb1"].wait_for_role("master")
         pair.members["lb2"].wait_for_role("backup")
         yield pair
@@ -214,3 +214,32 @@ def test_with_redis_no_connection_moves_even_where_it_was_away_for_a_while(pair:
     )
     assert lost == []
     assert max(waits, default=0.0) < 0.5, "no packet cares"
+
+
+MIRRORED = WITH_STATE.replace("\nha:\n", "\n    mirrors:\n      - {name: master, address: 10.20.0.13}\nha:\n")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("event", ["crash", "stop"])
+@pytest.mark.parametrize("pair", [MIRRORED], indirect=True, ids=["mirrored"])
+def test_legs_go_on_through_the_other_host(pair: Pair, event: str) -> None:
+    change_the_pool(pair)
+    lb1, lb2 = pair.members["lb1"], pair.members["lb2"]
+    lb1.balancer.wait_until_acknowledged()
+    shared = pair.status("lb2")["shared_state"]
+    wait_for(lambda: pair.status("lb2")["shared_state"]["records"] >= 2 * EACH, "all legs to be told of")
+    getattr(lb1, event)()
+    lb2.wait_for_role("master")
+    pair.wait_until_all_go_on(*pair.crowds)
+    lb2.balancer.wait_until_acknowledged()
+    status = pair.status("lb2")
+    print(event, shared, status["mirrors"], status["counters"])
+    lost = pair.finish()
+    assert lost == []
+    sent = {line["port"]: (line["bytes"], line["sha256"]) for crowd in pair.crowds for line in crowd.records.lines()}
+    wait_for(lambda: len(pair.scene.at_master()) == 2 * EACH, "all legs to end", 30)
+    at_master = pair.scene.at_master()
+    whole = [port for port, record in sent.items() if at_master.get(port) == record]
+    print(f"{event}: {len(whole)} of {2 * EACH} legs went on")
+    assert_adds_up(pair.status("lb2"))
+    assert len(whole) == 2 * EACH
