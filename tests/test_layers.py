@@ -18,6 +18,7 @@ LAYERS = [
     {"sender", "shards"},
     {"legbase"},
     {"mirror", "nat"},
+    {"resuming"},
     {"ledger", "legs", "reading"},
     {"holding", "shadow"},
     {"legreport", "shadowing"},
