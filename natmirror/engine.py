@@ -107,7 +107,7 @@ class Engine:
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
         self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
-        self._handover = HandOver(shard, self._nat, self._legs, self._mirroring, self._stats)
+        self._handover = HandOver(shard, self._nat, self._mirroring, self._stats)
         self._icmp = IcmpErrors(self._services, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:

@@ -13,7 +13,6 @@ from typing import Any
 
 from natmirror import seq, takeover
 from natmirror.ledger import MirroredFlow, Tap
-from natmirror.legs import Legs
 from natmirror.legstate import LegState
 from natmirror.mirror import Leg
 from natmirror.mirroring import Mirroring
@@ -32,10 +31,9 @@ _Key = tuple[str, Endpoint]  # service and client
 class HandOver:
     """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
 
-    def __init__(self, shard: Shard, nat: Nat, legs: Legs, mirroring: Mirroring, stats: Stats) -> None:
+    def __init__(self, shard: Shard, nat: Nat, mirroring: Mirroring, stats: Stats) -> None:
         self._shard = shard
         self._nat = nat
-        self._legs = legs
         self._mirroring = mirroring
         self._stats = stats
         self._told: dict[_Key, tuple[MirroredFlow, tuple[int, ...]]] = {}  # with the numbers that were told
@@ -99,15 +97,9 @@ class HandOver:
         for leg in one.legs:
             if leg.our_scale != SCALE:
                 raise ValueError(f"our_scale: expected {SCALE}, found {leg.our_scale}")
-        flow = self._known(service, one)
-        if flow is not None and self._mirroring.renew(flow, one):
-            self._nat.touch(flow, now)
+        flow = self._nat.find_orig(one.client_end, endpoint_of(service))
+        if flow is not None and not self._gives_way(flow, one, now):
             return
-        if flow is not None:
-            if self._mirroring.has_legs(flow):
-                return  # they know better
-            self._mirroring.leave(flow)
-            self._nat.forget(flow)
         flow = self._nat.adopt(service, one.client_end, backend, now)
         if flow is None:
             self._stats.count("flows_refused")
@@ -127,7 +119,7 @@ class HandOver:
         """Another host passes the packets from now on, and goes on with all legs: they end here without a word."""
         if self.is_active:
             self.is_active = False
-            self._legs.leave()
+            self._mirroring.leave()
 
     def take_over(self, now: float) -> None:
         """This host passes the packets from now on, and goes on with the legs that wait."""
@@ -141,16 +133,24 @@ class HandOver:
         except KeyError:
             raise ValueError(f"backend: {service.name} has none at {show(place)}") from None
 
-    def _known(self, service: Service, one: FlowRecord) -> Flow | None:
-        """What is known here of the record's connection."""
-        flow = self._nat.find_orig(one.client_end, endpoint_of(service))
-        if flow is None:
-            return None
-        if not flow.picked_up and flow.row.iss != one.iss:
+    def _gives_way(self, flow: Flow, one: FlowRecord, now: float) -> bool:
+        """Whether what is known here of a record's connection makes room for it."""
+        backend = None if flow.backend is None else show(endpoint_of(flow.backend))
+        tap = self._mirroring.taps.get(flow)
+        if tap is not None and tap.waits_from is not None:
+            if backend == one.backend and self._mirroring.renew(flow, one):
+                self._nat.touch(flow, now)
+                return False
+        elif tap is not None and tap.is_left:
+            pass  # what is known here is older than the record
+        elif not flow.picked_up and flow.row.iss != one.iss:
             raise ValueError(f"{one.client} has connected anew")
-        if flow.row.reply.packets and flow.backend is not None and show(endpoint_of(flow.backend)) != one.backend:
-            raise ValueError(f"{one.client} is served by {show(endpoint_of(flow.backend))}, not {one.backend}")
-        return flow
+        elif flow.row.reply.packets and backend != one.backend:
+            raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")
+        elif tap is not None and tap.alive():
+            return False  # they know better
+        self._nat.forget(flow)
+        return True
 
 
 def _lasting(tap: Tap) -> list[tuple[str, Leg]]:

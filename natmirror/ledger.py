@@ -110,6 +110,8 @@ class Tap:
     strands: tuple[Strand, ...] = ()
     replies: Reassembler | None = None
     """Of what the backend sends, where somebody reads both directions."""
+    is_left: bool = False
+    """Another host passes it since."""
     finished: bool = False
     """The stream's end has been told to the legs."""
     flow_over: bool = False

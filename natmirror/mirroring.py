@@ -9,7 +9,7 @@ from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WA
 from natmirror.holding import Holding
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow, Strand, Tap
 from natmirror.legreport import gone_flow, shown_copy, shown_session
-from natmirror.legs import HANDED_OVER, Legs
+from natmirror.legs import Legs
 from natmirror.mirror import Leg
 from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.reading import Kind, Reading
@@ -95,15 +95,11 @@ class Mirroring:
         flow.row.account = self._ledger.account(tap)
         return tap
 
-    def has_legs(self, flow: MirroredFlow) -> bool:
-        """Whether one of the flow's legs lives, and is this host's."""
-        tap = self.taps.get(flow)
-        return tap is not None and tap.waits_from is None and bool(tap.alive())
-
-    def leave(self, flow: MirroredFlow) -> None:
-        """The flow's legs end here without a word: they go on elsewhere."""
-        if (tap := self.taps.get(flow)) is not None:
-            self._each(tap, lambda leg: leg.give_way(HANDED_OVER))
+    def leave(self) -> None:
+        """Another host passes all flows: the legs end here without a word, and go on there."""
+        for tap in self.taps.values():
+            tap.is_left = True
+        self._legs.leave()
 
     def untracked(self, service: Service, count: int) -> None:
         """The flow table was full when a client sent ``count`` bytes: they count as lost."""
@@ -173,6 +169,8 @@ class Mirroring:
         row.flags &= ~(WAITING | GAPPED)
         row.flags |= (WAITING if reassembler.blocked else 0) | (GAPPED if reassembler.waiting_bytes else 0)
         self._give(tap, data, now)
+        if fin_seq is not None and tap.is_adopted:
+            self._leave_behind(tap, fin_seq)
         if tap.is_asking:
             return
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
@@ -258,10 +256,8 @@ class Mirroring:
         tap.waits_from = record.client_nxt
 
     def renew(self, flow: MirroredFlow, record: FlowRecord) -> bool:
-        """A later record of a connection that waits; False where it does not, or has other legs now."""
-        tap, legs = self.taps.get(flow), _legs_by_place(record)
-        if tap is None or tap.waits_from is None:
-            return False
+        """A later record of a connection that waits; False where it has other legs now."""
+        tap, legs = self.taps[flow], _legs_by_place(record)
         pairs = [(leg, legs.pop((strand.mirror.name, leg.mirror), None)) for strand, leg in tap.alive()]
         if legs or any(later is None or later.local_end != leg.local for leg, later in pairs):
             return False
@@ -302,13 +298,19 @@ class Mirroring:
             return
         if not row.orig.flags & HALF_FIN:
             tcp.told(row.orig, leg.end)
-        elif isinstance(leg, ResumedLeg) and leg.ended is None and seq.le(row.orig.end, leg.end):
-            self._legs.settle(strand, leg, leg.past(seq.add(row.orig.end, -1)))
+        else:
+            self._leave_behind(tap, seq.add(row.orig.end, -1))
         living = [leg for _, leg in tap.alive()]
         if any(leg.is_asking for leg in living):
             return
         if tap.is_asking or (living and all(seq.lt(tap.reassembler.next, leg.end) for leg in living)):
             self._timers.set(("heard", tap.flow), AT_ONCE)
+
+    def _leave_behind(self, tap: Tap, fin: int) -> None:
+        """The client's stream ends before number ``fin``: tell legs that another host has brought further."""
+        for strand, leg in tap.alive():
+            if isinstance(leg, ResumedLeg) and seq.lt(fin, leg.end):
+                self._legs.settle(strand, leg, leg.past(fin))
 
     def heard(self, flow: MirroredFlow, now: float) -> None:
         """All mirrors have said how far they have come: from there on the client's stream goes on."""
@@ -354,10 +356,10 @@ class Mirroring:
         tap = self.taps.get(flow)
         if tap is None:
             return
-        self._timers.set(("heard", flow), None)
         self._each(tap, lambda leg: leg.give_way(NO_ANSWER) if leg.is_asking else [])
         if not tap.flow_over:
             self._each(tap, lambda leg: leg.abort("flow-expired"))
+        self._timers.set(("heard", flow), None)
         self._shadowing.forgotten(flow)
         tap.reassembler.clear()
         if tap.replies is not None:
