@@ -28,7 +28,9 @@ class Congestion:
         self._timeout_recover: int | None = None  # duplicates up to here follow a timeout, not another loss
 
     def start(self) -> None:
-        """The connection is up, and its segment size known."""
+        """The connection is up, and its segment size known; or nothing is known of the path any more."""
+        self.row.duplicates = 0
+        self._recover = self._timeout_recover = None
         self.row.cwnd = _INITIAL_SEGMENTS * self.row.mss
 
     @property

@@ -109,7 +109,7 @@ class Engine:
         self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
         self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
         self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
-        self._handover = HandOver(shard, self._nat, self._legs, self._mirroring, self._stats)
+        self._handover = HandOver(shard, self._nat, self._mirroring, self._stats)
         self._icmp = IcmpErrors(self._services, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
@@ -191,6 +191,8 @@ class Engine:
         for what, of in self._timers.due(now):
             if what == "window":
                 self._mirroring.holding.tell_window(of)
+            elif what == "heard":
+                self._mirroring.heard(of, now)
             else:
                 self._shadowing.handle_timer(of, now)
         return self.study(now, most)
@@ -430,21 +432,31 @@ class Engine:
         before a later record of the same key."""
         return self._handover.take_gone()
 
-    def adopt(self, record: dict[str, Any], now: float) -> list[Action]:
-        """Go on with a connection and its legs where another host has stopped, from a record of its leg_records(): to
-        be called when this host comes to pass the connection's packets, and by the engine whose client it is.
+    def hand_over(self) -> None:
+        """Another host passes the packets, from now on or from the start: all legs end without a word to the mirrors,
+        as ``handed-over``. From then on adopted legs wait, and what mirrors send to no leg is answered with nothing."""
+        self._handover.leave()
 
-        The flow is bound to the record's backend and its legs are ``resuming``, in place of whatever was known here of
-        that connection. Gives the probes that are to be sent. ValueError where the record is nonsense, does not fit the
-        rules, or is about an older connection than the one that is known here; then nothing has changed.
+    def take_over(self, now: float) -> None:
+        """This host passes the packets from now on: adopted legs go on, each mirror is asked by handle_timer(). To be
+        called when everything is adopted that there is: mirrors whose legs are not known here are reset again."""
+        self._handover.take_over(now)
+
+    def adopt(self, record: dict[str, Any], now: float) -> None:
+        """Know a connection and its legs from another host's record, of its leg_records(), in place of what is known of
+        them here, if not legs that live; by the engine whose client it is (shards.shard_of_client()).
+
+        The flow is bound to the record's backend; its legs are ``resuming``. After hand_over() they wait until
+        take_over(), or until a packet of theirs comes, and a later record of the same connection takes the place of the
+        one before; else they go on at once. ValueError where the record is nonsense, does not fit the rules, or is
+        about an older connection than the one that is known here; then nothing has changed.
         """
         self._handover.adopt(record, now)
-        return self._sends()
 
-    def hand_over(self) -> None:
-        """Another host goes on with all legs: they end here without a word to the mirrors, as ``handed-over``.
-        Connections are still passed on, and are not copied any more."""
-        self._handover.leave()
+    def disown(self, service: str, client: str) -> None:
+        """Forget an adopted connection that still waits: its record holds no more. ValueError where there is no such
+        service, or ``client`` is no address with a port."""
+        self._handover.disown(service, client)
 
     # Packets of mirrors
 
@@ -455,7 +467,8 @@ class Engine:
                 return [Accept()]
             if segment.flags & RST or not segment_checksum_ok(segment, checksum):
                 return [self._drop("mirror-without-leg")]
-            return [self._drop("mirror-without-leg"), Send(build_reset(segment))]
+            is_known_elsewhere = not self._handover.is_active
+            return [self._drop("mirror-without-leg"), *([] if is_known_elsewhere else [Send(build_reset(segment))])]
         if not segment_checksum_ok(segment, checksum):
             return [self._drop("mirror-bad-checksum")]
         self._stats.count("mirror_packets")

@@ -11,9 +11,8 @@ acknowledged. What lies before is the first host's.
 from collections.abc import Iterable
 from typing import Any
 
-from natmirror import takeover
+from natmirror import seq, takeover
 from natmirror.ledger import MirroredFlow, Tap
-from natmirror.legs import Legs
 from natmirror.legstate import LegState
 from natmirror.mirror import Leg
 from natmirror.mirroring import Mirroring
@@ -32,14 +31,15 @@ _Key = tuple[str, Endpoint]  # service and client
 class HandOver:
     """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
 
-    def __init__(self, shard: Shard, nat: Nat, legs: Legs, mirroring: Mirroring, stats: Stats) -> None:
+    def __init__(self, shard: Shard, nat: Nat, mirroring: Mirroring, stats: Stats) -> None:
         self._shard = shard
         self._nat = nat
-        self._legs = legs
         self._mirroring = mirroring
         self._stats = stats
         self._told: dict[_Key, tuple[MirroredFlow, tuple[int, ...]]] = {}  # with the numbers that were told
         self._gone: dict[_Key, None] = {}
+        self.is_active = True
+        """Whether this host passes the packets."""
 
     # Telling
 
@@ -81,8 +81,9 @@ class HandOver:
     # Going on
 
     def adopt(self, record: dict[str, Any], now: float) -> None:
-        """Go on with a connection and its legs, in place of what is known of it here. ValueError where the record is
-        nonsense, does not fit the rules, or is about an older connection than the one that is known here."""
+        """Know a connection and its legs, in place of what is known of it here, and go on with them: at once where this
+        host passes the packets, else when it does. ValueError where the record is nonsense, does not fit the rules, or
+        is about an older connection than the one that is known here."""
         one = takeover.parse(record)
         service, backend = self._nat.service_named(one.service), None
         if not self._nat.is_client(one.client_end[0]):
@@ -96,17 +97,35 @@ class HandOver:
         for leg in one.legs:
             if leg.our_scale != SCALE:
                 raise ValueError(f"our_scale: expected {SCALE}, found {leg.our_scale}")
-        self._make_way(service, one)
+        flow = self._nat.find_orig(one.client_end, endpoint_of(service))
+        if flow is not None and not self._gives_way(flow, one, now):
+            return
         flow = self._nat.adopt(service, one.client_end, backend, now)
         if flow is None:
             self._stats.count("flows_refused")
             return
-        self._stats.count("flows_adopted")
-        self._mirroring.adopt(flow, one, now)
+        self._mirroring.adopt(self._nat.know(flow), one, now)
+        if self.is_active:
+            self._mirroring.rouse(flow, now)
+
+    def disown(self, service: str, client: str) -> None:
+        """A record does not hold any more: a connection that waits is forgotten."""
+        flow = self._nat.find_orig(takeover.endpoint(client), endpoint_of(self._nat.service_named(service)))
+        tap = None if flow is None else self._mirroring.taps.get(flow)
+        if flow is not None and tap is not None and tap.waits_from is not None:
+            self._nat.forget(flow)
 
     def leave(self) -> None:
-        """Another host goes on with all legs: they end here without a word."""
-        self._legs.leave()
+        """Another host passes the packets from now on, and goes on with all legs: they end here without a word."""
+        if self.is_active:
+            self.is_active = False
+            self._mirroring.leave()
+
+    def take_over(self, now: float) -> None:
+        """This host passes the packets from now on, and goes on with the legs that wait."""
+        self.is_active = True
+        for flow in list(self._mirroring.taps):
+            self._mirroring.rouse(flow, now)
 
     def _backend(self, service: Service, place: Endpoint) -> Backend:
         try:
@@ -114,17 +133,24 @@ class HandOver:
         except KeyError:
             raise ValueError(f"backend: {service.name} has none at {show(place)}") from None
 
-    def _make_way(self, service: Service, one: FlowRecord) -> None:
-        """Forget what is known here of the record's connection."""
-        flow = self._nat.find_orig(one.client_end, endpoint_of(service))
-        if flow is None:
-            return
-        if not flow.picked_up and flow.row.iss != one.iss:
+    def _gives_way(self, flow: Flow, one: FlowRecord, now: float) -> bool:
+        """Whether what is known here of a record's connection makes room for it."""
+        backend = None if flow.backend is None else show(endpoint_of(flow.backend))
+        tap = self._mirroring.taps.get(flow)
+        if tap is not None and tap.waits_from is not None:
+            if backend == one.backend and self._mirroring.renew(flow, one):
+                self._nat.touch(flow, now)
+                return False
+        elif tap is not None and tap.is_left:
+            pass  # what is known here is older than the record
+        elif not flow.picked_up and flow.row.iss != one.iss:
             raise ValueError(f"{one.client} has connected anew")
-        if flow.row.reply.packets and flow.backend is not None and show(endpoint_of(flow.backend)) != one.backend:
-            raise ValueError(f"{one.client} is served by {show(endpoint_of(flow.backend))}, not {one.backend}")
-        self._mirroring.leave(flow)
+        elif flow.row.reply.packets and backend != one.backend:
+            raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")
+        elif tap is not None and tap.alive():
+            return False  # they know better
         self._nat.forget(flow)
+        return True
 
 
 def _lasting(tap: Tap) -> list[tuple[str, Leg]]:
@@ -147,7 +173,7 @@ def _record(flow: Flow, legs: list[tuple[str, Leg]]) -> FlowRecord:
         client=show(flow.client),
         backend=None if flow.backend is None else show(endpoint_of(flow.backend)),
         iss=int(flow.row.iss),
-        client_nxt=int(flow.row.orig.end),
+        client_nxt=seq.latest(flow.row.orig.end, flow.row.reply.ack),
         client_una=int(flow.row.reply.ack),
         legs=tuple(_leg_record(mirror, leg) for mirror, leg in legs),
     )

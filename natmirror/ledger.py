@@ -63,6 +63,8 @@ class Strand:
     tap: "Tap"
     leg: Leg | None = None
     absent: str | None = None
+    is_resumed: bool = False
+    """The leg was another host's, and has gone on here."""
 
     @property
     def service_name(self) -> str:
@@ -108,9 +110,17 @@ class Tap:
     strands: tuple[Strand, ...] = ()
     replies: Reassembler | None = None
     """Of what the backend sends, where somebody reads both directions."""
+    is_left: bool = False
+    """Another host passes it since."""
     finished: bool = False
     """The stream's end has been told to the legs."""
     flow_over: bool = False
+    is_adopted: bool = False
+    """Another host has passed what lies before."""
+    waits_from: int | None = None
+    """As far as is known it still does; then this is as far as the client had come when that was told."""
+    is_asking: bool = False
+    """Not all its mirrors have said yet how far they have come: nothing counts as missing."""
     final_bytes: int | None = None
     """What the client sent in all, once the flow's row is gone."""
 
@@ -130,6 +140,10 @@ class Totals:
 
     endpoint: Endpoint
     opened: int = 0
+    adopted: int = 0
+    """Legs of another host's."""
+    resumed: int = 0
+    """Those of them whose mirrors have answered, and that went on."""
     client_bytes: int = 0
     sent_bytes: int = 0
     acked_bytes: int = 0
@@ -266,6 +280,8 @@ class Ledger:
             "address": show(totals.endpoint),
             "legs": 0,
             "opened": totals.opened,
+            "adopted": totals.adopted,
+            "resumed": totals.resumed,
             "client_bytes": totals.client_bytes,
             "pending_bytes": 0,
             "in_flight_bytes": 0,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from natmirror import seq
 from natmirror.fastpath import NEVER, SACK, LegTable
 from natmirror.legstate import LegState
 from natmirror.packet import (
@@ -56,6 +57,11 @@ class LegBase:
     def una(self) -> int:
         """The first number that the mirror has not acknowledged."""
         return int(self.row.snd_una)
+
+    @property
+    def end(self) -> int:
+        """One past the last byte of the client's that was written."""
+        return seq.add(self.row.buffer_seq, self.row.buffered)
 
     @property
     def segment_len(self) -> int:

@@ -9,11 +9,14 @@ from natmirror.icmp import IcmpError
 from natmirror.legbase import HEADERS_LEN, MTU
 from natmirror.mirror import Leg
 from natmirror.packet import Endpoint, Segment, endpoint_of
+from natmirror.resuming import ResumedLeg
 from natmirror.rules import Mirror
+from natmirror.takeover import LegRecord
 
 NO_FREE_PORT = "no-free-port"
 NO_MEMORY = "memory-full"
 PORT_IN_USE = "port-in-use"
+OTHER_ADDRESS = "other-address"
 HANDED_OVER = "handed-over"
 
 _NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
@@ -97,6 +100,21 @@ class Legs:
             leg = Leg(
                 self._table, local, holder.mirror, iss=iss, path_mtu=self._path_mtu(mirror, now), listener=listener
             )
+        except MemoryError:
+            return NO_MEMORY
+        self._living[leg.row.id] = holder
+        return leg
+
+    def adopt(self, holder: Holder, record: LegRecord, client: Endpoint, now: float) -> ResumedLeg | str:
+        """A leg of another host's in a client's name, for rouse(); or why there is none."""
+        mirror, local, source = endpoint_of(holder.mirror), record.local_end, holder.mirror.source
+        is_ours = local == client if source is None else local[0] == source.packed and local[1] in self._ports
+        if not is_ours:
+            return OTHER_ADDRESS
+        if self.has(mirror, local) or self._in_use(mirror, local):
+            return PORT_IN_USE
+        try:
+            leg = ResumedLeg(self._table, holder.mirror, record, path_mtu=self._path_mtu(mirror, now))
         except MemoryError:
             return NO_MEMORY
         self._living[leg.row.id] = holder

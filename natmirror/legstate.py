@@ -31,6 +31,7 @@ class LegEvent(IntEnum):
     FIN_ACKED = 2
     FIN_RECEIVED = 3
     RESET = 4
+    ANSWERED = 5
 
 
 TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
@@ -50,6 +51,8 @@ TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
     (LegState.CLOSING, LegEvent.RESET): LegState.CLOSED,
     (LegState.LAST_ACK, LegEvent.FIN_ACKED): LegState.CLOSED,  # §3.10.7.4, fifth check
     (LegState.LAST_ACK, LegEvent.RESET): LegState.CLOSED,
+    (LegState.RESUMING, LegEvent.ANSWERED): LegState.ESTABLISHED,
+    (LegState.RESUMING, LegEvent.RESET): LegState.CLOSED,
 }
 # Deviation: no TIME-WAIT. A FIN that the mirror repeats finds no leg and is answered with a RST, which its receiver,
 # done with both directions, takes for the last acknowledgement; the client's next connection from this port has no

@@ -156,13 +156,15 @@ class Leg(LegBase):
         say when it is due."""
         if self.ended is not None:
             return
-        at_rest = self.state is LegState.ESTABLISHED and self._gone_at is None and not self._settings.throttles
-        if at_rest and self._receiver.is_steady and self._sender.is_steady:
+        if self._is_at_rest() and self._receiver.is_steady and self._sender.is_steady:
             self.row.flags |= STEADY
         else:
             self.row.flags &= ~STEADY
         due = self.next_timer()
         self._table.set_due(self.row, NEVER if due is None else due)
+
+    def _is_at_rest(self) -> bool:
+        return self.state is LegState.ESTABLISHED and self._gone_at is None and not self._settings.throttles
 
     def handle_timer(self, now: float) -> list[bytes]:
         """Do what is due: retransmit, probe a closed window, or give up."""
@@ -181,6 +183,25 @@ class Leg(LegBase):
             return self._resend_syn(now)
         return self._build(sender.time_out(now))
 
+    # What another host's leg, which goes on here, does otherwise (resuming.py)
+
+    is_asking = False
+    """Whether the mirror has still to say how far it has come."""
+
+    @property
+    def hole_reason(self) -> str:
+        """Why the leg ends where bytes are missing that the client will not send again."""
+        return "hole"
+
+    def unheard_of(self, data: bytes, start: int) -> bytes:
+        """Of the client's bytes, from number ``start`` on, those that the mirror does not have from elsewhere."""
+        return data
+
+    def ask_again(self, now: float) -> bool:
+        """Bytes are missing that the client will not send again; whether the mirror may have them from elsewhere, and
+        will be asked."""
+        return False
+
     # Receiving
 
     def _receive_syn_sent(self, segment: Segment, now: float) -> list[bytes]:
@@ -197,7 +218,7 @@ class Leg(LegBase):
             return []
         self.row.scale = segment.window_scale() or 0
         self._receiver.start(segment.seq)
-        mss = max(min(segment.mss() or _DEFAULT_MSS, MSS, self._path_mss), _MIN_MSS)
+        mss = self._limit_mss(segment.mss() or _DEFAULT_MSS)
         # The window is never scaled on a SYN (RFC 7323 §2.2)
         self._sender.start(segment.ack, segment.window, mss, sack=segment.sack_permitted(), now=now)
         self._step(LegEvent.SYN_ACK)
@@ -281,6 +302,10 @@ class Leg(LegBase):
         self.row.timeouts += 1
         self.row.retransmits += 1
         return [self._syn()]
+
+    def _limit_mss(self, mss: int) -> int:
+        """The most data that a segment takes, where the mirror takes ``mss`` bytes."""
+        return max(min(mss, MSS, self._path_mss), _MIN_MSS)
 
     # Ending
 

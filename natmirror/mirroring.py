@@ -3,24 +3,25 @@
 from collections.abc import Callable
 from typing import Any
 
-from natmirror import seq
+from natmirror import seq, tcp
 from natmirror.actions import LegEnded
 from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WAITING, Gear, Memory
 from natmirror.holding import Holding
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow, Strand, Tap
 from natmirror.legreport import gone_flow, shown_copy, shown_session
-from natmirror.legs import HANDED_OVER, Legs
+from natmirror.legs import Legs
 from natmirror.mirror import Leg
 from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.reading import Kind, Reading
+from natmirror.resuming import NO_ANSWER, ResumedLeg
 from natmirror.rules import Service
 from natmirror.selection import unwanted
 from natmirror.shadow import Shadow
 from natmirror.shadowing import Shadowing
 from natmirror.stream import Reassembler
-from natmirror.takeover import FlowRecord, endpoint
-from natmirror.tcp import HALF_ACK, HALF_FIN, is_taken
-from natmirror.timers import Timers
+from natmirror.takeover import FlowRecord, LegRecord, endpoint
+from natmirror.tcp import HALF_ACK, HALF_FIN, State, is_taken
+from natmirror.timers import AT_ONCE, Timers
 
 
 class Mirroring:
@@ -82,7 +83,7 @@ class Mirroring:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
             self._feed(tap, first, flow.syn_data[: max(taken, 0)], now)
 
-    def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> None:
+    def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> Tap:
         """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self._memory), self)
@@ -92,15 +93,13 @@ class Mirroring:
             tap.replies = Reassembler(flow.row, "reply", None, max_waiting, self._memory)
             flow.row.flags |= READ | GAPPED | REPLY_GAPPED
         flow.row.account = self._ledger.account(tap)
+        return tap
 
-    def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
-        """Another host's connection goes on here, and so do its legs."""
-        self.picked_up(flow, None if record.backend is None else endpoint(record.backend))
-
-    def leave(self, flow: MirroredFlow) -> None:
-        """The flow's legs end here without a word: they go on elsewhere."""
-        if (tap := self.taps.get(flow)) is not None:
-            self._each(tap, lambda leg: leg.give_way(HANDED_OVER))
+    def leave(self) -> None:
+        """Another host passes all flows: the legs end here without a word, and go on there."""
+        for tap in self.taps.values():
+            tap.is_left = True
+        self._legs.leave()
 
     def untracked(self, service: Service, count: int) -> None:
         """The flow table was full when a client sent ``count`` bytes: they count as lost."""
@@ -159,6 +158,7 @@ class Mirroring:
         is_read = bool(row.flags & READ)
         if tap.finished or not (tap.alive() or is_read):
             return
+        self.rouse(tap.flow, now)
         fin_seq = seq.add(row.orig.end, -1) if row.orig.flags & HALF_FIN else None
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
@@ -168,26 +168,170 @@ class Mirroring:
         data = reassembler.push(at, payload, edge)
         row.flags &= ~(WAITING | GAPPED)
         row.flags |= (WAITING if reassembler.blocked else 0) | (GAPPED if reassembler.waiting_bytes else 0)
-        if data:
-            self._each(tap, lambda leg: leg.write(data, now))
-            if is_read:
-                self._reading.add(Kind.ORIG, row.id, data)
+        self._give(tap, data, now)
+        if fin_seq is not None and tap.is_adopted:
+            self._leave_behind(tap, fin_seq)
+        if tap.is_asking:
+            return
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
-        if row.reply.flags & HALF_ACK and seq.lt(reassembler.next, acked):
-            # The backend has what never passed here, or found no room, so the client will not send it again.
-            reason = "memory-full" if reassembler.starved else "hole"
-            self._each(tap, lambda leg: leg.abort(reason))
-            if is_read:
-                self._reading.add(Kind.ORIG_LOST, row.id)
-                if data := reassembler.restart(acked, edge):
-                    self._reading.add(Kind.ORIG, row.id, data)
-                row.flags &= ~(WAITING | GAPPED)
-                row.flags |= GAPPED if reassembler.waiting_bytes else 0
-        if fin_seq == reassembler.next:
+        is_told = row.reply.flags & HALF_ACK or tap.is_adopted
+        if is_told and seq.lt(reassembler.next, acked) and self._lose(tap, acked, edge, now):
+            return
+        if fin_seq is not None and seq.le(fin_seq, reassembler.next):
             tap.finished = True
             self._each(tap, lambda leg: leg.finish(now))
             if is_read:
                 self._reading.add(Kind.FINISHED, row.id)
+
+    def _give(self, tap: Tap, data: bytes, now: float) -> None:
+        """The client's next bytes in order: to its legs, and to who reads them."""
+        if not data:
+            return
+        start = seq.add(tap.reassembler.next, -len(data))
+        self._each(tap, lambda leg: leg.write(leg.unheard_of(data, start), now))
+        if tap.flow.row.flags & READ:
+            self._reading.add(Kind.ORIG, tap.flow.row.id, data)
+
+    def _lose(self, tap: Tap, acked: int, edge: int, now: float) -> bool:
+        """The backend has bytes before number ``acked`` that never passed here, or found no room, so the client will
+        not send them again. Whether a mirror is to be asked first if it has them from elsewhere."""
+        reassembler = tap.reassembler
+        lacking = [(strand, leg) for strand, leg in tap.alive() if seq.lt(leg.end, acked)]
+        asked = [(strand, leg) for strand, leg in lacking if leg.ask_again(now)]
+        for strand, leg in asked:
+            self._legs.settle(strand, leg, [])
+        if asked:
+            tap.is_asking = True
+            return True
+        for strand, leg in lacking:
+            self._legs.settle(strand, leg, leg.abort("memory-full" if reassembler.starved else leg.hole_reason))
+        self._skip(tap, acked, edge, now)
+        return False
+
+    def _skip(self, tap: Tap, to: int, edge: int, now: float) -> None:
+        """Nobody waits any more for the client's bytes before a number."""
+        row = tap.flow.row
+        is_read = row.flags & READ
+        if is_read:
+            self._reading.add(Kind.ORIG_LOST, row.id)
+        if is_read or tap.alive():
+            self._give(tap, tap.reassembler.restart(to, edge), now)
+            row.flags &= ~(WAITING | GAPPED)
+            row.flags |= GAPPED if tap.reassembler.waiting_bytes else 0
+
+    # Another host's connections
+
+    def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
+        """Another host's connection may go on here, and so may its legs: they wait for rouse()."""
+        legs = _legs_by_place(record)
+        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una)
+        backend = None if record.backend is None else endpoint(record.backend)
+        tap = self.picked_up(flow, backend)
+        for strand in tap.strands:
+            leg = legs.get((strand.mirror.name, endpoint_of(strand.mirror)))
+            absent = OWN_BACKEND if endpoint_of(strand.mirror) == backend else unwanted(strand.mirror, flow.client[0])
+            strand.absent = absent or strand.absent
+            if leg is not None and absent is None:
+                self._adopt_leg(strand, leg, now)
+        flow.row.account = self._ledger.account(tap)
+        if tap.alive():
+            flow.row.flags |= MIRRORED
+            self._link(tap)
+            tap.is_adopted = tap.is_asking = True
+            self._wait(tap, record)
+
+    def _adopt_leg(self, strand: Strand, record: LegRecord, now: float) -> None:
+        made = self._legs.adopt(strand, record, strand.tap.flow.client, now)
+        if isinstance(made, str):
+            strand.absent = made
+            return
+        strand.leg, strand.absent = made, None
+        made.row.flow_id = strand.tap.flow.row.id
+        made.row.mirror_id = self._ledger.number(strand)
+
+    def _wait(self, tap: Tap, record: FlowRecord) -> None:
+        """The client's stream may go on from the first number that a mirror may lack. Its bytes count once it does."""
+        una = [leg.una for _, leg in tap.alive()]
+        tap.reassembler.place(min(una, key=lambda number: seq.diff(number, record.client_nxt)))
+        tap.waits_from = record.client_nxt
+
+    def renew(self, flow: MirroredFlow, record: FlowRecord) -> bool:
+        """A later record of a connection that waits; False where it has other legs now."""
+        tap, legs = self.taps[flow], _legs_by_place(record)
+        pairs = [(leg, legs.pop((strand.mirror.name, leg.mirror), None)) for strand, leg in tap.alive()]
+        if legs or any(later is None or later.local_end != leg.local for leg, later in pairs):
+            return False
+        for leg, later in pairs:
+            if isinstance(leg, ResumedLeg) and later is not None:
+                leg.renew(later)
+        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una)
+        self._wait(tap, record)
+        return True
+
+    def rouse(self, flow: MirroredFlow, now: float) -> None:
+        """A connection that waits is this host's from now on: its mirrors are asked how far they have come."""
+        tap = self.taps.get(flow)
+        if tap is None or tap.waits_from is None:
+            return
+        first = tap.reassembler.next
+        flow.row.orig.bytes += seq.diff(tap.waits_from, first)
+        tap.waits_from = None
+        for strand in tap.strands:
+            if isinstance(strand.leg, ResumedLeg):
+                strand.leg.row.acked_bytes += seq.diff(strand.leg.told_una, first)
+                self._ledger.of(strand).adopted += 1
+                strand.leg.rouse(now)
+                strand.leg.hand_over()
+
+    def _note_roused(self, strand: Strand, leg: Leg) -> None:
+        """A leg may have heard from its mirror, and so has the connection become this host's."""
+        if strand.tap.waits_from is not None and isinstance(leg, ResumedLeg) and not leg.is_waiting:
+            self.rouse(strand.tap.flow, leg.roused_at)
+
+    def _follow(self, strand: Strand) -> None:
+        """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""
+        tap, leg, row = strand.tap, strand.leg, strand.tap.flow.row
+        if tap.final_bytes is not None or leg is None:
+            return
+        self._note_roused(strand, leg)
+        if tap.waits_from is not None:
+            return
+        if not row.orig.flags & HALF_FIN:
+            tcp.told(row.orig, leg.end)
+        else:
+            self._leave_behind(tap, seq.add(row.orig.end, -1))
+        living = [leg for _, leg in tap.alive()]
+        if any(leg.is_asking for leg in living):
+            return
+        if tap.is_asking or (living and all(seq.lt(tap.reassembler.next, leg.end) for leg in living)):
+            self._timers.set(("heard", tap.flow), AT_ONCE)
+
+    def _leave_behind(self, tap: Tap, fin: int) -> None:
+        """The client's stream ends before number ``fin``: tell legs that another host has brought further."""
+        for strand, leg in tap.alive():
+            if isinstance(leg, ResumedLeg) and seq.lt(fin, leg.end):
+                self._legs.settle(strand, leg, leg.past(fin))
+
+    def heard(self, flow: MirroredFlow, now: float) -> None:
+        """All mirrors have said how far they have come: from there on the client's stream goes on."""
+        tap, row = self.taps[flow], flow.row
+        tap.is_asking = any(leg.is_asking for _, leg in tap.alive())
+        if tap.is_asking:
+            return
+        at = tap.reassembler.next
+        ahead = min((max(seq.diff(leg.end, at), 0) for _, leg in tap.alive()), default=0)
+        if ahead:
+            self._skip(tap, seq.add(at, ahead), seq.latest(row.reply.ack, row.orig.end), now)
+        self._feed(tap, tap.reassembler.next, b"", now)
+        for strand, leg in tap.alive():
+            if not leg.is_asking and not strand.is_resumed:
+                strand.is_resumed = True
+                self._ledger.of(strand).resumed += 1
+        if tap.flow_over and not tap.is_asking:
+            if row.state == State.RESET:
+                self._each(tap, lambda leg: leg.reset(now))
+            elif not tap.finished:
+                self._each(tap, lambda leg: leg.abort(leg.hole_reason))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection was reset."""
@@ -212,8 +356,10 @@ class Mirroring:
         tap = self.taps.get(flow)
         if tap is None:
             return
+        self._each(tap, lambda leg: leg.give_way(NO_ANSWER) if leg.is_asking else [])
         if not tap.flow_over:
             self._each(tap, lambda leg: leg.abort("flow-expired"))
+        self._timers.set(("heard", flow), None)
         self._shadowing.forgotten(flow)
         tap.reassembler.clear()
         if tap.replies is not None:
@@ -246,7 +392,7 @@ class Mirroring:
 
         def end(leg: Leg) -> list[bytes]:
             leg.client_gone(now)
-            return do(leg)
+            return [] if tap.is_asking else do(leg)  # else when the mirrors have been heard
 
         self._each(tap, end)
 
@@ -263,6 +409,7 @@ class Mirroring:
 
     def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
         """A strand's leg is over."""
+        self._note_roused(strand, leg)
         self._link(strand.tap)
         self._write_off(strand, leg, reason)
 
@@ -270,12 +417,16 @@ class Mirroring:
         """A strand's leg has done something."""
         if strand.mirror.throttles:
             self.holding.hold(strand.tap)
+        if strand.tap.is_adopted:
+            self._follow(strand)
 
     def _write_off(self, strand: Strand, leg: Leg, reason: str) -> None:
         tap = strand.tap
-        self._ledger.leg_ended(strand, leg, reason)
         service, mirror = tap.flow.service.name, strand.mirror.name
-        self._events.append(LegEnded(show(tap.flow.client), service, mirror, reason, tap.client_bytes, leg.acked_bytes))
+        if tap.waits_from is None:  # else it was another host's all the time
+            self._ledger.leg_ended(strand, leg, reason)
+            event = LegEnded(show(tap.flow.client), service, mirror, reason, tap.client_bytes, leg.acked_bytes)
+            self._events.append(event)
         if tap.final_bytes is None and len(tap.strands) == len(tap.flow.service.copies):
             tap.flow.row.account = self._ledger.account(tap)
         if tap.final_bytes is None and not tap.alive():
@@ -314,3 +465,8 @@ class Mirroring:
     def memory(self) -> dict[str, int]:
         """Bytes that are held back for mirrors, and how many may be."""
         return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
+
+
+def _legs_by_place(record: FlowRecord) -> dict[tuple[str, Endpoint], LegRecord]:
+    """By the mirror's name and its end: one that has moved in the rules is another."""
+    return {(leg.mirror, leg.mirror_end): leg for leg in record.legs}

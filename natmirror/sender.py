@@ -156,6 +156,24 @@ class Sender:
         out = [self._resend_first(now)] if resend and self.outstanding else []
         return out + self.output(now)
 
+    def skip(self, ack: int, now: float) -> None:
+        """The mirror has everything before number ``ack``, which another host has sent it; nothing is under way."""
+        row = self.row
+        row.acked_bytes += seq.diff(ack, row.snd_una)
+        self._table.drop(row, min(seq.diff(ack, row.buffer_seq), row.buffered), ack)
+        row.buffer_seq = row.snd_una = row.snd_nxt = row.snd_max = ack
+        row.progress_at = row.sent_at = now
+        self.timer.forget_sample()
+        self.timer.stop()
+        self._scoreboard.forget()
+        self._scoreboard.nothing_resent(ack)
+        self._congestion.start()
+
+    def finished_elsewhere(self) -> None:
+        """The last number that the mirror has acknowledged was the FIN, which another host has sent it."""
+        self.row.buffer_seq = seq.add(self.row.snd_una, -1)
+        self.finishing = True
+
     def shrink(self, mss: int, about: int) -> bool:
         """The way takes segments of at most ``mss`` bytes, as somebody says of the one with number ``about``; whether
         that is news, and all is to be sent again."""

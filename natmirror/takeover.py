@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
+from natmirror import seq
 from natmirror.packet import Endpoint, show
 
 FORMAT = 1
@@ -97,7 +98,7 @@ def parse(record: Any) -> FlowRecord:
     if not isinstance(legs, list) or not legs or not all(isinstance(leg, dict) for leg in legs):
         raise ValueError(f"legs: expected a list of mappings, found {legs!r:.40}")
     backend = record.get("backend")
-    return FlowRecord(
+    one = FlowRecord(
         service=_text(record, "service"),
         client=_end(record, "client"),
         backend=None if backend is None else _end(record, "backend"),
@@ -106,6 +107,9 @@ def parse(record: Any) -> FlowRecord:
         client_una=_number(record, "client_una"),
         legs=tuple(_leg(leg) for leg in legs),
     )
+    if any(seq.lt(one.client_nxt, number) for number in (one.client_una, *(leg.snd_una for leg in one.legs))):
+        raise ValueError(f"client_nxt: {one.client_nxt} lies before what has been acknowledged")
+    return one
 
 
 def endpoint(text: str) -> Endpoint:

@@ -86,6 +86,24 @@ def begin_loose(row: Any) -> None:
     row.orig.scale = row.reply.scale = _LOOSE_SCALE
 
 
+def begin_adopted(row: Any, iss: int, nxt: int, una: int) -> None:
+    """After begin_loose(), for a flow that another host has known: its client has sent all before number ``nxt``, and
+    its backend acknowledged all before ``una``, if not more of each."""
+    row.iss = iss
+    row.orig.end = nxt
+    row.orig.flags = HALF_SEQ | HALF_TOLD
+    row.reply.ack = row.reply.edge = una
+
+
+def told(sender: Any, end: int) -> None:
+    """Somebody who has it says that all before ``end`` was sent."""
+    advance = seq.diff(end, sender.end)
+    if advance > 0:
+        sender.end = end
+        sender.bytes += advance
+        sender.flags |= HALF_TOLD
+
+
 def update(sender: Any, receiver: Any, segment: Segment, *, loose: bool) -> None:
     """Move the numbers of the half-stream that sent ``segment``, where they can be true (RFC 9293 §3.10.7.4)."""
     sender.packets += 1

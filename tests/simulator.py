@@ -270,8 +270,8 @@ class World:
         """``settings`` are the mirror's in the rules, such as ``, when-behind: throttle``."""
         self.now = 0.0
         self.random = random.Random(seed)
-        rules = loads(ONE_BACKEND.replace("10.20.0.13}", f"10.20.0.13{settings}}}"))
-        self.engine = Engine(rules, key=_KEY, fast=fast)
+        self.rules = loads(ONE_BACKEND.replace("10.20.0.13}", f"10.20.0.13{settings}}}"))
+        self.engine = Engine(self.rules, key=_KEY, fast=fast)
         iss = self.random.choice([0, 0xFFFF_FF00, 0x7FFF_FF00, self.random.getrandbits(32)])
         backend = (bytes((10, 20, 0, 11)), 6653)
         self.client = Peer(self, CLIENT, SERVICE, iss, to_send=stream, mss=mss, scale=scale)
@@ -299,20 +299,27 @@ class World:
         """Until nothing moves any more."""
         self.client.open()
         while self.now < _TOO_LONG:
-            timer = self.engine.next_timer()
+            timers = [when for one in self.engines if (when := one.next_timer()) is not None]
             coming = self._coming[0][0] if self._coming else None
-            due = min((when for when in (timer, coming) if when is not None), default=None)
+            due = min((*timers, *(() if coming is None else (coming,))), default=None)
             if due is None:
                 return
             self.now = max(self.now, due)
             if coming is not None and coming <= due:
                 heapq.heappop(self._coming)[2]()
             else:
-                self._send(self.engine.handle_timer(self.now))
-            self.events += self.engine.take_events()
-            if self._count % 64 == 0:
-                assert_adds_up(self.engine.snapshot(self.now))
+                for one in self.engines:
+                    self._send(one.handle_timer(self.now))
+            for one in self.engines:
+                self.events += one.take_events()
+                if self._count % 64 == 0:
+                    assert_adds_up(one.snapshot(self.now))
         raise AssertionError("something moves for ever")
+
+    @property
+    def engines(self) -> list[Engine]:
+        """Those that run."""
+        return [self.engine]
 
     def later(self, delay: float, do: Callable[[], None]) -> None:
         """Do something when ``delay`` seconds have passed."""

@@ -31,6 +31,7 @@ LAYERS = [
     {"sender", "shards"},
     {"legbase"},
     {"mirror", "nat"},
+    {"resuming"},
     {"ledger", "legs", "reading"},
     {"holding", "shadow"},
     {"legreport", "shadowing"},

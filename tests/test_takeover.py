@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from natmirror import seq, takeover
-from natmirror.engine import Engine
-from natmirror.packet import show
+from natmirror.actions import Drop, Send
+from natmirror.engine import Engine, Hook
+from natmirror.packet import finish, show
+from natmirror.shards import Shard
 from tests.session import ISS, MIRROR_ISS, Session, engine
-from tests.support import at
+from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment
 
 NOW = 1000.0
 
@@ -182,3 +184,641 @@ def test_an_adopted_connection_has_its_backend() -> None:
         session = Session(one)
         session.answered, session.sent = 5, 10
         assert session.from_client("A").dst == at(f"10.20.0.{last}", 6653)[0]
+
+
+# The second host
+
+
+def second(*, fast: bool = True, rules: str = RULES, sent: int = 10, acked: int = 10, **leg: Any) -> Session:
+    """The connection of RECORD at a host that has adopted it, as far as its client has come: ``sent`` bytes, of which
+    the backend has acknowledged ``acked``. What its record says otherwise of the leg is in ``leg``."""
+    one = engine(rules, fast=fast)
+    session = Session(one)
+    session.backend = at("10.20.0.11", 6653)
+    session.sent, session.answered = sent, 5
+    numbers = {"client_nxt": seq.add(ISS, 1 + sent), "client_una": seq.add(ISS, 1 + acked)}
+    one.adopt({**RECORD, **numbers, "legs": [{**RECORD["legs"][0], **leg}]}, session.now)  # type: ignore[index]
+    return session
+
+
+def due(session: Session, after: float = 0.0) -> list[tuple[str, int, int, bytes]]:
+    """What is sent when so many seconds have passed: numbers count from the client's and the mirror's first."""
+    session.now += after
+    for send in session.engine.handle_timer(session.now):
+        assert isinstance(send, Send)
+        session.to_mirror += [segment(one) for one in finish(send.packet, send.segment_len)]
+    return heard(session)
+
+
+def heard(session: Session) -> list[tuple[str, int, int, bytes]]:
+    """What was sent to the mirror since the last call."""
+    return [(flags, seq.diff(at, ISS), seq.diff(ack, MIRROR_ISS), data) for flags, at, ack, data in session.mirrored()]
+
+
+def answer(session: Session, ack: int, at: int = 4, *, window: int = 0xFFFF, data: bytes = b"") -> None:
+    """The mirror says how far it has come."""
+    raw = packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, at), seq.add(ISS, ack), data, window=window)
+    assert session.take(raw, Hook.PREROUTING) == Drop("consumed")
+
+
+def mirror_of(session: Session) -> dict[str, Any]:
+    """The mirror's ledger, which adds up."""
+    snapshot = session.engine.snapshot(session.now)
+    assert_adds_up(snapshot)
+    mirror: dict[str, Any] = snapshot["mirrors"][0]
+    return mirror
+
+
+def ends(session: Session) -> list[str]:
+    """Why legs have ended since the last call."""
+    return [event.reason for event in session.engine.take_events()]
+
+
+def test_the_mirror_is_asked_below_its_window_and_the_stream_goes_on_where_it_says(fast: bool) -> None:
+    session = second(fast=fast)
+    assert due(session) == [("A", 4, 4, b"")]
+    assert session.engine.flows(session.now)[0]["legs"][0]["state"] == "resuming"
+    answer(session, 11)
+    assert due(session) == []
+    session.from_client("PA", b"abc")
+    assert heard(session) == [("PA", 11, 4, b"abc")]
+    session.from_mirror("A", 4, 14)
+    session.from_backend("A")
+    session.from_client("PA", b"def")
+    assert heard(session) == [("PA", 14, 4, b"def")]
+    session.from_client("FA")
+    session.from_mirror("A", 4, 17)
+    assert heard(session)[-1] == ("FA", 17, 4, b"")
+    session.from_mirror("FA", 4, 18)
+    assert ends(session) == ["closed"]
+    mirror = mirror_of(session)
+    assert (mirror["adopted"], mirror["resumed"], mirror["opened"], mirror["ended"]) == (1, 1, 0, {"closed": 1})
+    assert (mirror["client_bytes"], mirror["acked_bytes"]) == (12, 12), "from the first that was not acknowledged"
+
+
+def test_once_it_goes_on_the_leg_is_cs_again() -> None:
+    session = second()
+    due(session)
+    answer(session, 11)
+    due(session)
+    session.from_client("PA", b"x")
+    session.from_mirror("A", 4, 12)
+    before = session.engine.snapshot(session.now)["punts"]
+    for count in range(10):
+        session.from_client("PA", b"x")
+        session.from_backend("A")
+        session.from_mirror("A", 4, 13 + count)
+    assert session.engine.snapshot(session.now)["punts"] == before
+
+
+def test_a_probe_without_an_answer_is_repeated_and_at_last_the_leg_ends_without_a_word(fast: bool) -> None:
+    session = second(fast=fast)
+    times = []
+    while (timer := session.engine.next_timer()) is not None and timer < session.now + 1000:
+        times.append(round(timer - 1000.0, 3))
+        probes = due(session, timer - session.now)
+        assert probes == ([("A", 4, 4, b"")] if times[-1] < 30 else [])
+    assert times == [0.0, 1.0, 3.0, 7.0, 15.0, 30.0]
+    assert ends(session) == ["no-answer"]
+    assert mirror_of(session)["lost_bytes"] == {"no-answer": 6}
+
+
+def test_what_the_mirror_has_got_since_the_record_counts_as_acknowledged(fast: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    answer(session, 31)  # twenty bytes that the client has sent through the first host alone
+    due(session)
+    session.sent = 30
+    session.from_client("PA", b"abc")
+    assert heard(session) == [("PA", 31, 4, b"abc")]
+    mirror = mirror_of(session)
+    assert (mirror["client_bytes"], mirror["acked_bytes"], mirror["pending_bytes"]) == (29, 26, 3)
+
+
+def test_what_the_client_sends_meanwhile_is_kept_for_the_mirror(fast: bool) -> None:
+    session = second(fast=fast)
+    session.from_client("PA", b"abc")
+    session.from_backend("A")
+    session.from_client("PA", b"def")
+    assert due(session) == [("A", 4, 4, b"")]
+    answer(session, 11)
+    assert due(session) == [("PA", 11, 4, b"abcdef")]
+    assert due(session, 1.0) == [("A", 11, 4, b"abcdef")] or True
+    session.from_mirror("A", 4, 17)
+    assert mirror_of(session)["pending_bytes"] == 0
+
+
+def test_bytes_that_the_client_sends_again_are_not_missing(fast: bool) -> None:
+    session = second(fast=fast, sent=20, acked=5)
+    due(session)
+    answer(session, 6)
+    due(session)
+    session.from_client("PA", b"0123456789abcde", at=5)
+    assert heard(session) == [("PA", 6, 4, b"0123456789abcde")]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_bytes_that_nobody_holds_any_more_end_the_leg_after_the_mirror_was_asked_again(
+    fast: bool, is_known: bool
+) -> None:
+    session = second(fast=fast, sent=20, acked=20 if is_known else 5)
+    due(session)
+    answer(session, 8)
+    if not is_known:
+        assert due(session) == []
+        session.from_backend("A")  # it has acknowledged all twenty
+    assert due(session) == []
+    session.from_client("PA", b"abc")
+    assert due(session, 0.9) == []
+    assert due(session, 0.1) == [("A", 7, 4, b"")]
+    assert ends(session) == []
+    answer(session, 8)
+    assert due(session) == [("RA", 8, 4, b"")]
+    assert ends(session) == ["takeover-hole"]
+    mirror = mirror_of(session)
+    assert (mirror["lost_bytes"], mirror["acked_bytes"], mirror["client_bytes"]) == ({"takeover-hole": 16}, 3, 19)
+    assert mirror["resumed"] == (0 if is_known else 1)
+
+
+def test_what_was_still_under_way_from_the_first_host_is_not_missing(fast: bool) -> None:
+    session = second(fast=fast, sent=20, acked=20)
+    due(session)
+    answer(session, 8)
+    due(session)
+    session.from_client("PA", b"abc")
+    assert due(session, 1.0) == [("A", 7, 4, b"")]
+    answer(session, 21)
+    assert due(session) == [("PA", 21, 4, b"abc")]
+    assert mirror_of(session)["lost_bytes"] == {}
+
+
+def test_the_mirror_may_hold_more_behind_a_gap(fast: bool) -> None:
+    session = second(fast=fast, sent=20, acked=5)
+    due(session)
+    answer(session, 6)
+    due(session)
+    session.from_client("PA", b"01234", at=5)
+    assert heard(session) == [("PA", 6, 4, b"01234")]
+    session.from_mirror("A", 4, 21)  # the rest had come already, from the first host
+    session.from_client("PA", b"56789abcde", at=10)
+    assert due(session) == []
+    session.from_client("PA", b"x")
+    assert heard(session) == [("PA", 21, 4, b"x")]
+    assert mirror_of(session)["acked_bytes"] == 16
+
+
+def test_later_an_acknowledgement_of_what_was_never_sent_is_not_believed(fast: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    answer(session, 11)
+    due(session, 61.0)
+    session.from_mirror("A", 4, 21)
+    assert heard(session) == [("A", 11, 4, b"")]
+    assert mirror_of(session)["client_bytes"] == 6
+
+
+@pytest.mark.parametrize("ack", [3, -100])
+def test_a_mirror_that_has_less_than_it_had_is_not_believed_twice(fast: bool, ack: int) -> None:
+    session = second(fast=fast)
+    due(session)
+    answer(session, ack)
+    assert (due(session), ends(session)) == ([], [])
+    assert due(session, 1.0) == [("A", 4, 4, b"")]
+    answer(session, ack)
+    assert heard(session) == [("RA", 5, 4, b"")]
+    assert ends(session) == ["takeover-mismatch"]
+    assert mirror_of(session)["lost_bytes"] == {"takeover-mismatch": 6}
+
+
+def test_a_mirror_without_the_connection_ends_the_leg(fast: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    session.from_mirror("R", 4, 0)
+    assert ends(session) == ["mirror-reset"]
+    assert heard(session) == []
+    assert mirror_of(session)["adopted"] == 1
+
+
+def test_a_reset_at_another_number_is_challenged(fast: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    session.from_mirror("R", 5, 0)
+    assert heard(session) == [("A", 5, 4, b"")]
+    assert ends(session) == []
+
+
+def test_what_the_mirror_has_sent_meanwhile_is_acknowledged(fast: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    answer(session, 11, at=104)
+    due(session)
+    session.from_mirror("PA", 54, 11, b"y" * 50)  # nobody has acknowledged it: it comes again
+    assert heard(session) == [("A", 11, 104, b"")]
+    session.from_mirror("PA", 104, 11, b"z")
+    session.from_client("PA", b"abc")
+    assert heard(session) == [("PA", 11, 105, b"abc")]
+
+
+@pytest.mark.parametrize(("start", "expected"), [(4, 14), (1, 11), (100, 110)])
+def test_data_of_the_mirrors_is_an_answer_too(fast: bool, start: int, expected: int) -> None:
+    session = second(fast=fast)
+    due(session)
+    answer(session, 11, at=start, data=b"y" * 10)
+    due(session, 0.04)
+    session.from_client("PA", b"abc")
+    assert heard(session)[-1] == ("PA", 11, expected, b"abc")
+
+
+def test_an_acknowledgement_from_before_the_record_is_no_answer(fast: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    answer(session, 11, at=2)
+    assert due(session, 1.0) == [("A", 4, 4, b"")]
+
+
+def test_the_mirrors_window_is_scaled_as_it_was(fast: bool) -> None:
+    session = second(fast=fast, scale=3, mss=1000)
+    due(session)
+    answer(session, 11, window=100)
+    due(session)
+    session.from_client("PA", b"x" * 2000)
+    assert heard(session) == [("A", 11, 4, b"x" * 800)]
+
+
+def test_the_mirrors_segment_size_and_selective_acknowledgements_are_as_they_were(fast: bool) -> None:
+    session = second(fast=fast, mss=100, sack=True)
+    due(session)
+    answer(session, 11)
+    due(session)
+    session.from_client("PA", b"x" * 400)
+    assert [len(data) for *_, data in heard(session)] == [100] * 4
+    blocks = b"\1\1\5\x0a" + seq.add(ISS, 111).to_bytes(4, "big") + seq.add(ISS, 411).to_bytes(4, "big")
+    raw = packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, 4), seq.add(ISS, 11), options=blocks)
+    session.take(raw, Hook.PREROUTING)
+    assert [at for _, at, _, _ in heard(session)] == [11], "what the mirror lacks, before any timer"
+
+
+def test_after_hours_of_silence_both_go_on(fast: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    answer(session, 11)
+    assert due(session, 7200.0) == []
+    session.from_client("PA", b"abc")
+    assert heard(session) == [("PA", 11, 4, b"abc")]
+    session.from_mirror("PA", 4, 14, b"yes")
+    assert due(session, 0.04) == [("A", 14, 7, b"")]
+
+
+# How the client's connection may end meanwhile
+
+
+def test_a_fin_that_comes_before_the_answer_follows_the_last_byte(fast: bool) -> None:
+    session = second(fast=fast)
+    session.from_client("FPA", b"abc")
+    due(session)
+    answer(session, 11)
+    assert due(session) == [("PA", 11, 4, b"abc"), ("FA", 14, 4, b"")]
+    session.from_mirror("FA", 4, 15)
+    assert ends(session) == ["closed"]
+    assert mirror_of(session)["lost_bytes"] == {}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_fin_that_the_first_host_has_passed_on_is_not_sent_again(fast: bool, is_first: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    if is_first:
+        session.from_client("FA")
+        answer(session, 12)
+        due(session)
+    else:
+        answer(session, 12)
+        due(session)
+        session.from_client("FA")
+    mirror = mirror_of(session)
+    assert (mirror["client_bytes"], mirror["acked_bytes"], heard(session)) == (6, 6, [])
+    session.from_mirror("FA", 4, 12)
+    assert heard(session) == [("A", 12, 5, b"")]
+    assert ends(session) == ["closed"]
+
+
+def test_an_acknowledgement_past_the_clients_fin_is_a_mismatch(fast: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    session.from_client("FA")
+    answer(session, 20)
+    assert heard(session) == [("RA", 20, 4, b"")]
+    assert ends(session) == ["takeover-mismatch"]
+    assert mirror_of(session)["acked_bytes"] == 6
+
+
+def test_a_reset_that_comes_before_the_answer_follows_the_last_byte(fast: bool) -> None:
+    session = second(fast=fast)
+    session.from_client("PA", b"abc")
+    due(session)
+    session.from_client("RA")
+    assert heard(session) == []
+    answer(session, 11)
+    assert due(session) == [("PA", 11, 4, b"abc")]
+    session.from_mirror("A", 4, 14)
+    assert heard(session) == [("RA", 14, 4, b"")]
+    assert ends(session) == ["client-reset"]
+
+
+def test_a_connection_that_closes_before_the_answer_leaves_its_leg_the_usual_time(fast: bool) -> None:
+    session = second(fast=fast)
+    session.from_client("FA")
+    session.from_backend("FA")
+    session.from_client("A")
+    assert due(session) == [("A", 4, 4, b"")]
+    answer(session, 11)
+    assert due(session) == [("FA", 11, 4, b"")]
+    session.from_mirror("FA", 4, 12)
+    assert ends(session) == ["closed"]
+
+
+def test_a_connection_that_is_forgotten_before_the_answer_takes_its_leg_along(fast: bool) -> None:
+    session = second(fast=fast, rules=RULES.replace("10.20.0.13}", "10.20.0.13, linger: 60s}"))
+    session.from_client("PA", b"abc")
+    session.from_client("RA")
+    due(session)
+    while (timer := session.engine.next_timer()) is not None:
+        assert all(flags == "A" for flags, *_ in due(session, max(timer - session.now, 0.0)))
+    assert ends(session) == ["no-answer"]
+    assert mirror_of(session)["lost_bytes"] == {"no-answer": 9}
+    assert session.engine.snapshot(session.now)["mirror_memory"]["used_bytes"] == 0
+
+
+def test_a_new_connection_of_the_same_ports_takes_the_legs_place(fast: bool) -> None:
+    session = second(fast=fast)
+    due(session)
+    later = Session(session.engine, iss=77)
+    later.backend = session.backend
+    later.from_client("S", at=-1)
+    later.syn_ack()
+    later.from_client("A")
+    assert [flags for flags, *_ in later.mirrored()] == ["S"], "which clears the old one at the mirror"
+    assert ends(session) == ["no-answer"]
+    assert_adds_up(session.engine.snapshot(session.now))
+
+
+# A host that waits
+
+
+def waiting(**change: Any) -> Engine:
+    """A host that does not pass the packets and has adopted a record."""
+    one = engine()
+    one.hand_over()
+    one.adopt({**RECORD, **change}, NOW)
+    return one
+
+
+def test_a_host_that_waits_says_nothing_and_counts_nothing() -> None:
+    one = waiting()
+    assert one.handle_timer(NOW + 60) == []
+    snapshot = one.snapshot(NOW)
+    assert_adds_up(snapshot)
+    mirror = snapshot["mirrors"][0]
+    assert (mirror["client_bytes"], mirror["adopted"], mirror["legs"]) == (0, 0, 1)
+    one.disown("openflow", "10.10.0.11:40001")
+    assert (one.flow_ids(), one.take_events(), one.next_timer()) == ([], [], None)
+    mirror = one.snapshot(NOW)["mirrors"][0]
+    assert (mirror["legs"], mirror["ended"], mirror["lost_bytes"]) == (0, {}, {})
+
+
+def test_taking_over_asks_the_mirrors() -> None:
+    one = waiting()
+    one.take_over(NOW)
+    session = Session(one)
+    assert due(session) == [("A", 4, 4, b"")]
+    assert mirror_of(session)["adopted"] == 1
+    one.disown("openflow", "10.10.0.11:40001")
+    assert len(one.flow_ids()) == 1, "it is this host's now"
+
+
+@pytest.mark.parametrize("who", ["client", "mirror"])
+def test_so_does_a_packet_of_the_connection(fast: bool, who: str) -> None:
+    one = engine(fast=fast)
+    one.hand_over()
+    one.adopt(RECORD, NOW)
+    session = Session(one)
+    session.sent, session.answered = 10, 5
+    if who == "client":
+        session.from_client("PA", b"abc")
+        assert due(session) == [("A", 4, 4, b"")]
+    else:
+        answer(session, 11)
+        assert due(session) == []
+    assert mirror_of(session)["adopted"] == 1
+    assert ends(session) == []
+
+
+def test_a_later_record_takes_the_place_of_the_one_before() -> None:
+    one = waiting()
+    leg = {**RECORD["legs"][0], "snd_una": seq.add(ISS, 31), "rcv_nxt": seq.add(MIRROR_ISS, 9)}  # type: ignore[index]
+    one.adopt({**RECORD, "client_nxt": seq.add(ISS, 41), "client_una": seq.add(ISS, 31), "legs": [leg]}, NOW)
+    assert len(one.flow_ids()) == 1
+    one.take_over(NOW)
+    session = Session(one)
+    assert due(session) == [("A", 30, 9, b"")]
+    assert mirror_of(session)["client_bytes"] == 10
+
+
+def test_a_record_with_other_legs_or_of_a_newer_connection_does_too() -> None:
+    one = waiting(iss=5)
+    one.adopt({**RECORD, "iss": 6}, NOW)
+    one.adopt({**RECORD, "iss": 6, "backend": "10.20.0.12:6653"}, NOW)
+    assert [flow["backend"] for flow in one.flows(NOW)] == ["c2"]
+    assert one.take_events() == []
+
+
+def test_a_record_of_an_older_connection_or_another_backend_is_refused() -> None:
+    one = engine()
+    session = established(one)
+    with pytest.raises(ValueError, match="has connected anew"):
+        one.adopt({**RECORD, "iss": 5}, NOW)
+    assert session.backend is not None
+    other = "10.20.0.11:6653" if session.backend == at("10.20.0.12", 6653) else "10.20.0.12:6653"
+    with pytest.raises(ValueError, match="is served by"):
+        one.adopt({**RECORD, "backend": other}, NOW)
+
+
+def test_legs_that_stand_are_left_alone() -> None:
+    one = engine()
+    session = established(one)
+    assert session.backend is not None
+    one.adopt({**RECORD, "backend": show(session.backend)}, NOW)
+    session.from_client("PA", b"abc")
+    assert [data for *_, data in session.mirrored()] == [b"", b"", b"abc"]
+
+
+def test_without_a_record_a_mirror_is_reset_but_not_by_a_host_that_waits() -> None:
+    one = engine()
+    one.hand_over()
+    session = Session(one)
+    assert session.from_mirror("A", 4, 11) == Drop("mirror-without-leg")
+    assert session.to_mirror == []
+    one.take_over(NOW)
+    session.from_mirror("A", 4, 11)
+    assert [flags for flags, *_ in session.mirrored()] == ["R"]
+
+
+# The first host
+
+
+def test_legs_that_are_handed_over_end_without_a_word(fast: bool) -> None:
+    one = engine(fast=fast)
+    session = established(one)
+    session.from_client("PA", b"abc")
+    session.mirrored()
+    one.hand_over()
+    assert ends(session) == ["handed-over"]
+    assert due(session, 300.0) == []
+    session.from_client("PA", b"def")
+    assert heard(session) == []
+    assert mirror_of(session)["lost_bytes"] == {"handed-over": 6}
+
+
+def test_there_and_back_again(fast: bool) -> None:
+    """One connection at one host, at another, and at the first one again."""
+    one, other = engine(fast=fast), engine(fast=fast)
+    other.hand_over()
+    session = established(one)
+    session.from_client("PA", b"abc")
+    session.from_backend("A")
+    session.from_mirror("A", 1, 4)
+    for first, then, text in ((one, other, b"defg"), (other, one, b"hij"), (one, other, b"kl")):
+        for record in records(first, everything=True):
+            then.adopt(record, session.now)
+        first.hand_over()
+        then.take_over(session.now)
+        session.engine = then
+        session.mirrored()
+        assert due(session) == [("A", session.sent, 1, b"")]
+        session.from_mirror("A", 1, 1 + session.sent)
+        due(session)
+        at_byte = 1 + session.sent
+        session.from_client("PA", text)
+        assert heard(session) == [("PA", at_byte, 1, text)]
+        session.from_mirror("A", 1, 1 + session.sent)
+        session.from_backend("A")
+        assert mirror_of(session)["lost_bytes"] == {}
+    assert [one.snapshot(session.now)["mirrors"][0]["acked_bytes"] for one in (one, other)] == [6, 6]
+
+
+def test_a_record_of_a_leg_whose_backend_has_not_spoken_here_says_what_the_one_before_said() -> None:
+    session = second()
+    assert records(session.engine) == [], "the record of the first host holds"
+    due(session)
+    answer(session, 11)
+    due(session)
+    [record] = records(session.engine)
+    assert (record["client_una"], record["client_nxt"]) == (seq.add(ISS, 11), seq.add(ISS, 11))
+    assert record["iss"] == ISS
+
+
+# Which legs
+
+
+TWO = RULES.replace("10.20.0.13}", "10.20.0.13}\n      - {name: spare, address: 10.20.0.14}")
+SPARE = at("10.20.0.14", 6653)
+
+
+def test_two_mirrors_may_stand_at_different_places(fast: bool) -> None:
+    leg = RECORD["legs"][0]  # type: ignore[index]
+    one = engine(TWO, fast=fast)
+    far = {**leg, "mirror": "spare", "address": "10.20.0.14:6653", "snd_una": seq.add(ISS, 9)}
+    one.adopt({**RECORD, "client_una": seq.add(ISS, 5), "legs": [leg, far]}, NOW)
+    session = Session(one)
+    session.sent, session.answered = 10, 5
+    assert sorted(due(session)) == [("A", 4, 4, b""), ("A", 8, 4, b"")]
+    raw = packet(SPARE, CLIENT, "A", seq.add(MIRROR_ISS, 4), seq.add(ISS, 9))
+    assert session.take(raw, Hook.PREROUTING) == Drop("consumed")
+    session.from_client("PA", b"456789xyz", at=4)
+    assert due(session) == [("PA", 9, 4, b"89xyz")]
+    answer(session, 5)
+    assert due(session) == [("PA", 5, 4, b"456789xyz")]
+    snapshot = one.snapshot(session.now)
+    assert_adds_up(snapshot)
+    assert [mirror["client_bytes"] for mirror in snapshot["mirrors"]] == [9, 9]
+    session.from_client("PA", b"!", at=13)
+    assert sorted(heard(session)) == [("PA", 14, 4, b"!")] * 2
+
+
+def test_one_mirror_that_does_not_answer_costs_the_other_nothing_but_time(fast: bool) -> None:
+    leg = RECORD["legs"][0]  # type: ignore[index]
+    one = engine(TWO, fast=fast)
+    one.adopt({**RECORD, "legs": [leg, {**leg, "mirror": "spare", "address": "10.20.0.14:6653"}]}, NOW)
+    session = Session(one)
+    session.sent, session.answered = 10, 5
+    session.from_client("PA", b"abc")
+    due(session)
+    answer(session, 11)
+    for _ in range(10):
+        sent = due(session, 5.0)
+        if sent and sent[-1][3]:
+            break
+    assert (sent[-1], ends(session)) == (("PA", 11, 4, b"abc"), ["no-answer"])
+
+
+@pytest.mark.parametrize(
+    ("rules", "change", "reason"),
+    [
+        (RULES, {"local": "10.20.0.1:10240"}, "other-address"),
+        (RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}"), {}, "other-address"),
+        (RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}"), {"local": "10.20.0.1:80"}, "other-address"),
+        (RULES, {"mirror": "another"}, "mid-connection"),
+        (RULES, {"address": "10.20.0.13:99"}, "mid-connection"),
+        (RULES.replace("10.20.0.13}", "10.20.0.11}"), {"address": "10.20.0.11:6653"}, "own-backend"),
+        (RULES.replace("10.20.0.13}", "10.20.0.13, only: [10.10.0.99/32]}"), {}, "not-selected"),
+    ],
+)
+def test_a_leg_that_cannot_go_on_here_leaves_the_connection_its_backend(
+    rules: str, change: dict[str, Any], reason: str
+) -> None:
+    session = second(rules=rules, **change)
+    assert due(session) == []
+    assert session.from_client("PA", b"abc").dst == at("10.20.0.11", 6653)[0]
+    assert mirror_of(session)["lost_bytes"] == {reason: 3}
+
+
+def test_a_leg_with_an_address_of_ours_goes_on_from_there(fast: bool) -> None:
+    session = second(
+        fast=fast, rules=RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}"), local="10.20.0.1:10240"
+    )
+    due(session)
+    raw = packet(MASTER, at("10.20.0.1", 10240), "A", seq.add(MIRROR_ISS, 4), seq.add(ISS, 11))
+    assert session.take(raw, Hook.PREROUTING) == Drop("consumed")
+    session.from_client("PA", b"abc")
+    due(session)
+    assert session.engine.flows(session.now)[0]["legs"][0]["sent_bytes"] == 3
+
+
+def test_clients_of_another_thread_are_refused() -> None:
+    one = engine(shard=Shard(0, 2))
+    with pytest.raises(ValueError, match="another thread's"):
+        one.adopt(RECORD, NOW)
+
+
+def test_a_full_table_is_counted() -> None:
+    one = engine(max_flows=1)
+    established(one)
+    one.adopt({**RECORD, "client": "10.10.0.12:40001"}, NOW)
+    assert one.snapshot(NOW)["counters"]["flows_refused"] == 1
+
+
+def test_an_adopted_connection_is_not_half_open() -> None:
+    one = engine(max_flows=4)
+    one.adopt(RECORD, NOW)
+    for port in range(50_000, 50_020):
+        one.receive(packet((CLIENT[0], port), SERVICE, "S", 1), Hook.PREROUTING, NOW)
+    assert "10.10.0.11:40001" in [flow["client"] for flow in one.flows(NOW)]
+
+
+def test_a_host_that_has_handed_over_believes_that_the_client_has_connected_anew_elsewhere() -> None:
+    one = engine()
+    established(one)
+    one.hand_over()
+    one.adopt({**RECORD, "iss": 5}, NOW)
+    one.take_over(NOW)
+    assert len(due(Session(one))) == 1
