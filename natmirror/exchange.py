@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from natmirror.actions import Action
 from natmirror.bindings import Change
 from natmirror.engine import Engine
 from natmirror.fastpath import NEVER
@@ -19,12 +19,10 @@ Changed = Callable[[list[Change], bool], None]
 
 
 class Exchange:
-    """One engine's. ``send`` puts synthesised packets on their way; ``changed`` is called by tell(), None: nobody wants
-    to know."""
+    """One engine's. ``changed`` is called by tell(); None: nobody wants to know."""
 
-    def __init__(self, engine: Engine, send: Callable[[list[Action]], None], changed: Changed | None) -> None:
+    def __init__(self, engine: Engine, changed: Changed | None) -> None:
         self._engine = engine
-        self._send = send
         self._changed = changed
         self.next_at = NEVER
         """When tell() is due."""
@@ -105,15 +103,25 @@ class Exchange:
         return self._engine.take_gone_records()
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
-        """Go on with another host's legs; gives how many records make no sense here."""
+        """Know another host's legs, which wait; gives how many records make no sense here."""
         refused = 0
         for record in records:
             try:
-                self._send(self._engine.adopt(record, time.monotonic()))
+                self._engine.adopt(record, time.monotonic())
             except ValueError:
                 refused += 1
         return refused
 
+    def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:
+        """Records of another host's legs hold no more: service and client."""
+        for service, client in gone:
+            with suppress(ValueError):  # it was refused before
+                self._engine.disown(service, client)
+
+    def take_over(self) -> None:
+        """This host passes the packets from now on."""
+        self._engine.take_over(time.monotonic())
+
     def hand_over(self) -> None:
-        """Another host goes on with all legs."""
+        """Another host passes the packets from now on."""
         self._engine.hand_over()

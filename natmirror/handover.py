@@ -100,7 +100,8 @@ class HandOver:
         flow = self._nat.find_orig(one.client_end, endpoint_of(service))
         if flow is not None and not self._gives_way(flow, one, now):
             return
-        flow = self._nat.adopt(service, one.client_end, backend, now)
+        know = self._nat.adopt if self.is_active else self._nat.take_in
+        flow = know(service, one.client_end, backend, now)
         if flow is None:
             self._stats.count("flows_refused")
             return
@@ -139,7 +140,7 @@ class HandOver:
         tap = self._mirroring.taps.get(flow)
         if tap is not None and tap.waits_from is not None:
             if backend == one.backend and self._mirroring.renew(flow, one):
-                self._nat.touch(flow, now)
+                self._nat.renew(flow, now)
                 return False
         elif tap is not None and tap.is_left:
             pass  # what is known here is older than the record

@@ -14,6 +14,7 @@ from natmirror.attempts import ANSWER_TIMEOUT, Attempts
 from natmirror.balance import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
 from natmirror.fastpath import (
     DIRECT,
+    GUEST,
     KNOWN,
     LOOSE,
     NO_BACKEND,
@@ -267,7 +268,7 @@ class Nat:
             self.touch(flow, now)
         return flow
 
-    def take_in(self, service: Service, client: Endpoint, backend: Backend, now: float) -> Flow | None:
+    def take_in(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """A flow for a connection whose packets pass another host, in place of any of its ports; None when the table is
         full."""
         flow = self._insert(client, service, backend, for_embryonic=False, is_end=False)
@@ -275,8 +276,15 @@ class Nat:
             tcp.begin_loose(flow.row)
             flow.row.flags |= LOOSE
             flow.row.created_at = now
+            flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
             self.lend(flow)
+            self.renew(flow, now)
         return flow
+
+    def renew(self, flow: Flow, now: float) -> None:
+        """The other host has told of the flow again, which nobody may have to tell that it is over."""
+        if not flow.row.sharing & GUEST:
+            self.touch(flow, now)
 
     def lend(self, flow: Flow) -> None:
         """The flow's packets pass another host from now on, if they have ever passed at all."""

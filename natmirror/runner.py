@@ -196,9 +196,9 @@ class Runner:
         self._is_active = role is Role.MASTER
         if self._shared is not None:
             self._shared.set_active(self._is_active)
-        elif not self._is_active:
+        else:
             for worker in self._workers:
-                worker.stand_by()
+                (worker.take_over if self._is_active else worker.hand_over)()
         if self._is_active:
             self._apply(self._pool.dead())
 

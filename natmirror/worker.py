@@ -74,7 +74,7 @@ class Worker:
         self._ordered = ordered
         self._failed = failed
         self._over = over
-        self.exchange = Exchange(self._engine, self._send_at_once, changed)
+        self.exchange = Exchange(self._engine, changed)
         """What other hosts have to do with: to be used in the thread itself."""
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
@@ -192,9 +192,14 @@ class Worker:
         """Reset a backend's connections, in slices between which packets pass."""
         self.post(lambda: self._kill(change, self._engine.flow_ids()))
 
-    def stand_by(self) -> None:
-        """Another host passes the packets of our flows from now on; in slices."""
-        self.post(lambda: self._stand_by(0))
+    def take_over(self) -> None:
+        """This host of a pair passes the packets from now on."""
+        self.post(self.exchange.take_over)
+
+    def hand_over(self) -> None:
+        """The other host of a pair passes the packets from now on."""
+        self.post(self.exchange.hand_over)
+        self.post(lambda: self._lend(0))
 
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         """What the host's routes say of the way to a mirror, see Engine."""
@@ -287,10 +292,6 @@ class Worker:
         self._tell_ended()
         self.rounds += 1
 
-    def _send_at_once(self, actions: list[Action]) -> None:
-        self._loop.send(actions)
-        self._loop.flush()
-
     def _read_mail(self) -> None:
         for _ in range(self._mail.qsize()):
             self._mail.get()()
@@ -313,10 +314,10 @@ class Worker:
         if failed := self._engine.take_failed_syns():
             self._failed(failed)
 
-    def _stand_by(self, first: int) -> None:
+    def _lend(self, first: int) -> None:
         following = self.exchange.sweep_bindings(first, LEND)
         if following is not None:
-            self.post(lambda: self._stand_by(following))
+            self.post(lambda: self._lend(following))
 
     def _kill(self, change: Kill, ids: list[int]) -> None:
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]

@@ -1,13 +1,14 @@
 """Legs, as records: ``leg openflow/10.10.0.11:40001`` → what Engine.leg_records() gives of the connection's legs.
 
-The active host writes those that have moved. A standby keeps them, and goes on with all of them when it becomes the
+The active host writes those that have moved. A standby knows them, and goes on with all of them when it becomes the
 active host: from then on they are its own.
 """
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -35,10 +36,16 @@ class Exchange(Protocol):
         """Service and client of records that hold no more."""
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
-        """Go on with another host's legs; gives how many records make no sense here."""
+        """Know another host's legs, which wait; gives how many records make no sense here."""
+
+    def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:
+        """Records of another host's legs hold no more: service and client."""
+
+    def take_over(self) -> None:
+        """This host passes the packets from now on."""
 
     def hand_over(self) -> None:
-        """Another host goes on with all legs."""
+        """Another host passes the packets from now on."""
 
 
 class Thread(Protocol):
@@ -67,14 +74,29 @@ class Legs:
 
     async def take_in(self, records: Mapping[str, str]) -> int:
         """Other hosts have written these; gives how many of them mean nothing here, or find no room."""
-        if not self._is_active:
-            self._kept |= records
-        return 0
+        if self._is_active:
+            return 0
+        self._kept |= records
+        parts: list[list[dict[str, Any]]] = [[] for _ in self._threads]
+        refused = 0
+        for key, text in records.items():
+            try:
+                parts[shard_of_client(key, len(parts))].append(dict(json.loads(text)))
+            except (TypeError, ValueError, RecursionError):
+                refused += 1
+        for thread, part in zip(self._threads, parts, strict=True):
+            for some in slices(part, _ADOPTED_AT_ONCE):
+                refused += int(await ask(thread, partial(thread.exchange.adopt_legs, some)))
+        return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Other hosts' records with these keys are gone; True: because what they are of has ended."""
         for key in gone:
             self._kept.pop(key, None)
+        for thread, part in zip(self._threads, self._dealt_out(gone), strict=True):
+            for some in slices(part, _SLICE):
+                ends = [(service, client) for service, _, client in (key.rpartition("/") for key in some)]
+                await ask(thread, partial(thread.exchange.disown_legs, ends))
 
     async def tell_all(self) -> None:
         """Tell all that is this host's anew."""
@@ -102,24 +124,27 @@ class Legs:
     async def begin(self) -> None:
         """This host is the active one: it goes on with what others have told, and tells of it from now on."""
         self._is_active = True
+        for thread in self._threads:
+            await ask(thread, thread.exchange.take_over)
         kept, self._kept = self._kept, {}
-        parts: list[list[dict[str, Any]]] = [[] for _ in self._threads]
-        for key, text in kept.items():
-            try:
-                parts[shard_of_client(key, len(parts))].append(dict(json.loads(text)))
-            except (TypeError, ValueError, RecursionError):
-                continue
-        self._post.tell([Op(PUT, f"{_KIND} {key}", text) for key, text in kept.items()])
-        for thread, records in zip(self._threads, parts, strict=True):
-            for some in slices(records, _ADOPTED_AT_ONCE):
-                await ask(thread, partial(thread.exchange.adopt_legs, some))
+        for some in slices(kept.items(), _SLICE):  # what does not go on is removed when all is told anew
+            await self._post.room()
+            self._post.tell([Op(PUT, f"{_KIND} {key}", text) for key, text in some])
 
     async def stand_by(self) -> None:
         """Another host is the active one, and goes on with all legs."""
+        if self._is_active:
+            await self._look(everything=False)
         self._is_active = False
-        await self._look(everything=False)
         for thread in self._threads:
             await ask(thread, thread.exchange.hand_over)
+
+    def _dealt_out(self, keys: Iterable[str]) -> list[list[str]]:
+        parts: list[list[str]] = [[] for _ in self._threads]
+        for key in keys:
+            with suppress(ValueError):  # it was refused before
+                parts[shard_of_client(key, len(parts))].append(key)
+        return parts
 
 
 def _key(record: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ class Sharing:
         self._state = State.CONNECTING
         self._was_complete = False
         self._is_active = False
-        self._begun = False
+        self._begun: bool | None = None  # whether the parts believe that this host is the active one
         self._copy: dict[str, str] = {}
         self._missing: set[str] = set()
         self._refused = 0
@@ -74,6 +74,7 @@ class Sharing:
         self._thread = threading.Thread(target=self._run, name="sharing", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._role_changed = asyncio.Event()
+        self._role_known = asyncio.Event()
 
     # From other threads
 
@@ -167,17 +168,19 @@ class Sharing:
 
     async def _heed_role(self) -> None:
         if (is_active := self._is_active) != self._begun:
-            self._begun = is_active
+            was_active, self._begun = self._begun, is_active
             for part in self._parts:
-                await (part.begin() if self._begun else part.stand_by())
-            if not self._begun:
+                await (part.begin() if is_active else part.stand_by())
+            if was_active:
                 self.refresh()  # from now on everything matters that the other host tells, and has told
+        self._role_known.set()
         if self._begun == self._is_active:
             self._heeded.set()
         for part in self._parts:
             await part.look(self._clock())
 
     async def _keep_connected(self) -> None:
+        await self._role_known.wait()  # what others tell means something else to a standby
         pause = _PAUSES[0]
         while True:
             try:
