@@ -234,6 +234,7 @@ def test_legs_go_on_through_the_other_host(pair: Pair, event: str) -> None:
     lb2.balancer.wait_until_acknowledged()
     status = pair.status("lb2")
     print(event, shared, status["mirrors"], status["counters"])
+    print(lb1.balancer.program.text, lb2.balancer.program.text)
     lost = pair.finish()
     assert lost == []
     sent = {line["port"]: (line["bytes"], line["sha256"]) for crowd in pair.crowds for line in crowd.records.lines()}
