@@ -259,11 +259,18 @@ class Nat:
 
     def adopt(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """A flow for a connection that another host has known, with this backend; None when the table is full."""
-        flow = self.pick_up(service, client, backend, now)
+        flow = self._insert(client, service, backend, for_embryonic=False)
         if flow is not None:
-            flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
-            self.touch(flow, now)
+            self.adopt_known(flow, now)
         return flow
+
+    def adopt_known(self, flow: Flow, now: float) -> None:
+        """Begin a flow anew that is known here, because another host knows better."""
+        tcp.begin_loose(flow.row)
+        flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
+        flow.row.flags |= LOOSE
+        flow.syn_data, flow.new_syn = b"", None
+        self.touch(flow, now)
 
     def open_direct(self, service: Service, backend: Endpoint, client: Endpoint, now: float) -> None:
         """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""
