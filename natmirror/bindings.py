@@ -87,7 +87,7 @@ class Bindings:
             if flow is not None:
                 self._nat.forget(flow)
             return True
-        taken = self._nat.take_in(known, client, there, now)
+        taken = self._nat.adopt(known, client, there, now, is_ours=False)
         if taken is not None and known.mirrors:
             self._mirroring.picked_up(self._nat.know(taken), backend)
         return taken is not None

@@ -442,16 +442,18 @@ class Engine:
         called when everything is adopted that there is: mirrors whose legs are not known here are reset again."""
         self._handover.take_over(now)
 
-    def adopt(self, record: dict[str, Any], now: float) -> None:
+    def adopt(self, record: dict[str, Any], now: float) -> list[Action]:
         """Know a connection and its legs from another host's record, of its leg_records(), in place of what is known of
         them here, if not legs that live; by the engine whose client it is (shards.shard_of_client()).
 
         The flow is bound to the record's backend; its legs are ``resuming``. After hand_over() they wait until
         take_over(), or until a packet of theirs comes, and a later record of the same connection takes the place of the
-        one before; else they go on at once. ValueError where the record is nonsense, does not fit the rules, or is
-        about an older connection than the one that is known here; then nothing has changed.
+        one before; else they go on at once, and handle_timer() is due to ask their mirrors. Gives what is to be sent.
+        ValueError where the record is nonsense, does not fit the rules, or is about an older connection than the one
+        that is known here; then nothing has changed.
         """
         self._handover.adopt(record, now)
+        return self._sends()
 
     def disown(self, service: str, client: str) -> None:
         """Forget an adopted connection that still waits: its record holds no more. ValueError where there is no such

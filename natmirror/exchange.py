@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from natmirror.actions import Action
 from natmirror.bindings import Change
 from natmirror.engine import Engine
 from natmirror.fastpath import NEVER
@@ -19,10 +20,12 @@ Changed = Callable[[list[Change], bool], None]
 
 
 class Exchange:
-    """One engine's. ``changed`` is called by tell(); None: nobody wants to know."""
+    """One engine's. ``send`` puts synthesised packets on their way; ``changed`` is called by tell(), None: nobody wants
+    to know."""
 
-    def __init__(self, engine: Engine, changed: Changed | None) -> None:
+    def __init__(self, engine: Engine, send: Callable[[list[Action]], None], changed: Changed | None) -> None:
         self._engine = engine
+        self._send = send
         self._changed = changed
         self.next_at = NEVER
         """When tell() is due."""
@@ -107,7 +110,7 @@ class Exchange:
         refused = 0
         for record in records:
             try:
-                self._engine.adopt(record, time.monotonic())
+                self._send(self._engine.adopt(record, time.monotonic()))
             except ValueError:
                 refused += 1
         return refused

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from natmirror import seq, takeover
+from natmirror.fastpath import KILLED
 from natmirror.ledger import MirroredFlow, Tap
 from natmirror.legstate import LegState
 from natmirror.mirror import Leg
@@ -98,10 +99,16 @@ class HandOver:
             if leg.our_scale != SCALE:
                 raise ValueError(f"our_scale: expected {SCALE}, found {leg.our_scale}")
         flow = self._nat.find_orig(one.client_end, endpoint_of(service))
-        if flow is not None and not self._gives_way(flow, one, now):
+        if flow is not None and self._stands(flow, one, now):
             return
-        know = self._nat.adopt if self.is_active else self._nat.take_in
-        flow = know(service, one.client_end, backend, now)
+        if flow is not None and (flow.backend != backend or flow.row.flags & KILLED):
+            self._nat.forget(flow)
+            flow = None
+        if flow is None:
+            flow = self._nat.adopt(service, one.client_end, backend, now, is_ours=self.is_active)
+        else:
+            self._mirroring.forget(flow)
+            self._nat.adopt_known(flow, now, is_ours=self.is_active)
         if flow is None:
             self._stats.count("flows_refused")
             return
@@ -134,14 +141,14 @@ class HandOver:
         except KeyError:
             raise ValueError(f"backend: {service.name} has none at {show(place)}") from None
 
-    def _gives_way(self, flow: Flow, one: FlowRecord, now: float) -> bool:
-        """Whether what is known here of a record's connection makes room for it."""
+    def _stands(self, flow: Flow, one: FlowRecord, now: float) -> bool:
+        """Whether what is known here of a record's connection stays, with a later record's numbers where it waits."""
         backend = None if flow.backend is None else show(endpoint_of(flow.backend))
         tap = self._mirroring.taps.get(flow)
         if tap is not None and tap.waits_from is not None:
             if backend == one.backend and self._mirroring.renew(flow, one):
                 self._nat.renew(flow, now)
-                return False
+                return True
         elif tap is not None and tap.is_left:
             pass  # what is known here is older than the record
         elif not flow.picked_up and flow.row.iss != one.iss:
@@ -149,9 +156,8 @@ class HandOver:
         elif flow.row.reply.packets and backend != one.backend:
             raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")
         elif tap is not None and tap.alive():
-            return False  # they know better
-        self._nat.forget(flow)
-        return True
+            return True  # its legs know better
+        return False
 
 
 def _lasting(tap: Tap) -> list[tuple[str, Leg]]:

@@ -350,6 +350,12 @@ class Mirroring:
         if tap is not None and tap.replies is not None:
             self._reading.add(Kind.FINISHED, flow.row.id)
 
+    def forget(self, flow: MirroredFlow) -> None:
+        """The flow stays in the table, and begins anew there."""
+        self.flow_forgotten(flow)
+        self._gear.legs.link(flow.row, [])
+        flow.row.flags &= ~(MIRRORED | READ | WAITING | GAPPED | REPLY_GAPPED)
+
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""
         self.holding.release(flow)

@@ -268,21 +268,8 @@ class Nat:
             self.touch(flow, now)
         return flow
 
-    def take_in(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        """A flow for a connection whose packets pass another host, in place of any of its ports; None when the table is
-        full."""
-        flow = self._insert(client, service, backend, for_embryonic=False, is_end=False)
-        if flow is not None:
-            tcp.begin_loose(flow.row)
-            flow.row.flags |= LOOSE
-            flow.row.created_at = now
-            flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
-            self.lend(flow)
-            self.renew(flow, now)
-        return flow
-
     def renew(self, flow: Flow, now: float) -> None:
-        """The other host has told of the flow again, which nobody may have to tell that it is over."""
+        """The other host has told of the flow again. One that is no guest has a deadline: nobody may tell its end."""
         if not flow.row.sharing & GUEST:
             self.touch(flow, now)
 
@@ -291,13 +278,28 @@ class Nat:
         if flow.state is State.ESTABLISHED:
             self.table.lend(flow.row)
 
-    def adopt(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        """A flow for a connection that another host has known, with this backend; None when the table is full."""
-        flow = self.pick_up(service, client, backend, now)
+    def adopt(
+        self, service: Service, client: Endpoint, backend: Backend | None, now: float, *, is_ours: bool
+    ) -> Flow | None:
+        """A flow for a connection that another host knows, with this backend, in place of any of its ports; None when
+        the table is full. ``is_ours``: its packets pass here from now on."""
+        flow = self._insert(client, service, backend, for_embryonic=False, is_end=is_ours)
         if flow is not None:
-            flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
-            self.touch(flow, now)
+            self.adopt_known(flow, now, is_ours=is_ours)
         return flow
+
+    def adopt_known(self, flow: Flow, now: float, *, is_ours: bool) -> None:
+        """Begin a flow anew that is known here, because another host knows better; ``is_ours``: its packets pass here
+        from now on."""
+        tcp.begin_loose(flow.row)
+        flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
+        flow.row.flags |= LOOSE
+        flow.syn_data, flow.new_syn = b"", None
+        if is_ours:
+            self.touch(flow, now)
+        else:
+            self.lend(flow)
+            self.renew(flow, now)
 
     def open_direct(self, service: Service, backend: Endpoint, client: Endpoint, now: float) -> None:
         """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""

@@ -192,7 +192,7 @@ class ResumedLeg(Leg):
     # Where it differs
 
     def _abort(self, reason: str) -> list[bytes]:
-        if reason != NO_ANSWER:
+        if reason != NO_ANSWER and not self.is_waiting:
             return super()._abort(reason)
         self._end(reason)  # nobody is there to hear a RST, or another host goes on with the leg
         return []

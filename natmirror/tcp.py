@@ -83,7 +83,9 @@ def begin(row: Any, syn: Segment) -> None:
 def begin_loose(row: Any) -> None:
     """Set up a flow that was met in mid-connection: nothing is known, so everything is believed."""
     row.state = State.ESTABLISHED
-    row.orig.scale = row.reply.scale = _LOOSE_SCALE
+    for half in (row.orig, row.reply):
+        half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
+        half.scale = _LOOSE_SCALE
 
 
 def begin_adopted(row: Any, iss: int, nxt: int, una: int) -> None:

@@ -74,7 +74,7 @@ class Worker:
         self._ordered = ordered
         self._failed = failed
         self._over = over
-        self.exchange = Exchange(self._engine, changed)
+        self.exchange = Exchange(self._engine, self._send_at_once, changed)
         """What other hosts have to do with: to be used in the thread itself."""
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
@@ -291,6 +291,10 @@ class Worker:
         self._read_mail()
         self._tell_ended()
         self.rounds += 1
+
+    def _send_at_once(self, actions: list[Action]) -> None:
+        self._loop.send(actions)
+        self._loop.flush()
 
     def _read_mail(self) -> None:
         for _ in range(self._mail.qsize()):

@@ -11,9 +11,12 @@ from natmirror.engine import Engine, Hook
 from natmirror.packet import finish, show
 from natmirror.shards import Shard
 from tests.session import ISS, MIRROR_ISS, Session, engine
-from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment
+from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
+from tests.test_shadowing import AGAIN, introduced, packet_in
 
 NOW = 1000.0
+TWO = RULES.replace("10.20.0.13}", "10.20.0.13}\n      - {name: spare, address: 10.20.0.14}")
+SPARE = at("10.20.0.14", 6653)
 
 
 def established(one: Engine) -> Session:
@@ -720,10 +723,6 @@ def test_a_record_of_a_leg_whose_backend_has_not_spoken_here_says_what_the_one_b
 # Which legs
 
 
-TWO = RULES.replace("10.20.0.13}", "10.20.0.13}\n      - {name: spare, address: 10.20.0.14}")
-SPARE = at("10.20.0.14", 6653)
-
-
 def test_two_mirrors_may_stand_at_different_places(fast: bool) -> None:
     leg = RECORD["legs"][0]  # type: ignore[index]
     one = engine(TWO, fast=fast)
@@ -822,3 +821,52 @@ def test_a_host_that_has_handed_over_believes_that_the_client_has_connected_anew
     one.adopt({**RECORD, "iss": 5}, NOW)
     one.take_over(NOW)
     assert len(due(Session(one))) == 1
+
+
+@pytest.mark.parametrize("last", [11, 12])
+def test_a_connection_that_was_met_before_its_record_came_goes_on_with_it(fast: bool, last: int) -> None:
+    one = engine(fast=fast)
+    session = Session(one)
+    session.backend = at("10.20.0.11", 6653)
+    session.sent, session.answered = 10, 5
+    session.from_client("PA", b"abc")
+    assert one.snapshot(NOW)["counters"]["flows_picked_up"] == 1
+    one.adopt({**RECORD, "backend": f"10.20.0.{last}:6653"}, NOW)
+    assert due(session) == [("A", 4, 4, b"")]
+    answer(session, 14)  # the first host has passed them on as well
+    assert due(session) == []
+    session.backend = at(f"10.20.0.{last}", 6653)
+    session.from_client("PA", b"def")
+    assert heard(session) == [("PA", 14, 4, b"def")]
+    mirror = mirror_of(session)
+    assert (mirror["lost_bytes"], mirror["pending_bytes"]) == ({"mid-connection": 3}, 3)
+    assert len(one.flow_ids()) == 1
+
+
+BOTH = """
+switches: [10.10.0.0/24]
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool: {backends: [{name: c1, address: 10.20.0.11}]}
+    mirrors:
+      - {name: master, address: 10.20.0.13}
+      - {name: other, address: 10.20.0.14, protocol: openflow, reconnect: next-message}
+"""
+
+
+def test_a_session_beside_the_leg_begins_anew_at_the_next_message(fast: bool) -> None:
+    before = engine(AGAIN)
+    introduced(before)
+    [known] = [before.directory.plain(client, NOW) for client in before.directory.clients(NOW)]
+    assert known is not None
+    session = second(fast=fast, rules=BOTH)
+    session.engine.directory.restore(known, NOW)
+    due(session)
+    answer(session, 11)
+    due(session)
+    session.from_client("PA", packet_in(1))
+    sent = {(one.dst, told(one.raw)[0]) for one in session.to_mirror}
+    assert sent == {(MASTER[0], "PA"), (SPARE[0], "S")}
+    assert heard(session)[0][3] == packet_in(1)
