@@ -45,6 +45,7 @@ _FIREWALL_INTERVAL = 5.0
 _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
 _STATUS_INTERVAL = 10.0
+_SETTLE_TIME = 1.0  # until nobody's packets come to a host that has lost its addresses
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -114,7 +115,9 @@ class Runner:
             )
             for number in range(self._queue_count)
         ]
+        self._standing_down = _Chore(float(_NEVER), self._stand_down, float(_NEVER))
         self._chores = [
+            self._standing_down,
             _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
             _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
@@ -323,10 +326,17 @@ class Runner:
         return self._ordered(lambda: self._apply(self._pool.enable(service, backend, time.monotonic())))
 
     def _on_role(self, role: Role) -> None:
-        before, self._role = self._role, role
-        if before is Role.MASTER:
-            for worker in self._workers:
-                worker.stand_down()
+        """What another host passes is not ours any more, but a role that comes back at once costs no leg."""
+        loses = self._role is Role.MASTER and role is not Role.MASTER
+        self._role = role
+        if loses:
+            self._standing_down.due_at = time.monotonic() + _SETTLE_TIME
+        elif role is Role.MASTER:
+            self._standing_down.due_at = float(_NEVER)
+
+    def _stand_down(self) -> None:
+        for worker in self._workers:
+            worker.stand_down()
 
     def _take_role(self, words: dict[str, Any]) -> dict[str, Any]:
         return self._ordered(lambda: self.duty.tell(words))

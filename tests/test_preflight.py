@@ -111,3 +111,15 @@ def test_a_host_of_a_pair_has_both_interfaces() -> None:
     [(level, text)] = findings(host, PAIR)
     assert level == "error"
     assert "there is no interface pl0, which is to have 10.20.0.100/24" in text
+
+
+def test_conntrack_of_a_pair_lets_connections_come_back() -> None:
+    host = good()
+    host.interfaces = {"lo", "sw0", "pl0"}
+    host.conntrack = {"be_liberal": 0, "loose": 1}
+    [(level, text)] = findings(host, PAIR)
+    assert (level, "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1" in text) == ("warning", True)
+    host.conntrack = {"be_liberal": 1, "loose": 0}
+    [(level, text)] = findings(host, PAIR)
+    assert (level, "sysctl -w net.netfilter.nf_conntrack_tcp_loose=1" in text) == ("warning", True)
+    assert findings(host) == [], "a host alone sees all packets"
