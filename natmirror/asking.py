@@ -83,9 +83,9 @@ def _order_of_this_process() -> int:
     When it was started, in the kernel's ticks (proc(5), the 22nd field of stat), and its id.
     """
     try:
-        with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
-            pid, _, rest = file.read().partition(" ")
-        return int(rest.rpartition(")")[2].split()[19]) << _PID_BITS | int(pid)
+        with open("/proc/self/stat", "rb") as file:
+            pid, _, rest = file.read().partition(b" ")
+        return int(rest.rpartition(b")")[2].split()[19]) << _PID_BITS | int(pid)
     except (OSError, ValueError, IndexError):
         return 0
 

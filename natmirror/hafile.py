@@ -1,7 +1,7 @@
 """The ``ha`` section of a rules file: the pair of hosts."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface
 from urllib.parse import urlsplit
 
@@ -35,6 +35,17 @@ def read_ha(value: Value, services: Sequence[Service]) -> Pair:
         keys.get("advert-interval", _advert_interval, DEFAULT_ADVERT_INTERVAL),
         keys.get("state", _redis_url, None),
     )
+
+
+def ha_warnings(pair: Pair, services: Sequence[Service]) -> Iterator[str]:
+    """What the two cannot know of each other's connections."""
+    for service in services:
+        if pair.state is None and service.pool is not None and service.pool.balance != "maglev":
+            yield (
+                f"service {service.name} has balance: {service.pool.balance}, and nothing is shared (ha.state): a"
+                " connection whose client speaks first after a move goes to the backend that maglev would give it,"
+                " and ends unless that is its own"
+            )
 
 
 def _bare(side: Side) -> list[IPv4Address]:

@@ -132,8 +132,20 @@ class HandOver:
     def take_over(self, now: float) -> None:
         """This host passes the packets from now on, and goes on with the legs that wait."""
         self.is_active = True
-        for flow in list(self._mirroring.taps):
-            self._mirroring.rouse(flow, now)
+        left = [int(flow.row.id) for flow, tap in self._mirroring.taps.items() if tap.is_left]
+        for flow in self._nat.by_ids(left):
+            self._begin_anew(flow, now)
+        for known in list(self._mirroring.taps):
+            self._mirroring.rouse(known, now)
+
+    def _begin_anew(self, flow: Flow, now: float) -> None:
+        """A connection comes back of which nobody has told since it was left: its numbers are others now."""
+        self._mirroring.forget(flow)
+        if flow.state is not State.ESTABLISHED or flow.row.flags & KILLED:
+            return
+        self._nat.adopt_known(flow, now, is_ours=True)
+        if flow.service.mirrors:
+            self._mirroring.picked_up(flow, None if flow.backend is None else endpoint_of(flow.backend))
 
     def _backend(self, service: Service, place: Endpoint) -> Backend:
         try:

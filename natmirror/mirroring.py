@@ -9,7 +9,7 @@ from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WA
 from natmirror.holding import Holding
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow, Strand, Tap
 from natmirror.legreport import gone_flow, shown_copy, shown_session
-from natmirror.legs import Legs
+from natmirror.legs import HANDED_OVER, Legs
 from natmirror.mirror import Leg
 from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.reading import Kind, Reading
@@ -355,6 +355,11 @@ class Mirroring:
         self.flow_forgotten(flow)
         self._gear.legs.link(flow.row, [])
         flow.row.flags &= ~(MIRRORED | READ | WAITING | GAPPED | REPLY_GAPPED)
+
+    def handed_over(self, flow: MirroredFlow) -> None:
+        """Another host passes the connection from here on: no leg of ours gets the rest of it."""
+        if (tap := self.taps.get(flow)) is not None:
+            self._each(tap, lambda leg: leg.abort(HANDED_OVER))
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from natmirror.errors import RulesError
-from natmirror.hafile import read_ha
+from natmirror.hafile import ha_warnings, read_ha
 from natmirror.rules import (
     DEFAULT_FLOWS,
     DEFAULT_MEMORY,
@@ -69,7 +69,7 @@ def loads(text: str, path: str = "<rules>") -> Rules:
     known_switches = top.get("known-switches", read_absolute_path, None)
     ha = top.get("ha", lambda value: read_ha(value, services), None)
     _refuse_masters_in_pools(top["services"], services)
-    warnings = tuple(_warnings(services))
+    warnings = (*_warnings(services), *(ha_warnings(ha, services) if ha else ()))
     return Rules(path, switches, tuple(services), warnings, memory, max_flows, queues, known_switches, ha)
 
 

@@ -46,6 +46,7 @@ _FIREWALL_INTERVAL = 5.0
 _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
 _STATUS_INTERVAL = 10.0
+_SETTLE_TIME = 1.0  # until nobody's packets come to a host that has lost its addresses
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -117,7 +118,9 @@ class Runner:
             )
             for number in range(self._queue_count)
         ]
+        self._standing_down = _Chore(float(_NEVER), self._stand_down, float(_NEVER))
         self._chores = [
+            self._standing_down,
             _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
             _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
@@ -193,14 +196,20 @@ class Runner:
             self.duty.on_role(self._on_role)
 
     def _on_role(self, role: Role) -> None:
-        self._is_active = role is Role.MASTER
+        before, self._is_active = self._is_active, role is Role.MASTER
         if self._shared is not None:
             self._shared.set_active(self._is_active)
-        else:
-            for worker in self._workers:
-                (worker.take_over if self._is_active else worker.hand_over)()
+        elif self._is_active:
+            self._standing_down.due_at = float(_NEVER)
+        elif before:
+            self._standing_down.due_at = time.monotonic() + _SETTLE_TIME
         if self._is_active:
             self._apply(self._pool.dead())
+
+    def _stand_down(self) -> None:
+        """What another host passes is not ours any more, though a role that comes back at once costs no leg."""
+        for worker in self._workers:
+            worker.stand_down()
 
     def _hand_over(self) -> None:
         """Where this host is the active one of a pair, packets pass until the other one is."""

@@ -18,7 +18,7 @@ from natmirror.actions import Action, Drop, LegEnded, Ordered
 from natmirror.bindings import Change
 from natmirror.engine import Engine, Hook
 from natmirror.exchange import Exchange
-from natmirror.fastpath import LEND, NEVER, Memory
+from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import Loop, Way, Why
@@ -192,14 +192,9 @@ class Worker:
         """Reset a backend's connections, in slices between which packets pass."""
         self.post(lambda: self._kill(change, self._engine.flow_ids()))
 
-    def take_over(self) -> None:
-        """This host of a pair passes the packets from now on."""
-        self.post(self.exchange.take_over)
-
-    def hand_over(self) -> None:
-        """The other host of a pair passes the packets from now on."""
-        self.post(self.exchange.hand_over)
-        self.post(lambda: self._lend(0))
+    def stand_down(self) -> None:
+        """Another host passes the packets from now on, see Engine; in slices, should some still come."""
+        self.post(lambda: self._stand_down(self._engine.flow_ids()))
 
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         """What the host's routes say of the way to a mirror, see Engine."""
@@ -318,16 +313,17 @@ class Worker:
         if failed := self._engine.take_failed_syns():
             self._failed(failed)
 
-    def _lend(self, first: int) -> None:
-        following = self.exchange.sweep_bindings(first, LEND)
-        if following is not None:
-            self.post(lambda: self._lend(following))
-
     def _kill(self, change: Kill, ids: list[int]) -> None:
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
         self._loop.send(self._engine.kill(change.service, change.backend, some, time.monotonic()))
         if others:
             self.post(lambda: self._kill(change, others))
+
+    def _stand_down(self, ids: list[int]) -> None:
+        some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
+        self._loop.send(self._engine.stand_down(some, time.monotonic()))
+        if others:
+            self.post(lambda: self._stand_down(others))
 
     def _show_switches(self, clients: Sequence[str]) -> list[dict[str, Any] | None]:
         now = time.monotonic()

@@ -165,3 +165,11 @@ def test_other_urls_are_refused_and_no_password_is_shown(url: str) -> None:
         loads(with_state(secret))
     assert str(error.value).startswith("<rules>:10: ha.state: expected redis://ADDRESS:PORT/DATABASE with an IPv4")
     assert "secret" not in str(error.value)
+
+
+def test_what_nobody_can_derive_is_told() -> None:
+    without_maglev = GOOD.replace("pool: {", "pool: {balance: round-robin, ")
+    [warning] = loads(without_maglev).warnings
+    assert warning.startswith("service openflow has balance: round-robin, and nothing is shared (ha.state)")
+    assert loads(f"{without_maglev}  state: redis://10.20.0.30\n").warnings == ()
+    assert loads(GOOD).warnings == ()

@@ -682,6 +682,27 @@ def test_legs_that_are_handed_over_end_without_a_word(fast: bool) -> None:
     assert mirror_of(session)["lost_bytes"] == {"handed-over": 6}
 
 
+def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast: bool) -> None:
+    one = engine(fast=fast)
+    session = established(one)
+    session.from_client("PA", b"abc")
+    session.mirrored()
+    one.hand_over()
+    session.sent, session.answered = session.sent + 5000, session.answered + 5000
+    one.take_over(session.now)
+    backend = session.backend_address
+    assert session.from_client("PA", b"after").dst == backend
+    session.from_backend("PA", b"answer")
+    assert heard(session) == []
+    snapshot = one.snapshot(session.now)
+    assert snapshot["mirrors"][0]["lost_bytes"] == {"handed-over": 3, "mid-connection": 5}
+    assert_adds_up(snapshot)
+    session.from_client("FA")
+    session.from_backend("FA")
+    session.from_client("A")
+    assert [flow["state"] for flow in one.flows(session.now)] == ["time-wait"], "its end is seen"
+
+
 def test_there_and_back_again(fast: bool) -> None:
     """One connection at one host, at another, and at the first one again."""
     one, other = engine(fast=fast), engine(fast=fast)

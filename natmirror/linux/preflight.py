@@ -15,6 +15,7 @@ from natmirror.linux.iptables import Firewall
 from natmirror.rules import Backend, Mirror, Pair, Rules, Service
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
+_CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_tcp_"
 _STRICT = 1
 
 
@@ -44,6 +45,8 @@ class Host:
     """The interface that a packet to each address of the rules leaves by; None where there is no route."""
     rp_filter: dict[str, int] = field(default_factory=dict)
     """net.ipv4.conf.*.rp_filter by interface, ``all`` among them."""
+    conntrack: dict[str, int] = field(default_factory=dict)
+    """net.netfilter.nf_conntrack_tcp_* by the rest of their names; none where conntrack is not loaded."""
     forward_policy: str = "ACCEPT"
     forward_has_rules: bool = False
 
@@ -108,6 +111,20 @@ def _pair(pair: Pair, host: Host) -> Iterator[Finding]:
                 f"there is no interface {side.interface}, which is to have {', '.join(map(str, side.addresses))}",
                 "mend ha in the rules",
             )
+    for name, what in _CONNTRACK_OF_A_PAIR.items():
+        if host.conntrack.get(name, 1) == 0:
+            yield Finding(
+                "warning",
+                f"conntrack {what}: a firewall here that drops INVALID packets would end connections that the other"
+                " host has passed before",
+                f"run: sysctl -w net.netfilter.nf_conntrack_tcp_{name}=1",
+            )
+
+
+_CONNTRACK_OF_A_PAIR = {
+    "be_liberal": "takes packets far ahead of those it has seen for INVALID",
+    "loose": "takes a connection that it meets in its middle for INVALID",
+}
 
 
 def _targets(service: Service) -> list[Backend | Mirror]:
@@ -145,6 +162,9 @@ def look(rules: Rules, firewall: Firewall) -> Host:
     host = Host(forwarding=_read(_SYSCTL / "ip_forward") == 1)
     for directory in (_SYSCTL / "conf").iterdir():
         host.rp_filter[directory.name] = _read(directory / "rp_filter")
+    for name in _CONNTRACK_OF_A_PAIR:
+        if (file := Path(_CONNTRACK + name)).exists():
+            host.conntrack[name] = _read(file)
     host.forward_policy, host.forward_has_rules = firewall.forward_policy()
     with IPRoute() as netlink:
         names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}

@@ -1,29 +1,39 @@
 """Two hosts behind keepalived: the active one goes, and every connection goes on through the other one."""
 
 import itertools
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from natmirror import asking, exitcodes
+from natmirror.api import Server
+from natmirror.duty import Duty
 from natmirror.lab.controllers import PORT as OPENFLOW_PORT
 from natmirror.lab.controllers import Pinger
 from natmirror.lab.keepalived import Member
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
+from tests.live.apps.wire import LENGTH
 from tests.live.scene import CLIENTS, ROOT, Records, Scene, assert_all_well
 from tests.support import assert_adds_up
 
 pytestmark = pytest.mark.live
 
+NOBODY = 65_534
 SWITCHES = 5
 CONNECTIONS = 200
 PORT = 7000
 PAUSE = 0.1
+SIZE = 200
+REQUEST_LEN = SIZE + LENGTH.size
 PAIR_RULES = ROOT / "rules" / "pair.yaml"
 LINES = f"""
   - name: lines
@@ -51,6 +61,7 @@ class Traffic:
     until: Path
     progress: Path
     controllers: list[Pinger]
+    master: Pinger
     switches: list[OpenVSwitch]
     recorders: dict[str, Records]
     peers: list[list[str]] = field(default_factory=list)
@@ -97,8 +108,9 @@ class Pair:
         self.traffic.wait_until_all_go_on(time.monotonic())
         self.moves.append((what, began_at, self.traffic.silences(began_at)))
 
-    def end(self) -> None:
-        """End the connections: each has carried its stream whole, and none was ever ended by somebody else."""
+    def end(self) -> int:
+        """End the connections: each has carried its stream whole, and none was ever ended by somebody else. Gives the
+        bytes of all clients."""
         traffic = self.traffic
         assert [switch.peers() for switch in traffic.switches] == traffic.peers, "each session is still the same one"
         assert all(
@@ -115,20 +127,40 @@ class Pair:
         wait_for(lambda: len(self._at_backends()) == CONNECTIONS, "all streams to be recorded")
         assert self._at_backends() == sent
         self._print()
+        self._print_legs()
+        return sum(count for count, _ in sent.values())
+
+    def assert_ledgers_share(self, sent: int) -> None:
+        """Each byte is in the ledger of the host that passed it: twice at most where a client had to send it again."""
+        ledgers = [mirror for member in self.members.values() for mirror in member.balancer.status()["mirrors"]]
+        counted = sum(mirror["client_bytes"] for mirror in ledgers if mirror["service"] == "lines")
+        assert sent <= counted <= sent + len(self.moves) * CONNECTIONS * REQUEST_LEN
 
     def _at_backends(self) -> dict[int, tuple[int, str]]:
         return {**self.traffic.recorders["c1"].by_port(), **self.traffic.recorders["c2"].by_port()}
 
     def _print(self) -> None:
-        waits = [wait for line in self.traffic.records.lines() for wait in line["waits"]]
+        waits = [line["waits"] for line in self.traffic.records.lines()]
         ends = [began_at for _, began_at, _ in self.moves[1:]] + [float("inf")]
         for (what, began_at, silences), end in zip(self.moves, ends, strict=True):
-            gaps = [seconds for at, seconds in waits if began_at - 2 * PAUSE <= at < end] or [0.0]
+            gaps = [
+                max((seconds for at, seconds in own if began_at - 2 * PAUSE <= at < end), default=PAUSE)
+                for own in waits
+            ]
             print(
                 f"{what}: {CONNECTIONS} connections: median {statistics.median(gaps):.2f} s, worst {max(gaps):.2f} s"
                 f" without progress; {SWITCHES} OpenFlow sessions: median {statistics.median(silences):.2f} s, worst"
                 f" {max(silences):.2f} s"
             )
+
+    def _print_legs(self) -> None:
+        for host, member in self.members.items():
+            for mirror in member.balancer.status()["mirrors"]:
+                print(
+                    f"{host}, legs of {mirror['service']}: {mirror['opened']} opened, {mirror['legs']} left, ended"
+                    f" {mirror['ended']}; {mirror['acked_bytes']} of {mirror['client_bytes']} bytes arrived, lost"
+                    f" {mirror['lost_bytes']}"
+                )
 
 
 @pytest.fixture
@@ -137,6 +169,10 @@ def pair() -> Iterator[Pair]:
         scene = Scene(lab)
         for address in CLIENTS[1:]:
             lab.address("s1", "eth0", address)
+        for host in ("lb1", "lb2"):
+            # As many firewalls do; and as natmirror's own check advises then.
+            lab.run(host, ["iptables", "-I", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"])
+            lab.run(host, ["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_be_liberal=1"])
         rules = scene.rules(PAIR_RULES.read_text().replace("\nha:\n", LINES))
         members = {host: Member(lab, host, rules) for host in ("lb1", "lb2")}
         members["lb1"].wait_for_role("master")
@@ -151,7 +187,7 @@ def pair() -> Iterator[Pair]:
 
 def _start_traffic(scene: Scene) -> Traffic:
     lab = scene.lab
-    controllers = [Pinger(lab, host) for host in ("c1", "c2", "m")]
+    c1, c2, master = (Pinger(lab, host) for host in ("c1", "c2", "m"))
     recorders = {host: Records(scene.file(f"{host}.jsonl")) for host in ("c1", "c2", "m")}
     for host, records in recorders.items():
         scene.app(host, "recorder", PORT, records.file)
@@ -159,21 +195,31 @@ def _start_traffic(scene: Scene) -> Traffic:
         wait_listen(lab.ns(host), PORT)
     until, progress = scene.file("until"), scene.file("progress")
     records = Records(scene.file("client.jsonl"))
-    words = ["--connections", CONNECTIONS, "--size", 200, "--until", until, "--progress", progress, "--pause", PAUSE]
+    words = ["--connections", CONNECTIONS, "--size", SIZE, "--until", until, "--progress", progress, "--pause", PAUSE]
     words += ["--sources", ",".join(CLIENTS)]
     client = scene.app("s1", "client", SERVICE, PORT, records.file, *words)
     switches = [OpenVSwitch(lab, number) for number in range(1, SWITCHES + 1)]
     for switch in switches:
         switch.connect(f"tcp:{SERVICE}:{OPENFLOW_PORT}")
-    traffic = Traffic(client, records, until, progress, controllers[:2], switches, recorders)
+    traffic = Traffic(client, records, until, progress, [c1, c2], master, switches, recorders)
     traffic.wait_until_all_go_on(0.0)
     traffic.peers = [switch.peers() for switch in switches]
     return traffic
 
 
 def test_the_active_host_dies(pair: Pair) -> None:
+    lb2 = pair.members["lb2"]
+    assert not lb2.has_addresses()
+    assert "NATMIRROR-PRE" in pair.scene.lab.run("lb2", ["iptables-save", "-t", "raw"]), "its rules are in"
+    queues = pair.scene.lab.run("lb2", ["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
+    assert len(queues) == len(lb2.balancer.status()["machine"]["queues"]), "its queues are bound"
     pair.move("killed, cables down", pair.members["lb1"].crash, to="lb2")
-    status = pair.members["lb2"].balancer.status()
+    master, traffic = pair.traffic.master, pair.traffic
+    wait_for(
+        lambda: all(master.gone(switch.datapath_id) == 1 for switch in traffic.switches),
+        "the master to hear that the dead host's legs are over",
+    )
+    status = lb2.balancer.status()
     assert status["counters"]["flows_picked_up"] >= CONNECTIONS + SWITCHES
     for mirror in status["mirrors"]:
         assert mirror["client_bytes"] > 0, "it is known what the mirrors miss"
@@ -203,4 +249,31 @@ def test_every_connection_goes_there_and_back_again(pair: Pair, event: str) -> N
     shown = lb2.balancer.status()["pair"]
     assert (shown["role"], shown["since"]) == ("master", served_since), "whoever comes back takes nothing from it"
     pair.move(f"{event}, back again", lambda: go(lb2), to="lb1")
-    pair.end()
+    sent = pair.end()
+    if event.endswith("cable pulled"):
+        pair.assert_ledgers_share(sent)
+
+
+def as_nobody(words: list[str]) -> int:
+    """The exit code of ``natmirror`` with these words, asked by somebody without any rights."""
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        os._exit(asking.main(words[0], words[1:]))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_whoever_may_not_use_the_api_may_ask_how_it_is() -> None:
+    """As keepalived's scripts do where their user is not natmirror's."""
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as held:
+        Path(directory).chmod(0o755)
+        api = Path(directory) / "api.sock"
+        duty = Duty(None, 1, lambda: [1])
+        held.callback(Server(api, {}, {"role": lambda words: {}}).close)
+        duty.open(held, api)
+        duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True
+        assert as_nobody(["health", "--api", str(api)]) == exitcodes.FIT
+        assert as_nobody(["role", "--api", str(api), "master"]) == exitcodes.NOT_RUNNING
+        assert asking.main("role", ["--api", str(api), "master"]) == 0
