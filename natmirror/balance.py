@@ -103,11 +103,11 @@ class RoundRobin:
     """Each in its turn; weights by stride scheduling (Waldspurger, Weihl: "Stride Scheduling", 1995), so that a heavy
     backend's turns do not bunch."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, turns: Turns | None = None) -> None:
+        """``turns`` remembers whose turn it is, where somebody else is to know it too."""
         self._backends = pool.backends
         self.table = _turns({place: backend.weight for place, backend in enumerate(pool.backends)})
-        self.turns: Turns = SimpleNamespace(turn=0)
-        """Others may keep it."""
+        self.turns: Turns = turns or SimpleNamespace(turn=0)
 
     def open_for(self, shares: Shares) -> None:
         """How much of what is usually its part each backend takes of the new connections from now on."""

@@ -15,7 +15,7 @@ LAYERS = [
     {"fastpath", "rules", "sack", "throttle"},
     {"openflow", "rulesfile", "rulestext"},
     {"attempts", "balance", "congestion", "health", "icmp", "pool", "receiver", "rtt", "selection", "stream", "tcp"},
-    {"sender", "shards"},
+    {"registry", "sender", "shards"},
     {"mirror", "nat"},
     {"ledger", "legs", "reading"},
     {"shadow"},

@@ -91,7 +91,7 @@ def _service(chains: dict[Chain, list[str]], clients: str, service: Service, sha
         chains[PRE].append(f"{requests} {_queue(NAT_QUEUE, shard)}")
         chains[FORWARD] += [
             f"-s {backend.address}/32 -d {clients} -p tcp --sport {backend.port} {_queue(NAT_QUEUE, shard)}"
-            for backend in service.pool.backends
+            for backend in service.pool.members
         ]
     chains[PRE] += [
         f"-s {mirror.address}/32 -d {clients} -p tcp --sport {mirror.port} {_queue(NAT_QUEUE, shard)}"
