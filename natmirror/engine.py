@@ -20,6 +20,7 @@ any        ICMP error              a leg's: consumed; a NATed connection's: tran
 
 from collections.abc import Iterable
 from enum import IntEnum
+from ipaddress import IPv4Network
 from typing import Any
 
 from natmirror import fastpath, tcp
@@ -50,7 +51,8 @@ from natmirror.packet import (
 )
 from natmirror.reading import Reading
 from natmirror.registry import Registry
-from natmirror.rules import Backend, Rules, Service
+from natmirror.reloading import Kept
+from natmirror.rules import Backend, Mirror, Rules, Service
 from natmirror.shadowing import Shadowing
 from natmirror.shards import ALL, Shard
 from natmirror.stats import Stats
@@ -94,18 +96,19 @@ class Engine:
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
-        ledger = Ledger(rules.services)
+        self._ledger = Ledger(rules.services)
         self._reading = Reading(self._gear)
         self._shadowing = Shadowing(
-            rules, self._reading, memory, self._timers, self._legs, ledger, lambda flow: self._mirroring.unread(flow)
+            self._reading, memory, self._timers, self._legs, self._ledger, lambda flow: self._mirroring.unread(flow)
         )
         self._mirroring = Mirroring(
-            self._gear, memory, self._timers, self._legs, ledger, self._shadowing, self._reading
+            self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading
         )
         self._registry = Registry(rules, self._gear)
         self._nat = Nat(self._registry, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
-        self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
-        self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
+        self._mirrors: dict[Endpoint, Mirror] = {}
+        self._sources: set[bytes] = set()
+        self._take_mirrors(rules)
         self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
         self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 
@@ -271,6 +274,8 @@ class Engine:
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.turn_away(segment, service.pool)
+        if self._registry.is_removed(service):
+            return [Accept()]
         flow = self._nat.open(service, backend, segment, now)
         self._stats.count("flows_opened" if flow else "flows_refused")
         if flow is None:
@@ -388,7 +393,47 @@ class Engine:
         elif event is tcp.Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 
-    # Backends that come and go
+    # Rules and backends that come and go
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on. Connections stay where they are, and legs with them: those of mirrors that the
+        rules do not name any more go with end_removed(), connections of clients that they do not name with expel(),
+        which comes before."""
+        self._registry.reload(rules)
+        self._ledger.reload(rules.services)
+        self._take_mirrors(rules)
+
+    def _take_mirrors(self, rules: Rules) -> None:
+        mirrors = [mirror for service in rules.services for mirror in service.mirrors]
+        self._mirrors.clear()
+        self._mirrors.update((endpoint_of(mirror), mirror) for mirror in mirrors)
+        self._sources.clear()
+        self._sources.update(mirror.source.packed for mirror in mirrors if mirror.source is not None)
+
+    def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Action]:
+        """Reset those of the flows with these numbers whose clients are in none of these networks."""
+        networks = [(int(network.network_address), int(network.netmask)) for network in switches]
+
+        def is_outside(flow: Flow) -> bool:
+            client = int.from_bytes(flow.client[0], "big")
+            return not any(client & mask == network for network, mask in networks)
+
+        self._failover.kill([flow for flow in self._nat.by_ids(ids) if not flow.direct and is_outside(flow)], now)
+        return self.study(now)
+
+    def leg_ids(self) -> list[int]:
+        """The numbers of the legs, for end_removed() in slices."""
+        return self._legs.ids()
+
+    def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Action]:
+        """End those of these legs whose mirrors the rules do not name any more."""
+        self._mirroring.end_removed(leg_ids)
+        return self.study(now)
+
+    def prune(self) -> list[Kept]:
+        """Forget services and backends that the rules do not name any more and that have no connections left; gives
+        those that have some."""
+        return self._registry.prune()
 
     def set_share(self, service: str, backend: str, share: float) -> None:
         """How much of its part a backend takes of the new connections from now on, from 0, none, to 1; ValueError where
@@ -397,7 +442,7 @@ class Engine:
 
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Action]:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
-        self._failover.kill(self._registry.backend_named(service, backend), ids, now)
+        self._failover.kill(self._nat.of_backend(self._registry.backend_named(service, backend), ids), now)
         return self.study(now)
 
     # Packets of mirrors

@@ -12,6 +12,7 @@ from typing import Any
 from natmirror.balance import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
 from natmirror.fastpath import TAPPED, WATCHED, Gear, Plan, PlannedService
 from natmirror.packet import Endpoint, endpoint_of, show
+from natmirror.reloading import Kept
 from natmirror.rules import Backend, Pool, Rules, Service
 
 
@@ -185,7 +186,8 @@ class Registry:
             row = self._plan.backends[member.number]
             names = {"service": entry.service.name, "name": member.backend.name}
             counts = {"flows": row.flows, "connections": row.connections}
-            shown.append({**names, "address": show(endpoint_of(member.backend)), **counts})
+            state = {"state": "removed"} if member.is_removed else {}
+            shown.append({**names, "address": show(endpoint_of(member.backend)), **counts, **state})
         return shown
 
     # Changing
@@ -206,10 +208,9 @@ class Registry:
         self._plan.put_networks(self._networks)
         self.prune()
 
-    def prune(self) -> list[tuple[Service, Backend | None]]:
-        """Forget what was removed from the rules and has no flows any more; gives what stays of it: services, each
-        with None, and backends."""
-        kept: list[tuple[Service, Backend | None]] = []
+    def prune(self) -> list[Kept]:
+        """Forget what was removed from the rules and has no flows any more; gives what stays of it."""
+        kept: list[Kept] = []
         for endpoint, entry in list(self._at.items()):
             for place, member in list(entry.members.items()):
                 if not member.is_removed:

@@ -13,7 +13,7 @@ LAYERS = [
     {"actions", "errors", "legstate", "seq", "siphash", "stats", "timers", "units", "_ffi", "_fastpath_build"},
     {"packet", "ranges", "yamlfile"},
     {"fastpath", "rules", "sack", "throttle"},
-    {"openflow", "rulesfile", "rulestext"},
+    {"openflow", "reloading", "rulesfile", "rulestext"},
     {"attempts", "balance", "congestion", "health", "icmp", "pool", "receiver", "rtt", "selection", "stream", "tcp"},
     {"registry", "sender", "shards"},
     {"mirror", "nat"},
