@@ -91,12 +91,8 @@ def main(
         return
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    log = logging.getLogger("natmirror")
-    for warning in loaded.warnings:
-        log.warning("rules: %s", warning)
     firewall = Firewall(backend)
-    for finding in preflight.check(loaded, firewall):
-        log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
+    preflight.tell(loaded, firewall)
     runner = Runner(loaded, firewall, Notifier(os.environ), keep_rules=on_stop == "keep", api_path=api_path)
     click.echo(runner.run())
 
@@ -167,6 +163,17 @@ def _order(name: str, backend: str, api_path: Path, **more: Any) -> None:
     if not slash:
         raise click.UsageError(f"expected SERVICE/BACKEND, found {backend}")
     order(name, {"service": service, "backend": member, **more}, api_path)
+
+
+@main.command()
+@_api_option
+def reload(api_path: Path) -> None:
+    """Have a running natmirror go by what its rules file says now. Connections and legs stay where they can; wrong
+    rules change nothing."""
+    from natmirror.api import order
+
+    changes = order("reload", {}, api_path, timeout=60.0)["changes"]
+    click.echo("\n".join(changes) if changes else "nothing has changed")
 
 
 @main.command()

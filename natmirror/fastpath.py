@@ -5,8 +5,9 @@ Rows are C structs, ``nm_flow`` and ``nm_leg``: Python reads and writes the very
 touched after its removal.
 """
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from natmirror._ffi import ffi, lib
@@ -71,8 +72,16 @@ class Memory:
     """What all legs together hold back for their mirrors: bytes taken, of a ``limit``. Any thread may take and give."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
         self.budget = ffi.new("nm_budget *", {"limit": limit})
+
+    @property
+    def limit(self) -> int:
+        """Bytes that may be taken; what is over a limit that has been lowered stays until it is given back."""
+        return int(self.budget.limit)
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self.budget.limit = limit
 
     @property
     def used(self) -> int:
@@ -96,7 +105,7 @@ class PlannedService:
     endpoint: Endpoint
     flags: int
     """Of its flows: WATCHED, TAPPED."""
-    table: Sequence[int] = ()
+    table: "array[int]" = field(default_factory=lambda: array("H"))
     in_turn: bool = False
     """One entry of the table after the other; else the one that the client's hash says."""
     with_port: bool = False
@@ -162,9 +171,10 @@ class Plan:
         """The number of a backend without flows, which stands in no table, is free."""
         self.backends[number] = {}
 
-    def set_table(self, number: int, table: Sequence[int], *, is_pythons: bool) -> None:
-        """From now on a service's new connections go by this table of numbers of backends."""
-        row, fresh = self.services[number], ffi.new("uint16_t[]", list(table))
+    def set_table(self, number: int, table: "array[int]", *, is_pythons: bool) -> None:
+        """From now on a service's new connections go by this table of numbers of backends, 16 bits each."""
+        row, fresh = self.services[number], ffi.new("uint16_t[]", len(table))
+        ffi.memmove(fresh, table, len(table) * table.itemsize)
         row.table, row.table_len, row.is_pythons = fresh, len(table), is_pythons
         row.turn %= max(1, len(table))
         self._tables[number] = fresh

@@ -35,6 +35,12 @@ class BackendHealth:
         self._against = 0  # results in a row that speak against the state
         self._check_at = now + settings.interval * random()  # so that not all backends are checked at once
 
+    def change(self, settings: Health, now: float) -> None:
+        """Go by other settings from now on; it stays up, or down, until checks by these say otherwise."""
+        self._settings = settings
+        self._against = 0
+        self._check_at = min(self._check_at, now + settings.interval * self._random())
+
     def next_check(self) -> float:
         """When the next check is due, or was."""
         return self._check_at

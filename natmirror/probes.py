@@ -221,7 +221,7 @@ async def _ended(pid: int) -> None:
 PROBES: dict[str, type[Probe]] = {"tcp": TcpProbe, "openflow": OpenFlowProbe, "exec": ExecProbe}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Watched:
     """A backend that is checked."""
 
@@ -245,15 +245,8 @@ class Monitor:
         self._signs: deque[tuple[_Watched, Callable[[BackendHealth, float], bool], float]] = deque(maxlen=_MAX_SIGNS)
         self._is_told = False
         self._thread: threading.Thread | None = None
-        now = time.monotonic()
-        self._watched = {
-            (service.name, backend.name): _Watched(
-                service.name, backend, service.pool.health, BackendHealth(service.pool.health, now, random.random)
-            )
-            for service in rules.services
-            if service.pool is not None and service.pool.health is not None
-            for backend in service.pool.backends
-        }
+        self._tasks: dict[_Watched, asyncio.Task[None]] = {}
+        self._watched = _to_watch(rules, {})
 
     def start(self) -> None:
         """Begin to check, where there is something to check."""
@@ -262,6 +255,17 @@ class Monitor:
             self._checks = self._loop.create_task(self._check_all())
             self._thread = threading.Thread(target=self._run, name="health", daemon=True)
             self._thread.start()
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on. Backends with the name and place of before are as healthy as they were; from
+        the thread that start() was called in."""
+        with self._lock:
+            self._watched = _to_watch(rules, self._watched)
+        if self._thread is None:
+            self.start()
+            return
+        with suppress(RuntimeError):  # it is over
+            self._loop.call_soon_threadsafe(self._take_up)
 
     def stop(self) -> None:
         """End all checks and their programs, within a second; nothing is told any more."""
@@ -302,9 +306,21 @@ class Monitor:
         self._loop.close()
 
     async def _check_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for watched in self._watched.values():
-                group.create_task(self._watch(watched))
+        self._take_up()
+        try:
+            await asyncio.get_running_loop().create_future()  # until stop()
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _take_up(self) -> None:
+        """Check what is to be checked, and nothing else."""
+        wanted = set(self._watched.values())
+        for watched in self._tasks.keys() - wanted:
+            self._tasks.pop(watched).cancel()
+        for watched in wanted - self._tasks.keys():
+            self._tasks[watched] = self._loop.create_task(self._watch(watched))
 
     async def _watch(self, watched: _Watched) -> None:
         while True:
@@ -371,3 +387,24 @@ class Monitor:
             "failed_syns": health.failed_syns,
             "last_ms": None if watched.seconds is None else round(watched.seconds * 1000, 3),
         }
+
+
+def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tuple[str, str], _Watched]:
+    """The backends to be checked, by their names; what is known of those that were is kept."""
+    found: dict[tuple[str, str], _Watched] = {}
+    now = time.monotonic()
+    for service in rules.services:
+        settings = None if service.pool is None else service.pool.health
+        if service.pool is None or settings is None:
+            continue
+        for backend in service.pool.backends:
+            key = service.name, backend.name
+            old = before.get(key)
+            if old is None or (old.backend.address, old.backend.port) != (backend.address, backend.port):
+                found[key] = _Watched(service.name, backend, settings, BackendHealth(settings, now, random.random))
+            elif old.settings == settings and old.backend == backend:
+                found[key] = old
+            else:
+                old.health.change(settings, now)
+                found[key] = _Watched(service.name, backend, settings, old.health, old.seconds)
+    return found

@@ -5,6 +5,7 @@ Numbers stand in each flow's row; one that nothing has any more is given anew. A
 port, a backend by the same within its service: whatever else changes, connections stay.
 """
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -195,13 +196,13 @@ class Registry:
     def reload(self, rules: Rules) -> None:
         """Go by these rules from now on. Services and backends that are in them no more stay while they have flows."""
         wanted = {endpoint_of(service): service for service in rules.services}
-        for endpoint, entry in self._at.items():
-            if endpoint not in wanted:
-                self._remove(entry)
+        for endpoint, known in self._at.items():
+            if endpoint not in wanted and not known.is_removed:
+                self._remove(known)
         for endpoint, service in wanted.items():
-            if endpoint not in self._at:
-                self._at[endpoint] = self._new_entry(service)
-            self._update(self._at[endpoint], service)
+            entry = self._at.get(endpoint)
+            if entry is None or entry.is_removed or entry.service != service:
+                self._at[endpoint] = self._update(entry or self._new_entry(service), service)
         # In the order of the rules: whoever is shown them finds them there.
         self._at = {endpoint: self._at[endpoint] for endpoint in dict.fromkeys((*wanted, *self._at))}
         self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
@@ -238,7 +239,7 @@ class Registry:
         self._plan.put_service(number, PlannedService(endpoint_of(service), 0))
         return _Entry(number, service)
 
-    def _update(self, entry: _Entry, service: Service) -> None:
+    def _update(self, entry: _Entry, service: Service) -> _Entry:
         """A service is, or is still, in the rules."""
         pool = service.pool
         stays = entry.scheduler is not None and not entry.is_removed and entry.service.pool == pool
@@ -249,6 +250,7 @@ class Registry:
             entry.scheduler = self._new_scheduler(entry, pool)
             entry.scheduler.open_for(entry.shares(pool))
         self._put(entry)
+        return entry
 
     def _update_members(self, entry: _Entry, pool: Pool) -> None:
         before, entry.members = entry.members, {}
@@ -290,7 +292,7 @@ class Registry:
             planned = PlannedService(
                 here,
                 flags,
-                [] if entry.is_removed else self._table(entry, pool),
+                array("H") if entry.is_removed else self._table(entry, pool),
                 in_turn=pool.balance == "round-robin",
                 with_port=pool.hash == "address-port",
                 is_held=service.throttles,
@@ -307,11 +309,11 @@ class Registry:
         return Priority(pool) if pool.balance == "priority" else entry.maglev
 
     @staticmethod
-    def _table(entry: _Entry, pool: Pool) -> list[int]:
+    def _table(entry: _Entry, pool: Pool) -> "array[int]":
         """A scheduler's table in numbers of backends."""
         assert entry.scheduler is not None, "a service with a pool"
         numbers = [entry.of(backend).number for backend in pool.backends]
-        return [numbers[place] for place in entry.scheduler.table]
+        return array("H", map(numbers.__getitem__, entry.scheduler.table))
 
 
 def _is_pythons(pool: Pool, scheduler: Scheduler) -> bool:

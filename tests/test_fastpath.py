@@ -1,5 +1,6 @@
 """The C gear against the Python reference: same verdicts, same bytes, same numbers."""
 
+from array import array
 from collections.abc import Sequence
 from ipaddress import IPv4Network
 from typing import Any
@@ -76,7 +77,9 @@ def planned(
     clients that do not exist, so that no SYN opens a flow."""
     network = IPv4Network(clients)
     plan = Plan(one.handle)
-    for number, service in enumerate(services or (PlannedService(SERVICE, 0, [0]), PlannedService(SERVICE, WATCHED))):
+    for number, service in enumerate(
+        services or (PlannedService(SERVICE, 0, array("H", [0])), PlannedService(SERVICE, WATCHED))
+    ):
         plan.put_service(number, service)
     for number, (service_id, backend) in enumerate(backends):
         plan.put_backend(number, service_id, backend)
@@ -234,7 +237,9 @@ def test_the_table_does_as_two_dictionaries_do(steps: list[tuple[bool, int, int,
     one, size = gear(), 4
     table = one.flows
     backends = [at(f"10.20.0.{number}", 1) for number in range(4)]
-    services = [PlannedService(at("10.10.0.100", port), 0, range(4 * port, 4 * port + 4)) for port in range(2)]
+    services = [
+        PlannedService(at("10.10.0.100", port), 0, array("H", range(4 * port, 4 * port + 4))) for port in range(2)
+    ]
     plan = planned(one, *services, backends=[(port, backend) for port in range(2) for backend in backends])
     rows: dict[int, tuple[Any, Any, Any, Any]] = {}
     for adding, client_port, service_port, backend in steps:
