@@ -168,7 +168,7 @@ class Registry:
 
     def _load(self, entry: _Entry, backend: Backend) -> int:
         """How many connections a backend has now."""
-        return int(self._plan.backends[entry.of(backend).number].flows)
+        return self._flows_of(entry.of(backend))
 
     # Counting
 
@@ -213,25 +213,31 @@ class Registry:
         """Forget what was removed from the rules and has no flows any more; gives what stays of it."""
         kept: list[Kept] = []
         for endpoint, entry in list(self._at.items()):
-            for place, member in list(entry.members.items()):
-                if not member.is_removed:
-                    continue
-                if self._plan.backends[member.number].flows:
-                    kept.append((entry.service, member.backend))
-                    continue
-                del entry.members[place]
-                self._free_backends.append(member.number)
-                self._plan.clear_backend(member.number)
-            if entry.is_removed and not self._plan.services[entry.number].flows:
+            if entry.is_removed and not self._flows_of(entry):
                 del self._at[endpoint]
                 self._free_services.append(entry.number)
                 self._plan.clear_service(entry.number)
-            elif entry.is_removed:
+            for place, member in list(entry.members.items()):
+                # A service that was removed keeps all of its backends: what is met in its middle may be any one's.
+                with_flows = entry if entry.is_removed else member
+                if not member.is_removed:
+                    continue
+                if self._flows_of(with_flows):
+                    kept.append((entry.service, member.backend))
+                else:
+                    del entry.members[place]
+                    self._free_backends.append(member.number)
+                    self._plan.clear_backend(member.number)
+            if entry.is_removed and endpoint in self._at:
                 kept.append((entry.service, None))
         self._services_of = {}
         for entry, member in self._all():
             self._services_of.setdefault(endpoint_of(member.backend), []).append(entry.service)
         return kept
+
+    def _flows_of(self, what: _Entry | _Member) -> int:
+        rows = self._plan.services if isinstance(what, _Entry) else self._plan.backends
+        return int(rows[what.number].flows)
 
     def _new_entry(self, service: Service) -> _Entry:
         number = self._free_services.pop() if self._free_services else len(self._services)

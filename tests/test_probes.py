@@ -500,3 +500,27 @@ def test_a_fault_of_ours_takes_nobody_down(monkeypatch: pytest.MonkeyPatch, capl
         wait_for(lambda: watch.monitor.status()[0]["unclear"] >= 4, "checks")
         assert watch.states() == {"c1": "up"}
     assert "a check went wrong" in caplog.text
+
+
+def test_after_a_reload_what_is_named_is_checked_and_is_as_healthy_as_it_was(
+    controllers: Callable[[Talk | None], Controller],
+) -> None:
+    gone, well = controllers(None), controllers(speaks(V13))
+    gone.close()
+    with Watch(rules(f"{{check: tcp, {FAST}}}", c1=gone.port)) as watch:
+        watch.wait_for(1)
+        watch.monitor.reload(rules("{check: tcp, interval: 100ms, timeout: 50ms}", c1=gone.port, c2=well.port))
+        assert watch.states() == {"c1": "down", "c2": "up"}
+        wait_for(lambda: watch.monitor.status()[1]["checks"] > 2, "checks of who has come", 5.0)
+        watch.monitor.reload(rules(f"{{check: tcp, {FAST}}}", c2=well.port))
+        assert watch.states() == {"c2": "up"}
+        assert [told[:3] for told in watch.told] == [("of", "c1", False)]
+
+
+def test_checks_begin_with_the_rules_that_want_some(controllers: Callable[[Talk | None], Controller]) -> None:
+    pool = f"{{backends: [{{name: c1, address: {HOST}}}]}}"
+    text = f"switches: [10.10.0.0/24]\nservices:\n  - {{name: of, address: 10.10.0.100, port: 1, pool: {pool}}}"
+    with Watch(loads(text)) as watch:
+        assert watch.monitor.status() == []
+        watch.monitor.reload(rules(f"{{check: openflow, {FAST}}}", c1=controllers(speaks(V13)).port))
+        wait_for(lambda: watch.monitor.status()[0]["checks"] > 0, "a check", 5.0)
