@@ -213,8 +213,8 @@ class Engine:
         """The legs that have ended since the last call."""
         return self._mirroring.take_events()
 
-    def take_failed_syns(self) -> list[tuple[str, str, bool]]:
-        """Since the last call: service and backend of each client's SYN that was left unanswered, or refused (True)."""
+    def take_failed_syns(self) -> list[tuple[str, str]]:
+        """Since the last call: service and backend of each client's SYN that was refused, or left unanswered."""
         failed = self._nat.failed_syns[:]
         self._nat.failed_syns.clear()
         return failed

@@ -75,8 +75,8 @@ class Nat:
         self._table: FlowTable = gear.flows
         self._table.set_timeouts([*(tcp.TIMEOUTS[state] for state in State), ANSWER_TIMEOUT])
         self._known: dict[int, Flow] = {}
-        self.failed_syns: list[tuple[str, str, bool]] = []
-        """Services and backends whose SYNs were left unanswered, or refused (True); whoever reads it empties it."""
+        self.failed_syns: list[tuple[str, str]] = []
+        """Services and backends that have refused a SYN, or left it unanswered; whoever reads it empties it."""
         self.evicted = 0
         """Flows that had to go because others needed their room: over, or half open."""
         self._registry = registry
@@ -196,12 +196,12 @@ class Nat:
 
     def refused(self, flow: Flow, now: float) -> None:
         """The backend has refused the connection: the client's next SYN goes to another."""
-        self._failed(flow, now, is_refusal=True)
+        self._failed(flow, now)
 
-    def _failed(self, flow: Flow, at: float, *, is_refusal: bool = False) -> None:
+    def _failed(self, flow: Flow, at: float) -> None:
         if flow.backend is not None:
             if len(self.failed_syns) < _MAX_FAILED_SYNS:
-                self.failed_syns.append((flow.service.name, flow.backend.name, is_refusal))
+                self.failed_syns.append((flow.service.name, flow.backend.name))
             self._attempts.failed(self._attempts_key(flow), flow.backend, at)
 
     def choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:

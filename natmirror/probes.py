@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from natmirror.health import BackendHealth
@@ -231,6 +231,8 @@ class _Watched:
     health: BackendHealth
     seconds: float | None = None
     """That its last check took."""
+    is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
+    """Its next check may be due earlier than it was."""
 
 
 class Monitor:
@@ -242,7 +244,7 @@ class Monitor:
     def __init__(self, rules: Rules, changed: Changed) -> None:
         self._changed = changed
         self._lock = threading.Lock()  # for what status() reads; packets' threads never wait for it
-        self._signs: deque[tuple[_Watched, Callable[[BackendHealth, float], bool], float]] = deque(maxlen=_MAX_SIGNS)
+        self._signs: deque[tuple[_Watched, float]] = deque(maxlen=_MAX_SIGNS)
         self._is_told = False
         self._thread: threading.Thread | None = None
         self._tasks: dict[_Watched, asyncio.Task[None]] = {}
@@ -280,19 +282,13 @@ class Monitor:
             now = time.monotonic()
             return [self._plain(watched, now) for watched in self._watched.values()]
 
-    def syn_unanswered(self, service: str, backend: str) -> None:
-        """A client's SYN was not answered; from any thread, without waiting. Backends that are not checked may come."""
-        self._sign(service, backend, BackendHealth.syn_unanswered)
-
-    def syn_refused(self, service: str, backend: str) -> None:
-        """A client's SYN was answered with a RST; from any thread, without waiting, as syn_unanswered()."""
-        self._sign(service, backend, BackendHealth.syn_refused)
-
-    def _sign(self, service: str, backend: str, kind: Callable[[BackendHealth, float], bool]) -> None:
+    def syn_failed(self, service: str, backend: str) -> None:
+        """A client's SYN was refused, or not answered; from any thread, without waiting. Backends that are not checked
+        may come."""
         watched = self._watched.get((service, backend))
         if watched is None or self._thread is None:
             return
-        self._signs.append((watched, kind, time.monotonic()))
+        self._signs.append((watched, time.monotonic()))
         if not self._is_told:
             self._is_told = True
             with suppress(RuntimeError):  # it is over
@@ -324,7 +320,11 @@ class Monitor:
 
     async def _watch(self, watched: _Watched) -> None:
         while True:
-            await asyncio.sleep(watched.health.next_check() - time.monotonic())
+            while (left := watched.health.next_check() - time.monotonic()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await watched.is_hastened.wait()
+                watched.is_hastened.clear()
             try:
                 await self._check(watched)
             except Exception:
@@ -359,11 +359,10 @@ class Monitor:
     def _heed_signs(self) -> None:
         self._is_told = False
         while self._signs:
-            watched, kind, at = self._signs.popleft()
+            watched, at = self._signs.popleft()
             with self._lock:
-                has_changed = kind(watched.health, at)
-            if has_changed:
-                self._tell(watched)
+                watched.health.syn_failed(at)
+            watched.is_hastened.set()
 
     def _tell(self, watched: _Watched) -> None:
         health = watched.health

@@ -406,10 +406,9 @@ class Runner:
             ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
             self._ended.append({"ended_at": ended_at, **asdict(event)})
 
-    def _on_failed_syns(self, failed: list[tuple[str, str, bool]]) -> None:
-        for service, backend, is_refusal in failed:
-            tell = self._monitor.syn_refused if is_refusal else self._monitor.syn_unanswered
-            tell(service, backend)
+    def _on_failed_syns(self, failed: list[tuple[str, str]]) -> None:
+        for service, backend in failed:
+            self._monitor.syn_failed(service, backend)
 
     # From the monitor's thread
 

@@ -56,7 +56,7 @@ class Worker:
         *,
         ended: Callable[[list[LegEnded]], None],
         ordered: Callable[[list[Ordered]], None],
-        failed: Callable[[list[tuple[str, str, bool]]], None],
+        failed: Callable[[list[tuple[str, str]]], None],
         over: Callable[[], None],
         pulse_interval: float = NEVER,
     ) -> None:

@@ -9,7 +9,7 @@ from tests.live.scene import Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
-CONNECTIONS = 60
+CONNECTIONS = 200
 
 
 def test_a_drained_backend_keeps_what_it_has_and_gets_nothing_new(scene: Scene) -> None:
