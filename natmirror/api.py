@@ -8,6 +8,7 @@ GET /v1/decisions       for each OpenFlow switch: what its backend has ordered l
 POST /v1/drain          ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
 POST /v1/enable         ``{"service": …, "backend": …}``: a drained backend takes connections again
 POST /v1/reload         ``{}``: go by what the rules file says now; gives the changes, or says what is wrong with it
+POST /v1/role           ``{"role": "master", "backup" or "fault"}``: what keepalived has made of this host of a pair
 ======================= ==============================================================================
 
 The server runs in threads of its own and never touches an engine: it asks the engine's own thread, which answers
