@@ -7,6 +7,7 @@ GET /v1/ended           the legs that ended last: when, why, how much of its cli
 GET /v1/decisions       for each OpenFlow switch: what its backend has ordered last, and what masters would have
 POST /v1/drain          ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
 POST /v1/enable         ``{"service": …, "backend": …}``: a drained backend takes connections again
+POST /v1/reload         ``{}``: go by what the rules file says now; gives the changes, or says what is wrong with it
 POST /v1/role           ``{"role": "master", "backup" or "fault"}``: what keepalived has made of this host of a pair
 ======================= ==============================================================================
 
@@ -118,14 +119,14 @@ def ask(resource: str, path: Path) -> Any:
     return _call("GET", resource, path)
 
 
-def order(name: str, words: dict[str, Any], path: Path) -> Any:
-    """Have a running natmirror do something; HostError where none answers, or it refuses."""
-    return _call("POST", name, path, json=words)
+def order(name: str, words: dict[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
+    """Have a running natmirror do something within some seconds; HostError where none answers, or it refuses."""
+    return _call("POST", name, path, timeout, json=words)
 
 
-def _call(method: str, resource: str, path: Path, **more: Any) -> Any:
+def _call(method: str, resource: str, path: Path, timeout: float = _TIMEOUT, **more: Any) -> Any:
     try:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=2 * _TIMEOUT) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=_TIMEOUT + timeout) as client:
             response = client.request(method, f"http://natmirror{_PREFIX}{resource}", **more)
             answer = response.json()
     except (httpx.HTTPError, OSError, ValueError) as error:

@@ -19,6 +19,7 @@ from natmirror.siphash import siphash
 TABLE_SIZE = 65537
 """The paper's smaller table: prime, and over a hundred times the number of backends (§5.3)."""
 
+_FREE = 0xFFFF  # no place: there are fewer backends
 _SPREAD = 1 << 16
 _STEPS = 10  # in which a round-robin's share grows
 
@@ -53,9 +54,7 @@ class Maglev:
 
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
-        by_name = sorted(range(len(pool.backends)), key=lambda place: pool.backends[place].name)
-        named = tuple((pool.backends[place].name, pool.backends[place].weight) for place in by_name)
-        self._whole = array("i", (by_name[index] for index in _lookup_table(named)))
+        self._whole = _lookup_table(tuple((backend.name, backend.weight) for backend in pool.backends))
         self.table = self._whole
         self._with_port = pool.hash == "address-port"
 
@@ -67,11 +66,11 @@ class Maglev:
     def open_for(self, shares: Shares) -> None:
         """How much of what is usually its part each backend takes of the new connections from now on."""
         limits = [round(shares.get(backend, 0.0) * _SPREAD) for backend in self._backends]
-        kept = [_spread(slot) < limits[place] for slot, place in enumerate(self._whole)]
-        if all(kept):
+        if min(limits) == _SPREAD:
             self.table = self._whole
             return
-        self.table = array("i")
+        kept = [_spread(slot) < limits[place] for slot, place in enumerate(self._whole)]
+        self.table = array("H")
         if not any(kept):
             return
         following = self._whole[kept.index(True)]
@@ -108,11 +107,11 @@ class RoundRobin:
     """Each in its turn; weights by stride scheduling (Waldspurger, Weihl: "Stride Scheduling", 1995), so that a heavy
     backend's turns do not bunch."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, turns: Turns | None = None) -> None:
+        """``turns`` remembers whose turn it is, where somebody else is to know it too."""
         self._backends = pool.backends
         self.table = _turns({place: backend.weight for place, backend in enumerate(pool.backends)})
-        self.turns: Turns = SimpleNamespace(turn=0)
-        """Others may keep it."""
+        self.turns: Turns = turns or SimpleNamespace(turn=0)
 
     def open_for(self, shares: Shares) -> None:
         """How much of what is usually its part each backend takes of the new connections from now on."""
@@ -140,12 +139,12 @@ class Priority:
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
         self._open = list(range(len(pool.backends)))
-        self.table = array("i", [0])
+        self.table = array("H", [0])
 
     def open_for(self, shares: Shares) -> None:
         """Whose share is not 0 takes all new connections, when it is its turn."""
         self._open = [place for place, backend in enumerate(self._backends) if shares.get(backend)]
-        self.table = array("i", self._open[:1])
+        self.table = array("H", self._open[:1])
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """The first that is open and not to be avoided."""
@@ -163,12 +162,12 @@ class LeastConnections:
         self._load = load
         self._turn = 0
         self._shares: Shares = dict.fromkeys(pool.backends, 1.0)
-        self.table = array("i", range(len(pool.backends)))
+        self.table = array("H", range(len(pool.backends)))
 
     def open_for(self, shares: Shares) -> None:
         """How much of its weight each backend has for the new connections from now on."""
         self._shares = shares
-        self.table = array("i", (place for place, backend in enumerate(self._backends) if shares.get(backend)))
+        self.table = array("H", (place for place, backend in enumerate(self._backends) if shares.get(backend)))
         self._turn = 0
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
@@ -196,7 +195,7 @@ def _turns(weights: Mapping[int, int]) -> "array[int]":
         for place, weight in weights.items()
         for turn in range(weight // divisor)
     ]
-    return array("i", (place for _, place in sorted(turns)))
+    return array("H", (place for _, place in sorted(turns)))
 
 
 def client_hash(client: Endpoint, *, with_port: bool) -> int:
@@ -208,26 +207,28 @@ def client_hash(client: Endpoint, *, with_port: bool) -> int:
 
 @lru_cache(maxsize=64)
 def _lookup_table(backends: tuple[tuple[str, int], ...]) -> "array[int]":
-    """The paper's pseudocode 1, for (name, weight) in order of names: each in turn takes its next preferred free slot.
+    """The paper's pseudocode 1, for (name, weight): places in ``backends``. In the order of their names each in turn
+    takes its next preferred free slot.
 
     A backend takes a turn whenever its share, weight by largest weight, has added up to one.
     """
-    offsets = [siphash(_KEY_OFFSET, name.encode()) % TABLE_SIZE for name, _ in backends]
-    skips = [siphash(_KEY_SKIP, name.encode()) % (TABLE_SIZE - 1) + 1 for name, _ in backends]
+    by_name = sorted((name, weight, place) for place, (name, weight) in enumerate(backends))
+    offsets = [siphash(_KEY_OFFSET, name.encode()) % TABLE_SIZE for name, _, _ in by_name]
+    skips = [siphash(_KEY_SKIP, name.encode()) % (TABLE_SIZE - 1) + 1 for name, _, _ in by_name]
     largest = max(weight for _, weight in backends)
     shares = [0] * len(backends)
-    table = array("i", [-1]) * TABLE_SIZE
+    table = array("H", [_FREE]) * TABLE_SIZE
     filled = 0
     while True:
-        for index, (_, weight) in enumerate(backends):
+        for index, (_, weight, place) in enumerate(by_name):
             shares[index] += weight
             if shares[index] < largest:
                 continue
             shares[index] -= largest
             slot = offsets[index]
-            while table[slot] >= 0:
+            while table[slot] != _FREE:
                 slot = (slot + skips[index]) % TABLE_SIZE
-            table[slot] = index
+            table[slot] = place
             offsets[index] = (slot + skips[index]) % TABLE_SIZE
             filled += 1
             if filled == TABLE_SIZE:

@@ -7,7 +7,7 @@ until then it stays as long as the other host says so. Packets of a guest that c
 does claim(). Both gears tell the same, since rows in C tell it when they change their state or go.
 """
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -17,6 +17,7 @@ from natmirror.fastpath import GUEST
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import Endpoint, endpoint_of
+from natmirror.registry import Registry
 from natmirror.rules import Service
 
 _YOUNG = 10.0  # seconds: more than a word of another host's is ever under way
@@ -46,10 +47,10 @@ class Change:
 class Bindings:
     """Those of one engine. ``now`` as everywhere; it is greater than 0."""
 
-    def __init__(self, nat: Nat, mirroring: Mirroring, services: Mapping[str, Service]) -> None:
+    def __init__(self, registry: Registry, nat: Nat, mirroring: Mirroring) -> None:
         self._nat = nat
         self._mirroring = mirroring
-        self._services = services
+        self._registry = registry
 
     def tell(self, most: int) -> None:
         """From now on keep up to ``most`` changes for take()."""
@@ -62,7 +63,7 @@ class Bindings:
         return [self._change(*row) for row in rows], bool(missed)
 
     def _change(self, kind: int, client: Endpoint, service_id: int, backend_id: int) -> Change:
-        service, backend = self._nat.place(backend_id)
+        service, backend = self._registry.service(service_id), self._registry.backend(backend_id)
         return Change(What(kind), service.name, client, endpoint_of(backend))
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
@@ -74,16 +75,16 @@ class Bindings:
     def take_in(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
         """Another host has this binding: whoever told of one last is right, but that a connection which has just been
         opened here is younger. False where it means nothing here, or there is no room."""
-        known = self._services.get(service)
-        if known is None or not self._nat.has_backend(known, backend) or not self._nat.is_client(client[0]):
+        known = self._service(service)
+        if known is None or not self._registry.has_backend(known, backend) or not self._registry.is_client(client[0]):
             return False
-        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._nat.backend_at(known, backend)
+        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._registry.backend_at(known, backend)
         if flow is not None and flow.backend == there:
             self._nat.lend(flow)
             return True
         if flow is not None and not flow.picked_up and now - flow.row.created_at < _YOUNG:
             return True
-        if self._nat.derived_backend(known, client) == there:
+        if not self._registry.is_removed(known) and self._registry.derived_backend(known, client) == there:
             if flow is not None:
                 self._nat.forget(flow)
             return True
@@ -104,6 +105,11 @@ class Bindings:
             self._nat.forget(flow)
 
     def _find_guest(self, service: str, client: Endpoint) -> Flow | None:
-        known = self._services.get(service)
+        known = self._service(service)
         flow: Any = None if known is None else self._nat.find_orig(client, endpoint_of(known))
         return flow if flow is not None and flow.row.sharing & GUEST else None
+
+    def _service(self, name: str) -> Service | None:
+        with suppress(ValueError):
+            return self._registry.service_named(name)
+        return None

@@ -111,6 +111,10 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is left."""
         try:
             self._file.close()
         except OSError as failure:

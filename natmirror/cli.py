@@ -92,12 +92,8 @@ def main(
         return
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    log = logging.getLogger("natmirror")
-    for warning in loaded.warnings:
-        log.warning("rules: %s", warning)
     firewall = Firewall(backend)
-    for finding in preflight.check(loaded, firewall):
-        log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
+    preflight.tell(loaded, firewall)
     runner = Runner(loaded, firewall, Notifier(os.environ), keep_rules=on_stop == "keep", api_path=api_path)
     click.echo(runner.run())
 
@@ -236,6 +232,17 @@ def _script_user() -> str:
         return pwd.getpwnam("natmirror").pw_name
     except KeyError:
         return "root"
+
+
+@main.command()
+@_api_option
+def reload(api_path: Path) -> None:
+    """Have a running natmirror go by what its rules file says now. Connections and legs stay where they can; wrong
+    rules change nothing."""
+    from natmirror.api import order
+
+    changes = order("reload", {}, api_path, timeout=60.0)["changes"]
+    click.echo("\n".join(changes) if changes else "nothing has changed")
 
 
 @main.command()

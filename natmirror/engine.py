@@ -20,6 +20,7 @@ any        ICMP error              a leg's: consumed; a NATed connection's: tran
 
 from collections.abc import Iterable
 from enum import IntEnum
+from ipaddress import IPv4Network
 from typing import Any
 
 from natmirror import fastpath, tcp
@@ -51,7 +52,9 @@ from natmirror.packet import (
     show,
 )
 from natmirror.reading import Reading
-from natmirror.rules import Backend, Rules, Service
+from natmirror.registry import Registry
+from natmirror.reloading import Kept
+from natmirror.rules import Backend, Mirror, Rules, Service
 from natmirror.shadowing import Shadowing
 from natmirror.shards import ALL, Shard
 from natmirror.stats import Stats
@@ -95,22 +98,23 @@ class Engine:
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
-        ledger = Ledger(rules.services)
+        self._ledger = Ledger(rules.services)
         self._reading = Reading(self._gear)
         self._shadowing = Shadowing(
-            rules, self._reading, memory, self._timers, self._legs, ledger, lambda flow: self._mirroring.unread(flow)
+            self._reading, memory, self._timers, self._legs, self._ledger, lambda flow: self._mirroring.unread(flow)
         )
         self._mirroring = Mirroring(
-            self._gear, memory, self._timers, self._legs, ledger, self._shadowing, self._reading
+            self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading
         )
-        self._nat = Nat(rules, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
-        self._bindings = Bindings(self._nat, self._mirroring, {service.name: service for service in rules.services})
-        self._services = {endpoint_of(service): service for service in rules.services}
-        self._mirrors = {endpoint_of(mirror): mirror for service in rules.services for mirror in service.mirrors}
-        self._sources = {mirror.source.packed for mirror in self._mirrors.values() if mirror.source is not None}
+        self._registry = Registry(rules, self._gear)
+        self._nat = Nat(self._registry, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
+        self._bindings = Bindings(self._registry, self._nat, self._mirroring)
+        self._mirrors: dict[Endpoint, Mirror] = {}
+        self._sources: set[bytes] = set()
+        self._take_mirrors(rules)
         self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
-        self._handover = HandOver(shard, self._nat, self._mirroring, self._stats)
-        self._icmp = IcmpErrors(self._services, self._mirrors, self._sources, self._nat, self._legs, self._stats)
+        self._handover = HandOver(shard, self._registry, self._nat, self._mirroring, self._stats)
+        self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
         """One packet from its IP header on: its verdict comes first, then what is to be sent besides."""
@@ -136,10 +140,10 @@ class Engine:
         source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
         if hook is not Hook.PREROUTING:
             return self._from_server(parsed, source, destination, checksum, now)
-        service = self._services.get(destination)
-        if service is not None and self._nat.is_client(parsed.src):
+        service = self._registry.at(destination)
+        if service is not None and self._registry.is_client(parsed.src):
             return self._from_client(parsed, service, checksum, now)
-        if source in self._mirrors and (parsed.dst in self._sources or self._nat.is_client(parsed.dst)):
+        if source in self._mirrors and (parsed.dst in self._sources or self._registry.is_client(parsed.dst)):
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]
 
@@ -220,8 +224,8 @@ class Engine:
         """The legs that have ended since the last call."""
         return self._mirroring.take_events()
 
-    def take_failed_syns(self) -> list[tuple[str, str, bool]]:
-        """Since the last call: service and backend of each client's SYN that was left unanswered, or refused (True)."""
+    def take_failed_syns(self) -> list[tuple[str, str]]:
+        """Since the last call: service and backend of each client's SYN that was refused, or left unanswered."""
         failed = self._nat.failed_syns[:]
         self._nat.failed_syns.clear()
         return failed
@@ -247,7 +251,7 @@ class Engine:
         if segment.flags & (SYN | ACK | RST) == SYN:
             return self._client_syn(segment, service, flow, checksum, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
-            backend = None if service.pool is None else self._nat.derived_backend(service, client)
+            backend = None if service.pool is None else self._registry.derived_backend(service, client)
             flow = self._pick_up(service, client, backend, now)
         if flow is None:
             self._stats.count("unbound_packets")
@@ -256,7 +260,7 @@ class Engine:
         event = tcp.track(flow.row, segment, from_client=True, loose=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
         verdict = self._to_backend(segment, service, flow, checksum)
-        if event is tcp.Event.HANDSHAKE and service.mirrors:
+        if event is tcp.Event.HANDSHAKE and flow.row.flags & fastpath.TAPPED:
             self._mirroring.open(
                 self._nat.know(flow), endpoint_of(service if flow.backend is None else flow.backend), now
             )
@@ -281,6 +285,8 @@ class Engine:
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.turn_away(segment, service.pool)
+        if self._registry.is_removed(service):
+            return [Accept()]
         flow = self._nat.open(service, backend, segment, now)
         self._stats.count("flows_opened" if flow else "flows_refused")
         if flow is None:
@@ -297,7 +303,7 @@ class Engine:
         if service.pool is None:
             return Accept()
         backend = flow.backend if flow is not None else None
-        backend = backend or self._nat.derived_backend(service, (segment.src, segment.sport))
+        backend = backend or self._registry.derived_backend(service, (segment.src, segment.sport))
         return Accept(rewrite(segment, checksum, destination=endpoint_of(backend)))
 
     def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
@@ -353,8 +359,8 @@ class Engine:
     def _unbound_reply(
         self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
     ) -> list[Action]:
-        services = self._nat.services_of(source)
-        if not services or not self._nat.is_client(client[0]):
+        services = self._registry.services_of(source)
+        if not services or not self._registry.is_client(client[0]):
             return [Accept()]
         is_answer = segment.flags & (SYN | ACK | RST) == SYN | ACK and len(services) == 1
         if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
@@ -375,7 +381,7 @@ class Engine:
             return [self._drop("stale-backend")]
         if segment.payload_len and not segment.flags & RST and segment_checksum_ok(segment, checksum):
             # The backend itself is the best witness of where the connection belongs.
-            flow = self._pick_up(service, client, self._nat.backend_at(service, source), now)
+            flow = self._pick_up(service, client, self._registry.backend_at(service, source), now)
             if flow is not None:
                 event = tcp.track(flow.row, segment, from_client=False, loose=True)
                 self._nat.touch(flow, now, moved=event is not None)
@@ -396,16 +402,56 @@ class Engine:
         elif event is tcp.Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 
-    # Backends that come and go
+    # Rules and backends that come and go
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on. Connections stay where they are, and legs with them: those of mirrors that the
+        rules do not name any more go with end_removed(), connections of clients that they do not name with expel(),
+        which comes before."""
+        self._registry.reload(rules)
+        self._ledger.reload(rules.services)
+        self._take_mirrors(rules)
+
+    def _take_mirrors(self, rules: Rules) -> None:
+        mirrors = [mirror for service in rules.services for mirror in service.mirrors]
+        self._mirrors.clear()
+        self._mirrors.update((endpoint_of(mirror), mirror) for mirror in mirrors)
+        self._sources.clear()
+        self._sources.update(mirror.source.packed for mirror in mirrors if mirror.source is not None)
+
+    def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Action]:
+        """Reset those of the flows with these numbers whose clients are in none of these networks."""
+        networks = [(int(network.network_address), int(network.netmask)) for network in switches]
+
+        def is_outside(flow: Flow) -> bool:
+            client = int.from_bytes(flow.client[0], "big")
+            return not any(client & mask == network for network, mask in networks)
+
+        self._failover.kill([flow for flow in self._nat.by_ids(ids) if not flow.direct and is_outside(flow)], now)
+        return self.study(now)
+
+    def leg_ids(self) -> list[int]:
+        """The numbers of the legs, for end_removed() in slices."""
+        return self._legs.ids()
+
+    def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Action]:
+        """End those of these legs whose mirrors the rules do not name any more."""
+        self._mirroring.end_removed(leg_ids)
+        return self.study(now)
+
+    def prune(self) -> list[Kept]:
+        """Forget services and backends that the rules do not name any more and that have no connections left; gives
+        those that have some."""
+        return self._registry.prune()
 
     def set_share(self, service: str, backend: str, share: float) -> None:
         """How much of its part a backend takes of the new connections from now on, from 0, none, to 1; ValueError where
         there is none of that name."""
-        self._nat.set_share(*self._nat.backend_named(service, backend), share)
+        self._registry.set_share(*self._registry.backend_named(service, backend), share)
 
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Action]:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
-        self._failover.kill(self._nat.backend_named(service, backend), ids, now)
+        self._failover.kill(self._nat.of_backend(self._registry.backend_named(service, backend), ids), now)
         return self.study(now)
 
     def stand_down(self, ids: Iterable[int], now: float) -> list[Action]:
@@ -469,7 +515,7 @@ class Engine:
     def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> list[Action]:
         mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
         if not self._legs.has(mirror, local):
-            if self._nat.services_of(mirror) or self._mirrors[mirror].direct or segment.dst in self._sources:
+            if self._registry.services_of(mirror) or self._mirrors[mirror].direct or segment.dst in self._sources:
                 return [Accept()]
             if segment.flags & RST or not segment_checksum_ok(segment, checksum):
                 return [self._drop("mirror-without-leg")]
@@ -505,9 +551,9 @@ class Engine:
             "counters": counters,
             "drops": dict(sorted(self._stats.drops.items())),
             "punts": {reason: count for reason, count in self._gear.punts().items() if count},
-            "flows": len(self._nat),
+            "flows": self._registry.flow_count(),
             "flows_not_derivable": self._nat.table.shared(),
-            "backends": self._nat.backends(),
+            "backends": self._registry.backends(),
             "mirrors": self._mirroring.mirrors(now),
             "mirror_memory": self._mirroring.memory(),
             "session_errors": self._shadowing.internal_errors,

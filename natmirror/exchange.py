@@ -10,6 +10,8 @@ from natmirror.bindings import Change
 from natmirror.engine import Engine
 from natmirror.fastpath import NEVER
 from natmirror.packet import Endpoint
+from natmirror.reloading import Kept
+from natmirror.rules import Rules
 
 _SWEEP_SLICE = 1000
 _MAX_CHANGES = 16_384  # of bindings, until they are told
@@ -33,6 +35,18 @@ class Exchange:
             engine.bindings.tell(_MAX_CHANGES)
             self.next_at = 0.0
 
+    # Other rules
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on. What has become of bindings is told first: numbers may be given anew."""
+        self._tell_now()
+        self._engine.reload(rules)
+
+    def prune(self) -> list[Kept]:
+        """Forget what was removed and has no flows left, likewise; gives what stays."""
+        self._tell_now()
+        return self._engine.prune()
+
     # Bindings
 
     def tell(self, now: float) -> None:
@@ -46,12 +60,14 @@ class Exchange:
 
     def sweep_bindings(self, first: int, how: int) -> int | None:
         """A slice of Bindings.sweep(), told of when it returns; where to go on."""
-        now = time.monotonic()
-        following = self._engine.bindings.sweep(first, _SWEEP_SLICE, how, now)
-        if self._changed is not None:
-            self.next_at = now
-            self.tell(now)
+        following = self._engine.bindings.sweep(first, _SWEEP_SLICE, how, time.monotonic())
+        self._tell_now()
         return following
+
+    def _tell_now(self) -> None:
+        if self._changed is not None:
+            self.next_at = time.monotonic()
+            self.tell(self.next_at)
 
     def take_in_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
         """Bindings of another host's: service, client, backend; gives how many could not be taken in."""

@@ -27,13 +27,16 @@ class Failover:
         self._mirroring = mirroring
         self._stats = stats
 
-    def kill(self, place: tuple[Service, Backend], ids: Iterable[int], now: float) -> None:
-        """Reset those of the flows with these numbers that are a backend's and alive."""
-        for flow in self._nat.of_backend(place, ids):
-            if flow.state >= State.TIME_WAIT:
+    def kill(self, flows: Iterable[Flow], now: float) -> None:
+        """Reset those of these flows that are alive; a connection that we only look at goes on without us."""
+        for flow in flows:
+            if flow.service.pool is None:
+                self._nat.forget(flow)
+                continue
+            if flow.state >= State.TIME_WAIT or flow.backend is None:
                 continue
             self._stats.count("flows_killed")
-            self._reset_ends(flow, place[1])
+            self._reset_ends(flow, flow.backend)
             self._mirroring.flow_reset(flow, now)
             flow.row.state = State.RESET
             flow.row.flags |= KILLED

@@ -5,8 +5,9 @@ Rows are C structs, ``nm_flow`` and ``nm_leg``: Python reads and writes the very
 touched after its removal.
 """
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from natmirror._ffi import ffi, lib
@@ -85,8 +86,16 @@ class Memory:
     """What all legs together hold back for their mirrors: bytes taken, of a ``limit``. Any thread may take and give."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
         self.budget = ffi.new("nm_budget *", {"limit": limit})
+
+    @property
+    def limit(self) -> int:
+        """Bytes that may be taken; what is over a limit that has been lowered stays until it is given back."""
+        return int(self.budget.limit)
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self.budget.limit = limit
 
     @property
     def used(self) -> int:
@@ -104,16 +113,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class PlannedService:
-    """How new connections of a service are made: ``table`` holds places in its ``backends``, and is empty for a service
+    """How new connections of a service are made: ``table`` holds numbers of backends, and is empty for a service
     without a pool."""
 
     endpoint: Endpoint
     flags: int
     """Of its flows: WATCHED, TAPPED."""
-    backends: Sequence[Endpoint] = ()
-    table: Sequence[int] = ()
-    derived: Sequence[int] = ()
-    """The same, for clients whose backend nobody knows."""
+    table: "array[int]" = field(default_factory=lambda: array("H"))
+    derived: "array[int]" = field(default_factory=lambda: array("H"))
+    """The same, for clients whose backend nobody knows; empty: each has to be told."""
     in_turn: bool = False
     """One entry of the table after the other; else the one that the client's hash says."""
     with_port: bool = False
@@ -121,60 +129,95 @@ class PlannedService:
     is_held: bool = False
     """Mirrors may hold its clients back."""
     is_pythons: bool = False
-    """Python chooses for each new connection."""
+    """Python chooses for each new connection, or says why there is none."""
 
 
 class Plan:
-    """What the C gear knows of services, to open flows by itself.
+    """What the C gear knows of clients, services and backends, to open flows by itself.
 
-    A service's number is its place in ``services``, a backend's its place among all backends, service by service.
-    The gear points into it: it has to live as long as the gear is used.
+    Services and backends have numbers, from 0 on, that whoever puts them here gives them. The gear points into it: it
+    has to live as long as the gear is used.
     """
 
-    def __init__(self, gear: Any, services: Sequence[PlannedService], networks: Sequence[tuple[int, int]]) -> None:
-        """``networks`` of clients: address and mask."""
-        backends = [backend for service in services for backend in service.backends]
-        self.services = ffi.new("nm_service[]", max(1, len(services)))
-        """The rows ``nm_service``."""
-        self.backends = ffi.new("nm_backend[]", max(1, len(backends)))
-        """The rows ``nm_backend``."""
+    def __init__(self, gear: Any) -> None:
+        self.services = ffi.new("nm_service[]", 1)
+        """The rows ``nm_service``; each put() may move them."""
+        self.backends = ffi.new("nm_backend[]", 1)
+        """The rows ``nm_backend``, likewise."""
         self._gear = gear
-        self._networks = ffi.new("nm_network[]", list(networks) or 1)
-        self._tables = []
-        self._derived = []
-        for row, (address, port) in zip(self.backends, backends, strict=False):
-            row.address[0 : len(address)], row.port = address, port
-        first = 0
-        for number, (row, service) in enumerate(zip(self.services, services, strict=False)):
-            for place in range(len(service.backends)):
-                self.backends[first + place].service_id = number
-            table = ffi.new("uint16_t[]", [first + place for place in service.table])
-            self._tables.append(table)
-            derived = ffi.new("uint16_t[]", [first + place for place in service.derived])
-            self._derived.append(derived)
-            row.derived, row.derived_len = derived, len(service.derived)
-            first += len(service.backends)
-            address, row.port = service.endpoint
-            row.address[0 : len(address)] = address
-            row.family, row.flags, row.table, row.table_len = _IPV4, service.flags, table, len(service.table)
-            row.with_port, row.in_turn, row.is_held = service.with_port, service.in_turn, service.is_held
-            row.is_pythons = service.is_pythons
-        plan = gear.plan
-        plan.services, plan.service_count = self.services, len(services)
-        plan.backends, plan.backend_count = self.backends, len(backends)
-        plan.networks, plan.network_count = self._networks, len(networks)
+        self._tables: dict[int, Any] = {}
+        self._derived: dict[int, Any] = {}
+        self.put_networks([])
+        self._show()
 
-    def set_table(self, service_id: int, table: Sequence[int], *, is_pythons: bool) -> None:
-        """From now on a service's new connections go by this table, of places in its own backends."""
-        first = next(index for index, row in enumerate(self.backends) if row.service_id == service_id)
-        row, fresh = self.services[service_id], ffi.new("uint16_t[]", [first + place for place in table])
-        row.table, row.table_len, row.turn, row.is_pythons = fresh, len(table), 0, is_pythons or not table
-        self._tables[service_id] = fresh
+    def _show(self) -> None:
+        plan = self._gear.plan
+        plan.services, plan.service_count = self.services, len(self.services)
+        plan.backends, plan.backend_count = self.backends, len(self.backends)
+
+    def put_networks(self, networks: Sequence[tuple[int, int]]) -> None:
+        """The networks of clients: address and mask."""
+        self._networks = ffi.new("nm_network[]", list(networks) or 1)
+        self._gear.plan.networks, self._gear.plan.network_count = self._networks, len(networks)
+
+    def put_service(self, number: int, service: PlannedService) -> None:
+        """A service in place of what had its number: its count of flows stays, and whose turn it is."""
+        self.services = _with_room(self.services, number)
+        self._show()
+        row = self.services[number]
+        address, row.port = service.endpoint
+        row.address[0 : len(address)] = address
+        row.family, row.flags, row.with_port = _IPV4, service.flags, service.with_port
+        row.in_turn, row.is_held = service.in_turn, service.is_held
+        derived = self._derived[number] = _numbers(service.derived)
+        row.derived, row.derived_len = derived, len(derived)
+        self.set_table(number, service.table, is_pythons=service.is_pythons)
+
+    def put_backend(self, number: int, service_id: int, endpoint: Endpoint) -> None:
+        """A backend of a service, under a number that was free."""
+        self.backends = _with_room(self.backends, number)
+        self._show()
+        address, port = endpoint
+        self.backends[number] = {"port": port, "service_id": service_id}
+        self.backends[number].address[0 : len(address)] = address
+
+    def clear_service(self, number: int) -> None:
+        """The number of a service without flows is free."""
+        self.services[number] = {}
+        self._tables.pop(number, None)
+        self._derived.pop(number, None)
+
+    def clear_backend(self, number: int) -> None:
+        """The number of a backend without flows, which stands in no table, is free."""
+        self.backends[number] = {}
+
+    def set_table(self, number: int, table: "array[int]", *, is_pythons: bool) -> None:
+        """From now on a service's new connections go by this table of numbers of backends, 16 bits each."""
+        row, fresh = self.services[number], _numbers(table)
+        row.table, row.table_len, row.is_pythons = fresh, len(table), is_pythons
+        row.turn %= max(1, len(table))
+        self._tables[number] = fresh
 
     def suspect(self, service_id: int, client: bytes, by: int) -> None:
         """Count the client (address bytes) of a service, by 1 or -1, among those for which Python chooses."""
         at = lib.nm_plan_suspect(ffi.addressof(self._gear, "plan"), service_id, _IPV4, client)
         at[0] += by
+
+
+def _numbers(table: "array[int]") -> Any:
+    """For C, which points into it."""
+    fresh = ffi.new("uint16_t[]", len(table))
+    ffi.memmove(fresh, table, len(table) * table.itemsize)
+    return fresh
+
+
+def _with_room(rows: Any, number: int) -> Any:
+    """An array with a row of this number, and what was in the old one."""
+    if number < len(rows):
+        return rows
+    larger = ffi.new(ffi.typeof(rows), 2 * number)
+    ffi.memmove(larger, rows, ffi.sizeof(rows))
+    return larger
 
 
 class Gear:

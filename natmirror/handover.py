@@ -20,6 +20,7 @@ from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.receiver import SCALE
+from natmirror.registry import Registry
 from natmirror.rules import Backend, Service
 from natmirror.shards import Shard, shard_of_client
 from natmirror.stats import Stats
@@ -32,8 +33,9 @@ _Key = tuple[str, Endpoint]  # service and client
 class HandOver:
     """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
 
-    def __init__(self, shard: Shard, nat: Nat, mirroring: Mirroring, stats: Stats) -> None:
+    def __init__(self, shard: Shard, registry: Registry, nat: Nat, mirroring: Mirroring, stats: Stats) -> None:
         self._shard = shard
+        self._registry = registry
         self._nat = nat
         self._mirroring = mirroring
         self._stats = stats
@@ -86,8 +88,8 @@ class HandOver:
         host passes the packets, else when it does. ValueError where the record is nonsense, does not fit the rules, or
         is about an older connection than the one that is known here."""
         one = takeover.parse(record)
-        service, backend = self._nat.service_named(one.service), None
-        if not self._nat.is_client(one.client_end[0]):
+        service, backend = self._registry.service_named(one.service), None
+        if not self._registry.is_client(one.client_end[0]):
             raise ValueError(f"client: {one.client} is none of the clients")
         if shard_of_client(one.client, self._shard.count) != self._shard.number:
             raise ValueError(f"client: {one.client} is another thread's")
@@ -118,7 +120,7 @@ class HandOver:
 
     def disown(self, service: str, client: str) -> None:
         """A record does not hold any more: a connection that waits is forgotten."""
-        flow = self._nat.find_orig(takeover.endpoint(client), endpoint_of(self._nat.service_named(service)))
+        flow = self._nat.find_orig(takeover.endpoint(client), endpoint_of(self._registry.service_named(service)))
         tap = None if flow is None else self._mirroring.taps.get(flow)
         if flow is not None and tap is not None and tap.waits_from is not None:
             self._nat.forget(flow)
@@ -149,7 +151,7 @@ class HandOver:
 
     def _backend(self, service: Service, place: Endpoint) -> Backend:
         try:
-            return self._nat.backend_at(service, place)
+            return self._registry.backend_at(service, place)
         except KeyError:
             raise ValueError(f"backend: {service.name} has none at {show(place)}") from None
 

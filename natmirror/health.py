@@ -1,9 +1,10 @@
 """Whether a backend is up: what one state machine makes of its checks, and of what becomes of clients' SYNs.
 
 Theory. A backend is up until ``fall`` failures in a row say otherwise, then down until ``rise`` passed checks in a row;
-whatever speaks for the state that it is in begins the count anew. A client's SYN that is refused or left unanswered is
-a failure of its moment, so that a backend that dies among busy clients is down before its next check. A SYN that is
-answered says nothing: the kernel answers for a program that hangs.
+whatever speaks for the state that it is in begins the count anew. A client's SYN that is refused or left unanswered
+counts as a failure too, and hastens the next check, so that a backend that dies among busy clients is soon down; but
+the last word is a check's: a program that has more callers than it can take is not dead, and its connections are not to
+be reset. A SYN that is answered says nothing: the kernel answers for a program that hangs.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from natmirror.rules import Health
 
 ASSUMED = "assumed up until the checks say otherwise"
+_MIN_PAUSE = 0.1  # seconds after a check before which SYNs do not hasten the next
 _JITTER = 0.1  # checks are early by up to this share of the interval, never late: fall * interval + timeout holds
 
 
@@ -33,7 +35,14 @@ class BackendHealth:
         self._settings = settings
         self._random = random
         self._against = 0  # results in a row that speak against the state
+        self._checked_at = float("-inf")
         self._check_at = now + settings.interval * random()  # so that not all backends are checked at once
+
+    def change(self, settings: Health, now: float) -> None:
+        """Go by other settings from now on; it stays up, or down, until checks by these say otherwise."""
+        self._settings = settings
+        self._against = 0
+        self._check_at = min(self._check_at, now + settings.interval * self._random())
 
     def next_check(self) -> float:
         """When the next check is due, or was."""
@@ -51,20 +60,16 @@ class BackendHealth:
         self.unclear_checks += 1
         self._plan(now)
 
-    def syn_unanswered(self, now: float) -> bool:
-        """It has left a client's SYN unanswered; gives whether that has changed the state."""
-        return self._syn("a client's SYN was not answered", now)
-
-    def syn_refused(self, now: float) -> bool:
-        """It has answered a client's SYN with a RST; gives whether that has changed the state."""
-        return self._syn("a client's SYN was refused", now)
-
-    def _syn(self, reason: str, now: float) -> bool:
+    def syn_failed(self, now: float) -> None:
+        """It has refused a client's SYN, or left it unanswered."""
         self.failed_syns += 1
-        return self._count(False, reason, now)
+        self._against = min(self._against + 1, self._settings.fall - 1) if self.is_up else 0
+        if self.is_up:
+            self._check_at = min(self._check_at, max(now, self._checked_at + _MIN_PAUSE))
 
     def _plan(self, now: float) -> None:
         """Where checks could not be made for a while, none are made up for."""
+        self._checked_at = now
         early = self._settings.interval * _JITTER * self._random()
         self._check_at = max(now, self._check_at + self._settings.interval - early)
 

@@ -11,7 +11,8 @@ from natmirror.icmp import IcmpError
 from natmirror.legs import Legs
 from natmirror.nat import Nat
 from natmirror.packet import Datagram, Endpoint, endpoint_of
-from natmirror.rules import Mirror, Service
+from natmirror.registry import Registry
+from natmirror.rules import Mirror
 from natmirror.shards import shard_of_error
 from natmirror.stats import Stats
 
@@ -24,14 +25,14 @@ class IcmpErrors:
 
     def __init__(
         self,
-        services: Mapping[Endpoint, Service],
+        registry: Registry,
         mirrors: Mapping[Endpoint, Mirror],
         sources: set[bytes],
         nat: Nat,
         legs: Legs,
         stats: Stats,
     ) -> None:
-        self._services = services
+        self._registry = registry
         self._mirrors = mirrors
         self._sources = sources
         self._nat = nat
@@ -54,29 +55,29 @@ class IcmpErrors:
         error = icmp.parse_error(datagram)
         if error is None:
             return None
-        sources = set() if error.inner_src in self._services else self._sources
+        sources = set() if self._registry.at(error.inner_src) else self._sources
         return shard_of_error(error, sources, count)
 
     def _to_service(self, error: IcmpError) -> Action:
         """An error about what the service seemed to send, on its way to the backend that sent it."""
-        service = self._services.get(error.inner_src)
-        if service is None or service.pool is None or not self._nat.is_client(error.inner_dst[0]):
+        service = self._registry.at(error.inner_src)
+        if service is None or service.pool is None or not self._registry.is_client(error.inner_dst[0]):
             return Accept()
         flow = self._nat.find_orig(error.inner_dst, error.inner_src)
         backend = flow.backend if flow is not None else None
-        there = endpoint_of(backend or self._nat.derived_backend(service, error.inner_dst))
+        there = endpoint_of(backend or self._registry.derived_backend(service, error.inner_dst))
         self._stats.count("icmp_translated")
         return Accept(icmp.translate(error, outer_dst=there[0], inner_src=there))
 
     def _to_client(self, error: IcmpError) -> Action:
         """An error about what the client sent."""
         client, there = error.inner_src, error.inner_dst
-        if not self._nat.is_client(client[0]):
+        if not self._registry.is_client(client[0]):
             return Accept()
         flow = self._nat.find_reply(there, client)
         if flow is not None and flow.direct:
             return Accept()
-        services = [flow.service] if flow is not None else self._nat.services_of(there)
+        services = [flow.service] if flow is not None else self._registry.services_of(there)
         if len(services) == 1 and services[0].pool is not None:
             self._stats.count("icmp_translated")
             here = endpoint_of(services[0])

@@ -17,6 +17,7 @@ from natmirror.stream import Reassembler
 
 MID_CONNECTION = "mid-connection"
 OWN_BACKEND = "own-backend"
+REMOVED = "removed"
 UNTRACKED = "untracked"
 
 
@@ -177,7 +178,7 @@ class Totals:
 LEG_SUMS = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
 """What is summed over legs, by the same name here, there and in C."""
 
-Fates = tuple[str, tuple[str | None, ...]]
+Fates = tuple[str, tuple[tuple[str, str | None], ...]]
 """Flows of one service whose copies have fared alike: for each mirror, why nothing more will arrive, or None."""
 
 
@@ -189,14 +190,24 @@ class Ledger:
     """
 
     def __init__(self, services: tuple[Service, ...]) -> None:
-        mirrors = [(service.name, mirror) for service in services for mirror in service.mirrors]
-        self._totals = {(service, mirror.name): Totals(endpoint_of(mirror)) for service, mirror in mirrors}
-        self._numbers = {key: number for number, key in enumerate(self._totals)}
-        self._mirrors = {service.name: [mirror.name for mirror in service.copies] for service in services}
-        self._sessions = {(service.name, mirror.name) for service in services for mirror in service.sessions}
+        self._totals: dict[tuple[str, str], Totals] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
         self._accounts: dict[Fates | None, int] = {None: 0}
         self._acked_before: Counter[tuple[str, str, str]] = Counter()
         """Of living flows, what legs that have ended for a reason had delivered: service, mirror, reason."""
+        self.reload(services)
+
+    def reload(self, services: tuple[Service, ...]) -> None:
+        """Go by these services' mirrors from now on; what stands to the account of others is not forgotten."""
+        self._mirrors = {(service.name, mirror.name): mirror for service in services for mirror in service.mirrors}
+        for key, mirror in self._mirrors.items():
+            self._totals.setdefault(key, Totals(endpoint_of(mirror))).endpoint = endpoint_of(mirror)
+            self._numbers.setdefault(key, len(self._numbers))
+
+    def has(self, account: Account) -> bool:
+        """Whether a mirror is in the rules, as the same host with the same bytes to get."""
+        mirror = self._mirrors.get(self._key(account))
+        return mirror is not None and _nature(mirror) == _nature(account.mirror)
 
     def of(self, account: Account) -> Totals:
         """The totals of a mirror."""
@@ -215,7 +226,7 @@ class Ledger:
 
     def account(self, tap: Tap) -> int:
         """The number of the account that a living flow belongs to now."""
-        account = (tap.flow.service.name, tuple(strand.over for strand in tap.strands))
+        account = (tap.flow.service.name, tuple((strand.mirror.name, strand.over) for strand in tap.strands))
         return self._accounts.setdefault(account, len(self._accounts))
 
     def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
@@ -238,12 +249,13 @@ class Ledger:
             totals.lost[UNTRACKED] += count
 
     def show(self, gear: Gear, now: float) -> list[dict[str, Any]]:
-        """Each mirror's sums as plain values."""
+        """Each mirror's sums as plain values; of those that the rules do not name any more, while they have legs."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
         self._add_flows(shown, gear.client_bytes(len(self._accounts)))
+        sessions = {key for key, mirror in self._mirrors.items() if mirror.speaks_openflow}
         for (key, entry), sums in zip(shown.items(), gear.leg_sums(len(shown)), strict=True):
             entry["legs"] = sums.legs
-            entry["client_bytes"] += sums.client_bytes if key in self._sessions else 0
+            entry["client_bytes"] += sums.client_bytes if key in sessions else 0
             entry["pending_bytes"] = sums.client_bytes - sums.acked_bytes
             entry["in_flight_bytes"] = sums.in_flight_bytes
             entry["lag_seconds"] = round(max(now - sums.oldest_at, 0.0), 3)
@@ -251,7 +263,7 @@ class Ledger:
             for name in LEG_SUMS:
                 entry[name] += getattr(sums, name)
             entry["lost_bytes"] = {reason: count for reason, count in entry["lost_bytes"].items() if count}
-        return list(shown.values())
+        return [entry for key, entry in shown.items() if key in self._mirrors or entry["legs"]]
 
     def _add_flows(self, shown: dict[tuple[str, str], dict[str, Any]], client_bytes: list[int]) -> None:
         """What clients have sent on living flows, and what of it will not arrive any more."""
@@ -259,7 +271,7 @@ class Ledger:
             if account is None:
                 continue
             service, fates = account
-            for mirror, reason in zip(self._mirrors[service], fates, strict=True):
+            for mirror, reason in fates:
                 entry = shown[service, mirror]
                 entry["client_bytes"] += count
                 if reason is not None:
@@ -291,3 +303,8 @@ class Ledger:
             "ended": dict(totals.ended),
             **{sum_name: getattr(totals, sum_name) for sum_name in LEG_SUMS},
         }
+
+
+def _nature(mirror: Mirror) -> tuple[object, ...]:
+    """What of a mirror cannot change while it has legs."""
+    return endpoint_of(mirror), mirror.source, mirror.protocol

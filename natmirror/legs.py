@@ -74,6 +74,14 @@ class Legs:
         """The living legs, and what each belongs to."""
         return [(holder, holder.leg) for holder in self._living.values() if holder.leg is not None]
 
+    def ids(self) -> list[int]:
+        """The numbers of the living legs; a number is given anew when its leg is gone."""
+        return list(self._living)
+
+    def holder(self, leg_id: int) -> Holder | None:
+        """What the leg with this number belongs to; None where there is none any more."""
+        return self._living.get(leg_id)
+
     # Opening
 
     def make(

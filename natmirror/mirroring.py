@@ -1,13 +1,13 @@
 """Between production and the legs: each mirrored flow's byte stream, given to a leg for each of its mirrors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from natmirror import seq, tcp
 from natmirror.actions import LegEnded
 from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WAITING, Gear, Memory
 from natmirror.holding import Holding
-from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow, Strand, Tap
+from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger, MirroredFlow, Strand, Tap
 from natmirror.legreport import gone_flow, shown_copy, shown_session
 from natmirror.legs import HANDED_OVER, Legs
 from natmirror.mirror import Leg
@@ -146,6 +146,14 @@ class Mirroring:
             if data := replies.restart(row.orig.ack, edge):
                 self._reading.add(Kind.REPLY, row.id, data)
         row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)
+
+    def end_removed(self, leg_ids: Iterable[int]) -> None:
+        """End those of the legs with these numbers whose mirrors the rules do not name any more."""
+        for holder in map(self._legs.holder, leg_ids):
+            if isinstance(holder, Shadow):
+                self._shadowing.end_if_removed(holder)
+            elif isinstance(holder, Strand) and holder.leg is not None and not self._ledger.has(holder):
+                self._legs.settle(holder, holder.leg, holder.leg.abort(REMOVED))
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
         """The backend has spoken, and may take now what waited for its window."""

@@ -11,23 +11,10 @@ from typing import Any
 
 from natmirror import tcp
 from natmirror.attempts import ANSWER_TIMEOUT, Attempts
-from natmirror.balance import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
-from natmirror.fastpath import (
-    DIRECT,
-    GUEST,
-    KNOWN,
-    LOOSE,
-    NO_BACKEND,
-    TAPPED,
-    UNANSWERED,
-    WATCHED,
-    FlowTable,
-    Gear,
-    Plan,
-    PlannedService,
-)
-from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
-from natmirror.rules import Backend, Pool, Rules, Service
+from natmirror.fastpath import DIRECT, GUEST, KNOWN, LOOSE, NO_BACKEND, UNANSWERED, FlowTable, Gear
+from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of
+from natmirror.registry import Registry
+from natmirror.rules import Backend, Service
 from natmirror.tcp import State
 
 _MAX_FAILED_SYNS = 64  # that wait to be read
@@ -69,7 +56,7 @@ class Flow:
 
 
 class Nat:
-    """All flows, and the mapping of those that have none.
+    """All flows.
 
     A flow lives in its row; Python has an object for it only where there is more to know: of a service with mirrors, or
     with a SYN to be watched. ``opening`` is told of a backend and a client before there is a connection between them,
@@ -78,7 +65,7 @@ class Nat:
 
     def __init__(
         self,
-        rules: Rules,
+        registry: Registry,
         gear: Gear,
         opening: Callable[[Endpoint, Endpoint], None],
         forgotten: Callable[[Flow], None],
@@ -89,89 +76,18 @@ class Nat:
         """The rows of all flows."""
         self.table.set_timeouts([*(tcp.TIMEOUTS[state] for state in State), ANSWER_TIMEOUT])
         self._known: dict[int, Flow] = {}
-        self.failed_syns: list[tuple[str, str, bool]] = []
-        """Services and backends whose SYNs were left unanswered, or refused (True); whoever reads it empties it."""
+        self.failed_syns: list[tuple[str, str]] = []
+        """Services and backends that have refused a SYN, or left it unanswered; whoever reads it empties it."""
         self.evicted = 0
         """Flows that had to go because others needed their room: over, or half open."""
-        self._services = rules.services
-        self._service_ids = {service.name: number for number, service in enumerate(rules.services)}
-        self._services_of: dict[Endpoint, list[Service]] = {}
-        self._schedulers: dict[str, Scheduler] = {}
-        self._maglev: dict[str, Maglev] = {}
-        self._shares: dict[str, dict[Backend, float]] = {}
-        self._backends: list[tuple[Service, Backend]] = []  # by their numbers in the plan
-        self._backend_ids: dict[tuple[str, Endpoint], int] = {}  # the same, by service and place
-        planned = [self._plan_service(service) for service in rules.services]
-        self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
-        self._plan = Plan(gear.handle, planned, self._networks)
-        self._attempts = Attempts(self._plan.suspect)
-        for number, service in enumerate(rules.services):
-            scheduler = self._schedulers.get(service.name)
-            if isinstance(scheduler, RoundRobin):
-                scheduler.turns = self._plan.services[number]
-
-    def _plan_service(self, service: Service) -> PlannedService:
-        """Prepare a service's pool; its backends get the next numbers."""
-        flags = TAPPED if service.mirrors else 0
-        if service.pool is None:
-            return PlannedService(endpoint_of(service), flags | WATCHED)
-        pool = service.pool
-        self._maglev[service.name] = Maglev(pool)
-        self._shares[service.name] = dict.fromkeys(pool.backends, 1.0)
-        scheduler = self._schedulers[service.name] = self._scheduler(service, pool)
-        members = [*pool.backends, *([pool.sorry] if pool.sorry else [])]
-        for backend in members:
-            self._services_of.setdefault(endpoint_of(backend), []).append(service)
-            self._backend_ids[service.name, endpoint_of(backend)] = len(self._backends)
-            self._backends.append((service, backend))
-        return PlannedService(
-            endpoint_of(service),
-            flags,
-            [endpoint_of(backend) for backend in members],
-            scheduler.table,
-            self._maglev[service.name].whole,
-            in_turn=pool.balance == "round-robin",
-            with_port=pool.hash == "address-port",
-            is_held=service.throttles,
-            is_pythons=_is_pythons(pool),
-        )
-
-    def _scheduler(self, service: Service, pool: Pool) -> Scheduler:
-        if pool.balance == "round-robin":
-            return RoundRobin(pool)
-        if pool.balance == "least-connections":
-            return LeastConnections(pool, lambda backend: self._load(service, backend))
-        return Priority(pool) if pool.balance == "priority" else self._maglev[service.name]
-
-    def _load(self, service: Service, backend: Backend) -> int:
-        """How many connections a backend has now."""
-        return int(self._plan.backends[self._backend_ids[service.name, endpoint_of(backend)]].flows)
-
-    def set_share(self, service: Service, backend: Backend, share: float) -> None:
-        """How much of its part a backend takes of the new connections from now on: 0 none, 1 all."""
-        assert service.pool is not None, "a backend is in a pool"
-        shares, scheduler = self._shares[service.name], self._schedulers[service.name]
-        shares[backend] = share
-        scheduler.open_for(shares)
-        number = self._service_ids[service.name]
-        self._plan.set_table(number, scheduler.table, is_pythons=_is_pythons(service.pool))
-
-    def backend_named(self, service: str, backend: str) -> tuple[Service, Backend]:
-        """A backend by its service's and its own name; ValueError where there is none."""
-        for place in self._backends:
-            if (place[0].name, place[1].name) == (service, backend):
-                return place
-        raise ValueError(f"there is no backend {backend} in {service}")
+        self._registry = registry
+        self._attempts = Attempts(registry.suspect)
 
     def of_backend(self, place: tuple[Service, Backend], ids: Iterable[int]) -> list[Flow]:
         """The flows with these numbers that are a backend's."""
-        number = self._backend_ids[place[0].name, endpoint_of(place[1])]
+        number = self._registry.backend_number(place[0], endpoint_of(place[1]))
         rows = (self.table.row(flow_id) for flow_id in ids)
         return [self._view(row) for row in rows if row is not None and row.backend_id == number]
-
-    def __len__(self) -> int:
-        """How many connections there are, those of clients that talk to a backend themselves not counted."""
-        return sum(row.flows for row in self._plan.services)
 
     def ids(self) -> list[int]:
         """The numbers of all flows; a number is given anew when its flow is gone."""
@@ -180,19 +96,6 @@ class Nat:
     def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
         """The flows with these numbers that are still there."""
         return (self._view(row) for number in ids if (row := self.table.row(number)) is not None)
-
-    def backends(self) -> list[dict[str, Any]]:
-        """Each backend with its flows now and its connections ever, for a snapshot."""
-        return [
-            {
-                "service": service.name,
-                "name": backend.name,
-                "address": show(endpoint_of(backend)),
-                "flows": row.flows,
-                "connections": row.connections,
-            }
-            for (service, backend), row in zip(self._backends, self._plan.backends, strict=False)
-        ]
 
     # Finding
 
@@ -210,48 +113,19 @@ class Nat:
     def _view(self, row: Any) -> Flow:
         """The flow of a row: always the same object where it is known, else one for this moment."""
         if row.flags & KNOWN:
-            return self._known[row.id]
+            flow = self._known[row.id]
+            if row.state <= State.SYN_RECEIVED:  # from then on it goes by the rules of that moment
+                flow.service = self._registry.service(row.service_id)
+            return flow
         client = (bytes(row.client[0:4]), row.client_port)
-        backend = None if row.backend_id == NO_BACKEND else self._backends[row.backend_id][1]
-        return Flow(row, client, self._services[row.service_id], backend)
+        backend = None if row.backend_id == NO_BACKEND else self._registry.backend(row.backend_id)
+        return Flow(row, client, self._registry.service(row.service_id), backend)
 
     def know(self, flow: Flow) -> Flow:
         """Keep the flow's object, because somebody is going to remember something about it."""
         flow.row.flags |= KNOWN
         self._known[flow.row.id] = flow
         return flow
-
-    def is_client(self, address: bytes) -> bool:
-        """Whether an address lies in one of the clients' networks."""
-        number = int.from_bytes(address, "big")
-        return any(number & mask == network for network, mask in self._networks)
-
-    def backend_at(self, service: Service, place: Endpoint) -> Backend:
-        """The backend of a service at an endpoint."""
-        return self._backends[self._backend_ids[service.name, place]][1]
-
-    def has_backend(self, service: Service, place: Endpoint) -> bool:
-        """Whether a service has a backend at an endpoint."""
-        return (service.name, place) in self._backend_ids
-
-    def place(self, backend_id: int) -> tuple[Service, Backend]:
-        """A backend, and its service, by its number."""
-        return self._backends[backend_id]
-
-    def service_named(self, name: str) -> Service:
-        """A service by its name; ValueError where there is none."""
-        for service in self._services:
-            if service.name == name:
-                return service
-        raise ValueError(f"there is no service {name}")
-
-    def services_of(self, backend: Endpoint) -> list[Service]:
-        """The services in whose pool ``backend`` is: more than one makes unbound replies ambiguous."""
-        return self._services_of.get(backend, [])
-
-    def derived_backend(self, service: Service, client: Endpoint) -> Backend:
-        """The backend that Maglev gives for a client, whatever the pool's scheduler: the answer that needs no state."""
-        return self._maglev[service.name].derive(client)
 
     # Opening
 
@@ -305,8 +179,8 @@ class Nat:
         """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""
         self._opening(backend, client)
         self._discard_twins(client, backend, backend)
-        backend_id = self._backend_ids[service.name, backend]
-        row = self.table.insert(client, self._service_ids[service.name], backend_id, direct=True)
+        backend_id = self._registry.backend_number(service, backend)
+        row = self.table.insert(client, self._registry.number(service), backend_id, direct=True)
         if row is not None:
             row.state = State.SYN_RECEIVED
             self.table.touch(row, now, moved=True)
@@ -351,37 +225,32 @@ class Nat:
     def answered(self, flow: Flow) -> None:
         """The backend has accepted the connection."""
         if flow.backend is not None:
-            self._plan.backends[flow.row.backend_id].connections += 1
+            self._registry.connected(flow.row.backend_id)
             self._attempts.answered(self._attempts_key(flow), flow.backend)
 
     def refused(self, flow: Flow, now: float) -> None:
         """The backend has refused the connection: the client's next SYN goes to another."""
-        self._failed(flow, now, is_refusal=True)
+        self._failed(flow, now)
 
-    def _failed(self, flow: Flow, at: float, *, is_refusal: bool = False) -> None:
+    def _failed(self, flow: Flow, at: float) -> None:
         if flow.backend is not None:
             if len(self.failed_syns) < _MAX_FAILED_SYNS:
-                self.failed_syns.append((flow.service.name, flow.backend.name, is_refusal))
+                self.failed_syns.append((flow.service.name, flow.backend.name))
             self._attempts.failed(self._attempts_key(flow), flow.backend, at)
 
     def choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:
         """The backend that a client's new connection goes to; None without a pool, or where nobody is left."""
         if service.pool is None:
             return None
-        key = (self._service_ids[service.name], client[0])
-        full = [backend for backend in service.pool.backends if self._is_full(service, backend)]
-        candidates = [backend for backend, share in self._shares[service.name].items() if share and backend not in full]
+        key = (self._registry.number(service), client[0])
+        candidates, full = self._registry.candidates(service, service.pool)
         if not candidates:
             return service.pool.sorry
         avoid = self._attempts.to_avoid(key, now)
         if all(backend in avoid for backend in candidates):
             self._attempts.forget(key)
             avoid = []
-        return self._schedulers[service.name].pick(client, [*avoid, *full])
-
-    def _is_full(self, service: Service, backend: Backend) -> bool:
-        most = backend.max_connections
-        return most is not None and self._load(service, backend) >= most
+        return self._registry.scheduler(service).pick(client, [*avoid, *full])
 
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
@@ -412,8 +281,8 @@ class Nat:
         if victim is not None:
             self.forget(self._view(victim))
             self.evicted += 1
-        backend_id = self._backend_ids.get((service.name, there), NO_BACKEND)
-        return self._flow(self.table.insert(client, self._service_ids[service.name], backend_id))
+        backend_id = NO_BACKEND if backend is None else self._registry.backend_number(service, there)
+        return self._flow(self.table.insert(client, self._registry.number(service), backend_id))
 
     def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint, *, is_end: bool = True) -> None:
         """Make room: whatever else holds one of the two tuples is older than what comes. ``is_end``: so it is over."""
@@ -456,8 +325,3 @@ class Nat:
             self._forgotten(flow)
             del self._known[flow.row.id]
         self.table.remove(flow.row)
-
-
-def _is_pythons(pool: Pool) -> bool:
-    """Whether the load counts for the choice."""
-    return pool.balance == "least-connections" or any(backend.max_connections for backend in pool.backends)

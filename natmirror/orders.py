@@ -7,12 +7,13 @@ programs that read captures find the messages.
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from natmirror.actions import Ordered
 from natmirror.capture import Writer
 from natmirror.errors import CaptureError
-from natmirror.packet import ACK, PSH, build, endpoint_of
+from natmirror.packet import ACK, PSH, Endpoint, build, endpoint_of
 from natmirror.rules import Rules
 
 _MAX_WAITING = 100_000  # orders; then the oldest are left out
@@ -22,23 +23,42 @@ _WINDOW = 0xFFFF
 class Orders:
     """The files of all mirrors that are recorded; ``wake`` is called when something is to be written.
 
-    Any thread may add(), one writes. CaptureError where a file cannot be made.
+    Any thread may add(), one does the rest. CaptureError where a file cannot be made.
     """
 
-    def __init__(self, rules: Rules, held: ExitStack, wake: Callable[[], None]) -> None:
+    def __init__(self, rules: Rules, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._waiting: deque[tuple[float, Ordered]] = deque(maxlen=_MAX_WAITING)
-        self._mirrors = {
-            (service.name, mirror.name): endpoint_of(mirror)
-            for service in rules.services
-            for mirror in service.sessions
-        }
-        self._writers = {
-            (service.name, mirror.name): held.enter_context(Writer(mirror.record))
-            for service in rules.services
-            for mirror in service.sessions
-            if mirror.record is not None
-        }
+        self._mirrors: dict[tuple[str, str], Endpoint] = {}
+        self._files: dict[Path, Writer] = {}
+        self._writers: dict[tuple[str, str], Writer] = {}
+        self.reload(rules)
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on; files that they have in common with those of before go on. CaptureError where
+        a new one cannot be made: then nothing has changed."""
+        sessions = {(one.name, mirror.name): mirror for one in rules.services for mirror in one.sessions}
+        paths = {key: mirror.record for key, mirror in sessions.items() if mirror.record is not None}
+        with ExitStack() as undone:
+            fresh = {
+                path: undone.enter_context(Writer(path)) for path in set(paths.values()) if path not in self._files
+            }
+            undone.pop_all()
+        before, self._files = self._files, {**self._files, **fresh}
+        self._mirrors = {key: endpoint_of(mirror) for key, mirror in sessions.items()}
+        self._writers = {key: self._files[path] for key, path in paths.items()}
+        for path in before.keys() - set(paths.values()):
+            self._close(path)
+
+    def close(self) -> None:
+        """Close all files."""
+        self._writers.clear()
+        for path in list(self._files):
+            self._close(path)
+
+    def _close(self, path: Path) -> None:
+        with suppress(CaptureError):  # what is left of a file that could not be written has been told
+            self._files.pop(path).close()
 
     def add(self, orders: list[Ordered]) -> None:
         """Some more, of now."""

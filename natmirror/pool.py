@@ -6,6 +6,7 @@ No I/O: checks and orders come in with their times, changes go out.
 from dataclasses import dataclass
 from typing import Any
 
+from natmirror.packet import endpoint_of
 from natmirror.rules import Backend, Rules, Service
 
 _STEPS = 20  # in which the share of a backend that has returned grows
@@ -60,6 +61,23 @@ class Pool:
             if service.pool is not None
             for backend in service.pool.backends
         }
+
+    def reload(self, rules: Rules, now: float) -> list[Change]:
+        """Go by these rules from now on: backends with the names of before are as healthy, and as drained, as they
+        were; those that are new begin as they would after a return."""
+        before, self._members = self._members, {}
+        for key, fresh in Pool(rules, now)._members.items():
+            member = before.get(key, fresh)
+            if endpoint_of(member.backend) != endpoint_of(fresh.backend):
+                member = fresh
+            member.service, member.backend = fresh.service, fresh.backend
+            assert member.service.pool is not None, "a member is in a pool"
+            if member.service.pool.health is None:
+                member.is_up, member.reason = True, ""
+            if member is fresh or not _slow_start(member):
+                self._begin_slowly(member, now)
+            self._members[key] = member
+        return [change for member in self._members.values() for change in self._told(member, now)]
 
     def set_health(self, service: str, backend: str, *, is_up: bool, reason: str, now: float) -> list[Change]:
         """A check has changed its mind about a backend."""
@@ -141,14 +159,17 @@ class Pool:
         member.started_at = now if self._takes_any(member) and _slow_start(member) else None
 
     def _changed(self, member: _Member, now: float) -> list[Change]:
+        before = member.share
+        told = self._told(member, now)
+        return [] if member.share == before else told
+
+    def _told(self, member: _Member, now: float) -> list[Change]:
         share = 1.0 if self._takes_any(member) else 0.0
         if share and member.started_at is not None:
             progress = (now - member.started_at) / _slow_start(member)
             share = min(1.0, (int(progress * _STEPS) + 1) / _STEPS)
             if share == 1.0:
                 member.started_at = None
-        if share == member.share:
-            return []
         member.share = share
         return [Share(member.service.name, member.backend.name, share)]
 

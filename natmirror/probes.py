@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from natmirror.health import BackendHealth
@@ -221,7 +221,7 @@ async def _ended(pid: int) -> None:
 PROBES: dict[str, type[Probe]] = {"tcp": TcpProbe, "openflow": OpenFlowProbe, "exec": ExecProbe}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Watched:
     """A backend that is checked."""
 
@@ -231,6 +231,8 @@ class _Watched:
     health: BackendHealth
     seconds: float | None = None
     """That its last check took."""
+    is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
+    """Its next check may be due earlier than it was."""
 
 
 class Monitor:
@@ -242,18 +244,11 @@ class Monitor:
     def __init__(self, rules: Rules, changed: Changed) -> None:
         self._changed = changed
         self._lock = threading.Lock()  # for what status() reads; packets' threads never wait for it
-        self._signs: deque[tuple[_Watched, Callable[[BackendHealth, float], bool], float]] = deque(maxlen=_MAX_SIGNS)
+        self._signs: deque[tuple[_Watched, float]] = deque(maxlen=_MAX_SIGNS)
         self._is_told = False
         self._thread: threading.Thread | None = None
-        now = time.monotonic()
-        self._watched = {
-            (service.name, backend.name): _Watched(
-                service.name, backend, service.pool.health, BackendHealth(service.pool.health, now, random.random)
-            )
-            for service in rules.services
-            if service.pool is not None and service.pool.health is not None
-            for backend in service.pool.backends
-        }
+        self._tasks: dict[_Watched, asyncio.Task[None]] = {}
+        self._watched = _to_watch(rules, {})
 
     def start(self) -> None:
         """Begin to check, where there is something to check."""
@@ -262,6 +257,17 @@ class Monitor:
             self._checks = self._loop.create_task(self._check_all())
             self._thread = threading.Thread(target=self._run, name="health", daemon=True)
             self._thread.start()
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on. Backends with the name and place of before are as healthy as they were; from
+        the thread that start() was called in."""
+        with self._lock:
+            self._watched = _to_watch(rules, self._watched)
+        if self._thread is None:
+            self.start()
+            return
+        with suppress(RuntimeError):  # it is over
+            self._loop.call_soon_threadsafe(self._take_up)
 
     def stop(self) -> None:
         """End all checks and their programs, within a second; nothing is told any more."""
@@ -276,19 +282,13 @@ class Monitor:
             now = time.monotonic()
             return [self._plain(watched, now) for watched in self._watched.values()]
 
-    def syn_unanswered(self, service: str, backend: str) -> None:
-        """A client's SYN was not answered; from any thread, without waiting. Backends that are not checked may come."""
-        self._sign(service, backend, BackendHealth.syn_unanswered)
-
-    def syn_refused(self, service: str, backend: str) -> None:
-        """A client's SYN was answered with a RST; from any thread, without waiting, as syn_unanswered()."""
-        self._sign(service, backend, BackendHealth.syn_refused)
-
-    def _sign(self, service: str, backend: str, kind: Callable[[BackendHealth, float], bool]) -> None:
+    def syn_failed(self, service: str, backend: str) -> None:
+        """A client's SYN was refused, or not answered; from any thread, without waiting. Backends that are not checked
+        may come."""
         watched = self._watched.get((service, backend))
         if watched is None or self._thread is None:
             return
-        self._signs.append((watched, kind, time.monotonic()))
+        self._signs.append((watched, time.monotonic()))
         if not self._is_told:
             self._is_told = True
             with suppress(RuntimeError):  # it is over
@@ -302,13 +302,29 @@ class Monitor:
         self._loop.close()
 
     async def _check_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for watched in self._watched.values():
-                group.create_task(self._watch(watched))
+        self._take_up()
+        try:
+            await asyncio.get_running_loop().create_future()  # until stop()
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _take_up(self) -> None:
+        """Check what is to be checked, and nothing else."""
+        wanted = set(self._watched.values())
+        for watched in self._tasks.keys() - wanted:
+            self._tasks.pop(watched).cancel()
+        for watched in wanted - self._tasks.keys():
+            self._tasks[watched] = self._loop.create_task(self._watch(watched))
 
     async def _watch(self, watched: _Watched) -> None:
         while True:
-            await asyncio.sleep(watched.health.next_check() - time.monotonic())
+            while (left := watched.health.next_check() - time.monotonic()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await watched.is_hastened.wait()
+                watched.is_hastened.clear()
             try:
                 await self._check(watched)
             except Exception:
@@ -343,11 +359,10 @@ class Monitor:
     def _heed_signs(self) -> None:
         self._is_told = False
         while self._signs:
-            watched, kind, at = self._signs.popleft()
+            watched, at = self._signs.popleft()
             with self._lock:
-                has_changed = kind(watched.health, at)
-            if has_changed:
-                self._tell(watched)
+                watched.health.syn_failed(at)
+            watched.is_hastened.set()
 
     def _tell(self, watched: _Watched) -> None:
         health = watched.health
@@ -371,3 +386,24 @@ class Monitor:
             "failed_syns": health.failed_syns,
             "last_ms": None if watched.seconds is None else round(watched.seconds * 1000, 3),
         }
+
+
+def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tuple[str, str], _Watched]:
+    """The backends to be checked, by their names; what is known of those that were is kept."""
+    found: dict[tuple[str, str], _Watched] = {}
+    now = time.monotonic()
+    for service in rules.services:
+        settings = None if service.pool is None else service.pool.health
+        if service.pool is None or settings is None:
+            continue
+        for backend in service.pool.backends:
+            key = service.name, backend.name
+            old = before.get(key)
+            if old is None or (old.backend.address, old.backend.port) != (backend.address, backend.port):
+                found[key] = _Watched(service.name, backend, settings, BackendHealth(settings, now, random.random))
+            elif old.settings == settings and old.backend == backend:
+                found[key] = old
+            else:
+                old.health.change(settings, now)
+                found[key] = _Watched(service.name, backend, settings, old.health, old.seconds)
+    return found

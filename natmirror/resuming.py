@@ -194,7 +194,7 @@ class ResumedLeg(Leg):
     def _abort(self, reason: str) -> list[bytes]:
         if reason != NO_ANSWER and not self.is_waiting:
             return super()._abort(reason)
-        self._end(reason)  # nobody is there to hear a RST, or another host goes on with the leg
+        self._end(reason)  # nobody is there to hear a RST, or another host has the leg
         return []
 
     def _output(self, now: float) -> list[bytes]:

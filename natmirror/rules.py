@@ -67,6 +67,11 @@ class Pool:
     health: Health | None = None
     """How they are checked; None: they are not."""
 
+    @property
+    def members(self) -> tuple[Backend, ...]:
+        """All who may be called: the backends, and who is called when none of them is left."""
+        return (*self.backends, *(() if self.sorry is None else (self.sorry,)))
+
 
 @dataclass(frozen=True, slots=True)
 class Mirror:

@@ -2,42 +2,66 @@
 
 import shlex
 
-from natmirror.rules import Health, Mirror, Pair, Pool, Rules, Side
+from natmirror.rules import Health, Mirror, Pair, Pool, Rules, Service, Side
 from natmirror.units import show_duration, show_size
 
 
 def describe(rules: Rules) -> str:
     """The rules as they were understood, with all defaults filled in."""
-    lines = [
+    lines = _describe_top(rules)
+    for service in rules.services:
+        lines += [f"service {service.name} {service.address}:{service.port}"]
+        lines += [f"  {line}" for line in _describe_service(service)]
+    if rules.ha is not None:
+        lines += _describe_pair(rules.ha)
+    lines += [f"warning: {warning}" for warning in rules.warnings]
+    return "\n".join(lines)
+
+
+def differences(old: Rules, new: Rules) -> list[str]:
+    """What of the old rules is gone (-) and what has come (+), line by line of what describe() gives."""
+    sections = [
+        {"": _describe_top(rules)}
+        | {f"{one.name} {one.address}:{one.port}": _describe_service(one) for one in rules.services}
+        for rules in (old, new)
+    ]
+    found = []
+    for name in dict.fromkeys((*sections[0], *sections[1])):
+        before, after = (section.get(name) for section in sections)
+        if before is None or after is None:
+            found.append(f"{'+' if before is None else '-'} service {name}")
+        place = f"{name.split()[0]}: " if name else ""
+        found += [f"- {place}{line}" for line in before or () if line not in (after or ())]
+        found += [f"+ {place}{line}" for line in after or () if line not in (before or ())]
+    return found
+
+
+def _describe_top(rules: Rules) -> list[str]:
+    return [
         "switches: " + ", ".join(map(str, rules.switches)),
         f"mirror-memory: {show_size(rules.mirror_memory)}",
         f"max-flows: {rules.max_flows}",
         f"queues: {rules.queues or 'cores'}",
         f"known-switches: {rules.known_switches or 'not kept over a restart'}",
     ]
-    for service in rules.services:
-        lines.append(f"service {service.name} {service.address}:{service.port}")
-        if service.pool is None:
-            lines.append("  no pool: whatever listens there stays in charge, connections are only mirrored")
-        else:
-            over = f" over the client's {service.pool.hash}" if service.pool.balance == "maglev" else ""
-            lines.append(f"  balance {service.pool.balance}{over}")
-            lines += [
-                f"  backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"
-                + (f" max-connections {backend.max_connections}" if backend.max_connections else "")
-                for backend in service.pool.backends
-            ]
-            if sorry := service.pool.sorry:
-                lines.append(f"  sorry   {sorry.name} {sorry.address}:{sorry.port}")
-            lines.append(
-                f"  when-none {service.pool.when_none} when-down {service.pool.when_down}" + _slow_start(service.pool)
-            )
-            lines.append(f"  health  {_describe_health(service.pool.health)}")
-        lines += [f"  mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
-    if rules.ha is not None:
-        lines += _describe_pair(rules.ha)
-    lines += [f"warning: {warning}" for warning in rules.warnings]
-    return "\n".join(lines)
+
+
+def _describe_service(service: Service) -> list[str]:
+    mirrors = [f"mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
+    if (pool := service.pool) is None:
+        return ["no pool: whatever listens there stays in charge, connections are only mirrored", *mirrors]
+    over = f" over the client's {pool.hash}" if pool.balance == "maglev" else ""
+    lines = [f"balance {pool.balance}{over}"]
+    lines += [
+        f"backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"
+        + (f" max-connections {backend.max_connections}" if backend.max_connections else "")
+        for backend in pool.backends
+    ]
+    if sorry := pool.sorry:
+        lines.append(f"sorry   {sorry.name} {sorry.address}:{sorry.port}")
+    lines.append(f"when-none {pool.when_none} when-down {pool.when_down}" + _slow_start(pool))
+    lines.append(f"health  {_describe_health(pool.health)}")
+    return lines + mirrors
 
 
 def _slow_start(pool: Pool) -> str:

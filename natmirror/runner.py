@@ -20,11 +20,13 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-from natmirror import __version__, api, known
+from natmirror import __version__, api, known, rulesfile
 from natmirror.actions import LegEnded
+from natmirror.balance import Maglev
 from natmirror.duty import Duty
-from natmirror.errors import CaptureError, HostError
+from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Memory
+from natmirror.linux import preflight
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Heartbeat, Notifier
 from natmirror.linux.tun import Tunnel, path_mtu
@@ -32,9 +34,11 @@ from natmirror.orders import Orders
 from natmirror.packet import endpoint_of
 from natmirror.pool import Change, Kill, Pool
 from natmirror.probes import Monitor
+from natmirror.reloading import merged, refuse_what_cannot_change
 from natmirror.report import summarize
 from natmirror.role import Role
 from natmirror.rules import MAX_QUEUES, Rules
+from natmirror.rulestext import differences
 from natmirror.shards import Shard, shard_of_client
 from natmirror.shared import OFF, SharedState
 from natmirror.sums import together
@@ -49,10 +53,11 @@ _STATUS_INTERVAL = 10.0
 _SETTLE_TIME = 1.0  # until nobody's packets come to a host that has lost its addresses
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
 _NEVER = 1 << 30
 _ANSWER_TIMEOUT = 5.0
+_RELOAD_TIMEOUT = 60.0
 _SWITCH_INTERVAL = 0.0005  # seconds: a thread with packets does not wait longer for another one's Python
 
 
@@ -86,12 +91,14 @@ class Runner:
         self, rules: Rules, firewall: Firewall, notifier: Notifier, *, keep_rules: bool, api_path: Path
     ) -> None:
         self._rules = rules
+        self._in_place = rules  # whose packets iptables gives us: also of what the rules do not name any more
         self._firewall = firewall
         self._notifier = notifier
         self._keep_rules = keep_rules
         self._api_path = api_path
         self._started_at = time.monotonic()
         self._stop_signals = 0
+        self._is_reload_wanted = False
         self._pool = Pool(rules, time.monotonic())
         self._monitor = Monitor(rules, self._on_health)
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -102,13 +109,13 @@ class Runner:
         self._is_active = rules.ha is None
         self._heartbeat = Heartbeat(notifier.beat, self._queue_count)
         looks = notifier.watchdog_interval
-        key, memory = os.urandom(16), Memory(rules.mirror_memory)
+        key, self._memory = os.urandom(16), Memory(rules.mirror_memory)
         self._workers = [
             Worker(
                 rules,
                 Shard(number, self._queue_count),
                 key,
-                memory,
+                self._memory,
                 ended=self._on_ended,
                 ordered=lambda orders: self._orders.add(orders),
                 failed=self._on_failed_syns,
@@ -122,6 +129,7 @@ class Runner:
         self._chores = [
             self._standing_down,
             _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
+            _Chore(_FIREWALL_INTERVAL, self._let_go, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
             _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
         ]
@@ -147,7 +155,8 @@ class Runner:
             for worker in self._workers:
                 worker.open(held, tunnel.fd)
             held.callback(self._stop_workers)
-            self._orders = Orders(self._rules, held, self._wake)
+            self._orders = Orders(self._rules, self._wake)
+            held.callback(self._orders.close)
             self._learn_paths()
             self._learn_switches()
             resources = {
@@ -156,7 +165,12 @@ class Runner:
                 "ended": lambda: list(self._ended),
                 "decisions": self._decisions,
             }
-            orders = {"drain": self._drain, "enable": self._enable, "role": self._take_role}
+            orders = {
+                "drain": self._drain,
+                "enable": self._enable,
+                "reload": self._reload_for_somebody,
+                "role": self._take_role,
+            }
             held.callback(api.Server(self._api_path, resources, orders).close)
             self._share(held)
             self.duty.open(held, self._api_path)
@@ -225,6 +239,10 @@ class Runner:
             chore.run_if_due(time.monotonic())
         self._write_orders()
         self._read_mail()
+        if self._is_reload_wanted:
+            self._is_reload_wanted = False
+            with suppress(NatmirrorError):  # it has been told
+                self._reload_and_tell()
         self._raise_failures()
         now = time.monotonic()
         self._apply(self._pool.tick(now))
@@ -255,7 +273,7 @@ class Runner:
             held.callback(end.close)
         signal.set_wakeup_fd(self._mouth.fileno())
         held.callback(signal.set_wakeup_fd, -1)
-        for number in _STOP_SIGNALS:
+        for number in (*_STOP_SIGNALS, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
     def _wake(self) -> None:
@@ -264,7 +282,72 @@ class Runner:
             self._mouth.send(b"?")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stop_signals += 1
+        if number == signal.SIGHUP:
+            self._is_reload_wanted = True
+        else:
+            self._stop_signals += 1
+
+    # Other rules
+
+    def _reload(self) -> list[str]:
+        """Go by what the rules file says now; gives what has changed. NatmirrorError where that cannot be: then nothing
+        has.
+
+        Packets of what is new come to us before there is anybody to send some, packets of what is gone until nobody
+        does.
+        """
+        rules = rulesfile.load(self._rules.path)
+        refuse_what_cannot_change(self._rules, rules)
+        changes = differences(self._rules, rules)
+        if rules == self._rules:
+            return changes
+        for service in rules.services:
+            if service.pool is not None:
+                Maglev(service.pool)  # its table is made here, where no packet waits for it, and kept for the threads
+        both = merged(rules, [self._in_place])
+        self._firewall.extend(both, self._queue_count)
+        try:
+            self._orders.reload(rules)
+        except CaptureError:
+            self._firewall.reduce(self._in_place, self._queue_count)
+            raise
+        self._in_place = both
+        for worker in self._workers:
+            worker.reload(rules)
+        self._rules = rules
+        self._memory.limit = rules.mirror_memory
+        self._apply(self._pool.reload(rules, time.monotonic()))
+        self._monitor.reload(rules)
+        if self._shared is not None:
+            self._shared.refresh()
+        self._learn_paths()
+        self._let_go()
+        preflight.tell(rules, self._firewall)
+        return changes
+
+    def _let_go(self) -> None:
+        """What the rules do not name any more, and has no connections either, is not ours any more."""
+        if self._in_place == self._rules:
+            return
+        in_place = merged(self._rules, [kept for worker in self._workers for kept in worker.prune()])
+        try:
+            self._firewall.reduce(in_place, self._queue_count)
+        except HostError as error:
+            log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
+        else:
+            self._in_place = in_place
+
+    def _reload_and_tell(self) -> list[str]:
+        began_at = time.monotonic()
+        try:
+            changes = self._reload()
+        except NatmirrorError as error:
+            log.error("the rules stay as they were: %s", error)
+            raise
+        for change in changes:
+            log.info("rules: %s", change)
+        log.info("reloaded %s in %.0f ms", self._rules.path, 1000 * (time.monotonic() - began_at))
+        return changes
 
     # Chores
 
@@ -272,7 +355,7 @@ class Runner:
         try:
             if not self._firewall.is_in_place():
                 log.warning("somebody has taken the iptables rules away: putting them in again")
-                self._firewall.install(self._rules, self._queue_count)
+                self._firewall.install(self._in_place, self._queue_count)
             self.duty.fitness.rules_are_in_place = True
         except HostError as error:
             self.duty.fitness.rules_are_in_place = False
@@ -351,30 +434,37 @@ class Runner:
     def _drain(self, words: dict[str, Any]) -> dict[str, Any]:
         service, backend, deadline = str(words["service"]), str(words["backend"]), words.get("deadline")
         until = None if deadline is None else float(deadline)
-        return self._ordered(lambda: self._apply(self._pool.drain(service, backend, until, time.monotonic())))
+        self._ordered(lambda: self._apply(self._pool.drain(service, backend, until, time.monotonic())))
+        return {}
 
     def _enable(self, words: dict[str, Any]) -> dict[str, Any]:
         service, backend = str(words["service"]), str(words["backend"])
-        return self._ordered(lambda: self._apply(self._pool.enable(service, backend, time.monotonic())))
+        self._ordered(lambda: self._apply(self._pool.enable(service, backend, time.monotonic())))
+        return {}
 
     def _take_role(self, words: dict[str, Any]) -> dict[str, Any]:
-        return self._ordered(lambda: self.duty.tell(words))
+        self._ordered(lambda: self.duty.tell(words))
+        return {}
 
-    def _ordered(self, obey: Callable[[], None]) -> dict[str, Any]:
-        """In one of the API's threads: have the main thread do something, and wait for that."""
-        done: Future[None] = Future()
+    def _reload_for_somebody(self, words: dict[str, Any]) -> dict[str, Any]:
+        return {"changes": self._ordered(self._reload_and_tell, _RELOAD_TIMEOUT)}
 
-        def do() -> None:
+    def _ordered(self, do: Callable[[], Any], timeout: float = _ANSWER_TIMEOUT) -> Any:
+        """In one of the API's threads: have the main thread do something, and wait for that; ValueError where it
+        cannot."""
+        done: Future[Any] = Future()
+
+        def try_it() -> None:
             try:
-                obey()
-                done.set_result(None)
+                done.set_result(do())
+            except NatmirrorError as error:
+                done.set_exception(ValueError(str(error)))
             except (KeyError, ValueError) as error:
                 done.set_exception(error)
 
-        self._mail.put(do)
+        self._mail.put(try_it)
         self._wake()
-        done.result(_ANSWER_TIMEOUT)
-        return {}
+        return done.result(timeout)
 
     # From the workers' threads
 
@@ -384,10 +474,9 @@ class Runner:
             ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
             self._ended.append({"ended_at": ended_at, **asdict(event)})
 
-    def _on_failed_syns(self, failed: list[tuple[str, str, bool]]) -> None:
-        for service, backend, is_refusal in failed:
-            tell = self._monitor.syn_refused if is_refusal else self._monitor.syn_unanswered
-            tell(service, backend)
+    def _on_failed_syns(self, failed: list[tuple[str, str]]) -> None:
+        for service, backend in failed:
+            self._monitor.syn_failed(service, backend)
 
     # From the monitor's thread
 
@@ -395,8 +484,11 @@ class Runner:
         at = time.monotonic()
 
         def heed() -> None:
-            log.warning("%s/%s is %s%s", service, backend, "up" if is_up else "down", "" if is_up else f": {reason}")
-            self._apply(self._pool.set_health(service, backend, is_up=is_up, reason=reason, now=at))
+            with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
+                changes = self._pool.set_health(service, backend, is_up=is_up, reason=reason, now=at)
+                why = "" if is_up else f": {reason}"
+                log.warning("%s/%s is %s%s", service, backend, "up" if is_up else "down", why)
+                self._apply(changes)
 
         self._mail.put(heed)
         self._wake()
@@ -426,7 +518,8 @@ class Runner:
         whole = together([worker.snapshot() for worker in self._workers])
         states = self._pool.show(time.monotonic())
         for backend in whole["backends"]:
-            backend.update(states.get((backend["service"], backend["name"]), {"state": "sorry"}))
+            if "state" not in backend:
+                backend.update(states.get((backend["service"], backend["name"]), {"state": "sorry"}))
         return whole
 
     def _machine(self) -> dict[str, Any]:

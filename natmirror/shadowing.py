@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from natmirror import seq
 from natmirror.actions import LegEnded, Ordered
 from natmirror.fastpath import NO_FLOW, SOURCE_MESSAGES, Memory
-from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger, MirroredFlow
+from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger, MirroredFlow
 from natmirror.legs import Legs
 from natmirror.mirror import Leg
 from natmirror.openflow.datapath import Datapath, Directory
@@ -21,7 +21,7 @@ from natmirror.openflow.session import ORDERS, Manners, Session
 from natmirror.openflow.wire import Message, Type
 from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.reading import Kind, Reading
-from natmirror.rules import Mirror, Rules
+from natmirror.rules import Mirror
 from natmirror.selection import unwanted
 from natmirror.shadow import Connection, Shadow
 from natmirror.timers import Timers
@@ -36,7 +36,6 @@ class Shadowing:
 
     def __init__(
         self,
-        rules: Rules,
         reading: Reading,
         memory: Memory,
         timers: Timers,
@@ -63,9 +62,7 @@ class Shadowing:
         self._touched: dict[Shadow, None] = {}
         self._events: list[LegEnded] = []
         self._orders: list[Ordered] = []
-        self._past: dict[tuple[str, str], dict[str, Counter[str]]] = {
-            (service.name, mirror.name): {} for service in rules.services for mirror in service.sessions
-        }
+        self._past: dict[tuple[str, str], dict[str, Counter[str]]] = {}
 
     def opened(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
         """A client's connection is established, or was met in its middle; whether some master wants to be told of
@@ -271,6 +268,9 @@ class Shadowing:
             return
         if shadow.key is not None and self._live.get(shadow.key) is not shadow:
             return  # a younger connection of the switch has taken its place
+        if not self._ledger.has(shadow):
+            self.end_if_removed(shadow)
+            return
         shadow.tried_at = now
         shadow.pause = min(max(_FIRST_PAUSE, 2 * shadow.pause), _LONGEST_PAUSE)
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
@@ -360,6 +360,15 @@ class Shadowing:
         self._end_all(connection, now, reason)
         self._rest(connection)
 
+    def end_if_removed(self, shadow: Shadow) -> None:
+        """End a session whose master the rules do not name any more: none will follow it."""
+        if self._ledger.has(shadow):
+            return
+        shadow.absent = shadow.absent or REMOVED
+        if shadow.leg is not None and shadow.leg.ended is None:
+            self._legs.settle(shadow, shadow.leg, shadow.leg.abort(REMOVED))
+        self._rest(shadow.connection)
+
     def _end_all(self, connection: Connection, now: float, reason: str) -> None:
         """End the connection's legs, after what was said before."""
         self._touch(connection)
@@ -445,13 +454,14 @@ class Shadowing:
             key: {name: Counter(counter) for name, counter in past.items()} for key, past in self._past.items()
         }
         for shadow, session in self._sessions.values():
-            counters = found[shadow.service_name, shadow.mirror.name]
+            counters = found.setdefault((shadow.service_name, shadow.mirror.name), {})
             for name, counter in session.counters().items():
                 counters.setdefault(name, Counter()).update(counter)
         return {key: {name: dict(counter) for name, counter in sums.items()} for key, sums in found.items()}
 
     def _counter(self, shadow: Shadow, name: str) -> Counter[str]:
-        return self._past[shadow.service_name, shadow.mirror.name].setdefault(name, Counter())
+        past = self._past.setdefault((shadow.service_name, shadow.mirror.name), {})
+        return past.setdefault(name, Counter())
 
     def _count(self, shadow: Shadow, name: str, reason: str) -> None:
         self._counter(shadow, name)[reason] += 1

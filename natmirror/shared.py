@@ -8,7 +8,6 @@ from typing import Any
 from natmirror.bindings import Change
 from natmirror.ha.flows import Flows
 from natmirror.ha.legs import Legs
-from natmirror.ha.part import Part
 from natmirror.ha.redis_store import RedisStore
 from natmirror.ha.sharing import Sharing
 from natmirror.ha.switches import Switches
@@ -29,7 +28,6 @@ class SharedState:
 
     def __init__(self, rules: Rules) -> None:
         assert rules.ha is not None and rules.ha.state is not None, "somebody asks for it"
-        self._rules = rules
         self._where = rules.ha.state_shown
         # A run has a name of its own: what the one before has left is read like another host's.
         store = RedisStore(rules.ha.state, str(rules.ha.switch_side.vrrp_id), os.urandom(8).hex())
@@ -45,14 +43,8 @@ class SharedState:
 
     def open(self, workers: Sequence[Worker]) -> None:
         """Begin, before the threads do; returns when they know what was shared until now, or it cannot be had soon."""
-        services = self._rules.services
         self._flows = Flows(workers, self._sharing)
-        parts: list[Part] = [self._flows]
-        if any(service.sessions for service in services):
-            parts.append(Switches(workers, self._sharing))
-        if any(service.copies for service in services):
-            parts.append(Legs(workers, self._sharing))
-        self._sharing.start(parts)
+        self._sharing.start([self._flows, Switches(workers, self._sharing), Legs(workers, self._sharing)])
         deadline = time.monotonic() + _FIRST_TIMEOUT
         while not self._sharing.settled.wait(_POLL) and time.monotonic() < deadline:
             for worker in workers:
@@ -69,6 +61,10 @@ class SharedState:
     def why_incomplete(self) -> str | None:
         """Why this host could not yet go on with the other one's connections; None: it could, or nobody can tell."""
         return self._sharing.why_incomplete()
+
+    def refresh(self) -> None:
+        """Have everything read and told anew: the rules are others."""
+        self._sharing.refresh()
 
     def show(self) -> dict[str, Any]:
         """As plain values."""

@@ -17,23 +17,28 @@ def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
         {
             **first,
             **whole,
-            "backends": _rows(snapshot["backends"] for snapshot in snapshots),
-            "mirrors": _rows(snapshot["mirrors"] for snapshot in snapshots),
+            "backends": _rows([row for snapshot in snapshots for row in snapshot["backends"]]),
+            "mirrors": _rows([row for snapshot in snapshots for row in snapshot["mirrors"]]),
         }
         if others
         else first
     )
 
 
-def _rows(columns: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of the same things, each summed up."""
-    return [_row(rows) for rows in zip(*columns, strict=True)]
+def _rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the same things, each summed up; an engine may lack some, just after a reload of the rules."""
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["service"], row["name"], row["address"]), []).append(row)
+    return [_row(same) for same in found.values()]
 
 
 def _row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        key: max(row[key] for row in rows) if key in _MAXIMA else _sum([row[key] for row in rows]) for key in rows[0]
-    }
+    found = {}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [row[key] for row in rows if key in row]
+        found[key] = max(values) if key in _MAXIMA else _sum(values)
+    return found
 
 
 def _sum(values: Sequence[Any]) -> Any:

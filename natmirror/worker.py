@@ -25,6 +25,7 @@ from natmirror.linux.loop import Loop, Way, Why
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.packet import Checksum
 from natmirror.pool import Kill, Share
+from natmirror.reloading import Kept
 from natmirror.rules import Rules
 from natmirror.shards import Shard
 
@@ -58,7 +59,7 @@ class Worker:
         *,
         ended: Callable[[list[LegEnded]], None],
         ordered: Callable[[list[Ordered]], None],
-        failed: Callable[[list[tuple[str, str, bool]]], None],
+        failed: Callable[[list[tuple[str, str]]], None],
         over: Callable[[], None],
         changed: Callable[[list[Change], bool], None] | None = None,
         pulse_interval: float = NEVER,
@@ -69,6 +70,7 @@ class Worker:
         self.workers: Sequence[Worker] = ()
         self._shard = shard
         self._engine = Engine(rules, key=key, shard=shard, memory=memory)
+        self._rules = rules
         self._with_watched = any(service.pool is None for service in rules.services)
         self._ended = ended
         self._ordered = ordered
@@ -130,14 +132,14 @@ class Worker:
         with suppress(OSError):  # full: it is about to look; closed: it is over
             self._mouth.send(b"?")
 
-    def ask(self, question: Callable[[], Any]) -> Any:
-        """Have the thread answer, and wait for that; a thread that has ended is asked directly."""
+    def ask(self, question: Callable[[], Any], timeout: float | None = _ANSWER_TIMEOUT) -> Any:
+        """Have the thread answer, and wait for that, or TimeoutError; a thread that has ended is asked directly."""
         answer: Future[Any] = Future()
         if self._thread.is_alive():
             self.post(partial(_answer, question, answer))
         else:
             _answer(question, answer)
-        return answer.result(_ANSWER_TIMEOUT)
+        return answer.result(timeout)
 
     def request(self, question: Callable[[], Any]) -> "Future[Any]":
         """Have the thread answer soon."""
@@ -183,6 +185,31 @@ class Worker:
     def restore_switch(self, entry: dict[str, Any]) -> None:
         """One that known_switches() once gave, before start(); KeyError, TypeError or ValueError where it did not."""
         self._engine.directory.restore(entry, time.monotonic())
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on; what cannot stay goes in slices between which packets pass."""
+        flow_ids = self.ask(self._engine.flow_ids, None) if set(self._rules.switches) - set(rules.switches) else []
+        self._in_slices(flow_ids, lambda ids: self._engine.expel(rules.switches, ids, time.monotonic()))
+        self.ask(partial(self.exchange.reload, rules), None)
+        self._rules = rules
+        first: int | None = 0
+        while first is not None:  # what could be derived until now, and the other way round
+            first = self.ask(partial(self.exchange.sweep_bindings, first, 0), None)
+        leg_ids = self.ask(self._engine.leg_ids, None)
+        self._in_slices(leg_ids, lambda ids: self._engine.end_removed(ids, time.monotonic()))
+
+    def _in_slices(self, ids: list[int], do: Callable[[list[int]], list[Action]]) -> None:
+        for start in range(0, len(ids), _FLOWS_SLICE):
+            some = ids[start : start + _FLOWS_SLICE]
+            self.ask(partial(self._send, partial(do, some)), None)
+
+    def _send(self, do: Callable[[], list[Action]]) -> None:
+        self._loop.send(do())
+
+    def prune(self) -> list[Kept]:
+        """Services and backends that the rules do not name any more, but that have connections; others are
+        forgotten."""
+        return list(self.ask(self.exchange.prune, None))
 
     def set_share(self, change: Share) -> None:
         """A backend takes more or less of the new connections."""
@@ -315,7 +342,8 @@ class Worker:
 
     def _kill(self, change: Kill, ids: list[int]) -> None:
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
-        self._loop.send(self._engine.kill(change.service, change.backend, some, time.monotonic()))
+        with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
+            self._loop.send(self._engine.kill(change.service, change.backend, some, time.monotonic()))
         if others:
             self.post(lambda: self._kill(change, others))
 

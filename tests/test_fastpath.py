@@ -1,5 +1,7 @@
 """The C gear against the Python reference: same verdicts, same bytes, same numbers."""
 
+from array import array
+from collections.abc import Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -27,7 +29,7 @@ from natmirror.fastpath import (
     Plan,
     PlannedService,
 )
-from natmirror.packet import FIN, RST, SYN, Checksum, Malformed, Segment, parse, rewrite, segment_checksum_ok
+from natmirror.packet import FIN, RST, SYN, Checksum, Endpoint, Malformed, Segment, parse, rewrite, segment_checksum_ok
 from natmirror.siphash import siphash
 from tests.support import C1, CLIENT, SERVICE, at, packet
 
@@ -65,12 +67,24 @@ def gear(max_flows: int = 4, memory: Memory | None = None) -> Gear:
     return Gear(max_flows, memory or Memory(1 << 20), KEY)
 
 
-def planned(one: Gear, *services: PlannedService, clients: str = "0.0.0.0/32") -> Plan:
+def planned(
+    one: Gear,
+    *services: PlannedService,
+    backends: Sequence[tuple[int, Endpoint]] = ((0, C1),),
+    clients: str = "0.0.0.0/32",
+) -> Plan:
     """Tell a gear of services whose clients are in a network; by default SERVICE, with C1 as its pool or WATCHED, for
     clients that do not exist, so that no SYN opens a flow."""
     network = IPv4Network(clients)
-    default = (PlannedService(SERVICE, 0, [C1], [0]), PlannedService(SERVICE, WATCHED))
-    return Plan(one.handle, services or default, [(int(network.network_address), int(network.netmask))])
+    plan = Plan(one.handle)
+    for number, service in enumerate(
+        services or (PlannedService(SERVICE, 0, array("H", [0])), PlannedService(SERVICE, WATCHED))
+    ):
+        plan.put_service(number, service)
+    for number, (service_id, backend) in enumerate(backends):
+        plan.put_backend(number, service_id, backend)
+    plan.put_networks([(int(network.network_address), int(network.netmask))])
+    return plan
 
 
 def set_up(one: Gear, orig: dict[str, int], reply: dict[str, int], state: int, flags: int) -> Any:
@@ -223,7 +237,10 @@ def test_the_table_does_as_two_dictionaries_do(steps: list[tuple[bool, int, int,
     one, size = gear(), 4
     table = one.flows
     backends = [at(f"10.20.0.{number}", 1) for number in range(4)]
-    plan = planned(one, *(PlannedService(at("10.10.0.100", port), 0, backends, range(4)) for port in range(2)))
+    services = [
+        PlannedService(at("10.10.0.100", port), 0, array("H", range(4 * port, 4 * port + 4))) for port in range(2)
+    ]
+    plan = planned(one, *services, backends=[(port, backend) for port in range(2) for backend in backends])
     rows: dict[int, tuple[Any, Any, Any, Any]] = {}
     for adding, client_port, service_port, backend in steps:
         client, service = at("10.10.0.1", client_port), at("10.10.0.100", service_port)

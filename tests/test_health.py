@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from natmirror.health import ASSUMED, BackendHealth
 from natmirror.rules import Health
 
-PASSED, FAILED, REFUSED, UNANSWERED, UNCLEAR = "passed", "failed", "refused", "unanswered", "unclear"
+PASSED, FAILED, SYN, UNCLEAR = "passed", "failed", "syn", "unclear"
 
 
 def fresh(*, rise: int = 2, fall: int = 3, chance: float = 0.0, now: float = 100.0) -> BackendHealth:
@@ -19,10 +19,9 @@ def tell(health: BackendHealth, event: str, now: float) -> bool:
     if event == UNCLEAR:
         health.unclear(now)
         return False
-    if event == REFUSED:
-        return health.syn_refused(now)
-    if event == UNANSWERED:
-        return health.syn_unanswered(now)
+    if event == SYN:
+        health.syn_failed(now)
+        return False
     return health.result(event == PASSED, event, now)
 
 
@@ -51,16 +50,31 @@ def test_what_speaks_for_the_state_begins_the_count_anew() -> None:
     assert not health.is_up
 
 
-@pytest.mark.parametrize(
-    ("event", "reason"), [(REFUSED, "a client's SYN was refused"), (UNANSWERED, "a client's SYN was not answered")]
-)
-def test_syns_of_clients_count_as_failures_of_their_moment(event: str, reason: str) -> None:
+def test_syns_of_clients_count_but_the_last_word_is_a_checks() -> None:
     health = fresh()
+    for now in (100.1, 100.2, 100.3, 100.4):
+        tell(health, SYN, now)
+    assert health.is_up
+    assert tell(health, FAILED, 100.5), "they count for all checks but one"
+    assert (health.checks, health.failures, health.failed_syns, health.reason) == (1, 1, 4, FAILED)
+    again = fresh()
+    assert not any(tell(again, event, 101.0) for event in [SYN, SYN, PASSED, FAILED, FAILED, SYN])
+    assert tell(again, FAILED, 102.0)
+
+
+def test_syns_of_clients_hasten_the_next_check_but_not_without_end() -> None:
+    health = fresh(chance=0.5)
+    assert health.next_check() == 100.5
+    tell(health, SYN, 100.1)
+    assert health.next_check() == 100.1
+    tell(health, PASSED, 100.2)
+    tell(health, SYN, 100.25)
+    assert health.next_check() == pytest.approx(100.3)
+    for _ in range(3):
+        tell(health, FAILED, 100.3)
     due = health.next_check()
-    assert [tell(health, event, 100.1), tell(health, FAILED, 101.0), tell(health, event, 101.1)] == [False, False, True]
-    assert (health.is_up, health.since_at, health.reason) == (False, 101.1, reason)
-    assert (health.checks, health.failures, health.failed_syns) == (1, 1, 2)
-    assert health.next_check() == due + 1.0, "only checks move the deadline"
+    tell(health, SYN, 100.4)
+    assert health.next_check() == due, "who is down is checked in time to come up"
 
 
 def test_what_is_unclear_counts_for_nothing() -> None:
@@ -84,7 +98,7 @@ def test_checks_are_early_by_a_tenth_at_most_and_never_made_up_for() -> None:
     assert early.next_check() == 500.0
 
 
-events = st.lists(st.sampled_from([PASSED, FAILED, REFUSED, UNANSWERED, UNCLEAR]), max_size=60)
+events = st.lists(st.sampled_from([PASSED, FAILED, UNCLEAR]), max_size=60)
 
 
 @given(events, st.integers(1, 5), st.integers(1, 5))

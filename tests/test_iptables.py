@@ -1,5 +1,8 @@
 """Our iptables rules as data: nothing is run here."""
 
+import pytest
+
+from natmirror.errors import HostError
 from natmirror.linux.iptables import (
     CHAINS,
     FORWARD,
@@ -8,6 +11,7 @@ from natmirror.linux.iptables import (
     OUT,
     PRE,
     WATCH_QUEUE,
+    Firewall,
     contents,
     plan,
 )
@@ -111,3 +115,65 @@ def test_the_plan_names_every_chain_once_and_every_jump_at_the_top() -> None:
         assert lines.count(f"-I {chain.parent} 1 -m comment --comment natmirror -j {chain.name}") == 1
     assert [line for line in lines if line.startswith("*")] == ["*filter", "*mangle", "*raw"], "the guard comes first"
     assert lines.count("COMMIT") == 3
+
+
+class Recorded(Firewall):
+    """A firewall that is told, and whose machine refuses what has a word in it."""
+
+    def __init__(self) -> None:
+        super().__init__("nft")
+        self.restored: list[str] = []
+        self.refused = "nothing"
+
+    def _saved(self, table: str) -> list[str]:
+        return []
+
+    def _restore(self, text: str) -> None:
+        if self.refused in text:
+            raise HostError("refused")
+        self.restored.append(text)
+
+
+def tables(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("*")]
+
+
+MORE = RULES.replace("    mirrors:", "        - {name: c3, address: 10.20.0.14}\n    mirrors:")
+OTHER = (
+    RULES + "  - {name: other, address: 10.10.0.100, port: 7000, pool: {backends: [{name: c1, address: 10.20.0.11}]}}\n"
+)
+
+
+def test_a_sorry_backends_replies_are_queued_too() -> None:
+    text = RULES.replace("    pool:\n", "    pool:\n      sorry: {name: sorry, address: 10.20.0.19}\n")
+    assert any(line.startswith("-s 10.20.0.19/32") for line in contents(loads(text))[FORWARD])
+
+
+def test_only_tables_that_change_are_touched_and_the_guard_comes_first_and_goes_last() -> None:
+    firewall = Recorded()
+    firewall.install(loads(RULES), 1)
+    firewall.restored.clear()
+    firewall.extend(loads(RULES.replace("10.20.0.11}", "10.20.0.11, weight: 2}")), 1)
+    assert firewall.restored == []
+    firewall.extend(loads(MORE), 1)
+    firewall.extend(loads(OTHER), 1)
+    firewall.reduce(loads(RULES), 1)
+    assert [tables(text) for text in firewall.restored] == [
+        ["*mangle"],
+        ["*filter", "*mangle", "*raw"],
+        ["*raw", "*mangle", "*filter"],
+    ]
+    assert all(":NATMIRROR" in text and "-I " not in text for text in firewall.restored), "no jump is touched"
+
+
+def test_where_a_table_is_refused_all_are_put_back() -> None:
+    firewall = Recorded()
+    firewall.install(loads(RULES), 1)
+    firewall.restored.clear()
+    firewall.refused = "--dport 7000"
+    with pytest.raises(HostError):
+        firewall.extend(loads(OTHER), 1)
+    (back,) = firewall.restored
+    assert tables(back) == ["*raw", "*mangle", "*filter"]
+    firewall.extend(loads(RULES), 1)
+    assert len(firewall.restored) == 1, "they are in place"

@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import time
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,9 @@ class Stage:
 
     def __init__(self) -> None:
         self.gear = Gear(4, Memory(1 << 20), bytes(16))
-        self.plan = Plan(self.gear.handle, [PlannedService(SERVICE, 0, [C1], [0])], [])
+        self.plan = Plan(self.gear.handle)
+        self.plan.put_service(0, PlannedService(SERVICE, 0, array("H", [0])))
+        self.plan.put_backend(0, 0, C1)
         self.socket, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.kernel.setblocking(False)
         self.ear, self.mouth = socket.socketpair()

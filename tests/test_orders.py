@@ -1,6 +1,6 @@
 """What masters would have done, in a capture."""
 
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,8 +38,7 @@ def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
     assert one.take_orders() == []
     assert [order.message for order in orders] == sent
     huge = replace(orders[0], offset=orders[1].offset + len(sent[1]), message=bytes(0xFFFF))
-    with ExitStack() as held:
-        written = Orders(rules(path), held, lambda: None)
+    with closing(Orders(rules(path), lambda: None)) as written:
         written.add([*orders, huge])
         written.write()
     segments = [parse_packet(one.packet) for one in read(path) if one.packet is not None]
@@ -53,8 +52,8 @@ def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    with ExitStack() as held, pytest.raises(CaptureError, match=r"nothing/orders\.pcap"):
-        Orders(rules(tmp_path / "nothing" / "orders.pcap"), held, lambda: None)
+    with pytest.raises(CaptureError, match=r"nothing/orders\.pcap"):
+        Orders(rules(tmp_path / "nothing" / "orders.pcap"), lambda: None)
 
 
 def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,11 +66,34 @@ def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with ExitStack() as held:
-        written = Orders(rules(path), held, lambda: None)
+    with closing(Orders(rules(path), lambda: None)) as written:
         monkeypatch.setattr(dpkt.pcap.Writer, "writepkt", full)
         written.add(orders)
         with pytest.raises(CaptureError, match="No space left"):
             written.write()
         written.add(orders)
         written.write()
+
+
+def test_files_come_and_go_with_the_rules(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.pcap", tmp_path / "second.pcap"
+    one = engine(recorded(first))
+    _, master = introduced(one)
+    master.say(request(Type.FLOW_MOD, 1, bytes(48)))
+    orders = one.take_orders()
+    with closing(Orders(rules(first), lambda: None)) as written:
+        written.add(orders)
+        written.write()
+        written.reload(rules(first))
+        written.add(orders)
+        written.write()
+        written.reload(rules(second))
+        assert len(list(read(first))) == 2, "what was begun has gone on, and is whole now"
+        with pytest.raises(CaptureError, match="nothing"):
+            written.reload(rules(tmp_path / "nothing" / "third.pcap"))
+        written.add(orders)
+        written.write()
+        written.reload(loads(RULES))
+        written.add(orders)
+        written.write()
+        assert (len(list(read(first))), len(list(read(second)))) == (2, 1)

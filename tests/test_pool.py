@@ -77,3 +77,38 @@ def test_a_backend_that_returns_begins_slowly_where_the_rules_say_so() -> None:
 def test_a_backend_of_another_name_is_told_so() -> None:
     with pytest.raises(ValueError, match="no backend c9 in openflow"):
         pool().drain("openflow", "c9", None, 0.0)
+
+
+def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() -> None:
+    text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
+    one = Pool(loads(text), 0.0)
+    one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
+    one.drain("openflow", "c2", 60.0, 2.0)
+    more = (
+        text
+        + "  - {name: other, address: 10.10.0.100, port: 7000, pool: {backends: [{name: c1, address: 10.20.0.11}]}}\n"
+    )
+    told = one.reload(loads(more), 3.0)
+    assert told == [Share("openflow", "c1", 0.0), Share("openflow", "c2", 0.0), Share("other", "c1", 1.0)]
+    assert (state(one, "c1"), state(one, "c2")) == ("down", "draining")
+    assert one.tick(62.0) == [Kill("openflow", "c2")]
+    one.reload(loads(text.replace("10.20.0.11", "10.20.0.19")), 70.0)
+    assert state(one, "c1") == "up", "at another place it is another"
+    with pytest.raises(ValueError, match="no backend c1 in other"):
+        one.drain("other", "c1", None, 71.0)
+
+
+def test_a_backend_that_nobody_checks_any_more_is_up() -> None:
+    text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
+    one = Pool(loads(text), 0.0)
+    one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
+    assert Share("openflow", "c1", 1.0) in one.reload(loads(RULES), 2.0)
+
+
+def test_a_backend_that_has_come_begins_slowly_and_a_slow_start_may_go() -> None:
+    slow = RULES.replace("    pool:\n", "    pool:\n      slow-start: 10s\n")
+    one = Pool(loads(slow.replace("        - {name: c2, address: 10.20.0.12}\n", "")), 0.0)
+    assert one.reload(loads(slow), 5.0) == [Share("openflow", "c1", 1.0), Share("openflow", "c2", 0.05)]
+    assert one.next_tick(5.0) == 5.5
+    assert one.reload(loads(RULES), 6.0)[1] == Share("openflow", "c2", 1.0)
+    assert one.next_tick(6.0) is None

@@ -436,30 +436,38 @@ def test_a_monitor_tells_who_goes_down_and_comes_back(controllers: Callable[[Tal
         listener.close()
     assert watch.threads == {"health"}
     told = list(watch.told)
-    watch.monitor.syn_refused("of", "c1")
+    watch.monitor.syn_failed("of", "c1")
     assert watch.told == told
 
 
-def test_refused_syns_of_clients_take_a_backend_down_at_once(
-    controllers: Callable[[Talk | None], Controller],
-) -> None:
+def test_failed_syns_of_clients_have_a_backend_checked_at_once() -> None:
     with Watch(rules("{check: tcp, interval: 1h, timeout: 1s}", c1=1, c2=2)) as watch:
         for _ in range(10):
-            watch.monitor.syn_refused("other", "c1")  # it is not checked
-            watch.monitor.syn_refused("nobody", "c1")
-        for tell in (watch.monitor.syn_refused, watch.monitor.syn_unanswered, watch.monitor.syn_refused):
-            tell("of", "c2")
+            watch.monitor.syn_failed("other", "c1")  # it is not checked
+            watch.monitor.syn_failed("nobody", "c1")
+        for _ in range(2):
+            watch.monitor.syn_failed("of", "c2")
         watch.wait_for(1)
-        assert watch.told == [("of", "c2", False, "a client's SYN was refused")]
-        assert [entry["failed_syns"] for entry in watch.monitor.status()] == [0, 3]
+        assert watch.told == [("of", "c2", False, "connection refused")]
+        c1, c2 = watch.monitor.status()
+        assert (c1["failed_syns"], c1["checks"], c2["failed_syns"], c2["checks"]) == (0, 0, 2, 1)
 
 
-def test_signs_may_come_from_many_threads(controllers: Callable[[Talk | None], Controller]) -> None:
+def test_failed_syns_take_nobody_down_who_passes_his_checks(controllers: Callable[[Talk | None], Controller]) -> None:
+    well = controllers(speaks(V13))
+    with Watch(rules("{check: tcp, interval: 1h, timeout: 1s}", c1=well.port)) as watch:
+        for _ in range(5):
+            watch.monitor.syn_failed("of", "c1")
+        wait_for(lambda: watch.monitor.status()[0]["checks"] > 0, "the check", 5.0)
+        assert (watch.states(), watch.told) == ({"c1": "up"}, [])
+
+
+def test_signs_may_come_from_many_threads() -> None:
     with Watch(rules("{check: tcp, interval: 1h, timeout: 1s, fall: 100}", c1=1)) as watch:
 
         def tell() -> None:
             for _ in range(100):
-                watch.monitor.syn_unanswered("of", "c1")
+                watch.monitor.syn_failed("of", "c1")
 
         threads = [threading.Thread(target=tell) for _ in range(4)]
         for thread in threads:
@@ -467,6 +475,7 @@ def test_signs_may_come_from_many_threads(controllers: Callable[[Talk | None], C
         for thread in threads:
             thread.join()
         wait_for(lambda: watch.monitor.status()[0]["failed_syns"] == 400, "all of them")
+        watch.wait_for(1)
         assert [is_up for _, _, is_up, _ in watch.told] == [False]
 
 
@@ -488,7 +497,7 @@ def test_without_health_there_is_no_thread() -> None:
     with Watch(loads(text + " [{name: c1, address: 10.20.0.1}]}}")) as watch:
         assert "health" not in {thread.name for thread in threading.enumerate()}
         assert watch.monitor.status() == []
-        watch.monitor.syn_refused("a", "c1")
+        watch.monitor.syn_failed("a", "c1")
 
 
 def test_a_fault_of_ours_takes_nobody_down(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -500,3 +509,27 @@ def test_a_fault_of_ours_takes_nobody_down(monkeypatch: pytest.MonkeyPatch, capl
         wait_for(lambda: watch.monitor.status()[0]["unclear"] >= 4, "checks")
         assert watch.states() == {"c1": "up"}
     assert "a check went wrong" in caplog.text
+
+
+def test_after_a_reload_what_is_named_is_checked_and_is_as_healthy_as_it_was(
+    controllers: Callable[[Talk | None], Controller],
+) -> None:
+    gone, well = controllers(None), controllers(speaks(V13))
+    gone.close()
+    with Watch(rules(f"{{check: tcp, {FAST}}}", c1=gone.port)) as watch:
+        watch.wait_for(1)
+        watch.monitor.reload(rules("{check: tcp, interval: 100ms, timeout: 50ms}", c1=gone.port, c2=well.port))
+        assert watch.states() == {"c1": "down", "c2": "up"}
+        wait_for(lambda: watch.monitor.status()[1]["checks"] > 2, "checks of who has come", 5.0)
+        watch.monitor.reload(rules(f"{{check: tcp, {FAST}}}", c2=well.port))
+        assert watch.states() == {"c2": "up"}
+        assert [told[:3] for told in watch.told] == [("of", "c1", False)]
+
+
+def test_checks_begin_with_the_rules_that_want_some(controllers: Callable[[Talk | None], Controller]) -> None:
+    pool = f"{{backends: [{{name: c1, address: {HOST}}}]}}"
+    text = f"switches: [10.10.0.0/24]\nservices:\n  - {{name: of, address: 10.10.0.100, port: 1, pool: {pool}}}"
+    with Watch(loads(text)) as watch:
+        assert watch.monitor.status() == []
+        watch.monitor.reload(rules(f"{{check: openflow, {FAST}}}", c1=controllers(speaks(V13)).port))
+        wait_for(lambda: watch.monitor.status()[0]["checks"] > 0, "a check", 5.0)

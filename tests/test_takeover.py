@@ -589,6 +589,12 @@ def test_a_host_that_waits_says_nothing_and_counts_nothing() -> None:
     assert (mirror["legs"], mirror["ended"], mirror["lost_bytes"]) == (0, {}, {})
 
 
+def test_a_host_that_ends_while_it_waits_leaves_the_others_legs_alone() -> None:
+    one = waiting()
+    assert one.close() == []
+    assert_adds_up(one.snapshot(NOW))
+
+
 def test_taking_over_asks_the_mirrors() -> None:
     one = waiting()
     one.take_over(NOW)

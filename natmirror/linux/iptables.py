@@ -91,7 +91,7 @@ def _service(chains: dict[Chain, list[str]], clients: str, service: Service, sha
         chains[PRE].append(f"{requests} {_queue(NAT_QUEUE, shard)}")
         chains[FORWARD] += [
             f"-s {backend.address}/32 -d {clients} -p tcp --sport {backend.port} {_queue(NAT_QUEUE, shard)}"
-            for backend in service.pool.backends
+            for backend in service.pool.members
         ]
     chains[PRE] += [
         f"-s {mirror.address}/32 -d {clients} -p tcp --sport {mirror.port} {_queue(NAT_QUEUE, shard)}"
@@ -137,6 +137,7 @@ class Firewall:
 
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend or _default_backend()
+        self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
 
     def install(self, rules: Rules, queues: int) -> None:
         """Put the rules in for so many threads, in place of whatever of ours is there; all of them or, with HostError,
@@ -152,6 +153,28 @@ class Firewall:
             for table, before in reversed(done):
                 self._restore(_put_back(table, before))
             raise
+        self._filled = filled
+
+    def extend(self, rules: Rules, queues: int) -> None:
+        """After install(), put rules in that have all that is there: tables that stay as they are are left alone. All
+        of them or, with HostError, none."""
+        self._change(contents(rules, queues), _tables())
+
+    def reduce(self, rules: Rules, queues: int) -> None:
+        """The same with rules that lack some of what is there: the guard goes last."""
+        self._change(contents(rules, queues), _tables()[::-1])
+
+    def _change(self, filled: dict[Chain, list[str]], tables: list[str]) -> None:
+        changed = {chain.table for chain in CHAINS if filled[chain] != self._filled[chain]}
+        if not changed:
+            return
+        tables = [table for table in tables if table in changed]
+        try:
+            self._restore("".join(_contents_only(table, filled) for table in tables))
+        except HostError:
+            self._restore("".join(_contents_only(table, self._filled) for table in reversed(tables)))
+            raise
+        self._filled = filled
 
     def remove(self) -> list[str]:
         """Take everything of ours away, the guard last; gives the names of the chains that were there."""
@@ -222,6 +245,13 @@ def _refill(table: str, filled: dict[Chain, list[str]], before: list[str]) -> st
         lines += [f"-D {jump}" for jump in _jumps(chain, before)]
         lines.append(f"-I {_at_top(chain)}")
     return "\n".join([*lines, "COMMIT", ""])
+
+
+def _contents_only(table: str, filled: dict[Chain, list[str]]) -> str:
+    """The restore that gives each of the table's chains its rules, and leaves the jumps where they are."""
+    lines = [f":{chain.name} - [0:0]" for chain in _chains_of(table)]
+    lines += [f"-A {chain.name} {rule}" for chain in _chains_of(table) for rule in filled[chain]]
+    return "\n".join([f"*{table}", *lines, "COMMIT", ""])
 
 
 def _at_top(chain: Chain) -> str:

@@ -3,6 +3,7 @@
 ``look()`` reads the machine; ``judge()`` is a pure function of what it saw.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -13,6 +14,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.linux.iptables import Firewall
 from natmirror.rules import Backend, Mirror, Pair, Rules, Service
+
+log = logging.getLogger("natmirror")
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
 _CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_tcp_"
@@ -54,6 +57,14 @@ class Host:
 def check(rules: Rules, firewall: Firewall) -> list[Finding]:
     """What will not work on this host by these rules."""
     return list(judge(rules, look(rules, firewall)))
+
+
+def tell(rules: Rules, firewall: Firewall) -> None:
+    """Log what rules of this host hardly mean, and what will not work by them."""
+    for warning in rules.warnings:
+        log.warning("rules: %s", warning)
+    for finding in check(rules, firewall):
+        log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
 
 
 def judge(rules: Rules, host: Host) -> Iterator[Finding]:

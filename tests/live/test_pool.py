@@ -9,7 +9,7 @@ from tests.live.scene import Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
-CONNECTIONS = 60
+CONNECTIONS = 200
 
 
 def test_a_drained_backend_keeps_what_it_has_and_gets_nothing_new(scene: Scene) -> None:
@@ -45,3 +45,18 @@ def flows(status: dict[str, Any]) -> dict[str, int]:
 
 def state(status: dict[str, Any], name: str) -> object:
     return next(backend["state"] for backend in status["backends"] if backend["name"] == name)
+
+
+def test_who_is_called_when_nobody_is_left_answers_in_the_services_name(scene: Scene) -> None:
+    scene.record("c1", "c2")
+    balancer = scene.balance(
+        scene.rules(
+            "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
+            "    pool:\n      sorry: {name: c2, address: 10.20.0.12}\n"
+            "      backends: [{name: c1, address: 10.20.0.11}]\n"
+        )
+    )
+    order("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
+    balancer.wait_for_status(lambda status: state(status, "c1") == "draining", "the drain")
+    sent = assert_all_well(scene.run_client(connections=5, requests=5), 5)
+    assert scene.recorders["c2"].by_port() == sent
