@@ -7,10 +7,10 @@ evenly, but only the host that chose knows what it chose.
 
 from array import array
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
 from math import gcd
 from types import SimpleNamespace
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from natmirror.packet import Endpoint
 from natmirror.rules import Backend, Pool
@@ -27,6 +27,9 @@ _KEY_CLIENT = b"natmirror client"
 _KEY_OFFSET = b"natmirror offset"
 _KEY_SKIP = b"natmirror skip  "
 
+
+_TABLES: "WeakValueDictionary[tuple[tuple[str, int], ...], array[int]]" = WeakValueDictionary()
+"""Maglev's tables as long as somebody has them, by names and weights: all threads share one."""
 
 Shares = Mapping[Backend, float]
 """From 0, closed, to 1; a backend that is left out is closed."""
@@ -54,7 +57,8 @@ class Maglev:
 
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
-        self._whole = _lookup_table(tuple((backend.name, backend.weight) for backend in pool.backends))
+        named = tuple((backend.name, backend.weight) for backend in pool.backends)
+        self._whole = _TABLES.get(named) or _TABLES.setdefault(named, _lookup_table(named))
         self.table = self._whole
         self._with_port = pool.hash == "address-port"
 
@@ -200,7 +204,6 @@ def client_hash(client: Endpoint, *, with_port: bool) -> int:
     return siphash(_KEY_CLIENT, address + port.to_bytes(2, "big") if with_port else address)
 
 
-@lru_cache(maxsize=64)
 def _lookup_table(backends: tuple[tuple[str, int], ...]) -> "array[int]":
     """The paper's pseudocode 1, for (name, weight): places in ``backends``. In the order of their names each in turn
     takes its next preferred free slot.

@@ -265,9 +265,8 @@ class Runner:
         changes = differences(self._rules, rules)
         if rules == self._rules:
             return changes
-        for service in rules.services:
-            if service.pool is not None:
-                Maglev(service.pool)  # its table is made here, where no packet waits for it, and kept for the threads
+        # Made here, where no packet waits for them: the threads find them.
+        tables = [Maglev(service.pool) for service in rules.services if service.pool is not None]
         both = merged(rules, [self._in_place])
         self._firewall.extend(both, self._queue_count)
         try:
@@ -278,6 +277,7 @@ class Runner:
         self._in_place = both
         for worker in self._workers:
             worker.reload(rules)
+        del tables
         self._rules = rules
         self._memory.limit = rules.mirror_memory
         self._apply(self._pool.reload(rules, time.monotonic()))
