@@ -22,7 +22,6 @@ from typing import Any
 
 from natmirror import __version__, api, known, rulesfile
 from natmirror.actions import LegEnded
-from natmirror.balance import Maglev
 from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Memory
@@ -48,6 +47,7 @@ _FIREWALL_INTERVAL = 5.0
 _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
 _STATUS_INTERVAL = 10.0
+_TIDY_DELAY = 1.0
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -119,7 +119,9 @@ class Runner:
             )
             for number in range(self._queue_count)
         ]
+        self._tidying = _Chore(float(_NEVER), self._tidy, float(_NEVER))
         self._chores = [
+            self._tidying,
             _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_FIREWALL_INTERVAL, self._let_go, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
@@ -265,8 +267,6 @@ class Runner:
         changes = differences(self._rules, rules)
         if rules == self._rules:
             return changes
-        # Made here, where no packet waits for them: the threads find them.
-        tables = [Maglev(service.pool) for service in rules.services if service.pool is not None]
         both = merged(rules, [self._in_place])
         self._firewall.extend(both, self._queue_count)
         try:
@@ -277,7 +277,6 @@ class Runner:
         self._in_place = both
         for worker in self._workers:
             worker.reload(rules)
-        del tables
         self._rules = rules
         self._memory.limit = rules.mirror_memory
         self._apply(self._pool.reload(rules, time.monotonic()))
@@ -301,6 +300,8 @@ class Runner:
 
     def _reload_and_tell(self) -> list[str]:
         began_at = time.monotonic()
+        gc.disable()
+        self._tidying.due_at = min(self._tidying.due_at, began_at + _TIDY_DELAY)
         try:
             changes = self._reload()
         except NatmirrorError as error:
@@ -312,6 +313,12 @@ class Runner:
         return changes
 
     # Chores
+
+    def _tidy(self) -> None:
+        """What a reader of YAML leaves behind is full of circles, and the oldest generation is never looked through: it
+        is still young when we look, and whoever asked for other rules has had the answer."""
+        gc.enable()
+        gc.collect(0)
 
     def _check_firewall(self) -> None:
         try:
