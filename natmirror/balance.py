@@ -6,12 +6,12 @@ evenly, but only the host that chose knows what it chose.
 """
 
 from array import array
-from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import gcd
 from types import SimpleNamespace
 from typing import Protocol
 
+from natmirror import fastpath
 from natmirror.packet import Endpoint
 from natmirror.rules import Backend, Pool
 from natmirror.siphash import siphash
@@ -19,7 +19,6 @@ from natmirror.siphash import siphash
 TABLE_SIZE = 65537
 """The paper's smaller table: prime, and over a hundred times the number of backends (§5.3)."""
 
-_FREE = 0xFFFF  # no place: there are fewer backends
 _SPREAD = 1 << 16
 _STEPS = 10  # in which a round-robin's share grows
 
@@ -54,7 +53,7 @@ class Maglev:
 
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
-        self._whole = _lookup_table(tuple((backend.name, backend.weight) for backend in pool.backends))
+        self._whole = _lookup_table(pool.backends)
         self.table = self._whole
         self._with_port = pool.hash == "address-port"
 
@@ -205,31 +204,17 @@ def client_hash(client: Endpoint, *, with_port: bool) -> int:
     return siphash(_KEY_CLIENT, address + port.to_bytes(2, "big") if with_port else address)
 
 
-@lru_cache(maxsize=64)
-def _lookup_table(backends: tuple[tuple[str, int], ...]) -> "array[int]":
-    """The paper's pseudocode 1, for (name, weight): places in ``backends``. In the order of their names each in turn
-    takes its next preferred free slot.
-
-    A backend takes a turn whenever its share, weight by largest weight, has added up to one.
-    """
-    by_name = sorted((name, weight, place) for place, (name, weight) in enumerate(backends))
-    offsets = [siphash(_KEY_OFFSET, name.encode()) % TABLE_SIZE for name, _, _ in by_name]
-    skips = [siphash(_KEY_SKIP, name.encode()) % (TABLE_SIZE - 1) + 1 for name, _, _ in by_name]
-    largest = max(weight for _, weight in backends)
-    shares = [0] * len(backends)
-    table = array("H", [_FREE]) * TABLE_SIZE
-    filled = 0
-    while True:
-        for index, (_, weight, place) in enumerate(by_name):
-            shares[index] += weight
-            if shares[index] < largest:
-                continue
-            shares[index] -= largest
-            slot = offsets[index]
-            while table[slot] != _FREE:
-                slot = (slot + skips[index]) % TABLE_SIZE
-            table[slot] = place
-            offsets[index] = (slot + skips[index]) % TABLE_SIZE
-            filled += 1
-            if filled == TABLE_SIZE:
-                return table
+def _lookup_table(backends: Sequence[Backend]) -> "array[int]":
+    """Places in ``backends``. Names, in their order and by their hashes, say who takes what."""
+    return fastpath.fill_maglev(
+        TABLE_SIZE,
+        [
+            (
+                siphash(_KEY_OFFSET, backend.name.encode()) % TABLE_SIZE,
+                siphash(_KEY_SKIP, backend.name.encode()) % (TABLE_SIZE - 1) + 1,
+                backend.weight,
+                place,
+            )
+            for place, backend in sorted(enumerate(backends), key=lambda numbered: numbered[1].name)
+        ],
+    )

@@ -464,3 +464,14 @@ class LegTable:
         """The number of a leg that is due, the earliest first, which has no deadline any more; None where none is."""
         row = lib.nm_legs_take_due(self._legs, now)
         return int(row.id) if row != ffi.NULL else None
+
+
+def fill_maglev(size: int, backends: Sequence[tuple[int, int, int, int]]) -> "array[int]":
+    """A table of ``size`` slots, a prime number, from the preferences of backends whose turns follow each other: the
+    slot that each prefers most, the way to the next, its weight, and what its slots hold."""
+    table = array("H", bytes(2 * size))
+    rows = ffi.new("nm_maglev_backend[]", len(backends))
+    for row, preferences in zip(rows, backends, strict=True):
+        row.slot, row.skip, row.weight, row.place = preferences
+    lib.nm_maglev_fill(ffi.from_buffer("uint16_t[]", table), size, rows, len(backends))
+    return table

@@ -22,7 +22,6 @@ from typing import Any
 
 from natmirror import __version__, api, known, rulesfile
 from natmirror.actions import LegEnded
-from natmirror.balance import Maglev
 from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Memory
@@ -51,6 +50,7 @@ _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
 _STATUS_INTERVAL = 10.0
 _SETTLE_TIME = 1.0  # until nobody's packets come to a host that has lost its addresses
+_TIDY_DELAY = 1.0
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -126,8 +126,10 @@ class Runner:
             for number in range(self._queue_count)
         ]
         self._standing_down = _Chore(float(_NEVER), self._stand_down, float(_NEVER))
+        self._tidying = _Chore(float(_NEVER), self._tidy, float(_NEVER))
         self._chores = [
             self._standing_down,
+            self._tidying,
             _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_FIREWALL_INTERVAL, self._let_go, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
@@ -301,9 +303,6 @@ class Runner:
         changes = differences(self._rules, rules)
         if rules == self._rules:
             return changes
-        for service in rules.services:
-            if service.pool is not None:
-                Maglev(service.pool)  # its table is made here, where no packet waits for it, and kept for the threads
         both = merged(rules, [self._in_place])
         self._firewall.extend(both, self._queue_count)
         try:
@@ -339,6 +338,8 @@ class Runner:
 
     def _reload_and_tell(self) -> list[str]:
         began_at = time.monotonic()
+        gc.disable()
+        self._tidying.due_at = min(self._tidying.due_at, began_at + _TIDY_DELAY)
         try:
             changes = self._reload()
         except NatmirrorError as error:
@@ -350,6 +351,12 @@ class Runner:
         return changes
 
     # Chores
+
+    def _tidy(self) -> None:
+        """What a reader of YAML leaves behind is full of circles, and the oldest generation is never looked through: it
+        is still young when we look, and whoever asked for other rules has had the answer."""
+        gc.enable()
+        gc.collect(0)
 
     def _check_firewall(self) -> None:
         try:

@@ -37,11 +37,10 @@ def test_maglevs_answers_are_published_ones() -> None:
 
 
 def test_maglev_does_not_depend_on_the_order_of_the_rules() -> None:
-    forwards = pool(1, 2, 3)
-    backwards = Pool("maglev", "address", forwards.backends[::-1])
-    assert [pick(Maglev(forwards), client) for client in CLIENTS] == [
-        pick(Maglev(backwards), client) for client in CLIENTS
-    ]
+    backends = pool(1, 2, 3).backends
+    forwards = Maglev(Pool("maglev", "address", backends))
+    backwards = Maglev(Pool("maglev", "address", backends[::-1]))
+    assert [pick(forwards, client) for client in CLIENTS] == [pick(backwards, client) for client in CLIENTS]
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, 1), (1, 1, 1, 1, 1), (1, 3), (10, 1, 5)])

@@ -86,7 +86,7 @@ def test_reloads_under_load_cost_no_connection(scene: Scene, times: int) -> None
             assert order("reload", {}, balancer.api)["changes"]
             took.append(time.monotonic() - before)
             memory = memory or (number > 50) * resident(balancer)
-            time.sleep(max(0.0, began_at + 0.12 * (number - 1) - time.monotonic()))  # the load's pace, nothing waits
+            time.sleep(max(0.0, began_at + 0.11 * (number - 1) - time.monotonic()))  # the load's pace, nothing waits
         whole = time.monotonic() - began_at
         growth = resident(balancer) - memory if memory else 0
         for client, _ in coming:
