@@ -1,5 +1,7 @@
 """``python -m natmirror``."""
 
-from natmirror.cli import main
+import sys
 
-main()
+from natmirror.entry import main
+
+sys.exit(main())

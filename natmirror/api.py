@@ -7,6 +7,7 @@ GET /v1/ended           the legs that ended last: when, why, how much of its cli
 GET /v1/decisions       for each OpenFlow switch: what its backend has ordered last, and what masters would have
 POST /v1/drain          ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
 POST /v1/enable         ``{"service": …, "backend": …}``: a drained backend takes connections again
+POST /v1/role           ``{"role": "master", "backup" or "fault"}``: what keepalived has made of this host of a pair
 ======================= ==============================================================================
 
 The server runs in threads of its own and never touches an engine: it asks the engine's own thread, which answers

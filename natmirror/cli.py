@@ -3,14 +3,15 @@
 import json
 import logging
 import os
+import pwd
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from natmirror import __version__, rulesfile, rulestext
-from natmirror.errors import NatmirrorError
+from natmirror import __version__, asking, rulesfile, rulestext
+from natmirror.errors import HostError, NatmirrorError
 
 _RULES_FILE = click.Path(path_type=Path)
 _iptables_option = click.option(
@@ -24,7 +25,7 @@ _api_option = click.option(
     "--api",
     "api_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    default="/run/natmirror/api.sock",
+    default=asking.DEFAULT_API,
     show_default=True,
     metavar="SOCKET",
     help="Where a running natmirror tells its state, as HTTP on a Unix socket.",
@@ -167,6 +168,74 @@ def _order(name: str, backend: str, api_path: Path, **more: Any) -> None:
     if not slash:
         raise click.UsageError(f"expected SERVICE/BACKEND, found {backend}")
     order(name, {"service": service, "backend": member, **more}, api_path)
+
+
+_PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}
+
+
+@main.command(context_settings=_PASSED_ON)
+@click.argument("words", nargs=-1)
+@click.pass_context
+def health(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Whether the running natmirror is fit: 0, or another exit code; what keepalived asks every second."""
+    ctx.exit(asking.main("health", list(words)))
+
+
+@main.command(context_settings=_PASSED_ON)
+@click.argument("words", nargs=-1)
+@click.pass_context
+def role(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Tell the running natmirror that its host is master, backup or fault; what keepalived does at a change."""
+    ctx.exit(asking.main("role", list(words)))
+
+
+@main.command()
+@click.option("--rules", "rules_file", type=_RULES_FILE, required=True, metavar="FILE", help="The rules of the pair.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; printed otherwise.")
+@click.option(
+    "--host", metavar="NAME", help="Which of the two it is for; the one with this host's addresses otherwise."
+)
+@click.option("--command", metavar="PATH", help="How keepalived is to call natmirror; this very one otherwise.")
+@click.option("--script-user", metavar="USER", help="Who asks and tells; natmirror where there is one, else root.")
+@_api_option
+def keepalived(
+    rules_file: Path,
+    output: Path | None,
+    host: str | None,
+    command: str | None,
+    script_user: str | None,
+    api_path: Path,
+) -> None:
+    """Write keepalived.conf for one host of the pair in the rules."""
+    from natmirror import keepalived as configuration
+    from natmirror.linux.addresses import own_addresses
+
+    pair = rulesfile.load(rules_file).ha
+    if pair is None:
+        raise HostError(f"{rules_file}: expected a section ha, found none: there is no pair")
+    one = configuration.choose(pair, host, set() if host else own_addresses())
+    user = script_user or _script_user()
+    text = configuration.text(pair, one, command or _own_command(), str(api_path.absolute()), user)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="ascii")
+    except OSError as error:
+        raise HostError(f"{output}: {error.strerror or error}") from None
+
+
+def _own_command() -> str:
+    """How this very natmirror is called, wherever one stands."""
+    here = Path(sys.executable).with_name("natmirror")
+    return str(here) if here.exists() else f"{sys.executable} -m natmirror"
+
+
+def _script_user() -> str:
+    try:
+        return pwd.getpwnam("natmirror").pw_name
+    except KeyError:
+        return "root"
 
 
 @main.command()

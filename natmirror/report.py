@@ -47,6 +47,7 @@ def status_screen(status: dict[str, Any]) -> Group:
     machine = status["machine"]
     memory = status["mirror_memory"]
     facts = [
+        *_pair(status.get("pair")),
         ("held back for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
         ("counters", _listed(status["counters"])),
         ("drops", _listed(status["drops"])),
@@ -63,6 +64,18 @@ def status_screen(status: dict[str, Any]) -> Group:
         facts.append(("internal errors", str(errors)))
     lines = "\n".join(f"{name}: {words}" for name, words in facts)
     return Group(Text(head), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
+
+
+def _pair(pair: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if pair is None:
+        return []
+    shared = pair["state"] or "nothing is shared: the other host derives what it can from the rules"
+    told = "" if pair["told_by"] == "keepalived" else ", as its addresses say: keepalived has not told"
+    return [
+        ("pair", " and ".join(pair["hosts"])),
+        ("this host", f"{pair['role']} since {pair['since']}{told}"),
+        ("state", shared),
+    ]
 
 
 def _backends(backends: list[dict[str, Any]]) -> Table:

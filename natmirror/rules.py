@@ -1,7 +1,9 @@
 """The rules, as frozen values: what a rules file comes to."""
 
+import re
+from collections.abc import Container
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 LEG_PORTS = range(10240, 32768)
@@ -10,6 +12,9 @@ LEG_PORTS = range(10240, 32768)
 MAX_QUEUES = 16
 DEFAULT_FLOWS = 262_144
 DEFAULT_MEMORY = 256 << 20
+DEFAULT_ADVERT_INTERVAL = 0.2
+
+_PASSWORD = re.compile(r"(//[^/@:]*:).*(@)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,56 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """One of the two hosts of a pair."""
+
+    name: str
+    switch_side: IPv4Address
+    """Its own address on the switches' side."""
+    pool_side: IPv4Address
+    """Its own address on the pool's side."""
+    priority: int
+    """Of VRRP: where both come up at once, the higher one begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a pair: the virtual addresses that its active host has there."""
+
+    interface: str
+    addresses: tuple[IPv4Interface, ...]
+    vrrp_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two hosts of which one is active and has the virtual addresses of both sides."""
+
+    hosts: tuple[Host, Host]
+    switch_side: Side
+    pool_side: Side
+    advert_interval: float = DEFAULT_ADVERT_INTERVAL
+    """Seconds between two words of the active host; three that are missing make the other one active."""
+    state: str | None = None
+    """Where the two share what cannot be derived from the rules: ``redis://…``; None: nowhere."""
+
+    @property
+    def addresses(self) -> tuple[IPv4Interface, ...]:
+        """All virtual addresses."""
+        return (*self.switch_side.addresses, *self.pool_side.addresses)
+
+    def host_with(self, addresses: Container[IPv4Address]) -> Host | None:
+        """The host that has these addresses; None where neither has."""
+        own = (host for host in self.hosts if host.switch_side in addresses and host.pool_side in addresses)
+        return next(own, None)
+
+    @property
+    def state_shown(self) -> str | None:
+        """``state`` without its password, for people."""
+        return self.state and _PASSWORD.sub(r"\1***\2", self.state)
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """A whole rules file."""
 
@@ -158,3 +213,5 @@ class Rules:
     """Threads that share the packets, each with a queue: a power of two; None: as many as there are cores for."""
     known_switches: Path | None = None
     """The file that keeps over a restart what is known of switches; None: nothing is kept."""
+    ha: Pair | None = None
+    """The pair that this host is one of; None: it is alone."""

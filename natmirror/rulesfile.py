@@ -1,6 +1,5 @@
 """A rules file becomes the rules, or one line that says what is wrong with it and where."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from natmirror.errors import RulesError
+from natmirror.hafile import read_ha
 from natmirror.rules import (
     DEFAULT_FLOWS,
     DEFAULT_MEMORY,
@@ -19,20 +19,17 @@ from natmirror.rules import (
     Rules,
     Service,
 )
-from natmirror.units import SECONDS, UNITS, show_duration, show_size
+from natmirror.scalars import read_absolute_path, read_duration, read_name, read_percent, read_port, read_size
+from natmirror.units import show_duration
 from natmirror.yamlfile import MAX_FILE_LEN, Mapping, Value, parse
 
+_KEYS = ("switches", "services", "mirror-memory", "max-flows", "queues", "known-switches", "ha")
 _FLOWS_BOUNDS = (1024, 1 << 24)
 _BUFFER_BOUNDS = (64 << 10, 1 << 30)
 _MEMORY_BOUNDS = (1 << 20, 1 << 40)
 _MAX_WEIGHT = 1000
 _MAX_IN_ROW = 100
 _MIN_CHECK_INTERVAL = 0.1  # what checks cost is the packets' loss
-
-_SIZE = re.compile(r"(\d{1,12}) ?(KiB|MiB|GiB)?")
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|d)")
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def load(path: str | Path) -> Rules:
@@ -54,7 +51,7 @@ def load(path: str | Path) -> Rules:
 
 def loads(text: str, path: str = "<rules>") -> Rules:
     """The rules of a text; ``path`` is the name that errors give it."""
-    top = parse(text, path).mapping("switches", "services", "mirror-memory", "max-flows", "queues", "known-switches")
+    top = parse(text, path).mapping(*_KEYS)
     switches = tuple(_distinct_networks(top["switches"].list("networks")))
     services: list[Service] = []
     for value in top["services"].list("services"):
@@ -66,13 +63,14 @@ def loads(text: str, path: str = "<rules>") -> Rules:
                 here = f"{service.address}:{service.port}"
                 raise value.complain(f"expected an address and port of its own, found {here} of {other.name} again")
         services.append(service)
-    memory = top.get("mirror-memory", lambda value: _size(value, _MEMORY_BOUNDS), DEFAULT_MEMORY)
+    memory = top.get("mirror-memory", lambda value: read_size(value, _MEMORY_BOUNDS), DEFAULT_MEMORY)
     max_flows = top.get("max-flows", lambda value: value.integer(*_FLOWS_BOUNDS), DEFAULT_FLOWS)
     queues = top.get("queues", _queues, None)
-    known_switches = top.get("known-switches", _absolute_path, None)
+    known_switches = top.get("known-switches", read_absolute_path, None)
+    ha = top.get("ha", lambda value: read_ha(value, services), None)
     _refuse_masters_in_pools(top["services"], services)
     warnings = tuple(_warnings(services))
-    return Rules(path, switches, tuple(services), warnings, memory, max_flows, queues, known_switches)
+    return Rules(path, switches, tuple(services), warnings, memory, max_flows, queues, known_switches, ha)
 
 
 def _distinct_networks(values: list[Value]) -> Iterable[IPv4Network]:
@@ -87,8 +85,8 @@ def _distinct_networks(values: list[Value]) -> Iterable[IPv4Network]:
 
 
 def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
-    name = _name(fields["name"])
-    address, port = fields["address"].address(), _port(fields["port"])
+    name = read_name(fields["name"])
+    address, port = fields["address"].address(), read_port(fields["port"])
 
     def outside(value: Value) -> IPv4Address:
         """An address that is neither a client's nor the service's own."""
@@ -123,9 +121,9 @@ def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> P
         if balance == "priority" and "weight" in keys:
             raise keys["weight"].complain("expected no weight with balance priority, found one")
         backend = Backend(
-            _name(keys["name"]),
+            read_name(keys["name"]),
             outside(keys["address"]),
-            keys.get("port", _port, port),
+            keys.get("port", read_port, port),
             keys.get("weight", lambda value: value.integer(1, _MAX_WEIGHT), 1),
             keys.get("max-connections", lambda value: value.integer(1, _FLOWS_BOUNDS[1]), None),
         )
@@ -134,14 +132,14 @@ def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> P
     sorry = fields.get("sorry", lambda value: _sorry(value, port, outside, backends), None)
     when_none = fields.get("when-none", lambda value: value.choice("drop", "refuse"), "drop")
     when_down = fields.get("when-down", lambda value: value.choice("reset", "keep"), "reset")
-    slow_start = fields.get("slow-start", _duration, 0.0)
+    slow_start = fields.get("slow-start", read_duration, 0.0)
     health = fields.get("health", _health, None)
     return Pool(balance, hashed, tuple(backends), sorry, when_none, when_down, slow_start, health)
 
 
 def _sorry(value: Value, port: int, outside: Callable[[Value], IPv4Address], backends: list[Backend]) -> Backend:
     keys = value.mapping("name", "address", "port")
-    backend = Backend(_name(keys["name"]), outside(keys["address"]), keys.get("port", _port, port))
+    backend = Backend(read_name(keys["name"]), outside(keys["address"]), keys.get("port", read_port, port))
     _refuse_twin(value, backend, backends)
     return backend
 
@@ -149,7 +147,7 @@ def _sorry(value: Value, port: int, outside: Callable[[Value], IPv4Address], bac
 def _health(value: Value) -> Health:
     optional: dict[str, Callable[[Value], Any]] = {
         "interval": _check_interval,
-        "timeout": _duration,
+        "timeout": read_duration,
         "rise": lambda value: value.integer(1, _MAX_IN_ROW),
         "fall": lambda value: value.integer(1, _MAX_IN_ROW),
         "command": _command,
@@ -169,7 +167,7 @@ def _health(value: Value) -> Health:
 
 
 def _check_interval(value: Value) -> float:
-    interval = _duration(value)
+    interval = read_duration(value)
     if interval < _MIN_CHECK_INTERVAL:
         raise value.error(f"an interval of at least {show_duration(_MIN_CHECK_INTERVAL)}")
     return interval
@@ -198,23 +196,23 @@ def _mirror(
     value: Value, port: int, outside: Callable[[Value], IPv4Address], switches: tuple[IPv4Network, ...]
 ) -> Mirror:
     optional: dict[str, Callable[[Value], Any]] = {
-        "buffer": lambda value: _size(value, _BUFFER_BOUNDS),
+        "buffer": lambda value: read_size(value, _BUFFER_BOUNDS),
         "when-behind": lambda value: value.choice("drop", "throttle"),
-        "throttle-limit": _duration,
-        "sample": _percent,
+        "throttle-limit": read_duration,
+        "sample": read_percent,
         "only": lambda value: _networks_inside(value, switches),
         "source": lambda value: _source(value, outside),
-        "linger": _duration,
-        "connect-timeout": _duration,
-        "stall-timeout": _duration,
-        "idle-timeout": _duration,
+        "linger": read_duration,
+        "connect-timeout": read_duration,
+        "stall-timeout": read_duration,
+        "idle-timeout": read_duration,
         "direct": Value.boolean,
         "protocol": lambda value: value.choice("raw", "openflow"),
         **_OF_SESSIONS,
     }
     keys = value.mapping("name", "address", "port", *optional)
     given = {key.replace("-", "_"): read(keys[key]) for key, read in optional.items() if key in keys}
-    mirror = Mirror(_name(keys["name"]), outside(keys["address"]), keys.get("port", _port, port), **given)
+    mirror = Mirror(read_name(keys["name"]), outside(keys["address"]), keys.get("port", read_port, port), **given)
     if "throttle-limit" in keys and not mirror.throttles:
         raise keys["throttle-limit"].complain("expected no throttle-limit without when-behind: throttle, found one")
     for key in _OF_SESSIONS:
@@ -235,7 +233,7 @@ _OF_SESSIONS: dict[str, Callable[[Value], Any]] = {
     "reconnect": lambda value: value.choice("never", "next-message"),
     "unsolicited": lambda value: value.choice("hold", "pass"),
     "statistics": lambda value: value.choice("last-seen", "refuse"),
-    "record": lambda value: _absolute_path(value),
+    "record": lambda value: read_absolute_path(value),
 }
 """Keys of mirrors with OpenFlow sessions."""
 
@@ -289,26 +287,6 @@ def _refuse_masters_in_pools(value: Value, services: list[Service]) -> None:
                 )
 
 
-def _absolute_path(value: Value) -> Path:
-    expected = "an absolute path of a file"
-    path = Path(value.scalar(expected))
-    if not path.is_absolute():
-        raise value.error(expected)
-    return path
-
-
-def _name(value: Value) -> str:
-    expected = "a name of letters, digits, dots, dashes and underscores"
-    name = value.scalar(expected)
-    if not _NAME.fullmatch(name):
-        raise value.error(expected)
-    return name
-
-
-def _port(value: Value) -> int:
-    return value.integer(1, 65535)
-
-
 def _queues(value: Value) -> int | None:
     expected = f"cores, or a power of two up to {MAX_QUEUES}"
     word = value.scalar(expected)
@@ -317,35 +295,6 @@ def _queues(value: Value) -> int | None:
     if not word.isdecimal() or int(word) not in (1 << shift for shift in range(MAX_QUEUES.bit_length())):
         raise value.error(expected)
     return int(word)
-
-
-def _size(value: Value, bounds: tuple[int, int]) -> int:
-    low, high = bounds
-    expected = f"a size from {show_size(low)} to {show_size(high)}, such as 16MiB"
-    match = _SIZE.fullmatch(value.scalar(expected))
-    if not match:
-        raise value.error(expected)
-    size = int(match[1]) << UNITS.get(match[2], 0)
-    if not low <= size <= high:
-        raise value.error(expected)
-    return size
-
-
-def _duration(value: Value) -> float:
-    expected = "a duration from 1ms to 30d, such as 5s"
-    match = _DURATION.fullmatch(value.scalar(expected))
-    seconds = float(match[1]) * SECONDS[match[2]] if match else 0.0
-    if not 0.001 <= seconds <= 30 * SECONDS["d"]:
-        raise value.error(expected)
-    return seconds
-
-
-def _percent(value: Value) -> float:
-    expected = "a percentage from 0% to 100%"
-    match = _PERCENT.fullmatch(value.scalar(expected))
-    if not match or float(match[1]) > 100:
-        raise value.error(expected)
-    return float(match[1]) / 100
 
 
 def _warnings(services: list[Service]) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 import shlex
 
-from natmirror.rules import Health, Mirror, Pool, Rules
+from natmirror.rules import Health, Mirror, Pair, Pool, Rules, Side
 from natmirror.units import show_duration, show_size
 
 
@@ -34,6 +34,8 @@ def describe(rules: Rules) -> str:
             )
             lines.append(f"  health  {_describe_health(service.pool.health)}")
         lines += [f"  mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
+    if rules.ha is not None:
+        lines += _describe_pair(rules.ha)
     lines += [f"warning: {warning}" for warning in rules.warnings]
     return "\n".join(lines)
 
@@ -70,3 +72,19 @@ def _describe_mirror(mirror: Mirror) -> str:
         f"record {mirror.record}" if mirror.record else "",
     ]
     return " ".join(word for word in words if word)
+
+
+def _describe_pair(pair: Pair) -> list[str]:
+    return [
+        f"pair: advert-interval {show_duration(pair.advert_interval)} state {pair.state_shown or 'not shared'}",
+        *(
+            f"  host {host.name} switch-side {host.switch_side} pool-side {host.pool_side} priority {host.priority}"
+            for host in pair.hosts
+        ),
+        f"  switch-side {_describe_side(pair.switch_side)}",
+        f"  pool-side   {_describe_side(pair.pool_side)}",
+    ]
+
+
+def _describe_side(side: Side) -> str:
+    return f"{side.interface} {' '.join(map(str, side.addresses))} vrrp-id {side.vrrp_id}"

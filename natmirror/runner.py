@@ -22,8 +22,9 @@ from typing import Any
 
 from natmirror import __version__, api, known
 from natmirror.actions import LegEnded
+from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError
-from natmirror.fastpath import NEVER, Memory
+from natmirror.fastpath import Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Heartbeat, Notifier
 from natmirror.linux.tun import Tunnel, path_mtu
@@ -43,7 +44,7 @@ _FIREWALL_INTERVAL = 5.0
 _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
 _STATUS_INTERVAL = 10.0
-_MAX_PULSE_INTERVAL = 1.0
+_MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
@@ -87,12 +88,13 @@ class Runner:
         self._keep_rules = keep_rules
         self._api_path = api_path
         self._started_at = time.monotonic()
-        self._stopping = False
+        self._stop_signals = 0
         self._pool = Pool(rules, time.monotonic())
         self._monitor = Monitor(rules, self._on_health)
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._queue_count = queue_count(rules)
+        self.duty = Duty(rules.ha, self._queue_count, self._rounds)
         self._heartbeat = Heartbeat(notifier.beat, self._queue_count)
         looks = notifier.watchdog_interval
         key, memory = os.urandom(16), Memory(rules.mirror_memory)
@@ -106,7 +108,7 @@ class Runner:
                 ordered=lambda orders: self._orders.add(orders),
                 failed=self._on_failed_syns,
                 over=self._wake,
-                pulse_interval=NEVER if looks is None else min(_MAX_PULSE_INTERVAL, looks / 2),
+                pulse_interval=_MAX_PULSE_INTERVAL if looks is None else min(_MAX_PULSE_INTERVAL, looks / 2),
             )
             for number in range(self._queue_count)
         ]
@@ -146,9 +148,11 @@ class Runner:
                 "ended": lambda: list(self._ended),
                 "decisions": self._decisions,
             }
-            orders = {"drain": self._drain, "enable": self._enable}
+            orders = {"drain": self._drain, "enable": self._enable, "role": self._take_role}
             held.callback(api.Server(self._api_path, resources, orders).close)
+            self.duty.open(held, self._api_path)
             self._firewall.install(self._rules, self._queue_count)
+            self.duty.fitness.rules_are_in_place = True
             held.callback(self._leave_rules)
             for worker in self._workers:
                 worker.start(self._workers)
@@ -160,9 +164,11 @@ class Runner:
                 *(self._rules.path, self._firewall.backend, queues, os.getpid()),
             )
             self._notifier.ready()
-            while not self._stopping:
-                self._watch()
+            self.duty.fitness.not_ready = None
+            while not self._stop_signals:
+                self._watch(float(_NEVER))
             self._notifier.stopping()
+            self._hand_over()
             self._stop_workers()
             self._write_orders()
             self._keep_switches()
@@ -171,8 +177,14 @@ class Runner:
 
     # Life
 
-    def _watch(self) -> None:
-        """Do what is due, and wait for something."""
+    def _hand_over(self) -> None:
+        """Where this host is the active one of a pair, packets pass until the other one is."""
+        self.duty.begin_hand_over(time.monotonic())
+        while (until := self.duty.hands_over(time.monotonic())) is not None and self._stop_signals == 1:
+            self._watch(until)
+
+    def _watch(self, until: float) -> None:
+        """Do what is due, and wait for something, at most ``until`` then."""
         for chore in self._chores:
             chore.run_if_due(time.monotonic())
         self._write_orders()
@@ -180,7 +192,7 @@ class Runner:
         self._raise_failures()
         now = time.monotonic()
         self._apply(self._pool.tick(now))
-        due = min(*(chore.due_at for chore in self._chores), self._pool.next_tick(now) or float(_NEVER))
+        due = min(until, *(chore.due_at for chore in self._chores), self._pool.next_tick(now) or float(_NEVER))
         if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
             self._ear.recv(4096)
 
@@ -216,7 +228,7 @@ class Runner:
             self._mouth.send(b"?")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
+        self._stop_signals += 1
 
     # Chores
 
@@ -225,7 +237,9 @@ class Runner:
             if not self._firewall.is_in_place():
                 log.warning("somebody has taken the iptables rules away: putting them in again")
                 self._firewall.install(self._rules, self._queue_count)
+            self.duty.fitness.rules_are_in_place = True
         except HostError as error:
+            self.duty.fitness.rules_are_in_place = False
             log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
 
     def _learn_paths(self) -> None:
@@ -260,8 +274,11 @@ class Runner:
             log.error("known-switches: %s; trying again in %g s", error, _KEEP_INTERVAL)
 
     def _beat(self) -> None:
-        for number in self._heartbeat.look([worker.rounds for worker in self._workers]):
+        for number in self._heartbeat.look(self._rounds()):
             log.error("thread %d has stood still since the last beat for the watchdog", number)
+
+    def _rounds(self) -> list[int]:
+        return [worker.rounds for worker in self._workers]
 
     def _tell_status(self) -> None:
         with suppress(TimeoutError):
@@ -296,21 +313,24 @@ class Runner:
     def _drain(self, words: dict[str, Any]) -> dict[str, Any]:
         service, backend, deadline = str(words["service"]), str(words["backend"]), words.get("deadline")
         until = None if deadline is None else float(deadline)
-        return self._ordered(lambda: self._pool.drain(service, backend, until, time.monotonic()))
+        return self._ordered(lambda: self._apply(self._pool.drain(service, backend, until, time.monotonic())))
 
     def _enable(self, words: dict[str, Any]) -> dict[str, Any]:
         service, backend = str(words["service"]), str(words["backend"])
-        return self._ordered(lambda: self._pool.enable(service, backend, time.monotonic()))
+        return self._ordered(lambda: self._apply(self._pool.enable(service, backend, time.monotonic())))
 
-    def _ordered(self, change: Callable[[], list[Change]]) -> dict[str, Any]:
+    def _take_role(self, words: dict[str, Any]) -> dict[str, Any]:
+        return self._ordered(lambda: self.duty.tell(words))
+
+    def _ordered(self, obey: Callable[[], None]) -> dict[str, Any]:
         """In one of the API's threads: have the main thread do something, and wait for that."""
         done: Future[None] = Future()
 
         def do() -> None:
             try:
-                self._apply(change())
+                obey()
                 done.set_result(None)
-            except ValueError as error:
+            except (KeyError, ValueError) as error:
                 done.set_exception(error)
 
         self._mail.put(do)
@@ -359,6 +379,7 @@ class Runner:
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self._machine(),
             "health": self._monitor.status(),
+            "pair": self.duty.show(),
             **self._snapshot(),
         }
 

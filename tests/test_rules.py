@@ -248,7 +248,7 @@ MISTAKES = [
     (
         "services:",
         "services: {}\nother:",
-        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, queues, known-switches,"
+        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, queues, known-switches, ha,"
         " found other",
     ),
 ]
@@ -377,7 +377,7 @@ def test_ambiguous_tuples_are_told() -> None:
         (b"# nothing\n", "1: expected rules, found an empty file"),
         (
             b"- a\n",
-            "1: expected a mapping with switches, services, mirror-memory, max-flows, queues, known-switches,"
+            "1: expected a mapping with switches, services, mirror-memory, max-flows, queues, known-switches, ha,"
             " found a list",
         ),
         (b"a: [1\n", "2: expected YAML, found: "),

@@ -153,6 +153,22 @@ class Inquirer(_Telling):
         return [str(self._wait_seconds), *map(str, self._echo or ())]
 
 
+class Pinger(_Telling):
+    """os-ken with a learning switch that pings its switches every 100 ms, so that it speaks first."""
+
+    REQUIRES = "os_ken"
+    _MODULE = "pinger"
+    INTERVAL = 0.1
+
+    def pongs(self, datapath: int) -> list[tuple[int, float]]:
+        """The answers: which ping, and when by the monotonic clock."""
+        words = (line.split() for line in lines.told(self.program.text, "pong", datapath))
+        return [(int(number), float(at)) for number, at in words]
+
+    def _arguments(self) -> Sequence[str]:
+        return [str(self.INTERVAL)]
+
+
 class StrictHub(_Telling):
     """twink with a hub that asks one thing after another and takes answers by their xid only."""
 

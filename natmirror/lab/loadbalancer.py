@@ -12,14 +12,15 @@ from natmirror.lab.topology import Lab
 
 
 class LoadBalancer:
-    """A running natmirror: started with ``rules``, ready when the constructor returns. ``through`` is what starts it,
-    a command that takes another."""
+    """A running natmirror on ``host``: started with ``rules``, ready when the constructor returns. ``through`` is what
+    starts it, a command that takes another."""
 
     def __init__(
         self,
         lab: Lab,
         rules: Path | str,
         *,
+        host: str = "lb",
         on_stop: str = "remove",
         iptables: str | None = None,
         api: Path | None = None,
@@ -32,7 +33,7 @@ class LoadBalancer:
         command += ["--api", str(self.api)]
         if iptables is not None:
             command += ["--iptables", iptables]
-        self.program: Program = lab.start("lb", command, name="natmirror", env=env)
+        self.program: Program = lab.start(host, command, name="natmirror", env=env)
         self.program.wait_for_text("ready: ")
 
     def status(self) -> dict[str, Any]:

@@ -7,6 +7,9 @@
         …           ├──── 10.10.0.1  lb  10.20.0.1 ────┤
                     │     10.10.0.100                  └── m  10.20.0.13  (the master)
 
+With ``pair`` there are two such hosts, ``lb1`` with .1 and ``lb2`` with .2. Who has 10.10.0.100, and 10.20.0.100 as well,
+by which the controllers reach the switches then, is keepalived's affair.
+
 Each host is a network namespace; two bridges, in a namespace of their own, are the cables. Names carry the process id
 of whoever made them, so that what a killed run has left behind can be told from what is in use.
 """
@@ -18,6 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from socket import AF_INET
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,7 +31,8 @@ from natmirror.errors import HostError
 from natmirror.lab.process import Program, kill_all_in, run
 
 PREFIX = "nm-"
-SERVICE = "10.10.0.100"
+VIRTUAL = 100
+SERVICE = f"10.10.0.{VIRTUAL}"
 SWITCH_SIDE, CONTROLLER_SIDE = "10.10.0", "10.20.0"
 CONTROLLERS = {"c1": 11, "c2": 12, "m": 13}
 
@@ -37,12 +42,14 @@ _serial = itertools.count(1)
 class Lab:
     """The network and everything that runs in it; a context manager that leaves nothing behind.
 
-    ``owned`` gives the service address to the load-balancer host. HostError without root.
+    ``owned`` gives the service address to the load-balancer host; ``pair`` makes two of them. HostError without root.
     """
 
-    def __init__(self, *, switches: int = 1, owned: bool = True) -> None:
+    def __init__(self, *, switches: int = 1, owned: bool = True, pair: bool = False) -> None:
         self._switches = switches
-        self._owned = owned
+        self._owned = owned and not pair
+        self._balancers = {"lb1": 1, "lb2": 2} if pair else {"lb": 1}
+        self._gateway = VIRTUAL if pair else 1
         self._prefix = f"{PREFIX}{os.getpid()}-{next(_serial)}-"
         self._namespaces: list[str] = []
         self._programs: list[Program] = []
@@ -121,18 +128,36 @@ class Lab:
         with NetNS(self.ns(host)) as here:
             here.addr("add", index=_index(here, link), address=address, prefixlen=24)
 
+    def pull(self, host: str, link: str) -> None:
+        """Pull a host's cable: neither end has a carrier any more."""
+        self._set_cable(host, link, "down")
+
+    def plug(self, host: str, link: str) -> None:
+        """Put a pulled cable back."""
+        self._set_cable(host, link, "up")
+
+    def addresses(self, host: str) -> set[str]:
+        """What addresses a host has now."""
+        with NetNS(self.ns(host)) as here:
+            return {str(address.get_attr("IFA_ADDRESS")) for address in here.get_addr(family=AF_INET)}
+
+    def _set_cable(self, host: str, link: str, state: str) -> None:
+        with NetNS(self.ns("net")) as cables:
+            cables.link("set", index=_index(cables, f"{host}-{link}"), state=state)
+
     def _build(self) -> None:
         self.add_host("net")
         with NetNS(self.ns("net")) as cables:
             for bridge in ("switches", "pool"):
                 cables.link("add", ifname=bridge, kind="bridge")
                 _up(cables, bridge)
-        self.add_host("lb")
-        self._plug("lb", "sw0", "switches", f"{SWITCH_SIDE}.1")
-        self._plug("lb", "pl0", "pool", f"{CONTROLLER_SIDE}.1")
+        for host, last in self._balancers.items():
+            self.add_host(host)
+            self._attach(host, "sw0", "switches", f"{SWITCH_SIDE}.{last}")
+            self._attach(host, "pl0", "pool", f"{CONTROLLER_SIDE}.{last}")
+            self.sysctl(host, ip_forward=1, conf__all__rp_filter=0, conf__sw0__rp_filter=0, conf__pl0__rp_filter=0)
         if self._owned:
             self.address("lb", "sw0", SERVICE)
-        self.sysctl("lb", ip_forward=1, conf__all__rp_filter=0, conf__sw0__rp_filter=0, conf__pl0__rp_filter=0)
         for number in range(1, self._switches + 1):
             self._host(f"s{number}", "switches", SWITCH_SIDE, 10 + number)
         for host, last in CONTROLLERS.items():
@@ -140,11 +165,11 @@ class Lab:
 
     def _host(self, host: str, bridge: str, side: str, last: int) -> None:
         self.add_host(host)
-        self._plug(host, "eth0", bridge, f"{side}.{last}")
+        self._attach(host, "eth0", bridge, f"{side}.{last}")
         with NetNS(self.ns(host)) as here:
-            here.route("add", dst="default", gateway=f"{side}.1")
+            here.route("add", dst="default", gateway=f"{side}.{self._gateway}")
 
-    def _plug(self, host: str, link: str, bridge: str, address: str) -> None:
+    def _attach(self, host: str, link: str, bridge: str, address: str) -> None:
         port = f"{host}-{link}"
         self.cable(host, link, "net", port)
         with NetNS(self.ns("net")) as cables:

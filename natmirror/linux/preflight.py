@@ -12,7 +12,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.linux.iptables import Firewall
-from natmirror.rules import Backend, Mirror, Rules, Service
+from natmirror.rules import Backend, Mirror, Pair, Rules, Service
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
 _STRICT = 1
@@ -37,6 +37,7 @@ class Host:
     forwarding: bool = True
     addresses: set[IPv4Address] = field(default_factory=set)
     """Its own addresses."""
+    interfaces: set[str] = field(default_factory=set)
     links: dict[str, list[IPv4Network]] = field(default_factory=dict)
     """Its interfaces, with the networks that they are directly connected to."""
     routes: dict[IPv4Address, str | None] = field(default_factory=dict)
@@ -69,8 +70,9 @@ def judge(rules: Rules, host: Host) -> Iterator[Finding]:
             f" {rules.switches[0]} -j ACCEPT and iptables -I FORWARD -d {rules.switches[0]} -j ACCEPT, and what legs"
             " send: iptables -I FORWARD -i natmirror+ -j ACCEPT",
         )
+    virtual = {address.ip for address in rules.ha.addresses} if rules.ha else set()
     for service in rules.services:
-        yield from _service(service, host)
+        yield from _service(service, host, virtual)
         for target in _targets(service):
             if host.routes.get(target.address) is None and target.address not in host.addresses:
                 yield Finding(
@@ -79,22 +81,41 @@ def judge(rules: Rules, host: Host) -> Iterator[Finding]:
                     f"add one, for one: ip route add {target.address}/32 via GATEWAY",
                 )
         for mirror in service.mirrors:
-            if mirror.source is not None and mirror.source not in host.addresses:
+            if mirror.source is not None and mirror.source not in host.addresses | virtual:
                 yield Finding(
                     "error",
                     f"{mirror.source}, where legs to {mirror.name} of service {service.name} come from, is no address"
                     " of this host",
                     f"run: ip address add {mirror.source}/32 dev LINK",
                 )
+    if rules.ha is not None:
+        yield from _pair(rules.ha, host)
     yield from _reverse_path(host)
+
+
+def _pair(pair: Pair, host: Host) -> Iterator[Finding]:
+    if pair.host_with(host.addresses) is None:
+        yield Finding(
+            "error",
+            "this host is none of the pair: it has not both addresses of "
+            + " or of ".join(f"{one.name} ({one.switch_side}, {one.pool_side})" for one in pair.hosts),
+            "mend ha.hosts in the rules, or give it its addresses",
+        )
+    for side in (pair.switch_side, pair.pool_side):
+        if side.interface not in host.interfaces:
+            yield Finding(
+                "error",
+                f"there is no interface {side.interface}, which is to have {', '.join(map(str, side.addresses))}",
+                "mend ha in the rules",
+            )
 
 
 def _targets(service: Service) -> list[Backend | Mirror]:
     return [*service.mirrors, *(service.pool.backends if service.pool else ())]
 
 
-def _service(service: Service, host: Host) -> Iterator[Finding]:
-    if service.address in host.addresses:
+def _service(service: Service, host: Host, virtual: set[IPv4Address]) -> Iterator[Finding]:
+    if service.address in host.addresses | virtual:
         return
     for link, networks in host.links.items():
         for network in networks:
@@ -127,6 +148,7 @@ def look(rules: Rules, firewall: Firewall) -> Host:
     host.forward_policy, host.forward_has_rules = firewall.forward_policy()
     with IPRoute() as netlink:
         names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+        host.interfaces = set(names.values())
         for address in netlink.get_addr(family=2):
             own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
             host.addresses.add(own)

@@ -1,11 +1,13 @@
 """A client with many connections that checks every answer and writes down what it sent.
 
     python -m tests.live.apps.client ADDRESS PORT FILE [--connections N] [--requests N] [--size N] [--until FILE]
-        [--sources ADDRESS,...]
+        [--sources ADDRESS,...] [--pause SECONDS] [--progress FILE]
 
 Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection goes on,
-a request every 50 ms, until that file exists. A line of JSON for each connection: its local port, bytes, their SHA-256,
-and what went wrong, or null.
+a request every 50 ms, until that file exists. ``--progress`` is a file that tells all the time when the connection that
+has waited longest got its last answer, by the monotonic clock. A line of JSON for each connection: its local port,
+bytes, their SHA-256, what went wrong, or null, and its waits: answers that came more than 200 ms after the one before,
+each as when that was and how much later the next one came.
 """
 
 import argparse
@@ -14,12 +16,14 @@ import hashlib
 import json
 import random
 import socket
+import time
 from errno import EADDRINUSE
 from pathlib import Path
 
 from tests.live.apps.wire import ANSWER_LEN, LENGTH, answer_to
 
-_PAUSE = 0.05
+_NOTABLE_WAIT = 0.2
+_PROGRESS_INTERVAL = 0.02
 _PORTS = range(32768, 61000)
 _TIMEOUT = 60.0
 
@@ -44,7 +48,30 @@ async def connect(arguments: argparse.Namespace, number: int) -> tuple[asyncio.S
     return await asyncio.open_connection(sock=end)
 
 
-async def talk(arguments: argparse.Namespace, number: int) -> dict[str, object]:
+class Waits:
+    """When each connection got its last answer, and how long it had waited for some."""
+
+    def __init__(self, connections: int) -> None:
+        self.last = [0.0] * connections
+        self.notable: list[list[tuple[float, float]]] = [[] for _ in range(connections)]
+
+    def answered(self, number: int) -> None:
+        """A connection has got an answer."""
+        now, before = time.monotonic(), self.last[number]
+        if before and now - before > _NOTABLE_WAIT:
+            self.notable[number].append((before, now - before))
+        self.last[number] = now
+
+    async def tell(self, file: Path) -> None:
+        """Keep the file up to date."""
+        fresh = file.with_name(f"{file.name}.new")
+        while True:
+            fresh.write_text(f"{min(self.last)}")
+            fresh.rename(file)
+            await asyncio.sleep(_PROGRESS_INTERVAL)
+
+
+async def talk(arguments: argparse.Namespace, number: int, waits: Waits) -> dict[str, object]:
     """One connection from its SYN to its end."""
     source = random.Random(arguments.seed * 100_003 + number)
     digest, count = hashlib.sha256(), 0
@@ -65,15 +92,17 @@ async def talk(arguments: argparse.Namespace, number: int) -> dict[str, object]:
             answer = await asyncio.wait_for(reader.readexactly(ANSWER_LEN * arguments.answers), _TIMEOUT)
             if answer != answer_to(body) * arguments.answers:
                 raise ValueError("a wrong answer")
+            waits.answered(number)
             if arguments.until:
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(arguments.pause)
         writer.write_eof()
         if await asyncio.wait_for(reader.read(), _TIMEOUT):
             raise ValueError("an answer to nothing")
         writer.close()
     except (OSError, ValueError, asyncio.IncompleteReadError, TimeoutError) as problem:
         error = f"{type(problem).__name__}: {problem}"
-    return {"port": port, "bytes": count, "sha256": digest.hexdigest(), "error": error}
+    record = {"port": port, "bytes": count, "sha256": digest.hexdigest(), "error": error}
+    return {**record, "waits": waits.notable[number]}
 
 
 async def main() -> None:
@@ -91,8 +120,14 @@ async def main() -> None:
     parser.add_argument("--sources", default="")
     parser.add_argument("--until", type=Path)
     parser.add_argument("--started", type=Path)
+    parser.add_argument("--pause", type=float, default=0.05)
+    parser.add_argument("--progress", type=Path)
     arguments = parser.parse_args()
-    results = await asyncio.gather(*(talk(arguments, number) for number in range(arguments.connections)))
+    waits = Waits(arguments.connections)
+    telling = asyncio.create_task(waits.tell(arguments.progress)) if arguments.progress else None
+    results = await asyncio.gather(*(talk(arguments, number, waits) for number in range(arguments.connections)))
+    if telling:
+        telling.cancel()
     for result in results:
         print(json.dumps(result), file=arguments.file)
 

@@ -1,0 +1,65 @@
+"""Tells whoever asks on a Unix socket how this natmirror is: a code, why, and the connection is over.
+
+In a thread of its own, beside the API's, which long lists may keep busy. It tells nothing that would have to be kept
+from anybody, so anybody may ask.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from natmirror.errors import HostError
+
+_BACKLOG = 16
+_MODE = 0o666
+_SEND_TIMEOUT = 0.2
+_JOIN_TIMEOUT = 2.0
+_REST = 0.1
+
+
+class Answering:
+    """Answers on ``path`` until close(); ``look`` gives the code and the reason. HostError where that cannot be.
+
+    A socket that is there is a dead run's: the API, whose place is beside it, has been served before.
+    """
+
+    def __init__(self, path: Path, look: Callable[[], tuple[int, str]]) -> None:
+        self._path = path
+        self._look = look
+        self._closing = threading.Event()
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            path.unlink(missing_ok=True)
+            self._socket.bind(str(path))
+            os.chmod(path, _MODE)
+            self._socket.listen(_BACKLOG)
+        except OSError as error:
+            self._socket.close()
+            raise HostError(f"cannot tell on {path} how it is: {error.strerror or error}") from None
+        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering, and take the socket away."""
+        self._closing.set()
+        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(_JOIN_TIMEOUT)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                who, _ = self._socket.accept()
+            except OSError:
+                if self._closing.wait(_REST):
+                    return
+                continue  # no descriptors are left, for one
+            with who, suppress(OSError):
+                who.settimeout(_SEND_TIMEOUT)
+                code, reason = self._look()
+                who.sendall(f"{code} {reason}\n".encode())

@@ -1,0 +1,85 @@
+"""Whether this host is on duty: how fit this natmirror is, what keepalived has made of its host, and who is told."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from natmirror.answering import Answering
+from natmirror.asking import beside
+from natmirror.fitness import Fitness
+from natmirror.linux.addresses import own_addresses
+from natmirror.role import Role, Standing
+from natmirror.rules import Pair
+
+log = logging.getLogger("natmirror")
+
+_HAND_OVER_TIMEOUT = 4.0
+"""Seconds that a stop waits for the other host: two looks of keepalived's, and what it takes to tell us."""
+
+
+class Duty:
+    """A host's part in a pair, or a host alone. It belongs to the main thread, but for the health that it tells.
+
+    ``rounds`` gives how often each thread that passes packets has gone through its loop.
+    """
+
+    def __init__(self, pair: Pair | None, threads: int, rounds: Callable[[], Sequence[int]]) -> None:
+        self.fitness = Fitness(threads)
+        self._pair = pair
+        self._rounds = rounds
+        self._hand_over_until: float | None = None
+        self._standing = Standing(_time_of_day)
+
+    def on_role(self, tell: Callable[[Role], None]) -> None:
+        """Have a function told this host's role now and whenever it changes, in the main thread.
+
+        Before open() each host is a backup.
+        """
+        self._standing.on_role(tell)
+
+    def open(self, held: ExitStack, api_path: Path) -> None:
+        """Tell whoever asks from now on, and find out what the host is: a keepalived that sees no change tells nothing
+        to a natmirror that comes anew."""
+        held.callback(Answering(Path(beside(str(api_path))), self._look).close)
+        if self._pair is not None:
+            own = own_addresses()
+            is_active = all(address.ip in own for address in self._pair.addresses)
+            self._standing.assume(Role.MASTER if is_active else Role.BACKUP)
+
+    def tell(self, words: dict[str, Any]) -> None:
+        """What keepalived says: ``{"role": …, "order": …}``; KeyError or ValueError where it is something else."""
+        role, order = Role(str(words["role"])), int(words.get("order", 0))
+        if self._pair is None:
+            raise ValueError("the rules have no section ha: this host is alone and has no role")
+        if self._standing.take(role, order):
+            log.warning("this host is %s now", role)
+
+    def begin_hand_over(self, now: float) -> None:
+        """A stop is wanted: have the other host take the addresses while packets still pass here."""
+        self.fitness.not_ready = "it stops"
+        if self._standing.is_told and self._standing.role is Role.MASTER:
+            log.info("stopping: waiting up to %g s for the other host to take over", _HAND_OVER_TIMEOUT)
+            self._hand_over_until = now + _HAND_OVER_TIMEOUT
+
+    def hands_over(self, now: float) -> float | None:
+        """When the wait for the other host ends at the latest; None: it is over, or has not begun."""
+        until = self._hand_over_until
+        return until if until is not None and now < until and self._standing.role is Role.MASTER else None
+
+    def show(self) -> dict[str, Any] | None:
+        """The pair as plain values; None for a host alone."""
+        if self._pair is None:
+            return None
+        hosts = [host.name for host in self._pair.hosts]
+        return {**self._standing.show(), "hosts": hosts, "state": self._pair.state_shown}
+
+    def _look(self) -> tuple[int, str]:
+        return self.fitness.look(self._rounds(), time.monotonic())
+
+
+def _time_of_day() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,17 @@
+"""What ``natmirror health`` ends with. Imports nothing: it is asked every second."""
+
+FIT = 0
+NOT_RUNNING = 1
+NOT_READY = 2
+STUCK = 3
+RULES_MISSING = 4
+MISUSED = 64
+"""sysexits.h's EX_USAGE; it says nothing about natmirror."""
+
+MEANINGS = {
+    FIT: "fit",
+    NOT_RUNNING: "not running",
+    NOT_READY: "not ready",
+    STUCK: "stuck",
+    RULES_MISSING: "the iptables rules are not in place",
+}

@@ -1,0 +1,167 @@
+"""The pair in a rules file: what it means, and what is said of a bad one."""
+
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import pytest
+
+from natmirror.errors import RulesError
+from natmirror.rules import Host, Side
+from natmirror.rulesfile import load, loads
+from natmirror.rulestext import describe
+
+EXAMPLE = Path(__file__).parent.parent / "rules/pair.yaml"
+GOOD = """\
+switches: [10.10.0.0/24]
+services:
+  - {name: openflow, address: 10.10.0.100, port: 6653, pool: {backends: [{name: c1, address: 10.20.0.11}]}}
+ha:
+  hosts:
+    - {name: lb1, switch-side: 10.10.0.1, pool-side: 10.20.0.1, priority: 110}
+    - {name: lb2, switch-side: 10.10.0.2, pool-side: 10.20.0.2, priority: 100}
+  switch-side: {interface: sw0, addresses: [10.10.0.100/24], vrrp-id: 51}
+  pool-side: {interface: pl0, addresses: [10.20.0.100/24], vrrp-id: 52}
+"""
+
+
+def with_state(url: str) -> str:
+    return f"{GOOD}  state: {url}\n"
+
+
+def test_a_pair_and_its_defaults() -> None:
+    pair = loads(GOOD).ha
+    assert pair is not None
+    assert pair.hosts[0] == Host("lb1", IPv4Address("10.10.0.1"), IPv4Address("10.20.0.1"), 110)
+    assert pair.switch_side == Side("sw0", (IPv4Interface("10.10.0.100/24"),), 51)
+    assert pair.addresses == (IPv4Interface("10.10.0.100/24"), IPv4Interface("10.20.0.100/24"))
+    assert (pair.advert_interval, pair.state) == (0.2, None)
+
+
+def test_a_host_alone_has_none() -> None:
+    assert loads(GOOD[: GOOD.index("ha:")]).ha is None
+
+
+def test_the_example_is_a_pair() -> None:
+    pair = load(EXAMPLE).ha
+    assert pair is not None
+    assert [host.name for host in pair.hosts] == ["lb1", "lb2"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://10.20.0.30",
+        "redis://10.20.0.30:6380",
+        "redis://10.20.0.30:6380/3",
+        "redis://:a:b%2Fc@10.20.0.30:6379/0",
+    ],
+)
+def test_state_is_kept_as_it_stands(url: str) -> None:
+    pair = loads(with_state(url)).ha
+    assert pair is not None
+    assert pair.state == url
+
+
+def test_a_pair_is_described_without_its_password() -> None:
+    text = describe(loads(with_state("redis://natmirror:sec:ret@10.20.0.30:6379/0")))
+    assert "pair: advert-interval 200ms state redis://natmirror:***@10.20.0.30:6379/0" in text
+    assert "host lb2 switch-side 10.10.0.2 pool-side 10.20.0.2 priority 100" in text
+    assert "switch-side sw0 10.10.0.100/24 vrrp-id 51" in text
+    assert "state not shared" in describe(loads(GOOD))
+
+
+# Each is GOOD with one thing changed, and the line that has to be said.
+MISTAKES = [
+    ("priority: 110", "priority: 255", "6: ha.hosts[0].priority: expected 1..254, found 255"),
+    ("priority: 100", "priority: 110", "7: ha.hosts[1]: expected a priority of its own, found 110 again"),
+    ("name: lb2", "name: lb1", "7: ha.hosts[1]: expected a name of its own, found lb1 again"),
+    ("10.10.0.2,", "10.20.0.1,", "7: ha.hosts[1]: expected addresses of its own, found 10.20.0.1 again"),
+    (
+        "pool-side: 10.20.0.2",
+        "pool-side: 10.20.0.100",
+        "7: ha.hosts[1].pool-side: expected the host's own address, which it has at all times, found 10.20.0.100",
+    ),
+    (", priority: 100", "", "7: ha.hosts[1]: expected the key priority, found only name, switch-side, pool-side"),
+    (
+        "\n    - {name: lb2, switch-side: 10.10.0.2, pool-side: 10.20.0.2, priority: 100}",
+        "",
+        "6: ha.hosts: expected two hosts, found 1",
+    ),
+    ("vrrp-id: 52", "vrrp-id: 51", "9: ha.pool-side: expected a vrrp-id of its own, found 51 again"),
+    ("vrrp-id: 52", "vrrp-id: 256", "9: ha.pool-side.vrrp-id: expected 1..255, found 256"),
+    ("interface: sw0", "interface: sw/0", "8: ha.switch-side.interface: expected the name of a network interface"),
+    (
+        "addresses: [10.20.0.100/24]",
+        "addresses: [10.20.0.100]",
+        "9: ha.pool-side.addresses[0]: expected an address with the length of its network, such as 10.10.0.100/24,"
+        " found 10.20.0.100",
+    ),
+    (
+        "addresses: [10.20.0.100/24]",
+        "addresses: [10.20.0.100/33]",
+        "9: ha.pool-side.addresses[0]: expected an address with the length of its network",
+    ),
+    (
+        "addresses: [10.20.0.100/24]",
+        "addresses: [10.20.0.100/24, 10.20.0.100/32]",
+        "9: ha.pool-side.addresses[1]: expected each address once, found 10.20.0.100 twice",
+    ),
+    (
+        "addresses: [10.20.0.100/24]",
+        "addresses: [10.10.0.100/24]",
+        "9: ha.pool-side: expected addresses of its own, found 10.10.0.100 again",
+    ),
+    (
+        "addresses: [10.10.0.100/24]",
+        "addresses: [10.10.0.101/24]",
+        "8: ha.switch-side: expected the address of service openflow, 10.10.0.100, among the virtual ones, found"
+        " 10.10.0.101",
+    ),
+    ("  pool-side: {interface", "  pol-side: {interface", "9: ha.pol-side: expected one of the keys hosts"),
+]
+
+
+@pytest.mark.parametrize(("good", "bad", "said"), MISTAKES, ids=[said for _, _, said in MISTAKES])
+def test_mistakes_are_told_with_line_and_key(good: str, bad: str, said: str) -> None:
+    assert good in GOOD
+    with pytest.raises(RulesError) as error:
+        loads(GOOD.replace(good, bad, 1), "pair.yaml")
+    assert str(error.value).startswith(f"pair.yaml:{said}")
+
+
+@pytest.mark.parametrize("interval", ["5ms", "15ms", "41s", "soon"])
+def test_an_interval_is_one_that_vrrp_can_tell(interval: str) -> None:
+    with pytest.raises(RulesError, match=r"^<rules>:10: ha\.advert-interval: expected (an interval|a duration) from"):
+        loads(f"{GOOD}  advert-interval: {interval}\n")
+
+
+@pytest.mark.parametrize("interval", [0.01, 0.05, 1.0, 40.95])
+def test_steps_of_ten_milliseconds_are_taken(interval: float) -> None:
+    pair = loads(f"{GOOD}  advert-interval: {round(1000 * interval)}ms\n").ha
+    assert pair is not None
+    assert pair.advert_interval == pytest.approx(interval)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "10.20.0.30:6379",
+        "rediss://10.20.0.30",
+        "redis://",
+        "redis://store.example:6379",
+        "redis://10.20.0.30:0",
+        "redis://10.20.0.30:70000",
+        "redis://10.20.0.30/first",
+        "redis://10.20.0.30/0?db=1",
+        "redis://0.0.0.0",
+        "redis://[::1]:6379",
+        "'redis://10.20.0.30 '",
+        "[redis]",
+    ],
+)
+def test_other_urls_are_refused_and_no_password_is_shown(url: str) -> None:
+    secret = url.replace("redis://", "redis://:secret@", 1)
+    with pytest.raises(RulesError) as error:
+        loads(with_state(secret))
+    assert str(error.value).startswith("<rules>:10: ha.state: expected redis://ADDRESS:PORT/DATABASE with an IPv4")
+    assert "secret" not in str(error.value)
