@@ -61,7 +61,7 @@ class Duty:
     def begin_hand_over(self, now: float) -> None:
         """A stop is wanted: have the other host take the addresses while packets still pass here."""
         self.fitness.not_ready = "it stops"
-        if self._standing.is_told and self._standing.role is Role.MASTER:
+        if self._pair is not None and self._standing.role is Role.MASTER:
             log.info("stopping: waiting up to %g s for the other host to take over", _HAND_OVER_TIMEOUT)
             self._hand_over_until = now + _HAND_OVER_TIMEOUT
 

@@ -290,10 +290,8 @@ class Engine:
         return Accept(rewrite(segment, checksum, destination=endpoint_of(backend)))
 
     def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        flow = self._nat.pick_up(service, client, backend, now)
+        flow = self._failover.pick_up(service, client, backend, now)
         self._stats.count("flows_picked_up" if flow else "flows_refused")
-        if flow is not None and service.mirrors:
-            self._mirroring.picked_up(self._nat.know(flow), None if backend is None else endpoint_of(backend))
         return flow
 
     # Packets of the backend
@@ -397,6 +395,12 @@ class Engine:
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Action]:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
         self._failover.kill(self._nat.backend_named(service, backend), ids, now)
+        return self.study(now)
+
+    def stand_down(self, ids: Iterable[int], now: float) -> list[Action]:
+        """Another host passes the packets of these flows from now on: their legs end, and should they come here again,
+        they are met in their middle."""
+        self._failover.stand_down(ids, now)
         return self.study(now)
 
     # Packets of mirrors

@@ -1,4 +1,4 @@
-"""What becomes of connections whose backend is gone, and of clients when nobody is left to answer.
+"""What becomes of connections whose backend is gone, or that another host passes, and of clients when nobody is left.
 
 Theory. A RST is believed at exactly the number that its receiver expects next; at another one inside its window it is
 challenged, by an acknowledgement that tells that number (RFC 5961 §3.2). So a connection is reset at both ends at the
@@ -12,7 +12,7 @@ from natmirror.fastpath import KILLED
 from natmirror.legs import Legs
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
-from natmirror.packet import ACK, RST, Segment, build_reset, endpoint_of, synthesise
+from natmirror.packet import ACK, RST, Endpoint, Segment, build_reset, endpoint_of, synthesise
 from natmirror.rules import Backend, Pool, Service
 from natmirror.stats import Stats
 from natmirror.tcp import HALF_SEQ, State
@@ -46,6 +46,26 @@ class Failover:
         here, there = endpoint_of(flow.service), endpoint_of(backend)
         for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
             self._legs.send([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
+
+    def stand_down(self, ids: Iterable[int], now: float) -> None:
+        """Another host passes the packets of these flows from now on. Should they come here again, their numbers are
+        others, so they are met in their middle; but their bindings stay, which nobody could derive."""
+        for flow in self._nat.by_ids(ids):
+            if flow.direct or flow.row.flags & KILLED:
+                continue
+            self._stats.count("flows_handed_over")
+            self._mirroring.handed_over(flow)
+            client, service, backend, state = flow.client, flow.service, flow.backend, flow.state
+            self._nat.forget(flow)
+            if state in (State.ESTABLISHED, State.CLOSING):
+                self.pick_up(service, client, backend, now)
+
+    def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
+        """A flow for a connection that is met in its middle; None when the table is full."""
+        flow = self._nat.pick_up(service, client, backend, now)
+        if flow is not None and service.mirrors:
+            self._mirroring.picked_up(self._nat.know(flow), None if backend is None else endpoint_of(backend))
+        return flow
 
     def tell_again(self, segment: Segment) -> list[Action]:
         """Somebody has not heard that its connection was reset, or challenges that."""

@@ -215,6 +215,11 @@ class Mirroring:
         if tap is not None and tap.replies is not None:
             self._reading.add(Kind.FINISHED, flow.row.id)
 
+    def handed_over(self, flow: MirroredFlow) -> None:
+        """Another host passes the connection from here on: no leg of ours gets the rest of it."""
+        if (tap := self._taps.get(flow)) is not None:
+            self._each(tap, lambda leg: leg.abort("handed-over"))
+
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""
         self._release(flow)

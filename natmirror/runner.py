@@ -33,6 +33,7 @@ from natmirror.packet import endpoint_of
 from natmirror.pool import Change, Kill, Pool
 from natmirror.probes import Monitor
 from natmirror.report import summarize
+from natmirror.role import Role
 from natmirror.rules import MAX_QUEUES, Rules
 from natmirror.shards import Shard, shard_of_client
 from natmirror.sums import together
@@ -94,6 +95,7 @@ class Runner:
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._queue_count = queue_count(rules)
+        self._role = Role.BACKUP
         self.duty = Duty(rules.ha, self._queue_count, self._rounds)
         self._heartbeat = Heartbeat(notifier.beat, self._queue_count)
         looks = notifier.watchdog_interval
@@ -151,6 +153,7 @@ class Runner:
             orders = {"drain": self._drain, "enable": self._enable, "role": self._take_role}
             held.callback(api.Server(self._api_path, resources, orders).close)
             self.duty.open(held, self._api_path)
+            self.duty.on_role(self._on_role)
             self._firewall.install(self._rules, self._queue_count)
             self.duty.fitness.rules_are_in_place = True
             held.callback(self._leave_rules)
@@ -318,6 +321,12 @@ class Runner:
     def _enable(self, words: dict[str, Any]) -> dict[str, Any]:
         service, backend = str(words["service"]), str(words["backend"])
         return self._ordered(lambda: self._apply(self._pool.enable(service, backend, time.monotonic())))
+
+    def _on_role(self, role: Role) -> None:
+        before, self._role = self._role, role
+        if before is Role.MASTER:
+            for worker in self._workers:
+                worker.stand_down()
 
     def _take_role(self, words: dict[str, Any]) -> dict[str, Any]:
         return self._ordered(lambda: self.duty.tell(words))

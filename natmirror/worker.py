@@ -183,6 +183,10 @@ class Worker:
         """Reset a backend's connections, in slices between which packets pass."""
         self.post(lambda: self._kill(change, self._engine.flow_ids()))
 
+    def stand_down(self) -> None:
+        """Another host passes the packets from now on, see Engine; in slices, should some still come."""
+        self.post(lambda: self._stand_down(self._engine.flow_ids()))
+
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         """What the host's routes say of the way to a mirror, see Engine."""
         self.post(lambda: self._engine.set_path_mtu(mirror, mtu))
@@ -297,6 +301,12 @@ class Worker:
         self._loop.send(self._engine.kill(change.service, change.backend, some, time.monotonic()))
         if others:
             self.post(lambda: self._kill(change, others))
+
+    def _stand_down(self, ids: list[int]) -> None:
+        some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
+        self._loop.send(self._engine.stand_down(some, time.monotonic()))
+        if others:
+            self.post(lambda: self._stand_down(others))
 
     def _show_switches(self, clients: Sequence[str]) -> list[dict[str, Any] | None]:
         now = time.monotonic()

@@ -196,3 +196,73 @@ def test_a_backend_that_has_returned_begins_with_a_part_of_its_part(balance: str
         assert 40 <= counts[0] <= 50  # a tenth of c2's
     else:
         assert 20 <= counts[0] < counts[1] - 30 < counts[2] - 60 <= 240
+
+
+# Another host
+
+
+def elsewhere(session: Session, count: int) -> None:
+    """Both ends go on for so many bytes each, through another host."""
+    session.sent += count
+    session.answered += count
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fast: bool) -> None:
+    one = engine(RULES, fast=fast)
+    session = Session(one)
+    session.connect()
+    session.connect_mirror()
+    session.from_client("PA", b"before")
+    session.mirrored()
+    session.to_mirror += [
+        segment(send.packet) for send in one.stand_down(one.flow_ids(), 1000.0) if isinstance(send, Send)
+    ]
+    assert [letters for letters, *_ in session.mirrored()] == ["RA"]
+    elsewhere(session, 5000)
+    assert session.from_client("PA", b"after").dst == session.backend_address
+    assert session.from_backend("PA", b"answer").dst == CLIENT[0]
+    snapshot = one.snapshot(1000.0)
+    [mirror] = snapshot["mirrors"]
+    assert (mirror["legs"], mirror["ended"]) == (0, {"handed-over": 1})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"handed-over": 6, "mid-connection": 5})
+    assert_adds_up(snapshot)
+    session.from_client("FA")
+    session.from_backend("FA")
+    session.from_client("A")
+    assert [flow["state"] for flow in one.flows(1000.0)] == ["time-wait"], "its end is seen"
+
+
+@pytest.mark.parametrize("mirrors", [True, False])
+def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirrors: bool) -> None:
+    one = engine((RULES if mirrors else PLAIN).replace("    pool:\n", "    pool:\n      balance: round-robin\n"))
+    sessions = [Session(one, client=client) for client in CLIENTS]
+    for session in sessions:
+        session.connect()
+    one.stand_down(one.flow_ids(), 1000.0)
+    for session in sessions:
+        elsewhere(session, 3000)
+        assert session.from_client("PA", b"x").dst == session.backend_address
+    counters = one.snapshot(1000.0)["counters"]
+    assert counters["flows_handed_over"] == len(CLIENTS)
+    assert "flows_picked_up" not in counters
+
+
+def test_what_another_host_has_now_is_believed_of_backends_that_speak_first() -> None:
+    """A connection of the same ports that began there belongs where its backend says."""
+    one = engine(PLAIN)
+    session = Session(one)
+    session.connect()
+    one.stand_down(one.flow_ids(), 1000.0)
+    elsewhere(session, 3000)
+    session.backend = C2 if session.backend == C1 else C1
+    session.from_backend("PA", b"x")
+    assert session.from_client("PA", b"y").dst == session.backend_address
+
+
+def test_half_open_and_finished_flows_are_nobody_s_when_another_host_passes_them() -> None:
+    one = engine(RULES)
+    session = Session(one)
+    session.syn()
+    one.stand_down(one.flow_ids(), 1000.0)
+    assert one.flow_ids() == []

@@ -283,17 +283,6 @@ def test_a_stop_of_a_backup_waits_for_nobody(duty: Duty) -> None:
     assert duty.hands_over(100.0) is None
 
 
-def test_where_keepalived_has_never_told_a_stop_waits_for_nobody(
-    pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("natmirror.duty.own_addresses", lambda: {address.ip for address in pair.addresses})
-    with ExitStack() as held:
-        duty = Duty(pair, 1, lambda: [1])
-        duty.open(held, Path(api))
-        duty.begin_hand_over(100.0)
-        assert duty.hands_over(100.0) is None
-
-
 @pytest.mark.parametrize("words", [{}, {"role": "king"}, {"role": "master", "order": "late"}])
 def test_what_is_no_role_is_refused(duty: Duty, words: dict[str, Any]) -> None:
     with pytest.raises((KeyError, ValueError)):

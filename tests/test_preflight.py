@@ -1,11 +1,13 @@
 """What a host is told that it lacks."""
 
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 from natmirror.linux.preflight import Host, judge
 from natmirror.rulesfile import loads
 from tests.support import RULES
 
+PAIR = (Path(__file__).parent.parent / "rules/pair.yaml").read_text()
 TARGETS = [IPv4Address(f"10.20.0.{last}") for last in (11, 12, 13)]
 
 
@@ -83,3 +85,29 @@ def test_a_strict_reverse_path_filter() -> None:
     assert {level for level, _ in found} == {"warning"}
     assert len(found) == 1
     assert "sysctl -w net.ipv4.conf.pl0.rp_filter=2" in found[0][1]
+
+
+def test_a_standby_needs_no_virtual_address() -> None:
+    host = good()
+    host.interfaces = {"lo", "sw0", "pl0"}
+    host.addresses.remove(IPv4Address("10.10.0.100"))
+    assert findings(host, PAIR) == []
+    with_source = PAIR.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.100}")
+    assert findings(host, with_source) == []
+
+
+def test_a_host_of_a_pair_is_one_of_the_two() -> None:
+    host = good()
+    host.interfaces = {"lo", "sw0", "pl0"}
+    host.addresses.remove(IPv4Address("10.20.0.1"))
+    [(level, text)] = findings(host, PAIR)
+    assert level == "error"
+    assert "none of the pair: it has not both addresses of lb1 (10.10.0.1, 10.20.0.1) or of lb2" in text
+
+
+def test_a_host_of_a_pair_has_both_interfaces() -> None:
+    host = good()
+    host.interfaces = {"lo", "sw0", "eth1"}
+    [(level, text)] = findings(host, PAIR)
+    assert level == "error"
+    assert "there is no interface pl0, which is to have 10.20.0.100/24" in text

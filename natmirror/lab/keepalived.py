@@ -27,6 +27,7 @@ class Keepalived:
         command.chmod(0o755)  # root's own, wherever this checkout lies: keepalived runs nothing else as root
         write = [str(command), "keepalived", "--rules", str(rules), "--script-user", "root", "--command", str(command)]
         lab.run(host, [*write, "--api", str(api), "--output", str(file)])
+        lab.run(host, ["keepalived", "--config-test", f"--use-file={file}"])
         self._pid_files = [lab.directory / f"{host}-{name}.pid" for name in ("keepalived", "vrrp")]
         parent, child = map(str, self._pid_files)
         words = ["--vrrp", "--dont-fork", "--log-console", "--log-detail", "--no-syslog"]

@@ -7,8 +7,8 @@
         …           ├──── 10.10.0.1  lb  10.20.0.1 ────┤
                     │     10.10.0.100                  └── m  10.20.0.13  (the master)
 
-With ``pair`` there are two such hosts, ``lb1`` with .1 and ``lb2`` with .2. Who has 10.10.0.100, and 10.20.0.100 as well,
-by which the controllers reach the switches then, is keepalived's affair.
+With ``pair`` there are two such hosts, ``lb1`` with .1 and ``lb2`` with .2. The controllers reach the switches by
+10.20.0.100 then, and who has that and 10.10.0.100 is keepalived's affair.
 
 Each host is a network namespace; two bridges, in a namespace of their own, are the cables. Names carry the process id
 of whoever made them, so that what a killed run has left behind can be told from what is in use.

@@ -51,6 +51,7 @@ class Traffic:
     until: Path
     progress: Path
     controllers: list[Pinger]
+    master: Pinger
     switches: list[OpenVSwitch]
     recorders: dict[str, Records]
     peers: list[list[str]] = field(default_factory=list)
@@ -115,20 +116,33 @@ class Pair:
         wait_for(lambda: len(self._at_backends()) == CONNECTIONS, "all streams to be recorded")
         assert self._at_backends() == sent
         self._print()
+        self._print_legs()
 
     def _at_backends(self) -> dict[int, tuple[int, str]]:
         return {**self.traffic.recorders["c1"].by_port(), **self.traffic.recorders["c2"].by_port()}
 
     def _print(self) -> None:
-        waits = [wait for line in self.traffic.records.lines() for wait in line["waits"]]
+        waits = [line["waits"] for line in self.traffic.records.lines()]
         ends = [began_at for _, began_at, _ in self.moves[1:]] + [float("inf")]
         for (what, began_at, silences), end in zip(self.moves, ends, strict=True):
-            gaps = [seconds for at, seconds in waits if began_at - 2 * PAUSE <= at < end] or [0.0]
+            gaps = [
+                max((seconds for at, seconds in own if began_at - 2 * PAUSE <= at < end), default=PAUSE)
+                for own in waits
+            ]
             print(
                 f"{what}: {CONNECTIONS} connections: median {statistics.median(gaps):.2f} s, worst {max(gaps):.2f} s"
                 f" without progress; {SWITCHES} OpenFlow sessions: median {statistics.median(silences):.2f} s, worst"
                 f" {max(silences):.2f} s"
             )
+
+    def _print_legs(self) -> None:
+        for host, member in self.members.items():
+            for mirror in member.balancer.status()["mirrors"]:
+                print(
+                    f"{host}, legs of {mirror['service']}: {mirror['opened']} opened, {mirror['legs']} left, ended"
+                    f" {mirror['ended']}; {mirror['acked_bytes']} of {mirror['client_bytes']} bytes arrived, lost"
+                    f" {mirror['lost_bytes']}"
+                )
 
 
 @pytest.fixture
@@ -151,7 +165,7 @@ def pair() -> Iterator[Pair]:
 
 def _start_traffic(scene: Scene) -> Traffic:
     lab = scene.lab
-    controllers = [Pinger(lab, host) for host in ("c1", "c2", "m")]
+    c1, c2, master = (Pinger(lab, host) for host in ("c1", "c2", "m"))
     recorders = {host: Records(scene.file(f"{host}.jsonl")) for host in ("c1", "c2", "m")}
     for host, records in recorders.items():
         scene.app(host, "recorder", PORT, records.file)
@@ -165,7 +179,7 @@ def _start_traffic(scene: Scene) -> Traffic:
     switches = [OpenVSwitch(lab, number) for number in range(1, SWITCHES + 1)]
     for switch in switches:
         switch.connect(f"tcp:{SERVICE}:{OPENFLOW_PORT}")
-    traffic = Traffic(client, records, until, progress, controllers[:2], switches, recorders)
+    traffic = Traffic(client, records, until, progress, [c1, c2], master, switches, recorders)
     traffic.wait_until_all_go_on(0.0)
     traffic.peers = [switch.peers() for switch in switches]
     return traffic
@@ -173,6 +187,11 @@ def _start_traffic(scene: Scene) -> Traffic:
 
 def test_the_active_host_dies(pair: Pair) -> None:
     pair.move("killed, cables down", pair.members["lb1"].crash, to="lb2")
+    master, traffic = pair.traffic.master, pair.traffic
+    wait_for(
+        lambda: all(master.gone(switch.datapath_id) == 1 for switch in traffic.switches),
+        "the master to hear that the dead host's legs are over",
+    )
     status = pair.members["lb2"].balancer.status()
     assert status["counters"]["flows_picked_up"] >= CONNECTIONS + SWITCHES
     for mirror in status["mirrors"]:

@@ -6,7 +6,7 @@
 Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection goes on,
 a request every 50 ms, until that file exists. ``--progress`` is a file that tells all the time when the connection that
 has waited longest got its last answer, by the monotonic clock. A line of JSON for each connection: its local port,
-bytes, their SHA-256, what went wrong, or null, and its waits: answers that came more than 200 ms after the one before,
+bytes, their SHA-256, what went wrong, or null, and its waits: answers that came more than 120 ms after the one before,
 each as when that was and how much later the next one came.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.live.apps.wire import ANSWER_LEN, LENGTH, answer_to
 
-_NOTABLE_WAIT = 0.2
+_NOTABLE_WAIT = 0.12
 _PROGRESS_INTERVAL = 0.02
 _PORTS = range(32768, 61000)
 _TIMEOUT = 60.0
