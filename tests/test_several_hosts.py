@@ -57,6 +57,23 @@ def test_what_was_opened_under_a_drained_backend_is_broken_elsewhere_unless_its_
     assert 15 < len(broken) < 45, "about half of all"
 
 
+def test_a_connection_that_comes_back_meets_its_old_binding(hosts: tuple[Engine, Engine]) -> None:
+    """Whatever happened meanwhile: a host knows it for two hours."""
+    hosts[0].set_share("openflow", "c1", 0.0)
+    sessions = [begin(hosts[0], client) for client in CLIENTS]
+    hosts[0].set_share("openflow", "c1", 1.0)
+    for session in sessions:
+        session.engine = hosts[1]
+        session.from_backend("PA", b"hello")
+        session.from_client("PA", b"x" * 1000)
+        session.engine = hosts[0]
+        session.now += 7000
+        back = session.from_client("PA", b"here again")
+        assert (back.dst, back.dport) == session.backend
+        answer = session.from_backend("PA", b"welcome")
+        assert (answer.src, answer.sport) == SERVICE
+
+
 def test_a_new_connection_whose_answer_comes_through_another_host_does_not_come_about(
     hosts: tuple[Engine, Engine],
 ) -> None:
