@@ -3,10 +3,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check deep queues soak bench swarm fuzz pcaps build clean
+.PHONY: help demo test unit check deep queues soak bench swarm scaling fuzz pcaps build clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
 demo: ## two switches, two controllers and a mirror in network namespaces, natmirror between them (root)
 	@scripts/setup --need-root
@@ -47,6 +47,10 @@ bench: ## beside the kernel, HAProxy, nginx and a script with dpkt; writes docs/
 swarm: ## a thousand OpenFlow switches by several ways to one controller; writes docs/swarm.md (root, five minutes)
 	@scripts/setup --need-root --bench
 	@$(BIN)/python -m bench.swarm
+
+scaling: ## fleets of 2 to 64 active hosts, simulated; writes the tables of docs/scaling.md (a minute)
+	@scripts/setup
+	@$(BIN)/python -m bench.scaling
 
 fuzz: ## the C code under libFuzzer and sanitizers for two minutes, then the tests of it under the same
 	@scripts/setup --fuzz

@@ -1,0 +1,114 @@
+"""What the hosts of a simulated fleet go through: connections that clients mean to have, and mishaps.
+
+Everything comes from the given randomness: the same seed, the same day.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from random import Random
+
+from bench.ecmp import HASH_BITS
+from bench.fleet import Connection, Event
+from natmirror.balance import TABLE_SIZE, client_hash
+
+_SIGMA = 1.5  # of the logarithm of short connections' lengths: one in a hundred is 30 times the median
+_OUTAGES = 12  # of hosts, one after the other, each a sixtieth of the time
+_FAILURES = 6  # of backends, the same; and as many are drained, for twice as long
+_NEWCOMER = ((0.3, "add"), (0.8, "remove"))  # a backend that is in the rules for half of the time
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Connections of one kind."""
+
+    name: str
+    text: str
+    seconds: float
+    """How long it is looked at."""
+    clients: int
+    """Always connected, each at once again; or where connections come from."""
+    per_second: float
+    """New connections of whichever client; 0: each client has its one."""
+    mean_seconds: float
+    """That one lives: exponential where clients stay, log-normal where they come and go."""
+    with_port: bool
+    """Whether Maglev hashes the port too."""
+    backends: int
+
+
+OPENFLOW = Workload(
+    "OpenFlow",
+    "20,000 switches, each always connected, a connection for two days on average (exponential), looked at for a day;"
+    " 8 controllers, `hash: address`",
+    seconds=86_400.0,
+    clients=20_000,
+    per_second=0.0,
+    mean_seconds=172_800.0,
+    with_port=False,
+    backends=8,
+)
+HTTP = Workload(
+    "HTTP",
+    "60 new connections a second, 8 s on average with a long tail (log-normal, median 2.6 s), looked at for an hour;"
+    " 32 backends, `hash: address-port`",
+    seconds=3_600.0,
+    clients=50_000,
+    per_second=60.0,
+    mean_seconds=8.0,
+    with_port=True,
+    backends=32,
+)
+
+
+def connections(workload: Workload, random: Random) -> list[Connection]:
+    """All that clients mean to have."""
+    if not workload.per_second:
+        return [one for client in range(workload.clients) for one in _staying(workload, client, random)]
+    found, now = [], random.expovariate(workload.per_second)
+    while now < workload.seconds:
+        lives = random.lognormvariate(log(workload.mean_seconds) - _SIGMA**2 / 2, _SIGMA)
+        found.append(_connection(workload, random.randrange(workload.clients), now, lives, random))
+        now += random.expovariate(workload.per_second)
+    return found
+
+
+def mishaps(workload: Workload, hosts: int, random: Random) -> list[Event]:
+    """Hosts leave and return, backends go down, are drained, come and go; never two of a kind at once."""
+    found: list[Event] = []
+    for number in range(_OUTAGES):
+        found += _spell(("leaves", "returns"), (number, _OUTAGES), hosts, 1 / 60, workload, random)
+    for number in range(_FAILURES):
+        found += _spell(("down", "up"), (2 * number, 2 * _FAILURES), workload.backends, 1 / 60, workload, random)
+        found += _spell(
+            ("drain", "enable"), (2 * number + 1, 2 * _FAILURES), workload.backends, 1 / 30, workload, random
+        )
+    found += [Event(workload.seconds * share, what, workload.backends) for share, what in _NEWCOMER]
+    return sorted(found, key=lambda event: event.at)
+
+
+def _staying(workload: Workload, client: int, random: Random) -> list[Connection]:
+    """One client's connections, one after the other."""
+    found, now = [], random.uniform(0.0, 60.0)
+    while now < workload.seconds:
+        lives = random.expovariate(1 / workload.mean_seconds)
+        found.append(_connection(workload, client, now, lives, random))
+        now += lives + random.uniform(1.0, 5.0)
+    return found
+
+
+def _connection(workload: Workload, client: int, at: float, lives: float, random: Random) -> Connection:
+    end = ((0x0A0A_0000 + client).to_bytes(4, "big"), random.randrange(32768, 61000))
+    slot = client_hash(end, with_port=workload.with_port) % TABLE_SIZE
+    return Connection(at, lives, slot, random.getrandbits(HASH_BITS))
+
+
+def _spell(
+    what: Sequence[str], part: tuple[int, int], among: int, share: float, workload: Workload, random: Random
+) -> list[Event]:
+    """Somebody is away for a share of the time, somewhere in one of so many equal parts of it."""
+    number, parts = part
+    length = workload.seconds / parts
+    begin = (number + random.random() * (1 - share * parts)) * length
+    who = int(random.random() * among)
+    return [Event(begin, what[0], who), Event(begin + share * workload.seconds, what[1], who)]
