@@ -100,6 +100,7 @@ class Mirroring:
         for tap in self.taps.values():
             tap.is_left = True
         self._legs.leave()
+        self._shadowing.leave()
 
     def untracked(self, service: Service, count: int) -> None:
         """The flow table was full when a client sent ``count`` bytes: they count as lost."""
@@ -360,7 +361,7 @@ class Mirroring:
 
     def forget(self, flow: MirroredFlow) -> None:
         """The flow stays in the table, and begins anew there."""
-        self.flow_forgotten(flow)
+        self._forget(flow, goes_on=True)
         self._gear.legs.link(flow.row, [])
         flow.row.flags &= ~(MIRRORED | READ | WAITING | GAPPED | REPLY_GAPPED)
 
@@ -371,6 +372,9 @@ class Mirroring:
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""
+        self._forget(flow, goes_on=False)
+
+    def _forget(self, flow: MirroredFlow, *, goes_on: bool) -> None:
         self.holding.release(flow)
         tap = self.taps.get(flow)
         if tap is None:
@@ -379,7 +383,7 @@ class Mirroring:
         if not tap.flow_over:
             self._each(tap, lambda leg: leg.abort("flow-expired"))
         self._timers.set(("heard", flow), None)
-        self._shadowing.forgotten(flow)
+        self._shadowing.forgotten(flow, goes_on=goes_on)
         tap.reassembler.clear()
         if tap.replies is not None:
             tap.replies.clear()

@@ -35,7 +35,7 @@ from natmirror.pool import Change, Kill, Pool
 from natmirror.probes import Monitor
 from natmirror.reloading import merged, refuse_what_cannot_change
 from natmirror.report import summarize
-from natmirror.role import Role
+from natmirror.role import SETTLE_TIME, Role
 from natmirror.rules import MAX_QUEUES, Rules
 from natmirror.rulestext import differences
 from natmirror.shards import Shard, shard_of_client
@@ -49,7 +49,6 @@ _FIREWALL_INTERVAL = 5.0
 _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
 _STATUS_INTERVAL = 10.0
-_SETTLE_TIME = 1.0  # until nobody's packets come to a host that has lost its addresses
 _TIDY_DELAY = 1.0
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
@@ -218,7 +217,7 @@ class Runner:
         elif self._is_active:
             self._standing_down.due_at = float(_NEVER)
         elif before:
-            self._standing_down.due_at = time.monotonic() + _SETTLE_TIME
+            self._standing_down.due_at = time.monotonic() + SETTLE_TIME
         if self._is_active:
             self._apply(self._pool.dead())
 

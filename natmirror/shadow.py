@@ -93,6 +93,8 @@ class Connection:
     is_over: bool = False
     is_forgotten: bool = False
     """The flow has left its table: its row may be another's."""
+    goes_on: bool = False
+    """It is begun anew here: the switch behind it is the same."""
     datapath: Datapath | None = None
     """As far as the masters have been told."""
 

@@ -81,11 +81,15 @@ class Shadowing:
         self._reading.add(Kind.OPENED, flow.row.id)
         return any(why_not is None for _, why_not in wishes)
 
-    def forgotten(self, flow: MirroredFlow) -> None:
-        """The flow leaves the table."""
+    def forgotten(self, flow: MirroredFlow, *, goes_on: bool) -> None:
+        """The flow leaves the table, or begins anew there."""
         if (connection := self._of_flows.pop(flow, None)) is not None:
-            connection.is_forgotten = True
+            connection.is_forgotten, connection.goes_on = True, goes_on
             self._reading.add(Kind.FORGOTTEN, flow.row.id)
+
+    def leave(self) -> None:
+        """Another host passes all connections from now on."""
+        self.directory.lend(self._now)
 
     @staticmethod
     def _why_not(mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> str | None:
@@ -174,7 +178,8 @@ class Shadowing:
 
     def _production_over(self, connection: Connection, kind: Kind, now: float) -> None:
         connection.is_over = True
-        self.directory.leave(connection.name)
+        if not connection.goes_on:
+            self.directory.leave(connection.name)
         self._touch(connection)
         self._flush(now)
         for shadow in connection.shadows:

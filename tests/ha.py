@@ -130,6 +130,9 @@ class Things:
         self.others.clear()
         await self.tell_all()
 
+    async def tell_last(self) -> None:
+        self.log.append("tell last")
+
     async def stand_by(self) -> None:
         self.log.append("stand by")
         self.others |= self.own

@@ -8,11 +8,12 @@ import pytest
 from natmirror import seq, takeover
 from natmirror.actions import Drop, Send
 from natmirror.engine import Engine, Hook
+from natmirror.openflow.wire import Type
 from natmirror.packet import finish, show
 from natmirror.shards import Shard
 from tests.session import ISS, MIRROR_ISS, Session, engine
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
-from tests.test_shadowing import AGAIN, introduced, packet_in
+from tests.test_shadowing import AGAIN, hello, introduced, packet_in, request
 
 NOW = 1000.0
 TWO = RULES.replace("10.20.0.13}", "10.20.0.13}\n      - {name: spare, address: 10.20.0.14}")
@@ -897,3 +898,31 @@ def test_a_session_beside_the_leg_begins_anew_at_the_next_message(fast: bool) ->
     sent = {(one.dst, told(one.raw)[0]) for one in session.to_mirror}
     assert sent == {(MASTER[0], "PA"), (SPARE[0], "S")}
     assert heard(session)[0][3] == packet_in(1)
+
+
+@pytest.mark.parametrize("elsewhere", [0, 5000])
+def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_known(fast: bool, elsewhere: int) -> None:
+    one = engine(AGAIN, fast=fast)
+    session, master = introduced(one)
+    one.hand_over()
+    assert master.ended == "", "the other host calls the master anew"
+    assert one.directory.living() == []
+    session.sent, session.answered = session.sent + elsewhere, session.answered + elsewhere
+    one.take_over(session.now)
+    session.from_client("PA", packet_in(1))
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 78))
+    assert [(kind, xid) for kind, xid, _ in master.messages()][:2] == [(Type.HELLO, 1), (Type.FEATURES_REPLY, 78)]
+    assert len(one.directory.living()) == 1
+    session.from_client("FA")
+    session.from_backend("FA")
+    assert one.directory.clients(session.now) == [], "its end is known"
+
+
+def test_a_switch_that_left_while_another_host_passed_it_is_forgotten(fast: bool) -> None:
+    one = engine(AGAIN, fast=fast)
+    introduced(one)
+    one.hand_over()
+    [client] = one.directory.clients(NOW)
+    one.directory.withdraw(client)
+    assert one.directory.clients(NOW) == []

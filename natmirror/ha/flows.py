@@ -90,6 +90,9 @@ class Flows:
         self._is_active = True
         await self._sweep(CLAIM_ALL)
 
+    async def tell_last(self) -> None:
+        """There is nothing that would not have been told."""
+
     async def stand_by(self) -> None:
         """Another host is the active one: all become its guests."""
         self._is_active = False

@@ -131,10 +131,12 @@ class Legs:
             await self._post.room()
             self._post.tell([Op(PUT, f"{_KIND} {key}", text) for key, text in some])
 
+    async def tell_last(self) -> None:
+        """Another host is about to be the active one: tell what has moved since it was told last."""
+        await self._look(everything=False)
+
     async def stand_by(self) -> None:
         """Another host is the active one, and goes on with all legs."""
-        if self._is_active:
-            await self._look(everything=False)
         self._is_active = False
         for thread in self._threads:
             await ask(thread, thread.exchange.hand_over)

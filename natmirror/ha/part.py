@@ -41,6 +41,9 @@ class Part(Protocol):
     async def begin(self) -> None:
         """This host is the active one: what other hosts have told becomes its own. May come more than once."""
 
+    async def tell_last(self) -> None:
+        """Another host is about to be the active one: tell what has changed just now."""
+
     async def stand_by(self) -> None:
         """Another host is the active one."""
 

@@ -25,6 +25,7 @@ from typing import Any
 from natmirror.ha.outbox import Outbox
 from natmirror.ha.part import Part
 from natmirror.ha.store import ENDED, GONE, PUT, Op, Store, StoreError
+from natmirror.role import SETTLE_TIME
 
 log = logging.getLogger("natmirror")
 
@@ -167,7 +168,8 @@ class Sharing:
                     await self._role_changed.wait()
 
     async def _heed_role(self) -> None:
-        if (is_active := self._is_active) != self._begun:
+        is_active = await self._settle() if self._begun and not self._is_active else self._is_active
+        if is_active != self._begun:
             was_active, self._begun = self._begun, is_active
             for part in self._parts:
                 await (part.begin() if is_active else part.stand_by())
@@ -178,6 +180,18 @@ class Sharing:
             self._heeded.set()
         for part in self._parts:
             await part.look(self._clock())
+
+    async def _settle(self) -> bool:
+        """Another host is about to be the active one: whether this one is it again before the last packets have come
+        here. Until then they pass as before, mirrors' too, who would lack those that the other host does not see."""
+        for part in self._parts:
+            await part.tell_last()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_TIME):
+                while not self._is_active:
+                    self._role_changed.clear()
+                    await self._role_changed.wait()
+        return self._is_active
 
     async def _keep_connected(self) -> None:
         await self._role_known.wait()  # what others tell means something else to a standby

@@ -122,6 +122,9 @@ class Switches:
         """This host is the active one; whoever is met here from now on is told by it."""
         self._is_active = True
 
+    async def tell_last(self) -> None:
+        """There is nothing that would not have been told."""
+
     async def stand_by(self) -> None:
         """Another host is the active one; whoever is met there is told by it."""
         self._is_active = False

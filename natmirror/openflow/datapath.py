@@ -186,6 +186,11 @@ class Directory:
         self._behind.pop(client, None)
         self._unclaimed.pop(client, None)
 
+    def lend(self, now: float) -> None:
+        """Another host passes all connections from now on: what is known of them holds until it tells otherwise."""
+        for client in self._behind:
+            self._unclaimed.setdefault(client, now)
+
     def behind(self, client: str) -> Datapath | None:
         """The switch of a connection, where that is known from before."""
         ids = self._behind.get(client)

@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,7 @@ PORT = 7000
 PAUSE = 0.1
 SIZE = 200
 REQUEST_LEN = SIZE + LENGTH.size
-PAIR_RULES = ROOT / "rules" / "pair.yaml"
+STATE = "10.20.0.30"
 LINES = f"""
   - name: lines
     address: {SERVICE}
@@ -50,6 +50,7 @@ LINES = f"""
 
 ha:
 """
+RULES = (ROOT / "rules" / "pair.yaml").read_text().replace("\nha:\n", LINES)
 
 
 @dataclass(slots=True)
@@ -163,18 +164,22 @@ class Pair:
                 )
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
+@contextmanager
+def running(rules: str) -> Iterator[Pair]:
+    """Both hosts with these rules, whose ``ha.state`` is at STATE if they have one."""
     with Lab(switches=SWITCHES, pair=True) as lab:
         scene = Scene(lab)
+        if STATE in rules:
+            lab.add_controller("state", int(STATE.rpartition(".")[2]))
+            start_redis(scene)
         for address in CLIENTS[1:]:
             lab.address("s1", "eth0", address)
         for host in ("lb1", "lb2"):
             # As many firewalls do; and as natmirror's own check advises then.
             lab.run(host, ["iptables", "-I", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"])
             lab.run(host, ["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_be_liberal=1"])
-        rules = scene.rules(PAIR_RULES.read_text().replace("\nha:\n", LINES))
-        members = {host: Member(lab, host, rules) for host in ("lb1", "lb2")}
+        file = scene.rules(rules)
+        members = {host: Member(lab, host, file) for host in ("lb1", "lb2")}
         members["lb1"].wait_for_role("master")
         members["lb2"].wait_for_role("backup")
         pair = Pair(scene, members, _start_traffic(scene))
@@ -183,6 +188,20 @@ def pair() -> Iterator[Pair]:
             assert_adds_up(member.balancer.status())
         for program in reversed(scene.programs):
             program.end()
+
+
+def start_redis(scene: Scene) -> Program:
+    """Redis, on the host that has STATE."""
+    words = ["--bind", STATE, "--protected-mode", "no", "--save", "", "--dir", str(scene.lab.directory)]
+    program = scene.start("state", "redis-server", *words, name="redis")
+    wait_listen(scene.lab.ns("state"), 6379)
+    return program
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with running(RULES) as pair:
+        yield pair
 
 
 def _start_traffic(scene: Scene) -> Traffic:

@@ -1,0 +1,66 @@
+"""Two hosts behind keepalived that share their state, and what becomes of mirrors' legs when the active one goes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from natmirror.lab import lines
+from natmirror.lab.process import wait_for
+from tests.live.test_pair import CONNECTIONS, EVENTS, RULES, STATE, SWITCHES, Pair, running
+
+pytestmark = pytest.mark.live
+
+MASTER = "{name: master, address: 10.20.0.13}"
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    rules = RULES.replace(MASTER, MASTER.replace("}", ", protocol: openflow, reconnect: next-message}"), 1)
+    with running(f"{rules}  state: redis://{STATE}\n") as pair:
+        yield pair
+
+
+def mirror(pair: Pair, host: str, service: str) -> dict[str, Any]:
+    [shown] = [mirror for mirror in pair.members[host].balancer.status()["mirrors"] if mirror["service"] == service]
+    return dict(shown)
+
+
+def sessions(pair: Pair) -> list[int]:
+    """How many sessions the master has had with each switch that were complete."""
+    text = pair.traffic.master.program.text
+    return [len(list(lines.told(text, "switch", switch.datapath_id))) for switch in pair.traffic.switches]
+
+
+def wait_until_the_other_host_knows(pair: Pair, host: str) -> None:
+    """Of all legs, and of all switches."""
+
+    def knows() -> bool:
+        shared = pair.members[host].balancer.status()["shared_state"]
+        return bool(shared["state"] == "complete" and shared["records"] >= CONNECTIONS + SWITCHES)
+
+    wait_for(knows, f"{host} to know of all legs")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("event", ["killed, cables down", "stopped", "pool's cable pulled"])
+def test_legs_go_on_and_sessions_come_anew(pair: Pair, event: str) -> None:
+    go, come_back = EVENTS[event]
+    wait_for(lambda: sessions(pair) == [1] * SWITCHES, "the master to know all switches")
+    wait_until_the_other_host_knows(pair, "lb2")
+    pair.move(event, lambda: go(pair.members["lb1"]), to="lb2")
+    wait_for(lambda: sessions(pair) == [2] * SWITCHES, "the master to know all switches anew")
+    come_back(pair.members["lb1"])
+    pair.members["lb1"].wait_for_role("backup")
+    wait_until_the_other_host_knows(pair, "lb1")
+    pair.move(f"{event}, back again", lambda: go(pair.members["lb2"]), to="lb1")
+    wait_for(lambda: sessions(pair) == [3] * SWITCHES, "the master to know all switches anew")
+    last = mirror(pair, "lb1", "lines")
+    assert (last["adopted"], last["legs"]) == (CONNECTIONS, CONNECTIONS)
+    pair.end()
+    at_master = pair.traffic.recorders["m"]
+    wait_for(lambda: len(at_master.by_port()) == CONNECTIONS, "the master to have all streams", 30.0)
+    sent = {line["port"]: (line["bytes"], line["sha256"]) for line in pair.traffic.records.lines()}
+    whole = sum(at_master.by_port().get(port) == stream for port, stream in sent.items())
+    print(f"{event}: {whole} of {CONNECTIONS} raw legs went on, whole; switches' sessions: {sessions(pair)}")
+    assert whole == CONNECTIONS
