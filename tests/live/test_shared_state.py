@@ -101,9 +101,9 @@ class Pair:
     def not_derivable(self) -> int:
         return int(self.status("lb1")["flows_not_derivable"])
 
-    def strange_ports(self) -> set[int]:
+    def strange_ports(self, rules: str = RULES) -> set[int]:
         """The ports of the connections whose backend nobody could derive."""
-        pool = loads(RULES).services[0].pool
+        pool = loads(rules).services[0].pool
         assert pool is not None
         maglev, found = Maglev(pool), set()
         for flow in self.status("lb1")["flows"]:
@@ -214,6 +214,33 @@ def test_with_redis_no_connection_moves_even_where_it_was_away_for_a_while(pair:
     )
     assert lost == []
     assert max(waits, default=0.0) < 0.5, "no packet cares"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("pair", [RULES, WITH_STATE], indirect=True, ids=["alone", "redis"])
+def test_rules_that_change_on_both_hosts_move_only_what_nobody_can_derive(pair: Pair) -> None:
+    pair.call(1)
+    [file] = pair.scene.lab.directory.glob("*rules.yaml")
+    before = file.read_text()
+    after = before.replace("{name: c2, address: 10.20.0.12}", "{name: c2, address: 10.20.0.12, weight: 3}")
+    file.write_text(after)
+    for host in ("lb1", "lb2"):  # the active one first
+        order("reload", {}, pair.members[host].api)
+    pair.call(2)
+    strange, expected = pair.not_derivable(), pair.strange_ports(after)
+    assert 0 < strange == len(expected) < EACH
+    is_shared = pair.redis is not None
+    if is_shared:
+        pair.wait_for_state("lb2", strange)
+    pair.wait_for_quiet()
+    pair.crash()
+    pair.wait_until_all_go_on(*(pair.crowds if is_shared else pair.crowds[1:]))
+    lost = pair.finish()
+    print(
+        f"{'with' if is_shared else 'without'} Redis, rules changed by reload: {strange} of {2 * EACH} could not be"
+        f" derived, {len(lost)} were lost"
+    )
+    assert {line["port"] for line in lost} == (set() if is_shared else expected)
 
 
 MIRRORED = WITH_STATE.replace("\nha:\n", "\n    mirrors:\n      - {name: master, address: 10.20.0.13}\nha:\n")
