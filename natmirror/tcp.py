@@ -92,7 +92,7 @@ def begin_adopted(row: Any, iss: int, nxt: int, una: int) -> None:
     """After begin_loose(), for a flow that another host has known: its client has sent all before number ``nxt``, and
     its backend acknowledged all before ``una``, if not more of each."""
     row.iss = iss
-    row.orig.end = nxt
+    row.orig.end, row.orig.bytes = nxt, 0
     row.orig.flags = HALF_SEQ | HALF_TOLD
     row.reply.ack = row.reply.edge = una
 

@@ -634,6 +634,23 @@ def test_a_later_record_takes_the_place_of_the_one_before() -> None:
     assert mirror_of(session)["client_bytes"] == 10
 
 
+def test_what_passed_before_a_later_record_counts_once(fast: bool) -> None:
+    """The addresses have come, the other host's last word has not."""
+    one = engine(fast=fast)
+    one.hand_over()
+    one.adopt(RECORD, NOW)
+    session = Session(one)
+    session.sent, session.answered = 30, 5
+    session.from_client("A")
+    leg = {**RECORD["legs"][0], "snd_una": seq.add(ISS, 31)}  # type: ignore[index]
+    one.adopt({**RECORD, "client_nxt": seq.add(ISS, 31), "client_una": seq.add(ISS, 31), "legs": [leg]}, NOW)
+    one.take_over(NOW)
+    assert due(session) == [("A", 30, 4, b"")]
+    answer(session, 31)
+    mirror = mirror_of(session)
+    assert (mirror["client_bytes"], mirror["acked_bytes"], mirror["pending_bytes"]) == (0, 0, 0)
+
+
 def test_a_record_with_other_legs_or_of_a_newer_connection_does_too() -> None:
     one = waiting(iss=5)
     one.adopt({**RECORD, "iss": 6}, NOW)
