@@ -51,8 +51,11 @@ class Duty:
             self._standing.assume(Role.MASTER if is_active else Role.BACKUP)
 
     def tell(self, words: dict[str, Any]) -> None:
-        """What keepalived says: ``{"role": …, "order": …}``; KeyError or ValueError where it is something else."""
-        role, order = Role(str(words["role"])), int(words.get("order", 0))
+        """What keepalived says: ``{"role": …, "order": …}``; KeyError or ValueError where it is something else. Without
+        an order it is the latest."""
+        role, order = Role(str(words["role"])), words.get("order", 0)
+        if not isinstance(order, int) or order < 0:
+            raise ValueError(f"order: expected a number from 0 on, found {order!r:.40}")
         if self._pair is None:
             raise ValueError("the rules have no section ha: this host is alone and has no role")
         if self._standing.take(role, order):

@@ -284,7 +284,19 @@ def test_a_stop_of_a_backup_waits_for_nobody(duty: Duty) -> None:
     assert duty.hands_over(100.0) is None
 
 
-@pytest.mark.parametrize("words", [{}, {"role": "king"}, {"role": "master", "order": "late"}])
+def test_whoever_tells_a_role_without_an_order_is_the_latest(duty: Duty) -> None:
+    for words in ({"role": "master", "order": 5}, {"role": "backup"}):
+        duty.tell(words)
+    shown = duty.show()
+    assert shown is not None and shown["role"] == "backup"
+    duty.tell({"role": "master", "order": 4})
+    assert duty.show() == shown, "it was overtaken"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{}, {"role": "king"}, *({"role": "master", "order": order} for order in ("late", None, [], {}, 1e999, -1))],
+)
 def test_what_is_no_role_is_refused(duty: Duty, words: dict[str, Any]) -> None:
     with pytest.raises((KeyError, ValueError)):
         duty.tell(words)
@@ -323,7 +335,7 @@ def test_a_host_is_known_by_its_addresses_or_its_name(pair: Pair) -> None:
         keepalived.choose(pair, "lb3", set())
 
 
-@pytest.mark.parametrize("api", ['/run/"', "/run/a\nb", "/run/{x}", "/run/$X", "/run/!", "/run/#"])
+@pytest.mark.parametrize("api", ['/run/"', "/run/a\nb", "/run/{x}", "/run/$X", "/run/!", "/run/#", "/run/a b"])
 def test_names_that_keepalived_would_read_otherwise_are_refused(pair: Pair, api: str) -> None:
     with pytest.raises(HostError, match=r"keepalived\.conf cannot hold"):
         keepalived.text(pair, pair.hosts[0], "natmirror", api, "root")
