@@ -38,6 +38,7 @@ class Standing:
 
     def assume(self, role: Role) -> None:
         """A role that nobody has told, but that this host's addresses show."""
+        self.is_told = False
         self._change(role)
 
     def take(self, role: Role, order: int = 0) -> bool:

@@ -263,6 +263,35 @@ def test_it_is_a_backup_without_the_addresses_and_master_with_them(
     assert roles == [Role.BACKUP, Role.MASTER]
 
 
+def test_a_role_that_was_lost_shows_in_the_addresses(duty: Duty, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown() -> tuple[str, str]:
+        words = duty.show()
+        assert words is not None
+        return words["role"], words["told_by"]
+
+    own = {address.ip for address in pair.addresses}
+    monkeypatch.setattr("natmirror.duty.own_addresses", lambda: own)
+    duty.tell({"role": "backup", "order": 1})
+    duty.compare()
+    assert shown() == ("backup", "keepalived"), "it may be about to tell"
+    duty.compare()
+    assert shown() == ("master", "addresses")
+    duty.tell({"role": "master", "order": 2})
+    own.pop()
+    for _ in range(3):
+        duty.compare()
+    assert shown() == ("master", "keepalived"), "some of the addresses say nothing"
+    own.clear()
+    duty.compare()
+    duty.tell({"role": "fault", "order": 3})
+    duty.compare()
+    assert shown() == ("fault", "keepalived")
+    duty.tell({"role": "master", "order": 4})
+    duty.compare()
+    duty.compare()
+    assert shown() == ("backup", "addresses")
+
+
 def test_it_tells_how_it_is_as_soon_as_it_is_open(duty: Duty, api: str) -> None:
     assert asking.main("health", ["--api", api]) == exitcodes.NOT_READY
     duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True
