@@ -214,17 +214,21 @@ class Runner:
 
     def _on_role(self, role: Role) -> None:
         before, self._is_active = self._is_active, role is Role.MASTER
-        if self._shared is not None:
-            self._shared.set_active(self._is_active)
-        elif self._is_active:
+        if self._is_active:
             self._standing_down.due_at = float(_NEVER)
         elif before:
             self._standing_down.due_at = time.monotonic() + _SETTLE_TIME
+        if self._shared is not None and self._standing_down.due_at >= _NEVER:
+            self._shared.set_active(self._is_active)
         if self._is_active:
             self._apply(self._pool.dead())
 
     def _stand_down(self) -> None:
-        """What another host passes is not ours any more, though a role that comes back at once costs no leg."""
+        """What another host passes is not ours any more. A role that comes back at once costs no leg, and what still
+        comes here until then is copied: it would be missing where the legs go on."""
+        if self._shared is not None:
+            self._shared.set_active(False)
+            return
         for worker in self._workers:
             worker.stand_down()
 
@@ -232,6 +236,8 @@ class Runner:
         """Where this host is the active one of a pair, packets pass until the other one is."""
         self.duty.begin_hand_over(time.monotonic())
         while (until := self.duty.hands_over(time.monotonic())) is not None and self._stop_signals == 1:
+            self._watch(until)
+        while (until := self._standing_down.due_at) < _NEVER and self._stop_signals == 1:
             self._watch(until)
         if self._shared is not None:
             self._shared.wait_until_heeded()

@@ -248,3 +248,27 @@ def test_legs_go_on_through_the_other_host(pair: Pair, event: str) -> None:
 
 def _bytes(mirror: dict[str, Any]) -> str:
     return f"{mirror['acked_bytes']} of {mirror['client_bytes']} bytes arrived, lost {mirror['lost_bytes']}"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("pair", [MIRRORED], indirect=True, ids=["mirrored"])
+def test_legs_go_on_where_the_only_host_that_is_left_is_started_anew(pair: Pair) -> None:
+    """Nobody has the addresses meanwhile, and whoever remembers where they were goes on sending there."""
+    strange = change_the_pool(pair)
+    lb1, lb2 = pair.members["lb1"], pair.members["lb2"]
+    lb1.balancer.wait_until_acknowledged()
+    pair.wait_for_state("lb2", 2 * EACH + strange)
+    lb2.crash()
+    began_at = time.monotonic()
+    lb1.stop_natmirror()
+    lb1.start_natmirror()
+    lb1.wait_for_role("master")
+    pair.wait_until_all_go_on(*pair.crowds)
+    took = time.monotonic() - began_at
+    lb1.balancer.wait_until_acknowledged()
+    status = pair.status("lb1")
+    [mirror] = status["mirrors"]
+    print(f"started anew, alone: {mirror['resumed']} of {2 * EACH} legs went on, ended {mirror['ended']}; {took:.2f} s")
+    assert_adds_up(status)
+    assert (mirror["resumed"], mirror["ended"]) == (2 * EACH, {})
+    assert pair.finish() == []
