@@ -32,6 +32,7 @@ class Duty:
         self._pair = pair
         self._rounds = rounds
         self._hand_over_until: float | None = None
+        self._was_otherwise = False
         self._standing = Standing(_time_of_day)
 
     def on_role(self, tell: Callable[[Role], None]) -> None:
@@ -46,13 +47,26 @@ class Duty:
         to a natmirror that comes anew."""
         held.callback(Answering(Path(beside(str(api_path))), self._look).close)
         if self._pair is not None:
-            own = own_addresses()
-            is_active = all(address.ip in own for address in self._pair.addresses)
-            self._standing.assume(Role.MASTER if is_active else Role.BACKUP)
+            self._standing.assume(self._role_by_addresses() or Role.BACKUP)
+
+    def compare(self) -> None:
+        """Now and then: a word of keepalived's may be lost, or keepalived may be gone, and its addresses with it. What
+        they show a second time counts. HostError where that cannot be found out."""
+        if self._pair is None:
+            return
+        shown, role = self._role_by_addresses(), self._standing.role
+        is_otherwise = shown is not None and (shown is Role.MASTER) != (role is Role.MASTER)
+        if shown is not None and is_otherwise and self._was_otherwise:
+            log.warning("this host is %s now by its addresses, and keepalived has not told", shown)
+            self._standing.assume(shown)
+        self._was_otherwise = is_otherwise
 
     def tell(self, words: dict[str, Any]) -> None:
-        """What keepalived says: ``{"role": …, "order": …}``; KeyError or ValueError where it is something else."""
-        role, order = Role(str(words["role"])), int(words.get("order", 0))
+        """What keepalived says: ``{"role": …, "order": …}``; KeyError or ValueError where it is something else. Without
+        an order it is the latest."""
+        role, order = Role(str(words["role"])), words.get("order", 0)
+        if not isinstance(order, int) or order < 0:
+            raise ValueError(f"order: expected a number from 0 on, found {order!r:.40}")
         if self._pair is None:
             raise ValueError("the rules have no section ha: this host is alone and has no role")
         if self._standing.take(role, order):
@@ -76,6 +90,13 @@ class Duty:
             return None
         hosts = [host.name for host in self._pair.hosts]
         return {**self._standing.show(), "hosts": hosts, "state": self._pair.state_shown}
+
+    def _role_by_addresses(self) -> Role | None:
+        """None: it has some of the pair's addresses."""
+        assert self._pair is not None, "somebody has looked"
+        own = own_addresses()
+        found = [address.ip in own for address in self._pair.addresses]
+        return Role.MASTER if all(found) else None if any(found) else Role.BACKUP
 
     def _look(self) -> tuple[int, str]:
         return self.fitness.look(self._rounds(), time.monotonic())

@@ -28,6 +28,7 @@ def read_ha(value: Value, services: Sequence[Service]) -> Pair:
         raise keys["pool-side"].complain(f"expected addresses of its own, found {min(shared)} again")
     _refuse_service_outside(keys["switch-side"], switch_side, services)
     one, other = _hosts(keys["hosts"], {*_bare(switch_side), *_bare(pool_side)})
+    _refuse_sources_of_one_host(value, (one, other), services)
     return Pair(
         (one, other),
         switch_side,
@@ -40,9 +41,13 @@ def read_ha(value: Value, services: Sequence[Service]) -> Pair:
 def ha_warnings(pair: Pair, services: Sequence[Service]) -> Iterator[str]:
     """What the two cannot know of each other's connections."""
     for service in services:
-        if pair.state is None and service.pool is not None and service.pool.balance != "maglev":
+        if pair.state is not None or service.pool is None:
+            continue
+        ways = [f"balance: {service.pool.balance}"] if service.pool.balance != "maglev" else []
+        ways += ["max-connections"] if any(one.max_connections for one in service.pool.backends) else []
+        if ways:
             yield (
-                f"service {service.name} has balance: {service.pool.balance}, and nothing is shared (ha.state): a"
+                f"service {service.name} has {' and '.join(ways)}, and nothing is shared (ha.state): a"
                 " connection whose client speaks first after a move goes to the backend that maglev would give it,"
                 " and ends unless that is its own"
             )
@@ -120,6 +125,18 @@ def _refuse_service_outside(value: Value, side: Side, services: Sequence[Service
                 f"expected the address of service {service.name}, {service.address}, among the virtual ones,"
                 f" found {', '.join(map(str, _bare(side)))}"
             )
+
+
+def _refuse_sources_of_one_host(value: Value, hosts: Sequence[Host], services: Sequence[Service]) -> None:
+    """Both go by the same rules, and legs from an address that the other host has do not come back."""
+    owned = {address: host for host in hosts for address in (host.switch_side, host.pool_side)}
+    for service in services:
+        for mirror in service.mirrors:
+            if mirror.source in owned:
+                raise value.complain(
+                    f"expected a virtual address as source of mirror {mirror.name} of service {service.name},"
+                    f" found {mirror.source}, which {owned[mirror.source].name} alone has"
+                )
 
 
 def _advert_interval(value: Value) -> float:

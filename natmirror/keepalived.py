@@ -7,7 +7,8 @@ from ipaddress import IPv4Address
 from natmirror.errors import HostError
 from natmirror.rules import Host, Pair, Side
 
-_PLAIN = re.compile(r"[A-Za-z0-9._+,:=/ -]+")
+_WORD = re.compile(r"[A-Za-z0-9._+,:=/-]+")
+_WORDS = re.compile(rf"{_WORD.pattern}( {_WORD.pattern})*")
 
 # A restart of natmirror takes less than two looks at it, so it moves no address.
 _CHECK = """\
@@ -87,8 +88,8 @@ def choose(pair: Pair, name: str | None, own: Container[IPv4Address]) -> Host:
 def text(pair: Pair, host: Host, command: str, api: str, user: str) -> str:
     """The whole file for ``host``. ``command`` and ``api``: how natmirror is called there, and its socket; ``user``: as
     whom."""
-    for words in (command, api):
-        if not _PLAIN.fullmatch(words):
+    for words, plain in ((command, _WORDS), (api, _WORD)):
+        if not plain.fullmatch(words):
             raise HostError(
                 f"keepalived.conf cannot hold the name {words!r}: give natmirror and its socket a plain one"
             )

@@ -47,7 +47,7 @@ def status_screen(status: dict[str, Any]) -> Group:
     machine = status["machine"]
     memory = status["mirror_memory"]
     facts = [
-        *_pair(status.get("pair")),
+        *_pair(status),
         ("held back for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
         ("counters", _listed(status["counters"])),
         ("drops", _listed(status["drops"])),
@@ -66,16 +66,32 @@ def status_screen(status: dict[str, Any]) -> Group:
     return Group(Text(head), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
 
 
-def _pair(pair: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _pair(status: dict[str, Any]) -> list[tuple[str, str]]:
+    pair = status.get("pair")
     if pair is None:
         return []
-    shared = pair["state"] or "nothing is shared: the other host derives what it can from the rules"
     told = "" if pair["told_by"] == "keepalived" else ", as its addresses say: keepalived has not told"
     return [
         ("pair", " and ".join(pair["hosts"])),
         ("this host", f"{pair['role']} since {pair['since']}{told}"),
-        ("state", shared),
+        ("shared state", _shared_state(status["shared_state"])),
+        ("connections that cannot be derived from the rules", str(status["flows_not_derivable"])),
     ]
+
+
+def _shared_state(shared: dict[str, Any]) -> str:
+    if "where" not in shared:
+        return "none (ha.state): a move costs all legs, and connections that cannot be derived from the rules"
+    words = [f"{shared['where']} {shared['state']}", f"{shared['records']} records of other hosts"]
+    if shared["waiting"]:
+        words.append(f"{shared['waiting']} of our own wait to be written, for {shared['lag_seconds']:.1f} s")
+    if shared["refused"]:
+        words.append(f"{shared['refused']} mean nothing here")
+    if shared["outages"]:
+        words.append(f"outages {shared['outages']}")
+    if shared["error"]:
+        words.append(shared["error"])
+    return ", ".join(words)
 
 
 def _backends(backends: list[dict[str, Any]]) -> Table:

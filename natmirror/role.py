@@ -41,14 +41,15 @@ class Standing:
 
     def assume(self, role: Role) -> None:
         """A role that nobody has told, but that this host's addresses show."""
+        self.is_told = False
         self._change(role)
 
     def take(self, role: Role, order: int = 0) -> bool:
         """A role that keepalived tells; ``order`` grows from one word of its to the next, and an older word than the
-        latest is nothing but late. Gives whether the role has changed."""
-        if order < self._order:
+        latest is nothing but late; 0 where nobody knows. Gives whether the role has changed."""
+        if 0 < order < self._order:
             return False
-        self._order, self.is_told = order, True
+        self._order, self.is_told = max(order, self._order), True
         return self._change(role)
 
     def show(self) -> dict[str, Any]:

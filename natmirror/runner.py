@@ -130,6 +130,7 @@ class Runner:
             self._standing_down,
             self._tidying,
             _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
+            _Chore(_FIREWALL_INTERVAL, self._compare_role, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_FIREWALL_INTERVAL, self._let_go, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
             _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
@@ -230,6 +231,8 @@ class Runner:
         """Where this host is the active one of a pair, packets pass until the other one is."""
         self.duty.begin_hand_over(time.monotonic())
         while (until := self.duty.hands_over(time.monotonic())) is not None and self._stop_signals == 1:
+            self._watch(until)
+        while (until := self._standing_down.due_at) < _NEVER and self._stop_signals == 1:
             self._watch(until)
         if self._shared is not None:
             self._shared.wait_until_heeded()
@@ -366,6 +369,12 @@ class Runner:
         except HostError as error:
             self.duty.fitness.rules_are_in_place = False
             log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
+
+    def _compare_role(self) -> None:
+        try:
+            self.duty.compare()
+        except HostError as error:
+            log.error("%s; trying again in %g s", error, _FIREWALL_INTERVAL)
 
     def _learn_paths(self) -> None:
         """How large packets to each mirror may be, as far as the kernel knows: legs need not find it out."""

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,46 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
     assert "drops: consumed" not in screen
     assert "queue 6653: received 7\n" in screen
     assert "held back for mirrors: 20.0 KiB of 256.0 MiB" in screen
+
+
+PAIR = {"role": "master", "since": "03:04", "told_by": "keepalived", "hosts": ["lb1", "lb2"], "state": "redis://h"}
+SHARED = {
+    "where": "redis://h",
+    "state": "connecting",
+    "records": 7,
+    "refused": 0,
+    "waiting": 3,
+    "lag_seconds": 1.25,
+    "last_change_seconds": None,
+    "outages": 2,
+    "error": "Connection refused",
+}
+
+
+@pytest.mark.parametrize(
+    ("shared", "line"),
+    [
+        ({"state": "off"}, "none (ha.state): a move costs all legs, and connections that cannot be derived from the"),
+        (
+            SHARED,
+            "redis://h connecting, 7 records of other hosts, 3 of our own wait to be written, for 1.2 s, outages 2,",
+        ),
+        (
+            SHARED | {"state": "complete", "waiting": 0, "lag_seconds": 0.0, "outages": 0, "error": None, "refused": 1},
+            "redis://h complete, 7 records of other hosts, 1 mean nothing here\n",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("served")
+def test_the_status_screen_of_a_pair_says_what_a_move_would_cost(path: Path, shared: dict[str, Any], line: str) -> None:
+    status = {**ask("status", path), "pair": PAIR, "shared_state": shared, "flows_not_derivable": 4}
+    with ExitStack() as held:
+        other = path.with_name("pair.sock")
+        held.callback(Server(other, {"status": lambda: status}).close)
+        screen = run("status", "--api", other).output
+    assert "pair: lb1 and lb2\nthis host: master since 03:04\n" in screen
+    assert f"shared state: {line}" in screen
+    assert "connections that cannot be derived from the rules: 4\n" in screen
 
 
 def test_the_legs_screen_has_a_row_for_each_leg(served: Session, path: Path) -> None:

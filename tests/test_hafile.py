@@ -173,3 +173,19 @@ def test_what_nobody_can_derive_is_told() -> None:
     assert warning.startswith("service openflow has balance: round-robin, and nothing is shared (ha.state)")
     assert loads(f"{without_maglev}  state: redis://10.20.0.30\n").warnings == ()
     assert loads(GOOD).warnings == ()
+    limited = GOOD.replace("address: 10.20.0.11}", "address: 10.20.0.11, max-connections: 5}")
+    assert loads(limited).warnings[0].startswith("service openflow has max-connections, and nothing is shared")
+
+
+def test_legs_come_from_no_address_that_only_one_host_has() -> None:
+    mirror = (
+        "pool: {backends: [{name: c1, address: 10.20.0.11}]}, mirrors: [{name: m, address: 10.20.0.13, source: %s}]"
+    )
+    rules = GOOD.replace("pool: {backends: [{name: c1, address: 10.20.0.11}]}", mirror)
+    assert loads(rules % "10.20.0.100").ha is not None
+    with pytest.raises(RulesError) as error:
+        loads(rules % "10.20.0.2")
+    assert str(error.value) == (
+        "<rules>:5: ha: expected a virtual address as source of mirror m of service openflow, found 10.20.0.2, which"
+        " lb2 alone has"
+    )

@@ -263,6 +263,35 @@ def test_it_is_a_backup_without_the_addresses_and_master_with_them(
     assert roles == [Role.BACKUP, Role.MASTER]
 
 
+def test_a_role_that_was_lost_shows_in_the_addresses(duty: Duty, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown() -> tuple[str, str]:
+        words = duty.show()
+        assert words is not None
+        return words["role"], words["told_by"]
+
+    own = {address.ip for address in pair.addresses}
+    monkeypatch.setattr("natmirror.duty.own_addresses", lambda: own)
+    duty.tell({"role": "backup", "order": 1})
+    duty.compare()
+    assert shown() == ("backup", "keepalived"), "it may be about to tell"
+    duty.compare()
+    assert shown() == ("master", "addresses")
+    duty.tell({"role": "master", "order": 2})
+    own.pop()
+    for _ in range(3):
+        duty.compare()
+    assert shown() == ("master", "keepalived"), "some of the addresses say nothing"
+    own.clear()
+    duty.compare()
+    duty.tell({"role": "fault", "order": 3})
+    duty.compare()
+    assert shown() == ("fault", "keepalived")
+    duty.tell({"role": "master", "order": 4})
+    duty.compare()
+    duty.compare()
+    assert shown() == ("backup", "addresses")
+
+
 def test_it_tells_how_it_is_as_soon_as_it_is_open(duty: Duty, api: str) -> None:
     assert asking.main("health", ["--api", api]) == exitcodes.NOT_READY
     duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True
@@ -284,7 +313,19 @@ def test_a_stop_of_a_backup_waits_for_nobody(duty: Duty) -> None:
     assert duty.hands_over(100.0) is None
 
 
-@pytest.mark.parametrize("words", [{}, {"role": "king"}, {"role": "master", "order": "late"}])
+def test_whoever_tells_a_role_without_an_order_is_the_latest(duty: Duty) -> None:
+    for words in ({"role": "master", "order": 5}, {"role": "backup"}):
+        duty.tell(words)
+    shown = duty.show()
+    assert shown is not None and shown["role"] == "backup"
+    duty.tell({"role": "master", "order": 4})
+    assert duty.show() == shown, "it was overtaken"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{}, {"role": "king"}, *({"role": "master", "order": order} for order in ("late", None, [], {}, 1e999, -1))],
+)
 def test_what_is_no_role_is_refused(duty: Duty, words: dict[str, Any]) -> None:
     with pytest.raises((KeyError, ValueError)):
         duty.tell(words)
@@ -323,7 +364,7 @@ def test_a_host_is_known_by_its_addresses_or_its_name(pair: Pair) -> None:
         keepalived.choose(pair, "lb3", set())
 
 
-@pytest.mark.parametrize("api", ['/run/"', "/run/a\nb", "/run/{x}", "/run/$X", "/run/!", "/run/#"])
+@pytest.mark.parametrize("api", ['/run/"', "/run/a\nb", "/run/{x}", "/run/$X", "/run/!", "/run/#", "/run/a b"])
 def test_names_that_keepalived_would_read_otherwise_are_refused(pair: Pair, api: str) -> None:
     with pytest.raises(HostError, match=r"keepalived\.conf cannot hold"):
         keepalived.text(pair, pair.hosts[0], "natmirror", api, "root")

@@ -113,6 +113,16 @@ def test_a_host_of_a_pair_has_both_interfaces() -> None:
     assert "there is no interface pl0, which is to have 10.20.0.100/24" in text
 
 
+def test_a_host_of_a_pair_has_its_addresses_on_these_interfaces() -> None:
+    host = good()
+    host.interfaces = {"lo", "sw0", "pl0"}
+    swapped = PAIR.replace("interface: sw0", "interface: x").replace("interface: pl0", "interface: sw0")
+    found = findings(host, swapped.replace("interface: x", "interface: pl0"))
+    assert [level for level, _ in found] == ["error", "error"]
+    assert "10.10.0.1 is no address of pl0, where the other host is to hear of this one" in found[0][1]
+    assert "10.20.0.1 is no address of sw0" in found[1][1]
+
+
 def test_conntrack_of_a_pair_lets_connections_come_back() -> None:
     host = good()
     host.interfaces = {"lo", "sw0", "pl0"}

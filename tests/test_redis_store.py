@@ -15,6 +15,7 @@ from natmirror.ha.redis_store import RedisStore
 from natmirror.ha.store import ENDED, GONE, PUT, RECORD_LIFETIME, Op, Record, StoreError
 from natmirror.lab.process import wait_for
 
+README = Path(__file__).parent.parent / "README.md"
 RECORDS = "natmirror:51:1:records"
 
 
@@ -222,6 +223,25 @@ def test_a_redis_that_refuses_is_an_error_in_its_own_words(fresh: Server, option
 
 async def _write_something(one: RedisStore) -> None:
     await one.write([Op(PUT, "a", "1")])
+
+
+def test_the_user_that_the_readme_gives_may_do_all_that_is_needed_and_nothing_else(fresh: Server) -> None:
+    [line] = [line.strip() for line in README.read_text().splitlines() if line.startswith("    user natmirror ")]
+    fresh.stop()
+    fresh.start(f"--{line}")
+    fresh.url = f"unix://natmirror:PASSWORD@{fresh.socket}"
+
+    async def test(one: RedisStore, other: RedisStore) -> None:
+        await one.write([Op(PUT, "flow a", "1"), Op(PUT, "flow b", "2")])
+        await other.write([Op(ENDED, "flow a", "1")])
+        await one.beat()
+        assert [op.key for op in await other.hear(1.0)] == ["flow a", "flow b"]
+        assert await loaded(other) == [Record("flow b", "2", False)]
+
+    run(test, fresh, "a", "b")
+    for words in (["KEYS", "*"], ["HGET", "natmirror", "a"], ["CONFIG", "GET", "*"]):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            fresh.client().execute_command(*words)
 
 
 def test_a_redis_that_hangs_is_an_error_in_time(fresh: Server) -> None:

@@ -40,9 +40,11 @@ class Keepalived:
 
     def kill(self) -> None:
         """Both its processes at once: it tells nobody, and leaves the addresses where they are."""
-        for file in self._pid_files:
-            with suppress(FileNotFoundError, ProcessLookupError, ValueError):
-                os.kill(int(file.read_text()), signal.SIGKILL)
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+            parent, child = (int(file.read_text()) for file in self._pid_files)
+            os.kill(child, signal.SIGSTOP)  # or it would take the addresses away while its parent dies
+            for process in (parent, child):
+                os.kill(process, signal.SIGKILL)
         self.program.popen.wait()
 
 

@@ -4,12 +4,18 @@ from ipaddress import IPv4Address
 from socket import AF_INET
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from natmirror.errors import HostError
 
 
 def own_addresses() -> set[IPv4Address]:
-    """All IPv4 addresses of this network namespace."""
-    with IPRoute() as netlink:
-        return {
-            IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
-            for address in netlink.get_addr(family=AF_INET)
-        }
+    """All IPv4 addresses of this network namespace. HostError where the kernel does not say."""
+    try:
+        with IPRoute() as netlink:
+            return {
+                IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
+                for address in netlink.get_addr(family=AF_INET)
+            }
+    except (NetlinkError, OSError) as error:
+        raise HostError(f"cannot tell which addresses this host has: {error}") from None

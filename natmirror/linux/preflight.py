@@ -108,18 +108,28 @@ def judge(rules: Rules, host: Host) -> Iterator[Finding]:
 
 
 def _pair(pair: Pair, host: Host) -> Iterator[Finding]:
-    if pair.host_with(host.addresses) is None:
+    one = pair.host_with(host.addresses)
+    if one is None:
         yield Finding(
             "error",
             "this host is none of the pair: it has not both addresses of "
             + " or of ".join(f"{one.name} ({one.switch_side}, {one.pool_side})" for one in pair.hosts),
             "mend ha.hosts in the rules, or give it its addresses",
         )
-    for side in (pair.switch_side, pair.pool_side):
+    for side, own in (
+        (pair.switch_side, one and one.switch_side),
+        (pair.pool_side, one and one.pool_side),
+    ):
         if side.interface not in host.interfaces:
             yield Finding(
                 "error",
                 f"there is no interface {side.interface}, which is to have {', '.join(map(str, side.addresses))}",
+                "mend ha in the rules",
+            )
+        elif own is not None and not any(own in network for network in host.links.get(side.interface, ())):
+            yield Finding(
+                "error",
+                f"{own} is no address of {side.interface}, where the other host is to hear of this one",
                 "mend ha in the rules",
             )
     for name, what in _CONNTRACK_OF_A_PAIR.items():

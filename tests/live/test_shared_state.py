@@ -250,24 +250,52 @@ MIRRORED = WITH_STATE.replace("\nha:\n", "\n    mirrors:\n      - {name: master,
 @pytest.mark.parametrize("event", ["crash", "stop"])
 @pytest.mark.parametrize("pair", [MIRRORED], indirect=True, ids=["mirrored"])
 def test_legs_go_on_through_the_other_host(pair: Pair, event: str) -> None:
-    change_the_pool(pair)
+    strange = change_the_pool(pair)
     lb1, lb2 = pair.members["lb1"], pair.members["lb2"]
     lb1.balancer.wait_until_acknowledged()
-    shared = pair.status("lb2")["shared_state"]
-    wait_for(lambda: pair.status("lb2")["shared_state"]["records"] >= 2 * EACH, "all legs to be told of")
+    pair.wait_for_state("lb2", 2 * EACH + strange)  # a leg each, and the bindings that cannot be derived
     getattr(lb1, event)()
     lb2.wait_for_role("master")
     pair.wait_until_all_go_on(*pair.crowds)
     lb2.balancer.wait_until_acknowledged()
-    status = pair.status("lb2")
-    print(event, shared, status["mirrors"], status["counters"])
-    print(lb1.balancer.program.text, lb2.balancer.program.text)
-    lost = pair.finish()
-    assert lost == []
-    sent = {line["port"]: (line["bytes"], line["sha256"]) for crowd in pair.crowds for line in crowd.records.lines()}
+    [mirror] = pair.status("lb2")["mirrors"]
+    assert pair.finish() == []
     wait_for(lambda: len(pair.scene.at_master()) == 2 * EACH, "all legs to end", 30)
+    sent = {port: record for crowd in pair.crowds for port, record in crowd.records.by_port().items()}
     at_master = pair.scene.at_master()
     whole = [port for port, record in sent.items() if at_master.get(port) == record]
-    print(f"{event}: {len(whole)} of {2 * EACH} legs went on")
-    assert_adds_up(pair.status("lb2"))
+    status = pair.status("lb2")
+    print(
+        f"{event}: {mirror['resumed']} of {2 * EACH} legs went on, {mirror['opened']} came anew; {len(whole)} streams"
+        f" were whole at the master; lb2 counts {_bytes(status['mirrors'][0])}"
+    )
+    assert_adds_up(status)
     assert len(whole) == 2 * EACH
+
+
+def _bytes(mirror: dict[str, Any]) -> str:
+    return f"{mirror['acked_bytes']} of {mirror['client_bytes']} bytes arrived, lost {mirror['lost_bytes']}"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("pair", [MIRRORED], indirect=True, ids=["mirrored"])
+def test_legs_go_on_where_the_only_host_that_is_left_is_started_anew(pair: Pair) -> None:
+    """Nobody has the addresses meanwhile, and whoever remembers where they were goes on sending there."""
+    strange = change_the_pool(pair)
+    lb1, lb2 = pair.members["lb1"], pair.members["lb2"]
+    lb1.balancer.wait_until_acknowledged()
+    pair.wait_for_state("lb2", 2 * EACH + strange)
+    lb2.crash()
+    began_at = time.monotonic()
+    lb1.stop_natmirror()
+    lb1.start_natmirror()
+    lb1.wait_for_role("master")
+    pair.wait_until_all_go_on(*pair.crowds)
+    took = time.monotonic() - began_at
+    lb1.balancer.wait_until_acknowledged()
+    status = pair.status("lb1")
+    [mirror] = status["mirrors"]
+    print(f"started anew, alone: {mirror['resumed']} of {2 * EACH} legs went on, ended {mirror['ended']}; {took:.2f} s")
+    assert_adds_up(status)
+    assert (mirror["resumed"], mirror["ended"]) == (2 * EACH, {})
+    assert pair.finish() == []
