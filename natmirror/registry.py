@@ -167,6 +167,8 @@ class Registry:
     def set_share(self, service: Service, backend: Backend, share: float) -> None:
         """How much of its part a backend takes of the new connections from now on: 0 none, 1 all."""
         entry = self._entry(service)
+        if entry.of(backend).share == share:
+            return  # a reload tells all of them again, and each table costs the packets some milliseconds
         entry.of(backend).share = share
         pool, scheduler = service.pool, entry.scheduler
         assert pool is not None and scheduler is not None, "a backend is in a pool"

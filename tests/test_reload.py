@@ -205,6 +205,15 @@ def test_a_drained_backend_stays_so_and_a_new_one_is_open() -> None:
     assert found == {C2, at("10.20.0.14", 6653)}
 
 
+def test_a_share_that_is_told_again_costs_the_packets_nothing() -> None:
+    one = engine(PLAIN)
+    one.set_share("openflow", "c1", 0.5)
+    for backend, share in (("c1", 0.5), ("c2", 1.0)):
+        before = one.gear.plan.services[0].table
+        one.set_share("openflow", backend, share)
+        assert one.gear.plan.services[0].table == before, "tables are made where something has changed"
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_round_robin_goes_on_with_whom_there_is(fast: bool) -> None:
     text = PLAIN.replace("    pool:\n", "    pool:\n      balance: round-robin\n")
