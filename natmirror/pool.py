@@ -6,7 +6,7 @@ No I/O: checks and orders come in with their times, changes go out.
 from dataclasses import dataclass
 from typing import Any
 
-from natmirror.packet import endpoint_of
+from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service
 
 _STEPS = 20  # in which the share of a backend that has returned grows
@@ -71,17 +71,21 @@ class Pool:
             if endpoint_of(member.backend) != endpoint_of(fresh.backend):
                 member = fresh
             member.service, member.backend = fresh.service, fresh.backend
-            assert member.service.pool is not None, "a member is in a pool"
-            if member.service.pool.health is None:
+            if not _is_checked(member):
                 member.is_up, member.reason = True, ""
             if member is fresh or not _slow_start(member):
                 self._begin_slowly(member, now)
             self._members[key] = member
         return [change for member in self._members.values() for change in self._told(member, now)]
 
-    def set_health(self, service: str, backend: str, *, is_up: bool, reason: str, now: float) -> list[Change]:
-        """A check has changed its mind about a backend."""
+    def set_health(
+        self, service: str, backend: str, *, is_up: bool, reason: str, now: float, place: Endpoint | None = None
+    ) -> list[Change]:
+        """A check has changed its mind about a backend. ValueError where there is no such backend, or it is not checked
+        at this ``place`` any more: a word about the one before it would stand until its own checks change theirs."""
         member = self._member(service, backend)
+        if place is not None and (place != endpoint_of(member.backend) or not _is_checked(member)):
+            raise ValueError(f"nobody checks {backend} of {service} at {show(place)} any more")
         if member.is_up == is_up:
             return []
         member.is_up, member.reason, member.since = is_up, "" if is_up else reason, now
@@ -172,6 +176,11 @@ class Pool:
                 member.started_at = None
         member.share = share
         return [Share(member.service.name, member.backend.name, share)]
+
+
+def _is_checked(member: _Member) -> bool:
+    assert member.service.pool is not None, "a member is in a pool"
+    return member.service.pool.health is not None
 
 
 def _slow_start(member: _Member) -> float:

@@ -47,8 +47,8 @@ _WORDS = {
     "of-refused": "it has refused our HELLO",
 }
 
-Changed = Callable[[str, str, bool, str], None]
-"""Called with service, backend, whether it is up, and why."""
+Changed = Callable[[str, Backend, bool, str], None]
+"""Called with the service's name, the backend, whether it is up, and why."""
 
 
 class Outcome(NamedTuple):
@@ -367,7 +367,7 @@ class Monitor:
     def _tell(self, watched: _Watched) -> None:
         health = watched.health
         try:
-            self._changed(watched.service, watched.backend.name, health.is_up, health.reason)
+            self._changed(watched.service, watched.backend, health.is_up, health.reason)
         except Exception:
             log.exception("health of %s: nobody could be told", watched.backend.name)
 
@@ -401,7 +401,7 @@ def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tup
             old = before.get(key)
             if old is None or (old.backend.address, old.backend.port) != (backend.address, backend.port):
                 found[key] = _Watched(service.name, backend, settings, BackendHealth(settings, now, random.random))
-            elif old.settings == settings and old.backend == backend:
+            elif old.settings == settings:  # weights and limits are nothing to a check
                 found[key] = old
             else:
                 old.health.change(settings, now)

@@ -36,7 +36,7 @@ from natmirror.probes import Monitor
 from natmirror.reloading import merged, refuse_what_cannot_change
 from natmirror.report import summarize
 from natmirror.role import Role
-from natmirror.rules import MAX_QUEUES, Rules
+from natmirror.rules import MAX_QUEUES, Backend, Rules
 from natmirror.rulestext import differences
 from natmirror.shards import Shard, shard_of_client
 from natmirror.shared import OFF, SharedState
@@ -321,7 +321,10 @@ class Runner:
             self._shared.refresh()
         self._learn_paths()
         self._let_go()
-        preflight.tell(rules, self._firewall)
+        try:
+            preflight.tell(rules, self._firewall)
+        except HostError as error:  # the rules are others by now: nobody is to hear that they are not
+            log.error("preflight: %s", error)
         return changes
 
     def _let_go(self) -> None:
@@ -487,14 +490,14 @@ class Runner:
 
     # From the monitor's thread
 
-    def _on_health(self, service: str, backend: str, is_up: bool, reason: str) -> None:
-        at = time.monotonic()
+    def _on_health(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
+        at, place = time.monotonic(), endpoint_of(backend)
 
         def heed() -> None:
             with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
-                changes = self._pool.set_health(service, backend, is_up=is_up, reason=reason, now=at)
+                changes = self._pool.set_health(service, backend.name, is_up=is_up, reason=reason, now=at, place=place)
                 why = "" if is_up else f": {reason}"
-                log.warning("%s/%s is %s%s", service, backend, "up" if is_up else "down", why)
+                log.warning("%s/%s is %s%s", service, backend.name, "up" if is_up else "down", why)
                 self._apply(changes)
 
         self._mail.put(heed)

@@ -4,7 +4,7 @@ import pytest
 
 from natmirror.pool import Kill, Pool, Share
 from natmirror.rulesfile import loads
-from tests.support import RULES
+from tests.support import RULES, at
 
 
 def pool(**keys: str) -> Pool:
@@ -96,6 +96,20 @@ def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() ->
     assert state(one, "c1") == "up", "at another place it is another"
     with pytest.raises(ValueError, match="no backend c1 in other"):
         one.drain("other", "c1", None, 71.0)
+
+
+def test_a_word_about_the_backend_that_had_the_name_before_is_not_believed() -> None:
+    text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
+    one = Pool(loads(text), 0.0)
+    one.reload(loads(text.replace("10.20.0.11", "10.20.0.19")), 1.0)
+    with pytest.raises(ValueError, match=r"nobody checks c1 of openflow at 10\.20\.0\.11:6653 any more"):
+        one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.11", 6653))
+    assert state(one) == "up"
+    one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.19", 6653))
+    assert state(one) == "down"
+    one.reload(loads(RULES), 3.0)
+    with pytest.raises(ValueError, match="nobody checks"):
+        one.set_health("openflow", "c1", is_up=False, reason="refused", now=4.0, place=at("10.20.0.11", 6653))
 
 
 def test_a_backend_that_nobody_checks_any_more_is_up() -> None:
