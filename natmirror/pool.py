@@ -61,10 +61,12 @@ class Pool:
             if service.pool is not None
             for backend in service.pool.backends
         }
+        self._leaving: dict[tuple[str, str], float] = {}
+        """When those are reset that were drained with a deadline, and then taken out of the rules."""
 
     def reload(self, rules: Rules, now: float) -> list[Change]:
         """Go by these rules from now on: backends with the names of before are as healthy, and as drained, as they
-        were; those that are new begin as they would after a return."""
+        were; those that are new begin as they would after a return. A drain's deadline holds for who is gone."""
         before, self._members = self._members, {}
         for key, fresh in Pool(rules, now)._members.items():
             member = before.get(key, fresh)
@@ -76,6 +78,8 @@ class Pool:
             if member is fresh or not _slow_start(member):
                 self._begin_slowly(member, now)
             self._members[key] = member
+        self._leaving |= {key: one.drain_until for key, one in before.items() if one.drain_until is not None}
+        self._leaving = {key: until for key, until in self._leaving.items() if key not in self._members}
         return [change for member in self._members.values() for change in self._told(member, now)]
 
     def set_health(
@@ -126,11 +130,15 @@ class Pool:
                 member.drain_until = None
                 changes.append(Kill(service, backend))
             changes += self._changed(member, now)
+        for key in [key for key, until in self._leaving.items() if now >= until]:
+            del self._leaving[key]
+            changes.append(Kill(*key))
         return changes
 
     def next_tick(self, now: float) -> float | None:
         """When tick() is due, or None."""
         due = [member.drain_until for member in self._members.values() if member.drain_until is not None]
+        due += self._leaving.values()
         for member in self._members.values():
             if member.started_at is not None and self._takes_any(member):
                 due.append(now + _slow_start(member) / _STEPS)

@@ -44,6 +44,23 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:
     assert one.enable("openflow", "c1", 80.0) == []
 
 
+def test_the_deadline_of_a_drain_holds_when_its_backend_is_taken_out_of_the_rules() -> None:
+    without = loads(RULES.replace("        - {name: c1, address: 10.20.0.11}\n", ""))
+    one = pool()
+    one.drain("openflow", "c1", 60.0, 10.0)
+    for now in (20.0, 30.0):
+        one.reload(without, now)
+    assert one.next_tick(30.0) == 70.0
+    assert one.tick(69.9) == []
+    assert one.tick(70.0) == [Kill("openflow", "c1")]
+    assert (one.tick(71.0), one.next_tick(71.0)) == ([], None)
+    again = pool()
+    again.drain("openflow", "c1", 60.0, 10.0)
+    again.reload(without, 20.0)
+    again.reload(loads(RULES), 30.0)
+    assert again.tick(70.0) == [], "it has come back, and is not drained"
+
+
 def test_without_a_deadline_a_drain_lasts() -> None:
     one = pool()
     one.drain("openflow", "c1", None, 10.0)
