@@ -299,7 +299,7 @@ class Runner:
         does.
         """
         rules = rulesfile.load(self._rules.path)
-        refuse_what_cannot_change(self._rules, rules)
+        refuse_what_cannot_change(self._in_place, rules)  # also for what has connections left
         changes = differences(self._rules, rules)
         if rules == self._rules:
             return changes

@@ -535,7 +535,7 @@ def test_reloads_that_are_nothing_to_a_check_do_not_keep_it_from_its_verdict(
     first = rules("{check: tcp, interval: 100ms, timeout: 100ms, fall: 4}", c1=gone.port)
     with Watch(first) as watch:
         for weight in range(2, 6):
-            wait_for(lambda: watch.told or watch.monitor.status()[0]["checks"] >= weight - 1, "a check", 5.0)  # noqa: B023
+            wait_for(lambda: bool(watch.told) or watch.monitor.status()[0]["checks"] >= weight - 1, "a check", 5.0)  # noqa: B023
             watch.monitor.reload(weighing(first, weight))
         watch.wait_for(1)
         assert watch.monitor.status()[0]["checks"] == 4

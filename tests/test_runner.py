@@ -1,17 +1,19 @@
 """What the main thread makes of words from others, and of a machine that refuses something: no thread runs here."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from natmirror.errors import HostError
+from natmirror.errors import HostError, RulesError
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Notifier
 from natmirror.orders import Orders
+from natmirror.reloading import merged
 from natmirror.rules import Rules
-from natmirror.rulesfile import load
+from natmirror.rulesfile import load, loads
 from natmirror.runner import Runner
 from tests.support import RULES
 
@@ -58,12 +60,12 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def change(runner: Runner) -> Callable[[str, str], list[str]]:
-    def replace(old: str, new: str) -> list[str]:
+    def rewrite(old: str, new: str) -> list[str]:
         file = Path(runner._rules.path)
         file.write_text(file.read_text().replace(old, new))
         return runner._reload_and_tell()
 
-    return replace
+    return rewrite
 
 
 def states(runner: Runner) -> dict[str, str]:
@@ -91,3 +93,19 @@ def test_rules_that_have_changed_are_not_said_to_be_as_they_were(
     assert change("10.20.0.11", "10.20.0.19")
     assert "the rules stay as they were" not in caplog.text
     assert "preflight: the lock is taken" in caplog.text
+
+
+def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
+    runner: Runner, change: Callable[[str, str], list[str]]
+) -> None:
+    mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
+    watched = f"  - {{name: w, address: 10.10.0.9, port: 80, {mirrors}}}\n"
+    runner._rules = runner._in_place = loads(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
+    for worker in runner._workers:
+        worker.reload(runner._rules)
+    change("services:\n", f"services:\n{watched}")
+    pooled = runner._rules.services[1]
+    runner._rules = replace(runner._rules, services=runner._rules.services[:1])
+    runner._in_place = merged(runner._rules, [(pooled, None)])
+    with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
+        change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
