@@ -24,7 +24,7 @@ from natmirror import __version__, api, known, rulesfile
 from natmirror.actions import LegEnded
 from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError, NatmirrorError
-from natmirror.fastpath import Memory
+from natmirror.fastpath import Loads, Memory
 from natmirror.linux import preflight
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Heartbeat, Notifier
@@ -109,7 +109,7 @@ class Runner:
         self._is_active = rules.ha is None
         self._heartbeat = Heartbeat(notifier.beat, self._queue_count)
         looks = notifier.watchdog_interval
-        key, self._memory = os.urandom(16), Memory(rules.mirror_memory)
+        key, self._memory, loads = os.urandom(16), Memory(rules.mirror_memory), Loads()
         self._workers = [
             Worker(
                 rules,
@@ -122,6 +122,7 @@ class Runner:
                 over=self._wake,
                 changed=None if self._shared is None else self._shared.changed,
                 pulse_interval=_MAX_PULSE_INTERVAL if looks is None else min(_MAX_PULSE_INTERVAL, looks / 2),
+                loads=loads,
             )
             for number in range(self._queue_count)
         ]

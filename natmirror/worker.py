@@ -18,7 +18,7 @@ from natmirror.actions import Action, Drop, LegEnded, Ordered
 from natmirror.bindings import Change
 from natmirror.engine import Engine, Hook
 from natmirror.exchange import Exchange
-from natmirror.fastpath import NEVER, Memory
+from natmirror.fastpath import NEVER, Loads, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import Loop, Way, Why
@@ -63,13 +63,14 @@ class Worker:
         over: Callable[[], None],
         changed: Callable[[list[Change], bool], None] | None = None,
         pulse_interval: float = NEVER,
+        loads: Loads | None = None,
     ) -> None:
         self.internal_errors = 0
         self.rounds = 0
         self.failure: BaseException | None = None
         self.workers: Sequence[Worker] = ()
         self._shard = shard
-        self._engine = Engine(rules, key=key, shard=shard, memory=memory)
+        self._engine = Engine(rules, key=key, shard=shard, memory=memory, loads=loads)
         self._rules = rules
         self._with_watched = any(service.pool is None for service in rules.services)
         self._ended = ended
