@@ -488,3 +488,11 @@ def fill_maglev(size: int, backends: Sequence[tuple[int, int, int, int]]) -> "ar
         row.slot, row.skip, row.weight, row.place = preferences
     lib.nm_maglev_fill(ffi.from_buffer("uint16_t[]", table), size, rows, len(backends))
     return table
+
+
+def share_maglev(whole: "array[int]", shares: Sequence[float]) -> "array[int]":
+    """The table where each place takes this share of its part, from 0 to 1; empty where all are 0."""
+    table = array("H", whole)
+    ends = [ffi.from_buffer("uint16_t[]", one) for one in (table, whole)]
+    some = lib.nm_maglev_share(*ends, len(whole), [round(share * lib.NM_MAGLEV_WHOLE) for share in shares])
+    return table if some else array("H")
