@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from functools import partial
 from queue import SimpleQueue
@@ -32,6 +32,7 @@ from natmirror.shards import Shard
 log = logging.getLogger("natmirror")
 
 _ANSWER_TIMEOUT = 5.0
+_LIFE_INTERVAL = 0.2  # seconds: whoever waits for a thread that has failed meanwhile knows it by then
 _FLOWS_SLICE = 200
 _SWITCHES_SLICE = 20
 _STUDY_SLICE = 8192  # bytes that are read between two batches of packets
@@ -138,7 +139,9 @@ class Worker:
         answer: Future[Any] = Future()
         if self._thread.is_alive():
             self.post(partial(_answer, question, answer))
-        else:
+            while timeout is None and not wait([answer], _LIFE_INTERVAL).done and self._thread.is_alive():
+                pass
+        if not self._thread.is_alive() and not answer.done():
             _answer(question, answer)
         return answer.result(timeout)
 
