@@ -10,14 +10,14 @@ import socket
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from natmirror import __version__, api, known, rulesfile
@@ -316,7 +316,8 @@ class Runner:
             worker.reload(rules)
         self._rules = rules
         self._memory.limit = rules.mirror_memory
-        self._apply(self._pool.reload(rules, time.monotonic()))
+        shares = {key: shown["share"] for key, shown in self._pool.show(0.0).items()}
+        self._apply(self._pool.reload(rules, time.monotonic()), shares)
         self._monitor.reload(rules)
         if self._shared is not None:
             self._shared.refresh()
@@ -428,13 +429,14 @@ class Runner:
 
     # The pools
 
-    def _apply(self, changes: list[Change]) -> None:
+    def _apply(self, changes: list[Change], known: Mapping[tuple[str, str], float] = MappingProxyType({})) -> None:
+        """Tell the threads, and the log what is not ``known``: shares by service and backend."""
         for change in changes:
             if isinstance(change, Kill) and not self._is_active:
                 continue  # what this host believes of a backend is not to cost the active one's connections
             if isinstance(change, Kill):
                 log.info("resetting the connections of %s/%s", change.service, change.backend)
-            else:
+            elif known.get((change.service, change.backend)) != change.share:
                 log.info("%s/%s takes %.0f %% of its part", change.service, change.backend, 100 * change.share)
             for worker in self._workers:
                 if isinstance(change, Kill):

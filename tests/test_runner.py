@@ -109,3 +109,15 @@ def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
     runner._in_place = merged(runner._rules, [(pooled, None)])
     with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
         change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
+
+
+def test_a_reload_logs_what_has_changed_alone(
+    change: Callable[[str, str], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    change("10.20.0.12}", "10.20.0.12, weight: 2}")
+    assert "backend c2 10.20.0.12:6653 weight 2" in caplog.text
+    assert "of its part" not in caplog.text
+    change("      - {name: c2", "      - {name: c3, address: 10.20.0.14}\n        - {name: c2")
+    assert "openflow/c3 takes 100 % of its part" in caplog.text
+    assert caplog.text.count("of its part") == 1
