@@ -62,6 +62,10 @@ class Failed(Exception):
     """The check has failed; its text says why."""
 
 
+class Unclear(Exception):
+    """The check could not be made; its text says why."""
+
+
 class Probe:
     """One check of one backend: outcome(), then leave(), and abandon() in any case."""
 
@@ -89,6 +93,8 @@ class Probe:
             return Outcome(False, _WORDS[broken.reason])
         except Failed as failed:
             return Outcome(False, str(failed))
+        except Unclear as unclear:
+            return Outcome(None, str(unclear))
 
     async def leave(self) -> None:
         """Part as friends after a check that was passed, which may take a while; OSError where that fails."""
@@ -185,7 +191,7 @@ class ExecProbe(Probe):
             if isinstance(error, OSError) and error.errno in _OUR_FAULTS:
                 raise
             words = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
-            raise Failed(f"cannot run {command[0]}: {words}") from None
+            raise Unclear(f"cannot run {command[0]}: {words}") from None
         await _ended(self._process.pid)
         code = self._end(self._process)
         if code == 0:
@@ -231,6 +237,8 @@ class _Watched:
     health: BackendHealth
     seconds: float | None = None
     """That its last check took."""
+    unclear: str = ""
+    """Why a check has last said nothing about it: told once."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
     """Its next check may be due earlier than it was."""
 
@@ -351,6 +359,12 @@ class Monitor:
         with self._lock:
             if outcome.ok is None:
                 health.unclear(now)
+                if outcome.reason != watched.unclear:
+                    watched.unclear = outcome.reason
+                    log.warning(
+                        "health of %s/%s: %s, which counts for nothing; it stays %s",
+                        *(watched.service, watched.backend.name, outcome.reason, "up" if health.is_up else "down"),
+                    )
                 return
             has_changed = health.result(outcome.ok, outcome.reason, now)
         if has_changed:

@@ -297,7 +297,17 @@ def test_exec_the_children_of_a_command_end_with_it(tmp_path: Path, after: str, 
     ("command", "said"), [("/nowhere/check", "no such file or directory"), ("/etc/passwd", "permission denied")]
 )
 def test_exec_a_command_that_cannot_be_run_says_so(command: str, said: str) -> None:
-    assert check(NOWHERE, "exec", command) == (False, f"cannot run {command}: {said}")
+    assert check(NOWHERE, "exec", command) == (None, f"cannot run {command}: {said}")
+
+
+def test_exec_a_command_that_is_missing_here_takes_nobody_down(caplog: pytest.LogCaptureFixture) -> None:
+    with Watch(rules(f"{{check: exec, command: [/nowhere/check], {FAST}}}", c1=1)) as watch:
+        wait_for(lambda: watch.monitor.status()[0]["unclear"] >= 4, "checks", 5.0)
+        assert (watch.states(), watch.told) == ({"c1": "up"}, [])
+    told = (
+        "health of of/c1: cannot run /nowhere/check: no such file or directory, which counts for nothing; it stays up"
+    )
+    assert caplog.messages.count(told) == 1
 
 
 # Ourselves
