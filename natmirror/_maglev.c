@@ -31,3 +31,20 @@ void nm_maglev_fill(uint16_t *table, uint32_t size, nm_maglev_backend *backends,
         filled++;
     }
 }
+
+/* A number below NM_MAGLEV_WHOLE: evenly spread, whatever follows whatever (Knuth's multiplicative hash). */
+static uint32_t spread(uint32_t slot) { return slot * 40503 & (NM_MAGLEV_WHOLE - 1); }
+
+int nm_maglev_share(uint16_t *table, const uint16_t *whole, uint32_t size, const uint32_t *limits)
+{
+    uint32_t first = 0;
+    while (first < size && spread(first) >= limits[whole[first]])
+        first++;
+    if (first == size)
+        return 0;
+    uint16_t following = whole[first];
+    for (uint32_t slot = size; slot-- > 0; table[slot] = following)
+        if (spread(slot) < limits[whole[slot]])
+            following = whole[slot];
+    return 1;
+}

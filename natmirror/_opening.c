@@ -25,6 +25,13 @@ static int is_underived(const nm_gear *gear, const nm_flow *flow)
     return flow->backend_id != nm_plan_derive(service, flow->client, flow->client_port);
 }
 
+static void count_flow(nm_backend *backend, uint32_t by)
+{
+    backend->flows += by;
+    if (backend->everywhere)
+        __atomic_add_fetch(backend->everywhere, by, __ATOMIC_RELAXED);
+}
+
 nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, uint16_t client_port, uint16_t service_id,
                         uint16_t backend_id, int is_direct)
 {
@@ -41,7 +48,7 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
     if (!is_direct) {
         service->flows++;
         if (backend_id != NM_NO_BACKEND)
-            gear->plan.backends[backend_id].flows++;
+            count_flow(&gear->plan.backends[backend_id], 1);
         nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
     }
     return flow;
@@ -52,7 +59,7 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow)
     if (!(flow->flags & NM_DIRECT)) {
         gear->plan.services[flow->service_id].flows--;
         if (flow->backend_id != NM_NO_BACKEND)
-            gear->plan.backends[flow->backend_id].flows--;
+            count_flow(&gear->plan.backends[flow->backend_id], (uint32_t)-1);
     }
     nm_flow_remove(gear->flows, flow);
 }

@@ -15,6 +15,7 @@ typedef struct {
     uint8_t address[16];
     uint16_t port;
     uint32_t flows;       /* that it has now */
+    uint32_t *everywhere; /* with those of other gears, which share this; NULL: nobody counts them */
     uint16_t service_id;
     uint64_t connections; /* that it has accepted, ever */
 } nm_backend;

@@ -19,7 +19,6 @@ from natmirror.siphash import siphash
 TABLE_SIZE = 65537
 """The paper's smaller table: prime, and over a hundred times the number of backends (§5.3)."""
 
-_SPREAD = 1 << 16
 _STEPS = 10  # in which a round-robin's share grows
 
 _KEY_CLIENT = b"natmirror client"
@@ -64,19 +63,8 @@ class Maglev:
 
     def open_for(self, shares: Shares) -> None:
         """How much of what is usually its part each backend takes of the new connections from now on."""
-        limits = [round(shares.get(backend, 0.0) * _SPREAD) for backend in self._backends]
-        if min(limits) == _SPREAD:
-            self.table = self._whole
-            return
-        kept = [_spread(slot) < limits[place] for slot, place in enumerate(self._whole)]
-        self.table = array("H")
-        if not any(kept):
-            return
-        following = self._whole[kept.index(True)]
-        for place, is_kept in zip(reversed(self._whole), reversed(kept), strict=True):
-            following = place if is_kept else following
-            self.table.append(following)
-        self.table.reverse()
+        parts = [shares.get(backend, 0.0) for backend in self._backends]
+        self.table = self._whole if min(parts) == 1.0 else fastpath.share_maglev(self._whole, parts)
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """The table's entry for the client; where that is to be avoided, the next entry that is not."""
@@ -178,12 +166,6 @@ class LeastConnections:
         chosen = min(candidates, key=lambda one: (self._load(one) + 1) / (one.weight * self._shares[one]))
         self._turn = (self.table.index(self._backends.index(chosen)) + 1) % len(self.table)
         return chosen
-
-
-def _spread(slot: int) -> int:
-    """A number below _SPREAD for an entry of the table: evenly spread, whatever follows whatever (Knuth's
-    multiplicative hash)."""
-    return slot * 40503 & (_SPREAD - 1)
 
 
 def _turns(weights: Mapping[int, int]) -> "array[int]":

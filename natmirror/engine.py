@@ -27,7 +27,7 @@ from natmirror import fastpath, tcp
 from natmirror.actions import Accept, Action, Drop, LegEnded, Ordered, Send
 from natmirror.bindings import Bindings
 from natmirror.failover import Failover
-from natmirror.fastpath import Memory
+from natmirror.fastpath import Loads, Memory
 from natmirror.handover import HandOver
 from natmirror.icmperrors import IcmpErrors
 from natmirror.ledger import Ledger
@@ -79,7 +79,8 @@ class Engine:
 
     ``key``, 16 random bytes, keys the flow table's hash. ``fast`` switches the C gear on. ``now`` is in seconds, of
     any clock that does not go backwards. Of several engines each has its ``shard`` of the clients, and they share
-    ``memory``, by default as much as the rules say. No packet makes a method raise.
+    ``memory``, by default as much as the rules say, and ``loads``, which backends' limits go by. No packet makes a
+    method raise.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Engine:
         fast: bool = True,
         shard: Shard = ALL,
         memory: Memory | None = None,
+        loads: Loads | None = None,
     ) -> None:
         self._fast = fast
         self._shard = shard
@@ -106,7 +108,7 @@ class Engine:
         self._mirroring = Mirroring(
             self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading
         )
-        self._registry = Registry(rules, self._gear)
+        self._registry = Registry(rules, self._gear, loads or Loads())
         self._nat = Nat(self._registry, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
         self._bindings = Bindings(self._registry, self._nat, self._mirroring)
         self._mirrors: dict[Endpoint, Mirror] = {}

@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
@@ -111,6 +112,17 @@ class Memory:
         lib.nm_budget_give(self.budget, count)
 
 
+class Loads:
+    """How many connections each backend has in all engines that share this, whose reloads come one after the other."""
+
+    def __init__(self) -> None:
+        self._counts: WeakValueDictionary[tuple[Endpoint, Endpoint], Any] = WeakValueDictionary()
+
+    def of(self, service: Endpoint, backend: Endpoint) -> Any:
+        """A backend's count, ``uint32_t *``, for put_backend(): it goes when nobody has it any more."""
+        return self._counts.setdefault((service, backend), ffi.new("uint32_t *"))
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedService:
     """How new connections of a service are made: ``table`` holds numbers of backends, and is empty for a service
@@ -173,12 +185,13 @@ class Plan:
         row.derived, row.derived_len = derived, len(derived)
         self.set_table(number, service.table, is_pythons=service.is_pythons)
 
-    def put_backend(self, number: int, service_id: int, endpoint: Endpoint) -> None:
-        """A backend of a service, under a number that was free."""
+    def put_backend(self, number: int, service_id: int, endpoint: Endpoint, load: Any = ffi.NULL) -> None:
+        """A backend of a service, under a number that was free; ``load``, of Loads, is the caller's to keep. NULL:
+        only those of this gear are counted."""
         self.backends = _with_room(self.backends, number)
         self._show()
         address, port = endpoint
-        self.backends[number] = {"port": port, "service_id": service_id}
+        self.backends[number] = {"port": port, "service_id": service_id, "everywhere": load}
         self.backends[number].address[0 : len(address)] = address
 
     def clear_service(self, number: int) -> None:
@@ -475,3 +488,11 @@ def fill_maglev(size: int, backends: Sequence[tuple[int, int, int, int]]) -> "ar
         row.slot, row.skip, row.weight, row.place = preferences
     lib.nm_maglev_fill(ffi.from_buffer("uint16_t[]", table), size, rows, len(backends))
     return table
+
+
+def share_maglev(whole: "array[int]", shares: Sequence[float]) -> "array[int]":
+    """The table where each place takes this share of its part, from 0 to 1; empty where all are 0."""
+    table = array("H", whole)
+    ends = [ffi.from_buffer("uint16_t[]", one) for one in (table, whole)]
+    some = lib.nm_maglev_share(*ends, len(whole), [round(share * lib.NM_MAGLEV_WHOLE) for share in shares])
+    return table if some else array("H")

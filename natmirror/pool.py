@@ -6,7 +6,7 @@ No I/O: checks and orders come in with their times, changes go out.
 from dataclasses import dataclass
 from typing import Any
 
-from natmirror.packet import endpoint_of
+from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service
 
 _STEPS = 20  # in which the share of a backend that has returned grows
@@ -61,27 +61,35 @@ class Pool:
             if service.pool is not None
             for backend in service.pool.backends
         }
+        self._leaving: dict[tuple[str, str], float] = {}
+        """When those are reset that were drained with a deadline, and then taken out of the rules."""
 
     def reload(self, rules: Rules, now: float) -> list[Change]:
         """Go by these rules from now on: backends with the names of before are as healthy, and as drained, as they
-        were; those that are new begin as they would after a return."""
+        were; those that are new begin as they would after a return. A drain's deadline holds for who is gone."""
         before, self._members = self._members, {}
         for key, fresh in Pool(rules, now)._members.items():
             member = before.get(key, fresh)
             if endpoint_of(member.backend) != endpoint_of(fresh.backend):
                 member = fresh
             member.service, member.backend = fresh.service, fresh.backend
-            assert member.service.pool is not None, "a member is in a pool"
-            if member.service.pool.health is None:
+            if not _is_checked(member):
                 member.is_up, member.reason = True, ""
             if member is fresh or not _slow_start(member):
                 self._begin_slowly(member, now)
             self._members[key] = member
+        self._leaving |= {key: one.drain_until for key, one in before.items() if one.drain_until is not None}
+        self._leaving = {key: until for key, until in self._leaving.items() if key not in self._members}
         return [change for member in self._members.values() for change in self._told(member, now)]
 
-    def set_health(self, service: str, backend: str, *, is_up: bool, reason: str, now: float) -> list[Change]:
-        """A check has changed its mind about a backend."""
+    def set_health(
+        self, service: str, backend: str, *, is_up: bool, reason: str, now: float, place: Endpoint | None = None
+    ) -> list[Change]:
+        """A check has changed its mind about a backend. ValueError where there is no such backend, or it is not checked
+        at this ``place`` any more: a word about the one before it would stand until its own checks change theirs."""
         member = self._member(service, backend)
+        if place is not None and (place != endpoint_of(member.backend) or not _is_checked(member)):
+            raise ValueError(f"nobody checks {backend} of {service} at {show(place)} any more")
         if member.is_up == is_up:
             return []
         member.is_up, member.reason, member.since = is_up, "" if is_up else reason, now
@@ -122,11 +130,15 @@ class Pool:
                 member.drain_until = None
                 changes.append(Kill(service, backend))
             changes += self._changed(member, now)
+        for key in [key for key, until in self._leaving.items() if now >= until]:
+            del self._leaving[key]
+            changes.append(Kill(*key))
         return changes
 
     def next_tick(self, now: float) -> float | None:
         """When tick() is due, or None."""
         due = [member.drain_until for member in self._members.values() if member.drain_until is not None]
+        due += self._leaving.values()
         for member in self._members.values():
             if member.started_at is not None and self._takes_any(member):
                 due.append(now + _slow_start(member) / _STEPS)
@@ -172,6 +184,11 @@ class Pool:
                 member.started_at = None
         member.share = share
         return [Share(member.service.name, member.backend.name, share)]
+
+
+def _is_checked(member: _Member) -> bool:
+    assert member.service.pool is not None, "a member is in a pool"
+    return member.service.pool.health is not None
 
 
 def _slow_start(member: _Member) -> float:

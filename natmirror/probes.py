@@ -47,8 +47,8 @@ _WORDS = {
     "of-refused": "it has refused our HELLO",
 }
 
-Changed = Callable[[str, str, bool, str], None]
-"""Called with service, backend, whether it is up, and why."""
+Changed = Callable[[str, Backend, bool, str], None]
+"""Called with the service's name, the backend, whether it is up, and why."""
 
 
 class Outcome(NamedTuple):
@@ -60,6 +60,10 @@ class Outcome(NamedTuple):
 
 class Failed(Exception):
     """The check has failed; its text says why."""
+
+
+class Unclear(Exception):
+    """The check could not be made; its text says why."""
 
 
 class Probe:
@@ -89,6 +93,8 @@ class Probe:
             return Outcome(False, _WORDS[broken.reason])
         except Failed as failed:
             return Outcome(False, str(failed))
+        except Unclear as unclear:
+            return Outcome(None, str(unclear))
 
     async def leave(self) -> None:
         """Part as friends after a check that was passed, which may take a while; OSError where that fails."""
@@ -185,7 +191,7 @@ class ExecProbe(Probe):
             if isinstance(error, OSError) and error.errno in _OUR_FAULTS:
                 raise
             words = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
-            raise Failed(f"cannot run {command[0]}: {words}") from None
+            raise Unclear(f"cannot run {command[0]}: {words}") from None
         await _ended(self._process.pid)
         code = self._end(self._process)
         if code == 0:
@@ -231,6 +237,8 @@ class _Watched:
     health: BackendHealth
     seconds: float | None = None
     """That its last check took."""
+    unclear: str = ""
+    """Why a check has last said nothing about it: told once."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
     """Its next check may be due earlier than it was."""
 
@@ -351,6 +359,12 @@ class Monitor:
         with self._lock:
             if outcome.ok is None:
                 health.unclear(now)
+                if outcome.reason != watched.unclear:
+                    watched.unclear = outcome.reason
+                    log.warning(
+                        "health of %s/%s: %s, which counts for nothing; it stays %s",
+                        *(watched.service, watched.backend.name, outcome.reason, "up" if health.is_up else "down"),
+                    )
                 return
             has_changed = health.result(outcome.ok, outcome.reason, now)
         if has_changed:
@@ -367,7 +381,7 @@ class Monitor:
     def _tell(self, watched: _Watched) -> None:
         health = watched.health
         try:
-            self._changed(watched.service, watched.backend.name, health.is_up, health.reason)
+            self._changed(watched.service, watched.backend, health.is_up, health.reason)
         except Exception:
             log.exception("health of %s: nobody could be told", watched.backend.name)
 
@@ -401,7 +415,7 @@ def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tup
             old = before.get(key)
             if old is None or (old.backend.address, old.backend.port) != (backend.address, backend.port):
                 found[key] = _Watched(service.name, backend, settings, BackendHealth(settings, now, random.random))
-            elif old.settings == settings and old.backend == backend:
+            elif old.settings == settings:  # weights and limits are nothing to a check
                 found[key] = old
             else:
                 old.health.change(settings, now)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from natmirror.balance import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
-from natmirror.fastpath import TAPPED, WATCHED, Gear, Plan, PlannedService
+from natmirror.fastpath import TAPPED, WATCHED, Gear, Loads, Plan, PlannedService
 from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.reloading import Kept
 from natmirror.rules import Backend, Pool, Rules, Service
@@ -23,6 +23,8 @@ class _Member:
 
     number: int
     backend: Backend
+    load: Any
+    """How many connections it has now, in all threads."""
     share: float = 1.0
     is_removed: bool = False
 
@@ -66,7 +68,8 @@ class _Turn:
 class Registry:
     """Services and backends of the rules, for the flows of a gear."""
 
-    def __init__(self, rules: Rules, gear: Gear) -> None:
+    def __init__(self, rules: Rules, gear: Gear, loads: Loads) -> None:
+        self._loads = loads
         self._plan = Plan(gear.handle)
         self._services: list[Service] = []  # by number; where that is free, the last that had it
         self._backends: list[Backend] = []
@@ -167,6 +170,8 @@ class Registry:
     def set_share(self, service: Service, backend: Backend, share: float) -> None:
         """How much of its part a backend takes of the new connections from now on: 0 none, 1 all."""
         entry = self._entry(service)
+        if entry.of(backend).share == share:
+            return  # a reload tells all of them again, and each table costs the packets some milliseconds
         entry.of(backend).share = share
         pool, scheduler = service.pool, entry.scheduler
         assert pool is not None and scheduler is not None, "a backend is in a pool"
@@ -180,8 +185,8 @@ class Registry:
         return most is not None and self._load(entry, backend) >= most
 
     def _load(self, entry: _Entry, backend: Backend) -> int:
-        """How many connections a backend has now."""
-        return self._flows_of(entry.of(backend))
+        """How many connections a backend has now, in all threads."""
+        return int(entry.of(backend).load[0])
 
     # Counting
 
@@ -278,8 +283,8 @@ class Registry:
             member = before.pop(place, None)
             if member is None:
                 number = self._free_backends.pop() if self._free_backends else len(self._backends)
-                member = _Member(number, backend)
-                self._plan.put_backend(number, entry.number, place)
+                member = _Member(number, backend, self._loads.of(endpoint_of(entry.service), place))
+                self._plan.put_backend(number, entry.number, place, member.load)
             elif member.is_removed:
                 member.is_removed, member.share = False, 1.0
             member.backend = backend

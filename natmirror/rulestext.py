@@ -51,7 +51,9 @@ def _describe_service(service: Service) -> list[str]:
     if (pool := service.pool) is None:
         return ["no pool: whatever listens there stays in charge, connections are only mirrored", *mirrors]
     over = f" over the client's {pool.hash}" if pool.balance == "maglev" else ""
-    lines = [f"balance {pool.balance}{over}"]
+    # Lines are compared without regard to their order, which says everything here.
+    order = ": " + ", ".join(backend.name for backend in pool.backends) if pool.balance == "priority" else ""
+    lines = [f"balance {pool.balance}{over}{order}"]
     lines += [
         f"backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"
         + (f" max-connections {backend.max_connections}" if backend.max_connections else "")

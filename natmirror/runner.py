@@ -10,21 +10,21 @@ import socket
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from natmirror import __version__, api, known, rulesfile
 from natmirror.actions import LegEnded
 from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError, NatmirrorError
-from natmirror.fastpath import Memory
+from natmirror.fastpath import Loads, Memory
 from natmirror.linux import preflight
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Heartbeat, Notifier
@@ -36,7 +36,7 @@ from natmirror.probes import Monitor
 from natmirror.reloading import merged, refuse_what_cannot_change
 from natmirror.report import summarize
 from natmirror.role import SETTLE_TIME, Role
-from natmirror.rules import MAX_QUEUES, Rules
+from natmirror.rules import MAX_QUEUES, Backend, Rules
 from natmirror.rulestext import differences
 from natmirror.shards import Shard, shard_of_client
 from natmirror.shared import OFF, SharedState
@@ -108,7 +108,7 @@ class Runner:
         self._is_active = rules.ha is None
         self._heartbeat = Heartbeat(notifier.beat, self._queue_count)
         looks = notifier.watchdog_interval
-        key, self._memory = os.urandom(16), Memory(rules.mirror_memory)
+        key, self._memory, loads = os.urandom(16), Memory(rules.mirror_memory), Loads()
         self._workers = [
             Worker(
                 rules,
@@ -121,6 +121,7 @@ class Runner:
                 over=self._wake,
                 changed=None if self._shared is None else self._shared.changed,
                 pulse_interval=_MAX_PULSE_INTERVAL if looks is None else min(_MAX_PULSE_INTERVAL, looks / 2),
+                loads=loads,
             )
             for number in range(self._queue_count)
         ]
@@ -301,7 +302,7 @@ class Runner:
         does.
         """
         rules = rulesfile.load(self._rules.path)
-        refuse_what_cannot_change(self._rules, rules)
+        refuse_what_cannot_change(self._in_place, rules)  # also for what has connections left
         changes = differences(self._rules, rules)
         if rules == self._rules:
             return changes
@@ -317,13 +318,17 @@ class Runner:
             worker.reload(rules)
         self._rules = rules
         self._memory.limit = rules.mirror_memory
-        self._apply(self._pool.reload(rules, time.monotonic()))
+        shares = {key: shown["share"] for key, shown in self._pool.show(0.0).items()}
+        self._apply(self._pool.reload(rules, time.monotonic()), shares)
         self._monitor.reload(rules)
         if self._shared is not None:
             self._shared.refresh()
         self._learn_paths()
         self._let_go()
-        preflight.tell(rules, self._firewall)
+        try:
+            preflight.tell(rules, self._firewall)
+        except HostError as error:  # the rules are others by now: nobody is to hear that they are not
+            log.error("preflight: %s", error)
         return changes
 
     def _let_go(self) -> None:
@@ -432,13 +437,14 @@ class Runner:
 
     # The pools
 
-    def _apply(self, changes: list[Change]) -> None:
+    def _apply(self, changes: list[Change], known: Mapping[tuple[str, str], float] = MappingProxyType({})) -> None:
+        """Tell the threads, and the log what is not ``known``: shares by service and backend."""
         for change in changes:
             if isinstance(change, Kill) and not self._is_active:
                 continue  # what this host believes of a backend is not to cost the active one's connections
             if isinstance(change, Kill):
                 log.info("resetting the connections of %s/%s", change.service, change.backend)
-            else:
+            elif known.get((change.service, change.backend)) != change.share:
                 log.info("%s/%s takes %.0f %% of its part", change.service, change.backend, 100 * change.share)
             for worker in self._workers:
                 if isinstance(change, Kill):
@@ -495,14 +501,14 @@ class Runner:
 
     # From the monitor's thread
 
-    def _on_health(self, service: str, backend: str, is_up: bool, reason: str) -> None:
-        at = time.monotonic()
+    def _on_health(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
+        at, place = time.monotonic(), endpoint_of(backend)
 
         def heed() -> None:
             with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
-                changes = self._pool.set_health(service, backend, is_up=is_up, reason=reason, now=at)
+                changes = self._pool.set_health(service, backend.name, is_up=is_up, reason=reason, now=at, place=place)
                 why = "" if is_up else f": {reason}"
-                log.warning("%s/%s is %s%s", service, backend, "up" if is_up else "down", why)
+                log.warning("%s/%s is %s%s", service, backend.name, "up" if is_up else "down", why)
                 self._apply(changes)
 
         self._mail.put(heed)

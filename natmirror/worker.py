@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from functools import partial
 from queue import SimpleQueue
@@ -18,7 +18,7 @@ from natmirror.actions import Action, Drop, LegEnded, Ordered
 from natmirror.bindings import Change
 from natmirror.engine import Engine, Hook
 from natmirror.exchange import Exchange
-from natmirror.fastpath import NEVER, Memory
+from natmirror.fastpath import NEVER, Loads, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import Loop, Way, Why
@@ -32,6 +32,7 @@ from natmirror.shards import Shard
 log = logging.getLogger("natmirror")
 
 _ANSWER_TIMEOUT = 5.0
+_LIFE_INTERVAL = 0.2  # seconds: whoever waits for a thread that has failed meanwhile knows it by then
 _FLOWS_SLICE = 200
 _SWITCHES_SLICE = 20
 _STUDY_SLICE = 8192  # bytes that are read between two batches of packets
@@ -63,13 +64,14 @@ class Worker:
         over: Callable[[], None],
         changed: Callable[[list[Change], bool], None] | None = None,
         pulse_interval: float = NEVER,
+        loads: Loads | None = None,
     ) -> None:
         self.internal_errors = 0
         self.rounds = 0
         self.failure: BaseException | None = None
         self.workers: Sequence[Worker] = ()
         self._shard = shard
-        self._engine = Engine(rules, key=key, shard=shard, memory=memory)
+        self._engine = Engine(rules, key=key, shard=shard, memory=memory, loads=loads)
         self._rules = rules
         self._with_watched = any(service.pool is None for service in rules.services)
         self._ended = ended
@@ -137,7 +139,9 @@ class Worker:
         answer: Future[Any] = Future()
         if self._thread.is_alive():
             self.post(partial(_answer, question, answer))
-        else:
+            while timeout is None and not wait([answer], _LIFE_INTERVAL).done and self._thread.is_alive():
+                pass
+        if not self._thread.is_alive() and not answer.done():
             _answer(question, answer)
         return answer.result(timeout)
 

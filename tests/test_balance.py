@@ -79,6 +79,20 @@ def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
     assert moved < 0.05 + 6 * leaving / count
 
 
+@pytest.mark.parametrize("parts", [(0, 1, 1), (1, 0.05, 0), (0.5, 0.5, 0.5), (0, 0, 0.3), (0, 0, 0)])
+def test_an_entry_of_who_takes_less_is_that_of_the_next_who_stays(parts: tuple[float, ...]) -> None:
+    three = pool(1, 2, 3)
+    maglev = Maglev(three)
+    maglev.open_for(dict(zip(three.backends, parts, strict=True)))
+    # The slow way, as other hosts may have been told it: an even spread of the slots, by Knuth's multiplicative hash.
+    stays = [slot * 40503 % 65536 < round(parts[place] * 65536) for slot, place in enumerate(maglev.whole)]
+    expected, following = [], None
+    for place, is_kept in zip(reversed(maglev.whole * 2), reversed(stays * 2), strict=True):
+        following = place if is_kept else following
+        expected.append(following)
+    assert maglev.table.tolist() == (expected[TABLE_SIZE:][::-1] if any(parts) else [])
+
+
 def test_by_default_a_clients_connections_go_together_and_on_request_apart() -> None:
     ports = [(CLIENTS[0][0], port) for port in range(1000, 1100)]
     assert len(shares(Maglev(pool(1, 1, 1)), ports)) == 1

@@ -2,10 +2,12 @@
 
 import pytest
 
-from natmirror import seq
+from natmirror import rulesfile, seq
 from natmirror.actions import Accept, Action, Drop, Send
 from natmirror.engine import Engine, Hook
+from natmirror.fastpath import Loads
 from natmirror.packet import finish
+from natmirror.shards import Shard
 from tests.session import IRS, ISS, Session, engine
 from tests.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, told
 
@@ -16,6 +18,10 @@ CLIENTS = [(bytes((10, 10, 0, last)), 40_000) for last in range(20, 60)]
 def with_pool(**keys: str) -> str:
     words = "".join(f"      {key.replace('_', '-')}: {value}\n" for key, value in keys.items())
     return PLAIN.replace("    pool:\n", f"    pool:\n{words}")
+
+
+def shards(count: int) -> list[Shard]:
+    return [Shard(number, count) for number in range(count)]
 
 
 def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
@@ -96,6 +102,36 @@ def test_a_full_backend_gets_no_more_and_others_do() -> None:
     one = engine(text)
     counts = [chosen(one, client) for client in CLIENTS]
     assert (counts.count(C1[0]), counts.count(C2[0]), counts.count(None)) == (3, 5, len(CLIENTS) - 8)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
+    text = PLAIN.replace("10.20.0.11}", "10.20.0.11, max-connections: 3}").replace(
+        "10.20.0.12}", "10.20.0.12, max-connections: 5}"
+    )
+    loads = Loads()
+    parts = [Engine(rulesfile.loads(text), key=bytes(16), fast=fast, shard=one, loads=loads) for one in shards(4)]
+
+    def counts(port: int) -> list[int]:
+        found = [chosen(parts[address[3] % 4], (address, port)) for address, _ in CLIENTS]
+        return [found.count(who) for who in (C1[0], C2[0], None)]
+
+    assert counts(40_000) == [3, 5, len(CLIENTS) - 8]
+    for one in parts:
+        one.reload(rulesfile.loads(text.replace("max-connections: 3", "max-connections: 4")))
+    assert counts(41_000) == [1, 0, len(CLIENTS) - 1], "a reload forgets nobody"
+    for one in parts:
+        while (due := one.next_timer()) is not None:
+            one.handle_timer(due)
+    assert counts(42_000) == [4, 5, len(CLIENTS) - 9]
+
+
+def test_least_connections_are_those_of_all_threads() -> None:
+    text, loads = with_pool(balance="least-connections"), Loads()
+    parts = [Engine(rulesfile.loads(text), key=bytes(16), shard=one, loads=loads) for one in shards(2)]
+    first = [chosen(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
+    assert first == [C1[0], C2[0], C1[0]]
+    assert chosen(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]
 
 
 def test_a_sorry_backend_is_called_when_nobody_is_left() -> None:

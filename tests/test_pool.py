@@ -4,7 +4,7 @@ import pytest
 
 from natmirror.pool import Kill, Pool, Share
 from natmirror.rulesfile import loads
-from tests.support import RULES
+from tests.support import RULES, at
 
 
 def pool(**keys: str) -> Pool:
@@ -42,6 +42,23 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:
     assert one.next_tick(71.0) is None
     assert one.enable("openflow", "c1", 80.0) == [Share("openflow", "c1", 1.0)]
     assert one.enable("openflow", "c1", 80.0) == []
+
+
+def test_the_deadline_of_a_drain_holds_when_its_backend_is_taken_out_of_the_rules() -> None:
+    without = loads(RULES.replace("        - {name: c1, address: 10.20.0.11}\n", ""))
+    one = pool()
+    one.drain("openflow", "c1", 60.0, 10.0)
+    for now in (20.0, 30.0):
+        one.reload(without, now)
+    assert one.next_tick(30.0) == 70.0
+    assert one.tick(69.9) == []
+    assert one.tick(70.0) == [Kill("openflow", "c1")]
+    assert (one.tick(71.0), one.next_tick(71.0)) == ([], None)
+    again = pool()
+    again.drain("openflow", "c1", 60.0, 10.0)
+    again.reload(without, 20.0)
+    again.reload(loads(RULES), 30.0)
+    assert again.tick(70.0) == [], "it has come back, and is not drained"
 
 
 def test_without_a_deadline_a_drain_lasts() -> None:
@@ -96,6 +113,20 @@ def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() ->
     assert state(one, "c1") == "up", "at another place it is another"
     with pytest.raises(ValueError, match="no backend c1 in other"):
         one.drain("other", "c1", None, 71.0)
+
+
+def test_a_word_about_the_backend_that_had_the_name_before_is_not_believed() -> None:
+    text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
+    one = Pool(loads(text), 0.0)
+    one.reload(loads(text.replace("10.20.0.11", "10.20.0.19")), 1.0)
+    with pytest.raises(ValueError, match=r"nobody checks c1 of openflow at 10\.20\.0\.11:6653 any more"):
+        one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.11", 6653))
+    assert state(one) == "up"
+    one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.19", 6653))
+    assert state(one) == "down"
+    one.reload(loads(RULES), 3.0)
+    with pytest.raises(ValueError, match="nobody checks"):
+        one.set_health("openflow", "c1", is_up=False, reason="refused", now=4.0, place=at("10.20.0.11", 6653))
 
 
 def test_a_backend_that_nobody_checks_any_more_is_up() -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -296,7 +297,17 @@ def test_exec_the_children_of_a_command_end_with_it(tmp_path: Path, after: str, 
     ("command", "said"), [("/nowhere/check", "no such file or directory"), ("/etc/passwd", "permission denied")]
 )
 def test_exec_a_command_that_cannot_be_run_says_so(command: str, said: str) -> None:
-    assert check(NOWHERE, "exec", command) == (False, f"cannot run {command}: {said}")
+    assert check(NOWHERE, "exec", command) == (None, f"cannot run {command}: {said}")
+
+
+def test_exec_a_command_that_is_missing_here_takes_nobody_down(caplog: pytest.LogCaptureFixture) -> None:
+    with Watch(rules(f"{{check: exec, command: [/nowhere/check], {FAST}}}", c1=1)) as watch:
+        wait_for(lambda: watch.monitor.status()[0]["unclear"] >= 4, "checks", 5.0)
+        assert (watch.states(), watch.told) == ({"c1": "up"}, [])
+    told = (
+        "health of of/c1: cannot run /nowhere/check: no such file or directory, which counts for nothing; it stays up"
+    )
+    assert caplog.messages.count(told) == 1
 
 
 # Ourselves
@@ -405,8 +416,8 @@ class Watch:
     def states(self) -> dict[str, str]:
         return {entry["backend"]: entry["state"] for entry in self.monitor.status()}
 
-    def _changed(self, service: str, backend: str, is_up: bool, reason: str) -> None:
-        self.told.append((service, backend, is_up, reason))
+    def _changed(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
+        self.told.append((service, backend.name, is_up, reason))
         self.threads.add(threading.current_thread().name)
         raise RuntimeError("whoever is told may fail")
 
@@ -524,6 +535,27 @@ def test_after_a_reload_what_is_named_is_checked_and_is_as_healthy_as_it_was(
         watch.monitor.reload(rules(f"{{check: tcp, {FAST}}}", c2=well.port))
         assert watch.states() == {"c2": "up"}
         assert [told[:3] for told in watch.told] == [("of", "c1", False)]
+
+
+def test_reloads_that_are_nothing_to_a_check_do_not_keep_it_from_its_verdict(
+    controllers: Callable[[Talk | None], Controller],
+) -> None:
+    gone = controllers(None)
+    gone.close()
+    first = rules("{check: tcp, interval: 100ms, timeout: 100ms, fall: 4}", c1=gone.port)
+    with Watch(first) as watch:
+        for weight in range(2, 6):
+            wait_for(lambda: bool(watch.told) or watch.monitor.status()[0]["checks"] >= weight - 1, "a check", 5.0)  # noqa: B023
+            watch.monitor.reload(weighing(first, weight))
+        watch.wait_for(1)
+        assert watch.monitor.status()[0]["checks"] == 4
+
+
+def weighing(rules: Rules, weight: int) -> Rules:
+    service, *others = rules.services
+    assert service.pool is not None
+    backends = tuple(replace(backend, weight=weight) for backend in service.pool.backends)
+    return replace(rules, services=(replace(service, pool=replace(service.pool, backends=backends)), *others))
 
 
 def test_checks_begin_with_the_rules_that_want_some(controllers: Callable[[Talk | None], Controller]) -> None:

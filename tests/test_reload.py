@@ -205,6 +205,15 @@ def test_a_drained_backend_stays_so_and_a_new_one_is_open() -> None:
     assert found == {C2, at("10.20.0.14", 6653)}
 
 
+def test_a_share_that_is_told_again_costs_the_packets_nothing() -> None:
+    one = engine(PLAIN)
+    one.set_share("openflow", "c1", 0.5)
+    for backend, share in (("c1", 0.5), ("c2", 1.0)):
+        before = one.gear.plan.services[0].table
+        one.set_share("openflow", backend, share)
+        assert one.gear.plan.services[0].table == before, "tables are made where something has changed"
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_round_robin_goes_on_with_whom_there_is(fast: bool) -> None:
     text = PLAIN.replace("    pool:\n", "    pool:\n      balance: round-robin\n")
@@ -288,6 +297,18 @@ def test_what_cannot_change_is_refused(text: str, error: str) -> None:
         refuse_what_cannot_change(loads(RULES), loads(text, "rules.yaml"))
 
 
+def test_a_service_that_has_connections_left_comes_back_with_a_pool_or_not_at_all() -> None:
+    watched = "  - {name: w, address: 10.10.0.9, port: 80, mirrors: [{name: m, address: 10.20.0.14}]}\n"
+    old = loads(RULES + watched + OTHER)
+    bare = OTHER.replace(
+        "pool: {backends: [{name: c1, address: 10.20.0.11}]}", "mirrors: [{name: n, address: 10.20.0.14}]"
+    )
+    rest = loads(RULES + watched)
+    refuse_what_cannot_change(old, rest)
+    with pytest.raises(RulesError, match=r"services\[2\]\.pool: it cannot change"):
+        refuse_what_cannot_change(merged(rest, [(old.services[2], None)]), loads(RULES + watched + bare))
+
+
 def test_what_may_change_is_not_refused() -> None:
     refuse_what_cannot_change(loads(RULES), loads(f"mirror-memory: 1MiB\n{RULES}{OTHER}"))
     refuse_what_cannot_change(loads(RULES), loads(ELSEWHERE))
@@ -326,6 +347,14 @@ def test_differences_are_told_line_by_line() -> None:
         "+ other: health  not checked",
     ]
     assert differences(loads(RULES), loads(RULES)) == []
+
+
+def test_another_order_is_a_difference_where_it_says_who_comes_first() -> None:
+    head, c1, c2 = (part for part in PLAIN.replace("pool:\n", "pool:\n      balance: priority\n").split("        - "))
+    assert differences(loads("        - ".join((head, c1, c2))), loads("        - ".join((head, c2, c1)))) == [
+        "- openflow: balance priority: c1, c2",
+        "+ openflow: balance priority: c2, c1",
+    ]
 
 
 def test_the_mirrors_number_is_its_own_over_reloads() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
 
@@ -9,6 +10,7 @@ import pytest
 
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
+from natmirror.lab.process import wait_for
 from natmirror.linux.loop import Why
 from natmirror.rulesfile import loads
 from natmirror.runner import queue_count
@@ -96,3 +98,20 @@ def test_there_are_as_many_threads_as_cores_rounded_down(
     rules = loads(RULES)
     assert queue_count(rules) == count
     assert queue_count(replace(rules, queues=8)) == 8
+
+
+def test_whoever_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Worker, over: Event) -> None:
+    def fail() -> None:
+        asked.wait(10)
+        raise HostError("enough")
+
+    asked = Event()
+    begin(worker)
+    worker.post(fail)
+    with ThreadPoolExecutor(1) as somebody:
+        answer = somebody.submit(worker.prune)
+        wait_for(lambda: worker._mail.qsize() == 1, "the question")
+        asked.set()
+        assert answer.result(10) == []
+    assert over.is_set()
+    assert isinstance(worker.failure, HostError)

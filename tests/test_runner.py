@@ -1,0 +1,123 @@
+"""What the main thread makes of words from others, and of a machine that refuses something: no thread runs here."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from natmirror.errors import HostError, RulesError
+from natmirror.linux.iptables import Firewall
+from natmirror.linux.service import Notifier
+from natmirror.orders import Orders
+from natmirror.reloading import merged
+from natmirror.rules import Rules
+from natmirror.rulesfile import load, loads
+from natmirror.runner import Runner
+from tests.support import RULES
+
+CHECKED = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
+
+
+class Machine(Firewall):
+    """Takes all rules; ``refuses`` to tell what there is."""
+
+    def __init__(self) -> None:
+        super().__init__("nft")
+        self.refuses = False
+
+    def extend(self, rules: Rules, queues: int) -> None:
+        pass
+
+    def reduce(self, rules: Rules, queues: int) -> None:
+        pass
+
+    def forward_policy(self) -> tuple[str, bool]:
+        if self.refuses:
+            raise HostError("the lock is taken")
+        return "ACCEPT", False
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    file = tmp_path / "rules.yaml"
+    file.write_text(f"queues: 1\n{CHECKED}")
+    rules = load(str(file))
+    one = Runner(rules, machine, Notifier({}), keep_rules=True, api_path=tmp_path / "api.sock")
+    ear = SimpleNamespace(send=lambda data: None)
+    one._orders = Orders(rules, lambda: None)
+    monkeypatch.setattr(one, "_mouth", ear, raising=False)
+    monkeypatch.setattr(one._workers[0], "_mouth", ear, raising=False)
+    monkeypatch.setattr(one._monitor, "start", lambda: None)
+    return one
+
+
+@pytest.fixture
+def change(runner: Runner) -> Callable[[str, str], list[str]]:
+    def rewrite(old: str, new: str) -> list[str]:
+        file = Path(runner._rules.path)
+        file.write_text(file.read_text().replace(old, new))
+        return runner._reload_and_tell()
+
+    return rewrite
+
+
+def states(runner: Runner) -> dict[str, str]:
+    return {name: shown["state"] for (_, name), shown in runner._pool.show(0.0).items()}
+
+
+def test_a_check_of_before_a_reload_says_nothing_about_who_has_the_name_now(
+    runner: Runner, change: Callable[[str, str], list[str]]
+) -> None:
+    pool = runner._rules.services[0].pool
+    assert pool is not None
+    runner._on_health("openflow", pool.backends[0], False, "connection refused")
+    change("10.20.0.11", "10.20.0.19")
+    runner._read_mail()
+    assert states(runner) == {"c1": "up", "c2": "up"}
+
+
+def test_rules_that_have_changed_are_not_said_to_be_as_they_were(
+    runner: Runner,
+    machine: Machine,
+    change: Callable[[str, str], list[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    machine.refuses = True
+    assert change("10.20.0.11", "10.20.0.19")
+    assert "the rules stay as they were" not in caplog.text
+    assert "preflight: the lock is taken" in caplog.text
+
+
+def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
+    runner: Runner, change: Callable[[str, str], list[str]]
+) -> None:
+    mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
+    watched = f"  - {{name: w, address: 10.10.0.9, port: 80, {mirrors}}}\n"
+    runner._rules = runner._in_place = loads(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
+    for worker in runner._workers:
+        worker.reload(runner._rules)
+    change("services:\n", f"services:\n{watched}")
+    pooled = runner._rules.services[1]
+    runner._rules = replace(runner._rules, services=runner._rules.services[:1])
+    runner._in_place = merged(runner._rules, [(pooled, None)])
+    with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
+        change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
+
+
+def test_a_reload_logs_what_has_changed_alone(
+    change: Callable[[str, str], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    change("10.20.0.12}", "10.20.0.12, weight: 2}")
+    assert "backend c2 10.20.0.12:6653 weight 2" in caplog.text
+    assert "of its part" not in caplog.text
+    change("      - {name: c2", "      - {name: c3, address: 10.20.0.14}\n        - {name: c2")
+    assert "openflow/c3 takes 100 % of its part" in caplog.text
+    assert caplog.text.count("of its part") == 1
