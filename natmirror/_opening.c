@@ -66,7 +66,10 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
         nm_flow *flow = nm_flow_by_id(gear->flows, id);
         if (flow->flags & (NM_DIRECT | NM_WATCHED))
             continue;
-        nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
+        if (how & NM_SWEEP_QUIET && is_underived(gear, flow))
+            flow->sharing |= NM_UNDERIVED;
+        else
+            nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
         if (flow->sharing & NM_GUEST && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
             nm_flow_touch(gear->flows, flow, now, 1);
         if (how & NM_SWEEP_LEND && flow->state == NM_ESTABLISHED)

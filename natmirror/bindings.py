@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from natmirror import fastpath
-from natmirror.fastpath import GUEST
+from natmirror.fastpath import CLAIM_ALL, GUEST, LEND, QUIET
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import Endpoint, endpoint_of
@@ -51,6 +51,7 @@ class Bindings:
         self._nat = nat
         self._mirroring = mirroring
         self._registry = registry
+        self._is_lent = False  # another host passes our packets
 
     def tell(self, most: int) -> None:
         """From now on keep up to ``most`` changes for take()."""
@@ -70,7 +71,9 @@ class Bindings:
         """Go through some of the flows, from a number on: TELL again what is shared, make guests our own (CLAIM_SEEN:
         those whose packets pass here; CLAIM_ALL), or our own flows those of whoever is active now (LEND). The number to
         go on with, None at the end."""
-        return self._nat.table.sweep(first, most, how, now)
+        if how & (LEND | CLAIM_ALL):
+            self._is_lent = bool(how & LEND)
+        return self._nat.table.sweep(first, most, how | (QUIET if self._is_lent else 0), now)
 
     def take_in(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
         """Another host has this binding: whoever told of one last is right, but that a connection which has just been
