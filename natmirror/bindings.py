@@ -79,9 +79,11 @@ class Bindings:
         """Another host has this binding: whoever told of one last is right, but that a connection which has just been
         opened here is younger. False where it means nothing here, or there is no room."""
         known = self._service(service)
-        if known is None or not self._registry.has_backend(known, backend) or not self._registry.is_client(client[0]):
+        if known is None or not self._registry.is_client(client[0]):
             return False
-        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._registry.backend_at(known, backend)
+        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._registry.backend_elsewhere(known, backend)
+        if there is None:
+            return False
         if flow is not None and flow.backend == there:
             self._nat.lend(flow)
             return True

@@ -444,6 +444,12 @@ class Engine:
         those that have some."""
         return self._registry.prune()
 
+    @property
+    def strangers(self) -> int:
+        """How many backends have become known by another host's connections alone, ever: they are like those that the
+        rules do not name any more."""
+        return self._registry.strangers
+
     def set_share(self, service: str, backend: str, share: float) -> None:
         """How much of its part a backend takes of the new connections from now on, from 0, none, to 1; ValueError where
         there is none of that name."""
