@@ -427,7 +427,7 @@ class Engine:
             client = int.from_bytes(flow.client[0], "big")
             return not any(client & mask == network for network, mask in networks)
 
-        self._failover.kill([flow for flow in self._nat.by_ids(ids) if not flow.direct and is_outside(flow)], now)
+        self._failover.expel([flow for flow in self._nat.by_ids(ids) if not flow.direct and is_outside(flow)], now)
         return self.study(now)
 
     def leg_ids(self) -> list[int]:

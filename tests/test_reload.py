@@ -395,3 +395,17 @@ def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_lea
     with pytest.raises(ValueError, match="legs: the service openflow has no mirrors"):
         one.adopt(record(), 1000.0)
     assert one.snapshot(1000.0) == before
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_standby_leaves_clients_that_are_none_any_more_to_the_other_host(fast: bool) -> None:
+    _, record = two_legs()
+    one = engine(TWO, fast=fast)
+    one.hand_over()
+    one.adopt(record(), 1000.0)
+    one.bindings.take_in("openflow", (CLIENT[0], 7), C1, 1000.0)
+    one.bindings.take_in("openflow", (CLIENT[0], 7), C2, 1000.0)
+    assert go_over(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []
+    assert one.flows(1000.0) == []
+    assert one.handle_timer(1001.0) == [], "no word to the mirrors, which the other host's legs would hear"
+    assert_adds_up(one.snapshot(1000.0))
