@@ -7,7 +7,6 @@ until then it stays as long as the other host says so. Packets of a guest that c
 does claim(). Both gears tell the same, since rows in C tell it when they change their state or go.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -78,7 +77,7 @@ class Bindings:
     def take_in(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
         """Another host has this binding: whoever told of one last is right, but that a connection which has just been
         opened here is younger. False where it means nothing here, or there is no room."""
-        known = self._service(service)
+        known = self._service(service, client)
         if known is None or not self._registry.is_client(client[0]):
             return False
         flow, there = self._nat.find_orig(client, endpoint_of(known)), self._registry.backend_elsewhere(known, backend)
@@ -110,11 +109,12 @@ class Bindings:
             self._nat.forget(flow)
 
     def _find_guest(self, service: str, client: Endpoint) -> Flow | None:
-        known = self._service(service)
+        known = self._service(service, client)
         flow: Any = None if known is None else self._nat.find_orig(client, endpoint_of(known))
         return flow if flow is not None and flow.row.sharing & GUEST else None
 
-    def _service(self, name: str) -> Service | None:
-        with suppress(ValueError):
-            return self._registry.service_named(name)
-        return None
+    def _service(self, name: str, client: Endpoint) -> Service | None:
+        """Of several with the name the one that knows the client already: it may be one that was removed."""
+        named = self._registry.services_named(name)
+        knowing = (service for service in named if self._nat.find_orig(client, endpoint_of(service)) is not None)
+        return next(knowing, named[0] if named else None)

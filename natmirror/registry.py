@@ -103,10 +103,14 @@ class Registry:
 
     def service_named(self, name: str) -> Service:
         """A service by its name, one of the rules if there is one; ValueError where there is none."""
-        for entry in sorted(self._at.values(), key=lambda entry: entry.is_removed):
-            if entry.service.name == name:
-                return entry.service
+        if named := self.services_named(name):
+            return named[0]
         raise ValueError(f"there is no service {name}")
+
+    def services_named(self, name: str) -> list[Service]:
+        """The services with a name, that of the rules first: those that were removed may have it too."""
+        entries = sorted(self._at.values(), key=lambda entry: entry.is_removed)
+        return [entry.service for entry in entries if entry.service.name == name]
 
     def number(self, service: Service) -> int:
         """A service's number."""

@@ -179,6 +179,21 @@ def test_a_guest_of_a_removed_backend_stays_until_the_other_host_says_so(fast: b
     assert host.removed() == []
 
 
+def test_guests_of_a_service_stay_there_where_one_at_another_place_has_its_name_now(fast: bool) -> None:
+    text = UNMIRRORED.replace("10.20.0.11}", "10.20.0.11, port: 6653}").replace("10.20.0.12}", "10.20.0.12, port: 6653}")
+    host = Host(text, fast=fast)
+    bound = (What.BOUND, "openflow", CLIENT, other(derived()))
+    assert host.hears([bound]) == 0
+    assert host.go_over(text.replace("    port: 6653", "    port: 6654")) == []
+    assert host.hears([bound]) == 0, "as it is told when all is told anew"
+    session = Session(host.engine)
+    session.sent, session.answered = 1000, 2000
+    assert session.from_client("PA", b"on").dst == other(derived())[0]
+    host.hears([(What.ENDED, "openflow", CLIENT, other(derived()))])
+    assert host.engine.flows(1000.0) == []
+    assert host.exchange.prune() == []
+
+
 def test_a_standby_does_not_tell_what_it_alone_knows_when_the_rules_change(fast: bool) -> None:
     host = Host(fast=fast)
     old, alive = connected(host), connected(host, client=(CLIENT[0], 40_002))
