@@ -67,6 +67,7 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow);
 #define NM_SWEEP_CLAIM_SEEN 2 /* make those of other hosts' flows our own whose packets pass here */
 #define NM_SWEEP_CLAIM_ALL 4  /* make all of them our own */
 #define NM_SWEEP_LEND 8       /* our packets pass another host from now on */
+#define NM_SWEEP_QUIET 16     /* they do: what cannot be derived any more that host tells, if it lives at all */
 
 /* Go through at most max rows from number first on; the number to go on with, or NM_NO_FLOW after the last. Whether a
  * flow's backend can be derived is looked at anew. */

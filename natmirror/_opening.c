@@ -64,6 +64,12 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow)
     nm_flow_remove(gear->flows, flow);
 }
 
+/* Whether a flow was ours once, and what is known of it no more than what the rules say, or said then. */
+static int is_but_a_memory(const nm_flow *flow)
+{
+    return flow->state == NM_ESTABLISHED && flow->flags & NM_LOOSE && !(flow->flags & NM_KNOWN) && !flow->sharing;
+}
+
 uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now)
 {
     uint32_t id = first;
@@ -73,7 +79,14 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
         nm_flow *flow = nm_flow_by_id(gear->flows, id);
         if (flow->flags & (NM_DIRECT | NM_WATCHED))
             continue;
-        nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
+        if (how & NM_SWEEP_QUIET && is_underived(gear, flow)) {
+            if (is_but_a_memory(flow)) {
+                nm_gear_remove(gear, flow);
+                continue;
+            }
+            flow->sharing |= NM_UNDERIVED;
+        } else
+            nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
         if (flow->sharing & NM_GUEST && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
             nm_flow_touch(gear->flows, flow, now, 1);
         if (how & NM_SWEEP_LEND && flow->state == NM_ESTABLISHED)

@@ -7,13 +7,12 @@ until then it stays as long as the other host says so. Packets of a guest that c
 does claim(). Both gears tell the same, since rows in C tell it when they change their state or go.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from natmirror import fastpath
-from natmirror.fastpath import GUEST
+from natmirror.fastpath import CLAIM_ALL, GUEST, LEND, QUIET
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import Endpoint, endpoint_of
@@ -51,6 +50,7 @@ class Bindings:
         self._nat = nat
         self._mirroring = mirroring
         self._registry = registry
+        self._is_lent = False  # another host passes our packets
 
     def tell(self, most: int) -> None:
         """From now on keep up to ``most`` changes for take()."""
@@ -70,15 +70,19 @@ class Bindings:
         """Go through some of the flows, from a number on: TELL again what is shared, make guests our own (CLAIM_SEEN:
         those whose packets pass here; CLAIM_ALL), or our own flows those of whoever is active now (LEND). The number to
         go on with, None at the end."""
-        return self._nat.table.sweep(first, most, how, now)
+        if how & (LEND | CLAIM_ALL):
+            self._is_lent = bool(how & LEND)
+        return self._nat.table.sweep(first, most, how | (QUIET if self._is_lent else 0), now)
 
     def take_in(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
         """Another host has this binding: whoever told of one last is right, but that a connection which has just been
         opened here is younger. False where it means nothing here, or there is no room."""
-        known = self._service(service)
-        if known is None or not self._registry.has_backend(known, backend) or not self._registry.is_client(client[0]):
+        known = self._service(service, client)
+        if known is None or not self._registry.is_client(client[0]):
             return False
-        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._registry.backend_at(known, backend)
+        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._registry.backend_elsewhere(known, backend)
+        if there is None:
+            return False
         if flow is not None and flow.backend == there:
             self._nat.lend(flow)
             return True
@@ -105,11 +109,12 @@ class Bindings:
             self._nat.forget(flow)
 
     def _find_guest(self, service: str, client: Endpoint) -> Flow | None:
-        known = self._service(service)
+        known = self._service(service, client)
         flow: Any = None if known is None else self._nat.find_orig(client, endpoint_of(known))
         return flow if flow is not None and flow.row.sharing & GUEST else None
 
-    def _service(self, name: str) -> Service | None:
-        with suppress(ValueError):
-            return self._registry.service_named(name)
-        return None
+    def _service(self, name: str, client: Endpoint) -> Service | None:
+        """Of several with the name the one that knows the client already: it may be one that was removed."""
+        named = self._registry.services_named(name)
+        knowing = (service for service in named if self._nat.find_orig(client, endpoint_of(service)) is not None)
+        return next(knowing, named[0] if named else None)

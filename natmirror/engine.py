@@ -429,7 +429,7 @@ class Engine:
             client = int.from_bytes(flow.client[0], "big")
             return not any(client & mask == network for network, mask in networks)
 
-        self._failover.kill([flow for flow in self._nat.by_ids(ids) if not flow.direct and is_outside(flow)], now)
+        self._failover.expel([flow for flow in self._nat.by_ids(ids) if not flow.direct and is_outside(flow)], now)
         return self.study(now)
 
     def leg_ids(self) -> list[int]:
@@ -445,6 +445,12 @@ class Engine:
         """Forget services and backends that the rules do not name any more and that have no connections left; gives
         those that have some."""
         return self._registry.prune()
+
+    @property
+    def strangers(self) -> int:
+        """How many backends have become known by another host's connections alone, ever: they are like those that the
+        rules do not name any more."""
+        return self._registry.strangers
 
     def set_share(self, service: str, backend: str, share: float) -> None:
         """How much of its part a backend takes of the new connections from now on, from 0, none, to 1; ValueError where

@@ -8,7 +8,7 @@ highest numbers that were passed on to them, and whatever still comes is answere
 from collections.abc import Iterable
 
 from natmirror.actions import Action, Drop, Send
-from natmirror.fastpath import KILLED
+from natmirror.fastpath import GUEST, KILLED
 from natmirror.legs import Legs
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
@@ -41,6 +41,14 @@ class Failover:
             flow.row.state = State.RESET
             flow.row.flags |= KILLED
             self._nat.touch(flow, now)
+
+    def expel(self, flows: Iterable[Flow], now: float) -> None:
+        """Reset these flows, whose clients are none any more. Those that another host passes it resets itself."""
+        for flow in flows:
+            if flow.row.sharing & GUEST or self._mirroring.waits(flow):
+                self._nat.forget(flow)
+            else:
+                self.kill([flow], now)
 
     def _reset_ends(self, flow: Flow, backend: Backend) -> None:
         orig, reply = flow.row.orig, flow.row.reply

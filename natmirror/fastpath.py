@@ -49,11 +49,12 @@ UNDERIVED, SHARED, GUEST = int(lib.NM_UNDERIVED), int(lib.NM_SHARED), int(lib.NM
 BOUND, FORGOTTEN, ENDED = int(lib.NM_BOUND), int(lib.NM_FORGOTTEN), int(lib.NM_ENDED)
 """The kinds of changes that take_changes() gives, see _flows.h."""
 
-TELL, CLAIM_SEEN, CLAIM_ALL, LEND = (
+TELL, CLAIM_SEEN, CLAIM_ALL, LEND, QUIET = (
     int(lib.NM_SWEEP_TELL),
     int(lib.NM_SWEEP_CLAIM_SEEN),
     int(lib.NM_SWEEP_CLAIM_ALL),
     int(lib.NM_SWEEP_LEND),
+    int(lib.NM_SWEEP_QUIET),
 )
 """What a sweep does, see _fastpath.h."""
 

@@ -88,21 +88,22 @@ class HandOver:
         host passes the packets, else when it does. ValueError where the record is nonsense, does not fit the rules, or
         is about an older connection than the one that is known here."""
         one = takeover.parse(record)
-        service, backend = self._registry.service_named(one.service), None
+        service = self._registry.service_named(one.service)
         if not self._registry.is_client(one.client_end[0]):
             raise ValueError(f"client: {one.client} is none of the clients")
         if shard_of_client(one.client, self._shard.count) != self._shard.number:
             raise ValueError(f"client: {one.client} is another thread's")
+        if not service.mirrors:
+            raise ValueError(f"legs: the service {one.service} has no mirrors")
         if (one.backend is None) != (service.pool is None):
             raise ValueError(f"backend: found {one.backend}, the service {one.service} has other rules")
-        if one.backend is not None:
-            backend = self._backend(service, takeover.endpoint(one.backend))
         for leg in one.legs:
             if leg.our_scale != SCALE:
                 raise ValueError(f"our_scale: expected {SCALE}, found {leg.our_scale}")
         flow = self._nat.find_orig(one.client_end, endpoint_of(service))
         if flow is not None and self._stands(flow, one, now):
             return
+        backend = None if one.backend is None else self._backend(service, takeover.endpoint(one.backend))
         if flow is not None and (flow.backend != backend or flow.row.flags & KILLED):
             self._nat.forget(flow)
             flow = None
@@ -110,6 +111,7 @@ class HandOver:
             flow = self._nat.adopt(service, one.client_end, backend, now, is_ours=self.is_active)
         else:
             self._mirroring.forget(flow)
+            flow.service = service  # as it is now: it may have other mirrors
             self._nat.adopt_known(flow, now, is_ours=self.is_active)
         if flow is None:
             self._stats.count("flows_refused")
@@ -150,10 +152,10 @@ class HandOver:
             self._mirroring.picked_up(flow, None if flow.backend is None else endpoint_of(flow.backend))
 
     def _backend(self, service: Service, place: Endpoint) -> Backend:
-        try:
-            return self._registry.backend_at(service, place)
-        except KeyError:
-            raise ValueError(f"backend: {service.name} has none at {show(place)}") from None
+        backend = self._registry.backend_elsewhere(service, place)
+        if backend is None:
+            raise ValueError(f"backend: {service.name} can have none at {show(place)}")
+        return backend
 
     def _stands(self, flow: Flow, one: FlowRecord, now: float) -> bool:
         """Whether what is known here of a record's connection stays, with a later record's numbers where it waits."""

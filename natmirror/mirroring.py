@@ -277,6 +277,11 @@ class Mirroring:
         self._wait(tap, record)
         return True
 
+    def waits(self, flow: MirroredFlow) -> bool:
+        """Whether another host still has a connection, as far as is known, and its legs with it."""
+        tap = self.taps.get(flow)
+        return tap is not None and tap.waits_from is not None
+
     def rouse(self, flow: MirroredFlow, now: float) -> None:
         """A connection that waits is this host's from now on: its mirrors are asked how far they have come."""
         tap = self.taps.get(flow)

@@ -145,6 +145,8 @@ class Nat:
     def renew(self, flow: Flow, now: float) -> None:
         """The other host has told of the flow again. One that is no guest has a deadline: nobody may tell its end."""
         if not flow.row.sharing & GUEST:
+            self.lend(flow)  # other rules may have made it one
+        if not flow.row.sharing & GUEST:
             self.touch(flow, now)
 
     def lend(self, flow: Flow) -> None:

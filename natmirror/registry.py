@@ -8,6 +8,7 @@ port, a backend by the same within its service: whatever else changes, connectio
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 from typing import Any
 
 from natmirror.balance import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
@@ -15,6 +16,10 @@ from natmirror.fastpath import TAPPED, WATCHED, Gear, Loads, Plan, PlannedServic
 from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.reloading import Kept
 from natmirror.rules import Backend, Pool, Rules, Service
+
+MAX_STRANGERS = 64
+"""Backends of a service that the rules do not name and only another host's connections have: no record is to fill our
+tables with nonsense."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +83,8 @@ class Registry:
         self._at: dict[Endpoint, _Entry] = {}
         self._services_of: dict[Endpoint, list[Service]] = {}
         self._networks: list[tuple[int, int]] = []
+        self.strangers = 0
+        """How many backends have become known by another host's connections alone, ever."""
         self.suspect = self._plan.suspect
         """See Plan."""
         self.reload(rules)
@@ -99,10 +106,14 @@ class Registry:
 
     def service_named(self, name: str) -> Service:
         """A service by its name, one of the rules if there is one; ValueError where there is none."""
-        for entry in sorted(self._at.values(), key=lambda entry: entry.is_removed):
-            if entry.service.name == name:
-                return entry.service
+        if named := self.services_named(name):
+            return named[0]
         raise ValueError(f"there is no service {name}")
+
+    def services_named(self, name: str) -> list[Service]:
+        """The services with a name, that of the rules first: those that were removed may have it too."""
+        entries = sorted(self._at.values(), key=lambda entry: entry.is_removed)
+        return [entry.service for entry in entries if entry.service.name == name]
 
     def number(self, service: Service) -> int:
         """A service's number."""
@@ -123,9 +134,23 @@ class Registry:
         """The backend of a service at an endpoint."""
         return self._entry(service).members[place].backend
 
-    def has_backend(self, service: Service, place: Endpoint) -> bool:
-        """Whether a service has a backend at an endpoint."""
-        return place in self._entry(service).members
+    def backend_elsewhere(self, service: Service, place: Endpoint) -> Backend | None:
+        """The backend at an endpoint that another host has for a connection of a service; None where it cannot have
+        one. The rules may have named it before, or there: here it is like one that was removed."""
+        entry = self._entry(service)
+        if place not in entry.members and not self._meet(entry, place):
+            return None
+        return entry.members[place].backend
+
+    def _meet(self, entry: _Entry, place: Endpoint) -> bool:
+        pool, (address, port) = entry.service.pool, place
+        if pool is None or not port or place in self._at or len(entry.members) >= len(pool.members) + MAX_STRANGERS:
+            return False
+        self._add_member(entry, Backend(show(place), IPv4Address(address), port))
+        entry.members[place].share, entry.members[place].is_removed = 0.0, True
+        self._services_of.setdefault(place, []).append(entry.service)
+        self.strangers += 1
+        return True
 
     def services_of(self, backend: Endpoint) -> list[Service]:
         """The services that a backend belongs to: more than one makes unbound replies ambiguous."""
@@ -282,17 +307,23 @@ class Registry:
             place = endpoint_of(backend)
             member = before.pop(place, None)
             if member is None:
-                number = self._free_backends.pop() if self._free_backends else len(self._backends)
-                member = _Member(number, backend, self._loads.of(endpoint_of(entry.service), place))
-                self._plan.put_backend(number, entry.number, place, member.load)
-            elif member.is_removed:
+                self._add_member(entry, backend)
+                continue
+            if member.is_removed:
                 member.is_removed, member.share = False, 1.0
-            member.backend = backend
-            self._backends[member.number : member.number + 1] = [backend]
+            member.backend = self._backends[member.number] = backend
             entry.members[place] = member
         for place, member in before.items():
             member.is_removed, member.share = True, 0.0
             entry.members[place] = member
+
+    def _add_member(self, entry: _Entry, backend: Backend) -> None:
+        number = self._free_backends.pop() if self._free_backends else len(self._backends)
+        place = endpoint_of(backend)
+        load = self._loads.of(endpoint_of(entry.service), place)
+        self._plan.put_backend(number, entry.number, place, load)
+        self._backends[number : number + 1] = [backend]
+        entry.members[place] = _Member(number, backend, load)
 
     def _remove(self, entry: _Entry) -> None:
         """A service is in the rules no more: who calls it is refused, as by a host that has no such port."""

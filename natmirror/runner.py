@@ -90,7 +90,8 @@ class Runner:
         self, rules: Rules, firewall: Firewall, notifier: Notifier, *, keep_rules: bool, api_path: Path
     ) -> None:
         self._rules = rules
-        self._in_place = rules  # whose packets iptables gives us: also of what the rules do not name any more
+        self._in_place = rules  # whose packets iptables gives us: also of what the rules do not name any more, or yet
+        self._strangers = 0  # of our workers, as far as they are in place
         self._firewall = firewall
         self._notifier = notifier
         self._keep_rules = keep_rules
@@ -177,7 +178,8 @@ class Runner:
             held.callback(api.Server(self._api_path, resources, orders).close)
             self._share(held)
             self.duty.open(held, self._api_path)
-            self._firewall.install(self._rules, self._queue_count)
+            self._in_place = self._with_connections()
+            self._firewall.install(self._in_place, self._queue_count)
             self.duty.fitness.rules_are_in_place = True
             held.callback(self._leave_rules)
             for worker in self._workers:
@@ -332,16 +334,24 @@ class Runner:
         return changes
 
     def _let_go(self) -> None:
-        """What the rules do not name any more, and has no connections either, is not ours any more."""
-        if self._in_place == self._rules:
+        """What the rules do not name is ours as long as it has connections: they are from rules before these, or
+        another host has told of them."""
+        strangers = self._count_strangers()
+        if self._in_place == self._rules and self._strangers == strangers:
             return
-        in_place = merged(self._rules, [kept for worker in self._workers for kept in worker.prune()])
+        in_place = self._with_connections()
         try:
             self._firewall.reduce(in_place, self._queue_count)
         except HostError as error:
             log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
         else:
-            self._in_place = in_place
+            self._in_place, self._strangers = in_place, strangers
+
+    def _count_strangers(self) -> int:
+        return sum(worker.strangers for worker in self._workers)
+
+    def _with_connections(self) -> Rules:
+        return merged(self._rules, [kept for worker in self._workers for kept in worker.prune()])
 
     def _reload_and_tell(self) -> list[str]:
         began_at = time.monotonic()

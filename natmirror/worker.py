@@ -215,6 +215,11 @@ class Worker:
         forgotten."""
         return list(self.ask(self.exchange.prune, None))
 
+    @property
+    def strangers(self) -> int:
+        """See Engine: prune() gives those among them that have connections."""
+        return self._engine.strangers
+
     def set_share(self, change: Share) -> None:
         """A backend takes more or less of the new connections."""
         self.post(lambda: self._engine.set_share(change.service, change.backend, change.share))

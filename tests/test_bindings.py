@@ -302,7 +302,7 @@ def test_a_host_that_is_active_no_longer_lends_all_it_has(fast: bool) -> None:
 
 @pytest.mark.parametrize(
     ("service", "client", "backend"),
-    [("none", CLIENT, C1), ("openflow", at("192.0.2.1", 1), C1), ("openflow", CLIENT, at("10.20.0.99", 6653))],
+    [("none", CLIENT, C1), ("openflow", at("192.0.2.1", 1), C1), ("openflow", CLIENT, at("10.20.0.99", 0))],
     ids=["service", "client", "backend"],
 )
 def test_what_means_nothing_here_is_refused(service: str, client: Endpoint, backend: Endpoint) -> None:

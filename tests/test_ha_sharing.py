@@ -142,6 +142,22 @@ def test_after_an_outage_all_is_written_and_read_anew(pair: tuple[Host, Host], w
     assert (other.sharing.status()["outages"], other.sharing.status()["error"]) == (1, None)
 
 
+def test_a_standby_takes_in_anew_what_it_knows_when_the_rules_change_during_an_outage(
+    pair: tuple[Host, Host], world: World
+) -> None:
+    one, other = pair
+    one.things.put(a="1", b="2")
+    eventually(lambda: len(other.things.others) == 2)
+    world.is_down = True
+    eventually(lambda: (one.state, other.state) == ("connecting", "connecting"))
+    other.things.others.clear()  # under the rules of then it had to keep nothing of them
+    other.sharing.refresh()
+    eventually(lambda: other.things.others == {"a": "1", "b": "2"})
+    other.sharing.set_active(True)
+    other.sharing.wait_until_heeded(5.0)
+    assert other.things.own == {"a": "1", "b": "2"}
+
+
 def test_what_the_store_has_lost_goes_when_it_is_still_missing_at_the_next_time(world: World) -> None:
     world.records = {"thing a": ("dead", "1"), "thing b": ("dead", "1")}
     host = Host(world, "host").complete()
@@ -200,6 +216,24 @@ def test_a_fault_of_a_parts_costs_one_attempt(world: World, monkeypatch: pytest.
     monkeypatch.setattr(Things, "tell_all", tell_all)
     host = Host(world, "host").complete()
     host.sharing.stop()
+
+
+def test_a_fault_at_a_change_of_role_does_not_leave_the_host_half_way(
+    pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    one.things.put(a="1")
+    eventually(lambda: other.things.others == {"a": "1"})
+    begin, failures = Things.begin, ["once"]
+
+    async def failing(self: Things) -> None:
+        if failures:
+            raise ZeroDivisionError(failures.pop())
+        await begin(self)
+
+    monkeypatch.setattr(Things, "begin", failing)
+    other.sharing.set_active(True)
+    eventually(lambda: other.things.own == {"a": "1"})
 
 
 def test_a_store_that_does_not_answer_at_the_start_holds_nobody_up(world: World) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up
 PLAIN = RULES[: RULES.index("    mirrors:")]
 WITHOUT_C1 = RULES.replace("        - {name: c1, address: 10.20.0.11}\n", "")
 WITHOUT_C2 = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
+TWO = RULES.replace("10.20.0.13}", "10.20.0.13}\n      - {name: spare, address: 10.20.0.14}")
 OTHER = """
   - name: other
     address: 10.10.0.100
@@ -370,3 +372,69 @@ def test_the_mirrors_number_is_its_own_over_reloads() -> None:
     raw = packet(MASTER, CLIENT, "A", MIRROR_ISS + 1, (ISS + 6) & 0xFFFF_FFFF)
     one.receive(raw, Hook.PREROUTING, 1000.0)
     assert {mirror["name"]: mirror["acked_bytes"] for mirror in one.snapshot(1000.0)["mirrors"]}["master"] == 5
+
+
+# Another host's legs
+
+
+def two_legs() -> tuple[Session, Callable[[], dict[str, Any]]]:
+    """A connection with legs to two mirrors on another host, and what that tells of it now."""
+    one = engine(TWO)
+    session = Session(one)
+    session.connect()
+    session.connect_mirror()
+    session.take(packet(at("10.20.0.14", 6653), CLIENT, "SA", MIRROR_ISS, ISS + 1), Hook.PREROUTING)
+
+    def record() -> dict[str, Any]:
+        [found] = one.leg_records(one.mirrored_ids(), everything=True)
+        return found
+
+    return session, record
+
+
+def legs(one: Engine) -> list[str]:
+    return [leg["mirror"] for flow in one.flows(1000.0) for leg in flow["legs"]]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) -> None:
+    session, record = two_legs()
+    one = engine(fast=fast)
+    one.hand_over()
+    one.adopt(record(), 1000.0)
+    assert legs(one) == ["master"], "the rules do not know the spare one yet"
+    go_over(one, TWO)
+    session.from_client("PA", b"on")
+    one.adopt(record(), 1000.0)
+    assert legs(one) == ["master", "spare"]
+    go_over(one, RULES)
+    one.adopt(record(), 1000.0)
+    assert legs(one) == ["master"]
+    one.take_over(1001.0)
+    assert [mirror["adopted"] for mirror in one.snapshot(1001.0)["mirrors"]] == [1]
+    assert_adds_up(one.snapshot(1001.0))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_leave_nothing(fast: bool) -> None:
+    _, record = two_legs()
+    one = engine(PLAIN, fast=fast)
+    one.hand_over()
+    before = one.snapshot(1000.0)
+    with pytest.raises(ValueError, match="legs: the service openflow has no mirrors"):
+        one.adopt(record(), 1000.0)
+    assert one.snapshot(1000.0) == before
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_standby_leaves_clients_that_are_none_any_more_to_the_other_host(fast: bool) -> None:
+    _, record = two_legs()
+    one = engine(TWO, fast=fast)
+    one.hand_over()
+    one.adopt(record(), 1000.0)
+    one.bindings.take_in("openflow", (CLIENT[0], 7), C1, 1000.0)
+    one.bindings.take_in("openflow", (CLIENT[0], 7), C2, 1000.0)
+    assert go_over(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []
+    assert one.flows(1000.0) == []
+    assert one.handle_timer(1001.0) == [], "no word to the mirrors, which the other host's legs would hear"
+    assert_adds_up(one.snapshot(1000.0))

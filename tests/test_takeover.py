@@ -155,7 +155,7 @@ RECORD = {
         ({"client": "10.10.0.11:0"}, "client: expected an address and a port"),
         ({"client": "10.10.0:11"}, "client: "),
         ({"client": "10.99.0.11:40001"}, "none of the clients"),
-        ({"backend": "10.20.0.99:6653"}, "openflow has none at 10.20.0.99:6653"),
+        ({"backend": "10.10.0.100:6653"}, "openflow can have none at 10.10.0.100:6653"),
         ({"backend": None}, "the service openflow has other rules"),
         ({"iss": -1}, "iss: expected 0..4294967295, found -1"),
         ({"client_nxt": 1 << 32}, "client_nxt: expected"),

@@ -69,6 +69,7 @@ class Sharing:
         self._copy: dict[str, str] = {}
         self._missing: set[str] = set()
         self._refused = 0
+        self._rules_changed = False
         self._changed_at: float | None = None
         self._outages = 0
         self._error: str | None = None
@@ -118,6 +119,7 @@ class Sharing:
 
     def refresh(self) -> None:
         """Have everything read and written anew soon, because the rules have changed; from any thread."""
+        self._rules_changed = True
         self._outbox.miss()
 
     def why_incomplete(self) -> str | None:
@@ -171,10 +173,14 @@ class Sharing:
         is_active = await self._settle() if self._begun and not self._is_active else self._is_active
         if is_active != self._begun:
             was_active, self._begun = self._begun, is_active
-            for part in self._parts:
-                await (part.begin() if is_active else part.stand_by())
+            try:
+                for part in self._parts:
+                    await (part.begin() if is_active else part.stand_by())
+            except Exception:
+                self._begun = was_active  # to be tried again: a role that is only half taken holds nobody's legs
+                raise
             if was_active:
-                self.refresh()  # from now on everything matters that the other host tells, and has told
+                self._outbox.miss()  # from now on everything matters that the other host tells, and has told
         self._role_known.set()
         if self._begun == self._is_active:
             self._heeded.set()
@@ -198,6 +204,9 @@ class Sharing:
         pause = _PAUSES[0]
         while True:
             try:
+                if self._rules_changed and not self._begun:  # what had to be kept of it then may be more now
+                    self._rules_changed, self._refused = False, 0
+                    await self._take_in(dict(self._copy))
                 await self._store.connect()
                 self._outbox.open()
                 pause = _PAUSES[0]
@@ -236,7 +245,7 @@ class Sharing:
                 await writing
 
     async def _synchronise(self) -> None:
-        self._state = State.SYNCING
+        self._state, self._rules_changed = State.SYNCING, False
         self._outbox.watch()
         fresh: dict[str, str] = {}
         own: set[str] = set()

@@ -61,7 +61,8 @@ class Pair:
     """Both hosts, and what passes through them."""
 
     scene: Scene
-    members: dict[str, Member]
+    file: Path
+    members: dict[str, Member] = field(default_factory=dict)
     crowds: list[Crowd] = field(default_factory=list)
     redis: Program | None = None
 
@@ -152,10 +153,10 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         for address in CLIENTS[1:]:
             lab.address("s1", "eth0", address)
         lab.add_controller("state", 30)
-        pair = Pair(scene, {})
+        file = scene.rules(rules)
+        pair = Pair(scene, file)
         if "state:" in rules:
             pair.start_redis()
-        file = scene.rules(rules)
         pair.members |= {host: Member(lab, host, file) for host in ("lb1", "lb2")}
         scene.record("c1", "c2", "m")
         pair.members["lb1"].wait_for_role("master")
@@ -241,6 +242,41 @@ def test_rules_that_change_on_both_hosts_move_only_what_nobody_can_derive(pair: 
         f" derived, {len(lost)} were lost"
     )
     assert {line["port"] for line in lost} == (set() if is_shared else expected)
+
+
+WITHOUT_C1 = WITH_STATE.replace("        - {name: c1, address: 10.20.0.11}\n", "")
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["lb1 first", *(pytest.param(how, marks=pytest.mark.soak) for how in ("lb2 first", "lb2 starts anew"))],
+)
+@pytest.mark.parametrize("pair", [WITH_STATE], indirect=True, ids=["redis"])
+def test_a_backend_that_both_hosts_have_removed_keeps_its_connections_through_a_move(pair: Pair, how: str) -> None:
+    pair.call(1)
+    assert pair.not_derivable() == 0
+    pair.file.write_text(WITHOUT_C1)
+    for host in ("lb2", "lb1") if how == "lb2 first" else ("lb1",):
+        order("reload", {}, pair.members[host].api)
+    strange = pair.not_derivable()
+    assert 0 < strange < EACH
+    if how == "lb1 first":
+        order("reload", {}, pair.members["lb2"].api)
+    if how == "lb2 starts anew":
+        pair.members["lb2"].stop_natmirror()
+        pair.members["lb2"].start_natmirror()
+        pair.members["lb2"].wait_for_role("backup")
+    pair.wait_for_state("lb2", strange)
+
+    def has_room() -> bool:
+        return "10.20.0.11" in pair.scene.lab.run("lb2", ["iptables-save", "-t", "mangle"])
+
+    wait_for(has_room, "lb2 to be given the replies of c1", 10.0)
+    pair.wait_for_quiet()
+    pair.crash()
+    pair.wait_until_all_go_on(*pair.crowds)
+    assert pair.status("lb2")["flows_not_derivable"] == strange
+    assert pair.finish() == []
 
 
 MIRRORED = WITH_STATE.replace("\nha:\n", "\n    mirrors:\n      - {name: master, address: 10.20.0.13}\nha:\n")
