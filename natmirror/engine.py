@@ -462,6 +462,11 @@ class Engine:
         self._failover.kill(self._nat.of_backend(self._registry.backend_named(service, backend), ids), now)
         return self.study(now)
 
+    def reset_again(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Action]:
+        """Send the RSTs of those of these flows once more that kill() has reset, and that are a backend's."""
+        self._failover.reset_again(self._nat.of_backend(self._registry.backend_named(service, backend), ids))
+        return self.study(now)
+
     def stand_down(self, ids: Iterable[int], now: float) -> list[Action]:
         """Another host passes the packets of these flows from now on: their legs end, and should they come here again,
         they are met in their middle."""

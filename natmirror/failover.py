@@ -50,6 +50,12 @@ class Failover:
             else:
                 self.kill([flow], now)
 
+    def reset_again(self, flows: Iterable[Flow]) -> None:
+        """A RST may be lost, and nobody acknowledges one: those of these flows that were killed are reset once more."""
+        for flow in flows:
+            if flow.row.flags & KILLED and flow.backend is not None:
+                self._reset_ends(flow, flow.backend)
+
     def _reset_ends(self, flow: Flow, backend: Backend) -> None:
         orig, reply = flow.row.orig, flow.row.reply
         if not orig.flags & reply.flags & HALF_SEQ:

@@ -9,6 +9,7 @@ from typing import Any
 from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service
 
+_REPEATS = (1.0, 5.0)  # seconds after which ends are reset again: nobody acknowledges a RST, and one may be lost
 _STEPS = 20  # in which the share of a backend that has returned grows
 
 
@@ -27,6 +28,8 @@ class Kill:
 
     service: str
     backend: str
+    is_repeated: bool = False
+    """Only the RSTs of those that were are to be sent again."""
 
 
 Change = Share | Kill
@@ -63,6 +66,7 @@ class Pool:
         }
         self._leaving: dict[tuple[str, str], float] = {}
         """When those are reset that were drained with a deadline, and then taken out of the rules."""
+        self._repeats: list[tuple[float, Kill]] = []
 
     def reload(self, rules: Rules, now: float) -> list[Change]:
         """Go by these rules from now on: backends with the names of before are as healthy, and as drained, as they
@@ -96,7 +100,7 @@ class Pool:
         self._begin_slowly(member, now)
         assert member.service.pool is not None, "a member is in a pool"
         resets = not is_up and member.service.pool.when_down == "reset"
-        return self._changed(member, now) + [Kill(service, backend)] * resets
+        return self._changed(member, now) + (self._kill(service, backend, now) if resets else [])
 
     def drain(self, service: str, backend: str, deadline: float | None, now: float) -> list[Change]:
         """No new connections from now on; those that are left after ``deadline`` seconds are reset. ValueError where
@@ -128,17 +132,19 @@ class Pool:
         for (service, backend), member in self._members.items():
             if member.drain_until is not None and now >= member.drain_until:
                 member.drain_until = None
-                changes.append(Kill(service, backend))
+                changes += self._kill(service, backend, now)
             changes += self._changed(member, now)
         for key in [key for key, until in self._leaving.items() if now >= until]:
             del self._leaving[key]
-            changes.append(Kill(*key))
+            changes += self._kill(*key, now)
+        changes += [kill for at, kill in self._repeats if now >= at]
+        self._repeats = [(at, kill) for at, kill in self._repeats if now < at]
         return changes
 
     def next_tick(self, now: float) -> float | None:
         """When tick() is due, or None."""
         due = [member.drain_until for member in self._members.values() if member.drain_until is not None]
-        due += self._leaving.values()
+        due += [*self._leaving.values(), *(at for at, _ in self._repeats)]
         for member in self._members.values():
             if member.started_at is not None and self._takes_any(member):
                 due.append(now + _slow_start(member) / _STEPS)
@@ -166,6 +172,10 @@ class Pool:
     @staticmethod
     def _takes_any(member: _Member) -> bool:
         return member.is_up and not member.is_draining
+
+    def _kill(self, service: str, backend: str, now: float) -> list[Change]:
+        self._repeats += [(now + after, Kill(service, backend, is_repeated=True)) for after in _REPEATS]
+        return [Kill(service, backend)]
 
     def _begin_slowly(self, member: _Member, now: float) -> None:
         member.started_at = now if self._takes_any(member) and _slow_start(member) else None

@@ -452,7 +452,9 @@ class Runner:
         for change in changes:
             if isinstance(change, Kill) and not self._is_active:
                 continue  # what this host believes of a backend is not to cost the active one's connections
-            if isinstance(change, Kill):
+            if isinstance(change, Kill) and change.is_repeated:
+                log.debug("resetting the connections of %s/%s once more", change.service, change.backend)
+            elif isinstance(change, Kill):
                 log.info("resetting the connections of %s/%s", change.service, change.backend)
             elif known.get((change.service, change.backend)) != change.share:
                 log.info("%s/%s takes %.0f %% of its part", change.service, change.backend, 100 * change.share)

@@ -352,7 +352,8 @@ class Worker:
     def _kill(self, change: Kill, ids: list[int]) -> None:
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
         with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
-            self._loop.send(self._engine.kill(change.service, change.backend, some, time.monotonic()))
+            kill = self._engine.reset_again if change.is_repeated else self._engine.kill
+            self._loop.send(kill(change.service, change.backend, some, time.monotonic()))
         if others:
             self.post(lambda: self._kill(change, others))
 

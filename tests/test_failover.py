@@ -189,6 +189,12 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
         (CLIENT, session.backend, to_backend, to_client),
     ]
     assert one.kill("openflow", name, one.flow_ids(), session.now) == []
+    living = Session(one, client=(CLIENT[0], 40_002))
+    living.connect()
+    assert living.backend == session.backend
+    assert resets(one.reset_again("openflow", name, one.flow_ids(), session.now)) == resets(killed)[:2]
+    assert living.from_client("PA", b"on").dst == living.backend_address, "it was not killed"
+    living.from_client("R")
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
     verdict, *sends = one.receive(raw, Hook.PREROUTING, session.now + 1)
     assert verdict == Drop("killed")
@@ -205,7 +211,7 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     assert isinstance(verdict, Accept)
     assert verdict.packet is not None
     assert segment(verdict.packet).dst == (C2 if name == "c1" else C1)[0]
-    assert len(one.flow_ids()) == 1
+    assert len(one.flow_ids()) == 2
 
 
 def test_a_backend_of_another_name_is_told_so() -> None:

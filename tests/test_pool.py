@@ -6,6 +6,8 @@ from natmirror.pool import Kill, Pool, Share
 from natmirror.rulesfile import loads
 from tests.support import RULES, at
 
+AGAIN = Kill("openflow", "c1", is_repeated=True)
+
 
 def pool(**keys: str) -> Pool:
     words = "".join(f"      {key.replace('_', '-')}: {value}\n" for key, value in keys.items())
@@ -21,6 +23,7 @@ def test_a_backend_that_goes_down_is_closed_and_its_connections_are_reset() -> N
     down = one.set_health("openflow", "c1", is_up=False, reason="refused", now=5.0)
     assert down == [Share("openflow", "c1", 0.0), Kill("openflow", "c1")]
     assert one.set_health("openflow", "c1", is_up=False, reason="refused", now=6.0) == []
+    assert [one.tick(now) for now in (5.9, 6.0, 9.9, 10.0, 11.0)] == [[], [AGAIN], [], [AGAIN], []]
     shown = one.show(7.0)["openflow", "c1"]
     assert (shown["state"], shown["reason"], shown["state_seconds"], shown["share"]) == ("down", "refused", 2.0, 0.0)
     assert one.set_health("openflow", "c1", is_up=True, reason="", now=8.0) == [Share("openflow", "c1", 1.0)]
@@ -38,8 +41,8 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:
     assert (state(one), one.next_tick(10.0)) == ("draining", 70.0)
     assert one.tick(69.9) == []
     assert one.tick(70.0) == [Kill("openflow", "c1")]
-    assert one.tick(71.0) == []
-    assert one.next_tick(71.0) is None
+    assert [one.tick(now) for now in (71.0, 75.0)] == [[AGAIN], [AGAIN]], "a RST may be lost"
+    assert one.next_tick(75.0) is None
     assert one.enable("openflow", "c1", 80.0) == [Share("openflow", "c1", 1.0)]
     assert one.enable("openflow", "c1", 80.0) == []
 
@@ -53,7 +56,8 @@ def test_the_deadline_of_a_drain_holds_when_its_backend_is_taken_out_of_the_rule
     assert one.next_tick(30.0) == 70.0
     assert one.tick(69.9) == []
     assert one.tick(70.0) == [Kill("openflow", "c1")]
-    assert (one.tick(71.0), one.next_tick(71.0)) == ([], None)
+    assert [one.tick(now) for now in (71.0, 75.0)] == [[AGAIN], [AGAIN]]
+    assert one.next_tick(75.0) is None
     again = pool()
     again.drain("openflow", "c1", 60.0, 10.0)
     again.reload(without, 20.0)
@@ -78,7 +82,8 @@ def test_a_drained_backend_that_comes_up_again_stays_drained() -> None:
 
 def test_a_backend_that_returns_begins_slowly_where_the_rules_say_so() -> None:
     one = pool(slow_start="10s")
-    one.set_health("openflow", "c1", is_up=False, reason="x", now=100.0)
+    one.set_health("openflow", "c1", is_up=False, reason="x", now=95.0)
+    assert [one.tick(now) for now in (96.0, 100.0)] == [[AGAIN], [AGAIN]]
     assert one.next_tick(100.0) is None
     assert one.set_health("openflow", "c1", is_up=True, reason="", now=101.0) == [Share("openflow", "c1", 0.05)]
     shares, now = [], 101.0
@@ -108,7 +113,7 @@ def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() ->
     told = one.reload(loads(more), 3.0)
     assert told == [Share("openflow", "c1", 0.0), Share("openflow", "c2", 0.0), Share("other", "c1", 1.0)]
     assert (state(one, "c1"), state(one, "c2")) == ("down", "draining")
-    assert one.tick(62.0) == [Kill("openflow", "c2")]
+    assert one.tick(62.0) == [Kill("openflow", "c2"), AGAIN, AGAIN]
     one.reload(loads(text.replace("10.20.0.11", "10.20.0.19")), 70.0)
     assert state(one, "c1") == "up", "at another place it is another"
     with pytest.raises(ValueError, match="no backend c1 in other"):

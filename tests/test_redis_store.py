@@ -241,7 +241,7 @@ def test_the_user_that_the_readme_gives_may_do_all_that_is_needed_and_nothing_el
     run(test, fresh, "a", "b")
     for words in (["KEYS", "*"], ["HGET", "natmirror", "a"], ["CONFIG", "GET", "*"]):
         with pytest.raises(redis.exceptions.NoPermissionError):
-            fresh.client().execute_command(*words)
+            fresh.client().execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 def test_a_redis_that_hangs_is_an_error_in_time(fresh: Server) -> None:
