@@ -128,12 +128,13 @@ class Runner:
         ]
         self._standing_down = _Chore(float(_NEVER), self._stand_down, float(_NEVER))
         self._tidying = _Chore(float(_NEVER), self._tidy, float(_NEVER))
+        self._letting_go = _Chore(_FIREWALL_INTERVAL, self._let_go, time.monotonic() + _FIREWALL_INTERVAL)
         self._chores = [
             self._standing_down,
             self._tidying,
+            self._letting_go,
             _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_FIREWALL_INTERVAL, self._compare_role, time.monotonic() + _FIREWALL_INTERVAL),
-            _Chore(_FIREWALL_INTERVAL, self._let_go, time.monotonic() + _FIREWALL_INTERVAL),
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
             _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
         ]
@@ -323,10 +324,12 @@ class Runner:
         shares = {key: shown["share"] for key, shown in self._pool.show(0.0).items()}
         self._apply(self._pool.reload(rules, time.monotonic()), shares)
         self._monitor.reload(rules)
-        if self._shared is not None:
-            self._shared.refresh()
         self._learn_paths()
-        self._let_go()
+        if self._shared is None:
+            self._let_go()
+        else:  # what the other host has with backends that are gone is known again when all is read anew
+            self._shared.refresh()
+            self._letting_go.due_at = time.monotonic() + _FIREWALL_INTERVAL
         try:
             preflight.tell(rules, self._firewall)
         except HostError as error:  # the rules are others by now: nobody is to hear that they are not

@@ -1,5 +1,7 @@
 """What other hosts hear of bindings, and tell of them, when the rules change on one host or on both."""
 
+from random import Random
+
 import pytest
 
 from natmirror.bindings import Change, What
@@ -233,3 +235,120 @@ def test_only_so_many_backends_are_known_from_other_hosts_alone() -> None:
     news = [(What.BOUND, "openflow", client, at(f"10.21.0.{number}", 1)) for number, client in enumerate(CLIENTS * 3)]
     assert host.hears(news) == len(news) - MAX_STRANGERS
     assert len(host.removed()) <= MAX_STRANGERS
+
+
+# Any order of events
+
+
+class Both:
+    """Two hosts that share their bindings; the first of ``hosts`` is the active one."""
+
+    def __init__(self, *, fast: bool) -> None:
+        self.hosts = [Host(fast=fast), Host(fast=fast)]
+        self.texts = [UNMIRRORED, UNMIRRORED]
+        self.records: dict[tuple[str, Endpoint], tuple[Host, Endpoint]] = {}
+        self.sessions: dict[Endpoint, Session] = {}
+        self.hosts[1].sweep(LEND)
+
+    def deliver(self) -> None:
+        """What each has to tell, through the store, as redis_store.py has it."""
+        for host, peer in (self.hosts, self.hosts[::-1]):
+            for what, service, client, backend in host.news():
+                owner, value = self.records.get((service, client), (None, None))
+                if what is What.BOUND:
+                    self.records[service, client] = host, backend
+                elif owner is host if what is What.FORGOTTEN else value == backend:
+                    del self.records[service, client]
+                else:
+                    continue
+                peer.hears([(what, service, client, backend)])
+
+    def synchronise(self) -> None:
+        """What sharing.py does after a reload and at a change of role."""
+        for host in self.hosts:
+            others = [(What.BOUND, *key, value) for key, (owner, value) in self.records.items() if owner is not host]
+            assert host.hears(others) == 0
+            own = [key for key, (owner, _) in self.records.items() if owner is host]
+            host.told.clear()
+            host.sweep(TELL)
+            put = {(one.service, one.client) for one in host.told if one.what is What.BOUND}
+            self.deliver()
+            for key in set(own) - put if host is self.hosts[0] else ():
+                del self.records[key]
+                self.hosts[1].exchange.withdraw_bindings([(*key, False)])
+
+    def go_over(self, place: int, text: str) -> None:
+        self.texts[place] = text
+        self.hosts[place].exchange.reload(loads(text))
+        self.deliver()
+        self.synchronise()
+        self.hosts[place].exchange.prune()
+
+    def open(self, client: Endpoint, *, iss: int) -> None:
+        if client in self.sessions:
+            self.end(client)
+        self.sessions[client] = Session(self.hosts[0].engine, client=client, iss=iss)
+        self.sessions[client].connect()
+        self.deliver()
+
+    def end(self, client: Endpoint) -> None:
+        if (session := self.sessions.pop(client, None)) is not None:
+            session.from_client("RA")
+            self.wait(session.now + TIMEOUTS[State.RESET])
+
+    def move(self) -> None:
+        """The other host becomes the active one."""
+        self.go_over(1, self.texts[0])
+        self.hosts.reverse()
+        self.hosts[1].sweep(LEND)
+        self.hosts[0].sweep(CLAIM_ALL)
+        self.deliver()
+        self.synchronise()
+        for session in self.sessions.values():
+            session.engine = self.hosts[0].engine
+        self.all_go_on()
+
+    def wait(self, now: float) -> None:
+        for host in self.hosts:
+            while (due := host.engine.next_timer()) is not None and due <= now:
+                host.engine.handle_timer(now)
+        self.deliver()
+
+    def all_go_on(self) -> None:
+        for session in self.sessions.values():
+            assert session.from_client("PA", b"x").dst == session.backend_address
+            assert session.from_backend("PA", b"y").src == SERVICE[0]
+
+
+POOLS = [
+    UNMIRRORED,
+    WITHOUT[C1],
+    WITHOUT[C2],
+    UNMIRRORED + "        - {name: c3, address: 10.20.0.14}\n",
+    UNMIRRORED.replace("10.20.0.11}", "10.20.0.11, weight: 3}"),
+    UNMIRRORED.replace("pool:\n", "pool:\n      balance: round-robin\n"),
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_connection_moves_whatever_rules_come_to_which_host_first(seed: int, fast: bool) -> None:
+    random = Random(seed)
+    both = Both(fast=fast)
+    for number in range(40):
+        what = random.choice(["open", "open", "open", "end", "active", "standby", "move"])
+        if what == "open":
+            both.open(random.choice(CLIENTS[:12]), iss=1000 * number)
+        elif what == "end" and both.sessions:
+            both.end(random.choice(list(both.sessions)))
+        elif what == "move":
+            both.move()
+        elif what != "end":
+            both.go_over(what == "standby", random.choice(POOLS))
+        both.all_go_on()
+    for client in CLIENTS:
+        both.end(client)
+    for later in (1e6, 2e6):
+        both.move()
+        both.wait(later)
+    assert both.records == {}
+    assert [host.engine.flows(1e9) for host in both.hosts] == [[], []]
