@@ -10,6 +10,7 @@ from natmirror.fastpath import CLAIM_ALL, LEND, TELL
 from natmirror.packet import Endpoint, endpoint_of
 from natmirror.registry import MAX_STRANGERS
 from natmirror.rulesfile import loads
+from natmirror.tcp import TIMEOUTS, State
 from tests.session import Session, engine
 from tests.support import C1, C2, CLIENT, SERVICE, at
 from tests.test_bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
