@@ -23,7 +23,7 @@ from enum import IntEnum
 from ipaddress import IPv4Network
 from typing import Any
 
-from natmirror import fastpath, tcp
+from natmirror import fastpath
 from natmirror.actions import Accept, Action, Drop, LegEnded, Ordered, Send
 from natmirror.bindings import Bindings
 from natmirror.failover import Failover
@@ -36,9 +36,7 @@ from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.openflow.datapath import Directory
 from natmirror.packet import (
-    ACK,
     RST,
-    SYN,
     Checksum,
     Datagram,
     Endpoint,
@@ -47,18 +45,17 @@ from natmirror.packet import (
     build_reset,
     endpoint_of,
     parse,
-    rewrite,
     segment_checksum_ok,
     show,
 )
+from natmirror.passage import Passage
 from natmirror.reading import Reading
 from natmirror.registry import Registry
 from natmirror.reloading import Kept
-from natmirror.rules import Backend, Mirror, Rules, Service
+from natmirror.rules import Mirror, Rules
 from natmirror.shadowing import Shadowing
 from natmirror.shards import ALL, Shard
 from natmirror.stats import Stats
-from natmirror.tcp import State
 from natmirror.timers import AT_ONCE, Timers
 
 _TCP = b"\x06"  # IPv4's protocol field
@@ -115,7 +112,9 @@ class Engine:
         self._sources: set[bytes] = set()
         self._take_mirrors(rules)
         self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
-        self._handover = HandOver(shard, self._registry, self._nat, self._mirroring, self._stats)
+        self._passage = Passage(self._registry, self._nat, self._mirroring, self._failover, self._stats)
+        self.handover = HandOver(shard, self._registry, self._nat, self._mirroring, self._stats)
+        """Legs that pass from one host to another. What they send because of it is given by study()."""
         self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
@@ -141,10 +140,10 @@ class Engine:
             return [self._icmp.receive(parsed, now, to_service=hook is Hook.PREROUTING), *self._sends()]
         source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
         if hook is not Hook.PREROUTING:
-            return self._from_server(parsed, source, destination, checksum, now)
+            return [*self._passage.from_backend(parsed, source, destination, checksum, now), *self._sends()]
         service = self._registry.at(destination)
         if service is not None and self._registry.is_client(parsed.src):
-            return self._from_client(parsed, service, checksum, now)
+            return [*self._passage.from_client(parsed, service, checksum, now), *self._sends()]
         if source in self._mirrors and (parsed.dst in self._sources or self._registry.is_client(parsed.dst)):
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]
@@ -236,174 +235,6 @@ class Engine:
         """What masters that are recorded would have done since the last call."""
         return self._shadowing.take_orders()
 
-    # Packets of the client
-
-    def _from_client(self, segment: Segment, service: Service, checksum: Checksum, now: float) -> list[Action]:
-        client = (segment.src, segment.sport)
-        flow = self._nat.find_orig(client, endpoint_of(service))
-        if flow is not None and flow.row.flags & fastpath.KILLED:
-            if segment.flags & (SYN | ACK | RST) != SYN:
-                self._nat.touch(flow, now, moved=False)
-                return self._failover.tell_again(segment)
-            self._nat.forget(flow)
-            flow = None
-        if not segment_checksum_ok(segment, checksum):
-            self._stats.count("bad_checksums")
-            return [self._to_backend(segment, service, flow, checksum)]
-        if segment.flags & (SYN | ACK | RST) == SYN:
-            return self._client_syn(segment, service, flow, checksum, now)
-        if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
-            backend = None if service.pool is None else self._registry.derived_backend(service, client)
-            flow = self._pick_up(service, client, backend, now)
-        if flow is None:
-            self._stats.count("unbound_packets")
-            self._count_untracked(segment, service)
-            return [self._to_backend(segment, service, None, checksum)]
-        event = tcp.track(flow.row, segment, from_client=True, loose=flow.picked_up)
-        self._nat.touch(flow, now, moved=event is not None)
-        verdict = self._to_backend(segment, service, flow, checksum)
-        if event is tcp.Event.HANDSHAKE and flow.row.flags & fastpath.TAPPED:
-            self._mirroring.open(
-                self._nat.know(flow), endpoint_of(service if flow.backend is None else flow.backend), now
-            )
-        if segment.seq_len:  # a bare acknowledgement is the C gear's, and may change nothing here that it does not
-            self._mirroring.feed(flow, segment, now)
-        self._tell_legs(flow, event, now)
-        return [verdict, *self._sends()]
-
-    def _client_syn(
-        self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum, now: float
-    ) -> list[Action]:
-        if flow is not None and self._nat.await_new_syn(flow, segment, now):
-            # Not ours to believe: the backend will challenge it (RFC 5961 §4) or accept it, and then we follow.
-            flow.row.orig.packets += 1
-            return [self._to_backend(segment, service, flow, checksum)]
-        if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
-            if not self._nat.is_unanswered(flow, now):
-                tcp.track(flow.row, segment, from_client=True, loose=False)
-                self._nat.touch(flow, now)
-                return [self._to_backend(segment, service, flow, checksum)]
-            self._stats.count("syns_unanswered")
-        backend = self._nat.choose(service, (segment.src, segment.sport), now)
-        if backend is None and service.pool is not None:
-            return self._failover.turn_away(segment, service.pool)
-        if self._registry.is_removed(service):
-            return [Accept()]
-        flow = self._nat.open(service, backend, segment, now)
-        self._stats.count("flows_opened" if flow else "flows_refused")
-        if flow is None:
-            self._count_untracked(segment, service)
-        return [self._to_backend(segment, service, flow, checksum), *self._sends()]
-
-    def _count_untracked(self, segment: Segment, service: Service) -> None:
-        """What a client sends on a connection that has found no room in the flow table reaches no mirror."""
-        if segment.payload_len and not segment.flags & RST:
-            self._mirroring.untracked(service, segment.payload_len)
-
-    def _to_backend(self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum) -> Action:
-        """The packet on its way to the flow's backend, or without a flow to the one that the rules alone give."""
-        if service.pool is None:
-            return Accept()
-        backend = flow.backend if flow is not None else None
-        backend = backend or self._registry.derived_backend(service, (segment.src, segment.sport))
-        return Accept(rewrite(segment, checksum, destination=endpoint_of(backend)))
-
-    def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        flow = self._failover.pick_up(service, client, backend, now)
-        self._stats.count("flows_picked_up" if flow else "flows_refused")
-        return flow
-
-    # Packets of the backend
-
-    def _from_server(
-        self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
-    ) -> list[Action]:
-        flow = self._nat.find_reply(source, client)
-        if flow is None:
-            return self._unbound_reply(segment, source, client, checksum, now)
-        if flow.row.flags & fastpath.KILLED:
-            return self._failover.tell_again(segment)
-        if flow.direct:
-            self._nat.direct_reply(flow, segment, now)
-            return [Accept()]
-        window = None
-        if segment_checksum_ok(segment, checksum):
-            flow = self._follow_new_syn(flow, segment, now)
-            refused = flow.state is State.SYN_SENT
-            event = tcp.track(flow.row, segment, from_client=False, loose=flow.picked_up)
-            self._nat.touch(flow, now, moved=event is not None)
-            if event is tcp.Event.SYN_ACK:
-                self._nat.answered(flow)
-                if flow.service.throttles:
-                    self._mirroring.holding.accepted(self._nat.know(flow))
-            elif event is tcp.Event.RST and refused:
-                self._nat.refused(flow, now)
-                self._stats.count("syns_refused")
-            if flow.row.flags & fastpath.WAITING:
-                self._mirroring.window_moved(flow, now)
-            if flow.row.flags & fastpath.READ and segment.seq_len:
-                self._mirroring.feed_replies(flow, segment)
-            self._tell_legs(flow, event, now)
-            window = self._mirroring.holding.throttled_window(flow, segment)
-        else:
-            self._stats.count("bad_checksums")
-        return [self._to_client(segment, flow.service, checksum, window), *self._sends()]
-
-    def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
-        """If the backend accepts a new connection of the client's ports, the old one is over."""
-        syn = flow.new_syn
-        if syn is None or segment.flags & (SYN | ACK) != SYN | ACK or segment.ack != (syn.seq + 1) & 0xFFFF_FFFF:
-            return flow
-        self._mirroring.flow_reset(flow, now)
-        self._stats.count("flows_opened")
-        return self._nat.reopen(flow, syn, now)
-
-    def _unbound_reply(
-        self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
-    ) -> list[Action]:
-        services = self._registry.services_of(source)
-        if not services or not self._registry.is_client(client[0]):
-            return [Accept()]
-        is_answer = segment.flags & (SYN | ACK | RST) == SYN | ACK and len(services) == 1
-        if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
-            # Most likely of a flow that had to go, and no other backend is to answer in its place.
-            self._stats.count("unbound_packets")
-            return [self._to_client(segment, services[0], checksum)]
-        if segment.flags & (SYN | ACK) == SYN | ACK:
-            # Nobody came to this backend through us: the client called it itself.
-            self._stats.count("direct_connections")
-            self._nat.open_direct(services[0], source, client, now)
-            return [Accept()]
-        if len(services) > 1:
-            return [self._drop("ambiguous-reply")]
-        service = services[0]
-        bound = self._nat.find_orig(client, endpoint_of(service))
-        if bound is not None and (not bound.picked_up or bound.row.reply.packets):
-            # An older connection of this client port; what it still sends is not the client's any more.
-            return [self._drop("stale-backend")]
-        if segment.payload_len and not segment.flags & RST and segment_checksum_ok(segment, checksum):
-            # The backend itself is the best witness of where the connection belongs.
-            flow = self._pick_up(service, client, self._registry.backend_at(service, source), now)
-            if flow is not None:
-                event = tcp.track(flow.row, segment, from_client=False, loose=True)
-                self._nat.touch(flow, now, moved=event is not None)
-                if flow.row.flags & fastpath.READ:
-                    self._mirroring.feed_replies(flow, segment)
-        else:
-            self._stats.count("unbound_packets")
-        return [self._to_client(segment, service, checksum)]
-
-    def _to_client(self, segment: Segment, service: Service, checksum: Checksum, window: int | None = None) -> Action:
-        if service.pool is None:
-            return Accept()
-        return Accept(rewrite(segment, checksum, source=endpoint_of(service), window=window))
-
-    def _tell_legs(self, flow: Flow, event: tcp.Event | None, now: float) -> None:
-        if event is tcp.Event.RST:
-            self._mirroring.flow_reset(flow, now)
-        elif event is tcp.Event.LAST_ACK:
-            self._mirroring.flow_closed(flow, now)
-
     # Rules and backends that come and go
 
     def reload(self, rules: Rules) -> None:
@@ -473,56 +304,6 @@ class Engine:
         self._failover.stand_down(ids, now)
         return self.study(now)
 
-    # Legs that pass from one host to another
-
-    def mirrored_ids(self) -> list[int]:
-        """The numbers of the flows with living legs of raw bytes, for leg_records() in slices."""
-        return self._handover.ids()
-
-    def leg_records(self, ids: Iterable[int], *, everything: bool = False) -> list[dict[str, Any]]:
-        """For each of these flows with established legs of raw bytes what another host needs to go on with them: plain
-        values, small, that JSON can hold. Of flows on which nothing has moved since they were told last only where
-        ``everything`` is asked for. Keys and values: takeover.FlowRecord.
-
-        Positions are as old as the record, which does no harm: adopt() asks the mirror. Nothing is kept of what was
-        told but its numbers; packets do not notice.
-        """
-        return self._handover.records(ids, everything=everything)
-
-    def take_gone_records(self) -> list[tuple[str, str]]:
-        """Service and client, as in the records, of those that hold no more: a leg has ended, or the connection is
-        closing. Those since the last call, each found by the next round of mirrored_ids() and leg_records(), and told
-        before a later record of the same key."""
-        return self._handover.take_gone()
-
-    def hand_over(self) -> None:
-        """Another host passes the packets, from now on or from the start: all legs end without a word to the mirrors,
-        as ``handed-over``. From then on adopted legs wait, and what mirrors send to no leg is answered with nothing."""
-        self._handover.leave()
-
-    def take_over(self, now: float) -> None:
-        """This host passes the packets from now on: adopted legs go on, each mirror is asked by handle_timer(). To be
-        called when everything is adopted that there is: mirrors whose legs are not known here are reset again."""
-        self._handover.take_over(now)
-
-    def adopt(self, record: dict[str, Any], now: float) -> list[Action]:
-        """Know a connection and its legs from another host's record, of its leg_records(), in place of what is known of
-        them here, if not legs that live; by the engine whose client it is (shards.shard_of_client()).
-
-        The flow is bound to the record's backend; its legs are ``resuming``. After hand_over() they wait until
-        take_over(), or until a packet of theirs comes, and a later record of the same connection takes the place of the
-        one before; else they go on at once, and handle_timer() is due to ask their mirrors. Gives what is to be sent.
-        ValueError where the record is nonsense, does not fit the rules, or is about an older connection than the one
-        that is known here; then nothing has changed.
-        """
-        self._handover.adopt(record, now)
-        return self._sends()
-
-    def disown(self, service: str, client: str) -> None:
-        """Forget an adopted connection that still waits: its record holds no more. ValueError where there is no such
-        service, or ``client`` is no address with a port."""
-        self._handover.disown(service, client)
-
     # Packets of mirrors
 
     def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> list[Action]:
@@ -532,7 +313,7 @@ class Engine:
                 return [Accept()]
             if segment.flags & RST or not segment_checksum_ok(segment, checksum):
                 return [self._drop("mirror-without-leg")]
-            is_known_elsewhere = not self._handover.is_active
+            is_known_elsewhere = not self.handover.is_active
             return [self._drop("mirror-without-leg"), *([] if is_known_elsewhere else [Send(build_reset(segment))])]
         if not segment_checksum_ok(segment, checksum):
             return [self._drop("mirror-bad-checksum")]

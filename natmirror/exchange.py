@@ -111,36 +111,37 @@ class Exchange:
 
     def mirrored_ids(self) -> list[int]:
         """The numbers of flows with legs."""
-        return self._engine.mirrored_ids()
+        return self._engine.handover.ids()
 
     def leg_records(self, ids: Sequence[int], *, everything: bool) -> list[dict[str, Any]]:
         """The legs of these flows that have moved since they were told last, or all."""
-        return self._engine.leg_records(ids, everything=everything)
+        return self._engine.handover.records(ids, everything=everything)
 
     def take_gone_legs(self) -> list[tuple[str, str]]:
         """Service and client of records that hold no more."""
-        return self._engine.take_gone_records()
+        return self._engine.handover.take_gone()
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
         """Know another host's legs, which wait; gives how many records make no sense here."""
         refused = 0
         for record in records:
             try:
-                self._send(self._engine.adopt(record, time.monotonic()))
+                self._engine.handover.adopt(record, time.monotonic())
             except ValueError:
                 refused += 1
+        self._send(self._engine.study(time.monotonic(), 0))
         return refused
 
     def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:
         """Records of another host's legs hold no more: service and client."""
         for service, client in gone:
             with suppress(ValueError):  # it was refused before
-                self._engine.disown(service, client)
+                self._engine.handover.disown(service, client)
 
     def take_over(self) -> None:
         """This host passes the packets from now on."""
-        self._engine.take_over(time.monotonic())
+        self._engine.handover.take_over(time.monotonic())
 
     def hand_over(self) -> None:
         """Another host passes the packets from now on."""
-        self._engine.hand_over()
+        self._engine.handover.leave()

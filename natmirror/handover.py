@@ -53,9 +53,14 @@ class HandOver:
             self._forget(key)
         return [int(flow.row.id) for flow in mirrored]
 
-    def records(self, ids: Iterable[int], *, everything: bool) -> list[dict[str, Any]]:
-        """The records of those of these flows that another host could go on with: of those whose numbers have changed
-        since they were told last, or of all."""
+    def records(self, ids: Iterable[int], *, everything: bool = False) -> list[dict[str, Any]]:
+        """For each of these flows with established legs of raw bytes what another host needs to go on with them: plain
+        values, small, that JSON can hold. Of flows on which nothing has moved since they were told last only where
+        ``everything`` is asked for. Keys and values: takeover.FlowRecord.
+
+        Positions are as old as the record, which does no harm: adopt() asks the mirror. Nothing is kept of what was
+        told but its numbers; packets do not notice.
+        """
         found = []
         for flow in self._nat.by_ids(ids):
             tap = self._mirroring.taps.get(flow)
@@ -73,7 +78,9 @@ class HandOver:
         return found
 
     def take_gone(self) -> list[tuple[str, str]]:
-        """Service and client of records that hold no more, since the last call."""
+        """Service and client, as in the records, of those that hold no more: a leg has ended, or the connection is
+        closing. Those since the last call, each found by the next round of ids() and records(), and told before a later
+        record of the same key."""
         gone, self._gone = self._gone, {}
         return [(service, show(client)) for service, client in gone]
 
@@ -84,9 +91,15 @@ class HandOver:
     # Going on
 
     def adopt(self, record: dict[str, Any], now: float) -> None:
-        """Know a connection and its legs, in place of what is known of it here, and go on with them: at once where this
-        host passes the packets, else when it does. ValueError where the record is nonsense, does not fit the rules, or
-        is about an older connection than the one that is known here."""
+        """Know a connection and its legs from another host's record, in place of what is known of them here, if not
+        legs that live; by the engine whose client it is (shards.shard_of_client()).
+
+        The flow is bound to the record's backend; its legs are ``resuming``. After leave() they wait until take_over(),
+        or until a packet of theirs comes, and a later record of the same connection takes the place of the one before;
+        else they go on at once, and Engine.handle_timer() is due to ask their mirrors. ValueError where the record is
+        nonsense, does not fit the rules, or is about an older connection than the one that is known here; then nothing
+        has changed.
+        """
         one = takeover.parse(record)
         service = self._registry.service_named(one.service)
         if not self._registry.is_client(one.client_end[0]):
@@ -121,20 +134,23 @@ class HandOver:
             self._mirroring.rouse(flow, now)
 
     def disown(self, service: str, client: str) -> None:
-        """A record does not hold any more: a connection that waits is forgotten."""
+        """Forget an adopted connection that still waits: its record holds no more. ValueError where there is no such
+        service, or ``client`` is no address with a port."""
         flow = self._nat.find_orig(takeover.endpoint(client), endpoint_of(self._registry.service_named(service)))
         tap = None if flow is None else self._mirroring.taps.get(flow)
         if flow is not None and tap is not None and tap.waits_from is not None:
             self._nat.forget(flow)
 
     def leave(self) -> None:
-        """Another host passes the packets from now on, and goes on with all legs: they end here without a word."""
+        """Another host passes the packets, from now on or from the start: all legs end without a word to the mirrors,
+        as ``handed-over``. From then on adopted legs wait, and what mirrors send to no leg is answered with nothing."""
         if self.is_active:
             self.is_active = False
             self._mirroring.leave()
 
     def take_over(self, now: float) -> None:
-        """This host passes the packets from now on, and goes on with the legs that wait."""
+        """This host passes the packets from now on: adopted legs go on, each mirror is asked by Engine.handle_timer().
+        To be called when everything is adopted that there is: mirrors whose legs are not known here are reset again."""
         self.is_active = True
         left = [int(flow.row.id) for flow, tap in self._mirroring.taps.items() if tap.is_left]
         for flow in self._nat.by_ids(left):

@@ -37,6 +37,7 @@ LAYERS = [
     {"legreport", "shadowing"},
     {"mirroring"},
     {"bindings", "failover", "handover", "icmperrors"},
+    {"passage"},
     {"engine"},
     {"answering", "api", "capture", "exchange", "ha", "known", "linux", "model", "probes", "report", "sums"},
     {"duty", "orders", "replay", "worker"},

@@ -30,7 +30,7 @@ def established(one: Engine) -> Session:
 
 def records(one: Engine, **options: bool) -> list[dict[str, Any]]:
     """What an engine tells, as it comes out of JSON at the other end."""
-    told: list[dict[str, Any]] = json.loads(json.dumps(one.leg_records(one.mirrored_ids(), **options)))
+    told: list[dict[str, Any]] = json.loads(json.dumps(one.handover.records(one.handover.ids(), **options)))
     return told
 
 
@@ -79,7 +79,7 @@ def test_a_record_is_told_again_only_when_something_has_moved() -> None:
     assert [record["client_nxt"] for record in records(one)] == [seq.add(ISS, 2)]
     session.from_mirror("A", 1, 2)
     assert [record["legs"][0]["snd_una"] for record in records(one)] == [seq.add(ISS, 2)]
-    assert one.take_gone_records() == []
+    assert one.handover.take_gone() == []
 
 
 def test_a_leg_that_does_not_stand_yet_or_any_more_has_no_record() -> None:
@@ -90,8 +90,8 @@ def test_a_leg_that_does_not_stand_yet_or_any_more_has_no_record() -> None:
     session.connect_mirror()
     assert len(records(one)) == 1
     session.from_client("FA")
-    assert (records(one), one.take_gone_records()) == ([], [("openflow", "10.10.0.11:40001")])
-    assert one.take_gone_records() == []
+    assert (records(one), one.handover.take_gone()) == ([], [("openflow", "10.10.0.11:40001")])
+    assert one.handover.take_gone() == []
 
 
 @pytest.mark.parametrize("end", ["mirror", "forgotten"])
@@ -105,8 +105,8 @@ def test_a_record_that_holds_no_more_is_told_once(end: str) -> None:
         session.now += 8000.0
         one.handle_timer(session.now)
     assert records(one) == []
-    assert one.take_gone_records() == [("openflow", "10.10.0.11:40001")]
-    assert one.take_gone_records() == []
+    assert one.handover.take_gone() == [("openflow", "10.10.0.11:40001")]
+    assert one.handover.take_gone() == []
 
 
 def test_a_new_connection_of_the_same_ports_takes_the_place_of_the_old_record() -> None:
@@ -118,7 +118,7 @@ def test_a_new_connection_of_the_same_ports_takes_the_place_of_the_old_record() 
     later.connect()
     later.connect_mirror()
     assert [record["iss"] for record in records(one)] == [77]
-    assert one.take_gone_records() == []
+    assert one.handover.take_gone() == []
 
 
 RECORD = {
@@ -171,20 +171,20 @@ def test_nonsense_is_refused_and_changes_nothing(change: dict[str, Any], words: 
     one = engine()
     before = one.snapshot(NOW)
     with pytest.raises(ValueError, match=words):
-        one.adopt({**RECORD, **change}, NOW)
+        one.handover.adopt({**RECORD, **change}, NOW)
     assert one.snapshot(NOW) == before
     assert one.next_timer() is None
 
 
 def test_what_is_no_record_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="a record is a mapping"):
-        engine().adopt([], NOW)  # type: ignore[arg-type]
+        engine().handover.adopt([], NOW)  # type: ignore[arg-type]
 
 
 def test_an_adopted_connection_has_its_backend() -> None:
     for last in (11, 12):
         one = engine()
-        one.adopt({**RECORD, "backend": f"10.20.0.{last}:6653"}, NOW)
+        one.handover.adopt({**RECORD, "backend": f"10.20.0.{last}:6653"}, NOW)
         session = Session(one)
         session.answered, session.sent = 5, 10
         assert session.from_client("A").dst == at(f"10.20.0.{last}", 6653)[0]
@@ -201,7 +201,7 @@ def second(*, fast: bool = True, rules: str = RULES, sent: int = 10, acked: int 
     session.backend = at("10.20.0.11", 6653)
     session.sent, session.answered = sent, 5
     numbers = {"client_nxt": seq.add(ISS, 1 + sent), "client_una": seq.add(ISS, 1 + acked)}
-    one.adopt({**RECORD, **numbers, "legs": [{**RECORD["legs"][0], **leg}]}, session.now)  # type: ignore[index]
+    one.handover.adopt({**RECORD, **numbers, "legs": [{**RECORD["legs"][0], **leg}]}, session.now)  # type: ignore[index]
     return session
 
 
@@ -572,8 +572,8 @@ def test_a_new_connection_of_the_same_ports_takes_the_legs_place(fast: bool) -> 
 def waiting(**change: Any) -> Engine:
     """A host that does not pass the packets and has adopted a record."""
     one = engine()
-    one.hand_over()
-    one.adopt({**RECORD, **change}, NOW)
+    one.handover.leave()
+    one.handover.adopt({**RECORD, **change}, NOW)
     return one
 
 
@@ -584,7 +584,7 @@ def test_a_host_that_waits_says_nothing_and_counts_nothing() -> None:
     assert_adds_up(snapshot)
     mirror = snapshot["mirrors"][0]
     assert (mirror["client_bytes"], mirror["adopted"], mirror["legs"]) == (0, 0, 1)
-    one.disown("openflow", "10.10.0.11:40001")
+    one.handover.disown("openflow", "10.10.0.11:40001")
     assert (one.flow_ids(), one.take_events(), one.next_timer()) == ([], [], None)
     mirror = one.snapshot(NOW)["mirrors"][0]
     assert (mirror["legs"], mirror["ended"], mirror["lost_bytes"]) == (0, {}, {})
@@ -598,19 +598,19 @@ def test_a_host_that_ends_while_it_waits_leaves_the_others_legs_alone() -> None:
 
 def test_taking_over_asks_the_mirrors() -> None:
     one = waiting()
-    one.take_over(NOW)
+    one.handover.take_over(NOW)
     session = Session(one)
     assert due(session) == [("A", 4, 4, b"")]
     assert mirror_of(session)["adopted"] == 1
-    one.disown("openflow", "10.10.0.11:40001")
+    one.handover.disown("openflow", "10.10.0.11:40001")
     assert len(one.flow_ids()) == 1, "it is this host's now"
 
 
 @pytest.mark.parametrize("who", ["client", "mirror"])
 def test_so_does_a_packet_of_the_connection(fast: bool, who: str) -> None:
     one = engine(fast=fast)
-    one.hand_over()
-    one.adopt(RECORD, NOW)
+    one.handover.leave()
+    one.handover.adopt(RECORD, NOW)
     session = Session(one)
     session.sent, session.answered = 10, 5
     if who == "client":
@@ -626,9 +626,9 @@ def test_so_does_a_packet_of_the_connection(fast: bool, who: str) -> None:
 def test_a_later_record_takes_the_place_of_the_one_before() -> None:
     one = waiting()
     leg = {**RECORD["legs"][0], "snd_una": seq.add(ISS, 31), "rcv_nxt": seq.add(MIRROR_ISS, 9)}  # type: ignore[index]
-    one.adopt({**RECORD, "client_nxt": seq.add(ISS, 41), "client_una": seq.add(ISS, 31), "legs": [leg]}, NOW)
+    one.handover.adopt({**RECORD, "client_nxt": seq.add(ISS, 41), "client_una": seq.add(ISS, 31), "legs": [leg]}, NOW)
     assert len(one.flow_ids()) == 1
-    one.take_over(NOW)
+    one.handover.take_over(NOW)
     session = Session(one)
     assert due(session) == [("A", 30, 9, b"")]
     assert mirror_of(session)["client_bytes"] == 10
@@ -637,14 +637,14 @@ def test_a_later_record_takes_the_place_of_the_one_before() -> None:
 def test_what_passed_before_a_later_record_counts_once(fast: bool) -> None:
     """The addresses have come, the other host's last word has not."""
     one = engine(fast=fast)
-    one.hand_over()
-    one.adopt(RECORD, NOW)
+    one.handover.leave()
+    one.handover.adopt(RECORD, NOW)
     session = Session(one)
     session.sent, session.answered = 30, 5
     session.from_client("A")
     leg = {**RECORD["legs"][0], "snd_una": seq.add(ISS, 31)}  # type: ignore[index]
-    one.adopt({**RECORD, "client_nxt": seq.add(ISS, 31), "client_una": seq.add(ISS, 31), "legs": [leg]}, NOW)
-    one.take_over(NOW)
+    one.handover.adopt({**RECORD, "client_nxt": seq.add(ISS, 31), "client_una": seq.add(ISS, 31), "legs": [leg]}, NOW)
+    one.handover.take_over(NOW)
     assert due(session) == [("A", 30, 4, b"")]
     answer(session, 31)
     mirror = mirror_of(session)
@@ -653,8 +653,8 @@ def test_what_passed_before_a_later_record_counts_once(fast: bool) -> None:
 
 def test_a_record_with_other_legs_or_of_a_newer_connection_does_too() -> None:
     one = waiting(iss=5)
-    one.adopt({**RECORD, "iss": 6}, NOW)
-    one.adopt({**RECORD, "iss": 6, "backend": "10.20.0.12:6653"}, NOW)
+    one.handover.adopt({**RECORD, "iss": 6}, NOW)
+    one.handover.adopt({**RECORD, "iss": 6, "backend": "10.20.0.12:6653"}, NOW)
     assert [flow["backend"] for flow in one.flows(NOW)] == ["c2"]
     assert one.take_events() == []
 
@@ -663,29 +663,29 @@ def test_a_record_of_an_older_connection_or_another_backend_is_refused() -> None
     one = engine()
     session = established(one)
     with pytest.raises(ValueError, match="has connected anew"):
-        one.adopt({**RECORD, "iss": 5}, NOW)
+        one.handover.adopt({**RECORD, "iss": 5}, NOW)
     assert session.backend is not None
     other = "10.20.0.11:6653" if session.backend == at("10.20.0.12", 6653) else "10.20.0.12:6653"
     with pytest.raises(ValueError, match="is served by"):
-        one.adopt({**RECORD, "backend": other}, NOW)
+        one.handover.adopt({**RECORD, "backend": other}, NOW)
 
 
 def test_legs_that_stand_are_left_alone() -> None:
     one = engine()
     session = established(one)
     assert session.backend is not None
-    one.adopt({**RECORD, "backend": show(session.backend)}, NOW)
+    one.handover.adopt({**RECORD, "backend": show(session.backend)}, NOW)
     session.from_client("PA", b"abc")
     assert [data for *_, data in session.mirrored()] == [b"", b"", b"abc"]
 
 
 def test_without_a_record_a_mirror_is_reset_but_not_by_a_host_that_waits() -> None:
     one = engine()
-    one.hand_over()
+    one.handover.leave()
     session = Session(one)
     assert session.from_mirror("A", 4, 11) == Drop("mirror-without-leg")
     assert session.to_mirror == []
-    one.take_over(NOW)
+    one.handover.take_over(NOW)
     session.from_mirror("A", 4, 11)
     assert [flags for flags, *_ in session.mirrored()] == ["R"]
 
@@ -698,7 +698,7 @@ def test_legs_that_are_handed_over_end_without_a_word(fast: bool) -> None:
     session = established(one)
     session.from_client("PA", b"abc")
     session.mirrored()
-    one.hand_over()
+    one.handover.leave()
     assert ends(session) == ["handed-over"]
     assert due(session, 300.0) == []
     session.from_client("PA", b"def")
@@ -711,9 +711,9 @@ def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast
     session = established(one)
     session.from_client("PA", b"abc")
     session.mirrored()
-    one.hand_over()
+    one.handover.leave()
     session.sent, session.answered = session.sent + 5000, session.answered + 5000
-    one.take_over(session.now)
+    one.handover.take_over(session.now)
     backend = session.backend_address
     assert session.from_client("PA", b"after").dst == backend
     session.from_backend("PA", b"answer")
@@ -730,16 +730,16 @@ def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast
 def test_there_and_back_again(fast: bool) -> None:
     """One connection at one host, at another, and at the first one again."""
     one, other = engine(fast=fast), engine(fast=fast)
-    other.hand_over()
+    other.handover.leave()
     session = established(one)
     session.from_client("PA", b"abc")
     session.from_backend("A")
     session.from_mirror("A", 1, 4)
     for first, then, text in ((one, other, b"defg"), (other, one, b"hij"), (one, other, b"kl")):
         for record in records(first, everything=True):
-            then.adopt(record, session.now)
-        first.hand_over()
-        then.take_over(session.now)
+            then.handover.adopt(record, session.now)
+        first.handover.leave()
+        then.handover.take_over(session.now)
         session.engine = then
         session.mirrored()
         assert due(session) == [("A", session.sent, 1, b"")]
@@ -772,7 +772,7 @@ def test_two_mirrors_may_stand_at_different_places(fast: bool) -> None:
     leg = RECORD["legs"][0]  # type: ignore[index]
     one = engine(TWO, fast=fast)
     far = {**leg, "mirror": "spare", "address": "10.20.0.14:6653", "snd_una": seq.add(ISS, 9)}
-    one.adopt({**RECORD, "client_una": seq.add(ISS, 5), "legs": [leg, far]}, NOW)
+    one.handover.adopt({**RECORD, "client_una": seq.add(ISS, 5), "legs": [leg, far]}, NOW)
     session = Session(one)
     session.sent, session.answered = 10, 5
     assert sorted(due(session)) == [("A", 4, 4, b""), ("A", 8, 4, b"")]
@@ -792,7 +792,7 @@ def test_two_mirrors_may_stand_at_different_places(fast: bool) -> None:
 def test_one_mirror_that_does_not_answer_costs_the_other_nothing_but_time(fast: bool) -> None:
     leg = RECORD["legs"][0]  # type: ignore[index]
     one = engine(TWO, fast=fast)
-    one.adopt({**RECORD, "legs": [leg, {**leg, "mirror": "spare", "address": "10.20.0.14:6653"}]}, NOW)
+    one.handover.adopt({**RECORD, "legs": [leg, {**leg, "mirror": "spare", "address": "10.20.0.14:6653"}]}, NOW)
     session = Session(one)
     session.sent, session.answered = 10, 5
     session.from_client("PA", b"abc")
@@ -841,19 +841,19 @@ def test_a_leg_with_an_address_of_ours_goes_on_from_there(fast: bool) -> None:
 def test_clients_of_another_thread_are_refused() -> None:
     one = engine(shard=Shard(0, 2))
     with pytest.raises(ValueError, match="another thread's"):
-        one.adopt(RECORD, NOW)
+        one.handover.adopt(RECORD, NOW)
 
 
 def test_a_full_table_is_counted() -> None:
     one = engine(max_flows=1)
     established(one)
-    one.adopt({**RECORD, "client": "10.10.0.12:40001"}, NOW)
+    one.handover.adopt({**RECORD, "client": "10.10.0.12:40001"}, NOW)
     assert one.snapshot(NOW)["counters"]["flows_refused"] == 1
 
 
 def test_an_adopted_connection_is_not_half_open() -> None:
     one = engine(max_flows=4)
-    one.adopt(RECORD, NOW)
+    one.handover.adopt(RECORD, NOW)
     for port in range(50_000, 50_020):
         one.receive(packet((CLIENT[0], port), SERVICE, "S", 1), Hook.PREROUTING, NOW)
     assert "10.10.0.11:40001" in [flow["client"] for flow in one.flows(NOW)]
@@ -862,9 +862,9 @@ def test_an_adopted_connection_is_not_half_open() -> None:
 def test_a_host_that_has_handed_over_believes_that_the_client_has_connected_anew_elsewhere() -> None:
     one = engine()
     established(one)
-    one.hand_over()
-    one.adopt({**RECORD, "iss": 5}, NOW)
-    one.take_over(NOW)
+    one.handover.leave()
+    one.handover.adopt({**RECORD, "iss": 5}, NOW)
+    one.handover.take_over(NOW)
     assert len(due(Session(one))) == 1
 
 
@@ -876,7 +876,7 @@ def test_a_connection_that_was_met_before_its_record_came_goes_on_with_it(fast: 
     session.sent, session.answered = 10, 5
     session.from_client("PA", b"abc")
     assert one.snapshot(NOW)["counters"]["flows_picked_up"] == 1
-    one.adopt({**RECORD, "backend": f"10.20.0.{last}:6653"}, NOW)
+    one.handover.adopt({**RECORD, "backend": f"10.20.0.{last}:6653"}, NOW)
     assert due(session) == [("A", 4, 4, b"")]
     answer(session, 14)  # the first host has passed them on as well
     assert due(session) == []
@@ -921,11 +921,11 @@ def test_a_session_beside_the_leg_begins_anew_at_the_next_message(fast: bool) ->
 def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_known(fast: bool, elsewhere: int) -> None:
     one = engine(AGAIN, fast=fast)
     session, master = introduced(one)
-    one.hand_over()
+    one.handover.leave()
     assert master.ended == "", "the other host calls the master anew"
     assert one.directory.living() == []
     session.sent, session.answered = session.sent + elsewhere, session.answered + elsewhere
-    one.take_over(session.now)
+    one.handover.take_over(session.now)
     session.from_client("PA", packet_in(1))
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 78))
@@ -939,7 +939,7 @@ def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_know
 def test_a_switch_that_left_while_another_host_passed_it_is_forgotten(fast: bool) -> None:
     one = engine(AGAIN, fast=fast)
     introduced(one)
-    one.hand_over()
+    one.handover.leave()
     [client] = one.directory.clients(NOW)
     one.directory.withdraw(client)
     assert one.directory.clients(NOW) == []

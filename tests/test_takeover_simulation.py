@@ -81,7 +81,7 @@ class Pair(World):
             self._change(moment)
 
     def _told(self) -> list[dict[str, Any]]:
-        told = self.engine.leg_records(self.engine.mirrored_ids(), everything=True)
+        told = self.engine.handover.records(self.engine.handover.ids(), everything=True)
         return list(json.loads(json.dumps(told))) or self._records
 
     def _change(self, moment: Moment) -> None:
@@ -89,7 +89,7 @@ class Pair(World):
         self.old.append(first)
         self._dark_until = self.now + moment.outage
         self.engine = second = Engine(self.rules, key=bytes(16), fast=self._fast)
-        second.hand_over()
+        second.handover.leave()
         if moment.linger is not None:
             self._living.append(first)
             self._overlaps_until = self.now + moment.outage + moment.overlap
@@ -99,17 +99,17 @@ class Pair(World):
         self.later(moment.outage, lambda: self._take_over(second))
 
     def _leave(self, first: Engine) -> None:
-        first.hand_over()
+        first.handover.leave()
         self.events += first.take_events()
         self._living.remove(first)
 
     def _adopt(self, second: Engine) -> None:
         for record in self._records:
-            second.adopt(record, self.now)
+            second.handover.adopt(record, self.now)
 
     def _take_over(self, second: Engine) -> None:
         self._adopt(second)
-        second.take_over(self.now)
+        second.handover.take_over(self.now)
 
 
 def check(world: Pair, stream: bytes) -> None:
