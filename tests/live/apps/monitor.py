@@ -23,7 +23,7 @@ def main() -> None:
     """Run until killed."""
     monitor = Monitor(
         load(sys.argv[1]),
-        lambda service, backend, up, reason: tell(service=service, backend=backend, up=up, reason=reason),
+        lambda service, backend, up, reason: tell(service=service, backend=backend.name, up=up, reason=reason),
     )
     monitor.start()
     while True:
