@@ -368,3 +368,16 @@ def test_a_flood_to_a_service_that_was_removed_is_not_told_and_leaves_room_for_o
     shown = host.engine.snapshot(1000.0)
     assert (shown["flows"], shown["flows_not_derivable"]) == (20, 1)
     assert [flow["service"] for flow in host.engine.flows(1000.0)].count("other") == 1
+
+
+def test_a_flood_is_not_told_when_other_rules_would_send_it_elsewhere(fast: bool) -> None:
+    host = Host(fast=fast, max_flows=20)
+    [gone, *_] = [client for client in CLIENTS if derived(client) == C1]
+    connected(host, gone)
+    for client in CLIENTS:
+        if client != gone:
+            Session(host.engine, client=client).passed(packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
+    assert [client for *_, client, _ in host.go_over(WITHOUT[C1])] == [gone]
+    for client in CLIENTS:
+        connected(host, client=(client[0], 7))
+    assert gone in [change[2] for change in host.go_over(UNMIRRORED)], "its connection is there still"
