@@ -182,7 +182,7 @@ static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
 static int is_embryonic(const nm_flow *flow)
 {
     return flow->state <= NM_SYN_RECEIVED ||
-           (flow->flags & NM_LOOSE && !flow->sharing && !flow->reply.packets && flow->state < NM_TIME_WAIT);
+           (flow->flags & NM_LOOSE && !flow->reply.packets && flow->state < NM_TIME_WAIT);
 }
 
 static void tell(nm_flows *flows, const nm_flow *flow, uint8_t kind)
@@ -215,7 +215,7 @@ static void set_shared(nm_flows *flows, nm_flow *flow, int is_shared, uint8_t ki
 static void settle(nm_flows *flows, nm_flow *flow)
 {
     int is_lasting = flow->state == NM_ESTABLISHED || flow->state == NM_CLOSING;
-    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_GUEST) && is_lasting)
+    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_GUEST) && is_lasting && !is_embryonic(flow))
         set_shared(flows, flow, 1, NM_BOUND);
     else
         set_shared(flows, flow, 0, is_lasting ? NM_FORGOTTEN : NM_ENDED);

@@ -39,7 +39,7 @@
 
 /* nm_flow.sharing: whether another host would have to be told the flow's backend, to go on with it */
 #define NM_UNDERIVED 1 /* it is not the one that the rules alone give */
-#define NM_SHARED 2    /* nor is the connection still being opened, or over: it was told */
+#define NM_SHARED 2    /* nor is the connection half open, or over: it was told */
 #define NM_GUEST 4     /* it is another host's, and none of its packets has changed its state here */
 
 /* nm_change.kind */

@@ -8,7 +8,7 @@ highest numbers that were passed on to them, and whatever still comes is answere
 from collections.abc import Iterable
 
 from natmirror.actions import Action, Drop, Send
-from natmirror.fastpath import GUEST, KILLED
+from natmirror.fastpath import GUEST, KILLED, UNDERIVED
 from natmirror.legs import Legs
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
@@ -75,7 +75,13 @@ class Failover:
             client, service, backend, state = flow.client, flow.service, flow.backend, flow.state
             self._nat.forget(flow)
             if state in (State.ESTABLISHED, State.CLOSING):
-                self.pick_up(service, client, backend, now)
+                self._remember(self.pick_up(service, client, backend, now), now)
+
+    def _remember(self, flow: Flow | None, now: float) -> None:
+        """What nobody could derive is no less certain than it was."""
+        if flow is not None and flow.row.sharing & UNDERIVED:
+            flow.row.reply.packets = 1  # so it was established, and is not half open
+            self._nat.touch(flow, now)
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """A flow for a connection that is met in its middle; None when the table is full."""

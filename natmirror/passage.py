@@ -186,8 +186,8 @@ class Passage:
             # The backend itself is the best witness of where the connection belongs.
             flow = self._pick_up(service, client, self._registry.backend_at(service, source), now)
             if flow is not None:
-                event = tcp.track(flow.row, segment, from_client=False, loose=True)
-                self._nat.touch(flow, now, moved=event is not None)
+                tcp.track(flow.row, segment, from_client=False, loose=True)
+                self._nat.touch(flow, now)  # its backend has spoken: so it is not half open any more
                 if flow.row.flags & fastpath.READ:
                     self._mirroring.feed_replies(flow, segment)
         else:

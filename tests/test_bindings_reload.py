@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from natmirror.bindings import Change, What
+from natmirror.engine import Hook
 from natmirror.exchange import Exchange
 from natmirror.fastpath import CLAIM_ALL, LEND, TELL
 from natmirror.packet import Endpoint, endpoint_of
@@ -12,7 +13,7 @@ from natmirror.registry import MAX_STRANGERS
 from natmirror.rulesfile import loads
 from natmirror.tcp import TIMEOUTS, State
 from tests.session import Session, engine
-from tests.support import C1, C2, CLIENT, SERVICE, at
+from tests.support import C1, C2, CLIENT, SERVICE, at, packet
 from tests.test_bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
 
 WITHOUT = {
@@ -38,8 +39,8 @@ def fast(request: pytest.FixtureRequest) -> bool:
 class Host:
     """An engine that tells changes as a thread does, and goes over to other rules as one does."""
 
-    def __init__(self, text: str = UNMIRRORED, *, fast: bool = True) -> None:
-        self.engine = engine(text, fast=fast)
+    def __init__(self, text: str = UNMIRRORED, *, fast: bool = True, max_flows: int = 100_000) -> None:
+        self.engine = engine(text, fast=fast, max_flows=max_flows)
         self.told: list[Change] = []
         self.exchange = Exchange(self.engine, lambda _: None, lambda changes, _: self.told.extend(changes))
 
@@ -353,3 +354,30 @@ def test_no_connection_moves_whatever_rules_come_to_which_host_first(seed: int, 
         both.wait(later)
     assert both.records == {}
     assert [host.engine.flows(1e9) for host in both.hosts] == [[], []]
+
+
+def test_a_flood_to_a_service_that_was_removed_is_not_told_and_leaves_room_for_others(fast: bool) -> None:
+    host = Host(fast=fast, max_flows=20)
+    connected(host)
+    assert [what for what, *_ in host.go_over(ELSEWHERE)] == [What.BOUND], "its service's rules are gone"
+    for client in CLIENTS:
+        flood = Session(host.engine, client=client)
+        flood.passed(packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
+    assert host.news() == []
+    connected(host, service=at("10.10.0.100", 7000))
+    shown = host.engine.snapshot(1000.0)
+    assert (shown["flows"], shown["flows_not_derivable"]) == (20, 1)
+    assert [flow["service"] for flow in host.engine.flows(1000.0)].count("other") == 1
+
+
+def test_a_flood_is_not_told_when_other_rules_would_send_it_elsewhere(fast: bool) -> None:
+    host = Host(fast=fast, max_flows=20)
+    [gone, *_] = [client for client in CLIENTS if derived(client) == C1]
+    connected(host, gone)
+    for client in CLIENTS:
+        if client != gone:
+            Session(host.engine, client=client).passed(packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
+    assert [client for *_, client, _ in host.go_over(WITHOUT[C1])] == [gone]
+    for client in CLIENTS:
+        connected(host, client=(client[0], 7))
+    assert gone in [change[2] for change in host.go_over(UNMIRRORED)], "its connection is there still"

@@ -8,6 +8,7 @@
 #include "_track.h"
 #include "check.h"
 #include "must.h"
+#include "sharing.h"
 
 #define ANSWER_TIMEOUT 0.8 /* attempts.py */
 #define LOOSE_SCALE 14     /* tcp.py */
@@ -38,11 +39,17 @@ static void forget(world *w, nm_flow *row)
         remove_flow(w, row);
 }
 
+void discard(world *w, nm_flow *row)
+{
+    end_flow(w, row);
+    forget(w, row);
+}
+
 static uint16_t choose(world *w, nm_service *service, const segment *syn)
 {
+    uint16_t number = (uint16_t)(service - w->plan.services);
     if (!service->table_len)
         return NM_NO_BACKEND;
-    uint16_t number = (uint16_t)(service - w->plan.services);
     uint16_t usual = nm_plan_pick(service, syn->ip + 12, syn->sport);
     int is_suspect = *nm_plan_suspect(&w->gear->plan, number, 4, syn->ip + 12);
     if (service->in_turn)
@@ -64,9 +71,9 @@ static int discard_twins(world *w, const uint8_t *client, uint16_t client_port, 
     if (is_own(w, twin) || is_own(w, other))
         return 0;
     if (twin)
-        forget(w, twin);
+        discard(w, twin);
     if (other && other != twin)
-        forget(w, other);
+        discard(w, other);
     return 1;
 }
 
@@ -93,6 +100,8 @@ static nm_flow *insert(world *w, const uint8_t *client, uint16_t client_port, nm
 
 static void open_for(world *w, nm_service *service, const segment *syn)
 {
+    if (has_pool((int)(service - w->plan.services)) && !service->table_len)
+        return; /* nobody is open */
     uint16_t backend_id = choose(w, service, syn);
     nm_flow *row = insert(w, syn->ip + 12, syn->sport, service, backend_id, 1);
     if (!row)
@@ -116,7 +125,59 @@ static void pick_up(world *w, nm_service *service, uint16_t backend_id, const se
     row->flags |= NM_LOOSE | (row->flags & NM_TAPPED ? NM_KNOWN : 0);
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     int event = nm_track(row, seg, is_orig, 1);
-    nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT);
+    nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || !is_orig);
+}
+
+/* The backend of a client that is met in its middle: the rules', whatever the tables are now. */
+static uint16_t usual_backend(const world *w, int service, const uint8_t *client, uint16_t client_port)
+{
+    uint16_t first = 0;
+    if (!has_pool(service))
+        return NM_NO_BACKEND;
+    while (w->plan.backends[first].service_id != service)
+        first++;
+    return w->plan.services[service].derived_len ? derive(&w->plan, service, client, client_port) : first;
+}
+
+/* Bindings.take_in(), and Nat.adopt_known() with it */
+void adopt(world *w, uint8_t which, uint8_t whose)
+{
+    endpoint end = caller_end(which);
+    uint8_t client[16] = {0};
+    uint16_t backend_id = whose % BACKENDS;
+    nm_service *service = &w->plan.services[w->plan.backends[backend_id].service_id];
+    memcpy(client, end.address, 4);
+    if (!nm_plan_is_client(&w->gear->plan, 4, client))
+        return;
+    nm_flow *row = nm_flow_find_orig(w->gear->flows, 4, client, end.port, service->address, service->port);
+    if (is_own(w, row))
+        return;
+    if (row && row->backend_id == backend_id) {
+        lend_flow(w, row);
+        return;
+    }
+    row = insert(w, client, end.port, service, backend_id, 0);
+    if (!row)
+        return;
+    row->state = NM_ESTABLISHED;
+    row->orig.scale = row->reply.scale = LOOSE_SCALE;
+    row->reply.packets = 1;
+    row->flags |= NM_LOOSE | (row->flags & NM_TAPPED ? NM_KNOWN : 0);
+    if (!(whose & 128))
+        lend_flow(w, row);
+    if (!(row->sharing & NM_GUEST))
+        nm_flow_touch(w->gear->flows, row, w->now, 1);
+}
+
+/* Bindings.withdraw() */
+void withdraw(world *w, nm_flow *row, int has_ended)
+{
+    if (!(row->sharing & NM_GUEST))
+        return;
+    if (row->seen_at > 0 && !has_ended)
+        nm_flow_touch(w->gear->flows, row, w->now, 1);
+    else
+        forget(w, row);
 }
 
 static void open_direct(world *w, uint16_t service_id, uint16_t backend_id, const segment *seg)
@@ -218,7 +279,7 @@ void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int chec
         else if (row && !(row->flags & NM_DIRECT) && index_of(w, row) < 0)
             move(w, row, &seg, is_orig);
         else if (!row && service && seg.payload_len && !(seg.flags & (TCP_SYN | TCP_RST)))
-            pick_up(w, service, nm_plan_pick(service, src, seg.sport), &seg, 1);
+            pick_up(w, service, usual_backend(w, (int)(service - w->plan.services), src, seg.sport), &seg, 1);
         else if (!row && hook == FORWARD)
             take_unbound(w, &seg);
         check_world(w);

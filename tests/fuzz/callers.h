@@ -13,6 +13,13 @@ void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int chec
 /* Whether the client of a service is counted among the suspects. */
 void set_suspect(world *w, int service, const uint8_t *client, int is_suspect);
 
+/* A flow is over, and gives way. */
+void discard(world *w, nm_flow *row);
+/* Another host has a flow of a caller's, with some backend; with the highest bit of whose it is our own now. */
+void adopt(world *w, uint8_t which, uint8_t whose);
+/* Another host has it no more, where it was its. */
+void withdraw(world *w, nm_flow *row, int has_ended);
+
 /* Nat.expire() */
 void take_due_flows(world *w);
 

@@ -10,6 +10,8 @@ void check_world(world *w);
 void check_flows(world *w);
 /* Seconds, as nm_flows_set_timeouts() takes them. */
 const double *flow_timeouts(void);
+/* When a flow is due, by its row. */
+double flow_deadline(const nm_flow *row);
 /* The flow of a packet, from the client or else from the backend, by looking at every row. */
 const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig);
 /* The one service in whose pool the sender of a packet is; -1 where there is none, or more than one. */

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "lists.h"
 #include "must.h"
+#include "sharing.h"
 
 static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* tcp.py, attempts.py */
 
@@ -20,7 +21,7 @@ static const uint8_t NEXT[NM_STATES][NM_STATES] = {
 
 const double *flow_timeouts(void) { return TIMEOUTS; }
 
-static double deadline(const nm_flow *row)
+double flow_deadline(const nm_flow *row)
 {
     if (row->state == NM_SYN_SENT && !(row->flags & NM_UNANSWERED))
         return row->created_at + TIMEOUTS[NM_STATES];
@@ -31,10 +32,11 @@ static void check_row(world *w, const nm_flow *row)
 {
     nm_flows *flows = w->gear->flows;
     must(row->state < NM_STATES);
-    must(row->due.queued_at <= row->due.due_at && row->due.due_at <= deadline(row));
+    must(row->due.queued_at <= row->due.due_at);
+    must(row->sharing & NM_GUEST || row->due.due_at <= flow_deadline(row));
     must(!(row->flags & NM_OVER) == (row->state < NM_TIME_WAIT));
     if (!(row->flags & NM_EMBRYONIC))
-        must(!is_embryonic(row));
+        must(!is_embryonic(row) || row->sharing & NM_GUEST);
     else if (!is_embryonic(row)) /* it leaves when it is met */
         must(row->flags & NM_LOOSE && row->reply.packets && row->state < NM_TIME_WAIT);
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
@@ -46,10 +48,11 @@ static void check_row(world *w, const nm_flow *row)
     }
     const nm_service *service = &w->plan.services[row->service_id];
     must(!memcmp(row->service, service->address, 16) && row->service_port == service->port);
-    must(!service->table_len == (row->backend_id == NM_NO_BACKEND));
+    int is_pooled = has_pool(row->service_id);
+    must(!is_pooled == (row->backend_id == NM_NO_BACKEND));
     const nm_backend *backend = &w->plan.backends[row->backend_id % BACKENDS];
-    must(!memcmp(row->backend, service->table_len ? backend->address : service->address, 16));
-    must(row->backend_port == (service->table_len ? backend->port : service->port));
+    must(!memcmp(row->backend, is_pooled ? backend->address : service->address, 16));
+    must(row->backend_port == (is_pooled ? backend->port : service->port));
 }
 
 void check_flows(world *w)
@@ -72,6 +75,7 @@ void check_flows(world *w)
     must(nm_flows_next_due(w->gear->flows) == next);
     snapshot now;
     take_snapshot(w, &now);
+    check_sharing(w);
     check_lists(w, &now);
     for (int i = 0; i < SERVICES; i++) {
         must(w->plan.services[i].flows == of_service[i]);
@@ -79,6 +83,7 @@ void check_flows(world *w)
     }
     for (int i = 0; i < BACKENDS; i++) {
         must(w->plan.backends[i].flows == of_backend[i]);
+        must(w->plan.everywhere[i] == OTHERS + (w->plan.backends[i].everywhere ? of_backend[i] : 0));
         must(w->plan.backends[i].connections >= w->connections[i]);
         w->connections[i] = w->plan.backends[i].connections;
     }
@@ -174,19 +179,8 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     must(flow->state == NM_SYN_SENT && flow->iss == u32_at(tcp + 4) && flow->orig.end == flow->iss + 1);
     must(flow->created_at == w->now && flow->seen_at == w->now && flow->first_leg == NM_NO_LEG);
     must(flow->flags == (before->services[flow->service_id].flags | NM_EMBRYONIC) && flow->newer == NONE);
+    must(!(flow->sharing & (NM_SHARED | NM_GUEST)));
     check_pick(w, flow, before);
-}
-
-/* Whether nobody has to go for one more that is embryonic, or nobody could. */
-/* What depends on other flows too is made what it was. */
-static void mend_links(nm_flow *now, const nm_flow *was)
-{
-    now->older = was->older;
-    now->newer = was->newer;
-    now->next_orig = was->next_orig;
-    now->next_reply = was->next_reply;
-    now->due = was->due;
-    now->flags |= was->flags & NM_EMBRYONIC; /* its backend may have spoken before */
 }
 
 /* A flow that was there before, and is; what the packet is not of has not changed. */
@@ -202,14 +196,18 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     must(is_same(now, was) && NEXT[was->state][now->state]);
     must((now->flags | NM_EMBRYONIC | NM_OVER) == (was->flags | NM_EMBRYONIC | NM_OVER));
     if (is_orig && tcp[13] & SYN) { /* its own once more */
-        must(now->seen_at == w->now && now->due.due_at == deadline(now));
+        must(now->seen_at == w->now && now->due.due_at == flow_deadline(now));
         mended.orig.packets--;
         mended.seen_at = was->seen_at;
         must(!memcmp(&mended, was, sizeof mended));
     }
-    if (now->state == was->state)
+    if (now->state == was->state) {
+        must(now->sharing == was->sharing);
         return;
-    must(!(was->flags & NM_DIRECT));
+    }
+    must(!(was->flags & NM_DIRECT) && !(now->sharing & NM_GUEST)); /* who moves here is our own */
+    int is_lasting = now->state == NM_ESTABLISHED || now->state == NM_CLOSING;
+    must(!(now->sharing & NM_SHARED) == !(now->sharing & NM_UNDERIVED && is_lasting && !is_embryonic(now)));
     if (now->state == NM_SYN_RECEIVED)
         must(!(was->flags & NM_KNOWN) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
     if (was->flags & NM_TAPPED && now->state == NM_SYN_RECEIVED)
@@ -310,16 +308,14 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
 int service_of(const world *w, const uint8_t *packet)
 {
     int found = -1;
-    for (int i = 0; i < SERVICES; i++) {
-        const nm_service *service = &w->plan.services[i];
-        for (uint32_t j = 0; j < service->table_len; j++) {
-            endpoint end = backend_end(&w->plan, service->table[j]);
-            if (memcmp(packet + 12, end.address, 4) || u16_at(packet + packet[0] % 16 * 4u) != end.port)
-                continue;
-            if (found >= 0 && found != i)
-                return -1;
-            found = i;
-        }
+    for (int i = 0; i < BACKENDS; i++) {
+        endpoint end = backend_end(&w->plan, i);
+        int service = w->plan.backends[i].service_id;
+        if (memcmp(packet + 12, end.address, 4) || u16_at(packet + packet[0] % 16 * 4u) != end.port)
+            continue;
+        if (found >= 0 && found != service)
+            return -1;
+        found = service;
     }
     return found;
 }
@@ -390,14 +386,15 @@ void check_whose(const world *w, const snapshot *before, const uint8_t *packet, 
 
 void check_expired(world *w, const snapshot *before, const nm_flow *left)
 {
-    must(!left || deadline(left) <= w->now);
+    must(!left || flow_deadline(left) <= w->now);
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *now = nm_flow_by_id(w->gear->flows, id), *was = &before->rows[id];
         if (!was->family || now) {
             must(!now || is_same(now, was));
             continue;
         }
-        must(!(was->flags & NM_KNOWN) && was->state != NM_SYN_SENT && deadline(was) <= w->now);
+        must(!(was->flags & NM_KNOWN) && was->state != NM_SYN_SENT && flow_deadline(was) <= w->now);
+        must(!(was->sharing & NM_GUEST));
     }
     check_world(w);
 }

@@ -1,6 +1,6 @@
 """Seeds for the fuzzers, from captures: the packets of real sessions, in the form that each target reads.
 
-    python tests/fuzz/corpus.py CAPTURES DIRECTORY    writes DIRECTORY/process and DIRECTORY/nfqueue
+    python tests/fuzz/corpus.py CAPTURES DIRECTORY    writes a directory in it for each target
 
 A capture NAME.pcap has its rules beside it, in NAME.yaml: they tell which packets are a client's, a backend's, a
 mirror's.
@@ -36,10 +36,13 @@ _HOOKS = (0, 1, 0)  # PREROUTING, FORWARD, PREROUTING: places in the target's ow
 
 # The steps of fuzz_process.c, and what its flows and services are.
 _RAW, _WAIT, _DUE, _CALL, _FROM_CALLER, _TO_CALLER, _SET_CALLER, _STRAY = 3, 4, 5, 11, 12, 13, 14, 15
+_SWEEP, _SHARE, _CHANGE_PLAN = 16, 17, 18
 _HOW_VALID, _HOW_PARTIAL, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ, _HOW_ACK = 1, 2, 4, 16, 32, 64, 128
 _RELATIVE, _MENDED, _CALLERS = 4, 8, 16
 _OTHER_HOOK, _OTHER_PORT = 64, 128
 _SUSPECTED, _TRUSTED, _KNOWN, _REMOVED, _VICTIM, _FOR_EMBRYONIC = 3, 1, 4, 8, 16, 32
+_TELL, _CLAIM_SEEN, _CLAIM_ALL, _LEND, _QUIET, _WHOLE = 1, 2, 4, 8, 16, 32
+_ADOPT, _TELL_CHANGES, _LEND_ONE, _TELL_ONE, _END_ONE, _WITHDRAW, _TOUCH, _OWN = 0, 1, 2, 3, 4, 5, 6, 128
 _FLOWS_WITH_LEGS = (1, 2, 3)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3}
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
@@ -225,10 +228,36 @@ def repeats() -> dict[str, bytes]:
     return seeds
 
 
+def sweep(how: int) -> bytes:
+    """Through all flows, three at a time."""
+    return bytes((_SWEEP, how | _WHOLE, 0, 2))
+
+
+def shared() -> dict[str, bytes]:
+    """Flows whose backends cannot be derived, other hosts' flows, and what becomes of both."""
+    others = b"".join(bytes((_SHARE, _ADOPT, one, whose)) for one, whose in zip(range(8), _BACKENDS, strict=True))
+    talk = b"".join(said(step, one, length=9) for step in (_FROM_CALLER, _TO_CALLER) for one in range(4))
+    turned = b"".join(bytes((_CHANGE_PLAN, service, how)) for service in (0, 1, 3) for how in (5, 12, 128 + 9))
+    underived = bytes((_CHANGE_PLAN, 0, 0, _CHANGE_PLAN, 1, 0))
+    hows = (0, _TELL, _CLAIM_SEEN, _CLAIM_ALL, _LEND, _QUIET, _LEND | _QUIET, _TELL | _CLAIM_ALL | _LEND)
+    seeds = {}
+    for how in hows:
+        seeds[f"sweep-{how}"] = fill_of() + turned + sweep(how) + talk + sweep(how) + sweep(0) + _MINUTE
+        seeds[f"guests-{how}"] = others + talk + sweep(how) + turned + sweep(how) + closed(0) + sweep(_CLAIM_ALL) + talk
+        seeds[f"met-{how}"] = underived + b"".join(map(met, range(6))) + sweep(how) + talk + sweep(how) + flood_of()
+    for what in (_TELL_CHANGES, _LEND_ONE, _TELL_ONE, _END_ONE, _WITHDRAW, _TOUCH):
+        each = b"".join(
+            bytes((_SHARE, what | own, one, how)) for own in (0, _OWN) for one in range(3) for how in (2, 1)
+        )
+        seeds[f"share-{what}"] = call(16) + opened(0) + others + each + talk + each + turned + sweep(_TELL) + each
+    few = b"".join(bytes((_SHARE, _TELL_CHANGES, 0, most)) + fill_of() + sweep(_TELL) for most in (0, 2, 255, 18))
+    return seeds | {"changes-few": few, "none-open": bytes((_CHANGE_PLAN, 0, 128, _CHANGE_PLAN, 3, 128)) + flood_of()}
+
+
 def of_callers() -> dict[str, bytes]:
     """Flows that the gear opens: their whole lives, and the table when it is full."""
     pause, minute, flood, fill = _PAUSE, _MINUTE, flood_of(), fill_of()
-    seeds = room() | repeats()
+    seeds = room() | repeats() | shared()
     seeds |= {"flood": flood + minute * 2, "flood-answered": flood + b"".join(map(syn_ack, range(5))) + flood + minute}
     seeds["full"] = fill + flood + b"".join(map(closed, range(_MAX_CALLERS))) + fill + pause + flood
     known = b"".join(call(one) + bytes((_SET_CALLER, one, _KNOWN)) for one in range(_MAX_EMBRYONIC + 1))
@@ -250,6 +279,20 @@ def of_callers() -> dict[str, bytes]:
         seeds[f"shared-{one}"] = b"".join(lives_of) + b"".join(call(service + one, 1) for service in _SERVICES)
     everybody = {f"process/callers-{name}": _ROOMY + one for name, one in seeds.items()}
     return everybody | {f"process/held-{name}": _HOLDING + seeds[name] for name in ("life-48", "again-48", "flood")}
+
+
+def tables() -> dict[str, bytes]:
+    """Pools of each size, with weights that are the same, nearly so, and anything but."""
+    seeds = {}
+    for size in range(8):
+        for count in (1, 2, 7, 63):
+            for kind in range(4):
+                rows = (
+                    struct.pack("<IIBB", 7919 * one, 104729 * one, kind, 37 * one & 255) for one in range(count + 1)
+                )
+                takes = b"".join(bytes((70 * one & 255, one, one)) for one in range(count + 1))
+                seeds[f"maglev/{size}-{count}-{kind}"] = bytes((size, count)) + b"".join(rows) + takes
+    return seeds
 
 
 def as_it_is(packet: bytes) -> bytes:
@@ -294,7 +337,7 @@ def _message(kind: int, body: bytes) -> bytes:
 
 def write(captures: Path, directory: Path) -> int:
     """Write all seeds; gives how many there are."""
-    seeds = rare() | of_callers()
+    seeds = rare() | of_callers() | tables()
     for capture in sorted(captures.glob("*.pcap")):
         if capture.name.endswith(".out.pcap"):
             continue

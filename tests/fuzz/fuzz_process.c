@@ -10,6 +10,7 @@
 #include "check.h"
 #include "flaky.h"
 #include "must.h"
+#include "sharing.h"
 #include "world.h"
 
 enum {
@@ -29,6 +30,9 @@ enum {
     TO_CALLER,
     SET_CALLER,
     STRAY,
+    SWEEP,
+    SHARE,
+    CHANGE_PLAN,
     STEPS
 };
 
@@ -46,6 +50,9 @@ enum {
 #define RAW_RELATIVE 4
 #define RAW_MENDED 8
 #define RAW_CALLERS 16 /* of a caller's flow instead of the world's own */
+
+#define SWEEP_HOW 31    /* as nm_gear_sweep() takes it */
+#define SWEEP_WHOLE 32  /* slice after slice, from the first to the last */
 
 #define SAME_WINDOW 1 /* a mirror's window that stands for the one before */
 
@@ -265,6 +272,60 @@ static void stray(world *w, input *in)
     send_packet(w, in, &of, how, odd, whose & 64 ? OUTPUT : FORWARD);
 }
 
+/* Some slices of a sweep, one after the other or anywhere. */
+static void sweep_flows(world *w, input *in)
+{
+    uint8_t how = take8(in), first = take8(in), max = take8(in) % (MAX_FLOWS + 2);
+    if (!(how & SWEEP_WHOLE)) {
+        sweep(w, first % (MAX_FLOWS + 2), max, how & SWEEP_HOW);
+        return;
+    }
+    for (uint32_t next = 0; next != NM_NO_FLOW;)
+        next = sweep(w, next, max + 1u, how & SWEEP_HOW);
+}
+
+/* What another host tells of a flow, or we to it. */
+static void share(world *w, input *in)
+{
+    uint8_t what = take8(in), which = take8(in), how = take8(in);
+    nm_flow *row = what & 128 ? w->flows[which % FLOWS].row : callers_flow(w, which);
+    switch (what % 8) {
+    case 0:
+        adopt(w, which, how);
+        break;
+    case 1:
+        tell_changes(w, how % (MAX_FLOWS + 1), how < 192);
+        break;
+    case 2:
+        if (row)
+            lend_flow(w, row);
+        break;
+    case 3:
+        if (row)
+            tell_again(w, row);
+        break;
+    case 4:
+        if (row)
+            discard(w, row);
+        break;
+    case 5:
+        if (row)
+            withdraw(w, row, how & 1);
+        break;
+    default:
+        if (row)
+            nm_flow_touch(w->gear->flows, row, w->now, how & 1);
+        break;
+    }
+    check_world(w);
+}
+
+static void change_tables(world *w, input *in)
+{
+    int service = take8(in) % SERVICES;
+    change_plan(w, service, take8(in));
+}
+
 static void set_flow(world *w, input *in)
 {
     static const uint16_t CHANGING = NM_HELD | NM_WAITING | NM_GAPPED | NM_REPLY_GAPPED | NM_KILLED;
@@ -363,6 +424,15 @@ static void take_step(world *w, input *in)
         break;
     case STRAY:
         stray(w, in);
+        break;
+    case SWEEP:
+        sweep_flows(w, in);
+        break;
+    case SHARE:
+        share(w, in);
+        break;
+    case CHANGE_PLAN:
+        change_tables(w, in);
         break;
     case MEMORY:
         amount = take8(in);

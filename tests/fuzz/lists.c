@@ -13,6 +13,16 @@ int is_embryonic(const nm_flow *row)
     return row->flags & NM_LOOSE && !row->reply.packets && (row->state == NM_ESTABLISHED || row->state == NM_CLOSING);
 }
 
+void mend_links(nm_flow *now, const nm_flow *was)
+{
+    now->older = was->older;
+    now->newer = was->newer;
+    now->next_orig = was->next_orig;
+    now->next_reply = was->next_reply;
+    now->due = was->due;
+    now->flags |= was->flags & NM_EMBRYONIC; /* its backend may have spoken before */
+}
+
 /* All rows with a flag, in the order of their list. */
 static id_list list_of(const snapshot *of, uint16_t flag)
 {

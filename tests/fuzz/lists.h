@@ -6,6 +6,8 @@
 
 #define NONE 0xffffffffu
 
+/* What depends on other flows too is made what it was. */
+void mend_links(nm_flow *now, const nm_flow *was);
 int is_embryonic(const nm_flow *row);
 uint32_t count_rows(const snapshot *of);
 /* The number of the row that has to go so that another has room; NONE where none has to, or none may. */

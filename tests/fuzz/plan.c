@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "_hash.h"
+
 #define PORT 6653
 #define CALLERS_PORT 50000
 #define FLOWS_PORT 40000 /* of the world's own flows */
@@ -20,12 +22,20 @@ static const struct {
 /* Some are in two pools, in each are some that are in no other; 13 is where mirrors are too. */
 static const uint8_t LAST_OF_BACKEND[BACKENDS] = {11, 12, 14, 12, 13, 15, 11, 16};
 
+static void fill(uint16_t *table, int service, uint32_t len, uint32_t by)
+{
+    for (uint32_t i = 0; i < len; i++)
+        table[i] = (uint16_t)(OF_SERVICE[service].first + (i + by) % OF_SERVICE[service].count);
+}
+
 void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int is_pythons)
 {
     memset(rows, 0, sizeof *rows);
     for (int i = 0; i < BACKENDS; i++) {
         memcpy(rows->backends[i].address, (uint8_t[4]){10, 20, 0, LAST_OF_BACKEND[i]}, 4);
         rows->backends[i].port = PORT;
+        rows->everywhere[i] = OTHERS;
+        rows->backends[i].everywhere = i % 3 ? &rows->everywhere[i] : NULL;
     }
     for (int i = 0; i < SERVICES; i++) {
         nm_service *service = &rows->services[i];
@@ -38,9 +48,12 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int is_pythons)
         service->is_held = i == TAPPED && is_held;
         service->is_pythons = i == IN_TURN && is_pythons;
         service->table = rows->tables[i];
-        service->table_len = OF_SERVICE[i].count ? 2u * OF_SERVICE[i].count + 1 : 0;
-        for (uint32_t j = 0; j < service->table_len; j++)
-            service->table[j] = (uint16_t)(OF_SERVICE[i].first + j % OF_SERVICE[i].count);
+        service->derived = rows->derived[i];
+        service->table_len = service->derived_len = OF_SERVICE[i].count ? 2u * OF_SERVICE[i].count + 1 : 0;
+        fill(service->table, i, service->table_len, 0);
+        fill(service->derived, i, service->derived_len, 0);
+        if (i == TAPPED)
+            service->derived_len = 0;
         for (int j = 0; j < OF_SERVICE[i].count; j++)
             rows->backends[OF_SERVICE[i].first + j].service_id = (uint16_t)i;
     }
@@ -52,6 +65,37 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int is_pythons)
     plan->service_count = SERVICES;
     plan->backend_count = BACKENDS;
     plan->network_count = NETWORKS;
+}
+
+int has_pool(int service) { return OF_SERVICE[service].count != 0; }
+
+void plan_change(plan_rows *rows, int number, uint8_t how)
+{
+    nm_service *service = &rows->services[number];
+    if (!has_pool(number))
+        return;
+    uint32_t len = how % MAX_TABLE_LEN, by = how / MAX_TABLE_LEN % 3;
+    if (how & 128) {
+        service->table_len = len;
+        fill(service->table, number, len, by);
+        service->is_pythons = !len; /* nobody is open */
+        service->turn %= len ? len : 1;
+    } else {
+        service->derived_len = len;
+        fill(service->derived, number, len, by);
+    }
+}
+
+uint16_t derive(const plan_rows *rows, int number, const uint8_t *client, uint16_t client_port)
+{
+    const nm_service *service = &rows->services[number];
+    uint8_t key[6];
+    memcpy(key, client, 4);
+    set_u16(key + 4, client_port);
+    if (!service->derived_len)
+        return NM_NO_BACKEND;
+    uint64_t hash = nm_siphash((const uint8_t *)"natmirror client", key, service->with_port ? 6 : 4);
+    return rows->derived[number][hash % service->derived_len];
 }
 
 static endpoint end_of(const uint8_t *address, uint16_t port)

@@ -15,10 +15,20 @@ typedef struct {
     nm_backend backends[BACKENDS];
     nm_network networks[NETWORKS];
     uint16_t tables[SERVICES][MAX_TABLE_LEN];
+    uint16_t derived[SERVICES][MAX_TABLE_LEN];
+    uint32_t everywhere[BACKENDS]; /* that of some counts for other gears too, whose flows are OTHERS */
 } plan_rows;
+
+#define OTHERS 0xfffffffdu /* as if one more of theirs had gone than came: the sum wraps, and is right */
 
 /* Fills the rows, and a gear's plan with them. */
 void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int is_pythons);
+
+/* A service's tables become others: how says which, and the one that derives may be none. */
+void plan_change(plan_rows *rows, int service, uint8_t how);
+int has_pool(int service);
+/* The place that the rules alone give a client, by what the tables have now. */
+uint16_t derive(const plan_rows *rows, int service, const uint8_t *client, uint16_t client_port);
 
 endpoint service_end(const plan_rows *rows, int service);
 endpoint backend_end(const plan_rows *rows, int backend);

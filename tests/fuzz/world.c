@@ -9,6 +9,7 @@
 #include "check.h"
 #include "flaky.h"
 #include "must.h"
+#include "sharing.h"
 
 #define MIN_MSS 48 /* mirror.py lets no mirror ask for less */
 #define MAX_SCALE 14
@@ -98,6 +99,7 @@ void remove_flow(world *w, nm_flow *row)
 {
     w->removed |= 1u << row->id;
     nm_gear_remove(w->gear, row);
+    check_changes(w);
 }
 
 int index_of(const world *w, const nm_flow *row)
@@ -235,6 +237,7 @@ void world_begin(world *w, input *in)
         must(w->gear = nm_gear_new(MAX_FLOWS, &w->budget, KEY));
     nm_flows_set_timeouts(w->gear->flows, flow_timeouts());
     plan_begin(&w->plan, &w->gear->plan, scale >= 128, how >= 128);
+    tell_changes(w, MAX_FLOWS, 1);
     for (int i = 0; i < FLOWS; i++)
         open_flow(w, i);
     for (int i = 0; i < LEGS; i++)
@@ -265,10 +268,12 @@ void world_end(world *w, int orderly)
         for (int i = 0; i < SERVICES; i++)
             must(w->plan.services[i].flows == 0);
         for (int i = 0; i < BACKENDS; i++)
-            must(w->plan.backends[i].flows == 0);
+            must(w->plan.backends[i].flows == 0 && w->plan.everywhere[i] == OTHERS);
+        must(nm_flows_shared(w->gear->flows) == 0);
     }
     nm_gear_free(w->gear);
     must(w->budget.used == 0);
+    free(w->changes.rows);
     for (int i = 0; i < FLOWS; i++)
         free(w->flows[i].stream);
 }

@@ -68,6 +68,12 @@ typedef struct {
     uint32_t removed;     /* since then, one bit for each number of a row: it may be another's now */
     client_flow flows[FLOWS];
     mirror_leg legs[LEGS];
+    nm_changes changes;
+    nm_change told[MAX_FLOWS]; /* what other hosts know from us */
+    uint32_t told_count;
+    uint32_t stale; /* like removed: whether its backend can be derived was looked at by other tables than now */
+    uint32_t quiet; /* likewise: it may be to be told, and was not */
+    uint8_t is_told, knows_told, is_telling, is_ending;
     uint32_t crowd; /* legs that only make the table large */
     double now;
     uint32_t first, max_buffer, window;

@@ -1,0 +1,284 @@
+/* What other hosts hear of flows; sharing.h says what each function is for. */
+#include "sharing.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "lists.h"
+#include "must.h"
+
+static int is_lasting(const nm_flow *row) { return row->state == NM_ESTABLISHED || row->state == NM_CLOSING; }
+
+static int is_underived(const world *w, const nm_flow *row)
+{
+    return row->backend_id != derive(&w->plan, row->service_id, row->client, row->client_port);
+}
+
+/* Changes */
+
+void tell_changes(world *w, uint32_t max, int is_told)
+{
+    check_changes(w);
+    free(w->changes.rows);
+    w->changes = (nm_changes){.rows = malloc(max * sizeof(nm_change)), .max = max};
+    must(w->changes.rows || !max);
+    w->is_told = is_told;
+    w->knows_told = 0;
+    nm_flows_tell(w->gear->flows, is_told ? &w->changes : NULL);
+}
+
+static int is_of(const nm_change *change, const nm_flow *row)
+{
+    return row->family && !(row->flags & NM_DIRECT) && row->service_id == change->service_id &&
+           row->client_port == change->client_port && !memcmp(row->client, change->client, 16);
+}
+
+static const nm_flow *row_of(const snapshot *now, const nm_change *change)
+{
+    for (uint32_t id = 0; id < MAX_FLOWS; id++)
+        if (is_of(change, &now->rows[id]))
+            return &now->rows[id];
+    return NULL;
+}
+
+/* What was told of a client last, and not taken back; NULL: nothing. */
+static nm_change *told_of(world *w, const nm_change *change)
+{
+    for (uint32_t i = 0; i < w->told_count; i++) {
+        nm_change *told = &w->told[i];
+        if (told->service_id == change->service_id && told->client_port == change->client_port &&
+            !memcmp(told->client, change->client, 16))
+            return told;
+    }
+    return NULL;
+}
+
+static void take_back(world *w, nm_change *told)
+{
+    if (told)
+        *told = w->told[--w->told_count];
+}
+
+static void take_change(world *w, const snapshot *now, const nm_change *change)
+{
+    const nm_flow *row = row_of(now, change);
+    nm_change *told = told_of(w, change);
+    must(change->family == 4 && change->service_id < SERVICES && has_pool(change->service_id));
+    must(change->backend_id < BACKENDS && w->plan.backends[change->backend_id].service_id == change->service_id);
+    must(change->kind <= NM_ENDED);
+    if (change->kind == NM_BOUND) {
+        must(row && row->backend_id == change->backend_id && is_lasting(row) && row->sharing & NM_UNDERIVED);
+        must(!told || w->is_telling || !w->knows_told);
+        must(told || w->told_count < MAX_FLOWS);
+        *(told ? told : &w->told[w->told_count++]) = *change;
+        return;
+    }
+    must(!w->knows_told || w->is_ending || (told && told->backend_id == change->backend_id));
+    if (change->kind == NM_FORGOTTEN)
+        must(!row || !(row->sharing & NM_UNDERIVED));
+    else
+        must(w->is_ending || (row && !is_lasting(row)));
+    take_back(w, told);
+}
+
+/* What is known to be told is what is shared. */
+static void check_told(world *w, const snapshot *now)
+{
+    uint32_t shared = 0;
+    if (!w->is_told || !w->knows_told)
+        w->told_count = 0;
+    for (uint32_t id = 0; id < MAX_FLOWS; id++) {
+        const nm_flow *row = &now->rows[id];
+        if (!row->family || row->flags & NM_DIRECT)
+            continue;
+        nm_change one = {.client_port = row->client_port, .service_id = row->service_id, .backend_id = row->backend_id};
+        memcpy(one.client, row->client, 16);
+        if (row->sharing & NM_GUEST)
+            take_back(w, told_of(w, &one)); /* its own host tells of it now */
+        if (!(row->sharing & NM_SHARED))
+            continue;
+        shared++;
+        if (!w->is_told || !w->knows_told)
+            w->told[w->told_count++] = one;
+        must(told_of(w, &one) && told_of(w, &one)->backend_id == row->backend_id);
+    }
+    must(nm_flows_shared(w->gear->flows) == shared && w->told_count == shared);
+    w->knows_told = 1;
+}
+
+void check_changes(world *w)
+{
+    nm_changes *changes = &w->changes;
+    snapshot now;
+    take_snapshot(w, &now);
+    must(changes->count <= changes->max && (!changes->missed || changes->count == changes->max));
+    must(w->is_told || !changes->count);
+    if (changes->missed)
+        w->knows_told = 0;
+    for (uint32_t i = 0; i < changes->count; i++)
+        if (w->knows_told)
+            take_change(w, &now, &changes->rows[i]);
+    changes->count = changes->missed = 0;
+    check_told(w, &now);
+}
+
+/* Rows */
+
+static void check_guest(const nm_flow *row)
+{
+    must(row->state == NM_ESTABLISHED && !(row->sharing & NM_SHARED) && !(row->flags & (NM_EMBRYONIC | NM_OVER)));
+    must(row->due.due_at == INFINITY && row->due.queued_at == INFINITY);
+}
+
+static void check_row(world *w, const nm_flow *row)
+{
+    uint32_t bit = 1u << row->id;
+    int may_be_shared = row->sharing & NM_UNDERIVED && !(row->sharing & NM_GUEST) && is_lasting(row);
+    if (row->flags & NM_DIRECT) {
+        must(!row->sharing);
+        return;
+    }
+    must(row->sharing <= (NM_UNDERIVED | NM_SHARED | NM_GUEST));
+    if (!(w->stale & bit))
+        must(!(row->sharing & NM_UNDERIVED) == !is_underived(w, row));
+    if (row->sharing & NM_GUEST)
+        check_guest(row);
+    if (is_embryonic(row))
+        w->quiet |= bit; /* once its backend has spoken it is told when it is looked at */
+    if (row->sharing & NM_SHARED) {
+        must(may_be_shared && !is_embryonic(row));
+        w->quiet &= ~bit;
+    } else {
+        must(!may_be_shared || w->quiet & bit);
+    }
+}
+
+void check_sharing(world *w)
+{
+    uint32_t same = 0;
+    for (uint32_t id = 0; id < MAX_FLOWS; id++)
+        if (nm_flow_by_id(w->gear->flows, id))
+            same |= 1u << id & ~w->removed;
+    w->stale &= same;
+    w->quiet &= same;
+    for (uint32_t id = 0; id < MAX_FLOWS; id++) {
+        const nm_flow *row = nm_flow_by_id(w->gear->flows, id);
+        if (row)
+            check_row(w, row);
+    }
+    check_changes(w);
+}
+
+/* Events */
+
+static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int how)
+{
+    uint32_t bit = 1u << was->id;
+    int underived = is_underived(w, was), is_quiet = how & NM_SWEEP_QUIET && underived;
+    if (is_quiet && was->state == NM_ESTABLISHED && was->flags & NM_LOOSE && !(was->flags & NM_KNOWN) && !was->sharing) {
+        must(!now->family);
+        w->removed |= bit;
+        return;
+    }
+    int is_claimed = was->sharing & NM_GUEST &&
+                     (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && was->seen_at > 0));
+    int is_lent = how & NM_SWEEP_LEND && was->state == NM_ESTABLISHED, begins_anew = is_lent && !(was->flags & NM_KNOWN);
+    int is_guest = (is_lent && underived) || (was->sharing & NM_GUEST && !is_claimed);
+    must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_GUEST) == !is_guest);
+    must(now->seen_at == (is_lent && underived ? 0 : is_claimed ? w->now : was->seen_at));
+    if (is_claimed && !is_guest)
+        must(now->due.due_at == flow_deadline(now));
+    if (begins_anew)
+        must(now->flags & NM_LOOSE && !now->orig.flags && !now->reply.flags);
+    nm_flow mended = *now;
+    mend_links(&mended, was);
+    mended.flags = (uint16_t)((mended.flags & ~NM_EMBRYONIC) | (was->flags & NM_EMBRYONIC));
+    if (begins_anew) {
+        mended.flags = (uint16_t)((mended.flags & ~NM_LOOSE) | (was->flags & NM_LOOSE));
+        mended.orig.flags = was->orig.flags;
+        mended.reply.flags = was->reply.flags;
+    }
+    mended.sharing = was->sharing;
+    mended.seen_at = was->seen_at;
+    must(!memcmp(&mended, was, sizeof mended));
+    w->stale &= ~bit;
+    if (is_quiet)
+        w->quiet |= bit;
+    else if (!is_embryonic(now))
+        w->quiet &= ~bit;
+    if (!(how & NM_SWEEP_TELL) || !w->is_told || w->changes.missed || !(now->sharing & NM_SHARED))
+        return;
+    uint32_t i = 0;
+    while (w->changes.rows[i].kind != NM_BOUND || !is_of(&w->changes.rows[i], now))
+        must(++i < w->changes.count);
+}
+
+uint32_t sweep(world *w, uint32_t first, uint32_t max, int how)
+{
+    snapshot before, now;
+    take_snapshot(w, &before);
+    uint32_t next = nm_gear_sweep(w->gear, first, max, how, w->now), expected = NM_NO_FLOW;
+    take_snapshot(w, &now);
+    for (uint32_t id = 0; id < MAX_FLOWS; id++) {
+        const nm_flow *was = &before.rows[id];
+        int is_met = id >= first && was->family;
+        if (is_met && !max && expected == NM_NO_FLOW)
+            expected = id;
+        if (is_met && max) {
+            max--;
+            if (!(was->flags & (NM_DIRECT | NM_WATCHED))) {
+                check_swept(w, was, &now.rows[id], how);
+                continue;
+            }
+            w->stale &= ~(1u << id);
+        }
+        nm_flow mended = now.rows[id];
+        mend_links(&mended, was);
+        must(!memcmp(&mended, was, sizeof mended));
+    }
+    must(next == expected && !memcmp(&now.counters, &before.counters, sizeof now.counters));
+    w->is_telling = 1;
+    check_world(w);
+    w->is_telling = 0;
+    return next;
+}
+
+void lend_flow(world *w, nm_flow *row)
+{
+    if (row->state != NM_ESTABLISHED || row->flags & NM_DIRECT)
+        return;
+    int was_guest = row->sharing & NM_GUEST; /* and stays one, if the rules would give it the same backend by now */
+    nm_flow_lend(w->gear->flows, row);
+    must(!(row->sharing & NM_GUEST) == !(was_guest || row->sharing & NM_UNDERIVED));
+    must(!(row->sharing & NM_UNDERIVED) || (row->sharing & NM_GUEST && row->seen_at == 0));
+    check_changes(w);
+}
+
+void tell_again(world *w, const nm_flow *row)
+{
+    nm_flow_tell_again(w->gear->flows, row);
+    must(!w->is_told || w->changes.count + w->changes.missed == !!(row->sharing & NM_SHARED));
+    w->is_telling = 1;
+    check_changes(w);
+    w->is_telling = 0;
+}
+
+void end_flow(world *w, nm_flow *row)
+{
+    int is_heard = row->sharing & (NM_SHARED | NM_GUEST);
+    nm_flow_end(w->gear->flows, row);
+    must(!row->sharing && (!w->is_told || w->changes.count + w->changes.missed == !!is_heard));
+    w->is_ending = 1;
+    check_changes(w);
+    w->is_ending = 0;
+}
+
+void change_plan(world *w, int service, uint8_t how)
+{
+    plan_change(&w->plan, service, how);
+    memset(w->picks, 0, sizeof w->picks);
+    w->stale = ~0u;
+    check_world(w);
+}
