@@ -246,11 +246,13 @@ class Engine:
         self._take_mirrors(rules)
 
     def _take_mirrors(self, rules: Rules) -> None:
-        mirrors = [mirror for service in rules.services for mirror in service.mirrors]
-        self._mirrors.clear()
-        self._mirrors.update((endpoint_of(mirror), mirror) for mirror in mirrors)
-        self._sources.clear()
-        self._sources.update(mirror.source.packed for mirror in mirrors if mirror.source is not None)
+        """Those of before are known until prune(): what they have sent is still under way, and is not for clients."""
+        self._wanted = [mirror for service in rules.services for mirror in service.mirrors]
+        self._know_mirrors()
+
+    def _know_mirrors(self) -> None:
+        self._mirrors.update((endpoint_of(mirror), mirror) for mirror in self._wanted)
+        self._sources.update(mirror.source.packed for mirror in self._wanted if mirror.source is not None)
 
     def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Action]:
         """Reset those of the flows with these numbers whose clients are in none of these networks."""
@@ -273,8 +275,11 @@ class Engine:
         return self.study(now)
 
     def prune(self) -> list[Kept]:
-        """Forget services and backends that the rules do not name any more and that have no connections left; gives
-        those that have some."""
+        """Forget mirrors that the rules do not name any more, and services and backends that have no connections left
+        either; gives those that have some."""
+        self._mirrors.clear()
+        self._sources.clear()
+        self._know_mirrors()
         return self._registry.prune()
 
     @property

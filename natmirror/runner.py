@@ -50,6 +50,7 @@ _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
 _STATUS_INTERVAL = 10.0
 _TIDY_DELAY = 1.0
+_GRACE = 1.0  # for packets of what the rules do not name any more
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -91,6 +92,7 @@ class Runner:
     ) -> None:
         self._rules = rules
         self._in_place = rules  # whose packets iptables gives us: also of what the rules do not name any more, or yet
+        self._lets_go = False  # what a reload has taken out waits for that
         self._strangers = 0  # of our workers, as far as they are in place
         self._firewall = firewall
         self._notifier = notifier
@@ -326,19 +328,25 @@ class Runner:
         self._monitor.reload(rules)
         self._learn_paths()
         if self._shared is None:
-            self._let_go()
+            self._let_go_soon(_GRACE)
         else:  # what the other host has with backends that are gone is known again when all is read anew
             self._shared.refresh()
-            self._letting_go.due_at = time.monotonic() + _FIREWALL_INTERVAL
+            self._let_go_soon(_FIREWALL_INTERVAL)
         try:
             preflight.tell(rules, self._firewall)
         except HostError as error:  # the rules are others by now: nobody is to hear that they are not
             log.error("preflight: %s", error)
         return changes
 
+    def _let_go_soon(self, delay: float) -> None:
+        """What is gone has packets under way. Many changes in a row do not put that off for ever."""
+        if not self._lets_go:
+            self._lets_go, self._letting_go.due_at = True, time.monotonic() + delay
+
     def _let_go(self) -> None:
         """What the rules do not name is ours as long as it has connections: they are from rules before these, or
         another host has told of them."""
+        self._lets_go = False
         strangers = self._count_strangers()
         if self._in_place == self._rules and self._strangers == strangers:
             return

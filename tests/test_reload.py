@@ -133,6 +133,19 @@ def test_a_mirror_that_is_gone_gets_nothing_more_and_the_ledger_tells_why(fast: 
 
 
 @pytest.mark.parametrize("fast", [True, False])
+def test_what_a_mirror_that_is_gone_still_sends_is_not_for_the_client(fast: bool) -> None:
+    one = engine(fast=fast)
+    session = Session(one)
+    session.connect()
+    session.connect_mirror()
+    one.reload(loads(PLAIN))
+    one.end_removed(one.leg_ids(), 1000.0)
+    assert session.from_mirror("PA", 1, 1, b"late") == Drop("mirror-without-leg")
+    one.prune()
+    assert session.from_mirror("PA", 1, 1, b"later") == Accept(), "nobody's affair of ours"
+
+
+@pytest.mark.parametrize("fast", [True, False])
 def test_a_mirror_at_another_place_is_another_and_settings_alone_change_nothing(fast: bool) -> None:
     one = engine(fast=fast)
     session = Session(one)

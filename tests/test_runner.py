@@ -121,3 +121,16 @@ def test_a_reload_logs_what_has_changed_alone(
     change("      - {name: c2", "      - {name: c3, address: 10.20.0.14}\n        - {name: c2")
     assert "openflow/c3 takes 100 % of its part" in caplog.text
     assert caplog.text.count("of its part") == 1
+
+
+def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_it_longer(runner: Runner) -> None:
+    dues = []
+    for limit in (1, 2):
+        text = CHECKED.replace("    pool:\n", f"    pool:\n      slow-start: {limit}s\n")
+        Path(runner._rules.path).write_text(f"queues: 1\n{text}")
+        assert runner._reload_and_tell()
+        assert runner._lets_go
+        dues.append(runner._letting_go.due_at)
+    assert dues[0] == dues[1]
+    runner._let_go()
+    assert not runner._lets_go

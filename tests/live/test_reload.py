@@ -159,6 +159,7 @@ def test_a_mirror_that_goes_and_comes(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     rules = scene.rules(text(1))
     balancer = scene.balance(rules)
+    counting = Counting(scene.lab)
     until, started = scene.file("until"), scene.file("started")
     client, records = scene.client(connections=20, until=until, started=started, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
@@ -174,3 +175,5 @@ def test_a_mirror_that_goes_and_comes(scene: Scene) -> None:
     until.touch()
     scene.finish(client)
     assert_all_well(records, 20)
+    assert counting.packets() == dict.fromkeys(("s1", "c1", "c2", "m"), 0), "what the master still sent is nobody's"
+    counting.close()
