@@ -107,7 +107,8 @@ class Engine:
         )
         self._registry = Registry(rules, self._gear, loads or Loads())
         self._nat = Nat(self._registry, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
-        self._bindings = Bindings(self._registry, self._nat, self._mirroring)
+        self.bindings = Bindings(self._registry, self._nat, self._mirroring)
+        """What other hosts have to know of connections, and tell of them."""
         self._mirrors: dict[Endpoint, Mirror] = {}
         self._sources: set[bytes] = set()
         self._take_mirrors(rules)
@@ -215,11 +216,6 @@ class Engine:
     def directory(self) -> Directory:
         """What is known of OpenFlow switches, to be kept over a restart."""
         return self._shadowing.directory
-
-    @property
-    def bindings(self) -> Bindings:
-        """What other hosts have to know of connections, and tell of them."""
-        return self._bindings
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""

@@ -6,7 +6,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Interface
 from urllib.parse import urlsplit
 
 from natmirror.rules import DEFAULT_ADVERT_INTERVAL, Host, Pair, Service, Side
-from natmirror.scalars import read_duration, read_name
+from natmirror.scalars import read_duration, read_matching, read_name
 from natmirror.yamlfile import Value
 
 _MAX_ID = 255  # RFC 9568 §5.2.3
@@ -93,15 +93,8 @@ def _side(value: Value) -> Side:
         if address.ip in (other.ip for other in addresses):
             raise one.complain(f"expected each address once, found {address.ip} twice")
         addresses.append(address)
-    return Side(_interface(keys["interface"]), tuple(addresses), keys["vrrp-id"].integer(1, _MAX_ID))
-
-
-def _interface(value: Value) -> str:
-    expected = "the name of a network interface"
-    name = value.scalar(expected)
-    if not _INTERFACE.fullmatch(name):
-        raise value.error(expected)
-    return name
+    interface = read_matching(keys["interface"], _INTERFACE, "the name of a network interface")
+    return Side(interface, tuple(addresses), keys["vrrp-id"].integer(1, _MAX_ID))
 
 
 def _interface_address(value: Value) -> IPv4Interface:

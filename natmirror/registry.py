@@ -344,11 +344,16 @@ class Registry:
         if pool is None or scheduler is None or entry.maglev is None:
             planned = PlannedService(here, flags | WATCHED, is_pythons=entry.is_removed)
         else:
+            table = derived = array("H")
+            if not entry.is_removed:
+                whole = entry.maglev.whole
+                derived = self._numbered(entry, pool, whole)
+                table = derived if scheduler.table is whole else self._numbered(entry, pool, scheduler.table)
             planned = PlannedService(
                 here,
                 flags,
-                array("H") if entry.is_removed else self._numbered(entry, pool, scheduler.table),
-                array("H") if entry.is_removed else self._numbered(entry, pool, entry.maglev.whole),
+                table,
+                derived,
                 in_turn=pool.balance == "round-robin",
                 with_port=pool.hash == "address-port",
                 is_held=service.throttles,

@@ -21,13 +21,17 @@ def read_absolute_path(value: Value) -> Path:
     return path
 
 
+def read_matching(value: Value, pattern: re.Pattern[str], expected: str) -> str:
+    """A text that a pattern fits as a whole; else the error says what was ``expected``."""
+    text = value.scalar(expected)
+    if not pattern.fullmatch(text):
+        raise value.error(expected)
+    return text
+
+
 def read_name(value: Value) -> str:
     """A name."""
-    expected = "a name of letters, digits, dots, dashes and underscores"
-    name = value.scalar(expected)
-    if not _NAME.fullmatch(name):
-        raise value.error(expected)
-    return name
+    return read_matching(value, _NAME, "a name of letters, digits, dots, dashes and underscores")
 
 
 def read_port(value: Value) -> int:

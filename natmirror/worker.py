@@ -226,11 +226,15 @@ class Worker:
 
     def kill(self, change: Kill) -> None:
         """Reset a backend's connections, in slices between which packets pass."""
-        self.post(lambda: self._kill(change, self._engine.flow_ids()))
+        self.post(lambda: self._bit_by_bit(self._engine.flow_ids(), partial(self._kill, change)))
 
     def stand_down(self) -> None:
         """Another host passes the packets from now on, see Engine; in slices, should some still come."""
-        self.post(lambda: self._stand_down(self._engine.flow_ids()))
+        self.post(
+            lambda: self._bit_by_bit(
+                self._engine.flow_ids(), lambda ids: self._engine.stand_down(ids, time.monotonic())
+            )
+        )
 
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         """What the host's routes say of the way to a mirror, see Engine."""
@@ -349,19 +353,18 @@ class Worker:
         if failed := self._engine.take_failed_syns():
             self._failed(failed)
 
-    def _kill(self, change: Kill, ids: list[int]) -> None:
+    def _bit_by_bit(self, ids: list[int], do: Callable[[list[int]], list[Action]]) -> None:
+        """In the thread itself, between packets."""
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
-        with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
-            kill = self._engine.reset_again if change.is_repeated else self._engine.kill
-            self._loop.send(kill(change.service, change.backend, some, time.monotonic()))
+        self._loop.send(do(some))
         if others:
-            self.post(lambda: self._kill(change, others))
+            self.post(lambda: self._bit_by_bit(others, do))
 
-    def _stand_down(self, ids: list[int]) -> None:
-        some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
-        self._loop.send(self._engine.stand_down(some, time.monotonic()))
-        if others:
-            self.post(lambda: self._stand_down(others))
+    def _kill(self, change: Kill, ids: list[int]) -> list[Action]:
+        kill = self._engine.reset_again if change.is_repeated else self._engine.kill
+        with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
+            return kill(change.service, change.backend, ids, time.monotonic())
+        return []
 
     def _show_switches(self, clients: Sequence[str]) -> list[dict[str, Any] | None]:
         now = time.monotonic()

@@ -21,6 +21,9 @@ from tests.support import assert_adds_up
 
 PORT = 6653
 MASTER = IPv4Address("10.20.0.13").packed
+STATE = "10.20.0.30"
+"""Where hosts share their state, if they do."""
+
 CLIENTS = ("10.10.0.11", "10.10.0.21", "10.10.0.22", "10.10.0.24")
 """Addresses of the switch side's host: one for each of up to four threads."""
 QUEUES = os.environ.get("NATMIRROR_LIVE_QUEUES")
@@ -65,6 +68,13 @@ class Scene:
         """A program on a host."""
         program = self.lab.start(host, argv, name=name, cwd=ROOT)
         self.programs.append(program)
+        return program
+
+    def redis(self) -> Program:
+        """Redis, on the host ``state``, which has STATE."""
+        words = ["--bind", STATE, "--protected-mode", "no", "--save", "", "--dir", str(self.lab.directory)]
+        program = self.start("state", "redis-server", *words, name="redis")
+        wait_listen(self.lab.ns("state"), 6379)
         return program
 
     def app(self, host: str, name: str, *arguments: object) -> Program:

@@ -22,7 +22,7 @@ from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
 from tests.live.apps.wire import LENGTH
-from tests.live.scene import CLIENTS, ROOT, Records, Scene, assert_all_well
+from tests.live.scene import CLIENTS, ROOT, STATE, Records, Scene, assert_all_well
 from tests.support import assert_adds_up
 
 pytestmark = pytest.mark.live
@@ -34,7 +34,6 @@ PORT = 7000
 PAUSE = 0.1
 SIZE = 200
 REQUEST_LEN = SIZE + LENGTH.size
-STATE = "10.20.0.30"
 LINES = f"""
   - name: lines
     address: {SERVICE}
@@ -171,7 +170,7 @@ def running(rules: str) -> Iterator[Pair]:
         scene = Scene(lab)
         if STATE in rules:
             lab.add_controller("state", int(STATE.rpartition(".")[2]))
-            start_redis(scene)
+            scene.redis()
         for address in CLIENTS[1:]:
             lab.address("s1", "eth0", address)
         for host in ("lb1", "lb2"):
@@ -188,14 +187,6 @@ def running(rules: str) -> Iterator[Pair]:
             assert_adds_up(member.balancer.status())
         for program in reversed(scene.programs):
             program.end()
-
-
-def start_redis(scene: Scene) -> Program:
-    """Redis, on the host that has STATE."""
-    words = ["--bind", STATE, "--protected-mode", "no", "--save", "", "--dir", str(scene.lab.directory)]
-    program = scene.start("state", "redis-server", *words, name="redis")
-    wait_listen(scene.lab.ns("state"), 6379)
-    return program
 
 
 @pytest.fixture

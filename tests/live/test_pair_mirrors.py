@@ -7,7 +7,8 @@ import pytest
 
 from natmirror.lab import lines
 from natmirror.lab.process import wait_for
-from tests.live.test_pair import CONNECTIONS, EVENTS, RULES, STATE, SWITCHES, Pair, running
+from tests.live.scene import STATE
+from tests.live.test_pair import CONNECTIONS, EVENTS, RULES, SWITCHES, Pair, running
 
 pytestmark = pytest.mark.live
 

@@ -11,17 +11,16 @@ import pytest
 from natmirror.api import order
 from natmirror.balance import Maglev
 from natmirror.lab.keepalived import Member
-from natmirror.lab.process import Program, wait_for, wait_listen
+from natmirror.lab.process import Program, wait_for
 from natmirror.lab.topology import SERVICE, Lab, leftovers
 from natmirror.rulesfile import loads
-from tests.live.scene import CLIENTS, PORT, Records, Scene
+from tests.live.scene import CLIENTS, PORT, STATE, Records, Scene
 from tests.support import assert_adds_up, at
 
 pytestmark = pytest.mark.live
 
 EACH = 60  # connections before the pool changes, and after
 PAUSE = 2.0  # of a connection between two requests: longer than a move takes
-STATE = "10.20.0.30"
 RULES = f"""
 switches: [10.10.0.0/24]
 services:
@@ -81,10 +80,7 @@ class Pair:
         wait_for(lambda: crowd.goes_on(0.0), "all connections to be answered")
 
     def start_redis(self) -> None:
-        host, directory = "state", self.scene.lab.directory
-        words = ["redis-server", "--bind", STATE, "--protected-mode", "no", "--save", "", "--dir", str(directory)]
-        self.redis = self.scene.start(host, *words, name="redis")
-        wait_listen(self.scene.lab.ns(host), 6379)
+        self.redis = self.scene.redis()
 
     def stop_redis(self) -> None:
         assert self.redis is not None
