@@ -63,48 +63,50 @@ int nm_read_add(nm_out *read, uint8_t kind, uint32_t of, const uint8_t *data, ui
     return 1;
 }
 
-/* Rewriting */
+/* Translating */
 
-/* The address and port that lie at these places become others. A sum that was left to hardware is computed in full: the
- * kernel takes a rewritten packet for finished. */
-static void replace(segment *seg, size_t address_at, size_t port_at, const uint8_t *address, uint16_t port, int checksum)
+static int translate_to(nm_gear *gear, int is_destination, const uint8_t *address, uint16_t port, uint32_t mark)
 {
-    uint8_t old[6], fresh[6];
-    memcpy(old, seg->ip + address_at, 4);
-    memcpy(old + 4, seg->tcp + port_at, 2);
-    memcpy(fresh, address, 4);
-    put16(fresh + 4, port);
-    memcpy(seg->ip + address_at, fresh, 4);
-    memcpy(seg->tcp + port_at, fresh + 4, 2);
-    update_checksum(seg->ip + 10, old, fresh, 4);
-    if (checksum != CHECKSUM_PARTIAL) {
-        update_checksum(seg->tcp + 16, old, fresh, 6);
-        return;
-    }
-    put16(seg->tcp + 16, 0);
-    put16(seg->tcp + 16, (uint16_t)~tcp_sum(seg));
-}
-
-static void replace_destination(segment *seg, const uint8_t *address, uint16_t port, int checksum)
-{
-    replace(seg, 16, 2, address, port, checksum);
-}
-
-static void replace_source(segment *seg, const uint8_t *address, uint16_t port, int checksum)
-{
-    replace(seg, 12, 0, address, port, checksum);
+    nm_translation *to = &gear->translation;
+    to->is_destination = (uint8_t)is_destination;
+    memcpy(to->address, address, sizeof to->address);
+    to->port = port;
+    to->mark = mark;
+    return NM_MODIFIED;
 }
 
 /* A flow's packet on its way. */
-static int pass_on(const nm_flow *flow, segment *seg, int is_orig, int checksum)
+static int pass_on(nm_gear *gear, const nm_flow *flow, int is_orig)
 {
     if (flow->flags & NM_WATCHED)
         return NM_ACCEPT;
-    if (is_orig)
-        replace_destination(seg, flow->backend, flow->backend_port, checksum);
-    else
-        replace_source(seg, flow->service, flow->service_port, checksum);
-    return NM_MODIFIED;
+    uint32_t mark = flow->backend_id < gear->plan.backend_count ? gear->plan.backends[flow->backend_id].mark : 0;
+    return is_orig ? translate_to(gear, 1, flow->backend, flow->backend_port, mark)
+                   : translate_to(gear, 0, flow->service, flow->service_port, mark);
+}
+
+/* A sum that was left to hardware is computed in full: the kernel takes a rewritten packet for finished. */
+void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum)
+{
+    const nm_translation *to = &gear->translation;
+    segment seg;
+    if (!parse(packet, len, &seg))
+        return;
+    size_t address_at = to->is_destination ? 16 : 12, port_at = to->is_destination ? 2 : 0;
+    uint8_t old[6], fresh[6];
+    memcpy(old, seg.ip + address_at, 4);
+    memcpy(old + 4, seg.tcp + port_at, 2);
+    memcpy(fresh, to->address, 4);
+    put16(fresh + 4, to->port);
+    memcpy(seg.ip + address_at, fresh, 4);
+    memcpy(seg.tcp + port_at, fresh + 4, 2);
+    update_checksum(seg.ip + 10, old, fresh, 4);
+    if (checksum != CHECKSUM_PARTIAL) {
+        update_checksum(seg.tcp + 16, old, fresh, 6);
+        return;
+    }
+    put16(seg.tcp + 16, 0);
+    put16(seg.tcp + 16, (uint16_t)~tcp_sum(&seg));
 }
 
 /* Handing data on: Mirroring.feed() and Leg.write() for data in its turn */
@@ -207,7 +209,7 @@ static int is_pythons(nm_gear *gear, const nm_flow *flow, const segment *seg, in
 }
 
 /* The opening of a flow, but for the handshake's end where legs open with it, and the end of one without mirrors. */
-static int process_control(nm_gear *gear, nm_flow *flow, segment *seg, int is_orig, int checksum, double now)
+static int process_control(nm_gear *gear, nm_flow *flow, const segment *seg, int is_orig, int checksum, double now)
 {
     if (is_pythons(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_CONTROL;
@@ -216,12 +218,12 @@ static int process_control(nm_gear *gear, nm_flow *flow, segment *seg, int is_or
     if (event == NM_SYN_ACK_SEEN && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.fast_packets++;
-    return pass_on(flow, seg, is_orig, checksum);
+    return pass_on(gear, flow, is_orig);
 }
 
 /* A backend's SYN-ACK to a client for whom there is no flow. Usually the client has called the backend itself, which is
  * Python's to see; but while flows have to go before their handshakes are complete it is most likely for one of those. */
-static int process_stray_answer(nm_gear *gear, segment *seg, int checksum)
+static int process_stray_answer(nm_gear *gear, const segment *seg)
 {
     const nm_service *service = nm_plan_service_of(&gear->plan, seg->ip + 12, seg->sport);
     if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK) ||
@@ -230,8 +232,7 @@ static int process_stray_answer(nm_gear *gear, segment *seg, int checksum)
         return NM_PUNT_CONTROL; /* the last: the client has called again since, and another backend is to answer */
     gear->counters.fast_packets++;
     gear->counters.unbound_packets++;
-    replace_source(seg, service->address, service->port, checksum);
-    return NM_MODIFIED;
+    return translate_to(gear, 0, service->address, service->port, 0);
 }
 
 int nm_gear_acknowledge(nm_gear *gear, double now)
@@ -261,14 +262,14 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         if (!flow)
             return NM_PUNT_CONTROL;
         gear->counters.fast_packets++;
-        return pass_on(flow, &seg, 1, checksum);
+        return pass_on(gear, flow, 1);
     }
     if (flow && flow->flags & NM_KILLED)
         return NM_PUNT_STATE;
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (is_control)
-            return hook == HOOK_FORWARD ? process_stray_answer(gear, &seg, checksum) : NM_PUNT_CONTROL;
+            return hook == HOOK_FORWARD ? process_stray_answer(gear, &seg) : NM_PUNT_CONTROL;
         return leg ? process_mirrors(gear, leg, &seg, checksum, now) : NM_PUNT_UNKNOWN;
     }
     if (!is_orig && hook != HOOK_FORWARD && !(hook == HOOK_OUTPUT && flow->flags & NM_WATCHED))
@@ -300,13 +301,21 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     }
     if (is_taken)
         hand_on(gear, flow, &seg, is_orig, now);
-    return pass_on(flow, &seg, is_orig, checksum);
+    return pass_on(gear, flow, is_orig);
 }
 
-int nm_process(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
+int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
 {
     int decided = decide(gear, packet, len, hook, checksum, now);
     if (decided >= NM_PUNT)
         gear->counters.punts[decided]++;
+    return decided;
+}
+
+int nm_process(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
+{
+    int decided = nm_decide(gear, packet, len, hook, checksum, now);
+    if (decided == NM_MODIFIED)
+        nm_translate(gear, packet, len, checksum);
     return decided;
 }

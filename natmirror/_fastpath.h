@@ -14,7 +14,7 @@
 
 /* What nm_process() says of a packet. */
 #define NM_ACCEPT 0   /* pass as it is */
-#define NM_MODIFIED 1 /* pass as rewritten in place */
+#define NM_MODIFIED 1 /* pass translated */
 #define NM_CONSUMED 2 /* a mirror's, for its leg: to be dropped */
 /* Python is to decide, for a reason; neither packet nor numbers were touched. */
 #define NM_PUNT 3
@@ -43,12 +43,21 @@ typedef struct {
     uint64_t punts[NM_PUNT_REASONS];
 } nm_counters;
 
+/* How a packet is translated that was decided with NM_MODIFIED. */
+typedef struct {
+    uint32_t mark; /* the kernel does it to a packet that carries this; 0: it cannot */
+    uint8_t address[4];
+    uint16_t port;
+    uint8_t is_destination; /* they come in place of the packet's destination; else of its source */
+} nm_translation;
+
 typedef struct {
     nm_flows *flows;
     nm_legs *legs;
     nm_plan plan;
     nm_out out;  /* what was synthesised since nm_out_clear() */
     nm_out read; /* what NM_READ flows have sent since then, and what Python has put between that */
+    nm_translation translation;
     nm_counters counters;
 } nm_gear;
 
@@ -77,7 +86,14 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
 nm_flow *nm_gear_expire(nm_gear *gear, double now);
 
 /* One packet of len bytes from its IP header on, met at hook (NF_INET_*), with what is known of its transport checksum
- * (0 nothing, 1 right, 2 only the pseudo-header's sum): decided, all numbers brought up to date, or punted. */
+ * (0 nothing, 1 right, 2 only the pseudo-header's sum): decided, all numbers brought up to date, or punted. The packet
+ * stays as it is: where the answer is NM_MODIFIED, gear.translation says what is to be done to it. */
+int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now);
+
+/* Do that: rewrite the packet that was decided last. */
+void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum);
+
+/* Both: a packet is rewritten in place. */
 int nm_process(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now);
 
 /* Send the acknowledgements that are due for legs in their steady state, up to a leg with something that is Python's:

@@ -54,6 +54,18 @@ static void flush(nl_loop *loop)
     nl_send(loop);
 }
 
+/* The kernel need not copy what it translates itself: that is half of what a large packet costs. A mark that somebody
+ * else has put there is to stay: then the packet is rewritten where it lies. */
+static void translate(nl_loop *loop, nq *queue, const nq_packet *packet, uint8_t *bytes)
+{
+    if (loop->gear->translation.mark && !packet->mark) {
+        nq_accept_marked(queue, packet->id, loop->gear->translation.mark);
+        return;
+    }
+    nm_translate(loop->gear, bytes, packet->len, packet->checksum);
+    nq_accept_packet(queue, packet);
+}
+
 /* 0 where the packet is for Python. */
 static int decide(nl_loop *loop, nq_packet *packet)
 {
@@ -65,16 +77,15 @@ static int decide(nl_loop *loop, nq_packet *packet)
             nq_drop(queue, packet->id); /* what was not seen whole cannot be rewritten */
         return 1;
     }
-    /* The packet is rewritten where it lies, in the codec's own buffer. */
-    uint8_t *bytes = (uint8_t *)(uintptr_t)packet->payload;
-    int decided = nm_process(loop->gear, bytes, packet->len, packet->hook, packet->checksum, loop->now);
+    uint8_t *bytes = (uint8_t *)(uintptr_t)packet->payload; /* in the codec's own buffer */
+    int decided = nm_decide(loop->gear, bytes, packet->len, packet->hook, packet->checksum, loop->now);
     if (decided >= NM_PUNT)
         return 0;
     int watched = loop->watched[loop->current];
     if (decided == NM_CONSUMED && !watched)
         nq_drop(queue, packet->id);
     else if (decided == NM_MODIFIED && !watched)
-        nq_accept_packet(queue, packet);
+        translate(loop, queue, packet, bytes);
     else
         nq_accept(queue, packet->id, NULL, 0);
     return 1;

@@ -118,6 +118,12 @@ static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
         case NFQA_CAP_LEN:
             packet->truncated = 1;
             break;
+        case NFQA_MARK:
+            if (value_len < sizeof packet->mark)
+                return 0;
+            memcpy(&packet->mark, value, sizeof packet->mark);
+            packet->mark = ntohl(packet->mark);
+            break;
         case NFQA_SKB_INFO: {
             uint32_t info;
             if (value_len < sizeof info)
@@ -230,6 +236,27 @@ static uint8_t *add_written(nq *queue, size_t len)
     return at;
 }
 
+/* The beginning of a verdict, which so many bytes of attributes follow. */
+static void put_head(nq *queue, uint32_t id, uint32_t verdict, size_t more)
+{
+    size_t head = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
+    size_t len = head + NLA_HDRLEN + NLA_ALIGN(sizeof(struct nfqnl_msg_verdict_hdr));
+    struct nlmsghdr header = {
+        .nlmsg_len = (uint32_t)(len + more), .nlmsg_type = VERDICT_MESSAGE, .nlmsg_flags = NLM_F_REQUEST};
+    struct nfgenmsg general = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0, .res_id = htons(queue->number)};
+    struct nfqnl_msg_verdict_hdr decided = {.verdict = htonl(verdict), .id = htonl(id)};
+    uint8_t *at = add_written(queue, len);
+    memcpy(at, &header, sizeof header);
+    memcpy(at + NLMSG_HDRLEN, &general, sizeof general);
+    put_attribute(at + head, NFQA_VERDICT_HDR, &decided, sizeof decided);
+}
+
+static void flush_if_full(nq *queue)
+{
+    if (queue->verdicts_len >= VERDICTS_MAX || queue->part_count > MAX_PARTS - PARTS_OF_VERDICT)
+        nq_flush(queue);
+}
+
 /* A payload may stay where it is until it is sent, or is copied. */
 static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t *payload, size_t len, int stays)
 {
@@ -238,16 +265,7 @@ static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t 
         len = 0;
         queue->counters.send_errors++;
     }
-    size_t head = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
-    size_t verdict_len = NLA_HDRLEN + NLA_ALIGN(sizeof(struct nfqnl_msg_verdict_hdr));
-    size_t total = head + verdict_len + (len ? NLA_HDRLEN + NLA_ALIGN(len) : 0);
-    struct nlmsghdr header = {.nlmsg_len = (uint32_t)total, .nlmsg_type = VERDICT_MESSAGE, .nlmsg_flags = NLM_F_REQUEST};
-    struct nfgenmsg general = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0, .res_id = htons(queue->number)};
-    struct nfqnl_msg_verdict_hdr decided = {.verdict = htonl(verdict), .id = htonl(id)};
-    uint8_t *at = add_written(queue, head + verdict_len);
-    memcpy(at, &header, sizeof header);
-    memcpy(at + NLMSG_HDRLEN, &general, sizeof general);
-    put_attribute(at + head, NFQA_VERDICT_HDR, &decided, sizeof decided);
+    put_head(queue, id, verdict, len ? NLA_HDRLEN + NLA_ALIGN(len) : 0);
     if (len && stays) {
         struct nlattr attribute = {.nla_len = (uint16_t)(NLA_HDRLEN + len), .nla_type = NFQA_PAYLOAD};
         memcpy(add_written(queue, sizeof attribute), &attribute, sizeof attribute);
@@ -256,8 +274,7 @@ static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t 
     } else if (len) {
         put_attribute(add_written(queue, NLA_HDRLEN + NLA_ALIGN(len)), NFQA_PAYLOAD, payload, len);
     }
-    if (queue->verdicts_len >= VERDICTS_MAX || queue->part_count > MAX_PARTS - PARTS_OF_VERDICT)
-        nq_flush(queue);
+    flush_if_full(queue);
 }
 
 void nq_accept(nq *queue, uint32_t id, const uint8_t *payload, size_t len)
@@ -268,6 +285,15 @@ void nq_accept(nq *queue, uint32_t id, const uint8_t *payload, size_t len)
 void nq_accept_packet(nq *queue, const nq_packet *packet)
 {
     put_verdict(queue, packet->id, NF_ACCEPT, packet->payload, packet->len, 1);
+}
+
+void nq_accept_marked(nq *queue, uint32_t id, uint32_t mark)
+{
+    uint32_t value = htonl(mark);
+    queue->counters.marked++;
+    put_head(queue, id, NF_ACCEPT, NLA_HDRLEN + sizeof value);
+    put_attribute(add_written(queue, NLA_HDRLEN + sizeof value), NFQA_MARK, &value, sizeof value);
+    flush_if_full(queue);
 }
 
 void nq_drop(nq *queue, uint32_t id) { put_verdict(queue, id, NF_DROP, NULL, 0, 0); }

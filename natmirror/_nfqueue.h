@@ -19,6 +19,7 @@ typedef struct {
     const uint8_t *payload; /* from the IP header on; valid until the next nq_receive() */
     uint32_t len;
     uint32_t id;
+    uint32_t mark; /* somebody else's, 0 where there is none */
     uint8_t hook; /* NF_INET_* */
     uint8_t checksum;
     uint8_t truncated; /* the kernel gave only a part: a verdict may not carry a payload */
@@ -26,6 +27,7 @@ typedef struct {
 
 typedef struct {
     uint64_t packets;
+    uint64_t marked; /* verdicts with a mark, which leave the rest to the kernel */
     uint64_t truncated;
     uint64_t malformed;      /* messages that contradict themselves */
     uint64_t enobufs;        /* times the kernel found our receive buffer full */
@@ -59,6 +61,8 @@ void nq_accept(nq *queue, uint32_t id, const uint8_t *payload, size_t len);
 /* The same for a packet that was rewritten where it lies: it is not copied, so nq_flush() has to come before the next
  * nq_receive(). */
 void nq_accept_packet(nq *queue, const nq_packet *packet);
+/* Let a packet pass as it is, with a mark in place of its own. */
+void nq_accept_marked(nq *queue, uint32_t id, uint32_t mark);
 void nq_drop(nq *queue, uint32_t id);
 void nq_flush(nq *queue);
 

@@ -17,6 +17,7 @@ typedef struct {
     uint32_t flows;       /* that it has now */
     uint32_t *everywhere; /* with those of other gears, which share this; NULL: nobody counts them */
     uint16_t service_id;
+    uint32_t mark; /* the kernel translates packets that carry it; 0: it does not know this backend */
     uint64_t connections; /* that it has accepted, ever */
 } nm_backend;
 

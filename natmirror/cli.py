@@ -82,13 +82,13 @@ def main(
     if check:
         click.echo(rulestext.describe(loaded))
         return
-    from natmirror.linux import preflight
+    from natmirror.linux import preflight, translation
     from natmirror.linux.iptables import Firewall, plan
     from natmirror.linux.service import Notifier
     from natmirror.runner import Runner, queue_count
 
     if dry_run:
-        click.echo(plan(loaded, queue_count(loaded)))
+        click.echo(f"{translation.plan(loaded)}\n{plan(loaded, queue_count(loaded))}")
         return
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
@@ -247,10 +247,11 @@ def reload(api_path: Path) -> None:
 
 @main.command()
 def cleanup() -> None:
-    """Take away all iptables rules that a run of natmirror has left behind, of either iptables."""
-    from natmirror.linux.iptables import cleanup as take_away
+    """Take away all iptables rules that a run of natmirror has left behind, of either iptables, and its table of
+    nftables."""
+    from natmirror.linux import iptables, translation
 
-    removed = take_away()
+    removed = [*iptables.cleanup(), *translation.remove()]
     click.echo("\n".join(removed) if removed else "nothing of natmirror's is left here")
 
 

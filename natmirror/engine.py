@@ -18,7 +18,7 @@ any        ICMP error              a leg's: consumed; a NATed connection's: tran
 ========== ======================= ================================================================================
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from ipaddress import IPv4Network
 from typing import Any
@@ -288,6 +288,11 @@ class Engine:
         """How much of its part a backend takes of the new connections from now on, from 0, none, to 1; ValueError where
         there is none of that name."""
         self._registry.set_share(*self._registry.backend_named(service, backend), share)
+
+    def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
+        """The loop may leave it to the kernel to translate packets of these services and backends: it knows them by
+        these marks. What receive() gives is translated."""
+        self._registry.set_marks(marks)
 
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Action]:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""

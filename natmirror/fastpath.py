@@ -195,6 +195,10 @@ class Plan:
         self.backends[number] = {"port": port, "service_id": service_id, "everywhere": load}
         self.backends[number].address[0 : len(address)] = address
 
+    def set_mark(self, number: int, mark: int) -> None:
+        """The mark by which the kernel translates a backend's packets; 0: it does not, we do."""
+        self.backends[number].mark = mark
+
     def clear_service(self, number: int) -> None:
         """The number of a service without flows is free."""
         self.services[number] = {}

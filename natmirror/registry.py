@@ -6,7 +6,7 @@ port, a backend by the same within its service: whatever else changes, connectio
 """
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -83,6 +83,7 @@ class Registry:
         self._at: dict[Endpoint, _Entry] = {}
         self._services_of: dict[Endpoint, list[Service]] = {}
         self._networks: list[tuple[int, int]] = []
+        self._marks: Mapping[tuple[Endpoint, Endpoint], int] = {}
         self.strangers = 0
         """How many backends have become known by another host's connections alone, ever."""
         self.suspect = self._plan.suspect
@@ -205,6 +206,15 @@ class Registry:
             entry.number, self._numbered(entry, pool, scheduler.table), is_pythons=_is_pythons(pool, scheduler)
         )
 
+    def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
+        """The marks by which the kernel translates, of services and their backends: those without one we translate."""
+        self._marks = marks
+        for entry, member in self._all():
+            self._plan.set_mark(member.number, self._mark(entry, endpoint_of(member.backend)))
+
+    def _mark(self, entry: _Entry, place: Endpoint) -> int:
+        return self._marks.get((endpoint_of(entry.service), place), 0)
+
     def _is_full(self, entry: _Entry, backend: Backend) -> bool:
         most = backend.max_connections
         return most is not None and self._load(entry, backend) >= most
@@ -322,6 +332,7 @@ class Registry:
         place = endpoint_of(backend)
         load = self._loads.of(endpoint_of(entry.service), place)
         self._plan.put_backend(number, entry.number, place, load)
+        self._plan.set_mark(number, self._mark(entry, place))
         self._backends[number : number + 1] = [backend]
         entry.members[place] = _Member(number, backend, load)
 

@@ -25,6 +25,7 @@ from natmirror.actions import LegEnded
 from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Loads, Memory
+from natmirror.inplace import CHECK_INTERVAL, GRACE, InPlace
 from natmirror.linux import preflight
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Heartbeat, Notifier
@@ -33,7 +34,7 @@ from natmirror.orders import Orders
 from natmirror.packet import endpoint_of
 from natmirror.pool import Change, Kill, Pool
 from natmirror.probes import Monitor
-from natmirror.reloading import merged, refuse_what_cannot_change
+from natmirror.reloading import refuse_what_cannot_change
 from natmirror.report import summarize
 from natmirror.role import SETTLE_TIME, Role
 from natmirror.rules import MAX_QUEUES, Backend, Rules
@@ -45,12 +46,10 @@ from natmirror.worker import Worker
 
 log = logging.getLogger("natmirror")
 
-_FIREWALL_INTERVAL = 5.0
 _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
 _STATUS_INTERVAL = 10.0
 _TIDY_DELAY = 1.0
-_GRACE = 1.0  # for packets of what the rules do not name any more
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -91,10 +90,6 @@ class Runner:
         self, rules: Rules, firewall: Firewall, notifier: Notifier, *, keep_rules: bool, api_path: Path
     ) -> None:
         self._rules = rules
-        self._in_place = rules  # whose packets iptables gives us: also of what the rules do not name any more, or yet
-        self._lets_go = False  # what a reload has taken out waits for that
-        self._strangers = 0  # of our workers, as far as they are in place
-        self._firewall = firewall
         self._notifier = notifier
         self._keep_rules = keep_rules
         self._api_path = api_path
@@ -128,15 +123,16 @@ class Runner:
             )
             for number in range(self._queue_count)
         ]
+        self._in_place = InPlace(rules, firewall, self._workers)
         self._standing_down = _Chore(float(_NEVER), self._stand_down, float(_NEVER))
         self._tidying = _Chore(float(_NEVER), self._tidy, float(_NEVER))
-        self._letting_go = _Chore(_FIREWALL_INTERVAL, self._let_go, time.monotonic() + _FIREWALL_INTERVAL)
+        self._letting_go = _Chore(CHECK_INTERVAL, self._in_place.let_go, time.monotonic() + CHECK_INTERVAL)
         self._chores = [
             self._standing_down,
             self._tidying,
             self._letting_go,
-            _Chore(_FIREWALL_INTERVAL, self._check_firewall, time.monotonic() + _FIREWALL_INTERVAL),
-            _Chore(_FIREWALL_INTERVAL, self._compare_role, time.monotonic() + _FIREWALL_INTERVAL),
+            _Chore(CHECK_INTERVAL, self._check_rules, time.monotonic() + CHECK_INTERVAL),
+            _Chore(CHECK_INTERVAL, self._compare_role, time.monotonic() + CHECK_INTERVAL),
             _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
             _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
         ]
@@ -181,8 +177,7 @@ class Runner:
             held.callback(api.Server(self._api_path, resources, orders).close)
             self._share(held)
             self.duty.open(held, self._api_path)
-            self._in_place = self._with_connections()
-            self._firewall.install(self._in_place, self._queue_count)
+            self._in_place.install()
             self.duty.fitness.rules_are_in_place = True
             held.callback(self._leave_rules)
             for worker in self._workers:
@@ -192,7 +187,7 @@ class Runner:
             queues = ", ".join(number for worker in self._workers for number in worker.queues())
             log.info(
                 "ready: rules %s, iptables %s, queues %s, pid %d",
-                *(self._rules.path, self._firewall.backend, queues, os.getpid()),
+                *(self._rules.path, self._in_place.firewall.backend, queues, os.getpid()),
             )
             self._notifier.ready()
             self.duty.fitness.not_ready = None
@@ -270,10 +265,10 @@ class Runner:
             worker.stop()
 
     def _leave_rules(self) -> None:
+        self._in_place.remove(keep_rules=self._keep_rules)
         if self._keep_rules:
             log.info("stopped; the iptables rules stay and hold the services' packets back until the next start")
         else:
-            self._firewall.remove()
             log.info("stopped; the iptables rules are removed")
 
     def _catch_signals(self, held: ExitStack) -> None:
@@ -307,18 +302,16 @@ class Runner:
         does.
         """
         rules = rulesfile.load(self._rules.path)
-        refuse_what_cannot_change(self._in_place, rules)  # also for what has connections left
+        refuse_what_cannot_change(self._in_place.rules, rules)  # also for what has connections left
         changes = differences(self._rules, rules)
         if rules == self._rules:
             return changes
-        both = merged(rules, [self._in_place])
-        self._firewall.extend(both, self._queue_count)
+        self._in_place.extend(rules)
         try:
             self._orders.reload(rules)
         except CaptureError:
-            self._firewall.reduce(self._in_place, self._queue_count)
+            self._in_place.take_back()
             raise
-        self._in_place = both
         for worker in self._workers:
             worker.reload(rules)
         self._rules = rules
@@ -327,42 +320,15 @@ class Runner:
         self._apply(self._pool.reload(rules, time.monotonic()), shares)
         self._monitor.reload(rules)
         self._learn_paths()
-        if self._shared is None:
-            self._let_go_soon(_GRACE)
-        else:  # what the other host has with backends that are gone is known again when all is read anew
+        if self._shared is not None:  # what the other host has with backends that are gone is known again then
             self._shared.refresh()
-            self._let_go_soon(_FIREWALL_INTERVAL)
+        if self._in_place.go_by(rules):
+            self._letting_go.due_at = time.monotonic() + (GRACE if self._shared is None else CHECK_INTERVAL)
         try:
-            preflight.tell(rules, self._firewall)
+            preflight.tell(rules, self._in_place.firewall)
         except HostError as error:  # the rules are others by now: nobody is to hear that they are not
             log.error("preflight: %s", error)
         return changes
-
-    def _let_go_soon(self, delay: float) -> None:
-        """What is gone has packets under way. Many changes in a row do not put that off for ever."""
-        if not self._lets_go:
-            self._lets_go, self._letting_go.due_at = True, time.monotonic() + delay
-
-    def _let_go(self) -> None:
-        """What the rules do not name is ours as long as it has connections: they are from rules before these, or
-        another host has told of them."""
-        self._lets_go = False
-        strangers = self._count_strangers()
-        if self._in_place == self._rules and self._strangers == strangers:
-            return
-        in_place = self._with_connections()
-        try:
-            self._firewall.reduce(in_place, self._queue_count)
-        except HostError as error:
-            log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
-        else:
-            self._in_place, self._strangers = in_place, strangers
-
-    def _count_strangers(self) -> int:
-        return sum(worker.strangers for worker in self._workers)
-
-    def _with_connections(self) -> Rules:
-        return merged(self._rules, [kept for worker in self._workers for kept in worker.prune()])
 
     def _reload_and_tell(self) -> list[str]:
         began_at = time.monotonic()
@@ -386,21 +352,14 @@ class Runner:
         gc.enable()
         gc.collect(0)
 
-    def _check_firewall(self) -> None:
-        try:
-            if not self._firewall.is_in_place():
-                log.warning("somebody has taken the iptables rules away: putting them in again")
-                self._firewall.install(self._in_place, self._queue_count)
-            self.duty.fitness.rules_are_in_place = True
-        except HostError as error:
-            self.duty.fitness.rules_are_in_place = False
-            log.error("iptables: %s; trying again in %g s", error, _FIREWALL_INTERVAL)
+    def _check_rules(self) -> None:
+        self.duty.fitness.rules_are_in_place = self._in_place.check()
 
     def _compare_role(self) -> None:
         try:
             self.duty.compare()
         except HostError as error:
-            log.error("%s; trying again in %g s", error, _FIREWALL_INTERVAL)
+            log.error("%s; trying again in %g s", error, CHECK_INTERVAL)
 
     def _learn_paths(self) -> None:
         """How large packets to each mirror may be, as far as the kernel knows: legs need not find it out."""
@@ -573,5 +532,6 @@ class Runner:
         return {
             "queues": {number: counters for worker in self._workers for number, counters in worker.queues().items()},
             "tunnel": dict(tunnel),
+            "why_not_translated": self._in_place.why_not_translated,
             "internal_errors": sum(worker.internal_errors for worker in self._workers),
         }

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -23,6 +23,7 @@ from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import Loop, Way, Why
 from natmirror.linux.nfqueue import Packet, Queue
+from natmirror.linux.translation import Pair
 from natmirror.packet import Checksum
 from natmirror.pool import Kill, Share
 from natmirror.reloading import Kept
@@ -219,6 +220,10 @@ class Worker:
     def strangers(self) -> int:
         """See Engine: prune() gives those among them that have connections."""
         return self._engine.strangers
+
+    def set_marks(self, marks: Mapping[Pair, int]) -> None:
+        """What the kernel translates from now on, see Engine."""
+        self.ask(partial(self._engine.set_marks, marks), None)
 
     def set_share(self, change: Share) -> None:
         """A backend takes more or less of the new connections."""

@@ -100,13 +100,13 @@ def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
 ) -> None:
     mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
     watched = f"  - {{name: w, address: 10.10.0.9, port: 80, {mirrors}}}\n"
-    runner._rules = runner._in_place = loads(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
+    runner._rules = runner._in_place.rules = loads(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
     for worker in runner._workers:
         worker.reload(runner._rules)
     change("services:\n", f"services:\n{watched}")
     pooled = runner._rules.services[1]
     runner._rules = replace(runner._rules, services=runner._rules.services[:1])
-    runner._in_place = merged(runner._rules, [(pooled, None)])
+    runner._in_place.rules = merged(runner._rules, [(pooled, None)])
     with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
         change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
 
@@ -129,8 +129,7 @@ def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_i
         text = CHECKED.replace("    pool:\n", f"    pool:\n      slow-start: {limit}s\n")
         Path(runner._rules.path).write_text(f"queues: 1\n{text}")
         assert runner._reload_and_tell()
-        assert runner._lets_go
         dues.append(runner._letting_go.due_at)
     assert dues[0] == dues[1]
-    runner._let_go()
-    assert not runner._lets_go
+    runner._in_place.let_go()
+    assert runner._in_place.go_by(runner._rules)

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from natmirror.errors import HostError
+from natmirror.linux.translation import MARKS, MARKS_MASK
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Mirror, Rules, Service
 from natmirror.shards import ALL, Shard
@@ -44,9 +45,10 @@ class Chain:
 PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING")
 FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD")
 OUT = Chain("mangle", "NATMIRROR-OUT", "OUTPUT")
+POST = Chain("mangle", "NATMIRROR-POST", "POSTROUTING")
 GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
 
-CHAINS = (GUARD, FORWARD, OUT, PRE)
+CHAINS = (GUARD, POST, FORWARD, OUT, PRE)
 """In the order of their installation: the guard comes first and goes last."""
 
 
@@ -65,6 +67,9 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
             for errors in _icmp_errors(shard):
                 chains[FORWARD].append(f"-d {clients} {errors}")
                 chains[OUT].append(f"-d {clients} {errors}")
+    if any(service.pool for service in rules.services):
+        # Somebody has swept away what was to translate it: better lost than seen with a backend's address.
+        chains[POST].append(f"-m mark --mark {MARKS:#x}/{MARKS_MASK:#x} -j DROP")
     for service in rules.services:
         if service.pool is not None:
             chains[PRE] += [f"-d {service.address}/32 {errors}" for errors in _icmp_errors(ALL)]

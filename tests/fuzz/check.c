@@ -149,6 +149,20 @@ void check_held(const world *w, const mirror_leg *leg)
     free(held);
 }
 
+/* What the kernel makes of a mark is what we do where there is none. */
+static void check_mark(const world *w, const nm_flow *flow)
+{
+    uint32_t mark = w->gear->translation.mark;
+    if (!flow) {
+        must(!mark);
+        return;
+    }
+    const nm_backend *backend = &w->plan.backends[flow->backend_id];
+    must(mark == backend->mark);
+    must(!mark || (!memcmp(backend->address, flow->backend, 4) && backend->port == flow->backend_port));
+    must(!mark || !memcmp(w->plan.services[backend->service_id].address, flow->service, 4));
+}
+
 void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, size_t len, int hook, int checksum)
 {
     size_t header_len = before[0] % 16 * 4u, at = hook == PREROUTING ? 16 : 12, port_at = hook == PREROUTING ? 2 : 0;
@@ -162,6 +176,7 @@ void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, 
         must(hook == FORWARD && service_of(w, before) >= 0);
         fresh = service_end(&w->plan, service_of(w, before));
     }
+    check_mark(w, flow);
     must(!memcmp(now + at, fresh.address, 4) && u16_at(now + header_len + port_at) == fresh.port);
     /* One's complement sums stay what they were, right or wrong; what was left to hardware is right afterwards. */
     must(ip_sum(now, header_len) == ip_sum(before, header_len));

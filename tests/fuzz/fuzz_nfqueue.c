@@ -45,6 +45,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(&packets[i], datagram, len);
         if (packets[i].truncated)
             nq_drop(queue, packets[i].id);
+        else if (packets[i].mark)
+            nq_accept_marked(queue, packets[i].id, packets[i].mark);
         else
             nq_accept(queue, packets[i].id, packets[i].payload, packets[i].len);
     }

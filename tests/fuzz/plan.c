@@ -34,6 +34,7 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int is_pythons)
     for (int i = 0; i < BACKENDS; i++) {
         memcpy(rows->backends[i].address, (uint8_t[4]){10, 20, 0, LAST_OF_BACKEND[i]}, 4);
         rows->backends[i].port = PORT;
+        rows->backends[i].mark = i % 4 ? MARK + (uint32_t)i : 0;
         rows->everywhere[i] = OTHERS;
         rows->backends[i].everywhere = i % 3 ? &rows->everywhere[i] : NULL;
     }

@@ -19,6 +19,7 @@ typedef struct {
     uint32_t everywhere[BACKENDS]; /* that of some counts for other gears too, whose flows are OTHERS */
 } plan_rows;
 
+#define MARK 0x6e6d0000u /* of the first backend; some have none */
 #define OTHERS 0xfffffffdu /* as if one more of theirs had gone than came: the sum wraps, and is right */
 
 /* Fills the rows, and a gear's plan with them. */
