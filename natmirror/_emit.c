@@ -96,7 +96,6 @@ void nm_start_timer(nm_leg *leg, uint32_t end, double now)
 void nm_leg_output(nm_leg *leg, double now, nm_out *out)
 {
     uint32_t end = leg->buffer_seq + leg->buffered;
-    uint32_t whole = MAX_DATA_LEN / leg->mss * leg->mss;
     if (leg->buffered && leg->snd_nxt == leg->snd_una && now - leg->sent_at > leg->rto)
         leg->cwnd = least(leg->cwnd, INITIAL_SEGMENTS * leg->mss);
     for (;;) {
@@ -107,8 +106,8 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out)
         int64_t size = in_window < in_network ? in_window : in_network;
         if (size > left)
             size = left;
-        if (size > whole)
-            size = whole;
+        if (size > MAX_DATA_LEN)
+            size = MAX_DATA_LEN;
         if (size <= 0)
             break;
         if (size < left) {

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -16,6 +17,8 @@
 
 #define MAX_WAIT 3600000    /* milliseconds; then it looks again */
 #define LOOK_UP_INTERVAL 0.002 /* seconds after which a busy loop looks whether somebody wants attention */
+#define LINGER 0.0001 /* seconds that it looks for the next packet before it sleeps: being woken takes as long as a reply */
+#define POLITENESS 0.05 /* seconds that it does not, after somebody else has wanted its core */
 
 double nl_clock(void)
 {
@@ -91,11 +94,9 @@ static int decide(nl_loop *loop, nq_packet *packet)
     return 1;
 }
 
-/* A batch from the next queue that has one, in turn; 0 where none has. A queue that is alone is waited for where nothing
- * else is due so soon: while packets keep coming that saves two system calls of three. */
-static int receive(nl_loop *loop, double due)
+/* A batch from the next queue that has one, in turn; 0 where none has. */
+static int take_batch(nl_loop *loop, int waits)
 {
-    int waits = loop->is_busy && loop->longest_wait > 0 && nl_clock() + loop->longest_wait < due;
     for (uint32_t tried = 0; tried < loop->queue_count; tried++) {
         loop->current = (loop->current + 1) % loop->queue_count;
         int count = nq_receive(loop->queues[loop->current], loop->packets, waits);
@@ -107,6 +108,20 @@ static int receive(nl_loop *loop, double due)
         }
     }
     return 0;
+}
+
+/* The same, with some patience where packets have just come. A queue that is alone is waited for where nothing else is due
+ * so soon: while packets keep coming that saves two system calls of three. */
+static int receive(nl_loop *loop, double due)
+{
+    double patience = loop->now < loop->polite_until ? 0 : fmin(loop->now + LINGER, due);
+    int count;
+    do
+        count = take_batch(loop, 0);
+    while (!count && nl_clock() < patience);
+    if (!count && loop->is_busy && loop->longest_wait > 0 && nl_clock() + loop->longest_wait < due)
+        count = take_batch(loop, 1);
+    return count;
 }
 
 int nl_timer(void)
@@ -127,6 +142,16 @@ static void arm(nl_loop *loop, double until)
         loop->armed_at = until;
 }
 
+/* Who is taken off its core is not alone there: others are to have what looking for packets would take. */
+static void heed_others(nl_loop *loop)
+{
+    struct rusage used;
+    if (getrusage(RUSAGE_THREAD, &used) || used.ru_nivcsw == loop->taken_off)
+        return;
+    loop->taken_off = used.ru_nivcsw;
+    loop->polite_until = loop->looked_at + POLITENESS;
+}
+
 /* Whether somebody wants attention; waits for that or a packet, until a time or a little longer. */
 static int wait_until(nl_loop *loop, double until)
 {
@@ -141,6 +166,7 @@ static int wait_until(nl_loop *loop, double until)
     poll(fds, loop->queue_count + 2, until <= nl_clock() ? 0 : MAX_WAIT);
     uint64_t times;
     loop->looked_at = nl_clock();
+    heed_others(loop);
     if (fds[1].revents && read(loop->timer_fd, &times, sizeof times) > 0)
         loop->armed_at = INFINITY;
     return fds[0].revents != 0;

@@ -35,6 +35,8 @@ typedef struct {
     int is_busy;      /* the last look for packets has found some */
     int has_looked;   /* for packets, since Python last did what was due */
     double looked_at; /* when the loop last looked whether somebody wants attention */
+    int64_t taken_off;   /* how often the thread had to leave its core for another, when it last looked */
+    double polite_until; /* it leaves its core to others at once until then */
     double longest_wait; /* for packets of a queue that is alone, in its own call: the socket's receive timeout, or 0 */
     int count, next;  /* packets of the batch, and the first that is not decided */
     double now;       /* the time of the batch, CLOCK_MONOTONIC */

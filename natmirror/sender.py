@@ -197,7 +197,6 @@ class Sender:
         pipe += sum(len(data) for _, _, data in out)
         end = self._end
         limit = seq.add(row.snd_una, row.window)
-        whole_len = _MAX_DATA_LEN // row.mss * row.mss
         while True:
             again = seq.lt(row.snd_nxt, row.snd_max)
             gap = None
@@ -206,7 +205,7 @@ class Sender:
                 again = seq.lt(row.snd_nxt, row.snd_max)
             left = seq.diff(end, row.snd_nxt)
             room = min(seq.diff(limit, row.snd_nxt), self._congestion.window - pipe)
-            size = min(left, room, row.mss if again else whole_len, left if gap is None else gap)
+            size = min(left, room, row.mss if again else _MAX_DATA_LEN, left if gap is None else gap)
             if size <= 0:
                 break
             if size < left and size != gap:

@@ -57,6 +57,7 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
     # What we have synthesised ourselves comes in by our own device, and is nobody's connection.
     chains[PRE] += [f"-i {TUN_NAME}+ -j CT --notrack", f"-i {TUN_NAME}+ -j RETURN"]
+    chains[FORWARD].append(f"-i {TUN_NAME}+ -j RETURN")
     for network in rules.switches:
         for shard in (Shard(number, queues) for number in range(queues)):
             clients = shard.part_of(network)
