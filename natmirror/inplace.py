@@ -147,9 +147,7 @@ class InPlace:
     def _fall_back(self, why: str) -> None:
         self._tell_marks({})
         if why != self.why_not_translated:
-            log.warning(
-                "nftables: %s; until it does, natmirror translates each packet itself, at half the throughput", why
-            )
+            log.warning("nftables: %s; meanwhile natmirror translates each packet itself, which costs throughput", why)
         self.why_not_translated = why
         with suppress(HostError):
             translation.remove()

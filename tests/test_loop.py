@@ -48,9 +48,9 @@ class Stage:
         for end in (self.socket, self.kernel, self.ear, self.mouth, self.out, self.way_out, self.timer):
             end.close()
 
-    def queue(self, number: int, payload: bytes) -> None:
+    def queue(self, number: int, payload: bytes, *, mark: int = 0) -> None:
         """The kernel queues a packet."""
-        self.kernel.send(queued(number, payload, hook=PREROUTING))
+        self.kernel.send(queued(number, payload, hook=PREROUTING, mark=mark))
 
     def run(self, until: float = FAR) -> Why:
         return Why(lib.nl_run(self.loop, until))
@@ -84,6 +84,42 @@ def stage() -> Iterator[Stage]:
 
 def data(number: int) -> bytes:
     return build(CLIENT, SERVICE, seq=number, ack=1, flags=ACK, window=100, payload=b"x")
+
+
+def attributes_of_verdict(sent: bytes) -> tuple[int, bytes]:
+    """The kind and value of what follows a verdict's header."""
+    length, kind = struct.unpack_from("=HH", sent, 32)
+    return kind, sent[36 : 32 + length]
+
+
+def test_the_kernel_translates_where_it_can_and_nobody_loses_a_mark_of_theirs(stage: Stage) -> None:
+    flow = stage.gear.flows.insert(CLIENT, 0, 0)
+    assert flow is not None
+    flow.state = lib.NM_ESTABLISHED
+    packet, translated = data(10), build(CLIENT, C1, seq=10, ack=1, flags=ACK, window=100, payload=b"x")
+    of_the_kernel, of_ours = (3, struct.pack("!I", 0x6E6D0001)), (10, translated)
+    for mark, its_mark, expected in (
+        (0, 0, of_ours),
+        (0x6E6D0001, 0, of_the_kernel),
+        (0x6E6D0001, 5, of_ours),
+        (0, 5, of_ours),
+    ):
+        stage.plan.set_mark(0, mark)
+        stage.queue(1, packet, mark=its_mark)
+        assert stage.run(time.monotonic()) is Why.TIMER
+        assert attributes_of_verdict(stage.kernel.recv(1 << 20)) == expected
+    assert flow.orig.packets == 4, "whoever translates"
+
+
+def test_a_watched_queues_packets_carry_no_mark(stage: Stage) -> None:
+    flow = stage.gear.flows.insert(CLIENT, 0, 0)
+    assert flow is not None
+    flow.state = lib.NM_ESTABLISHED
+    stage.plan.set_mark(0, 0x6E6D0001)
+    stage.loop.watched[0] = True
+    stage.queue(1, data(10))
+    assert stage.run(time.monotonic()) is Why.TIMER
+    assert len(stage.kernel.recv(1 << 20)) == 32
 
 
 def test_a_punt_sends_the_verdicts_before_it_and_holds_what_comes_behind(stage: Stage) -> None:

@@ -21,8 +21,12 @@ def message(kind: int, body: bytes, *, number: int = 0) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), kind, 0, number, 0) + body + bytes(-len(body) % 4)
 
 
-def queued(packet_id: int, payload: bytes, *, hook: int = 2, info: int | None = None, cut: bool = False) -> bytes:
+def queued(
+    packet_id: int, payload: bytes, *, hook: int = 2, info: int | None = None, cut: bool = False, mark: int = 0
+) -> bytes:
     body = struct.pack("!BBH", 2, 0, NUMBER) + attribute(1, struct.pack("!IHB", packet_id, 0x800, hook))
+    if mark:
+        body += attribute(3, struct.pack("!I", mark))
     if info is not None:
         body += attribute(14, struct.pack("!I", info))
     if cut:
@@ -107,6 +111,26 @@ def test_verdicts_go_in_their_order_in_one_message() -> None:
         sent = sent[length:]
     assert verdicts == [(1, 1, b""), (2, 1, b"rewritten"), (3, 0, b"")]
     codec.kernel.setblocking(False)
+    codec.close()
+
+
+def test_a_mark_comes_with_a_packet_and_goes_with_a_verdict() -> None:
+    codec = Codec()
+    packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
+    for datagram, mark in ((queued(1, b"x", mark=0xDEADBEEF), 0xDEADBEEF), (queued(2, b"x"), 0)):
+        assert lib.nq_parse(codec.queue, datagram, len(datagram), packets, lib.NQ_BATCH) == 1
+        assert packets[0].mark == mark
+    short = message(PACKET, struct.pack("!BBH", 2, 0, NUMBER) + attribute(3, b"\0\1"))
+    assert codec.parse(short) == []
+    lib.nq_accept_marked(codec.queue, 5, 0x6E6D0001)
+    lib.nq_drop(codec.queue, 6)
+    lib.nq_flush(codec.queue)
+    sent = codec.kernel.recv(1 << 20)
+    head = struct.pack("!BBH", 0, 0, NUMBER)
+    verdicts = [attribute(2, struct.pack("!II", 1, 5)) + attribute(3, struct.pack("!I", 0x6E6D0001))]
+    verdicts += [attribute(2, struct.pack("!II", 0, 6))]
+    assert sent == b"".join(struct.pack("=IHHII", 20 + len(body), VERDICT, 1, 0, 0) + head + body for body in verdicts)
+    assert codec.counters().marked == 1
     codec.close()
 
 
