@@ -251,7 +251,7 @@ def cleanup() -> None:
     nftables."""
     from natmirror.linux import iptables, translation
 
-    removed = [*iptables.cleanup(), *translation.remove()]
+    removed = [*translation.remove(), *iptables.cleanup()]
     click.echo("\n".join(removed) if removed else "nothing of natmirror's is left here")
 
 

@@ -21,6 +21,7 @@ from tests.support import assert_adds_up
 
 PORT = 6653
 MASTER = IPv4Address("10.20.0.13").packed
+TABLE = "table ip natmirror"
 STATE = "10.20.0.30"
 """Where hosts share their state, if they do."""
 
@@ -159,7 +160,7 @@ class Scene:
         return self.recorders[host].by_port()
 
     def traces(self) -> dict[str, object]:
-        """What a run of natmirror could leave on the load-balancer host: iptables rules and queues."""
+        """What a run of natmirror could leave on the load-balancer host: iptables rules, a table, and queues."""
         queues = self.lab.run("lb", ["cat", "/proc/net/netfilter/nfnetlink_queue"])
         rules = [
             line
@@ -167,7 +168,7 @@ class Scene:
             for line in self.lab.run("lb", [f"iptables-{backend}-save"]).splitlines()
             if "NATMIRROR" in line or "NFQUEUE" in line
         ]
-        return {"queues": queues, "rules": rules}
+        return {"queues": queues, "rules": rules, "table": TABLE in self.lab.run("lb", ["nft", "list", "tables"])}
 
     def close(self) -> None:
         """End everything; natmirror has to stop cleanly."""
@@ -244,3 +245,10 @@ def ip_packets(file: Path) -> list[dpkt.ip.IP]:
 def tcp_packets(file: Path) -> list[dpkt.ip.IP]:
     """Those with TCP."""
     return [ip for ip in ip_packets(file) if isinstance(ip.data, dpkt.tcp.TCP)]
+
+
+def has_right_sums(ip: dpkt.ip.IP) -> bool:
+    """Whether both checksums of a TCP packet are right."""
+    fresh = dpkt.ip.IP(bytes(ip))
+    fresh.sum = fresh.data.sum = 0
+    return bytes(fresh) == bytes(ip)

@@ -109,8 +109,10 @@ def test_what_a_killed_run_leaves_is_cleaned_up_by_command(scene: Scene, iptable
     balancer = scene.balance(RULES, iptables=iptables)
     balancer.kill()
     said = scene.lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
+    assert "nft: table ip natmirror" in said
     assert f"{iptables}: NATMIRROR-GUARD" in said.splitlines()[-1], "the guard goes last"
-    assert scene.traces()["rules"] == []
+    traces = scene.traces()
+    assert (traces["rules"], traces["table"]) == ([], False)
     assert "nothing" in scene.lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
 
 
