@@ -33,7 +33,6 @@ _NAMES = [*(measure.name for measure in MEASURES), ISOLATED, GROWTH]
 )
 @click.option("--rounds", type=click.IntRange(1), help="How often everything is measured.")
 @click.option("--seconds", type=click.FloatRange(0.1), help="How long each measure takes.")
-@click.option("--silent-mirrors", is_flag=True, help="Mirrors that read and never answer.")
 def main(
     quick: bool,
     output: Path | None,
@@ -41,7 +40,6 @@ def main(
     ways: tuple[str, ...],
     rounds: int | None,
     seconds: float | None,
-    silent_mirrors: bool,
 ) -> None:
     """Compare natmirror with other ways to the backend; writes benchmark.json, benchmark.md and plots."""
     if quick and output is None:
@@ -51,7 +49,6 @@ def main(
         base,
         rounds=rounds or base.rounds,
         seconds=seconds or base.seconds,
-        silent_mirrors=silent_mirrors,
         only=list(only),
         ways=list(ways),
     )

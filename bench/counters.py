@@ -24,10 +24,10 @@ def machine_seconds() -> float:
     return sum(int(columns[index]) for index in _BUSY) / _TICKS
 
 
-def program_seconds(lab: Lab) -> float:
-    """Processor seconds of the programs on the load-balancer host, without what the kernel does in interrupts."""
+def program_seconds(lab: Lab, host: str) -> float:
+    """Processor seconds of the programs on a host, without what the kernel does in interrupts."""
     total = 0
-    for pid in pids_in(lab.ns("lb")):
+    for pid in pids_in(lab.ns(host)):
         for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
             try:
                 total += int(task.read_text().split()[0])
@@ -81,13 +81,15 @@ class Usage:
     seconds: float
     machine: float
     program: float
+    mirrors: float
     others: dict[int, int]
     packets: int
 
     @classmethod
     def now(cls, lab: Lab) -> Self:
         """The sums at this moment."""
-        return cls(time.monotonic(), machine_seconds(), program_seconds(lab), others_ticks(lab), client_packets(lab))
+        program, mirrors = program_seconds(lab, "lb"), program_seconds(lab, "m")
+        return cls(time.monotonic(), machine_seconds(), program, mirrors, others_ticks(lab), client_packets(lab))
 
     def since(self, before: "Usage") -> "Usage":
         """The differences."""
@@ -95,6 +97,7 @@ class Usage:
             self.seconds - before.seconds,
             self.machine - before.machine,
             self.program - before.program,
+            self.mirrors - before.mirrors,
             {pid: ticks - before.others.get(pid, 0) for pid, ticks in self.others.items()},
             self.packets - before.packets,
         )

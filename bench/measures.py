@@ -56,6 +56,7 @@ def _read_packets(got: dict[str, float], used: Usage) -> dict[str, float]:
         "round_trips_per_s": got["round_trips"] / got["seconds"],
         "cpu_s_per_mpacket": used.machine / millions,
         "program_s_per_mpacket": used.program / millions,
+        "mirrors_s_per_mpacket": used.mirrors / millions,
     }
 
 

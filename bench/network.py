@@ -15,6 +15,7 @@ from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SWITCH_SIDE, La
 PORT = 6653
 PORTS = 4
 """The backend listens on so many, for proxies: one address of theirs has 64k ports for each of the backend's."""
+SILENT_PORT = 7000
 BACKEND = f"{CONTROLLER_SIDE}.{CONTROLLERS['c1']}"
 MIRRORS = [f"{CONTROLLER_SIDE}.{CONTROLLERS['m'] + index}" for index in range(3)]
 """Addresses of one host: the three mirrors."""
@@ -53,14 +54,13 @@ def _shares(count: int) -> list[int]:
 class Network:
     """A lab with the backend's server and the mirrors' one; a context manager.
 
-    ``silent`` mirrors read and never answer; others answer as the backend does. The servers hold up to ``flows``
+    Mirrors answer as the backend does, but on SILENT_PORT, where they only read. The servers hold up to ``flows``
     connections.
     """
 
-    def __init__(self, programs: Programs, *, silent: bool, flows: int = 0) -> None:
+    def __init__(self, programs: Programs, *, flows: int = 0) -> None:
         self.programs = programs
         self._workers = max(1, len(_shares(flows)))
-        self._silent = silent
         self.lab = Lab()
 
     def __enter__(self) -> Self:
@@ -124,9 +124,10 @@ class Network:
             self.lab.address("m", "eth0", address)
         serve = self._load("serve", {"port": PORT, "ports": PORTS, "workers": self._workers})
         self.lab.start("c1", serve)
-        self.lab.start("m", serve + ["--silent"] * self._silent)
-        for host in ("c1", "m"):
-            wait_listen(self.lab.ns(host), PORT)
+        self.lab.start("m", serve)
+        self.lab.start("m", [*self._load("serve", {"port": SILENT_PORT, "ports": 1, "workers": 1}), "--silent"])
+        for host, port in (("c1", PORT), ("m", PORT), ("m", SILENT_PORT)):
+            wait_listen(self.lab.ns(host), port)
 
     def _tune(self, host: str, values: dict[str, str]) -> None:
         """Set values below /proc/sys/net; some are known only once a kernel module is loaded."""

@@ -10,7 +10,12 @@ from bench.isolated import TITLES, YARDSTICK
 from bench.measures import BULK_CONNECTIONS, LATENCY_CONNECTIONS, LATENCY_RATE, OPENING_CONNECTIONS, PACKETS_CONNECTIONS
 from bench.results import Results
 
-REFERENCES = {"dnat": "kernel DNAT", "haproxy": "HAProxy"}
+REFERENCES = {
+    "dnat": "kernel DNAT",
+    "haproxy": "HAProxy",
+    "bare-loop": "the bare loop in C",
+    "natmirror-0": "natmirror without mirrors",
+}
 _NOTHING = "-"
 _MIN_FLOWS = 1000  # below that a flow's memory drowns in the noise of a page
 
@@ -39,6 +44,7 @@ COSTS = [
     Column("bulk", "program_s_per_gb", "program, s per GB", 2),
     Column("packets", "cpu_s_per_mpacket", "machine, s per million packets", 1),
     Column("packets", "program_s_per_mpacket", "program, s per million packets", 1),
+    Column("packets", "mirrors_s_per_mpacket", "mirrors, s per million packets", 1),
     Column("connections", "cpu_us_per_connection", "machine, µs per connection", 0),
 ]
 _GROWTH = [
@@ -77,8 +83,9 @@ def report(results: Results, plots: Sequence[str]) -> str:
 _RATIO = "The median of each round's ratio. Above 1 is better for throughput, below 1 for latency."
 _COST = """
 *Machine* is all processor time that the machine spent meanwhile, from /proc/stat: client, server, mirrors and kernel
-are in it, and whatever else ran. *Program* is that of the programs on the load-balancer host alone, without the
-kernel's interrupts."""
+are in it, and whatever else ran. *Program* is that of the programs on the load-balancer host alone, *mirrors* that of
+the mirrors' servers, both without the kernel's interrupts. The mirrors' servers share their core with the clients and
+the backend: what they take there nobody else has, however little natmirror takes."""
 _LEDGER = """
 What natmirror's own ledger says, over all rounds and all mirrors: what clients sent is what mirrors acknowledged, what
 is still pending, and what was lost, by reason. *Wait* is how long after a measure its mirrors needed at most."""
@@ -96,7 +103,8 @@ Measured {date} on {cpu}, {cores} cores{virtual}, {memory_gib} GiB, Linux {kerne
 Client, load-balancer host, backend and mirrors are network namespaces of this one machine and share its cores, joined
 by veth pairs and two bridges. All ways take the same path in the same run, in turn, {rounds} times {seconds:g} s each;
 the figures are medians. Programs of a way are pinned to core {way_cores}, clients, servers and mirrors to core
-{load_cores}; what the kernel forwards it does where the packet was sent, or given back. Mirrors {mirrors}.
+{load_cores}; what the kernel forwards it does where the packet was sent, or given back. Mirrors answer as the backend
+does, but for the one that only reads.
 Other programs on the machine took {others}
 of a core meanwhile. The run took {took_seconds:.0f} s. All samples are in benchmark.json."""
 _HOW = f"""
@@ -117,7 +125,6 @@ def _intro(results: Results) -> str:
             "virtual": " of a virtual machine" if machine["virtual"] else "",
             "versions": ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
             **{key: ", ".join(map(str, settings[key])) for key in ("way_cores", "load_cores")},
-            "mirrors": "only read" if settings["silent_mirrors"] else "answer as the backend does",
             "others": f"{median(others):.2f} (at most {others[-1]:.2f})" if others else "an unknown part",
         }
     )

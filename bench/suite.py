@@ -32,7 +32,6 @@ class Settings:
     growth_steps: list[int]
     growing: list[str]
     patience: float
-    silent_mirrors: bool
     only: list[str]
     ways: list[str]
 
@@ -44,7 +43,6 @@ QUICK = Settings(
     growth_steps=[100, 5000],
     growing=["natmirror-0", "natmirror-1"],
     patience=5.0,
-    silent_mirrors=False,
     only=[],
     ways=[],
 )
@@ -55,7 +53,6 @@ FULL = Settings(
     growth_steps=[1, 100, 10_000, 100_000],
     growing=list(GROWING),
     patience=60.0,
-    silent_mirrors=False,
     only=[],
     ways=[],
 )
@@ -85,7 +82,7 @@ class Suite:
     def _run(self) -> None:
         measures = [measure for measure in MEASURES if self._wanted(measure.name)]
         if measures:
-            with Network(self._programs, silent=self._settings.silent_mirrors) as network:
+            with Network(self._programs) as network:
                 for number in range(self._settings.rounds):
                     self._round(number, measures, network)
         if self._wanted(ISOLATED):
@@ -143,7 +140,7 @@ class Suite:
         settings = self._settings
         try:
             flows = settings.growth_steps[-1]
-            with Network(self._programs, silent=settings.silent_mirrors, flows=flows) as network:
+            with Network(self._programs, flows=flows) as network:
                 try:
                     steps = grow(way, network, settings.growth_steps, settings.growth_seconds, settings.patience)
                 finally:

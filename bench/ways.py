@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import WAY_CORES
-from bench.network import BACKEND, MIRRORS, PORT, PORTS, Network
+from bench.network import BACKEND, MIRRORS, PORT, PORTS, SILENT_PORT, Network
 from bench.results import Ledger
 from natmirror.api import ask
 from natmirror.errors import HostError
@@ -249,18 +249,22 @@ class BareLoop(_QueueWay):
 
 
 class Natmirror(_ProgramWay):
-    """natmirror with so many mirrors, each with the defaults."""
+    """natmirror with so many mirrors, each with the defaults; they answer, or ``only_read``."""
 
-    def __init__(self, mirrors: int) -> None:
+    def __init__(self, mirrors: int, *, only_read: bool = False) -> None:
         self.mirrors = mirrors
-        self.name = f"natmirror-{mirrors}"
+        self._port = SILENT_PORT if only_read else PORT
+        self.name = f"natmirror-{mirrors}" + "-silent" * only_read
         words = {0: "no mirror", 1: "1 mirror"}
-        self.title = f"natmirror, {words.get(mirrors, f'{mirrors} mirrors')}"
+        self.title = f"natmirror, {words.get(mirrors, f'{mirrors} mirrors')}" + " that only reads" * only_read
 
     def start(self, network: Network) -> None:
         """Write its rules, start it."""
         text = RULES.format(service=SERVICE, port=PORT, backend=BACKEND)
-        lines = [f"      - {{name: m{number}, address: {MIRRORS[number]}}}" for number in range(self.mirrors)]
+        places = (
+            f"{{name: m{number}, address: {MIRRORS[number]}, port: {self._port}}}" for number in range(self.mirrors)
+        )
+        lines = [f"      - {place}" for place in places]
         path = network.lab.directory / f"{self.name}.yaml"
         path.write_text(text + "\n".join(["    mirrors:"] * bool(lines) + lines) + "\n")
         self._lab = network.lab
@@ -324,4 +328,4 @@ def _flat(status: dict[str, Any]) -> dict[str, float]:
 def all_ways() -> list[Way]:
     """Those compared, in the order of the tables."""
     others = [Forwarding(), KernelDnat(), HAProxy(), Nginx(), Dpkt(), BareLoop()]
-    return [*others, *(Natmirror(mirrors) for mirrors in (0, 1, 3))]
+    return [*others, Natmirror(0), Natmirror(1), Natmirror(1, only_read=True), Natmirror(3)]

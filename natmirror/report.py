@@ -55,6 +55,8 @@ def status_screen(status: dict[str, Any]) -> Group:
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
         ("tunnel", _listed(machine["tunnel"])),
     ]
+    if why := machine["why_not_translated"]:
+        facts.append(("the kernel does not translate", why))
     for mirror in status["mirrors"]:
         if mirror["sessions"]:
             words = "; ".join(f"{name}: {_listed(counter)}" for name, counter in mirror["sessions"].items() if counter)

@@ -27,7 +27,12 @@ ENDED = {
     "client_bytes": 500,
     "acked_bytes": 300,
 }
-MACHINE = {"queues": {"6653": QUEUE}, "tunnel": {"sent": 3}, "internal_errors": 0}
+MACHINE = {
+    "queues": {"6653": QUEUE},
+    "tunnel": {"sent": 3},
+    "internal_errors": 0,
+    "why_not_translated": "nft is missing",
+}
 
 
 def too_busy() -> Any:
@@ -161,6 +166,7 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
     assert "drops: consumed" not in screen
     assert "queue 6653: received 7\n" in screen
     assert "held back for mirrors: 20.0 KiB of 256.0 MiB" in screen
+    assert "the kernel does not translate: nft is missing" in screen
 
 
 PAIR = {"role": "master", "since": "03:04", "told_by": "keepalived", "hosts": ["lb1", "lb2"], "state": "redis://h"}

@@ -320,7 +320,7 @@ def test_the_status_screen_says_why_there_is_no_session() -> None:
     session = Session(one)
     session.connect()
     session.from_client("PA", TLS)
-    machine = {"queues": {}, "tunnel": {}, "internal_errors": 0}
+    machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "why_not_translated": None}
     status = {
         "version": "",
         "pid": 1,
