@@ -3,6 +3,7 @@
 #include "_loop.h"
 
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <linux/virtio_net.h>
 #include <math.h>
 #include <poll.h>
@@ -17,8 +18,10 @@
 
 #define MAX_WAIT 3600000    /* milliseconds; then it looks again */
 #define LOOK_UP_INTERVAL 0.002 /* seconds after which a busy loop looks whether somebody wants attention */
-#define LINGER 0.0001 /* seconds that it looks for the next packet before it sleeps: being woken takes as long as a reply */
+#define LINGER 0.0001 /* seconds that it looks for the answer to a request before it sleeps: being woken takes as long */
 #define POLITENESS 0.05 /* seconds that it does not, after somebody else has wanted its core */
+#define MAX_LUCK 8  /* so many answers that were too late in a row, and it hardly tries any more */
+#define LAST_HOPE 64 /* one request of so many then */
 
 double nl_clock(void)
 {
@@ -85,6 +88,8 @@ static int decide(nl_loop *loop, nq_packet *packet)
     if (decided >= NM_PUNT)
         return 0;
     int watched = loop->watched[loop->current];
+    if (decided == NM_MODIFIED && packet->hook == NF_INET_PRE_ROUTING)
+        loop->asked_at = loop->now;
     if (decided == NM_CONSUMED && !watched)
         nq_drop(queue, packet->id);
     else if (decided == NM_MODIFIED && !watched)
@@ -110,15 +115,25 @@ static int take_batch(nl_loop *loop, int waits)
     return 0;
 }
 
-/* The same, with some patience where packets have just come. A queue that is alone is waited for where nothing else is due
- * so soon: while packets keep coming that saves two system calls of three. */
+/* Until when the answer to a request that has just passed may come before we could be woken for it. */
+static double worth_lingering_until(nl_loop *loop)
+{
+    int has_hope = loop->luck || ++loop->asked % LAST_HOPE == 0;
+    return has_hope && loop->now >= loop->polite_until ? loop->asked_at + LINGER : 0;
+}
+
+/* A batch, as take_batch() has it, with some patience. A queue that is alone is waited for where nothing else is due so
+ * soon: while packets keep coming that saves two system calls of three. */
 static int receive(nl_loop *loop, double due)
 {
-    double patience = loop->now < loop->polite_until ? 0 : fmin(loop->now + LINGER, due);
-    int count;
-    do
-        count = take_batch(loop, 0);
-    while (!count && nl_clock() < patience);
+    int count = take_batch(loop, 0);
+    double until = count ? 0 : fmin(worth_lingering_until(loop), due);
+    if (!count && nl_clock() < until) {
+        do
+            count = take_batch(loop, 0);
+        while (!count && nl_clock() < until);
+        loop->luck = count ? MAX_LUCK : (uint8_t)(loop->luck - (loop->luck > 0));
+    }
     if (!count && loop->is_busy && loop->longest_wait > 0 && nl_clock() + loop->longest_wait < due)
         count = take_batch(loop, 1);
     return count;
