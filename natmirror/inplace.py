@@ -57,9 +57,11 @@ class InPlace:
 
     def remove(self, *, keep_rules: bool) -> None:
         """Take everything away, or all but the iptables rules."""
-        if not keep_rules:
-            self.firewall.remove()
-        translation.remove()
+        try:
+            if not keep_rules:
+                self.firewall.remove()
+        finally:
+            translation.remove()
 
     def extend(self, rules: Rules) -> None:
         """Packets of what is new in these rules are to come to us before anybody sends some. HostError where iptables
