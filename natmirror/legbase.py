@@ -25,6 +25,7 @@ MTU, HEADERS_LEN = 1500, 40  # Ethernet's; IPv4 and TCP without options
 MSS = MTU - HEADERS_LEN
 """What a mirror is offered, and the most that it is sent in one segment."""
 
+_LONG_AGO = -NEVER  # one object for all legs, each of which is to be small
 _CHALLENGE_INTERVAL = 0.5  # RFC 5961 §7 asks for a limit; Linux's, in seconds
 
 _OPTIONS = bytes((OPT_MSS, 4, MSS >> 8, MSS & 0xFF, OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
@@ -49,7 +50,7 @@ class LegBase:
         self._settings = settings
         self._sender = Sender(table, self.row, iss)
         self._receiver = Receiver(self.row)
-        self._challenged_at = float("-inf")
+        self._challenged_at = _LONG_AGO
 
     # What is known of it
 

@@ -36,7 +36,7 @@ class Leg(LegBase):
     Its numbers lie in ``row``, in the table of legs, until it has ended.
     """
 
-    __slots__ = ("_gone_at", "_listener", "_path_mss", "_resetting", "client_waits")
+    __slots__ = ("_gone_at", "_listener", "_path_mtu", "_resetting", "client_waits")
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Leg(LegBase):
         self.row.max_buffer = settings.buffer + (2 * slack_of(settings.buffer) if settings.throttles else 0)
         self.row.stall_timeout = settings.stall_timeout
         self.row.idle_timeout = NEVER if settings.idle_timeout is None else settings.idle_timeout
-        self._path_mss = max(path_mtu, _MIN_PATH_MTU) - HEADERS_LEN
+        self._path_mtu = path_mtu
         self._listener = listener
         self._resetting = False  # the client was reset: a RST follows the last byte
         self._gone_at: float | None = None
@@ -305,7 +305,8 @@ class Leg(LegBase):
 
     def _limit_mss(self, mss: int) -> int:
         """The most data that a segment takes, where the mirror takes ``mss`` bytes."""
-        return max(min(mss, MSS, self._path_mss), _MIN_MSS)
+        path_mss = max(self._path_mtu, _MIN_PATH_MTU) - HEADERS_LEN
+        return max(min(mss, MSS, path_mss), _MIN_MSS)
 
     # Ending
 
