@@ -251,7 +251,13 @@ def cleanup() -> None:
     nftables."""
     from natmirror.linux import iptables, translation
 
-    removed = [*translation.remove(), *iptables.cleanup()]
+    try:
+        removed = translation.remove()
+    except HostError:  # the rules of iptables hold packets back: they go all the same
+        for name in iptables.cleanup():
+            click.echo(name)
+        raise
+    removed += iptables.cleanup()
     click.echo("\n".join(removed) if removed else "nothing of natmirror's is left here")
 
 

@@ -56,10 +56,13 @@ class InPlace:
             raise
 
     def remove(self, *, keep_rules: bool) -> None:
-        """Take everything away, or all but the iptables rules."""
-        if not keep_rules:
-            self.firewall.remove()
-        translation.remove()
+        """Take everything away, or all but the iptables rules. HostError where iptables refuses; a table that nftables
+        does not let go does nothing without us."""
+        try:
+            if not keep_rules:
+                self.firewall.remove()
+        finally:
+            self._remove_translation()
 
     def extend(self, rules: Rules) -> None:
         """Packets of what is new in these rules are to come to us before anybody sends some. HostError where iptables
@@ -144,8 +147,16 @@ class InPlace:
         except HostError as error:
             self._fall_back(str(error))
 
+    def _remove_translation(self) -> None:
+        try:
+            translation.remove()
+        except HostError as error:
+            if self.why_not_translated is None:  # else it has been told, and there is hardly a table
+                log.error("nftables: %s; its table stays", error)
+
     def _fall_back(self, why: str) -> None:
-        self._tell_marks({})
+        if self.why_not_translated is None:
+            self._tell_marks({})
         if why != self.why_not_translated:
             log.warning("nftables: %s; meanwhile natmirror translates each packet itself, which costs throughput", why)
         self.why_not_translated = why
