@@ -42,6 +42,7 @@ class InPlace:
         self._workers = workers
         self._strangers = 0  # of the workers, as far as they are in place
         self._translation = Translation()
+        self._told: Mapping[Pair, int] = {}
 
     def install(self) -> None:
         """Put everything in, in place of whatever of ours is there. HostError where iptables refuses: then nothing of
@@ -155,8 +156,7 @@ class InPlace:
                 log.error("nftables: %s; its table stays", error)
 
     def _fall_back(self, why: str) -> None:
-        if self.why_not_translated is None:
-            self._tell_marks({})
+        self._tell_marks({})
         if why != self.why_not_translated:
             log.warning("nftables: %s; meanwhile natmirror translates each packet itself, which costs throughput", why)
         self.why_not_translated = why
@@ -164,5 +164,8 @@ class InPlace:
             translation.remove()
 
     def _tell_marks(self, marks: Mapping[Pair, int]) -> None:
+        if marks == self._told:
+            return  # a thread that stands still is not to keep us from putting things in again
         for worker in self._workers:
             worker.set_marks(marks)
+        self._told = marks

@@ -167,11 +167,13 @@ def test_what_iptables_refuses_to_let_go_is_tried_again(
 
 
 def test_a_table_that_is_gone_is_put_in_again(
-    place: InPlace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: InPlace, machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.install()
+    machine.heard.clear()
     monkeypatch.setattr(translation.Translation, "is_in_place", lambda self: False)
     assert place.check()
+    assert machine.heard == [], "the marks are the same: no thread has to be asked"
     assert "somebody has taken the table of nftables away" in caplog.text
     assert place.why_not_translated is None
 
