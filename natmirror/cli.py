@@ -88,7 +88,8 @@ def main(
     from natmirror.runner import Runner, queue_count
 
     if dry_run:
-        click.echo(f"{translation.plan(loaded)}\n{plan(loaded, queue_count(loaded))}")
+        click.echo(f"# nft -f -\n{translation.plan(loaded)}")
+        click.echo(f"# iptables-restore --noflush\n{plan(loaded, queue_count(loaded))}")
         return
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
@@ -251,7 +252,13 @@ def cleanup() -> None:
     nftables."""
     from natmirror.linux import iptables, translation
 
-    removed = [*translation.remove(), *iptables.cleanup()]
+    try:
+        removed = translation.remove()
+    except HostError:  # the rules of iptables hold packets back: they go all the same
+        for name in iptables.cleanup():
+            click.echo(name)
+        raise
+    removed += iptables.cleanup()
     click.echo("\n".join(removed) if removed else "nothing of natmirror's is left here")
 
 

@@ -42,6 +42,7 @@ class InPlace:
         self._workers = workers
         self._strangers = 0  # of the workers, as far as they are in place
         self._translation = Translation()
+        self._told: Mapping[Pair, int] = {}
 
     def install(self) -> None:
         """Put everything in, in place of whatever of ours is there. HostError where iptables refuses: then nothing of
@@ -56,12 +57,13 @@ class InPlace:
             raise
 
     def remove(self, *, keep_rules: bool) -> None:
-        """Take everything away, or all but the iptables rules."""
+        """Take everything away, or all but the iptables rules. HostError where iptables refuses; a table that nftables
+        does not let go does nothing without us."""
         try:
             if not keep_rules:
                 self.firewall.remove()
         finally:
-            translation.remove()
+            self._remove_translation()
 
     def extend(self, rules: Rules) -> None:
         """Packets of what is new in these rules are to come to us before anybody sends some. HostError where iptables
@@ -133,6 +135,8 @@ class InPlace:
         except HostError as error:
             self._fall_back(str(error))
         else:
+            if self.why_not_translated is not None:
+                log.info("nftables: the kernel translates")
             self.why_not_translated = None
             self._tell_marks(self._translation.marks(self.rules))
 
@@ -146,6 +150,13 @@ class InPlace:
         except HostError as error:
             self._fall_back(str(error))
 
+    def _remove_translation(self) -> None:
+        try:
+            translation.remove()
+        except HostError as error:
+            if self.why_not_translated is None:  # else it has been told, and there is hardly a table
+                log.error("nftables: %s; its table stays", error)
+
     def _fall_back(self, why: str) -> None:
         self._tell_marks({})
         if why != self.why_not_translated:
@@ -155,5 +166,8 @@ class InPlace:
             translation.remove()
 
     def _tell_marks(self, marks: Mapping[Pair, int]) -> None:
+        if marks == self._told:
+            return  # a thread that stands still is not to keep us from putting things in again
         for worker in self._workers:
             worker.set_marks(marks)
+        self._told = marks

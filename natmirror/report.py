@@ -55,7 +55,7 @@ def status_screen(status: dict[str, Any]) -> Group:
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
         ("tunnel", _listed(machine["tunnel"])),
     ]
-    if why := machine["why_not_translated"]:
+    if why := machine.get("why_not_translated"):  # one of before knows nothing of it
         facts.append(("the kernel does not translate", why))
     for mirror in status["mirrors"]:
         if mirror["sessions"]:

@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from natmirror.cli import main
+from natmirror.errors import HostError
+from natmirror.linux import iptables, translation
 
 RULES = Path(__file__).parent.parent / "rules" / "lb.yaml"
 
@@ -74,3 +76,14 @@ def test_of_a_capture_that_breaks_off_what_was_read_is_reported(tmp_path: Path) 
     lines = result.output.splitlines()
     assert " packets read; " in lines[0]
     assert lines[-1].startswith(f"natmirror: {broken}: truncated dump file")
+
+
+def test_cleanup_goes_on_with_iptables_where_nftables_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list[str]:
+        raise HostError("nft failed: it refuses")
+
+    monkeypatch.setattr(translation, "remove", refuse)
+    monkeypatch.setattr(iptables, "cleanup", lambda: ["legacy: NATMIRROR-PRE"])
+    result = run("cleanup")
+    assert result.exit_code == 1
+    assert result.output == "legacy: NATMIRROR-PRE\nnatmirror: nft failed: it refuses\n"

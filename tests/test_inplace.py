@@ -55,6 +55,10 @@ class Machine:
     def reduce(self, rules: Rules, queues: int) -> None:
         self._take("reduce")
 
+    def remove(self) -> list[str]:
+        self._take("remove")
+        return []
+
     def _take(self, what: str) -> None:
         if self.refuses:
             raise HostError("iptables: the lock is taken")
@@ -117,11 +121,11 @@ def test_where_nftables_refuses_we_translate_and_say_why_once(
 ) -> None:
     nft.refuses = True
     place.install()
-    assert machine.heard[-1] == ("install", 0)
     assert machine.marks == {}
     assert place.why_not_translated == "nft failed: it refuses"
     assert place.check()
     assert caplog.text.count("nft failed: it refuses; meanwhile natmirror translates each packet itself") == 1
+    assert machine.heard == [("install", 0)], "no thread is asked again and again to forget what it does not know"
     nft.refuses = False
     assert place.check()
     assert place.why_not_translated is None
@@ -163,10 +167,30 @@ def test_what_iptables_refuses_to_let_go_is_tried_again(
 
 
 def test_a_table_that_is_gone_is_put_in_again(
-    place: InPlace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: InPlace, machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.install()
+    machine.heard.clear()
     monkeypatch.setattr(translation.Translation, "is_in_place", lambda self: False)
     assert place.check()
+    assert machine.heard == [], "the marks are the same: no thread has to be asked"
     assert "somebody has taken the table of nftables away" in caplog.text
     assert place.why_not_translated is None
+
+
+def test_where_nftables_refuses_a_stop_goes_well_all_the_same(
+    place: InPlace, machine: Machine, nft: Nft, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.install()
+    nft.refuses = True
+    place.remove(keep_rules=False)
+    assert machine.heard[-1] == ("remove", 1)
+    assert "nft failed: it refuses; its table stays" in caplog.text
+
+
+def test_where_iptables_refuses_at_a_stop_the_table_goes_still(place: InPlace, machine: Machine, nft: Nft) -> None:
+    place.install()
+    machine.refuses = True
+    with pytest.raises(HostError, match="the lock is taken"):
+        place.remove(keep_rules=False)
+    assert nft.fed[-1] == "delete table ip natmirror\n"

@@ -31,6 +31,7 @@ class Nft:
 def nft(monkeypatch: pytest.MonkeyPatch) -> Nft:
     one = Nft()
     monkeypatch.setattr(translation, "_run", one)
+    monkeypatch.setattr("shutil.which", lambda name: name)
     return one
 
 
@@ -95,6 +96,19 @@ def test_marks_stay_while_rules_change_and_are_given_anew_when_they_are_free(nft
     assert nft.fed[2].splitlines()[0] == "delete element ip natmirror service-address { 0x6e6d0001 }"
 
 
+def test_a_table_that_is_put_in_again_has_the_marks_that_threads_still_give(nft: Nft) -> None:
+    """Between the table and the threads' word of it packets pass: none may go to another backend than its own."""
+    table = Translation()
+    table.install(rules(C1, C2))
+    after = rules(C2, C3)
+    table.extend(after)
+    table.reduce(after)
+    given = table.marks(after)
+    table.install(after)
+    assert table.marks(after) == given
+    assert f"{{ 0x6e6d0002 : {C2}, 0x6e6d0003 : {C3} }}" in nft.fed[-1]
+
+
 def test_nothing_is_fed_where_nothing_changes(nft: Nft) -> None:
     table = Translation()
     table.install(rules(C1, C2))
@@ -120,6 +134,30 @@ def test_without_the_program_there_is_no_table(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(HostError, match="nft is missing: install the package nftables"):
         Translation().install(rules(C1))
     assert translation.remove() == []
+
+
+def test_a_table_without_its_rules_does_not_stand_but_is_still_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `nft flush table` leaves it."""
+    ran: list[str] = []
+
+    def run(*arguments: str, text: str | None = None) -> str:
+        ran.append(text or " ".join(arguments))
+        return "table ip natmirror {\n\tmap backend-address {\n\t\ttype mark : ipv4_addr\n\t}\n}\n"
+
+    monkeypatch.setattr(translation, "_run", run)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    assert not Translation().is_in_place()
+    assert translation.remove() == ["nft: table ip natmirror"]
+    assert ran[-1] == "delete table ip natmirror\n"
+
+
+def test_a_table_without_its_elements_does_not_stand(nft: Nft, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Translation()
+    table.install(rules(C1, C2))
+    rest = "chain a { ip daddr set meta mark map @backend-address } chain b { ip saddr set meta mark map @service-address }"
+    for elements, stands in (("0x6e6d0001 : 10.20.0.11, 0x6e6d0002 : 10.20.0.12", True), ("0x6e6d0001 : 6653", False)):
+        monkeypatch.setattr(translation, "_run", lambda *words, listed=f"{{ {elements} }} {rest}": listed)
+        assert table.is_in_place() is stands
 
 
 def test_more_pairs_than_marks_leave_some_without(monkeypatch: pytest.MonkeyPatch, nft: Nft) -> None:

@@ -43,8 +43,8 @@ class Translation:
 
     def install(self, rules: Rules) -> None:
         """Put the table in for these rules, in place of whatever of ours is there; HostError where the machine
-        refuses: then it is as it was."""
-        marks = self._with(rules, {})
+        refuses: then it is as it was. Marks that it has known before stay: somebody may be giving them."""
+        marks = self._with(rules, self.marks(rules))
         _feed(f"table {_TABLE} {{}}\ndelete table {_TABLE}\n{script(marks)}")
         self._marks = marks
 
@@ -64,8 +64,10 @@ class Translation:
         self._marks = kept
 
     def is_in_place(self) -> bool:
-        """Whether the table still stands; a firewall's reload may have swept it away."""
-        return _is_there()
+        """Whether the table still stands; a firewall's reload may have swept it away, or what it holds."""
+        words = set((_list() or "").replace(",", " ").split())
+        chains, marks = {f"@{end}-address" for end, *_ in _CHAINS}, map(hex, self._marks.values())
+        return words.issuperset(chains) and words.issuperset(marks)
 
     def _with(self, rules: Rules, known: Mapping[Pair, int]) -> dict[Pair, int]:
         """Marks for these besides; where there are no more, a pair has none."""
@@ -78,8 +80,8 @@ class Translation:
 
 
 def remove() -> list[str]:
-    """Take our table away; gives its name if there was one. Without nft there is none."""
-    if shutil.which("nft") is None or not _is_there():
+    """Take our table away, or what is left of it; gives its name if there was one. Without nft there is none."""
+    if shutil.which("nft") is None or _list() is None:
         return []
     _feed(f"delete table {_TABLE}\n")
     return [f"nft: table {_TABLE}"]
@@ -128,14 +130,14 @@ def _listed(elements: Iterable[tuple[int, str]]) -> str:
     return ", ".join(f"{mark:#x} : {value}" for mark, value in elements)
 
 
-def _is_there() -> bool:
+def _list() -> str | None:
+    """The table as nft shows it; None where there is none."""
     try:
-        listed = _run("list", "table", *_TABLE.split())
+        return _run("list", "table", *_TABLE.split())
     except HostError as error:
         if "No such file" in str(error):
-            return False
+            return None
         raise
-    return all(f"@{end}-address" in listed for end, *_ in _CHAINS)
 
 
 def _feed(text: str) -> None:
@@ -143,7 +145,7 @@ def _feed(text: str) -> None:
 
 
 def _run(*arguments: str, text: str | None = None) -> str:
-    command = ["nft", "--terse", *arguments]
+    command = ["nft", *arguments]
     try:
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     except FileNotFoundError:

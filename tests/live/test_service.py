@@ -142,6 +142,7 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
     client, records = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) == CONNECTIONS, "all connections")
     balancer.wait_until_acknowledged()
+    assert balancer.status()["machine"]["why_not_translated"] is None
     for _ in range(4):
         assert manager.hear("WATCHDOG=1")
     assert "STATUS=0 flows, 0 legs" in manager.told
@@ -169,5 +170,7 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
     assert again.stop() == 0
     assert manager.hear("STOPPING=1")
     assert (manager.directory / "switches.json").exists()
-    assert any("NFQUEUE" in line for line in scene.traces()["rules"])  # type: ignore[attr-defined]
+    traces = scene.traces()
+    assert any("NFQUEUE" in line for line in traces["rules"])  # type: ignore[attr-defined]
+    assert not traces["table"]
     scene.lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
