@@ -154,7 +154,7 @@ def test_a_table_without_its_rules_does_not_stand_but_is_still_to_go(monkeypatch
 def test_a_table_without_its_elements_does_not_stand(nft: Nft, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Translation()
     table.install(rules(C1, C2))
-    rest = "chain a { ip daddr set meta mark map @backend-address } chain b { ip saddr set meta mark map @service-address }"
+    rest = "{ ip daddr set meta mark map @backend-address } { ip saddr set meta mark map @service-address }"
     for elements, stands in (("0x6e6d0001 : 10.20.0.11, 0x6e6d0002 : 10.20.0.12", True), ("0x6e6d0001 : 6653", False)):
         monkeypatch.setattr(translation, "_run", lambda *words, listed=f"{{ {elements} }} {rest}": listed)
         assert table.is_in_place() is stands
