@@ -57,7 +57,6 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
     # What we have synthesised ourselves comes in by our own device, and is nobody's connection.
     chains[PRE] += [f"-i {TUN_NAME}+ -j CT --notrack", f"-i {TUN_NAME}+ -j RETURN"]
-    chains[FORWARD].append(f"-i {TUN_NAME}+ -j RETURN")
     for network in rules.switches:
         for shard in (Shard(number, queues) for number in range(queues)):
             clients = shard.part_of(network)
@@ -81,8 +80,9 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
         for mirror in service.mirrors:
             if mirror.source is not None:
                 chains[PRE] += _answers_to_us(mirror, mirror.source, queues)
-    # Conntrack reassembles fragments, which else have no ports, in a namespace where some rule asks it for something.
-    chains[FORWARD].append("-m conntrack --ctstate INVALID -j RETURN")
+    # Conntrack reassembles fragments, which else have no ports, in a namespace where some rule asks it for something:
+    # here of what is never tracked, so that production's packets are not looked at.
+    chains[FORWARD].append(f"-i {TUN_NAME}+ -m conntrack --ctstate INVALID -j RETURN")
     return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
 
 
