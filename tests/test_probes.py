@@ -461,7 +461,8 @@ def test_failed_syns_of_clients_have_a_backend_checked_at_once() -> None:
         watch.wait_for(1)
         assert watch.told == [("of", "c2", False, "connection refused")]
         c1, c2 = watch.monitor.status()
-        assert (c1["failed_syns"], c1["checks"], c2["failed_syns"], c2["checks"]) == (0, 0, 2, 1)
+        assert (c1["failed_syns"], c1["checks"], c2["failed_syns"]) == (0, 0, 2)
+        assert c2["checks"] in (1, 2), "two where the first sign was heeded before the second came"
 
 
 def test_failed_syns_take_nobody_down_who_passes_his_checks(controllers: Callable[[Talk | None], Controller]) -> None:

@@ -74,7 +74,7 @@ def test_checksums_and_ports_are_right_at_both_ends(scene: Scene, software_check
         sniffer.end()
         packets = tcp_packets(capture)
         assert len(packets) > 200
-        assert all(has_right_sums(ip) for ip in packets)
+        assert [ip for ip in packets if not has_right_sums(ip)] == []
 
 
 def test_without_nft_natmirror_translates_by_itself(scene: Scene, tmp_path: Path) -> None:
