@@ -20,8 +20,6 @@ log = logging.getLogger("natmirror")
 
 CHECK_INTERVAL = 5.0
 """Seconds between two looks at what may have been taken away, or may go."""
-GRACE = 1.0
-"""Seconds for the packets under way of what the rules do not name any more."""
 
 
 class InPlace:

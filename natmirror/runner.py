@@ -25,7 +25,7 @@ from natmirror.actions import LegEnded
 from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Loads, Memory
-from natmirror.inplace import CHECK_INTERVAL, GRACE, InPlace
+from natmirror.inplace import CHECK_INTERVAL, InPlace
 from natmirror.linux import preflight
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Heartbeat, Notifier
@@ -50,6 +50,7 @@ _PATHS_INTERVAL = 10.0
 _KEEP_INTERVAL = 10.0
 _STATUS_INTERVAL = 10.0
 _TIDY_DELAY = 1.0
+_GRACE = 1.0  # for packets of what the rules do not name any more
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -323,7 +324,7 @@ class Runner:
         if self._shared is not None:  # what the other host has with backends that are gone is known again then
             self._shared.refresh()
         if self._in_place.go_by(rules):
-            self._letting_go.due_at = time.monotonic() + (GRACE if self._shared is None else CHECK_INTERVAL)
+            self._letting_go.due_at = time.monotonic() + (_GRACE if self._shared is None else CHECK_INTERVAL)
         try:
             preflight.tell(rules, self._in_place.firewall)
         except HostError as error:  # the rules are others by now: nobody is to hear that they are not
