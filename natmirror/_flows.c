@@ -364,9 +364,11 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
 
 double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }
 
+double nm_flows_not_before(const nm_flows *flows) { return nm_heap_not_before(&flows->heap); }
+
 nm_flow *nm_flows_due(nm_flows *flows, double now)
 {
-    for (int i = 0; i < PUT_BACK_AT_ONCE && flows->heap.count && nm_heap_next(&flows->heap) <= now; i++) {
+    for (int i = 0; i < PUT_BACK_AT_ONCE && nm_heap_is_due(&flows->heap, now); i++) {
         nm_due *due = flows->heap.places[0];
         nm_flow *flow = &flows->rows[due->id];
         double until = deadline(flows, flow);

@@ -134,6 +134,7 @@ void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts);
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
 double nm_flow_answer_due(const nm_flows *flows, const nm_flow *flow); /* when its SYN counts as unanswered */
 double nm_flows_next_due(nm_flows *flows);
+double nm_flows_not_before(const nm_flows *flows); /* none is due before; see nm_heap_not_before() */
 
 /* From now on changes are told there; NULL: nowhere. Flows with NM_SHARED. */
 void nm_flows_tell(nm_flows *flows, nm_changes *changes);

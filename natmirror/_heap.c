@@ -83,9 +83,16 @@ double nm_heap_next(nm_heap *heap)
     return INFINITY;
 }
 
+double nm_heap_not_before(const nm_heap *heap) { return heap->count ? heap->places[0]->queued_at : INFINITY; }
+
+int nm_heap_is_due(nm_heap *heap, double now)
+{
+    return nm_heap_not_before(heap) <= now && nm_heap_next(heap) <= now && heap->count;
+}
+
 nm_due *nm_heap_take(nm_heap *heap, double now)
 {
-    if (nm_heap_next(heap) > now || !heap->count)
+    if (!nm_heap_is_due(heap, now))
         return NULL;
     nm_due *due = heap->places[0];
     nm_heap_remove(heap, due);

@@ -25,6 +25,10 @@ void nm_heap_remove(nm_heap *heap, nm_due *due);
 
 /* When the next one is due, or infinity; the one that is due by now, which then has no deadline any more, or NULL. */
 double nm_heap_next(nm_heap *heap);
+/* A time before which none is due: what was put off and has not come up yet is not looked at. While packets move many a
+ * deadline to and fro, looking at each would have it sink through the whole heap, and rise again with the next packet. */
+double nm_heap_not_before(const nm_heap *heap);
+int nm_heap_is_due(nm_heap *heap, double now);
 nm_due *nm_heap_take(nm_heap *heap, double now);
 
 #endif

@@ -196,11 +196,11 @@ void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at) { nm_heap_set(&le
 
 double nm_legs_next_due(nm_legs *legs) { return nm_heap_next(&legs->heap); }
 
+double nm_legs_not_before(const nm_legs *legs) { return nm_heap_not_before(&legs->heap); }
+
 nm_leg *nm_legs_due(nm_legs *legs, double now)
 {
-    if (nm_heap_next(&legs->heap) > now || !legs->heap.count)
-        return NULL;
-    return nm_leg_by_id(legs, legs->heap.places[0]->id);
+    return nm_heap_is_due(&legs->heap, now) ? nm_leg_by_id(legs, legs->heap.places[0]->id) : NULL;
 }
 
 nm_leg *nm_legs_take_due(nm_legs *legs, double now)

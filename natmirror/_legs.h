@@ -145,6 +145,7 @@ void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at);
 /* When the next leg is due, or infinity; the leg that is due first, if it is by now, or NULL; the same, which then has no
  * deadline any more. */
 double nm_legs_next_due(nm_legs *legs);
+double nm_legs_not_before(const nm_legs *legs); /* none is due before; see nm_heap_not_before() */
 nm_leg *nm_legs_due(nm_legs *legs, double now);
 nm_leg *nm_legs_take_due(nm_legs *legs, double now);
 

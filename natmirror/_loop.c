@@ -206,7 +206,7 @@ int nl_run(nl_loop *loop, double until)
             loop->has_looked = 0; /* however much is due, packets have their turn */
             return NL_TIMER;
         }
-        double due = fmin(until, fmin(nm_legs_next_due(gear->legs), nm_flows_next_due(gear->flows)));
+        double due = fmin(until, fmin(nm_legs_not_before(gear->legs), nm_flows_not_before(gear->flows)));
         int count = receive(loop, due);
         loop->has_looked = 1;
         if (count < 0)

@@ -212,6 +212,21 @@ def test_what_is_due_in_c_does_not_come_back_to_python(stage: Stage) -> None:
     assert (len(stage.gear.flows), stage.loop.counters.sent) == (0, 4)
 
 
+def test_a_deadline_that_was_put_off_is_not_looked_at_before_it_would_have_come(stage: Stage) -> None:
+    """Else each packet of a leg would have it sink through all others, and rise again."""
+    now = time.monotonic()
+    leg = stage.gear.legs.insert(C1, CLIENT)
+    leg.flags, leg.ack_at = STEADY, NEVER
+    leg.rto_at = leg.heard_at = leg.idle_timeout = FAR
+    soon = now + 0.05
+    stage.gear.legs.set_due(leg, soon)
+    stage.gear.legs.set_due(leg, FAR)
+    assert stage.run(now + 0.01) is Why.TIMER
+    assert leg.due.queued_at == soon
+    assert stage.run(now + 0.1) is Why.TIMER
+    assert leg.due.queued_at == FAR
+
+
 def test_however_much_is_due_packets_have_their_turn(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None

@@ -46,6 +46,8 @@ static void check_leg(const mirror_leg *leg)
     check_marks(row);
 }
 
+int looks_closer(const world *w) { return w->checks % 8 == 0; }
+
 void check_world(world *w)
 {
     int64_t chunks = 0;
@@ -61,7 +63,10 @@ void check_world(world *w)
     }
     must(w->budget.used == chunks * NM_CHUNK_LEN && w->budget.used <= w->budget.limit);
     must(nm_legs_count(w->gear->legs) == count + w->crowd);
-    must(nm_legs_next_due(w->gear->legs) == next);
+    must(nm_legs_not_before(w->gear->legs) <= next);
+    if (looks_closer(w))
+        must(nm_legs_next_due(w->gear->legs) == next);
+    w->checks++;
     check_flows(w);
 }
 

@@ -6,6 +6,8 @@
 
 /* Numbers, bytes held, the budget, the heap. */
 void check_world(world *w);
+/* Whether it is time to ask when the next one is due: that tidies the heaps, which have to be right untidied as well. */
+int looks_closer(const world *w);
 /* Each flow findable and counted where it belongs, those that are embryonic or over in their lists. */
 void check_flows(world *w);
 /* Seconds, as nm_flows_set_timeouts() takes them. */

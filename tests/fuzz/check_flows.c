@@ -72,7 +72,9 @@ void check_flows(world *w)
         if (row->backend_id != NM_NO_BACKEND)
             of_backend[row->backend_id]++;
     }
-    must(nm_flows_next_due(w->gear->flows) == next);
+    must(nm_flows_not_before(w->gear->flows) <= next);
+    if (looks_closer(w))
+        must(nm_flows_next_due(w->gear->flows) == next);
     snapshot now;
     take_snapshot(w, &now);
     check_sharing(w);

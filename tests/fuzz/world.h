@@ -75,6 +75,7 @@ typedef struct {
     uint32_t quiet; /* likewise: it may be to be told, and was not */
     uint8_t is_told, knows_told, is_telling, is_ending;
     uint32_t crowd; /* legs that only make the table large */
+    uint32_t checks;
     double now;
     uint32_t first, max_buffer, window;
     uint16_t mss;
