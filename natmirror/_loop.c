@@ -21,7 +21,7 @@
 #define LINGER 0.0001 /* seconds that it looks for the answer to a request before it sleeps: being woken takes as long */
 #define POLITENESS 0.05 /* seconds that it does not, after somebody else has wanted its core */
 #define MAX_LUCK 8  /* so many answers that were too late in a row, and it hardly tries any more */
-#define LAST_HOPE 64 /* one request of so many then */
+#define LAST_HOPE 64 /* once in so many times then */
 
 double nl_clock(void)
 {
@@ -115,28 +115,35 @@ static int take_batch(nl_loop *loop, int waits)
     return 0;
 }
 
-/* Until when the answer to a request that has just passed may come before we could be woken for it. */
-static double worth_lingering_until(nl_loop *loop)
+/* Until when the answer to a request that has just passed may come before we could be woken for it; 0: it may not. */
+static double worth_lingering_until(nl_loop *loop, double now)
 {
-    int has_hope = loop->luck || ++loop->asked % LAST_HOPE == 0;
-    return has_hope && loop->now >= loop->polite_until ? loop->asked_at + LINGER : 0;
+    double until = loop->asked_at + LINGER;
+    if (now >= until || now < loop->polite_until)
+        return 0;
+    return loop->luck || ++loop->asked % LAST_HOPE == 0 ? until : 0;
+}
+
+/* A batch that is there or comes before a time, without sleeping. Only one that had to be waited for was luck. */
+static int linger(nl_loop *loop, double until)
+{
+    int count = take_batch(loop, 0);
+    if (count)
+        return count;
+    while (!count && nl_clock() < until)
+        count = take_batch(loop, 0);
+    loop->luck = count ? MAX_LUCK : (uint8_t)(loop->luck - (loop->luck > 0));
+    return count;
 }
 
 /* A batch, as take_batch() has it, with some patience. A queue that is alone is waited for where nothing else is due so
  * soon: while packets keep coming that saves two system calls of three. */
 static int receive(nl_loop *loop, double due)
 {
-    int count = take_batch(loop, 0);
-    double until = count ? 0 : fmin(worth_lingering_until(loop), due);
-    if (!count && nl_clock() < until) {
-        do
-            count = take_batch(loop, 0);
-        while (!count && nl_clock() < until);
-        loop->luck = count ? MAX_LUCK : (uint8_t)(loop->luck - (loop->luck > 0));
-    }
-    if (!count && loop->is_busy && loop->longest_wait > 0 && nl_clock() + loop->longest_wait < due)
-        count = take_batch(loop, 1);
-    return count;
+    double now = nl_clock(), until = fmin(worth_lingering_until(loop, now), due);
+    int waits = loop->is_busy && loop->longest_wait > 0 && now + loop->longest_wait < due;
+    int count = until > now ? linger(loop, until) : 0;
+    return count || (until > now && !waits) ? count : take_batch(loop, waits);
 }
 
 int nl_timer(void)
