@@ -30,33 +30,39 @@ _BACKENDS = ("nft", "legacy")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One of our chains, and the built-in chain that jumps to it."""
+    """One of our chains, and the built-in chain that jumps to it with packets that match: production's pass each rule
+    that is met in vain, which costs them about as much as all that we do with them."""
 
     table: str
     name: str
     parent: str
+    match: str = ""
 
     @property
     def jump(self) -> str:
         """The jump as a rule, without the command."""
-        return f"{self.parent} {_COMMENT} -j {self.name}"
+        return " ".join(filter(None, (self.parent, self.match, _COMMENT, "-j", self.name)))
 
 
-PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING")
-FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD")
+OURS = Chain("raw", "NATMIRROR-OURS", "PREROUTING", f"-i {TUN_NAME}+")
+"""What we have synthesised ourselves comes in by our own device, and is nobody's connection."""
+PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING", f"! -i {TUN_NAME}+ -p tcp")
+PRE_ERRORS = Chain("raw", "NATMIRROR-PRE-ICMP", "PREROUTING", f"! -i {TUN_NAME}+ -p icmp")
+FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD", "-p tcp")
+FORWARD_ERRORS = Chain("mangle", "NATMIRROR-FWD-ICMP", "FORWARD", "-p icmp")
 OUT = Chain("mangle", "NATMIRROR-OUT", "OUTPUT")
-POST = Chain("mangle", "NATMIRROR-POST", "POSTROUTING")
+POST = Chain("mangle", "NATMIRROR-POST", "POSTROUTING", f"-m mark --mark {MARKS:#x}/{MARKS_MASK:#x}")
+"""What nobody has translated though a mark says so."""
 GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
 
-CHAINS = (GUARD, POST, FORWARD, OUT, PRE)
-"""In the order of their installation: the guard comes first and goes last."""
+CHAINS = (GUARD, POST, FORWARD_ERRORS, FORWARD, OUT, OURS, PRE_ERRORS, PRE)
+"""In the order of their installation: the guard comes first and goes last. Later ones are met before."""
 
 
 def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
     """What each chain holds for so many threads, a rule without its ``-A CHAIN`` a line."""
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
-    # What we have synthesised ourselves comes in by our own device, and is nobody's connection.
-    chains[PRE] += [f"-i {TUN_NAME}+ -j CT --notrack", f"-i {TUN_NAME}+ -j RETURN"]
+    chains[OURS].append("-j CT --notrack")
     for network in rules.switches:
         for shard in (Shard(number, queues) for number in range(queues)):
             clients = shard.part_of(network)
@@ -65,14 +71,14 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
             for service in rules.services:
                 _service(chains, clients, service, shard)
             for errors in _icmp_errors(shard):
-                chains[FORWARD].append(f"-d {clients} {errors}")
+                chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
                 chains[OUT].append(f"-d {clients} {errors}")
     if any(service.pool for service in rules.services):
         # Somebody has swept away what was to translate it: better lost than seen with a backend's address.
-        chains[POST].append(f"-m mark --mark {MARKS:#x}/{MARKS_MASK:#x} -j DROP")
+        chains[POST].append("-j DROP")
     for service in rules.services:
         if service.pool is not None:
-            chains[PRE] += [f"-d {service.address}/32 {errors}" for errors in _icmp_errors(ALL)]
+            chains[PRE_ERRORS] += _errors_to(service.address)
             chains[GUARD] += [
                 f"-s {network} -d {service.address}/32 -p tcp --dport {service.port} -j DROP"
                 for network in rules.switches
@@ -80,9 +86,10 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
         for mirror in service.mirrors:
             if mirror.source is not None:
                 chains[PRE] += _answers_to_us(mirror, mirror.source, queues)
+                chains[PRE_ERRORS] += _errors_to(mirror.source)
     # Conntrack reassembles fragments, which else have no ports, in a namespace where some rule asks it for something:
-    # here of what is never tracked, so that production's packets are not looked at.
-    chains[FORWARD].append(f"-i {TUN_NAME}+ -m conntrack --ctstate INVALID -j RETURN")
+    # here where production's packets do not come along.
+    chains[OUT].append(f"-o {TUN_NAME}+ -m conntrack --ctstate INVALID -j RETURN")
     return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
 
 
@@ -115,7 +122,10 @@ def _answers_to_us(mirror: Mirror, source: IPv4Address, queues: int) -> Iterator
             f"-s {mirror.address}/32 -d {source}/32 -p tcp --sport {mirror.port} --dport {ports}"
             f" {_queue(NAT_QUEUE, shard, bypass=True)}"
         )
-    yield from (f"-d {source}/32 {errors}" for errors in _icmp_errors(ALL))
+
+
+def _errors_to(address: IPv4Address) -> list[str]:
+    return [f"-d {address}/32 {errors}" for errors in _icmp_errors(ALL)]
 
 
 def _icmp_errors(shard: Shard) -> list[str]:
@@ -239,7 +249,7 @@ def _is_declared(chain: Chain, saved: list[str]) -> bool:
 
 def _jumps(chain: Chain, saved: list[str]) -> list[str]:
     """The jumps to the chain that stand in any other, as rules without the command."""
-    return [line[3:] for line in saved if line.startswith("-A ") and f" -j {chain.name}" in f"{line} "]
+    return [line[3:] for line in saved if line.startswith("-A ") and f" -j {chain.name} " in f"{line} "]
 
 
 def _refill(table: str, filled: dict[Chain, list[str]], before: list[str]) -> str:
