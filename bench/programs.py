@@ -8,7 +8,7 @@ from natmirror.errors import HostError
 
 _TIMEOUT = 60.0
 _NATMIRROR = Path(__file__).parents[1] / "natmirror"
-_NOT_THE_GEAR = ("_ffi", "_loop", "_nfqueue")  # what cffi has generated, and what does I/O
+_NOT_THE_GEAR = ("_ffi", "_loop", "_nfqueue", "_outbox")  # what cffi has generated, and what does I/O
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from cffi import FFI
 
 PACKAGE = Path("natmirror")
 # Each a .c, and a .h: for cffi too, or for C alone.
-PARTS = ("_hash", "_heap", "_flows", "_legs", "_maglev", "_plan", "_fastpath", "_nfqueue", "_loop")
+PARTS = ("_hash", "_heap", "_flows", "_legs", "_maglev", "_plan", "_fastpath", "_nfqueue", "_outbox", "_loop")
 INNER_PARTS = ("_emit", "_opening", "_track")
 INNER_HEADERS = ("_packet", *INNER_PARTS)
 

@@ -4,17 +4,13 @@
 
 #include <errno.h>
 #include <linux/netfilter.h>
-#include <linux/virtio_net.h>
 #include <math.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/timerfd.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "_packet.h"
 
 #define MAX_WAIT 3600000    /* milliseconds; then it looks again */
 #define LOOK_UP_INTERVAL 0.002 /* seconds after which a busy loop looks whether somebody wants attention */
@@ -30,34 +26,13 @@ double nl_clock(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-void nl_send(nl_loop *loop)
-{
-    nm_out *out = &loop->gear->out;
-    for (uint32_t i = 0; i < out->count; i++) {
-        nm_send *one = &out->sends[i];
-        uint8_t *packet = out->bytes + one->at;
-        uint32_t headers_len = IP_MIN + (uint32_t)(packet[IP_MIN + 12] >> 4) * 4;
-        struct virtio_net_hdr header = {
-            .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = IP_MIN, .csum_offset = 16};
-        if (one->segment_len && one->len - headers_len > one->segment_len) {
-            header.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
-            header.hdr_len = (uint16_t)headers_len;
-            header.gso_size = one->segment_len;
-        }
-        struct iovec parts[2] = {{&header, sizeof header}, {packet, one->len}};
-        if (writev(loop->out_fd, parts, 2) < 0)
-            loop->counters.send_errors++;
-        else
-            loop->counters.sent++;
-    }
-    nm_out_clear(out);
-}
+void nl_send(nl_loop *loop) { nl_outbox_send(&loop->outbox, &loop->gear->out, nl_clock()); }
 
 /* The batch's verdicts leave before what was synthesised for it: the mirror never delays production. */
-static void flush(nl_loop *loop)
+static void flush(nl_loop *loop, double now)
 {
     nq_flush(loop->queues[loop->current]);
-    nl_send(loop);
+    nl_outbox_look(&loop->outbox, &loop->gear->out, now);
 }
 
 /* The kernel need not copy what it translates itself: that is half of what a large packet costs. A mark that somebody
@@ -201,15 +176,16 @@ int nl_run(nl_loop *loop, double until)
         for (; loop->next < loop->count; loop->next++) {
             nq_packet *packet = &loop->packets[loop->next];
             if (!decide(loop, packet)) {
-                flush(loop);
+                flush(loop, loop->now);
                 loop->punted = packet;
                 return NL_PUNT;
             }
         }
         double now = nl_clock();
         int is_time = now >= until || gear->read.count || nm_gear_acknowledge(gear, now) || nm_gear_expire(gear, now);
-        flush(loop);
+        flush(loop, now);
         if (is_time && loop->has_looked) {
+            nl_send(loop); /* Python may take a while */
             loop->has_looked = 0; /* however much is due, packets have their turn */
             return NL_TIMER;
         }
@@ -221,8 +197,10 @@ int nl_run(nl_loop *loop, double until)
         loop->is_busy = count > 0;
         if (count && loop->now - loop->looked_at < LOOK_UP_INTERVAL)
             continue;
-        if (wait_until(loop, count ? 0 : due))
+        if (wait_until(loop, count ? 0 : fmin(due, loop->outbox.due_at))) {
+            nl_send(loop);
             return NL_WAKE;
+        }
     }
 }
 

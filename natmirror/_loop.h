@@ -9,6 +9,7 @@
 
 #include "_fastpath.h"
 #include "_nfqueue.h"
+#include "_outbox.h"
 
 /* Why nl_run() has come back. */
 #define NL_PUNT 1  /* a packet is for Python: loop.punted; nl_decided() comes next */
@@ -18,11 +19,6 @@
 #define NL_MAX_QUEUES 2
 
 typedef struct {
-    uint64_t sent;        /* packets synthesised and written */
-    uint64_t send_errors; /* those that the kernel refused: their legs send them again */
-} nl_counters;
-
-typedef struct {
     nm_gear *gear;
     nq *queues[NL_MAX_QUEUES];
     uint8_t watched[NL_MAX_QUEUES]; /* its packets pass unchanged, whatever is made of them */
@@ -30,7 +26,7 @@ typedef struct {
     int wake_fd;
     int timer_fd;    /* from nl_timer() */
     double armed_at; /* when the timer goes off; infinity: never */
-    int out_fd; /* takes a virtio-net header and a packet with each write */
+    nl_outbox outbox;
     uint32_t current; /* the queue that the batch at hand came from */
     int is_busy;      /* the last look for packets has found some */
     int has_looked;   /* for packets, since Python last did what was due */
@@ -45,7 +41,6 @@ typedef struct {
     double now;       /* the time of the batch, CLOCK_MONOTONIC */
     nq_packet packets[NQ_BATCH];
     nq_packet *punted;
-    nl_counters counters;
 } nl_loop;
 
 /* Run until something is for Python; until is absolute. A negative errno where a queue itself fails. */
@@ -54,7 +49,7 @@ int nl_run(nl_loop *loop, double until);
 /* Python has given the punted packet its verdict. */
 void nl_decided(nl_loop *loop);
 
-/* Write what the gear has synthesised. */
+/* Write what the gear has synthesised, now. */
 void nl_send(nl_loop *loop);
 
 double nl_clock(void);

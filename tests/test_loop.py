@@ -6,6 +6,7 @@ import struct
 import time
 from array import array
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -38,7 +39,11 @@ class Stage:
         self.way_out = out
         self.codec = ffi.gc(lib.nq_new(self.socket.fileno(), 1), lib.nq_free)
         self.timer = os.fdopen(lib.nl_timer(), "rb", buffering=0)
-        fields = {"gear": self.gear.handle, "out_fd": out.fileno(), "wake_fd": self.ear.fileno()}
+        fields = {
+            "gear": self.gear.handle,
+            "outbox": {"fd": out.fileno(), "due_at": NEVER},
+            "wake_fd": self.ear.fileno(),
+        }
         fields |= {"timer_fd": self.timer.fileno(), "armed_at": NEVER}
         self.loop: Any = ffi.new("nl_loop *", fields)
         self.loop.queues[0] = self.codec
@@ -171,7 +176,33 @@ def test_what_was_synthesised_leaves_with_the_header_that_a_tun_device_wants(sta
         assert HEADER.unpack(written[:10]) == (1, *gso, 20, 16)
         assert written[10:] == packet
         assert parse(packet)
-    assert stage.loop.counters.sent == 2
+    assert stage.loop.outbox.counters.sent == 2
+
+
+def test_what_waits_for_company_leaves_though_nothing_else_comes(stage: Stage) -> None:
+    packet = synthesise(CLIENT, C1, seq=1, ack=2, flags=ACK, window=3, payload=b"x")
+    assert lib.nm_out_add(ffi.addressof(stage.gear.handle, "out"), packet, len(packet), 1460)
+    stage.loop.outbox.left_at = time.monotonic()
+    stage.out.settimeout(5)
+    with ThreadPoolExecutor() as pool:
+        why = pool.submit(stage.run)
+        try:
+            assert stage.out.recv(1 << 17)[10:] == packet
+        finally:
+            os.write(stage.mouth.fileno(), b"?")
+        assert why.result() is Why.WAKE
+
+
+def test_nothing_waits_while_python_is_at_work(stage: Stage) -> None:
+    packet = synthesise(CLIENT, C1, seq=1, ack=2, flags=ACK, window=3, payload=b"x")
+    out = ffi.addressof(stage.gear.handle, "out")
+    for until, why in ((0.0, Why.TIMER), (FAR, Why.WAKE)):
+        stage.loop.outbox.left_at = FAR
+        if why is Why.WAKE:
+            os.write(stage.mouth.fileno(), b"?")
+        assert lib.nm_out_add(out, packet, len(packet), 1460)
+        assert stage.run(until) is why
+        assert stage.out.recv(1 << 17)[10:] == packet
 
 
 def test_a_loop_that_is_punted_one_packet_after_the_other_still_hears_who_wakes_it(stage: Stage) -> None:
@@ -209,7 +240,7 @@ def test_what_is_due_in_c_does_not_come_back_to_python(stage: Stage) -> None:
         stage.gear.legs.set_due(leg, leg.ack_at)
     assert stage.run(now + 0.05) is Why.TIMER
     assert time.monotonic() >= now + 0.05
-    assert (len(stage.gear.flows), stage.loop.counters.sent) == (0, 4)
+    assert (len(stage.gear.flows), stage.loop.outbox.counters.sent) == (0, 4)
 
 
 def test_a_deadline_that_was_put_off_is_not_looked_at_before_it_would_have_come(stage: Stage) -> None:

@@ -58,7 +58,7 @@ class Loop:
             raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
         fields = {
             "gear": gear,
-            "out_fd": out_fd,
+            "outbox": {"fd": out_fd, "due_at": float("inf")},
             "wake_fd": wake_fd,
             "timer_fd": self._timer_fd,
             "armed_at": float("inf"),
@@ -117,4 +117,4 @@ class Loop:
     @property
     def counters(self) -> dict[str, int]:
         """What became of synthesised packets, by name."""
-        return {name: int(getattr(self._loop.counters, name)) for name, _ in ffi.typeof("nl_counters").fields}
+        return {name: int(getattr(self._loop.outbox.counters, name)) for name, _ in ffi.typeof("nl_counters").fields}
