@@ -49,14 +49,14 @@ class Way:
         return self.left()
 
     def left(self) -> list[Segment]:
-        found = []
+        found: list[Segment] = []
         while True:
             try:
                 written = self.end.recv(1 << 17)
             except BlockingIOError:
                 return found
             segment = parse(written[HEADER_LEN:])
-            assert segment is not None
+            assert isinstance(segment, Segment)
             found.append(segment)
 
 

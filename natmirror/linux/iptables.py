@@ -87,9 +87,9 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
             if mirror.source is not None:
                 chains[PRE] += _answers_to_us(mirror, mirror.source, queues)
                 chains[PRE_ERRORS] += _errors_to(mirror.source)
-    # Conntrack reassembles fragments, which else have no ports, in a namespace where some rule asks it for something:
-    # here where production's packets do not come along.
-    chains[OUT].append(f"-o {TUN_NAME}+ -m conntrack --ctstate INVALID -j RETURN")
+    # Fragments have no ports. The kernel reassembles them where a rule looks for sockets; nothing has to meet it.
+    # Conntrack would do so too, but look at each packet besides, and refuse some when its table is full.
+    chains[GUARD].append(f"-i {TUN_NAME}+ -m socket -j RETURN")
     return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
 
 
