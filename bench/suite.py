@@ -15,8 +15,8 @@ from bench.results import Results, Sample, Step
 from bench.ways import Way, all_ways
 from natmirror.errors import HostError
 
-GROWING = ("dnat", "haproxy", "nginx", "natmirror-0", "natmirror-1")
-"""The ways whose growth is measured: those with a state for each flow."""
+GROWING = ("dnat", "haproxy", "nginx", "bare-loop", "natmirror-0", "natmirror-1")
+"""The ways whose growth is measured: those with a state for each flow, and one without any."""
 
 _MAX_NOTES = 5  # of each way
 _FAILURES = (HostError, OSError, ValueError, KeyError)
