@@ -8,7 +8,6 @@
 #include "_fastpath.h"
 #include "_packet.h"
 
-#define PAUSE 0.005     /* seconds after something has left in which small pieces wait */
 #define MAX_USED 65536  /* bytes that wait at most */
 #define MAX_WAITING 512 /* packets; so many at once are looked at together */
 #define MAX_PARTS 64    /* of one write */
@@ -35,7 +34,7 @@ static int may_wait(nl_outbox *outbox, const nm_out *out, double now)
     for (; outbox->seen < out->count; outbox->seen++)
         if (!is_piece(out->bytes + out->sends[outbox->seen].at, &out->sends[outbox->seen]))
             return 0;
-    return now < outbox->left_at + PAUSE && out->used < MAX_USED && out->count < MAX_WAITING;
+    return now < outbox->left_at + outbox->pause && out->used < MAX_USED && out->count < MAX_WAITING;
 }
 
 static int follows(const uint8_t *packet, uint32_t len, const uint8_t *before, const place *so_far, uint32_t most)
@@ -133,7 +132,7 @@ void nl_outbox_send(nl_outbox *outbox, nm_out *out, double now)
 void nl_outbox_look(nl_outbox *outbox, nm_out *out, double now)
 {
     if (out->count && may_wait(outbox, out, now))
-        outbox->due_at = outbox->left_at + PAUSE;
+        outbox->due_at = outbox->left_at + outbox->pause;
     else
         nl_outbox_send(outbox, out, now);
 }

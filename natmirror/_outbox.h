@@ -20,6 +20,7 @@ typedef struct {
 
 typedef struct {
     int fd;         /* takes a virtio-net header and a packet with each write */
+    double pause;   /* seconds after something has left in which small pieces wait; 0: they never do */
     double left_at; /* when something last left */
     double due_at;  /* when what waits is to leave; infinity: nothing waits */
     uint32_t seen;  /* so many of what waits have been looked at */

@@ -74,6 +74,8 @@ class Worker:
         self._shard = shard
         self._engine = Engine(rules, key=key, shard=shard, memory=memory, loads=loads)
         self._rules = rules
+        # Where a leg goes on elsewhere after we were killed, what waited here is a hole: nobody sends it again.
+        self._gathers = changed is None
         self._with_watched = any(service.pool is None for service in rules.services)
         self._ended = ended
         self._ordered = ordered
@@ -105,7 +107,8 @@ class Worker:
             self._watchdog = Watchdog(queue.fd, queue.number)
             self._watchdog.start()
             held.callback(self._watchdog.close)
-        self._loop = Loop(self._engine.gear, self._ways, out_fd=out_fd, wake_fd=self._ear.fileno())
+        ends = {"out_fd": out_fd, "wake_fd": self._ear.fileno()}
+        self._loop = Loop(self._engine.gear, self._ways, **ends, gathers=self._gathers)
         held.callback(self._loop.close)
 
     def start(self, workers: Sequence["Worker"]) -> None:

@@ -31,7 +31,8 @@ class Way:
         self.end.setblocking(False)
         self.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._written.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 23)
-        self.outbox: Any = ffi.new("nl_outbox *", {"fd": self._written.fileno(), "due_at": NEVER, "left_at": 1.0})
+        fields = {"fd": self._written.fileno(), "pause": PAUSE, "due_at": NEVER, "left_at": 1.0}
+        self.outbox: Any = ffi.new("nl_outbox *", fields)
         self._gear = Gear(4, Memory(1 << 20), bytes(16))
         self.out: Any = ffi.addressof(self._gear.handle, "out")
 
@@ -98,6 +99,13 @@ def test_pieces_that_come_soon_after_wait_and_leave_as_one(way: Way) -> None:
     assert data_of(way.look(2.0)) == [b"four"]
     way.add(piece(27, b"", flags=ACK))
     assert len(way.look(2.001)) == 1
+
+
+def test_without_a_pause_nothing_waits(way: Way) -> None:
+    way.outbox.pause = 0.0
+    for number in range(2):
+        way.add(piece(10 + number, b"a"))
+        assert len(way.look(1.0)) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from natmirror.actions import Accept, Action, Send
 from natmirror.errors import HostError
 from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
+_PAUSE = 0.005
+"""Seconds after something has left in which small pieces of streams to mirrors wait for company."""
+
 
 class Why(IntEnum):
     """Why run() has come back."""
@@ -50,15 +53,16 @@ class Way:
 
 
 class Loop:
-    """Some queues and the way out, for one thread. ``gear`` is the C gear that decides."""
+    """Some queues and the way out, for one thread. ``gear`` is the C gear that decides; with ``gathers`` small pieces
+    of streams to mirrors wait for company."""
 
-    def __init__(self, gear: Any, ways: Sequence[Way], *, out_fd: int, wake_fd: int) -> None:
+    def __init__(self, gear: Any, ways: Sequence[Way], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
         self._timer_fd = lib.nl_timer()
         if self._timer_fd < 0:
             raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
         fields = {
             "gear": gear,
-            "outbox": {"fd": out_fd, "due_at": float("inf")},
+            "outbox": {"fd": out_fd, "pause": _PAUSE if gathers else 0.0, "due_at": float("inf")},
             "wake_fd": wake_fd,
             "timer_fd": self._timer_fd,
             "armed_at": float("inf"),

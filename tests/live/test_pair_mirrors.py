@@ -44,7 +44,7 @@ def wait_until_the_other_host_knows(pair: Pair, host: str) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("event", ["killed, cables down", "stopped", "pool's cable pulled"])
+@pytest.mark.parametrize("event", ["killed, cables down", "stopped", "pool's cable pulled", "natmirror alone killed"])
 def test_legs_go_on_and_sessions_come_anew(pair: Pair, event: str) -> None:
     go, come_back = EVENTS[event]
     wait_for(lambda: sessions(pair) == [1] * SWITCHES, "the master to know all switches")
