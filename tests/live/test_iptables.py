@@ -65,6 +65,7 @@ def test_leftovers_with_other_rules_and_doubled_jumps_are_taken_over(inside: str
     program = f"iptables-{iptables}"
     module._run([program, "-t", "raw", "-A", "NATMIRROR-PRE", "-s", "192.0.2.9", "-j", "DROP"])
     module._run([program, "-t", "raw", "-A", "PREROUTING", *module.PRE.jump.split()[1:]])
+    module._run([program, "-t", "raw", "-A", "PREROUTING", "-j", "NATMIRROR-PRE"])  # an older version's
     module._run([program, "-t", "mangle", "-D", *module.FORWARD.jump.split()])
     assert not firewall.is_in_place()
     firewall.install(loads(TEXT), 2)
