@@ -17,13 +17,13 @@ GROWTH = "growth"
 _WARM_UP = 0.3
 _SETTLE = 1.0
 _LEGS_TIMEOUT = 20.0
-_PACKETS_SAMPLES = 5  # one alone says more of the machine's mood than of the number of flows
 
 
-def grow(way: Way, network: Network, steps: list[int], seconds: float, patience: float) -> list[Step]:
+def grow(way: Way, network: Network, steps: list[int], seconds: float, patience: float, samples: int) -> list[Step]:
     """Measure a way that is not started yet with more and more idle flows; it stays up afterwards.
 
-    ``seconds`` is for each measure, ``patience`` how many seconds the opening of connections may take. After a step
+    ``seconds`` is for each measure, ``patience`` how many seconds the opening of connections may take; packets are
+    measured ``samples`` times: one alone says more of the machine's mood than of the number of flows. After a step
     whose connections could not be opened there is no further one.
     """
     done: list[Step] = []
@@ -46,7 +46,7 @@ def grow(way: Way, network: Network, steps: list[int], seconds: float, patience:
                 step.failure = f"{wanted:,} is as many as the limit of open files allows here"
             elif open_flows < flows:
                 step.failure = f"only {open_flows:,} could be opened within {patience:g} s"
-            step.values |= _look(way, network, open_flows, seconds, empty)
+            step.values |= _look(way, network, open_flows, seconds, empty, samples)
             lost = [program.text.splitlines()[-1] for program in held if '"lost"' in program.text]
             if lost:
                 step.failure = f"idle connections were lost: {', '.join(lost)}"
@@ -57,7 +57,7 @@ def grow(way: Way, network: Network, steps: list[int], seconds: float, patience:
     return done
 
 
-def _look(way: Way, network: Network, flows: int, seconds: float, empty: int) -> dict[str, float]:
+def _look(way: Way, network: Network, flows: int, seconds: float, empty: int, samples: int) -> dict[str, float]:
     if isinstance(way, Natmirror) and way.mirrors:
         wait_for(lambda: _legs(way) >= flows * way.mirrors, "the legs of all flows", _LEGS_TIMEOUT)
     time.sleep(_SETTLE)
@@ -66,7 +66,7 @@ def _look(way: Way, network: Network, flows: int, seconds: float, empty: int) ->
     used = Usage.now(network.lab).since(before)
     resident = resident_bytes(network.lab)
     latency = _take("latency", way, network, seconds)
-    packets = [_take("packets", way, network, seconds)["packets_per_s"] for _ in range(_PACKETS_SAMPLES)]
+    packets = [_take("packets", way, network, seconds)["packets_per_s"] for _ in range(samples)]
     return {
         "resident_bytes": resident,
         "bytes_per_flow": (resident - empty) / flows if flows else 0.0,

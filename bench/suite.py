@@ -29,6 +29,7 @@ class Settings:
     rounds: int
     seconds: float
     growth_seconds: float
+    growth_samples: int
     growth_steps: list[int]
     growing: list[str]
     patience: float
@@ -40,6 +41,7 @@ QUICK = Settings(
     rounds=1,
     seconds=0.5,
     growth_seconds=0.5,
+    growth_samples=1,
     growth_steps=[100, 5000],
     growing=["natmirror-0", "natmirror-1"],
     patience=5.0,
@@ -50,6 +52,7 @@ FULL = Settings(
     rounds=5,
     seconds=2.5,
     growth_seconds=2.0,
+    growth_samples=5,
     growth_steps=[1, 10, 10_000, 100_000],
     growing=list(GROWING),
     patience=60.0,
@@ -142,7 +145,8 @@ class Suite:
             flows = settings.growth_steps[-1]
             with Network(self._programs, flows=flows) as network:
                 try:
-                    steps = grow(way, network, settings.growth_steps, settings.growth_seconds, settings.patience)
+                    span = settings.growth_seconds
+                    steps = grow(way, network, settings.growth_steps, span, settings.patience, settings.growth_samples)
                 finally:
                     self._note(way)
         except _FAILURES as error:
