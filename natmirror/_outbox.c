@@ -21,12 +21,12 @@ typedef struct {
     int parts;           /* of the first one: of the write that takes them all */
 } place;
 
-/* A little data of a stream that goes on. */
+/* A little data, all that its leg has at the moment: a little because the mirror takes no more is not to wait. */
 static int is_piece(const uint8_t *packet, const nm_send *one)
 {
     const uint8_t *tcp = packet + IP_MIN;
     return one->len > HEADERS_LEN && one->len - HEADERS_LEN < one->segment_len && tcp[12] == TCP_MIN / 4 << 4 &&
-           (tcp[13] & ~TCP_PSH) == TCP_ACK;
+           tcp[13] == (TCP_PSH | TCP_ACK);
 }
 
 static int may_wait(nl_outbox *outbox, const nm_out *out, double now)
@@ -79,7 +79,6 @@ static void widen(uint8_t *packet, const uint8_t *last, uint32_t len)
     put16(packet + 10, 0);
     put16(packet + 10, (uint16_t)~fold(sum_words(packet, IP_MIN)));
     memcpy(tcp + 8, last + IP_MIN + 8, 4); /* acknowledgement */
-    tcp[13] = last[IP_MIN + 13];
     memcpy(tcp + 14, last + IP_MIN + 14, 2); /* window */
     put16(tcp + 16, fold(sum_words(packet + 12, 8) + PROTO_TCP + len - IP_MIN));
 }

@@ -3,7 +3,8 @@
  *
  * A small piece of a stream that comes soon after something has left waits for the next of the same stream, and what
  * follows on each other leaves as one packet, as a network card gathers what it receives. A request of a few bytes costs
- * the kernel, the mirror and its answer the same as 1,400 bytes do; nobody waits for a mirror but its leg.
+ * the kernel, the mirror and its answer the same as 1,400 bytes do; and nobody waits for a mirror but its leg, and a client
+ * that is held back for it.
  */
 #ifndef NATMIRROR_OUTBOX_H
 #define NATMIRROR_OUTBOX_H

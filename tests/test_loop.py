@@ -108,9 +108,11 @@ def test_a_loop_lingers_for_an_answer_while_it_has_luck_and_nobody_wants_its_cor
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.01)
     stage.loop.asked = 0
-    for _ in range(130):
+    for _ in range(10_000):  # a slow machine is too late for some
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.001)
+        if stage.loop.asked >= 130:
+            break
     assert stage.loop.asked >= 130, "it counts, so that it tries again now and then"
     assert stage.loop.luck == 0
 
