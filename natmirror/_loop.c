@@ -14,6 +14,7 @@
 
 #define MAX_WAIT 3600000    /* milliseconds; then it looks again */
 #define LOOK_UP_INTERVAL 0.002 /* seconds after which a busy loop looks whether somebody wants attention */
+#define SMALL 1024 /* bytes of a packet that are copied for less than its translation in the kernel takes */
 #define LINGER 0.0001 /* seconds that it looks for the answer to a request before it sleeps: being woken takes as long */
 #define POLITENESS 0.05 /* seconds that it does not, after somebody else has wanted its core */
 #define MAX_LUCK 8  /* so many answers that were too late in a row, and it hardly tries any more */
@@ -35,11 +36,11 @@ static void flush(nl_loop *loop, double now)
     nl_outbox_look(&loop->outbox, &loop->gear->out, now);
 }
 
-/* The kernel need not copy what it translates itself: that is half of what a large packet costs. A mark that somebody
- * else has put there is to stay: then the packet is rewritten where it lies. */
+/* The kernel need not copy what it translates itself: that is half of what a large packet costs, and less than its looking
+ * marks up costs a small one. A mark that somebody else has put there is to stay. Else it is rewritten where it lies. */
 static void translate(nl_loop *loop, nq *queue, const nq_packet *packet, uint8_t *bytes)
 {
-    if (loop->gear->translation.mark && !packet->mark) {
+    if (loop->gear->translation.mark && !packet->mark && packet->len > SMALL) {
         nq_accept_marked(queue, packet->id, loop->gear->translation.mark);
         return;
     }

@@ -127,19 +127,22 @@ def test_the_kernel_translates_where_it_can_and_nobody_loses_a_mark_of_theirs(st
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_ESTABLISHED
-    packet, translated = data(10), build(CLIENT, C1, seq=10, ack=1, flags=ACK, window=100, payload=b"x")
-    of_the_kernel, of_ours = (3, struct.pack("!I", 0x6E6D0001)), (10, translated)
-    for mark, its_mark, expected in (
-        (0, 0, of_ours),
-        (0x6E6D0001, 0, of_the_kernel),
-        (0x6E6D0001, 5, of_ours),
-        (0, 5, of_ours),
+    for length, mark, its_mark, is_ours in (
+        (2000, 0, 0, True),
+        (2000, 0x6E6D0001, 0, False),
+        (2000, 0x6E6D0001, 5, True),
+        (2000, 0, 5, True),
+        (500, 0x6E6D0001, 0, True),  # which costs less
     ):
+        packet, translated = (
+            build(CLIENT, end, seq=10, ack=1, flags=ACK, window=100, payload=bytes(length)) for end in (SERVICE, C1)
+        )
         stage.plan.set_mark(0, mark)
         stage.queue(1, packet, mark=its_mark)
         assert stage.run(time.monotonic()) is Why.TIMER
+        expected = (10, translated) if is_ours else (3, struct.pack("!I", mark))
         assert attributes_of_verdict(stage.kernel.recv(1 << 20)) == expected
-    assert flow.orig.packets == 4, "whoever translates"
+    assert flow.orig.packets == 5, "whoever translates"
 
 
 def test_a_watched_queues_packets_carry_no_mark(stage: Stage) -> None:

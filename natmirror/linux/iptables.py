@@ -22,7 +22,6 @@ WATCH_QUEUE = 6654
 """The queue of services without a pool; it fails open. Further threads have every second number from here on."""
 
 _ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
-_COMMENT = "-m comment --comment natmirror"
 _WAIT_SECONDS = "5"
 _LEGACY_TABLES = Path("/proc/net/ip_tables_names")
 _BACKENDS = ("nft", "legacy")
@@ -41,13 +40,13 @@ class Chain:
     @property
     def jump(self) -> str:
         """The jump as a rule, without the command."""
-        return " ".join(filter(None, (self.parent, self.match, _COMMENT, "-j", self.name)))
+        return " ".join(filter(None, (self.parent, self.match, "-j", self.name)))
 
 
 OURS = Chain("raw", "NATMIRROR-OURS", "PREROUTING", f"-i {TUN_NAME}+")
 """What we have synthesised ourselves comes in by our own device, and is nobody's connection."""
 PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING", f"! -i {TUN_NAME}+ -p tcp")
-PRE_ERRORS = Chain("raw", "NATMIRROR-PRE-ICMP", "PREROUTING", f"! -i {TUN_NAME}+ -p icmp")
+PRE_ERRORS = Chain("raw", "NATMIRROR-PRE-ICMP", "PREROUTING", "-p icmp")
 FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD", "-p tcp")
 FORWARD_ERRORS = Chain("mangle", "NATMIRROR-FWD-ICMP", "FORWARD", "-p icmp")
 OUT = Chain("mangle", "NATMIRROR-OUT", "OUTPUT")

@@ -1,7 +1,7 @@
 """The kernel's part in NAT: a table of nftables that translates packets by the mark that a verdict has put on them.
 
 A verdict with a mark has 40 bytes, one with a rewritten packet up to 64 KiB, which the kernel copies twice and makes
-one piece of; and a checksum that was left to hardware can stay there. A mark stands for a service and one of its
+one piece of; and a checksum that was left to hardware can stay there. So large packets have one. A mark stands for a service and one of its
 backends; it lives from the verdict to the next hook alone, where it is taken off again. A marked packet that the table
 does not know is dropped: its sender sends it again.
 

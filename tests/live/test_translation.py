@@ -59,17 +59,19 @@ def test_checksums_and_ports_are_right_at_both_ends(scene: Scene, software_check
     """A wrong sum would be dropped by whoever gets it, again and again."""
     for host in ("c1", "c2"):
         scene.recorders[host] = Records(scene.file(f"{host}.jsonl"))
-        scene.app(host, "recorder", OTHER_PORT, scene.recorders[host].file)
+        scene.app(host, "recorder", OTHER_PORT, scene.recorders[host].file, "--answers", "100")
         wait_listen(scene.lab.ns(host), OTHER_PORT)
     scene.record("m")
     sniffers = [scene.sniff(host, "eth0") for host in ("s1", "c1", "c2")]
     text = RULES.read_text().replace(", port: 6653, weight: 1", f", port: {OTHER_PORT}")
     balancer = scene.balance(scene.rules(text.replace("10.20.0.12}", f"10.20.0.12, port: {OTHER_PORT}}}")))
-    sent = assert_all_well(scene.run_client(connections=20, requests=20, size=3000), 20)
+    sent = assert_all_well(scene.run_client(connections=20, requests=20, size=3000, answers=100), 20)
+    requests_and_replies = marked(balancer)[0]
+    assert requests_and_replies >= 800, "large ones"
+    sent |= assert_all_well(scene.run_client(connections=20, requests=20, size=10, answers=100, seed=2), 20)
+    assert marked(balancer)[0] - requests_and_replies >= 400, "replies alone"
     balancer.wait_until_acknowledged()
     assert scene.at_backends() == scene.at_master() == sent
-    by_kernel, all_packets = marked(balancer)
-    assert by_kernel > all_packets / 3, "the mirror's are not translated, and handshakes with a mirror are Python's"
     for sniffer, capture in sniffers:
         sniffer.end()
         packets = tcp_packets(capture)
@@ -100,12 +102,12 @@ def test_a_mark_of_somebody_elses_stays_on_its_packet(scene: Scene) -> None:
         ["PREROUTING", *theirs, "-j", "MARK", "--set-mark", "5"],
         ["POSTROUTING", "-o", "sw0", "-p", "tcp", "-m", "mark", "--mark", "5"],
     ]
-    scene.record("c1", "c2")
+    scene.record("c1", "c2", answers=100)
     for rule in rules:
         scene.lab.run("lb", ["iptables", "-t", "mangle", "-A", *rule])
     try:
         balancer = scene.balance(scene.rules(without_mirrors()))
-        sent = assert_all_well(scene.run_client(connections=5, requests=20), 5)
+        sent = assert_all_well(scene.run_client(connections=5, requests=20, answers=100), 5)
         passed = scene.lab.run("lb", ["iptables", "-t", "mangle", "-nvxL", "POSTROUTING"]).splitlines()[-1].split()[0]
     finally:
         for rule in rules:
@@ -113,8 +115,8 @@ def test_a_mark_of_somebody_elses_stays_on_its_packet(scene: Scene) -> None:
     assert scene.at_backends() == sent
     by_kernel, all_packets = marked(balancer)
     assert int(passed) > 100
-    assert all_packets - by_kernel >= int(passed), "replies, each with an answer"
-    assert by_kernel > 100, "requests"
+    assert all_packets - by_kernel >= int(passed), "replies, however large"
+    assert by_kernel >= 100, "requests"
 
 
 def test_when_somebody_sweeps_the_table_away_nobody_sees_a_backend_and_all_go_on(scene: Scene) -> None:
@@ -152,9 +154,8 @@ def test_a_backend_that_a_reload_brings_is_the_kernels_too(scene: Scene) -> None
     )
     balancer.program.send_signal(signal.SIGHUP)
     balancer.program.wait_for_text("reloaded")
-    before = marked(balancer)
+    before = marked(balancer)[0]
     sent = assert_all_well(scene.run_client(connections=5, requests=20, seed=5), 5)
-    after = marked(balancer)
-    assert after[0] - before[0] == after[1] - before[1] > 200
+    assert marked(balancer)[0] - before >= 100, "each request"
     assert sent.items() <= scene.at_backends().items()
     assert "10.20.0.12" in scene.lab.run("lb", ["nft", "list", *TABLE.split()])
