@@ -1,9 +1,9 @@
 """The kernel's part in NAT: a table of nftables that translates packets by the mark that a verdict has put on them.
 
 A verdict with a mark has 40 bytes, one with a rewritten packet up to 64 KiB, which the kernel copies twice and makes
-one piece of; and a checksum that was left to hardware can stay there. So large packets have one. A mark stands for a service and one of its
-backends; it lives from the verdict to the next hook alone, where it is taken off again. A marked packet that the table
-does not know is dropped: its sender sends it again.
+one piece of; and a checksum that was left to hardware can stay there. So large packets have one. A mark stands for a
+service and one of its backends; it lives from the verdict to the next hook alone, where it is taken off again. A marked
+packet that the table does not know is dropped: its sender sends it again.
 
 The destination is translated right after raw PREROUTING, the source right after mangle FORWARD, where the packets with
 a verdict come from (nft(8), "Netfilter priorities").
