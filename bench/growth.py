@@ -13,6 +13,8 @@ from natmirror.errors import HostError
 from natmirror.lab.process import Program, wait_for
 
 GROWTH = "growth"
+FEW = 10
+"""As many idle flows are few."""
 
 _WARM_UP = 0.3
 _SETTLE = 1.0
@@ -55,6 +57,24 @@ def grow(way: Way, network: Network, steps: list[int], seconds: float, patience:
         if step.failure:
             break
     return done
+
+
+def compare(way: Way, network: Network, few: Way, its_network: Network, seconds: float, times: int) -> float:
+    """What a way that has many idle flows passes of what another of its kind passes with ``FEW`` at the same time: the
+    median of ``times`` pairs of samples, in turn, for the machine's mood changes within a minute."""
+    with running_on(WAY_CORES):
+        few.start(its_network)
+    its_network.hold(few.target, FEW, _LEGS_TIMEOUT)
+    time.sleep(_SETTLE)
+    ratios = []
+    for number in range(times):
+        pair = [(way, network), (few, its_network)]
+        passed = {
+            one: _take("packets", one, where, seconds)["packets_per_s"]
+            for one, where in (pair if number % 2 else pair[::-1])
+        }
+        ratios.append(passed[way] / passed[few])
+    return median(ratios)
 
 
 def _look(way: Way, network: Network, flows: int, seconds: float, empty: int, samples: int) -> dict[str, float]:

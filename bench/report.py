@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from bench.growth import FEW
 from bench.isolated import TITLES, YARDSTICK
 from bench.measures import BULK_CONNECTIONS, LATENCY_CONNECTIONS, LATENCY_RATE, OPENING_CONNECTIONS, PACKETS_CONNECTIONS
 from bench.results import Results, Step
@@ -17,7 +18,6 @@ REFERENCES = {
     "natmirror-0": "natmirror without mirrors",
 }
 _NOTHING = "-"
-_FEW_FLOWS = 10
 _MIN_FLOWS = 1000  # below that a flow's memory drowns in the noise of a page
 
 
@@ -71,7 +71,13 @@ def report(results: Results, plots: Sequence[str]) -> str:
         parts += ["## Processor time", _COST, _figures(results, COSTS)]
     parts += _mirrors(results)
     if results.growth:
-        parts += ["## Growth with the number of idle flows", _GROWN, _growth(results), *_memory(results)]
+        parts += [
+            "## Growth with the number of idle flows",
+            _GROWN,
+            _growth(results),
+            *_compared(results),
+            *_memory(results),
+        ]
     if results.isolated:
         parts += ["## natmirror's C code alone", _ALONE, _alone(results.isolated)]
     if failures := results.failures():
@@ -96,6 +102,9 @@ load-balancer host, the kernel's sockets and conntrack entries not included; *by
 were none. *Idle CPU* is these programs' share of one core while nothing is sent. Latency and small packets are measured
 over further connections, as above, while the idle ones stay; small packets five times. The bare loop in C has no flows:
 what it loses with their number is what the sockets of clients and servers cost the machine."""
+_COMPARED = """
+{way} with {flows} idle flows, and another one with {few} on the same machine at the same time, measured in turn: small
+packets {ratio:.2f} of the other's, the median of {pairs} pairs."""
 _ALONE = """
 Without kernel, queue or Python, on one core, medians of several passes. 100,000 flows do not fit into the caches: each
 packet of another flow waits for memory."""
@@ -201,11 +210,26 @@ def _growth(results: Results) -> str:
             values.pop("bytes_per_flow", None)
         figures = (_show(values.get(column.value), column) for column in _GROWTH)
         rows.append([results.ways[step.way], f"{step.flows:,}", *figures, _beside_few(results, step)])
-    return _table(["", "idle flows", *(column.title for column in _GROWTH), f"of those with {_FEW_FLOWS}"], rows)
+    return _table(["", "idle flows", *(column.title for column in _GROWTH), f"of those with {FEW}"], rows)
+
+
+def _compared(results: Results) -> list[str]:
+    """Those that were measured beside another one with few flows."""
+    return [
+        _COMPARED.format(
+            way=results.ways[step.way],
+            flows=f"{step.flows:,}",
+            few=FEW,
+            pairs=results.settings["growth_pairs"],
+            ratio=ratio,
+        )
+        for step in results.growth
+        if (ratio := step.values.get("of_few")) is not None
+    ]
 
 
 def _beside_few(results: Results, step: Step) -> str:
-    few = results.step(step.way, _FEW_FLOWS)
+    few = results.step(step.way, FEW)
     packets, of = step.values.get("packets_per_s"), few.values.get("packets_per_s") if few else None
     return f"{packets / of:.2f}" if packets and of else _NOTHING
 

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from bench.growth import GROWTH, grow
+from bench.growth import FEW, GROWTH, compare, grow
 from bench.isolated import ISOLATED, measure
 from bench.machine import LOAD_CORES, WAY_CORES, describe, running_on
 from bench.measures import MEASURES, Measure, take
 from bench.network import Network
 from bench.programs import Programs
 from bench.results import Results, Sample, Step
-from bench.ways import Way, all_ways
+from bench.ways import Natmirror, Way, all_ways
 from natmirror.errors import HostError
 
 GROWING = ("dnat", "haproxy", "nginx", "bare-loop", "natmirror-0", "natmirror-1")
@@ -30,6 +30,7 @@ class Settings:
     seconds: float
     growth_seconds: float
     growth_samples: int
+    growth_pairs: int
     growth_steps: list[int]
     growing: list[str]
     patience: float
@@ -42,6 +43,7 @@ QUICK = Settings(
     seconds=0.5,
     growth_seconds=0.5,
     growth_samples=1,
+    growth_pairs=0,
     growth_steps=[100, 5000],
     growing=["natmirror-0", "natmirror-1"],
     patience=5.0,
@@ -53,7 +55,8 @@ FULL = Settings(
     seconds=2.5,
     growth_seconds=2.0,
     growth_samples=5,
-    growth_steps=[1, 10, 10_000, 100_000],
+    growth_pairs=12,
+    growth_steps=[1, FEW, 10_000, 100_000],
     growing=list(GROWING),
     patience=60.0,
     only=[],
@@ -147,6 +150,8 @@ class Suite:
                 try:
                     span = settings.growth_seconds
                     steps = grow(way, network, settings.growth_steps, span, settings.patience, settings.growth_samples)
+                    if settings.growth_pairs and isinstance(way, Natmirror) and way.mirrors and not steps[-1].failure:
+                        self._compare(way, network, steps[-1])
                 finally:
                     self._note(way)
         except _FAILURES as error:
@@ -154,6 +159,18 @@ class Suite:
         self.results.growth += steps
         for step in steps:
             self._tell(f"{way.title}, {step.flows:,} idle flows: {_shown(step)}")
+
+    def _compare(self, way: Natmirror, network: Network, step: Step) -> None:
+        """Beside another one with few flows, in a network of its own."""
+        settings = self._settings
+        few = Natmirror(way.mirrors)
+        with Network(self._programs, flows=step.flows) as its_network:
+            try:
+                step.values["of_few"] = compare(
+                    way, network, few, its_network, settings.growth_seconds, settings.growth_pairs
+                )
+            finally:
+                few.stop()
 
 
 def _shown(result: Sample | Step) -> str:
