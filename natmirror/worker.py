@@ -107,8 +107,9 @@ class Worker:
             self._watchdog = Watchdog(queue.fd, queue.number)
             self._watchdog.start()
             held.callback(self._watchdog.close)
-        ends = {"out_fd": out_fd, "wake_fd": self._ear.fileno()}
-        self._loop = Loop(self._engine.gear, self._ways, **ends, gathers=self._gathers)
+        self._loop = Loop(
+            self._engine.gear, self._ways, out_fd=out_fd, wake_fd=self._ear.fileno(), gathers=self._gathers
+        )
         held.callback(self._loop.close)
 
     def start(self, workers: Sequence["Worker"]) -> None:

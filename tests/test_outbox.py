@@ -193,4 +193,3 @@ def check_left(way: Way, came: defaultdict[Endpoint, list[tuple[int, int]]]) -> 
             ((segment.seq + place) % (1 << 32), byte) for place, byte in enumerate(segment.payload)
         ]
     assert {client: found for client, found in got.items() if found} == {c: b for c, b in came.items() if b}
-    came.clear()
