@@ -13,7 +13,7 @@ from typing import Any
 
 from natmirror import fastpath
 from natmirror.fastpath import CLAIM_ALL, GUEST, LEND, QUIET
-from natmirror.mirroring import Mirroring
+from natmirror.guarded import GuardedMirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import Endpoint, endpoint_of
 from natmirror.registry import Registry
@@ -46,7 +46,7 @@ class Change:
 class Bindings:
     """Those of one engine. ``now`` as everywhere; it is greater than 0."""
 
-    def __init__(self, registry: Registry, nat: Nat, mirroring: Mirroring) -> None:
+    def __init__(self, registry: Registry, nat: Nat, mirroring: GuardedMirroring) -> None:
         self._nat = nat
         self._mirroring = mirroring
         self._registry = registry

@@ -28,6 +28,9 @@ from natmirror.actions import Accept, Action, Drop, LegEnded, Ordered, Send
 from natmirror.bindings import Bindings
 from natmirror.failover import Failover
 from natmirror.fastpath import Loads, Memory
+from natmirror.faults import Faults
+from natmirror.guard import Guard
+from natmirror.guarded import GuardedMirroring
 from natmirror.handover import HandOver
 from natmirror.icmperrors import IcmpErrors
 from natmirror.ledger import Ledger
@@ -56,6 +59,7 @@ from natmirror.rules import Mirror, Rules
 from natmirror.shadowing import Shadowing
 from natmirror.shards import ALL, Shard
 from natmirror.stats import Stats
+from natmirror.teardown import Teardown
 from natmirror.timers import AT_ONCE, Timers
 
 _TCP = b"\x06"  # IPv4's protocol field
@@ -99,24 +103,38 @@ class Engine:
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
         self._ledger = Ledger(rules.services)
         self._reading = Reading(self._gear)
+        self.faults = Faults()
+        """What has failed in mirroring, and what is off because of it."""
+        guard = Guard(self.faults)
         self._shadowing = Shadowing(
-            self._reading, memory, self._timers, self._legs, self._ledger, lambda flow: self._mirroring.unread(flow)
+            *(self._reading, memory, self._timers, self._legs, self._ledger),
+            lambda flow: self._mirroring.unread(flow),
+            self.faults,
         )
         self._mirroring = Mirroring(
-            self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading
+            self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading, guard
+        )
+        teardown = Teardown(
+            *(self._gear, self._legs, self._ledger, self._mirroring, self._shadowing),
+            lambda flow: self._nat.is_known(flow),
+        )
+        guard.end = teardown.end
+        self._guarded = GuardedMirroring(
+            *(self._mirroring, self._shadowing, self._reading, self._legs, self._timers),
+            *(guard, self.faults, teardown),
         )
         self._registry = Registry(rules, self._gear, loads or Loads())
-        self._nat = Nat(self._registry, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
-        self.bindings = Bindings(self._registry, self._nat, self._mirroring)
+        self._nat = Nat(self._registry, self._gear, self._guarded.make_way, self._guarded.flow_forgotten)
+        self.bindings = Bindings(self._registry, self._nat, self._guarded)
         """What other hosts have to know of connections, and tell of them."""
         self._mirrors: dict[Endpoint, Mirror] = {}
         self._sources: set[bytes] = set()
         self._take_mirrors(rules)
-        self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
-        self._passage = Passage(self._registry, self._nat, self._mirroring, self._failover, self._stats)
-        self.handover = HandOver(shard, self._registry, self._nat, self._mirroring, self._stats)
+        self._failover = Failover(self._nat, self._guarded, self._stats)
+        self._passage = Passage(self._registry, self._nat, self._guarded, self._failover, self._stats)
+        self.handover = HandOver(shard, self._registry, self._nat, self._guarded, self._stats, self.faults)
         """Legs that pass from one host to another. What they send because of it is given by study()."""
-        self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._legs, self._stats)
+        self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._guarded, self._stats)
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
         """One packet from its IP header on: its verdict comes first, then what is to be sent besides."""
@@ -133,6 +151,7 @@ class Engine:
 
     def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> list[Action]:
         """What receive() gives for a packet that the C gear leaves to Python."""
+        self.faults.now = now
         try:
             parsed = parse(packet)
         except Malformed as reason:
@@ -153,7 +172,8 @@ class Engine:
         """Read what connections that somebody reads have sent since: after the verdicts of the packets that brought it,
         so that nothing there delays or costs a packet. About ``most`` bytes of it, all by default: while there is more,
         next_own_timer() is due at once."""
-        self._shadowing.study(now, most)
+        self.faults.now = now
+        self._guarded.study(now, most)
         return self._sends()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
@@ -181,26 +201,22 @@ class Engine:
 
     def next_own_timer(self) -> float | None:
         """The same for what the C gear does not know of: a loop in C that drives the gear looks after the rest."""
-        return AT_ONCE if self._reading.has_more else self._timers.next()
+        return AT_ONCE if self._guarded.has_more else self._timers.next()
 
     def handle_timer(self, now: float, most: int | None = None) -> list[Action]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of; and read what waits, as
         study() does. Not all at once: while there is more, next_timer() stays where it is."""
+        self.faults.now = now
         for _ in range(_MAX_LEGS_DUE):
             if self._fast:
-                self._legs.send(self._gear.acknowledge(now))
+                self._guarded.send(self._gear.acknowledge(now))
             leg_id = self._gear.legs.take_due(now)
             if leg_id is None:
                 break
-            self._legs.handle_timer(leg_id, now)
+            self._guarded.leg_due(leg_id, now)
         self._nat.expire(now, _MAX_EXPIRED)
         for what, of in self._timers.due(now):
-            if what == "window":
-                self._mirroring.holding.tell_window(of)
-            elif what == "heard":
-                self._mirroring.heard(of, now)
-            else:
-                self._shadowing.handle_timer(of, now)
+            self._guarded.timer(what, of, now)
         return self.study(now, most)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
@@ -209,7 +225,7 @@ class Engine:
 
     def close(self) -> list[Action]:
         """End all legs, so that no mirror waits for us."""
-        self._legs.close()
+        self._guarded.close()
         return self._sends()
 
     @property
@@ -267,7 +283,7 @@ class Engine:
 
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Action]:
         """End those of these legs whose mirrors the rules do not name any more."""
-        self._mirroring.end_removed(leg_ids)
+        self._guarded.end_removed(leg_ids)
         return self.study(now)
 
     def prune(self) -> list[Kept]:
@@ -314,7 +330,7 @@ class Engine:
 
     def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> list[Action]:
         mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
-        if not self._legs.has(mirror, local):
+        if not self._guarded.has_leg(mirror, local, otherwise=True):
             if self._registry.services_of(mirror) or self._mirrors[mirror].direct or segment.dst in self._sources:
                 return [Accept()]
             if segment.flags & RST or not segment_checksum_ok(segment, checksum):
@@ -324,7 +340,7 @@ class Engine:
         if not segment_checksum_ok(segment, checksum):
             return [self._drop("mirror-bad-checksum")]
         self._stats.count("mirror_packets")
-        self._legs.receive(segment, now)
+        self._guarded.from_mirror(segment, now)
         return [Drop("consumed"), *self._sends()]
 
     # The rest
@@ -333,7 +349,7 @@ class Engine:
         return self._nat.find_reply(backend, client) is not None
 
     def _sends(self) -> list[Action]:
-        return list(self._legs.take_sends())
+        return list(self._guarded.take_sends())
 
     def _drop(self, reason: str) -> Drop:
         self._stats.drop(reason)
@@ -356,7 +372,7 @@ class Engine:
             "backends": self._registry.backends(),
             "mirrors": self._mirroring.mirrors(now),
             "mirror_memory": self._mirroring.memory(),
-            "session_errors": self._shadowing.internal_errors,
+            "faults": self.faults.show(self._shard.number),
         }
 
     def flow_ids(self) -> list[int]:

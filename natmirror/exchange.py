@@ -9,6 +9,7 @@ from natmirror.actions import Action
 from natmirror.bindings import Change
 from natmirror.engine import Engine
 from natmirror.fastpath import NEVER
+from natmirror.faults import Work
 from natmirror.packet import Endpoint
 from natmirror.reloading import Kept
 from natmirror.rules import Rules
@@ -129,6 +130,9 @@ class Exchange:
                 self._engine.handover.adopt(record, time.monotonic())
             except ValueError:
                 refused += 1
+            except Exception as error:  # a fault of ours costs this record, and no other
+                refused += 1
+                self._engine.faults.note(Work.TAKEOVER, None, error)
         self._send(self._engine.study(time.monotonic(), 0))
         return refused
 

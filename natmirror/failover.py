@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 from natmirror.actions import Action, Drop, Send
 from natmirror.fastpath import GUEST, KILLED, UNDERIVED
-from natmirror.legs import Legs
-from natmirror.mirroring import Mirroring
+from natmirror.guarded import GuardedMirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import ACK, RST, Endpoint, Segment, build_reset, endpoint_of, synthesise
 from natmirror.rules import Backend, Pool, Service
@@ -19,11 +18,10 @@ from natmirror.tcp import HALF_SEQ, State
 
 
 class Failover:
-    """What it sends waits for ``legs.take_sends()``, where it is not given."""
+    """What it sends waits for ``mirroring.take_sends()``, where it is not given."""
 
-    def __init__(self, nat: Nat, legs: Legs, mirroring: Mirroring, stats: Stats) -> None:
+    def __init__(self, nat: Nat, mirroring: GuardedMirroring, stats: Stats) -> None:
         self._nat = nat
-        self._legs = legs
         self._mirroring = mirroring
         self._stats = stats
 
@@ -62,7 +60,7 @@ class Failover:
             return  # nobody knows what they expect: they are told when they speak
         here, there = endpoint_of(flow.service), endpoint_of(backend)
         for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
-            self._legs.send([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
+            self._mirroring.send([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
 
     def stand_down(self, ids: Iterable[int], now: float) -> None:
         """Another host passes the packets of these flows from now on. Should they come here again, their numbers are

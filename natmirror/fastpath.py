@@ -439,9 +439,18 @@ class LegTable:
         return lib.nm_leg_find(self._legs, _IPV4, *mirror, *local) or None
 
     def retire(self, row: Any) -> Any:
-        """Take a row out, with all that it holds; its number is used again. Gives a copy of what it was."""
-        lib.nm_leg_remove(self._legs, row)
-        return ffi.new("nm_leg *", row[0])
+        """Take a row out, with all that it holds, if it is still in; its number is used again. Gives a copy of what it
+        was."""
+        left = ffi.new("nm_leg *")  # first: without memory for it the row stays where it is
+        if row.family:
+            lib.nm_leg_remove(self._legs, row)
+        left[0] = row[0]
+        return left
+
+    def row(self, number: int) -> Any | None:
+        """The row with this number, which once was a leg's; None where it is free."""
+        row = lib.nm_leg_by_id(self._legs, number)
+        return row if row.family else None
 
     def link(self, flow: Any, rows: list[Any]) -> None:
         """These are a flow's legs from now on, in this order."""

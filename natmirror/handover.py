@@ -13,10 +13,11 @@ from typing import Any
 
 from natmirror import seq, takeover
 from natmirror.fastpath import KILLED
+from natmirror.faults import Faults, Work
+from natmirror.guarded import GuardedMirroring
 from natmirror.ledger import MirroredFlow, Tap
 from natmirror.legstate import LegState
 from natmirror.mirror import Leg
-from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.receiver import SCALE
@@ -33,12 +34,15 @@ _Key = tuple[str, Endpoint]  # service and client
 class HandOver:
     """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
 
-    def __init__(self, shard: Shard, registry: Registry, nat: Nat, mirroring: Mirroring, stats: Stats) -> None:
+    def __init__(
+        self, shard: Shard, registry: Registry, nat: Nat, mirroring: GuardedMirroring, stats: Stats, faults: Faults
+    ) -> None:
         self._shard = shard
         self._registry = registry
         self._nat = nat
         self._mirroring = mirroring
         self._stats = stats
+        self._faults = faults
         self._told: dict[_Key, tuple[MirroredFlow, tuple[int, ...]]] = {}  # with the numbers that were told
         self._gone: dict[_Key, None] = {}
         self.is_active = True
@@ -63,19 +67,29 @@ class HandOver:
         """
         found = []
         for flow in self._nat.by_ids(ids):
-            tap = self._mirroring.taps.get(flow)
-            if tap is None or any(leg.state is LegState.RESUMING for _, leg in tap.alive()):
-                continue  # what another host has told of it holds
-            key, legs = (flow.service.name, flow.client), _lasting(tap)
-            if not legs:
-                self._forget(key)
+            try:
+                record = self._record_of(flow, everything=everything)
+            except Exception as error:  # the other connections are to be told all the same
+                self._faults.note(Work.TAKEOVER, show(flow.client), error)
                 continue
-            numbers = _numbers(flow, legs)
-            if everything or self._told.get(key) != (flow, numbers):
-                self._told[key] = flow, numbers
-                self._gone.pop(key, None)
-                found.append(_record(flow, legs).plain())
+            if record is not None:
+                found.append(record.plain())
         return found
+
+    def _record_of(self, flow: Flow, *, everything: bool) -> FlowRecord | None:
+        tap = self._mirroring.taps.get(flow)
+        if tap is None or any(leg.state is LegState.RESUMING for _, leg in tap.alive()):
+            return None  # what another host has told of it holds
+        key, legs = (flow.service.name, flow.client), _lasting(tap)
+        if not legs:
+            self._forget(key)
+            return None
+        numbers = _numbers(flow, legs)
+        if not everything and self._told.get(key) == (flow, numbers):
+            return None
+        self._told[key] = flow, numbers
+        self._gone.pop(key, None)
+        return _record(flow, legs)
 
     def take_gone(self) -> list[tuple[str, str]]:
         """Service and client, as in the records, of those that hold no more: a leg has ended, or the connection is
@@ -154,7 +168,10 @@ class HandOver:
         self.is_active = True
         left = [int(flow.row.id) for flow, tap in self._mirroring.taps.items() if tap.is_left]
         for flow in self._nat.by_ids(left):
-            self._begin_anew(flow, now)
+            try:
+                self._begin_anew(flow, now)
+            except Exception as error:  # the other connections are to go on all the same
+                self._faults.note(Work.TAKEOVER, show(flow.client), error)
         for known in list(self._mirroring.taps):
             self._mirroring.rouse(known, now)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from natmirror import icmp
 from natmirror.actions import Accept, Action, Drop
+from natmirror.guarded import GuardedMirroring
 from natmirror.icmp import IcmpError
-from natmirror.legs import Legs
 from natmirror.nat import Nat
 from natmirror.packet import Datagram, Endpoint, endpoint_of
 from natmirror.registry import Registry
@@ -20,7 +20,7 @@ from natmirror.stats import Stats
 class IcmpErrors:
     """The errors that an engine meets; ``sources`` are addresses of ours that legs come from.
 
-    What legs send because of them waits for ``legs.take_sends()``.
+    What legs send because of them waits for ``mirroring.take_sends()``.
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class IcmpErrors:
         mirrors: Mapping[Endpoint, Mirror],
         sources: set[bytes],
         nat: Nat,
-        legs: Legs,
+        mirroring: GuardedMirroring,
         stats: Stats,
     ) -> None:
         self._registry = registry
         self._mirrors = mirrors
         self._sources = sources
         self._nat = nat
-        self._legs = legs
+        self._mirroring = mirroring
         self._stats = stats
 
     def receive(self, datagram: Datagram, now: float, *, to_service: bool) -> Action:
@@ -44,9 +44,9 @@ class IcmpErrors:
         error = icmp.parse_error(datagram)
         if error is None:
             return Accept()
-        if self._legs.has(error.inner_dst, error.inner_src):
+        if self._mirroring.has_leg(error.inner_dst, error.inner_src, otherwise=False):
             self._stats.count("icmp_consumed")
-            self._legs.icmp_error(error, now)
+            self._mirroring.icmp_error(error, now)
             return Drop("consumed")
         return self._to_service(error) if to_service else self._to_client(error)
 

@@ -52,6 +52,11 @@ class LegBase:
         self._receiver = Receiver(self.row)
         self._challenged_at = _LONG_AGO
 
+    def cut(self, reason: str) -> None:
+        """Take the leg out of the table, whatever else is wrong with it."""
+        self.state, self.ended = LegState.CLOSED, reason
+        self.row = self._sender.row = self._receiver.row = self._table.retire(self.row)
+
     # What is known of it
 
     @property

@@ -1,7 +1,8 @@
 """All legs of an engine, whoever they belong to: opened, found, told what mirrors and the network do, written off."""
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, Protocol
 
 from natmirror.actions import Send
 from natmirror.fastpath import LegTable
@@ -82,6 +83,11 @@ class Legs:
         """What the leg with this number belongs to; None where there is none any more."""
         return self._living.get(leg_id)
 
+    def holder_between(self, mirror: Endpoint, local: Endpoint) -> Holder | None:
+        """What the leg between the two belongs to; None where there is none."""
+        row = self._table.find(mirror, local)
+        return None if row is None else self._living.get(row.id)
+
     # Opening
 
     def make(
@@ -144,7 +150,7 @@ class Legs:
 
     def has(self, mirror: Endpoint, local: Endpoint) -> bool:
         """Whether a leg stands between the two."""
-        return self._table.find(mirror, local) is not None
+        return self._find(mirror, local) is not None
 
     def make_way(self, mirror: Endpoint, local: Endpoint) -> None:
         """Production is about to have a connection between these two: a leg in its place says nothing any more."""
@@ -182,19 +188,30 @@ class Legs:
 
     def handle_timer(self, leg_id: int, now: float) -> None:
         """The deadline of the leg with this number has come."""
-        holder = self._living[leg_id]
-        if holder.leg is not None:
-            self.settle(holder, holder.leg, holder.leg.handle_timer(now))
+        if (found := self._living_at(self._table.row(leg_id))) is not None:
+            self.settle(*found, found[1].handle_timer(now))
 
-    def leave(self) -> None:
-        """Another host goes on with all legs."""
-        for holder, leg in self.holders():
-            self.settle(holder, leg, leg.give_way(HANDED_OVER))
+    def give_way(self, leg_id: int, reason: str) -> None:
+        """End the leg with this number without a word to its mirror."""
+        if (found := self._living_at(self._table.row(leg_id))) is not None:
+            self.settle(*found, found[1].give_way(reason))
 
-    def close(self) -> None:
-        """End all legs."""
-        for holder, leg in self.holders():
-            self.settle(holder, leg, leg.abort("shutdown"))
+    def abort(self, leg_id: int, reason: str) -> None:
+        """End the leg with this number with a RST."""
+        if (found := self._living_at(self._table.row(leg_id))) is not None:
+            self.settle(*found, found[1].abort(reason))
+
+    def cut(self, holder: Holder, leg: Leg, reason: str) -> None:
+        """End a leg whatever state a fault of ours has left it in, with a RST where that can still be made; never
+        raises."""
+        with suppress(Exception):
+            self.settle(holder, leg, leg.abort(reason))
+        if leg.ended is None:
+            leg.cut(reason)
+        if self._living.get(leg.row.id) is holder and holder.leg is leg:
+            del self._living[leg.row.id]
+            with suppress(Exception):
+                holder.leg_ended(leg, reason)
 
     def settle(self, holder: Holder, leg: Leg, packets: list[bytes]) -> None:
         """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
@@ -206,9 +223,20 @@ class Legs:
         holder.leg_moved()
 
     def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[Holder, Leg] | None:
-        row = self._table.find(mirror, local)
-        holder = None if row is None else self._living[row.id]
-        return None if holder is None or holder.leg is None else (holder, holder.leg)
+        return self._living_at(self._table.find(mirror, local))
+
+    def _living_at(self, row: Any | None) -> tuple[Holder, Leg] | None:
+        """The leg of a row. A row that belongs to no leg, because something of ours has failed in between, is removed
+        here: its ports are needed."""
+        if row is None:
+            return None
+        holder = self._living.get(row.id)
+        leg = None if holder is None else holder.leg
+        if holder is not None and leg is not None and leg.ended is None and leg.row.id == row.id:
+            return holder, leg
+        self._living.pop(row.id, None)
+        self._table.retire(row)
+        return None
 
     def _do(self, mirror: Endpoint, local: Endpoint, do: Callable[[Leg], list[bytes]]) -> None:
         found = self._find(mirror, local)

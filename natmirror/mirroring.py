@@ -6,6 +6,8 @@ from typing import Any
 from natmirror import seq, tcp
 from natmirror.actions import LegEnded
 from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WAITING, Gear, Memory
+from natmirror.faults import Work
+from natmirror.guard import Guard
 from natmirror.holding import Holding
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger, MirroredFlow, Strand, Tap
 from natmirror.legreport import gone_flow, shown_copy, shown_session
@@ -36,8 +38,11 @@ class Mirroring:
         ledger: Ledger,
         shadowing: Shadowing,
         reading: Reading,
+        guard: Guard,
     ) -> None:
-        self._memory = memory
+        self.budget = memory
+        """What waits for its turn takes from here."""
+        self._guard = guard
         self._timers = timers
         self._legs = legs
         self._ledger = ledger
@@ -64,7 +69,7 @@ class Mirroring:
             return
         first = seq.add(flow.row.iss, 1)
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        tap = Tap(flow, Reassembler(flow.row, "orig", first, max_waiting, self._memory), self)
+        tap = Tap(flow, Reassembler(flow.row, "orig", first, max_waiting, self.budget), self)
         self.taps[flow] = tap
         for mirror in flow.service.copies:
             strand = Strand(mirror, tap)
@@ -74,11 +79,11 @@ class Mirroring:
                 self._open_leg(strand, flow.row.iss, now)
         if tap.alive():
             flow.row.flags |= MIRRORED
-        if self._shadowing.opened(flow, backend):
-            tap.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self._memory)
+        if self._is_wanted_by_masters(flow, backend):
+            tap.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self.budget)
             flow.row.flags |= READ
         flow.row.account = self._ledger.account(tap)
-        self.holding.hold(tap)
+        self._guard.run(Work.THROTTLE, flow, self.holding.hold, tap)
         if flow.syn_data:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
             self._feed(tap, first, flow.syn_data[: max(taken, 0)], now)
@@ -86,21 +91,22 @@ class Mirroring:
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> Tap:
         """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self._memory), self)
+        tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget), self)
         tap.strands = tuple(Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.copies)
         self.taps[flow] = tap
-        if self._shadowing.opened(flow, backend):
-            tap.replies = Reassembler(flow.row, "reply", None, max_waiting, self._memory)
+        if self._is_wanted_by_masters(flow, backend):
+            tap.replies = Reassembler(flow.row, "reply", None, max_waiting, self.budget)
             flow.row.flags |= READ | GAPPED | REPLY_GAPPED
         flow.row.account = self._ledger.account(tap)
         return tap
 
-    def leave(self) -> None:
-        """Another host passes all flows: the legs end here without a word, and go on there."""
-        for tap in self.taps.values():
-            tap.is_left = True
-        self._legs.leave()
-        self._shadowing.leave()
+    def _is_wanted_by_masters(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
+        """Whether some master wants a session for a new connection; a fault there costs no copy."""
+        try:
+            return self._shadowing.opened(flow, backend)
+        except Exception as error:
+            self._guard.failed(Work.SESSION, flow, error)
+            return False
 
     def untracked(self, service: Service, count: int) -> None:
         """The flow table was full when a client sent ``count`` bytes: they count as lost."""
@@ -444,7 +450,7 @@ class Mirroring:
     def leg_moved(self, strand: Strand) -> None:
         """A strand's leg has done something."""
         if strand.mirror.throttles:
-            self.holding.hold(strand.tap)
+            self._guard.run(Work.THROTTLE, strand.tap.flow, self.holding.hold, strand.tap)
         if strand.tap.is_adopted:
             self._follow(strand)
 
@@ -492,7 +498,7 @@ class Mirroring:
 
     def memory(self) -> dict[str, int]:
         """Bytes that are held back for mirrors, and how many may be."""
-        return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
+        return {"used_bytes": self.budget.used, "limit_bytes": self.budget.limit}
 
 
 def _legs_by_place(record: FlowRecord) -> dict[tuple[str, Endpoint], LegRecord]:

@@ -127,6 +127,10 @@ class Nat:
         self._known[flow.row.id] = flow
         return flow
 
+    def is_known(self, flow: object) -> bool:
+        """Whether a flow whose object is kept is still in the table."""
+        return isinstance(flow, Flow) and self._known.get(flow.row.id) is flow
+
     # Opening
 
     def open(self, service: Service, backend: Backend | None, syn: Segment, now: float) -> Flow | None:

@@ -1,12 +1,13 @@
 """What becomes of production's packets: those of clients to the services, and those of backends back to them.
 
-NAT and the tracker come first, then the legs are told. What those send because of it waits for ``legs.take_sends()``.
+The verdict, NAT and the tracker come first, then mirroring is told, through a door that lets no exception out
+(guarded.py). What legs send because of it waits for ``legs.take_sends()``.
 """
 
 from natmirror import fastpath, tcp
 from natmirror.actions import Accept, Action, Drop
 from natmirror.failover import Failover
-from natmirror.mirroring import Mirroring
+from natmirror.guarded import GuardedMirroring
 from natmirror.nat import Flow, Nat
 from natmirror.packet import (
     ACK,
@@ -28,7 +29,9 @@ from natmirror.tcp import State
 class Passage:
     """The engine's part that production passes through. Each method gives the verdict, then what is to be sent."""
 
-    def __init__(self, registry: Registry, nat: Nat, mirroring: Mirroring, failover: Failover, stats: Stats) -> None:
+    def __init__(
+        self, registry: Registry, nat: Nat, mirroring: GuardedMirroring, failover: Failover, stats: Stats
+    ) -> None:
         self._registry = registry
         self._nat = nat
         self._mirroring = mirroring
@@ -59,9 +62,9 @@ class Passage:
             self._stats.count("unbound_packets")
             self._count_untracked(segment, service)
             return [self._to_backend(segment, service, None, checksum)]
+        verdict = self._to_backend(segment, service, flow, checksum)
         event = tcp.track(flow.row, segment, from_client=True, loose=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
-        verdict = self._to_backend(segment, service, flow, checksum)
         if event is tcp.Event.HANDSHAKE and flow.row.flags & fastpath.TAPPED:
             self._mirroring.open(
                 self._nat.know(flow), endpoint_of(service if flow.backend is None else flow.backend), now
@@ -127,28 +130,28 @@ class Passage:
         if flow.direct:
             self._nat.direct_reply(flow, segment, now)
             return [Accept()]
-        window = None
-        if segment_checksum_ok(segment, checksum):
-            flow = self._follow_new_syn(flow, segment, now)
-            refused = flow.state is State.SYN_SENT
-            event = tcp.track(flow.row, segment, from_client=False, loose=flow.picked_up)
-            self._nat.touch(flow, now, moved=event is not None)
-            if event is tcp.Event.SYN_ACK:
-                self._nat.answered(flow)
-                if flow.service.throttles:
-                    self._mirroring.holding.accepted(self._nat.know(flow))
-            elif event is tcp.Event.RST and refused:
-                self._nat.refused(flow, now)
-                self._stats.count("syns_refused")
-            if flow.row.flags & fastpath.WAITING:
-                self._mirroring.window_moved(flow, now)
-            if flow.row.flags & fastpath.READ and segment.seq_len:
-                self._mirroring.feed_replies(flow, segment)
-            self._tell_legs(flow, event, now)
-            window = self._mirroring.holding.throttled_window(flow, segment)
-        else:
+        verdict = self._to_client(segment, flow.service, checksum)
+        if not segment_checksum_ok(segment, checksum):
             self._stats.count("bad_checksums")
-        return [self._to_client(segment, flow.service, checksum, window)]
+            return [verdict]
+        flow = self._follow_new_syn(flow, segment, now)
+        refused = flow.state is State.SYN_SENT
+        event = tcp.track(flow.row, segment, from_client=False, loose=flow.picked_up)
+        self._nat.touch(flow, now, moved=event is not None)
+        if event is tcp.Event.SYN_ACK:
+            self._nat.answered(flow)
+            if flow.service.throttles:
+                self._mirroring.accepted(self._nat.know(flow))
+        elif event is tcp.Event.RST and refused:
+            self._nat.refused(flow, now)
+            self._stats.count("syns_refused")
+        if flow.row.flags & fastpath.WAITING:
+            self._mirroring.window_moved(flow, now)
+        if flow.row.flags & fastpath.READ and segment.seq_len:
+            self._mirroring.feed_replies(flow, segment)
+        self._tell_legs(flow, event, now)
+        window = self._mirroring.throttled_window(flow, segment)
+        return [verdict if window == segment.window else self._to_client(segment, flow.service, checksum, window)]
 
     def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
         """If the backend accepts a new connection of the client's ports, the old one is over."""

@@ -68,6 +68,13 @@ class Reading:
             left = None if left is None else left - len(data) - _ENTRY_COST
             yield kind, of, data
 
+    def clear(self) -> None:
+        """Forget all that waits."""
+        self._gear.take_read()
+        self._waiting.clear()
+        self._lost.clear()
+        self._waiting_len = 0
+
     @property
     def has_more(self) -> bool:
         """Whether something waits."""

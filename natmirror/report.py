@@ -33,8 +33,7 @@ def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
     for number, counters in machine["queues"].items():
         lines.append(f"queue {number}: " + _listed(counters))
     lines.append("tunnel: " + _listed(machine["tunnel"]))
-    if errors := machine["internal_errors"] + snapshot["session_errors"]:
-        lines.append(f"internal errors: {errors}")
+    lines += [f"{name}: {words}" for name, words in _faults(snapshot, machine)]
     return "\n".join(lines)
 
 
@@ -62,10 +61,21 @@ def status_screen(status: dict[str, Any]) -> Group:
             words = "; ".join(f"{name}: {_listed(counter)}" for name, counter in mirror["sessions"].items() if counter)
             facts.append((f"sessions of {mirror['service']}/{mirror['name']}", words or "none"))
             facts.append((f"legs of {mirror['service']}/{mirror['name']} ended", _listed(mirror["ended"])))
-    if errors := machine["internal_errors"] + status["session_errors"]:
-        facts.append(("internal errors", str(errors)))
+    facts += _faults(status, machine)
     lines = "\n".join(f"{name}: {words}" for name, words in facts)
     return Group(Text(head), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
+
+
+def _faults(status: dict[str, Any], machine: dict[str, Any]) -> list[tuple[str, str]]:
+    """What has failed inside natmirror, and what is off because of it."""
+    faults = status["faults"]
+    errors = {**faults["internal_errors"], "packets and orders": machine["internal_errors"]}
+    shown = [("internal errors, see the log", _listed(errors))] if any(errors.values()) else []
+    shown += [(f"thread {number} has ended", why) for number, why in machine.get("ended_threads", {}).items()]
+    for one in faults["off"]:
+        when = f"on again in {one['on_again_seconds']:.0f} s, or by 'natmirror resume-mirroring'"
+        shown.append((f"OFF after internal errors: {one['work']} in thread {one['thread']}", when))
+    return shown
 
 
 def _pair(status: dict[str, Any]) -> list[tuple[str, str]]:

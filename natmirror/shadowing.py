@@ -6,10 +6,12 @@ whatever is said, production has passed.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from natmirror import seq
 from natmirror.actions import LegEnded, Ordered
-from natmirror.fastpath import NO_FLOW, SOURCE_MESSAGES, Memory
+from natmirror.fastpath import NO_FLOW, READ, REPLY_GAPPED, SOURCE_MESSAGES, Memory
+from natmirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
 from natmirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger, MirroredFlow
 from natmirror.legs import Legs
 from natmirror.mirror import Leg
@@ -42,9 +44,10 @@ class Shadowing:
         legs: Legs,
         ledger: Ledger,
         unread: Callable[[MirroredFlow], None],
+        faults: Faults,
     ) -> None:
         """``unread`` is told of a flow that nobody reads any more."""
-        self.internal_errors = 0
+        self._faults = faults
         self._timers = timers
         self._reading = reading
         self._legs = legs
@@ -76,9 +79,9 @@ class Shadowing:
         connection.shadows = tuple(
             Shadow(mirror, connection, self, absent=why_not, next_iss=first_iss) for mirror, why_not in wishes
         )
+        self._reading.add(Kind.OPENED, flow.row.id)
         self._opened.append(connection)
         self._of_flows[flow] = connection
-        self._reading.add(Kind.OPENED, flow.row.id)
         return any(why_not is None for _, why_not in wishes)
 
     def forgotten(self, flow: MirroredFlow, *, goes_on: bool) -> None:
@@ -91,8 +94,9 @@ class Shadowing:
         """Another host passes all connections from now on."""
         self.directory.lend(self._now)
 
-    @staticmethod
-    def _why_not(mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> str | None:
+    def _why_not(self, mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> str | None:
+        if Work.SESSION in self._faults.off:
+            return SWITCHED_OFF
         if endpoint_of(mirror) == backend:
             return OWN_BACKEND
         if flow.picked_up and mirror.reconnect == "never":
@@ -108,23 +112,40 @@ class Shadowing:
         for kind, of, data in self._reading.take(most):
             try:
                 self._take(kind, of, data, now)
-            except Exception:  # a fault of ours costs this connection's sessions, and nobody else
-                self._fail(self._connection_of(kind, of))
+            except Exception as error:  # a fault of ours costs this connection's sessions, and nobody else
+                self._note(self._connection_of(kind, of), error)
             if not self._reading.has_more:
                 self._flush(now)
         self._flush(now)
 
-    def _fail(self, connection: Connection | None) -> None:
-        """Something is wrong with us: the connection is told to nobody any more, whatever was still to be said."""
-        self.internal_errors += 1
-        if connection is None:
-            return
+    def _note(self, connection: Connection | None, error: Exception) -> None:
+        """Count a fault of ours, and end the sessions of the connection that it came up with."""
+        self._faults.note(Work.SESSION, None if connection is None else show(connection.client), error)
+        if connection is not None:
+            self.fail(connection, INTERNAL_ERROR)
+
+    def fail(self, connection: Connection, reason: str) -> None:
+        """End a connection's sessions, whatever state a fault has left them in and whatever was still to be said to
+        their masters; never raises."""
         for shadow in connection.shadows:
             self._touched.pop(shadow, None)
-            shadow.absent = shadow.absent or "internal-error"
-            if shadow.leg is not None and shadow.leg.ended is None:
-                self._legs.settle(shadow, shadow.leg, shadow.leg.abort("internal-error"))
-        self._rest(connection)
+            shadow.absent = shadow.absent or reason
+            if shadow.leg is not None:
+                self._legs.cut(shadow, shadow.leg, reason)
+        if not connection.is_forgotten:
+            connection.flow.row.flags &= ~(READ | REPLY_GAPPED)
+        with suppress(Exception):
+            self._rest(connection)
+
+    def end_flow(self, flow: MirroredFlow, reason: str) -> None:
+        """The same for the connection of a flow."""
+        if (connection := self._of_flows.get(flow)) is not None:
+            self.fail(connection, reason)
+
+    def discard(self) -> None:
+        """Throw away all that waits to be read. Sessions have holes then: their work has to be off."""
+        self._reading.clear()
+        self._opened.clear()
 
     def _connection_of(self, kind: Kind, of: int) -> Connection | None:
         if kind in (Kind.MASTER, Kind.MASTER_LOST, Kind.ENDED):
@@ -280,6 +301,12 @@ class Shadowing:
         shadow.pause = min(max(_FIRST_PAUSE, 2 * shadow.pause), _LONGEST_PAUSE)
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
 
+        manners = Manners(
+            passes_unsolicited=shadow.mirror.unsolicited == "pass",
+            tells_statistics=shadow.mirror.statistics == "last-seen",
+        )
+        session = Session(connection.production, manners)  # before the leg, which without a session would be nobody's
+
         def hear(data: bytes) -> None:
             self._reading.add(Kind.MASTER, number, data)
 
@@ -288,11 +315,6 @@ class Shadowing:
             self._count(shadow, "unopened", made)
             shadow.absent = made if shadow.mirror.reconnect == "never" else None
             return
-        manners = Manners(
-            passes_unsolicited=shadow.mirror.unsolicited == "pass",
-            tells_statistics=shadow.mirror.statistics == "last-seen",
-        )
-        session = Session(connection.production, manners)
         shadow.leg, shadow.session, shadow.number, shadow.is_closing = made, session, number, False
         made.row.source, made.row.reader, made.row.flow_id = SOURCE_MESSAGES, number, NO_FLOW
         made.row.mirror_id = self._ledger.number(shadow)
@@ -308,8 +330,8 @@ class Shadowing:
             if shadow.session is not None:
                 shadow.session.settle(now)
                 self._touched[shadow] = None
-        except Exception:
-            self._fail(shadow.connection)
+        except Exception as error:
+            self._note(shadow.connection, error)
         self._flush(now)
 
     def leg_ended(self, shadow: Shadow, leg: Leg, reason: str) -> None:
@@ -428,8 +450,8 @@ class Shadowing:
         for shadow in touched:
             try:
                 self._speak(shadow, now)
-            except Exception:
-                self._fail(shadow.connection)
+            except Exception as error:
+                self._note(shadow.connection, error)
 
     def _speak(self, shadow: Shadow, now: float) -> None:
         leg, session = shadow.leg, shadow.session

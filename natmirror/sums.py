@@ -11,7 +11,7 @@ def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first, *others = snapshots
     whole = {
         name: _sum([snapshot[name] for snapshot in snapshots])
-        for name in ("counters", "drops", "punts", "flows", "flows_not_derivable", "session_errors")
+        for name in ("counters", "drops", "punts", "flows", "flows_not_derivable")
     }
     return (
         {
@@ -19,6 +19,10 @@ def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
             **whole,
             "backends": _rows([row for snapshot in snapshots for row in snapshot["backends"]]),
             "mirrors": _rows([row for snapshot in snapshots for row in snapshot["mirrors"]]),
+            "faults": {
+                "internal_errors": _sum([snapshot["faults"]["internal_errors"] for snapshot in snapshots]),
+                "off": [entry for snapshot in snapshots for entry in snapshot["faults"]["off"]],
+            },
         }
         if others
         else first

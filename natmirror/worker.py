@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
@@ -19,6 +20,7 @@ from natmirror.bindings import Change
 from natmirror.engine import Engine, Hook
 from natmirror.exchange import Exchange
 from natmirror.fastpath import NEVER, Loads, Memory
+from natmirror.faults import Fault
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import Loop, Way, Why
@@ -37,7 +39,8 @@ _LIFE_INTERVAL = 0.2  # seconds: whoever waits for a thread that has failed mean
 _FLOWS_SLICE = 200
 _SWITCHES_SLICE = 20
 _STUDY_SLICE = 8192  # bytes that are read between two batches of packets
-_MAX_LOGGED_ERRORS = 10
+_MAX_ERRORS = 10
+_ERROR_WINDOW = 10.0  # seconds: a thread that fails so often in that time fails for good
 _INTERNAL_ERROR = Drop("internal-error")
 _STALE = Drop("stale")
 _MAX_STALE_BATCHES = 256  # as much as a queue holds
@@ -70,6 +73,7 @@ class Worker:
         self.internal_errors = 0
         self.rounds = 0
         self.failure: BaseException | None = None
+        self._errors_at: deque[float] = deque(maxlen=_MAX_ERRORS)
         self.workers: Sequence[Worker] = ()
         self._shard = shard
         self._engine = Engine(rules, key=key, shard=shard, memory=memory, loads=loads)
@@ -282,20 +286,34 @@ class Worker:
 
     def _pass_packets(self) -> None:
         while not self._stopping:
-            why = self._loop.run(self._until())
-            if why is Why.PUNT:
-                self._judge()
-                continue
-            if why is Why.WAKE:
-                self._ear.recv(4096)
-            self._do_what_is_due()
+            try:
+                self._turn()
+            except Exception as error:
+                self._note_error("passing packets", error)
+                self._errors_at.append(time.monotonic())
+                if len(self._errors_at) == _MAX_ERRORS and self._errors_at[-1] - self._errors_at[0] < _ERROR_WINDOW:
+                    raise
+
+    def _turn(self) -> None:
+        why = self._loop.run(self._until())
+        if why is Why.PUNT:
+            self._judge()
+            return
+        if why is Why.WAKE:
+            self._ear.recv(4096)
+        self._do_what_is_due()
+
+    def _note_error(self, what: str, error: Exception) -> None:
+        """Count an internal error, and log its traceback: it costs what it came up with, not the thread."""
+        self.internal_errors += 1
+        log.error("internal error while %s: the thread goes on", what, exc_info=error)
 
     def _judge(self) -> None:
         """The packet that the loop leaves to us, or to another thread."""
         punted = self._loop.punted()
         packet = punted.packet
         owner = self._engine.shard_of(packet.payload, Hook(packet.hook))
-        if owner == self._shard.number:
+        if owner == self._shard.number or self.workers[owner].failure is not None:
             self._loop.decide(self._decide(packet, punted.now))
             return
         way = self._loop.defer()
@@ -304,9 +322,9 @@ class Worker:
     def judge_for(self, other: "Worker", way: Way, packet: Packet) -> None:
         """In this thread: a packet from another one's queue, which has to give the verdict itself."""
         verdict, *sends = self._decide(packet, time.monotonic())
+        other.post(partial(other.give, way, packet, verdict))
         self._loop.send(sends)
         self._loop.flush()
-        other.post(partial(other.give, way, packet, verdict))
 
     def give(self, way: Way, packet: Packet, verdict: Action) -> None:
         """In this thread: a verdict for a packet of one of its queues."""
@@ -323,18 +341,27 @@ class Worker:
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
+        if self._watchdog is not None and now >= self._beat_at:
+            self._beat_at = now + BEAT_INTERVAL
+            self._try("telling the watchdog of services without a pool", self._watchdog.beat)
+        if now >= self._pulse_at:
+            self._pulse_at = now + self._pulse_interval
+        self._try("doing what is due", partial(self._handle_timer, now))
+        self._try("telling of bindings", partial(self.exchange.tell, now))
+        self._read_mail()
+        self._try("telling what has happened", self._tell_ended)
+        self.rounds += 1
+
+    def _handle_timer(self, now: float) -> None:
         due = self._engine.next_timer()
         if due is not None and due <= now:
             self._loop.send(self._engine.handle_timer(now, _STUDY_SLICE))
-        if self._watchdog is not None and now >= self._beat_at:
-            self._watchdog.beat()
-            self._beat_at = now + BEAT_INTERVAL
-        self.exchange.tell(now)
-        if now >= self._pulse_at:
-            self._pulse_at = now + self._pulse_interval
-        self._read_mail()
-        self._tell_ended()
-        self.rounds += 1
+
+    def _try(self, what: str, do: Callable[[], object]) -> None:
+        try:
+            do()
+        except Exception as error:
+            self._note_error(what, error)
 
     def _send_at_once(self, actions: list[Action]) -> None:
         self._loop.send(actions)
@@ -342,16 +369,14 @@ class Worker:
 
     def _read_mail(self) -> None:
         for _ in range(self._mail.qsize()):
-            self._mail.get()()
+            self._try("doing what another thread has asked", self._mail.get())
 
     def _decide(self, packet: Packet, now: float) -> list[Action]:
         try:
             return self._engine.decide(packet.payload, Hook(packet.hook), now, Checksum(packet.checksum))
-        except Exception:
-            # A fault of ours: it may cost this packet, which its sender repeats, but not the host's traffic.
-            self.internal_errors += 1
-            if self.internal_errors <= _MAX_LOGGED_ERRORS:
-                log.exception("internal error at a packet of %d bytes, hook %d", len(packet.payload), packet.hook)
+        except Exception as error:
+            # A fault in NAT itself: it may cost this packet, which its sender repeats, but not the host's traffic.
+            self._note_error(f"deciding a packet of {len(packet.payload)} bytes at hook {packet.hook}", error)
             return [_INTERNAL_ERROR]
 
     def _tell_ended(self) -> None:
@@ -361,6 +386,13 @@ class Worker:
             self._ordered(orders)
         if failed := self._engine.take_failed_syns():
             self._failed(failed)
+        for news in self._engine.faults.take_news():
+            error = news.error if isinstance(news, Fault) else None
+            log.error("thread %d: %s", self._shard.number, news, exc_info=error)
+
+    def resume_mirroring(self) -> None:
+        """Switch on what was switched off after internal errors."""
+        self.post(self._engine.faults.resume)
 
     def _bit_by_bit(self, ids: list[int], do: Callable[[list[int]], list[Action]]) -> None:
         """In the thread itself, between packets."""

@@ -5,11 +5,13 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
+from natmirror.faults import Work
 from natmirror.lab.process import wait_for
 from natmirror.linux.loop import Why
 from natmirror.rulesfile import loads
@@ -100,10 +102,10 @@ def test_there_are_as_many_threads_as_cores_rounded_down(
     assert queue_count(replace(rules, queues=8)) == 8
 
 
-def test_whoever_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Worker, over: Event) -> None:
+def test_one_who_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Worker, over: Event) -> None:
     def fail() -> None:
         asked.wait(10)
-        raise HostError("enough")
+        raise SystemExit("not to be survived")
 
     asked = Event()
     begin(worker)
@@ -114,4 +116,64 @@ def test_whoever_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Wo
         asked.set()
         assert answer.result(10) == []
     assert over.is_set()
-    assert isinstance(worker.failure, HostError)
+    assert isinstance(worker.failure, SystemExit)
+
+
+def test_mail_that_raises_costs_neither_the_thread_nor_other_mail(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise HostError("a mistake")
+
+    begin(worker)
+    worker.post(fail)
+    done = Event()
+    worker.post(done.set)
+    assert done.wait(10.0)
+    worker.stop()
+    assert worker.failure is None
+    assert worker.internal_errors == 1
+    assert "a mistake" in caplog.text
+
+
+@pytest.mark.parametrize("failing", ["exchange.tell", "_tell_ended", "_engine.handle_timer"])
+def test_a_chore_of_the_thread_that_raises_costs_no_other(
+    worker: Worker, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    *path, name = failing.split(".")
+    monkeypatch.setattr(getattr(worker, path[0]) if path else worker, name, fail)
+    worker._engine._timers.set(("window", None), 0.0)
+    begin(worker)
+    before = worker.rounds
+    done = Event()
+    worker.post(done.set)
+    assert done.wait(10.0)
+    wait_for(lambda: worker.rounds > before, "a round")
+    assert worker.failure is None
+
+
+def test_the_loop_may_fail_now_and_then(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 2))
+    monkeypatch.setattr("natmirror.worker.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    begin(worker, HostError("now and then"))
+    wait_for(lambda: worker.internal_errors > 30, "many errors, each some seconds after the one before")
+    worker._loop.then = None  # type: ignore[attr-defined]
+    worker.stop()
+    assert worker.failure is None
+
+
+def test_what_failed_in_mirroring_is_logged_with_its_traceback(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        raise ZeroDivisionError("a mistake")
+    except ZeroDivisionError as error:
+        worker._engine.faults.note(Work.COPY, "10.10.0.11:40001", error)
+    begin(worker)
+    worker.resume_mirroring()
+    worker.stop()
+    assert "internal error in copies for client 10.10.0.11:40001" in caplog.text
+    assert "ZeroDivisionError: a mistake" in caplog.text

@@ -1,0 +1,140 @@
+"""Faults of natmirror's own in mirroring: counted, and switched off where they come again and again.
+
+Theory. Production's verdict never depends on mirroring, so an exception there costs the copies and sessions of one
+connection. A fault that repeats would cost processor time for each packet, and may cost every copy: after three of one
+kind in a minute that kind of work is off, after ten of any kind all of mirroring is. Work that is off comes on again
+after ten minutes, or when the operator orders it.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+SWITCHED_OFF = "mirroring-off"
+"""Why a copy has ended, or never began: its kind of work was switched off."""
+INTERNAL_ERROR = "internal-error"
+"""Why a copy has ended: natmirror itself has failed on its connection."""
+
+WINDOW = 60.0
+"""Seconds in which faults are counted together."""
+MAX_OF_ONE_KIND = 3
+MAX_OF_ALL = 10
+OFF_TIME = 600.0
+"""Seconds until work that was switched off comes on again."""
+
+_MAX_KEPT = 10  # faults with their exceptions, until somebody takes them
+
+
+class Work(StrEnum):
+    """A kind of work that can be off while production goes on."""
+
+    COPY = "copies"
+    """Copies of clients' bytes to mirrors."""
+    SESSION = "sessions"
+    """OpenFlow sessions with masters."""
+    THROTTLE = "throttling"
+    """Clients held back for mirrors that are behind."""
+    TAKEOVER = "takeovers"
+    """Copies that go on from another host's records."""
+
+
+@dataclass(slots=True)
+class Fault:
+    """One exception: at which work, on whose connection (None: unknown), and the exception with its traceback."""
+
+    work: Work
+    client: str | None
+    error: Exception
+
+    def __str__(self) -> str:
+        whose = "" if self.client is None else f" for client {self.client}"
+        return f"internal error in {self.work}{whose}: its copies end as {INTERNAL_ERROR}, its connection goes on"
+
+
+@dataclass(slots=True)
+class Switched:
+    """Work that was switched off or on; ``work`` is None for all of mirroring."""
+
+    work: Work | None
+    is_off: bool
+
+    def __str__(self) -> str:
+        what = self.work or "mirroring"
+        if not self.is_off:
+            return f"{what}: on again for new connections"
+        return f"{what}: off after internal errors, on again in {OFF_TIME:g} s or by 'natmirror resume-mirroring'"
+
+
+class Faults:
+    """The faults of one engine. ``now``, in the engine's seconds, is set by the engine before it works."""
+
+    def __init__(self) -> None:
+        self.on_switch: Callable[[], None] = lambda: None
+        """Called when work was switched off or on."""
+        self.now = 0.0
+        self.counts: Counter[Work] = Counter()
+        """How many there were, ever."""
+        self.off: dict[Work, float] = {}
+        """The work that is off, and until when."""
+        self._all_off = False
+        self._recent: deque[tuple[float, Work]] = deque(maxlen=MAX_OF_ALL)
+        self._news: list[Fault | Switched] = []
+
+    def note(self, work: Work, client: str | None, error: Exception) -> None:
+        """Count a fault, and switch its work off where it is one too many."""
+        self.counts[work] += 1
+        self._recent.append((self.now, work))
+        if work not in self.off and len(self._news) < _MAX_KEPT:
+            self._news.append(Fault(work, client, error))
+        recent = [one for at, one in self._recent if self.now - at < WINDOW]
+        if not self._all_off and len(recent) >= MAX_OF_ALL:
+            self.switch_off(None)
+        elif work not in self.off and recent.count(work) >= MAX_OF_ONE_KIND:
+            self.switch_off(work)
+
+    def switch_off(self, work: Work | None) -> None:
+        """Switch a kind of work off, or all (None)."""
+        self._all_off |= work is None
+        self.off |= dict.fromkeys(Work if work is None else (work,), self.now + OFF_TIME)
+        self._news.append(Switched(work, is_off=True))
+        self.on_switch()
+
+    def next_on(self) -> float | None:
+        """When the next work comes on again by itself; None: nothing is off."""
+        return min(self.off.values(), default=None)
+
+    def expire(self) -> None:
+        """Switch on what has been off for long enough."""
+        self._switch_on([work for work, until in self.off.items() if until <= self.now])
+
+    def resume(self) -> None:
+        """Switch everything on."""
+        self._switch_on(list(self.off))
+
+    def _switch_on(self, works: list[Work]) -> None:
+        was_all_off, self._all_off = self._all_off, self._all_off and not works
+        for work in works:
+            del self.off[work]
+        whole = was_all_off and not self.off
+        self._news += [Switched(None, is_off=False)] if whole else [Switched(work, is_off=False) for work in works]
+        if works:
+            self._recent.clear()
+            self.on_switch()
+
+    def take_news(self) -> list[Fault | Switched]:
+        """What has happened since the last call, in its order; of many faults, and of work that was off already, only
+        the first."""
+        news, self._news = self._news, []
+        return news
+
+    def show(self, thread: int) -> dict[str, Any]:
+        """As plain values: counts by work, and what is off in a thread, with the seconds until it comes on again."""
+        return {
+            "internal_errors": {str(work): count for work, count in self.counts.items()},
+            "off": [
+                {"thread": thread, "work": str(work), "on_again_seconds": round(until - self.now, 3)}
+                for work, until in self.off.items()
+            ],
+        }

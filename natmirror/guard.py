@@ -1,0 +1,44 @@
+"""The guard around what production tells mirroring: an exception there costs copies, never a packet."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from natmirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
+from natmirror.ledger import MirroredFlow
+from natmirror.packet import show
+
+_T = TypeVar("_T")
+
+
+class End(Protocol):
+    """Ends what a kind of work does for a flow, for a reason, whatever state a fault has left it in; never raises."""
+
+    def __call__(self, work: Work, flow: MirroredFlow, reason: str) -> None:
+        """End it."""
+
+
+class Guard:
+    """Runs one flow's work; ``end`` has to be set before."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.end: End
+        self._faults = faults
+
+    def run(
+        self, work: Work, flow: MirroredFlow, do: Callable[..., _T], *arguments: object, otherwise: _T | None = None
+    ) -> _T | None:
+        """Return what ``do`` gives, or ``otherwise`` where it raises or its work is off: then the flow's part in that
+        work is over."""
+        if work in self._faults.off:
+            self.end(work, flow, SWITCHED_OFF)
+            return otherwise
+        try:
+            return do(*arguments)
+        except Exception as error:
+            self.failed(work, flow, error)
+            return otherwise
+
+    def failed(self, work: Work, flow: MirroredFlow, error: Exception) -> None:
+        """Count a fault, and end what it was at."""
+        self._faults.note(work, show(flow.client), error)
+        self.end(work, flow, INTERNAL_ERROR)
