@@ -34,7 +34,7 @@ PRODUCTION = frozenset(
         *("faults", "guard", "guarded", "teardown", "model"),
     )
 )
-"""The modules that production goes through, the door, and the tests' mirror; all others that are entered are mirroring's."""
+"""Production's modules, the door, and the tests' mirror; all others that are entered are mirroring's."""
 
 RULES = """
 switches: [10.10.0.0/24]
