@@ -19,6 +19,9 @@
 #define POLITENESS 0.05 /* seconds that it does not, after somebody else has wanted its core */
 #define MAX_LUCK 8  /* so many answers that were too late in a row, and it hardly tries any more */
 #define LAST_HOPE 64 /* once in so many times then */
+/* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
+#define FIRST_PAUSE 0.001
+#define LONGEST_PAUSE 0.02
 
 double nl_clock(void)
 {
@@ -29,11 +32,47 @@ double nl_clock(void)
 
 void nl_send(nl_loop *loop) { nl_outbox_send(&loop->outbox, &loop->gear->out, nl_clock()); }
 
+/* Send a queue's verdicts, or refused ones again once their pause is over. */
+static void flush_queue(nl_loop *loop, uint32_t index, double now)
+{
+    nq *queue = loop->queues[index];
+    if (nq_is_refused(queue) && now < loop->retry_at[index])
+        return;
+    if (nq_flush(queue)) {
+        loop->pauses[index] = 0;
+        return;
+    }
+    loop->pauses[index] = fmin(fmax(2 * loop->pauses[index], FIRST_PAUSE), LONGEST_PAUSE);
+    loop->retry_at[index] = now + loop->pauses[index];
+}
+
 /* The batch's verdicts leave before what was synthesised for it: the mirror never delays production. */
 static void flush(nl_loop *loop, double now)
 {
-    nq_flush(loop->queues[loop->current]);
+    for (uint32_t i = 0; i < loop->queue_count; i++)
+        flush_queue(loop, i, now);
     nl_outbox_look(&loop->outbox, &loop->gear->out, now);
+}
+
+/* The errno of a queue whose verdicts cannot be sent, negative: loop.failed; 0 where there is none. */
+static int failure(nl_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->queue_count; i++)
+        if (nq_failure(loop->queues[i])) {
+            loop->failed = i;
+            return -nq_failure(loop->queues[i]);
+        }
+    return 0;
+}
+
+/* When refused verdicts are to be sent again; infinity where there are none. */
+static double next_retry(const nl_loop *loop)
+{
+    double next = INFINITY;
+    for (uint32_t i = 0; i < loop->queue_count; i++)
+        if (nq_is_refused(loop->queues[i]))
+            next = fmin(next, loop->retry_at[i]);
+    return next;
 }
 
 /* The kernel need not copy what it translates itself: that is half of what a large packet costs, and less than its looking
@@ -83,6 +122,7 @@ static int take_batch(nl_loop *loop, int waits)
         int count = nq_receive(loop->queues[loop->current], loop->packets, waits);
         if (count) {
             loop->count = count > 0 ? count : 0;
+            loop->failed = loop->current;
             loop->next = 0;
             loop->now = nl_clock();
             return count;
@@ -157,8 +197,8 @@ static int wait_until(nl_loop *loop, double until)
         {.fd = loop->wake_fd, .events = POLLIN},
         {.fd = loop->timer_fd, .events = POLLIN},
     };
-    for (uint32_t i = 0; i < loop->queue_count; i++)
-        fds[i + 2] = (struct pollfd){.fd = nq_fd(loop->queues[i]), .events = POLLIN};
+    for (uint32_t i = 0; i < loop->queue_count; i++) /* poll() ignores a negative descriptor */
+        fds[i + 2] = (struct pollfd){.fd = nq_is_refused(loop->queues[i]) ? -1 : nq_fd(loop->queues[i]), .events = POLLIN};
     if (until > nl_clock())
         arm(loop, until);
     poll(fds, loop->queue_count + 2, until <= nl_clock() ? 0 : MAX_WAIT);
@@ -185,6 +225,9 @@ int nl_run(nl_loop *loop, double until)
         double now = nl_clock();
         int is_time = now >= until || gear->read.count || nm_gear_acknowledge(gear, now) || nm_gear_expire(gear, now);
         flush(loop, now);
+        int failed = failure(loop);
+        if (failed)
+            return failed;
         if (is_time && loop->has_looked) {
             nl_send(loop); /* Python may take a while */
             loop->has_looked = 0; /* however much is due, packets have their turn */
@@ -198,7 +241,7 @@ int nl_run(nl_loop *loop, double until)
         loop->is_busy = count > 0;
         if (count && loop->now - loop->looked_at < LOOK_UP_INTERVAL)
             continue;
-        if (wait_until(loop, count ? 0 : fmin(due, loop->outbox.due_at))) {
+        if (wait_until(loop, count ? 0 : fmin(fmin(due, next_retry(loop)), loop->outbox.due_at))) {
             nl_send(loop);
             return NL_WAKE;
         }

@@ -23,6 +23,9 @@ typedef struct {
     nq *queues[NL_MAX_QUEUES];
     uint8_t watched[NL_MAX_QUEUES]; /* its packets pass unchanged, whatever is made of them */
     uint32_t queue_count;
+    double retry_at[NL_MAX_QUEUES]; /* when verdicts that the kernel refused are sent again */
+    double pauses[NL_MAX_QUEUES];   /* seconds before the last such attempt, 0 where the kernel took the last verdicts */
+    uint32_t failed;                /* the queue that nl_run() has given an errno for */
     int wake_fd;
     int timer_fd;    /* from nl_timer() */
     double armed_at; /* when the timer goes off; infinity: never */
@@ -43,7 +46,8 @@ typedef struct {
     nq_packet *punted;
 } nl_loop;
 
-/* Run until something is for Python; until is absolute. A negative errno where a queue itself fails. */
+/* Run until something is for Python; until is absolute. A negative errno where a queue itself fails, which is to be
+ * taken out of queues[] or replaced: every packet that was received has its verdict then. */
 int nl_run(nl_loop *loop, double until);
 
 /* Python has given the punted packet its verdict. */

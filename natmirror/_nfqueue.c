@@ -21,25 +21,35 @@
 /* Verdicts are sent when so many bytes have gathered: the kernel refuses what exceeds the socket's buffer. */
 #define VERDICTS_MAX (512 * 1024)
 #define VERDICT_MAX (68 * 1024)
-#define SEND_TRIES 3
+#define SMALL_VERDICT 64 /* bytes in verdicts[] of a verdict whose payload is not copied: 40 at most */
 #define MAX_PARTS 512 /* the kernel takes twice as many (UIO_MAXIOV) */
 #define PARTS_OF_VERDICT 3
+/* While the kernel refuses verdicts, those of the packets that were received last still find room. */
+#define RESERVED_BYTES (NQ_BATCH * SMALL_VERDICT)
+#define RESERVED_PARTS ((NQ_BATCH + 1) * PARTS_OF_VERDICT)
 #define MAX_ERRNO 4095 /* linux/err.h */
 
 #define PACKET_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET)
 #define VERDICT_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT)
+#define BATCH_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH)
 
 struct nq {
     int fd;
     uint16_t number;
     uint32_t acknowledged;
     int answer;
+    uint32_t last_id;
+    uint32_t emptied;
+    uint8_t is_refused;  /* the kernel has refused what waits to be sent */
+    int failure;         /* the errno of a refusal that memory cannot mend */
+    uint32_t waiting;    /* messages that wait to be sent */
     size_t verdicts_len; /* of all that waits to be sent, wherever it lies */
     size_t used;         /* of verdicts[] */
+    int first;           /* of parts[] that has not been sent */
     int part_count;
     struct iovec parts[MAX_PARTS];
     nq_counters counters;
-    uint8_t verdicts[VERDICTS_MAX + VERDICT_MAX];
+    uint8_t verdicts[VERDICTS_MAX + VERDICT_MAX + RESERVED_BYTES];
     uint8_t datagrams[NQ_BATCH][DATAGRAM_MAX];
 };
 
@@ -62,6 +72,21 @@ int nq_fd(const nq *queue) { return queue->fd; }
 uint32_t nq_acknowledged(const nq *queue) { return queue->acknowledged; }
 
 int nq_answer(const nq *queue) { return queue->answer; }
+
+uint32_t nq_last_id(const nq *queue) { return queue->last_id; }
+
+uint32_t nq_emptied(const nq *queue) { return queue->emptied; }
+
+uint32_t nq_waiting(const nq *queue) { return queue->waiting; }
+
+int nq_is_refused(const nq *queue) { return queue->is_refused; }
+
+int nq_failure(const nq *queue) { return queue->failure; }
+
+int nq_has_room(const nq *queue)
+{
+    return queue->used <= VERDICTS_MAX && queue->part_count + PARTS_OF_VERDICT + RESERVED_PARTS <= MAX_PARTS;
+}
 
 /* The kernel's word on a request of ours: on a verdict only when it failed, on a configuration always. */
 static void take_answer(nq *queue, const uint8_t *message, size_t len)
@@ -166,6 +191,7 @@ int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets,
             if (header.nlmsg_len >= body && parse_attributes(datagram + body, header.nlmsg_len - body, packet)) {
                 queue->counters.packets++;
                 queue->counters.truncated += packet->truncated;
+                queue->last_id = packet->id;
                 count++;
             } else {
                 queue->counters.malformed++;
@@ -184,6 +210,8 @@ int nq_receive(nq *queue, nq_packet *packets, int waits)
 {
     struct mmsghdr headers[NQ_BATCH];
     struct iovec vectors[NQ_BATCH];
+    if (queue->is_refused)
+        return 0; /* payloads of verdicts that wait lie where packets would be received */
     memset(headers, 0, sizeof headers);
     for (int i = 0; i < NQ_BATCH; i++) {
         vectors[i].iov_base = queue->datagrams[i];
@@ -192,6 +220,7 @@ int nq_receive(nq *queue, nq_packet *packets, int waits)
         headers[i].msg_hdr.msg_iovlen = 1;
     }
     int received = recvmmsg(queue->fd, headers, NQ_BATCH, waits ? MSG_WAITFORONE : MSG_DONTWAIT, NULL);
+    queue->emptied += received < NQ_BATCH;
     if (received < 0) {
         if (errno == ENOBUFS)
             queue->counters.enobufs++;
@@ -237,23 +266,38 @@ static uint8_t *add_written(nq *queue, size_t len)
 }
 
 /* The beginning of a verdict, which so many bytes of attributes follow. */
-static void put_head(nq *queue, uint32_t id, uint32_t verdict, size_t more)
+static void put_head(nq *queue, uint16_t type, uint32_t request, uint32_t id, uint32_t verdict, size_t more)
 {
     size_t head = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
     size_t len = head + NLA_HDRLEN + NLA_ALIGN(sizeof(struct nfqnl_msg_verdict_hdr));
-    struct nlmsghdr header = {
-        .nlmsg_len = (uint32_t)(len + more), .nlmsg_type = VERDICT_MESSAGE, .nlmsg_flags = NLM_F_REQUEST};
+    struct nlmsghdr header = {.nlmsg_len = (uint32_t)(len + more),
+                              .nlmsg_type = type,
+                              .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | (request ? NLM_F_ACK : 0)),
+                              .nlmsg_seq = request};
     struct nfgenmsg general = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0, .res_id = htons(queue->number)};
     struct nfqnl_msg_verdict_hdr decided = {.verdict = htonl(verdict), .id = htonl(id)};
     uint8_t *at = add_written(queue, len);
     memcpy(at, &header, sizeof header);
     memcpy(at + NLMSG_HDRLEN, &general, sizeof general);
     put_attribute(at + head, NFQA_VERDICT_HDR, &decided, sizeof decided);
+    queue->waiting++;
 }
 
+/* Whether a message with so many copied bytes fits; one that does not, though its caller had to ask nq_has_room(), is
+ * counted and not sent. */
+static int fits(nq *queue, size_t copied)
+{
+    if (queue->used + SMALL_VERDICT + copied <= sizeof queue->verdicts &&
+        queue->part_count + PARTS_OF_VERDICT <= MAX_PARTS)
+        return 1;
+    queue->counters.given_up++;
+    return 0;
+}
+
+/* What the kernel has refused is tried again when the caller says so, by nq_flush(). */
 static void flush_if_full(nq *queue)
 {
-    if (queue->verdicts_len >= VERDICTS_MAX || queue->part_count > MAX_PARTS - PARTS_OF_VERDICT)
+    if (!queue->is_refused && (queue->verdicts_len >= VERDICTS_MAX || !nq_has_room(queue)))
         nq_flush(queue);
 }
 
@@ -263,9 +307,11 @@ static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t 
     if (len > 0xffff - NLA_HDRLEN) {
         verdict = NF_DROP;
         len = 0;
-        queue->counters.send_errors++;
+        queue->counters.oversized++;
     }
-    put_head(queue, id, verdict, len ? NLA_HDRLEN + NLA_ALIGN(len) : 0);
+    if (!fits(queue, stays ? 0 : len))
+        return;
+    put_head(queue, VERDICT_MESSAGE, 0, id, verdict, len ? NLA_HDRLEN + NLA_ALIGN(len) : 0);
     if (len && stays) {
         struct nlattr attribute = {.nla_len = (uint16_t)(NLA_HDRLEN + len), .nla_type = NFQA_PAYLOAD};
         memcpy(add_written(queue, sizeof attribute), &attribute, sizeof attribute);
@@ -291,25 +337,87 @@ void nq_accept_marked(nq *queue, uint32_t id, uint32_t mark)
 {
     uint32_t value = htonl(mark);
     queue->counters.marked++;
-    put_head(queue, id, NF_ACCEPT, NLA_HDRLEN + sizeof value);
+    if (!fits(queue, 0))
+        return;
+    put_head(queue, VERDICT_MESSAGE, 0, id, NF_ACCEPT, NLA_HDRLEN + sizeof value);
     put_attribute(add_written(queue, NLA_HDRLEN + sizeof value), NFQA_MARK, &value, sizeof value);
     flush_if_full(queue);
 }
 
 void nq_drop(nq *queue, uint32_t id) { put_verdict(queue, id, NF_DROP, NULL, 0, 0); }
 
-void nq_flush(nq *queue)
+void nq_sweep(nq *queue, uint32_t id, int accepts, uint32_t request)
+{
+    if (fits(queue, 0))
+        put_head(queue, BATCH_MESSAGE, request, id, accepts ? NF_ACCEPT : NF_DROP, 0);
+}
+
+/* 0 or an errno. */
+static int send_parts(nq *queue, struct iovec *parts, int count)
+{
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
+    return sendmsg(queue->fd, &message, 0) < 0 ? errno : 0;
+}
+
+static void forget_sent(nq *queue)
+{
+    queue->verdicts_len = queue->used = 0;
+    queue->first = queue->part_count = 0;
+    queue->waiting = 0;
+    queue->is_refused = 0;
+}
+
+/* The first message that waits, alone; 0 or an errno. */
+static int send_first(nq *queue)
+{
+    struct iovec parts[PARTS_OF_VERDICT];
+    struct nlmsghdr header; /* put_head() has written it in one piece */
+    memcpy(&header, queue->parts[queue->first].iov_base, sizeof header);
+    size_t left = header.nlmsg_len;
+    int count = 0;
+    for (; left && count < PARTS_OF_VERDICT; count++) {
+        parts[count] = queue->parts[queue->first + count];
+        if (parts[count].iov_len > left)
+            parts[count].iov_len = left;
+        left -= parts[count].iov_len;
+    }
+    int error = send_parts(queue, parts, count);
+    if (error)
+        return error;
+    struct iovec *last = &queue->parts[queue->first + count - 1];
+    size_t sent = parts[count - 1].iov_len;
+    last->iov_base = (uint8_t *)last->iov_base + sent;
+    last->iov_len -= sent;
+    queue->first += last->iov_len ? count - 1 : count;
+    queue->verdicts_len -= header.nlmsg_len;
+    queue->waiting--;
+    return 0;
+}
+
+/* What a moment without memory explains: the message can be sent again. */
+static int is_transient(int error)
+{
+    return error == ENOBUFS || error == ENOMEM || error == EAGAIN || error == EINTR;
+}
+
+int nq_flush(nq *queue)
 {
     if (!queue->part_count)
-        return;
-    struct msghdr message = {.msg_iov = queue->parts, .msg_iovlen = (size_t)queue->part_count};
-    int is_sent = 0;
-    for (int tries = 0; tries < SEND_TRIES && !is_sent; tries++) {
-        is_sent = sendmsg(queue->fd, &message, 0) >= 0;
-        if (!is_sent && errno != EINTR && errno != ENOBUFS && errno != EAGAIN && errno != ENOMEM)
-            break;
+        return 1;
+    int error = send_parts(queue, queue->parts + queue->first, queue->part_count - queue->first);
+    if (!error) {
+        forget_sent(queue);
+        return 1;
     }
-    queue->counters.send_errors += !is_sent;
-    queue->verdicts_len = queue->used = 0;
-    queue->part_count = 0;
+    queue->counters.send_refusals++;
+    if (is_transient(error) || error == EMSGSIZE) /* a small message may pass where a large one does not */
+        for (error = 0; queue->waiting && !error;)
+            error = send_first(queue);
+    if (!queue->waiting) {
+        forget_sent(queue);
+        return 1;
+    }
+    queue->is_refused = 1;
+    queue->failure = is_transient(error) ? 0 : error;
+    return 0;
 }

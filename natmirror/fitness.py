@@ -18,6 +18,8 @@ class Fitness:
         self.holds_flows: Callable[[], str | None] = lambda: None
         """Why connections that live on the other host would be lost here; None: they would not. Whoever sets it sees to
         it that no such reason lasts for long: without a host that is fit nobody has the address."""
+        self.queue_trouble: Callable[[], str | None] = lambda: None
+        """Why the kernel holds packets that threads have decided on; None: it does not."""
         self._seen = [(-1, 0.0)] * threads
 
     def look(self, rounds: Sequence[int], now: float) -> tuple[int, str]:
@@ -27,6 +29,8 @@ class Fitness:
             return NOT_READY, self.not_ready
         if still:
             return STUCK, f"thread {', '.join(map(str, still))} of those that pass packets stands still"
+        if trouble := self.queue_trouble():
+            return STUCK, trouble
         if not self.rules_are_in_place:
             return RULES_MISSING, "somebody has taken them away, and they cannot be put in again"
         if missing := self.holds_flows():

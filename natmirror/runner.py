@@ -180,6 +180,7 @@ class Runner:
             self.duty.open(held, self._api_path)
             self._in_place.install()
             self.duty.fitness.rules_are_in_place = True
+            self.duty.fitness.queue_trouble = self._queue_trouble
             held.callback(self._leave_rules)
             for worker in self._workers:
                 worker.start(self._workers)
@@ -399,6 +400,9 @@ class Runner:
 
     def _rounds(self) -> list[int]:
         return [worker.rounds for worker in self._workers]
+
+    def _queue_trouble(self) -> str | None:
+        return next((trouble for worker in self._workers if (trouble := worker.queue_trouble())), None)
 
     def _tell_status(self) -> None:
         with suppress(TimeoutError):

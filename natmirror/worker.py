@@ -28,6 +28,7 @@ from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.translation import Pair
 from natmirror.packet import Checksum
 from natmirror.pool import Kill, Share
+from natmirror.queuekeeper import QueueKeeper
 from natmirror.reloading import Kept
 from natmirror.rules import Rules
 from natmirror.shards import Shard
@@ -91,6 +92,7 @@ class Worker:
         self._stopping = False
         self._ways: list[Way] = []
         self._watchdog: Watchdog | None = None
+        self._keeper: QueueKeeper | None = None
         self._beat_at = 0.0
         self._pulse_interval = pulse_interval
         self._pulse_at = 0.0
@@ -115,6 +117,7 @@ class Worker:
             self._engine.gear, self._ways, out_fd=out_fd, wake_fd=self._ear.fileno(), gathers=self._gathers
         )
         held.callback(self._loop.close)
+        self._keeper = QueueKeeper(self._loop, self._watchdog, time.monotonic())
 
     def start(self, workers: Sequence["Worker"]) -> None:
         """Begin to pass packets, with those that come from now on: rules of before may have dealt out the others
@@ -257,6 +260,10 @@ class Worker:
         """What each queue has counted, by its number."""
         return {str(way.queue.number): {**way.queue.counters, **way.queue.kernel_drops()} for way in self._ways}
 
+    def queue_trouble(self) -> str | None:
+        """What is wrong with one of the queues; None: they work."""
+        return None if self._keeper is None else self._keeper.trouble
+
     def sent(self) -> dict[str, int]:
         """What became of synthesised packets."""
         return self._loop.counters
@@ -280,7 +287,8 @@ class Worker:
 
     def _bind(self, held: ExitStack, first: int, *, watched: bool) -> Queue:
         queue = Queue(queue_number(first, self._shard), fail_open=watched)
-        held.callback(queue.close)
+        index = len(self._ways)
+        held.callback(lambda: self._ways[index].queue.close())  # by then it may be another one, see QueueKeeper
         self._ways.append(Way(queue, watched))
         return queue
 
@@ -335,6 +343,8 @@ class Worker:
         """When Python has something to do, whatever comes."""
         timer = self._engine.next_own_timer()
         due = min(self._pulse_at, self.exchange.next_at)
+        if self._keeper is not None:
+            due = min(due, self._keeper.next_at)
         if self._watchdog is not None:
             due = min(due, self._beat_at)
         return due if timer is None else min(due, timer)
@@ -347,6 +357,8 @@ class Worker:
         if now >= self._pulse_at:
             self._pulse_at = now + self._pulse_interval
         self._try("doing what is due", partial(self._handle_timer, now))
+        if self._keeper is not None and now >= self._keeper.next_at:
+            self._try("looking after the queues", partial(self._keeper.look, now))
         self._try("telling of bindings", partial(self.exchange.tell, now))
         self._read_mail()
         self._try("telling what has happened", self._tell_ended)

@@ -15,6 +15,7 @@ LAYERS = [
         "errors",
         "exitcodes",
         "legstate",
+        "queuehealth",
         "seq",
         "siphash",
         "stats",
@@ -43,6 +44,7 @@ LAYERS = [
     {"passage"},
     {"engine"},
     {"answering", "api", "capture", "exchange", "ha", "known", "linux", "model", "probes", "report", "sums"},
+    {"queuekeeper"},
     {"duty", "orders", "replay", "worker"},
     {"inplace", "shared"},
     {"runner"},
@@ -73,6 +75,7 @@ OUTSIDE_CORE = {
     "_fastpath_build",
     "orders",
     "probes",
+    "queuekeeper",
 }
 # linux serves whoever wants the machine; of ours it knows these alone.
 KNOWN_TO_LINUX = {"actions", "errors", "packet", "rules", "shards", "stats", "_ffi"}

@@ -103,6 +103,15 @@ def test_a_thread_that_stands_still_makes_it_unfit_and_is_named() -> None:
     assert fitness.look([8, 6], 101.0 + STILL_SECONDS)[0] == exitcodes.FIT
 
 
+def test_a_queue_that_does_not_work_makes_it_unfit() -> None:
+    fitness = fit()
+    trouble: str | None = "queue 7: the kernel has refused verdicts for 3 s"
+    fitness.queue_trouble = lambda: trouble
+    assert fitness.look([1, 1], 0.0) == (exitcodes.STUCK, trouble)
+    trouble = None
+    assert fitness.look([2, 2], 1.0)[0] == exitcodes.FIT
+
+
 def test_iptables_rules_that_are_gone_make_it_unfit() -> None:
     fitness = fit()
     fitness.rules_are_in_place = False

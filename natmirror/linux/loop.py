@@ -1,7 +1,7 @@
 """The hot loop in C, seen from Python: it passes packets by itself, and comes back with those that are for Python."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from errno import errorcode
@@ -12,6 +12,8 @@ from natmirror.actions import Accept, Action, Send
 from natmirror.errors import HostError
 from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
+_BACKLOG_PAUSE = 0.005
+"""Seconds until verdicts that found no room are tried again."""
 _PAUSE = 0.005
 """Seconds after something has left in which small pieces of streams to mirrors wait for company."""
 
@@ -54,9 +56,12 @@ class Way:
 
 class Loop:
     """Some queues and the way out, for one thread. ``gear`` is the C gear that decides; with ``gathers`` small pieces
-    of streams to mirrors wait for company."""
+    of streams to mirrors wait for company.
 
-    def __init__(self, gear: Any, ways: Sequence[Way], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
+    A queue that fails is closed and left out; bind_again() replaces it in ``ways``, which is the caller's list.
+    """
+
+    def __init__(self, gear: Any, ways: list[Way], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
         self._timer_fd = lib.nl_timer()
         if self._timer_fd < 0:
             raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
@@ -66,27 +71,56 @@ class Loop:
             "wake_fd": wake_fd,
             "timer_fd": self._timer_fd,
             "armed_at": float("inf"),
-            "longest_wait": LONGEST_WAIT if len(ways) == 1 else 0.0,
         }
         self._loop = ffi.new("nl_loop *", fields)
         self._gear = gear
-        self._ways = ways
-        for index, way in enumerate(ways):
+        self.ways = ways
+        self._open_ways: list[Way] = []
+        self._take_open_ways()
+
+    def _take_open_ways(self) -> None:
+        """Drive those of the queues that are open; not while has_batch."""
+        self._open_ways = [way for way in self.ways if not way.queue.is_closed]
+        for index, way in enumerate(self._open_ways):
             self._loop.queues[index] = way.queue.codec
             self._loop.watched[index] = way.watched
-        self._loop.queue_count = len(ways)
+            self._loop.retry_at[index] = self._loop.pauses[index] = 0.0
+        self._loop.queue_count = len(self._open_ways)
+        self._loop.longest_wait = LONGEST_WAIT if len(self._open_ways) == 1 else 0.0
 
     def close(self) -> None:
         """Give the timer back; the queues and descriptors are the caller's."""
         os.close(self._timer_fd)
 
     def run(self, until: float) -> Why:
-        """Pass packets until something is for Python, or the monotonic clock shows ``until``; HostError where a queue
-        fails."""
+        """Pass packets until something is for Python, or the monotonic clock shows ``until``. A queue that fails is
+        closed, which drops its packets; bind_again() opens it."""
+        for way in self._open_ways:
+            if way.queue.has_backlog:
+                way.queue.flush()
+                until = min(until, lib.nl_clock() + _BACKLOG_PAUSE)
         why = lib.nl_run(self._loop, until)
         if why < 0:
-            raise HostError(f"a queue fails: {errorcode.get(-why, -why)} while receiving")
+            self._open_ways[self._loop.failed].queue.fail(f"its socket fails: {errorcode.get(-why, -why)}")
+            self._take_open_ways()
+            return Why.TIMER
         return Why(why)
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether packets were received that have no verdict yet, as when run() has come back with PUNT or WAKE."""
+        return bool(self._loop.next < self._loop.count)
+
+    def bind_again(self, index: int) -> Queue:
+        """Close one of ``ways``' queues and bind it again, not while has_batch; what waited in it is dropped. HostError
+        where the kernel refuses: then it stays closed."""
+        way = self.ways[index]
+        way.queue.close()
+        self._take_open_ways()
+        queue = way.queue.bind_again()
+        self.ways[index] = Way(queue, way.watched)
+        self._take_open_ways()
+        return queue
 
     def punted(self) -> Punted:
         """The packet that is for Python."""
@@ -95,15 +129,17 @@ class Loop:
     def decide(self, actions: Iterable[Action]) -> None:
         """What is to become of it: the verdict comes first, then what is to be sent besides."""
         verdict, *sends = actions
-        self._ways[self._loop.current].give(self._loop.punted.id, verdict)
+        self._open_ways[self._loop.current].give(self._loop.punted.id, verdict)
         lib.nl_decided(self._loop)
         self.send(sends)
 
     def defer(self) -> Way:
         """Go on without a verdict for the packet that is for Python: it is to be given later, by the way that it came,
         which is told."""
+        way = self._open_ways[int(self._loop.current)]
+        way.queue.defer(self._loop.punted.id, self._loop.now)
         lib.nl_decided(self._loop)
-        return self._ways[int(self._loop.current)]
+        return way
 
     def send(self, actions: Iterable[Action]) -> None:
         """Put synthesised packets on their way: they leave with the next batch's verdicts, or flush()."""
@@ -114,7 +150,7 @@ class Loop:
 
     def flush(self) -> None:
         """Send verdicts, then what was synthesised, now."""
-        for way in self._ways:
+        for way in self._open_ways:
             way.queue.flush()
         lib.nl_send(self._loop)
 

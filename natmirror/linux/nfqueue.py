@@ -4,9 +4,9 @@ The package's own receive path gives no packet above 4,096 bytes and cuts larger
 of 64 KiB come and go whole (NFQA_CFG_F_GSO), in batches.
 """
 
-import select
 import socket
 import struct
+from collections import Counter, deque
 from dataclasses import dataclass
 from errno import EPERM, errorcode
 from pathlib import Path
@@ -35,7 +35,9 @@ _SEND_BUFFER = 4 << 20
 LONGEST_WAIT = 0.004
 """Seconds that a call may wait for packets: as long others may have to wait for the thread's attention. The kernel
 makes whole ticks of it and one more: 8 ms with 250 a second; of 5 ms it would make 12."""
-_ANSWER_TIMEOUT = 2.0
+_REQUEST_ATTEMPTS = 10
+_DEFERRED_TIMEOUT = 5.0
+"""Seconds after which a packet whose verdict another thread owes counts as forgotten: its sender has sent it again."""
 _KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
 
 
@@ -65,24 +67,42 @@ class Queue:
 
     def __init__(self, number: int, *, max_len: int = 8192, fail_open: bool = False) -> None:
         self.number = number
+        self._max_len = max_len
+        self._fail_open = fail_open
+        self._counted: Counter[str] = Counter()
+        self._backlog: deque[tuple[int, bytes | None, bool]] = deque()
+        self._deferred: dict[int, float] = {}
+        self.is_closed = False
+        self.failure: str | None = None
+        """Why the queue was closed, where that was not wanted."""
         self._bound = NetfilterQueue()
         try:
             self._bound.bind(number, _never_called, max_len=max_len)
         except OSError as error:
             raise HostError(f"cannot bind NFQUEUE {number}: {_why(error)}") from None
         self.fd = self._bound.get_fd()
-        self._socket = socket.fromfd(self.fd, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-        self._socket.setblocking(True)  # who does not want to wait says so in each call
         codec = lib.nq_new(self.fd, number)
         if codec == ffi.NULL:
-            raise MemoryError(f"no memory for queue {number}")
+            self._bound.unbind()
+            raise HostError(f"no memory for NFQUEUE {number}")
         self.codec = ffi.gc(codec, lib.nq_free)
         """The C struct that the loop drives."""
         self._packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
         self._early: list[Packet] = []
         self._requests = 0
+        self._question: int | None = None
+        self._emptied = 0
+        try:
+            self._socket = socket.fromfd(self.fd, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        except OSError as error:
+            self._bound.unbind()
+            raise HostError(f"NFQUEUE {number}: {error}") from None
+        self._socket.setblocking(True)  # who does not want to wait says so in each call
         try:
             self._configure(max_len, _F_GSO | (_F_FAIL_OPEN if fail_open else 0))
+        except OSError as error:
+            self.close()
+            raise HostError(f"NFQUEUE {number}: the kernel refuses the configuration: {error}") from None
         except BaseException:
             self.close()
             raise
@@ -105,19 +125,96 @@ class Queue:
 
     def accept(self, packet_id: int, payload: bytes | None = None) -> None:
         """Let a packet pass, as ``payload`` where given. Sent by flush()."""
-        lib.nq_accept(self.codec, packet_id, payload or ffi.NULL, len(payload) if payload else 0)
+        self._give(packet_id, payload, True)
 
     def drop(self, packet_id: int) -> None:
         """Let a packet vanish. Sent by flush()."""
-        lib.nq_drop(self.codec, packet_id)
+        self._give(packet_id, None, False)
+
+    def _give(self, packet_id: int, payload: bytes | None, accepts: bool) -> None:
+        """Verdicts that find no room, because the kernel refuses those before them, wait here for the next flush()."""
+        if self.is_closed:
+            return  # the kernel has dropped the packet, and its id may be another packet's by now
+        self._deferred.pop(packet_id, None)
+        if self._backlog or not lib.nq_has_room(self.codec):
+            self._backlog.append((packet_id, payload, accepts))
+        else:
+            self._put(packet_id, payload, accepts)
+
+    def _put(self, packet_id: int, payload: bytes | None, accepts: bool) -> None:
+        if accepts:
+            lib.nq_accept(self.codec, packet_id, payload or ffi.NULL, len(payload) if payload else 0)
+        else:
+            lib.nq_drop(self.codec, packet_id)
 
     def flush(self) -> None:
-        """Send the verdicts given since, in their order."""
+        """Send the verdicts given since, in their order. What the kernel refuses stays for the next flush()."""
+        if self.is_closed:
+            return
         lib.nq_flush(self.codec)
+        if self.has_backlog:
+            while self._backlog and lib.nq_has_room(self.codec):
+                self._put(*self._backlog.popleft())
+            lib.nq_flush(self.codec)
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether verdicts wait that found no room behind those that the kernel refuses."""
+        return bool(self._backlog)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the kernel refuses verdicts at the moment."""
+        return bool(lib.nq_is_refused(self.codec)) or self.has_backlog
+
+    def defer(self, packet_id: int, now: float) -> None:
+        """Another thread is to decide on a packet."""
+        self._deferred[packet_id] = now
+
+    def ask(self, now: float) -> None:
+        """Have the kernel say whether it still holds packets that were decided on, and let go of them: answer().
+
+        With ``fail_open`` they pass, else they are dropped: the kernel never got their verdicts. Call it while every
+        packet that receive() or the loop gave is decided on, or deferred.
+        """
+        while self._deferred and now - next(iter(self._deferred.values())) > _DEFERRED_TIMEOUT:
+            del self._deferred[next(iter(self._deferred))]
+        if self.waits or not lib.nq_has_room(self.codec):
+            return
+        first_deferred = next(iter(self._deferred), None)
+        last_decided = lib.nq_last_id(self.codec) if first_deferred is None else (first_deferred - 1) & 0xFFFF_FFFF
+        self._requests += 1
+        self._question = self._requests
+        self._emptied = lib.nq_emptied(self.codec)
+        lib.nq_sweep(self.codec, last_decided, self._fail_open, self._question)
+        self.flush()
+
+    def answer(self) -> int | None:
+        """Return the kernel's answer to the last ask(), once: 0 where it held such packets, ENOENT where it held none,
+        another errno where the queue is not ours; None while there is none."""
+        if self._question is None or lib.nq_acknowledged(self.codec) != self._question:
+            return None
+        self._question = None
+        return int(lib.nq_answer(self.codec))
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the kernel owes an answer to ask(), though all that it has sent since was read."""
+        return self._question is not None and lib.nq_emptied(self.codec) != self._emptied
+
+    def count(self, name: str) -> None:
+        """Add one to a counter of what became of the queue."""
+        self._counted[name] += 1
 
     @property
     def counters(self) -> dict[str, int]:
-        """What the codec has counted, by name."""
+        """What was counted under this queue's number, by name."""
+        counted = dict.fromkeys(("bound_again", "looks_with_lost_verdicts"), 0) | self._counted
+        for name, value in self._codec_counters().items():
+            counted[name] = counted.get(name, 0) + value
+        return counted
+
+    def _codec_counters(self) -> dict[str, int]:
         counters = lib.nq_queue_counters(self.codec)
         return {name: getattr(counters, name) for name, _ in ffi.typeof("nq_counters").fields}
 
@@ -135,9 +232,31 @@ class Queue:
         return {"queue_full": 0, "buffer_full": 0}
 
     def close(self) -> None:
-        """Give the queue back; what waits in it is dropped by the kernel."""
+        """Give the queue back; what waits in it is dropped by the kernel, and verdicts for it are ignored."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._counted["given_up"] += lib.nq_waiting(self.codec) + len(self._backlog)
+        self._backlog.clear()
         self._socket.close()
         self._bound.unbind()
+
+    def fail(self, why: str) -> None:
+        """Close the queue, because of this."""
+        self.failure = why
+        self.close()
+
+    def bind_again(self) -> "Queue":
+        """Close the queue, and return one of the same number that goes on counting; HostError where the kernel
+        refuses."""
+        self.close()
+        fresh = Queue(self.number, max_len=self._max_len, fail_open=self._fail_open)
+        fresh._counted = Counter(self.counters)
+        fresh.count("bound_again")
+        for packet in fresh.early():
+            fresh._give(packet.id, None, self._fail_open)
+        fresh.flush()
+        return fresh
 
     def _configure(self, max_len: int, flags: int) -> None:
         for level, option, value in (
@@ -156,17 +275,22 @@ class Queue:
         )
 
     def _request(self, attributes: bytes) -> None:
-        """Configure the queue and wait for the kernel's answer; packets that come meanwhile are kept."""
-        self._requests += 1
+        """Configure the queue and read the kernel's answer, which is there when the request has been sent, unless our
+        receive buffer was full; packets that come meanwhile are kept."""
         kind = _NFNL_SUBSYS_QUEUE << 8 | _NFQNL_MSG_CONFIG
         body = struct.pack("!BBH", socket.AF_UNSPEC, 0, self.number) + attributes
-        self._socket.send(
-            struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK, self._requests, 0) + body
-        )
-        while lib.nq_acknowledged(self.codec) != self._requests:
-            if not select.select([self.fd], [], [], _ANSWER_TIMEOUT)[0]:
-                raise HostError(f"NFQUEUE {self.number}: the kernel does not answer a configuration request")
-            self._early += self.receive()
+        for _ in range(_REQUEST_ATTEMPTS):
+            self._requests += 1
+            emptied = lib.nq_emptied(self.codec)
+            self._socket.send(
+                struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK, self._requests, 0) + body
+            )
+            while lib.nq_emptied(self.codec) == emptied and not lib.nq_is_refused(self.codec):
+                self._early += self.receive()
+            if lib.nq_acknowledged(self.codec) == self._requests:
+                break
+        else:
+            raise HostError(f"NFQUEUE {self.number}: the kernel does not answer a configuration request")
         if answer := lib.nq_answer(self.codec):
             raise HostError(
                 f"NFQUEUE {self.number}: the kernel refuses the configuration: {errorcode.get(answer, answer)}"

@@ -1,17 +1,59 @@
 /* Arbitrary datagrams through the codec of netfilter queues: what it finds has to lie inside of what it was given.
  *
- * Then every packet that it found gets a verdict, so that the writing half is driven to its limits too; the descriptor
- * is none, and sending fails.
+ * Then every packet that it found gets a verdict, so that the writing half is driven to its limits too. The kernel
+ * refuses as the input says; what it takes has to be every verdict, whole and in order.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+
+#include <linux/netlink.h>
 
 #include "_nfqueue.h"
 #include "must.h"
 
 #define NO_DESCRIPTOR (-1)
+#define MAX_EXPECTED (1 << 20)
+#define WITHOUT_PAYLOAD 40 /* bytes at most */
 
 static nq *queue;
+static uint32_t expected[MAX_EXPECTED]; /* the ids of verdicts that were given and have not arrived, as the kernel reads them */
+static uint32_t given, arrived;
+static uint8_t refusals; /* a bit for each of the next calls */
+static size_t longest;   /* message that the kernel takes */
+
+ssize_t flaky_sendmsg(int fd, const struct msghdr *message, int flags);
+
+ssize_t flaky_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    must(fd == NO_DESCRIPTOR && flags == 0);
+    size_t len = 0;
+    for (size_t i = 0; i < message->msg_iovlen; i++)
+        len += message->msg_iov[i].iov_len;
+    int is_refused = refusals & 1;
+    refusals >>= 1;
+    if (is_refused || len > longest) {
+        errno = is_refused ? ENOBUFS : EMSGSIZE;
+        return -1;
+    }
+    uint8_t *whole = malloc(len), *at = whole;
+    must(whole != NULL);
+    for (size_t i = 0; i < message->msg_iovlen; at += message->msg_iov[i++].iov_len)
+        memcpy(at, message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
+    for (at = whole; at < whole + len;) {
+        struct nlmsghdr header;
+        uint32_t id;
+        must((size_t)(whole + len - at) >= sizeof header);
+        memcpy(&header, at, sizeof header);
+        must(header.nlmsg_len >= 32 && header.nlmsg_len <= (size_t)(whole + len - at));
+        memcpy(&id, at + 28, sizeof id);
+        must(arrived < given && id == expected[arrived++ % MAX_EXPECTED]);
+        at += NLMSG_ALIGN(header.nlmsg_len);
+    }
+    free(whole);
+    return (ssize_t)len;
+}
 
 static void check(const nq_packet *packet, const uint8_t *datagram, size_t len)
 {
@@ -23,6 +65,19 @@ static void check(const nq_packet *packet, const uint8_t *datagram, size_t len)
     }
     must(packet->payload >= datagram && packet->payload <= datagram + len);
     must(packet->len <= (size_t)(datagram + len - packet->payload));
+}
+
+static void give(const nq_packet *packet)
+{
+    if (!nq_has_room(queue))
+        return;
+    expected[given++ % MAX_EXPECTED] = __builtin_bswap32(packet->id);
+    if (packet->truncated)
+        nq_drop(queue, packet->id);
+    else if (packet->mark)
+        nq_accept_marked(queue, packet->id, packet->mark);
+    else
+        nq_accept(queue, packet->id, packet->payload, packet->len);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -41,15 +96,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int count = nq_parse(queue, datagram, len, packets, max);
     must(count >= 0 && count <= max);
     must(nq_queue_counters(queue)->packets == before + (uint64_t)count);
+    refusals = size > 1 ? data[size - 1] : 0;
+    longest = WITHOUT_PAYLOAD + (size_t)data[0] * 64;
     for (int i = 0; i < count; i++) {
         check(&packets[i], datagram, len);
-        if (packets[i].truncated)
-            nq_drop(queue, packets[i].id);
-        else if (packets[i].mark)
-            nq_accept_marked(queue, packets[i].id, packets[i].mark);
-        else
-            nq_accept(queue, packets[i].id, packets[i].payload, packets[i].len);
+        give(&packets[i]);
     }
+    must(nq_flush(queue) == !nq_is_refused(queue));
+    must(nq_waiting(queue) == given - arrived);
+    if (data[0] & 1) {
+        refusals = 0;
+        longest = SIZE_MAX;
+        must(nq_flush(queue) && nq_waiting(queue) == 0);
+    }
+    must(nq_queue_counters(queue)->given_up == 0);
     free(packets);
     free(datagram);
     return 0;

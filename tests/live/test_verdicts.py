@@ -1,0 +1,198 @@
+"""Verdicts that the kernel refuses or never gets, and queues that are not ours any more: production goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from natmirror.exitcodes import FIT, STUCK
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.process import Program, wait_for, wait_listen
+from tests.live.scene import PORT, ROOT, RULES, Records, Scene, assert_all_well
+from tests.live.test_haproxy import HAPROXY
+from tests.live.test_haproxy import RULES as WATCHED
+
+pytestmark = pytest.mark.live
+
+SHIM = ROOT / "tests" / "live" / "apps" / "netlink_shim.c"
+FLOOD = 20_000
+
+
+def sum_of(balancer: LoadBalancer, name: str) -> int:
+    """What all queues have counted under a name."""
+    return sum(int(queue[name]) for queue in balancer.status()["machine"]["queues"].values())
+
+
+class Faulty:
+    """A natmirror under traffic, and the switches of the library that fails its queues."""
+
+    def __init__(self, scene: Scene, rules: Path = RULES, connections: int = 20) -> None:
+        self.scene = scene
+        self.connections = connections
+        self.switches = scene.file("shim")
+        self.switches.mkdir()
+        library = self.switches / "shim.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, SHIM, "-ldl"], check=True)
+        env = {**os.environ, "LD_PRELOAD": str(library), "NETLINK_SHIM": str(self.switches)}
+        self.balancer: LoadBalancer = scene.balance(rules, env=env)
+        self.until = scene.file("until")
+        self.client: Program
+        self.records: Records
+        self.client, self.records = scene.client(connections=connections, until=self.until)
+        self.balancer.wait_for_status(lambda status: len(status["flows"]) == connections, "all connections")
+
+    def switch(self, name: str, *, on: bool) -> None:
+        path = self.switches / name
+        if on:
+            path.touch()
+        else:
+            path.unlink()
+
+    def flood(self) -> None:
+        """More SYNs than a queue holds."""
+        self.scene.lab.run("s1", [sys.executable, "-m", "tests.live.apps.flood", str(FLOOD)], cwd=str(ROOT))
+
+    def held(self) -> int:
+        """How many packets the kernel holds for natmirror."""
+        lines = self.scene.lab.run("lb", ["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
+        return sum(int(line.split()[2]) for line in lines)
+
+    def health(self) -> tuple[int, str]:
+        command = [sys.executable, "-m", "natmirror", "health", "--api", str(self.balancer.api)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        return answer.returncode, answer.stdout
+
+    def counted(self, name: str) -> int:
+        return sum_of(self.balancer, name)
+
+    def wait_for_health(self, code: int) -> str:
+        """Wait until health has this code; gives what it says then."""
+        told: list[tuple[int, str]] = []
+
+        def is_so() -> bool:
+            told.append(self.health())
+            return told[-1][0] == code
+
+        wait_for(is_so, f"health to be {code}", 15.0)
+        return told[-1][1]
+
+    def assert_goes_on(self) -> None:
+        """New connections work, old ones went on whole, the kernel holds nothing."""
+        assert_all_well(self.scene.run_client(connections=20, requests=5), 20)
+        self.until.touch()
+        self.scene.finish(self.client)
+        assert_all_well(self.records, self.connections)
+        wait_for(lambda: self.held() == 0, "the kernel's queues to be empty")
+        self.wait_for_health(FIT)
+
+
+@pytest.fixture
+def faulty(scene: Scene) -> Iterator[Faulty]:
+    scene.record("c1", "c2", "m")
+    faulty = Faulty(scene)
+    yield faulty
+    for name in ("refuse", "swallow", "unbind-6653", "deaf"):
+        (faulty.switches / name).unlink(missing_ok=True)
+
+
+def test_verdicts_that_the_kernel_refuses_for_two_seconds_leave_then(faulty: Faulty) -> None:
+    faulty.switch("refuse", on=True)
+    faulty.flood()
+    time.sleep(2)
+    assert faulty.held() > 1000
+    faulty.switch("refuse", on=False)
+    faulty.assert_goes_on()
+    assert faulty.counted("send_refusals") > 0
+    for name in ("given_up", "bound_again", "looks_with_lost_verdicts"):
+        assert faulty.counted(name) == 0, name
+
+
+def test_health_tells_of_refusals_that_last(faulty: Faulty) -> None:
+    faulty.switch("refuse", on=True)
+    assert "refused verdicts" in faulty.wait_for_health(STUCK)
+    before = faulty.counted("send_refusals")
+    faulty.switch("refuse", on=False)
+    assert before < 2000, "it pauses between its attempts"
+    faulty.wait_for_health(FIT)
+    faulty.assert_goes_on()
+    assert (faulty.counted("given_up"), faulty.counted("bound_again")) == (0, 0)
+
+
+def test_packets_whose_verdicts_were_lost_are_found_and_let_go(faulty: Faulty) -> None:
+    faulty.switch("swallow", on=True)
+    wait_for(lambda: faulty.held() >= 20, "verdicts to be lost")
+    faulty.switch("swallow", on=False)
+    assert "did not get the verdicts" in faulty.wait_for_health(STUCK)
+    faulty.assert_goes_on()
+    assert faulty.counted("looks_with_lost_verdicts") > 0
+    assert faulty.counted("bound_again") == 0
+
+
+def test_a_queue_whose_kernel_does_not_answer_is_bound_again(faulty: Faulty) -> None:
+    faulty.switch("swallow", on=True)
+    faulty.flood()
+    assert "has not answered" in faulty.wait_for_health(STUCK)
+    wait_for(lambda: faulty.counted("bound_again") > 0, "the queue to be bound again")
+    faulty.switch("swallow", on=False)
+    faulty.assert_goes_on()
+
+
+def test_a_queue_that_was_unbound_is_bound_again(faulty: Faulty) -> None:
+    faulty.switch("unbind-6653", on=True)
+    wait_for(lambda: faulty.counted("bound_again") > 0, "the queue to be bound again")
+    faulty.assert_goes_on()
+
+
+def test_a_queue_that_cannot_be_read_is_bound_again_when_it_can(faulty: Faulty) -> None:
+    faulty.switch("deaf", on=True)
+    faulty.wait_for_health(STUCK)
+    faulty.switch("deaf", on=False)
+    wait_for(lambda: faulty.counted("bound_again") > 0, "the queue to be bound again")
+    faulty.assert_goes_on()
+
+
+def test_no_load_makes_a_queue_that_works_look_broken(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    until = scene.file("until")
+    balancer = scene.balance(scene.with_queues(RULES, 2))
+    client, records = scene.client(connections=20, until=until, size=200_000, pause=0)
+    balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
+    flood = [scene.app("s1", "flood", 10 * FLOOD) for _ in range(2)]
+    wait_for(lambda: not any(one.running() for one in flood), "the floods to end", 60.0)
+    for seconds in (0.5, 2.5):
+        balancer.program.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        balancer.program.send_signal(signal.SIGCONT)
+    time.sleep(4)  # for some looks at the queues
+    for name in ("looks_with_lost_verdicts", "bound_again", "given_up", "late_verdicts"):
+        assert sum_of(balancer, name) == 0, name
+    until.touch()
+    scene.finish(client, 90.0)
+    assert len(records.lines()) == 20
+
+
+def test_packets_of_a_watched_queue_that_is_bound_again_pass_while_natmirror_is_frozen(scene: Scene) -> None:
+    scene.record("c1", "m")
+    config = scene.file("haproxy.cfg")
+    config.write_text(HAPROXY)
+    scene.start("lb", "haproxy", "-db", "-f", str(config), name="haproxy")
+    wait_listen(scene.lab.ns("lb"), PORT)
+    faulty = Faulty(scene, scene.rules("queues: 1\n" + WATCHED), connections=1)
+    faulty.switch(f"unbind-{PORT + 1}", on=True)
+    wait_for(lambda: faulty.counted("bound_again") == 1, "the queue to be bound again")
+    faulty.wait_for_health(FIT)
+    faulty.switch("refuse", on=True)
+    faulty.balancer.program.send_signal(signal.SIGSTOP)
+    client, records = scene.client(connections=20, requests=5)
+    wait_for(lambda: faulty.held() >= 20, "packets to wait for the process that passes them")
+    faulty.switch("refuse", on=False)
+    scene.finish(client)
+    assert_all_well(records, 20)
+    faulty.balancer.program.send_signal(signal.SIGCONT)
+    faulty.assert_goes_on()
+    assert faulty.counted("looks_with_lost_verdicts") == 0
