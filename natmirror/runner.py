@@ -9,19 +9,17 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType, MappingProxyType
 from typing import Any
 
-from natmirror import __version__, api, known, rulesfile
+from natmirror import api, known, rulesfile
 from natmirror.actions import LegEnded
+from natmirror.chores import NEVER, Chore
 from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Loads, Memory
@@ -31,6 +29,7 @@ from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Heartbeat, Notifier
 from natmirror.linux.tun import Tunnel, path_mtu
 from natmirror.orders import Orders
+from natmirror.overview import Overview
 from natmirror.packet import endpoint_of
 from natmirror.pool import Change, Kill, Pool
 from natmirror.probes import Monitor
@@ -40,8 +39,7 @@ from natmirror.role import SETTLE_TIME, Role
 from natmirror.rules import MAX_QUEUES, Backend, Rules
 from natmirror.rulestext import differences
 from natmirror.shards import Shard, shard_of_client
-from natmirror.shared import OFF, SharedState
-from natmirror.sums import together
+from natmirror.shared import SharedState
 from natmirror.worker import Worker
 
 log = logging.getLogger("natmirror")
@@ -52,10 +50,7 @@ _STATUS_INTERVAL = 10.0
 _TIDY_DELAY = 1.0
 _GRACE = 1.0  # for packets of what the rules do not name any more
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
-_MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
-_NEVER = 1 << 30
 _ANSWER_TIMEOUT = 5.0
 _RELOAD_TIMEOUT = 60.0
 _SWITCH_INTERVAL = 0.0005  # seconds: a thread with packets does not wait longer for another one's Python
@@ -68,22 +63,6 @@ def queue_count(rules: Rules) -> int:
     return rules.queues or 1 << (cores.bit_length() - 1)
 
 
-@dataclass(slots=True)
-class _Chore:
-    """Something to do every ``interval`` seconds."""
-
-    interval: float
-    do: Callable[[], None]
-    due_at: float = 0.0
-
-    def run_if_due(self, now: float) -> None:
-        """Do it when its time has come; what takes long is done less often, so that packets keep nearly all of it."""
-        if now >= self.due_at:
-            self.do()
-            done_at = time.monotonic()
-            self.due_at = max(now + self.interval, done_at + _MAX_CHORE_SHARE * (done_at - now))
-
-
 class Runner:
     """One natmirror on this host."""
 
@@ -94,13 +73,11 @@ class Runner:
         self._notifier = notifier
         self._keep_rules = keep_rules
         self._api_path = api_path
-        self._started_at = time.monotonic()
         self._stop_signals = 0
         self._is_reload_wanted = False
         self._pool = Pool(rules, time.monotonic())
         self._monitor = Monitor(rules, self._on_health)
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
         self._queue_count = queue_count(rules)
         self.duty = Duty(rules.ha, self._queue_count, self._rounds)
         self._shared = SharedState(rules) if rules.ha is not None and rules.ha.state is not None else None
@@ -125,22 +102,25 @@ class Runner:
             for number in range(self._queue_count)
         ]
         self._in_place = InPlace(rules, firewall, self._workers)
-        self._standing_down = _Chore(float(_NEVER), self._stand_down, float(_NEVER))
-        self._tidying = _Chore(float(_NEVER), self._tidy, float(_NEVER))
-        self._letting_go = _Chore(CHECK_INTERVAL, self._in_place.let_go, time.monotonic() + CHECK_INTERVAL)
+        self._overview = Overview(
+            rules.path, self._workers, self._pool, self._monitor, self.duty, self._in_place, self._shared
+        )
+        self._standing_down = Chore(float(NEVER), self._stand_down, float(NEVER))
+        self._tidying = Chore(float(NEVER), self._tidy, float(NEVER))
+        self._letting_go = Chore(CHECK_INTERVAL, self._in_place.let_go, time.monotonic() + CHECK_INTERVAL)
         self._chores = [
             self._standing_down,
             self._tidying,
             self._letting_go,
-            _Chore(CHECK_INTERVAL, self._check_rules, time.monotonic() + CHECK_INTERVAL),
-            _Chore(CHECK_INTERVAL, self._compare_role, time.monotonic() + CHECK_INTERVAL),
-            _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
-            _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
+            Chore(CHECK_INTERVAL, self._check_rules, time.monotonic() + CHECK_INTERVAL),
+            Chore(CHECK_INTERVAL, self._compare_role, time.monotonic() + CHECK_INTERVAL),
+            Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
+            Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
         ]
         if looks is not None:
-            self._chores.insert(0, _Chore(looks, self._beat))
+            self._chores.insert(0, Chore(looks, self._beat))
         if notifier.is_heard:
-            self._chores.append(_Chore(_STATUS_INTERVAL, self._tell_status))
+            self._chores.append(Chore(_STATUS_INTERVAL, self._tell_status))
 
     def run(self) -> str:
         """Bind the queues, put the iptables rules in, pass packets until a stop signal; gives a summary in a few lines.
@@ -149,7 +129,7 @@ class Runner:
         """
         sys.setswitchinterval(_SWITCH_INTERVAL)
         # Flows and legs leave no circles behind them; looking through 100,000 of them would hold packets up.
-        gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
+        gc.set_threshold(*gc.get_threshold()[:2], NEVER)
         if self._notifier.watchdog_interval is not None:
             faulthandler.enable()  # the watchdog ends us by SIGABRT: then each thread tells where it stood
         with ExitStack() as held:
@@ -164,10 +144,10 @@ class Runner:
             self._learn_paths()
             self._learn_switches()
             resources = {
-                "status": self._status,
-                "flows": self._flows,
-                "ended": lambda: list(self._ended),
-                "decisions": self._decisions,
+                "status": self._overview.status,
+                "flows": self._overview.flows,
+                "ended": self._overview.ended,
+                "decisions": self._overview.decisions,
             }
             orders = {
                 "drain": self._drain,
@@ -193,14 +173,14 @@ class Runner:
             self._notifier.ready()
             self.duty.fitness.not_ready = None
             while not self._stop_signals:
-                self._watch(float(_NEVER))
+                self._watch(float(NEVER))
             self._notifier.stopping()
             self._hand_over()
             self._stop_workers()
             self._write_orders()
             self._keep_switches()
             self._raise_failures()
-            return summarize(self._snapshot(), self._machine())
+            return summarize(self._overview.snapshot(), self._overview.machine())
 
     # Life
 
@@ -218,7 +198,7 @@ class Runner:
         if self._shared is not None:
             self._shared.set_active(self._is_active)
         elif self._is_active:
-            self._standing_down.due_at = float(_NEVER)
+            self._standing_down.due_at = float(NEVER)
         elif before:
             self._standing_down.due_at = time.monotonic() + SETTLE_TIME
         if self._is_active:
@@ -234,7 +214,7 @@ class Runner:
         self.duty.begin_hand_over(time.monotonic())
         while (until := self.duty.hands_over(time.monotonic())) is not None and self._stop_signals == 1:
             self._watch(until)
-        while (until := self._standing_down.due_at) < _NEVER and self._stop_signals == 1:
+        while (until := self._standing_down.due_at) < NEVER and self._stop_signals == 1:
             self._watch(until)
         if self._shared is not None:
             self._shared.wait_until_heeded()
@@ -252,7 +232,7 @@ class Runner:
         self._raise_failures()
         now = time.monotonic()
         self._apply(self._pool.tick(now))
-        due = min(until, *(chore.due_at for chore in self._chores), self._pool.next_tick(now) or float(_NEVER))
+        due = min(until, *(chore.due_at for chore in self._chores), self._pool.next_tick(now) or float(NEVER))
         if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
             self._ear.recv(4096)
 
@@ -402,7 +382,7 @@ class Runner:
 
     def _tell_status(self) -> None:
         with suppress(TimeoutError):
-            whole = self._snapshot()
+            whole = self._overview.snapshot()
             legs = sum(mirror["legs"] for mirror in whole["mirrors"])
             self._notifier.status(f"{whole['flows']} flows, {legs} legs")
 
@@ -475,8 +455,7 @@ class Runner:
     def _on_ended(self, events: list[LegEnded]) -> None:
         for event in events:
             log.info("%s", event)
-            ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            self._ended.append({"ended_at": ended_at, **asdict(event)})
+            self._overview.remember(event)
 
     def _on_failed_syns(self, failed: list[tuple[str, str]]) -> None:
         for service, backend in failed:
@@ -496,43 +475,3 @@ class Runner:
 
         self._mail.put(heed)
         self._wake()
-
-    # From the API's threads
-
-    def _flows(self) -> list[dict[str, Any]]:
-        return [flow for worker in self._workers for flow in worker.flows()]
-
-    def _decisions(self) -> list[dict[str, Any]]:
-        return [entry for worker in self._workers for entry in worker.decisions()]
-
-    def _status(self) -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "rules": self._rules.path,
-            "uptime_seconds": round(time.monotonic() - self._started_at, 3),
-            "machine": self._machine(),
-            "health": self._monitor.status(),
-            "pair": self.duty.show(),
-            "shared_state": OFF if self._shared is None else self._shared.show(),
-            **self._snapshot(),
-        }
-
-    def _snapshot(self) -> dict[str, Any]:
-        whole = together([worker.snapshot() for worker in self._workers])
-        states = self._pool.show(time.monotonic())
-        for backend in whole["backends"]:
-            if "state" not in backend:
-                backend.update(states.get((backend["service"], backend["name"]), {"state": "sorry"}))
-        return whole
-
-    def _machine(self) -> dict[str, Any]:
-        tunnel: Counter[str] = Counter()
-        for worker in self._workers:
-            tunnel.update(worker.sent())
-        return {
-            "queues": {number: counters for worker in self._workers for number, counters in worker.queues().items()},
-            "tunnel": dict(tunnel),
-            "why_not_translated": self._in_place.why_not_translated,
-            "internal_errors": sum(worker.internal_errors for worker in self._workers),
-        }
