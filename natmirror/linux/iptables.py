@@ -4,13 +4,13 @@ Each table is refilled by one iptables-restore, which is atomic: packets meet th
 What the chains hold is a pure function of the rules; only ``Firewall`` and ``cleanup`` run anything.
 """
 
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from natmirror.errors import HostError
+from natmirror.linux import commands
 from natmirror.linux.translation import MARKS, MARKS_MASK
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Mirror, Rules, Service
@@ -312,11 +312,4 @@ def _legacy_is_in_use() -> bool:
 
 
 def _run(command: list[str], text: str | None = None) -> str:
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise HostError(f"{command[0]} is missing: install the package iptables") from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise HostError(f"{' '.join(command)} failed: {said[0]}")
-    return done.stdout
+    return commands.run(command, text, package="iptables")
