@@ -1,7 +1,9 @@
 """The API and the screens that are made of it."""
 
+import errno
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +16,7 @@ from click.testing import CliRunner, Result
 from natmirror.api import Server, ask
 from natmirror.cli import main
 from natmirror.errors import HostError
+from natmirror.lab.process import wait_for
 from tests.session import Session, engine
 from tests.support import CLIENT
 
@@ -229,3 +232,22 @@ def test_the_legs_that_ended_are_told_with_when_and_why(path: Path) -> None:
 def test_both_speak_json(path: Path) -> None:
     assert json.loads(run("status", "--json", "--api", path).output) == ask("status", path)
     assert json.loads(run("legs", "--json", "--api", path).output) == ask("flows", path)
+
+
+def test_no_descriptors_left_do_not_end_the_api_nor_make_it_spin(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    server = Server(path, {"status": lambda: {"fine": True}})
+    accept, tries = server._accept, []
+
+    def refuse() -> Any:
+        tries.append(time.monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    server._accept = refuse
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(str(path))
+        wait_for(lambda: len(tries) > 3, "some tries")
+        server._accept = accept
+    assert tries[3] - tries[0] > 0.2
+    assert ask("status", path) == {"fine": True}
+    server.close()
