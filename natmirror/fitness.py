@@ -18,6 +18,8 @@ class Fitness:
         self.holds_flows: Callable[[], str | None] = lambda: None
         """Why connections that live on the other host would be lost here; None: they would not. Whoever sets it sees to
         it that no such reason lasts for long: without a host that is fit nobody has the address."""
+        self.complaint: Callable[[], str] = lambda: ""
+        """What the host refuses meanwhile, though packets pass."""
         self._seen = [(-1, 0.0)] * threads
 
     def look(self, rounds: Sequence[int], now: float) -> tuple[int, str]:
@@ -31,7 +33,7 @@ class Fitness:
             return RULES_MISSING, "somebody has taken them away, and they cannot be put in again"
         if missing := self.holds_flows():
             return NOT_READY, missing
-        return FIT, ""
+        return FIT, self.complaint()
 
     def _still(self, rounds: Sequence[int], now: float) -> list[int]:
         """The threads that have been seen at the same round for too long; who has not asked before has seen none."""

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +33,7 @@ class Overview:
         duty: Duty,
         in_place: InPlace,
         shared: SharedState | None,
+        more: Callable[[], dict[str, Any]],
     ) -> None:
         self._rules_path = rules_path
         self._workers = workers
@@ -41,6 +42,7 @@ class Overview:
         self._duty = duty
         self._in_place = in_place
         self._shared = shared
+        self._more = more
         self._started_at = time.monotonic()
         self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
 
@@ -72,6 +74,7 @@ class Overview:
             "health": self._monitor.status(),
             "pair": self._duty.show(),
             "shared_state": OFF if self._shared is None else self._shared.show(),
+            **self._more(),
             **self.snapshot(),
         }
 

@@ -10,8 +10,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType, MappingProxyType
@@ -19,16 +20,18 @@ from typing import Any
 
 from natmirror import api, known, rulesfile
 from natmirror.actions import LegEnded
-from natmirror.chores import NEVER, Chore
+from natmirror.chores import NEVER, Chore, failures, read_mail, settle
 from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Loads, Memory
-from natmirror.inplace import CHECK_INTERVAL, InPlace
+from natmirror.files import Files
+from natmirror.inplace import InPlace
 from natmirror.linux import preflight
+from natmirror.linux.instance import Instance
 from natmirror.linux.iptables import Firewall
-from natmirror.linux.service import Heartbeat, Notifier
-from natmirror.linux.tun import Tunnel, path_mtu
-from natmirror.orders import Orders
+from natmirror.linux.service import Feeder, Heartbeat, Notifier
+from natmirror.linux.tun import Tunnel
+from natmirror.logs import Logs
 from natmirror.overview import Overview
 from natmirror.packet import endpoint_of
 from natmirror.pool import Change, Kill, Pool
@@ -40,15 +43,16 @@ from natmirror.rules import MAX_QUEUES, Backend, Rules
 from natmirror.rulestext import differences
 from natmirror.shards import Shard, shard_of_client
 from natmirror.shared import SharedState
+from natmirror.upkeep import Upkeep
 from natmirror.worker import Worker
 
 log = logging.getLogger("natmirror")
 
-_PATHS_INTERVAL = 10.0
-_KEEP_INTERVAL = 10.0
-_STATUS_INTERVAL = 10.0
+_LOOK_INTERVAL = 1.0
+_VISITORS_INTERVAL = 10.0
 _TIDY_DELAY = 1.0
-_GRACE = 1.0  # for packets of what the rules do not name any more
+_STOP_TIMEOUT = 3.0  # for a disk that hangs
+_UPKEEP_STOP_TIMEOUT = 5.0  # more, for a program that waits for another one's lock
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ANSWER_TIMEOUT = 5.0
@@ -67,14 +71,17 @@ class Runner:
     """One natmirror on this host."""
 
     def __init__(
-        self, rules: Rules, firewall: Firewall, notifier: Notifier, *, keep_rules: bool, api_path: Path
+        self, rules: Rules, firewall: Firewall, notifier: Notifier, logs: Logs, *, keep_rules: bool, api_path: Path
     ) -> None:
         self._rules = rules
         self._notifier = notifier
+        self._logs = logs
         self._keep_rules = keep_rules
         self._api_path = api_path
         self._stop_signals = 0
         self._is_reload_wanted = False
+        self._is_over = False
+        self._left: list[str] = []  # by a stop
         self._pool = Pool(rules, time.monotonic())
         self._monitor = Monitor(rules, self._on_health)
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -82,7 +89,6 @@ class Runner:
         self.duty = Duty(rules.ha, self._queue_count, self._rounds)
         self._shared = SharedState(rules) if rules.ha is not None and rules.ha.state is not None else None
         self._is_active = rules.ha is None
-        self._heartbeat = Heartbeat(notifier.beat, self._queue_count)
         looks = notifier.watchdog_interval
         key, self._memory, loads = os.urandom(16), Memory(rules.mirror_memory), Loads()
         self._workers = [
@@ -92,7 +98,7 @@ class Runner:
                 key,
                 self._memory,
                 ended=self._on_ended,
-                ordered=lambda orders: self._orders.add(orders),
+                ordered=lambda orders: self._files.add(orders),
                 failed=self._on_failed_syns,
                 over=self._wake,
                 changed=None if self._shared is None else self._shared.changed,
@@ -102,30 +108,45 @@ class Runner:
             for number in range(self._queue_count)
         ]
         self._in_place = InPlace(rules, firewall, self._workers)
-        self._overview = Overview(
-            rules.path, self._workers, self._pool, self._monitor, self.duty, self._in_place, self._shared
-        )
-        self._standing_down = Chore(float(NEVER), self._stand_down, float(NEVER))
-        self._tidying = Chore(float(NEVER), self._tidy, float(NEVER))
-        self._letting_go = Chore(CHECK_INTERVAL, self._in_place.let_go, time.monotonic() + CHECK_INTERVAL)
+        self._standing_down = Chore("standing down", NEVER, self._stand_down, NEVER)
+        self._tidying = Chore("memory after a reload", NEVER, self._tidy, NEVER)
+        self._starting_checks = Chore("start of the health checks", NEVER, self._monitor.start, NEVER)
         self._chores = [
             self._standing_down,
             self._tidying,
-            self._letting_go,
-            Chore(CHECK_INTERVAL, self._check_rules, time.monotonic() + CHECK_INTERVAL),
-            Chore(CHECK_INTERVAL, self._compare_role, time.monotonic() + CHECK_INTERVAL),
-            Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
-            Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
+            self._starting_checks,
+            Chore("hung chores", _LOOK_INTERVAL, self._report_hung),
         ]
+        self._upkeep = Upkeep(
+            rules,
+            self._workers,
+            self._in_place,
+            self.duty,
+            lambda role: self._post(partial(self.duty.compare, role)),
+            self._tell_status if notifier.is_heard else None,
+            time.monotonic(),
+        )
+        self._feeder = None
         if looks is not None:
-            self._chores.insert(0, Chore(looks, self._beat))
-        if notifier.is_heard:
-            self._chores.append(Chore(_STATUS_INTERVAL, self._tell_status))
+            self._feeder = Feeder(Heartbeat(notifier.beat, self._queue_count), self._rounds, looks)
+        self._keepers = [self._upkeep.keeper]
+        self._overview = Overview(
+            rules.path,
+            self._workers,
+            self._pool,
+            self._monitor,
+            self.duty,
+            self._in_place,
+            self._shared,
+            lambda: {"log": logs.status(), "chores": self._failures()},
+        )
+        self.duty.fitness.complaint = self._complaint
 
     def run(self) -> str:
         """Bind the queues, put the iptables rules in, pass packets until a stop signal; gives a summary in a few lines.
 
-        HostError where the machine refuses; whatever was taken until then is given back.
+        HostError where the machine refuses; whatever was taken until then is given back. Also where something could
+        not be given back: it says what, and what to do.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL)
         # Flows and legs leave no circles behind them; looking through 100,000 of them would hold packets up.
@@ -133,15 +154,18 @@ class Runner:
         if self._notifier.watchdog_interval is not None:
             faulthandler.enable()  # the watchdog ends us by SIGABRT: then each thread tells where it stood
         with ExitStack() as held:
+            instance = Instance()
+            held.callback(instance.close)
+            self._chores.append(Chore("visitors of the lock", _VISITORS_INTERVAL, instance.forget_visitors))
             self._catch_signals(held)
             tunnel = Tunnel()
             held.callback(tunnel.close)
             for worker in self._workers:
                 worker.open(held, tunnel.fd)
             held.callback(self._stop_workers)
-            self._orders = Orders(self._rules, self._wake)
-            held.callback(self._orders.close)
-            self._learn_paths()
+            self._files = Files(self._rules, self._known_switches)
+            self._keepers += self._files.keepers
+            self._upkeep.learn_paths()
             self._learn_switches()
             resources = {
                 "status": self._overview.status,
@@ -161,6 +185,12 @@ class Runner:
             self._in_place.install()
             self.duty.fitness.rules_are_in_place = True
             held.callback(self._leave_rules)
+            held.callback(self._stop_keepers)
+            for keeper in self._keepers:
+                keeper.start()
+            if self._feeder is not None:
+                self._feeder.start()
+                held.callback(self._feeder.stop)
             for worker in self._workers:
                 worker.start(self._workers)
             self._monitor.start()
@@ -171,16 +201,30 @@ class Runner:
                 *(self._rules.path, self._in_place.firewall.backend, queues, os.getpid()),
             )
             self._notifier.ready()
+            if self._notifier.is_heard:
+                self._upkeep.keeper.post(self._tell_status)
+            self._logs.is_limited = True
             self.duty.fitness.not_ready = None
             while not self._stop_signals:
-                self._watch(float(NEVER))
+                self._watch(NEVER)
             self._notifier.stopping()
             self._hand_over()
+            if self._feeder is not None:
+                self._feeder.stop()
             self._stop_workers()
-            self._write_orders()
-            self._keep_switches()
+            self._stop_keepers()
             self._raise_failures()
-            return summarize(self._overview.snapshot(), self._overview.machine())
+            summary = summarize(self._overview.snapshot(), self._overview.machine())
+        if self._left:
+            error = HostError("; ".join(self._left))
+            error.add_note(summary)
+            raise error
+        return summary
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a thread still waits for the host after run(): Python's own way to end would wait for it too."""
+        return any(keeper.wait(0.0) is not None for keeper in self._keepers)
 
     # Life
 
@@ -198,7 +242,7 @@ class Runner:
         if self._shared is not None:
             self._shared.set_active(self._is_active)
         elif self._is_active:
-            self._standing_down.due_at = float(NEVER)
+            self._standing_down.due_at = NEVER
         elif before:
             self._standing_down.due_at = time.monotonic() + SETTLE_TIME
         if self._is_active:
@@ -222,17 +266,15 @@ class Runner:
     def _watch(self, until: float) -> None:
         """Do what is due, and wait for something, at most ``until`` then."""
         for chore in self._chores:
-            chore.run_if_due(time.monotonic())
-        self._write_orders()
-        self._read_mail()
+            chore.run_if_due(time.monotonic)
+        read_mail(self._mail)
         if self._is_reload_wanted:
             self._is_reload_wanted = False
-            with suppress(NatmirrorError):  # it has been told
-                self._reload_and_tell()
+            self._upkeep.keeper.post(self._reload_for_signal)
         self._raise_failures()
         now = time.monotonic()
         self._apply(self._pool.tick(now))
-        due = min(until, *(chore.due_at for chore in self._chores), self._pool.next_tick(now) or float(NEVER))
+        due = min(until, *(chore.due_at for chore in self._chores), self._pool.next_tick(now) or NEVER)
         if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
             self._ear.recv(4096)
 
@@ -245,12 +287,38 @@ class Runner:
         for worker in self._workers:
             worker.stop()
 
+    def _stop_keepers(self) -> None:
+        """Have them finish, for a bounded time: what hangs is reported, and left."""
+        if self._is_over:
+            return
+        self._is_over = True
+        until = time.monotonic() + _STOP_TIMEOUT
+        for keeper in self._keepers:
+            keeper.end()
+        for keeper in self._keepers[1:]:
+            if (what := keeper.wait(until)) is not None:
+                self._report_left(f"{what}: not written, since the disk does not answer")
+        self._upkeep.keeper.wait(until + _UPKEEP_STOP_TIMEOUT)
+
     def _leave_rules(self) -> None:
-        self._in_place.remove(keep_rules=self._keep_rules)
+        try:
+            if (what := self._upkeep.keeper.wait(0.0)) is not None:
+                raise HostError(
+                    f"{what}: it hangs, so chains NATMIRROR-* and the table natmirror may stay;"
+                    " remove what is left with: natmirror cleanup"
+                )
+            self._in_place.remove(keep_rules=self._keep_rules)
+        except HostError as error:
+            self._report_left(str(error))
+            return
         if self._keep_rules:
             log.info("stopped; the iptables rules stay and hold the services' packets back until the next start")
         else:
             log.info("stopped; the iptables rules are removed")
+
+    def _report_left(self, what: str) -> None:
+        log.error("stopping: %s", what)
+        self._left.append(what)
 
     def _catch_signals(self, held: ExitStack) -> None:
         self._ear, self._mouth = socket.socketpair()
@@ -264,7 +332,7 @@ class Runner:
 
     def _wake(self) -> None:
         """Make the main thread look around; from any thread."""
-        with suppress(BlockingIOError):  # full: it is about to
+        with suppress(OSError):  # full: it is about to; no memory: it looks once a second
             self._mouth.send(b"?")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -289,10 +357,20 @@ class Runner:
             return changes
         self._in_place.extend(rules)
         try:
-            self._orders.reload(rules)
+            self._files.reload(rules)
         except CaptureError:
             self._in_place.take_back()
             raise
+        self._in_main(lambda: self._go_by(rules))
+        try:
+            self._upkeep.go_by(rules, lasts=self._shared is not None)
+            preflight.tell(rules, self._in_place.firewall)
+        except HostError as error:  # the rules are others by now: nobody is to hear that they are not
+            log.error("preflight: %s", error)
+        return changes
+
+    def _go_by(self, rules: Rules) -> None:
+        """In the main thread, whose packets come here already."""
         for worker in self._workers:
             worker.reload(rules)
         self._rules = rules
@@ -300,16 +378,21 @@ class Runner:
         shares = {key: shown["share"] for key, shown in self._pool.show(0.0).items()}
         self._apply(self._pool.reload(rules, time.monotonic()), shares)
         self._monitor.reload(rules)
-        self._learn_paths()
+        self._starting_checks.due_at = 0.0
         if self._shared is not None:  # what the other host has with backends that are gone is known again then
             self._shared.refresh()
-        if self._in_place.go_by(rules):
-            self._letting_go.due_at = time.monotonic() + (_GRACE if self._shared is None else CHECK_INTERVAL)
-        try:
-            preflight.tell(rules, self._in_place.firewall)
-        except HostError as error:  # the rules are others by now: nobody is to hear that they are not
-            log.error("preflight: %s", error)
-        return changes
+
+    def _in_main(self, do: Callable[[], None]) -> None:
+        """In another thread: have the main one do something, and wait for that. HostError where it stops instead."""
+        done = self._request(do)
+        while not wait([done], _LOOK_INTERVAL).done:
+            if self._is_over and done.cancel():
+                raise HostError("natmirror is stopping")
+        done.result()
+
+    def _reload_for_signal(self) -> None:
+        with suppress(NatmirrorError):  # it has been told
+            self._reload_and_tell()
 
     def _reload_and_tell(self) -> list[str]:
         began_at = time.monotonic()
@@ -333,23 +416,6 @@ class Runner:
         gc.enable()
         gc.collect(0)
 
-    def _check_rules(self) -> None:
-        self.duty.fitness.rules_are_in_place = self._in_place.check()
-
-    def _compare_role(self) -> None:
-        try:
-            self.duty.compare()
-        except HostError as error:
-            log.error("%s; trying again in %g s", error, CHECK_INTERVAL)
-
-    def _learn_paths(self) -> None:
-        """How large packets to each mirror may be, as far as the kernel knows: legs need not find it out."""
-        for service in self._rules.services:
-            for mirror in service.mirrors:
-                if mtu := path_mtu(mirror.address.packed):
-                    for worker in self._workers:
-                        worker.set_path_mtu(endpoint_of(mirror), mtu)
-
     def _learn_switches(self) -> None:
         """What a run before this one has known of switches: an error costs no more than that."""
         if (path := self._rules.known_switches) is None:
@@ -365,17 +431,8 @@ class Runner:
             except (KeyError, TypeError, ValueError) as error:
                 log.warning("known-switches: %s: an entry that cannot be understood: %r", path, error)
 
-    def _keep_switches(self) -> None:
-        if (path := self._rules.known_switches) is None:
-            return
-        try:
-            known.save(path, [entry for worker in self._workers for entry in worker.known_switches()])
-        except (HostError, TimeoutError) as error:
-            log.error("known-switches: %s; trying again in %g s", error, _KEEP_INTERVAL)
-
-    def _beat(self) -> None:
-        for number in self._heartbeat.look(self._rounds()):
-            log.error("thread %d has stood still since the last beat for the watchdog", number)
+    def _known_switches(self) -> list[dict[str, Any]]:
+        return [entry for worker in self._workers for entry in worker.known_switches()]
 
     def _rounds(self) -> list[int]:
         return [worker.rounds for worker in self._workers]
@@ -386,15 +443,16 @@ class Runner:
             legs = sum(mirror["legs"] for mirror in whole["mirrors"])
             self._notifier.status(f"{whole['flows']} flows, {legs} legs")
 
-    def _read_mail(self) -> None:
-        for _ in range(self._mail.qsize()):
-            self._mail.get()()
+    def _report_hung(self) -> None:
+        for keeper in self._keepers:
+            keeper.report_hung()
 
-    def _write_orders(self) -> None:
-        try:
-            self._orders.write()
-        except CaptureError as error:
-            log.error("record: %s; nothing more is recorded there", error)
+    def _failures(self) -> list[dict[str, Any]]:
+        own = failures(self._chores, time.monotonic())
+        return own + [failure for keeper in self._keepers for failure in keeper.failures()]
+
+    def _complaint(self) -> str:
+        return next((f"{failure['name']}: {failure['error']}" for failure in self._failures()), "")
 
     # The pools
 
@@ -431,24 +489,23 @@ class Runner:
         return {}
 
     def _reload_for_somebody(self, words: dict[str, Any]) -> dict[str, Any]:
-        return {"changes": self._ordered(self._reload_and_tell, _RELOAD_TIMEOUT)}
+        return {"changes": _refused_plainly(lambda: self._upkeep.ask(self._reload_and_tell, _RELOAD_TIMEOUT))}
 
-    def _ordered(self, do: Callable[[], Any], timeout: float = _ANSWER_TIMEOUT) -> Any:
+    def _ordered(self, do: Callable[[], Any]) -> Any:
         """In one of the API's threads: have the main thread do something, and wait for that; ValueError where it
         cannot."""
+        return _refused_plainly(lambda: self._request(do).result(_ANSWER_TIMEOUT))
+
+    def _request(self, do: Callable[[], Any]) -> "Future[Any]":
+        """Have the main thread do something, and get what it gives; from any thread."""
         done: Future[Any] = Future()
+        self._post(partial(settle, done, do))
+        return done
 
-        def try_it() -> None:
-            try:
-                done.set_result(do())
-            except NatmirrorError as error:
-                done.set_exception(ValueError(str(error)))
-            except (KeyError, ValueError) as error:
-                done.set_exception(error)
-
-        self._mail.put(try_it)
+    def _post(self, do: Callable[[], None]) -> None:
+        """Have the main thread do something; from any thread."""
+        self._mail.put(do)
         self._wake()
-        return done.result(timeout)
 
     # From the workers' threads
 
@@ -473,5 +530,12 @@ class Runner:
                 log.warning("%s/%s is %s%s", service, backend.name, "up" if is_up else "down", why)
                 self._apply(changes)
 
-        self._mail.put(heed)
-        self._wake()
+        self._post(heed)
+
+
+def _refused_plainly(do: Callable[[], Any]) -> Any:
+    """Do something; ValueError, which the API answers with, for what natmirror raises on purpose."""
+    try:
+        return do()
+    except NatmirrorError as error:
+        raise ValueError(str(error)) from None

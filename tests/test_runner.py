@@ -1,16 +1,18 @@
 """What the main thread makes of words from others, and of a machine that refuses something: no thread runs here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from natmirror.chores import read_mail
 from natmirror.errors import HostError, RulesError
+from natmirror.files import Files
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Notifier
-from natmirror.orders import Orders
+from natmirror.logs import Logs
 from natmirror.reloading import merged
 from natmirror.rules import Rules
 from natmirror.rulesfile import load, loads
@@ -45,17 +47,21 @@ def machine() -> Machine:
 
 
 @pytest.fixture
-def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     file = tmp_path / "rules.yaml"
     file.write_text(f"queues: 1\n{CHECKED}")
     rules = load(str(file))
-    one = Runner(rules, machine, Notifier({}), keep_rules=True, api_path=tmp_path / "api.sock")
+    one = Runner(rules, machine, Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
     ear = SimpleNamespace(send=lambda data: None)
-    one._orders = Orders(rules, lambda: None)
+    one._files = Files(rules, list)
+    one._files.start()
+    monkeypatch.setattr(one, "_in_main", lambda do: do())
     monkeypatch.setattr(one, "_mouth", ear, raising=False)
     monkeypatch.setattr(one._workers[0], "_mouth", ear, raising=False)
     monkeypatch.setattr(one._monitor, "start", lambda: None)
-    return one
+    yield one
+    for keeper in one._files.keepers:
+        keeper.end()
 
 
 @pytest.fixture
@@ -79,7 +85,7 @@ def test_a_check_of_before_a_reload_says_nothing_about_who_has_the_name_now(
     assert pool is not None
     runner._on_health("openflow", pool.backends[0], False, "connection refused")
     change("10.20.0.11", "10.20.0.19")
-    runner._read_mail()
+    read_mail(runner._mail)
     assert states(runner) == {"c1": "up", "c2": "up"}
 
 
@@ -129,7 +135,7 @@ def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_i
         text = CHECKED.replace("    pool:\n", f"    pool:\n      slow-start: {limit}s\n")
         Path(runner._rules.path).write_text(f"queues: 1\n{text}")
         assert runner._reload_and_tell()
-        dues.append(runner._letting_go.due_at)
+        dues.append(runner._upkeep.letting_go.due_at)
     assert dues[0] == dues[1]
     runner._in_place.let_go()
     assert runner._in_place.go_by(runner._rules)

@@ -11,16 +11,20 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 from natmirror._ffi import ffi, lib
+from natmirror.errors import HostError
 
 BEAT_INTERVAL = 0.1
 """Seconds between two beats."""
 _MISSED_AFTER = 0.3
+_END_TIMEOUT = 2.0
 
 
 class Watchdog:
-    """The parent's side: start() once, beat() every ``BEAT_INTERVAL`` seconds, close() at the end."""
+    """The parent's side: start() once, beat() every ``BEAT_INTERVAL`` seconds, mend() now
+    and then, close() at the end."""
 
     def __init__(self, queue_fd: int, number: int) -> None:
         self._queue_fd = queue_fd
@@ -29,31 +33,49 @@ class Watchdog:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process."""
-        theirs, self._pipe = os.pipe()
-        os.set_blocking(self._pipe, False)
-        command = [sys.executable, "-m", __name__, str(self._queue_fd), str(theirs), str(self._number)]
-        self._process = subprocess.Popen(command, pass_fds=(self._queue_fd, theirs), stdin=subprocess.DEVNULL)
-        os.close(theirs)
+        """Start the process. HostError where the host refuses another one."""
+        try:
+            self._start()
+        except (OSError, MemoryError) as error:
+            raise HostError(
+                f"cannot start the process that lets packets of queue {self._number} pass: {error}"
+            ) from None
 
     def beat(self) -> None:
-        """Say that packets are being read."""
-        try:
+        """Say that packets are being read; without waiting, whatever has become of the process."""
+        with suppress(OSError):  # full: as many beats as a pipe holds wait to be read; broken: mend() starts another
             os.write(self._pipe, b".")
-        except BlockingIOError:
-            pass  # as many beats as a pipe holds wait to be read already
-        except BrokenPipeError:
-            self._restart()
+
+    def mend(self) -> None:
+        """Start another process where it has ended; from one other thread than that which beats, since it waits for the
+        host. HostError where the host refuses: to be tried again."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process: it ends with the pipe, unless it is stopped."""
         os.close(self._pipe)
         if self._process is not None:
-            self._process.wait()
+            try:
+                self._process.wait(_END_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
 
-    def _restart(self) -> None:
-        self.close()
-        self.start()
+    def _start(self) -> None:
+        theirs, ours = os.pipe()
+        try:
+            os.set_blocking(ours, False)
+            command = [sys.executable, "-m", __name__, str(self._queue_fd), str(theirs), str(self._number)]
+            process = subprocess.Popen(command, pass_fds=(self._queue_fd, theirs), stdin=subprocess.DEVNULL)
+            if self._pipe == -1:
+                self._pipe, ours = ours, -1
+            else:  # beat() may be writing: the descriptor keeps its number, which nothing else can get in between
+                os.dup2(ours, self._pipe, inheritable=False)
+            self._process = process
+        finally:
+            for end in (theirs, ours):
+                if end != -1:
+                    os.close(end)
 
 
 def _serve(queue_fd: int, heartbeat_fd: int, number: int) -> None:

@@ -192,14 +192,21 @@ class Firewall:
         self._filled = filled
 
     def remove(self) -> list[str]:
-        """Take everything of ours away, the guard last; gives the names of the chains that were there."""
+        """Take everything of ours away, the guard last; gives the names of the chains that were there. HostError where
+        iptables refuses: it names the chains that may be left."""
         removed: list[str] = []
-        for table in reversed(_tables()):
-            before = self._saved(table)
-            names = [chain.name for chain in _chains_of(table) if _is_declared(chain, before)]
-            if names:
-                self._restore(_emptied(table, before))
-                removed += names
+        tables = _tables()
+        while tables:
+            try:
+                before = self._saved(tables[-1])
+                names = [chain.name for chain in _chains_of(tables[-1]) if _is_declared(chain, before)]
+                if names:
+                    self._restore(_emptied(tables[-1], before))
+            except HostError as error:
+                left = ", ".join(chain.name for chain in reversed(CHAINS) if chain.table in tables)
+                raise HostError(f"{error}; these chains stay: {left}") from None
+            removed += names
+            tables.pop()
         return removed
 
     def is_in_place(self) -> bool:
