@@ -14,7 +14,7 @@ from typing import Any
 from natmirror import known
 from natmirror.actions import Ordered
 from natmirror.chores import NEVER, Chore, Keeper
-from natmirror.errors import CaptureError
+from natmirror.errors import CaptureError, HostError
 from natmirror.orders import Orders
 from natmirror.rules import Rules
 
@@ -45,6 +45,22 @@ class Files:
             first_at = time.monotonic() + _SAVE_INTERVAL
             saving = Chore("known-switches", _SAVE_INTERVAL, partial(self._save, path), first_at, at_end=True)
             self.keepers.append(Keeper("known-switches", [saving]))
+
+    def restore(self, learn: Callable[[dict[str, Any]], None]) -> None:
+        """Before start(): have ``learn`` told what a run before this one has known of each switch. A fault costs no
+        more than that."""
+        if (path := self._rules.known_switches) is None:
+            return
+        try:
+            entries = known.load(path)
+        except HostError as error:
+            log.warning("known-switches: %s", error)
+            return
+        for entry in entries:
+            try:
+                learn(entry)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("known-switches: %s: an entry that cannot be understood: %r", path, error)
 
     def start(self) -> None:
         """Begin to write. HostError where the host has no thread left."""

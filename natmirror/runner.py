@@ -4,23 +4,20 @@ import faulthandler
 import gc
 import logging
 import os
-import select
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Callable
+from concurrent.futures import wait
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from types import FrameType, MappingProxyType
+from types import FrameType
 from typing import Any
 
-from natmirror import api, known, rulesfile
+from natmirror import api, rulesfile
 from natmirror.actions import LegEnded
-from natmirror.chores import NEVER, Chore, failures, read_mail, settle
+from natmirror.chores import NEVER, Chore, failures
 from natmirror.duty import Duty
 from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Loads, Memory
@@ -32,9 +29,10 @@ from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Feeder, Heartbeat, Notifier
 from natmirror.linux.tun import Tunnel
 from natmirror.logs import Logs
+from natmirror.mailbox import Mailbox
 from natmirror.overview import Overview
 from natmirror.packet import endpoint_of
-from natmirror.pool import Change, Kill, Pool
+from natmirror.pool import Pool
 from natmirror.probes import Monitor
 from natmirror.reloading import refuse_what_cannot_change
 from natmirror.report import summarize
@@ -43,6 +41,7 @@ from natmirror.rules import MAX_QUEUES, Backend, Rules
 from natmirror.rulestext import differences
 from natmirror.shards import Shard, shard_of_client
 from natmirror.shared import SharedState
+from natmirror.steering import Steering
 from natmirror.upkeep import Upkeep
 from natmirror.worker import Worker
 
@@ -82,9 +81,9 @@ class Runner:
         self._is_reload_wanted = False
         self._is_over = False
         self._left: list[str] = []  # by a stop
-        self._pool = Pool(rules, time.monotonic())
+        pool = Pool(rules, time.monotonic())
         self._monitor = Monitor(rules, self._on_health)
-        self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._mailbox = Mailbox()
         self._queue_count = queue_count(rules)
         self.duty = Duty(rules.ha, self._queue_count, self._rounds)
         self._shared = SharedState(rules) if rules.ha is not None and rules.ha.state is not None else None
@@ -100,13 +99,14 @@ class Runner:
                 ended=self._on_ended,
                 ordered=lambda orders: self._files.add(orders),
                 failed=self._on_failed_syns,
-                over=self._wake,
+                over=self._mailbox.wake,
                 changed=None if self._shared is None else self._shared.changed,
                 pulse_interval=_MAX_PULSE_INTERVAL if looks is None else min(_MAX_PULSE_INTERVAL, looks / 2),
                 loads=loads,
             )
             for number in range(self._queue_count)
         ]
+        self._steering = Steering(pool, self._workers, is_active=self._is_active)
         self._in_place = InPlace(rules, firewall, self._workers)
         self._standing_down = Chore("standing down", NEVER, self._stand_down, NEVER)
         self._tidying = Chore("memory after a reload", NEVER, self._tidy, NEVER)
@@ -122,7 +122,7 @@ class Runner:
             self._workers,
             self._in_place,
             self.duty,
-            lambda role: self._post(partial(self.duty.compare, role)),
+            lambda role: self._mailbox.post(partial(self.duty.compare, role)),
             self._tell_status if notifier.is_heard else None,
             time.monotonic(),
         )
@@ -133,7 +133,7 @@ class Runner:
         self._overview = Overview(
             rules.path,
             self._workers,
-            self._pool,
+            pool,
             self._monitor,
             self.duty,
             self._in_place,
@@ -166,7 +166,11 @@ class Runner:
             self._files = Files(self._rules, self._known_switches)
             self._keepers += self._files.keepers
             self._upkeep.learn_paths()
-            self._learn_switches()
+            self._files.restore(
+                lambda entry: self._workers[shard_of_client(str(entry["client"]), self._queue_count)].restore_switch(
+                    entry
+                )
+            )
             resources = {
                 "status": self._overview.status,
                 "flows": self._overview.flows,
@@ -174,10 +178,10 @@ class Runner:
                 "decisions": self._overview.decisions,
             }
             orders = {
-                "drain": self._drain,
-                "enable": self._enable,
+                "drain": self._order(self._steering.drain),
+                "enable": self._order(self._steering.enable),
                 "reload": self._reload_for_somebody,
-                "role": self._take_role,
+                "role": self._order(self.duty.tell),
             }
             held.callback(api.Server(self._api_path, resources, orders).close)
             self._share(held)
@@ -245,8 +249,7 @@ class Runner:
             self._standing_down.due_at = NEVER
         elif before:
             self._standing_down.due_at = time.monotonic() + SETTLE_TIME
-        if self._is_active:
-            self._apply(self._pool.dead())
+        self._steering.set_active(self._is_active)
 
     def _stand_down(self) -> None:
         """What another host passes is not ours any more, though a role that comes back at once costs no leg."""
@@ -267,16 +270,14 @@ class Runner:
         """Do what is due, and wait for something, at most ``until`` then."""
         for chore in self._chores:
             chore.run_if_due(time.monotonic)
-        read_mail(self._mail)
+        self._mailbox.read()
         if self._is_reload_wanted:
             self._is_reload_wanted = False
             self._upkeep.keeper.post(self._reload_for_signal)
         self._raise_failures()
-        now = time.monotonic()
-        self._apply(self._pool.tick(now))
-        due = min(until, *(chore.due_at for chore in self._chores), self._pool.next_tick(now) or NEVER)
-        if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
-            self._ear.recv(4096)
+        due = self._steering.tick(time.monotonic()) or NEVER
+        due = min(until, due, *(chore.due_at for chore in self._chores))
+        self._mailbox.wait(due - time.monotonic())
 
     def _raise_failures(self) -> None:
         for worker in self._workers:
@@ -321,19 +322,11 @@ class Runner:
         self._left.append(what)
 
     def _catch_signals(self, held: ExitStack) -> None:
-        self._ear, self._mouth = socket.socketpair()
-        for end in (self._ear, self._mouth):
-            end.setblocking(False)
-            held.callback(end.close)
-        signal.set_wakeup_fd(self._mouth.fileno())
+        held.callback(self._mailbox.close)
+        signal.set_wakeup_fd(self._mailbox.wakeup_fd())
         held.callback(signal.set_wakeup_fd, -1)
         for number in (*_STOP_SIGNALS, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-
-    def _wake(self) -> None:
-        """Make the main thread look around; from any thread."""
-        with suppress(OSError):  # full: it is about to; no memory: it looks once a second
-            self._mouth.send(b"?")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
@@ -375,8 +368,7 @@ class Runner:
             worker.reload(rules)
         self._rules = rules
         self._memory.limit = rules.mirror_memory
-        shares = {key: shown["share"] for key, shown in self._pool.show(0.0).items()}
-        self._apply(self._pool.reload(rules, time.monotonic()), shares)
+        self._steering.reload(rules)
         self._monitor.reload(rules)
         self._starting_checks.due_at = 0.0
         if self._shared is not None:  # what the other host has with backends that are gone is known again then
@@ -384,7 +376,7 @@ class Runner:
 
     def _in_main(self, do: Callable[[], None]) -> None:
         """In another thread: have the main one do something, and wait for that. HostError where it stops instead."""
-        done = self._request(do)
+        done = self._mailbox.request(do)
         while not wait([done], _LOOK_INTERVAL).done:
             if self._is_over and done.cancel():
                 raise HostError("natmirror is stopping")
@@ -416,21 +408,6 @@ class Runner:
         gc.enable()
         gc.collect(0)
 
-    def _learn_switches(self) -> None:
-        """What a run before this one has known of switches: an error costs no more than that."""
-        if (path := self._rules.known_switches) is None:
-            return
-        try:
-            entries = known.load(path)
-        except HostError as error:
-            log.warning("known-switches: %s", error)
-            return
-        for entry in entries:
-            try:
-                self._workers[shard_of_client(str(entry["client"]), self._queue_count)].restore_switch(entry)
-            except (KeyError, TypeError, ValueError) as error:
-                log.warning("known-switches: %s: an entry that cannot be understood: %r", path, error)
-
     def _known_switches(self) -> list[dict[str, Any]]:
         return [entry for worker in self._workers for entry in worker.known_switches()]
 
@@ -454,58 +431,19 @@ class Runner:
     def _complaint(self) -> str:
         return next((f"{failure['name']}: {failure['error']}" for failure in self._failures()), "")
 
-    # The pools
-
-    def _apply(self, changes: list[Change], known: Mapping[tuple[str, str], float] = MappingProxyType({})) -> None:
-        """Tell the threads, and the log what is not ``known``: shares by service and backend."""
-        for change in changes:
-            if isinstance(change, Kill) and not self._is_active:
-                continue  # what this host believes of a backend is not to cost the active one's connections
-            if isinstance(change, Kill) and change.is_repeated:
-                log.debug("resetting the connections of %s/%s once more", change.service, change.backend)
-            elif isinstance(change, Kill):
-                log.info("resetting the connections of %s/%s", change.service, change.backend)
-            elif known.get((change.service, change.backend)) != change.share:
-                log.info("%s/%s takes %.0f %% of its part", change.service, change.backend, 100 * change.share)
-            for worker in self._workers:
-                if isinstance(change, Kill):
-                    worker.kill(change)
-                else:
-                    worker.set_share(change)
-
-    def _drain(self, words: dict[str, Any]) -> dict[str, Any]:
-        service, backend, deadline = str(words["service"]), str(words["backend"]), words.get("deadline")
-        until = None if deadline is None else float(deadline)
-        self._ordered(lambda: self._apply(self._pool.drain(service, backend, until, time.monotonic())))
-        return {}
-
-    def _enable(self, words: dict[str, Any]) -> dict[str, Any]:
-        service, backend = str(words["service"]), str(words["backend"])
-        self._ordered(lambda: self._apply(self._pool.enable(service, backend, time.monotonic())))
-        return {}
-
-    def _take_role(self, words: dict[str, Any]) -> dict[str, Any]:
-        self._ordered(lambda: self.duty.tell(words))
-        return {}
+    # From the API's threads
 
     def _reload_for_somebody(self, words: dict[str, Any]) -> dict[str, Any]:
         return {"changes": _refused_plainly(lambda: self._upkeep.ask(self._reload_and_tell, _RELOAD_TIMEOUT))}
 
-    def _ordered(self, do: Callable[[], Any]) -> Any:
-        """In one of the API's threads: have the main thread do something, and wait for that; ValueError where it
-        cannot."""
-        return _refused_plainly(lambda: self._request(do).result(_ANSWER_TIMEOUT))
+    def _order(self, obey: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """An order that the main thread obeys while the API's waits; ValueError where it cannot."""
 
-    def _request(self, do: Callable[[], Any]) -> "Future[Any]":
-        """Have the main thread do something, and get what it gives; from any thread."""
-        done: Future[Any] = Future()
-        self._post(partial(settle, done, do))
-        return done
+        def order(words: dict[str, Any]) -> dict[str, Any]:
+            _refused_plainly(lambda: self._mailbox.request(partial(obey, words)).result(_ANSWER_TIMEOUT))
+            return {}
 
-    def _post(self, do: Callable[[], None]) -> None:
-        """Have the main thread do something; from any thread."""
-        self._mail.put(do)
-        self._wake()
+        return order
 
     # From the workers' threads
 
@@ -521,16 +459,8 @@ class Runner:
     # From the monitor's thread
 
     def _on_health(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
-        at, place = time.monotonic(), endpoint_of(backend)
-
-        def heed() -> None:
-            with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
-                changes = self._pool.set_health(service, backend.name, is_up=is_up, reason=reason, now=at, place=place)
-                why = "" if is_up else f": {reason}"
-                log.warning("%s/%s is %s%s", service, backend.name, "up" if is_up else "down", why)
-                self._apply(changes)
-
-        self._post(heed)
+        heed = partial(self._steering.heed_health, service, backend.name, endpoint_of(backend))
+        self._mailbox.post(partial(heed, is_up=is_up, reason=reason, at=time.monotonic()))
 
 
 def _refused_plainly(do: Callable[[], Any]) -> Any:

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from natmirror.chores import read_mail
 from natmirror.errors import HostError, RulesError
 from natmirror.files import Files
 from natmirror.linux.iptables import Firewall
@@ -56,12 +55,12 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     one._files = Files(rules, list)
     one._files.start()
     monkeypatch.setattr(one, "_in_main", lambda do: do())
-    monkeypatch.setattr(one, "_mouth", ear, raising=False)
     monkeypatch.setattr(one._workers[0], "_mouth", ear, raising=False)
     monkeypatch.setattr(one._monitor, "start", lambda: None)
     yield one
     for keeper in one._files.keepers:
         keeper.end()
+    one._mailbox.close()
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def change(runner: Runner) -> Callable[[str, str], list[str]]:
 
 
 def states(runner: Runner) -> dict[str, str]:
-    return {name: shown["state"] for (_, name), shown in runner._pool.show(0.0).items()}
+    return {name: shown["state"] for (_, name), shown in runner._steering._pool.show(0.0).items()}
 
 
 def test_a_check_of_before_a_reload_says_nothing_about_who_has_the_name_now(
@@ -85,7 +84,7 @@ def test_a_check_of_before_a_reload_says_nothing_about_who_has_the_name_now(
     assert pool is not None
     runner._on_health("openflow", pool.backends[0], False, "connection refused")
     change("10.20.0.11", "10.20.0.19")
-    read_mail(runner._mail)
+    runner._mailbox.read()
     assert states(runner) == {"c1": "up", "c2": "up"}
 
 
