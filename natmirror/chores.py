@@ -23,7 +23,8 @@ NEVER = 1 << 30
 
 _MAX_SHARE = 20  # a chore rests at least this many times as long as it took
 _RETRY_INTERVAL = 5.0  # after a failure of what is done only once
-_OVERDUE_AFTER = 10.0  # seconds; then a chore counts as hung
+_HUNG_AFTER = 10.0  # seconds; then a chore counts as hung
+_REST = 0.1  # after a fault that would be met again at once
 _EXPECTED = (NatmirrorError, OSError, MemoryError)  # the host's faults; a traceback says nothing about these
 
 
@@ -140,7 +141,7 @@ class Keeper:
         """Log, once, that a chore does not come back; and that it has after all."""
         hung = self._hung()
         if hung is not None and self._hung_since != hung[1]:
-            log.error("%s: no end after %g s; nothing else is done there until then", hung[0], _OVERDUE_AFTER)
+            log.error("%s: no end after %g s; nothing else is done there until then", hung[0], _HUNG_AFTER)
         if hung is None and self._hung_since is not None:
             log.info("%s: goes on", self.name)
         self._hung_since = None if hung is None else hung[1]
@@ -154,22 +155,30 @@ class Keeper:
 
     def _hung(self) -> tuple[str, float] | None:
         under_way = self._under_way
-        return under_way if under_way is not None and self._clock() - under_way[1] > _OVERDUE_AFTER else None
+        return under_way if under_way is not None and self._clock() - under_way[1] > _HUNG_AFTER else None
 
     # In the thread
 
     def _run(self) -> None:
         while not self._is_stopping:
-            self._woken.clear()
-            for chore in self._chores:
-                if self._clock() >= chore.due_at and not self._is_stopping:
-                    self._track(chore.name, partial(chore.run_if_due, self._clock))
-            read_mail(self._mail, lambda do: self._track("an order", do))
-            due = min((chore.due_at for chore in self._chores), default=NEVER)
-            self._woken.wait(min(max(0.0, due - self._clock()), threading.TIMEOUT_MAX))
+            try:
+                self._do_what_is_due()
+            except Exception:  # no memory, for one
+                log.exception("%s: internal error; going on", self.name)
+                time.sleep(_REST)
         for chore in self._chores:
             if chore.at_end:
                 self._track(chore.name, partial(chore.run, self._clock))
+
+    def _do_what_is_due(self) -> None:
+        self._woken.clear()
+        for chore in self._chores:
+            if self._clock() >= chore.due_at and not self._is_stopping:
+                self._track(chore.name, partial(chore.run_if_due, self._clock))
+        read_mail(self._mail, lambda do: self._track("an order", do))
+        due = min((chore.due_at for chore in self._chores), default=NEVER)
+        if not self._is_stopping:
+            self._woken.wait(max(0.0, due - self._clock()))
 
     def _track(self, name: str, do: Callable[[], Any]) -> None:
         self._under_way = (name, self._clock())

@@ -21,7 +21,7 @@ from natmirror.rules import Rules
 log = logging.getLogger("natmirror")
 
 _SAVE_INTERVAL = 10.0
-_RECORD_INTERVAL = 0.25
+_RECORD_INTERVAL = 1.0
 _RELOAD_TIMEOUT = 5.0
 
 

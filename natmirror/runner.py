@@ -50,6 +50,7 @@ log = logging.getLogger("natmirror")
 _LOOK_INTERVAL = 1.0
 _VISITORS_INTERVAL = 10.0
 _TIDY_DELAY = 1.0
+_REST = 0.1  # after a fault that would be met again at once
 _STOP_TIMEOUT = 3.0  # for a disk that hangs
 _UPKEEP_STOP_TIMEOUT = 5.0  # more, for a program that waits for another one's lock
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
@@ -275,9 +276,13 @@ class Runner:
             self._is_reload_wanted = False
             self._upkeep.keeper.post(self._reload_for_signal)
         self._raise_failures()
-        due = self._steering.tick(time.monotonic()) or NEVER
-        due = min(until, due, *(chore.due_at for chore in self._chores))
-        self._mailbox.wait(due - time.monotonic())
+        try:
+            due = self._steering.tick(time.monotonic()) or NEVER
+            due = min(until, due, *(chore.due_at for chore in self._chores))
+            self._mailbox.wait(due - time.monotonic())
+        except Exception:  # no memory, for one
+            log.exception("internal error; going on")
+            time.sleep(_REST)
 
     def _raise_failures(self) -> None:
         for worker in self._workers:
@@ -355,8 +360,8 @@ class Runner:
             self._in_place.take_back()
             raise
         self._in_main(lambda: self._go_by(rules))
+        self._upkeep.go_by(rules, lasts=self._shared is not None)
         try:
-            self._upkeep.go_by(rules, lasts=self._shared is not None)
             preflight.tell(rules, self._in_place.firewall)
         except HostError as error:  # the rules are others by now: nobody is to hear that they are not
             log.error("preflight: %s", error)

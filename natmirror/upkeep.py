@@ -42,11 +42,12 @@ class Upkeep:
         self._duty = duty
         self._heed = heed
         self.letting_go = Chore("rules of before a reload", CHECK_INTERVAL, in_place.let_go, now + CHECK_INTERVAL)
+        self._paths = Chore("MTUs of the routes to mirrors", _PATHS_INTERVAL, self.learn_paths)
         chores = [
             self.letting_go,
             Chore("iptables rules", CHECK_INTERVAL, self._check_rules, now + CHECK_INTERVAL),
             Chore("table of nftables", CHECK_INTERVAL, in_place.check_translation, now + CHECK_INTERVAL),
-            Chore("MTUs of the routes to mirrors", _PATHS_INTERVAL, self.learn_paths),
+            self._paths,
         ]
         if rules.ha is not None:
             chores.append(Chore("this host's addresses", CHECK_INTERVAL, self._compare_role, now + CHECK_INTERVAL))
@@ -64,7 +65,7 @@ class Upkeep:
         """In the thread: the packets' threads go by these rules now. With ``lasts`` another host may still pass packets
         of what they do not name."""
         self._rules = rules
-        self.learn_paths()
+        self._paths.due_at = 0.0
         if self._in_place.go_by(rules):
             self.letting_go.due_at = self.keeper.now() + (CHECK_INTERVAL if lasts else _GRACE)
 

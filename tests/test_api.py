@@ -30,6 +30,13 @@ ENDED = {
     "client_bytes": 500,
     "acked_bytes": 300,
 }
+CHORES = [
+    {
+        "name": "iptables rules",
+        "error": "cannot run iptables-nft-save -t raw: Too many open files",
+        "since_seconds": 72.5,
+    }
+]
 MACHINE = {
     "queues": {"6653": QUEUE},
     "tunnel": {"sent": 3},
@@ -57,6 +64,7 @@ def served(path: Path) -> Iterator[Session]:
     session.from_mirror("A", 1, 1 + 1460)
     session.now += 2.5
     head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
+    head |= {"chores": CHORES, "log": {"queued": 0, "dropped": 3, "suppressed": 0}}
     server = Server(
         path,
         {
@@ -170,6 +178,8 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
     assert "queue 6653: received 7\n" in screen
     assert "held back for mirrors: 20.0 KiB of 256.0 MiB" in screen
     assert "the kernel does not translate: nft is missing" in screen
+    assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
+    assert "log: dropped 3\n" in screen
 
 
 PAIR = {"role": "master", "since": "03:04", "told_by": "keepalived", "hosts": ["lb1", "lb2"], "state": "redis://h"}
