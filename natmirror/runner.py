@@ -8,22 +8,21 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import wait
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from natmirror import api, rulesfile
+from natmirror import api
 from natmirror.actions import LegEnded
+from natmirror.changeover import Changeover
 from natmirror.chores import NEVER, Chore, failures
 from natmirror.duty import Duty
-from natmirror.errors import CaptureError, HostError, NatmirrorError
+from natmirror.errors import HostError, NatmirrorError
 from natmirror.fastpath import Loads, Memory
 from natmirror.files import Files
 from natmirror.inplace import InPlace
-from natmirror.linux import preflight
 from natmirror.linux.instance import Instance
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.service import Feeder, Heartbeat, Notifier
@@ -34,11 +33,9 @@ from natmirror.overview import Overview
 from natmirror.packet import endpoint_of
 from natmirror.pool import Pool
 from natmirror.probes import Monitor
-from natmirror.reloading import refuse_what_cannot_change
 from natmirror.report import summarize
 from natmirror.role import SETTLE_TIME, Role
 from natmirror.rules import MAX_QUEUES, Backend, Rules
-from natmirror.rulestext import differences
 from natmirror.shards import Shard, shard_of_client
 from natmirror.shared import SharedState
 from natmirror.steering import Steering
@@ -49,7 +46,6 @@ log = logging.getLogger("natmirror")
 
 _LOOK_INTERVAL = 1.0
 _VISITORS_INTERVAL = 10.0
-_TIDY_DELAY = 1.0
 _REST = 0.1  # after a fault that would be met again at once
 _STOP_TIMEOUT = 3.0  # for a disk that hangs
 _UPKEEP_STOP_TIMEOUT = 5.0  # more, for a program that waits for another one's lock
@@ -110,11 +106,9 @@ class Runner:
         self._steering = Steering(pool, self._workers, is_active=self._is_active)
         self._in_place = InPlace(rules, firewall, self._workers)
         self._standing_down = Chore("standing down", NEVER, self._stand_down, NEVER)
-        self._tidying = Chore("memory after a reload", NEVER, self._tidy, NEVER)
         self._starting_checks = Chore("start of the health checks", NEVER, self._monitor.start, NEVER)
         self._chores = [
             self._standing_down,
-            self._tidying,
             self._starting_checks,
             Chore("hung chores", _LOOK_INTERVAL, self._report_hung),
         ]
@@ -166,6 +160,16 @@ class Runner:
             held.callback(self._stop_workers)
             self._files = Files(self._rules, self._known_switches)
             self._keepers += self._files.keepers
+            self._changeover = Changeover(
+                self._rules,
+                self._in_place,
+                self._upkeep,
+                self._files,
+                self._mailbox,
+                self._go_by,
+                lasts=self._shared is not None,
+            )
+            self._chores.append(self._changeover.tidying)
             self._upkeep.learn_paths()
             self._files.restore(
                 lambda entry: self._workers[shard_of_client(str(entry["client"]), self._queue_count)].restore_switch(
@@ -274,7 +278,7 @@ class Runner:
         self._mailbox.read()
         if self._is_reload_wanted:
             self._is_reload_wanted = False
-            self._upkeep.keeper.post(self._reload_for_signal)
+            self._upkeep.keeper.post(self._changeover.run_for_signal)
         self._raise_failures()
         try:
             due = self._steering.tick(time.monotonic()) or NEVER
@@ -297,7 +301,7 @@ class Runner:
         """Have them finish, for a bounded time: what hangs is reported, and left."""
         if self._is_over:
             return
-        self._is_over = True
+        self._is_over = self._changeover.is_over = True
         until = time.monotonic() + _STOP_TIMEOUT
         for keeper in self._keepers:
             keeper.end()
@@ -339,36 +343,8 @@ class Runner:
         else:
             self._stop_signals += 1
 
-    # Other rules
-
-    def _reload(self) -> list[str]:
-        """Go by what the rules file says now; gives what has changed. NatmirrorError where that cannot be: then nothing
-        has.
-
-        Packets of what is new come to us before there is anybody to send some, packets of what is gone until nobody
-        does.
-        """
-        rules = rulesfile.load(self._rules.path)
-        refuse_what_cannot_change(self._in_place.rules, rules)  # also for what has connections left
-        changes = differences(self._rules, rules)
-        if rules == self._rules:
-            return changes
-        self._in_place.extend(rules)
-        try:
-            self._files.reload(rules)
-        except CaptureError:
-            self._in_place.take_back()
-            raise
-        self._in_main(lambda: self._go_by(rules))
-        self._upkeep.go_by(rules, lasts=self._shared is not None)
-        try:
-            preflight.tell(rules, self._in_place.firewall)
-        except HostError as error:  # the rules are others by now: nobody is to hear that they are not
-            log.error("preflight: %s", error)
-        return changes
-
     def _go_by(self, rules: Rules) -> None:
-        """In the main thread, whose packets come here already."""
+        """Go by other rules, whose packets come here already."""
         for worker in self._workers:
             worker.reload(rules)
         self._rules = rules
@@ -379,39 +355,7 @@ class Runner:
         if self._shared is not None:  # what the other host has with backends that are gone is known again then
             self._shared.refresh()
 
-    def _in_main(self, do: Callable[[], None]) -> None:
-        """In another thread: have the main one do something, and wait for that. HostError where it stops instead."""
-        done = self._mailbox.request(do)
-        while not wait([done], _LOOK_INTERVAL).done:
-            if self._is_over and done.cancel():
-                raise HostError("natmirror is stopping")
-        done.result()
-
-    def _reload_for_signal(self) -> None:
-        with suppress(NatmirrorError):  # it has been told
-            self._reload_and_tell()
-
-    def _reload_and_tell(self) -> list[str]:
-        began_at = time.monotonic()
-        gc.disable()
-        self._tidying.due_at = min(self._tidying.due_at, began_at + _TIDY_DELAY)
-        try:
-            changes = self._reload()
-        except NatmirrorError as error:
-            log.error("the rules stay as they were: %s", error)
-            raise
-        for change in changes:
-            log.info("rules: %s", change)
-        log.info("reloaded %s in %.0f ms", self._rules.path, 1000 * (time.monotonic() - began_at))
-        return changes
-
     # Chores
-
-    def _tidy(self) -> None:
-        """What a reader of YAML leaves behind is full of circles, and the oldest generation is never looked through: it
-        is still young when we look, and whoever asked for other rules has had the answer."""
-        gc.enable()
-        gc.collect(0)
 
     def _known_switches(self) -> list[dict[str, Any]]:
         return [entry for worker in self._workers for entry in worker.known_switches()]
@@ -439,7 +383,7 @@ class Runner:
     # From the API's threads
 
     def _reload_for_somebody(self, words: dict[str, Any]) -> dict[str, Any]:
-        return {"changes": _refused_plainly(lambda: self._upkeep.ask(self._reload_and_tell, _RELOAD_TIMEOUT))}
+        return {"changes": _refused_plainly(lambda: self._upkeep.ask(self._changeover.run, _RELOAD_TIMEOUT))}
 
     def _order(self, obey: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], dict[str, Any]]:
         """An order that the main thread obeys while the API's waits; ValueError where it cannot."""

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from natmirror.changeover import Changeover
 from natmirror.errors import HostError, RulesError
 from natmirror.files import Files
 from natmirror.linux.iptables import Firewall
@@ -54,7 +55,8 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ear = SimpleNamespace(send=lambda data: None)
     one._files = Files(rules, list)
     one._files.start()
-    monkeypatch.setattr(one, "_in_main", lambda do: do())
+    one._changeover = Changeover(rules, one._in_place, one._upkeep, one._files, one._mailbox, one._go_by, lasts=False)
+    monkeypatch.setattr(one._changeover, "_in_main", lambda do: do())
     monkeypatch.setattr(one._workers[0], "_mouth", ear, raising=False)
     monkeypatch.setattr(one._monitor, "start", lambda: None)
     yield one
@@ -68,7 +70,7 @@ def change(runner: Runner) -> Callable[[str, str], list[str]]:
     def rewrite(old: str, new: str) -> list[str]:
         file = Path(runner._rules.path)
         file.write_text(file.read_text().replace(old, new))
-        return runner._reload_and_tell()
+        return runner._changeover.run()
 
     return rewrite
 
@@ -106,11 +108,13 @@ def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
     mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
     watched = f"  - {{name: w, address: 10.10.0.9, port: 80, {mirrors}}}\n"
     runner._rules = runner._in_place.rules = loads(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
+    runner._changeover._rules = runner._rules
     for worker in runner._workers:
         worker.reload(runner._rules)
     change("services:\n", f"services:\n{watched}")
     pooled = runner._rules.services[1]
     runner._rules = replace(runner._rules, services=runner._rules.services[:1])
+    runner._changeover._rules = runner._rules
     runner._in_place.rules = merged(runner._rules, [(pooled, None)])
     with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
         change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
@@ -133,7 +137,7 @@ def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_i
     for limit in (1, 2):
         text = CHECKED.replace("    pool:\n", f"    pool:\n      slow-start: {limit}s\n")
         Path(runner._rules.path).write_text(f"queues: 1\n{text}")
-        assert runner._reload_and_tell()
+        assert runner._changeover.run()
         dues.append(runner._upkeep.letting_go.due_at)
     assert dues[0] == dues[1]
     runner._in_place.let_go()
