@@ -88,8 +88,8 @@ class Answering:
         self._keep_spare()
 
     def _keep_spare(self) -> None:
-        """A descriptor that is given up for whoever asks when no others are left: without an answer keepalived would
-        take this host for stuck."""
+        """Hold a descriptor in reserve for a question that comes when no others are left: without an answer keepalived
+        would take this host for stuck."""
         if self._spare == -1:
             with suppress(OSError):
                 self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

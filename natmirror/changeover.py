@@ -1,6 +1,7 @@
-"""From some rules to others while packets pass: in the upkeep's thread, since it reads files and runs iptables.
+"""Reload the rules while packets pass: in the upkeep's thread, since it reads files and runs iptables.
 
-Packets of what is new come to us before there is anybody to send some, packets of what is gone until nobody does.
+The iptables rules of new services are installed before a thread goes by the new rules, those of removed services stay
+until no connection is left.
 """
 
 import gc
@@ -29,8 +30,8 @@ _LOOK_INTERVAL = 0.5  # whether natmirror stops, for what waits for the main thr
 
 
 class Changeover:
-    """Reads the rules file again, and goes over to what it says. ``go_by`` is called in the main thread, once iptables
-    leads all packets of the new rules here. With ``lasts`` another host may pass packets of the old ones for longer."""
+    """Reads the rules file again and applies it. ``go_by`` is called in the main thread, once the iptables rules of the
+    new services are installed. With ``lasts`` another host may pass packets of the old rules for longer."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Changeover:
         return changes
 
     def run_for_signal(self) -> None:
-        """The same, for somebody who waits for no answer."""
+        """Do the same for a signal, which gets no answer."""
         with suppress(NatmirrorError):  # it has been told
             self.run()
 
@@ -93,7 +94,7 @@ class Changeover:
         self._upkeep.go_by(rules, lasts=self._lasts)
         try:
             preflight.tell(rules, self._in_place.firewall)
-        except HostError as error:  # the rules are others by now: nobody is to hear that they are not
+        except HostError as error:  # the new rules apply already: do not report that they do not
             log.error("preflight: %s", error)
         return changes
 
@@ -106,7 +107,7 @@ class Changeover:
 
 
 def _tidy() -> None:
-    """Collect what a reader of YAML leaves behind, which is full of circles: the oldest generation is never looked
-    through. It is still young then, and whoever asked for other rules has had the answer."""
+    """Collect the reference cycles that YAML parsing leaves, while they are in generation 0: generation 2 is disabled.
+    The caller of the reload has its answer by then."""
     gc.enable()
     gc.collect(0)

@@ -1,7 +1,7 @@
-"""What a thread does again and again, guarded: a chore that fails is reported once and tried again.
+"""Periodic work, guarded: a chore that fails is reported once and tried again.
 
-Whatever may wait for the host (a disk, another process, a lock) is a chore of a ``Keeper``, a thread of its own: it
-delays neither packets nor the main thread.
+Work that may block on the host (a disk, a child process, another program's lock) is done by a ``Keeper``, a thread of
+its own, so that it delays neither packets nor the main thread.
 """
 
 import logging
@@ -83,9 +83,9 @@ class Chore:
 
 
 class Keeper:
-    """A thread that does some chores, and what other threads ask of it, one after another.
+    """A thread that does chores, and what other threads ask of it, one after another.
 
-    It may wait for the host as long as it has to: ``report_hung()`` says so, and a stop waits only for a while.
+    It may block on the host: report_hung() logs that, and a stop waits for it for a bounded time only.
     """
 
     def __init__(self, name: str, chores: Sequence[Chore], clock: Callable[[], float] = time.monotonic) -> None:
@@ -112,8 +112,8 @@ class Keeper:
         self._woken.set()
 
     def ask(self, question: Callable[[], Any], timeout: float) -> Any:
-        """Have the thread answer, and wait for that; TimeoutError where it does not in time: then it never begins,
-        unless it has begun."""
+        """Have the thread answer a question, and return the answer. TimeoutError where it does not in time: a question
+        that it has not begun with is then dropped."""
         answer: Future[Any] = Future()
         self.post(partial(settle, answer, question))
         try:
@@ -138,12 +138,15 @@ class Keeper:
         return self._clock()
 
     def report_hung(self) -> None:
-        """Log, once, that a chore does not come back; and that it has after all."""
+        """Log once that a chore hangs, and once that it has returned."""
         hung = self._hung()
         if hung is not None and self._hung_since != hung[1]:
-            log.error("%s: no end after %g s; nothing else is done there until then", hung[0], _HUNG_AFTER)
+            log.error(
+                "%s: has not returned after %g s; the thread %s does nothing else until it does",
+                *(hung[0], _HUNG_AFTER, self.name),
+            )
         if hung is None and self._hung_since is not None:
-            log.info("%s: goes on", self.name)
+            log.info("%s: has returned; the thread goes on", self.name)
         self._hung_since = None if hung is None else hung[1]
 
     def failures(self) -> list[dict[str, Any]]:
@@ -210,7 +213,7 @@ def read_mail(
 
 
 def settle(answer: "Future[Any]", question: Callable[[], Any]) -> None:
-    """Answer a question, unless nobody waits for the answer any more."""
+    """Answer a question, unless the answer was cancelled."""
     if not answer.set_running_or_notify_cancel():
         return
     try:

@@ -110,7 +110,7 @@ class InPlace:
         where it cannot be seen: then nothing new is known."""
         if self.firewall.is_in_place():
             return True
-        log.warning("somebody has taken the iptables rules away: putting them in again")
+        log.warning("the iptables rules were removed by another program: installing them again")
         try:
             self.firewall.install(self.rules, len(self._workers))
         except HostError as error:
@@ -123,7 +123,7 @@ class InPlace:
         if self.why_not_translated is None and self._translation.is_in_place():
             return
         if self.why_not_translated is None:
-            log.warning("somebody has taken the table of nftables away: putting it in again")
+            log.warning("the table of nftables was removed by another program: installing it again")
         self._install_translation()
 
     def _with_connections(self) -> Rules:

@@ -1,8 +1,8 @@
 """The log of a live run: records wait in a bounded queue for a thread that writes them to stderr.
 
-Whoever logs never waits for whoever reads: with a stderr that is not read the queue fills up, and further records are
-counted and left out. A kind of record (its level and its message before the arguments) that comes too often is left out
-too. What was left out is said as soon as it can be.
+A thread that logs never blocks. While stderr is not read, the queue fills up, and further records are counted and left
+out. So are records of one kind (a level and a message before its arguments) that come too often. The log says how many
+were left out as soon as it can.
 """
 
 import logging
@@ -198,7 +198,7 @@ def _write_to(number: int, text: str) -> None:
         while data:
             data = data[os.write(number, data) :]
     except OSError:
-        pass  # nobody will ever read it: it is closed, or the disk is full
+        pass  # it is closed, or its disk is full
 
 
 def _log_end_of_thread(end: threading.ExceptHookArgs) -> None:

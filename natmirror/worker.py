@@ -250,7 +250,7 @@ class Worker:
         self.post(lambda: self._engine.set_path_mtu(mirror, mtu))
 
     def mend_bypass(self) -> None:
-        """Start the process that lets watched packets pass anew, where it has ended; HostError where that cannot be."""
+        """Restart the process that lets watched packets pass, if it has ended. HostError where the host refuses."""
         if self._watchdog is not None:
             self._watchdog.mend()
 

@@ -1,4 +1,4 @@
-"""Health is told even where the host has nothing left for us."""
+"""Health is answered even on a host without descriptors or memory."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""The process that lets watched packets pass: started anew where it has ended, and never by the thread that beats."""
+"""The process that lets watched packets pass: restarted if it has ended, and never by the thread that beats."""
 
 import errno
 import os

@@ -172,7 +172,7 @@ def test_a_table_that_is_gone_is_put_in_again(
     monkeypatch.setattr(translation.Translation, "is_in_place", lambda self: False)
     place.check_translation()
     assert machine.heard == [], "the marks are the same: no thread has to be asked"
-    assert "somebody has taken the table of nftables away" in caplog.text
+    assert "the table of nftables was removed" in caplog.text
     assert place.why_not_translated is None
 
 

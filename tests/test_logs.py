@@ -1,4 +1,4 @@
-"""A log that nobody waits for, whoever reads it or not."""
+"""A log that no thread waits for, with a reader or without one."""
 
 import logging
 import os

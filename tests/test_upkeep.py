@@ -76,5 +76,5 @@ def test_a_host_that_refuses_everything_ends_nothing_and_everything_is_tried_aga
     }
     assert all(os.strerror(number) in error for error in failing.values())
     assert upkeep._duty.fitness.rules_are_in_place, "nothing has been seen"
-    assert len(caplog.records) == len(failing), "each is told once"
+    assert len(caplog.records) == len(failing), "one report each"
     assert "Traceback" not in caplog.text

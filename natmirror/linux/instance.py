@@ -1,8 +1,8 @@
 """One natmirror in a network namespace: the lock that a run holds, and which process holds it.
 
-The lock is an abstract Unix socket. Such a name belongs to the network namespace, as queues and iptables rules do, and
-goes with the process, however that ends (unix(7)). A connection to it tells the process id of whoever listens
-(SO_PEERCRED), also where that process is stopped: nobody has to accept it.
+The lock is an abstract Unix socket. Its name belongs to the network namespace, as queues and iptables rules do, and is
+free again when the process ends, however it ends (unix(7)). A client that connects learns the process id of the
+listener (SO_PEERCRED), even of a stopped one: the connection need not be accepted.
 """
 
 import logging
