@@ -110,7 +110,14 @@ class Logs(logging.Handler):
         sys.unraisablehook = _log_unraisable
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record. Its arguments become text here, as they are now; a traceback later, since it reads files."""
+        """Queue a record. Never wait, never raise: the thread that logs may be one that passes packets."""
+        try:
+            self._queue(record)
+        except Exception:  # no memory, for one
+            self._counts["dropped"] += 1
+
+    def _queue(self, record: logging.LogRecord) -> None:
+        """Arguments become text here, as they are now; a traceback later, since that reads files."""
         now = self._clock()
         kind = (record.levelno, str(record.msg))
         if self.is_limited and not self._limiter.admits(kind, now):

@@ -98,6 +98,18 @@ def test_records_are_written_in_their_order_as_they_were(logs: Logs, log: loggin
     assert lines[-1] == "KeyError: 7"
 
 
+class Unprintable:
+    """Fails whatever is asked of it."""
+
+    def __repr__(self) -> str:
+        raise MemoryError
+
+
+def test_what_cannot_be_made_text_raises_nothing(logs: Logs, log: logging.Logger) -> None:
+    log.info("leg %s", Unprintable())
+    assert logs.status() == {"queued": 0, "dropped": 1, "suppressed": 0}
+
+
 def test_a_reader_that_does_not_read_costs_records_and_they_are_counted(
     logs: Logs, log: logging.Logger, out: Out, clock: Clock
 ) -> None:
