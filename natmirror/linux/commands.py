@@ -1,17 +1,16 @@
 """Run the host's programs, iptables and nft, each within a time limit."""
 
-import os
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 from natmirror.errors import HostError
+from natmirror.linux.descriptors import require_descriptors
 
 TIMEOUT = 15.0
 """Seconds: iptables waits 5 s for another program's lock (-w 5), and changes thousands of rules in less than 10."""
 
 _REAP_TIMEOUT = 1.0
-_PIPES = 4  # that starting a program takes: its input, its output, its errors, and whether it could be started
 
 
 def run(command: Sequence[str], text: str | None = None, *, package: str, timeout: float = TIMEOUT) -> str:
@@ -22,7 +21,7 @@ def run(command: Sequence[str], text: str | None = None, *, package: str, timeou
     """
     called = " ".join(command)
     try:
-        _require_descriptors()
+        require_descriptors()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
@@ -48,15 +47,6 @@ def run(command: Sequence[str], text: str | None = None, *, package: str, timeou
         said = errors.strip().splitlines() or [f"exit code {process.returncode}"]
         raise HostError(f"{called} failed: {said[0]}")
     return output
-
-
-def _require_descriptors() -> None:
-    """Raise OSError where descriptors would run out halfway: before Python 3.11.4 Popen leaks those it has got by then
-    (gh-87474), so each attempt would make it worse."""
-    with ExitStack() as opened:
-        for _ in range(_PIPES):
-            for end in os.pipe():
-                opened.callback(os.close, end)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

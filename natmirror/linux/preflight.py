@@ -13,6 +13,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
+from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.iptables import Firewall
 from natmirror.rules import Backend, Mirror, Pair, Rules, Service
 
@@ -193,6 +194,7 @@ def look(rules: Rules, firewall: Firewall) -> Host:
             host.conntrack[name] = _read(file)
     host.forward_policy, host.forward_has_rules = firewall.forward_policy()
     try:
+        require_descriptors()
         with IPRoute() as netlink:
             _look_at_links(netlink, rules, host)
     except (NetlinkError, OSError) as error:
