@@ -4,14 +4,18 @@ In a thread of its own, beside the API's, which long lists may keep busy. It tel
 from anybody, so anybody may ask.
 """
 
+import logging
 import os
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EMFILE, ENFILE
 from pathlib import Path
 
 from natmirror.errors import HostError
+
+log = logging.getLogger("natmirror")
 
 _BACKLOG = 16
 _MODE = 0o666
@@ -30,12 +34,15 @@ class Answering:
         self._path = path
         self._look = look
         self._closing = threading.Event()
+        self._spare = -1
+        self._told: type[Exception] | None = None  # the fault that has been logged last
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             path.unlink(missing_ok=True)
             self._socket.bind(str(path))
             os.chmod(path, _MODE)
             self._socket.listen(_BACKLOG)
+            self._keep_spare()
         except OSError as error:
             self._socket.close()
             raise HostError(f"cannot tell on {path} how it is: {error.strerror or error}") from None
@@ -50,16 +57,44 @@ class Answering:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(_JOIN_TIMEOUT)
         self._socket.close()
+        self._give_spare()
 
     def _serve(self) -> None:
-        while True:
+        while not self._closing.is_set():
             try:
-                who, _ = self._socket.accept()
-            except OSError:
-                if self._closing.wait(_REST):
+                self._answer_one()
+            except Exception as error:  # for one, nothing is left even with the spare descriptor
+                if self._closing.is_set():
                     return
-                continue  # no descriptors are left, for one
-            with who, suppress(OSError):
-                who.settimeout(_SEND_TIMEOUT)
-                code, reason = self._look()
-                who.sendall(f"{code} {reason}\n".encode())
+                if type(error) is not self._told:
+                    self._told = type(error)
+                    log.error("health: cannot answer: %s", error or repr(error))
+                self._closing.wait(_REST)
+            else:
+                self._told = None
+
+    def _answer_one(self) -> None:
+        try:
+            who, _ = self._socket.accept()
+        except OSError as error:
+            if error.errno not in (EMFILE, ENFILE) or self._closing.is_set():
+                raise
+            self._give_spare()
+            who, _ = self._socket.accept()
+        with who, suppress(OSError):
+            who.settimeout(_SEND_TIMEOUT)
+            code, reason = self._look()
+            who.sendall(f"{code} {reason}\n".encode())
+        self._keep_spare()
+
+    def _keep_spare(self) -> None:
+        """Hold a descriptor in reserve for a question that comes when no others are left: without an answer keepalived
+        would take this host for stuck."""
+        if self._spare == -1:
+            with suppress(OSError):
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _give_spare(self) -> None:
+        if self._spare != -1:
+            os.close(self._spare)
+            self._spare = -1

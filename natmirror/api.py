@@ -1,15 +1,16 @@
 """The state of a running natmirror as JSON over HTTP on a Unix socket, and how to ask for it.
 
-======================= ==============================================================================
-GET /v1/status          counters, drops by reason, backends, mirrors with their ledgers, queues
-GET /v1/flows           the flows, each with its legs
-GET /v1/ended           the legs that ended last: when, why, how much of its client's bytes each had
-GET /v1/decisions       for each OpenFlow switch: what its backend has ordered last, and what masters would have
-POST /v1/drain          ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
-POST /v1/enable         ``{"service": …, "backend": …}``: a drained backend takes connections again
-POST /v1/reload         ``{}``: go by what the rules file says now; gives the changes, or says what is wrong with it
-POST /v1/role           ``{"role": "master", "backup" or "fault"}``: what keepalived has made of this host of a pair
-======================= ==============================================================================
+========================== ==============================================================================
+GET /v1/status             counters, drops by reason, backends, mirrors with their ledgers, queues
+GET /v1/flows              the flows, each with its legs
+GET /v1/ended              the legs that ended last: when, why, how much of its client's bytes each had
+GET /v1/decisions          for each OpenFlow switch: what its backend has ordered last, and what masters would have
+POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
+POST /v1/enable            ``{"service": …, "backend": …}``: a drained backend takes connections again
+POST /v1/reload            ``{}``: go by what the rules file says now; gives the changes, or says what is wrong with it
+POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
+POST /v1/role              ``{"role": "master", "backup" or "fault"}``: what keepalived has made of this host of a pair
+========================== ==============================================================================
 
 The server runs in threads of its own and never touches an engine: it asks the engine's own thread, which answers
 between two batches of packets.
@@ -34,6 +35,9 @@ _PREFIX = "/v1/"
 _MODE = "660"
 _THREADS = 2
 _TIMEOUT = 5.0
+_REST = 0.1
+
+log = logging.getLogger("natmirror")
 
 
 class Server:
@@ -56,27 +60,44 @@ class Server:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_dead(path)
-            self._server = create_server(self._answer, unix_socket=str(path), unix_socket_perms=_MODE, threads=_THREADS)
+            self._server = create_server(
+                self._answer,
+                unix_socket=str(path),
+                unix_socket_perms=_MODE,
+                threads=_THREADS,
+                asyncore_use_poll=True,  # select() takes no descriptor above 1,023
+            )
         except OSError as error:
             raise HostError(f"cannot serve the state on {path}: {error.strerror or error}") from None
-        self._closing = False
+        self._accept = self._server.accept
+        self._server.accept = self._accept_or_rest
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="api", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop answering, and take the socket away."""
-        self._closing = True
+        self._closing.set()
         self._server.task_dispatcher.shutdown()
-        self._server.close()
+        self._server.trigger.pull_trigger(self._server.close)  # in the loop, which has nothing left then
         self._thread.join(_TIMEOUT)
         self._path.unlink(missing_ok=True)
 
     def _serve(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._server.run()
+            except Exception:  # for one, the host has no memory left
+                log.exception("API: internal error; it goes on")
+                self._closing.wait(_REST)
+
+    def _accept_or_rest(self) -> Any:
+        """Accept, or rest: where no descriptor is left, the loop would look at the same connection again and again."""
         try:
-            self._server.run()
+            return self._accept()
         except OSError:
-            if not self._closing:  # the socket was closed under its eyes
-                raise
+            self._closing.wait(_REST)
+            raise
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)

@@ -13,6 +13,8 @@ import click
 from natmirror import __version__, asking, rulesfile, rulestext
 from natmirror.errors import HostError, NatmirrorError
 
+log = logging.getLogger("natmirror")
+
 _RULES_FILE = click.Path(path_type=Path)
 _iptables_option = click.option(
     "--iptables",
@@ -85,6 +87,7 @@ def main(
     from natmirror.linux import preflight, translation
     from natmirror.linux.iptables import Firewall, plan
     from natmirror.linux.service import Notifier
+    from natmirror.logs import Logs, say
     from natmirror.runner import Runner, queue_count
 
     if dry_run:
@@ -92,11 +95,27 @@ def main(
         click.echo(f"# iptables-restore --noflush\n{plan(loaded, queue_count(loaded))}")
         return
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    firewall = Firewall(backend)
-    preflight.tell(loaded, firewall)
-    runner = Runner(loaded, firewall, Notifier(os.environ), keep_rules=on_stop == "keep", api_path=api_path)
-    click.echo(runner.run())
+    logs, code, runner = Logs(), 0, None
+    logs.start()
+    try:
+        firewall = Firewall(backend)
+        preflight.tell(loaded, firewall)
+        runner = Runner(loaded, firewall, Notifier(os.environ), logs, keep_rules=on_stop == "keep", api_path=api_path)
+        summary = runner.run()
+    except NatmirrorError as error:
+        code, summary = error.exit_code, "\n".join(getattr(error, "__notes__", ()))
+        last_words = f"natmirror: {error}"
+    except Exception:
+        log.exception("internal error: natmirror ends")
+        code, summary, last_words = 1, "", "natmirror: internal error, see the log"
+    logs.close()
+    if summary:
+        say(summary)
+    if code:
+        say(last_words, is_error=True)
+    if runner is not None and runner.hangs:
+        os._exit(code)
+    ctx.exit(code)
 
 
 @main.command()
@@ -246,12 +265,28 @@ def reload(api_path: Path) -> None:
     click.echo("\n".join(changes) if changes else "nothing has changed")
 
 
+@main.command(name="resume-mirroring")
+@_api_option
+def resume_mirroring(api_path: Path) -> None:
+    """Switch on again what a running natmirror has switched off after internal errors; new connections are mirrored."""
+    from natmirror.api import order
+
+    order("resume-mirroring", {}, api_path)
+    click.echo("mirroring is on again for new connections")
+
+
 @main.command()
-def cleanup() -> None:
+@click.option("--force", is_flag=True, help="Even while natmirror runs here: connections through it are cut.")
+def cleanup(force: bool) -> None:
     """Take away all iptables rules that a run of natmirror has left behind, of either iptables, and its table of
     nftables."""
-    from natmirror.linux import iptables, translation
+    from natmirror.linux import instance, iptables, translation
 
+    if not force and (owner := instance.running()) is not None:
+        raise HostError(
+            f"natmirror is running here, {owner}: stop it, which takes its rules away, or cut all connections through"
+            " it with: natmirror cleanup --force"
+        )
     try:
         removed = translation.remove()
     except HostError:  # the rules of iptables hold packets back: they go all the same

@@ -49,12 +49,15 @@ class Duty:
         if self._pair is not None:
             self._standing.assume(self._role_by_addresses() or Role.BACKUP)
 
-    def compare(self) -> None:
+    def shown_role(self) -> Role | None:
+        """Return the role that this host's addresses show, None where they show none: for compare(), from any thread.
+        HostError where that cannot be found out."""
+        return None if self._pair is None else self._role_by_addresses()
+
+    def compare(self, shown: Role | None) -> None:
         """Now and then: a word of keepalived's may be lost, or keepalived may be gone, and its addresses with it. What
-        they show a second time counts. HostError where that cannot be found out."""
-        if self._pair is None:
-            return
-        shown, role = self._role_by_addresses(), self._standing.role
+        shown_role() gives a second time counts."""
+        role = self._standing.role
         is_otherwise = shown is not None and (shown is Role.MASTER) != (role is Role.MASTER)
         if shown is not None and is_otherwise and self._was_otherwise:
             log.warning("this host is %s now by its addresses, and keepalived has not told", shown)

@@ -20,13 +20,20 @@ class Fitness:
         it that no such reason lasts for long: without a host that is fit nobody has the address."""
         self.queue_trouble: Callable[[], str | None] = lambda: None
         """Why the kernel holds packets that threads have decided on; None: it does not."""
+        self.complaint: Callable[[], str] = lambda: ""
+        """What the host refuses meanwhile, though packets pass."""
+        self.ended: dict[int, str] = {}
+        """The threads that have failed for good, by number, and why."""
         self._seen = [(-1, 0.0)] * threads
 
     def look(self, rounds: Sequence[int], now: float) -> tuple[int, str]:
         """A code of ``natmirror health`` and why. ``rounds``: how often each thread has gone through its loop."""
-        still = self._still(rounds, now)
+        still = [number for number in self._still(rounds, now) if number not in self.ended]
         if self.not_ready is not None:
             return NOT_READY, self.not_ready
+        if self.ended:
+            number, why = next(iter(self.ended.items()))
+            return STUCK, f"thread {number} of those that pass packets has ended: {why}"
         if still:
             return STUCK, f"thread {', '.join(map(str, still))} of those that pass packets stands still"
         if trouble := self.queue_trouble():
@@ -35,7 +42,7 @@ class Fitness:
             return RULES_MISSING, "somebody has taken them away, and they cannot be put in again"
         if missing := self.holds_flows():
             return NOT_READY, missing
-        return FIT, ""
+        return FIT, self.complaint()
 
     def _still(self, rounds: Sequence[int], now: float) -> list[int]:
         """The threads that have been seen at the same round for too long; who has not asked before has seen none."""

@@ -23,7 +23,8 @@ CHECK_INTERVAL = 5.0
 
 
 class InPlace:
-    """What is in place on this host for the threads' packets. It belongs to the main thread.
+    """What is in place on this host for the threads' packets. It belongs to one thread at a time, which may have to
+    wait for the host.
 
     Without nftables the threads translate every packet themselves.
     """
@@ -55,13 +56,21 @@ class InPlace:
             raise
 
     def remove(self, *, keep_rules: bool) -> None:
-        """Take everything away, or all but the iptables rules. HostError where iptables refuses; a table that nftables
-        does not let go does nothing without us."""
-        try:
-            if not keep_rules:
+        """Take everything away, or all but the iptables rules. HostError where some of it stays: it says what, and
+        how to remove it."""
+        left: list[str] = []
+        if not keep_rules:
+            try:
                 self.firewall.remove()
-        finally:
-            self._remove_translation()
+            except HostError as error:
+                left.append(f"iptables: {error}; they hold the services' packets back")
+        try:
+            translation.remove()
+        except HostError as error:
+            if self.why_not_translated is None:  # else it has been told, and there is hardly a table
+                left.append(f"nftables: {error}; its table natmirror stays")
+        if left:
+            raise HostError(f"{'; '.join(left)}; remove what is left with: natmirror cleanup")
 
     def extend(self, rules: Rules) -> None:
         """Packets of what is new in these rules are to come to us before anybody sends some. HostError where iptables
@@ -85,47 +94,42 @@ class InPlace:
         return not waited
 
     def let_go(self) -> None:
-        """Take away what the rules do not name, as far as it has no connections."""
+        """Take away what the rules do not name, as far as it has no connections. HostError where iptables refuses: to
+        be tried again."""
         self._waits = False
         strangers = sum(worker.strangers for worker in self._workers)
         if self.rules == self._named and self._strangers == strangers:
             return
         rules = self._with_connections()
-        try:
-            self.firewall.reduce(rules, len(self._workers))
-        except HostError as error:
-            log.error("iptables: %s; trying again in %g s", error, CHECK_INTERVAL)
-        else:
-            self.rules, self._strangers = rules, strangers
-            self._translate()
+        self.firewall.reduce(rules, len(self._workers))
+        self.rules, self._strangers = rules, strangers
+        self._translate()
 
     def check(self) -> bool:
-        """Put in again what somebody has taken away; whether packets come to us."""
-        if self.why_not_translated is not None or not self._is_translating():
-            self._install_translation()
+        """Put the iptables rules in again where they were taken away; return whether packets come to us. HostError
+        where it cannot be seen: then nothing new is known."""
+        if self.firewall.is_in_place():
+            return True
+        log.warning("the iptables rules were removed by another program: installing them again")
         try:
-            if not self.firewall.is_in_place():
-                log.warning("somebody has taken the iptables rules away: putting them in again")
-                self.firewall.install(self.rules, len(self._workers))
+            self.firewall.install(self.rules, len(self._workers))
         except HostError as error:
             log.error("iptables: %s; trying again in %g s", error, CHECK_INTERVAL)
             return False
         return True
 
+    def check_translation(self) -> None:
+        """Put the table in again where it was taken away, or could not be put in. HostError where it cannot be seen."""
+        if self.why_not_translated is None and self._translation.is_in_place():
+            return
+        if self.why_not_translated is None:
+            log.warning("the table of nftables was removed by another program: installing it again")
+        self._install_translation()
+
     def _with_connections(self) -> Rules:
         return merged(self._named, [kept for worker in self._workers for kept in worker.prune()])
 
     # Translation: nobody gives a mark before the table knows it, nor after
-
-    def _is_translating(self) -> bool:
-        try:
-            is_in_place = self._translation.is_in_place()
-        except HostError as error:
-            log.error("nftables: %s", error)
-            return True  # nobody knows
-        if not is_in_place:
-            log.warning("somebody has taken the table of nftables away: putting it in again")
-        return is_in_place
 
     def _install_translation(self) -> None:
         try:
@@ -147,13 +151,6 @@ class InPlace:
             self._translation.reduce(self.rules)
         except HostError as error:
             self._fall_back(str(error))
-
-    def _remove_translation(self) -> None:
-        try:
-            translation.remove()
-        except HostError as error:
-            if self.why_not_translated is None:  # else it has been told, and there is hardly a table
-                log.error("nftables: %s; its table stays", error)
 
     def _fall_back(self, why: str) -> None:
         self._tell_marks({})

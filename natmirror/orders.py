@@ -6,7 +6,6 @@ programs that read captures find the messages.
 
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -21,13 +20,11 @@ _WINDOW = 0xFFFF
 
 
 class Orders:
-    """The files of all mirrors that are recorded; ``wake`` is called when something is to be written.
+    """The files of all mirrors that are recorded. Any thread may add(), one does the rest, which may wait for the disk.
 
-    Any thread may add(), one does the rest. CaptureError where a file cannot be made.
-    """
+    CaptureError where a file cannot be made."""
 
-    def __init__(self, rules: Rules, wake: Callable[[], None]) -> None:
-        self._wake = wake
+    def __init__(self, rules: Rules) -> None:
         self._waiting: deque[tuple[float, Ordered]] = deque(maxlen=_MAX_WAITING)
         self._mirrors: dict[tuple[str, str], Endpoint] = {}
         self._files: dict[Path, Writer] = {}
@@ -64,7 +61,6 @@ class Orders:
         """Some more, of now."""
         now = time.time()
         self._waiting.extend((now, order) for order in orders)
-        self._wake()
 
     def write(self) -> None:
         """Write all that waits; CaptureError where that fails, and no more is written of that master."""

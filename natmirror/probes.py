@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from natmirror.errors import HostError
 from natmirror.health import BackendHealth
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.greeting import Greeting
@@ -259,23 +260,27 @@ class Monitor:
         self._watched = _to_watch(rules, {})
 
     def start(self) -> None:
-        """Begin to check, where there is something to check."""
-        if self._watched:
+        """Begin to check, where there is something to check and it has not begun; from one thread. HostError where the
+        host has no descriptor or thread left."""
+        if not self._watched or self._thread is not None:
+            return
+        try:
             self._loop = asyncio.new_event_loop()
             self._checks = self._loop.create_task(self._check_all())
-            self._thread = threading.Thread(target=self._run, name="health", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="health", daemon=True)
+            thread.start()
+        except (OSError, RuntimeError) as error:
+            raise HostError(f"cannot start the health checks: {error}") from None
+        self._thread = thread
 
     def reload(self, rules: Rules) -> None:
-        """Go by these rules from now on. Backends with the name and place of before are as healthy as they were; from
-        the thread that start() was called in."""
+        """Go by these rules from now on. Backends with the name and place of before are as healthy as they were. It is
+        for start() to begin, where there was nothing to check."""
         with self._lock:
             self._watched = _to_watch(rules, self._watched)
-        if self._thread is None:
-            self.start()
-            return
-        with suppress(RuntimeError):  # it is over
-            self._loop.call_soon_threadsafe(self._take_up)
+        if self._thread is not None:
+            with suppress(RuntimeError):  # it is over
+                self._loop.call_soon_threadsafe(self._take_up)
 
     def stop(self) -> None:
         """End all checks and their programs, within a second; nothing is told any more."""

@@ -56,6 +56,10 @@ def status_screen(status: dict[str, Any]) -> Group:
     ]
     if why := machine.get("why_not_translated"):  # one of before knows nothing of it
         facts.append(("the kernel does not translate", why))
+    for chore in status.get("chores", ()):  # an older natmirror has none
+        facts.append((f"failing for {_duration(chore['since_seconds'])}", f"{chore['name']}: {chore['error']}"))
+    if left_out := {name: count for name, count in status.get("log", {}).items() if count}:
+        facts.append(("log", _listed(left_out)))
     for mirror in status["mirrors"]:
         if mirror["sessions"]:
             words = "; ".join(f"{name}: {_listed(counter)}" for name, counter in mirror["sessions"].items() if counter)

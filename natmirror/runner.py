@@ -4,58 +4,53 @@ import faulthandler
 import gc
 import logging
 import os
-import select
 import signal
-import socket
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from types import FrameType, MappingProxyType
+from types import FrameType
 from typing import Any
 
-from natmirror import __version__, api, known, rulesfile
+from natmirror import api
 from natmirror.actions import LegEnded
+from natmirror.changeover import Changeover
+from natmirror.chores import NEVER, Chore, failures
 from natmirror.duty import Duty
-from natmirror.errors import CaptureError, HostError, NatmirrorError
+from natmirror.errors import HostError, NatmirrorError
 from natmirror.fastpath import Loads, Memory
-from natmirror.inplace import CHECK_INTERVAL, InPlace
-from natmirror.linux import preflight
+from natmirror.files import Files
+from natmirror.inplace import InPlace
+from natmirror.linux.instance import Instance
 from natmirror.linux.iptables import Firewall
-from natmirror.linux.service import Heartbeat, Notifier
-from natmirror.linux.tun import Tunnel, path_mtu
-from natmirror.orders import Orders
+from natmirror.linux.service import Feeder, Heartbeat, Notifier
+from natmirror.linux.tun import Tunnel
+from natmirror.logs import Logs
+from natmirror.mailbox import Mailbox
+from natmirror.overview import Overview
 from natmirror.packet import endpoint_of
-from natmirror.pool import Change, Kill, Pool
+from natmirror.pool import Pool
 from natmirror.probes import Monitor
-from natmirror.reloading import refuse_what_cannot_change
 from natmirror.report import summarize
 from natmirror.role import SETTLE_TIME, Role
 from natmirror.rules import MAX_QUEUES, Backend, Rules
-from natmirror.rulestext import differences
 from natmirror.shards import Shard, shard_of_client
-from natmirror.shared import OFF, SharedState
-from natmirror.sums import together
+from natmirror.shared import SharedState
+from natmirror.steering import Steering
+from natmirror.upkeep import Upkeep
 from natmirror.worker import Worker
 
 log = logging.getLogger("natmirror")
 
-_PATHS_INTERVAL = 10.0
-_KEEP_INTERVAL = 10.0
-_STATUS_INTERVAL = 10.0
-_TIDY_DELAY = 1.0
-_GRACE = 1.0  # for packets of what the rules do not name any more
+_LOOK_INTERVAL = 1.0
+_VISITORS_INTERVAL = 10.0
+_REST = 0.1  # after a fault that would be met again at once
+_STOP_TIMEOUT = 3.0  # for a disk that hangs
+_UPKEEP_STOP_TIMEOUT = 5.0  # more, for a program that waits for another one's lock
 _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
-_MAX_ENDED = 200  # legs whose end is remembered
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_MAX_CHORE_SHARE = 20  # a chore rests at least this many times as long as it took
-_NEVER = 1 << 30
 _ANSWER_TIMEOUT = 5.0
 _RELOAD_TIMEOUT = 60.0
 _SWITCH_INTERVAL = 0.0005  # seconds: a thread with packets does not wait longer for another one's Python
@@ -68,44 +63,28 @@ def queue_count(rules: Rules) -> int:
     return rules.queues or 1 << (cores.bit_length() - 1)
 
 
-@dataclass(slots=True)
-class _Chore:
-    """Something to do every ``interval`` seconds."""
-
-    interval: float
-    do: Callable[[], None]
-    due_at: float = 0.0
-
-    def run_if_due(self, now: float) -> None:
-        """Do it when its time has come; what takes long is done less often, so that packets keep nearly all of it."""
-        if now >= self.due_at:
-            self.do()
-            done_at = time.monotonic()
-            self.due_at = max(now + self.interval, done_at + _MAX_CHORE_SHARE * (done_at - now))
-
-
 class Runner:
     """One natmirror on this host."""
 
     def __init__(
-        self, rules: Rules, firewall: Firewall, notifier: Notifier, *, keep_rules: bool, api_path: Path
+        self, rules: Rules, firewall: Firewall, notifier: Notifier, logs: Logs, *, keep_rules: bool, api_path: Path
     ) -> None:
         self._rules = rules
         self._notifier = notifier
+        self._logs = logs
         self._keep_rules = keep_rules
         self._api_path = api_path
-        self._started_at = time.monotonic()
         self._stop_signals = 0
         self._is_reload_wanted = False
-        self._pool = Pool(rules, time.monotonic())
+        self._is_over = False
+        self._left: list[str] = []  # by a stop
+        pool = Pool(rules, time.monotonic())
         self._monitor = Monitor(rules, self._on_health)
-        self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
+        self._mailbox = Mailbox()
         self._queue_count = queue_count(rules)
         self.duty = Duty(rules.ha, self._queue_count, self._rounds)
         self._shared = SharedState(rules) if rules.ha is not None and rules.ha.state is not None else None
         self._is_active = rules.ha is None
-        self._heartbeat = Heartbeat(notifier.beat, self._queue_count)
         looks = notifier.watchdog_interval
         key, self._memory, loads = os.urandom(16), Memory(rules.mirror_memory), Loads()
         self._workers = [
@@ -115,65 +94,100 @@ class Runner:
                 key,
                 self._memory,
                 ended=self._on_ended,
-                ordered=lambda orders: self._orders.add(orders),
+                ordered=lambda orders: self._files.add(orders),
                 failed=self._on_failed_syns,
-                over=self._wake,
+                over=self._mailbox.wake,
                 changed=None if self._shared is None else self._shared.changed,
                 pulse_interval=_MAX_PULSE_INTERVAL if looks is None else min(_MAX_PULSE_INTERVAL, looks / 2),
                 loads=loads,
             )
             for number in range(self._queue_count)
         ]
+        self._steering = Steering(pool, self._workers, is_active=self._is_active)
         self._in_place = InPlace(rules, firewall, self._workers)
-        self._standing_down = _Chore(float(_NEVER), self._stand_down, float(_NEVER))
-        self._tidying = _Chore(float(_NEVER), self._tidy, float(_NEVER))
-        self._letting_go = _Chore(CHECK_INTERVAL, self._in_place.let_go, time.monotonic() + CHECK_INTERVAL)
+        self._standing_down = Chore("standing down", NEVER, self._stand_down, NEVER)
+        self._starting_checks = Chore("start of the health checks", NEVER, self._monitor.start, NEVER)
         self._chores = [
             self._standing_down,
-            self._tidying,
-            self._letting_go,
-            _Chore(CHECK_INTERVAL, self._check_rules, time.monotonic() + CHECK_INTERVAL),
-            _Chore(CHECK_INTERVAL, self._compare_role, time.monotonic() + CHECK_INTERVAL),
-            _Chore(_PATHS_INTERVAL, self._learn_paths, time.monotonic() + _PATHS_INTERVAL),
-            _Chore(_KEEP_INTERVAL, self._keep_switches, time.monotonic() + _KEEP_INTERVAL),
+            self._starting_checks,
+            Chore("hung chores", _LOOK_INTERVAL, self._report_hung),
         ]
+        self._upkeep = Upkeep(
+            rules,
+            self._workers,
+            self._in_place,
+            self.duty,
+            lambda role: self._mailbox.post(partial(self.duty.compare, role)),
+            self._tell_status if notifier.is_heard else None,
+            time.monotonic(),
+        )
+        self._feeder = None
         if looks is not None:
-            self._chores.insert(0, _Chore(looks, self._beat))
-        if notifier.is_heard:
-            self._chores.append(_Chore(_STATUS_INTERVAL, self._tell_status))
+            self._feeder = Feeder(Heartbeat(notifier.beat, self._queue_count), self._rounds, looks)
+        self._keepers = [self._upkeep.keeper]
+        self._overview = Overview(
+            rules.path,
+            self._workers,
+            pool,
+            self._monitor,
+            self.duty,
+            self._in_place,
+            self._shared,
+            lambda: {"log": logs.status(), "chores": self._failures()},
+        )
+        self.duty.fitness.complaint = self._complaint
 
     def run(self) -> str:
         """Bind the queues, put the iptables rules in, pass packets until a stop signal; gives a summary in a few lines.
 
-        HostError where the machine refuses; whatever was taken until then is given back.
+        HostError where the machine refuses; whatever was taken until then is given back. Also where something could
+        not be given back: it says what, and what to do.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL)
         # Flows and legs leave no circles behind them; looking through 100,000 of them would hold packets up.
-        gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
+        gc.set_threshold(*gc.get_threshold()[:2], NEVER)
         if self._notifier.watchdog_interval is not None:
             faulthandler.enable()  # the watchdog ends us by SIGABRT: then each thread tells where it stood
         with ExitStack() as held:
+            instance = Instance()
+            held.callback(instance.close)
+            self._chores.append(Chore("visitors of the lock", _VISITORS_INTERVAL, instance.forget_visitors))
             self._catch_signals(held)
             tunnel = Tunnel()
             held.callback(tunnel.close)
             for worker in self._workers:
                 worker.open(held, tunnel.fd)
             held.callback(self._stop_workers)
-            self._orders = Orders(self._rules, self._wake)
-            held.callback(self._orders.close)
-            self._learn_paths()
-            self._learn_switches()
+            self._files = Files(self._rules, self._known_switches)
+            self._keepers += self._files.keepers
+            self._changeover = Changeover(
+                self._rules,
+                self._in_place,
+                self._upkeep,
+                self._files,
+                self._mailbox,
+                self._go_by,
+                lasts=self._shared is not None,
+            )
+            self._chores.append(self._changeover.tidying)
+            self._upkeep.learn_paths()
+            self._files.restore(
+                lambda entry: self._workers[shard_of_client(str(entry["client"]), self._queue_count)].restore_switch(
+                    entry
+                )
+            )
             resources = {
-                "status": self._status,
-                "flows": self._flows,
-                "ended": lambda: list(self._ended),
-                "decisions": self._decisions,
+                "status": self._overview.status,
+                "flows": self._overview.flows,
+                "ended": self._overview.ended,
+                "decisions": self._overview.decisions,
             }
             orders = {
-                "drain": self._drain,
-                "enable": self._enable,
+                "drain": self._order(self._steering.drain),
+                "enable": self._order(self._steering.enable),
                 "reload": self._reload_for_somebody,
-                "role": self._take_role,
+                "role": self._order(self.duty.tell),
+                "resume-mirroring": self._order(self._resume_mirroring),
             }
             held.callback(api.Server(self._api_path, resources, orders).close)
             self._share(held)
@@ -182,6 +196,12 @@ class Runner:
             self.duty.fitness.rules_are_in_place = True
             self.duty.fitness.queue_trouble = self._queue_trouble
             held.callback(self._leave_rules)
+            held.callback(self._stop_keepers)
+            for keeper in self._keepers:
+                keeper.start()
+            if self._feeder is not None:
+                self._feeder.start()
+                held.callback(self._feeder.stop)
             for worker in self._workers:
                 worker.start(self._workers)
             self._monitor.start()
@@ -192,16 +212,30 @@ class Runner:
                 *(self._rules.path, self._in_place.firewall.backend, queues, os.getpid()),
             )
             self._notifier.ready()
+            if self._notifier.is_heard:
+                self._upkeep.keeper.post(self._tell_status)
+            self._logs.is_limited = True
             self.duty.fitness.not_ready = None
             while not self._stop_signals:
-                self._watch(float(_NEVER))
+                self._watch(NEVER)
             self._notifier.stopping()
             self._hand_over()
+            if self._feeder is not None:
+                self._feeder.stop()
             self._stop_workers()
-            self._write_orders()
-            self._keep_switches()
-            self._raise_failures()
-            return summarize(self._snapshot(), self._machine())
+            self._stop_keepers()
+            self._raise_first_failure()
+            summary = summarize(self._overview.snapshot(), self._overview.machine())
+        if self._left:
+            error = HostError("; ".join(self._left))
+            error.add_note(summary)
+            raise error
+        return summary
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a thread still waits for the host after run(): Python's own way to end would wait for it too."""
+        return any(keeper.wait(0.0) is not None for keeper in self._keepers)
 
     # Life
 
@@ -219,11 +253,10 @@ class Runner:
         if self._shared is not None:
             self._shared.set_active(self._is_active)
         elif self._is_active:
-            self._standing_down.due_at = float(_NEVER)
+            self._standing_down.due_at = NEVER
         elif before:
             self._standing_down.due_at = time.monotonic() + SETTLE_TIME
-        if self._is_active:
-            self._apply(self._pool.dead())
+        self._steering.set_active(self._is_active)
 
     def _stand_down(self) -> None:
         """What another host passes is not ours any more, though a role that comes back at once costs no leg."""
@@ -235,7 +268,7 @@ class Runner:
         self.duty.begin_hand_over(time.monotonic())
         while (until := self.duty.hands_over(time.monotonic())) is not None and self._stop_signals == 1:
             self._watch(until)
-        while (until := self._standing_down.due_at) < _NEVER and self._stop_signals == 1:
+        while (until := self._standing_down.due_at) < NEVER and self._stop_signals == 1:
             self._watch(until)
         if self._shared is not None:
             self._shared.wait_until_heeded()
@@ -243,21 +276,34 @@ class Runner:
     def _watch(self, until: float) -> None:
         """Do what is due, and wait for something, at most ``until`` then."""
         for chore in self._chores:
-            chore.run_if_due(time.monotonic())
-        self._write_orders()
-        self._read_mail()
+            chore.run_if_due(time.monotonic)
+        self._mailbox.read()
         if self._is_reload_wanted:
             self._is_reload_wanted = False
-            with suppress(NatmirrorError):  # it has been told
-                self._reload_and_tell()
-        self._raise_failures()
-        now = time.monotonic()
-        self._apply(self._pool.tick(now))
-        due = min(until, *(chore.due_at for chore in self._chores), self._pool.next_tick(now) or float(_NEVER))
-        if select.select([self._ear], [], [], max(0.0, due - time.monotonic()))[0]:
-            self._ear.recv(4096)
+            self._upkeep.keeper.post(self._changeover.run_for_signal)
+        self._heed_ended_threads()
+        try:
+            due = self._steering.tick(time.monotonic()) or NEVER
+            due = min(until, due, *(chore.due_at for chore in self._chores))
+            self._mailbox.wait(due - time.monotonic())
+        except Exception:  # no memory, for one
+            log.exception("internal error; going on")
+            time.sleep(_REST)
 
-    def _raise_failures(self) -> None:
+    def _heed_ended_threads(self) -> None:
+        """A thread that has failed for good takes no other one with it; the last one ends the run."""
+        for number, worker in enumerate(self._workers):
+            if worker.failure is not None and number not in self.duty.fitness.ended:
+                self.duty.fitness.ended[number] = f"{type(worker.failure).__name__}: {worker.failure}"
+                log.critical(
+                    "thread %d has ended, and packets of its clients are held back until natmirror is started anew: %s",
+                    *(number, self.duty.fitness.ended[number]),
+                    exc_info=worker.failure,
+                )
+        if len(self.duty.fitness.ended) == len(self._workers):
+            self._raise_first_failure()
+
+    def _raise_first_failure(self) -> None:
         for worker in self._workers:
             if worker.failure is not None:
                 raise worker.failure
@@ -266,27 +312,45 @@ class Runner:
         for worker in self._workers:
             worker.stop()
 
+    def _stop_keepers(self) -> None:
+        """Have them finish, for a bounded time: what hangs is reported, and left."""
+        if self._is_over:
+            return
+        self._is_over = self._changeover.is_over = True
+        until = time.monotonic() + _STOP_TIMEOUT
+        for keeper in self._keepers:
+            keeper.end()
+        for keeper in self._keepers[1:]:
+            if (what := keeper.wait(until)) is not None:
+                self._report_left(f"{what}: not written, since the disk does not answer")
+        self._upkeep.keeper.wait(until + _UPKEEP_STOP_TIMEOUT)
+
     def _leave_rules(self) -> None:
-        self._in_place.remove(keep_rules=self._keep_rules)
+        try:
+            if (what := self._upkeep.keeper.wait(0.0)) is not None:
+                raise HostError(
+                    f"{what}: it hangs, so chains NATMIRROR-* and the table natmirror may stay;"
+                    " remove what is left with: natmirror cleanup"
+                )
+            self._in_place.remove(keep_rules=self._keep_rules)
+        except HostError as error:
+            self._report_left(str(error))
+            return
         if self._keep_rules:
             log.info("stopped; the iptables rules stay and hold the services' packets back until the next start")
         else:
             log.info("stopped; the iptables rules are removed")
 
+    def _report_left(self, what: str) -> None:
+        log.error("stopping: %s", what)
+        self._left.append(what)
+
     def _catch_signals(self, held: ExitStack) -> None:
-        self._ear, self._mouth = socket.socketpair()
-        for end in (self._ear, self._mouth):
-            end.setblocking(False)
-            held.callback(end.close)
-        signal.set_wakeup_fd(self._mouth.fileno())
+        held.callback(self._mailbox.close)
+        signal.set_wakeup_fd(self._mailbox.wakeup_fd())
         held.callback(signal.set_wakeup_fd, -1)
         for number in (*_STOP_SIGNALS, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-
-    def _wake(self) -> None:
-        """Make the main thread look around; from any thread."""
-        with suppress(BlockingIOError):  # full: it is about to
-            self._mouth.send(b"?")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
@@ -294,109 +358,22 @@ class Runner:
         else:
             self._stop_signals += 1
 
-    # Other rules
-
-    def _reload(self) -> list[str]:
-        """Go by what the rules file says now; gives what has changed. NatmirrorError where that cannot be: then nothing
-        has.
-
-        Packets of what is new come to us before there is anybody to send some, packets of what is gone until nobody
-        does.
-        """
-        rules = rulesfile.load(self._rules.path)
-        refuse_what_cannot_change(self._in_place.rules, rules)  # also for what has connections left
-        changes = differences(self._rules, rules)
-        if rules == self._rules:
-            return changes
-        self._in_place.extend(rules)
-        try:
-            self._orders.reload(rules)
-        except CaptureError:
-            self._in_place.take_back()
-            raise
+    def _go_by(self, rules: Rules) -> None:
+        """Go by other rules, whose packets come here already."""
         for worker in self._workers:
             worker.reload(rules)
         self._rules = rules
         self._memory.limit = rules.mirror_memory
-        shares = {key: shown["share"] for key, shown in self._pool.show(0.0).items()}
-        self._apply(self._pool.reload(rules, time.monotonic()), shares)
+        self._steering.reload(rules)
         self._monitor.reload(rules)
-        self._learn_paths()
+        self._starting_checks.due_at = 0.0
         if self._shared is not None:  # what the other host has with backends that are gone is known again then
             self._shared.refresh()
-        if self._in_place.go_by(rules):
-            self._letting_go.due_at = time.monotonic() + (_GRACE if self._shared is None else CHECK_INTERVAL)
-        try:
-            preflight.tell(rules, self._in_place.firewall)
-        except HostError as error:  # the rules are others by now: nobody is to hear that they are not
-            log.error("preflight: %s", error)
-        return changes
-
-    def _reload_and_tell(self) -> list[str]:
-        began_at = time.monotonic()
-        gc.disable()
-        self._tidying.due_at = min(self._tidying.due_at, began_at + _TIDY_DELAY)
-        try:
-            changes = self._reload()
-        except NatmirrorError as error:
-            log.error("the rules stay as they were: %s", error)
-            raise
-        for change in changes:
-            log.info("rules: %s", change)
-        log.info("reloaded %s in %.0f ms", self._rules.path, 1000 * (time.monotonic() - began_at))
-        return changes
 
     # Chores
 
-    def _tidy(self) -> None:
-        """What a reader of YAML leaves behind is full of circles, and the oldest generation is never looked through: it
-        is still young when we look, and whoever asked for other rules has had the answer."""
-        gc.enable()
-        gc.collect(0)
-
-    def _check_rules(self) -> None:
-        self.duty.fitness.rules_are_in_place = self._in_place.check()
-
-    def _compare_role(self) -> None:
-        try:
-            self.duty.compare()
-        except HostError as error:
-            log.error("%s; trying again in %g s", error, CHECK_INTERVAL)
-
-    def _learn_paths(self) -> None:
-        """How large packets to each mirror may be, as far as the kernel knows: legs need not find it out."""
-        for service in self._rules.services:
-            for mirror in service.mirrors:
-                if mtu := path_mtu(mirror.address.packed):
-                    for worker in self._workers:
-                        worker.set_path_mtu(endpoint_of(mirror), mtu)
-
-    def _learn_switches(self) -> None:
-        """What a run before this one has known of switches: an error costs no more than that."""
-        if (path := self._rules.known_switches) is None:
-            return
-        try:
-            entries = known.load(path)
-        except HostError as error:
-            log.warning("known-switches: %s", error)
-            return
-        for entry in entries:
-            try:
-                self._workers[shard_of_client(str(entry["client"]), self._queue_count)].restore_switch(entry)
-            except (KeyError, TypeError, ValueError) as error:
-                log.warning("known-switches: %s: an entry that cannot be understood: %r", path, error)
-
-    def _keep_switches(self) -> None:
-        if (path := self._rules.known_switches) is None:
-            return
-        try:
-            known.save(path, [entry for worker in self._workers for entry in worker.known_switches()])
-        except (HostError, TimeoutError) as error:
-            log.error("known-switches: %s; trying again in %g s", error, _KEEP_INTERVAL)
-
-    def _beat(self) -> None:
-        for number in self._heartbeat.look(self._rounds()):
-            log.error("thread %d has stood still since the last beat for the watchdog", number)
+    def _known_switches(self) -> list[dict[str, Any]]:
+        return [entry for worker in self._workers for entry in worker.known_switches()]
 
     def _rounds(self) -> list[int]:
         return [worker.rounds for worker in self._workers]
@@ -406,81 +383,46 @@ class Runner:
 
     def _tell_status(self) -> None:
         with suppress(TimeoutError):
-            whole = self._snapshot()
+            whole = self._overview.snapshot()
             legs = sum(mirror["legs"] for mirror in whole["mirrors"])
             self._notifier.status(f"{whole['flows']} flows, {legs} legs")
 
-    def _read_mail(self) -> None:
-        for _ in range(self._mail.qsize()):
-            self._mail.get()()
+    def _report_hung(self) -> None:
+        for keeper in self._keepers:
+            keeper.report_hung()
 
-    def _write_orders(self) -> None:
-        try:
-            self._orders.write()
-        except CaptureError as error:
-            log.error("record: %s; nothing more is recorded there", error)
+    def _failures(self) -> list[dict[str, Any]]:
+        own = failures(self._chores, time.monotonic())
+        return own + [failure for keeper in self._keepers for failure in keeper.failures()]
 
-    # The pools
+    def _complaint(self) -> str:
+        return next((f"{failure['name']}: {failure['error']}" for failure in self._failures()), "")
 
-    def _apply(self, changes: list[Change], known: Mapping[tuple[str, str], float] = MappingProxyType({})) -> None:
-        """Tell the threads, and the log what is not ``known``: shares by service and backend."""
-        for change in changes:
-            if isinstance(change, Kill) and not self._is_active:
-                continue  # what this host believes of a backend is not to cost the active one's connections
-            if isinstance(change, Kill) and change.is_repeated:
-                log.debug("resetting the connections of %s/%s once more", change.service, change.backend)
-            elif isinstance(change, Kill):
-                log.info("resetting the connections of %s/%s", change.service, change.backend)
-            elif known.get((change.service, change.backend)) != change.share:
-                log.info("%s/%s takes %.0f %% of its part", change.service, change.backend, 100 * change.share)
-            for worker in self._workers:
-                if isinstance(change, Kill):
-                    worker.kill(change)
-                else:
-                    worker.set_share(change)
+    # From the API's threads
 
-    def _drain(self, words: dict[str, Any]) -> dict[str, Any]:
-        service, backend, deadline = str(words["service"]), str(words["backend"]), words.get("deadline")
-        until = None if deadline is None else float(deadline)
-        self._ordered(lambda: self._apply(self._pool.drain(service, backend, until, time.monotonic())))
-        return {}
-
-    def _enable(self, words: dict[str, Any]) -> dict[str, Any]:
-        service, backend = str(words["service"]), str(words["backend"])
-        self._ordered(lambda: self._apply(self._pool.enable(service, backend, time.monotonic())))
-        return {}
-
-    def _take_role(self, words: dict[str, Any]) -> dict[str, Any]:
-        self._ordered(lambda: self.duty.tell(words))
-        return {}
+    def _resume_mirroring(self, words: dict[str, Any]) -> None:
+        for worker in self._workers:
+            worker.resume_mirroring()
 
     def _reload_for_somebody(self, words: dict[str, Any]) -> dict[str, Any]:
-        return {"changes": self._ordered(self._reload_and_tell, _RELOAD_TIMEOUT)}
+        return {"changes": _refused_plainly(lambda: self._upkeep.ask(self._changeover.run, _RELOAD_TIMEOUT))}
 
-    def _ordered(self, do: Callable[[], Any], timeout: float = _ANSWER_TIMEOUT) -> Any:
-        """In one of the API's threads: have the main thread do something, and wait for that; ValueError where it
-        cannot."""
-        done: Future[Any] = Future()
+    def _order(self, obey: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """An order that the main thread obeys while the API's waits; ValueError where it cannot."""
 
-        def try_it() -> None:
-            try:
-                done.set_result(do())
-            except NatmirrorError as error:
-                done.set_exception(ValueError(str(error)))
-            except (KeyError, ValueError) as error:
-                done.set_exception(error)
+        def order(words: dict[str, Any]) -> dict[str, Any]:
+            _refused_plainly(lambda: self._mailbox.request(partial(obey, words)).result(_ANSWER_TIMEOUT))
+            return {}
 
-        self._mail.put(try_it)
-        self._wake()
-        return done.result(timeout)
+        return order
 
     # From the workers' threads
 
     def _on_ended(self, events: list[LegEnded]) -> None:
         for event in events:
-            log.info("%s", event)
-            ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            self._ended.append({"ended_at": ended_at, **asdict(event)})
+            # With a text of its own before the arguments: the log counts records of a kind by it.
+            log.info("leg ended: %s", str(event).removeprefix("leg ended: "))
+            self._overview.remember(event)
 
     def _on_failed_syns(self, failed: list[tuple[str, str]]) -> None:
         for service, backend in failed:
@@ -489,54 +431,13 @@ class Runner:
     # From the monitor's thread
 
     def _on_health(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
-        at, place = time.monotonic(), endpoint_of(backend)
+        heed = partial(self._steering.heed_health, service, backend.name, endpoint_of(backend))
+        self._mailbox.post(partial(heed, is_up=is_up, reason=reason, at=time.monotonic()))
 
-        def heed() -> None:
-            with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
-                changes = self._pool.set_health(service, backend.name, is_up=is_up, reason=reason, now=at, place=place)
-                why = "" if is_up else f": {reason}"
-                log.warning("%s/%s is %s%s", service, backend.name, "up" if is_up else "down", why)
-                self._apply(changes)
 
-        self._mail.put(heed)
-        self._wake()
-
-    # From the API's threads
-
-    def _flows(self) -> list[dict[str, Any]]:
-        return [flow for worker in self._workers for flow in worker.flows()]
-
-    def _decisions(self) -> list[dict[str, Any]]:
-        return [entry for worker in self._workers for entry in worker.decisions()]
-
-    def _status(self) -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "rules": self._rules.path,
-            "uptime_seconds": round(time.monotonic() - self._started_at, 3),
-            "machine": self._machine(),
-            "health": self._monitor.status(),
-            "pair": self.duty.show(),
-            "shared_state": OFF if self._shared is None else self._shared.show(),
-            **self._snapshot(),
-        }
-
-    def _snapshot(self) -> dict[str, Any]:
-        whole = together([worker.snapshot() for worker in self._workers])
-        states = self._pool.show(time.monotonic())
-        for backend in whole["backends"]:
-            if "state" not in backend:
-                backend.update(states.get((backend["service"], backend["name"]), {"state": "sorry"}))
-        return whole
-
-    def _machine(self) -> dict[str, Any]:
-        tunnel: Counter[str] = Counter()
-        for worker in self._workers:
-            tunnel.update(worker.sent())
-        return {
-            "queues": {number: counters for worker in self._workers for number, counters in worker.queues().items()},
-            "tunnel": dict(tunnel),
-            "why_not_translated": self._in_place.why_not_translated,
-            "internal_errors": sum(worker.internal_errors for worker in self._workers),
-        }
+def _refused_plainly(do: Callable[[], Any]) -> Any:
+    """Do something; ValueError, which the API answers with, for what natmirror raises on purpose."""
+    try:
+        return do()
+    except NatmirrorError as error:
+        raise ValueError(str(error)) from None

@@ -256,6 +256,11 @@ class Worker:
         """What the host's routes say of the way to a mirror, see Engine."""
         self.post(lambda: self._engine.set_path_mtu(mirror, mtu))
 
+    def mend_bypass(self) -> None:
+        """Restart the process that lets watched packets pass, if it has ended. HostError where the host refuses."""
+        if self._watchdog is not None:
+            self._watchdog.mend()
+
     def queues(self) -> dict[str, dict[str, int]]:
         """What each queue has counted, by its number."""
         return {str(way.queue.number): {**way.queue.counters, **way.queue.kernel_drops()} for way in self._ways}

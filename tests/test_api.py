@@ -1,7 +1,9 @@
 """The API and the screens that are made of it."""
 
+import errno
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +16,7 @@ from click.testing import CliRunner, Result
 from natmirror.api import Server, ask
 from natmirror.cli import main
 from natmirror.errors import HostError
+from natmirror.lab.process import wait_for
 from tests.session import Session, engine
 from tests.support import CLIENT
 
@@ -27,6 +30,13 @@ ENDED = {
     "client_bytes": 500,
     "acked_bytes": 300,
 }
+CHORES = [
+    {
+        "name": "iptables rules",
+        "error": "cannot run iptables-nft-save -t raw: Too many open files",
+        "since_seconds": 72.5,
+    }
+]
 MACHINE = {
     "queues": {"6653": QUEUE},
     "tunnel": {"sent": 3},
@@ -54,6 +64,7 @@ def served(path: Path) -> Iterator[Session]:
     session.from_mirror("A", 1, 1 + 1460)
     session.now += 2.5
     head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
+    head |= {"chores": CHORES, "log": {"queued": 0, "dropped": 3, "suppressed": 0}}
     server = Server(
         path,
         {
@@ -167,6 +178,8 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
     assert "queue 6653: received 7\n" in screen
     assert "held back for mirrors: 20.0 KiB of 256.0 MiB" in screen
     assert "the kernel does not translate: nft is missing" in screen
+    assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
+    assert "log: dropped 3\n" in screen
 
 
 PAIR = {"role": "master", "since": "03:04", "told_by": "keepalived", "hosts": ["lb1", "lb2"], "state": "redis://h"}
@@ -229,3 +242,22 @@ def test_the_legs_that_ended_are_told_with_when_and_why(path: Path) -> None:
 def test_both_speak_json(path: Path) -> None:
     assert json.loads(run("status", "--json", "--api", path).output) == ask("status", path)
     assert json.loads(run("legs", "--json", "--api", path).output) == ask("flows", path)
+
+
+def test_no_descriptors_left_do_not_end_the_api_nor_make_it_spin(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    server = Server(path, {"status": lambda: {"fine": True}})
+    accept, tries = server._accept, []
+
+    def refuse() -> Any:
+        tries.append(time.monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    server._accept = refuse
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(str(path))
+        wait_for(lambda: len(tries) > 3, "some tries")
+        server._accept = accept
+    assert tries[3] - tries[0] > 0.2
+    assert ask("status", path) == {"fine": True}
+    server.close()

@@ -1,15 +1,21 @@
-"""The process that passes packets while natmirror is frozen, in a thread over a socket pair; and its parent's side."""
+"""The process that passes packets while natmirror is frozen, in a thread over a socket pair; and its parent's side.
 
+It is started again if it has ended, and never by the thread that beats.
+"""
+
+import errno
 import os
 import select
+import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from errno import EAGAIN
 from typing import Any
 
 import pytest
 
+from natmirror.errors import HostError
 from natmirror.linux import bypass
 from natmirror.linux.bypass import Watchdog
 from tests.test_nfqueue import NUMBER, VERDICT, queued
@@ -47,30 +53,70 @@ def test_packets_whose_verdicts_are_refused_pass_later_also_after_the_heartbeat_
     ours.close()
 
 
-def test_a_process_that_cannot_be_started_is_tried_again_and_leaves_no_descriptor(
-    monkeypatch: pytest.MonkeyPatch, caplog: Any
-) -> None:
-    def fail(*arguments: Any, **options: Any) -> None:
-        raise OSError(EAGAIN, "no more processes")
+@pytest.fixture
+def watchdog() -> Iterator[Watchdog]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as queue:
+        one = Watchdog(queue.fileno(), 6654)
+        one.start()
+        yield one
+        one.close()
 
-    queue_fd, other = os.pipe()
-    before = os.listdir("/proc/self/fd")
-    watchdog = Watchdog(queue_fd, NUMBER)
-    with monkeypatch.context() as patched:
-        patched.setattr(subprocess, "Popen", fail)
-        with pytest.raises(OSError, match="no more processes"):
-            watchdog.start()
-        watchdog.move(queue_fd)
-        for _ in range(5):
-            watchdog.beat()
-    assert os.listdir("/proc/self/fd") == before
-    assert len(caplog.records) == 1
-    watchdog.beat()
+
+def kill(watchdog: Watchdog) -> None:
     assert watchdog._process is not None
-    watchdog.release()
+    watchdog._process.send_signal(signal.SIGKILL)
+    watchdog._process.wait(5.0)
+
+
+def test_a_beat_starts_nothing_and_raises_nothing(watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(watchdog)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    for _ in range(3):
+        watchdog.beat()
+
+
+def test_another_process_gets_the_beats_over_the_same_descriptor(watchdog: Watchdog) -> None:
+    first, pipe = watchdog._process, watchdog._pipe
+    watchdog.mend()
+    assert watchdog._process is first, "it lives"
+    kill(watchdog)
+    watchdog.mend()
+    assert watchdog._process is not first
+    assert watchdog._pipe == pipe
+    assert not os.get_blocking(pipe)
+    assert not os.get_inheritable(pipe)
     watchdog.beat()
-    assert watchdog._process is None, "its queue is not bound"
-    watchdog.close()
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_a_fork_that_is_refused_is_tried_again_and_leaks_nothing(
+    watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    kill(watchdog)
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", refuse)
+        for _ in range(2):
+            with pytest.raises(HostError, match=os.strerror(number)):
+                watchdog.mend()
     assert os.listdir("/proc/self/fd") == before
-    os.close(queue_fd)
-    os.close(other)
+    watchdog.mend()
+    assert watchdog._process is not None
+    assert watchdog._process.poll() is None
+
+
+def test_none_is_started_while_its_queue_is_not_bound(watchdog: Watchdog) -> None:
+    before = os.listdir("/proc/self/fd")
+    watchdog.release()
+    watchdog.mend()
+    watchdog.beat()
+    assert watchdog._process is None
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as queue:
+        watchdog.move(queue.fileno())
+        watchdog.mend()
+        assert watchdog._process is not None
+        watchdog.beat()
+    assert len(os.listdir("/proc/self/fd")) == len(before)

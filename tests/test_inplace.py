@@ -123,11 +123,11 @@ def test_where_nftables_refuses_we_translate_and_say_why_once(
     place.install()
     assert machine.marks == {}
     assert place.why_not_translated == "nft failed: it refuses"
-    assert place.check()
+    place.check_translation()
     assert caplog.text.count("nft failed: it refuses; meanwhile natmirror translates each packet itself") == 1
     assert machine.heard == [("install", 0)], "no thread is asked again and again to forget what it does not know"
     nft.refuses = False
-    assert place.check()
+    place.check_translation()
     assert place.why_not_translated is None
     assert machine.marks
 
@@ -151,15 +151,13 @@ def test_where_iptables_refuses_the_table_goes_too(
     assert removed
 
 
-def test_what_iptables_refuses_to_let_go_is_tried_again(
-    place: InPlace, machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_iptables_refuses_to_let_go_is_tried_again(place: InPlace, machine: Machine) -> None:
     place.install()
     place.extend(AFTER)
     place.go_by(AFTER)
     machine.refuses = True
-    place.let_go()
-    assert "the lock is taken; trying again" in caplog.text
+    with pytest.raises(HostError, match="the lock is taken"):
+        place.let_go()
     assert (SERVICE, C2) in machine.marks
     machine.refuses = False
     place.let_go()
@@ -172,20 +170,43 @@ def test_a_table_that_is_gone_is_put_in_again(
     place.install()
     machine.heard.clear()
     monkeypatch.setattr(translation.Translation, "is_in_place", lambda self: False)
-    assert place.check()
+    place.check_translation()
     assert machine.heard == [], "the marks are the same: no thread has to be asked"
-    assert "somebody has taken the table of nftables away" in caplog.text
+    assert "the table of nftables was removed" in caplog.text
     assert place.why_not_translated is None
 
 
-def test_where_nftables_refuses_a_stop_goes_well_all_the_same(
-    place: InPlace, machine: Machine, nft: Nft, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_a_stop_cannot_take_away_is_named_and_how_to_remove_it(place: InPlace, machine: Machine, nft: Nft) -> None:
     place.install()
     nft.refuses = True
-    place.remove(keep_rules=False)
+    with pytest.raises(HostError, match=r"^nftables: nft failed.* its table natmirror stays; .*natmirror cleanup$"):
+        place.remove(keep_rules=False)
     assert machine.heard[-1] == ("remove", 1)
-    assert "nft failed: it refuses; its table stays" in caplog.text
+    machine.refuses = True
+    with pytest.raises(HostError, match=r"^iptables: .*lock is taken; .*; nftables: .*natmirror cleanup$"):
+        place.remove(keep_rules=False)
+
+
+def test_a_table_that_was_never_there_is_not_missed(place: InPlace, nft: Nft) -> None:
+    nft.refuses = True
+    place.install()
+    place.remove(keep_rules=False)
+
+
+def test_rules_that_cannot_be_looked_at_are_not_missing(
+    place: InPlace, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> bool:
+        raise HostError("cannot run iptables-nft-save: Too many open files")
+
+    place.install()
+    monkeypatch.setattr(machine, "is_in_place", refuse)
+    with pytest.raises(HostError, match="Too many open files"):
+        place.check()
+    monkeypatch.setattr(machine, "is_in_place", lambda: False)
+    assert place.check()
+    machine.refuses = True
+    assert not place.check()
 
 
 def test_where_iptables_refuses_at_a_stop_the_table_goes_still(place: InPlace, machine: Machine, nft: Nft) -> None:

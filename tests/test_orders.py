@@ -38,7 +38,7 @@ def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
     assert one.take_orders() == []
     assert [order.message for order in orders] == sent
     huge = replace(orders[0], offset=orders[1].offset + len(sent[1]), message=bytes(0xFFFF))
-    with closing(Orders(rules(path), lambda: None)) as written:
+    with closing(Orders(rules(path))) as written:
         written.add([*orders, huge])
         written.write()
     segments = [parse_packet(one.packet) for one in read(path) if one.packet is not None]
@@ -53,7 +53,7 @@ def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match=r"nothing/orders\.pcap"):
-        Orders(rules(tmp_path / "nothing" / "orders.pcap"), lambda: None)
+        Orders(rules(tmp_path / "nothing" / "orders.pcap"))
 
 
 def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with closing(Orders(rules(path), lambda: None)) as written:
+    with closing(Orders(rules(path))) as written:
         monkeypatch.setattr(dpkt.pcap.Writer, "writepkt", full)
         written.add(orders)
         with pytest.raises(CaptureError, match="No space left"):
@@ -81,7 +81,7 @@ def test_files_come_and_go_with_the_rules(tmp_path: Path) -> None:
     _, master = introduced(one)
     master.say(request(Type.FLOW_MOD, 1, bytes(48)))
     orders = one.take_orders()
-    with closing(Orders(rules(first), lambda: None)) as written:
+    with closing(Orders(rules(first))) as written:
         written.add(orders)
         written.write()
         written.reload(rules(first))

@@ -565,4 +565,5 @@ def test_checks_begin_with_the_rules_that_want_some(controllers: Callable[[Talk 
     with Watch(loads(text)) as watch:
         assert watch.monitor.status() == []
         watch.monitor.reload(rules(f"{{check: openflow, {FAST}}}", c1=controllers(speaks(V13)).port))
+        watch.monitor.start()
         wait_for(lambda: watch.monitor.status()[0]["checks"] > 0, "a check", 5.0)

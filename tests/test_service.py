@@ -1,6 +1,8 @@
 """As a service: what systemd is told, when the watchdog is fed, and how tight the unit is."""
 
+import itertools
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -10,12 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from natmirror import runner as runner_module
 from natmirror import worker as worker_module
 from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.loop import Why
-from natmirror.linux.service import Heartbeat, Notifier
+from natmirror.linux.service import Feeder, Heartbeat, Notifier
+from natmirror.logs import Logs
 from natmirror.rulesfile import loads
 from natmirror.runner import Runner
 from natmirror.shards import ALL
@@ -144,38 +146,73 @@ def run(ear: Ear, tmp_path: Path) -> Callable[[dict[str, str]], Runner]:
     def make(more: dict[str, str]) -> Runner:
         notifier = Notifier({"NOTIFY_SOCKET": ear.name, **more})
         rules = loads(f"queues: 2\n{RULES}")
-        return Runner(rules, Firewall("nft"), notifier, keep_rules=True, api_path=tmp_path / "api.sock")
+        return Runner(rules, Firewall("nft"), notifier, Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
 
     return make
 
 
-def test_a_wedged_thread_ends_the_beats(
-    monkeypatch: pytest.MonkeyPatch, ear: Ear, run: Callable[[dict[str, str]], Runner]
-) -> None:
-    clock = SimpleNamespace(now=1000.0)
-    clock.monotonic = lambda: clock.now
-    monkeypatch.setattr(runner_module, "time", clock)
+def test_a_wedged_thread_ends_the_beats(ear: Ear, run: Callable[[dict[str, str]], Runner]) -> None:
     runner = run({"WATCHDOG_USEC": "10000000"})
-    chore = runner._chores[0]
-    chore.run_if_due(clock.now)
+    feeder = runner._feeder
+    assert feeder is not None
+    feeder.look()
     assert ear.heard() == ["WATCHDOG=1"]
-    for passing in (2, 2, 1):
+    for passing in (2, 1):
         for worker in runner._workers[:passing]:
             worker.rounds += 1
-        clock.now += 2.4
-        chore.run_if_due(clock.now)
-        assert ear.heard() == [], "not yet"
-        clock.now += 0.2
-        chore.run_if_due(clock.now)
+        feeder.look()
         assert ear.heard() == (["WATCHDOG=1"] if passing == 2 else [])
 
 
+def test_a_beat_takes_no_descriptor(ear: Ear) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": ear.name})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        notifier.beat()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert ear.heard() == ["WATCHDOG=1"]
+
+
+def test_a_beat_does_not_wait_for_a_manager_that_does_not_read(ear: Ear) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": ear.name})
+    for _ in range(10_000):
+        notifier.beat()
+    assert 0 < len(ear.heard()) < 10_000
+
+
+def test_beats_go_on_while_files_programs_and_the_main_thread_hang(ear: Ear) -> None:
+    rounds = itertools.count()
+    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": ear.name}).beat, 1), lambda: [next(rounds)], 0.01)
+    feeder.start()
+    ear.socket.settimeout(5.0)
+    assert [ear.socket.recv(4096) for _ in range(5)] == [b"WATCHDOG=1"] * 5
+    feeder.stop()
+
+
+def test_a_look_that_fails_does_not_end_the_beats(ear: Ear, caplog: pytest.LogCaptureFixture) -> None:
+    counts = itertools.count()
+
+    def rounds() -> list[int]:
+        if (count := next(counts)) == 1:
+            raise MemoryError
+        return [count]
+
+    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": ear.name}).beat, 1), rounds, 0.01)
+    feeder.start()
+    ear.socket.settimeout(5.0)
+    assert [ear.socket.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+    feeder.stop()
+    assert "a look at the threads failed" in caplog.text
+
+
 def test_nothing_is_looked_at_for_nobody(run: Callable[[dict[str, str]], Runner]) -> None:
-    assert (
-        len(run({"NOTIFY_SOCKET": ""})._chores)
-        == len(run({})._chores) - 1
-        == len(run({"WATCHDOG_USEC": "9"})._chores) - 2
-    )
+    assert run({"NOTIFY_SOCKET": "", "WATCHDOG_USEC": "9"})._feeder is None
+    assert run({})._feeder is None
+    assert run({"WATCHDOG_USEC": "9"})._feeder is not None
 
 
 def test_the_status_is_one_line(ear: Ear, run: Callable[[dict[str, str]], Runner]) -> None:

@@ -153,9 +153,14 @@ class Sharing:
         self._loop.close()
 
     async def _live(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_role())
-            group.create_task(self._keep_connected())
+        while True:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._keep_role())
+                    group.create_task(self._keep_connected())
+            except* Exception as group:  # for one, no memory where a fault was just being dealt with
+                log.error("shared state: internal error; beginning again", exc_info=group)
+            await asyncio.sleep(_PAUSES[0])
 
     async def _keep_role(self) -> None:
         """What becomes of others' records when this host becomes the active one, whether the store answers or not."""

@@ -7,11 +7,13 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
+from natmirror.linux.descriptors import require_descriptors
 
 
 def own_addresses() -> set[IPv4Address]:
     """All IPv4 addresses of this network namespace. HostError where the kernel does not say."""
     try:
+        require_descriptors()
         with IPRoute() as netlink:
             return {
                 IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))

@@ -6,89 +6,103 @@ therefore valid. While natmirror's heartbeat is missing it accepts what waits; w
 with it the last hold on the queue.
 """
 
-import logging
 import os
 import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from threading import Lock
 
 from natmirror._ffi import ffi, lib
-
-log = logging.getLogger("natmirror")
+from natmirror.errors import HostError
 
 BEAT_INTERVAL = 0.1
 """Seconds between two beats."""
 _MISSED_AFTER = 0.3
 _RETRY_INTERVAL = 0.005
 """Seconds between two attempts to send verdicts that the kernel refuses."""
+_END_TIMEOUT = 2.0
 
 
 class Watchdog:
-    """The parent's side: start() once, beat() every ``BEAT_INTERVAL`` seconds, close() at the end."""
+    """The parent's side: start() once, beat() every ``BEAT_INTERVAL`` seconds, mend() now and then, close() at the end.
+
+    beat(), release() and move() belong to the thread that has the queue; mend() waits for the host, and so to another.
+    """
 
     def __init__(self, queue_fd: int, number: int) -> None:
         self._queue_fd = queue_fd
         self._number = number
         self._pipe = -1
         self._process: subprocess.Popen[bytes] | None = None
-        self._is_failing = False
+        self._lock = Lock()  # never held by beat()
 
     def start(self) -> None:
-        """Start the process; OSError where there can be none."""
+        """Start the process. HostError where the host refuses another one."""
+        self.mend()
+
+    def beat(self) -> None:
+        """Say that packets are being read; without waiting, whatever has become of the process."""
+        with suppress(OSError):  # full: as many beats as a pipe holds wait to be read; broken: mend() starts another
+            os.write(self._pipe, b".")
+
+    def mend(self) -> None:
+        """Start another process where it has ended, unless its queue is not bound. HostError where the host refuses: to
+        be tried again."""
+        with self._lock:
+            if self._queue_fd < 0 or (self._process is not None and self._process.poll() is None):
+                return
+            try:
+                self._start()
+            except (OSError, MemoryError) as error:
+                raise HostError(
+                    f"cannot start the process that lets packets of queue {self._number} pass: {error}"
+                ) from None
+
+    def release(self) -> None:
+        """End the process: its queue is going to be bound again, and its hold on the old socket would keep that."""
+        with self._lock:
+            self._queue_fd = -1
+            self._end()
+
+    def move(self, queue_fd: int) -> None:
+        """The queue is bound again, with another socket: mend() starts a process for it."""
+        with self._lock:
+            self._queue_fd = queue_fd
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        """It ends with the pipe, unless it is stopped."""
+        if self._pipe != -1:
+            os.close(self._pipe)
+            self._pipe = -1
+        if self._process is not None:
+            try:
+                self._process.wait(_END_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+            self._process = None
+
+    def _start(self) -> None:
         theirs, ours = os.pipe()
         try:
             os.set_blocking(ours, False)
             command = [sys.executable, "-m", __name__, str(self._queue_fd), str(theirs), str(self._number)]
-            self._process = subprocess.Popen(command, pass_fds=(self._queue_fd, theirs), stdin=subprocess.DEVNULL)
-        except OSError:
-            os.close(ours)
-            raise
+            process = subprocess.Popen(command, pass_fds=(self._queue_fd, theirs), stdin=subprocess.DEVNULL)
+            if self._pipe == -1:
+                self._pipe, ours = ours, -1
+            else:  # beat() may be writing: the descriptor keeps its number, which nothing else can get in between
+                os.dup2(ours, self._pipe, inheritable=False)
+            self._process = process
         finally:
-            os.close(theirs)
-        self._pipe = ours
-
-    def beat(self) -> None:
-        """Say that packets are being read; a process that is missing is started again."""
-        if self._process is None:
-            self._start_again()
-            return
-        try:
-            os.write(self._pipe, b".")
-        except BlockingIOError:
-            pass  # as many beats as a pipe holds wait to be read already
-        except BrokenPipeError:
-            self.close()
-            self._start_again()
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            os.close(self._pipe)
-            self._process.wait()
-            self._process = None
-
-    def release(self) -> None:
-        """End the process until move(): its queue is not bound."""
-        self.close()
-        self._queue_fd = -1
-
-    def move(self, queue_fd: int) -> None:
-        """Watch a queue that was bound again: its socket is another one."""
-        self._queue_fd = queue_fd
-        self._start_again()
-
-    def _start_again(self) -> None:
-        """Without a process production goes on: the next beat tries again."""
-        if self._queue_fd < 0:
-            return
-        try:
-            self.start()
-            self._is_failing = False
-        except OSError as error:
-            if not self._is_failing:
-                log.error("cannot start the process that passes packets while natmirror is frozen: %s; retrying", error)
-            self._is_failing = True
+            for end in (theirs, ours):
+                if end != -1:
+                    os.close(end)
 
 
 def _serve(queue_fd: int, heartbeat_fd: int, number: int) -> None:

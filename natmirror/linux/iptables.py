@@ -4,13 +4,13 @@ Each table is refilled by one iptables-restore, which is atomic: packets meet th
 What the chains hold is a pure function of the rules; only ``Firewall`` and ``cleanup`` run anything.
 """
 
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from natmirror.errors import HostError
+from natmirror.linux import commands
 from natmirror.linux.translation import MARKS, MARKS_MASK
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Mirror, Rules, Service
@@ -192,14 +192,21 @@ class Firewall:
         self._filled = filled
 
     def remove(self) -> list[str]:
-        """Take everything of ours away, the guard last; gives the names of the chains that were there."""
+        """Take everything of ours away, the guard last; gives the names of the chains that were there. HostError where
+        iptables refuses: it names the chains that may be left."""
         removed: list[str] = []
-        for table in reversed(_tables()):
-            before = self._saved(table)
-            names = [chain.name for chain in _chains_of(table) if _is_declared(chain, before)]
-            if names:
-                self._restore(_emptied(table, before))
-                removed += names
+        tables = _tables()
+        while tables:
+            try:
+                before = self._saved(tables[-1])
+                names = [chain.name for chain in _chains_of(tables[-1]) if _is_declared(chain, before)]
+                if names:
+                    self._restore(_emptied(tables[-1], before))
+            except HostError as error:
+                left = ", ".join(chain.name for chain in reversed(CHAINS) if chain.table in tables)
+                raise HostError(f"{error}; these chains stay: {left}") from None
+            removed += names
+            tables.pop()
         return removed
 
     def is_in_place(self) -> bool:
@@ -312,11 +319,4 @@ def _legacy_is_in_use() -> bool:
 
 
 def _run(command: list[str], text: str | None = None) -> str:
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise HostError(f"{command[0]} is missing: install the package iptables") from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise HostError(f"{' '.join(command)} failed: {said[0]}")
-    return done.stdout
+    return commands.run(command, text, package="iptables")

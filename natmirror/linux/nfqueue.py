@@ -220,10 +220,10 @@ class Queue:
 
     def kernel_drops(self) -> dict[str, int]:
         """What the kernel has dropped before we saw it: the queue was full, or our receive buffer was. Nothing where it
-        tells only root."""
+        cannot be read, as by others than root."""
         try:
             lines = _KERNEL_QUEUES.read_text().splitlines()
-        except PermissionError:
+        except OSError:  # for one, no descriptors are left
             return {}
         for line in lines:
             fields = line.split()

@@ -12,6 +12,8 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from natmirror.errors import HostError
+from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.iptables import Firewall
 from natmirror.rules import Backend, Mirror, Pair, Rules, Service
 
@@ -179,28 +181,40 @@ def _reverse_path(host: Host) -> Iterator[Finding]:
 
 
 def look(rules: Rules, firewall: Firewall) -> Host:
-    """Read from this host what judge() needs."""
+    """Read from this host what judge() needs. HostError where it cannot be read."""
     host = Host(forwarding=_read(_SYSCTL / "ip_forward") == 1)
-    for directory in (_SYSCTL / "conf").iterdir():
+    try:
+        directories = list((_SYSCTL / "conf").iterdir())
+    except OSError as error:
+        raise HostError(f"cannot look at {_SYSCTL}: {error.strerror}") from None
+    for directory in directories:
         host.rp_filter[directory.name] = _read(directory / "rp_filter")
     for name in _CONNTRACK_OF_A_PAIR:
         if (file := Path(_CONNTRACK + name)).exists():
             host.conntrack[name] = _read(file)
     host.forward_policy, host.forward_has_rules = firewall.forward_policy()
-    with IPRoute() as netlink:
-        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
-        host.interfaces = set(names.values())
-        for address in netlink.get_addr(family=2):
-            own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
-            host.addresses.add(own)
-            name = names.get(address["index"], "?")
-            if name != "lo":
-                network = IPv4Network((own, address["prefixlen"]), strict=False)
-                host.links.setdefault(name, []).append(network)
-        for service in rules.services:
-            for target in _targets(service):
-                host.routes[target.address] = _way(netlink, names, target.address)
+    try:
+        require_descriptors()
+        with IPRoute() as netlink:
+            _look_at_links(netlink, rules, host)
+    except (NetlinkError, OSError) as error:
+        raise HostError(f"cannot look at this host's addresses and routes: {error}") from None
     return host
+
+
+def _look_at_links(netlink: IPRoute, rules: Rules, host: Host) -> None:
+    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
+    host.interfaces = set(names.values())
+    for address in netlink.get_addr(family=2):
+        own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
+        host.addresses.add(own)
+        name = names.get(address["index"], "?")
+        if name != "lo":
+            network = IPv4Network((own, address["prefixlen"]), strict=False)
+            host.links.setdefault(name, []).append(network)
+    for service in rules.services:
+        for target in _targets(service):
+            host.routes[target.address] = _way(netlink, names, target.address)
 
 
 def _way(netlink: IPRoute, names: dict[int, str], address: IPv4Address) -> str | None:

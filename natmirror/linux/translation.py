@@ -10,10 +10,10 @@ a verdict come from (nft(8), "Netfilter priorities").
 """
 
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 
 from natmirror.errors import HostError
+from natmirror.linux import commands
 from natmirror.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Rules
 
@@ -145,12 +145,4 @@ def _feed(text: str) -> None:
 
 
 def _run(*arguments: str, text: str | None = None) -> str:
-    command = ["nft", *arguments]
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise HostError("nft is missing: install the package nftables") from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise HostError(f"nft failed: {said[0]}")
-    return done.stdout
+    return commands.run(["nft", *arguments], text, package="nftables")

@@ -97,8 +97,13 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def path_mtu(address: bytes) -> int:
-    """The MTU that the kernel knows of on the way to an address, in bytes; 0 where it knows of no way."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    """Return the MTU that the kernel knows of the route to an address, in bytes; 0 where it knows of no route.
+    HostError where it cannot be asked."""
+    try:
+        probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise HostError(f"cannot ask for the MTU of a route: {error.strerror or error}") from None
+    with probe:
         try:
             probe.connect((socket.inet_ntoa(address), _DISCARD_PORT))
             return probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)

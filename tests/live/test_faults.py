@@ -12,9 +12,7 @@ pytestmark = pytest.mark.live
 
 
 def with_a_mistake(scene: Scene, where: str, **settings: str) -> LoadBalancer:
-    return scene.balance(
-        rules(scene, **settings), through=[sys.executable, "-m", "tests.live.apps.faulty", where]
-    )
+    return scene.balance(rules(scene, **settings), through=[sys.executable, "-m", "tests.live.apps.faulty", where])
 
 
 def errors(balancer: LoadBalancer) -> dict[str, int]:

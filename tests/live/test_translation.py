@@ -129,7 +129,7 @@ def test_when_somebody_sweeps_the_table_away_nobody_sees_a_backend_and_all_go_on
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
     before = marked(balancer)[0]
     scene.lab.run("lb", ["nft", "delete", *TABLE.split()])
-    balancer.program.wait_for_text("somebody has taken the table of nftables away", 15.0)
+    balancer.program.wait_for_text("the table of nftables was removed", 15.0)
     balancer.wait_for_status(lambda _: marked(balancer)[0] > before + 1000, "the kernel to translate again", 30.0)
     until.touch()
     scene.finish(client)

@@ -1,0 +1,222 @@
+"""Periodic work, guarded: a chore that fails is reported once and tried again.
+
+Work that may block on the host (a disk, a child process, another program's lock) is done by a ``Keeper``, a thread of
+its own, so that it delays neither packets nor the main thread.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from natmirror.errors import HostError, NatmirrorError
+
+log = logging.getLogger("natmirror")
+
+NEVER = 1 << 30
+"""Seconds: longer than any run."""
+
+_MAX_SHARE = 20  # a chore rests at least this many times as long as it took
+_RETRY_INTERVAL = 5.0  # after a failure of what is done only once
+_HUNG_AFTER = 10.0  # seconds; then a chore counts as hung
+_REST = 0.1  # after a fault that would be met again at once
+_EXPECTED = (NatmirrorError, OSError, MemoryError)  # the host's faults; a traceback says nothing about these
+
+
+@dataclass(slots=True)
+class Failure:
+    """Why a chore fails, and since when (monotonic seconds)."""
+
+    error: str
+    since_at: float
+
+
+class Chore:
+    """Something to do every ``interval`` seconds; with ``at_end`` once more when its keeper stops."""
+
+    def __init__(
+        self, name: str, interval: float, do: Callable[[], None], due_at: float = 0.0, *, at_end: bool = False
+    ) -> None:
+        self.name = name
+        self.due_at = due_at
+        self.at_end = at_end
+        self.failure: Failure | None = None
+        self._interval = interval
+        self._do = do
+
+    def run_if_due(self, clock: Callable[[], float]) -> None:
+        """Do it when its time has come; what takes long is done less often, so that packets keep nearly all of it."""
+        now = clock()
+        if now < self.due_at:
+            return
+        self.due_at = now + self._interval
+        if self.run(clock):
+            done_at = clock()
+            self.due_at = max(self.due_at, done_at + _MAX_SHARE * (done_at - now))
+
+    def run(self, clock: Callable[[], float]) -> bool:
+        """Do it now; return whether it has worked."""
+        try:
+            self._do()
+        except Exception as error:
+            self._failed(error, clock())
+            return False
+        if self.failure is not None:
+            log.info("%s: works again", self.name)
+            self.failure = None
+        return True
+
+    def _failed(self, error: Exception, now: float) -> None:
+        pause = self._interval if self._interval < NEVER else _RETRY_INTERVAL
+        self.due_at = now + pause
+        text = str(error) if isinstance(error, _EXPECTED) and str(error) else repr(error)
+        if self.failure is not None and self.failure.error == text:
+            return
+        self.failure = Failure(text, now if self.failure is None else self.failure.since_at)
+        trace = None if isinstance(error, _EXPECTED) else error
+        log.error("%s: %s; trying again in %g s", self.name, text, pause, exc_info=trace)
+
+
+class Keeper:
+    """A thread that does chores, and what other threads ask of it, one after another.
+
+    It may block on the host: report_hung() logs that, and a stop waits for it for a bounded time only.
+    """
+
+    def __init__(self, name: str, chores: Sequence[Chore], clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self._chores = chores
+        self._clock = clock
+        self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._woken = threading.Event()
+        self._is_stopping = False
+        self._under_way: tuple[str, float] | None = None
+        self._hung_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin. HostError where the host has no thread left."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise HostError(f"cannot start the thread {self.name}: {error}") from None
+
+    def post(self, do: Callable[[], None]) -> None:
+        """Have the thread do something soon."""
+        self._mail.put(do)
+        self._woken.set()
+
+    def ask(self, question: Callable[[], Any], timeout: float) -> Any:
+        """Have the thread answer a question, and return the answer. TimeoutError where it does not in time: a question
+        that it has not begun with is then dropped."""
+        answer: Future[Any] = Future()
+        self.post(partial(settle, answer, question))
+        try:
+            return answer.result(timeout)
+        finally:
+            answer.cancel()
+
+    def end(self) -> None:
+        """Have the thread do what is due at the end, and end."""
+        self._is_stopping = True
+        self._woken.set()
+
+    def wait(self, until: float) -> str | None:
+        """After end(), wait for the end until a time; return what it hangs in where that does not come."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, until - self._clock()))
+        under_way = self._under_way
+        return None if not self._thread.is_alive() else under_way[0] if under_way else self.name
+
+    def now(self) -> float:
+        """Return the time that the chores go by."""
+        return self._clock()
+
+    def report_hung(self) -> None:
+        """Log once that a chore hangs, and once that it has returned."""
+        hung = self._hung()
+        if hung is not None and self._hung_since != hung[1]:
+            log.error(
+                "%s: has not returned after %g s; the thread %s does nothing else until it does",
+                *(hung[0], _HUNG_AFTER, self.name),
+            )
+        if hung is None and self._hung_since is not None:
+            log.info("%s: has returned; the thread goes on", self.name)
+        self._hung_since = None if hung is None else hung[1]
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Return the chores that fail or hang, as plain values; from any thread."""
+        shown = failures(self._chores, self._clock())
+        if (hung := self._hung()) is not None:
+            shown.append(_plain(hung[0], "it hangs", self._clock() - hung[1]))
+        return shown
+
+    def _hung(self) -> tuple[str, float] | None:
+        under_way = self._under_way
+        return under_way if under_way is not None and self._clock() - under_way[1] > _HUNG_AFTER else None
+
+    # In the thread
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            try:
+                self._do_what_is_due()
+            except Exception:  # no memory, for one
+                log.exception("%s: internal error; going on", self.name)
+                time.sleep(_REST)
+        for chore in self._chores:
+            if chore.at_end:
+                self._track(chore.name, partial(chore.run, self._clock))
+
+    def _do_what_is_due(self) -> None:
+        self._woken.clear()
+        for chore in self._chores:
+            if self._clock() >= chore.due_at and not self._is_stopping:
+                self._track(chore.name, partial(chore.run_if_due, self._clock))
+        read_mail(self._mail, lambda do: self._track("an order", do))
+        due = min((chore.due_at for chore in self._chores), default=NEVER)
+        if not self._is_stopping:
+            self._woken.wait(max(0.0, due - self._clock()))
+
+    def _track(self, name: str, do: Callable[[], Any]) -> None:
+        self._under_way = (name, self._clock())
+        try:
+            do()
+        finally:
+            self._under_way = None
+
+
+def failures(chores: Sequence[Chore], now: float) -> list[dict[str, Any]]:
+    """Return those of these chores that fail, as plain values."""
+    found = [(chore.name, chore.failure) for chore in chores]
+    return [_plain(name, failure.error, now - failure.since_at) for name, failure in found if failure is not None]
+
+
+def _plain(name: str, error: str, seconds: float) -> dict[str, Any]:
+    return {"name": name, "error": error, "since_seconds": round(seconds, 3)}
+
+
+def read_mail(
+    mail: "SimpleQueue[Callable[[], None]]", do: Callable[[Callable[[], None]], None] = lambda do: do()
+) -> None:
+    """Do what is in a mailbox now; a fault costs the one letter, and is logged."""
+    for _ in range(mail.qsize()):
+        try:
+            do(mail.get())
+        except Exception:
+            log.exception("internal error: an order was not carried out")
+
+
+def settle(answer: "Future[Any]", question: Callable[[], Any]) -> None:
+    """Answer a question, unless the answer was cancelled."""
+    if not answer.set_running_or_notify_cancel():
+        return
+    try:
+        answer.set_result(question())
+    except Exception as error:  # it costs the answer, not the thread
+        answer.set_exception(error)

@@ -1,0 +1,61 @@
+"""Run the host's programs, iptables and nft, each within a time limit."""
+
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+
+from natmirror.errors import HostError
+from natmirror.linux.descriptors import require_descriptors
+
+TIMEOUT = 15.0
+"""Seconds: iptables waits 5 s for another program's lock (-w 5), and changes thousands of rules in less than 10."""
+
+_REAP_TIMEOUT = 1.0
+
+
+def run(command: Sequence[str], text: str | None = None, *, package: str, timeout: float = TIMEOUT) -> str:
+    """Run a command with ``text`` as its input; return what it prints.
+
+    HostError where it cannot be started, does not end within ``timeout`` seconds (then it is killed), or fails.
+    ``package`` is the Debian package to install where the program is missing.
+    """
+    called = " ".join(command)
+    try:
+        require_descriptors()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise HostError(f"{command[0]} is missing: install the package {package}") from None
+    except (OSError, MemoryError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or "no memory"
+        raise HostError(f"cannot run {called}: {why}") from None
+    try:
+        output, errors = process.communicate(text, timeout)
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{called} did not end within {timeout:g} s and was killed") from None
+    except (OSError, MemoryError) as error:
+        raise HostError(f"cannot read what {called} prints: {error or 'no memory'}") from None
+    finally:
+        _end(process)
+    if process.returncode:
+        said = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise HostError(f"{called} failed: {said[0]}")
+    return output
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Kill a child that has not ended. One that hangs in the kernel is left alone: waiting for it would hang too."""
+    if process.poll() is None:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_REAP_TIMEOUT)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with suppress(OSError, ValueError):
+                pipe.close()

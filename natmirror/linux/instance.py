@@ -1,0 +1,116 @@
+"""One natmirror in a network namespace: the lock that a run holds, and which process holds it.
+
+The lock is an abstract Unix socket. Its name belongs to the network namespace, as queues and iptables rules do, and is
+free again when the process ends, however it ends (unix(7)). A client that connects learns the process id of the
+listener (SO_PEERCRED), even of a stopped one: the connection need not be accepted.
+"""
+
+import logging
+import os
+import socket
+import struct
+from contextlib import suppress
+from errno import EADDRINUSE
+from pathlib import Path
+
+from natmirror.errors import HostError
+from natmirror.linux.iptables import NAT_QUEUE
+
+log = logging.getLogger("natmirror")
+
+_NAME = "@natmirror"  # as ss(8) shows it
+_ADDRESS = "\0natmirror"
+_BACKLOG = 1024
+_AT_ONCE = 2 * _BACKLOG
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
+_CAP_NET_ADMIN = 1 << 12  # linux/capability.h
+_SILENT = "a process that does not answer"
+
+
+class Instance:
+    """The lock. HostError where another natmirror runs in this network namespace.
+
+    A process that is no natmirror cannot keep us from starting: then there is no lock, and the queues, which only one
+    process can be bound to, keep two natmirrors apart.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.bind(_ADDRESS)
+            self._socket.listen(_BACKLOG)
+            self._socket.setblocking(False)
+        except OSError as error:
+            self._socket.close()
+            if error.errno != EADDRINUSE:
+                raise HostError(f"cannot take the lock {_NAME}: {error.strerror or error}") from None
+            try:
+                pid, uid = _holder()
+            except ConnectionRefusedError:
+                raise HostError("another natmirror starts or ends here just now; try again") from None
+            except BlockingIOError:
+                raise HostError(f"natmirror is already running here, {_queue_owner() or _SILENT}") from None
+            if _is_natmirror(pid, uid):
+                raise HostError(f"natmirror is already running here, {_shown(pid)}") from None
+            log.warning("%s, which is no natmirror, holds the lock %s: starting without it", _shown(pid), _NAME)
+
+    def forget_visitors(self) -> None:
+        """Close the connections of those that have asked who holds the lock, so that there is room for others."""
+        with suppress(OSError):
+            for _ in range(_AT_ONCE):
+                self._socket.accept()[0].close()
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._socket.close()
+
+
+def running() -> str | None:
+    """Return which natmirror runs in this network namespace, as ``pid 4711``, or None: one that holds the lock, or an
+    older one, known by its queue."""
+    try:
+        pid, uid = _holder()
+    except ConnectionRefusedError:
+        return _queue_owner()
+    except BlockingIOError:
+        return _queue_owner() or _SILENT
+    return _shown(pid) if _is_natmirror(pid, uid) else _queue_owner()
+
+
+def _holder() -> tuple[int, int]:
+    """Return the process and the user that hold the lock. ConnectionRefusedError where there is none, BlockingIOError
+    where so many have asked that there is no answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as visitor:
+        visitor.setblocking(False)
+        visitor.connect(_ADDRESS)
+        pid, uid, _ = _CREDENTIALS.unpack(visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, uid
+
+
+def _is_natmirror(pid: int, uid: int) -> bool:
+    """Whether a process can be one: it is root's or our own user's, or has the capability that the queues want."""
+    if uid in (0, os.geteuid()):
+        return True
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("CapEff:") and int(line.split()[1], 16) & _CAP_NET_ADMIN for line in lines)
+
+
+def _queue_owner() -> str | None:
+    """Return which process is bound to our first queue: the number of a netlink socket is as a rule that of its process
+    (netlink(7))."""
+    try:
+        lines = _KERNEL_QUEUES.read_text().splitlines()
+    except OSError:
+        return None
+    for number, port, *_ in map(str.split, lines):
+        if int(number) == NAT_QUEUE:
+            return _shown(int(port)) if Path(f"/proc/{port}").exists() else f"the process bound to NFQUEUE {number}"
+    return None
+
+
+def _shown(pid: int) -> str:
+    return f"pid {pid}" if pid else "in another PID namespace"

@@ -1,0 +1,243 @@
+"""A host with nothing left, a disk that freezes, programs that hang, a log without a reader: production goes on."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from natmirror.errors import HostError
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.process import Program, wait_for
+from tests.live.scene import ROOT, RULES, Scene, assert_all_well
+
+pytestmark = pytest.mark.live
+
+CONNECTIONS = 4
+CHAINS = ("NATMIRROR-PRE", "NATMIRROR-FWD", "NATMIRROR-GUARD")
+WATCHDOG_SECONDS = 1.0
+
+
+@contextmanager
+def without_descriptors(pid: int) -> Iterator[None]:
+    """A process gets no further descriptor."""
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    lowest_free = min(set(range(len(used) + 1)) - used)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    try:
+        yield
+    finally:
+        if Path(f"/proc/{pid}/fd").exists():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def command(scene: Scene, *words: str) -> "subprocess.CompletedProcess[str]":
+    """One of natmirror's commands on the load-balancer host."""
+    argv = ["ip", "netns", "exec", scene.lab.ns("lb"), sys.executable, "-m", "natmirror", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30.0, check=False, cwd=ROOT)
+
+
+def health(scene: Scene, balancer: LoadBalancer) -> tuple[int, str]:
+    done = command(scene, "health", "--api", str(balancer.api))
+    return done.returncode, done.stdout
+
+
+def clients(scene: Scene) -> tuple[Program, Path]:
+    """Connections that go on until a file exists."""
+    until, started = scene.file("until"), scene.file("started")
+    client, _ = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)
+    return client, until
+
+
+def test_no_descriptor_left_costs_production_nothing(scene: Scene, iptables: str) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance(iptables=iptables)
+    client, until = clients(scene)
+    balancer.wait_for_status(lambda status: len(status["flows"]) == CONNECTIONS, "all connections")
+    descriptors = Path(f"/proc/{balancer.program.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    with without_descriptors(balancer.program.pid):
+        balancer.program.wait_for_text("iptables rules: cannot run iptables-")
+        assert_all_well(scene.run_client(connections=5, requests=5, seed=7), 5)
+        code, told = health(scene, balancer)
+        assert code == 0, told
+        assert "Too many open files" in told
+    balancer.program.wait_for_text("iptables rules: works again")
+    balancer.wait_for_status(lambda status: not status["chores"], "all chores to work again", 15.0)
+    assert health(scene, balancer) == (0, "fit\n")
+    wait_for(lambda: len(list(descriptors.iterdir())) <= before, "all descriptors to be given back")
+    assert_all_well(scene.run_client(connections=5, requests=5, seed=8), 5)
+    until.touch()
+    scene.finish(client)
+    assert_all_well(scene.clients[0], CONNECTIONS)
+    assert "Traceback" not in balancer.program.text
+
+
+def test_a_stop_that_cannot_take_its_rules_away_says_so_and_how_to(scene: Scene, iptables: str) -> None:
+    balancer = scene.balance(iptables=iptables)
+    with without_descriptors(balancer.program.pid):
+        balancer.program.send_signal(signal.SIGTERM)
+        wait_for(lambda: not balancer.program.running(), "the end", 15.0)
+    assert balancer.program.popen.returncode == 1
+    last = balancer.program.text.splitlines()[-1]
+    assert last.startswith("natmirror: iptables: ")
+    assert "Too many open files" in last
+    assert all(chain in last for chain in CHAINS)
+    assert last.endswith("with: natmirror cleanup")
+    assert not balancer.api.exists(), "whatever else there was to do is done"
+    done = command(scene, "cleanup")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_log_without_a_reader_costs_production_nothing(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance(through=[sys.executable, str(ROOT / "tests/live/apps/unread.py")])
+    balancer.program.wait_for_text("full")
+    client, until = clients(scene)
+    assert_all_well(scene.run_client(connections=20, requests=3), 20)
+    balancer.wait_for_status(lambda status: status["log"]["queued"] > 0, "the ends of legs to wait for a reader", 20.0)
+    assert_all_well(scene.run_client(connections=20, requests=3, seed=7), 20)
+    until.touch()
+    scene.finish(client)
+    assert_all_well(scene.clients[0], CONNECTIONS)
+    assert balancer.stop() == 0
+
+
+class Manager:
+    """systemd's part: hears beats."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+
+    def longest_wait(self, seconds: float) -> float:
+        """For a beat, in so many seconds from now."""
+        began_at = last_at = time.monotonic()
+        longest = 0.0
+        while (left := began_at + seconds - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                is_beat = self.socket.recv(4096) == b"WATCHDOG=1"
+            except TimeoutError:
+                break
+            if is_beat:
+                longest, last_at = max(longest, time.monotonic() - last_at), time.monotonic()
+        return max(longest, time.monotonic() - last_at)
+
+
+@pytest.fixture
+def manager(scene: Scene) -> Iterator[Manager]:
+    one = Manager(scene.file("notify"))
+    yield one
+    one.socket.close()
+
+
+def environment(manager: Manager, **more: str) -> dict[str, str]:
+    about = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6))}
+    return {**os.environ, **about, **more}
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_a_frozen_disk_stops_neither_the_beats_nor_a_stop(scene: Scene, manager: Manager) -> None:
+    scene.record("c1", "c2", "m")
+    directory, frozen, shim = scene.file("disk"), scene.file("frozen"), scene.file("frozen.so")
+    directory.mkdir()
+    source = ROOT / "tests/live/apps/frozen.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(shim), str(source), "-ldl"], check=True)
+    preloaded = {"LD_PRELOAD": str(shim), "FROZEN_BELOW": str(directory), "FROZEN_WHILE": str(frozen)}
+    rules = scene.rules(f"known-switches: {directory}/switches.json\n{RULES.read_text()}")
+    balancer = scene.balance(rules, env=environment(manager, **preloaded))
+    client, until = clients(scene)
+    frozen.touch()
+    wait_for(frozen.with_name(f"{frozen.name}.hit").exists, "the disk to be written to", 15.0)
+    assert manager.longest_wait(3 * WATCHDOG_SECONDS) < WATCHDOG_SECONDS
+    balancer.program.wait_for_text("known-switches: has not returned after 10 s", 15.0)
+    assert [chore["name"] for chore in balancer.status()["chores"]] == ["known-switches"]
+    assert_all_well(scene.run_client(connections=5, requests=5, seed=7), 5)
+    until.touch()
+    scene.finish(client)
+    assert_all_well(scene.clients[0], CONNECTIONS)
+    began_at = time.monotonic()
+    balancer.program.send_signal(signal.SIGTERM)
+    wait_for(lambda: not balancer.program.running(), "the end", 10.0)
+    assert time.monotonic() - began_at < 7.0
+    assert balancer.program.popen.returncode == 1
+    assert "natmirror: known-switches: not written" in balancer.program.text
+
+
+def test_iptables_that_hangs_stops_neither_the_beats_nor_orders(scene: Scene, manager: Manager) -> None:
+    scene.record("c1", "c2", "m")
+    programs, hangs = scene.file("bin"), scene.file("hangs")
+    programs.mkdir()
+    wrapper = programs / "iptables-nft-save"
+    real = shutil.which("iptables-nft-save", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    wait = f'if [ -e {hangs} ]; then touch {hangs}.hit; exec sleep 60; fi\nexec {real} "$@"'
+    wrapper.write_text(f"#!/bin/sh\n{wait}\n")
+    wrapper.chmod(0o755)
+    path = {"PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin:/sbin"}
+    balancer = scene.balance(iptables="nft", env=environment(manager, **path))
+    hangs.touch()
+    wait_for(hangs.with_name(f"{hangs.name}.hit").exists, "iptables to be asked", 15.0)
+    began_at = time.monotonic()
+    drained = command(scene, "drain", "openflow/c1", "--api", str(balancer.api))
+    assert (drained.returncode, drained.stderr) == (0, "")
+    assert time.monotonic() - began_at < 2.0, "of which most is Python's start"
+    assert manager.longest_wait(2 * WATCHDOG_SECONDS) < WATCHDOG_SECONDS
+    assert_all_well(scene.run_client(connections=5, requests=5), 5)
+    balancer.program.wait_for_text("did not end within 15 s and was killed", 30.0)
+    assert health(scene, balancer)[0] == 0
+    hangs.unlink()
+    balancer.program.wait_for_text("iptables rules: works again", 30.0)
+
+
+def test_cleanup_beside_a_running_natmirror_is_refused(scene: Scene, iptables: str) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance(iptables=iptables)
+    client, until = clients(scene)
+    balancer.wait_for_status(lambda status: len(status["flows"]) == CONNECTIONS, "all connections")
+    rules = scene.traces()["rules"]
+    refused = command(scene, "cleanup")
+    assert refused.returncode == 1
+    assert len(refused.stderr.splitlines()) == 1
+    assert f"natmirror is running here, pid {balancer.program.pid}: stop it" in refused.stderr
+    balancer.program.send_signal(signal.SIGSTOP)
+    assert command(scene, "cleanup").stderr == refused.stderr, "a stopped one holds its lock too"
+    balancer.program.send_signal(signal.SIGCONT)
+    assert scene.traces()["rules"] == rules
+    until.touch()
+    scene.finish(client)
+    assert_all_well(scene.clients[0], CONNECTIONS)
+    forced = command(scene, "cleanup", "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert {f"{iptables}: {chain}" for chain in CHAINS} <= set(forced.stdout.splitlines())
+    balancer.kill()
+    command(scene, "cleanup")
+    assert re.search("NATMIRROR", str(scene.traces()["rules"])) is None
+
+
+def test_cleanup_after_a_kill_needs_no_force(scene: Scene, iptables: str) -> None:
+    balancer = scene.balance(iptables=iptables)
+    balancer.kill()
+    done = command(scene, "cleanup")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"{iptables}: {chain}" in done.stdout for chain in CHAINS)
+
+
+def test_two_natmirrors_in_two_namespaces_do_not_know_each_other(scene: Scene) -> None:
+    first = scene.balance()
+    argv = [sys.executable, "-m", "natmirror", "cleanup"]
+    assert scene.lab.run("c1", argv, cwd=str(ROOT)) == "nothing of natmirror's is left here\n"
+    with pytest.raises(HostError, match="is running here"):
+        scene.lab.run("lb", argv, cwd=str(ROOT))
+    assert first.program.running()
