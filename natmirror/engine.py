@@ -30,8 +30,10 @@ from natmirror.failover import Failover
 from natmirror.fastpath import Loads, Memory
 from natmirror.handover import HandOver
 from natmirror.icmperrors import IcmpErrors
+from natmirror.initial import InitialNumbers, Numbers
 from natmirror.ledger import Ledger
 from natmirror.legs import Legs
+from natmirror.masking import masks
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.openflow.datapath import Directory
@@ -74,7 +76,8 @@ class Hook(IntEnum):
 class Engine:
     """NAT and mirroring by the rules.
 
-    ``key``, 16 random bytes, keys the flow table's hash. ``fast`` switches the C gear on. ``now`` is in seconds, of
+    ``key``, 16 random bytes that nobody else knows, keys the flow table's hash and the numbers of legs, which come from
+    ``numbers`` by default as RFC 6528 has it. ``fast`` switches the C gear on. ``now`` is in seconds, of
     any clock that does not go backwards. Of several engines each has its ``shard`` of the clients, and they share
     ``memory``, by default as much as the rules say, and ``loads``, which backends' limits go by. No packet makes a
     method raise.
@@ -89,6 +92,7 @@ class Engine:
         shard: Shard = ALL,
         memory: Memory | None = None,
         loads: Loads | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
         self._fast = fast
         self._shard = shard
@@ -96,14 +100,15 @@ class Engine:
         self._timers = Timers()
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
-        self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
+        self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports, numbers or InitialNumbers(key))
         self._ledger = Ledger(rules.services)
         self._reading = Reading(self._gear)
         self._shadowing = Shadowing(
             self._reading, memory, self._timers, self._legs, self._ledger, lambda flow: self._mirroring.unread(flow)
         )
         self._mirroring = Mirroring(
-            self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading
+            *(self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading),
+            shares_state=rules.ha is not None and rules.ha.state is not None,
         )
         self._registry = Registry(rules, self._gear, loads or Loads())
         self._nat = Nat(self._registry, self._gear, self._legs.make_way, self._mirroring.flow_forgotten)
@@ -114,7 +119,8 @@ class Engine:
         self._take_mirrors(rules)
         self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
         self._passage = Passage(self._registry, self._nat, self._mirroring, self._failover, self._stats)
-        self.handover = HandOver(shard, self._registry, self._nat, self._mirroring, self._stats)
+        hand_over = (shard, self._registry, self._nat, self._mirroring, self._stats)
+        self.handover = HandOver(*hand_over, masks(rules.ha, key))
         """Legs that pass from one host to another. What they send because of it is given by study()."""
         self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 

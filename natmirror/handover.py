@@ -15,6 +15,7 @@ from natmirror import seq, takeover
 from natmirror.fastpath import KILLED
 from natmirror.ledger import MirroredFlow, Tap
 from natmirror.legstate import LegState
+from natmirror.masking import Masks
 from natmirror.mirror import Leg
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
@@ -33,7 +34,11 @@ _Key = tuple[str, Endpoint]  # service and client
 class HandOver:
     """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
 
-    def __init__(self, shard: Shard, registry: Registry, nat: Nat, mirroring: Mirroring, stats: Stats) -> None:
+    def __init__(
+        self, shard: Shard, registry: Registry, nat: Nat, mirroring: Mirroring, stats: Stats, masks: Masks
+    ) -> None:
+        """Records are masked with ``masks``."""
+        self._masks = masks
         self._shard = shard
         self._registry = registry
         self._nat = nat
@@ -74,7 +79,7 @@ class HandOver:
             if everything or self._told.get(key) != (flow, numbers):
                 self._told[key] = flow, numbers
                 self._gone.pop(key, None)
-                found.append(_record(flow, legs).plain())
+                found.append(_record(flow, legs).plain(self._masks))
         return found
 
     def take_gone(self) -> list[tuple[str, str]]:
@@ -100,7 +105,7 @@ class HandOver:
         nonsense, does not fit the rules, or is about an older connection than the one that is known here; then nothing
         has changed.
         """
-        one = takeover.parse(record)
+        one = takeover.parse(record, self._masks)
         service = self._registry.service_named(one.service)
         if not self._registry.is_client(one.client_end[0]):
             raise ValueError(f"client: {one.client} is none of the clients")
@@ -230,4 +235,5 @@ def _leg_record(mirror: str, leg: Leg) -> LegRecord:
         sack=leg.speaks_sack,
         rcv_nxt=int(row.rcv_nxt),
         snd_una=int(row.snd_una),
+        offset=int(row.seq_offset),
     )

@@ -13,7 +13,7 @@ from natmirror.legs import HANDED_OVER, Legs
 from natmirror.mirror import Leg
 from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.reading import Kind, Reading
-from natmirror.resuming import NO_ANSWER, ResumedLeg
+from natmirror.resuming import NO_ANSWER, NO_RECORD, ResumedLeg
 from natmirror.rules import Service
 from natmirror.selection import unwanted
 from natmirror.shadow import Shadow
@@ -36,7 +36,11 @@ class Mirroring:
         ledger: Ledger,
         shadowing: Shadowing,
         reading: Reading,
+        *,
+        shares_state: bool,
     ) -> None:
+        """``shares_state``: another host may have begun connections that are met here, and tells of their legs."""
+        self._picked_up_absent = NO_RECORD if shares_state else MID_CONNECTION
         self._memory = memory
         self._timers = timers
         self._legs = legs
@@ -87,7 +91,7 @@ class Mirroring:
         """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self._memory), self)
-        tap.strands = tuple(Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.copies)
+        tap.strands = tuple(Strand(mirror, tap, absent=self._picked_up_absent) for mirror in flow.service.copies)
         self.taps[flow] = tap
         if self._shadowing.opened(flow, backend):
             tap.replies = Reassembler(flow.row, "reply", None, max_waiting, self._memory)
