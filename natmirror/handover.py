@@ -219,6 +219,7 @@ def _record(flow: Flow, legs: list[tuple[str, Leg]]) -> FlowRecord:
         iss=int(flow.row.iss),
         client_nxt=seq.latest(flow.row.orig.end, flow.row.reply.ack),
         client_una=int(flow.row.reply.ack),
+        backend_scale=int(flow.row.reply.scale),
         legs=tuple(_leg_record(mirror, leg) for mirror, leg in legs),
     )
 

@@ -23,6 +23,8 @@ from natmirror.takeover import FlowRecord, LegRecord, endpoint
 from natmirror.tcp import HALF_ACK, HALF_FIN, State, is_taken
 from natmirror.timers import AT_ONCE, Timers
 
+_LATE = 1 << 16  # bytes: so much narrower may the window be that a backend's packet tells which comes late
+
 
 class Mirroring:
     """The streams of all flows with mirrors, and the legs that carry them."""
@@ -172,6 +174,8 @@ class Mirroring:
         if tap.finished or not (tap.alive() or is_read):
             return
         self.rouse(tap.flow, now)
+        if tap.is_adopted and row.reply.flags & HALF_ACK:
+            self._end_astray(tap)
         fin_seq = seq.add(row.orig.end, -1) if row.orig.flags & HALF_FIN else None
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
@@ -237,7 +241,7 @@ class Mirroring:
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
         """Another host's connection may go on here, and so may its legs: they wait for rouse()."""
         legs = _legs_by_place(record)
-        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una)
+        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         backend = None if record.backend is None else endpoint(record.backend)
         tap = self.picked_up(flow, backend)
         for strand in tap.strands:
@@ -277,7 +281,7 @@ class Mirroring:
         for leg, later in pairs:
             if isinstance(leg, ResumedLeg) and later is not None:
                 leg.renew(later)
-        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una)
+        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         self._wait(tap, record)
         return True
 
@@ -305,6 +309,21 @@ class Mirroring:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
         if strand.tap.waits_from is not None and isinstance(leg, ResumedLeg) and not leg.is_waiting:
             self.rouse(strand.tap.flow, leg.roused_at)
+
+    def _end_astray(self, tap: Tap) -> None:
+        """End legs that seem to have bytes for which the backend has offered no room, so that the client cannot have sent
+        them: their record was of an older leg between the same ends, whose numbers lie near."""
+        row = tap.flow.row
+        room = max(seq.diff(row.reply.edge, row.reply.ack), 0)
+        for strand, leg in tap.alive():
+            ahead = seq.diff(leg.end, row.reply.ack)
+            if isinstance(leg, ResumedLeg) and not leg.is_asking and ahead > room + _LATE:
+                wrong = min(ahead, leg.row.acked_bytes, row.orig.bytes)
+                leg.row.acked_bytes -= wrong
+                if row.orig.end == leg.end:
+                    row.orig.end = row.reply.ack
+                    row.orig.bytes -= wrong
+                self._legs.settle(strand, leg, leg.abort(NO_RECORD))
 
     def _follow(self, strand: Strand) -> None:
         """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""

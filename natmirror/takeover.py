@@ -75,6 +75,8 @@ class FlowRecord:
     """One past the highest number that the client has sent."""
     client_una: int
     """The first number that the backend has not acknowledged: the client sends nothing before it again."""
+    backend_scale: int
+    """Shift of the windows that the client is offered."""
     legs: tuple[LegRecord, ...]
 
     @property
@@ -109,6 +111,7 @@ def parse(record: Any, masks: Masks) -> FlowRecord:
         iss=_number(record, "iss"),
         client_nxt=_number(record, "client_nxt"),
         client_una=_number(record, "client_una"),
+        backend_scale=_number(record, "backend_scale", MAX_SCALE),
         legs=tuple(_leg(leg, masks) for leg in legs),
     )
     if any(seq.lt(one.client_nxt, number) for number in (one.client_una, *(leg.snd_una for leg in one.legs))):
