@@ -41,7 +41,9 @@ def read_ha(value: Value, services: Sequence[Service]) -> Pair:
 
 
 def ha_warnings(pair: Pair, services: Sequence[Service]) -> Iterator[str]:
-    """What the two cannot know of each other's connections."""
+    """What the two cannot know of each other's connections, and keys without an effect."""
+    if pair.key is not None and pair.state is None:
+        yield "ha.key is set, but nothing is shared (ha.state): it has no effect"
     for service in services:
         if pair.state is not None or service.pool is None:
             continue
