@@ -126,7 +126,7 @@ class LegBase:
         """The age of the oldest byte that the mirror has not acknowledged; 0 where there is none."""
         return self._sender.age(now)
 
-    # The numbers inside are the client's; on the wire they are shifted by row.seq_offset. Only these methods, _syn() and
+    # The numbers inside are the client's; on the wire they are shifted by row.seq_offset. Only these methods and
     # _packet() know of that; in C, emit() and process_mirrors().
 
     def _outward(self, number: int) -> int:

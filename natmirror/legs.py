@@ -112,9 +112,7 @@ class Legs:
         offset = seq.add(self._numbers.first(local, mirror, now), -iss)
         path_mtu = self._path_mtu(mirror, now)
         try:
-            leg = Leg(
-                self._table, local, holder.mirror, iss=iss, offset=offset, path_mtu=path_mtu, listener=listener
-            )
+            leg = Leg(self._table, local, holder.mirror, iss=iss, offset=offset, path_mtu=path_mtu, listener=listener)
         except MemoryError:
             return NO_MEMORY
         self._living[leg.row.id] = holder

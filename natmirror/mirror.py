@@ -50,8 +50,8 @@ class Leg(LegBase):
         path_mtu: int = MTU,
         listener: Callable[[bytes], None] | None = None,
     ) -> None:
-        """``iss`` is the client's own, and on the wire to the mirror each number lies ``offset`` after it; the way takes
-        packets of at most ``path_mtu`` bytes, as far as is known.
+        """``iss`` is the client's own. On the wire to the mirror each number lies ``offset`` after the leg's own; the
+        way takes packets of at most ``path_mtu`` bytes, as far as is known.
 
         ``listener`` is given what the mirror sends, in order, and nothing at its end; without one it is thrown away.
         """

@@ -311,8 +311,8 @@ class Mirroring:
             self.rouse(strand.tap.flow, leg.roused_at)
 
     def _end_astray(self, tap: Tap) -> None:
-        """End legs that seem to have bytes for which the backend has offered no room, so that the client cannot have sent
-        them: their record was of an older leg between the same ends, whose numbers lie near."""
+        """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.
+        So their record was of an older leg between the same ends, whose numbers lie near."""
         row = tap.flow.row
         room = max(seq.diff(row.reply.edge, row.reply.ack), 0)
         for strand, leg in tap.alive():

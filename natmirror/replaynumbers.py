@@ -20,8 +20,10 @@ _Ends = tuple[Endpoint, Endpoint]
 
 
 class CapturedNumbers:
-    """Gives a leg the number that the capture has for it: the first between the same ends that does not lie in the past.
-    A leg that is not in the capture gets its number from ``others``."""
+    """Gives a leg the number that the capture has for it: the first between the same ends that is not past.
+
+    A leg that is not in the capture gets its number from ``others``.
+    """
 
     def __init__(self, captured: dict[_Ends, deque[tuple[float, int]]], others: Numbers) -> None:
         """``captured``: times and numbers by local end and mirror."""

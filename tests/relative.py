@@ -1,8 +1,8 @@
-"""An engine whose legs are seen in the client's numbers, so that a test can say what a mirror gets of a client's stream.
+"""An engine whose legs are seen in the client's numbers, so that a test can say what a mirror gets of the stream.
 
 On the wire each leg has numbers of its own (tests/test_own_numbers.py holds that). Here they are taken relative to
-the leg's SYN: what the engine sends to a mirror is shifted back by the leg's offset, and what the mirror acknowledges is
-shifted forth before the engine gets it. The engine itself is the real one.
+the leg's SYN: what the engine sends to a mirror is shifted back by the leg's offset, and what the mirror acknowledges
+is shifted forth before the engine gets it. The engine itself is the real one.
 """
 
 from collections.abc import Sequence

@@ -17,9 +17,7 @@ MIRROR_ISS = 0x7FFF_FFF0
 KEY = bytes(range(16))
 
 
-def engine(
-    rules: str = RULES, *, fast: bool = True, max_flows: int = 100_000, shard: Shard = ALL
-) -> RelativeEngine:
+def engine(rules: str = RULES, *, fast: bool = True, max_flows: int = 100_000, shard: Shard = ALL) -> RelativeEngine:
     """An engine by rules given as text, which shows its legs in the client's numbers."""
     return RelativeEngine(replace(loads(rules), max_flows=max_flows), key=KEY, fast=fast, shard=shard)
 

@@ -24,9 +24,7 @@ def started(fast: bool, rules: str = RULES) -> Session:
 
 
 def sent(actions: Sequence[Action]) -> list[Segment]:
-    return [
-        segment(one) for send in actions if isinstance(send, Send) for one in finish(send.packet, send.segment_len)
-    ]
+    return [segment(one) for send in actions if isinstance(send, Send) for one in finish(send.packet, send.segment_len)]
 
 
 def wire(session: Session) -> list[tuple[str, int, int, bytes]]:

@@ -3,8 +3,9 @@
     python -m tests.live.apps.forger PORT --service ADDRESS --backends ADDRESS,... --connections N --count N
 
 Once it has seen as many legs as ``--connections`` says it forges ``--count`` RSTs, data segments and SYNs each in each
-name: the service's and a backend's to the client, the client's to the service and to a backend. Their numbers are those of
-the leg to this host, or lie around them. All have the window WINDOW, by which a capture tells them. Says "done" at the end.
+name: the service's and a backend's to the client, the client's to the service and to a backend. Their numbers are those
+of the leg to this host, or lie around them. All have the window WINDOW, by which a capture tells them. At the end it
+prints "done".
 """
 
 import argparse
@@ -104,7 +105,12 @@ def main() -> None:
         if not watcher.legs:
             break
         for kind, flags in _KINDS.items():
-            for names, ends in (("to client", [service]), ("to client", backends), ("to service", [service]), ("", backends)):
+            for names, ends in (
+                ("to client", [service]),
+                ("to client", backends),
+                ("to service", [service]),
+                ("", backends),
+            ):
                 client, leg = random.choice(list(watcher.legs.items()))
                 packet = forged(names, client, leg, ends[number % len(ends)], flags)
                 raw.sendto(packet, (str(IPv4Address(packet[16:20])), 0))
