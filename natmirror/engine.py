@@ -76,11 +76,10 @@ class Hook(IntEnum):
 class Engine:
     """NAT and mirroring by the rules.
 
-    ``key``, 16 random bytes that nobody else knows, keys the flow table's hash and the numbers of legs, which come from
-    ``numbers`` by default as RFC 6528 has it. ``fast`` switches the C gear on. ``now`` is in seconds, of
-    any clock that does not go backwards. Of several engines each has its ``shard`` of the clients, and they share
-    ``memory``, by default as much as the rules say, and ``loads``, which backends' limits go by. No packet makes a
-    method raise.
+    ``key``, 16 secret random bytes, keys the flow table's hash and the legs' initial sequence numbers, which RFC 6528
+    gives where ``numbers`` does not. ``fast`` switches the C gear on. ``now`` is in seconds, of any clock that does not
+    go backwards. Of several engines each has its ``shard`` of the clients, and they share ``memory``, by default as
+    much as the rules say, and ``loads``, which backends' limits go by. No packet makes a method raise.
     """
 
     def __init__(
@@ -119,8 +118,7 @@ class Engine:
         self._take_mirrors(rules)
         self._failover = Failover(self._nat, self._legs, self._mirroring, self._stats)
         self._passage = Passage(self._registry, self._nat, self._mirroring, self._failover, self._stats)
-        hand_over = (shard, self._registry, self._nat, self._mirroring, self._stats)
-        self.handover = HandOver(*hand_over, masks(rules.ha, key))
+        self.handover = HandOver(shard, self._registry, self._nat, self._mirroring, self._stats, masks(rules.ha, key))
         """Legs that pass from one host to another. What they send because of it is given by study()."""
         self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._legs, self._stats)
 

@@ -17,7 +17,7 @@ NONCE_LEN = 8
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Masks offsets under the pair's key; ``own_key``, 16 bytes that nobody else knows, makes the nonces."""
+    """Masks offsets under the pair's key; ``own_key``, 16 bytes that this host alone has, makes the nonces."""
 
     pair_key: bytes
     own_key: bytes

@@ -23,7 +23,7 @@ from natmirror.takeover import FlowRecord, LegRecord, endpoint
 from natmirror.tcp import HALF_ACK, HALF_FIN, State, is_taken
 from natmirror.timers import AT_ONCE, Timers
 
-_LATE = 1 << 16  # bytes: so much narrower may the window be that a backend's packet tells which comes late
+_LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
 
 
 class Mirroring:
@@ -41,7 +41,7 @@ class Mirroring:
         *,
         shares_state: bool,
     ) -> None:
-        """``shares_state``: another host may have begun connections that are met here, and tells of their legs."""
+        """``shares_state``: connections that are picked up here may have legs from another host, which shares records."""
         self._picked_up_absent = NO_RECORD if shares_state else MID_CONNECTION
         self._memory = memory
         self._timers = timers

@@ -152,17 +152,24 @@ def test_a_leftover_connection_at_the_mirror_is_cleared_and_called_within_two_ro
     assert [(one[0], one[1]) for one in wire(session)] in ([("A", seq.add(iss, 1))], [("PA", seq.add(iss, 1))])
 
 
-def test_a_port_that_is_used_again_calls_with_a_higher_number(fast: bool) -> None:
+@pytest.mark.parametrize("closes_first", ["client", "mirror"])
+def test_a_port_that_is_used_again_calls_with_a_higher_number(fast: bool, closes_first: str) -> None:
     session = started(fast)
     first = opened(session)
     for _ in range(40):  # faster than the clock
         session.from_client("PA", b"x" * 1400)
         session.from_backend("A")
         from_mirror(session, "A", THEIRS, seq.add(first, session.sent))
+    if closes_first == "mirror":
+        from_mirror(session, "FA", THEIRS, seq.add(first, session.sent))
     session.from_client("FA")
     session.from_backend("FA")
     session.from_client("A")
-    from_mirror(session, "FA", THEIRS, seq.add(first, session.sent))
+    if closes_first == "mirror":
+        from_mirror(session, "A", seq.add(THEIRS, 1), seq.add(first, session.sent))
+    else:
+        from_mirror(session, "FA", THEIRS, seq.add(first, session.sent))
+    assert [event.reason for event in session.engine.take_events()] == ["closed"]
     wire(session)
     again = Session(session.engine, iss=seq.add(ISS, -1000))
     again.connect()

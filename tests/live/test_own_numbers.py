@@ -1,4 +1,4 @@
-"""A mirror knows nothing of production's sequence numbers: what it forges costs nobody anything."""
+"""A mirror does not know production's sequence numbers: what it forges has no effect."""
 
 from collections import Counter
 from pathlib import Path

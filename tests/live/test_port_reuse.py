@@ -7,7 +7,7 @@ import dpkt
 import pytest
 
 from natmirror.lab.loadbalancer import LoadBalancer
-from natmirror.lab.process import Program, wait_listen
+from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE
 from tests.live.scene import CLIENTS, MASTER, PORT, Scene, tcp_packets
 
@@ -15,6 +15,8 @@ pytestmark = pytest.mark.live
 
 FIRST, COUNT = 40_000, 8
 STATES = {"established": "01", "time-wait": "06"}
+IDLE = "00000000:00000000"
+"""Nothing waits to be sent or read, as /proc/net/tcp has it."""
 LETTERS = {dpkt.tcp.TH_SYN: "S", dpkt.tcp.TH_ACK: "A", dpkt.tcp.TH_RST: "R", dpkt.tcp.TH_FIN: "F"}
 
 
@@ -32,11 +34,11 @@ def close(program: Program, until: Path) -> None:
 
 
 def at_mirror(scene: Scene, state: str) -> int:
-    """How many of these ports' connections the mirror's kernel has in a state."""
+    """How many of these ports' connections the mirror's kernel has in a state, with all acknowledged that it has sent."""
     lines = scene.lab.run("m", ["cat", "/proc/net/tcp"]).splitlines()[1:]
     ports = {f"{port:04X}" for port in range(FIRST, FIRST + COUNT)}
     found = [line.split() for line in lines]
-    return sum(words[2].rpartition(":")[2] in ports and words[3] == STATES[state] for words in found)
+    return sum(words[2].rpartition(":")[2] in ports and words[3:5] == [STATES[state], IDLE] for words in found)
 
 
 def mirror(scene: Scene, how: str) -> None:
@@ -122,8 +124,8 @@ def test_a_connection_that_is_left_at_the_mirror_is_cleared(scene: Scene) -> Non
     scene.record("c1", "c2", "m")
     balancer = scene.balance(on_stop="keep")
     first = talk(scene, "--reset")
-    balancer.wait_until_acknowledged()
+    wait_for(lambda: at_mirror(scene, "established") == COUNT, "the legs to be idle")
     balancer.kill()
-    close(*first)  # which nobody hears of
+    close(*first)  # the RSTs reach no host
     assert at_mirror(scene, "established") == COUNT
     assert connected_again(scene, scene.balance()) == {">S <A >R >S <SA >A"}

@@ -3,8 +3,8 @@
     python -m tests.live.apps.bad_master PORT reset|deaf|garbage|closing
 
 ``reset`` resets each connection at its first bytes; ``deaf`` never reads, so that its window closes for ever;
-``garbage`` reads, and besides answers each packet with one of random flags, numbers and data; ``closing`` closes its side at the
-first bytes and reads on.
+``garbage`` reads, and besides answers each packet with one of random flags, numbers and data; ``closing`` closes its
+side at the first bytes and reads on.
 """
 
 import asyncio

@@ -64,7 +64,7 @@ class Watcher:
 
 
 def forged(names: str, client: Endpoint, leg: Leg, there: Endpoint, flags: int) -> bytes:
-    """A packet in somebody else's name: ``to client`` or ``to service``."""
+    """A packet in another host's name: ``to client``, or else to a service or backend."""
     around = random.choice(_AROUND)
     data = DATA if flags & PSH else b""
     if names == "to client":

@@ -2,8 +2,8 @@
 
     python -m tests.live.apps.ports ADDRESS PORT SOURCE FIRST COUNT UNTIL [--reset]
 
-Connects from each port, sends a request, checks the answer and prints "talked". Once the file UNTIL exists it closes all
-connections, or with ``--reset`` resets them.
+Connects from each port, sends a request, checks the answer and prints "talked". Once the file UNTIL exists it closes
+all connections, or with ``--reset`` resets them.
 """
 
 import argparse
