@@ -41,7 +41,7 @@ class Mirroring:
         *,
         shares_state: bool,
     ) -> None:
-        """``shares_state``: connections that are picked up here may have legs from another host, which shares records."""
+        """``shares_state``: other hosts share records of their legs; connections picked up here may have such legs."""
         self._picked_up_absent = NO_RECORD if shares_state else MID_CONNECTION
         self._memory = memory
         self._timers = timers

@@ -2,9 +2,9 @@
 
 Theory. Inside, a leg of raw bytes has the client's own sequence numbers, so nearly everything about it can be learned
 again: how far the client has come from its next segment, how far the mirror has from its answer to a probe. What is
-said only once stands here: both window scales, the segment size, whether selective acknowledgements are spoken, and by how
-much the numbers on the wire to the mirror are shifted; that is masked (masking.py). The positions are as old as the
-record, and so they are bounds: whoever goes on takes none of them for the present.
+said only once stands here: both window scales, the segment size, whether selective acknowledgements are spoken, and by
+how much the numbers on the wire to the mirror are shifted; that is masked (masking.py). The positions are as old as the
+record, and so they are bounds: the host that goes on takes none of them for the present.
 """
 
 from dataclasses import asdict, dataclass

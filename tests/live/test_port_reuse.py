@@ -34,7 +34,7 @@ def close(program: Program, until: Path) -> None:
 
 
 def at_mirror(scene: Scene, state: str) -> int:
-    """How many of these ports' connections the mirror's kernel has in a state, with all acknowledged that it has sent."""
+    """How many of these ports' connections the mirror has in a state, with all that it has sent acknowledged."""
     lines = scene.lab.run("m", ["cat", "/proc/net/tcp"]).splitlines()[1:]
     ports = {f"{port:04X}" for port in range(FIRST, FIRST + COUNT)}
     found = [line.split() for line in lines]
