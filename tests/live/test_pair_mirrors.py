@@ -1,6 +1,7 @@
 """Two hosts behind keepalived that share their state, and what becomes of mirrors' legs when the active one goes."""
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 from natmirror import seq
 from natmirror.lab import lines
 from natmirror.lab.process import wait_for
+from natmirror.lab.topology import SERVICE
+from tests.live.scene import CLIENTS, STATE, Records, assert_all_well, tcp_packets
 from tests.live.scene import MASTER as MASTERS_ADDRESS
-from tests.live.scene import STATE, tcp_packets
 from tests.live.test_pair import CONNECTIONS, EVENTS, PORT, RULES, SWITCHES, Pair, running
 
 pytestmark = pytest.mark.live
 
+LATE = 10  # connections
 MASTER = "{name: master, address: 10.20.0.13}"
 
 
@@ -76,6 +79,29 @@ def test_a_move_shows_the_master_one_stream_and_the_store_none_of_its_numbers(pa
     wait_for(lambda: len(at_master.by_port()) == CONNECTIONS, "the master to have all streams", 30.0)
     sent = {line["port"]: (line["bytes"], line["sha256"]) for line in pair.traffic.records.lines()}
     assert at_master.by_port() == sent
+
+
+def test_legs_that_are_younger_than_their_records_end_by_name_and_the_others_go_on(pair: Pair) -> None:
+    scene, lb1, lb2 = pair.scene, pair.members["lb1"], pair.members["lb2"]
+    wait_until_the_other_host_knows(pair, "lb2")
+    redis = next(program for program in scene.programs if "redis" in program.log.name)
+    redis.send_signal(signal.SIGSTOP)
+    until, records = scene.file("until"), Records(scene.file("late.jsonl"))
+    words = (SERVICE, PORT, records.file, "--connections", LATE, "--size", 200, "--until", until)
+    late = scene.app("s1", "client", *words, "--sources", ",".join(CLIENTS))
+    wait_for(lambda: mirror(pair, "lb1", "lines")["opened"] == CONNECTIONS + LATE, "the late legs to open")
+    pair.move("killed, cables down", lb1.crash, to="lb2")
+    redis.send_signal(signal.SIGCONT)
+    wait_for(lambda: mirror(pair, "lb2", "lines")["resumed"] == CONNECTIONS, "the other legs to go on")
+    wait_for(lambda: set(mirror(pair, "lb2", "lines")["lost_bytes"]) == {"no-record"}, "what is lost to be named")
+    assert lb2.balancer.status()["counters"]["flows_picked_up"] >= LATE
+    for client, ends_at, written, count in (
+        (late, until, records, LATE),
+        (pair.traffic.client, pair.traffic.until, pair.traffic.records, CONNECTIONS),
+    ):
+        ends_at.touch()
+        scene.finish(client)
+        assert_all_well(written, count)
 
 
 @pytest.mark.soak
