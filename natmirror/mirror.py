@@ -218,8 +218,8 @@ class Leg(LegBase):
                 self._step(LegEvent.RESET, "refused")
             return []
         if segment.flags & ACK and not acceptable:
-            # An older connection of these ports still stands at the mirror. The RST clears it (RFC 9293 §3.5.1, figure
-            # 10), and the SYN follows at once.
+            # An older connection of these ports still stands at the mirror. The RST clears it, and the SYN follows at
+            # once (RFC 9293 §3.5.1, half-open connection discovery).
             return [self._packet(segment.ack, RST, ack=0), *self._call_again(now)]
         if not segment.flags & SYN or not acceptable:
             return []
