@@ -24,7 +24,7 @@
 #define NM_LEG_MEASURED 8 /* one has been measured: srtt and rttvar */
 
 /* nm_leg.source */
-#define NM_SOURCE_RAW 0      /* the client's own bytes, with an offset of 0 */
+#define NM_SOURCE_RAW 0      /* the client's own bytes, by the client's own numbers */
 #define NM_SOURCE_MESSAGES 1 /* messages that Python puts together; what the mirror answers is to be read */
 
 /* What all legs together may hold, over all threads. */
@@ -68,7 +68,7 @@ typedef struct {
     uint8_t flags;  /* NM_LEG_* */
     uint8_t scale;  /* shift of the mirror's windows */
     uint8_t source; /* NM_SOURCE_*: whose bytes it carries */
-    uint32_t seq_offset; /* what a number of the mirror's lies after the client's own */
+    uint32_t seq_offset; /* how far a number on the wire to the mirror lies after the leg's own, as below */
 
     uint32_t snd_una, snd_nxt, snd_max; /* first not acknowledged, next to be sent, one past the highest ever sent */
     uint32_t window, max_window;

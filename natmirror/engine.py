@@ -33,8 +33,10 @@ from natmirror.guard import Guard
 from natmirror.guarded import GuardedMirroring
 from natmirror.handover import HandOver
 from natmirror.icmperrors import IcmpErrors
+from natmirror.initial import InitialNumbers, Numbers
 from natmirror.ledger import Ledger
 from natmirror.legs import Legs
+from natmirror.masking import masks
 from natmirror.mirroring import Mirroring
 from natmirror.nat import Flow, Nat
 from natmirror.openflow.datapath import Directory
@@ -78,10 +80,10 @@ class Hook(IntEnum):
 class Engine:
     """NAT and mirroring by the rules.
 
-    ``key``, 16 random bytes, keys the flow table's hash. ``fast`` switches the C gear on. ``now`` is in seconds, of
-    any clock that does not go backwards. Of several engines each has its ``shard`` of the clients, and they share
-    ``memory``, by default as much as the rules say, and ``loads``, which backends' limits go by. No packet makes a
-    method raise.
+    ``key``, 16 secret random bytes, keys the flow table's hash and the legs' initial sequence numbers, which RFC 6528
+    gives where ``numbers`` does not. ``fast`` switches the C gear on. ``now`` is in seconds, of any clock that does not
+    go backwards. Of several engines each has its ``shard`` of the clients, and they share ``memory``, by default as
+    much as the rules say, and ``loads``, which backends' limits go by. No packet makes a method raise.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Engine:
         shard: Shard = ALL,
         memory: Memory | None = None,
         loads: Loads | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
         self._fast = fast
         self._shard = shard
@@ -100,7 +103,7 @@ class Engine:
         self._timers = Timers()
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
-        self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports)
+        self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports, numbers or InitialNumbers(key))
         self._ledger = Ledger(rules.services)
         self._reading = Reading(self._gear)
         self.faults = Faults()
@@ -112,7 +115,8 @@ class Engine:
             self.faults,
         )
         self._mirroring = Mirroring(
-            self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading, guard
+            *(self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading, guard),
+            shares_state=rules.ha is not None and rules.ha.state is not None,
         )
         teardown = Teardown(
             *(self._gear, self._legs, self._ledger, self._mirroring, self._shadowing),
@@ -132,7 +136,9 @@ class Engine:
         self._take_mirrors(rules)
         self._failover = Failover(self._nat, self._guarded, self._stats)
         self._passage = Passage(self._registry, self._nat, self._guarded, self._failover, self._stats)
-        self.handover = HandOver(shard, self._registry, self._nat, self._guarded, self._stats, self.faults)
+        self.handover = HandOver(
+            *(shard, self._registry, self._nat, self._guarded, self._stats, self.faults), masks(rules.ha, key)
+        )
         """Legs that pass from one host to another. What they send because of it is given by study()."""
         self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._guarded, self._stats)
 

@@ -493,6 +493,16 @@ class LegTable:
         return int(row.id) if row != ffi.NULL else None
 
 
+def siphash(key: bytes, data: bytes) -> int:
+    """What siphash.siphash() gives, made in C."""
+    return int(lib.nm_siphash(key, data, len(data)))
+
+
+def subkey(key: bytes, purpose: bytes) -> bytes:
+    """Derive a key of 16 bytes that serves one purpose alone."""
+    return b"".join(siphash(key, purpose + half).to_bytes(8, "little") for half in (b"\0", b"\1"))
+
+
 def fill_maglev(size: int, backends: Sequence[tuple[int, int, int, int]]) -> "array[int]":
     """A table of ``size`` slots, a prime number, from the preferences of backends whose turns follow each other: the
     slot that each prefers most, the way to the next, its weight, and what its slots hold."""

@@ -13,6 +13,7 @@ _MAX_ID = 255  # RFC 9568 §5.2.3
 _PRIORITIES = (1, 254)  # RFC 9568 §5.2.4: 0 and 255 have meanings of their own
 _MAX_ADVERT_HUNDREDTHS = (1 << 12) - 1  # RFC 9568 §5.2.7: twelve bits of hundredths of a second
 _EXACT = 1e-9
+_KEY_LENS = (16, 1024)  # the least as for a random key of 64 bits in hexadecimal digits
 _MAX_DATABASE = 1_000_000
 
 _INTERFACE = re.compile(r"[^\s/:\"#!{}]{1,15}")  # what Linux allows, less what means something in keepalived.conf
@@ -20,7 +21,7 @@ _INTERFACE = re.compile(r"[^\s/:\"#!{}]{1,15}")  # what Linux allows, less what 
 
 def read_ha(value: Value, services: Sequence[Service]) -> Pair:
     """The pair that looks after these services."""
-    keys = value.mapping("hosts", "switch-side", "pool-side", "advert-interval", "state")
+    keys = value.mapping("hosts", "switch-side", "pool-side", "advert-interval", "state", "key")
     switch_side, pool_side = _side(keys["switch-side"]), _side(keys["pool-side"])
     if switch_side.vrrp_id == pool_side.vrrp_id:
         raise keys["pool-side"].complain(f"expected a vrrp-id of its own, found {pool_side.vrrp_id} again")
@@ -35,11 +36,14 @@ def read_ha(value: Value, services: Sequence[Service]) -> Pair:
         pool_side,
         keys.get("advert-interval", _advert_interval, DEFAULT_ADVERT_INTERVAL),
         keys.get("state", _redis_url, None),
+        keys.get("key", _secret, None),
     )
 
 
 def ha_warnings(pair: Pair, services: Sequence[Service]) -> Iterator[str]:
-    """What the two cannot know of each other's connections."""
+    """What the two cannot know of each other's connections, and keys without an effect."""
+    if pair.key is not None and pair.state is None:
+        yield "ha.key is set, but nothing is shared (ha.state): it has no effect"
     for service in services:
         if pair.state is not None or service.pool is None:
             continue
@@ -138,6 +142,15 @@ def _advert_interval(value: Value) -> float:
     if hundredths == 0 or hundredths > _MAX_ADVERT_HUNDREDTHS or abs(hundredths / 100 - interval) > _EXACT:
         raise value.error("an interval from 10ms to 40.95s in steps of 10ms")
     return interval
+
+
+def _secret(value: Value) -> str:
+    """An error shows nothing of it but its length."""
+    expected = f"a secret text of {_KEY_LENS[0]} to {_KEY_LENS[1]} characters"
+    text = value.scalar(expected)
+    if not _KEY_LENS[0] <= len(text) <= _KEY_LENS[1]:
+        raise value.error(expected, f"one of {len(text)}")
+    return text
 
 
 def _redis_url(value: Value) -> str:

@@ -17,6 +17,7 @@ from natmirror.faults import Faults, Work
 from natmirror.guarded import GuardedMirroring
 from natmirror.ledger import MirroredFlow, Tap
 from natmirror.legstate import LegState
+from natmirror.masking import Masks
 from natmirror.mirror import Leg
 from natmirror.nat import Flow, Nat
 from natmirror.packet import Endpoint, endpoint_of, show
@@ -35,8 +36,17 @@ class HandOver:
     """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
 
     def __init__(
-        self, shard: Shard, registry: Registry, nat: Nat, mirroring: GuardedMirroring, stats: Stats, faults: Faults
+        self,
+        shard: Shard,
+        registry: Registry,
+        nat: Nat,
+        mirroring: GuardedMirroring,
+        stats: Stats,
+        faults: Faults,
+        masks: Masks,
     ) -> None:
+        """Records are masked with ``masks``."""
+        self._masks = masks
         self._shard = shard
         self._registry = registry
         self._nat = nat
@@ -73,7 +83,7 @@ class HandOver:
                 self._faults.note(Work.TAKEOVER, show(flow.client), error)
                 continue
             if record is not None:
-                found.append(record.plain())
+                found.append(record.plain(self._masks))
         return found
 
     def _record_of(self, flow: Flow, *, everything: bool) -> FlowRecord | None:
@@ -114,7 +124,7 @@ class HandOver:
         nonsense, does not fit the rules, or is about an older connection than the one that is known here; then nothing
         has changed.
         """
-        one = takeover.parse(record)
+        one = takeover.parse(record, self._masks)
         service = self._registry.service_named(one.service)
         if not self._registry.is_client(one.client_end[0]):
             raise ValueError(f"client: {one.client} is none of the clients")
@@ -231,6 +241,7 @@ def _record(flow: Flow, legs: list[tuple[str, Leg]]) -> FlowRecord:
         iss=int(flow.row.iss),
         client_nxt=seq.latest(flow.row.orig.end, flow.row.reply.ack),
         client_una=int(flow.row.reply.ack),
+        backend_scale=int(flow.row.reply.scale),
         legs=tuple(_leg_record(mirror, leg) for mirror, leg in legs),
     )
 
@@ -247,4 +258,5 @@ def _leg_record(mirror: str, leg: Leg) -> LegRecord:
         sack=leg.speaks_sack,
         rcv_nxt=int(row.rcv_nxt),
         snd_una=int(row.snd_una),
+        offset=int(row.seq_offset),
     )

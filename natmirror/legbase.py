@@ -1,6 +1,7 @@
 """What is known of a leg, and its packets."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from natmirror import seq
@@ -14,6 +15,7 @@ from natmirror.packet import (
     OPT_WINDOW_SCALE,
     SYN,
     Endpoint,
+    Segment,
     endpoint_of,
     synthesise,
 )
@@ -26,7 +28,7 @@ MSS = MTU - HEADERS_LEN
 """What a mirror is offered, and the most that it is sent in one segment."""
 
 _LONG_AGO = -NEVER  # one object for all legs, each of which is to be small
-_CHALLENGE_INTERVAL = 0.5  # RFC 5961 §7 asks for a limit; Linux's, in seconds
+CHALLENGE_INTERVAL = 0.5  # RFC 5961 §7 asks for a limit; Linux's, in seconds
 
 _OPTIONS = bytes((OPT_MSS, 4, MSS >> 8, MSS & 0xFF, OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
 _OPTIONS += bytes((OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
@@ -40,12 +42,13 @@ class LegBase:
         *("ended", "local", "mirror", "row", "state"),
     )
 
-    def __init__(self, table: LegTable, local: Endpoint, settings: Mirror, iss: int) -> None:
+    def __init__(self, table: LegTable, local: Endpoint, settings: Mirror, iss: int, offset: int) -> None:
         self.local = local
         self.mirror = endpoint_of(settings)
         self.state = LegState.SYN_SENT
         self.ended: str | None = None
         self.row: Any = table.insert(self.mirror, local)
+        self.row.seq_offset = offset
         self._table = table
         self._settings = settings
         self._sender = Sender(table, self.row, iss)
@@ -58,6 +61,11 @@ class LegBase:
         self.row = self._sender.row = self._receiver.row = self._table.retire(self.row)
 
     # What is known of it
+
+    @property
+    def last_on_the_wire(self) -> int:
+        """One past the highest number that the mirror was ever sent."""
+        return self._outward(self.row.snd_max)
 
     @property
     def una(self) -> int:
@@ -123,14 +131,30 @@ class LegBase:
         """The age of the oldest byte that the mirror has not acknowledged; 0 where there is none."""
         return self._sender.age(now)
 
+    # The numbers inside are the client's; on the wire they are shifted by row.seq_offset. Only these methods and
+    # _packet() know of that; in C, emit() and process_mirrors().
+
+    def _outward(self, number: int) -> int:
+        return seq.add(number, self.row.seq_offset)
+
+    def _inward(self, number: int) -> int:
+        return seq.add(number, -self.row.seq_offset)
+
+    def _inner(self, segment: Segment) -> Segment:
+        """A segment of the mirror's, its acknowledgement number turned into the leg's own."""
+        return replace(segment, ack=self._inward(segment.ack))
+
+    def _inner_blocks(self, segment: Segment) -> list[tuple[int, int]]:
+        """The selective acknowledgements of a segment of the mirror's, in the leg's own numbers."""
+        return [(self._inward(start), self._inward(end)) for start, end in segment.sack_blocks()]
+
     # Building
 
     def _build(self, pieces: Iterable[Piece]) -> list[bytes]:
         return [self._packet(at, flags, payload=payload) for at, flags, payload in pieces]
 
     def _syn(self) -> bytes:
-        una = self.row.snd_una
-        return synthesise(self.local, self.mirror, seq=una, ack=0, flags=SYN, window=WINDOW, options=_OPTIONS)
+        return self._packet(self.row.snd_una, SYN, ack=0, options=_OPTIONS)
 
     def _ack(self) -> bytes:
         options = self._receiver.sack_option() if self.row.flags & SACK else b""
@@ -138,7 +162,7 @@ class LegBase:
 
     def _challenge(self, now: float) -> list[bytes]:
         """An acknowledgement that tells where the leg stands, unless one has just done so (RFC 5961 §7)."""
-        if now - self._challenged_at < _CHALLENGE_INTERVAL:
+        if now - self._challenged_at < CHALLENGE_INTERVAL:
             return []
         self._challenged_at = now
         return [self._ack()]
@@ -151,7 +175,7 @@ class LegBase:
         return synthesise(
             self.local,
             self.mirror,
-            seq=at,
+            seq=self._outward(at),
             ack=ack,
             flags=flags,
             window=WINDOW,

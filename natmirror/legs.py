@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
+from natmirror import seq
 from natmirror.actions import Send
 from natmirror.fastpath import LegTable
 from natmirror.icmp import IcmpError
+from natmirror.initial import Numbers
 from natmirror.legbase import HEADERS_LEN, MTU
 from natmirror.mirror import Leg
 from natmirror.packet import Endpoint, Segment, endpoint_of
@@ -49,13 +51,16 @@ class Legs:
     """What its methods make legs send waits for take_sends().
 
     ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
-    ``ports`` are for legs with an address of ours.
+    ``ports`` are for legs with an address of ours. ``numbers`` gives the legs their initial numbers.
     """
 
-    def __init__(self, table: LegTable, in_use: Callable[[Endpoint, Endpoint], bool], ports: range) -> None:
+    def __init__(
+        self, table: LegTable, in_use: Callable[[Endpoint, Endpoint], bool], ports: range, numbers: Numbers
+    ) -> None:
         self._table = table
         self._in_use = in_use
         self._ports = ports
+        self._numbers = numbers
         self._next_port = 0
         self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
         self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
@@ -99,8 +104,8 @@ class Legs:
         *,
         listener: Callable[[bytes], None] | None = None,
     ) -> Leg | str:
-        """A leg in a client's name whose stream begins after the number ``iss``, for open(); or why there is none. For
-        ``listener`` see Leg."""
+        """A leg in a client's name whose stream begins after the number ``iss``, which the mirror does not get to see,
+        for open(); or why there is none. For ``listener`` see Leg."""
         mirror = endpoint_of(holder.mirror)
         local = self._local_endpoint(holder.mirror, mirror, client)
         if local is None:
@@ -110,10 +115,10 @@ class Legs:
             self.settle(*older, older[1].abort("port-reused"))
         if self.has(mirror, local) or self._in_use(mirror, local):
             return PORT_IN_USE
+        offset = seq.add(self._numbers.first(local, mirror, now), -iss)
+        path_mtu = self._path_mtu(mirror, now)
         try:
-            leg = Leg(
-                self._table, local, holder.mirror, iss=iss, path_mtu=self._path_mtu(mirror, now), listener=listener
-            )
+            leg = Leg(self._table, local, holder.mirror, iss=iss, offset=offset, path_mtu=path_mtu, listener=listener)
         except MemoryError:
             return NO_MEMORY
         self._living[leg.row.id] = holder
@@ -219,6 +224,7 @@ class Legs:
         leg.hand_over()
         if leg.ended is not None and self._living.get(leg.row.id) is holder and holder.leg is leg:
             del self._living[leg.row.id]
+            self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire)
             holder.leg_ended(leg, leg.ended)
         holder.leg_moved()
 

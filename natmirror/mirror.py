@@ -1,9 +1,10 @@
 """A leg: the TCP connection that we hold with a mirror in the client's name, built from synthesised packets.
 
 Theory. The leg is the active side of an ordinary TCP connection (RFC 9293) whose application is the client's byte
-stream and which throws away what it receives. It uses the client's own initial sequence number, so the client's data
-has the same sequence numbers towards backend and mirror. Here are the states, what a segment means in each, and when to
-give up; the two halves, sender.py and receiver.py, keep the numbers.
+stream and which throws away what it receives. Inside, a leg of the client's own bytes has the client's sequence
+numbers, so that both streams are compared as they are. On the wire its numbers are shifted by an offset (initial.py):
+a mirror must not learn where production's connection stands, or it could reset it. Here are the states, what a segment
+means in each, and when to give up; the two halves, sender.py and receiver.py, keep the numbers.
 
 The leg does no I/O and knows no clock: segments and times go in, packets come out.
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from natmirror import seq
 from natmirror.fastpath import NEVER, SACK, STEADY, LegTable
-from natmirror.legbase import HEADERS_LEN, MSS, MTU, LegBase
+from natmirror.legbase import CHALLENGE_INTERVAL, HEADERS_LEN, MSS, MTU, LegBase
 from natmirror.legstate import TRANSITIONS, LegEvent, LegState
 from natmirror.packet import ACK, RST, SYN, Endpoint, Segment
 from natmirror.receiver import ACK_DELAY
@@ -45,14 +46,16 @@ class Leg(LegBase):
         settings: Mirror,
         *,
         iss: int,
+        offset: int,
         path_mtu: int = MTU,
         listener: Callable[[bytes], None] | None = None,
     ) -> None:
-        """``iss`` is the client's own; the way takes packets of at most ``path_mtu`` bytes, as far as is known.
+        """``iss`` is the client's own. On the wire to the mirror each number lies ``offset`` after the leg's own; the
+        way takes packets of at most ``path_mtu`` bytes, as far as is known.
 
         ``listener`` is given what the mirror sends, in order, and nothing at its end; without one it is thrown away.
         """
-        super().__init__(table, local, settings, iss)
+        super().__init__(table, local, settings, iss, offset)
         self.row.max_buffer = settings.buffer + (2 * slack_of(settings.buffer) if settings.throttles else 0)
         self.row.stall_timeout = settings.stall_timeout
         self.row.idle_timeout = NEVER if settings.idle_timeout is None else settings.idle_timeout
@@ -118,25 +121,28 @@ class Leg(LegBase):
         return []
 
     def unreachable(self, about: int) -> list[bytes]:
-        """A router or host says that the segment with number ``about`` cannot be delivered.
+        """A router or host says that the segment with number ``about`` on the wire cannot be delivered.
 
         Heeded while connecting only (RFC 5927 §5.2: a soft error for a connection that stands).
         """
-        if self.state is LegState.SYN_SENT and about == self.row.snd_una:
+        if self.state is LegState.SYN_SENT and self._inward(about) == self.row.snd_una:
             self._end("unreachable")
         return []
 
     def path_mtu(self, mtu: int, about: int, now: float) -> list[bytes]:
-        """A router's fragmentation-needed for the segment with number ``about`` (RFC 1191, checks of RFC 5927 §7)."""
+        """A router's fragmentation-needed for the segment with number ``about`` on the wire (RFC 1191, checks of RFC
+        5927 §7)."""
         if self.ended is not None:
             return []
         self._sender.take_over()
-        return self._output(now) if self._sender.shrink(max(mtu, _MIN_PATH_MTU) - HEADERS_LEN, about) else []
+        shrunk = self._sender.shrink(max(mtu, _MIN_PATH_MTU) - HEADERS_LEN, self._inward(about))
+        return self._output(now) if shrunk else []
 
     def receive(self, segment: Segment, now: float) -> list[bytes]:
         """A segment of the mirror's with a right checksum (RFC 9293 §3.10.7)."""
-        if self.ended is not None:
-            return []
+        return self._receive(self._inner(segment), now) if self.ended is None else []
+
+    def _receive(self, segment: Segment, now: float) -> list[bytes]:
         self._sender.take_over()
         if self.state is LegState.SYN_SENT:
             return self._receive_syn_sent(segment, now)
@@ -212,8 +218,9 @@ class Leg(LegBase):
                 self._step(LegEvent.RESET, "refused")
             return []
         if segment.flags & ACK and not acceptable:
-            # An older connection of these ports still stands at the mirror: the RST clears it for our next SYN.
-            return [self._packet(segment.ack, RST, ack=0)]
+            # An older connection of these ports still stands at the mirror. The RST clears it, and the SYN follows at
+            # once (RFC 9293 §3.5.1, half-open connection discovery).
+            return [self._packet(segment.ack, RST, ack=0), *self._call_again(now)]
         if not segment.flags & SYN or not acceptable:
             return []
         self.row.scale = segment.window_scale() or 0
@@ -271,7 +278,7 @@ class Leg(LegBase):
         pieces = sender.take_ack(
             segment.ack,
             segment.window << self.row.scale,
-            segment.sack_blocks() if self.row.flags & SACK else (),
+            self._inner_blocks(segment) if self.row.flags & SACK else (),
             bare=segment.seq_len == 0,
             now=now,
         )
@@ -301,6 +308,16 @@ class Leg(LegBase):
         self._sender.timer.back_off(now)
         self.row.timeouts += 1
         self.row.retransmits += 1
+        return [self._syn()]
+
+    def _call_again(self, now: float) -> list[bytes]:
+        """The SYN once more, without waiting for the timer; not often, whatever the mirror sends."""
+        if now - self._challenged_at < CHALLENGE_INTERVAL:
+            return []
+        self._challenged_at = now
+        self.row.retransmits += 1
+        self._sender.timer.forget_sample()
+        self._sender.timer.restart(now)
         return [self._syn()]
 
     def _limit_mss(self, mss: int) -> int:

@@ -15,7 +15,7 @@ from natmirror.legs import HANDED_OVER, Legs
 from natmirror.mirror import Leg
 from natmirror.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
 from natmirror.reading import Kind, Reading
-from natmirror.resuming import NO_ANSWER, ResumedLeg
+from natmirror.resuming import NO_ANSWER, NO_RECORD, ResumedLeg
 from natmirror.rules import Service
 from natmirror.selection import unwanted
 from natmirror.shadow import Shadow
@@ -24,6 +24,8 @@ from natmirror.stream import Reassembler
 from natmirror.takeover import FlowRecord, LegRecord, endpoint
 from natmirror.tcp import HALF_ACK, HALF_FIN, State, is_taken
 from natmirror.timers import AT_ONCE, Timers
+
+_LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
 
 
 class Mirroring:
@@ -39,9 +41,13 @@ class Mirroring:
         shadowing: Shadowing,
         reading: Reading,
         guard: Guard,
+        *,
+        shares_state: bool,
     ) -> None:
+        """``shares_state``: other hosts share records of their legs; connections picked up here may have such legs."""
         self.budget = memory
         """What waits for its turn takes from here."""
+        self._picked_up_absent = NO_RECORD if shares_state else MID_CONNECTION
         self._guard = guard
         self._timers = timers
         self._legs = legs
@@ -92,7 +98,7 @@ class Mirroring:
         """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget), self)
-        tap.strands = tuple(Strand(mirror, tap, absent=MID_CONNECTION) for mirror in flow.service.copies)
+        tap.strands = tuple(Strand(mirror, tap, absent=self._picked_up_absent) for mirror in flow.service.copies)
         self.taps[flow] = tap
         if self._is_wanted_by_masters(flow, backend):
             tap.replies = Reassembler(flow.row, "reply", None, max_waiting, self.budget)
@@ -174,6 +180,8 @@ class Mirroring:
         if tap.finished or not (tap.alive() or is_read):
             return
         self.rouse(tap.flow, now)
+        if tap.is_adopted and row.reply.flags & HALF_ACK:
+            self._end_astray(tap)
         fin_seq = seq.add(row.orig.end, -1) if row.orig.flags & HALF_FIN else None
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
@@ -239,7 +247,7 @@ class Mirroring:
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
         """Another host's connection may go on here, and so may its legs: they wait for rouse()."""
         legs = _legs_by_place(record)
-        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una)
+        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         backend = None if record.backend is None else endpoint(record.backend)
         tap = self.picked_up(flow, backend)
         for strand in tap.strands:
@@ -279,7 +287,7 @@ class Mirroring:
         for leg, later in pairs:
             if isinstance(leg, ResumedLeg) and later is not None:
                 leg.renew(later)
-        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una)
+        tcp.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         self._wait(tap, record)
         return True
 
@@ -307,6 +315,21 @@ class Mirroring:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
         if strand.tap.waits_from is not None and isinstance(leg, ResumedLeg) and not leg.is_waiting:
             self.rouse(strand.tap.flow, leg.roused_at)
+
+    def _end_astray(self, tap: Tap) -> None:
+        """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.
+        So their record was of an older leg between the same ends, whose numbers lie near."""
+        row = tap.flow.row
+        room = max(seq.diff(row.reply.edge, row.reply.ack), 0)
+        for strand, leg in tap.alive():
+            ahead = seq.diff(leg.end, row.reply.ack)
+            if isinstance(leg, ResumedLeg) and not leg.is_asking and ahead > room + _LATE:
+                wrong = min(ahead, leg.row.acked_bytes, row.orig.bytes)
+                leg.row.acked_bytes -= wrong
+                if row.orig.end == leg.end:
+                    row.orig.end = row.reply.ack
+                    row.orig.bytes -= wrong
+                self._legs.settle(strand, leg, leg.abort(NO_RECORD))
 
     def _follow(self, strand: Strand) -> None:
         """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""

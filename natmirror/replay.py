@@ -13,6 +13,7 @@ from natmirror.capture import Writer, read
 from natmirror.engine import Engine, Hook
 from natmirror.errors import CaptureError
 from natmirror.icmp import IcmpError, parse_error
+from natmirror.initial import InitialNumbers
 from natmirror.model import DELAY, IdealMirror, Model
 from natmirror.packet import (
     ACK,
@@ -29,6 +30,7 @@ from natmirror.packet import (
     pseudo_header_sum,
     show,
 )
+from natmirror.replaynumbers import captured_numbers
 from natmirror.rules import Rules
 
 _KEY = bytes(16)  # the flow table's hash is not to make two runs differ
@@ -96,7 +98,8 @@ class Replay:
         self.streams: dict[str, bytes] = {}
         """What each leg's mirror has acknowledged, by ``mirror-address-port``, at the end."""
         self._packets = read(capture)
-        self._engine = Engine(rules, key=_KEY, fast=fast)
+        numbers = captured_numbers(rules, capture, InitialNumbers(_KEY)) if mirror == "capture" else None
+        self._engine = Engine(rules, key=_KEY, fast=fast, numbers=numbers)
         self._model = (model or IdealMirror()) if mirror == "model" else None
         self._coming: list[tuple[float, int, bytes]] = []  # the model's answers on their way
         self._count = 0

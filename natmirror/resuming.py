@@ -17,15 +17,19 @@ from natmirror.legbase import MTU
 from natmirror.legstate import LegEvent, LegState
 from natmirror.mirror import Leg
 from natmirror.packet import ACK, RST, SYN, Segment
+from natmirror.receiver import SCALE, WINDOW
 from natmirror.rtt import RetransmitTimer
 from natmirror.rules import Mirror
 from natmirror.takeover import LegRecord
 
 NO_ANSWER = "no-answer"
 HOLE = "takeover-hole"
-MISMATCH = "takeover-mismatch"
+NO_RECORD = "no-record"
+"""Why a leg ends here that another host has begun, and of which there is no record, or one of an older leg only."""
 
 _PROBE_INTERVAL = 1.0  # RFC 6298 §2.1, and more than the half second in which Linux answers one probe only
+_WINDOW = WINDOW << SCALE  # so far behind an older segment of the mirror's may be
+_FARTHEST = 1 << 30  # and so far ahead of its record a leg
 _SETTLING = 60.0  # seconds: nobody sends a byte again later than that (RFC 6298 §2.5)
 
 
@@ -39,7 +43,8 @@ class ResumedLeg(Leg):
 
     def __init__(self, table: LegTable, settings: Mirror, record: LegRecord, *, path_mtu: int = MTU) -> None:
         """``path_mtu`` as for any leg. It does nothing before rouse()."""
-        super().__init__(table, record.local_end, settings, iss=seq.add(record.snd_una, -1), path_mtu=path_mtu)
+        iss = seq.add(record.snd_una, -1)
+        super().__init__(table, record.local_end, settings, iss=iss, offset=record.offset, path_mtu=path_mtu)
         self.state = LegState.RESUMING
         self.in_step = False
         """Whether the client's stream, as far as it was written, ends where the leg does."""
@@ -65,6 +70,7 @@ class ResumedLeg(Leg):
         row = self.row
         self.told_una = record.snd_una
         row.buffer_seq = row.snd_una = row.snd_nxt = row.snd_max = record.snd_una
+        row.seq_offset = record.offset
         row.rcv_nxt = record.rcv_nxt
         row.scale = record.scale
         row.mss = self._limit_mss(record.mss)
@@ -98,7 +104,7 @@ class ResumedLeg(Leg):
         has sent it the FIN."""
         self.row.acked_bytes -= seq.diff(self.end, fin)
         if self.end != seq.add(fin, 1):
-            return self.abort(MISMATCH)
+            return self.abort(NO_RECORD)
         self._sender.finished_elsewhere()
         self._step(LegEvent.FIN_SENT)
         self._step(LegEvent.FIN_ACKED)
@@ -141,10 +147,7 @@ class ResumedLeg(Leg):
 
     # Receiving
 
-    def receive(self, segment: Segment, now: float) -> list[bytes]:
-        """A segment of the mirror's with a right checksum."""
-        if self.ended is not None:
-            return []
+    def _receive(self, segment: Segment, now: float) -> list[bytes]:
         self.rouse(now)
         if self.state is LegState.RESUMING:
             return self._receive_resuming(segment, now)
@@ -153,7 +156,7 @@ class ResumedLeg(Leg):
                 self._skip(segment.ack, now)
             if self._probes and seq.le(self.row.snd_una, segment.ack):
                 self.is_asking = False
-        return super().receive(segment, now)
+        return super()._receive(segment, now)
 
     def _receive_resuming(self, segment: Segment, now: float) -> list[bytes]:
         row = self.row
@@ -164,19 +167,19 @@ class ResumedLeg(Leg):
             return self._challenge(now) if self._receiver.is_in_window(segment) else []
         if segment.flags & (ACK | SYN) != ACK:
             return []
-        ahead = seq.diff(segment.seq, row.rcv_nxt)
+        ahead, acked = seq.diff(segment.seq, row.rcv_nxt), seq.diff(segment.ack, row.snd_una)
+        if acked < 0 or not -_WINDOW <= ahead <= _FARTHEST or acked > _FARTHEST:
+            # Older than the record, or another connection. A mirror that says so a second time means it.
+            return self.abort(NO_RECORD) if self._probes > 1 else []
         if ahead < 0 and not segment.seq_len:
             return []  # older than the record
-        if seq.lt(segment.ack, row.snd_una):
-            # Older too, or another connection; who says so a second time means it.
-            return self.abort(MISMATCH) if self._probes > 1 else []
         if ahead > 0:
             row.rcv_nxt = segment.seq
         self._skip(segment.ack, now)
         row.window = row.max_window = segment.window << row.scale
         self.is_asking = False
         self._step(LegEvent.ANSWERED)
-        return super().receive(segment, now)
+        return super()._receive(segment, now)
 
     def _is_elsewheres(self, ack: int, now: float) -> bool:
         """Whether an acknowledgement is of what another host has sent."""

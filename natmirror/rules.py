@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -183,6 +183,8 @@ class Pair:
     """Seconds between two words of the active host; three that are missing make the other one active."""
     state: str | None = None
     """Where the two share what cannot be derived from the rules: ``redis://…``; None: nowhere."""
+    key: str | None = field(default=None, repr=False)
+    """The secret that masks what records tell of legs' numbers; None: one that follows from the rest of the section."""
 
     @property
     def addresses(self) -> tuple[IPv4Interface, ...]:

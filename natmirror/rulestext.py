@@ -102,7 +102,8 @@ def _describe_mirror(mirror: Mirror) -> str:
 
 def _describe_pair(pair: Pair) -> list[str]:
     return [
-        f"pair: advert-interval {show_duration(pair.advert_interval)} state {pair.state_shown or 'not shared'}",
+        f"pair: advert-interval {show_duration(pair.advert_interval)} state {pair.state_shown or 'not shared'}"
+        f" key {'not set' if pair.key is None else 'set'}",
         *(
             f"  host {host.name} switch-side {host.switch_side} pool-side {host.pool_side} priority {host.priority}"
             for host in pair.hosts

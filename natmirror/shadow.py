@@ -37,7 +37,6 @@ class Shadow:
     """The leg has been told of the end: nothing more is said."""
     key: tuple[str, str, int, int] | None = None
     """Whose session it is: service, master, datapath id and auxiliary id."""
-    next_iss: int = 0
     tried_at: float = float("-inf")
     pause: float = 0.0
     ordered_bytes: int = 0

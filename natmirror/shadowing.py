@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from natmirror import seq
 from natmirror.actions import LegEnded, Ordered
 from natmirror.fastpath import NO_FLOW, READ, REPLY_GAPPED, SOURCE_MESSAGES, Memory
 from natmirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
@@ -29,7 +28,7 @@ from natmirror.shadow import Connection, Shadow
 from natmirror.timers import Timers
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
-_ISS_STEP = 1 << 20  # a new leg's numbers lie after its predecessor's, which the mirror may remember (RFC 9293 §3.6.1)
+_ISS = 0  # inside; a session's numbers have nothing to do with the client's
 _ROOM_SHARE = 2  # a master that owes this part of its buffer gets no PACKET_INs
 
 
@@ -75,10 +74,7 @@ class Shadowing:
             return False
         production = Production(self.directory, in_middle=flow.picked_up)
         connection = Connection(flow, flow.client, flow.service.name, flow.picked_up, production)
-        first_iss = flow.row.orig.end if flow.picked_up else flow.row.iss
-        connection.shadows = tuple(
-            Shadow(mirror, connection, self, absent=why_not, next_iss=first_iss) for mirror, why_not in wishes
-        )
+        connection.shadows = tuple(Shadow(mirror, connection, self, absent=why_not) for mirror, why_not in wishes)
         self._reading.add(Kind.OPENED, flow.row.id)
         self._opened.append(connection)
         self._of_flows[flow] = connection
@@ -310,7 +306,7 @@ class Shadowing:
         def hear(data: bytes) -> None:
             self._reading.add(Kind.MASTER, number, data)
 
-        made = self._legs.make(shadow, connection.client, shadow.next_iss, now, listener=hear)
+        made = self._legs.make(shadow, connection.client, _ISS, now, listener=hear)
         if isinstance(made, str):
             self._count(shadow, "unopened", made)
             shadow.absent = made if shadow.mirror.reconnect == "never" else None
@@ -339,7 +335,6 @@ class Shadowing:
         self._timers.set(("session", shadow), None)
         self._ledger.session_ended(shadow, leg, reason)
         self._reading.add(Kind.ENDED, shadow.number)
-        shadow.next_iss = seq.add(leg.row.snd_max, _ISS_STEP)
         if self._now - shadow.tried_at >= _LONGEST_PAUSE:
             shadow.pause = 0.0
         if shadow.absent is None and (shadow.mirror.reconnect == "never" or shadow.connection.is_over):

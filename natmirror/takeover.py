@@ -1,9 +1,10 @@
 """What another host has to know to go on with a connection's legs where this one stops: a record, as plain values.
 
-Theory. A leg of raw bytes has the client's own sequence numbers, so nearly everything about it can be learned again:
-how far the client has come from its next segment, how far the mirror has from its answer to a probe. What nobody says
-twice stands here: both window scales, the segment size, whether selective acknowledgements are spoken. The positions
-are as old as the record, and so they are bounds: whoever goes on takes none of them for the present.
+Theory. Inside, a leg of raw bytes has the client's own sequence numbers, so nearly everything about it can be learned
+again: how far the client has come from its next segment, how far the mirror has from its answer to a probe. What is
+said only once stands here: both window scales, the segment size, whether selective acknowledgements are spoken, and by
+how much the numbers on the wire to the mirror are shifted; that is masked (masking.py). The positions are as old as the
+record, and so they are bounds: the host that goes on takes none of them for the present.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,9 +12,10 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from natmirror import seq
+from natmirror.masking import NONCE_LEN, Masks
 from natmirror.packet import Endpoint, show
 
-FORMAT = 1
+FORMAT = 2
 """Of the records. One of another format is not understood: hosts of different versions go on without each other's
 legs."""
 
@@ -43,6 +45,8 @@ class LegRecord:
     """The number that is expected of the mirror next."""
     snd_una: int
     """The first number that the mirror has not acknowledged."""
+    offset: int
+    """How far the numbers on the wire to the mirror lie after the client's."""
 
     @property
     def mirror_end(self) -> Endpoint:
@@ -71,6 +75,8 @@ class FlowRecord:
     """One past the highest number that the client has sent."""
     client_una: int
     """The first number that the backend has not acknowledged: the client sends nothing before it again."""
+    backend_scale: int
+    """Shift of the windows that the client is offered."""
     legs: tuple[LegRecord, ...]
 
     @property
@@ -83,12 +89,12 @@ class FlowRecord:
         """The client's end."""
         return endpoint(self.client)
 
-    def plain(self) -> dict[str, Any]:
-        """The record as values that JSON can hold; parse() reads it again."""
-        return {"format": FORMAT, **asdict(self), "legs": [asdict(leg) for leg in self.legs]}
+    def plain(self, masks: Masks) -> dict[str, Any]:
+        """The record as values that JSON can hold; parse() reads it again, under the same pair key."""
+        return {"format": FORMAT, **asdict(self), "legs": [_plain_leg(leg, masks) for leg in self.legs]}
 
 
-def parse(record: Any) -> FlowRecord:
+def parse(record: Any, masks: Masks) -> FlowRecord:
     """A record from its plain values; ValueError says what is wrong with it."""
     if not isinstance(record, dict):
         raise ValueError(f"a record is a mapping, not {record!r:.40}")
@@ -105,7 +111,8 @@ def parse(record: Any) -> FlowRecord:
         iss=_number(record, "iss"),
         client_nxt=_number(record, "client_nxt"),
         client_una=_number(record, "client_una"),
-        legs=tuple(_leg(leg) for leg in legs),
+        backend_scale=_number(record, "backend_scale", MAX_SCALE),
+        legs=tuple(_leg(leg, masks) for leg in legs),
     )
     if any(seq.lt(one.client_nxt, number) for number in (one.client_una, *(leg.snd_una for leg in one.legs))):
         raise ValueError(f"client_nxt: {one.client_nxt} lies before what has been acknowledged")
@@ -120,7 +127,14 @@ def endpoint(text: str) -> Endpoint:
     return IPv4Address(address).packed, int(port)
 
 
-def _leg(record: dict[str, Any]) -> LegRecord:
+def _plain_leg(leg: LegRecord, masks: Masks) -> dict[str, Any]:
+    nonce = masks.nonce(leg.local_end, leg.mirror_end, leg.offset)
+    masked = masks.apply(leg.offset, nonce, leg.local_end, leg.mirror_end)
+    return asdict(leg) | {"nonce": nonce.hex(), "offset": masked}
+
+
+def _leg(record: dict[str, Any], masks: Masks) -> LegRecord:
+    ends = (endpoint(_end(record, "local")), endpoint(_end(record, "address")))
     return LegRecord(
         mirror=_text(record, "mirror"),
         address=_end(record, "address"),
@@ -131,7 +145,15 @@ def _leg(record: dict[str, Any]) -> LegRecord:
         sack=bool(_number(record, "sack", 1)),
         rcv_nxt=_number(record, "rcv_nxt"),
         snd_una=_number(record, "snd_una"),
+        offset=masks.apply(_number(record, "offset"), _nonce(record), *ends),
     )
+
+
+def _nonce(record: dict[str, Any]) -> bytes:
+    text = _text(record, "nonce")
+    if len(text) != 2 * NONCE_LEN or not set(text) <= set("0123456789abcdef"):
+        raise ValueError(f"nonce: expected {2 * NONCE_LEN} hexadecimal digits, found {text!r:.40}")
+    return bytes.fromhex(text)
 
 
 def _text(record: dict[str, Any], name: str) -> str:

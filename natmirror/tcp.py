@@ -88,13 +88,14 @@ def begin_loose(row: Any) -> None:
         half.scale = _LOOSE_SCALE
 
 
-def begin_adopted(row: Any, iss: int, nxt: int, una: int) -> None:
+def begin_adopted(row: Any, iss: int, nxt: int, una: int, scale: int) -> None:
     """After begin_loose(), for a flow that another host has known: its client has sent all before number ``nxt``, and
-    its backend acknowledged all before ``una``, if not more of each."""
+    its backend acknowledged all before ``una``, if not more of each. The backend's windows are shifted by ``scale``."""
     row.iss = iss
     row.orig.end, row.orig.bytes = nxt, 0
     row.orig.flags = HALF_SEQ | HALF_TOLD
     row.reply.ack = row.reply.edge = una
+    row.reply.scale = scale
 
 
 def told(sender: Any, end: int) -> None:

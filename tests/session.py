@@ -8,6 +8,7 @@ from natmirror.engine import Engine, Hook
 from natmirror.packet import OPT_MSS, Checksum, Endpoint, Segment, finish
 from natmirror.rulesfile import loads
 from natmirror.shards import ALL, Shard
+from tests.relative import RelativeEngine
 from tests.support import CLIENT, MASTER, RULES, SERVICE, packet, segment, told
 
 ISS = 0xFFFF_FF00
@@ -16,9 +17,9 @@ MIRROR_ISS = 0x7FFF_FFF0
 KEY = bytes(range(16))
 
 
-def engine(rules: str = RULES, *, fast: bool = True, max_flows: int = 100_000, shard: Shard = ALL) -> Engine:
-    """An engine by rules given as text."""
-    return Engine(replace(loads(rules), max_flows=max_flows), key=KEY, fast=fast, shard=shard)
+def engine(rules: str = RULES, *, fast: bool = True, max_flows: int = 100_000, shard: Shard = ALL) -> RelativeEngine:
+    """An engine by rules given as text, which shows its legs in the client's numbers."""
+    return RelativeEngine(replace(loads(rules), max_flows=max_flows), key=KEY, fast=fast, shard=shard)
 
 
 class Session:

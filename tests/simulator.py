@@ -246,6 +246,20 @@ class Peer:
         return bytes((OPT_NOP, OPT_NOP, OPT_SACK, 2 + len(numbers))) + numbers if numbers else b""
 
 
+class DrawnNumbers:
+    """Initial numbers of legs, beside the wrap as often as elsewhere."""
+
+    def __init__(self, source: random.Random) -> None:
+        self._source = source
+
+    def first(self, local: Endpoint, mirror: Endpoint, now: float) -> int:
+        """A new leg's."""
+        return self._source.choice([0, 0xFFFF_FF00, 0x7FFF_FF00, self._source.getrandbits(32)])
+
+    def used(self, local: Endpoint, mirror: Endpoint, last: int) -> None:
+        """Nothing is used twice."""
+
+
 class World:
     """One connection through an engine, with a path on each side of it."""
 
@@ -271,7 +285,7 @@ class World:
         self.now = 0.0
         self.random = random.Random(seed)
         self.rules = loads(ONE_BACKEND.replace("10.20.0.13}", f"10.20.0.13{settings}}}"))
-        self.engine = Engine(self.rules, key=_KEY, fast=fast)
+        self.engine = Engine(self.rules, key=_KEY, fast=fast, numbers=DrawnNumbers(random.Random(seed)))
         iss = self.random.choice([0, 0xFFFF_FF00, 0x7FFF_FF00, self.random.getrandbits(32)])
         backend = (bytes((10, 20, 0, 11)), 6653)
         self.client = Peer(self, CLIENT, SERVICE, iss, to_send=stream, mss=mss, scale=scale)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from natmirror.errors import RulesError
+from natmirror.masking import masks
+from natmirror.reloading import refuse_what_cannot_change
 from natmirror.rules import Host, Side
 from natmirror.rulesfile import load, loads
 from natmirror.rulestext import describe
@@ -68,6 +70,54 @@ def test_a_pair_is_described_without_its_password() -> None:
     assert "host lb2 switch-side 10.10.0.2 pool-side 10.20.0.2 priority 100" in text
     assert "switch-side sw0 10.10.0.100/24 vrrp-id 51" in text
     assert "state not shared" in describe(loads(GOOD))
+
+
+def test_the_key_is_kept_and_never_shown() -> None:
+    secret = "correct horse battery"
+    rules = loads(f"{with_state('redis://10.20.0.30')}  key: {secret}\n")
+    assert rules.ha is not None
+    assert rules.ha.key == secret
+    assert "redis://10.20.0.30 key set" in describe(rules)
+    assert "key not set" in describe(loads(GOOD))
+    assert not any(secret in text for text in (describe(rules), repr(rules), *rules.warnings))
+    assert rules.warnings == ()
+
+
+def test_a_key_without_a_store_has_no_effect_and_that_is_said() -> None:
+    warnings = loads(f"{GOOD}  key: correct horse battery\n").warnings
+    assert warnings == ("ha.key is set, but nothing is shared (ha.state): it has no effect",)
+
+
+@pytest.mark.parametrize("value", ["hunter2hunter2!", "''", "[hunter2hunter2hunter2]", "{hunter2: x}", "x" * 1025])
+def test_other_keys_are_refused_and_not_shown(value: str) -> None:
+    with pytest.raises(RulesError) as error:
+        loads(f"{with_state('redis://10.20.0.30')}  key: {value}\n")
+    assert str(error.value).startswith("<rules>:11: ha.key: expected a secret text of 16 to 1024 characters, found ")
+    assert "hunter" not in str(error.value)
+
+
+def test_the_key_cannot_change_while_natmirror_runs() -> None:
+    old, new = (loads(f"{with_state('redis://10.20.0.30')}  key: the secret of number {one}\n") for one in (1, 2))
+    with pytest.raises(RulesError, match="ha: it cannot change") as error:
+        refuse_what_cannot_change(old, new)
+    assert "secret" not in str(error.value)
+
+
+def test_both_hosts_derive_the_same_masks_and_others_do_not() -> None:
+    texts = [
+        GOOD,
+        with_state("redis://10.20.0.30"),
+        with_state("redis://:password@10.20.0.30"),
+        f"{with_state('redis://10.20.0.30')}  key: correct horse battery\n",
+        f"{with_state('redis://10.20.0.30')}  key: wrong horse battery\n",
+        with_state("redis://10.20.0.30").replace("vrrp-id: 52", "vrrp-id: 53"),
+    ]
+    keys = [masks(loads(text).ha, bytes(16)).pair_key for text in texts]
+    assert len(set(keys)) == len(keys)
+    assert keys == [masks(loads(text).ha, bytes(range(16))).pair_key for text in texts]
+    assert masks(None, bytes(16)).pair_key not in keys
+    moved = f"{with_state('redis://10.20.0.31')}  key: correct horse battery\n"
+    assert masks(loads(moved).ha, bytes(16)).pair_key == keys[3], "the key alone counts where there is one"
 
 
 # Each is GOOD with one thing changed, and the line that has to be said.

@@ -16,6 +16,8 @@ from tests.support import CLIENT, MASTER, packet, segment, told
 
 ISS = 0xFFFF_FF00
 IRS = 0xFFFF_FFF0
+OFFSET = 0x9E37_79B9
+"""Of the leg's numbers on the wire; the tests have them as they are inside."""
 FIRST = seq.add(ISS, 1)
 THEIRS = seq.add(IRS, 1)
 MSS = 100
@@ -32,26 +34,28 @@ class Wire:
         self.memory = Memory(memory)
         self.settings = Mirror("master", IPv4Address(MASTER[0]), MASTER[1], **settings)
         self.gear = Gear(1, self.memory, bytes(16))
-        self.leg = Leg(self.gear.legs, CLIENT, self.settings, iss=ISS)
+        self.leg = Leg(self.gear.legs, CLIENT, self.settings, iss=ISS, offset=OFFSET)
 
     def on_the_wire(self, packets: list[bytes]) -> list[tuple[str, int, int, bytes]]:
-        return [told(one) for raw in packets for one in finish(raw, self.leg.segment_len)]
+        """What is sent, with the leg's numbers as they are inside."""
+        shown = [told(one) for raw in packets for one in finish(raw, self.leg.segment_len)]
+        return [(letters, seq.add(at, -OFFSET), ack, data) for letters, at, ack, data in shown]
 
     def connect(self, *, window: int = 0xFFFF, options: bytes = OPTIONS) -> list[tuple[str, int, int, bytes]]:
-        assert [told(raw)[:2] for raw in self.leg.open(self.now)] == [("S", ISS)]
+        assert [told(raw)[:2] for raw in self.leg.open(self.now)] == [("S", seq.add(ISS, OFFSET))]
         return self.send("SA", IRS, FIRST, window=window, options=options)
 
     def send(
         self, letters: str, at: int, ack: int, data: bytes = b"", *, window: int = 0xFFFF, options: bytes = b""
     ) -> list[tuple[str, int, int, bytes]]:
-        raw = packet(MASTER, CLIENT, letters, at, ack, data, window=window, options=options)
+        raw = packet(MASTER, CLIENT, letters, at, seq.add(ack, OFFSET), data, window=window, options=options)
         return self.on_the_wire(self.leg.receive(segment(raw), self.now))
 
     def ack(self, count: int, *, window: int = 0xFFFF) -> list[tuple[str, int, int, bytes]]:
         return self.send("A", THEIRS, seq.add(FIRST, count), window=window)
 
     def sack(self, count: int, *blocks: tuple[int, int]) -> list[tuple[str, int, int, bytes]]:
-        numbers = b"".join(seq.add(FIRST, number).to_bytes(4, "big") for block in blocks for number in block)
+        numbers = b"".join(seq.add(FIRST + OFFSET, number).to_bytes(4, "big") for block in blocks for number in block)
         options = bytes((OPT_NOP, OPT_NOP, OPT_SACK, 2 + len(numbers))) + numbers
         return self.send("A", THEIRS, seq.add(FIRST, count), options=options)
 
@@ -122,8 +126,33 @@ def test_a_reset_with_a_foreign_number_does_not_refuse(wire: Wire) -> None:
 
 def test_an_old_connection_at_the_mirror_is_cleared_by_a_reset(wire: Wire) -> None:
     wire.leg.open(wire.now)
-    assert wire.send("A", 4242, 777) == [("R", 777, 0, b"")]
+    assert wire.send("A", 4242, 777) == [("R", 777, 0, b""), ("S", ISS, 0, b"")]
     assert wire.send("SA", IRS, FIRST) == [("A", FIRST, THEIRS, b"")]
+
+
+def test_the_syn_follows_such_a_reset_at_once_but_not_as_often_as_a_mirror_wants(wire: Wire) -> None:
+    wire.leg.open(wire.now)
+    syns = 0
+    for _ in range(1000):
+        wire.now += 0.01
+        answer = wire.send("A", 4242, 777)
+        assert [letters for letters, *_ in answer] in (["R"], ["R", "S"])
+        syns += len(answer) - 1
+    assert syns == 20, "in ten seconds"
+    assert wire.send("A", 4242, 777, b"data")[0] == ("R", 777, 0, b"")
+    assert wire.leg.retransmits == syns
+    wire.now = 131.0
+    assert wire.timer() == [("R", FIRST, 0, b"")]
+    assert wire.leg.ended == "connect-timeout", "none of it puts off the end"
+
+
+def test_a_syn_that_was_sent_again_measures_no_round_trip(wire: Wire) -> None:
+    wire.leg.open(wire.now)
+    wire.now += 0.4
+    assert len(wire.send("A", 4242, 777)) == 2
+    wire.now += 0.4
+    wire.send("SA", IRS, FIRST, options=OPTIONS)
+    assert wire.leg.rtt_seconds is None
 
 
 def test_what_the_client_sends_meanwhile_follows_the_handshake(wire: Wire) -> None:
@@ -323,7 +352,7 @@ def test_keep_alives_are_answered(wire: Wire) -> None:
 def test_the_fin_follows_the_last_byte_and_both_sides_close(wire: Wire) -> None:
     wire.connect()
     wire.write(b"bye")
-    assert [told(raw) for raw in wire.leg.finish(wire.now)] == [("FA", seq.add(FIRST, 3), THEIRS, b"")]
+    assert wire.finish() == [("FA", seq.add(FIRST, 3), THEIRS, b"")]
     assert wire.state() is LegState.FIN_WAIT_1
     assert wire.ack(4) == []
     assert wire.state() is LegState.FIN_WAIT_2
@@ -451,7 +480,7 @@ def test_a_mirror_that_keeps_its_side_open_after_all_was_delivered_counts_as_clo
 def test_a_smaller_path_makes_smaller_segments(wire: Wire) -> None:
     wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
     wire.write(b"x" * 2000)
-    out = [told(raw) for raw in wire.leg.path_mtu(1000, FIRST, wire.now)]
+    out = wire.on_the_wire(wire.leg.path_mtu(1000, seq.add(FIRST, OFFSET), wire.now))
     assert [(at, len(data)) for _, at, _, data in out] == [
         (FIRST, 960),
         (seq.add(FIRST, 960), 960),
@@ -462,21 +491,21 @@ def test_a_smaller_path_makes_smaller_segments(wire: Wire) -> None:
 def test_a_path_mtu_about_nothing_in_flight_or_absurdly_small_is_not_believed(wire: Wire) -> None:
     wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
     wire.write(b"x" * 2000)
-    assert wire.leg.path_mtu(1000, seq.add(FIRST, 5000), wire.now) == []
-    assert len(told(wire.leg.path_mtu(68, FIRST, wire.now)[0])[3]) == 512
+    assert wire.leg.path_mtu(1000, seq.add(FIRST, OFFSET + 5000), wire.now) == []
+    assert len(told(wire.leg.path_mtu(68, seq.add(FIRST, OFFSET), wire.now)[0])[3]) == 512
 
 
 def test_unreachable_ends_only_an_attempt() -> None:
     wire = Wire()
     wire.leg.open(wire.now)
-    wire.leg.unreachable(seq.add(ISS, 77))
+    wire.leg.unreachable(seq.add(ISS, OFFSET + 77))
     assert wire.leg.ended is None
-    wire.leg.unreachable(ISS)
+    wire.leg.unreachable(seq.add(ISS, OFFSET))
     assert wire.leg.ended == "unreachable"
     wire = Wire()
     wire.connect()
     wire.write(b"x")
-    wire.leg.unreachable(FIRST)
+    wire.leg.unreachable(seq.add(FIRST, OFFSET))
     assert wire.leg.ended is None
 
 
@@ -527,7 +556,7 @@ def test_selective_acknowledgements_that_were_not_agreed_on_are_not_heeded(wire:
 
 def test_what_came_ahead_is_told_and_counted_once_its_turn_has_come(wire: Wire) -> None:
     wire.connect(options=SACK_OPTIONS)
-    raw = packet(MASTER, CLIENT, "A", seq.add(THEIRS, 5), FIRST, b"later")
+    raw = packet(MASTER, CLIENT, "A", seq.add(THEIRS, 5), seq.add(FIRST, OFFSET), b"later")
     [ack] = [segment(out) for out in wire.leg.receive(segment(raw), wire.now)]
     assert (ack.ack, ack.sack_blocks()) == (THEIRS, [(seq.add(THEIRS, 5), seq.add(THEIRS, 10))])
     assert wire.send("A", THEIRS, FIRST, b"first") == [("A", FIRST, seq.add(THEIRS, 10), b"")]

@@ -348,7 +348,7 @@ def test_what_waits_is_read_in_slices() -> None:
     piece = request(Type.ECHO_REQUEST, 7) * 1000
     assert master.iss is not None
     raw = packet(MASTER, session.client, "PA", MASTER_ISS + 1 + master.said, master.iss + 1 + len(master.stream), piece)
-    one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
+    one.decide(one.on_the_wire(raw), Hook.PREROUTING, session.now, Checksum.VALID)
     slices = 0
     while one.next_own_timer() is not None:
         one.study(session.now, 2048)

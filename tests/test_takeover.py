@@ -8,10 +8,13 @@ import pytest
 from natmirror import seq, takeover
 from natmirror.actions import Drop, Send
 from natmirror.engine import Engine, Hook
+from natmirror.initial import InitialNumbers
+from natmirror.masking import masks
 from natmirror.openflow.wire import Type
 from natmirror.packet import finish, show
+from natmirror.rulesfile import loads
 from natmirror.shards import Shard
-from tests.session import ISS, MIRROR_ISS, Session, engine
+from tests.session import ISS, KEY, MIRROR_ISS, Session, engine
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
 from tests.test_shadowing import AGAIN, hello, introduced, packet_in, request
 
@@ -42,15 +45,18 @@ def test_a_record_tells_where_client_backend_and_mirror_stand(fast: bool) -> Non
     session.from_backend("A")
     session.from_mirror("PA", 1, 5, b"abc")
     assert session.backend is not None
-    assert records(one) == [
+    [told_of] = records(one)
+    [masked] = told_of["legs"]
+    assert [told_of] == [
         {
-            "format": 1,
+            "format": 2,
             "service": "openflow",
             "client": "10.10.0.11:40001",
             "backend": show(session.backend),
             "iss": ISS,
             "client_nxt": seq.add(ISS, 11),
             "client_una": seq.add(ISS, 11),
+            "backend_scale": 0,
             "legs": [
                 {
                     "mirror": "master",
@@ -62,11 +68,16 @@ def test_a_record_tells_where_client_backend_and_mirror_stand(fast: bool) -> Non
                     "sack": False,
                     "rcv_nxt": seq.add(MIRROR_ISS, 4),
                     "snd_una": seq.add(ISS, 5),
+                    "offset": masked["offset"],
+                    "nonce": masked["nonce"],
                 }
             ],
         }
     ]
-    assert takeover.parse(records(one, everything=True)[0]).plain() == records(one, everything=True)[0]
+    read = takeover.parse(told_of, masks(None, KEY))
+    offset = InitialNumbers(KEY).first(CLIENT, MASTER, session.now) - ISS & 0xFFFF_FFFF
+    assert [leg.offset for leg in read.legs] == [offset]
+    assert read.plain(masks(None, KEY)) == told_of
 
 
 def test_a_record_is_told_again_only_when_something_has_moved() -> None:
@@ -122,13 +133,14 @@ def test_a_new_connection_of_the_same_ports_takes_the_place_of_the_old_record() 
 
 
 RECORD = {
-    "format": 1,
+    "format": 2,
     "service": "openflow",
     "client": "10.10.0.11:40001",
     "backend": "10.20.0.11:6653",
     "iss": ISS,
     "client_nxt": seq.add(ISS, 11),
     "client_una": seq.add(ISS, 11),
+    "backend_scale": 0,
     "legs": [
         {
             "mirror": "master",
@@ -140,6 +152,8 @@ RECORD = {
             "sack": True,
             "rcv_nxt": seq.add(MIRROR_ISS, 4),
             "snd_una": seq.add(ISS, 5),
+            "offset": 0x9E37_79B9,
+            "nonce": "0123456789abcdef",
         }
     ],
 }
@@ -148,7 +162,7 @@ RECORD = {
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format": 2}, "a record of format 2, not 1"),
+        ({"format": 1}, "a record of format 1, not 2"),
         ({"service": "elsewhere"}, "there is no service elsewhere"),
         ({"service": 5}, "service: expected a text, found 5"),
         ({"client": "10.10.0.11"}, "client: expected an address and a port"),
@@ -160,11 +174,16 @@ RECORD = {
         ({"iss": -1}, "iss: expected 0..4294967295, found -1"),
         ({"client_nxt": 1 << 32}, "client_nxt: expected"),
         ({"client_una": "1"}, "client_una: expected"),
+        ({"backend_scale": 15}, "backend_scale: expected 0..14"),
         ({"legs": []}, "legs: expected"),
         ({"legs": [5]}, "legs: expected"),
         ({"legs": [{**RECORD["legs"][0], "scale": 15}]}, "scale: expected 0..14"),  # type: ignore[index]
         ({"legs": [{**RECORD["legs"][0], "our_scale": 8}]}, "our_scale: expected 7"),  # type: ignore[index]
         ({"legs": [{**RECORD["legs"][0], "local": None}]}, "local: expected"),  # type: ignore[index]
+        ({"legs": [{**RECORD["legs"][0], "offset": -1}]}, "offset: expected"),  # type: ignore[index]
+        ({"legs": [{**RECORD["legs"][0], "nonce": "0123"}]}, "nonce: expected 16 hex"),  # type: ignore[index]
+        ({"legs": [{**RECORD["legs"][0], "nonce": "x" * 16}]}, "nonce: expected 16 hex"),  # type: ignore[index]
+        ({"legs": [{**RECORD["legs"][0], "nonce": 5}]}, "nonce: expected a text"),  # type: ignore[index]
     ],
 )
 def test_nonsense_is_refused_and_changes_nothing(change: dict[str, Any], words: str) -> None:
@@ -390,8 +409,8 @@ def test_a_mirror_that_has_less_than_it_had_is_not_believed_twice(fast: bool, ac
     assert due(session, 1.0) == [("A", 4, 4, b"")]
     answer(session, ack)
     assert heard(session) == [("RA", 5, 4, b"")]
-    assert ends(session) == ["takeover-mismatch"]
-    assert mirror_of(session)["lost_bytes"] == {"takeover-mismatch": 6}
+    assert ends(session) == ["no-record"]
+    assert mirror_of(session)["lost_bytes"] == {"no-record": 6}
 
 
 def test_a_mirror_without_the_connection_ends_the_leg(fast: bool) -> None:
@@ -512,7 +531,7 @@ def test_an_acknowledgement_past_the_clients_fin_is_a_mismatch(fast: bool) -> No
     session.from_client("FA")
     answer(session, 20)
     assert heard(session) == [("RA", 20, 4, b"")]
-    assert ends(session) == ["takeover-mismatch"]
+    assert ends(session) == ["no-record"]
     assert mirror_of(session)["acked_bytes"] == 6
 
 
@@ -943,3 +962,181 @@ def test_a_switch_that_left_while_another_host_passed_it_is_forgotten(fast: bool
     [client] = one.directory.clients(NOW)
     one.directory.withdraw(client)
     assert one.directory.clients(NOW) == []
+
+
+# Records of legs with numbers of their own, at two hosts with keys of their own
+
+SHARED = (
+    RULES
+    + """
+ha:
+  hosts:
+    - {name: lb1, switch-side: 10.10.0.2, pool-side: 10.20.0.2, priority: 200}
+    - {name: lb2, switch-side: 10.10.0.3, pool-side: 10.20.0.3, priority: 100}
+  switch-side: {interface: eth0, addresses: [10.10.0.100/24], vrrp-id: 10}
+  pool-side: {interface: eth1, addresses: [10.20.0.100/24], vrrp-id: 20}
+  state: redis://10.20.0.9:6379/0
+"""
+)
+
+
+def host(key: bytes, rules: str = SHARED, *, fast: bool = True) -> Engine:
+    """A host of the pair, its legs as they are on the wire."""
+    return Engine(loads(rules), key=key, fast=fast)
+
+
+def opened_at(session: Session) -> int:
+    """The number of the leg's first byte on the wire, once it stands."""
+    session.connect()
+    session.engine.study(session.now)
+    [iss] = [number for letters, number, _, _ in session.mirrored() if letters == "S"]
+    raw = packet(MASTER, session.client, "SA", MIRROR_ISS, seq.add(iss, 1))
+    assert session.take(raw, Hook.PREROUTING) == Drop("consumed")
+    session.mirrored()
+    return seq.add(iss, 1)
+
+
+def moved(session: Session, then: Engine, told_of: list[dict[str, Any]]) -> None:
+    """The connection goes on at another host, which knows these records."""
+    then.handover.leave()
+    for record in told_of:
+        then.handover.adopt(record, session.now)
+    session.engine.handover.leave()
+    then.handover.take_over(session.now)
+    session.engine = then
+
+
+def from_mirror(session: Session, at_number: int, ack: int, data: bytes = b"") -> None:
+    """The mirror sends, by the numbers on the wire."""
+    session.take(packet(MASTER, session.client, "A", at_number, ack, data), Hook.PREROUTING)
+
+
+def timers(session: Session) -> list[tuple[str, int, int, bytes]]:
+    """What is due, by the numbers on the wire."""
+    sends = session.engine.handle_timer(session.now)
+    return [told(one) for send in sends if isinstance(send, Send) for one in finish(send.packet, send.segment_len)]
+
+
+@pytest.mark.parametrize("key", ["", "  key: a secret of both hosts\n"])
+def test_the_other_host_goes_on_with_the_legs_own_numbers(fast: bool, key: str) -> None:
+    one, other = (host(secret, SHARED + key, fast=fast) for secret in (KEY, bytes(16)))
+    session = Session(one)
+    first = opened_at(session)
+    session.from_client("PA", b"hello")
+    session.from_backend("A")
+    from_mirror(session, seq.add(MIRROR_ISS, 1), seq.add(first, 5))
+    moved(session, other, records(one))
+    assert timers(session) == [("A", seq.add(first, 4), seq.add(MIRROR_ISS, 1), b"")]
+    from_mirror(session, seq.add(MIRROR_ISS, 1), seq.add(first, 5))
+    assert timers(session) == []
+    session.mirrored()
+    for count in range(4):
+        session.from_client("PA", b"again")
+        session.from_backend("A")
+        assert session.mirrored() == [("PA", seq.add(first, 5 + 5 * count), seq.add(MIRROR_ISS, 1), b"again")]
+        from_mirror(session, seq.add(MIRROR_ISS, 1), seq.add(first, 10 + 5 * count))
+    assert mirror_of(session)["lost_bytes"] == {}
+
+
+def test_a_record_holds_neither_the_offset_nor_a_number_on_the_wire() -> None:
+    session = Session(host(KEY))
+    first = opened_at(session)
+    offset = seq.add(first, -ISS - 1)
+    [record] = records(session.engine)
+    numbers = {value for leg in record["legs"] for value in leg.values()} | set(map(str, record.values()))
+    assert not numbers & {first, seq.add(first, -1), offset, seq.add(0, -offset)}
+    other = Session(session.engine, client=at("10.10.0.12", 40001))
+    opened_at(other)
+    [[mine], [others]] = [one["legs"] for one in records(session.engine, everything=True)]
+    assert mine["nonce"] != others["nonce"]
+
+
+def test_a_leg_keeps_its_nonce_and_the_next_between_the_same_ends_has_another() -> None:
+    session = Session(host(KEY))
+    opened_at(session)
+    nonces = [records(session.engine, everything=True)[0]["legs"][0]["nonce"] for _ in range(2)]
+    session.from_client("R")
+    later = Session(session.engine, iss=77)
+    opened_at(later)
+    nonces.append(records(session.engine, everything=True)[0]["legs"][0]["nonce"])
+    assert len(set(nonces)) == 2
+
+
+def test_hosts_with_different_keys_end_the_legs_and_nothing_else(fast: bool) -> None:
+    one, other = host(KEY, SHARED + "  key: the secret of one\n"), host(KEY, SHARED + "  key: the other's secret\n")
+    session = Session(one)
+    first = opened_at(session)
+    moved(session, other, records(one))
+    for _ in range(2):
+        [(letters, number, _, _)] = timers(session)
+        assert letters == "A"
+        assert number != seq.add(first, -1)
+        from_mirror(session, seq.add(MIRROR_ISS, 1), first)
+        session.now += 1.0
+    assert ends(session) == ["no-record"]
+    assert session.from_client("PA", b"hello").dst == session.backend_address
+    assert mirror_of(session)["lost_bytes"] == {"no-record": 5}
+
+
+def test_a_leg_that_is_younger_than_all_records_ends_as_one_without(fast: bool) -> None:
+    one, other = host(KEY, fast=fast), host(bytes(16), fast=fast)
+    session = Session(one)
+    first = opened_at(session)
+    moved(session, other, [])
+    session.from_client("PA", b"hello")
+    session.from_backend("A")
+    from_mirror(session, seq.add(MIRROR_ISS, 1), first)
+    assert session.mirrored() == [("R", first, 0, b"")], "the mirror is told"
+    session.from_client("PA", b"again")
+    assert mirror_of(session)["lost_bytes"] == {"no-record": 10}
+
+
+@pytest.mark.parametrize("iss", [77, ISS - (1 << 24), ISS + (1 << 28), ISS + (1 << 31)])
+def test_so_does_one_whose_record_is_of_an_older_leg_of_the_same_ports(fast: bool, iss: int) -> None:
+    one, other = host(KEY, fast=fast), host(bytes(16), fast=fast)
+    session = Session(one)
+    opened_at(session)
+    session.from_client("PA", b"older")
+    [record] = records(one)
+    session.from_client("R")
+    later = Session(one, iss=iss & 0xFFFF_FFFF)
+    later.now += 20.0
+    first = opened_at(later)
+    later.from_client("PA", b"hello")
+    later.from_backend("PA", b"answer")
+    assert [data for *_, data in later.mirrored()] == [b"hello"]
+    moved(later, other, [record])
+    copied = b""
+    for _ in range(40):
+        probes = timers(later)
+        later.from_client("PA", b"more!")
+        later.from_backend("A")
+        sends = [*probes, *later.mirrored()]
+        copied += b"".join(data for *_, data in sends)
+        if any(letters == "A" and not data for letters, _, _, data in sends):
+            from_mirror(later, seq.add(MIRROR_ISS, 1), seq.add(first, 5))
+        later.now += 1.0
+    assert copied == b"", "nothing that does not belong there"
+    assert set(ends(later)) <= {"no-record", "takeover-hole"}
+    mirror = mirror_of(later)
+    assert mirror["pending_bytes"] == 0
+    assert set(mirror["lost_bytes"]) <= {"no-record", "takeover-hole"}
+    assert mirror["legs"] == 0
+
+
+def test_a_mirror_with_another_connection_is_recognised_at_its_second_answer(fast: bool) -> None:
+    for at_number, ack in ((4, 11 + (1 << 30) + 10), (4 - (1 << 29), 11), (4 + (1 << 30) + 1, 11)):
+        session = second(fast=fast)
+        due(session)
+        answer(session, ack, at_number)
+        assert ends(session) == []
+        due(session, 1.0)
+        answer(session, ack, at_number)
+        assert ends(session) == ["no-record"]
+
+
+def test_a_host_alone_calls_it_mid_connection(fast: bool) -> None:
+    session = Session(host(KEY, RULES, fast=fast))
+    session.backend = at("10.20.0.11", 6653)
+    session.from_client("PA", b"hello")
+    assert mirror_of(session)["lost_bytes"] == {"mid-connection": 5}

@@ -17,7 +17,7 @@ from tests.support import assert_adds_up
 from tests.test_simulation import FINE, STREAM, mirror_weathers, weathers
 
 TAKEOVER_REASONS = {
-    *("closed", "linger-timeout", "stalled", "no-answer", "takeover-hole", "hole", "takeover-mismatch"),
+    *("closed", "linger-timeout", "stalled", "no-answer", "takeover-hole", "hole", "no-record"),
     *("mirror-reset", "handed-over", "client-reset", "buffer-full"),
 }
 

@@ -104,7 +104,7 @@ static void check_send(world *w, const uint8_t *packet, const nm_send *send, int
     mirror_leg *leg = leg_of(w, packet);
     must(leg);
     const nm_leg *row = leg->row;
-    uint32_t seq = u32_at(packet + 24), ack = u32_at(packet + 28);
+    uint32_t seq = u32_at(packet + 24) - row->seq_offset, ack = u32_at(packet + 28);
     must(send->segment_len == row->mss);
     must(u16_at(packet + 34) == 0xffff && u16_at(packet + 38) == 0);
     must((packet[33] & ~PSH) == ACK);

@@ -163,6 +163,7 @@ static void from_mirror(world *w, input *in)
     of.ack = leg->row->snd_max;
     if (how & HOW_ODD_ACK)
         of.ack = leg->row->snd_una + (odd & 2 ? take16(in) % (flight + 1) : (uint32_t)(int16_t)take16(in));
+    of.ack += leg->row->seq_offset;
     send_packet(w, in, &of, how, odd, PREROUTING);
 }
 
@@ -195,7 +196,7 @@ static void raw(world *w, input *in)
         if (how & RAW_RELATIVE && (side < 2 || leg->row)) {
             uint32_t seqs[] = {is_taken(row) ? row->orig.next : row->orig.end, row->reply.end,
                                side < 2 ? 0 : leg->row->rcv_nxt};
-            uint32_t acks[] = {row->reply.end, row->orig.end, side < 2 ? 0 : leg->row->snd_max};
+            uint32_t acks[] = {row->reply.end, row->orig.end, side < 2 ? 0 : leg->row->snd_max + leg->row->seq_offset};
             set_u32(packet + tcp + 4, seqs[side]);
             set_u32(packet + tcp + 8, acks[side]);
         }

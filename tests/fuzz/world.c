@@ -19,6 +19,7 @@
 #define CROWD 1100 /* more than a block of legs, and than buckets for them */
 #define CROWDED 0xc0
 #define PORT 6653
+#define SPREAD 2654435761u /* an odd number: each leg has an offset of its own, over all 32 bits */
 
 static const uint8_t CLIENT_ADDRESS[4] = {10, 10, 0, 11}, MIRROR_ADDRESS[4] = {10, 20, 0, 13};
 static const uint8_t KEY[16] = {1, 2, 3};
@@ -142,6 +143,7 @@ void open_leg(world *w, int index)
     leg->row = row;
     leg->first = leg->told = leg->flow ? leg->flow->row->orig.next : w->first;
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
+    row->seq_offset = (leg->first + (uint32_t)index + 1) * SPREAD;
     row->rcv_nxt = leg->heard = ~leg->first;
     row->flags = NM_LEG_STEADY | w->leg_flags;
     if (!leg->flow && index % 2) {

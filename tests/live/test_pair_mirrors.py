@@ -1,17 +1,24 @@
 """Two hosts behind keepalived that share their state, and what becomes of mirrors' legs when the active one goes."""
 
+import re
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from natmirror import seq
 from natmirror.lab import lines
 from natmirror.lab.process import wait_for
-from tests.live.scene import STATE
-from tests.live.test_pair import CONNECTIONS, EVENTS, RULES, SWITCHES, Pair, running
+from natmirror.lab.topology import SERVICE
+from tests.live.scene import CLIENTS, STATE, Records, assert_all_well, tcp_packets
+from tests.live.scene import MASTER as MASTERS_ADDRESS
+from tests.live.test_pair import CONNECTIONS, EVENTS, PORT, RULES, SWITCHES, Pair, running
 
 pytestmark = pytest.mark.live
 
+LATE = 10  # connections
 MASTER = "{name: master, address: 10.20.0.13}"
 
 
@@ -41,6 +48,60 @@ def wait_until_the_other_host_knows(pair: Pair, host: str) -> None:
         return bool(shared["state"] == "complete" and shared["records"] >= CONNECTIONS + SWITCHES)
 
     wait_for(knows, f"{host} to know of all legs")
+
+
+def legs_numbers(file: Path) -> dict[int, list[int]]:
+    """By the client's port: the numbers of what the legs to the master have sent, as a capture has them."""
+    found: dict[int, list[int]] = {}
+    for ip in tcp_packets(file):
+        if ip.dst == MASTERS_ADDRESS and ip.data.dport == PORT:
+            found.setdefault(ip.data.sport, []).append(ip.data.seq)
+    return found
+
+
+def test_a_move_shows_the_master_one_stream_and_the_store_none_of_its_numbers(pair: Pair) -> None:
+    lab = pair.scene.lab
+    wait_until_the_other_host_knows(pair, "lb2")
+    sniffer, capture = pair.scene.sniff("m", "eth0")
+    pair.move("stopped", pair.members["lb1"].stop, to="lb2")
+    [key] = lab.run("state", ["redis-cli", "-h", STATE, "--raw", "KEYS", "*:records"]).split()
+    shared = lab.run("state", ["redis-cli", "-h", STATE, "--raw", "HVALS", key])
+    wait_for(lambda: mirror(pair, "lb2", "lines")["resumed"] == CONNECTIONS, "all legs to go on")
+    sniffer.end()
+    numbers = legs_numbers(capture)
+    assert len(numbers) == CONNECTIONS
+    assert all(abs(seq.diff(one, some[0])) < 1 << 20 for some in numbers.values() for one in some), "one leg"
+    assert shared.count('"format": 2') >= CONNECTIONS
+    told = set(map(int, re.findall(r"\b[0-9]+\b", shared)))
+    assert not told & {one for some in numbers.values() for one in some}, "no number on the wire"
+    pair.end()
+    at_master = pair.traffic.recorders["m"]
+    wait_for(lambda: len(at_master.by_port()) == CONNECTIONS, "the master to have all streams", 30.0)
+    sent = {line["port"]: (line["bytes"], line["sha256"]) for line in pair.traffic.records.lines()}
+    assert at_master.by_port() == sent
+
+
+def test_legs_that_are_younger_than_their_records_end_by_name_and_the_others_go_on(pair: Pair) -> None:
+    scene, lb1, lb2 = pair.scene, pair.members["lb1"], pair.members["lb2"]
+    wait_until_the_other_host_knows(pair, "lb2")
+    redis = next(program for program in scene.programs if "redis" in program.log.name)
+    redis.send_signal(signal.SIGSTOP)
+    until, records = scene.file("until"), Records(scene.file("late.jsonl"))
+    words = (SERVICE, PORT, records.file, "--connections", LATE, "--size", 200, "--until", until)
+    late = scene.app("s1", "client", *words, "--sources", ",".join(CLIENTS))
+    wait_for(lambda: mirror(pair, "lb1", "lines")["opened"] == CONNECTIONS + LATE, "the late legs to open")
+    pair.move("killed, cables down", lb1.crash, to="lb2")
+    redis.send_signal(signal.SIGCONT)
+    wait_for(lambda: mirror(pair, "lb2", "lines")["resumed"] == CONNECTIONS, "the other legs to go on")
+    wait_for(lambda: set(mirror(pair, "lb2", "lines")["lost_bytes"]) == {"no-record"}, "what is lost to be named")
+    assert lb2.balancer.status()["counters"]["flows_picked_up"] >= LATE
+    for client, ends_at, written, count in (
+        (late, until, records, LATE),
+        (pair.traffic.client, pair.traffic.until, pair.traffic.records, CONNECTIONS),
+    ):
+        ends_at.touch()
+        scene.finish(client)
+        assert_all_well(written, count)
 
 
 @pytest.mark.soak

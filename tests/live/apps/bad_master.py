@@ -1,9 +1,10 @@
 """A master that takes connections and does not do what it should.
 
-    python -m tests.live.apps.bad_master PORT reset|deaf|garbage
+    python -m tests.live.apps.bad_master PORT reset|deaf|garbage|closing
 
 ``reset`` resets each connection at its first bytes; ``deaf`` never reads, so that its window closes for ever;
-``garbage`` reads, and besides answers each packet with one of random flags, numbers and data.
+``garbage`` reads, and besides answers each packet with one of random flags, numbers and data; ``closing`` closes its
+side at the first bytes and reads on.
 """
 
 import asyncio
@@ -53,8 +54,12 @@ async def main() -> None:
             connection = writer.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.close()
-        while data and how == "garbage":
+        if how == "closing":
+            writer.write_eof()
+        while data and how in ("garbage", "closing"):
             data = await reader.read(_CHUNK_LEN)
+        if how == "closing":
+            writer.close()
 
     listener = socket.create_server(("0.0.0.0", port), backlog=1024)
     if how == "deaf":
