@@ -24,7 +24,8 @@ from natmirror.model import IdealMirror
 from natmirror.openflow.wire import V13, Type, build, hello
 from natmirror.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, finish
 from natmirror.packet import build as build_packet
-from tests.session import IRS, ISS, engine
+from natmirror.rulesfile import loads
+from tests.session import IRS, ISS, KEY
 from tests.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_error, packet, segment
 
 PRODUCTION = frozenset(
@@ -99,7 +100,7 @@ class Scene:
     """Connections of two clients through an engine, with mirrors that answer, on a manual clock."""
 
     def __init__(self, *, fast: bool) -> None:
-        self.engine: Engine = engine(RULES, fast=fast)
+        self.engine: Engine = Engine(loads(RULES), key=KEY, fast=fast)
         self.now = 1000.0
         self.mirrors = Mirrors()
         self.verdicts: list[Action] = []
@@ -203,9 +204,8 @@ def connection(scene: Scene, client: Endpoint, iss: int) -> None:
         up("PA", message)
         down("PA", ORDERS[number])
         scene.wait(0.05)
-    scene.production(
-        icmp_error("10.20.0.1", "10.10.0.11", packet(client, RAW, "A", seq.add(iss, 1 + sent)), mtu=1400), Hook.FORWARD
-    )
+    number = seq.add(scene.mirrors.first.get((client, RAW), 0), sent)
+    scene.production(icmp_error("10.20.0.1", "10.10.0.11", packet(client, RAW, "A", number), mtu=1400), Hook.FORWARD)
     up("PA", BULK)
     down("A")
     scene.wait(0.5)
