@@ -148,7 +148,7 @@ class Leg(LegBase):
             return None
         at, _ = self._deadline()
         due = [when for when in (self._sender.probe_at, at) if when is not None]
-        when = min([self.row.rto_at, self.row.ack_at, *due])
+        when = min([self.row.rto_at, self.row.ack_at, self.row.more_at, *due])
         return None if when == NEVER else when
 
     def hand_over(self) -> None:
@@ -167,7 +167,7 @@ class Leg(LegBase):
         return self.state is LegState.ESTABLISHED and self._gone_at is None and not self._settings.throttles
 
     def handle_timer(self, now: float) -> list[bytes]:
-        """Do what is due: retransmit, probe a closed window, or give up."""
+        """Do what is due: go on sending, retransmit, probe a closed window, or give up."""
         if self.ended is not None:
             return []
         sender = self._sender
@@ -178,6 +178,8 @@ class Leg(LegBase):
         if sender.probe_at is not None and now >= sender.probe_at:
             return self._build([sender.probe(now)])
         if now < self.row.rto_at:
+            if now >= self.row.more_at:
+                return self._output(now)
             return [self._ack()] if now >= self.row.ack_at else []
         if self.state is LegState.SYN_SENT:
             return self._resend_syn(now)

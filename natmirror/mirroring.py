@@ -213,7 +213,7 @@ class Mirroring:
             tap.is_asking = True
             return True
         for strand, leg in lacking:
-            self._legs.settle(strand, leg, leg.abort("memory-full" if reassembler.starved else leg.hole_reason))
+            self._legs.settle(strand, leg, leg.abort(reassembler.left_out or leg.hole_reason))
         self._skip(tap, acked, edge, now)
         return False
 

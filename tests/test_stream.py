@@ -75,7 +75,7 @@ def test_repetitions_take_no_room() -> None:
 def test_a_piece_that_finds_no_memory_is_left_out_and_that_is_known() -> None:
     stream = reassembler(START, 1000, Memory(100))
     assert stream.push(seq.add(START, 1), b"bc", FAR) == b""
-    assert stream.starved
+    assert stream.left_out == "memory-full"
     assert stream.push(START, b"a", FAR) == b"a"
 
 
