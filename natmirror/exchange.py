@@ -129,7 +129,7 @@ class Exchange:
                 self._engine.handover.adopt(record, time.monotonic())
             except ValueError:
                 refused += 1
-        self._send(self._engine.study(time.monotonic(), 0))
+        self._send(self._engine.study(time.monotonic(), lambda: True))
         return refused
 
     def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:

@@ -73,16 +73,18 @@ class Leg(LegBase):
         self._sender.timer.start(now, row.snd_max)
         return [self._syn()]
 
-    def write(self, data: bytes, now: float) -> list[bytes]:
+    def write(self, data: bytes, now: float, *, wanted: int | None = None) -> list[bytes]:
         """Take the next bytes of the client's stream; a full buffer ends the leg.
 
-        A mirror that has everything so far is not behind, however much comes at once.
+        A mirror that has everything so far is not behind, however much comes at once. ``wanted``: bytes that room is
+        needed for, where what comes at once is written in pieces: all of them with the first piece, 0 with others.
         """
         if self.ended is not None or not data:
             return []
         self._sender.take_over()
         row = self.row
-        if row.buffered and row.buffered + len(data) > row.max_buffer:
+        wanted = len(data) if wanted is None else wanted
+        if wanted and row.buffered and row.buffered + wanted > row.max_buffer:
             return self._abort("buffer-full")
         if not self._sender.write(data, now):
             return self._abort("memory-full")

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from natmirror import seq
 
 _MAX_RANGES = 256
-"""A peer that loses more than that of one window has what lies beyond sent again: RFC 2018 §8 lets a sender forget what was
-told, and a receiver what came ahead."""
+"""Of what a peer tells or sends beyond them nothing is kept: it is sent again, which costs more, but is right (RFC 2018
+§8)."""
 
 
 class Ranges:
-    """Ranges (first number, one past the last) above a floor that the caller keeps. What they cost grows with the logarithm
-    of how many they are, but for copying pointers."""
+    """Ranges (first number, one past the last) above a floor that the caller keeps."""
 
     __slots__ = ("_ranges",)
 

@@ -22,7 +22,8 @@ Piece = tuple[int, int, bytes]
 _MAX_DATA_LEN = MAX_PACKET_LEN - 40
 MAX_SEGMENTS = 512
 """New data that one call sends at most, in segments: three quarters of a megabyte on Ethernet. What a window that opens
-wide lets out besides is sent by the next calls, between which packets pass; so no acknowledgement costs what a buffer holds."""
+wide lets out besides is sent by later calls, between which packets pass: no acknowledgement costs what a buffer holds.
+"""
 _MAX_RESENT = 32  # packets that one call sends again at most: each costs Python as much as a large one does
 
 
@@ -192,8 +193,8 @@ class Sender:
 
     def output(self, now: float) -> list[Piece]:
         """What the mirror's window and the congestion window allow (RFC 9293 §3.8.6.2, without Nagle: the client's own
-        pauses are kept), lost bytes first, then what ends the stream. Where that is too much for one call, ``row.more_at``
-        says that the rest is due."""
+        pauses are kept), lost bytes first, then what ends the stream. Where that is too much for one call, the rest is
+        due from ``row.more_at`` on."""
         row = self.row
         row.more_at = NEVER
         if row.buffered and not self.in_flight and now - row.sent_at > row.rto:

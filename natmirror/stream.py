@@ -12,8 +12,7 @@ _PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a piece that 
 _MAX_PIECE_LEN = 64 << 10
 """Bytes up to which pieces that touch are merged, so that a byte more costs no copy of all that waits."""
 MAX_RUNS = 256
-"""Pieces that wait with a gap between any two: an honest sender leaves fewer gaps in one window (Linux tells four of them
-in an acknowledgement)."""
+"""Pieces that wait with a gap between any two. Each gap is a loss of its own within one window."""
 MEMORY_FULL, TOO_MANY_GAPS = "memory-full", "too-many-gaps"
 """Why something was left out that had come."""
 _NONE: Any = ()  # instead of lists, where nothing waits: most flows never have any
@@ -52,8 +51,8 @@ class Reassembler:
 
         What overlaps bytes taken before is cut: the first copy counts, as with most receivers. A segment that begins
         past ``limit`` is left out: its receiver refuses it. One ahead of its turn that finds ``max_waiting`` bytes
-        waiting already, no memory, or MAX_RUNS gaps before it, is left out too: the client will send it again, or the hole
-        will be told.
+        waiting already, no memory, or MAX_RUNS gaps before it, is left out too: the client will send it again, or the
+        hole will be told.
         """
         ahead = seq.diff(at, self.next)
         out = b""

@@ -35,8 +35,10 @@ log = logging.getLogger("natmirror")
 _ANSWER_TIMEOUT = 5.0
 _LIFE_INTERVAL = 0.2  # seconds: whoever waits for a thread that has failed meanwhile knows it by then
 _FLOWS_SLICE = 200
-_SWITCHES_SLICE = 20
-_STUDY_SLICE = 8192  # bytes that are read between two batches of packets
+_SWITCHES_SLICE = 1
+_TIMER_SLICE = (
+    0.001  # seconds that timers, and reading what OpenFlow connections say, take between two batches of packets
+)
 _MAX_LOGGED_ERRORS = 10
 _INTERNAL_ERROR = Drop("internal-error")
 _STALE = Drop("stale")
@@ -325,7 +327,7 @@ class Worker:
         now = time.monotonic()
         due = self._engine.next_timer()
         if due is not None and due <= now:
-            self._loop.send(self._engine.handle_timer(now, _STUDY_SLICE))
+            self._loop.send(self._engine.handle_timer(now, lambda: time.monotonic() >= now + _TIMER_SLICE))
         if self._watchdog is not None and now >= self._beat_at:
             self._watchdog.beat()
             self._beat_at = now + BEAT_INTERVAL
