@@ -199,13 +199,14 @@ def _port(version: int, number: int) -> bytes:
 
 
 def port_status(loop: Loop, version: int, ports: int) -> None:
-    """A switch of many ports, and a packet full of PORT_STATUS."""
+    """A switch of many ports, a small packet of PORT_STATUS, and a master that asks for the ports."""
     one = _begun(loop, version)
     described = [_port(version, number) for number in range(ports)]
     one.tell(13, [b"".join(described[at : at + 1000]) for at in range(0, ports, 1000)], version)
     loop.longest = 0.0
-    one.from_client(_packed(build(version, Type.PORT_STATUS, 0, pack("!B7x", 2) + _port(version, 5)))[:65_000])
-    for number in range(20):
+    status = build(version, Type.PORT_STATUS, 0, pack("!B7x", 2) + _port(version, 5))
+    one.from_client(status * (1440 // len(status)))
+    for number in range(10):
         one.from_mirror(build(version, Type.MULTIPART_REQUEST, number, pack("!HH4x", 13, 0)))
 
 

@@ -207,6 +207,8 @@ class Engine:
                 self._mirroring.holding.tell_window(of)
             elif what == "heard":
                 self._mirroring.heard(of, now)
+            elif what == "rest":
+                self._mirroring.give_rest(of, now)
             else:
                 self._shadowing.handle_timer(of, now)
             if is_spent():

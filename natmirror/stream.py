@@ -11,6 +11,8 @@ from natmirror.fastpath import Memory
 _PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a piece that waits
 _MAX_PIECE_LEN = 64 << 10
 """Bytes up to which pieces that touch are merged, so that a byte more costs no copy of all that waits."""
+_MAX_OUT_LEN = 256 << 10
+"""Bytes after which no further piece is given in one call: a gap that is filled may let a whole window out."""
 MAX_RUNS = 256
 """Pieces that wait with a gap between any two. Each gap is a loss of its own within one window."""
 MEMORY_FULL, TOO_MANY_GAPS = "memory-full", "too-many-gaps"
@@ -22,7 +24,8 @@ class Reassembler:
     """Puts segments of one direction back in order (RFC 9293 §3.10.7.4, as a receiver would).
 
     Only bytes that production's receiver takes come out: those before ``limit``, the right edge of its window. A byte
-    past it, as a probe of a closed window carries, waits until the window has moved.
+    past it, as a probe of a closed window carries, waits until the window has moved. Where much comes out at once, some
+    of it does: while ready_len() is not 0, push() without data gives the next of it.
     """
 
     __slots__ = (
@@ -57,7 +60,7 @@ class Reassembler:
         ahead = seq.diff(at, self.next)
         out = b""
         if data and seq.le(at, limit) and ahead + len(data) > 0:
-            if ahead > 0:
+            if ahead > 0 or self.ready_len(limit):
                 self._store(at, data)
             else:
                 fresh = data[-ahead:] if ahead else data
@@ -76,6 +79,16 @@ class Reassembler:
     def blocked(self) -> bool:
         """Whether the next byte is here, and waits for ``limit`` alone."""
         return bool(self._starts) and self._starts[0] <= self._given
+
+    def ready_len(self, limit: int) -> int:
+        """How many bytes that are in order have still to be given."""
+        ready = 0
+        room = seq.diff(limit, self.next)
+        for start, data in zip(self._starts, self._pieces, strict=True):
+            if start > self._given + ready or ready >= room:
+                break
+            ready = max(start + len(data) - self._given, ready)
+        return max(min(ready, room), 0)
 
     @property
     def is_placed(self) -> bool:
@@ -178,7 +191,7 @@ class Reassembler:
         done = 0
         for start, data in zip(self._starts, self._pieces, strict=True):
             skip = min(self._given - start, len(data))
-            if skip < 0:
+            if skip < 0 or len(out) >= _MAX_OUT_LEN:
                 break
             chunk = data[skip : skip + max(seq.diff(limit, self.next), 0)]
             out += chunk
