@@ -1,8 +1,8 @@
 """``python -m bench.storm``: another connection's echoes while a switch sends what costs most to read (root).
 
 In the lab, all through one packet thread: one client says PORT_STATUS and tiny messages as fast as its backend takes
-them, another on the same host sends an ECHO_REQUEST each few milliseconds and times the answer. Prints the slowest, with
-and without the storm.
+them, another on the same host sends an ECHO_REQUEST each few milliseconds and times the answer. Prints the slowest,
+with and without the storm.
 """
 
 import socket

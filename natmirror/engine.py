@@ -369,6 +369,7 @@ class Engine:
             "mirrors": self._mirroring.mirrors(now),
             "mirror_memory": self._mirroring.memory(),
             "session_errors": self._shadowing.internal_errors,
+            "answers_left_out": dict(sorted(self.directory.left_out.items())),
         }
 
     def flow_ids(self) -> list[int]:
