@@ -258,6 +258,10 @@ class Directory:
         answer = datapath.answers[key]
         if isinstance(answer, Ports):
             return answer
+        if answer.used > _MAX_PORTS_LEN:
+            self._drop(datapath, key)
+            self.leave_out("too-many-ports")
+            return None
         whole = b"".join(answer.bodies)
         head = whole[: _V10_FEATURES_LEN if datapath.version == V10 else 0]
         self._drop(datapath, key)
@@ -268,7 +272,7 @@ class Directory:
             return None
         ports = Ports(head, known, answer.at, sum(map(len, known.values())))
         cost = cost_of(key, ports)
-        if ports.length > _MAX_PORTS_LEN or datapath.used + cost > _MAX_LEN:
+        if datapath.used + cost > _MAX_LEN:
             self.leave_out("too-many-ports")
             return None
         if not self._take(cost):
