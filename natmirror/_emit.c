@@ -13,6 +13,7 @@
 #define MIN_OUT_LEN 64
 #define OFFERED_WINDOW 0xffff /* receiver.WINDOW */
 #define ACK_DELAY 0.04        /* receiver.ACK_DELAY */
+#define MAX_SEGMENTS 512      /* sender.MAX_SEGMENTS */
 
 /* congestion.py */
 #define INITIAL_SEGMENTS 10
@@ -95,7 +96,8 @@ void nm_start_timer(nm_leg *leg, uint32_t end, double now)
 /* Sender.output(), where nothing was lost and the stream has not ended. */
 void nm_leg_output(nm_leg *leg, double now, nm_out *out)
 {
-    uint32_t end = leg->buffer_seq + leg->buffered;
+    uint32_t end = leg->buffer_seq + leg->buffered, allowed = MAX_SEGMENTS * leg->mss;
+    leg->more_at = INFINITY;
     if (leg->buffered && leg->snd_nxt == leg->snd_una && now - leg->sent_at > leg->rto)
         leg->cwnd = least(leg->cwnd, INITIAL_SEGMENTS * leg->mss);
     for (;;) {
@@ -106,10 +108,13 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out)
         int64_t size = in_window < in_network ? in_window : in_network;
         if (size > left)
             size = left;
-        if (size > MAX_DATA_LEN)
-            size = MAX_DATA_LEN;
         if (size <= 0)
             break;
+        if (allowed < leg->mss) {
+            leg->more_at = now;
+            break;
+        }
+        size = least((uint32_t)size, least(allowed, MAX_DATA_LEN));
         if (size < left) {
             if (size >= leg->mss)
                 size -= size % leg->mss;
@@ -118,6 +123,7 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out)
         }
         uint32_t at = leg->snd_nxt;
         leg->snd_nxt = leg->snd_max = at + (uint32_t)size;
+        allowed -= (uint32_t)size;
         leg->sent_bytes += (uint64_t)size;
         nm_start_timer(leg, leg->snd_nxt, now);
         leg->sent_at = now;
@@ -202,7 +208,10 @@ void nm_leg_take_data(nm_leg *leg, uint32_t len, double now, nm_out *out)
         leg->ack_at = now + ACK_DELAY;
 }
 
-double nm_leg_deadline(const nm_leg *leg) { return fmin(leg->ack_at, nm_leg_pythons_deadline(leg)); }
+double nm_leg_deadline(const nm_leg *leg)
+{
+    return fmin(fmin(leg->ack_at, leg->more_at), nm_leg_pythons_deadline(leg));
+}
 
 /* Leg.next_timer(), while the client is there and the mirror's window is open */
 double nm_leg_pythons_deadline(const nm_leg *leg)

@@ -16,6 +16,7 @@
 #define HOOK_PREROUTING 0
 #define HOOK_FORWARD 2
 #define HOOK_OUTPUT 3
+#define ACKNOWLEDGED_AT_ONCE 256
 
 nm_gear *nm_gear_new(uint32_t max_flows, nm_budget *budget, const uint8_t *key)
 {
@@ -238,10 +239,16 @@ static int process_stray_answer(nm_gear *gear, const segment *seg)
 int nm_gear_acknowledge(nm_gear *gear, double now)
 {
     nm_leg *leg;
-    while ((leg = nm_legs_due(gear->legs, now))) {
-        if (!(leg->flags & NM_LEG_STEADY) || now < leg->ack_at || now >= nm_leg_pythons_deadline(leg))
+    for (int count = 0; count < ACKNOWLEDGED_AT_ONCE && (leg = nm_legs_due(gear->legs, now)); count++) {
+        int has_more = now >= leg->more_at;
+        if (!(leg->flags & NM_LEG_STEADY) || (now < leg->ack_at && !has_more) || now >= nm_leg_pythons_deadline(leg))
             return 1;
-        nm_leg_acknowledge(leg, &gear->out);
+        if (has_more) {
+            nm_leg_output(leg, now, &gear->out);
+            count = ACKNOWLEDGED_AT_ONCE; /* that takes as long as all others together */
+        } else {
+            nm_leg_acknowledge(leg, &gear->out);
+        }
         nm_leg_set_due(gear->legs, leg, nm_leg_deadline(leg));
     }
     return 0;

@@ -96,8 +96,8 @@ void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum
 /* Both: a packet is rewritten in place. */
 int nm_process(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now);
 
-/* Send the acknowledgements that are due for legs in their steady state, up to a leg with something that is Python's:
- * whether there is one. */
+/* Send the acknowledgements that are due for legs in their steady state, and the next of what one of them has left to send,
+ * up to a leg with something that is Python's: whether there is one. Not all at once: what is left stays due. */
 int nm_gear_acknowledge(nm_gear *gear, double now);
 
 /* One more packet of len bytes; 0 where there is no memory for it. */

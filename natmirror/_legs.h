@@ -86,6 +86,7 @@ typedef struct {
 
     uint32_t rcv_nxt;
     double ack_at; /* when the acknowledgement that is owed is due; infinity: none is */
+    double more_at; /* when the leg is to go on sending what it may, but was too much for one call; infinity: nothing */
     uint64_t sent_bytes, acked_bytes, consumed_bytes;
     uint32_t retransmits, timeouts;
 

@@ -18,7 +18,7 @@ any        ICMP error              a leg's: consumed; a NATed connection's: tran
 ========== ======================= ================================================================================
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from ipaddress import IPv4Network
 from typing import Any
@@ -67,6 +67,10 @@ from natmirror.timers import AT_ONCE, Timers
 _TCP = b"\x06"  # IPv4's protocol field
 _MAX_LEGS_DUE = 64  # in one call, so that packets need not wait for more
 _MAX_EXPIRED = 256  # the same for flows
+
+
+def _never() -> bool:
+    return False
 
 
 class Hook(IntEnum):
@@ -124,7 +128,7 @@ class Engine:
         )
         guard.end = teardown.end
         self._guarded = GuardedMirroring(
-            *(self._mirroring, self._shadowing, self._reading, self._legs, self._timers),
+            *(self._mirroring, self._shadowing, self._legs, self._timers),
             *(guard, self.faults, teardown),
         )
         self._registry = Registry(rules, self._gear, loads or Loads())
@@ -174,12 +178,12 @@ class Engine:
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]
 
-    def study(self, now: float, most: int | None = None) -> list[Action]:
+    def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Action]:
         """Read what connections that somebody reads have sent since: after the verdicts of the packets that brought it,
-        so that nothing there delays or costs a packet. About ``most`` bytes of it, all by default: while there is more,
-        next_own_timer() is due at once."""
+        so that nothing there delays or costs a packet. All of it, or some until ``is_spent``, which is asked after each
+        message, says that there is no more time: while there is more, next_own_timer() is due at once."""
         self.faults.now = now
-        self._guarded.study(now, most)
+        self._guarded.study(now, is_spent)
         return self._sends()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
@@ -209,10 +213,12 @@ class Engine:
         """The same for what the C gear does not know of: a loop in C that drives the gear looks after the rest."""
         return AT_ONCE if self._guarded.has_more else self._timers.next()
 
-    def handle_timer(self, now: float, most: int | None = None) -> list[Action]:
+    def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Action]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of; and read what waits, as
-        study() does. Not all at once: while there is more, next_timer() stays where it is."""
+        study() does. Not all at once, but some of each, until ``is_spent`` says that there is no more time: while there
+        is more, next_timer() stays where it is."""
         self.faults.now = now
+        is_spent = is_spent or _never
         for _ in range(_MAX_LEGS_DUE):
             if self._fast:
                 self._guarded.send(self._gear.acknowledge(now))
@@ -220,10 +226,14 @@ class Engine:
             if leg_id is None:
                 break
             self._guarded.leg_due(leg_id, now)
-        self._nat.expire(now, _MAX_EXPIRED)
+            if is_spent():
+                break
+        self._nat.expire(now, _MAX_EXPIRED, is_spent)
         for what, of in self._timers.due(now):
             self._guarded.timer(what, of, now)
-        return self.study(now, most)
+            if is_spent():
+                break
+        return self.study(now, is_spent)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """The way to a mirror takes packets of at most ``mtu`` bytes, as this host's routes say: for legs to come."""
@@ -379,6 +389,7 @@ class Engine:
             "mirrors": self._mirroring.mirrors(now),
             "mirror_memory": self._mirroring.memory(),
             "faults": self.faults.show(self._shard.number),
+            "answers_left_out": dict(sorted(self.directory.left_out.items())),
         }
 
     def flow_ids(self) -> list[int]:

@@ -133,7 +133,7 @@ class Exchange:
             except Exception as error:  # a fault of ours costs this record, and no other
                 refused += 1
                 self._engine.faults.note(Work.TAKEOVER, None, error)
-        self._send(self._engine.study(time.monotonic(), 0))
+        self._send(self._engine.study(time.monotonic(), lambda: True))
         return refused
 
     def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:

@@ -16,7 +16,6 @@ from natmirror.ledger import MirroredFlow, Strand, Tap
 from natmirror.legs import HANDED_OVER, Holder, Legs
 from natmirror.mirroring import Mirroring
 from natmirror.packet import Endpoint, Segment, show
-from natmirror.reading import Reading
 from natmirror.rules import Service
 from natmirror.shadow import Shadow
 from natmirror.shadowing import Shadowing
@@ -36,7 +35,6 @@ class GuardedMirroring:
         self,
         mirroring: Mirroring,
         shadowing: Shadowing,
-        reading: Reading,
         legs: Legs,
         timers: Timers,
         guard: Guard,
@@ -45,7 +43,6 @@ class GuardedMirroring:
     ) -> None:
         self._mirroring = mirroring
         self._shadowing = shadowing
-        self._reading = reading
         self._legs = legs
         self._timers = timers
         self._guard = guard
@@ -218,10 +215,10 @@ class GuardedMirroring:
 
     # Time
 
-    def study(self, now: float, most: int | None) -> None:
+    def study(self, now: float, is_spent: Callable[[], bool] | None) -> None:
         """See Shadowing. Where reading itself fails nobody knows what was lost: then sessions are off at once."""
         try:
-            self._shadowing.study(now, most)
+            self._shadowing.study(now, is_spent)
         except Exception as error:
             self._faults.note(Work.SESSION, None, error)
             self._faults.switch_off(Work.SESSION)
@@ -230,7 +227,7 @@ class GuardedMirroring:
     @property
     def has_more(self) -> bool:
         """Whether study() has more to do."""
-        return bool(self._try(Work.SESSION, lambda: self._reading.has_more))
+        return bool(self._try(Work.SESSION, lambda: self._shadowing.has_more))
 
     def timer(self, what: str, of: object, now: float) -> None:
         """A deadline has come that is none of a leg's."""
@@ -243,7 +240,8 @@ class GuardedMirroring:
         elif what == "window":
             self._guard.run(Work.THROTTLE, of, self._mirroring.holding.tell_window, of)  # type: ignore[arg-type]
         else:
-            self._guard.run(Work.COPY, of, self._mirroring.heard, of, now)  # type: ignore[arg-type]
+            do = self._mirroring.heard if what == "heard" else self._mirroring.give_rest
+            self._guard.run(Work.COPY, of, do, of, now)  # type: ignore[arg-type]
 
     def _heed_switch(self) -> None:
         """Begin to end what was switched off, and set the time when it comes on again."""

@@ -116,6 +116,8 @@ class Tap:
     finished: bool = False
     """The stream's end has been told to the legs."""
     flow_over: bool = False
+    is_draining: bool = False
+    """More bytes are in order than were given in one call: the rest is about to follow."""
     is_adopted: bool = False
     """Another host has passed what lies before."""
     waits_from: int | None = None

@@ -76,16 +76,18 @@ class Leg(LegBase):
         self._sender.timer.start(now, row.snd_max)
         return [self._syn()]
 
-    def write(self, data: bytes, now: float) -> list[bytes]:
+    def write(self, data: bytes, now: float, *, wanted: int | None = None) -> list[bytes]:
         """Take the next bytes of the client's stream; a full buffer ends the leg.
 
-        A mirror that has everything so far is not behind, however much comes at once.
+        A mirror that has everything so far is not behind, however much comes at once. ``wanted``: bytes that room is
+        needed for, where what comes at once is written in pieces: all of them with the first piece, 0 with others.
         """
         if self.ended is not None or not data:
             return []
         self._sender.take_over()
         row = self.row
-        if row.buffered and row.buffered + len(data) > row.max_buffer:
+        wanted = len(data) if wanted is None else wanted
+        if wanted and row.buffered and row.buffered + wanted > row.max_buffer:
             return self._abort("buffer-full")
         if not self._sender.write(data, now):
             return self._abort("memory-full")
@@ -154,7 +156,7 @@ class Leg(LegBase):
             return None
         at, _ = self._deadline()
         due = [when for when in (self._sender.probe_at, at) if when is not None]
-        when = min([self.row.rto_at, self.row.ack_at, *due])
+        when = min([self.row.rto_at, self.row.ack_at, self.row.more_at, *due])
         return None if when == NEVER else when
 
     def hand_over(self) -> None:
@@ -173,7 +175,7 @@ class Leg(LegBase):
         return self.state is LegState.ESTABLISHED and self._gone_at is None and not self._settings.throttles
 
     def handle_timer(self, now: float) -> list[bytes]:
-        """Do what is due: retransmit, probe a closed window, or give up."""
+        """Do what is due: go on sending, retransmit, probe a closed window, or give up."""
         if self.ended is not None:
             return []
         sender = self._sender
@@ -184,6 +186,8 @@ class Leg(LegBase):
         if sender.probe_at is not None and now >= sender.probe_at:
             return self._build([sender.probe(now)])
         if now < self.row.rto_at:
+            if now >= self.row.more_at:
+                return self._output(now)
             return [self._ack()] if now >= self.row.ack_at else []
         if self.state is LegState.SYN_SENT:
             return self._resend_syn(now)

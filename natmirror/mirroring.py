@@ -151,13 +151,23 @@ class Mirroring:
         edge = seq.latest(row.orig.edge, row.orig.ack)
         if flow.picked_up:  # nobody knows how wide its window is
             edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
-        data = replies.push(segment.seq, segment.payload, edge)
+        self._read_reply(tap, replies.push(segment.seq, segment.payload, edge), edge)
+
+    def _read_reply(self, tap: Tap, data: bytes, edge: int) -> None:
+        """The backend's next bytes in order go to who reads them."""
+        row, replies = tap.flow.row, tap.replies
+        if replies is None:
+            return
         if data:
             self._reading.add(Kind.REPLY, row.id, data)
-        if row.orig.flags & HALF_ACK and seq.lt(replies.next, row.orig.ack):
+        rest = replies.ready_len(edge)
+        if not rest and row.orig.flags & HALF_ACK and seq.lt(replies.next, row.orig.ack):
             self._reading.add(Kind.REPLY_LOST, row.id)
             if data := replies.restart(row.orig.ack, edge):
                 self._reading.add(Kind.REPLY, row.id, data)
+            rest = replies.ready_len(edge)
+        if rest:
+            self._timers.set(("rest", tap.flow), AT_ONCE)
         row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
@@ -172,6 +182,16 @@ class Mirroring:
         """The backend has spoken, and may take now what waited for its window."""
         if (tap := self.taps.get(flow)) is not None:
             self._feed(tap, tap.reassembler.next, b"", now)
+
+    def give_rest(self, flow: MirroredFlow, now: float) -> None:
+        """What was in order, and too much for one call: the next of it."""
+        tap = self.taps.get(flow)
+        if tap is None:
+            return
+        self._feed(tap, tap.reassembler.next, b"", now)
+        if tap.replies is not None and flow.row.flags & READ:
+            edge = seq.latest(flow.row.orig.edge, flow.row.orig.ack)
+            self._read_reply(tap, tap.replies.push(tap.replies.next, b"", edge), edge)
 
     def _feed(self, tap: Tap, at: int, payload: bytes, now: float) -> None:
         """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
@@ -191,10 +211,11 @@ class Mirroring:
         data = reassembler.push(at, payload, edge)
         row.flags &= ~(WAITING | GAPPED)
         row.flags |= (WAITING if reassembler.blocked else 0) | (GAPPED if reassembler.waiting_bytes else 0)
-        self._give(tap, data, now)
+        was_draining = tap.is_draining
+        self._give(tap, data, edge, now)
         if fin_seq is not None and tap.is_adopted:
             self._leave_behind(tap, fin_seq)
-        if tap.is_asking:
+        if tap.is_asking or tap.is_draining:
             return
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
         is_told = row.reply.flags & HALF_ACK or tap.is_adopted
@@ -205,13 +226,23 @@ class Mirroring:
             self._each(tap, lambda leg: leg.finish(now))
             if is_read:
                 self._reading.add(Kind.FINISHED, row.id)
+        if was_draining and tap.flow_over and not tap.is_draining:
+            self._end_late(tap, now)
+            if tap.replies is not None:
+                self._reading.add(Kind.RESET if row.state == State.RESET else Kind.FINISHED, row.id)
 
-    def _give(self, tap: Tap, data: bytes, now: float) -> None:
-        """The client's next bytes in order: to its legs, and to who reads them."""
+    def _give(self, tap: Tap, data: bytes, edge: int, now: float) -> None:
+        """The client's next bytes in order: to its legs, and to who reads them. Where more follow at once, a leg has
+        room for all of them, or for nothing."""
+        rest = tap.reassembler.ready_len(edge)
+        wanted = 0 if tap.is_draining else len(data) + rest if rest else None
+        tap.is_draining = rest > 0
+        if rest:
+            self._timers.set(("rest", tap.flow), AT_ONCE)
         if not data:
             return
         start = seq.add(tap.reassembler.next, -len(data))
-        self._each(tap, lambda leg: leg.write(leg.unheard_of(data, start), now))
+        self._each(tap, lambda leg: leg.write(leg.unheard_of(data, start), now, wanted=wanted))
         if tap.flow.row.flags & READ:
             self._reading.add(Kind.ORIG, tap.flow.row.id, data)
 
@@ -227,7 +258,7 @@ class Mirroring:
             tap.is_asking = True
             return True
         for strand, leg in lacking:
-            self._legs.settle(strand, leg, leg.abort("memory-full" if reassembler.starved else leg.hole_reason))
+            self._legs.settle(strand, leg, leg.abort(reassembler.left_out or leg.hole_reason))
         self._skip(tap, acked, edge, now)
         return False
 
@@ -238,7 +269,7 @@ class Mirroring:
         if is_read:
             self._reading.add(Kind.ORIG_LOST, row.id)
         if is_read or tap.alive():
-            self._give(tap, tap.reassembler.restart(to, edge), now)
+            self._give(tap, tap.reassembler.restart(to, edge), edge, now)
             row.flags &= ~(WAITING | GAPPED)
             row.flags |= GAPPED if tap.reassembler.waiting_bytes else 0
 
@@ -357,7 +388,9 @@ class Mirroring:
 
     def heard(self, flow: MirroredFlow, now: float) -> None:
         """All mirrors have said how far they have come: from there on the client's stream goes on."""
-        tap, row = self.taps[flow], flow.row
+        tap, row = self.taps.get(flow), flow.row
+        if tap is None:
+            return
         tap.is_asking = any(leg.is_asking for _, leg in tap.alive())
         if tap.is_asking:
             return
@@ -370,17 +403,21 @@ class Mirroring:
             if not leg.is_asking and not strand.is_resumed:
                 strand.is_resumed = True
                 self._ledger.of(strand).resumed += 1
-        if tap.flow_over and not tap.is_asking:
-            if row.state == State.RESET:
-                self._each(tap, lambda leg: leg.reset(now))
-            elif not tap.finished:
-                self._each(tap, lambda leg: leg.abort(leg.hole_reason))
+        if tap.flow_over and not tap.is_asking and not tap.is_draining:
+            self._end_late(tap, now)
+
+    def _end_late(self, tap: Tap, now: float) -> None:
+        """Production's connection was over before the legs could be told: now they are."""
+        if tap.flow.row.state == State.RESET:
+            self._each(tap, lambda leg: leg.reset(now))
+        elif not tap.finished:
+            self._each(tap, lambda leg: leg.abort(leg.hole_reason))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection was reset."""
         self.window_moved(flow, now)
         self._flow_over(flow, now, lambda leg: leg.reset(now))
-        if (tap := self.taps.get(flow)) is not None and tap.replies is not None:
+        if (tap := self.taps.get(flow)) is not None and tap.replies is not None and not tap.is_draining:
             self._reading.add(Kind.RESET, flow.row.id)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
@@ -390,7 +427,7 @@ class Mirroring:
         tap = self.taps.get(flow)
         complete = tap is not None and tap.finished
         self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
-        if tap is not None and tap.replies is not None:
+        if tap is not None and tap.replies is not None and not tap.is_draining:
             self._reading.add(Kind.FINISHED, flow.row.id)
 
     def forget(self, flow: MirroredFlow) -> None:
@@ -414,9 +451,10 @@ class Mirroring:
         if tap is None:
             return
         self._each(tap, lambda leg: leg.give_way(NO_ANSWER) if leg.is_asking else [])
-        if not tap.flow_over:
+        if not tap.flow_over or tap.is_draining:
             self._each(tap, lambda leg: leg.abort("flow-expired"))
         self._timers.set(("heard", flow), None)
+        self._timers.set(("rest", flow), None)
         self._shadowing.forgotten(flow, goes_on=goes_on)
         tap.reassembler.clear()
         if tap.replies is not None:
@@ -449,7 +487,8 @@ class Mirroring:
 
         def end(leg: Leg) -> list[bytes]:
             leg.client_gone(now)
-            return [] if tap.is_asking else do(leg)  # else when the mirrors have been heard
+            # Else when the mirrors have been heard, or have got the rest
+            return [] if tap.is_asking or tap.is_draining else do(leg)
 
         self._each(tap, end)
 

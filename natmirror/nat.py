@@ -308,8 +308,8 @@ class Nat:
         """A packet of the flow has passed; ``moved`` says that it changed the flow's state, and so its timeout."""
         self.table.touch(flow.row, now, moved=moved)
 
-    def expire(self, now: float, at_most: int) -> None:
-        """Forget flows whose deadline has come, not all at once."""
+    def expire(self, now: float, at_most: int, is_spent: Callable[[], bool]) -> None:
+        """Forget flows whose deadline has come, not all at once; one, if ``is_spent`` says so after it."""
         for _ in range(at_most):
             row = self.table.due(now)
             if row is None:
@@ -324,6 +324,8 @@ class Nat:
                 self._failed(flow, row.created_at)
                 row.flags |= UNANSWERED
                 self.table.touch(row, row.seen_at, moved=True)
+            if is_spent():
+                return
 
     def forget(self, flow: Flow) -> None:
         """Take the flow out of the table."""

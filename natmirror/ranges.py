@@ -1,10 +1,13 @@
 """Which parts of a sequence space have arrived beyond the first gap: disjoint ranges, in order."""
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 
 from natmirror import seq
 
-_MAX_RANGES = 256  # nobody loses more than that of one window; whoever makes more of them, makes us work
+_MAX_RANGES = 256
+"""Of what a peer tells or sends beyond them nothing is kept: it is sent again, which costs more, but is right (RFC 2018
+§8)."""
 
 
 class Ranges:
@@ -13,10 +16,13 @@ class Ranges:
     __slots__ = ("_ranges",)
 
     def __init__(self) -> None:
-        self._ranges: tuple[tuple[int, int], ...] = ()
+        self._ranges: list[tuple[int, int]] | tuple[()] = ()  # thousands of legs have none
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._ranges)
+
+    def __reversed__(self) -> Iterator[tuple[int, int]]:
+        return reversed(self._ranges)
 
     def __bool__(self) -> bool:
         return bool(self._ranges)
@@ -25,31 +31,34 @@ class Ranges:
         """Take a range in, merged with those that it touches; whether it brought anything new."""
         if not seq.lt(start, end):
             return False
-        before: list[tuple[int, int]] = []
-        after: list[tuple[int, int]] = []
-        for old in self._ranges:
-            if seq.lt(old[1], start):
-                before.append(old)
-            elif seq.lt(end, old[0]):
-                after.append(old)
-            elif seq.le(old[0], start) and seq.le(end, old[1]):
+        ranges = self._ranges
+        base = ranges[0][0] if ranges else start
+        first = bisect_left(ranges, seq.diff(start, base), key=lambda one: seq.diff(one[1], base))
+        last = bisect_right(ranges, seq.diff(end, base), lo=first, key=lambda one: seq.diff(one[0], base))
+        if first < last:
+            if seq.le(ranges[first][0], start) and seq.le(end, ranges[first][1]):
                 return False
-            else:
-                start = old[0] if seq.lt(old[0], start) else start
-                end = seq.latest(old[1], end)
-        if len(before) + len(after) >= _MAX_RANGES:
+            start = start if seq.lt(start, ranges[first][0]) else ranges[first][0]
+            end = seq.latest(ranges[last - 1][1], end)
+        elif len(ranges) >= _MAX_RANGES:
             return False
-        self._ranges = (*before, (start, end), *after)
+        if isinstance(ranges, tuple):
+            self._ranges = [(start, end)]
+        else:
+            ranges[first:last] = [(start, end)]
         return True
 
     def cut(self, floor: int) -> None:
         """Forget everything below ``floor``."""
-        while self._ranges and seq.lt(self._ranges[0][0], floor):
-            (_, end), *rest = self._ranges
-            self._ranges = tuple(rest)
-            if seq.lt(floor, end):
-                self._ranges = ((floor, end), *rest)
-                return
+        ranges = self._ranges
+        if isinstance(ranges, tuple) or not seq.lt(ranges[0][0], floor):
+            return
+        gone = self._after(ranges, floor)
+        del ranges[:gone]
+        if not ranges:
+            self._ranges = ()
+        elif seq.lt(ranges[0][0], floor):
+            ranges[0] = (floor, ranges[0][1])
 
     def clear(self) -> None:
         """Forget everything."""
@@ -57,9 +66,13 @@ class Ranges:
 
     def gap(self, at: int) -> tuple[int, int | None]:
         """The first number from ``at`` on that lies in no range, and where the next range begins, if one does."""
-        for start, end in self._ranges:
-            if seq.lt(at, start):
-                return at, start
-            if seq.lt(at, end):
-                at = end
-        return at, None
+        place = self._after(self._ranges, at)
+        if place < len(self._ranges) and seq.le(self._ranges[place][0], at):
+            at = self._ranges[place][1]  # ranges do not touch
+            place += 1
+        return at, self._ranges[place][0] if place < len(self._ranges) else None
+
+    @staticmethod
+    def _after(ranges: Sequence[tuple[int, int]], at: int) -> int:
+        """The place of the first range that ends after number ``at``."""
+        return bisect_right(ranges, 0, key=lambda one: seq.diff(one[1], at))

@@ -5,13 +5,11 @@ is read after the verdicts of the packets that brought it, and held for no longe
 """
 
 from collections import deque
-from collections.abc import Iterator
 from enum import IntEnum
 
 from natmirror.fastpath import READ_MIRROR, READ_ORIG, READ_REPLY, Gear
 
 _MAX_LEN = 16 << 20  # bytes that wait, by all that they cost; what comes then is not read
-_MASTERS_PIECE = 2048  # bytes
 _ENTRY_COST = 200  # bytes that Python's own bookkeeping takes for an entry
 
 
@@ -56,17 +54,13 @@ class Reading:
             self._fetch()
             self._append(kind, of, data)
 
-    def take(self, most: int | None) -> Iterator[tuple[Kind, int, bytes]]:
-        """Take out about the first ``most`` bytes, with what entries cost besides, or all, with those that are added
-        meanwhile."""
-        left = most
-        while (left is None or left > 0) and self.has_more:
-            self._fetch()
-            kind, of, data = self._waiting.popleft()
-            self._lost.discard((kind, of))
-            self._waiting_len -= len(data) + _ENTRY_COST
-            left = None if left is None else left - len(data) - _ENTRY_COST
-            yield kind, of, data
+    def take(self) -> tuple[Kind, int, bytes]:
+        """Take out the first entry, where something waits."""
+        self._fetch()
+        kind, of, data = self._waiting.popleft()
+        self._lost.discard((kind, of))
+        self._waiting_len -= len(data) + _ENTRY_COST
+        return kind, of, data
 
     def clear(self) -> None:
         """Forget all that waits."""
@@ -83,12 +77,7 @@ class Reading:
     def _fetch(self) -> None:
         """What the gear holds is taken over: its room is for the next batch."""
         for kind, of, data in self._gear.take_read():
-            if kind == Kind.MASTER and len(data) > _MASTERS_PIECE:
-                # A master may put thousands of questions into one piece.
-                for start in range(0, len(data), _MASTERS_PIECE):
-                    self._append(Kind.MASTER, of, data[start : start + _MASTERS_PIECE])
-            else:
-                self._append(Kind(kind), of, data)
+            self._append(Kind(kind), of, data)
 
     def _append(self, kind: Kind, of: int, data: bytes) -> None:
         if data and self._waiting_len + len(data) > _MAX_LEN:

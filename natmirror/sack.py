@@ -91,7 +91,7 @@ class Scoreboard:
     def _find_lost(self, mss: int) -> int | None:
         """The number below which every hole has enough above it: three ranges, or more than two segments."""
         held = 0
-        for count, (start, end) in enumerate(reversed(list(self._held)), 1):
+        for count, (start, end) in enumerate(reversed(self._held), 1):
             held += seq.diff(end, start)
             if count >= _DUPLICATES or held > (_DUPLICATES - 1) * mss:
                 return start

@@ -20,6 +20,11 @@ Piece = tuple[int, int, bytes]
 """What is to be sent as one packet: sequence number, flags, data. More data than a segment takes is cut on its way."""
 
 _MAX_DATA_LEN = MAX_PACKET_LEN - 40
+MAX_SEGMENTS = 512
+"""New data that one call sends at most, in segments: three quarters of a megabyte on Ethernet. What a window that opens
+wide lets out besides is sent by later calls, between which packets pass: no acknowledgement costs what a buffer holds.
+"""
+_MAX_RESENT = 32  # packets that one call sends again at most: each costs Python as much as a large one does
 
 
 class Sender:
@@ -188,15 +193,20 @@ class Sender:
 
     def output(self, now: float) -> list[Piece]:
         """What the mirror's window and the congestion window allow (RFC 9293 §3.8.6.2, without Nagle: the client's own
-        pauses are kept), lost bytes first, then what ends the stream."""
+        pauses are kept), lost bytes first, then what ends the stream. Where that is too much for one call, the rest is
+        due from ``row.more_at`` on."""
         row = self.row
+        row.more_at = NEVER
         if row.buffered and not self.in_flight and now - row.sent_at > row.rto:
             self._congestion.idle()
         pipe = self._scoreboard.pipe(row.snd_una, row.snd_nxt)
         out = self._mend(pipe, now) if self._congestion.recovering else []
+        if row.more_at != NEVER:
+            return out
         pipe += sum(len(data) for _, _, data in out)
         end = self._end
         limit = seq.add(row.snd_una, row.window)
+        allowed = MAX_SEGMENTS * row.mss
         while True:
             again = seq.lt(row.snd_nxt, row.snd_max)
             gap = None
@@ -205,9 +215,13 @@ class Sender:
                 again = seq.lt(row.snd_nxt, row.snd_max)
             left = seq.diff(end, row.snd_nxt)
             room = min(seq.diff(limit, row.snd_nxt), self._congestion.window - pipe)
-            size = min(left, room, row.mss if again else _MAX_DATA_LEN, left if gap is None else gap)
+            size = min(left, room)
             if size <= 0:
                 break
+            if allowed < row.mss or (again and len(out) >= _MAX_RESENT):
+                row.more_at = now
+                break
+            size = min(size, allowed, row.mss if again else _MAX_DATA_LEN, left if gap is None else gap)
             if size < left and size != gap:
                 if size < row.mss and self.in_flight > 0:
                     break  # RFC 9293 §3.8.6.2.1: no silly windows
@@ -215,6 +229,7 @@ class Sender:
                     size -= size % row.mss
             out.append(self._next(size, now))
             pipe += size
+            allowed -= size
         if not out and self._congestion.recovering:
             out += self._mend(pipe, now, likely=True)
         if left <= 0:
@@ -249,6 +264,9 @@ class Sender:
         while pipe + self.row.mss <= self._congestion.window:
             hole = self._scoreboard.next_hole(self.row.snd_una, self.row.mss, likely=likely)
             if hole is None:
+                break
+            if len(out) >= _MAX_RESENT:
+                self.row.more_at = NEVER if likely else now  # what only may be lost is left to the next acknowledgement
                 break
             out.append(self._resend(*hole, now))
             pipe += hole[1]

@@ -1,11 +1,12 @@
 """Between production and OpenFlow masters: connections are read along, and each master has a session of its own.
 
 All of it comes after the verdicts: what is said waits in its order (reading.py), and study() takes it from there. So
-whatever is said, production has passed.
+whatever is said, production has passed. It is read in steps of about one message, between which study() may stop:
+no step takes long, whatever a peer says. What comes of it does not depend on where study() stops.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from natmirror.actions import LegEnded, Ordered
@@ -30,6 +31,9 @@ from natmirror.timers import Timers
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
 _ISS = 0  # inside; a session's numbers have nothing to do with the client's
 _ROOM_SHARE = 2  # a master that owes this part of its buffer gets no PACKET_INs
+_PIECE_LEN = 128 << 10  # bytes that a leg is given in one step
+_MAX_UNSAID_LEN = 64 << 10  # bytes that are read before masters are told what came of it, however much waits
+_MAX_TOUCHED = 64  # the same for sessions
 
 
 class Shadowing:
@@ -62,6 +66,11 @@ class Shadowing:
         self._next_number = 0
         self._live: dict[tuple[str, str, int, int], Shadow] = {}  # by service, master and datapath
         self._touched: dict[Shadow, None] = {}
+        self._steps: Iterator[None] | None = (
+            None  # what is being done: the rest of an entry, or of what a master is told
+        )
+        self._whose: Callable[[], Connection | None] = lambda: None
+        self._read_len = 0  # bytes that have been read since masters were told
         self._events: list[LegEnded] = []
         self._orders: list[Ordered] = []
         self._past: dict[tuple[str, str], dict[str, Counter[str]]] = {}
@@ -101,18 +110,46 @@ class Shadowing:
 
     # Studying
 
-    def study(self, now: float, most: int | None = None) -> None:
-        """All that waits to be read, or about ``most`` bytes of it. What legs send because of it waits for
-        ``legs.take_sends()``."""
+    @property
+    def has_more(self) -> bool:
+        """Whether study() has something to do."""
+        return self._steps is not None or bool(self._touched) or self._reading.has_more
+
+    def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
+        """All that waits to be read, or step by step until ``is_spent`` says that there is no more time; one step in
+        any case. What legs send because of it waits for ``legs.take_sends()``."""
         self._now = now
-        for kind, of, data in self._reading.take(most):
-            try:
-                self._take(kind, of, data, now)
-            except Exception as error:  # a fault of ours costs this connection's sessions, and nobody else
-                self._note(self._connection_of(kind, of), error)
-            if not self._reading.has_more:
-                self._flush(now)
-        self._flush(now)
+        while self.has_more:
+            self._step()
+            if is_spent is not None and is_spent():
+                break
+
+    def _step(self) -> None:
+        """Read a message, or tell a master what has come of some."""
+        if self._steps is None:
+            self._steps = self._next_steps()
+        try:
+            next(self._steps)
+        except StopIteration:
+            self._steps = None
+        except Exception as error:  # a fault of ours costs this connection's sessions, and nobody else
+            self._steps = None
+            self._note(self._whose(), error)
+
+    def _next_steps(self) -> Iterator[None]:
+        """What is to be done next: the first entry that waits, unless masters are to be told first what has come of
+        those before."""
+        is_time = self._read_len >= _MAX_UNSAID_LEN or len(self._touched) >= _MAX_TOUCHED or not self._reading.has_more
+        if is_time and self._touched:
+            shadow = next(iter(self._touched))
+            self._whose = lambda: shadow.connection
+            return self._speak(shadow)
+        if is_time:
+            self._read_len = 0
+        kind, of, data = self._reading.take()
+        self._read_len += len(data)
+        self._whose = lambda: self._connection_of(kind, of)
+        return self._take(kind, of, data)
 
     def _note(self, connection: Connection | None, error: Exception) -> None:
         """Count a fault of ours, and end the sessions of the connection that it came up with."""
@@ -142,18 +179,20 @@ class Shadowing:
         """Throw away all that waits to be read. Sessions have holes then: their work has to be off."""
         self._reading.clear()
         self._opened.clear()
+        self._touched.clear()
+        self._steps = None
 
     def _connection_of(self, kind: Kind, of: int) -> Connection | None:
         if kind in (Kind.MASTER, Kind.MASTER_LOST, Kind.ENDED):
             return self._sessions[of][0].connection if of in self._sessions else None
         return self._connections.get(of)
 
-    def _take(self, kind: Kind, of: int, data: bytes, now: float) -> None:
+    def _take(self, kind: Kind, of: int, data: bytes) -> Iterator[None]:
         if kind is Kind.OPENED:
             self._begin(of)
         elif kind is Kind.MASTER:
             if (found := self._sessions.get(of)) is not None:
-                self._from_master(*found, data, now)
+                yield from self._from_master(*found, data, self._now)
         elif kind is Kind.MASTER_LOST:
             shadow = self._sessions[of][0] if of in self._sessions else None
             if shadow is not None and shadow.number == of and shadow.leg is not None:
@@ -162,9 +201,9 @@ class Shadowing:
             self._write_off(of)
         elif (connection := self._connections.get(of)) is not None:
             try:
-                self._from_production(connection, kind, data, now)
+                yield from self._from_production(connection, kind, data, self._now)
             except Broken as broken:
-                self._stop(connection, broken.reason, now)
+                yield from self._stop(connection, broken.reason)
             finally:
                 if kind is Kind.FORGOTTEN:
                     del self._connections[of]
@@ -181,65 +220,66 @@ class Shadowing:
             if shadow.absent is not None:
                 self._count(shadow, "unopened", shadow.absent)
 
-    def _from_production(self, connection: Connection, kind: Kind, data: bytes, now: float) -> None:
+    def _from_production(self, connection: Connection, kind: Kind, data: bytes, now: float) -> Iterator[None]:
         if kind is Kind.ORIG:
-            self._from_switch(connection, connection.production.from_switch(data, now), now)
+            yield from self._from_switch(connection, connection.production.from_switch(data, now), now)
         elif kind is Kind.REPLY:
-            self._from_controller(connection, connection.production.from_controller(data), now)
+            yield from self._from_controller(connection, connection.production.from_controller(data), now)
         elif kind in (Kind.ORIG_LOST, Kind.REPLY_LOST):
             connection.production.lose_place(of_switch=kind is Kind.ORIG_LOST)
             if kind is Kind.ORIG_LOST:
-                self._end_all(connection, now, "hole")
+                yield from self._end_all(connection, "hole")
         elif kind in (Kind.FINISHED, Kind.RESET, Kind.FORGOTTEN) and not connection.is_over:
-            self._production_over(connection, kind, now)
+            yield from self._production_over(connection, kind)
 
-    def _production_over(self, connection: Connection, kind: Kind, now: float) -> None:
+    def _production_over(self, connection: Connection, kind: Kind) -> Iterator[None]:
         connection.is_over = True
         if not connection.goes_on:
             self.directory.leave(connection.name)
-        self._touch(connection)
-        self._flush(now)
+        yield from self._tell_all(connection)
         for shadow in connection.shadows:
             if (leg := shadow.leg) is None or leg.ended is not None:
                 continue
             shadow.is_closing = True
-            leg.client_gone(now)
+            leg.client_gone(self._now)
             if kind is Kind.FORGOTTEN:
                 packets = leg.abort("flow-expired")
             else:
-                packets = leg.reset(now) if kind is Kind.RESET else leg.finish(now)
+                packets = leg.reset(self._now) if kind is Kind.RESET else leg.finish(self._now)
             self._legs.settle(shadow, leg, packets)
 
-    def _from_switch(self, connection: Connection, said: Iterable[tuple[Said, Message]], now: float) -> None:
+    def _from_switch(self, connection: Connection, said: Iterable[tuple[Said, Message]], now: float) -> Iterator[None]:
         has_answers = False
         for what, message in said:
             has_answers |= what is Said.ANSWER
             if message.kind is Type.PACKET_IN:
                 connection.decisions.saw(message, now)
-            self._introduce(connection, now)
+            yield from self._introduce(connection, now)
             for shadow in connection.shadows:
                 if shadow.absent is not None:
                     continue
                 if not shadow.lives and what is not Said.OPENING:
-                    self._call(shadow, now)
+                    self._call(shadow)
                 if shadow.is_open and shadow.session is not None:
                     shadow.session.from_switch(what, message, has_room=_has_room(shadow))
                     self._touched[shadow] = None
                 elif what is Said.UNASKED:
                     shadow.unheard += 1
+            yield
         if has_answers:
             for shadow in connection.shadows:
                 if shadow.is_open and shadow.session is not None:
                     shadow.session.settle(now)
-        self._call_all(connection, now)
+        self._call_all(connection)
 
-    def _from_controller(self, connection: Connection, messages: list[Message], now: float) -> None:
+    def _from_controller(self, connection: Connection, messages: Iterable[Message], now: float) -> Iterator[None]:
         for message in messages:
             if message.kind in ORDERS:
                 connection.decisions.decided(By.BACKEND, message, now)
-        self._call_all(connection, now)
+            yield
+        self._call_all(connection)
 
-    def _introduce(self, connection: Connection, now: float) -> None:
+    def _introduce(self, connection: Connection, now: float) -> Iterator[None]:
         """The switch has told who it is: no other connection of it has a session with these masters any more."""
         datapath = connection.production.datapath
         if datapath is None or connection.datapath is datapath:
@@ -248,12 +288,12 @@ class Shadowing:
         connection.datapath = datapath
         self.directory.stands_behind(connection.name, datapath)
         if is_another:  # what was known from before was wrong
-            self._end_all(connection, now, "another-switch")
+            yield from self._end_all(connection, "another-switch")
         for shadow in connection.shadows:
             if shadow.absent is None:
                 self._supersede(shadow, datapath)
             if shadow.is_open and shadow.session is not None:
-                shadow.session.switch_known(now)
+                yield from shadow.session.switch_known(now)
                 self._touched[shadow] = None
 
     def _supersede(self, shadow: Shadow, datapath: Datapath) -> None:
@@ -274,14 +314,15 @@ class Shadowing:
 
     # Calling masters
 
-    def _call_all(self, connection: Connection, now: float) -> None:
+    def _call_all(self, connection: Connection) -> None:
         """As soon as it is known what is spoken, each master is called for the first time."""
         for shadow in connection.shadows:
             if shadow.leg is None and shadow.absent is None:
-                self._call(shadow, now)
+                self._call(shadow)
 
-    def _call(self, shadow: Shadow, now: float) -> None:
+    def _call(self, shadow: Shadow) -> None:
         """Open a leg, unless it is too early for that, or was tried just now."""
+        now = self._now
         connection = shadow.connection
         is_known = connection.production.version is not None
         if connection.is_picked_up and connection.production.datapath is None:
@@ -320,7 +361,7 @@ class Shadowing:
         self._touched[shadow] = None
 
     def handle_timer(self, shadow: Shadow, now: float) -> None:
-        """A question of a master's has waited long enough."""
+        """A question of a master's has waited long enough. The master is told by study()."""
         self._now = now
         try:
             if shadow.session is not None:
@@ -328,7 +369,6 @@ class Shadowing:
                 self._touched[shadow] = None
         except Exception as error:
             self._note(shadow.connection, error)
-        self._flush(now)
 
     def leg_ended(self, shadow: Shadow, leg: Leg, reason: str) -> None:
         """A session's leg is over."""
@@ -370,16 +410,14 @@ class Shadowing:
         if not connection.is_forgotten and all(shadow.is_over for shadow in connection.shadows):
             self._unread(connection.flow)
 
-    def _stop(self, connection: Connection | None, reason: str, now: float) -> None:
+    def _stop(self, connection: Connection, reason: str) -> Iterator[None]:
         """The connection cannot be followed: its sessions are over, and production goes on."""
-        if connection is None:
-            return
         for shadow in connection.shadows:
             if shadow.absent is None:
                 shadow.absent = reason
                 if not shadow.lives:
                     self._count(shadow, "unopened", reason)
-        self._end_all(connection, now, reason)
+        yield from self._end_all(connection, reason)
         self._rest(connection)
 
     def end_if_removed(self, shadow: Shadow) -> None:
@@ -391,38 +429,35 @@ class Shadowing:
             self._legs.settle(shadow, shadow.leg, shadow.leg.abort(REMOVED))
         self._rest(shadow.connection)
 
-    def _end_all(self, connection: Connection, now: float, reason: str) -> None:
+    def _end_all(self, connection: Connection, reason: str) -> Iterator[None]:
         """End the connection's legs, after what was said before."""
-        self._touch(connection)
-        self._flush(now)
+        yield from self._tell_all(connection)
         for shadow in connection.shadows:
             if shadow.leg is not None and shadow.leg.ended is None:
                 self._legs.settle(shadow, shadow.leg, shadow.leg.abort(reason))
 
     # Masters
 
-    def _from_master(self, shadow: Shadow, session: Session, data: bytes, now: float) -> None:
+    def _from_master(self, shadow: Shadow, session: Session, data: bytes, now: float) -> Iterator[None]:
         leg = shadow.leg
         if leg is None or shadow.session is not session:
             return
         if not data:
-            self._touched[shadow] = None
-            self._flush(now)
+            yield from self._speak(shadow)
             shadow.is_closing = True
-            self._legs.settle(shadow, leg, leg.finish(now))
+            self._legs.settle(shadow, leg, leg.finish(self._now))
             return
         try:
-            messages = session.from_master(data, now)
+            for message in session.from_master(data, now):
+                if message.kind in ORDERS:
+                    shadow.connection.decisions.decided(By.MASTER, message, now)
+                    if shadow.mirror.record is not None:
+                        self._record(shadow, message)
+                yield
         except Broken as broken:
-            self._touched[shadow] = None
-            self._flush(now)
+            yield from self._speak(shadow)
             self._legs.settle(shadow, leg, leg.abort(f"mirror-{broken.reason}"))
             return
-        for message in messages:
-            if message.kind in ORDERS:
-                shadow.connection.decisions.decided(By.MASTER, message, now)
-                if shadow.mirror.record is not None:
-                    self._record(shadow, message)
         self._touched[shadow] = None
 
     def _record(self, shadow: Shadow, message: Message) -> None:
@@ -436,27 +471,25 @@ class Shadowing:
         orders, self._orders = self._orders, []
         return orders
 
-    def _touch(self, connection: Connection) -> None:
-        self._touched.update(dict.fromkeys(shadow for shadow in connection.shadows if shadow.is_open))
+    def _tell_all(self, connection: Connection) -> Iterator[None]:
+        """What a connection's sessions have to say goes to their legs."""
+        for shadow in connection.shadows:
+            yield from self._speak(shadow)
 
-    def _flush(self, now: float) -> None:
-        """What sessions have to say goes to their legs."""
-        touched, self._touched = self._touched, {}
-        for shadow in touched:
-            try:
-                self._speak(shadow, now)
-            except Exception as error:
-                self._note(shadow.connection, error)
-
-    def _speak(self, shadow: Shadow, now: float) -> None:
+    def _speak(self, shadow: Shadow) -> Iterator[None]:
+        """What a session has to say goes to its leg, which has room for all of it, or for nothing."""
+        self._touched.pop(shadow, None)
         leg, session = shadow.leg, shadow.session
         if not shadow.is_open or leg is None or session is None:
             return
-        data = session.take()
         self._timers.set(("session", shadow), session.next_settling())
-        if data:
-            leg.row.client_bytes += len(data)
-            self._legs.settle(shadow, leg, leg.write(data, now))
+        wanted = session.unsaid_len
+        leg.row.client_bytes += wanted
+        while session.unsaid_len and leg.ended is None:
+            data = session.take(_PIECE_LEN)
+            self._legs.settle(shadow, leg, leg.write(data, self._now, wanted=wanted))
+            wanted = 0
+            yield
 
     # Reporting
 

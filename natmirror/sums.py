@@ -11,7 +11,7 @@ def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first, *others = snapshots
     whole = {
         name: _sum([snapshot[name] for snapshot in snapshots])
-        for name in ("counters", "drops", "punts", "flows", "flows_not_derivable")
+        for name in ("counters", "drops", "punts", "flows", "flows_not_derivable", "answers_left_out")
     }
     return (
         {

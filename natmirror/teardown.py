@@ -111,7 +111,7 @@ class Teardown:
                 self._legs.cut(strand, strand.leg, reason)
         missing = flow.service.copies[len(tap.strands) :]
         tap.strands += tuple(Strand(mirror, tap, absent=reason) for mirror in missing)
-        tap.is_asking = False
+        tap.is_asking = tap.is_draining = False
         for stream in filter(None, (tap.reassembler, tap.replies)):
             with suppress(Exception):
                 stream.clear()

@@ -38,8 +38,9 @@ log = logging.getLogger("natmirror")
 _ANSWER_TIMEOUT = 5.0
 _LIFE_INTERVAL = 0.2  # seconds: whoever waits for a thread that has failed meanwhile knows it by then
 _FLOWS_SLICE = 200
-_SWITCHES_SLICE = 20
-_STUDY_SLICE = 8192  # bytes that are read between two batches of packets
+_SWITCHES_SLICE = 1
+_TIMER_SLICE = 0.001
+"""Seconds that timers, and reading what OpenFlow connections say, take between two batches of packets."""
 _MAX_ERRORS = 10
 _ERROR_WINDOW = 10.0  # seconds: a thread that fails so often in that time fails for good
 _INTERNAL_ERROR = Drop("internal-error")
@@ -372,7 +373,7 @@ class Worker:
     def _handle_timer(self, now: float) -> None:
         due = self._engine.next_timer()
         if due is not None and due <= now:
-            self._loop.send(self._engine.handle_timer(now, _STUDY_SLICE))
+            self._loop.send(self._engine.handle_timer(now, lambda: time.monotonic() >= now + _TIMER_SLICE))
 
     def _try(self, what: str, do: Callable[[], object]) -> None:
         try:

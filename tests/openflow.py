@@ -125,17 +125,17 @@ def begun(version: int, *, limit: int = 1 << 26) -> tuple[Production, Directory]
     """A connection of a switch's whose ends have greeted each other."""
     directory = Directory(Memory(limit))
     production = Production(directory)
-    production.from_switch(hello(version, 1), 0.0)
-    production.from_controller(hello(version, 2))
+    list(production.from_switch(hello(version, 1), 0.0))
+    list(production.from_controller(hello(version, 2)))
     assert production.version == version
     return production, directory
 
 
 def exchange(production: Production, question: bytes, *answers: bytes, now: float = 0.0) -> None:
     """The controller asks and the switch answers."""
-    production.from_controller(question)
+    list(production.from_controller(question))
     for answer in answers:
-        production.from_switch(answer, now)
+        list(production.from_switch(answer, now))
 
 
 def introduced(version: int, *, ports: bytes = b"") -> tuple[Production, Directory]:
@@ -143,7 +143,7 @@ def introduced(version: int, *, ports: bytes = b"") -> tuple[Production, Directo
     production, directory = begun(version)
     answer = features(version, 3, ports=ports)
     exchange(production, KITS[version].make("OFPFeaturesRequest", 3), answer, now=-100.0)
-    production.from_switch(b"", 0.0)
+    list(production.from_switch(b"", 0.0))
     assert production.datapath is not None
     return production, directory
 
@@ -153,7 +153,7 @@ def session(production: Production, *, greeted: bool = True, manners: Manners | 
     made = Session(production, manners or Manners())
     if greeted:
         version = made.version
-        made.from_master(hello(version, 1) + build(version, Type.FEATURES_REQUEST, 2), 0.0)
+        list(made.from_master(hello(version, 1) + build(version, Type.FEATURES_REQUEST, 2), 0.0))
         assert names(made.take()) == [("OFPHello", 1), ("OFPSwitchFeatures", 2)]
     return made
 
@@ -169,5 +169,5 @@ def hear(made: Session, production: Production, piece: bytes, now: float = 0.0) 
 def ask(made: Session, *questions: bytes, now: float = 0.0) -> bytes:
     """What a master is answered."""
     for question in questions:
-        made.from_master(question, now)
+        list(made.from_master(question, now))
     return made.take()

@@ -7,7 +7,19 @@ import pytest
 
 from natmirror.fastpath import Memory
 from natmirror.openflow import datapath as module
-from natmirror.openflow.datapath import CONFIG, FEATURES, PORTS, Answer, Datapath, Directory, Key, cost_of, split_ports
+from natmirror.openflow.datapath import (
+    CONFIG,
+    FEATURES,
+    MAX_PORTS,
+    PORTS,
+    Answer,
+    Datapath,
+    Directory,
+    Key,
+    cost_of,
+    multipart_key,
+    split_ports,
+)
 from natmirror.openflow.wire import V10, V13, V14, V15, Multipart, Type, build, parse
 from tests.openflow import ALL, ANY_PORT, DPID, features, multipart, port, port_status, understood
 
@@ -262,3 +274,72 @@ SWITCH = {"client": "c", "datapath_id": 1, "auxiliary_id": 0, "version": 4, "ans
 def test_what_cannot_be_restored_is_an_error_of_its_kind(wrong: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         Directory(Memory(1 << 30)).restore(wrong, 1.0)
+
+
+@pytest.mark.parametrize("version", [V13, V14, V15])
+def test_more_ports_than_are_followed_are_not_told_any_more(version: int) -> None:
+    """Until one of them changes the switch's own answer is told, as it was given."""
+    directory, datapath = known(version, *range(1, MAX_PORTS + 2))
+    key = key_of_ports(version)
+    assert key in datapath.answers
+    change(directory, datapath, MODIFY, port(version, 1, "new"))
+    assert key not in datapath.answers
+    assert directory.left_out == {"too-many-ports": 1}
+    assert adds_up(directory, directory._memory)
+
+
+def test_a_port_too_many_ends_what_is_known_of_them() -> None:
+    directory, datapath = known(V13, *range(1, MAX_PORTS + 1))
+    change(directory, datapath, MODIFY, port(V13, 1, "new"))
+    assert len(ports_of(datapath)) == MAX_PORTS
+    assert adds_up(directory, directory._memory)
+    change(directory, datapath, DELETE, port(V13, 1))
+    change(directory, datapath, ADD, port(V13, 70_000))
+    assert PORTS in datapath.answers
+    change(directory, datapath, ADD, port(V13, 70_001))
+    assert PORTS not in datapath.answers
+    assert adds_up(directory, directory._memory)
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_what_ports_take_adds_up(version: int) -> None:
+    directory, datapath = known(version, 1, 2)
+    for reason, number in [(ADD, 3), (MODIFY, 1), (DELETE, 2), (DELETE, 2), (ADD, 2), (DELETE, 9)]:
+        change(directory, datapath, reason, port(version, number, f"p{number}"))
+        assert adds_up(directory, directory._memory)
+
+
+def test_ports_that_find_no_memory_are_not_told_any_more() -> None:
+    directory, datapath = known(V13, 1)
+    change(directory, datapath, MODIFY, port(V13, 1))
+    directory._memory.take(directory._memory.limit - directory._memory.used)
+    change(directory, datapath, ADD, port(V13, 2))
+    assert PORTS not in datapath.answers
+    assert directory.left_out == {"no-memory": 1}
+
+
+def test_answers_are_bounded_in_number() -> None:
+    directory, datapath = known(V13, 1)
+    for number in range(2000):
+        directory.learn(datapath, (*FLOWS[:2], number.to_bytes(4, "big")), (b"",), 1.0)
+    assert len(datapath.answers) == 512
+    assert {FEATURES, PORTS} <= set(datapath.answers)
+    assert directory.left_out["too-many-answers"] == 2000 - 510
+    assert adds_up(directory, directory._memory)
+
+
+def test_what_is_told_of_a_switch_is_bounded() -> None:
+    directory, datapath = known(V13, 1)
+    directory.stands_behind("c", datapath)
+    for number in range(30):
+        directory.learn(datapath, (Type.MULTIPART_REPLY, 12, bytes((number,))), (bytes(50_000),), 1.0)
+    told = directory.plain("c", 2.0)
+    assert told is not None
+    assert len(json.dumps(told)) < 600_000
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff" * 4, b"\xff" * 4 + b"pads"])
+def test_questions_for_all_ports_are_one(body: bytes) -> None:
+    assert multipart_key(V15, 13, body) == key_of_ports(V15)
+    assert multipart_key(V13, 13, body) == PORTS
+    assert multipart_key(V15, 13, b"\0\0\0\7pads") == (*PORTS[:2], b"\0\0\0\7" + bytes(4))

@@ -204,7 +204,7 @@ def test_each_question_has_one_answer_in_order(
         if not knows:
             question = KITS[version].make("OFPFeaturesRequest", 1)
             exchange(production, question, features(version, 1), now=1.0 if is_fresh else -100.0)
-            made.switch_known(1.0)
+            list(made.switch_known(1.0))
             made.settle(9.0)
             out += made.take()
         outcomes.append(out)
@@ -247,10 +247,10 @@ def test_what_a_master_hears_is_what_the_switch_says_by_itself(
         production, _ = introduced(version)
         made = session(production, greeted=False)
         made.take()
-        made.from_master(hello(version, 1), 0.0)
+        list(made.from_master(hello(version, 1), 0.0))
         for place, some in enumerate((said[:introduced_after], said[introduced_after:])):
             if place:
-                made.from_master(build(version, Type.FEATURES_REQUEST, 9), 0.0)
+                list(made.from_master(build(version, Type.FEATURES_REQUEST, 9), 0.0))
             for piece in cut(b"".join(some), cuts):
                 for what, message in production.from_switch(piece, 0.0):
                     made.from_switch(what, message, has_room=not is_behind)

@@ -224,7 +224,7 @@ OTHER = "it speaks no OpenFlow version that is known here"
         (says(b"220 mail.example.org ESMTP\r\n"), "it speaks no OpenFlow"),
         (says(b"\x15\x03\x03\0\x02\x02\x46"), "it speaks no OpenFlow"),
         (says(b"\x16\x03\x03\0\x02\x02\x46"), "it speaks TLS"),
-        (says(HELLO + b"\x04\x07\0\x03\0\0\0\0" + HELLO), "no ECHO_REPLY within 300 ms"),
+        (says(HELLO + b"\x04\x07\0\x03\0\0\0\0" + HELLO), "it speaks no OpenFlow"),
         (says(wire.build(V13, Type.ECHO_REPLY, 2)), "it speaks no OpenFlow"),
         (says(HELLO + wire.build(V13, Type.ECHO_REPLY, 3)), "no ECHO_REPLY within 300 ms"),
         (says(b"\x03\0\0\x10\0\0\0\0\0\x01\0\x08\0\0\0\x08"), OTHER),

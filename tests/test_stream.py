@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from natmirror import seq
 from natmirror.fastpath import Memory
-from natmirror.stream import Reassembler
+from natmirror.stream import MAX_RUNS, Reassembler
 
 START = 0xFFFF_FF00
 FAR = seq.add(START, 1 << 20)
@@ -75,7 +75,7 @@ def test_repetitions_take_no_room() -> None:
 def test_a_piece_that_finds_no_memory_is_left_out_and_that_is_known() -> None:
     stream = reassembler(START, 1000, Memory(100))
     assert stream.push(seq.add(START, 1), b"bc", FAR) == b""
-    assert stream.starved
+    assert stream.left_out == "memory-full"
     assert stream.push(START, b"a", FAR) == b"a"
 
 
@@ -118,3 +118,63 @@ def test_byte_by_byte_over_the_wrap(size: int) -> None:
     data = bytes(range(256)) * 2
     out = b"".join(stream.push(seq.add(START, at), data[at : at + 1], FAR) for at in range(size))
     assert out == data[:size]
+
+
+def test_of_too_many_gaps_the_furthest_give_way_and_that_is_known() -> None:
+    memory = Memory(1 << 20)
+    stream = reassembler(START, 1 << 20, memory)
+    for number in range(MAX_RUNS + 10):
+        stream.push(seq.add(START, 2 + 2 * number), b"x", FAR)
+    assert stream.left_out == "too-many-gaps"
+    assert stream.waiting_bytes == MAX_RUNS
+    used = memory.used
+    stream.push(seq.add(START, 1), b"y", FAR)  # touches one, and takes no place of its own
+    assert (memory.used, stream.waiting_bytes) == (used + 1, MAX_RUNS + 1)
+    out = stream.push(START, b"y" * (2 + 2 * MAX_RUNS), FAR)
+    assert len(out) == 2 + 2 * MAX_RUNS
+    assert stream.waiting_bytes == 0, "what came first filled its place, and the rest was left out"
+    assert memory.used == 0
+
+
+def test_a_piece_before_all_others_takes_the_place_of_the_furthest() -> None:
+    stream = reassembler(START, 1 << 20, Memory(1 << 20))
+    for number in range(MAX_RUNS):
+        stream.push(seq.add(START, 10 + 2 * number), b"x", FAR)
+    stream.push(seq.add(START, 5), b"z", FAR)
+    assert stream.push(START, b"yyyyy", FAR) == b"yyyyyz"
+    assert stream.waiting_bytes == MAX_RUNS - 1
+
+
+def test_what_waits_of_a_window_takes_little_more_than_the_window() -> None:
+    memory = Memory(1 << 24)
+    stream = reassembler(START, 1 << 20, memory)
+    edge = seq.add(START, 65_535)
+    for at in [*range(1, 70_000, 3), *range(69_998, 0, -1), *range(1, 70_000)]:
+        stream.push(seq.add(START, at), b"x", edge)
+    assert memory.used <= 65_536 + 128 * MAX_RUNS
+    assert len(stream.push(START, b"x", edge)) == 65_535
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_much_that_waits_comes_out_in_several_calls(order: int) -> None:
+    stream = reassembler(START, 1 << 22, Memory(1 << 24))
+    data = bytes(range(256)) * 8000
+    for at in range(1, len(data), 10_000)[::order]:
+        stream.push(seq.add(START, at), data[at : at + 10_000], seq.add(START, 1 << 22))
+    out = [stream.push(START, data[:1], seq.add(START, 1 << 22))]
+    while stream.ready_len(seq.add(START, 1 << 22)):
+        assert stream.ready_len(seq.add(START, 1 << 22)) == len(data) - sum(map(len, out))
+        out.append(stream.push(stream.next, b"", seq.add(START, 1 << 22)))
+    assert b"".join(out) == data
+    assert max(map(len, out)) <= 384 << 10
+    assert len(out) > 5
+
+
+def test_what_comes_while_more_is_to_be_given_keeps_its_place() -> None:
+    stream = reassembler(START, 1 << 22, Memory(1 << 24))
+    limit = seq.add(START, 1 << 22)
+    for at in range(1, 1 << 20, 50_000):
+        stream.push(seq.add(START, at), b"x" * 50_000, limit)
+    out = stream.push(START, b"a", limit)
+    out += stream.push(stream.next, b"y" * 10, limit)
+    assert out.count(b"y") == 0, "the first copy counts"

@@ -1,17 +1,21 @@
 """What is known of a switch: learned from what it has told in production, and used to answer a master.
 
 Answers are kept by what was asked: the reply's type, for multiparts their own type, and the request's body. Each keeps
-the time when it was given. Ports follow PORT_STATUS.
+the time when it was given. Ports follow PORT_STATUS: with the first one they are kept by their numbers, and put
+together again where they are asked for, so that none costs more than itself.
+
+All that a switch can make long has a bound. What lies beyond is not kept, and counted: a master that asks for it is
+refused, as if the switch had never been asked.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any
 
 from natmirror.fastpath import Memory
-from natmirror.openflow.wire import HEADER_LEN, STATISTICS, V10, V14, VERSIONS, Message, Multipart, Type
+from natmirror.openflow.wire import HEADER_LEN, STATISTICS, V10, V13, V14, V15, VERSIONS, Message, Multipart, Type
 
 Key = tuple[Type, int, bytes]
 """What was asked: the type of the answer, the multipart type or -1, the body of the request."""
@@ -23,16 +27,41 @@ PORTS: Key = (Type.MULTIPART_REPLY, Multipart.PORT_DESC, b"")
 
 _MAX_DATAPATHS = 10_000  # beyond them, those without a connection are forgotten, the longest unseen first
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest that was seen are table features, of 1.2 MB
+_MAX_ANSWERS = 512
+"""Answers of one switch, the latest: controllers ask some dozen things again and again."""
+MAX_PORTS = 4096
+"""Of one switch, where they follow PORT_STATUS. Chassis switches have about a thousand, and 1.0 has room for 1,364."""
+_MAX_PORTS_LEN = 1 << 20  # bytes of those
 _CLAIM_TIMEOUT = 600.0  # seconds
 _MAX_ANSWER_LEN = 0xFFFF - HEADER_LEN - 8  # bytes of a body, behind a multipart message's headers
 _SHARE = 4  # this part of the memory is for what is known of switches
 _MAX_SAVED_LEN = 64 << 10  # bytes of an answer that is worth a place in a file
+_MAX_TOLD_LEN = 256 << 10  # bytes of a switch's answers in a file, or for another host
 _ANSWER_COST = 300  # bytes that Python's own bookkeeping takes for an answer
+_PORT_COST = 150  # the same for a port
 _V10_FEATURES_LEN, _V10_PORT_LEN, _V13_PORT_LEN = 24, 48, 64
-_ALL_PORTS = (b"", b"\xff\xff\xff\xff")
-"""How a question for the ports begins that means all: 1.5 has a number there, OFPP_ANY."""
+_MIN_V14_PORT_LEN = 40  # 1.4.1 §7.2.1: before its properties
+_V14_PORT_LEN = Struct("!4xH")
+_ANY_PORT = 0xFFFF_FFFF  # OFPP_ANY
+_ANY_PORTS: Key = (*PORTS[:2], _ANY_PORT.to_bytes(4, "big") + bytes(4))
+"""All ports in 1.5."""
+_V10_MAX_PORTS = (0xFFFF - HEADER_LEN - _V10_FEATURES_LEN) // _V10_PORT_LEN
 _DELETED = 1  # OFPPR_DELETE
 _MAX_BODY_LEN = 60_000  # of the 64 KiB of a message
+
+
+def multipart_key(version: int, multipart: int, body: bytes) -> Key:
+    """What a multipart request asks for. Where that is ports, all questions for the same ones have one key: 1.5 has a
+    number there and padding, or OFPP_ANY (1.5.1 §7.3.5.7); others have nothing."""
+    if multipart == Multipart.PORT_DESC and version >= V13:
+        if version < V15:
+            return PORTS
+        return _ports_of_v15(int.from_bytes(body[:4], "big")) if len(body) >= 4 else _ANY_PORTS
+    return Type.MULTIPART_REPLY, multipart, body
+
+
+def _ports_of_v15(number: int) -> Key:
+    return (*PORTS[:2], number.to_bytes(4, "big") + bytes(4))
 
 
 @dataclass(slots=True)
@@ -42,10 +71,40 @@ class Answer:
     bodies: tuple[bytes, ...]
     at: float
 
+    @property
+    def used(self) -> int:
+        """Bytes that it takes."""
+        return sum(map(len, self.bodies)) + _ANSWER_COST
 
-def cost_of(key: Key, answer: Answer) -> int:
+
+@dataclass(slots=True)
+class Ports:
+    """The same for an answer with ports, since a PORT_STATUS has changed one of them."""
+
+    head: bytes
+    """What lies before them: 1.0 has them behind a switch's features."""
+    ports: dict[int, bytes]
+    """By their numbers."""
+    at: float
+    length: int = 0
+    """Bytes of all ports."""
+
+    @property
+    def bodies(self) -> tuple[bytes, ...]:
+        """The answer with the ports as they are now."""
+        if self.head:
+            return (self.head + b"".join(self.ports.values()),)
+        return tuple(_bodies(self.ports.values()))
+
+    @property
+    def used(self) -> int:
+        """Bytes that it takes."""
+        return len(self.head) + self.length + _PORT_COST * len(self.ports) + _ANSWER_COST
+
+
+def cost_of(key: Key, answer: Answer | Ports) -> int:
     """What question and answer take, in bytes."""
-    return len(key[2]) + sum(map(len, answer.bodies)) + _ANSWER_COST
+    return len(key[2]) + answer.used
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +114,7 @@ class Datapath:
     datapath_id: int
     auxiliary_id: int
     version: int
-    answers: "OrderedDict[Key, Answer]" = field(default_factory=OrderedDict)
+    answers: "OrderedDict[Key, Answer | Ports]" = field(default_factory=OrderedDict)
     """The latest last."""
     used: int = 0
     """Bytes that the answers take."""
@@ -66,16 +125,24 @@ class Datapath:
         return self.datapath_id, self.auxiliary_id
 
     def plain(self, now: float) -> dict[str, Any]:
-        """All of it as values for JSON, but the largest answers; with their ages in seconds."""
+        """All of it as values for JSON, but statistics and the largest answers, with their ages in seconds; the latest
+        where that is too much."""
+        told: list[list[Any]] = []
+        length = 0
+        for key, answer in reversed(self.answers.items()):
+            kind, multipart, body = key
+            if multipart in STATISTICS or answer.used > _MAX_SAVED_LEN:
+                continue
+            length += cost_of(key, answer)
+            if length > _MAX_TOLD_LEN:
+                break
+            bodies = [one.hex() for one in answer.bodies]
+            told.append([int(kind), multipart, body.hex(), round(now - answer.at, 3), bodies])
         return {
             "datapath_id": self.datapath_id,
             "auxiliary_id": self.auxiliary_id,
             "version": self.version,
-            "answers": [
-                [int(kind), multipart, body.hex(), round(now - answer.at, 3), [one.hex() for one in answer.bodies]]
-                for (kind, multipart, body), answer in self.answers.items()
-                if multipart not in STATISTICS and sum(map(len, answer.bodies)) <= _MAX_SAVED_LEN
-            ],
+            "answers": told[::-1],
         }
 
 
@@ -83,6 +150,8 @@ class Directory:
     """The switches that are known; what is kept of them is taken from ``memory``."""
 
     def __init__(self, memory: Memory) -> None:
+        self.left_out: Counter[str] = Counter()
+        """What was not kept, by the reason why."""
         self._memory = memory
         self._used = 0
         self._unclaimed: dict[str, float] = {}  # those that were restored and not met yet, and since when
@@ -117,24 +186,35 @@ class Directory:
         if self.find(datapath.datapath_id, datapath.auxiliary_id) is datapath:
             del self._datapaths[datapath.datapath_id, datapath.auxiliary_id]
 
+    def leave_out(self, reason: str) -> None:
+        """Something is not kept."""
+        self.left_out[reason] += 1
+
     def learn(self, datapath: Datapath, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
         """A whole answer of a switch's, if there is memory for it; older ones give way."""
         self._drop(datapath, key)
         answer = Answer(bodies, now)
         cost = cost_of(key, answer)
-        if cost > _MAX_LEN or self.find(datapath.datapath_id, datapath.auxiliary_id) is not datapath:
-            return  # the latter was forgotten, and its memory given back
-        while datapath.used + cost > _MAX_LEN:
+        if self.find(datapath.datapath_id, datapath.auxiliary_id) is not datapath:
+            return  # it was forgotten, and its memory given back
+        if cost > _MAX_LEN:
+            self.leave_out("too-long")
+            return
+        while datapath.used + cost > _MAX_LEN or len(datapath.answers) >= _MAX_ANSWERS:
+            self.leave_out("too-many-answers")
             self._drop(datapath, self._oldest(datapath))
         if self._take(cost):
             datapath.answers[key] = answer
             datapath.used += cost
+        else:
+            self.leave_out("no-memory")
 
     @staticmethod
     def _oldest(datapath: Datapath) -> Key:
         """Who the switch is goes last."""
         return next(
-            (key for key in datapath.answers if key not in (FEATURES, CONFIG, PORTS)), next(iter(datapath.answers))
+            (key for key in datapath.answers if key not in (FEATURES, CONFIG, PORTS, _ANY_PORTS)),
+            next(iter(datapath.answers)),
         )
 
     def _drop(self, datapath: Datapath, key: Key) -> None:
@@ -157,24 +237,78 @@ class Directory:
 
     def port_changed(self, datapath: Datapath, status: Message, now: float) -> None:
         """A PORT_STATUS: ports are what they are now."""
-        described = split_ports(datapath.version, status.body[8:])
-        if not described:
+        described = status.raw[HEADER_LEN + 8 :]
+        if (length := _length_of_port(datapath.version, described, 0)) is None:
             return
-        number, port = next(iter(described.items()))
-        is_deleted = status.body[0] == _DELETED
-        for key in _keys_of_port(datapath, number):
-            if is_deleted and key[2][:4] not in _ALL_PORTS:
-                self._drop(datapath, key)
-                continue
-            whole = b"".join(datapath.answers[key].bodies)
-            head = whole[: _V10_FEATURES_LEN if datapath.version == V10 else 0]
-            known = split_ports(datapath.version, whole[len(head) :])
-            if is_deleted:
-                known.pop(number, None)
+        port = described[:length]
+        number = port_number(datapath.version, port)
+        new = None if status.body[0] == _DELETED else port
+        if datapath.version == V15 and (alone := _ports_of_v15(number)) in datapath.answers and number != _ANY_PORT:
+            if new is None:
+                self._drop(datapath, alone)
             else:
-                known[number] = port
-            bodies = _one_body(head, known) if datapath.version == V10 else tuple(_bodies(known.values()))
-            self.learn(datapath, key, bodies, now)
+                self.learn(datapath, alone, (new,), now)
+        key = FEATURES if datapath.version == V10 else _ANY_PORTS if datapath.version == V15 else PORTS
+        if key in datapath.answers and (ports := self._by_number(datapath, key)) is not None:
+            self._change(datapath, key, ports, number, new, now)
+
+    def _by_number(self, datapath: Datapath, key: Key) -> Ports | None:
+        """An answer with ports, taken apart; None where they are too many to follow, and the answer is not kept any
+        more."""
+        answer = datapath.answers[key]
+        if isinstance(answer, Ports):
+            return answer
+        if answer.used > _MAX_PORTS_LEN:
+            self._drop(datapath, key)
+            self.leave_out("too-many-ports")
+            return None
+        whole = b"".join(answer.bodies)
+        head = whole[: _V10_FEATURES_LEN if datapath.version == V10 else 0]
+        self._drop(datapath, key)
+        try:
+            known = split_ports(datapath.version, whole[len(head) :])
+        except ValueError:
+            self.leave_out("too-many-ports")
+            return None
+        ports = Ports(head, known, answer.at, sum(map(len, known.values())))
+        cost = cost_of(key, ports)
+        if datapath.used + cost > _MAX_LEN:
+            self.leave_out("too-many-ports")
+            return None
+        if not self._take(cost):
+            self.leave_out("no-memory")
+            return None
+        datapath.answers[key] = ports
+        datapath.used += cost
+        return ports
+
+    def _change(self, datapath: Datapath, key: Key, ports: Ports, number: int, new: bytes | None, now: float) -> None:
+        """One port of an answer is another one now, is new, or is gone."""
+        ports.at = now
+        datapath.answers.move_to_end(key)
+        old = ports.ports.get(number)
+        count = len(ports.ports) - (old is not None) + (new is not None)
+        length = ports.length - len(old or b"") + len(new or b"")
+        if ports.head and count > _V10_MAX_PORTS:
+            self.leave_out("too-many-ports")
+            return  # the message that the switch itself would send has no room for it either
+        more = length - ports.length + _PORT_COST * (count - len(ports.ports))
+        if count > MAX_PORTS or length > _MAX_PORTS_LEN or datapath.used + more > _MAX_LEN:
+            self.leave_out("too-many-ports")
+            self._drop(datapath, key)
+            return
+        if more <= 0:
+            self._give(-more)
+        elif not self._take(more):
+            self.leave_out("no-memory")
+            self._drop(datapath, key)
+            return
+        datapath.used += more
+        ports.length = length
+        if new is not None:
+            ports.ports[number] = new
+        else:
+            ports.ports.pop(number, None)
 
     def stands_behind(self, client: str, datapath: Datapath) -> None:
         """Which switch a living connection is of."""
@@ -230,6 +364,8 @@ class Directory:
             ids = (int(entry["datapath_id"]), int(entry["auxiliary_id"]))
             for kind, multipart, body, age, bodies in entry["answers"]:
                 key = (Type(kind), int(multipart), bytes.fromhex(body))
+                if key[0] is Type.MULTIPART_REPLY:
+                    key = multipart_key(int(entry["version"]), *key[1:])
                 answers.append((key, tuple(bytes.fromhex(one) for one in bodies), now - float(age)))
         except OverflowError as error:
             raise ValueError(str(error)) from None
@@ -241,20 +377,6 @@ class Directory:
         self._behind[client], self._unclaimed[client] = datapath.identity, now
         for key, known, at in answers:
             self.learn(datapath, key, known, at)
-
-
-def _keys_of_port(datapath: Datapath, number: int) -> list[Key]:
-    """The answers that a port is in."""
-    if datapath.version == V10:
-        return [FEATURES] if FEATURES in datapath.answers else []
-    about = (*_ALL_PORTS, number.to_bytes(4, "big"))
-    return [key for key in datapath.answers if key[:2] == PORTS[:2] and key[2][:4] in about]
-
-
-def _one_body(head: bytes, ports: dict[int, bytes]) -> tuple[bytes]:
-    """A 1.0 switch's features with other ports, as many as one message holds."""
-    room = (0xFFFF - HEADER_LEN - len(head)) // _V10_PORT_LEN
-    return (head + b"".join(list(ports.values())[:room]),)
 
 
 def _bodies(ports: Iterable[bytes]) -> Iterable[bytes]:
@@ -274,17 +396,26 @@ def port_number(version: int, port: bytes) -> int:
 
 
 def split_ports(version: int, ports: bytes) -> dict[int, bytes]:
-    """Descriptions of ports that lie one behind the other, by their numbers (1.0.0 §5.2.1, 1.3.5 §7.2.1, 1.4.1
-    §7.2.1)."""
-    found, at = {}, 0
-    while at + 8 <= len(ports):
-        if version >= V14:
-            length = Struct("!4xH").unpack_from(ports, at)[0]
-        else:
-            length = _V10_PORT_LEN if version == V10 else _V13_PORT_LEN
-        if length < 8 or at + length > len(ports):
-            break
+    """Descriptions of ports that lie one behind the other, by their numbers; ValueError where they are more than
+    MAX_PORTS."""
+    found: dict[int, bytes] = {}
+    at = count = 0
+    while (length := _length_of_port(version, ports, at)) is not None:
+        count += 1
+        if count > MAX_PORTS:
+            raise ValueError("more ports than are followed")
         port = ports[at : at + length]
         found[port_number(version, port)] = port
         at += length
     return found
+
+
+def _length_of_port(version: int, ports: bytes, at: int) -> int | None:
+    """The length of the description that begins at a place, None where it is not whole (1.0.0 §5.2.1, 1.3.5 §7.2.1,
+    1.4.1 §7.2.1)."""
+    if version >= V14:
+        is_there = at + _MIN_V14_PORT_LEN <= len(ports)
+        length = _V14_PORT_LEN.unpack_from(ports, at)[0] if is_there else 0
+        return length if _MIN_V14_PORT_LEN <= length <= len(ports) - at else None
+    length = _V10_PORT_LEN if version == V10 else _V13_PORT_LEN
+    return length if at + length <= len(ports) else None

@@ -1,9 +1,15 @@
 """Messages out of a byte stream that comes in pieces of any size."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from natmirror.openflow.wire import HEADER, HEADER_LEN, TYPES, VERSIONS, Type
 
 _TLS_HANDSHAKE, _TLS_MAJOR = 0x16, 0x03  # RFC 8446 §5.1
 _HELLO_VERSIONS = range(1, 32)  # what a bitmap has room for
+_ENOUGH = 256
+"""Messages in a row that show where one begins, whatever follows them: no piece is looked through further."""
+_NOTHING: Any = b""  # what most framers hold back
 
 
 class Broken(Exception):
@@ -24,7 +30,7 @@ class Framer:
         self.in_middle = in_middle
         self.skipped_bytes = 0
         """Bytes before the first message that was recognised."""
-        self._rest = b""
+        self._rest: bytearray = _NOTHING
         self._is_first = not in_middle
 
     @property
@@ -32,44 +38,49 @@ class Framer:
         """Bytes held back for the rest of their message."""
         return len(self._rest)
 
-    def push(self, piece: bytes) -> list[bytes]:
-        """The messages that are whole now. Where the stream was met in its middle, a piece counts that consists of
-        whole messages: those who send it flush at their ends. Broken where this is no OpenFlow, or cannot be; what is
-        whole before comes out first, and Broken with the next piece."""
+    def push(self, piece: bytes) -> Iterator[bytes]:
+        """Give the messages that are whole now, one by one: each is looked for when it is asked for. All have to be
+        taken before the next piece comes.
+
+        Where the stream was met in its middle, a piece counts that consists of whole messages: those who send it flush
+        at their ends. Broken where this is no OpenFlow, or cannot be, once what is whole before has come out.
+        """
         if self.in_middle:
             if not self._is_whole(piece):
                 self.skipped_bytes += len(piece)
-                return []
+                return
             self.in_middle = False
-        data = self._rest + piece if self._rest else piece
-        out: list[bytes] = []
-        at, end = 0, len(data)
+        data: bytes | bytearray = piece
+        if self._rest:
+            self._rest += piece
+            data = self._rest
+        at = 0
         try:
-            while end - at >= HEADER_LEN:
+            while len(data) - at >= HEADER_LEN:
                 version, _, length, _ = HEADER.unpack_from(data, at)
                 if version != self.version or length < HEADER_LEN or self._is_first:
                     self._check(data, at)
-                if end - at < length:
+                if len(data) - at < length:
                     break
-                out.append(data[at : at + length])
                 at += length
+                yield bytes(data[at - length : at])
         except Broken:
-            self._rest = data[at : at + HEADER_LEN]  # it is as broken the next time
-            if not out:
-                raise
-            return out
-        self._rest = data[at:]
-        if self._is_first and self._rest[:1] and not out:
+            self._rest = bytearray(data[at : at + HEADER_LEN])  # it is as broken the next time
+            raise
+        if data is piece:
+            self._rest = bytearray(data[at:]) if at < len(data) else _NOTHING
+        else:
+            del self._rest[:at]
+        if self._is_first and self._rest[:1] and not at:
             self._check_first(self._rest)
-        return out
 
     def lose_place(self) -> None:
         """Bytes are missing from here on: the next message has to be found again."""
-        self._rest = b""
+        self._rest = _NOTHING
         self.in_middle = True
         self._is_first = False
 
-    def _check(self, data: bytes, at: int) -> None:
+    def _check(self, data: bytes | bytearray, at: int) -> None:
         """Look closer at the header at ``at``."""
         version, number, length, _ = HEADER.unpack_from(data, at)
         if self._is_first:
@@ -82,7 +93,7 @@ class Framer:
         if version not in VERSIONS and number not in (Type.HELLO, Type.ERROR):
             raise Broken("of-version")
 
-    def _check_first(self, data: bytes) -> None:
+    def _check_first(self, data: bytes | bytearray) -> None:
         """Each end begins with a HELLO (1.3.5 §6.3.1); or with a ClientHello where TLS is spoken."""
         if data[0] == _TLS_HANDSHAKE and data[1:2] in (b"", bytes((_TLS_MAJOR,))):
             if len(data) > 1:
@@ -92,8 +103,8 @@ class Framer:
 
     def _is_whole(self, piece: bytes) -> bool:
         """Whether it can well be a number of whole messages. A HELLO does not count: it may be of another version."""
-        at, versions = 0, {self.version} if self.version else set(VERSIONS)
-        while len(piece) - at >= HEADER_LEN:
+        at, count, versions = 0, 0, {self.version} if self.version else set(VERSIONS)
+        while len(piece) - at >= HEADER_LEN and count < _ENOUGH:
             version, number, length, _ = HEADER.unpack_from(piece, at)
             types = TYPES.get(version, ())
             if version not in versions or length < HEADER_LEN or number >= len(types) or types[number] is None:
@@ -102,7 +113,8 @@ class Framer:
                 return False
             versions = {version}
             at += length
-        if not piece or at != len(piece):
+            count += 1
+        if at > len(piece) or (at != len(piece) and count < _ENOUGH) or not piece:
             return False
         self.version = versions.pop()
         return True

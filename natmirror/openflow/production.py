@@ -5,11 +5,12 @@ masters that ask the same, and knows when the switch was heard last.
 """
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from struct import Struct
 
-from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Datapath, Directory, Key
+from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Datapath, Directory, Key, multipart_key
 from natmirror.openflow.framer import Broken, Framer
 from natmirror.openflow.wire import (
     HEADER_LEN,
@@ -30,6 +31,8 @@ _TLS_RECORDS = (b"\x16\x03", b"\x17\x03")  # RFC 8446 §5.1: handshake, applicat
 _MAX_PENDING = 1024  # questions without an answer; the oldest are forgotten first
 _MAX_QUESTION_LEN = 1024  # bytes of a question's body, beyond which its answer is not kept
 _MAX_PARTS_LEN = 2 << 20  # bytes of answers in parts that are not complete
+_MAX_PARTS = 1024
+"""Messages that an answer may come in. Open vSwitch tells the features of its 254 tables in one message each."""
 _PART_COST = 50  # bytes that Python's own bookkeeping takes for a part
 
 _Place = tuple[int, Type, int]
@@ -76,7 +79,7 @@ def key_of(message: Message) -> Key | None:
             return Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body
         case Type.MULTIPART_REQUEST:
             kind, _, body = multipart_of(message)
-            return Type.MULTIPART_REPLY, kind, body
+            return multipart_key(message.version, kind, body)
     return None
 
 
@@ -121,10 +124,10 @@ class Production:
         asked = sum(len(one.key[2]) for alike in self._pending.values() for one in alike if one.key is not None)
         return self._switch.held + self._controller.held + self._parts_held + asked
 
-    def from_controller(self, piece: bytes) -> list[Message]:
-        """The next of what the controller has sent: its messages that are whole now."""
-        messages = [parse(raw) for raw in self._controller.push(piece)]
-        for message in messages:
+    def from_controller(self, piece: bytes) -> Iterator[Message]:
+        """The next of what the controller has sent: its messages that are whole now, each read when it is asked for."""
+        for raw in self._controller.push(piece):
+            message = parse(raw)
             if message.version != self.version:
                 self._meet(self._controller, message)
             if message.kind is Type.EXPERIMENTER:
@@ -133,22 +136,20 @@ class Production:
                     self._experiments.popitem(last=False)
             else:
                 self._take_question(message)
-        return messages
+            yield message
 
-    def from_switch(self, piece: bytes, now: float) -> list[tuple[Said, Message]]:
-        """The next of what the switch has sent: its messages that are whole now."""
+    def from_switch(self, piece: bytes, now: float) -> Iterator[tuple[Said, Message]]:
+        """The next of what the switch has sent, likewise."""
         self.heard_at = now
         if self._switch.in_middle and self._switch.skipped_bytes > _MAX_SKIPPED_LEN:
             raise Broken("no-message-found")
         if self._switch.in_middle and piece[:2] in _TLS_RECORDS:
             raise Broken("tls")
-        found = []
         for raw in self._switch.push(piece):
             message = parse(raw)
             if message.version != self.version:
                 self._meet(self._switch, message)
-            found.append((self._classify(message, now), message))
-        return found
+            yield self._classify(message, now), message
 
     def lose_place(self, *, of_switch: bool) -> None:
         """Bytes of one end are missing from here on. Which answers are whose is not known any more."""
@@ -234,6 +235,7 @@ class Production:
         self._awaited[question.asked] += 1
         self.questions += 1
         if self.questions > _MAX_PENDING:
+            self._directory.leave_out("too-many-questions")
             self._close(next(iter(self._pending)))
 
     def _close(self, place: _Place) -> _Question:
@@ -262,7 +264,8 @@ class Production:
             return
         question = self._pending[place][0]
         cost = len(body) + _PART_COST
-        if question.key is not None and self._parts_held + cost > _MAX_PARTS_LEN:
+        if question.key is not None and (self._parts_held + cost > _MAX_PARTS_LEN or len(question.parts) >= _MAX_PARTS):
+            self._directory.leave_out("too-long")
             self._parts_held -= question.held
             question.key, question.parts, question.held = None, [], 0
         if question.key is not None:

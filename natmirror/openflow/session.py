@@ -6,17 +6,19 @@ come out of take(); messages are whole.
 """
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Answer, Datapath, Key
+from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Answer, Datapath, Key, Ports, multipart_key
 from natmirror.openflow.framer import Broken, Framer
 from natmirror.openflow.production import Production, Said
 from natmirror.openflow.wire import (
     BAD_REQUEST,
     BUNDLE_BAD_TYPE,
     BUNDLE_FAILED,
+    HEADER_LEN,
     MORE,
     MULTIPART_HEADER_LEN,
     NICIRA,
@@ -112,21 +114,35 @@ class Session:
         self._config: bytes | None = None
         self._early: deque[Message] = deque()
         self._early_len = 0
-        self._waiting: list[Message] = []
+        self._waiting: deque[Message] = deque()
         self._waiting_len = 0
         self._open: list[tuple[Message, Key | None, float]] = []
         """Questions that cannot be answered yet, and BARRIERs, which have no key, behind them; until when they wait."""
         self._begun: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._answers_len = 0
         self._hello = parse(hello(self.version, 1))
-        self._out: list[bytes] = [self._hello.raw]
+        self._out: deque[bytes | Iterator[bytes]] = deque((self._hello.raw,))
+        self.unsaid_len = len(self._hello.raw)
+        """Bytes that wait for take()."""
         self._framer.version = self.version
 
-    def take(self) -> bytes:
-        """What is to be sent to the master since the last call: whole messages."""
-        out, self._out = b"".join(self._out), []
-        self._answers_len = 0
-        return out
+    def take(self, most: int | None = None) -> bytes:
+        """What is to be sent to the master since the last call: whole messages, as many as have about ``most`` bytes,
+        all by default. Long answers are put together only here."""
+        taken: list[bytes] = []
+        length = 0
+        while self._out and (most is None or length < most):
+            first = self._out[0]
+            raw = first if isinstance(first, bytes) else next(first, b"")
+            if first is raw or not raw:
+                self._out.popleft()
+            taken.append(raw)
+            length += len(raw)
+        self.unsaid_len -= length
+        if not self.unsaid_len:
+            self._out.clear()
+            self._answers_len = 0
+        return b"".join(taken)
 
     @property
     def held(self) -> int:
@@ -181,45 +197,52 @@ class Session:
 
     def _pass(self, message: Message) -> None:
         self._out.append(message.raw)
+        self.unsaid_len += len(message.raw)
         self.passed[message.name] += 1
 
-    def switch_known(self, now: float) -> None:
-        """The switch has told its features: who asked for them before gets them now, and all that waited behind."""
-        waiting, self._waiting = self._waiting, []
-        self._waiting_len = 0
-        for message in waiting:
+    def switch_known(self, now: float) -> Iterator[None]:
+        """The switch has told its features: who asked for them before gets them now, and all that waited behind; a
+        question in each step."""
+        while self._waiting:
+            message = self._waiting.popleft()
+            self._waiting_len -= len(message.raw) + _MESSAGE_COST
             if self._answers_len > _MAX_ANSWERS_LEN:
                 self._refuse(message, Refusal.EPERM)
             else:
                 self._answer(message, now)
+            yield
 
     # The master
 
-    def from_master(self, piece: bytes, now: float) -> list[Message]:
-        """The next of what the master has sent, answered; gives its messages. Broken where it is no OpenFlow, or
-        asks for more than can be held."""
+    def from_master(self, piece: bytes, now: float) -> Iterator[Message]:
+        """The next of what the master has sent: gives its messages, each answered when it is asked for. Broken where it
+        is no OpenFlow, or asks for more than can be held."""
         self.settle(now)
-        messages = [parse(raw) for raw in self._framer.push(piece)]
-        for message in messages:
-            kind = message.kind
-            if kind in ORDERS:
-                self.ordered[message.name] += 1
-            if kind is Type.HELLO and negotiated(self._hello, message) != self.version:
-                raise Broken("of-version")
-            if kind in _CHANGES and self._wishes.role is Role.SLAVE and self.version >= V13:
-                self._refuse(message, Refusal.IS_SLAVE)  # 1.3.5 §6.3.5
-            if kind in _UNANSWERED:
-                continue
-            if kind is Type.ECHO_REQUEST:
-                self._echo(message, now)
-            elif self._waiting or (kind is Type.FEATURES_REQUEST and self.datapath is None):
-                self._waiting.append(message)  # in order: nothing is said before the introduction
-                self._waiting_len += len(message.raw) + _MESSAGE_COST
-            else:
-                self._answer(message, now)
-            if self._answers_len > _MAX_ANSWERS_LEN or self._waiting_len > _MAX_WAITING_LEN:
-                raise Broken("too-much-asked")
-        return messages
+        for raw in self._framer.push(piece):
+            message = parse(raw)
+            self._hear(message, now)
+            yield message
+
+    def _hear(self, message: Message, now: float) -> None:
+        """A message of the master's."""
+        kind = message.kind
+        if kind in ORDERS:
+            self.ordered[message.name] += 1
+        if kind is Type.HELLO and negotiated(self._hello, message) != self.version:
+            raise Broken("of-version")
+        if kind in _CHANGES and self._wishes.role is Role.SLAVE and self.version >= V13:
+            self._refuse(message, Refusal.IS_SLAVE)  # 1.3.5 §6.3.5
+        if kind in _UNANSWERED:
+            return
+        if kind is Type.ECHO_REQUEST:
+            self._echo(message, now)
+        elif self._waiting or (kind is Type.FEATURES_REQUEST and self.datapath is None):
+            self._waiting.append(message)  # in order: nothing is said before the introduction
+            self._waiting_len += len(message.raw) + _MESSAGE_COST
+        else:
+            self._answer(message, now)
+        if self._answers_len > _MAX_ANSWERS_LEN or self._waiting_len > _MAX_WAITING_LEN:
+            raise Broken("too-much-asked")
 
     def settle(self, now: float) -> None:
         """Answer the open questions whose answers have come, and refuse those whose answers will not come."""
@@ -233,7 +256,7 @@ class Session:
                 self._tell(message, key, now)
         self._open = still
 
-    def _known(self, key: Key) -> Answer | None:
+    def _known(self, key: Key) -> Answer | Ports | None:
         return None if self.datapath is None else self.datapath.answers.get(key)
 
     def next_settling(self) -> float | None:
@@ -251,16 +274,18 @@ class Session:
         else:
             handler(self, message, now)
 
-    def _say(self, *messages: bytes) -> None:
-        self._out += messages
-        self._answers_len += sum(map(len, messages))
+    def _say(self, answer: bytes | Iterator[bytes], length: int) -> None:
+        self._out.append(answer)
+        self.unsaid_len += length
+        self._answers_len += length
 
     def _reply(self, message: Message, kind: Type, body: bytes = b"") -> None:
-        self._say(build(self.version, kind, message.xid, body))
+        self._say(build(self.version, kind, message.xid, body), HEADER_LEN + len(body))
         self.asked["answered"] += 1
 
     def _refuse(self, message: Message, code: int, kind: int = BAD_REQUEST) -> None:
-        self._say(error(message, kind, code))
+        refusal = error(message, kind, code)
+        self._say(refusal, len(refusal))
         self.asked["refused"] += 1
 
     def _echo(self, message: Message, now: float) -> None:
@@ -315,7 +340,7 @@ class Session:
             return self._refuse(message, Refusal.BAD_MULTIPART)  # nothing else is so long
         if kind in STATISTICS and not self._manners.tells_statistics:
             return self._refuse(message, Refusal.EPERM)
-        return self._find_out(message, (Type.MULTIPART_REPLY, kind, body), now)
+        return self._find_out(message, multipart_key(self.version, kind, body), now)
 
     def _ask_queues(self, message: Message, now: float) -> None:
         self._find_out(message, (Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body), now)
@@ -338,7 +363,9 @@ class Session:
             return
         if key[1] in STATISTICS:
             self.oldest_answer_seconds = max(self.oldest_answer_seconds, now - answer.at)
-        self._say(*_parts(self.version, message.xid, key[1], answer))
+        bodies = answer.bodies
+        length = sum(map(len, bodies)) + len(bodies) * (HEADER_LEN + MULTIPART_HEADER_LEN.get(self.version, 8))
+        self._say(_parts(self.version, message.xid, key[1], bodies), length)
         self.asked["answered"] += 1
 
     def _ask_role(self, message: Message, now: float) -> None:
@@ -395,14 +422,13 @@ class Session:
         return self._reply(message, Type.EXPERIMENTER, Struct("!III").pack(NICIRA, _NX_ROLE_REPLY, number))
 
 
-def _parts(version: int, xid: int, kind: int, answer: Answer) -> list[bytes]:
+def _parts(version: int, xid: int, kind: int, bodies: tuple[bytes, ...]) -> Iterator[bytes]:
     """A multipart answer in as many messages as it came in."""
     padding = bytes(MULTIPART_HEADER_LEN.get(version, 8) - 4)
-    last = len(answer.bodies) - 1
-    heads = (Struct("!HH").pack(kind, MORE if place < last else 0) + padding for place in range(last + 1))
-    return [
-        build(version, Type.MULTIPART_REPLY, xid, head + body) for head, body in zip(heads, answer.bodies, strict=True)
-    ]
+    last = len(bodies) - 1
+    for place, body in enumerate(bodies):
+        head = Struct("!HH").pack(kind, MORE if place < last else 0) + padding
+        yield build(version, Type.MULTIPART_REPLY, xid, head + body)
 
 
 _HANDLERS = {

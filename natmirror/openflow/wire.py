@@ -147,6 +147,7 @@ NICIRA = 0x2320
 BAD_REQUEST = 1
 ROLE_REQUEST_FAILED, ROLE_STALE, ROLE_BAD = 11, 0, 2
 BUNDLE_FAILED, BUNDLE_BAD_TYPE = 17, 6
+_MAX_ELEMENTS = 16  # of a HELLO that are looked at; one is defined (1.3.5 §7.5.1)
 _ERROR_DATA_LEN = 64  # "at least 64 bytes of the failed request" (1.3.5 §7.5.4)
 
 
@@ -200,7 +201,9 @@ def offered(message: Message) -> set[int]:
 def _in_bitmap(message: Message) -> set[int]:
     """The versions in a HELLO's bitmap; none where it has no bitmap, or one that makes no sense."""
     body, at = message.body, 0
-    while at + 4 <= len(body):
+    for _ in range(_MAX_ELEMENTS):
+        if at + 4 > len(body):
+            break
         kind, length = Struct("!HH").unpack_from(body, at)
         if length < 4 or at + length > len(body):
             break

@@ -29,6 +29,7 @@ _MASKS = {
 """The place of each type's two masks in 1.4's property types (1.4.1 §7.3.10): 2n for slaves, 2n + 1 for others."""
 _V13_MASKS = (Type.PACKET_IN, Type.PORT_STATUS, Type.FLOW_REMOVED)
 _ALL = 0xFFFF_FFFF
+_MAX_PROPERTIES = 64  # of an asynchronous configuration; 1.5 defines 12, and one for experimenters
 _REASON_AT = {Type.PACKET_IN: 6, Type.PORT_STATUS: 0, Type.FLOW_REMOVED: 10, Type.ROLE_STATUS: 4, Type.TABLE_STATUS: 0}
 """Where the reason lies in a body; in 1.5 a FLOW_REMOVED's is elsewhere."""
 _V15_FLOW_REMOVED_REASON_AT = 1
@@ -76,17 +77,19 @@ class Wishes:
                 self._for_others[kind], self._for_slave[kind] = numbers[2 * place : 2 * place + 2]
             return
         kinds = {place: kind for kind, place in _MASKS.items()}
-        named: list[tuple[bool, Type, int]] = []
+        named: list[tuple[bool, Type | None, int]] = []
         at = 0
         while at + 8 <= len(body):
+            if len(named) >= _MAX_PROPERTIES:
+                raise ValueError("more properties than there are")
             prop, length, mask = Struct("!HHI").unpack_from(body, at)
             if length < 8:
                 raise ValueError("a property that is too short")
-            if (about := kinds.get(prop >> 1)) is not None:
-                named.append((bool(prop & 1), about, mask))
+            named.append((bool(prop & 1), kinds.get(prop >> 1), mask))
             at += (length + 7) & ~7
-        for is_other, kind, mask in named:
-            (self._for_others if is_other else self._for_slave)[kind] = mask
+        for is_other, about, mask in named:
+            if about is not None:
+                (self._for_others if is_other else self._for_slave)[about] = mask
 
     def get_async(self, version: int) -> bytes:
         """The body of a GET_ASYNC_REPLY."""
