@@ -66,9 +66,8 @@ class Shadowing:
         self._next_number = 0
         self._live: dict[tuple[str, str, int, int], Shadow] = {}  # by service, master and datapath
         self._touched: dict[Shadow, None] = {}
-        self._steps: Iterator[None] | None = (
-            None  # what is being done: the rest of an entry, or of what a master is told
-        )
+        # What is being done: the rest of an entry, or of what a master is told
+        self._steps: Iterator[None] | None = None
         self._whose: Callable[[], Connection | None] = lambda: None
         self._read_len = 0  # bytes that have been read since masters were told
         self._events: list[LegEnded] = []
