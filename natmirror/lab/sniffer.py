@@ -6,6 +6,7 @@ python -m natmirror.lab.sniffer LINK FILE
 import select
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +18,7 @@ from natmirror.lab.topology import Lab
 _SNAP_LEN = 262_144
 _TIMEOUT_MS = 50
 _QUIET = 0.2  # seconds without a packet after which all has been seen
+_LONGEST_END = 2.0  # seconds that an end waits for that: a program that is killed leaves half a packet behind
 
 
 def start_sniffer(lab: Lab, host: str, link: str, file: Path) -> Program:
@@ -33,16 +35,16 @@ def main() -> None:
     reader = pcapy.open_live(link, _SNAP_LEN, True, _TIMEOUT_MS)
     reader.setnonblock(1)
     writer = reader.dump_open(file)
-    ended = False
+    until = float("inf")
 
     def end(number: int, frame: FrameType | None) -> None:
-        nonlocal ended
-        ended = True
+        nonlocal until
+        until = time.monotonic() + _LONGEST_END
 
     signal.signal(signal.SIGTERM, end)
     print("capturing", flush=True)
     ready = True
-    while ready or not ended:
+    while (ready or until == float("inf")) and time.monotonic() < until:
         ready = bool(select.select([reader.getfd()], [], [], _QUIET)[0])
         reader.dispatch(512, writer.dump)
 

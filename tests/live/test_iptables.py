@@ -120,7 +120,7 @@ def test_what_a_killed_run_leaves_is_cleaned_up_by_command(scene: Scene, iptable
 def test_rules_that_somebody_sweeps_away_come_back(scene: Scene) -> None:
     balancer = scene.balance(RULES, iptables="nft")
     scene.lab.run("lb", ["iptables-nft", "-t", "raw", "-F"])
-    balancer.program.wait_for_text("putting them in again", 15.0)
+    balancer.program.wait_for_text("installing them again", 15.0)
     wait_for(lambda: "-j NATMIRROR-PRE" in scene.lab.run("lb", ["iptables-nft-save", "-t", "raw"]), "the rules")
 
 
