@@ -141,7 +141,7 @@ class Engine:
         self._failover = Failover(self._nat, self._guarded, self._stats)
         self._passage = Passage(self._registry, self._nat, self._guarded, self._failover, self._stats)
         self.handover = HandOver(
-            *(shard, self._registry, self._nat, self._guarded, self._stats, self.faults), masks(rules.ha, key)
+            *(shard, self._registry, self._nat, self._guarded, self._stats, self.faults), masks(rules.ha)
         )
         """Legs that pass from one host to another. What they send because of it is given by study()."""
         self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._guarded, self._stats)
