@@ -39,9 +39,9 @@ class CapturedNumbers:
                 return number
         return self._others.first(local, mirror, now)
 
-    def used(self, local: Endpoint, mirror: Endpoint, last: int) -> None:
-        """Note the highest number that a leg which has ended used on the wire."""
-        self._others.used(local, mirror, last)
+    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+        """Note the highest number that a leg which ends now used on the wire."""
+        self._others.used(local, mirror, last, now)
 
 
 def captured_numbers(rules: Rules, capture: Path, others: Numbers) -> CapturedNumbers:
