@@ -96,6 +96,15 @@ def test_other_keys_are_refused_and_not_shown(value: str) -> None:
     assert "hunter" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "value", ["*hunter2hunter2", "!hunter2!hunter2", "'hunter2", "[hunter2", "hunter2: x", "@hunter2"]
+)
+def test_so_are_those_that_mean_something_else_to_yaml(value: str) -> None:
+    with pytest.raises(RulesError, match=r"^<rules>:1[12]: expected YAML, found: ") as error:
+        loads(f"{with_state('redis://10.20.0.30')}  key: {value}\n")
+    assert "hunter" not in str(error.value)
+
+
 def test_the_key_cannot_change_while_natmirror_runs() -> None:
     old, new = (loads(f"{with_state('redis://10.20.0.30')}  key: the secret of number {one}\n") for one in (1, 2))
     with pytest.raises(RulesError, match="ha: it cannot change") as error:
