@@ -8,7 +8,7 @@ was written, and under the same key.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 from natmirror.fastpath import siphash
@@ -21,7 +21,7 @@ NONCE_LEN = 8
 class Masks:
     """Nonces and masks under the key of a pair, 16 bytes."""
 
-    pair_key: bytes
+    pair_key: bytes = field(repr=False)
 
     def nonce(self, record: bytes) -> bytes:
         """Return the nonce of a record, given as it is without masks."""
