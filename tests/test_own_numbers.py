@@ -9,6 +9,7 @@ from natmirror import seq
 from natmirror.actions import Action, Send
 from natmirror.engine import Engine, Hook
 from natmirror.initial import InitialNumbers
+from natmirror.mirror import Leg
 from natmirror.packet import OPT_MSS, Endpoint, Segment, finish
 from natmirror.rulesfile import loads
 from tests.session import IRS, ISS, KEY, MIRROR_ISS, Session
@@ -201,6 +202,25 @@ def test_so_does_one_whose_leg_has_stood_for_hours(fast: bool) -> None:
     again.connect()
     [(_, iss, _, _)] = wire(again)
     assert seq.diff(iss, seq.add(first, session.sent)) > 0, "the mirror, in TIME-WAIT, takes no lower one"
+
+
+def test_so_does_one_after_a_leg_that_a_fault_of_ours_has_ended(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = started(fast)
+    first = opened(session)
+    for _ in range(40):
+        session.from_client("PA", b"x" * 1400)
+        session.from_backend("A")
+        from_mirror(session, "A", THEIRS, seq.add(first, session.sent))
+    [(holder, leg)] = session.engine._legs.holders()
+    with monkeypatch.context() as broken:
+        broken.setattr(Leg, "abort", None)
+        session.engine._legs.cut(holder, leg, "internal-error")
+    session.from_client("R")
+    wire(session)
+    again = Session(session.engine, iss=seq.add(ISS, 1 << 20))
+    again.connect()
+    [(_, iss, _, _)] = wire(again)
+    assert 0 < seq.diff(iss, seq.add(first, session.sent)) <= 1 << 20
 
 
 def test_nothing_that_a_mirror_is_shown_depends_on_the_clients_number(fast: bool) -> None:
