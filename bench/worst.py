@@ -104,7 +104,8 @@ class Connection:
         self.loop = loop
         self.client: Endpoint = (bytes((10, 10, 0, 11)), port)
         self.client_seq, self.backend_seq, self.mirror_seq = 1001, 5001, 7001
-        self.una = self.sent_to = 1001
+        self.una = self.sent_to = 1001  # as if the leg had the client's numbers
+        self.offset = 0  # how far those on the wire lie after them, as the leg's SYN tells
         self._say(self.client, _SERVICE, "S", 1000, 0, options=_WIDE)
         self._say(_BACKEND, self.client, "SA", 5000, 1001, options=_WIDE)
         self.from_client(b"")
@@ -121,10 +122,13 @@ class Connection:
         self, source: Endpoint, to: Endpoint, letters: str, at: int, ack: int, data: bytes = b"", **options: Any
     ) -> None:
         flags = sum(_FLAGS[letter] for letter in letters)
-        numbers = {"seq": at & 0xFFFF_FFFF, "ack": ack & 0xFFFF_FFFF, "window": 0xFFFF} | options
+        ack = (ack + self.offset if source == _MIRROR else ack) & 0xFFFF_FFFF
+        numbers = {"seq": at & 0xFFFF_FFFF, "ack": ack, "window": 0xFFFF} | options
         raw = build_packet(source, to, flags=flags, payload=data, **numbers)
         for one in self.loop.take(raw, Hook.FORWARD if source == _BACKEND else Hook.PREROUTING):
-            self.sent_to = max(self.sent_to, one.seq + one.payload_len)
+            if one.flags & SYN:
+                self.offset = one.seq - 1000
+            self.sent_to = max(self.sent_to, (one.seq - self.offset & 0xFFFF_FFFF) + one.payload_len)
 
     def from_client(self, data: bytes, at: int | None = None, letters: str = "A") -> None:
         """The client sends, in its turn or from a number on."""
@@ -143,6 +147,12 @@ class Connection:
         self._say(_MIRROR, self.client, "A", self.mirror_seq if at is None else at, self.una, data, **options)
         if at is None:
             self.mirror_seq += len(data)
+
+    def sack(self, *edges: int) -> bytes:
+        """The option that tells of blocks at the mirror, by where each begins and ends."""
+        return bytes((1, 1, 5, 2 + 4 * len(edges))) + b"".join(
+            pack("!I", edge + self.offset & 0xFFFF_FFFF) for edge in edges
+        )
 
     def write(self, length: int) -> None:
         """Bytes from the client, acknowledged by its backend."""
@@ -285,7 +295,7 @@ def mend(loop: Loop, mss: int) -> None:
     one.write(12 * _MIB)
     loop.longest = 0.0
     half = one.una + (one.sent_to - one.una) // 2
-    one.from_mirror(options=bytes((1, 1, 5, 10)) + pack("!II", half, one.sent_to))
+    one.from_mirror(options=one.sack(half, one.sent_to))
     for _ in range(50):
         loop.now += 0.001
         one.from_mirror()
@@ -322,7 +332,7 @@ def blocks(loop: Loop) -> None:
     at = one.una + 48
     for _ in range(1500):
         edges = [edge for number in range(4) for edge in (at + 96 * number, at + 96 * number + 48)]
-        one.from_mirror(options=bytes((1, 1, 5, 34)) + pack("!8I", *edges))
+        one.from_mirror(options=one.sack(*edges))
         at += 384 if at < one.sent_to - 800 else -384
 
 

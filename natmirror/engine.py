@@ -141,7 +141,7 @@ class Engine:
         self._failover = Failover(self._nat, self._guarded, self._stats)
         self._passage = Passage(self._registry, self._nat, self._guarded, self._failover, self._stats)
         self.handover = HandOver(
-            *(shard, self._registry, self._nat, self._guarded, self._stats, self.faults), masks(rules.ha, key)
+            *(shard, self._registry, self._nat, self._guarded, self._stats, self.faults), masks(rules.ha)
         )
         """Legs that pass from one host to another. What they send because of it is given by study()."""
         self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._guarded, self._stats)
@@ -161,7 +161,7 @@ class Engine:
 
     def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> list[Action]:
         """What receive() gives for a packet that the C gear leaves to Python."""
-        self.faults.now = now
+        self.faults.now = self._legs.now = now
         try:
             parsed = parse(packet)
         except Malformed as reason:
@@ -182,7 +182,7 @@ class Engine:
         """Read what connections that somebody reads have sent since: after the verdicts of the packets that brought it,
         so that nothing there delays or costs a packet. All of it, or some until ``is_spent``, which is asked after each
         message, says that there is no more time: while there is more, next_own_timer() is due at once."""
-        self.faults.now = now
+        self.faults.now = self._legs.now = now
         self._guarded.study(now, is_spent)
         return self._sends()
 
@@ -217,7 +217,7 @@ class Engine:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of; and read what waits, as
         study() does. Not all at once, but some of each, until ``is_spent`` says that there is no more time: while there
         is more, next_timer() stays where it is."""
-        self.faults.now = now
+        self.faults.now = self._legs.now = now
         is_spent = is_spent or _never
         for _ in range(_MAX_LEGS_DUE):
             if self._fast:

@@ -16,6 +16,7 @@ from natmirror.packet import Endpoint
 
 _TICKS_PER_SECOND = 250_000  # RFC 6528 §3: M is the 4 microsecond timer
 _MAX_REMEMBERED = 65_536  # pairs of ends; some 200 bytes each
+_FAR = 1 << 30  # ticks: more than an hour; twice as far would count as before, not after
 _STEP = 1 << 20  # more than what an earlier leg may still have under way
 
 
@@ -25,8 +26,8 @@ class Numbers(Protocol):
     def first(self, local: Endpoint, mirror: Endpoint, now: float) -> int:
         """Return the initial number of a new leg between the two ends."""
 
-    def used(self, local: Endpoint, mirror: Endpoint, last: int) -> None:
-        """Note the highest number that a leg which has ended used on the wire."""
+    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+        """Note the highest number that a leg which ends now used on the wire."""
 
 
 class InitialNumbers:
@@ -34,28 +35,26 @@ class InitialNumbers:
 
     def __init__(self, key: bytes) -> None:
         self._key = subkey(key, b"initial")
-        self._now = 0.0
         self._last: dict[bytes, int] = {}  # by the ends, the oldest first
 
     def first(self, local: Endpoint, mirror: Endpoint, now: float) -> int:
         """Return the initial number of a new leg between the two ends; ``now`` in seconds."""
-        self._now = now
         ends = ends_of(local, mirror)
-        number, last = self._by_the_clock(ends), self._last.get(ends)
+        number, last = self._by_the_clock(ends, now), self._last.get(ends)
         return number if last is None or seq.lt(last, number) else seq.add(last, _STEP)
 
-    def used(self, local: Endpoint, mirror: Endpoint, last: int) -> None:
-        """Note the highest number that a leg which has ended used on the wire."""
+    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+        """Note the highest number that a leg which ends now used on the wire."""
         ends = ends_of(local, mirror)
         self._last.pop(ends, None)
-        if seq.lt(last, self._by_the_clock(ends)):
-            return  # the clock is past it
+        if 0 < seq.diff(self._by_the_clock(ends, now), last) < _FAR:
+            return  # the clock is past it, and stays so for as long as a mirror may remember the leg
         self._last[ends] = last
         if len(self._last) > _MAX_REMEMBERED:
             del self._last[next(iter(self._last))]
 
-    def _by_the_clock(self, ends: bytes) -> int:
-        return seq.add(siphash(self._key, ends), int(self._now * _TICKS_PER_SECOND))
+    def _by_the_clock(self, ends: bytes, now: float) -> int:
+        return seq.add(siphash(self._key, ends), int(now * _TICKS_PER_SECOND))
 
 
 def ends_of(local: Endpoint, mirror: Endpoint) -> bytes:

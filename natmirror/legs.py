@@ -51,12 +51,14 @@ class Legs:
     """What its methods make legs send waits for take_sends().
 
     ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
-    ``ports`` are for legs with an address of ours. ``numbers`` gives the legs their initial numbers.
+    ``ports`` are for legs with an address of ours. ``numbers`` gives the legs their initial numbers. ``now`` is set by
+    the engine before it works.
     """
 
     def __init__(
         self, table: LegTable, in_use: Callable[[Endpoint, Endpoint], bool], ports: range, numbers: Numbers
     ) -> None:
+        self.now = 0.0
         self._table = table
         self._in_use = in_use
         self._ports = ports
@@ -216,6 +218,8 @@ class Legs:
         if self._living.get(leg.row.id) is holder and holder.leg is leg:
             del self._living[leg.row.id]
             with suppress(Exception):
+                self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
+            with suppress(Exception):
                 holder.leg_ended(leg, reason)
 
     def settle(self, holder: Holder, leg: Leg, packets: list[bytes]) -> None:
@@ -224,7 +228,7 @@ class Legs:
         leg.hand_over()
         if leg.ended is not None and self._living.get(leg.row.id) is holder and holder.leg is leg:
             del self._living[leg.row.id]
-            self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire)
+            self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
             holder.leg_ended(leg, leg.ended)
         holder.leg_moved()
 

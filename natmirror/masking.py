@@ -1,15 +1,17 @@
-"""How a record for another host carries the offset of a leg's numbers: masked with a key that both hosts have.
+"""How a record for another host carries sequence numbers: masked, with a key that both hosts have.
 
-A leg's offset is the distance from the client's sequence numbers to those on the wire to the mirror. Records lie in a
-store, so the offset stands there masked by a keyed hash of a nonce and the leg's ends.
+Records lie in a store. Whoever reads it could reset production's connections by their numbers, and legs by theirs; so
+each number stands there masked by a keyed hash of the record's nonce. The nonce is a keyed hash itself, of the whole
+record (as in RFC 5297): no other record has the same, and whoever takes the masks off sees whether the record is as it
+was written, and under the same key.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
 
-from natmirror.fastpath import siphash, subkey
-from natmirror.initial import ends_of
-from natmirror.packet import Endpoint
+from natmirror.fastpath import siphash
 from natmirror.rules import Pair
 
 NONCE_LEN = 8
@@ -17,27 +19,25 @@ NONCE_LEN = 8
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Masks offsets under the pair's key; ``own_key``, 16 bytes that this host alone has, makes the nonces."""
+    """Nonces and masks under the key of a pair, 16 bytes."""
 
-    pair_key: bytes
-    own_key: bytes
+    pair_key: bytes = field(repr=False)
 
-    def nonce(self, local: Endpoint, mirror: Endpoint, offset: int) -> bytes:
-        """Return the nonce of a leg's record: the same each time, for another leg between the two ends another one."""
-        data = ends_of(local, mirror) + offset.to_bytes(4, "big")
-        return siphash(self.own_key, data).to_bytes(NONCE_LEN, "big")
+    def nonce(self, record: bytes) -> bytes:
+        """Return the nonce of a record, given as it is without masks."""
+        return siphash(self.pair_key, b"nonce" + record).to_bytes(NONCE_LEN, "big")
 
-    def apply(self, offset: int, nonce: bytes, local: Endpoint, mirror: Endpoint) -> int:
-        """Mask an offset, or take the mask off again."""
-        return offset ^ (siphash(self.pair_key, nonce + ends_of(local, mirror)) & 0xFFFF_FFFF)
+    def of(self, nonce: bytes) -> Iterator[int]:
+        """Give masks of 32 bits for a record's numbers, one after the other."""
+        for place in count():
+            yield siphash(self.pair_key, b"masks" + nonce + place.to_bytes(2, "big")) & 0xFFFF_FFFF
 
 
-def masks(pair: Pair | None, own_key: bytes) -> Masks:
+def masks(pair: Pair | None) -> Masks:
     """Return the masks of a pair's host: by ``ha.key``, or without one by what the hosts share anyway, the URL of the
     store and the VRRP ids."""
     secret: tuple[object, ...] = ()
     if pair is not None:
         anyway = (pair.state, pair.switch_side.vrrp_id, pair.pool_side.vrrp_id)
         secret = anyway if pair.key is None else (pair.key,)
-    pair_key = hashlib.blake2b(repr(secret).encode(), digest_size=16, person=b"natmirror pair").digest()
-    return Masks(pair_key, subkey(own_key, b"nonce"))
+    return Masks(hashlib.blake2b(repr(secret).encode(), digest_size=16, person=b"natmirror pair").digest())

@@ -16,11 +16,13 @@ from natmirror.packet import ACK, SYN, Endpoint, Malformed, Segment, endpoint_of
 from natmirror.rules import Rules
 
 _EARLY = 1.0  # seconds that a SYN may stand in the capture before what it follows from
+_LATE = 30.0  # and after: where it is missing itself, its answer may have come so late
 _Ends = tuple[Endpoint, Endpoint]
 
 
 class CapturedNumbers:
-    """Gives a leg the number that the capture has for it: the first between the same ends that is not past.
+    """Gives a leg the number that the capture has for it: the first between the same ends that is
+    not past, nor of a later leg.
 
     A leg that is not in the capture gets its number from ``others``.
     """
@@ -33,15 +35,15 @@ class CapturedNumbers:
     def first(self, local: Endpoint, mirror: Endpoint, now: float) -> int:
         """Return the initial number of a new leg between the two ends."""
         captured = self._captured.get((local, mirror), deque())
-        while captured:
-            at, number = captured.popleft()
-            if at >= now - _EARLY:
-                return number
+        while captured and captured[0][0] < now - _EARLY:
+            captured.popleft()
+        if captured and captured[0][0] <= now + _LATE:
+            return captured.popleft()[1]
         return self._others.first(local, mirror, now)
 
-    def used(self, local: Endpoint, mirror: Endpoint, last: int) -> None:
-        """Note the highest number that a leg which has ended used on the wire."""
-        self._others.used(local, mirror, last)
+    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+        """Note the highest number that a leg which ends now used on the wire."""
+        self._others.used(local, mirror, last, now)
 
 
 def captured_numbers(rules: Rules, capture: Path, others: Numbers) -> CapturedNumbers:

@@ -3,11 +3,11 @@
 Theory. Inside, a leg of raw bytes has the client's own sequence numbers, so nearly everything about it can be learned
 again: how far the client has come from its next segment, how far the mirror has from its answer to a probe. What is
 said only once stands here: both window scales, the segment size, whether selective acknowledgements are spoken, and by
-how much the numbers on the wire to the mirror are shifted; that is masked (masking.py). The positions are as old as the
-record, and so they are bounds: the host that goes on takes none of them for the present.
+how much the numbers on the wire to the mirror are shifted. The positions are as old as the record, and so they are
+bounds: the host that goes on takes none of them for the present. All sequence numbers are masked (masking.py).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -91,7 +91,9 @@ class FlowRecord:
 
     def plain(self, masks: Masks) -> dict[str, Any]:
         """The record as values that JSON can hold; parse() reads it again, under the same pair key."""
-        return {"format": FORMAT, **asdict(self), "legs": [_plain_leg(leg, masks) for leg in self.legs]}
+        nonce = _nonce_of(self, masks)
+        values = asdict(_masked(self, nonce, masks))
+        return {"format": FORMAT, "nonce": nonce.hex(), **values, "legs": list(values["legs"])}
 
 
 def parse(record: Any, masks: Masks) -> FlowRecord:
@@ -104,7 +106,8 @@ def parse(record: Any, masks: Masks) -> FlowRecord:
     if not isinstance(legs, list) or not legs or not all(isinstance(leg, dict) for leg in legs):
         raise ValueError(f"legs: expected a list of mappings, found {legs!r:.40}")
     backend = record.get("backend")
-    one = FlowRecord(
+    nonce = _nonce(record)
+    masked = FlowRecord(
         service=_text(record, "service"),
         client=_end(record, "client"),
         backend=None if backend is None else _end(record, "backend"),
@@ -112,10 +115,13 @@ def parse(record: Any, masks: Masks) -> FlowRecord:
         client_nxt=_number(record, "client_nxt"),
         client_una=_number(record, "client_una"),
         backend_scale=_number(record, "backend_scale", MAX_SCALE),
-        legs=tuple(_leg(leg, masks) for leg in legs),
+        legs=tuple(_leg(leg) for leg in legs),
     )
+    one = _masked(masked, nonce, masks)
+    if _nonce_of(one, masks) != nonce:
+        raise ValueError("nonce: the record is not as it was written, or the other host has another ha.key")
     if any(seq.lt(one.client_nxt, number) for number in (one.client_una, *(leg.snd_una for leg in one.legs))):
-        raise ValueError(f"client_nxt: {one.client_nxt} lies before what has been acknowledged")
+        raise ValueError("client_nxt: it lies before what has been acknowledged")
     return one
 
 
@@ -127,14 +133,31 @@ def endpoint(text: str) -> Endpoint:
     return IPv4Address(address).packed, int(port)
 
 
-def _plain_leg(leg: LegRecord, masks: Masks) -> dict[str, Any]:
-    nonce = masks.nonce(leg.local_end, leg.mirror_end, leg.offset)
-    masked = masks.apply(leg.offset, nonce, leg.local_end, leg.mirror_end)
-    return asdict(leg) | {"nonce": nonce.hex(), "offset": masked}
+def _nonce_of(record: FlowRecord, masks: Masks) -> bytes:
+    return masks.nonce(repr(record).encode())  # another order or name of a field is another FORMAT
 
 
-def _leg(record: dict[str, Any], masks: Masks) -> LegRecord:
-    ends = (endpoint(_end(record, "local")), endpoint(_end(record, "address")))
+def _masked(record: FlowRecord, nonce: bytes, masks: Masks) -> FlowRecord:
+    """A record with masks on all its sequence numbers, or without them where it had them."""
+    mask = masks.of(nonce)
+    return replace(
+        record,
+        iss=record.iss ^ next(mask),
+        client_nxt=record.client_nxt ^ next(mask),
+        client_una=record.client_una ^ next(mask),
+        legs=tuple(
+            replace(
+                leg,
+                rcv_nxt=leg.rcv_nxt ^ next(mask),
+                snd_una=leg.snd_una ^ next(mask),
+                offset=leg.offset ^ next(mask),
+            )
+            for leg in record.legs
+        ),
+    )
+
+
+def _leg(record: dict[str, Any]) -> LegRecord:
     return LegRecord(
         mirror=_text(record, "mirror"),
         address=_end(record, "address"),
@@ -145,7 +168,7 @@ def _leg(record: dict[str, Any], masks: Masks) -> LegRecord:
         sack=bool(_number(record, "sack", 1)),
         rcv_nxt=_number(record, "rcv_nxt"),
         snd_una=_number(record, "snd_una"),
-        offset=masks.apply(_number(record, "offset"), _nonce(record), *ends),
+        offset=_number(record, "offset"),
     )
 
 

@@ -4,6 +4,7 @@ The file's node tree is read as it stands, so that nothing is converted behind o
 ten, a key that occurs twice is an error.
 """
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 MAX_FILE_LEN = 1 << 20
 _SHOWN_LEN = 40
+_QUOTED_TEXT = re.compile(r"(?<=alias|nchor|andle) '.*'", re.DOTALL)  # of the file: it may be a secret
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -158,8 +160,8 @@ def parse(text: str, file: str) -> Value:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        problem = error.problem or error.context or "not YAML"
-        raise RulesError(f"{file}:{line}: expected YAML, found: {' '.join(str(problem).split())}") from None
+        problem = _QUOTED_TEXT.sub("", str(error.problem or error.context or "not YAML"))
+        raise RulesError(f"{file}:{line}: expected YAML, found: {' '.join(problem.split())}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise RulesError(f"{file}:1: expected YAML, found: {' '.join(str(error).split())}") from None
     if node is None:

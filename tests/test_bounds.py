@@ -46,7 +46,7 @@ def said() -> list[tuple[str, bytes]]:
     ]
 
 
-def heard(one: Engine, stops: Callable[[], Callable[[], bool]] | None) -> dict[str, Any]:
+def heard(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -> dict[str, Any]:
     """What a master is told of all that, and what is counted; read in slices that end when ``stops`` says."""
     session, master = introduced(one)
     for who, data in said():
@@ -66,7 +66,6 @@ def heard(one: Engine, stops: Callable[[], Callable[[], bool]] | None) -> dict[s
             session.sent += len(data)
         letters = "FA" if who == "switch end" else "PA"
         raw = packet(*ends, letters, number, ack, data)
-        assert isinstance(one, RelativeEngine)
         out = one.decide(one.on_the_wire(raw), hook, session.now, Checksum.VALID)
         session.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
     while one.next_own_timer() is not None and one.next_own_timer() <= session.now:  # type: ignore[operator]

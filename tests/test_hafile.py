@@ -96,6 +96,15 @@ def test_other_keys_are_refused_and_not_shown(value: str) -> None:
     assert "hunter" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "value", ["*hunter2hunter2", "!hunter2!hunter2", "'hunter2", "[hunter2", "hunter2: x", "@hunter2"]
+)
+def test_so_are_those_that_mean_something_else_to_yaml(value: str) -> None:
+    with pytest.raises(RulesError, match=r"^<rules>:1[12]: expected YAML, found: ") as error:
+        loads(f"{with_state('redis://10.20.0.30')}  key: {value}\n")
+    assert "hunter" not in str(error.value)
+
+
 def test_the_key_cannot_change_while_natmirror_runs() -> None:
     old, new = (loads(f"{with_state('redis://10.20.0.30')}  key: the secret of number {one}\n") for one in (1, 2))
     with pytest.raises(RulesError, match="ha: it cannot change") as error:
@@ -112,12 +121,12 @@ def test_both_hosts_derive_the_same_masks_and_others_do_not() -> None:
         f"{with_state('redis://10.20.0.30')}  key: wrong horse battery\n",
         with_state("redis://10.20.0.30").replace("vrrp-id: 52", "vrrp-id: 53"),
     ]
-    keys = [masks(loads(text).ha, bytes(16)).pair_key for text in texts]
+    keys = [masks(loads(text).ha).pair_key for text in texts]
     assert len(set(keys)) == len(keys)
-    assert keys == [masks(loads(text).ha, bytes(range(16))).pair_key for text in texts]
-    assert masks(None, bytes(16)).pair_key not in keys
+    assert keys == [masks(loads(text).ha).pair_key for text in texts]
+    assert masks(None).pair_key not in keys
     moved = f"{with_state('redis://10.20.0.31')}  key: correct horse battery\n"
-    assert masks(loads(moved).ha, bytes(16)).pair_key == keys[3], "the key alone counts where there is one"
+    assert masks(loads(moved).ha).pair_key == keys[3], "the key alone counts where there is one"
 
 
 # Each is GOOD with one thing changed, and the line that has to be said.

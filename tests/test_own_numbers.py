@@ -9,6 +9,7 @@ from natmirror import seq
 from natmirror.actions import Action, Send
 from natmirror.engine import Engine, Hook
 from natmirror.initial import InitialNumbers
+from natmirror.mirror import Leg
 from natmirror.packet import OPT_MSS, Endpoint, Segment, finish
 from natmirror.rulesfile import loads
 from tests.session import IRS, ISS, KEY, MIRROR_ISS, Session
@@ -175,6 +176,50 @@ def test_a_port_that_is_used_again_calls_with_a_higher_number(fast: bool, closes
     again.connect()
     [(letters, iss, _, _)] = wire(again)
     assert letters == "S"
+    assert 0 < seq.diff(iss, seq.add(first, session.sent)) <= 1 << 20
+
+
+def test_so_does_one_whose_leg_has_stood_for_hours(fast: bool) -> None:
+    session = started(fast)
+    first = opened(session)
+    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other.now = session.now + 10.0
+    other.connect()
+    for _ in range(4):
+        session.now += 2600.0
+        session.from_client("PA", b"hello")
+        session.from_backend("A")
+        from_mirror(session, "A", THEIRS, seq.add(first, session.sent))
+    from_mirror(session, "FA", THEIRS, seq.add(first, session.sent))
+    session.from_client("FA")
+    session.from_backend("FA")
+    session.from_client("A")
+    from_mirror(session, "A", seq.add(THEIRS, 1), seq.add(first, session.sent))
+    assert "closed" in [event.reason for event in session.engine.take_events()]
+    wire(session)
+    again = Session(session.engine, iss=seq.add(ISS, 1 << 20))
+    again.now = session.now + 1.0
+    again.connect()
+    [(_, iss, _, _)] = wire(again)
+    assert seq.diff(iss, seq.add(first, session.sent)) > 0, "the mirror, in TIME-WAIT, takes no lower one"
+
+
+def test_so_does_one_after_a_leg_that_a_fault_of_ours_has_ended(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = started(fast)
+    first = opened(session)
+    for _ in range(40):
+        session.from_client("PA", b"x" * 1400)
+        session.from_backend("A")
+        from_mirror(session, "A", THEIRS, seq.add(first, session.sent))
+    [(holder, leg)] = session.engine._legs.holders()
+    with monkeypatch.context() as broken:
+        broken.setattr(Leg, "abort", None)
+        session.engine._legs.cut(holder, leg, "internal-error")
+    session.from_client("R")
+    wire(session)
+    again = Session(session.engine, iss=seq.add(ISS, 1 << 20))
+    again.connect()
+    [(_, iss, _, _)] = wire(again)
     assert 0 < seq.diff(iss, seq.add(first, session.sent)) <= 1 << 20
 
 

@@ -161,6 +161,20 @@ def test_a_leg_that_the_capture_does_not_have_gets_a_number_all_the_same(tmp_pat
     }
 
 
+def test_a_leg_that_the_capture_does_not_have_leaves_the_next_one_its_number(tmp_path: Path) -> None:
+    """As where the mirror was taken into the rules in between."""
+    without = [raw for raw in mirrored(ISS) if MASTER[0] not in (raw[12:16], raw[16:20])]
+    with Writer(tmp_path / "in.pcap") as writer:
+        for begun, packets in ((100.0, without), (500.0, mirrored(0x1234_5678, begun=70_000))):
+            for count, raw in enumerate(packets):
+                writer.write(begun + count * 0.01, raw)
+    run = Replay(loads(ONE_BACKEND), tmp_path / "in.pcap", mirror="capture")
+    sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
+    numbers = [int.from_bytes(raw[24:28], "big") for raw in sent if raw[33] == 2]
+    assert (numbers[0] != 0x1234_5678, numbers[-1]) == (True, 0x1234_5678)
+    assert list(run.streams.values()) == [b"", b"hello"]
+
+
 def test_where_the_capture_breaks_off_the_numbers_before_are_known(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", mirrored(0x1234_5678))
     whole = capture.read_bytes()
