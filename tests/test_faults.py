@@ -17,6 +17,7 @@ from natmirror.faults import (
 )
 from natmirror.holding import Holding
 from natmirror.mirroring import Mirroring
+from natmirror.nat import Nat
 from natmirror.report import summarize
 from natmirror.stream import Reassembler
 from tests.session import Session, engine
@@ -209,6 +210,19 @@ def test_reading_that_fails_as_a_whole_switches_sessions_off_and_does_not_spin(
     assert Work.SESSION in one.faults.off
     one.handle_timer(session.now)
     assert (one.next_own_timer() or 0.0) > session.now
+
+
+def test_a_flow_that_cannot_be_forgotten_does_not_keep_timers_due(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = connected(one, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Nat, "forget", mistake)
+        later = session.now + 1e6
+        with pytest.raises(ZeroDivisionError):
+            one.handle_timer(later)
+        one.handle_timer(later)
+        assert (one.next_timer() or later) > later
+    one.handle_timer(later + 1e6)
+    assert one.flow_ids() == []
 
 
 def test_the_status_says_what_is_off(one: Engine) -> None:
