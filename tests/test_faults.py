@@ -233,6 +233,20 @@ def test_the_status_says_what_is_off(one: Engine) -> None:
     assert "OFF after internal errors: copies in thread 0: on again in 600 s, or by 'natmirror resume" in text
 
 
+def test_faults_on_a_host_without_packets_have_their_own_times(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = connected(one, 1)
+    record = one.handover.records(one.handover.ids())[0]
+    standby = engine(fast=one._fast)
+    standby.handover.leave()
+    monkeypatch.setattr(Mirroring, "adopt", mistake)
+    for number in range(MAX_OF_ONE_KIND):
+        assert not standby.faults.off
+        standby.handover.adopt(record, session.now + number * WINDOW / 2)
+    assert not standby.faults.off
+    standby.handover.adopt(record, session.now + WINDOW)
+    assert standby.faults.off == {Work.TAKEOVER: session.now + WINDOW + OFF_TIME}
+
+
 def test_production_passes_while_all_of_mirroring_is_off(one: Engine) -> None:
     faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ALL)
     session = Session(one)
