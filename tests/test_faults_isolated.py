@@ -355,6 +355,24 @@ def test_a_fault_in_mirroring_costs_no_packet(name: str, always: bool, fast: boo
         assert_no_mirror_has_other_bytes(scene)
 
 
+ENDING = (
+    *("Teardown.end", "Teardown.end_leg", "Teardown.drop", "Teardown._end_all", "Teardown._end_copies"),
+    *("Shadowing.fail", "Shadowing.end_flow", "Legs.cut"),
+)
+FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mirroring.flow_forgotten")
+
+
+@pytest.mark.parametrize("ending", ENDING)
+@pytest.mark.parametrize("name", [*FAILING, "legs:Legs.receive", "legs:Legs.handle_timer", "holding:Holding.accepted"])
+def test_a_fault_in_ending_what_has_failed_costs_no_packet_either(name: str, ending: str, fast: bool) -> None:
+    module = ending.partition(".")[0].lower()
+    expected = undisturbed(fast=fast)
+    scene = Scene(fast=fast)
+    with raising(f"natmirror.{name}", always=True), raising(f"natmirror.{module}:{ending}", always=True):
+        play(scene)
+    assert seen(scene.verdicts) == expected
+
+
 def assert_no_mirror_has_other_bytes(scene: Scene) -> None:
     """What a raw mirror was sent is the beginning of a stream of that client's, without a gap."""
     for (client, mirror), pieces in scene.mirrors.data.items():
