@@ -448,8 +448,8 @@ class Worker:
 
 
 def _answer(question: Callable[[], Any], answer: "Future[Any]") -> None:
-    if not answer.set_running_or_notify_cancel():
-        return
+    if answer.done() or not answer.set_running_or_notify_cancel():
+        return  # somebody has given it, or nobody waits for it any more
     try:
         answer.set_result(question())
     except Exception as error:  # it costs the answer, not the run

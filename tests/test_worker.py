@@ -4,14 +4,17 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from threading import Event
 from types import SimpleNamespace
 
 import pytest
 
 from natmirror.actions import Action
+from natmirror.bindings import Change
 from natmirror.engine import Hook
 from natmirror.errors import HostError
+from natmirror.exchange import Exchange
 from natmirror.fastpath import Memory
 from natmirror.faults import Work
 from natmirror.lab.process import wait_for
@@ -21,7 +24,7 @@ from natmirror.packet import Checksum
 from natmirror.rulesfile import loads
 from natmirror.runner import queue_count
 from natmirror.shards import ALL
-from natmirror.worker import Worker
+from natmirror.worker import Worker, _answer
 from tests.support import RULES
 
 
@@ -222,7 +225,35 @@ def test_a_packet_of_a_hook_that_no_rule_of_ours_has_costs_no_thread(worker: Wor
 def test_a_thread_that_has_failed_answers_all_the_same(worker: Worker, over: Event) -> None:
     begin(worker, HostError("a queue fails"))
     assert over.wait(10.0)
-    assert worker.request(lambda: 1).result(10.0) == 1
+    assert worker.ask(lambda: 1) == 1
+    assert worker.request(lambda: 2).result(10.0) == 2
+    assert worker.request(lambda: 3).result(10.0) == 3
+
+
+def test_a_question_that_was_answered_meanwhile_is_not_answered_twice(
+    worker: Worker, over: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin(worker, HostError("a queue fails"))
+    assert over.wait(10.0)
+    worker.stop()
+    caplog.clear()
+    answer = worker.request(lambda: 1)
+    worker.post(partial(_answer, lambda: 2, answer))
+    assert worker.request(lambda: 3).result(10.0) == 3
+    assert answer.result() == 1
+    assert not caplog.records
+
+
+def test_bindings_that_cannot_be_told_are_told_anew(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    told: list[tuple[list[Change], bool]] = []
+    exchange = Exchange(worker._engine, lambda actions: None, lambda *change: told.append(change))
+    monkeypatch.setattr(worker._engine.bindings, "take", fail)
+    with pytest.raises(ZeroDivisionError):
+        exchange.tell(1e9)
+    assert told == [([], True)]
 
 
 def test_a_slice_that_fails_does_not_end_what_is_done_bit_by_bit(worker: Worker) -> None:
