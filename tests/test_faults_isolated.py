@@ -386,7 +386,7 @@ def assert_no_mirror_has_other_bytes(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("name", ENTERED)
-def test_after_a_fault_behind_what_was_done_every_leg_has_a_row_and_an_owner(name: str) -> None:
+def test_a_call_that_fails_after_its_work_is_done_leaves_every_leg_a_row_and_an_owner(name: str) -> None:
     scene = Scene(fast=True)
     with raising(name, always=False, late=True):
         play(scene)
