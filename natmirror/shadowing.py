@@ -181,6 +181,9 @@ class Shadowing:
         self._opened.clear()
         self._touched.clear()
         self._steps = None
+        # What is over may have waited to be told of that: its flow's number is going to be another's.
+        self._connections = {of: one for of, one in self._connections.items() if not one.is_forgotten}
+        self._sessions = {of: found for of, found in self._sessions.items() if found[0].lives}
 
     def _connection_of(self, kind: Kind, of: int) -> Connection | None:
         if kind in (Kind.MASTER, Kind.MASTER_LOST, Kind.ENDED):

@@ -225,6 +225,25 @@ def test_a_flow_that_cannot_be_forgotten_does_not_keep_timers_due(one: Engine, m
     assert one.flow_ids() == []
 
 
+def test_reading_that_fails_as_a_whole_leaves_nothing_of_connections_that_are_gone(
+    fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = engine(OF, fast=fast)
+    session = Session(one)
+    session.connect()
+    session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
+    [flow_id] = one.flow_ids()
+    assert one._shadowing.shadows_of(flow_id)
+    monkeypatch.setattr("natmirror.reading.Reading.take", mistake)
+    session.from_client("R")
+    later = session.now + 1e5
+    for _ in range(10):
+        one.handle_timer(later)
+    assert one.flow_ids() == []
+    assert not one._shadowing.shadows_of(flow_id), "they would be shown with the next flow of that number"
+    assert one._shadowing.sums() == {}
+
+
 def test_the_status_says_what_is_off(one: Engine) -> None:
     faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ONE_KIND)
     machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "ended_threads": {}, "why_not_translated": None}
