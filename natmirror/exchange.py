@@ -55,7 +55,11 @@ class Exchange:
         if self._changed is None or now < self.next_at:
             return
         self.next_at = now + _TELL_INTERVAL
-        changes, missed = self._engine.bindings.take()
+        try:
+            changes, missed = self._engine.bindings.take()
+        except Exception:  # what was taken is lost, so all are to be told anew
+            self._changed([], True)
+            raise
         if changes or missed:
             self._changed(changes, missed)
 

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class End(Protocol):
-    """Ends what a kind of work does for a flow, for a reason, whatever state a fault has left it in; never raises."""
+    """Ends what a kind of work does for a flow, for a reason, whatever state a fault has left it in."""
 
     def __call__(self, work: Work, flow: MirroredFlow, reason: str) -> None:
         """End it."""
@@ -30,7 +30,7 @@ class Guard:
         """Return what ``do`` gives, or ``otherwise`` where it raises or its work is off: then the flow's part in that
         work is over."""
         if work in self._faults.off:
-            self.end(work, flow, SWITCHED_OFF)
+            self._end(work, flow, SWITCHED_OFF)
             return otherwise
         try:
             return do(*arguments)
@@ -41,4 +41,10 @@ class Guard:
     def failed(self, work: Work, flow: MirroredFlow, error: Exception) -> None:
         """Count a fault, and end what it was at."""
         self._faults.note(work, show(flow.client), error)
-        self.end(work, flow, INTERNAL_ERROR)
+        self._end(work, flow, INTERNAL_ERROR)
+
+    def _end(self, work: Work, flow: MirroredFlow, reason: str) -> None:
+        try:
+            self.end(work, flow, reason)
+        except Exception as error:  # what ends may have a mistake too: it costs no packet either
+            self._faults.note(work, show(flow.client), error)

@@ -105,7 +105,7 @@ class GuardedMirroring:
             self._mirroring.flow_forgotten(flow)
         except Exception as error:
             self._guard.failed(Work.COPY, flow, error)
-            self._teardown.drop(flow)
+            self._try(Work.COPY, self._teardown.drop, flow)
 
     def untracked(self, service: Service, count: int) -> None:
         """See Mirroring."""
@@ -203,7 +203,7 @@ class GuardedMirroring:
                 client = show(holder.tap.flow.client)
             self._faults.note(work, client, error)
             if holder is not None:
-                self._teardown.end_leg(holder, INTERNAL_ERROR)
+                self._try(work, self._teardown.end_leg, holder, INTERNAL_ERROR)
 
     def _try(self, work: Work, do: Callable[..., _T], *arguments: object, otherwise: _T | None = None) -> _T | None:
         """What belongs to no connection alone; ``otherwise`` where it raises."""
@@ -256,6 +256,6 @@ class GuardedMirroring:
     def _wind_up(self, work: Work) -> None:
         flows = self._winding_up.get(work, [])
         for _ in range(min(len(flows), _WIND_UP_SLICE)):
-            self._teardown.end(work, flows.pop(), SWITCHED_OFF)
+            self._try(work, self._teardown.end, work, flows.pop(), SWITCHED_OFF)
         if flows:
             self._timers.set(("wind-up", work), AT_ONCE)

@@ -124,6 +124,7 @@ class HandOver:
         nonsense, does not fit the rules, or is about an older connection than the one that is known here; then nothing
         has changed.
         """
+        self._faults.now = now
         one = takeover.parse(record, self._masks)
         service = self._registry.service_named(one.service)
         if not self._registry.is_client(one.client_end[0]):
@@ -175,6 +176,7 @@ class HandOver:
     def take_over(self, now: float) -> None:
         """This host passes the packets from now on: adopted legs go on, each mirror is asked by Engine.handle_timer().
         To be called when everything is adopted that there is: mirrors whose legs are not known here are reset again."""
+        self._faults.now = now
         self.is_active = True
         left = [int(flow.row.id) for flow, tap in self._mirroring.taps.items() if tap.is_left]
         for flow in self._nat.by_ids(left):

@@ -10,6 +10,7 @@ from natmirror.ledger import MirroredFlow, Tap
 from natmirror.legs import Legs
 from natmirror.packet import ACK, Segment, endpoint_of, synthesise
 from natmirror.selection import unwanted
+from natmirror.tcp import State
 from natmirror.throttle import Throttle
 from natmirror.timers import AT_ONCE, Timers
 
@@ -73,16 +74,33 @@ class Holding:
 
     def tell_window(self, flow: MirroredFlow) -> None:
         """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
-        throttle, reply = self._throttles[flow], flow.row.reply
+        throttle = self._throttles[flow]
+        self._tell(flow, throttle)
+        tap = self._tap_of(flow)
+        if tap is not None:
+            self._mark_waiting(tap, throttle)
+        if tap is None or not any(strand.mirror.throttles for strand, _ in tap.alive()):
+            self.release(flow)
+
+    def _tell(self, flow: MirroredFlow, throttle: Throttle) -> None:
+        reply = flow.row.reply
         if throttle.is_update_due(flow.row.orig.end, reply.edge):
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
             ends = (endpoint_of(flow.service), flow.client)
             numbers = {"seq": reply.end, "ack": reply.ack, "window": window}
             self._legs.send([Send(synthesise(*ends, flags=ACK, options=throttle.options(), **numbers))])
-        tap = self._tap_of(flow)
-        if tap is not None:
-            self._mark_waiting(tap, throttle)
-        if tap is None or not any(strand.mirror.throttles for strand, _ in tap.alive()):
+
+    def let_go(self, flow: MirroredFlow) -> None:
+        """Hold the client back no more, whatever its legs say. One that waits is told at once: it would learn it only
+        by its own probes, which come minutes apart."""
+        throttle = self._throttles.get(flow)
+        if throttle is None:
+            return
+        try:
+            throttle.hold = seq.latest(throttle.hold, flow.row.reply.edge)
+            if flow.row.state in (State.ESTABLISHED, State.CLOSING):
+                self._tell(flow, throttle)
+        finally:
             self.release(flow)
 
     def release(self, flow: MirroredFlow) -> None:

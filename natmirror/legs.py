@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from natmirror import seq
 from natmirror.actions import Send
@@ -21,6 +22,8 @@ NO_MEMORY = "memory-full"
 PORT_IN_USE = "port-in-use"
 OTHER_ADDRESS = "other-address"
 HANDED_OVER = "handed-over"
+
+_L = TypeVar("_L", bound=Leg)
 
 _NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
 
@@ -114,17 +117,13 @@ class Legs:
             return NO_FREE_PORT
         older = self._find(mirror, local)
         if older is not None and older[0].client_is_gone:
-            self.settle(*older, older[1].abort("port-reused"))
+            self.end(*older, "port-reused")
         if self.has(mirror, local) or self._in_use(mirror, local):
             return PORT_IN_USE
         offset = seq.add(self._numbers.first(local, mirror, now), -iss)
         path_mtu = self._path_mtu(mirror, now)
-        try:
-            leg = Leg(self._table, local, holder.mirror, iss=iss, offset=offset, path_mtu=path_mtu, listener=listener)
-        except MemoryError:
-            return NO_MEMORY
-        self._living[leg.row.id] = holder
-        return leg
+        make = partial(Leg, self._table, local, holder.mirror, iss=iss, offset=offset, listener=listener)
+        return self._begin(holder, mirror, local, partial(make, path_mtu=path_mtu))
 
     def adopt(self, holder: Holder, record: LegRecord, client: Endpoint, now: float) -> ResumedLeg | str:
         """A leg of another host's in a client's name, for rouse(); or why there is none."""
@@ -134,10 +133,18 @@ class Legs:
             return OTHER_ADDRESS
         if self.has(mirror, local) or self._in_use(mirror, local):
             return PORT_IN_USE
+        make = partial(ResumedLeg, self._table, holder.mirror, record, path_mtu=self._path_mtu(mirror, now))
+        return self._begin(holder, mirror, local, make)
+
+    def _begin(self, holder: Holder, mirror: Endpoint, local: Endpoint, make: Callable[[], _L]) -> _L | str:
+        """A leg that ``make`` gives lives from now on; where it fails, the row that it has left goes."""
         try:
-            leg = ResumedLeg(self._table, holder.mirror, record, path_mtu=self._path_mtu(mirror, now))
-        except MemoryError:
-            return NO_MEMORY
+            leg = make()
+        except Exception as error:
+            self._find(mirror, local)
+            if isinstance(error, MemoryError):
+                return NO_MEMORY
+            raise
         self._living[leg.row.id] = holder
         return leg
 
@@ -208,6 +215,15 @@ class Legs:
         if (found := self._living_at(self._table.row(leg_id))) is not None:
             self.settle(*found, found[1].abort(reason))
 
+    def end(self, holder: Holder, leg: Leg, reason: str) -> None:
+        """End a leg with a RST on behalf of another connection: what raises there counts for that one, but the leg is
+        over, and its holder knows it."""
+        try:
+            self.settle(holder, leg, leg.abort(reason))
+        except Exception:
+            self.cut(holder, leg, reason)
+            raise
+
     def cut(self, holder: Holder, leg: Leg, reason: str) -> None:
         """End a leg whatever state a fault of ours has left it in, with a RST where that can still be made; never
         raises."""
@@ -228,8 +244,10 @@ class Legs:
         leg.hand_over()
         if leg.ended is not None and self._living.get(leg.row.id) is holder and holder.leg is leg:
             del self._living[leg.row.id]
-            self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
-            holder.leg_ended(leg, leg.ended)
+            try:
+                self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
+            finally:  # else nobody would hear of its end
+                holder.leg_ended(leg, leg.ended)
         holder.leg_moved()
 
     def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[Holder, Leg] | None:

@@ -459,10 +459,10 @@ class Mirroring:
         tap.reassembler.clear()
         if tap.replies is not None:
             tap.replies.clear()
-        del self.taps[flow]
         tap.final_bytes = tap.client_bytes
         for _, leg in tap.alive():
             leg.row.flow_id, leg.row.client_bytes = NO_FLOW, tap.final_bytes
+        del self.taps[flow]  # not before: legs that nobody finds would outlive the numbers of their flow
         for strand in tap.strands:
             self._ledger.flow_forgotten(strand)
         tap.strands = ()  # no circle is left for a collector of garbage
@@ -505,8 +505,8 @@ class Mirroring:
 
     def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
         """A strand's leg is over."""
+        self._link(strand.tap)  # first: its row in C is gone
         self._note_roused(strand, leg)
-        self._link(strand.tap)
         self._write_off(strand, leg, reason)
 
     def leg_moved(self, strand: Strand) -> None:

@@ -314,18 +314,25 @@ class Nat:
             row = self.table.due(now)
             if row is None:
                 return
-            flow = self._view(row)
-            if flow.state is not State.SYN_SENT:
-                self.forget(flow)
-            elif row.flags & UNANSWERED:
-                self._failed(flow, now)
-                self.forget(flow)
-            else:
-                self._failed(flow, row.created_at)
-                row.flags |= UNANSWERED
-                self.table.touch(row, row.seen_at, moved=True)
+            try:
+                self._expire(row, now)
+            except Exception:
+                self.table.touch(row, now, moved=True)  # else it would be due first for ever, and nothing after it
+                raise
             if is_spent():
                 return
+
+    def _expire(self, row: Any, now: float) -> None:
+        flow = self._view(row)
+        if flow.state is not State.SYN_SENT:
+            self.forget(flow)
+        elif row.flags & UNANSWERED:
+            self._failed(flow, now)
+            self.forget(flow)
+        else:
+            self._failed(flow, row.created_at)
+            row.flags |= UNANSWERED
+            self.table.touch(row, row.seen_at, moved=True)
 
     def forget(self, flow: Flow) -> None:
         """Take the flow out of the table."""

@@ -57,9 +57,9 @@ class QueueKeeper:
 
     def _bind_again(self, index: int, now: float) -> None:
         health, watchdog = self._healths[index], self._watchdog if self._loop.ways[index].watched else None
-        if watchdog is not None:
-            watchdog.release()  # or its process would hold the old socket, and with it perhaps the queue
         try:
+            if watchdog is not None:
+                watchdog.release()  # or its process would hold the old socket, and with it perhaps the queue
             queue = self._loop.bind_again(index)
         except HostError as error:
             health.failed(str(error), now)

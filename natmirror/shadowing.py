@@ -180,6 +180,9 @@ class Shadowing:
         self._opened.clear()
         self._touched.clear()
         self._steps = None
+        # What is over may have waited to be told of that: its flow's number is going to be another's.
+        self._connections = {of: one for of, one in self._connections.items() if not one.is_forgotten}
+        self._sessions = {of: found for of, found in self._sessions.items() if found[0].lives}
 
     def _connection_of(self, kind: Kind, of: int) -> Connection | None:
         if kind in (Kind.MASTER, Kind.MASTER_LOST, Kind.ENDED):
@@ -300,7 +303,7 @@ class Shadowing:
         if (older := self._live.get(key)) is not None and older is not shadow:
             older.absent = "superseded"
             if older.leg is not None and older.leg.ended is None:
-                self._legs.settle(older, older.leg, older.leg.abort("superseded"))
+                self._legs.end(older, older.leg, "superseded")
             self._rest(older.connection)
         self._forget_key(shadow)
         self._live[key] = shadow
@@ -372,8 +375,8 @@ class Shadowing:
     def leg_ended(self, shadow: Shadow, leg: Leg, reason: str) -> None:
         """A session's leg is over."""
         self._timers.set(("session", shadow), None)
+        self._reading.add(Kind.ENDED, shadow.number)  # first: whatever fails below, the session is let go
         self._ledger.session_ended(shadow, leg, reason)
-        self._reading.add(Kind.ENDED, shadow.number)
         if self._now - shadow.tried_at >= _LONGEST_PAUSE:
             shadow.pause = 0.0
         if shadow.absent is None and (shadow.mirror.reconnect == "never" or shadow.connection.is_over):

@@ -95,7 +95,7 @@ class Teardown:
 
     def _release(self, flow: MirroredFlow) -> None:
         with suppress(Exception):
-            self._mirroring.holding.release(flow)
+            self._mirroring.holding.let_go(flow)
         flow.row.flags &= ~HELD
 
     def _end_copies(self, flow: MirroredFlow, reason: str) -> None:

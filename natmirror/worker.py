@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from natmirror.actions import Action, Drop, LegEnded, Ordered
@@ -162,6 +162,9 @@ class Worker:
         """Have the thread answer soon."""
         answer: Future[Any] = Future()
         self.post(partial(_answer, question, answer))
+        if self.failure is not None:  # it may have read its mail for the last time
+            self._thread.join()
+            self._read_mail()
         return answer
 
     def serve(self) -> None:
@@ -304,6 +307,8 @@ class Worker:
                 self._turn()
             except Exception as error:
                 self._note_error("passing packets", error)
+                if self._loop.has_punted:  # else it would come back first, again and again
+                    self._try("dropping a packet", partial(self._loop.decide, [_INTERNAL_ERROR]))
                 self._errors_at.append(time.monotonic())
                 if len(self._errors_at) == _MAX_ERRORS and self._errors_at[-1] - self._errors_at[0] < _ERROR_WINDOW:
                     raise
@@ -326,12 +331,20 @@ class Worker:
         """The packet that the loop leaves to us, or to another thread."""
         punted = self._loop.punted()
         packet = punted.packet
-        owner = self._engine.shard_of(packet.payload, Hook(packet.hook))
+        owner = self._owner_of(packet)
         if owner == self._shard.number or self.workers[owner].failure is not None:
             self._loop.decide(self._decide(packet, punted.now))
             return
         way = self._loop.defer()
         self.workers[owner].post(partial(self.workers[owner].judge_for, self, way, packet))
+
+    def _owner_of(self, packet: Packet) -> int:
+        """The number of the thread that decides on a packet."""
+        try:
+            return self._engine.shard_of(packet.payload, Hook(packet.hook))
+        except Exception as error:
+            self._note_error(f"looking whose a packet of {len(packet.payload)} bytes is", error)
+            return self._shard.number
 
     def judge_for(self, other: "Worker", way: Way, packet: Packet) -> None:
         """In this thread: a packet from another one's queue, which has to give the verdict itself."""
@@ -386,8 +399,9 @@ class Worker:
         self._loop.flush()
 
     def _read_mail(self) -> None:
-        for _ in range(self._mail.qsize()):
-            self._try("doing what another thread has asked", self._mail.get())
+        with suppress(Empty):  # after the thread's end whoever asks reads it
+            for _ in range(self._mail.qsize()):
+                self._try("doing what another thread has asked", self._mail.get_nowait())
 
     def _decide(self, packet: Packet, now: float) -> list[Action]:
         try:
@@ -415,9 +429,9 @@ class Worker:
     def _bit_by_bit(self, ids: list[int], do: Callable[[list[int]], list[Action]]) -> None:
         """In the thread itself, between packets."""
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
-        self._loop.send(do(some))
-        if others:
+        if others:  # first: a fault costs one slice
             self.post(lambda: self._bit_by_bit(others, do))
+        self._loop.send(do(some))
 
     def _kill(self, change: Kill, ids: list[int]) -> list[Action]:
         kill = self._engine.reset_again if change.is_repeated else self._engine.kill
@@ -434,8 +448,8 @@ class Worker:
 
 
 def _answer(question: Callable[[], Any], answer: "Future[Any]") -> None:
-    if not answer.set_running_or_notify_cancel():
-        return
+    if answer.done() or not answer.set_running_or_notify_cancel():
+        return  # somebody has given it, or nobody waits for it any more
     try:
         answer.set_result(question())
     except Exception as error:  # it costs the answer, not the run

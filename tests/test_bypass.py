@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -124,3 +125,17 @@ def test_none_is_started_while_its_queue_is_not_bound(watchdog: Watchdog) -> Non
         assert watchdog._process is not None
         watchdog.beat()
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_the_thread_that_has_the_queue_waits_neither_for_a_fork_nor_for_a_process_that_is_stopped(
+    watchdog: Watchdog,
+) -> None:
+    assert watchdog._process is not None
+    watchdog._process.send_signal(signal.SIGSTOP)
+    begun_at = time.monotonic()
+    with watchdog._lock, pytest.raises(HostError, match="being started"):
+        watchdog.release()
+    assert watchdog._process is not None
+    watchdog.release()
+    assert watchdog._process is None
+    assert time.monotonic() - begun_at < 1.0

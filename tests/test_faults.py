@@ -17,6 +17,7 @@ from natmirror.faults import (
 )
 from natmirror.holding import Holding
 from natmirror.mirroring import Mirroring
+from natmirror.nat import Nat
 from natmirror.report import summarize
 from natmirror.stream import Reassembler
 from tests.session import Session, engine
@@ -211,12 +212,58 @@ def test_reading_that_fails_as_a_whole_switches_sessions_off_and_does_not_spin(
     assert (one.next_own_timer() or 0.0) > session.now
 
 
+def test_a_flow_that_cannot_be_forgotten_does_not_keep_timers_due(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = connected(one, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Nat, "forget", mistake)
+        later = session.now + 1e6
+        with pytest.raises(ZeroDivisionError):
+            one.handle_timer(later)
+        one.handle_timer(later)
+        assert (one.next_timer() or later) > later
+    one.handle_timer(later + 1e6)
+    assert one.flow_ids() == []
+
+
+def test_reading_that_fails_as_a_whole_leaves_nothing_of_connections_that_are_gone(
+    fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = engine(OF, fast=fast)
+    session = Session(one)
+    session.connect()
+    session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
+    [flow_id] = one.flow_ids()
+    assert one._shadowing.shadows_of(flow_id)
+    monkeypatch.setattr("natmirror.reading.Reading.take", mistake)
+    session.from_client("R")
+    later = session.now + 1e5
+    for _ in range(10):
+        one.handle_timer(later)
+    assert one.flow_ids() == []
+    assert not one._shadowing.shadows_of(flow_id), "they would be shown with the next flow of that number"
+    assert one._shadowing.sums() == {}
+
+
 def test_the_status_says_what_is_off(one: Engine) -> None:
     faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ONE_KIND)
     machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "ended_threads": {}, "why_not_translated": None}
     text = summarize(one.snapshot(1000.0), machine)
     assert "copies 3" in text
     assert "OFF after internal errors: copies in thread 0: on again in 600 s, or by 'natmirror resume" in text
+
+
+def test_faults_on_a_host_without_packets_have_their_own_times(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = connected(one, 1)
+    record = one.handover.records(one.handover.ids())[0]
+    standby = engine(fast=one._fast)
+    standby.handover.leave()
+    monkeypatch.setattr(Mirroring, "adopt", mistake)
+    for number in range(MAX_OF_ONE_KIND):
+        assert not standby.faults.off
+        standby.handover.adopt(record, session.now + number * WINDOW / 2)
+    assert not standby.faults.off
+    standby.handover.adopt(record, session.now + WINDOW)
+    assert standby.faults.off == {Work.TAKEOVER: session.now + WINDOW + OFF_TIME}
 
 
 def test_production_passes_while_all_of_mirroring_is_off(one: Engine) -> None:

@@ -15,10 +15,12 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from natmirror._ffi import lib
 
 from natmirror import seq
 from natmirror.actions import Accept, Action, Send
 from natmirror.engine import Engine, Hook
+from natmirror.fastpath import NO_FLOW
 from natmirror.ledger import LEG_SUMS
 from natmirror.model import IdealMirror
 from natmirror.openflow.wire import V13, Type, build, hello
@@ -49,6 +51,7 @@ services:
       - {name: patient, address: 10.20.0.14, when-behind: throttle, buffer: 64KiB}
       - {name: master, address: 10.20.0.15, protocol: openflow, reconnect: next-message}
 """
+NO_LEG = int(lib.NM_NO_LEG)
 RAW, MASTER = at("10.20.0.13", 6653), at("10.20.0.15", 6653)
 SCALE = bytes((1, 3, 3, 7))
 FEATURES = (7).to_bytes(8, "big") + bytes((0, 0, 0, 0, 254, 0, 0, 0)) + bytes(8)
@@ -276,8 +279,9 @@ class Injected(Exception):
 
 
 @contextmanager
-def raising(name: str, *, always: bool) -> Iterator[list[int]]:
-    """Have a function raise, the first time or always; what it gives says how often it did."""
+def raising(name: str, *, always: bool, late: bool = False) -> Iterator[list[int]]:
+    """Have a function raise, the first time or always, or ``late``: after it has done all; what it gives says how often
+    it did."""
     thing, last = owner(name)
     raw = inspect.getattr_static(thing, last)
     raised: list[int] = []
@@ -286,6 +290,9 @@ def raising(name: str, *, always: bool) -> Iterator[list[int]]:
     def instead(*arguments: Any, **named: Any) -> Any:
         if always or not raised:
             raised.append(1)
+            if late:
+                done = whole(*arguments, **named)
+                list(done if inspect.isgenerator(done) else ())
             raise Injected(name)
         return whole(*arguments, **named)
 
@@ -348,6 +355,24 @@ def test_a_fault_in_mirroring_costs_no_packet(name: str, always: bool, fast: boo
         assert_no_mirror_has_other_bytes(scene)
 
 
+ENDING = (
+    *("Teardown.end", "Teardown.end_leg", "Teardown.drop", "Teardown._end_all", "Teardown._end_copies"),
+    *("Shadowing.fail", "Shadowing.end_flow", "Legs.cut"),
+)
+FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mirroring.flow_forgotten")
+
+
+@pytest.mark.parametrize("ending", ENDING)
+@pytest.mark.parametrize("name", [*FAILING, "legs:Legs.receive", "legs:Legs.handle_timer", "holding:Holding.accepted"])
+def test_a_fault_in_ending_what_has_failed_costs_no_packet_either(name: str, ending: str, fast: bool) -> None:
+    module = ending.partition(".")[0].lower()
+    expected = undisturbed(fast=fast)
+    scene = Scene(fast=fast)
+    with raising(f"natmirror.{name}", always=True), raising(f"natmirror.{module}:{ending}", always=True):
+        play(scene)
+    assert seen(scene.verdicts) == expected
+
+
 def assert_no_mirror_has_other_bytes(scene: Scene) -> None:
     """What a raw mirror was sent is the beginning of a stream of that client's, without a gap."""
     for (client, mirror), pieces in scene.mirrors.data.items():
@@ -358,6 +383,47 @@ def assert_no_mirror_has_other_bytes(scene: Scene) -> None:
             assert offset <= len(got), "a gap"
             got[offset:] = piece
         assert any(stream.startswith(got) for one, stream in scene.streams if one == client)
+
+
+@pytest.mark.parametrize("name", ENTERED)
+def test_a_call_that_fails_after_its_work_is_done_leaves_every_leg_a_row_and_an_owner(name: str) -> None:
+    scene = Scene(fast=True)
+    with raising(name, always=False, late=True):
+        play(scene)
+    assert seen(scene.verdicts) == undisturbed(fast=True)
+    scene.wait(1.0)
+    assert_every_leg_is_somebodys(scene.engine)
+
+    scene = Scene(fast=False)
+    with raising(name, always=False, late=True):
+        connection(scene, CLIENT, ISS)
+    connection(scene, CLIENT, 77)
+    assert_every_leg_is_somebodys(scene.engine)
+
+
+def assert_every_leg_is_somebodys(one: Engine) -> None:
+    """Python's legs, their rows in C, the flows that C gives them bytes of, and the sessions agree."""
+    legs, rows, flows = one._legs._living, one._gear.legs, one._gear.flows
+    assert len(rows) == len(legs)
+    linked: dict[int, set[int]] = {}
+    for flow_id in flows.ids():
+        found, number = linked.setdefault(flow_id, set()), int(flows.row(flow_id).first_leg)  # type: ignore[union-attr]
+        while number != NO_LEG:
+            row = rows.row(number)
+            assert row is not None, "a row that is gone gets bytes"
+            assert number not in found
+            found.add(number)
+            number = int(row.next_of_flow)
+    for number, holder in legs.items():
+        assert holder.leg is not None
+        assert holder.leg.ended is None
+        assert holder.leg.row.flow_id == NO_FLOW or number in linked[holder.leg.row.flow_id]
+    for flow, tap in one._mirroring.taps.items():
+        assert one._nat.is_known(flow)
+        assert {leg.row.id for _, leg in tap.alive()} == linked[flow.row.id]
+    for shadow, session in one._shadowing._sessions.values():
+        assert shadow.lives
+        assert shadow.session is session
 
 
 BOOKKEEPING = ("natmirror.ledger", *(f"natmirror.legbase:LegBase.{name}" for name in LEG_SUMS))

@@ -69,8 +69,11 @@ def test_nothing_is_asked_while_packets_have_no_verdict_yet(
     assert loop.run(time.monotonic() + 5) is Why.WAKE
     keeper.look(101.0)
     assert keeper.next_at == 101.0
+    assert not loop.has_punted
     assert loop.run(time.monotonic() + 5) is Why.PUNT
+    assert loop.has_punted
     loop.decide([Drop("of the test")])
+    assert not loop.has_punted
     stage.ear.recv(1)
     assert loop.run(0.0) is Why.TIMER
     keeper.look(101.1)

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from natmirror import seq
 from natmirror.actions import Send
 from natmirror.engine import Hook
+from natmirror.faults import Work
 from natmirror.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE
 from natmirror.throttle import Throttle, slack_of
-from tests.session import IRS, ISS, Session, engine
-from tests.support import CLIENT, RULES, packet, segment
+from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
+from tests.support import CLIENT, MASTER, RULES, packet, segment
 
 FIRST = 0xFFFF_FF00
 BUFFER = 65536
@@ -101,6 +102,15 @@ def acknowledge(session: Session, count: int) -> None:
         session.from_mirror("A", 1, 1 + done)
 
 
+def mistake(*_: object, **__: object) -> None:
+    raise ZeroDivisionError
+
+
+def acknowledgement(session: Session) -> bytes:
+    """The mirror's, of the first 10,000 bytes."""
+    return packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, 1), seq.add(session.iss, 1 + 10_000))
+
+
 def reply(session: Session, letters: str = "A") -> int:
     """The backend acknowledges everything with its widest window; how far the client may send by that."""
     out = session.from_backend(letters)
@@ -150,6 +160,34 @@ def test_without_progress_the_leg_is_dropped_and_the_client_let_go() -> None:
     assert update.window << SCALE > BUFFER, "the backend's own window"
     assert reply(session) > BUFFER * 2
     assert session.engine.snapshot(session.now)["mirror_memory"]["used_bytes"] == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("work", [Work.COPY, Work.THROTTLE])
+def test_a_client_that_is_held_back_is_told_when_a_fault_of_ours_ends_that(
+    work: Work, fails: bool, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would learn it by its own probes alone, which come minutes apart."""
+    session = held_session(fast=fast)
+    session.from_mirror("A", 1, 1)
+    reply(session)
+    session.from_client("PA", b"x" * 25_000)
+    reply(session)
+    session.mirrored()
+    if fails:
+        monkeypatch.setattr(
+            "natmirror." + ("holding.Holding.hold" if work is Work.THROTTLE else "mirror.Leg.receive"), mistake
+        )
+        sends = session.engine.receive(acknowledgement(session), Hook.PREROUTING, session.now)[1:]
+    else:
+        session.engine.faults.now = session.now
+        session.engine.faults.switch_off(work)
+        sends = []
+    sends += session.engine.handle_timer(session.now)
+    updates = [segment(one.packet) for one in sends if isinstance(one, Send)]
+    [update] = [one for one in updates if one.dst == CLIENT[0]]
+    assert update.window << SCALE > BUFFER, "the backend's own window"
+    assert (session.engine.next_timer() or session.now + 1) > session.now
 
 
 def test_a_mirror_that_does_not_answer_holds_nobody_longer_than_the_limit() -> None:

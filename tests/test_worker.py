@@ -4,20 +4,27 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from threading import Event
 from types import SimpleNamespace
 
 import pytest
 
+from natmirror.actions import Action
+from natmirror.bindings import Change
+from natmirror.engine import Hook
 from natmirror.errors import HostError
+from natmirror.exchange import Exchange
 from natmirror.fastpath import Memory
 from natmirror.faults import Work
 from natmirror.lab.process import wait_for
-from natmirror.linux.loop import Why
+from natmirror.linux.loop import Punted, Why
+from natmirror.linux.nfqueue import Packet
+from natmirror.packet import Checksum
 from natmirror.rulesfile import loads
 from natmirror.runner import queue_count
 from natmirror.shards import ALL
-from natmirror.worker import Worker
+from natmirror.worker import Worker, _answer
 from tests.support import RULES
 
 
@@ -27,12 +34,18 @@ class Loop:
     def __init__(self, ear: socket.socket, then: Exception | None = None) -> None:
         self.ear = ear
         self.then = then
+        self.has_punted = False
+        self.decided: list[Action] = []
 
     def run(self, until: float) -> Why:
         if self.then is not None:
             raise self.then
         self.ear.recv(1, socket.MSG_PEEK)
         return Why.WAKE
+
+    def decide(self, actions: list[Action]) -> None:
+        self.has_punted = False
+        self.decided += actions
 
     def send(self, sends: list[object]) -> None:
         assert sends == []
@@ -58,6 +71,21 @@ def worker(over: Event) -> Worker:
         failed=lambda failed: None,
         over=over.set,
     )
+
+
+class PuntingLoop(Loop):
+    """Begins with a packet for Python."""
+
+    def __init__(self, ear: socket.socket, packet: Packet) -> None:
+        super().__init__(ear)
+        self.packet = packet
+        self.has_punted = True
+
+    def run(self, until: float) -> Why:
+        return Why.PUNT if self.has_punted else super().run(until)
+
+    def punted(self) -> Punted:
+        return Punted(self.packet, 1.0)
 
 
 def begin(worker: Worker, then: Exception | None = None) -> None:
@@ -163,6 +191,81 @@ def test_the_loop_may_fail_now_and_then(worker: Worker, monkeypatch: pytest.Monk
     worker._loop.then = None  # type: ignore[attr-defined]
     worker.stop()
     assert worker.failure is None
+
+
+@pytest.mark.parametrize("failing", ["_engine.shard_of", "_engine.decide", "_loop.punted"])
+def test_a_packet_that_nobody_can_decide_gets_a_verdict_and_costs_no_thread(
+    worker: Worker, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    worker._ear, worker._mouth = socket.socketpair()
+    loop = PuntingLoop(worker._ear, Packet(1, Hook.PREROUTING, bytes(20), Checksum.VALID, False))
+    worker._loop = loop  # type: ignore[assignment]
+    place, name = failing.split(".")
+    monkeypatch.setattr(getattr(worker, place), name, fail)
+    worker.start([worker])
+    wait_for(lambda: len(loop.decided) == 1, "a verdict")
+    worker.stop()
+    assert worker.failure is None
+    assert worker.internal_errors == 1
+
+
+def test_a_packet_of_a_hook_that_no_rule_of_ours_has_costs_no_thread(worker: Worker) -> None:
+    worker._ear, worker._mouth = socket.socketpair()
+    loop = PuntingLoop(worker._ear, Packet(1, 1, bytes(20), Checksum.VALID, False))
+    worker._loop = loop  # type: ignore[assignment]
+    worker.start([worker])
+    wait_for(lambda: len(loop.decided) == 1, "a verdict")
+    worker.stop()
+    assert worker.failure is None
+
+
+def test_a_thread_that_has_failed_answers_all_the_same(worker: Worker, over: Event) -> None:
+    begin(worker, HostError("a queue fails"))
+    assert over.wait(10.0)
+    assert worker.ask(lambda: 1) == 1
+    assert worker.request(lambda: 2).result(10.0) == 2
+    assert worker.request(lambda: 3).result(10.0) == 3
+
+
+def test_a_question_that_was_answered_meanwhile_is_not_answered_twice(
+    worker: Worker, over: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin(worker, HostError("a queue fails"))
+    assert over.wait(10.0)
+    worker.stop()
+    caplog.clear()
+    answer = worker.request(lambda: 1)
+    worker.post(partial(_answer, lambda: 2, answer))
+    assert worker.request(lambda: 3).result(10.0) == 3
+    assert answer.result() == 1
+    assert not caplog.records
+
+
+def test_bindings_that_cannot_be_told_are_told_anew(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    told: list[tuple[list[Change], bool]] = []
+    exchange = Exchange(worker._engine, lambda actions: None, lambda *change: told.append(change))
+    monkeypatch.setattr(worker._engine.bindings, "take", fail)
+    with pytest.raises(ZeroDivisionError):
+        exchange.tell(1e9)
+    assert told == [([], True)]
+
+
+def test_a_slice_that_fails_does_not_end_what_is_done_bit_by_bit(worker: Worker) -> None:
+    def do(ids: list[int]) -> list[Action]:
+        seen.append(len(ids))
+        raise ZeroDivisionError
+
+    seen: list[int] = []
+    begin(worker)
+    worker.post(lambda: worker._bit_by_bit(list(range(500)), do))
+    wait_for(lambda: sum(seen) == 500, "all slices")
+    worker.stop()
 
 
 def test_what_failed_in_mirroring_is_logged_with_its_traceback(

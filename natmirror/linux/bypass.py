@@ -23,6 +23,7 @@ _MISSED_AFTER = 0.3
 _RETRY_INTERVAL = 0.005
 """Seconds between two attempts to send verdicts that the kernel refuses."""
 _END_TIMEOUT = 2.0
+_LOCK_TIMEOUT = 0.1  # packets of other queues wait as long
 
 
 class Watchdog:
@@ -61,10 +62,17 @@ class Watchdog:
                 ) from None
 
     def release(self) -> None:
-        """End the process: its queue is going to be bound again, and its hold on the old socket would keep that."""
-        with self._lock:
+        """End the process: its queue is going to be bound again, and its hold on the old socket would keep that.
+        HostError where mend() has not come back: the thread that has the queue does not wait for the host."""
+        if not self._lock.acquire(timeout=_LOCK_TIMEOUT):
+            raise HostError(f"the process that lets packets of queue {self._number} pass is just being started")
+        try:
             self._queue_fd = -1
+            if self._process is not None:
+                self._process.kill()  # the packets that it has are dropped with the queue
             self._end()
+        finally:
+            self._lock.release()
 
     def move(self, queue_fd: int) -> None:
         """The queue is bound again, with another socket: mend() starts a process for it."""

@@ -122,6 +122,11 @@ class Loop:
         self._take_open_ways()
         return queue
 
+    @property
+    def has_punted(self) -> bool:
+        """Whether the packet that is for Python has no verdict yet."""
+        return bool(self._loop.punted != ffi.NULL)
+
     def punted(self) -> Punted:
         """The packet that is for Python."""
         return Punted(packet_of(self._loop.punted), float(self._loop.now))
