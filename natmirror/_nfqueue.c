@@ -290,7 +290,7 @@ static int fits(nq *queue, size_t copied)
     if (queue->used + SMALL_VERDICT + copied <= sizeof queue->verdicts &&
         queue->part_count + PARTS_OF_VERDICT <= MAX_PARTS)
         return 1;
-    queue->counters.given_up++;
+    queue->counters.verdicts_never_sent++;
     return 0;
 }
 

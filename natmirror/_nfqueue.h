@@ -34,7 +34,7 @@ typedef struct {
     uint64_t late_verdicts;  /* the packet was gone when its verdict came */
     uint64_t verdict_errors; /* any other refusal of a verdict */
     uint64_t send_refusals;  /* times the kernel refused verdicts, which were kept and sent again */
-    uint64_t given_up;       /* verdicts that never reached the kernel */
+    uint64_t verdicts_never_sent;       /* verdicts that never reached the kernel */
     uint64_t oversized;      /* packets dropped because a verdict cannot carry them */
 } nq_counters;
 

@@ -40,6 +40,14 @@ class Work(StrEnum):
     """Copies that go on from another host's records."""
 
 
+_COSTS = {
+    Work.COPY: f"its copies and sessions end as {INTERNAL_ERROR}",
+    Work.SESSION: f"its sessions end as {INTERNAL_ERROR}",
+    Work.THROTTLE: "it is no longer held back for its mirrors",
+    Work.TAKEOVER: "its copies do not go on here",
+}
+
+
 @dataclass(slots=True)
 class Fault:
     """One exception: at which work, on whose connection (None: unknown), and the exception with its traceback."""
@@ -50,11 +58,11 @@ class Fault:
 
     def __str__(self) -> str:
         whose = "" if self.client is None else f" for client {self.client}"
-        return f"internal error in {self.work}{whose}: its copies end as {INTERNAL_ERROR}, its connection goes on"
+        return f"internal error in {self.work}{whose}: {_COSTS[self.work]}; its connection goes on"
 
 
 @dataclass(slots=True)
-class Switched:
+class WorkChanged:
     """Work that was switched off or on; ``work`` is None for all of mirroring."""
 
     work: Work | None
@@ -63,7 +71,7 @@ class Switched:
     def __str__(self) -> str:
         what = self.work or "mirroring"
         if not self.is_off:
-            return f"{what}: on again for new connections"
+            return f"{what}: on again; connections whose copies have ended stay without"
         return f"{what}: off after internal errors, on again in {OFF_TIME:g} s or by 'natmirror resume-mirroring'"
 
 
@@ -71,7 +79,7 @@ class Faults:
     """The faults of one engine. ``now``, in the engine's seconds, is set by the engine before it works."""
 
     def __init__(self) -> None:
-        self.on_switch: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
         """Called when work was switched off or on."""
         self.now = 0.0
         self.counts: Counter[Work] = Counter()
@@ -80,7 +88,7 @@ class Faults:
         """The work that is off, and until when."""
         self._all_off = False
         self._recent: deque[tuple[float, Work]] = deque(maxlen=MAX_OF_ALL)
-        self._news: list[Fault | Switched] = []
+        self._news: list[Fault | WorkChanged] = []
 
     def note(self, work: Work, client: str | None, error: Exception) -> None:
         """Count a fault, and switch its work off where it is one too many."""
@@ -98,8 +106,8 @@ class Faults:
         """Switch a kind of work off, or all (None)."""
         self._all_off |= work is None
         self.off |= dict.fromkeys(Work if work is None else (work,), self.now + OFF_TIME)
-        self._news.append(Switched(work, is_off=True))
-        self.on_switch()
+        self._news.append(WorkChanged(work, is_off=True))
+        self.on_change()
 
     def next_on(self) -> float | None:
         """When the next work comes on again by itself; None: nothing is off."""
@@ -118,12 +126,14 @@ class Faults:
         for work in works:
             del self.off[work]
         whole = was_all_off and not self.off
-        self._news += [Switched(None, is_off=False)] if whole else [Switched(work, is_off=False) for work in works]
+        self._news += (
+            [WorkChanged(None, is_off=False)] if whole else [WorkChanged(work, is_off=False) for work in works]
+        )
         if works:
             self._recent.clear()
-            self.on_switch()
+            self.on_change()
 
-    def take_news(self) -> list[Fault | Switched]:
+    def take_news(self) -> list[Fault | WorkChanged]:
         """What has happened since the last call, in its order; of many faults, and of work that was off already, only
         the first."""
         news, self._news = self._news, []

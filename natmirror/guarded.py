@@ -25,7 +25,7 @@ from natmirror.timers import AT_ONCE, Timers
 
 _T = TypeVar("_T")
 
-_WIND_UP_SLICE = 32  # flows whose work was switched off and that are ended between two batches of packets
+_END_SLICE = 32  # flows whose work was switched off and that are ended between two batches of packets
 
 
 class GuardedMirroring:
@@ -48,8 +48,8 @@ class GuardedMirroring:
         self._guard = guard
         self._faults = faults
         self._teardown = teardown
-        self._winding_up: dict[Work, list[MirroredFlow]] = {}
-        faults.on_switch = self._heed_switch
+        self._ending: dict[Work, list[MirroredFlow]] = {}
+        faults.on_change = self._heed_change
 
     @property
     def taps(self) -> dict[MirroredFlow, Tap]:
@@ -85,7 +85,7 @@ class GuardedMirroring:
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
         """See Holding; the backend's own window where that fails."""
         window = self._guard.run(Work.THROTTLE, flow, self._mirroring.holding.throttled_window, flow, segment)
-        return segment.window if window is None else window
+        return segment.window if window is None else max(0, min(window, segment.window))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
         """See Mirroring."""
@@ -233,8 +233,8 @@ class GuardedMirroring:
         """A deadline has come that is none of a leg's."""
         if what == "on-again":
             self._faults.expire()
-        elif what == "wind-up":
-            self._wind_up(Work(str(of)))
+        elif what == "end-disabled":
+            self._end_disabled(Work(str(of)))
         elif isinstance(of, Shadow):
             self._at_leg(lambda: of, self._shadowing.handle_timer, of, now)
         elif what == "window":
@@ -243,19 +243,19 @@ class GuardedMirroring:
             do = self._mirroring.heard if what == "heard" else self._mirroring.give_rest
             self._guard.run(Work.COPY, of, do, of, now)  # type: ignore[arg-type]
 
-    def _heed_switch(self) -> None:
+    def _heed_change(self) -> None:
         """Begin to end what was switched off, and set the time when it comes on again."""
         self._timers.set(("on-again", None), self._faults.next_on())
-        for work in self._faults.off.keys() - self._winding_up.keys():
-            self._winding_up[work] = list(self._mirroring.taps)
-            self._timers.set(("wind-up", work), AT_ONCE)
-        for work in self._winding_up.keys() - self._faults.off.keys():
-            del self._winding_up[work]
-            self._timers.set(("wind-up", work), None)
+        for work in self._faults.off.keys() - self._ending.keys():
+            self._ending[work] = list(self._mirroring.taps)
+            self._timers.set(("end-disabled", work), AT_ONCE)
+        for work in self._ending.keys() - self._faults.off.keys():
+            del self._ending[work]
+            self._timers.set(("end-disabled", work), None)
 
-    def _wind_up(self, work: Work) -> None:
-        flows = self._winding_up.get(work, [])
-        for _ in range(min(len(flows), _WIND_UP_SLICE)):
+    def _end_disabled(self, work: Work) -> None:
+        flows = self._ending.get(work, [])
+        for _ in range(min(len(flows), _END_SLICE)):
             self._try(work, self._teardown.end, work, flows.pop(), SWITCHED_OFF)
         if flows:
-            self._timers.set(("wind-up", work), AT_ONCE)
+            self._timers.set(("end-disabled", work), AT_ONCE)

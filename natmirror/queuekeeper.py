@@ -36,23 +36,29 @@ class QueueKeeper:
         self.next_at = now + LOOK_INTERVAL
         for index, way in enumerate(self._loop.ways):
             before = self._healths[index].trouble
-            if way.queue.failure is not None:
-                self._healths[index].failed(way.queue.failure, now)
-            if way.queue.is_closed or self._has_to_be_bound(index, way, now):
-                self._bind_again(index, now)
-            else:
-                way.queue.ask(now)
+            try:
+                self._look_at(index, way, now)
+            except Exception as error:  # no memory, for one: the other queues are looked after all the same
+                self._healths[index].failed(f"{type(error).__name__}: {error}", now)
             trouble = self._healths[index].trouble
             if trouble is not None and trouble != before:
                 log.error("%s", trouble)
             elif trouble is None and before is not None:
                 log.warning("queue %d works again", way.queue.number)
 
+    def _look_at(self, index: int, way: Way, now: float) -> None:
+        if way.queue.failure is not None:
+            self._healths[index].failed(way.queue.failure, now)
+        if way.queue.is_closed or self._has_to_be_bound(index, way, now):
+            self._bind_again(index, now)
+        else:
+            way.queue.ask(now)
+
     def _has_to_be_bound(self, index: int, way: Way, now: float) -> bool:
         queue = way.queue
         answer, is_silent = queue.answer(), queue.is_silent
         if answer == 0:
-            queue.count("looks_with_lost_verdicts")
+            queue.count("checks_that_found_lost_verdicts")
         return self._healths[index].look(answer=answer, is_refused=queue.waits, is_silent=is_silent, now=now)
 
     def _bind_again(self, index: int, now: float) -> None:

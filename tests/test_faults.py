@@ -12,8 +12,8 @@ from natmirror.faults import (
     WINDOW,
     Fault,
     Faults,
-    Switched,
     Work,
+    WorkChanged,
 )
 from natmirror.holding import Holding
 from natmirror.mirroring import Mirroring
@@ -40,7 +40,7 @@ def test_three_of_one_kind_within_a_minute_switch_that_kind_off() -> None:
     assert not faults.off
     faulty(faults, Work.SESSION, 59.0)
     assert faults.off == {Work.SESSION: 59.0 + OFF_TIME}
-    assert faults.take_news()[-1] == Switched(Work.SESSION, is_off=True)
+    assert faults.take_news()[-1] == WorkChanged(Work.SESSION, is_off=True)
 
 
 def test_faults_far_apart_switch_nothing_off() -> None:
@@ -59,7 +59,7 @@ def test_ten_of_any_kind_switch_mirroring_off() -> None:
     assert set(faults.off) == {Work.COPY, Work.SESSION}
     faulty(faults, Work.TAKEOVER, 1.0)
     assert set(faults.off) == set(Work)
-    assert faults.take_news()[-1] == Switched(None, is_off=True)
+    assert faults.take_news()[-1] == WorkChanged(None, is_off=True)
     assert MAX_OF_ALL == 10
 
 
@@ -72,7 +72,7 @@ def test_what_is_off_comes_on_again_after_a_while_or_by_an_order() -> None:
     faults.now = OFF_TIME
     faults.expire()
     assert set(faults.off) == {Work.SESSION}
-    assert faults.take_news() == [Switched(Work.COPY, is_off=False)]
+    assert faults.take_news() == [WorkChanged(Work.COPY, is_off=False)]
     faults.resume()
     assert not faults.off
     assert faults.next_on() is None

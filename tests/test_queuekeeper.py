@@ -86,7 +86,7 @@ def test_losses_are_counted_and_told(loop: Loop, kernels: list[socket.socket], c
     respond(loop, kernels[0], 0)
     keeper.look(102.0)
     assert keeper.trouble is not None
-    assert loop.ways[0].queue.counters["looks_with_lost_verdicts"] == 1
+    assert loop.ways[0].queue.counters["checks_that_found_lost_verdicts"] == 1
     respond(loop, kernels[0], ENOENT)
     keeper.look(103.0)
     assert keeper.trouble is None
@@ -139,3 +139,22 @@ def test_what_cannot_be_bound_is_tried_again_each_second_and_told_once(
     assert keeper.trouble == f"queue {NUMBER}: another program has it"
     keeper.look(106.0)
     assert len(kernels) == 2
+
+
+def test_a_queue_that_cannot_even_be_looked_at_does_not_keep_the_others_from_it(
+    loop: Loop, kernels: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(now: float) -> None:
+        raise MemoryError
+
+    keeper = QueueKeeper(loop, None, 100.0)
+    asked: list[float] = []
+    first, second = loop.ways[0], Way(loop.ways[0].queue, False)
+    monkeypatch.setattr(loop, "ways", [first, second])
+    keeper._healths.append(keeper._healths[0])
+    calls = iter([fail, asked.append])
+    monkeypatch.setattr(first.queue, "ask", lambda now: next(calls)(now))
+    keeper.look(101.0)
+    assert asked == [101.0]
+    assert keeper.trouble is not None
+    assert "MemoryError" in keeper.trouble

@@ -80,7 +80,11 @@ def test_a_refused_batch_stays_and_leaves_later_whole_and_in_order(codec: Codec)
         (VERDICT, 3, 0, b""),
         (VERDICT, 4, 0, b""),
     ]
-    assert (codec.counters().send_refusals, codec.counters().given_up, lib.nq_waiting(codec.queue)) == (3, 0, 0)
+    assert (codec.counters().send_refusals, codec.counters().verdicts_never_sent, lib.nq_waiting(codec.queue)) == (
+        3,
+        0,
+        0,
+    )
     assert [one[0] for one in codec.receive()] == [5]
 
 
@@ -110,10 +114,10 @@ def test_refused_verdicts_fill_their_room_and_no_more(codec: Codec) -> None:
     for number in range(lib.NQ_BATCH):  # a batch was received before
         packet.id = count + number
         lib.nq_accept_packet(codec.queue, packet)
-    assert codec.counters().given_up == 0
+    assert codec.counters().verdicts_never_sent == 0
     for number in range(10 * lib.NQ_BATCH):
         lib.nq_accept(codec.queue, number, payload, len(payload))
-    assert codec.counters().given_up == 10 * lib.NQ_BATCH, "which nobody may ask for"
+    assert codec.counters().verdicts_never_sent == 10 * lib.NQ_BATCH, "which nobody may ask for"
     found = []
     while lib.nq_waiting(codec.queue):
         found += messages(codec.kernel)
@@ -132,7 +136,7 @@ def test_many_small_verdicts_fill_their_room_and_no_more(codec: Codec) -> None:
     for number in range(lib.NQ_BATCH):
         lib.nq_accept_marked(codec.queue, count + number, 7)
     assert lib.nq_waiting(codec.queue) == count + lib.NQ_BATCH
-    assert codec.counters().given_up == 0
+    assert codec.counters().verdicts_never_sent == 0
 
 
 def test_a_refusal_that_memory_cannot_mend_is_told_and_loses_nothing(codec: Codec) -> None:
@@ -236,7 +240,7 @@ def test_verdicts_without_room_wait_for_the_next_flush(kernels: list[socket.sock
         queue.flush()
     found += messages(kernels[0])
     assert [(number, verdict) for _, number, verdict, _ in found] == [*((number, 1) for number in range(40)), (40, 0)]
-    assert queue.counters["given_up"] == 0
+    assert queue.counters["verdicts_never_sent"] == 0
     queue.close()
 
 
@@ -278,7 +282,7 @@ def test_a_verdict_for_a_queue_that_is_bound_again_does_not_reach_the_new_one(ke
     way.give(2, Accept(b"late"))
     loop.flush()
     assert messages(kernels[1]) == []
-    assert (fresh.counters["given_up"], fresh.counters["bound_again"]) == (1, 1)
+    assert (fresh.counters["verdicts_never_sent"], fresh.counters["bound_again"]) == (1, 1)
     assert loop.ways[0].queue is fresh
     loop.close()
     fresh.close()

@@ -209,7 +209,7 @@ class Queue:
     @property
     def counters(self) -> dict[str, int]:
         """What was counted under this queue's number, by name."""
-        counted = dict.fromkeys(("bound_again", "looks_with_lost_verdicts"), 0) | self._counted
+        counted = dict.fromkeys(("bound_again", "checks_that_found_lost_verdicts"), 0) | self._counted
         for name, value in self._codec_counters().items():
             counted[name] = counted.get(name, 0) + value
         return counted
@@ -236,7 +236,7 @@ class Queue:
         if self.is_closed:
             return
         self.is_closed = True
-        self._counted["given_up"] += lib.nq_waiting(self.codec) + len(self._backlog)
+        self._counted["verdicts_never_sent"] += lib.nq_waiting(self.codec) + len(self._backlog)
         self._backlog.clear()
         self._socket.close()
         self._bound.unbind()

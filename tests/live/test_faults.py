@@ -71,4 +71,4 @@ def test_mirroring_comes_on_again_by_an_order(scene: Scene) -> None:
     )
     assert "on again" in shown
     balancer.wait_for_status(lambda status: not status["faults"]["off"], "mirroring to be on")
-    assert "on again for new connections" in balancer.program.text
+    assert "on again; connections" in balancer.program.text

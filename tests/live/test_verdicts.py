@@ -108,7 +108,7 @@ def test_verdicts_that_the_kernel_refuses_for_two_seconds_leave_then(faulty: Fau
     faulty.switch("refuse", on=False)
     faulty.assert_goes_on()
     assert faulty.counted("send_refusals") > 0
-    for name in ("given_up", "bound_again", "looks_with_lost_verdicts"):
+    for name in ("verdicts_never_sent", "bound_again", "checks_that_found_lost_verdicts"):
         assert faulty.counted(name) == 0, name
 
 
@@ -120,7 +120,7 @@ def test_health_tells_of_refusals_that_last(faulty: Faulty) -> None:
     assert before < 2000, "it pauses between its attempts"
     faulty.wait_for_health(FIT)
     faulty.assert_goes_on()
-    assert (faulty.counted("given_up"), faulty.counted("bound_again")) == (0, 0)
+    assert (faulty.counted("verdicts_never_sent"), faulty.counted("bound_again")) == (0, 0)
 
 
 def test_packets_whose_verdicts_were_lost_are_found_and_let_go(faulty: Faulty) -> None:
@@ -129,7 +129,7 @@ def test_packets_whose_verdicts_were_lost_are_found_and_let_go(faulty: Faulty) -
     faulty.switch("swallow", on=False)
     assert "did not get the verdicts" in faulty.wait_for_health(STUCK)
     faulty.assert_goes_on()
-    assert faulty.counted("looks_with_lost_verdicts") > 0
+    assert faulty.counted("checks_that_found_lost_verdicts") > 0
     assert faulty.counted("bound_again") == 0
 
 
@@ -169,7 +169,7 @@ def test_no_load_makes_a_queue_that_works_look_broken(scene: Scene) -> None:
         time.sleep(seconds)
         balancer.program.send_signal(signal.SIGCONT)
     time.sleep(4)  # for some looks at the queues
-    for name in ("looks_with_lost_verdicts", "bound_again", "given_up", "late_verdicts"):
+    for name in ("checks_that_found_lost_verdicts", "bound_again", "verdicts_never_sent", "late_verdicts"):
         assert sum_of(balancer, name) == 0, name
     until.touch()
     scene.finish(client, 90.0)
@@ -195,4 +195,4 @@ def test_packets_of_a_watched_queue_that_is_bound_again_pass_while_natmirror_is_
     assert_all_well(records, 20)
     faulty.balancer.program.send_signal(signal.SIGCONT)
     faulty.assert_goes_on()
-    assert faulty.counted("looks_with_lost_verdicts") == 0
+    assert faulty.counted("checks_that_found_lost_verdicts") == 0
