@@ -46,7 +46,7 @@ class Reading:
         self._gear = gear
         self._waiting: deque[tuple[Kind, int, bytes]] = deque()
         self._waiting_len = 0
-        self._lost: set[tuple[Kind, int]] = set()  # of what it waits to be told already that some is
+        self._lost: set[tuple[Kind, int]] = set()  # streams of which nothing has come since some of it was lost
 
     def add(self, kind: Kind, of: int, data: bytes = b"") -> None:
         """Put an entry behind all others."""
@@ -86,5 +86,7 @@ class Reading:
             if (kind, of) in self._lost:
                 return
             self._lost.add((kind, of))
+        elif kind in _LOST:
+            self._lost.discard((_LOST[kind], of))  # what is lost after this has to be told once more
         self._waiting.append((kind, of, data))
         self._waiting_len += len(data) + _ENTRY_COST
