@@ -17,6 +17,7 @@ from natmirror.openflow.wire import Type, build
 from natmirror.packet import FIN, RST, SYN, Checksum, Segment, finish
 from natmirror.sender import MAX_SEGMENTS
 from natmirror.stream import MAX_RUNS
+from tests.relative import RelativeEngine
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.support import MASTER, RULES, SERVICE, assert_adds_up, packet, segment
 from tests.test_shadowing import AGAIN, introduced, packet_in, request
@@ -45,7 +46,7 @@ def said() -> list[tuple[str, bytes]]:
     ]
 
 
-def heard(one: Engine, stops: Callable[[], Callable[[], bool]] | None) -> dict[str, Any]:
+def heard(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -> dict[str, Any]:
     """What a master is told of all that, and what is counted; read in slices that end when ``stops`` says."""
     session, master = introduced(one)
     for who, data in said():
@@ -65,7 +66,7 @@ def heard(one: Engine, stops: Callable[[], Callable[[], bool]] | None) -> dict[s
             session.sent += len(data)
         letters = "FA" if who == "switch end" else "PA"
         raw = packet(*ends, letters, number, ack, data)
-        out = one.decide(raw, hook, session.now, Checksum.VALID)
+        out = one.decide(one.on_the_wire(raw), hook, session.now, Checksum.VALID)
         session.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
     while one.next_own_timer() is not None and one.next_own_timer() <= session.now:  # type: ignore[operator]
         out = one.study(session.now, None if stops is None else stops())
