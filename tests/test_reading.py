@@ -12,6 +12,8 @@ from natmirror.reading import Kind, Reading
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Reading:
     monkeypatch.setattr(reading, "_MAX_LEN", 2000)
+    monkeypatch.setattr(reading, "_RESERVE", 800)
+    monkeypatch.setattr(reading, "_LITTLE", 100)
     gear: Any = SimpleNamespace(add_read=lambda kind, of, data: False, take_read=list, has_read=False)
     return Reading(gear)
 
@@ -38,3 +40,15 @@ def test_each_place_where_something_is_lost_is_told(waiting: Reading) -> None:
     waiting.add(Kind.ORIG, 1, 400 * b"f")
     told = [(Kind.ORIG_LOST, b""), (Kind.ORIG, b"d"), (Kind.ORIG_LOST, b""), (Kind.ORIG, b"f")]
     assert taken(waiting) == told
+
+
+def test_a_stream_that_takes_long_to_read_leaves_others_a_place(waiting: Reading) -> None:
+    for _ in range(10):
+        waiting.add(Kind.ORIG, 1, 400 * b"a")
+    waiting.add(Kind.ORIG, 2, 50 * b"b")
+    waiting.add(Kind.ORIG, 2, 40 * b"c")
+    waiting.add(Kind.ORIG, 2, 40 * b"d")
+    waiting.add(Kind.REPLY, 2, 50 * b"e")
+    first, *others = [(Kind.ORIG_LOST, b""), (Kind.ORIG, b"b"), (Kind.ORIG, b"c"), (Kind.ORIG_LOST, b"")]
+    assert taken(waiting) == [*[(Kind.ORIG, b"a")] * 3, first, *others, (Kind.REPLY, b"e")]
+    assert not waiting._waiting_of
