@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -23,6 +23,7 @@ NEVER = 1 << 30
 
 _MAX_SHARE = 20  # a chore rests at least this many times as long as it took
 _RETRY_INTERVAL = 5.0  # after a failure of what is done only once
+_LIFE_INTERVAL = 0.2  # whether a thread that was asked something still lives
 _HUNG_AFTER = 10.0  # seconds; then a chore counts as hung
 _REST = 0.1  # after a fault that would be met again at once
 _EXPECTED = (NatmirrorError, OSError, MemoryError)  # the host's faults; a traceback says nothing about these
@@ -95,6 +96,7 @@ class Keeper:
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._woken = threading.Event()
         self._is_stopping = False
+        self._has_ended = False
         self._under_way: tuple[str, float] | None = None
         self._hung_since: float | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -112,14 +114,17 @@ class Keeper:
         self._woken.set()
 
     def ask(self, question: Callable[[], Any], timeout: float) -> Any:
-        """Have the thread answer a question, and return the answer. TimeoutError where it does not in time: a question
-        that it has not begun with is then dropped."""
+        """Have the thread answer a question, and return the answer. TimeoutError where it does not in time, or has
+        ended: a question that it has not begun with is then dropped."""
         answer: Future[Any] = Future()
         self.post(partial(settle, answer, question))
-        try:
-            return answer.result(timeout)
-        finally:
-            answer.cancel()
+        until = time.monotonic() + timeout
+        while not answer.done() and not self._has_ended and (left := until - time.monotonic()) > 0:
+            wait([answer], min(left, _LIFE_INTERVAL))
+        answer.cancel()
+        if answer.cancelled() or not answer.done():
+            raise TimeoutError
+        return answer.result()
 
     def end(self) -> None:
         """Have the thread do what is due at the end, and end."""
@@ -172,6 +177,7 @@ class Keeper:
         for chore in self._chores:
             if chore.at_end:
                 self._track(chore.name, partial(chore.run, self._clock))
+        self._has_ended = True
 
     def _do_what_is_due(self) -> None:
         self._woken.clear()

@@ -7,6 +7,7 @@ were left out as soon as it can.
 
 import logging
 import os
+import select
 import sys
 import threading
 import time
@@ -34,7 +35,7 @@ _LOOK_INTERVAL = 1.0
 _FLUSH_TIMEOUT = 1.5
 _MAX_KIND_LEN = 80
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
-_STDOUT, _STDERR = 1, 2
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 @dataclass(slots=True)
@@ -99,7 +100,9 @@ class Logs(logging.Handler):
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
     def start(self) -> None:
-        """Become the log of this process. HostError where the host has no thread left."""
+        """Become the log of this process, before it opens what it keeps open. HostError where the host has no thread
+        left."""
+        _keep_standard_numbers()
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -194,6 +197,15 @@ def say(text: str, *, is_error: bool = False, timeout: float = _FLUSH_TIMEOUT) -
     thread.join(timeout)
 
 
+def _keep_standard_numbers() -> None:
+    """Where one of the standard streams is closed, nothing else is to get its number: the log would go there."""
+    for number in (_STDIN, _STDOUT, _STDERR):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+
+
 def _to_stderr(text: str) -> None:
     _write_to(_STDERR, text)
 
@@ -201,11 +213,15 @@ def _to_stderr(text: str) -> None:
 def _write_to(number: int, text: str) -> None:
     """Past Python's own buffer, whose lock the end of the process would wait for."""
     data = text.encode(errors="backslashreplace")
-    try:
-        while data:
+    while data:
+        try:
             data = data[os.write(number, data) :]
-    except OSError:
-        pass  # it is closed, or its disk is full
+        except BlockingIOError:  # another process that has it, too, does not want to wait
+            ready = select.poll()
+            ready.register(number, select.POLLOUT)
+            ready.poll()
+        except OSError:
+            return  # it is closed, or its disk is full
 
 
 def _log_end_of_thread(end: threading.ExceptHookArgs) -> None:

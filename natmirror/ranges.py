@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from natmirror import seq
 
 _MAX_RANGES = 256
-"""Of what a peer tells or sends beyond them nothing is kept: it is sent again, which costs more, but is right (RFC 2018
-§8)."""
+"""Beyond them what lies furthest ahead is not kept: it is sent again, which costs more, but is right (RFC 2018 §8).
+What comes before all others always has a place, or the first gap would never be filled."""
 
 
 class Ranges:
@@ -40,12 +40,13 @@ class Ranges:
                 return False
             start = start if seq.lt(start, ranges[first][0]) else ranges[first][0]
             end = seq.latest(ranges[last - 1][1], end)
-        elif len(ranges) >= _MAX_RANGES:
+        elif first == len(ranges) >= _MAX_RANGES:
             return False
         if isinstance(ranges, tuple):
             self._ranges = [(start, end)]
         else:
             ranges[first:last] = [(start, end)]
+            del ranges[_MAX_RANGES:]
         return True
 
     def cut(self, floor: int) -> None:

@@ -4,12 +4,14 @@ C puts there what both ends of a connection send, and what masters say; Python p
 is read after the verdicts of the packets that brought it, and held for no longer than memory allows.
 """
 
-from collections import deque
+from collections import Counter, deque
 from enum import IntEnum
 
 from natmirror.fastpath import READ_MIRROR, READ_ORIG, READ_REPLY, Gear
 
 _MAX_LEN = 16 << 20  # bytes that wait, by all that they cost; what comes then is not read
+_RESERVE = 4 << 20  # bytes besides, for streams of which little waits, since others may take long to read
+_LITTLE = 64 << 10
 _ENTRY_COST = 200  # bytes that Python's own bookkeeping takes for an entry
 
 
@@ -46,7 +48,8 @@ class Reading:
         self._gear = gear
         self._waiting: deque[tuple[Kind, int, bytes]] = deque()
         self._waiting_len = 0
-        self._lost: set[tuple[Kind, int]] = set()  # of what it waits to be told already that some is
+        self._waiting_of: Counter[tuple[Kind, int]] = Counter()  # the same by stream, without what entries cost
+        self._lost: set[tuple[Kind, int]] = set()  # streams of which nothing has come since some of it was lost
 
     def add(self, kind: Kind, of: int, data: bytes = b"") -> None:
         """Put an entry behind all others."""
@@ -60,6 +63,10 @@ class Reading:
         kind, of, data = self._waiting.popleft()
         self._lost.discard((kind, of))
         self._waiting_len -= len(data) + _ENTRY_COST
+        if data:
+            self._waiting_of[kind, of] -= len(data)
+            if not self._waiting_of[kind, of]:
+                del self._waiting_of[kind, of]
         return kind, of, data
 
     def clear(self) -> None:
@@ -67,6 +74,7 @@ class Reading:
         self._gear.take_read()
         self._waiting.clear()
         self._lost.clear()
+        self._waiting_of.clear()
         self._waiting_len = 0
 
     @property
@@ -80,11 +88,17 @@ class Reading:
             self._append(Kind(kind), of, data)
 
     def _append(self, kind: Kind, of: int, data: bytes) -> None:
-        if data and self._waiting_len + len(data) > _MAX_LEN:
-            kind, data = _LOST[kind], b""
+        if data:
+            limit = _MAX_LEN + (_RESERVE if self._waiting_of[kind, of] + len(data) <= _LITTLE else 0)
+            if self._waiting_len + len(data) > limit:
+                kind, data = _LOST[kind], b""
+            else:
+                self._waiting_of[kind, of] += len(data)
         if kind in _LOST.values():
             if (kind, of) in self._lost:
                 return
             self._lost.add((kind, of))
+        elif kind in _LOST:
+            self._lost.discard((_LOST[kind], of))  # what is lost after this has to be told once more
         self._waiting.append((kind, of, data))
         self._waiting_len += len(data) + _ENTRY_COST

@@ -485,12 +485,14 @@ class Shadowing:
         if not shadow.is_open or leg is None or session is None:
             return
         self._timers.set(("session", shadow), session.next_settling())
-        wanted = session.unsaid_len
-        leg.row.client_bytes += wanted
+        counted = 0
         while session.unsaid_len and leg.ended is None:
+            fresh = session.unsaid_len - counted  # all, and then what a timer has added between two pieces
+            leg.row.client_bytes += fresh
+            wanted = session.unsaid_len if fresh else 0
             data = session.take(_PIECE_LEN)
+            counted = session.unsaid_len
             self._legs.settle(shadow, leg, leg.write(data, self._now, wanted=wanted))
-            wanted = 0
             yield
 
     # Reporting

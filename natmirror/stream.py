@@ -127,7 +127,7 @@ class Reassembler:
             if start > self._starts[-1]:
                 return
             self._drop_last_run()
-            runs -= 1
+            runs = self._runs + 1
         if not self._memory.take(count + _PIECE_COST * len(fresh)):
             self.left_out = MEMORY_FULL
             return
@@ -174,6 +174,7 @@ class Reassembler:
         while index and not self._has_gap_before(index):
             index -= 1
         self._forget(index, len(self._starts))
+        self._runs -= 1
 
     def _forget(self, first: int, last: int) -> None:
         """Let go pieces that follow on each other."""

@@ -111,6 +111,27 @@ def test_one_step_reads_one_message_and_is_done_whatever_the_time() -> None:
     assert master.stream
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_a_session_has_to_say_while_it_speaks_counts_too(fast: bool) -> None:
+    one = engine(AGAIN, fast=fast)
+    session, master = introduced(one)
+    question = request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 12, 0))
+    session.from_backend("PA", question)
+    session.from_client("PA", build(wire.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000)))
+    master.take()
+    assert master.iss is not None
+    ack, number = master.iss + 1 + len(master.stream), MIRROR_ISS + 1 + master.said
+    unknown = request(Type.MULTIPART_REQUEST, 9, pack("!HH4x", 13, 0))
+    raw = packet(MASTER, session.client, "PA", number, ack, unknown + question * 20)
+    one.decide(one.on_the_wire(raw), Hook.PREROUTING, session.now, Checksum.VALID)
+    [(_, leg)] = one._legs.holders()
+    while leg.lag_bytes < 100_000:
+        one.study(session.now, lambda: True)
+    one.handle_timer(session.now + 3.0)  # by then the unknown is refused
+    assert leg.lag_bytes > 20 * 50_000
+    assert leg.row.client_bytes == leg.acked_bytes + leg.lag_bytes
+
+
 def test_a_port_status_does_not_look_at_other_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     split: list[int] = []
     real = datapath_module.split_ports

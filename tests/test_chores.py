@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -194,6 +195,18 @@ def test_a_keeper_answers_or_the_question_is_void(clock: Clock, disk: Disk) -> N
     assert late.count == 0
     keeper.end()
     assert keeper.wait(clock.now + 5.0) is None
+
+
+def test_a_keeper_that_has_ended_keeps_nobody_waiting(clock: Clock) -> None:
+    """A stop is not to wait for who asks for a reload just then."""
+    keeper = Keeper("files", [], clock)
+    keeper.start()
+    keeper.end()
+    assert keeper.wait(clock.now + 5.0) is None
+    began_at = time.monotonic()
+    with pytest.raises(TimeoutError):
+        keeper.ask(Work(), 60.0)
+    assert time.monotonic() - began_at < 5.0
 
 
 def test_no_thread_left_is_an_error_that_a_start_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:

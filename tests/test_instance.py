@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,45 @@ def test_a_process_that_can_be_no_natmirror_does_not_keep_one_from_starting(
     Instance().close()
     assert f"pid {other.pid}, which is no natmirror, holds the lock @natmirror" in caplog.text
     assert running() is None
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_nor_does_one_that_does_not_answer(
+    address: str, listens: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Any user may hold the name, without listening or with a queue of connections that is full."""
+    monkeypatch.setattr(instance, "_PATIENCE", 0.1)
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as visitor:
+        other.bind(address)
+        if listens:
+            other.listen(0)
+            visitor.connect(address)
+        Instance().close()
+        assert "a process that does not answer, which is no natmirror, holds the lock @natmirror" in caplog.text
+        (tmp_path / "queues").write_text(QUEUES.format(port=os.getpid()))
+        with pytest.raises(HostError, match=f"already running here, pid {os.getpid()}$"):
+            Instance()
+
+
+def test_one_that_is_about_to_listen_is_waited_for(address: str) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(address)
+        late = threading.Timer(0.2, other.listen)
+        late.start()
+        with pytest.raises(HostError, match=f"already running here, pid {os.getpid()}$"):
+            Instance()
+        late.join()
+
+
+def test_one_that_ends_leaves_the_lock_to_the_next(address: str) -> None:
+    other = socket.socket(socket.AF_UNIX)
+    other.bind(address)
+    late = threading.Timer(0.2, other.close)
+    late.start()
+    one = Instance()
+    assert running() == f"pid {os.getpid()}"
+    one.close()
+    late.join()
 
 
 def test_only_root_ourselves_and_whoever_has_the_capability_can_be_one() -> None:

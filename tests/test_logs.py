@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -200,3 +201,28 @@ def test_a_process_whose_output_nobody_reads_ends_all_the_same() -> None:
     assert process.wait(20.0) == 0
     os.close(read)
     os.close(write)
+
+
+def test_a_stream_that_is_closed_leaves_its_number_to_nobody() -> None:
+    body = """
+import socket
+one, other = socket.socketpair()
+logging.getLogger("natmirror").error("for nobody")
+"""
+    program = PROGRAM.format(body=body) + "sys.exit(min(one.fileno(), other.fileno()) < 3)"
+    done = subprocess.run(["sh", "-c", f"exec {sys.executable} -c '{program}' <&- >&- 2>&-"], timeout=20.0, check=False)
+    assert done.returncode == 0
+
+
+def test_a_reader_that_is_slow_gets_all_of_what_does_not_wait_for_it() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    body = "for number in range(900): logging.getLogger('natmirror').error('number %d ' + 200 * 'x', number)"
+    with subprocess.Popen([sys.executable, "-c", PROGRAM.format(body=body)], stdout=write, stderr=write) as process:
+        os.close(write)
+        with os.fdopen(read, "rb") as reader:
+            time.sleep(0.5)
+            lines = reader.read().decode().splitlines()
+        assert process.wait(20.0) == 0
+    assert [line.split()[4] for line in lines[:-2]] == [str(number) for number in range(900)]
+    assert lines[-2:] == ["the summary", "the last words"]

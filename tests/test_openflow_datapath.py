@@ -177,6 +177,22 @@ def test_the_oldest_answers_give_way_and_who_the_switch_is_stays() -> None:
     assert memory.used == 0
 
 
+@pytest.mark.parametrize("version", ALL)
+def test_ports_that_change_do_not_go_for_the_sake_of_older_answers(version: int) -> None:
+    directory, datapath = known(version, *range(1, 49))
+    directory.learn(datapath, FLOWS, (bytes(60_000),), 1.0)
+    directory.learn(datapath, DESC, (bytes(LIMIT - datapath.used - 350),), 1.0)
+    change(directory, datapath, MODIFY, port(version, 1, "new"))
+    assert ports_of(datapath)[1] == "new"
+    assert FLOWS not in datapath.answers
+    directory.learn(datapath, (*FLOWS[:2], b"again"), (bytes(LIMIT - datapath.used - 400),), 1.0)
+    change(directory, datapath, ADD, port(version, 49))
+    assert len(ports_of(datapath)) == 49
+    assert FEATURES in datapath.answers
+    assert datapath.used <= LIMIT
+    assert adds_up(directory, directory._memory)
+
+
 def test_questions_take_memory_too() -> None:
     directory, datapath = known(V13)
     for number in range(1000):

@@ -48,6 +48,15 @@ def test_ranges_are_bounded() -> None:
     assert sum(ranges.add(at(2 * number), at(2 * number + 1)) for number in range(1000)) == 256
 
 
+def test_what_comes_before_all_ranges_has_a_place_however_many_there_are() -> None:
+    ranges = Ranges()
+    for number in range(256):
+        ranges.add(at(1000 + 2 * number), at(1001 + 2 * number))
+    assert ranges.add(at(0), at(10))
+    assert ranges.gap(at(0)) == (at(10), at(1000))
+    assert len(list(ranges)) == 256
+
+
 def board(*ranges: tuple[int, int], highest: int = 1000) -> Scoreboard:
     scoreboard = Scoreboard(UNA)
     scoreboard.take(blocks(*ranges), UNA, at(highest), MSS)
@@ -109,6 +118,21 @@ def listening() -> Receiver:
 
 def received(receiver: Receiver, letters: str, offset: int, data: bytes = b"") -> None:
     receiver.take(segment(packet(MASTER, CLIENT, letters, at(offset), 1, data)))
+
+
+def test_a_first_gap_of_several_segments_is_filled_however_many_follow() -> None:
+    """Else a mirror would send its first segment again for ever."""
+    receiver = listening()
+    for number in range(300):
+        received(receiver, "A", 200 + 40 * number, b"x" * 20)
+    assert receiver.row.rcv_nxt == UNA
+    for start in (0, 100):
+        received(receiver, "A", start, b"y" * 100)
+    assert receiver.row.rcv_nxt == at(220)
+    for number in range(600):
+        received(receiver, "A", 200 + 20 * number, b"z" * 20)
+    assert receiver.row.rcv_nxt == at(200 + 20 * 600)
+    assert receiver.is_steady
 
 
 def test_what_came_ahead_of_its_turn_is_told_the_latest_first_and_not_asked_for_again() -> None:

@@ -145,6 +145,24 @@ def test_a_piece_before_all_others_takes_the_place_of_the_furthest() -> None:
     assert stream.waiting_bytes == MAX_RUNS - 1
 
 
+def test_places_that_were_given_up_for_a_piece_without_memory_are_free() -> None:
+    memory = Memory(1 << 20)
+    stream = reassembler(START, 1 << 20, memory)
+    for number in range(MAX_RUNS):
+        stream.push(seq.add(START, 2000 + 2 * number), b"x", FAR)
+    while memory.take(100):
+        pass
+    for _ in range(2 * MAX_RUNS):
+        stream.push(seq.add(START, 1), b"z" * 1900, FAR)
+        while memory.take(1):  # others want what has been given back
+            pass
+    assert stream.push(START, b"y", FAR)[:1] == b"y"
+    memory.give(memory.used - stream.waiting_bytes)
+    for number in range(MAX_RUNS):
+        stream.push(seq.add(START, 10_000 + 2 * number), b"x", FAR)
+    assert stream.waiting_bytes == MAX_RUNS
+
+
 def test_what_waits_of_a_window_takes_little_more_than_the_window() -> None:
     memory = Memory(1 << 24)
     stream = reassembler(START, 1 << 20, memory)

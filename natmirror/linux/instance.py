@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import struct
+import time
 from contextlib import suppress
 from errno import EADDRINUSE
 from pathlib import Path
@@ -25,6 +26,8 @@ _AT_ONCE = 2 * _BACKLOG
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
 _CAP_NET_ADMIN = 1 << 12  # linux/capability.h
+_PATIENCE = 1.0  # seconds; a natmirror listens at once
+_PAUSE = 0.02
 _SILENT = "a process that does not answer"
 
 
@@ -36,6 +39,12 @@ class Instance:
     """
 
     def __init__(self) -> None:
+        until = time.monotonic() + _PATIENCE
+        while not self._try() and self._wait_for_holder(is_last=time.monotonic() > until):
+            time.sleep(_PAUSE)
+
+    def _try(self) -> bool:
+        """Take the lock; return whether it was free."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.bind(_ADDRESS)
@@ -45,15 +54,28 @@ class Instance:
             self._socket.close()
             if error.errno != EADDRINUSE:
                 raise HostError(f"cannot take the lock {_NAME}: {error.strerror or error}") from None
-            try:
-                pid, uid = _holder()
-            except ConnectionRefusedError:
-                raise HostError("another natmirror starts or ends here just now; try again") from None
-            except BlockingIOError:
-                raise HostError(f"natmirror is already running here, {_queue_owner() or _SILENT}") from None
-            if _is_natmirror(pid, uid):
-                raise HostError(f"natmirror is already running here, {_shown(pid)}") from None
-            log.warning("%s, which is no natmirror, holds the lock %s: starting without it", _shown(pid), _NAME)
+            return False
+        return True
+
+    def _wait_for_holder(self, *, is_last: bool) -> bool:
+        """Return whether to try again, since who holds the lock may be about to listen, or to end. HostError where it
+        is another natmirror."""
+        owner: str | None
+        try:
+            pid, uid = _holder()
+        except ConnectionRefusedError:
+            if not is_last:
+                return True
+            shown, owner = _SILENT, _queue_owner()
+        except BlockingIOError:
+            shown, owner = _SILENT, _queue_owner()
+        else:
+            shown = _shown(pid)
+            owner = shown if _is_natmirror(pid, uid) else None
+        if owner is not None:
+            raise HostError(f"natmirror is already running here, {owner}")
+        log.warning("%s, which is no natmirror, holds the lock %s: starting without it", shown, _NAME)
+        return False
 
     def forget_visitors(self) -> None:
         """Close the connections of those that have asked who holds the lock, so that there is room for others."""

@@ -200,14 +200,21 @@ class Directory:
         if cost > _MAX_LEN:
             self.leave_out("too-long")
             return
-        while datapath.used + cost > _MAX_LEN or len(datapath.answers) >= _MAX_ANSWERS:
+        while len(datapath.answers) >= _MAX_ANSWERS:
             self.leave_out("too-many-answers")
             self._drop(datapath, self._oldest(datapath))
+        self._make_room(datapath, cost)
         if self._take(cost):
             datapath.answers[key] = answer
             datapath.used += cost
         else:
             self.leave_out("no-memory")
+
+    def _make_room(self, datapath: Datapath, cost: int, key: Key | None = None) -> None:
+        """Older answers give way to so many bytes, all but the one with this key."""
+        while datapath.used + cost > _MAX_LEN and (oldest := self._oldest(datapath)) != key:
+            self.leave_out("too-many-answers")
+            self._drop(datapath, oldest)
 
     @staticmethod
     def _oldest(datapath: Datapath) -> Key:
@@ -272,9 +279,7 @@ class Directory:
             return None
         ports = Ports(head, known, answer.at, sum(map(len, known.values())))
         cost = cost_of(key, ports)
-        if datapath.used + cost > _MAX_LEN:
-            self.leave_out("too-many-ports")
-            return None
+        self._make_room(datapath, cost)
         if not self._take(cost):
             self.leave_out("no-memory")
             return None
@@ -293,6 +298,7 @@ class Directory:
             self.leave_out("too-many-ports")
             return  # the message that the switch itself would send has no room for it either
         more = length - ports.length + _PORT_COST * (count - len(ports.ports))
+        self._make_room(datapath, more, key)
         if count > MAX_PORTS or length > _MAX_PORTS_LEN or datapath.used + more > _MAX_LEN:
             self.leave_out("too-many-ports")
             self._drop(datapath, key)
