@@ -55,6 +55,6 @@ class LegEnded:
 
     def __str__(self) -> str:
         return (
-            f"leg ended: {self.client} -> {self.service} => {self.mirror}: {self.reason},"
+            f"{self.client} -> {self.service} => {self.mirror}: {self.reason},"
             f" {self.acked_bytes} of {self.client_bytes} bytes acknowledged"
         )

@@ -14,7 +14,6 @@ from typing import Protocol
 from natmirror import fastpath
 from natmirror.packet import Endpoint
 from natmirror.rules import Backend, Pool
-from natmirror.siphash import siphash
 
 TABLE_SIZE = 65537
 """The paper's smaller table: prime, and over a hundred times the number of backends (§5.3)."""
@@ -183,7 +182,7 @@ def client_hash(client: Endpoint, *, with_port: bool) -> int:
     """The published hash of a client: SipHash-2-4 under a fixed key over its address bytes, and port in network
     order."""
     address, port = client
-    return siphash(_KEY_CLIENT, address + port.to_bytes(2, "big") if with_port else address)
+    return fastpath.siphash(_KEY_CLIENT, address + port.to_bytes(2, "big") if with_port else address)
 
 
 def _lookup_table(backends: Sequence[Backend]) -> "array[int]":
@@ -192,8 +191,8 @@ def _lookup_table(backends: Sequence[Backend]) -> "array[int]":
         TABLE_SIZE,
         [
             (
-                siphash(_KEY_OFFSET, backend.name.encode()) % TABLE_SIZE,
-                siphash(_KEY_SKIP, backend.name.encode()) % (TABLE_SIZE - 1) + 1,
+                fastpath.siphash(_KEY_OFFSET, backend.name.encode()) % TABLE_SIZE,
+                fastpath.siphash(_KEY_SKIP, backend.name.encode()) % (TABLE_SIZE - 1) + 1,
                 backend.weight,
                 place,
             )

@@ -494,7 +494,8 @@ class LegTable:
 
 
 def siphash(key: bytes, data: bytes) -> int:
-    """What siphash.siphash() gives, made in C."""
+    """Return the 64-bit SipHash-2-4 of ``data`` under a key of 16 bytes, the published hash behind the balancing tables
+    (Aumasson, Bernstein: "SipHash: a fast short-input PRF", INDOCRYPT 2012)."""
     return int(lib.nm_siphash(key, data, len(data)))
 
 

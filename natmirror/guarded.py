@@ -183,7 +183,11 @@ class GuardedMirroring:
 
     def take_sends(self) -> list[Send]:
         """What is to be sent since the last call."""
-        return self._try(Work.COPY, self._legs.take_sends) or []
+        try:
+            return self._legs.take_sends()
+        except Exception as error:
+            self._faults.note(Work.COPY, None, error)
+            return []
 
     def _each_leg(self, do: Callable[[int, str], None], reason: str) -> None:
         for leg_id in self._try(Work.COPY, self._legs.ids) or []:
@@ -227,7 +231,11 @@ class GuardedMirroring:
     @property
     def has_more(self) -> bool:
         """Whether study() has more to do."""
-        return bool(self._try(Work.SESSION, lambda: self._shadowing.has_more))
+        try:
+            return self._shadowing.has_more
+        except Exception as error:
+            self._faults.note(Work.SESSION, None, error)
+            return False
 
     def timer(self, what: str, of: object, now: float) -> None:
         """A deadline has come that is none of a leg's."""

@@ -1,7 +1,6 @@
 """What is known of a leg, and its packets."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from natmirror import seq
@@ -142,7 +141,7 @@ class LegBase:
 
     def _inner(self, segment: Segment) -> Segment:
         """A segment of the mirror's, its acknowledgement number turned into the leg's own."""
-        return replace(segment, ack=self._inward(segment.ack))
+        return segment.with_ack(self._inward(segment.ack))
 
     def _inner_blocks(self, segment: Segment) -> list[tuple[int, int]]:
         """The selective acknowledgements of a segment of the mirror's, in the leg's own numbers."""

@@ -164,7 +164,7 @@ class Legs:
 
     def has(self, mirror: Endpoint, local: Endpoint) -> bool:
         """Whether a leg stands between the two."""
-        return self._find(mirror, local) is not None
+        return self._table.find(mirror, local) is not None
 
     def make_way(self, mirror: Endpoint, local: Endpoint) -> None:
         """Production is about to have a connection between these two: a leg in its place says nothing any more."""

@@ -44,16 +44,18 @@ class Overview:
         self._shared = shared
         self._more = more
         self._started_at = time.monotonic()
-        self._ended: deque[dict[str, Any]] = deque(maxlen=_MAX_ENDED)
+        self._ended: deque[tuple[float, LegEnded]] = deque(maxlen=_MAX_ENDED)
 
     def remember(self, event: LegEnded) -> None:
         """A leg has ended just now; from any thread."""
-        ended_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._ended.append({"ended_at": ended_at, **asdict(event)})
+        self._ended.append((time.time(), event))
 
     def ended(self) -> list[dict[str, Any]]:
         """Return the legs that ended last."""
-        return list(self._ended)
+        return [
+            {"ended_at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"), **asdict(event)}
+            for at, event in list(self._ended)
+        ]
 
     def flows(self) -> list[dict[str, Any]]:
         """Return the flows of all threads, with their legs."""

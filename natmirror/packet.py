@@ -26,6 +26,8 @@ _TCP_HEADER_LEN = 20
 _MORE_FRAGMENTS_OR_OFFSET = 0x3FFF
 _DONT_FRAGMENT = 0x4000
 _TTL = 64
+_SYNTHESISED_WORDS = 0x4500 + _DONT_FRAGMENT + (_TTL << 8 | PROTO_TCP)
+"""Of an IP header that we make: the sum of what never changes."""
 
 _IP = struct.Struct("!BBHHHBBH4s4s")
 _SACK_BLOCK = struct.Struct("!II")
@@ -64,6 +66,11 @@ class Segment:
     """Length of the IP header in bytes."""
     data_at: int
     """Where the payload begins in ``raw``."""
+
+    def with_ack(self, ack: int) -> "Segment":
+        """The same segment with another acknowledgement number; ``raw`` stays as it came."""
+        ends = (self.src, self.dst, self.sport, self.dport)
+        return Segment(self.raw, *ends, self.seq, ack, self.flags, self.window, self.ip_len, self.data_at)
 
     @property
     def payload(self) -> bytes:
@@ -275,9 +282,11 @@ def synthesise(
     total_len = _IP_HEADER_LEN + tcp_len
     offset = (_TCP_HEADER_LEN + len(options)) // 4 << 4
     (src, sport), (dst, dport) = source, destination
-    ip = _IP.pack(0x45, 0, total_len, 0, _DONT_FRAGMENT, _TTL, PROTO_TCP, 0, src, dst)
-    ip = ip[:10] + (~ones_sum(ip) & 0xFFFF).to_bytes(2, "big") + ip[12:]
-    partial = pseudo_header_sum(src, dst, PROTO_TCP, tcp_len)
+    # Both sums as in ones_sum(), which no sum of ours is 0 for: that is where most of this function's time would go.
+    addresses = int.from_bytes(src + dst, "big")
+    header_sum = (addresses + _SYNTHESISED_WORDS + total_len) % 0xFFFF or 0xFFFF
+    partial = (addresses + PROTO_TCP + tcp_len) % 0xFFFF or 0xFFFF
+    ip = _IP.pack(0x45, 0, total_len, 0, _DONT_FRAGMENT, _TTL, PROTO_TCP, 0xFFFF - header_sum, src, dst)
     return ip + _TCP.pack(sport, dport, seq, ack, offset, flags, window, partial, 0) + options + payload
 
 
@@ -333,13 +342,14 @@ class Addressed(Protocol):
 
 def endpoint_of(thing: Addressed) -> Endpoint:
     """Where a service, backend or mirror of the rules is to be found."""
-    return _endpoint(thing.address, thing.port)
+    address = thing.address
+    return _endpoint(int(address), address.max_prefixlen, thing.port)
 
 
 @lru_cache(maxsize=4096)
-def _endpoint(address: IPv4Address, port: int) -> Endpoint:
-    """The same object each time: legs keep theirs."""
-    return address.packed, port
+def _endpoint(address: int, bits: int, port: int) -> Endpoint:
+    """The same object each time: legs keep theirs. Numbers are found faster than addresses, whose hash Python makes."""
+    return address.to_bytes(bits // 8, "big"), port
 
 
 def show(endpoint: Endpoint) -> str:

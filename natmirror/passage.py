@@ -150,6 +150,8 @@ class Passage:
         if flow.row.flags & fastpath.READ and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
         self._tell_legs(flow, event, now)
+        if not flow.row.flags & fastpath.HELD:
+            return [verdict]
         window = self._mirroring.throttled_window(flow, segment)
         return [verdict if window == segment.window else self._to_client(segment, flow.service, checksum, window)]
 

@@ -134,7 +134,7 @@ class Replay:
             yield from self._receive(captured.packet, hook, "capture")
         yield from self._catch_up(self._now + _AFTERMATH)
         self.streams = self._legs.streams()
-        self.report.legs = [str(event) for event in self._engine.take_events()]
+        self.report.legs = [f"leg ended: {event}" for event in self._engine.take_events()]
         if broken is not None:
             raise broken
 

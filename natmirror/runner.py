@@ -420,8 +420,7 @@ class Runner:
 
     def _on_ended(self, events: list[LegEnded]) -> None:
         for event in events:
-            # With a text of its own before the arguments: the log counts records of a kind by it.
-            log.info("leg ended: %s", str(event).removeprefix("leg ended: "))
+            log.info("leg ended: %s", event)  # made text only where the log does not leave it out
             self._overview.remember(event)
 
     def _on_failed_syns(self, failed: list[tuple[str, str]]) -> None:

@@ -1,7 +1,7 @@
 """Which clients a mirror wants: a pure function of its rules and the client's address."""
 
+from natmirror.fastpath import siphash
 from natmirror.rules import Mirror
-from natmirror.siphash import siphash
 
 UNSAMPLED = "unsampled"
 NOT_SELECTED = "not-selected"

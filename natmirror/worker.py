@@ -361,9 +361,8 @@ class Worker:
     def _until(self) -> float:
         """When Python has something to do, whatever comes."""
         timer = self._engine.next_own_timer()
-        due = min(self._pulse_at, self.exchange.next_at)
-        if self._keeper is not None:
-            due = min(due, self._keeper.next_at)
+        keeper_at = NEVER if self._keeper is None else self._keeper.next_at
+        due = min(self._pulse_at, self.exchange.next_at, keeper_at)
         if self._watchdog is not None:
             due = min(due, self._beat_at)
         return due if timer is None else min(due, timer)
@@ -378,7 +377,8 @@ class Worker:
         self._try("doing what is due", partial(self._handle_timer, now))
         if self._keeper is not None and now >= self._keeper.next_at:
             self._try("looking after the queues", partial(self._keeper.look, now))
-        self._try("telling of bindings", partial(self.exchange.tell, now))
+        if now >= self.exchange.next_at:
+            self._try("telling of bindings", partial(self.exchange.tell, now))
         self._read_mail()
         self._try("telling what has happened", self._tell_ended)
         self.rounds += 1

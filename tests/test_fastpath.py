@@ -30,7 +30,7 @@ from natmirror.fastpath import (
     PlannedService,
 )
 from natmirror.packet import FIN, RST, SYN, Checksum, Endpoint, Malformed, Segment, parse, rewrite, segment_checksum_ok
-from natmirror.siphash import siphash
+from tests.siphash import siphash
 from tests.support import C1, CLIENT, SERVICE, at, packet
 
 KEY = bytes(range(16))

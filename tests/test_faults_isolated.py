@@ -34,7 +34,7 @@ from tests.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_error, p
 PRODUCTION = frozenset(
     (
         *("actions", "attempts", "balance", "engine", "failover", "fastpath", "icmp", "icmperrors", "nat", "packet"),
-        *("passage", "registry", "rules", "seq", "shards", "siphash", "stats", "tcp", "timers"),
+        *("passage", "registry", "rules", "seq", "shards", "stats", "tcp", "timers"),
         *("faults", "guard", "guarded", "teardown", "model"),
     )
 )

@@ -17,7 +17,6 @@ LAYERS = [
         "legstate",
         "queuehealth",
         "seq",
-        "siphash",
         "stats",
         "timers",
         "units",

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.packet import (
+    ACK,
     OPT_MSS,
+    PROTO_TCP,
     Checksum,
     Datagram,
     Malformed,
@@ -14,8 +16,10 @@ from natmirror.packet import (
     build_reset,
     ones_sum,
     parse,
+    pseudo_header_sum,
     rewrite,
     segment_checksum_ok,
+    synthesise,
     updated_checksum,
 )
 from tests.support import C1, CLIENT, SERVICE, packet, segment, told
@@ -166,3 +170,13 @@ def test_resets_answer_as_the_rfc_says() -> None:
 def test_a_segment_is_a_value() -> None:
     assert segment(RAW) == segment(RAW)
     assert isinstance(parse(RAW), Segment)
+
+
+@given(st.binary(min_size=8, max_size=8), st.binary(max_size=60), st.integers(0, 10))
+def test_sums_of_synthesised_packets_are_those_of_the_slow_way(addresses: bytes, data: bytes, words: int) -> None:
+    ends = (addresses[:4], 1), (addresses[4:], 2)
+    numbers = {"seq": 3, "ack": 4, "flags": ACK, "window": 5, "options": bytes(4 * words), "payload": data}
+    packet = synthesise(*ends, **numbers)  # type: ignore[arg-type]
+    assert packet[10:12] == (~ones_sum(packet[:10] + bytes(2) + packet[12:20]) & 0xFFFF).to_bytes(2, "big")
+    expected = pseudo_header_sum(addresses[:4], addresses[4:], PROTO_TCP, len(packet) - 20)
+    assert packet[36:38] == expected.to_bytes(2, "big")

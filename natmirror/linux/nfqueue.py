@@ -135,7 +135,8 @@ class Queue:
         """Verdicts that find no room, because the kernel refuses those before them, wait here for the next flush()."""
         if self.is_closed:
             return  # the kernel has dropped the packet, and its id may be another packet's by now
-        self._deferred.pop(packet_id, None)
+        if self._deferred:
+            self._deferred.pop(packet_id, None)
         if self._backlog or not lib.nq_has_room(self.codec):
             self._backlog.append((packet_id, payload, accepts))
         else:

@@ -1,7 +1,6 @@
 """SipHash-2-4 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", INDOCRYPT 2012).
 
-The published hash behind the balancing tables, so that every host, whatever its program, maps a client the same way.
-It is called once for each new connection; the flow table hashes packets with the same function in C.
+The slow, obvious way, for the tests of the one in C.
 """
 
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
