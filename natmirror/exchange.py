@@ -57,7 +57,7 @@ class Exchange:
         self.next_at = now + _TELL_INTERVAL
         try:
             changes, missed = self._engine.bindings.take()
-        except Exception:  # what was taken is lost, so all are to be told anew
+        except Exception:  # what was taken is lost, so report all of them again
             self._changed([], True)
             raise
         if changes or missed:

@@ -24,7 +24,7 @@ MAX_OF_ALL = 10
 OFF_TIME = 600.0
 """Seconds until work that was switched off comes on again."""
 
-_MAX_KEPT = 10  # faults with their exceptions, until somebody takes them
+_MAX_KEPT = 10  # faults with their exceptions, until take_news()
 
 
 class Work(StrEnum):

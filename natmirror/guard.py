@@ -24,19 +24,17 @@ class Guard:
         self.end: End
         self._faults = faults
 
-    def run(
-        self, work: Work, flow: MirroredFlow, do: Callable[..., _T], *arguments: object, otherwise: _T | None = None
-    ) -> _T | None:
-        """Return what ``do`` gives, or ``otherwise`` where it raises or its work is off: then the flow's part in that
-        work is over."""
+    def run(self, work: Work, flow: MirroredFlow, do: Callable[..., _T], *arguments: object) -> _T | None:
+        """Return what ``do`` gives, or None where it raises or its work is off: then the flow's part in that work is
+        over."""
         if work in self._faults.off:
             self._end(work, flow, SWITCHED_OFF)
-            return otherwise
+            return None
         try:
             return do(*arguments)
         except Exception as error:
             self.failed(work, flow, error)
-            return otherwise
+            return None
 
     def failed(self, work: Work, flow: MirroredFlow, error: Exception) -> None:
         """Count a fault, and end what it was at."""

@@ -1,7 +1,7 @@
 """Mirroring as production calls it: each call is guarded, so that whatever fails in there costs copies and no packet.
 
 Production's side computes its verdict first and then calls here; nothing here raises. A fault ends the copies and
-sessions of the flow that it came up with, and is told by ``Faults``.
+sessions of the flow that it came up with, and is reported by ``Faults``.
 """
 
 from collections.abc import Callable, Iterable
@@ -220,7 +220,7 @@ class GuardedMirroring:
     # Time
 
     def study(self, now: float, is_spent: Callable[[], bool] | None) -> None:
-        """See Shadowing. Where reading itself fails nobody knows what was lost: then sessions are off at once."""
+        """See Shadowing. Where reading itself fails it is unknown what was lost: then sessions are off at once."""
         try:
             self._shadowing.study(now, is_spent)
         except Exception as error:

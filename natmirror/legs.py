@@ -246,7 +246,7 @@ class Legs:
             del self._living[leg.row.id]
             try:
                 self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
-            finally:  # else nobody would hear of its end
+            finally:  # or its holder would never learn of its end
                 holder.leg_ended(leg, leg.ended)
         holder.leg_moved()
 

@@ -124,7 +124,7 @@ def _serve(queue_fd: int, heartbeat_fd: int, number: int) -> None:
         watched = [heartbeat_fd, queue_fd] if missing and not is_refused else [heartbeat_fd]
         ready = select.select(watched, [], [], timeout)[0]
         if is_refused:
-            lib.nq_flush(codec)  # also after the heartbeat is back: nobody else has these packets
+            lib.nq_flush(codec)  # also after the heartbeat is back: no other process has these packets
         if heartbeat_fd in ready:
             if not os.read(heartbeat_fd, 4096):
                 return
