@@ -346,6 +346,14 @@ void nq_accept_marked(nq *queue, uint32_t id, uint32_t mark)
 
 void nq_drop(nq *queue, uint32_t id) { put_verdict(queue, id, NF_DROP, NULL, 0, 0); }
 
+int nq_give(nq *queue, uint32_t id, int accepts, const uint8_t *payload, size_t len)
+{
+    if (!nq_has_room(queue))
+        return 0;
+    put_verdict(queue, id, accepts ? NF_ACCEPT : NF_DROP, payload, len, 0);
+    return 1;
+}
+
 void nq_sweep(nq *queue, uint32_t id, int accepts, uint32_t request)
 {
     if (fits(queue, 0))

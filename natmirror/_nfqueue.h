@@ -74,6 +74,8 @@ void nq_accept_packet(nq *queue, const nq_packet *packet);
 void nq_accept_marked(nq *queue, uint32_t id, uint32_t mark);
 void nq_drop(nq *queue, uint32_t id);
 int nq_has_room(const nq *queue);
+/* Give a verdict if there is room: 0 where there is none. */
+int nq_give(nq *queue, uint32_t id, int accepts, const uint8_t *payload, size_t len);
 
 /* Have the kernel drop, or accept, the packets up to an id that it still holds, and answer (nq_acknowledged()): 0 where
  * there were some, ENOENT where there were none. Sent as verdicts are, behind them. */

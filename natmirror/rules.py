@@ -133,21 +133,18 @@ class Service:
     port: int
     pool: Pool | None
     mirrors: tuple[Mirror, ...]
+    # Packets ask for these, so they are computed once.
+    copies: tuple[Mirror, ...] = field(init=False, repr=False, compare=False)
+    """The mirrors that get the client's bytes as they are."""
+    sessions: tuple[Mirror, ...] = field(init=False, repr=False, compare=False)
+    """The mirrors that have OpenFlow sessions of their own."""
+    throttles: bool = field(init=False, repr=False, compare=False)
+    """Whether clients may be held back for one of its mirrors."""
 
-    @property
-    def copies(self) -> tuple[Mirror, ...]:
-        """The mirrors that get the client's bytes as they are."""
-        return tuple(mirror for mirror in self.mirrors if not mirror.speaks_openflow)
-
-    @property
-    def sessions(self) -> tuple[Mirror, ...]:
-        """The mirrors that have OpenFlow sessions of their own."""
-        return tuple(mirror for mirror in self.mirrors if mirror.speaks_openflow)
-
-    @property
-    def throttles(self) -> bool:
-        """Whether clients may be held back for one of its mirrors."""
-        return any(mirror.throttles for mirror in self.mirrors)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "copies", tuple(mirror for mirror in self.mirrors if not mirror.speaks_openflow))
+        object.__setattr__(self, "sessions", tuple(mirror for mirror in self.mirrors if mirror.speaks_openflow))
+        object.__setattr__(self, "throttles", any(mirror.throttles for mirror in self.mirrors))
 
 
 @dataclass(frozen=True, slots=True)

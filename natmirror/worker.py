@@ -308,7 +308,7 @@ class Worker:
             except Exception as error:
                 self._note_error("passing packets", error)
                 if self._loop.has_punted:  # else it would come back first, again and again
-                    self._try("dropping a packet", partial(self._loop.decide, [_INTERNAL_ERROR]))
+                    self._try("dropping a packet", self._loop.decide, [_INTERNAL_ERROR])
                 self._errors_at.append(time.monotonic())
                 if len(self._errors_at) == _MAX_ERRORS and self._errors_at[-1] - self._errors_at[0] < _ERROR_WINDOW:
                     raise
@@ -374,11 +374,11 @@ class Worker:
             self._try("telling the watchdog of services without a pool", self._watchdog.beat)
         if now >= self._pulse_at:
             self._pulse_at = now + self._pulse_interval
-        self._try("doing what is due", partial(self._handle_timer, now))
+        self._try("doing what is due", self._handle_timer, now)
         if self._keeper is not None and now >= self._keeper.next_at:
-            self._try("looking after the queues", partial(self._keeper.look, now))
+            self._try("looking after the queues", self._keeper.look, now)
         if now >= self.exchange.next_at:
-            self._try("telling of bindings", partial(self.exchange.tell, now))
+            self._try("telling of bindings", self.exchange.tell, now)
         self._read_mail()
         self._try("telling what has happened", self._tell_ended)
         self.rounds += 1
@@ -388,9 +388,9 @@ class Worker:
         if due is not None and due <= now:
             self._loop.send(self._engine.handle_timer(now, lambda: time.monotonic() >= now + _TIMER_SLICE))
 
-    def _try(self, what: str, do: Callable[[], object]) -> None:
+    def _try(self, what: str, do: Callable[..., object], *arguments: object) -> None:
         try:
-            do()
+            do(*arguments)
         except Exception as error:
             self._note_error(what, error)
 

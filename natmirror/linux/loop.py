@@ -134,9 +134,11 @@ class Loop:
     def decide(self, actions: Iterable[Action]) -> None:
         """What is to become of it: the verdict comes first, then what is to be sent besides."""
         verdict, *sends = actions
-        self._open_ways[self._loop.current].give(self._loop.punted.id, verdict)
-        lib.nl_decided(self._loop)
-        self.send(sends)
+        loop = self._loop
+        self._open_ways[loop.current].give(loop.punted.id, verdict)
+        lib.nl_decided(loop)
+        if sends:
+            self.send(sends)
 
     def defer(self) -> Way:
         """Go on without a verdict for the packet that is for Python: it is to be given later, by the way that it came,

@@ -137,16 +137,14 @@ class Queue:
             return  # the kernel has dropped the packet, and its id may be another packet's by now
         if self._deferred:
             self._deferred.pop(packet_id, None)
-        if self._backlog or not lib.nq_has_room(self.codec):
+        if self._backlog or not self._put(packet_id, payload, accepts):
             self._backlog.append((packet_id, payload, accepts))
-        else:
-            self._put(packet_id, payload, accepts)
 
-    def _put(self, packet_id: int, payload: bytes | None, accepts: bool) -> None:
-        if accepts:
-            lib.nq_accept(self.codec, packet_id, payload or ffi.NULL, len(payload) if payload else 0)
-        else:
-            lib.nq_drop(self.codec, packet_id)
+    def _put(self, packet_id: int, payload: bytes | None, accepts: bool) -> bool:
+        """Whether there was room."""
+        if payload is None:
+            return bool(lib.nq_give(self.codec, packet_id, accepts, ffi.NULL, 0))
+        return bool(lib.nq_give(self.codec, packet_id, accepts, payload, len(payload)))
 
     def flush(self) -> None:
         """Send the verdicts given since, in their order. What the kernel refuses stays for the next flush()."""
@@ -154,8 +152,8 @@ class Queue:
             return
         lib.nq_flush(self.codec)
         if self.has_backlog:
-            while self._backlog and lib.nq_has_room(self.codec):
-                self._put(*self._backlog.popleft())
+            while self._backlog and self._put(*self._backlog[0]):
+                self._backlog.popleft()
             lib.nq_flush(self.codec)
 
     @property
