@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from natmirror.ha.part import Post
-from natmirror.ha.store import ENDED, GONE, PUT, Op, Record, StoreError
 from natmirror.lab.process import wait_for
+from natmirror.replication.kinds import Post
+from natmirror.replication.store import ENDED, GONE, PUT, Op, Record, StoreError
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ from os_ken.ofproto.ofproto_protocol import ProtocolDesc
 
 from natmirror.fastpath import Memory
 from natmirror.openflow.datapath import Directory
-from natmirror.openflow.production import Production
+from natmirror.openflow.messages import V10, V13, V14, V15, Type, build, hello
+from natmirror.openflow.observer import Production
 from natmirror.openflow.session import Manners, Session
-from natmirror.openflow.wire import V10, V13, V14, V15, Type, build, hello
 
 ALL = (V10, V13, V14, V15)
 DPID = 0x00AB_CDEF_0123_4567

@@ -8,11 +8,11 @@ is shifted forth before the engine gets it. The engine itself is the real one.
 from collections.abc import Sequence
 from typing import Any
 
-from natmirror import seq
-from natmirror.actions import Action, Send
-from natmirror.engine import Engine, Hook
-from natmirror.icmp import parse_error
-from natmirror.packet import (
+from natmirror.actions import Action, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.icmp import parse_error
+from natmirror.net.packet import (
     OPT_NOP,
     OPT_SACK,
     SYN,

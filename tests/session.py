@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from natmirror import seq
-from natmirror.actions import Accept, Action, Drop, Send
-from natmirror.engine import Engine, Hook
-from natmirror.packet import OPT_MSS, Checksum, Endpoint, Segment, finish
-from natmirror.rulesfile import loads
-from natmirror.shards import ALL, Shard
+from natmirror.actions import Accept, Action, Drop, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.packet import OPT_MSS, Checksum, Endpoint, Segment, finish
+from natmirror.rules import parse_rules
+from natmirror.rules.shards import ALL, Shard
 from tests.relative import RelativeEngine
 from tests.support import CLIENT, MASTER, RULES, SERVICE, packet, segment, told
 
@@ -19,7 +19,7 @@ KEY = bytes(range(16))
 
 def engine(rules: str = RULES, *, fast: bool = True, max_flows: int = 100_000, shard: Shard = ALL) -> RelativeEngine:
     """An engine by rules given as text, which shows its legs in the client's numbers."""
-    return RelativeEngine(replace(loads(rules), max_flows=max_flows), key=KEY, fast=fast, shard=shard)
+    return RelativeEngine(replace(parse_rules(rules), max_flows=max_flows), key=KEY, fast=fast, shard=shard)
 
 
 class Session:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import dpkt
 
-from natmirror import seq
-from natmirror.actions import Accept, Action, LegEnded, Send
-from natmirror.engine import Engine, Hook
-from natmirror.packet import (
+from natmirror.actions import Accept, Action, Hook, LegEnded, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.packet import (
     ACK,
     FIN,
     OPT_MSS,
@@ -32,7 +32,7 @@ from natmirror.packet import (
     build_reset,
     finish,
 )
-from natmirror.rulesfile import loads
+from natmirror.rules import parse_rules
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, segment
 
 _FIRST_TIMEOUT, _LAST_TIMEOUT = 0.3, 2.0
@@ -284,7 +284,7 @@ class World:
         """``settings`` are the mirror's in the rules, such as ``, when-behind: throttle``."""
         self.now = 0.0
         self.random = random.Random(seed)
-        self.rules = loads(ONE_BACKEND.replace("10.20.0.13}", f"10.20.0.13{settings}}}"))
+        self.rules = parse_rules(ONE_BACKEND.replace("10.20.0.13}", f"10.20.0.13{settings}}}"))
         self.engine = Engine(self.rules, key=_KEY, fast=fast, numbers=DrawnNumbers(random.Random(seed)))
         iss = self.random.choice([0, 0xFFFF_FF00, 0x7FFF_FF00, self.random.getrandbits(32)])
         backend = (bytes((10, 20, 0, 11)), 6653)

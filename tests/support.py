@@ -5,7 +5,7 @@ from typing import Any
 
 import dpkt
 
-from natmirror.packet import ACK, FIN, PSH, RST, SYN, Endpoint, Segment, build, parse
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Endpoint, Segment, build, parse
 
 _FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
 

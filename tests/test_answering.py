@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from natmirror.answering import Answering
+from natmirror.ha.health_server import Answering
 
 
 def ask(path: Path, visitor: socket.socket) -> bytes:

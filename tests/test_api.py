@@ -13,8 +13,9 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from natmirror.api import Server, ask
-from natmirror.cli import main
+from natmirror.api.client import ask
+from natmirror.api.server import Server
+from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
 from tests.session import Session, engine

@@ -6,9 +6,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from natmirror.attempts import AVOID_TIMEOUT, MAX_CLIENTS, Attempts
-from natmirror.balance import TABLE_SIZE, Maglev, RoundRobin, Scheduler
-from natmirror.packet import Endpoint
+from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, Attempts
+from natmirror.nat.schedulers import TABLE_SIZE, Maglev, RoundRobin, Scheduler
+from natmirror.net.packet import Endpoint
 from natmirror.rules import Backend, Pool
 
 GOLDEN = ["c2", "c1", "c1", "c1", "c1", "c3", "c3", "c2", "c2", "c3", "c1", "c2"]

@@ -5,11 +5,12 @@ from functools import cache
 
 import pytest
 
-from natmirror.bindings import Change, What
-from natmirror.engine import Engine, Hook
+from natmirror.actions import Hook
+from natmirror.engine.engine import Engine
+from natmirror.engine.replicated_bindings import Change, What
 from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
-from natmirror.packet import Endpoint
-from natmirror.tcp import TIMEOUTS, State
+from natmirror.net.packet import Endpoint
+from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.session import IRS, ISS, Session, engine
 from tests.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, at, packet
 

@@ -4,14 +4,14 @@ from random import Random
 
 import pytest
 
-from natmirror.bindings import Change, What
-from natmirror.engine import Hook
-from natmirror.exchange import Exchange
+from natmirror.actions import Hook
+from natmirror.engine.replicated_bindings import Change, What
 from natmirror.fastpath import CLAIM_ALL, LEND, TELL
-from natmirror.packet import Endpoint, endpoint_of
-from natmirror.registry import MAX_STRANGERS
-from natmirror.rulesfile import loads
-from natmirror.tcp import TIMEOUTS, State
+from natmirror.nat.services import MAX_STRANGERS
+from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.replication.engine_adapter import Exchange
+from natmirror.rules import parse_rules
+from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.session import Session, engine
 from tests.support import C1, C2, CLIENT, SERVICE, at, packet
 from tests.test_bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
@@ -55,7 +55,7 @@ class Host:
         return [(one.what, one.service, one.client, one.backend) for one in told]
 
     def go_over(self, text: str) -> list[tuple[What, str, Endpoint, Endpoint]]:
-        self.exchange.reload(loads(text))
+        self.exchange.reload(parse_rules(text))
         return self.news()
 
     def hears(self, news: list[tuple[What, str, Endpoint, Endpoint]]) -> int:
@@ -121,7 +121,7 @@ def test_a_change_is_told_before_its_numbers_are_given_anew(fast: bool) -> None:
     while (due := host.engine.next_timer()) is not None:
         host.engine.handle_timer(due)
     for number in range(3):
-        host.exchange.reload(loads(ELSEWHERE.replace("7000", str(7000 + number)).replace("c9", f"c{number}")))
+        host.exchange.reload(parse_rules(ELSEWHERE.replace("7000", str(7000 + number)).replace("c9", f"c{number}")))
     assert host.engine.gear.plan.services[0].port >= 7000, "the number is another service's"
     assert host.news() == [(What.ENDED, "openflow", CLIENT, session.backend)]
 
@@ -281,7 +281,7 @@ class Both:
 
     def go_over(self, place: int, text: str) -> None:
         self.texts[place] = text
-        self.hosts[place].exchange.reload(loads(text))
+        self.hosts[place].exchange.reload(parse_rules(text))
         self.deliver()
         self.synchronise()
         self.hosts[place].exchange.prune()

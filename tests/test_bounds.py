@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from natmirror import seq
-from natmirror.actions import Send
-from natmirror.engine import Engine, Hook
+from natmirror.actions import Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.packet import FIN, RST, SYN, Checksum, Segment, finish
 from natmirror.openflow import datapath as datapath_module
-from natmirror.openflow import wire
-from natmirror.openflow.wire import Type, build
-from natmirror.packet import FIN, RST, SYN, Checksum, Segment, finish
-from natmirror.sender import MAX_SEGMENTS
-from natmirror.stream import MAX_RUNS
+from natmirror.openflow import messages
+from natmirror.openflow.messages import Type, build
+from natmirror.tcp.reassembler import MAX_RUNS
+from natmirror.tcp.sender import MAX_SEGMENTS
 from tests.relative import RelativeEngine
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.support import MASTER, RULES, SERVICE, assert_adds_up, packet, segment
@@ -32,8 +32,8 @@ RESENT = 33  # packets that one call sends again at most, and the one that three
 def said() -> list[tuple[str, bytes]]:
     """Everything that a switch, its controller and its master may say, and much of it in one piece."""
     question = request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 12, 0))
-    answer = build(wire.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000))
-    status = build(wire.V13, Type.PORT_STATUS, 0, pack("!B7x", 2) + pack("!I", 5) + bytes(60))
+    answer = build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000))
+    status = build(messages.V13, Type.PORT_STATUS, 0, pack("!B7x", 2) + pack("!I", 5) + bytes(60))
     return [
         ("switch", packet_in(1) * 50 + packet_in(2)[:9]),
         ("controller", question + request(Type.FLOW_MOD, 4, bytes(48)) * 30),
@@ -117,7 +117,7 @@ def test_what_a_session_has_to_say_while_it_speaks_counts_too(fast: bool) -> Non
     session, master = introduced(one)
     question = request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 12, 0))
     session.from_backend("PA", question)
-    session.from_client("PA", build(wire.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000)))
+    session.from_client("PA", build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000)))
     master.take()
     assert master.iss is not None
     ack, number = master.iss + 1 + len(master.stream), MIRROR_ISS + 1 + master.said
@@ -145,8 +145,8 @@ def test_a_port_status_does_not_look_at_other_ports(monkeypatch: pytest.MonkeyPa
     session, master = introduced(one)
     ports = b"".join(pack("!I", number) + bytes(60) for number in range(1000))
     session.from_backend("PA", request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 13, 0)))
-    session.from_client("PA", build(wire.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 13, 0) + ports[:-64]))
-    status = build(wire.V13, Type.PORT_STATUS, 0, pack("!B7x", 0) + ports[-64:])
+    session.from_client("PA", build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 13, 0) + ports[:-64]))
+    status = build(messages.V13, Type.PORT_STATUS, 0, pack("!B7x", 0) + ports[-64:])
     session.from_client("PA", status * 200)
     assert split == [len(ports) - 64], "once, however many there are"
     master.take()

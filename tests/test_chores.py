@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from natmirror.chores import NEVER, Chore, Keeper, failures, read_mail
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
+from natmirror.runtime.chores import NEVER, Chore, Keeper, failures, read_mail
 
 
 class Clock:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from natmirror.cli import main
+from natmirror.cli.commands import main
 from natmirror.errors import HostError
-from natmirror.linux import iptables, translation
+from natmirror.linux import iptables, nftables
 
 RULES = Path(__file__).parent.parent / "rules" / "lb.yaml"
 
@@ -82,7 +82,7 @@ def test_cleanup_goes_on_with_iptables_where_nftables_refuses(monkeypatch: pytes
     def refuse() -> list[str]:
         raise HostError("nft failed: it refuses")
 
-    monkeypatch.setattr(translation, "remove", refuse)
+    monkeypatch.setattr(nftables, "remove", refuse)
     monkeypatch.setattr(iptables, "cleanup", lambda: ["legacy: NATMIRROR-PRE"])
     result = run("cleanup")
     assert result.exit_code == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.linux import commands, translation
+from natmirror.linux import commands, nftables
 from natmirror.linux.iptables import Firewall
 
 
@@ -48,7 +48,7 @@ def test_a_host_that_refuses_another_process_or_descriptor_raises_one_kind_of_er
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     monkeypatch.setattr("shutil.which", lambda name: name)
-    for look in (Firewall("nft").is_in_place, Firewall("legacy").remove, translation.remove):
+    for look in (Firewall("nft").is_in_place, Firewall("legacy").remove, nftables.remove):
         with pytest.raises(HostError, match=f"cannot run .*: {os.strerror(number)}"):
             look()
 

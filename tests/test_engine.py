@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror import seq
-from natmirror.actions import Accept, Drop, Send
-from natmirror.attempts import ANSWER_TIMEOUT
-from natmirror.engine import Engine, Hook
-from natmirror.packet import Checksum, ones_sum
-from natmirror.receiver import ACK_DELAY
-from natmirror.rulesfile import loads
-from natmirror.tcp import TIMEOUTS, State
+from natmirror.actions import Accept, Drop, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.nat.failed_attempts import ANSWER_TIMEOUT
+from natmirror.net import seq
+from natmirror.net.packet import Checksum, ones_sum
+from natmirror.rules import parse_rules
+from natmirror.tcp.receiver import ACK_DELAY
+from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, icmp_error, packet, segment, told
 
@@ -97,7 +97,7 @@ def test_round_robin_alternates_and_keeps_each_flow(fast: bool) -> None:
 
 
 def test_maglev_maps_a_clients_connections_alike_on_any_host(fast: bool) -> None:
-    first, second = engine(fast=fast), Engine(loads(RULES), key=b"another key here", fast=fast)
+    first, second = engine(fast=fast), Engine(parse_rules(RULES), key=b"another key here", fast=fast)
     sessions = [Session(host, client=at("10.10.0.77", port)) for host in (first, second) for port in (1025, 60_000)]
     for session in sessions:
         session.syn()

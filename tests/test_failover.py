@@ -2,12 +2,13 @@
 
 import pytest
 
-from natmirror import rulesfile, seq
-from natmirror.actions import Accept, Action, Drop, Send
-from natmirror.engine import Engine, Hook
+from natmirror.actions import Accept, Action, Drop, Hook, Send
+from natmirror.engine.engine import Engine
 from natmirror.fastpath import Loads
-from natmirror.packet import finish
-from natmirror.shards import Shard
+from natmirror.net import seq
+from natmirror.net.packet import finish
+from natmirror.rules import parse_rules
+from natmirror.rules.shards import Shard
 from tests.session import IRS, ISS, Session, engine
 from tests.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, told
 
@@ -110,7 +111,7 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
         "10.20.0.12}", "10.20.0.12, max-connections: 5}"
     )
     loads = Loads()
-    parts = [Engine(rulesfile.loads(text), key=bytes(16), fast=fast, shard=one, loads=loads) for one in shards(4)]
+    parts = [Engine(parse_rules(text), key=bytes(16), fast=fast, shard=one, loads=loads) for one in shards(4)]
 
     def counts(port: int) -> list[int]:
         found = [chosen(parts[address[3] % 4], (address, port)) for address, _ in CLIENTS]
@@ -118,7 +119,7 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
 
     assert counts(40_000) == [3, 5, len(CLIENTS) - 8]
     for one in parts:
-        one.reload(rulesfile.loads(text.replace("max-connections: 3", "max-connections: 4")))
+        one.reload(parse_rules(text.replace("max-connections: 3", "max-connections: 4")))
     assert counts(41_000) == [1, 0, len(CLIENTS) - 1], "a reload forgets nobody"
     for one in parts:
         while (due := one.next_timer()) is not None:
@@ -128,7 +129,7 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
 
 def test_least_connections_are_those_of_all_threads() -> None:
     text, loads = with_pool(balance="least-connections"), Loads()
-    parts = [Engine(rulesfile.loads(text), key=bytes(16), shard=one, loads=loads) for one in shards(2)]
+    parts = [Engine(parse_rules(text), key=bytes(16), shard=one, loads=loads) for one in shards(2)]
     first = [chosen(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
     assert first == [C1[0], C2[0], C1[0]]
     assert chosen(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]

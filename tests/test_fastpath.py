@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from natmirror._ffi import lib
 
-from natmirror import seq, tcp
 from natmirror.fastpath import (
     ACCEPT,
     DIRECT,
@@ -29,7 +28,20 @@ from natmirror.fastpath import (
     Plan,
     PlannedService,
 )
-from natmirror.packet import FIN, RST, SYN, Checksum, Endpoint, Malformed, Segment, parse, rewrite, segment_checksum_ok
+from natmirror.net import seq
+from natmirror.net.packet import (
+    FIN,
+    RST,
+    SYN,
+    Checksum,
+    Endpoint,
+    Malformed,
+    Segment,
+    parse,
+    rewrite,
+    segment_checksum_ok,
+)
+from natmirror.tcp import tracker
 from tests.siphash import siphash
 from tests.support import C1, CLIENT, SERVICE, at, packet
 
@@ -113,7 +125,7 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
         return PUNT, raw
     if hook == OUTPUT and not row.flags & WATCHED:
         return PUNT, raw
-    if row.state != tcp.State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
+    if row.state != tracker.State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(row, parsed, raw, checksum, now, is_orig=is_orig)
     if is_orig and row.flags & MIRRORED and parsed.payload_len and segment_checksum_ok(parsed, checksum):
         return PUNT, raw  # these flows' data waits for a gap to be filled
@@ -127,7 +139,7 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
         return ACCEPT, raw
     if segment_checksum_ok(parsed, checksum):
         sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
-        tcp.update(sender, receiver, parsed, loose=bool(row.flags & LOOSE))
+        tracker.update(sender, receiver, parsed, loose=bool(row.flags & LOOSE))
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -141,11 +153,11 @@ def reference_of_control(
     syn, reset = parsed.flags & SYN, parsed.flags & RST
     if row.flags & DIRECT or not segment_checksum_ok(parsed, checksum):
         return PUNT, raw
-    if row.flags & TAPPED and not syn and not (reset and row.state == tcp.State.SYN_RECEIVED):
+    if row.flags & TAPPED and not syn and not (reset and row.state == tracker.State.SYN_RECEIVED):
         return PUNT, raw
-    if (syn and (is_orig or row.state != tcp.State.SYN_SENT)) or (reset and row.state == tcp.State.SYN_SENT):
+    if (syn and (is_orig or row.state != tracker.State.SYN_SENT)) or (reset and row.state == tracker.State.SYN_SENT):
         return PUNT, raw
-    tcp.track(row, parsed, from_client=is_orig, loose=bool(row.flags & LOOSE))
+    tracker.track(row, parsed, from_client=is_orig, loose=bool(row.flags & LOOSE))
     row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -206,7 +218,7 @@ def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
 def test_a_sum_left_to_hardware_is_computed_over_any_length(sizes: range, content: bytes) -> None:
     one = gear()
     _plan = planned(one)  # the gear does not keep it
-    row = set_up(one, {}, {}, tcp.State.ESTABLISHED, 0)
+    row = set_up(one, {}, {}, tracker.State.ESTABLISHED, 0)
     for size in sizes:
         payload = (content * (size // len(content) + 1))[:size]
         raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 1, payload))

@@ -2,8 +2,10 @@
 
 import pytest
 
-from natmirror.engine import Engine
-from natmirror.faults import (
+from natmirror.api.report import summarize
+from natmirror.engine.engine import Engine
+from natmirror.mirror.backpressure import Holding
+from natmirror.mirror.faults import (
     INTERNAL_ERROR,
     MAX_OF_ALL,
     MAX_OF_ONE_KIND,
@@ -15,11 +17,9 @@ from natmirror.faults import (
     Work,
     WorkChanged,
 )
-from natmirror.holding import Holding
-from natmirror.mirroring import Mirroring
-from natmirror.nat import Nat
-from natmirror.report import summarize
-from natmirror.stream import Reassembler
+from natmirror.mirror.mirroring import Mirroring
+from natmirror.nat.flows import Nat
+from natmirror.tcp.reassembler import Reassembler
 from tests.session import Session, engine
 from tests.support import RULES, assert_adds_up, at
 
@@ -205,7 +205,7 @@ def test_reading_that_fails_as_a_whole_switches_sessions_off_and_does_not_spin(
     one = engine(OF, fast=fast)
     session = Session(one)
     session.connect()
-    monkeypatch.setattr("natmirror.reading.Reading.take", mistake)
+    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.Reading.take", mistake)
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     assert Work.SESSION in one.faults.off
     one.handle_timer(session.now)
@@ -234,7 +234,7 @@ def test_reading_that_fails_as_a_whole_leaves_nothing_of_connections_that_are_go
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     [flow_id] = one.flow_ids()
     assert one._shadowing.shadows_of(flow_id)
-    monkeypatch.setattr("natmirror.reading.Reading.take", mistake)
+    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.Reading.take", mistake)
     session.from_client("R")
     later = session.now + 1e5
     for _ in range(10):

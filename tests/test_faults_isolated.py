@@ -18,25 +18,24 @@ from typing import Any
 import pytest
 from natmirror._ffi import lib
 
-from natmirror import seq
-from natmirror.actions import Accept, Action, Send
-from natmirror.engine import Engine, Hook
+from natmirror.actions import Accept, Action, Hook, Send
+from natmirror.engine.engine import Engine
 from natmirror.fastpath import NO_FLOW
-from natmirror.ledger import LEG_SUMS
-from natmirror.model import IdealMirror
-from natmirror.openflow.wire import V13, Type, build, hello
-from natmirror.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, finish
-from natmirror.packet import build as build_packet
-from natmirror.rulesfile import loads
+from natmirror.mirror.ledger import LEG_SUMS
+from natmirror.net import seq
+from natmirror.net.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, finish
+from natmirror.net.packet import build as build_packet
+from natmirror.openflow.messages import V13, Type, build, hello
+from natmirror.replay.ideal_mirror import IdealMirror
+from natmirror.rules import parse_rules
 from tests.session import IRS, ISS, KEY
 from tests.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_error, packet, segment
 
-PRODUCTION = frozenset(
-    (
-        *("actions", "attempts", "balance", "engine", "failover", "fastpath", "icmp", "icmperrors", "nat", "packet"),
-        *("passage", "registry", "rules", "seq", "shards", "stats", "tcp", "timers"),
-        *("faults", "guard", "guarded", "teardown", "model"),
-    )
+PRODUCTION = (
+    *("natmirror.actions.", "natmirror.fastpath.", "natmirror.nat.", "natmirror.replay.", "natmirror.rules."),
+    *(f"natmirror.engine.{name}." for name in ("counters", "engine", "failover", "forwarding", "icmp_errors")),
+    *("natmirror.net.icmp.", "natmirror.net.packet.", "natmirror.net.seq.", "natmirror.tcp.tracker."),
+    *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "teardown", "timers")),
 )
 """Production's modules, the door, and the tests' mirror; all others that are entered are mirroring's."""
 
@@ -104,7 +103,7 @@ class Scene:
     """Connections of two clients through an engine, with mirrors that answer, on a manual clock."""
 
     def __init__(self, *, fast: bool) -> None:
-        self.engine: Engine = Engine(loads(RULES), key=KEY, fast=fast)
+        self.engine: Engine = Engine(parse_rules(RULES), key=KEY, fast=fast)
         self.now = 1000.0
         self.mirrors = Mirrors()
         self.verdicts: list[Action] = []
@@ -245,8 +244,7 @@ def entered() -> list[str]:
         if event != "call":
             return
         module, name = str(frame.f_globals.get("__name__", "")), frame.f_code.co_qualname
-        parts = module.split(".")
-        if parts[0] == "natmirror" and len(parts) > 1 and parts[1] not in PRODUCTION:
+        if module.startswith("natmirror.") and not f"{module}.".startswith(PRODUCTION):
             found[f"{module}:{name}"] = None
 
     for fast in (True, False):
@@ -328,17 +326,10 @@ def undisturbed(*, fast: bool) -> list[object]:
 
 
 def test_the_scenario_reaches_all_of_mirroring() -> None:
-    modules = {name.partition(":")[0].split(".")[1] for name in ENTERED}
+    modules = {name.partition(":")[0].removeprefix("natmirror.") for name in ENTERED}
     assert modules >= {
-        "holding",
-        "ledger",
-        "legs",
-        "mirror",
-        "mirroring",
-        "openflow",
-        "resuming",
-        "shadowing",
-        "stream",
+        *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring", "mirror.sessions.sessions"),
+        *("openflow.observer", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumed_leg"),
     }
     assert len(ENTERED) > 200
 
@@ -357,19 +348,20 @@ def test_a_fault_in_mirroring_costs_no_packet(name: str, always: bool, fast: boo
 
 
 ENDING = (
-    *("Teardown.end", "Teardown.end_leg", "Teardown.drop", "Teardown._end_all", "Teardown._end_copies"),
-    *("Shadowing.fail", "Shadowing.end_flow", "Legs.cut"),
+    *(f"teardown:Teardown.{name}" for name in ("end", "end_leg", "drop", "_end_all", "_end_copies")),
+    *("sessions.sessions:Shadowing.fail", "sessions.sessions:Shadowing.end_flow", "legs:Legs.cut"),
 )
 FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mirroring.flow_forgotten")
 
 
 @pytest.mark.parametrize("ending", ENDING)
-@pytest.mark.parametrize("name", [*FAILING, "legs:Legs.receive", "legs:Legs.handle_timer", "holding:Holding.accepted"])
+@pytest.mark.parametrize(
+    "name", [*FAILING, "legs:Legs.receive", "legs:Legs.handle_timer", "backpressure:Holding.accepted"]
+)
 def test_a_fault_in_ending_what_has_failed_costs_no_packet_either(name: str, ending: str, fast: bool) -> None:
-    module = ending.partition(".")[0].lower()
     expected = undisturbed(fast=fast)
     scene = Scene(fast=fast)
-    with raising(f"natmirror.{name}", always=True), raising(f"natmirror.{module}:{ending}", always=True):
+    with raising(f"natmirror.mirror.{name}", always=True), raising(f"natmirror.mirror.{ending}", always=True):
         play(scene)
     assert seen(scene.verdicts) == expected
 
@@ -427,7 +419,7 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
         assert shadow.session is session
 
 
-BOOKKEEPING = ("natmirror.ledger", *(f"natmirror.legbase:LegBase.{name}" for name in LEG_SUMS))
+BOOKKEEPING = ("natmirror.mirror.ledger", *(f"natmirror.tcp.leg_base:LegBase.{name}" for name in LEG_SUMS))
 
 
 @pytest.mark.parametrize("name", [name for name in ENTERED if not name.startswith(BOOKKEEPING)])

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from natmirror import known
 from natmirror.errors import CaptureError
-from natmirror.files import Files
-from natmirror.orders import Orders
-from natmirror.rules import Rules
-from natmirror.rulesfile import loads
+from natmirror.rules import Rules, parse_rules
+from natmirror.runtime import switch_file
+from natmirror.runtime.files import Files
+from natmirror.runtime.order_recorder import Orders
 from tests.support import RULES
 from tests.test_orders import recorded
 
@@ -34,8 +33,8 @@ def test_a_frozen_disk_under_known_switches_is_named_at_the_end(
         assert thaw.wait(10.0)
         saved.append(switches)
 
-    monkeypatch.setattr(known, "save", save)
-    files = Files(loads(f"known-switches: {tmp_path}/switches.json\n{RULES}"), lambda: [{"client": "10.10.0.11"}])
+    monkeypatch.setattr(switch_file, "save", save)
+    files = Files(parse_rules(f"known-switches: {tmp_path}/switches.json\n{RULES}"), lambda: [{"client": "10.10.0.11"}])
     files.start()
     for keeper in files.keepers:
         keeper.end()
@@ -48,7 +47,7 @@ def test_a_frozen_disk_under_known_switches_is_named_at_the_end(
 def test_a_reload_gives_up_on_a_disk_that_does_not_answer_and_goes_by_the_old_rules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thaw: threading.Event
 ) -> None:
-    rules = loads(RULES)
+    rules = parse_rules(RULES)
     files = Files(rules, list)
     files.start()
     heard: list[Rules] = []
@@ -58,8 +57,8 @@ def test_a_reload_gives_up_on_a_disk_that_does_not_answer_and_goes_by_the_old_ru
         heard.append(rules)
 
     monkeypatch.setattr(Orders, "reload", reload)
-    monkeypatch.setattr("natmirror.files._RELOAD_TIMEOUT", 0.1)
-    others = loads(recorded(tmp_path / "orders.pcap"))
+    monkeypatch.setattr("natmirror.runtime.files._RELOAD_TIMEOUT", 0.1)
+    others = parse_rules(recorded(tmp_path / "orders.pcap"))
     with pytest.raises(CaptureError, match="the disk with the records has not answered"):
         files.reload(others)
     thaw.set()

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from natmirror.ha import sharing as module
-from natmirror.ha.outbox import Outbox
-from natmirror.ha.sharing import Sharing
-from natmirror.ha.store import ENDED, GONE, PUT, Op
+from natmirror.replication import synchroniser as module
+from natmirror.replication.store import ENDED, GONE, PUT, Op
+from natmirror.replication.synchroniser import Sharing
+from natmirror.replication.write_queue import Outbox
 from tests.ha import FakeStore, Things, World, eventually
 
 

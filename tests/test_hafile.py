@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from natmirror.errors import RulesError
-from natmirror.masking import masks
-from natmirror.reloading import refuse_what_cannot_change
-from natmirror.rules import Host, Side
-from natmirror.rulesfile import load, loads
-from natmirror.rulestext import describe
+from natmirror.rules import Host, Side, load_rules, parse_rules
+from natmirror.rules.reload import refuse_what_cannot_change
+from natmirror.rules.text import describe
+from natmirror.tcp.record_masks import masks
 
 EXAMPLE = Path(__file__).parent.parent / "rules/pair.yaml"
 GOOD = """\
@@ -31,7 +30,7 @@ def with_state(url: str) -> str:
 
 
 def test_a_pair_and_its_defaults() -> None:
-    pair = loads(GOOD).ha
+    pair = parse_rules(GOOD).ha
     assert pair is not None
     assert pair.hosts[0] == Host("lb1", IPv4Address("10.10.0.1"), IPv4Address("10.20.0.1"), 110)
     assert pair.switch_side == Side("sw0", (IPv4Interface("10.10.0.100/24"),), 51)
@@ -40,11 +39,11 @@ def test_a_pair_and_its_defaults() -> None:
 
 
 def test_a_host_alone_has_none() -> None:
-    assert loads(GOOD[: GOOD.index("ha:")]).ha is None
+    assert parse_rules(GOOD[: GOOD.index("ha:")]).ha is None
 
 
 def test_the_example_is_a_pair() -> None:
-    pair = load(EXAMPLE).ha
+    pair = load_rules(EXAMPLE).ha
     assert pair is not None
     assert [host.name for host in pair.hosts] == ["lb1", "lb2"]
 
@@ -59,39 +58,39 @@ def test_the_example_is_a_pair() -> None:
     ],
 )
 def test_state_is_kept_as_it_stands(url: str) -> None:
-    pair = loads(with_state(url)).ha
+    pair = parse_rules(with_state(url)).ha
     assert pair is not None
     assert pair.state == url
 
 
 def test_a_pair_is_described_without_its_password() -> None:
-    text = describe(loads(with_state("redis://natmirror:sec:ret@10.20.0.30:6379/0")))
+    text = describe(parse_rules(with_state("redis://natmirror:sec:ret@10.20.0.30:6379/0")))
     assert "pair: advert-interval 200ms state redis://natmirror:***@10.20.0.30:6379/0" in text
     assert "host lb2 switch-side 10.10.0.2 pool-side 10.20.0.2 priority 100" in text
     assert "switch-side sw0 10.10.0.100/24 vrrp-id 51" in text
-    assert "state not shared" in describe(loads(GOOD))
+    assert "state not shared" in describe(parse_rules(GOOD))
 
 
 def test_the_key_is_kept_and_never_shown() -> None:
     secret = "correct horse battery"
-    rules = loads(f"{with_state('redis://10.20.0.30')}  key: {secret}\n")
+    rules = parse_rules(f"{with_state('redis://10.20.0.30')}  key: {secret}\n")
     assert rules.ha is not None
     assert rules.ha.key == secret
     assert "redis://10.20.0.30 key set" in describe(rules)
-    assert "key not set" in describe(loads(GOOD))
+    assert "key not set" in describe(parse_rules(GOOD))
     assert not any(secret in text for text in (describe(rules), repr(rules), *rules.warnings))
     assert rules.warnings == ()
 
 
 def test_a_key_without_a_store_has_no_effect_and_that_is_said() -> None:
-    warnings = loads(f"{GOOD}  key: correct horse battery\n").warnings
+    warnings = parse_rules(f"{GOOD}  key: correct horse battery\n").warnings
     assert warnings == ("ha.key is set, but nothing is shared (ha.state): it has no effect",)
 
 
 @pytest.mark.parametrize("value", ["hunter2hunter2!", "''", "[hunter2hunter2hunter2]", "{hunter2: x}", "x" * 1025])
 def test_other_keys_are_refused_and_not_shown(value: str) -> None:
     with pytest.raises(RulesError) as error:
-        loads(f"{with_state('redis://10.20.0.30')}  key: {value}\n")
+        parse_rules(f"{with_state('redis://10.20.0.30')}  key: {value}\n")
     assert str(error.value).startswith("<rules>:11: ha.key: expected a secret text of 16 to 1024 characters, found ")
     assert "hunter" not in str(error.value)
 
@@ -101,12 +100,12 @@ def test_other_keys_are_refused_and_not_shown(value: str) -> None:
 )
 def test_so_are_those_that_mean_something_else_to_yaml(value: str) -> None:
     with pytest.raises(RulesError, match=r"^<rules>:1[12]: expected YAML, found: ") as error:
-        loads(f"{with_state('redis://10.20.0.30')}  key: {value}\n")
+        parse_rules(f"{with_state('redis://10.20.0.30')}  key: {value}\n")
     assert "hunter" not in str(error.value)
 
 
 def test_the_key_cannot_change_while_natmirror_runs() -> None:
-    old, new = (loads(f"{with_state('redis://10.20.0.30')}  key: the secret of number {one}\n") for one in (1, 2))
+    old, new = (parse_rules(f"{with_state('redis://10.20.0.30')}  key: the secret of number {one}\n") for one in (1, 2))
     with pytest.raises(RulesError, match="ha: it cannot change") as error:
         refuse_what_cannot_change(old, new)
     assert "secret" not in str(error.value)
@@ -121,12 +120,12 @@ def test_both_hosts_derive_the_same_masks_and_others_do_not() -> None:
         f"{with_state('redis://10.20.0.30')}  key: wrong horse battery\n",
         with_state("redis://10.20.0.30").replace("vrrp-id: 52", "vrrp-id: 53"),
     ]
-    keys = [masks(loads(text).ha).pair_key for text in texts]
+    keys = [masks(parse_rules(text).ha).pair_key for text in texts]
     assert len(set(keys)) == len(keys)
-    assert keys == [masks(loads(text).ha).pair_key for text in texts]
+    assert keys == [masks(parse_rules(text).ha).pair_key for text in texts]
     assert masks(None).pair_key not in keys
     moved = f"{with_state('redis://10.20.0.31')}  key: correct horse battery\n"
-    assert masks(loads(moved).ha).pair_key == keys[3], "the key alone counts where there is one"
+    assert masks(parse_rules(moved).ha).pair_key == keys[3], "the key alone counts where there is one"
 
 
 # Each is GOOD with one thing changed, and the line that has to be said.
@@ -184,19 +183,19 @@ MISTAKES = [
 def test_mistakes_are_told_with_line_and_key(good: str, bad: str, said: str) -> None:
     assert good in GOOD
     with pytest.raises(RulesError) as error:
-        loads(GOOD.replace(good, bad, 1), "pair.yaml")
+        parse_rules(GOOD.replace(good, bad, 1), "pair.yaml")
     assert str(error.value).startswith(f"pair.yaml:{said}")
 
 
 @pytest.mark.parametrize("interval", ["5ms", "15ms", "41s", "soon"])
 def test_an_interval_is_one_that_vrrp_can_tell(interval: str) -> None:
     with pytest.raises(RulesError, match=r"^<rules>:10: ha\.advert-interval: expected (an interval|a duration) from"):
-        loads(f"{GOOD}  advert-interval: {interval}\n")
+        parse_rules(f"{GOOD}  advert-interval: {interval}\n")
 
 
 @pytest.mark.parametrize("interval", [0.01, 0.05, 1.0, 40.95])
 def test_steps_of_ten_milliseconds_are_taken(interval: float) -> None:
-    pair = loads(f"{GOOD}  advert-interval: {round(1000 * interval)}ms\n").ha
+    pair = parse_rules(f"{GOOD}  advert-interval: {round(1000 * interval)}ms\n").ha
     assert pair is not None
     assert pair.advert_interval == pytest.approx(interval)
 
@@ -221,19 +220,19 @@ def test_steps_of_ten_milliseconds_are_taken(interval: float) -> None:
 def test_other_urls_are_refused_and_no_password_is_shown(url: str) -> None:
     secret = url.replace("redis://", "redis://:secret@", 1)
     with pytest.raises(RulesError) as error:
-        loads(with_state(secret))
+        parse_rules(with_state(secret))
     assert str(error.value).startswith("<rules>:10: ha.state: expected redis://ADDRESS:PORT/DATABASE with an IPv4")
     assert "secret" not in str(error.value)
 
 
 def test_what_nobody_can_derive_is_told() -> None:
     without_maglev = GOOD.replace("pool: {", "pool: {balance: round-robin, ")
-    [warning] = loads(without_maglev).warnings
+    [warning] = parse_rules(without_maglev).warnings
     assert warning.startswith("service openflow has balance: round-robin, and nothing is shared (ha.state)")
-    assert loads(f"{without_maglev}  state: redis://10.20.0.30\n").warnings == ()
-    assert loads(GOOD).warnings == ()
+    assert parse_rules(f"{without_maglev}  state: redis://10.20.0.30\n").warnings == ()
+    assert parse_rules(GOOD).warnings == ()
     limited = GOOD.replace("address: 10.20.0.11}", "address: 10.20.0.11, max-connections: 5}")
-    assert loads(limited).warnings[0].startswith("service openflow has max-connections, and nothing is shared")
+    assert parse_rules(limited).warnings[0].startswith("service openflow has max-connections, and nothing is shared")
 
 
 def test_legs_come_from_no_address_that_only_one_host_has() -> None:
@@ -241,9 +240,9 @@ def test_legs_come_from_no_address_that_only_one_host_has() -> None:
         "pool: {backends: [{name: c1, address: 10.20.0.11}]}, mirrors: [{name: m, address: 10.20.0.13, source: %s}]"
     )
     rules = GOOD.replace("pool: {backends: [{name: c1, address: 10.20.0.11}]}", mirror)
-    assert loads(rules % "10.20.0.100").ha is not None
+    assert parse_rules(rules % "10.20.0.100").ha is not None
     with pytest.raises(RulesError) as error:
-        loads(rules % "10.20.0.2")
+        parse_rules(rules % "10.20.0.2")
     assert str(error.value) == (
         "<rules>:5: ha: expected a virtual address as source of mirror m of service openflow, found 10.20.0.2, which"
         " lb2 alone has"

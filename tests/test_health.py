@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.health import ASSUMED, BackendHealth
+from natmirror.backends.health import ASSUMED, BackendHealth
 from natmirror.rules import Health
 
 PASSED, FAILED, SYN, UNCLEAR = "passed", "failed", "syn", "unclear"

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror import fastpath, seq
-from natmirror.initial import InitialNumbers
+from natmirror import fastpath
+from natmirror.net import seq
+from natmirror.tcp.initial_numbers import InitialNumbers
 from tests.siphash import siphash
 from tests.support import CLIENT, MASTER, at
 

@@ -6,20 +6,19 @@ from typing import Any
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.inplace import InPlace
-from natmirror.linux import translation
-from natmirror.linux.translation import MARKS, Pair
-from natmirror.packet import endpoint_of
-from natmirror.reloading import Kept
-from natmirror.rules import Rules
-from natmirror.rulesfile import loads
+from natmirror.linux import nftables
+from natmirror.linux.nftables import MARKS, Pair
+from natmirror.net.packet import endpoint_of
+from natmirror.rules import Rules, parse_rules
+from natmirror.rules.reload import Kept
+from natmirror.runtime.kernel_rules import InPlace
 from tests.support import C1, C2, RULES, SERVICE
 from tests.test_translation import Nft, nft
 
 __all__ = ["nft"]
 
-BEFORE = loads(RULES)
-AFTER = loads(RULES.replace("10.20.0.12", "10.20.0.19"))
+BEFORE = parse_rules(RULES)
+AFTER = parse_rules(RULES.replace("10.20.0.12", "10.20.0.19"))
 C3 = (bytes((10, 20, 0, 19)), 6653)
 
 
@@ -144,7 +143,7 @@ def test_where_iptables_refuses_the_table_goes_too(
     place: InPlace, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed = []
-    monkeypatch.setattr(translation, "remove", lambda: removed.append(1))
+    monkeypatch.setattr(nftables, "remove", lambda: removed.append(1))
     machine.refuses = True
     with pytest.raises(HostError, match="the lock is taken"):
         place.install()
@@ -169,7 +168,7 @@ def test_a_table_that_is_gone_is_put_in_again(
 ) -> None:
     place.install()
     machine.heard.clear()
-    monkeypatch.setattr(translation.Translation, "is_in_place", lambda self: False)
+    monkeypatch.setattr(nftables.Translation, "is_in_place", lambda self: False)
     place.check_translation()
     assert machine.heard == [], "the marks are the same: no thread has to be asked"
     assert "the table of nftables was removed" in caplog.text

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from natmirror.cli import main
+from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.linux import instance
 from natmirror.linux.instance import Instance, running
@@ -159,7 +159,7 @@ def test_one_without_a_lock_is_known_by_its_queue(tmp_path: Path, port: str, sho
 def test_cleanup_is_refused_beside_a_running_natmirror_unless_it_is_forced(
     other: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("natmirror.linux.translation.remove", lambda: ["nft: table"])
+    monkeypatch.setattr("natmirror.linux.nftables.remove", lambda: ["nft: table"])
     monkeypatch.setattr("natmirror.linux.iptables.cleanup", list)
     refused = CliRunner().invoke(main, ["cleanup"])
     assert refused.exit_code == 1

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from natmirror import seq
 from natmirror.actions import Action, Send
-from natmirror.model import IdealMirror
-from natmirror.packet import ACK, RST, SYN, Segment, build
-from natmirror.replay import Replay
-from natmirror.rulesfile import load
+from natmirror.net import seq
+from natmirror.net.packet import ACK, RST, SYN, Segment, build
+from natmirror.replay.ideal_mirror import IdealMirror
+from natmirror.replay.replay import Replay
+from natmirror.rules import load_rules
 
 CAPTURES = sorted(path for path in (Path(__file__).parent.parent / "pcaps").glob("*.pcap") if ".out." not in path.name)
 
@@ -86,7 +86,7 @@ class Shouting(IdealMirror):
 
 def production(capture: Path, model: object | None, *, mirrored: bool = True) -> list[Action]:
     """What production's packets of a capture get, and whatever else goes to anybody but a mirror."""
-    rules = load(capture.with_suffix(".yaml"))
+    rules = load_rules(capture.with_suffix(".yaml"))
     mirrors = {mirror.address.packed for service in rules.services for mirror in service.mirrors}
     if not mirrored:
         rules = replace(rules, services=tuple(replace(service, mirrors=()) for service in rules.services))

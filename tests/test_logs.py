@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from natmirror.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
+from natmirror.runtime.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
 from tests.test_chores import Clock
 
 KIND = (logging.ERROR, "thread %d stands still")
@@ -160,7 +160,7 @@ def test_a_writer_that_hangs_keeps_nobody(clock: Clock) -> None:
 
 PROGRAM = """
 import logging, sys, threading
-from natmirror.logs import Logs, say
+from natmirror.runtime.logs import Logs, say
 logs = Logs()
 logs.start()
 {body}

@@ -14,7 +14,7 @@ from natmirror._ffi import ffi, lib
 
 from natmirror.fastpath import NEVER, STEADY, Gear, Memory, Plan, PlannedService
 from natmirror.linux.loop import Why
-from natmirror.packet import ACK, build, parse, synthesise
+from natmirror.net.packet import ACK, build, parse, synthesise
 from tests.support import C1, CLIENT, SERVICE
 from tests.test_nfqueue import queued
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from natmirror.mailbox import Mailbox
+from natmirror.runtime.mailbox import Mailbox
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from natmirror import seq
 from natmirror.fastpath import Gear, Memory
-from natmirror.legstate import LegState
-from natmirror.mirror import Leg
-from natmirror.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, finish
+from natmirror.net import seq
+from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, finish
 from natmirror.rules import Mirror
+from natmirror.tcp.leg import Leg
+from natmirror.tcp.leg_states import LegState
 from tests.support import CLIENT, MASTER, packet, segment, told
 
 ISS = 0xFFFF_FF00

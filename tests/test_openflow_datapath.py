@@ -20,7 +20,7 @@ from natmirror.openflow.datapath import (
     multipart_key,
     split_ports,
 )
-from natmirror.openflow.wire import V10, V13, V14, V15, Multipart, Type, build, parse
+from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, parse
 from tests.openflow import ALL, ANY_PORT, DPID, features, multipart, port, port_status, understood
 
 ADD, DELETE, MODIFY = 0, 1, 2
@@ -65,7 +65,7 @@ def ports_of(datapath: Datapath) -> dict[int, str]:
     return found
 
 
-def adds_up(directory: Directory, memory: Memory) -> bool:
+def adds_up(directory: Directory, memory: module.MemoryAccount) -> bool:
     datapaths = directory._datapaths.values()
     assert all(one.used == sum(starmap(cost_of, one.answers.items())) for one in datapaths)
     return memory.used == sum(one.used for one in datapaths)

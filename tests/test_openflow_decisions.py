@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.openflow.decisions import By, Decisions, fields_of, frame_in
-from natmirror.openflow.wire import V10, V13, V15, Message, Type, build, parse
+from natmirror.openflow.messages import V10, V13, V15, Message, Type, build, parse
 from tests.openflow import ALL, KITS, packet_in
 
 NO_BUFFER = 0xFFFF_FFFF

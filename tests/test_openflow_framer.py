@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.openflow.framer import Broken, Framer
-from natmirror.openflow.wire import V10, V13, V15, hello
+from natmirror.openflow.messages import V10, V13, V15, hello
 from tests.openflow import ALL, HEADER, KITS, cut, packet_in
 
 TLS_CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303")

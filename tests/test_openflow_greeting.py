@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.openflow import wire
+from natmirror.openflow import messages
 from natmirror.openflow.framer import Broken
-from natmirror.openflow.greeting import Greeting
-from natmirror.openflow.wire import V10, V13, V14, V15, VERSIONS, Type
+from natmirror.openflow.handshake import Greeting
+from natmirror.openflow.messages import V10, V13, V14, V15, VERSIONS, Type
 
 XID = 0x1234
 
@@ -19,7 +19,7 @@ def kinds(raw: bytes) -> list[tuple[int, Type | None, int, bytes]]:
     out = []
     while raw:
         length = int.from_bytes(raw[2:4], "big")
-        message = wire.parse(raw[:length])
+        message = messages.parse(raw[:length])
         out.append((message.version, message.kind, message.xid, message.body))
         raw = raw[length:]
     return out
@@ -28,16 +28,16 @@ def kinds(raw: bytes) -> list[tuple[int, Type | None, int, bytes]]:
 def controller(version: int, echo_xid: int) -> bytes:
     """All that a controller says."""
     return (
-        wire.hello(version, XID)
-        + wire.build(version, Type.FEATURES_REQUEST, XID + 1)
-        + wire.build(version, Type.ECHO_REQUEST, XID + 2, b"ping")
-        + wire.build(version, Type.ECHO_REPLY, echo_xid)
+        messages.hello(version, XID)
+        + messages.build(version, Type.FEATURES_REQUEST, XID + 1)
+        + messages.build(version, Type.ECHO_REQUEST, XID + 2, b"ping")
+        + messages.build(version, Type.ECHO_REPLY, echo_xid)
     )
 
 
 def test_the_hello_offers_all_versions() -> None:
-    hello = wire.parse(Greeting().begin())
-    assert (hello.version, hello.kind, wire.offered(hello)) == (V15, Type.HELLO, set(VERSIONS))
+    hello = messages.parse(Greeting().begin())
+    assert (hello.version, hello.kind, messages.offered(hello)) == (V15, Type.HELLO, set(VERSIONS))
 
 
 @pytest.mark.parametrize("version", [V10, V13, V14, V15])
@@ -65,6 +65,6 @@ def test_another_echo_is_not_taken_for_ours() -> None:
 def test_whatever_it_is_told_it_says_no_more_than_hello_and_echo(pieces: list[bytes], begins_well: bool) -> None:
     greeting, sent = Greeting(), b""
     with suppress(Broken):
-        for piece in [wire.hello(V13, XID)] * begins_well + pieces:
+        for piece in [messages.hello(V13, XID)] * begins_well + pieces:
             sent += greeting.receive(piece)
     assert {kind for _, kind, _, _ in kinds(sent)} <= {Type.ECHO_REQUEST, Type.ECHO_REPLY}

@@ -6,8 +6,8 @@ import pytest
 
 from natmirror.openflow.datapath import CONFIG, FEATURES, PORTS, Answer, Ports
 from natmirror.openflow.framer import Broken
-from natmirror.openflow.production import Production, Said
-from natmirror.openflow.wire import V10, V13, V14, V15, Multipart, Type, build, hello
+from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, hello
+from natmirror.openflow.observer import Production, Said
 from tests.openflow import (
     ALL,
     DPID,

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from natmirror.fastpath import Memory
 from natmirror.openflow.datapath import Directory
 from natmirror.openflow.framer import Broken
-from natmirror.openflow.production import Production
+from natmirror.openflow.messages import TYPES, V10, V14, Multipart, Type, build, hello, parse
+from natmirror.openflow.observer import Production
 from natmirror.openflow.session import Manners, Session
-from natmirror.openflow.wire import TYPES, V10, V14, Multipart, Type, build, hello, parse
 from tests.openflow import (
     ALL,
     HEADER,

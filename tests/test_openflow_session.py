@@ -5,21 +5,9 @@ from struct import pack
 import pytest
 
 from natmirror.openflow.framer import Broken
-from natmirror.openflow.production import Production, Said
+from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, VERSIONS, Message, Multipart, Type, build, hello
+from natmirror.openflow.observer import Production, Said
 from natmirror.openflow.session import ECHO_LIMIT, Manners, Session
-from natmirror.openflow.wire import (
-    TYPES,
-    V10,
-    V13,
-    V14,
-    V15,
-    VERSIONS,
-    Message,
-    Multipart,
-    Type,
-    build,
-    hello,
-)
 from tests.openflow import (
     ALL,
     DPID,

@@ -5,8 +5,8 @@ from struct import pack
 
 import pytest
 
-from natmirror.openflow import wire
-from natmirror.openflow.wire import TYPES, V10, V13, V14, V15, Message, Multipart, Type, build, hello, parse
+from natmirror.openflow import messages
+from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Message, Multipart, Type, build, hello, parse
 from tests.openflow import ALL, HEADER, KITS, names, understood
 
 OTHER_NAMES = {
@@ -51,7 +51,7 @@ def test_a_hello_offers_its_version_alone(version: int) -> None:
     assert names(hello(version, 9)) == [("OFPHello", 9)]
     if version != V10:
         assert understood(hello(version, 9)).elements[0].versions == [version]
-        assert wire.offered(parse(hello(version, 9))) == {version}
+        assert messages.offered(parse(hello(version, 9))) == {version}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_hello_offers_its_version_alone(version: int) -> None:
     ],
 )
 def test_what_a_hello_offers(version: int, body: bytes, offers: set[int]) -> None:
-    assert wire.offered(greeting(version, body)) == offers
+    assert messages.offered(greeting(version, body)) == offers
 
 
 @pytest.mark.parametrize(
@@ -94,24 +94,24 @@ def test_what_a_hello_offers(version: int, body: bytes, offers: set[int]) -> Non
     ],
 )
 def test_what_two_hellos_come_to(one: Message, other: Message, version: int | None) -> None:
-    assert wire.negotiated(one, other) == wire.negotiated(other, one) == version
+    assert messages.negotiated(one, other) == messages.negotiated(other, one) == version
 
 
 @pytest.mark.parametrize(("version", "kind"), list(product(ALL, range(40))))
 def test_an_error_has_the_beginning_of_its_request(version: int, kind: int) -> None:
     request = parse(HEADER.pack(version, kind, 108, 0xABCD) + bytes(range(100)))
-    told = understood(wire.error(request, wire.BAD_REQUEST, wire.Refusal.EPERM))
+    told = understood(messages.error(request, messages.BAD_REQUEST, messages.Refusal.EPERM))
     assert (told.xid, told.type, told.code, told.data) == (0xABCD, 1, 5, request.raw[:64])
 
 
 @pytest.mark.parametrize("version", ALL)
 def test_refusals_have_the_numbers_of_the_specification(version: int) -> None:
     ofproto = KITS[version].ofproto
-    assert ofproto.OFPET_BAD_REQUEST == wire.BAD_REQUEST
+    assert ofproto.OFPET_BAD_REQUEST == messages.BAD_REQUEST
     multipart, experimenter = ("STAT", "VENDOR") if version == V10 else ("MULTIPART", "EXPERIMENTER")
     names = {"BAD_MULTIPART": f"BAD_{multipart}", "BAD_EXPERIMENTER": f"BAD_{experimenter}"}
-    for code in wire.Refusal:
-        if version == V10 and code is wire.Refusal.IS_SLAVE:
+    for code in messages.Refusal:
+        if version == V10 and code is messages.Refusal.IS_SLAVE:
             continue  # it knows no roles
         assert getattr(ofproto, "OFPBRC_" + names.get(code.name, code.name)) == code
 
@@ -131,8 +131,8 @@ def test_of_a_strange_version_hello_and_error_are_known() -> None:
 @pytest.mark.parametrize("version", ALL)
 def test_what_a_multipart_request_is_about(version: int) -> None:
     raw = KITS[version].make("OFPPortStatsRequest", 5, flags=0, port_no=3)
-    kind, flags, body = wire.multipart_of(parse(raw))
+    kind, flags, body = messages.multipart_of(parse(raw))
     assert (kind, flags, int.from_bytes(body[: 2 if version == V10 else 4], "big")) == (Multipart.PORT_STATS, 0, 3)
     assert len(body) == 8
     with pytest.raises(ValueError, match="header"):
-        wire.multipart_of(parse(build(version, Type.MULTIPART_REQUEST, 1, bytes(3))))
+        messages.multipart_of(parse(build(version, Type.MULTIPART_REQUEST, 1, bytes(3))))

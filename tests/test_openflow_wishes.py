@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.openflow.wire import V10, V13, V14, V15, Message, Type, build, parse
-from natmirror.openflow.wishes import Role, Wishes
+from natmirror.openflow.async_config import Role, Wishes
+from natmirror.openflow.messages import V10, V13, V14, V15, Message, Type, build, parse
 from tests.openflow import ALL, KITS, flow_removed, packet_in, port, port_status, understood
 
 MAX = (1 << 64) - 1

@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 
-from natmirror.actions import Accept
-from natmirror.attempts import ANSWER_TIMEOUT, AVOID_TIMEOUT
-from natmirror.engine import Engine, Hook
+from natmirror.actions import Accept, Hook
+from natmirror.engine.engine import Engine
 from natmirror.fastpath import PUNT
-from natmirror.packet import Checksum, Endpoint, parse
-from natmirror.tcp import TIMEOUTS, State
+from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, AVOID_TIMEOUT
+from natmirror.net.packet import Checksum, Endpoint, parse
+from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.session import Session, engine
 from tests.support import C1, RULES, SERVICE, at, packet
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from natmirror.capture import read
 from natmirror.errors import CaptureError
-from natmirror.openflow.wire import Type
-from natmirror.orders import Orders
-from natmirror.packet import Segment
-from natmirror.packet import parse as parse_packet
-from natmirror.rules import Rules
-from natmirror.rulesfile import loads
+from natmirror.net.packet import Segment
+from natmirror.net.packet import parse as parse_packet
+from natmirror.openflow.messages import Type
+from natmirror.replay.capture import read
+from natmirror.rules import Rules, parse_rules
+from natmirror.runtime.order_recorder import Orders
 from tests.session import engine
 from tests.support import CLIENT, MASTER, RULES
 from tests.test_shadowing import introduced, request
@@ -25,7 +24,7 @@ def recorded(path: Path) -> str:
 
 
 def rules(path: Path) -> Rules:
-    return loads(recorded(path))
+    return parse_rules(recorded(path))
 
 
 def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_files_come_and_go_with_the_rules(tmp_path: Path) -> None:
             written.reload(rules(tmp_path / "nothing" / "third.pcap"))
         written.add(orders)
         written.write()
-        written.reload(loads(RULES))
+        written.reload(parse_rules(RULES))
         written.add(orders)
         written.write()
         assert (len(list(read(first))), len(list(read(second)))) == (2, 1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from natmirror._ffi import ffi, lib
 
 from natmirror.fastpath import NEVER, Gear, Memory
-from natmirror.packet import ACK, FIN, PSH, Endpoint, Segment, parse, synthesise
+from natmirror.net.packet import ACK, FIN, PSH, Endpoint, Segment, parse, synthesise
 from tests.support import C1, CLIENT
 
 HEADER_LEN = struct.calcsize("=BBHHHH")

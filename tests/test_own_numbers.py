@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from natmirror import seq
-from natmirror.actions import Action, Send
-from natmirror.engine import Engine, Hook
-from natmirror.initial import InitialNumbers
-from natmirror.mirror import Leg
-from natmirror.packet import OPT_MSS, Endpoint, Segment, finish
-from natmirror.rulesfile import loads
+from natmirror.actions import Action, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.packet import OPT_MSS, Endpoint, Segment, finish
+from natmirror.rules import parse_rules
+from natmirror.tcp.initial_numbers import InitialNumbers
+from natmirror.tcp.leg import Leg
 from tests.session import IRS, ISS, KEY, MIRROR_ISS, Session
 from tests.support import CLIENT, MASTER, RULES, at, icmp_error, packet, segment, told
 
@@ -21,7 +21,7 @@ SESSIONS = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 
 
 def started(fast: bool, rules: str = RULES) -> Session:
-    return Session(Engine(loads(rules), key=KEY, fast=fast))
+    return Session(Engine(parse_rules(rules), key=KEY, fast=fast))
 
 
 def sent(actions: Sequence[Action]) -> list[Segment]:
@@ -227,7 +227,7 @@ def test_nothing_that_a_mirror_is_shown_depends_on_the_clients_number(fast: bool
     """The same session by two clients that differ in their numbers alone: the mirror sees no difference."""
     seen = []
     for iss in (ISS, 0x1234_5678):
-        session = Session(Engine(loads(RULES), key=KEY, fast=fast), iss=iss)
+        session = Session(Engine(parse_rules(RULES), key=KEY, fast=fast), iss=iss)
         first = opened(session)
         session.from_client("PA", b"hello")
         from_mirror(session, "A", THEIRS, first)
@@ -265,7 +265,7 @@ def test_what_a_mirror_knows_of_its_leg_makes_no_reset_that_production_believes(
 def test_the_numbers_of_two_engines_with_different_keys_differ() -> None:
     firsts = set()
     for key in (KEY, bytes(16)):
-        session = Session(Engine(replace(loads(RULES), max_flows=10), key=key))
+        session = Session(Engine(replace(parse_rules(RULES), max_flows=10), key=key))
         firsts.add(opened(session))
     assert len(firsts) == 2
 

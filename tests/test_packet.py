@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.packet import (
+from natmirror.net.packet import (
     ACK,
     OPT_MSS,
     PROTO_TCP,

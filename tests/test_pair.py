@@ -12,23 +12,22 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from natmirror import asking, exitcodes, keepalived
-from natmirror.answering import Answering
-from natmirror.api import Server
-from natmirror.cli import main
-from natmirror.duty import Duty
+from natmirror.api.server import Server
+from natmirror.cli.commands import main
 from natmirror.errors import HostError
-from natmirror.fitness import STILL_SECONDS, Fitness
-from natmirror.role import Role, Standing
-from natmirror.rules import Pair
-from natmirror.rulesfile import load
+from natmirror.ha import exit_codes, keepalived_conf, keepalived_hooks
+from natmirror.ha.health_server import Answering
+from natmirror.ha.member import Duty
+from natmirror.ha.readiness import STILL_SECONDS, Fitness
+from natmirror.ha.role import Role, Standing
+from natmirror.rules import Pair, load_rules
 
 EXAMPLE = Path(__file__).parent.parent / "rules/pair.yaml"
 
 
 @pytest.fixture
 def pair() -> Pair:
-    found = load(EXAMPLE).ha
+    found = load_rules(EXAMPLE).ha
     assert found is not None
     return found
 
@@ -85,86 +84,86 @@ def fit(threads: int = 2) -> Fitness:
 
 
 def test_a_natmirror_that_starts_is_not_ready() -> None:
-    assert Fitness(2).look([0, 0], 0.0) == (exitcodes.NOT_READY, "it starts")
+    assert Fitness(2).look([0, 0], 0.0) == (exit_codes.NOT_READY, "it starts")
 
 
 def test_one_whose_threads_go_on_is_fit() -> None:
     fitness = fit()
     for second in range(10):
-        assert fitness.look([second, 7 * second], float(second)) == (exitcodes.FIT, "")
+        assert fitness.look([second, 7 * second], float(second)) == (exit_codes.FIT, "")
 
 
 def test_a_thread_that_stands_still_makes_it_unfit_and_is_named() -> None:
     fitness = fit()
-    assert fitness.look([5, 5], 100.0)[0] == exitcodes.FIT, "seen for the first time"
-    assert fitness.look([6, 5], 100.0 + STILL_SECONDS)[0] == exitcodes.FIT
+    assert fitness.look([5, 5], 100.0)[0] == exit_codes.FIT, "seen for the first time"
+    assert fitness.look([6, 5], 100.0 + STILL_SECONDS)[0] == exit_codes.FIT
     code, reason = fitness.look([7, 5], 100.1 + STILL_SECONDS)
-    assert (code, "thread 1 " in reason) == (exitcodes.STUCK, True)
-    assert fitness.look([8, 6], 101.0 + STILL_SECONDS)[0] == exitcodes.FIT
+    assert (code, "thread 1 " in reason) == (exit_codes.STUCK, True)
+    assert fitness.look([8, 6], 101.0 + STILL_SECONDS)[0] == exit_codes.FIT
 
 
 def test_a_queue_that_does_not_work_makes_it_unfit() -> None:
     fitness = fit()
     trouble: str | None = "queue 7: the kernel has refused verdicts for 3 s"
     fitness.queue_trouble = lambda: trouble
-    assert fitness.look([1, 1], 0.0) == (exitcodes.STUCK, trouble)
+    assert fitness.look([1, 1], 0.0) == (exit_codes.STUCK, trouble)
     trouble = None
-    assert fitness.look([2, 2], 1.0)[0] == exitcodes.FIT
+    assert fitness.look([2, 2], 1.0)[0] == exit_codes.FIT
 
 
 def test_iptables_rules_that_are_gone_make_it_unfit() -> None:
     fitness = fit()
     fitness.rules_are_in_place = False
-    assert fitness.look([1, 1], 0.0)[0] == exitcodes.RULES_MISSING
+    assert fitness.look([1, 1], 0.0)[0] == exit_codes.RULES_MISSING
 
 
 def test_one_that_does_not_hold_the_flows_yet_is_not_ready() -> None:
     fitness = fit()
     missing: str | None = "3 of 4 flows"
     fitness.holds_flows = lambda: missing
-    assert fitness.look([1, 1], 0.0) == (exitcodes.NOT_READY, "3 of 4 flows")
+    assert fitness.look([1, 1], 0.0) == (exit_codes.NOT_READY, "3 of 4 flows")
     missing = None
-    assert fitness.look([2, 2], 1.0)[0] == exitcodes.FIT
+    assert fitness.look([2, 2], 1.0)[0] == exit_codes.FIT
 
 
 # Asking and telling
 
 
 def test_each_code_is_told_as_it_is(api: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for code, meaning in exitcodes.MEANINGS.items():
-        answering = Answering(Path(asking.beside(api)), lambda code=code: (code, "for a reason"))  # type: ignore[misc]
-        assert asking.main("health", ["--api", api]) == code
+    for code, meaning in exit_codes.MEANINGS.items():
+        answering = Answering(Path(keepalived_hooks.beside(api)), lambda code=code: (code, "for a reason"))  # type: ignore[misc]
+        assert keepalived_hooks.main("health", ["--api", api]) == code
         answering.close()
         assert capsys.readouterr().out == f"{meaning}: for a reason\n"
 
 
 def test_one_that_is_not_there_is_not_running(api: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert asking.main("health", [f"--api={api}"]) == exitcodes.NOT_RUNNING
+    assert keepalived_hooks.main("health", [f"--api={api}"]) == exit_codes.NOT_RUNNING
     assert capsys.readouterr().out.startswith("not running: ")
 
 
 def test_one_that_does_not_answer_is_stuck(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_TIMEOUT", 0.05)
-    answering = Answering(Path(asking.beside(api)), lambda: time.sleep(0.2) or (0, ""))  # type: ignore[func-returns-value]
-    assert asking.main("health", ["--api", api]) == exitcodes.STUCK
+    monkeypatch.setattr(keepalived_hooks, "_TIMEOUT", 0.05)
+    answering = Answering(Path(keepalived_hooks.beside(api)), lambda: time.sleep(0.2) or (0, ""))  # type: ignore[func-returns-value]
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.STUCK
     answering.close()
 
 
 def test_whoever_asks_and_goes_away_or_says_too_much_harms_nobody(api: str) -> None:
     import socket
 
-    answering = Answering(Path(asking.beside(api)), lambda: (0, "x" * 10))
+    answering = Answering(Path(keepalived_hooks.beside(api)), lambda: (0, "x" * 10))
     for _ in range(3):
         with socket.socket(socket.AF_UNIX) as rude:
-            rude.connect(asking.beside(api))
+            rude.connect(keepalived_hooks.beside(api))
             with suppress(BrokenPipeError):  # it has been answered and left
                 rude.sendall(b"GET / HTTP/1.0\r\n\r\n")
-    assert asking.main("health", ["--api", api]) == exitcodes.FIT
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.FIT
     answering.close()
 
 
 def test_anybody_may_ask(api: str) -> None:
-    path = Path(asking.beside(api))
+    path = Path(keepalived_hooks.beside(api))
     path.touch()  # what a killed run has left behind
     answering = Answering(path, lambda: (0, ""))
     assert path.stat().st_mode & 0o777 == 0o666
@@ -199,7 +198,7 @@ def told(api: str) -> Iterator[list[dict[str, Any]]]:
 def test_a_role_is_told_in_keepalived_s_words_too(
     api: str, told: list[dict[str, Any]], words: list[str], role: str
 ) -> None:
-    assert asking.main("role", ["--api", api, *words]) == 0
+    assert keepalived_hooks.main("role", ["--api", api, *words]) == 0
     assert [word["role"] for word in told] == [role]
 
 
@@ -211,10 +210,10 @@ def test_later_processes_have_higher_orders(api: str, told: list[dict[str, Any]]
 
 
 def test_a_role_that_nobody_takes_is_an_error(api: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert asking.main("role", ["--api", api, "master"]) == 1
+    assert keepalived_hooks.main("role", ["--api", api, "master"]) == 1
     assert capsys.readouterr().err.startswith(f"natmirror: no natmirror answers on {api}: ")
     server = Server(Path(api), {}, {"role": lambda words: [][0]})
-    assert asking.main("role", ["--api", api, "master"]) == 1
+    assert keepalived_hooks.main("role", ["--api", api, "master"]) == 1
     server.close()
 
 
@@ -223,24 +222,26 @@ def test_a_role_that_nobody_takes_is_an_error(api: str, capsys: pytest.CaptureFi
     [("health", ["now"]), ("health", ["--api"]), ("role", []), ("role", ["king"]), ("role", ["a", "b"])],
 )
 def test_what_cannot_be_meant_is_told(command: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert asking.main(command, words) == exitcodes.MISUSED
+    assert keepalived_hooks.main(command, words) == exit_codes.MISUSED
     assert capsys.readouterr().err.startswith(f"usage: natmirror {command} ")
 
 
 def test_asking_imports_next_to_nothing(api: str) -> None:
     """Beside what Python itself has at its start."""
     code = (
-        "import sys; before = set(sys.modules); import natmirror.entry;"
-        f" sys.argv = ['natmirror', 'health', '--api', {api!r}]; natmirror.entry.main();"
+        "import sys; before = set(sys.modules); import natmirror.cli.entry;"
+        f" sys.argv = ['natmirror', 'health', '--api', {api!r}]; natmirror.cli.entry.main();"
         " print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported = set(done.stdout.splitlines()[-1].split())
     assert {name for name in imported if name.startswith("natmirror")} == {
         "natmirror",
-        "natmirror.asking",
-        "natmirror.entry",
-        "natmirror.exitcodes",
+        "natmirror.cli",
+        "natmirror.ha",
+        "natmirror.ha.keepalived_hooks",
+        "natmirror.cli.entry",
+        "natmirror.ha.exit_codes",
     }
     assert not imported & {"click", "json", "re", "typing", "pathlib", "subprocess", "http", "httpx", "logging"}
 
@@ -250,7 +251,9 @@ def test_asking_imports_next_to_nothing(api: str) -> None:
 
 @pytest.fixture
 def duty(pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Duty]:
-    monkeypatch.setattr("natmirror.duty.own_addresses", lambda: {IPv4Address("10.10.0.1"), IPv4Address("10.20.0.1")})
+    monkeypatch.setattr(
+        "natmirror.ha.member.own_addresses", lambda: {IPv4Address("10.10.0.1"), IPv4Address("10.20.0.1")}
+    )
     with ExitStack() as held:
         duty = Duty(pair, 1, lambda: [time.monotonic_ns()])
         duty.open(held, Path(api))
@@ -263,7 +266,7 @@ def test_it_is_a_backup_without_the_addresses_and_master_with_them(
     shown = duty.show()
     assert shown is not None
     assert (shown["role"], shown["told_by"], shown["hosts"]) == ("backup", "addresses", ["lb1", "lb2"])
-    monkeypatch.setattr("natmirror.duty.own_addresses", lambda: {address.ip for address in pair.addresses})
+    monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: {address.ip for address in pair.addresses})
     roles: list[Role] = []
     with ExitStack() as held:
         again = Duty(pair, 1, lambda: [1])
@@ -279,7 +282,7 @@ def test_a_role_that_was_lost_shows_in_the_addresses(duty: Duty, pair: Pair, mon
         return words["role"], words["told_by"]
 
     own = {address.ip for address in pair.addresses}
-    monkeypatch.setattr("natmirror.duty.own_addresses", lambda: own)
+    monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: own)
     duty.tell({"role": "backup", "order": 1})
     duty.compare(duty.shown_role())
     assert shown() == ("backup", "keepalived"), "it may be about to tell"
@@ -302,15 +305,15 @@ def test_a_role_that_was_lost_shows_in_the_addresses(duty: Duty, pair: Pair, mon
 
 
 def test_it_tells_how_it_is_as_soon_as_it_is_open(duty: Duty, api: str) -> None:
-    assert asking.main("health", ["--api", api]) == exitcodes.NOT_READY
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
     duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True
-    assert asking.main("health", ["--api", api]) == exitcodes.FIT
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.FIT
 
 
 def test_a_stop_of_the_active_host_waits_for_the_other_one(duty: Duty, api: str) -> None:
     duty.tell({"role": "master", "order": 1})
     duty.begin_hand_over(100.0)
-    assert asking.main("health", ["--api", api]) == exitcodes.NOT_READY
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
     until = duty.hands_over(100.0)
     assert until is not None and duty.hands_over(until) is None, "not for ever"
     duty.tell({"role": "fault", "order": 2})
@@ -351,7 +354,7 @@ def test_a_host_alone_has_no_role(api: str) -> None:
 
 
 def test_each_host_s_file_is_the_other_one_s_with_the_places_changed(pair: Pair) -> None:
-    one, other = (keepalived.text(pair, host, "natmirror", "/run/api.sock", "root") for host in pair.hosts)
+    one, other = (keepalived_conf.text(pair, host, "natmirror", "/run/api.sock", "root") for host in pair.hosts)
     for lines in ("unicast_src_ip 10.10.0.1\n    unicast_peer {\n        10.10.0.2\n", "priority 110\n"):
         assert lines in one and lines not in other
     for lines in ("unicast_src_ip 10.20.0.2\n    unicast_peer {\n        10.20.0.1\n", "priority 100\n"):
@@ -365,18 +368,18 @@ def test_each_host_s_file_is_the_other_one_s_with_the_places_changed(pair: Pair)
 
 def test_a_host_is_known_by_its_addresses_or_its_name(pair: Pair) -> None:
     lb1, lb2 = pair.hosts
-    assert keepalived.choose(pair, None, {lb2.switch_side, lb2.pool_side, IPv4Address("127.0.0.1")}) is lb2
-    assert keepalived.choose(pair, "lb1", set()) is lb1
+    assert keepalived_conf.choose(pair, None, {lb2.switch_side, lb2.pool_side, IPv4Address("127.0.0.1")}) is lb2
+    assert keepalived_conf.choose(pair, "lb1", set()) is lb1
     with pytest.raises(HostError, match="neither lb1 and lb2: give the one that is meant with --host"):
-        keepalived.choose(pair, None, {lb1.switch_side})
+        keepalived_conf.choose(pair, None, {lb1.switch_side})
     with pytest.raises(HostError, match="the pair has lb1 and lb2, no lb3"):
-        keepalived.choose(pair, "lb3", set())
+        keepalived_conf.choose(pair, "lb3", set())
 
 
 @pytest.mark.parametrize("api", ['/run/"', "/run/a\nb", "/run/{x}", "/run/$X", "/run/!", "/run/#", "/run/a b"])
 def test_names_that_keepalived_would_read_otherwise_are_refused(pair: Pair, api: str) -> None:
     with pytest.raises(HostError, match=r"keepalived\.conf cannot hold"):
-        keepalived.text(pair, pair.hosts[0], "natmirror", api, "root")
+        keepalived_conf.text(pair, pair.hosts[0], "natmirror", api, "root")
 
 
 def test_the_command_writes_the_file(tmp_path: Path) -> None:

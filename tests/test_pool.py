@@ -2,8 +2,8 @@
 
 import pytest
 
-from natmirror.pool import Kill, Pool, Share
-from natmirror.rulesfile import loads
+from natmirror.backends.admission import Kill, Pool, Share
+from natmirror.rules import parse_rules
 from tests.support import RULES, at
 
 AGAIN = Kill("openflow", "c1", is_repeated=True)
@@ -11,7 +11,7 @@ AGAIN = Kill("openflow", "c1", is_repeated=True)
 
 def pool(**keys: str) -> Pool:
     words = "".join(f"      {key.replace('_', '-')}: {value}\n" for key, value in keys.items())
-    return Pool(loads(RULES.replace("    pool:\n", f"    pool:\n{words}")), 0.0)
+    return Pool(parse_rules(RULES.replace("    pool:\n", f"    pool:\n{words}")), 0.0)
 
 
 def state(one: Pool, backend: str = "c1", now: float = 0.0) -> str:
@@ -48,7 +48,7 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:
 
 
 def test_the_deadline_of_a_drain_holds_when_its_backend_is_taken_out_of_the_rules() -> None:
-    without = loads(RULES.replace("        - {name: c1, address: 10.20.0.11}\n", ""))
+    without = parse_rules(RULES.replace("        - {name: c1, address: 10.20.0.11}\n", ""))
     one = pool()
     one.drain("openflow", "c1", 60.0, 10.0)
     for now in (20.0, 30.0):
@@ -61,7 +61,7 @@ def test_the_deadline_of_a_drain_holds_when_its_backend_is_taken_out_of_the_rule
     again = pool()
     again.drain("openflow", "c1", 60.0, 10.0)
     again.reload(without, 20.0)
-    again.reload(loads(RULES), 30.0)
+    again.reload(parse_rules(RULES), 30.0)
     assert again.tick(70.0) == [], "it has come back, and is not drained"
 
 
@@ -103,18 +103,18 @@ def test_a_backend_of_another_name_is_told_so() -> None:
 
 def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
-    one = Pool(loads(text), 0.0)
+    one = Pool(parse_rules(text), 0.0)
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
     one.drain("openflow", "c2", 60.0, 2.0)
     more = (
         text
         + "  - {name: other, address: 10.10.0.100, port: 7000, pool: {backends: [{name: c1, address: 10.20.0.11}]}}\n"
     )
-    told = one.reload(loads(more), 3.0)
+    told = one.reload(parse_rules(more), 3.0)
     assert told == [Share("openflow", "c1", 0.0), Share("openflow", "c2", 0.0), Share("other", "c1", 1.0)]
     assert (state(one, "c1"), state(one, "c2")) == ("down", "draining")
     assert one.tick(62.0) == [Kill("openflow", "c2"), AGAIN, AGAIN]
-    one.reload(loads(text.replace("10.20.0.11", "10.20.0.19")), 70.0)
+    one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 70.0)
     assert state(one, "c1") == "up", "at another place it is another"
     with pytest.raises(ValueError, match="no backend c1 in other"):
         one.drain("other", "c1", None, 71.0)
@@ -122,29 +122,29 @@ def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() ->
 
 def test_a_word_about_the_backend_that_had_the_name_before_is_not_believed() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
-    one = Pool(loads(text), 0.0)
-    one.reload(loads(text.replace("10.20.0.11", "10.20.0.19")), 1.0)
+    one = Pool(parse_rules(text), 0.0)
+    one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 1.0)
     with pytest.raises(ValueError, match=r"nobody checks c1 of openflow at 10\.20\.0\.11:6653 any more"):
         one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.11", 6653))
     assert state(one) == "up"
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.19", 6653))
     assert state(one) == "down"
-    one.reload(loads(RULES), 3.0)
+    one.reload(parse_rules(RULES), 3.0)
     with pytest.raises(ValueError, match="nobody checks"):
         one.set_health("openflow", "c1", is_up=False, reason="refused", now=4.0, place=at("10.20.0.11", 6653))
 
 
 def test_a_backend_that_nobody_checks_any_more_is_up() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
-    one = Pool(loads(text), 0.0)
+    one = Pool(parse_rules(text), 0.0)
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
-    assert Share("openflow", "c1", 1.0) in one.reload(loads(RULES), 2.0)
+    assert Share("openflow", "c1", 1.0) in one.reload(parse_rules(RULES), 2.0)
 
 
 def test_a_backend_that_has_come_begins_slowly_and_a_slow_start_may_go() -> None:
     slow = RULES.replace("    pool:\n", "    pool:\n      slow-start: 10s\n")
-    one = Pool(loads(slow.replace("        - {name: c2, address: 10.20.0.12}\n", "")), 0.0)
-    assert one.reload(loads(slow), 5.0) == [Share("openflow", "c1", 1.0), Share("openflow", "c2", 0.05)]
+    one = Pool(parse_rules(slow.replace("        - {name: c2, address: 10.20.0.12}\n", "")), 0.0)
+    assert one.reload(parse_rules(slow), 5.0) == [Share("openflow", "c1", 1.0), Share("openflow", "c2", 0.05)]
     assert one.next_tick(5.0) == 5.5
-    assert one.reload(loads(RULES), 6.0)[1] == Share("openflow", "c2", 1.0)
+    assert one.reload(parse_rules(RULES), 6.0)[1] == Share("openflow", "c2", 1.0)
     assert one.next_tick(6.0) is None

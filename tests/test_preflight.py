@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from natmirror.linux.preflight import Host, judge
-from natmirror.rulesfile import loads
+from natmirror.rules import parse_rules
 from tests.support import RULES
 
 PAIR = (Path(__file__).parent.parent / "rules/pair.yaml").read_text()
@@ -21,7 +21,7 @@ def good() -> Host:
 
 
 def findings(host: Host, rules: str = RULES) -> list[tuple[str, str]]:
-    return [(finding.level, str(finding)) for finding in judge(loads(rules), host)]
+    return [(finding.level, str(finding)) for finding in judge(parse_rules(rules), host)]
 
 
 def test_a_host_with_everything_hears_nothing() -> None:

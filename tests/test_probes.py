@@ -18,13 +18,12 @@ from typing import Any
 
 import pytest
 
+from natmirror.backends.probes import PROBES, Monitor, Outcome
 from natmirror.lab.process import wait_for
-from natmirror.openflow import wire
+from natmirror.openflow import messages
 from natmirror.openflow.framer import Framer
-from natmirror.openflow.wire import V10, V13, V14, V15, Type
-from natmirror.probes import PROBES, Monitor, Outcome
-from natmirror.rules import Backend, Health, Rules
-from natmirror.rulesfile import loads
+from natmirror.openflow.messages import V10, V13, V14, V15, Type
+from natmirror.rules import Backend, Health, Rules, parse_rules
 
 HOST = "127.0.0.1"
 Talk = Callable[[socket.socket], None]
@@ -112,25 +111,25 @@ def hang_until_closed(sock: socket.socket) -> None:
         pass
 
 
-def speaks(version: int, *, said: list[wire.Message] | None = None, greeting: Talk | None = None) -> Talk:
+def speaks(version: int, *, said: list[messages.Message] | None = None, greeting: Talk | None = None) -> Talk:
     """A controller of one version: HELLO, FEATURES_REQUEST and an ECHO_REQUEST of its own, then answers."""
 
     def talk(sock: socket.socket) -> None:
-        (greeting or (lambda sock: sock.sendall(wire.hello(version, 77))))(sock)
+        (greeting or (lambda sock: sock.sendall(messages.hello(version, 77))))(sock)
         framer = Framer()
         while data := sock.recv(4096):
-            for message in map(wire.parse, framer.push(data)):
+            for message in map(messages.parse, framer.push(data)):
                 if said is not None:
                     said.append(message)
                 if message.kind == Type.HELLO:
-                    assert version in wire.offered(message)
+                    assert version in messages.offered(message)
                     framer.version = version
-                    sock.sendall(wire.build(version, Type.FEATURES_REQUEST, 78))
-                    sock.sendall(wire.build(version, Type.ECHO_REQUEST, 79, b"are you there"))
+                    sock.sendall(messages.build(version, Type.FEATURES_REQUEST, 78))
+                    sock.sendall(messages.build(version, Type.ECHO_REQUEST, 79, b"are you there"))
                 elif message.kind == Type.ECHO_REQUEST:
-                    sock.sendall(wire.build(version, Type.ECHO_REPLY, message.xid, message.body))
+                    sock.sendall(messages.build(version, Type.ECHO_REPLY, message.xid, message.body))
         if said is not None:
-            said.append(wire.Message(version, None, 0, b""))  # it hung up, and not with a RST
+            said.append(messages.Message(version, None, 0, b""))  # it hung up, and not with a RST
 
     return talk
 
@@ -173,7 +172,7 @@ def test_a_full_queue_does_not_answer(kind: str) -> None:
 def test_openflow_a_controller_that_answers_is_well_and_knows_no_switch(
     controllers: Callable[[Talk | None], Controller], version: int
 ) -> None:
-    said: list[wire.Message] = []
+    said: list[messages.Message] = []
     controller = controllers(speaks(version, said=said))
     assert check(controller.backend(), "openflow") == (True, "it answers an ECHO_REQUEST")
     wait_for(lambda: said[-1].kind is None, "the end of the connection")
@@ -189,7 +188,7 @@ def test_openflow_a_controller_that_answers_is_well_and_knows_no_switch(
 def test_openflow_a_hello_may_come_in_pieces(controllers: Callable[[Talk | None], Controller]) -> None:
     def greeting(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        hello = wire.hello(V13, 77)
+        hello = messages.hello(V13, 77)
         for piece in (hello[:5], hello[5:9], hello[9:]):
             sock.sendall(piece)
             time.sleep(0.01)  # so that they are not read as one
@@ -207,7 +206,7 @@ def says(data: bytes) -> Talk:
     return talk
 
 
-HELLO = wire.hello(V13, 77)
+HELLO = messages.hello(V13, 77)
 OTHER = "it speaks no OpenFlow version that is known here"
 
 
@@ -217,7 +216,7 @@ OTHER = "it speaks no OpenFlow version that is known here"
         (hang_until_closed, "no HELLO within 300 ms"),
         (says(HELLO), "no ECHO_REPLY within 300 ms"),
         (says(HELLO[:7]), "no HELLO within 300 ms"),
-        (says(HELLO + wire.build(V13, Type.ERROR, 5, b"\0\0\0\0no")), "it has refused our HELLO"),
+        (says(HELLO + messages.build(V13, Type.ERROR, 5, b"\0\0\0\0no")), "it has refused our HELLO"),
         (lambda sock: None, "it hung up before its HELLO"),
         (lambda sock: sock.recv(4096) and None, "it hung up before its HELLO"),
         (lambda sock: sock.recv(4096) and sock.sendall(HELLO), "it hung up before its ECHO_REPLY"),
@@ -225,8 +224,8 @@ OTHER = "it speaks no OpenFlow version that is known here"
         (says(b"\x15\x03\x03\0\x02\x02\x46"), "it speaks no OpenFlow"),
         (says(b"\x16\x03\x03\0\x02\x02\x46"), "it speaks TLS"),
         (says(HELLO + b"\x04\x07\0\x03\0\0\0\0" + HELLO), "it speaks no OpenFlow"),
-        (says(wire.build(V13, Type.ECHO_REPLY, 2)), "it speaks no OpenFlow"),
-        (says(HELLO + wire.build(V13, Type.ECHO_REPLY, 3)), "no ECHO_REPLY within 300 ms"),
+        (says(messages.build(V13, Type.ECHO_REPLY, 2)), "it speaks no OpenFlow"),
+        (says(HELLO + messages.build(V13, Type.ECHO_REPLY, 3)), "no ECHO_REPLY within 300 ms"),
         (says(b"\x03\0\0\x10\0\0\0\0\0\x01\0\x08\0\0\0\x08"), OTHER),
     ],
 )
@@ -248,9 +247,9 @@ def test_openflow_who_babbles_without_end_is_not_listened_to(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
     def babble(sock: socket.socket) -> None:
-        sock.sendall(wire.hello(V13, 1))
+        sock.sendall(messages.hello(V13, 1))
         while True:
-            sock.sendall(wire.build(V13, Type.FEATURES_REQUEST, 2) * 1000)
+            sock.sendall(messages.build(V13, Type.FEATURES_REQUEST, 2) * 1000)
 
     assert check(controllers(babble).backend(), "openflow", timeout=5.0) == (False, "it speaks no OpenFlow")
 
@@ -319,14 +318,14 @@ def test_want_of_descriptors_is_no_fault_of_a_backend(
     async def none_left(*_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("natmirror.probes.Probe._connect", none_left)
+    monkeypatch.setattr("natmirror.backends.probes.Probe._connect", none_left)
     for kind in ("tcp", "openflow"):
         assert check(controllers(None).backend(), kind) == (None, "too many open files")
 
     def no_more(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("natmirror.probes.subprocess.Popen", no_more)
+    monkeypatch.setattr("natmirror.backends.probes.subprocess.Popen", no_more)
     assert shell("exit 0") == (None, "resource temporarily unavailable")
 
 
@@ -382,7 +381,7 @@ def test_checks_leave_no_circles_behind(controllers: Callable[[Talk | None], Con
 
 def rules(health: str, **ports: int) -> Rules:
     backends = ", ".join(f"{{name: {name}, address: {HOST}, port: {port}}}" for name, port in ports.items())
-    return loads(
+    return parse_rules(
         f"switches: [10.10.0.0/24]\nservices:\n  - {{name: of, address: 10.10.0.100, port: 6653, pool: {{health:"
         f" {health}, backends: [{backends}]}}}}\n  - {{name: other, address: 10.10.0.100, port: 1, pool: {{backends:"
         f" [{{name: c1, address: {HOST}}}]}}}}\n"
@@ -492,7 +491,7 @@ def test_signs_may_come_from_many_threads() -> None:
 
 
 def test_a_stop_kills_a_command_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("natmirror.probes.random.random", lambda: 0.0)  # the first check begins at once
+    monkeypatch.setattr("natmirror.backends.probes.random.random", lambda: 0.0)  # the first check begins at once
     file = tmp_path / "pid"
     command = (
         f'[{sys.executable}, -c, \'import os, time; open("{file}", "w").write(str(os.getpid())); time.sleep(60)\']'
@@ -506,7 +505,7 @@ def test_a_stop_kills_a_command_that_runs(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_without_health_there_is_no_thread() -> None:
     text = "switches: [10.10.0.0/24]\nservices:\n  - {name: a, address: 10.10.0.100, port: 1, pool: {backends:"
-    with Watch(loads(text + " [{name: c1, address: 10.20.0.1}]}}")) as watch:
+    with Watch(parse_rules(text + " [{name: c1, address: 10.20.0.1}]}}")) as watch:
         assert "health" not in {thread.name for thread in threading.enumerate()}
         assert watch.monitor.status() == []
         watch.monitor.syn_failed("a", "c1")
@@ -516,7 +515,7 @@ def test_a_fault_of_ours_takes_nobody_down(monkeypatch: pytest.MonkeyPatch, capl
     async def broken(_: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("natmirror.probes.TcpProbe._ask", broken)
+    monkeypatch.setattr("natmirror.backends.probes.TcpProbe._ask", broken)
     with Watch(rules(f"{{check: tcp, {FAST}}}", c1=1)) as watch:
         wait_for(lambda: watch.monitor.status()[0]["unclear"] >= 4, "checks")
         assert watch.states() == {"c1": "up"}
@@ -562,7 +561,7 @@ def weighing(rules: Rules, weight: int) -> Rules:
 def test_checks_begin_with_the_rules_that_want_some(controllers: Callable[[Talk | None], Controller]) -> None:
     pool = f"{{backends: [{{name: c1, address: {HOST}}}]}}"
     text = f"switches: [10.10.0.0/24]\nservices:\n  - {{name: of, address: 10.10.0.100, port: 1, pool: {pool}}}"
-    with Watch(loads(text)) as watch:
+    with Watch(parse_rules(text)) as watch:
         assert watch.monitor.status() == []
         watch.monitor.reload(rules(f"{{check: openflow, {FAST}}}", c1=controllers(speaks(V13)).port))
         watch.monitor.start()

@@ -4,7 +4,7 @@ from errno import ENODEV, ENOENT, EPERM
 
 import pytest
 
-from natmirror.queuehealth import PATIENCE, QueueHealth
+from natmirror.linux.queue_health import PATIENCE, QueueHealth
 
 START = 100.0
 

@@ -13,7 +13,7 @@ from natmirror.actions import Drop
 from natmirror.errors import HostError
 from natmirror.linux.loop import Loop, Way, Why
 from natmirror.linux.nfqueue import Queue
-from natmirror.queuekeeper import QueueKeeper
+from natmirror.linux.queue_keeper import QueueKeeper
 from tests.test_loop import Stage, stage
 from tests.test_nfqueue import NUMBER, VERDICT, queued
 from tests.test_refused_verdicts import BATCH, answer, kernels, messages, new_loop

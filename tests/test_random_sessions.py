@@ -8,10 +8,10 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror import seq
-from natmirror.actions import Accept, Action, Send
-from natmirror.engine import Engine, Hook
-from natmirror.packet import (
+from natmirror.actions import Accept, Action, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.packet import (
     ACK,
     OPT_MSS,
     OPT_NOP,

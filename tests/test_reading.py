@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from natmirror import reading
-from natmirror.reading import Kind, Reading
+from natmirror.mirror.sessions import read_queue
+from natmirror.mirror.sessions.read_queue import Kind, Reading
 
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Reading:
-    monkeypatch.setattr(reading, "_MAX_LEN", 2000)
-    monkeypatch.setattr(reading, "_RESERVE", 800)
-    monkeypatch.setattr(reading, "_LITTLE", 100)
+    monkeypatch.setattr(read_queue, "_MAX_LEN", 2000)
+    monkeypatch.setattr(read_queue, "_RESERVE", 800)
+    monkeypatch.setattr(read_queue, "_LITTLE", 100)
     gear: Any = SimpleNamespace(add_read=lambda kind, of, data: False, take_read=list, has_read=False)
     return Reading(gear)
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import redis
 
-from natmirror.ha.redis_store import RedisStore
-from natmirror.ha.store import ENDED, GONE, PUT, RECORD_LIFETIME, Op, Record, StoreError
 from natmirror.lab.process import wait_for
+from natmirror.replication.redis_store import RedisStore
+from natmirror.replication.store import ENDED, GONE, PUT, RECORD_LIFETIME, Op, Record, StoreError
 
 README = Path(__file__).parent.parent / "README.md"
 RECORDS = "natmirror:51:1:records"

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.actions import Accept, Action, Drop, Send
-from natmirror.engine import Engine, Hook
+from natmirror.actions import Accept, Action, Drop, Hook, Send
+from natmirror.engine.engine import Engine
 from natmirror.errors import RulesError
-from natmirror.reloading import merged, refuse_what_cannot_change
-from natmirror.rulesfile import loads
-from natmirror.rulestext import differences
+from natmirror.rules import parse_rules
+from natmirror.rules.reload import merged, refuse_what_cannot_change
+from natmirror.rules.text import differences
 from tests.session import ISS, MIRROR_ISS, Session, engine
 from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
 
@@ -33,7 +33,7 @@ ELSEWHERE = "switches: [10.10.0.0/24]\nservices:" + OTHER
 
 def go_over(one: Engine, text: str, now: float = 1000.0) -> list[Action]:
     """All that a thread does at a reload."""
-    rules = loads(text)
+    rules = parse_rules(text)
     actions = one.expel(rules.switches, one.flow_ids(), now)
     one.reload(rules)
     actions += one.end_removed(one.leg_ids(), now)
@@ -138,7 +138,7 @@ def test_what_a_mirror_that_is_gone_still_sends_is_not_for_the_client(fast: bool
     session = Session(one)
     session.connect()
     session.connect_mirror()
-    one.reload(loads(PLAIN))
+    one.reload(parse_rules(PLAIN))
     one.end_removed(one.leg_ids(), 1000.0)
     assert session.from_mirror("PA", 1, 1, b"late") == Drop("mirror-without-leg")
     one.prune()
@@ -309,28 +309,28 @@ def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_nobody(st
 )
 def test_what_cannot_change_is_refused(text: str, error: str) -> None:
     with pytest.raises(RulesError, match=f"^{error.replace('[', '.').replace(']', '.')}"):
-        refuse_what_cannot_change(loads(RULES), loads(text, "rules.yaml"))
+        refuse_what_cannot_change(parse_rules(RULES), parse_rules(text, "rules.yaml"))
 
 
 def test_a_service_that_has_connections_left_comes_back_with_a_pool_or_not_at_all() -> None:
     watched = "  - {name: w, address: 10.10.0.9, port: 80, mirrors: [{name: m, address: 10.20.0.14}]}\n"
-    old = loads(RULES + watched + OTHER)
+    old = parse_rules(RULES + watched + OTHER)
     bare = OTHER.replace(
         "pool: {backends: [{name: c1, address: 10.20.0.11}]}", "mirrors: [{name: n, address: 10.20.0.14}]"
     )
-    rest = loads(RULES + watched)
+    rest = parse_rules(RULES + watched)
     refuse_what_cannot_change(old, rest)
     with pytest.raises(RulesError, match=r"services\[2\]\.pool: it cannot change"):
-        refuse_what_cannot_change(merged(rest, [(old.services[2], None)]), loads(RULES + watched + bare))
+        refuse_what_cannot_change(merged(rest, [(old.services[2], None)]), parse_rules(RULES + watched + bare))
 
 
 def test_what_may_change_is_not_refused() -> None:
-    refuse_what_cannot_change(loads(RULES), loads(f"mirror-memory: 1MiB\n{RULES}{OTHER}"))
-    refuse_what_cannot_change(loads(RULES), loads(ELSEWHERE))
+    refuse_what_cannot_change(parse_rules(RULES), parse_rules(f"mirror-memory: 1MiB\n{RULES}{OTHER}"))
+    refuse_what_cannot_change(parse_rules(RULES), parse_rules(ELSEWHERE))
 
 
 def test_both_rules_together_have_the_packets_of_each() -> None:
-    old, new = loads(RULES + OTHER), loads(WITHOUT_C1.replace("10.10.0.0/24", "10.10.0.0/24, 10.11.0.0/24"))
+    old, new = parse_rules(RULES + OTHER), parse_rules(WITHOUT_C1.replace("10.10.0.0/24", "10.10.0.0/24, 10.11.0.0/24"))
     both = merged(new, [old])
     assert both.switches == (IPv4Network("10.10.0.0/24"), IPv4Network("10.11.0.0/24"))
     assert [service.name for service in both.services] == ["openflow", "other"]
@@ -341,7 +341,7 @@ def test_both_rules_together_have_the_packets_of_each() -> None:
 
 
 def test_what_has_connections_left_is_added_alone() -> None:
-    old, new = loads(RULES + OTHER), loads(WITHOUT_C1)
+    old, new = parse_rules(RULES + OTHER), parse_rules(WITHOUT_C1)
     pool, gone = old.services[0].pool, old.services[1]
     assert pool is not None
     both = merged(new, [(old.services[0], pool.backends[0]), (gone, None)])
@@ -351,7 +351,7 @@ def test_what_has_connections_left_is_added_alone() -> None:
 
 def test_differences_are_told_line_by_line() -> None:
     changed = WITHOUT_C1.replace("10.20.0.12}", "10.20.0.12, weight: 2}") + OTHER
-    assert differences(loads(RULES), loads(changed)) == [
+    assert differences(parse_rules(RULES), parse_rules(changed)) == [
         "- openflow: backend c1 10.20.0.11:6653 weight 1",
         "- openflow: backend c2 10.20.0.12:6653 weight 1",
         "+ openflow: backend c2 10.20.0.12:6653 weight 2",
@@ -361,12 +361,14 @@ def test_differences_are_told_line_by_line() -> None:
         "+ other: when-none drop when-down reset",
         "+ other: health  not checked",
     ]
-    assert differences(loads(RULES), loads(RULES)) == []
+    assert differences(parse_rules(RULES), parse_rules(RULES)) == []
 
 
 def test_another_order_is_a_difference_where_it_says_who_comes_first() -> None:
     head, c1, c2 = (part for part in PLAIN.replace("pool:\n", "pool:\n      balance: priority\n").split("        - "))
-    assert differences(loads("        - ".join((head, c1, c2))), loads("        - ".join((head, c2, c1)))) == [
+    assert differences(
+        parse_rules("        - ".join((head, c1, c2))), parse_rules("        - ".join((head, c2, c1)))
+    ) == [
         "- openflow: balance priority: c1, c2",
         "+ openflow: balance priority: c2, c1",
     ]

@@ -10,23 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror import seq
 from natmirror.actions import Accept, Action, Send
-from natmirror.capture import Writer, ipv4_of, read
 from natmirror.errors import CaptureError
-from natmirror.initial import InitialNumbers
 from natmirror.lab.record import replayed
-from natmirror.packet import (
-    PROTO_ICMP,
-    PROTO_TCP,
-    Checksum,
-    Endpoint,
-    ones_sum,
-    pseudo_header_sum,
-)
-from natmirror.replay import Replay, checksum_of, replay
-from natmirror.rules import Rules
-from natmirror.rulesfile import load, loads
+from natmirror.net import seq
+from natmirror.net.packet import PROTO_ICMP, PROTO_TCP, Checksum, Endpoint, ones_sum, pseudo_header_sum
+from natmirror.replay.capture import Writer, ipv4_of, read
+from natmirror.replay.replay import Replay, checksum_of, replay
+from natmirror.rules import Rules, load_rules, parse_rules
+from natmirror.tcp.initial_numbers import InitialNumbers
 from tests.session import IRS, ISS
 from tests.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
 
@@ -37,13 +29,13 @@ ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
 
 def actions(capture: Path, *, fast: bool) -> list[tuple[float, Action]]:
     """All actions."""
-    rules = load(capture.with_suffix(".yaml"))
+    rules = load_rules(capture.with_suffix(".yaml"))
     return [(step.at, step.action) for step in Replay(rules, capture, fast=fast).steps()]
 
 
 def production(capture: Path, protocol: str | None, *, fast: bool = True) -> list[tuple[float, Action]]:
     """The verdicts about captured packets, with mirrors that speak a protocol, or without any."""
-    rules = load(capture.with_suffix(".yaml"))
+    rules = load_rules(capture.with_suffix(".yaml"))
     services = [
         replace(
             service,
@@ -85,7 +77,7 @@ def test_the_mirror_changes_no_action_towards_production(capture: Path) -> None:
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_sessions_are_the_same_with_the_c_gear_off(capture: Path) -> None:
-    rules = load(capture.with_suffix(".yaml"))
+    rules = load_rules(capture.with_suffix(".yaml"))
     services = [
         replace(service, mirrors=tuple(replace(mirror, protocol="openflow") for mirror in service.mirrors))
         for service in rules.services
@@ -97,7 +89,7 @@ def test_sessions_are_the_same_with_the_c_gear_off(capture: Path) -> None:
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_the_mirrors_own_packets_acknowledge_what_the_model_does(capture: Path, tmp_path: Path) -> None:
-    rules = load(capture.with_suffix(".yaml"))
+    rules = load_rules(capture.with_suffix(".yaml"))
     for mirror in ("model", "capture"):
         replay(rules, capture, tmp_path / "out.pcap", mirror=mirror, streams=tmp_path / mirror)
     streams = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
@@ -136,7 +128,7 @@ def mirrored(iss: int, *, shows_syn: bool = True, begun: int = 0) -> list[bytes]
 def test_a_leg_has_the_number_that_the_capture_gives_it(tmp_path: Path, iss: int, shows_syn: bool, fast: bool) -> None:
     """An older capture has the client's own number there."""
     capture = write(tmp_path / "in.pcap", mirrored(iss, shows_syn=shows_syn))
-    run = Replay(loads(ONE_BACKEND), capture, mirror="capture", fast=fast)
+    run = Replay(parse_rules(ONE_BACKEND), capture, mirror="capture", fast=fast)
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
     assert int.from_bytes(sent[0][24:28], "big") == iss
     assert list(run.streams.values()) == [b"hello"]
@@ -146,7 +138,7 @@ def test_a_leg_has_the_number_that_the_capture_gives_it(tmp_path: Path, iss: int
 def test_each_leg_between_the_same_ends_has_its_own(tmp_path: Path) -> None:
     numbers = [0x1234_5678, 0x9234_5678]
     packets = [raw for count, iss in enumerate(numbers) for raw in mirrored(iss, begun=70_000 * count)]
-    run = Replay(loads(ONE_BACKEND), write(tmp_path / "in.pcap", packets, step=0.1), mirror="capture")
+    run = Replay(parse_rules(ONE_BACKEND), write(tmp_path / "in.pcap", packets, step=0.1), mirror="capture")
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
     assert [int.from_bytes(raw[24:28], "big") for raw in sent if raw[33] == 2] == numbers
     assert list(run.streams.values()) == [b"hello"] * 2
@@ -154,7 +146,7 @@ def test_each_leg_between_the_same_ends_has_its_own(tmp_path: Path) -> None:
 
 def test_a_leg_that_the_capture_does_not_have_gets_a_number_all_the_same(tmp_path: Path) -> None:
     packets = [raw for raw in mirrored(ISS) if MASTER[0] not in (raw[12:16], raw[16:20])]
-    run = Replay(loads(ONE_BACKEND), write(tmp_path / "in.pcap", packets), mirror="capture")
+    run = Replay(parse_rules(ONE_BACKEND), write(tmp_path / "in.pcap", packets), mirror="capture")
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
     assert {int.from_bytes(raw[24:28], "big") for raw in sent if raw[33] == 2} == {
         InitialNumbers(bytes(16)).first(CLIENT, MASTER, 100.02)
@@ -168,7 +160,7 @@ def test_a_leg_that_the_capture_does_not_have_leaves_the_next_one_its_number(tmp
         for begun, packets in ((100.0, without), (500.0, mirrored(0x1234_5678, begun=70_000))):
             for count, raw in enumerate(packets):
                 writer.write(begun + count * 0.01, raw)
-    run = Replay(loads(ONE_BACKEND), tmp_path / "in.pcap", mirror="capture")
+    run = Replay(parse_rules(ONE_BACKEND), tmp_path / "in.pcap", mirror="capture")
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
     numbers = [int.from_bytes(raw[24:28], "big") for raw in sent if raw[33] == 2]
     assert (numbers[0] != 0x1234_5678, numbers[-1]) == (True, 0x1234_5678)
@@ -179,7 +171,7 @@ def test_where_the_capture_breaks_off_the_numbers_before_are_known(tmp_path: Pat
     capture = write(tmp_path / "in.pcap", mirrored(0x1234_5678))
     whole = capture.read_bytes()
     capture.write_bytes(whole[:-3])
-    run = Replay(loads(ONE_BACKEND), capture, mirror="capture")
+    run = Replay(parse_rules(ONE_BACKEND), capture, mirror="capture")
     with pytest.raises(CaptureError):
         list(run.steps())
     assert list(run.streams.values()) == [b"hello"]
@@ -187,7 +179,7 @@ def test_where_the_capture_breaks_off_the_numbers_before_are_known(tmp_path: Pat
 
 def sent_by_clients(capture: Path) -> dict[int, list[tuple[int, bytes]]]:
     """What clients sent to the service, by client port, in the order of arrival: where in the stream, and the data."""
-    service = load(capture.with_suffix(".yaml")).services[0]
+    service = load_rules(capture.with_suffix(".yaml")).services[0]
     first: dict[int, int] = {}
     found: dict[int, list[tuple[int, bytes]]] = {}
     for captured in read(capture):
@@ -205,7 +197,7 @@ def sent_by_clients(capture: Path) -> dict[int, list[tuple[int, bytes]]]:
 @pytest.mark.parametrize("mirror", ["model", "capture"])
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_each_leg_gets_what_the_capture_shows_that_the_client_sent(capture: Path, mirror: str) -> None:
-    run = Replay(load(capture.with_suffix(".yaml")), capture, mirror=mirror)
+    run = Replay(load_rules(capture.with_suffix(".yaml")), capture, mirror=mirror)
     assert list(run.steps())
     expected: dict[str, bytes] = {}
     for port, pieces in sent_by_clients(capture).items():
@@ -248,7 +240,7 @@ def session(*, data: bytes = b"hello", client: Endpoint = CLIENT) -> list[bytes]
 def test_each_packet_counts_once_and_strangers_are_left_out(tmp_path: Path) -> None:
     stranger = packet(at("192.0.2.1", 1), at("192.0.2.2", 2), "A", 1)
     capture = write(tmp_path / "in.pcap", [*session(), stranger, packet(MASTER, CLIENT, "A", 1, 2)])
-    report = replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
+    report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
     assert dict(report.left_out) == {"already rewritten": 2, "none of ours": 1, "of a mirror": 1}
     assert (report.packets, report.accepted) == (11, 7)
     assert report.legs == ["leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged"]
@@ -259,13 +251,13 @@ def test_each_packet_counts_once_and_strangers_are_left_out(tmp_path: Path) -> N
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session())
     for name in ("one", "two"):
-        replay(loads(RULES), capture, tmp_path / name)
+        replay(parse_rules(RULES), capture, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 def test_a_clock_set_back_in_mid_capture_hurts_nothing(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session(), step=-0.5)
-    report = replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap")
+    report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap")
     assert len(report.legs) == 1
     assert report.set_back == 8
     assert "8 packets with a time before" in str(report)
@@ -278,10 +270,10 @@ def test_a_capture_that_breaks_off_is_told_and_what_came_before_is_kept(tmp_path
     capture.write_bytes(whole[:cut])
     output = tmp_path / "out.pcap"
     if cut == 24:
-        assert replay(loads(ONE_BACKEND), capture, output).packets == 0
+        assert replay(parse_rules(ONE_BACKEND), capture, output).packets == 0
         return
     with pytest.raises(CaptureError, match=r"in\.pcap"):
-        replay(loads(ONE_BACKEND), capture, output, streams=tmp_path / "streams")
+        replay(parse_rules(ONE_BACKEND), capture, output, streams=tmp_path / "streams")
     if cut < 24:
         assert not output.exists()
         return
@@ -293,13 +285,13 @@ def test_a_capture_that_breaks_off_is_told_and_what_came_before_is_kept(tmp_path
 @pytest.mark.parametrize("name", ["missing.pcap", "."])
 def test_what_is_no_file_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(CaptureError):
-        replay(loads(RULES), tmp_path / name, tmp_path / "out.pcap")
+        replay(parse_rules(RULES), tmp_path / name, tmp_path / "out.pcap")
 
 
 def test_an_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session())
     with pytest.raises(CaptureError, match="No such file"):
-        replay(loads(RULES), capture, tmp_path / "nowhere" / "out.pcap")
+        replay(parse_rules(RULES), capture, tmp_path / "nowhere" / "out.pcap")
 
 
 def test_a_checksum_left_to_hardware_is_recognised(tmp_path: Path) -> None:
@@ -344,7 +336,7 @@ def test_packets_cut_short_are_counted(tmp_path: Path) -> None:
     path.write_bytes(whole[:36] + (100).to_bytes(4, "little") + whole[40:])
     [captured] = read(path)
     assert captured.cut_short
-    report = replay(loads(RULES), path, tmp_path / "out.pcap")
+    report = replay(parse_rules(RULES), path, tmp_path / "out.pcap")
     assert dict(report.left_out) == {"cut short": 1}
 
 
@@ -379,7 +371,7 @@ def test_a_packet_that_passed_unchanged_counts_once_and_a_repetition_again(tmp_p
         packet(CLIENT, WEB, "A", seq.add(ISS, 1), seq.add(IRS, 1)),
     ]
     capture = write(tmp_path / "in.pcap", [side for raw in sent for side in (raw, forwarded(raw))])
-    report = replay(loads(WITHOUT_POOL), capture, tmp_path / "out.pcap")
+    report = replay(parse_rules(WITHOUT_POOL), capture, tmp_path / "out.pcap")
     assert (report.accepted, dict(report.left_out)) == (4, {"seen before": 4})
 
 
@@ -392,16 +384,16 @@ def test_icmp_errors_count_once_and_those_of_a_captured_leg_do_not_meet_the_mode
         unreachable(MASTER, CLIENT, packet(CLIENT, MASTER, "A", seq.add(ISS, 1))),
     ]
     capture = write(tmp_path / "in.pcap", [*session()[:6], *errors])
-    report = replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap")
+    report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap")
     assert dict(report.left_out) == {"already rewritten": 4, "of a mirror": 1}
-    report = replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap", mirror="capture")
+    report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", mirror="capture")
     assert dict(report.left_out) == {"already rewritten": 4}
     assert dict(report.dropped) == {"consumed": 1}
 
 
 @pytest.mark.parametrize("mirror", ["model", "capture"])
 def test_a_mirror_that_is_a_backend_too_is_told_from_production(tmp_path: Path, mirror: str) -> None:
-    rules = loads(RULES.replace("{name: master, address: 10.20.0.13}", "{name: master, address: 10.20.0.12}"))
+    rules = parse_rules(RULES.replace("{name: master, address: 10.20.0.13}", "{name: master, address: 10.20.0.12}"))
     client = next(
         client
         for client in (at(f"10.10.0.{host}", 40001) for host in range(1, 200))
@@ -429,7 +421,7 @@ def first_hop(rules: Rules, client: Endpoint, directory: Path) -> bytes:
 def test_streams_of_ports_with_a_common_beginning_keep_their_names(tmp_path: Path) -> None:
     clients = [at("10.10.0.11", 40011), at("10.10.0.11", 4001)]
     capture = write(tmp_path / "in.pcap", [raw for client in clients for raw in session(client=client)])
-    replay(loads(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
+    replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
     names = sorted(path.name for path in (tmp_path / "streams").iterdir())
     assert names == ["master-10.10.0.11-4001.bin", "master-10.10.0.11-40011.bin"]
 
@@ -440,14 +432,14 @@ def test_the_capture_itself_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "link.pcap").symlink_to(capture)
     for output in (capture, tmp_path / "link.pcap"):
         with pytest.raises(CaptureError, match="the capture itself"):
-            replay(loads(RULES), capture, output)
+            replay(parse_rules(RULES), capture, output)
     assert capture.read_bytes() == before
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session())
     with pytest.raises(CaptureError, match="No space left"):
-        replay(loads(RULES), capture, Path("/dev/full"))
+        replay(parse_rules(RULES), capture, Path("/dev/full"))
 
 
 def test_times_that_no_pcap_can_hold_are_told(tmp_path: Path) -> None:
@@ -456,7 +448,7 @@ def test_times_that_no_pcap_can_hold_are_told(tmp_path: Path) -> None:
     raw[24:28] = b"\xff" * 4
     capture.write_bytes(raw)
     with pytest.raises(CaptureError, match="expected times from 1970 to 2106"):
-        replay(loads(RULES), capture, tmp_path / "out.pcap")
+        replay(parse_rules(RULES), capture, tmp_path / "out.pcap")
 
 
 def test_microseconds_stay_below_a_second(tmp_path: Path) -> None:
@@ -487,7 +479,7 @@ def test_the_c_gear_changes_no_action_in_damaged_captures_either(data: st.DataOb
     source = random.Random(data.draw(st.integers(0, 1 << 32)))
     for _ in range(data.draw(st.sampled_from([1, 5, 50, 400]))):
         raw[source.randrange(24, len(raw))] = source.randrange(256)
-    rules, mirror = load(capture.with_suffix(".yaml")), data.draw(st.sampled_from(["model", "capture"]))
+    rules, mirror = load_rules(capture.with_suffix(".yaml")), data.draw(st.sampled_from(["model", "capture"]))
     with tempfile.TemporaryDirectory() as directory:
         damaged = Path(directory, "damaged.pcap")
         damaged.write_bytes(raw)

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.errors import RulesError
-from natmirror.rules import Health
-from natmirror.rulesfile import load, loads
-from natmirror.rulestext import describe
+from natmirror.rules import Health, load_rules, parse_rules
+from natmirror.rules.text import describe
 
 DIRECTORY = Path(__file__).parent.parent / "rules"
 GOOD = """\
@@ -30,7 +29,7 @@ services:
 
 
 def test_the_form_of_the_rules_and_their_defaults() -> None:
-    rules = loads(GOOD)
+    rules = parse_rules(GOOD)
     assert rules.switches == (IPv4Network("10.10.0.0/24"),)
     [service] = rules.services
     assert (service.name, service.address, service.port) == ("openflow", IPv4Address("10.10.0.100"), 6653)
@@ -44,7 +43,7 @@ def test_the_form_of_the_rules_and_their_defaults() -> None:
 
 @pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_examples_load_and_are_described(path: Path) -> None:
-    rules = load(path)
+    rules = load_rules(path)
     assert rules.services
     for service in rules.services:
         assert f"{service.address}:{service.port}" in describe(rules)
@@ -258,7 +257,7 @@ MISTAKES = [
 def test_a_mistake_is_one_line_with_its_place(old: str, new: str, said: str) -> None:
     assert old in GOOD
     with pytest.raises(RulesError) as error:
-        loads(GOOD.replace(old, new, 1), "lb.yaml")
+        parse_rules(GOOD.replace(old, new, 1), "lb.yaml")
     assert str(error.value) == f"lb.yaml:{said}"
 
 
@@ -267,7 +266,7 @@ def test_everything_that_can_be_said_of_a_mirror() -> None:
         "when-behind: throttle, throttle-limit: 500ms, sample: 12.5%, only: [10.10.0.0/25], source: 10.20.0.1,"
         " linger: 1m, connect-timeout: 3s, stall-timeout: 10s, idle-timeout: 2h, buffer: 1MiB"
     )
-    rules = loads(GOOD.replace("10.20.0.13}", f"10.20.0.13, {settings}}}"))
+    rules = parse_rules(GOOD.replace("10.20.0.13}", f"10.20.0.13, {settings}}}"))
     [mirror] = rules.services[0].mirrors
     assert mirror.throttles
     assert (mirror.throttle_limit, mirror.sample, mirror.only) == (0.5, 0.125, (IPv4Network("10.10.0.0/25"),))
@@ -282,7 +281,7 @@ def test_everything_that_can_be_said_of_a_mirror() -> None:
 def test_everything_that_can_be_said_of_a_session() -> None:
     settings = "protocol: openflow, reconnect: next-message, unsolicited: pass, statistics: refuse"
     text = GOOD.replace("10.20.0.13}", f"10.20.0.13, {settings}}}") + "known-switches: /var/lib/natmirror/known.json\n"
-    rules = loads(text)
+    rules = parse_rules(text)
     [mirror] = rules.services[0].sessions
     assert rules.services[0].copies == ()
     assert (mirror.reconnect, mirror.unsolicited, mirror.statistics) == ("next-message", "pass", "refuse")
@@ -308,14 +307,14 @@ def test_everything_that_can_be_said_of_a_session() -> None:
     ],
 )
 def test_everything_that_can_be_said_of_health(said: str, health: Health, shown: str) -> None:
-    rules = loads(GOOD.replace("balance: maglev", f"balance: maglev\n      health: {said}"))
+    rules = parse_rules(GOOD.replace("balance: maglev", f"balance: maglev\n      health: {said}"))
     assert rules.services[0].pool is not None
     assert rules.services[0].pool.health == health
     assert f"\n  health  {shown}\n" in describe(rules)
 
 
 def test_backends_are_not_checked_by_themselves() -> None:
-    rules = loads(GOOD)
+    rules = parse_rules(GOOD)
     assert rules.services[0].pool is not None
     assert rules.services[0].pool.health is None
     assert "\n  health  not checked\n" in describe(rules)
@@ -325,14 +324,14 @@ def test_backends_are_not_checked_by_themselves() -> None:
     ("sample", "shown"), [("100%", "100%"), ("0%", "0%"), ("10%", "10%"), ("0.5%", "0.5%"), ("1.250%", "1.25%")]
 )
 def test_a_sample_is_shown_as_it_was_written(sample: str, shown: str) -> None:
-    text = describe(loads(GOOD.replace("10.20.0.13}", f"10.20.0.13, sample: {sample}}}")))
+    text = describe(parse_rules(GOOD.replace("10.20.0.13}", f"10.20.0.13, sample: {sample}}}")))
     assert f" sample {shown} " in text
 
 
 def test_only_a_service_with_a_pool_can_hold_its_clients_back() -> None:
     text = "switches: [10.10.0.0/24]\nservices:\n  - name: a\n    address: 10.10.0.100\n    port: 1\n    mirrors:\n"
     with pytest.raises(RulesError, match=r"7: services\[0\]\.mirrors\[0\]: expected a pool where a mirror throttles"):
-        loads(text + "      - {name: m, address: 10.20.0.13, when-behind: throttle}")
+        parse_rules(text + "      - {name: m, address: 10.20.0.13, when-behind: throttle}")
 
 
 def test_an_empty_pool_and_a_service_without_anything_are_refused() -> None:
@@ -340,11 +339,11 @@ def test_an_empty_pool_and_a_service_without_anything_are_refused() -> None:
     with pytest.raises(
         RulesError, match=r"3: services\[0\]\.pool\.backends: expected a list of backends, found an empty"
     ):
-        loads(head + ", pool: {backends: []}}")
+        parse_rules(head + ", pool: {backends: []}}")
     with pytest.raises(RulesError, match=r"3: services\[0\]\.pool: expected the key backends, found none"):
-        loads(head + ", pool: {}}")
+        parse_rules(head + ", pool: {}}")
     with pytest.raises(RulesError, match=r"3: services\[0\]: expected a pool or mirrors or both, found neither"):
-        loads(head + "}")
+        parse_rules(head + "}")
 
 
 def second(name: str, port: int, backend: str, mirror: str) -> str:
@@ -357,13 +356,13 @@ def second(name: str, port: int, backend: str, mirror: str) -> str:
 
 def test_services_are_distinct() -> None:
     with pytest.raises(RulesError, match=r"13: services\[1\]: expected a name of its own, found openflow again"):
-        loads(second("openflow", 1, "10.20.0.21", "10.20.0.23"))
+        parse_rules(second("openflow", 1, "10.20.0.21", "10.20.0.23"))
     with pytest.raises(RulesError, match=r"13: services\[1\]: .*10\.10\.0\.100:6653 of openflow again"):
-        loads(second("other", 6653, "10.20.0.21", "10.20.0.23"))
+        parse_rules(second("other", 6653, "10.20.0.21", "10.20.0.23"))
 
 
 def test_ambiguous_tuples_are_told() -> None:
-    warnings = loads(second("other", 1, "10.20.0.11", "10.20.0.13")).warnings
+    warnings = parse_rules(second("other", 1, "10.20.0.11", "10.20.0.13")).warnings
     assert [warning.split(" stands")[0] for warning in warnings] == [
         "backend 10.20.0.11:6633",
         "mirror 10.20.0.13:6653",
@@ -390,7 +389,7 @@ def test_what_is_no_rules_file_is_told(tmp_path: Path, raw: bytes, said: str) ->
     path = tmp_path / "lb.yaml"
     path.write_bytes(raw)
     with pytest.raises(RulesError) as error:
-        load(path)
+        load_rules(path)
     assert str(error.value).startswith(f"{path}:{said}")
     assert "\n" not in str(error.value)
 
@@ -398,17 +397,17 @@ def test_what_is_no_rules_file_is_told(tmp_path: Path, raw: bytes, said: str) ->
 def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.yaml"):
         with pytest.raises(RulesError, match=str(path)):
-            load(path)
+            load_rules(path)
     huge = tmp_path / "huge.yaml"
     huge.write_bytes(b"#" * (1 << 20) + b"\n")
     with pytest.raises(RulesError, match="at most"):
-        load(huge)
+        load_rules(huge)
 
 
 @given(st.text())
 def test_no_text_gives_anything_but_rules_or_an_error_of_one_line(text: str) -> None:
     with pytest.raises(RulesError) as error:
-        loads(text)
+        parse_rules(text)
     assert "\n" not in str(error.value)
 
 
@@ -421,6 +420,6 @@ def test_no_damage_gives_anything_but_rules_or_an_error_of_one_line(data: st.Dat
     for at in data.draw(st.lists(st.integers(0, len(text) - 1), min_size=1, max_size=5)):
         text[at] = data.draw(st.sampled_from("[]{}:,-&*!|>#%@`'\"\t\n 0a\x00\u20ac"))
     try:
-        loads("".join(text))
+        parse_rules("".join(text))
     except RulesError as error:
         assert "\n" not in str(error)

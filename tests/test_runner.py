@@ -7,17 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from natmirror.changeover import Changeover
 from natmirror.errors import HostError, RulesError
-from natmirror.exitcodes import STUCK
-from natmirror.files import Files
+from natmirror.ha.exit_codes import STUCK
 from natmirror.linux.iptables import Firewall
-from natmirror.linux.service import Notifier
-from natmirror.logs import Logs
-from natmirror.reloading import merged
-from natmirror.rules import Rules
-from natmirror.rulesfile import load, loads
-from natmirror.runner import Runner
+from natmirror.linux.systemd import Notifier
+from natmirror.rules import Rules, load_rules, parse_rules
+from natmirror.rules.reload import merged
+from natmirror.runtime.changeover import Changeover
+from natmirror.runtime.files import Files
+from natmirror.runtime.logs import Logs
+from natmirror.runtime.runner import Runner
 from tests.support import RULES
 
 CHECKED = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
@@ -51,7 +50,7 @@ def machine() -> Machine:
 def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     file = tmp_path / "rules.yaml"
     file.write_text(f"queues: 1\n{CHECKED}")
-    rules = load(str(file))
+    rules = load_rules(str(file))
     one = Runner(rules, machine, Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
     ear = SimpleNamespace(send=lambda data: None)
     one._files = Files(rules, list)
@@ -108,7 +107,7 @@ def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
 ) -> None:
     mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
     watched = f"  - {{name: w, address: 10.10.0.9, port: 80, {mirrors}}}\n"
-    runner._rules = runner._in_place.rules = loads(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
+    runner._rules = runner._in_place.rules = parse_rules(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
     runner._changeover._rules = runner._rules
     for worker in runner._workers:
         worker.reload(runner._rules)
@@ -150,7 +149,7 @@ def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_i
 
 @pytest.fixture
 def several(tmp_path: Path) -> Iterator[Runner]:
-    rules = loads(f"queues: 2\n{RULES}")
+    rules = parse_rules(f"queues: 2\n{RULES}")
     one = Runner(rules, Machine(), Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
     yield one
     one._mailbox.close()

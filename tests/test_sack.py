@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror import seq
-from natmirror.ranges import Ranges
-from natmirror.receiver import Receiver
-from natmirror.sack import Scoreboard
+from natmirror.net import seq
+from natmirror.net.ranges import Ranges
+from natmirror.tcp.receiver import Receiver
+from natmirror.tcp.sack import Scoreboard
 from tests.support import CLIENT, MASTER, packet, segment
 
 UNA = 0xFFFF_FF80

@@ -12,8 +12,8 @@ from bench.ecmp import HASH_BITS, ROUTERS
 from bench.fleet import Balancing, Event, Fleet, Outcome
 from bench.scaling import BEGIN, END, insert, main, tables
 from bench.workloads import Workload, connections, mishaps
-from natmirror.balance import TABLE_SIZE, Maglev
-from natmirror.rulesfile import loads
+from natmirror.nat.schedulers import TABLE_SIZE, Maglev
+from natmirror.rules import parse_rules
 from tests.support import RULES
 
 SMALL = Workload("small", "", 10_000.0, 400, 0.0, 5_000.0, False, 5)
@@ -129,7 +129,7 @@ def test_a_host_that_returns_to_a_resilient_router_takes_its_part_alone() -> Non
 
 def test_a_fleet_decides_as_natmirror_does() -> None:
     """The tables are Maglev's own, for the names and the shares that the rules would have."""
-    [service] = loads(RULES.replace("192.0.2.100", "10.10.0.100")).services
+    [service] = parse_rules(RULES.replace("192.0.2.100", "10.10.0.100")).services
     assert service.pool is not None
     maglev, balancing = Maglev(service.pool), Balancing(2, "maglev", 1)
     for slot in range(0, TABLE_SIZE, 97):

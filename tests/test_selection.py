@@ -4,8 +4,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from natmirror.mirror.sampling import NOT_SELECTED, UNSAMPLED, unwanted
 from natmirror.rules import Mirror
-from natmirror.selection import NOT_SELECTED, UNSAMPLED, unwanted
 
 CLIENTS = [bytes((10, 10, third, last)) for third in range(8) for last in range(1, 251)]
 

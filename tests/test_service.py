@@ -12,16 +12,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from natmirror import worker as worker_module
 from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.loop import Why
-from natmirror.linux.service import Feeder, Heartbeat, Notifier
-from natmirror.logs import Logs
-from natmirror.rulesfile import loads
-from natmirror.runner import Runner
-from natmirror.shards import ALL
-from natmirror.worker import Worker
+from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
+from natmirror.rules import parse_rules
+from natmirror.rules.shards import ALL
+from natmirror.runtime import worker as worker_module
+from natmirror.runtime.logs import Logs
+from natmirror.runtime.runner import Runner
+from natmirror.runtime.worker import Worker
 from tests.support import RULES
 from tests.unitfile import UNIT, settings
 
@@ -116,7 +116,7 @@ class Loop:
 
 def a_worker(pulse_interval: float) -> Worker:
     return Worker(
-        loads(RULES),
+        parse_rules(RULES),
         ALL,
         bytes(16),
         Memory(1 << 20),
@@ -145,7 +145,7 @@ def test_an_idle_thread_comes_back_only_where_somebody_wants_it(
 def run(ear: Ear, tmp_path: Path) -> Callable[[dict[str, str]], Runner]:
     def make(more: dict[str, str]) -> Runner:
         notifier = Notifier({"NOTIFY_SOCKET": ear.name, **more})
-        rules = loads(f"queues: 2\n{RULES}")
+        rules = parse_rules(f"queues: 2\n{RULES}")
         return Runner(rules, Firewall("nft"), notifier, Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
 
     return make

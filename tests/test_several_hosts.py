@@ -2,10 +2,10 @@
 
 import pytest
 
-from natmirror import seq
-from natmirror.actions import Drop, Send
-from natmirror.engine import Engine, Hook
-from natmirror.packet import Checksum, Endpoint
+from natmirror.actions import Drop, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.packet import Checksum, Endpoint
 from tests.session import ISS, MIRROR_ISS, Session, engine
 from tests.support import CLIENT, MASTER, SERVICE, assert_adds_up, at, packet, told
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from natmirror.actions import Accept, Drop, Send
-from natmirror.engine import Engine, Hook
-from natmirror.openflow import wire
+from natmirror.actions import Accept, Drop, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net.packet import FIN, RST, SYN, Checksum
+from natmirror.openflow import messages
 from natmirror.openflow.framer import Framer
-from natmirror.openflow.wire import Type, build, parse
-from natmirror.packet import FIN, RST, SYN, Checksum
+from natmirror.openflow.messages import Type, build, parse
 from tests.session import Session, engine
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, told
 
@@ -22,16 +22,16 @@ TLS = bytes.fromhex("1603010200010001fc0303")
 MASTER_ISS = 0x7FFF_FFF0
 
 
-def hello(version: int = wire.V13) -> bytes:
-    return wire.hello(version, 1)
+def hello(version: int = messages.V13) -> bytes:
+    return messages.hello(version, 1)
 
 
 def packet_in(number: int, size: int = 60) -> bytes:
-    return build(wire.V13, Type.PACKET_IN, 0, b"\xff\xff\xff\xff" + number.to_bytes(2, "big") + bytes(18 + size))
+    return build(messages.V13, Type.PACKET_IN, 0, b"\xff\xff\xff\xff" + number.to_bytes(2, "big") + bytes(18 + size))
 
 
 def request(kind: Type, xid: int, body: bytes = b"") -> bytes:
-    return build(wire.V13, kind, xid, body)
+    return build(messages.V13, kind, xid, body)
 
 
 class Master:
@@ -104,7 +104,7 @@ def introduced(one: Engine, **options: Any) -> tuple[Session, Master]:
     """The same, with everybody knowing the switch."""
     session, master = began(one, **options)
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
-    session.from_client("PA", build(wire.V13, Type.FEATURES_REPLY, 5, FEATURES))
+    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 77))
     return session, master
@@ -119,7 +119,7 @@ def test_a_master_is_told_what_a_switch_would_tell_it(fast: bool) -> None:
     master.take()
     assert len(master.messages()) == 1, "it does not know yet whose packet this is"
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
-    session.from_client("PA", build(wire.V13, Type.FEATURES_REPLY, 5, FEATURES) + packet_in(2)[:9])
+    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES) + packet_in(2)[:9])
     master.take()
     master.say(hello(), request(Type.ECHO_REQUEST, 70, b"x"), request(Type.FEATURES_REQUEST, 71))
     master.say(request(Type.BARRIER_REQUEST, 72), request(Type.FLOW_MOD, 73, bytes(48)))
@@ -322,7 +322,7 @@ def test_production_is_the_same_with_and_without_a_session(text: str) -> None:
     session.connect()
     session.from_client("PA", hello())
     session.from_backend("PA", hello() + request(Type.FEATURES_REQUEST, 5))
-    session.from_client("PA", build(wire.V13, Type.FEATURES_REPLY, 5, FEATURES))
+    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
     for number in range(20):
         session.from_client("PA", packet_in(number))
         session.from_backend("PA", request(Type.PACKET_OUT, number, bytes(30)))

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.engine import Engine, Hook
+from natmirror.actions import Hook
+from natmirror.engine.engine import Engine
 from natmirror.fastpath import Memory
-from natmirror.rules import LEG_PORTS
-from natmirror.rulesfile import loads
-from natmirror.shards import Shard
-from natmirror.sums import together
+from natmirror.rules import LEG_PORTS, parse_rules
+from natmirror.rules.shards import Shard
+from natmirror.runtime.aggregate import together
 from tests.relative import RelativeEngine
 from tests.session import KEY, Session, engine
 from tests.support import C1, RULES, SERVICE, assert_adds_up, at, icmp_error, packet
@@ -89,7 +89,7 @@ def test_all_other_packets_are_with_their_engine_already(raw: bytes) -> None:
 
 def test_sums_of_several_engines_are_those_of_one() -> None:
     whole, memory = engine(), Memory(256 << 20)
-    parts = [RelativeEngine(loads(RULES), key=KEY, shard=shard, memory=memory) for shard in shards(4)]
+    parts = [RelativeEngine(parse_rules(RULES), key=KEY, shard=shard, memory=memory) for shard in shards(4)]
     for address in range(1, 30):
         client = at(f"10.10.0.{address}", 40_000)
         for one in (whole, parts[address % 4]):

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from natmirror import seq
-from natmirror.actions import Accept
-from natmirror.engine import Hook
-from natmirror.packet import Checksum
-from natmirror.rulesfile import loads
+from natmirror.actions import Accept, Hook
+from natmirror.net import seq
+from natmirror.net.packet import Checksum
+from natmirror.rules import parse_rules
 from tests.session import IRS, ISS, Session, engine
 from tests.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet
 
@@ -175,5 +174,5 @@ def test_a_host_that_is_mirror_of_one_service_and_backend_of_another(fast: bool,
 
 
 def test_such_rules_are_told_of() -> None:
-    [warning] = loads(TWO_SERVICES).warnings
+    [warning] = parse_rules(TWO_SERVICES).warnings
     assert "mirror 10.20.0.13:6653 of a is a backend of b" in warning

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from natmirror import seq
-from natmirror.actions import Accept, Drop, Send
-from natmirror.engine import Engine, Hook
-from natmirror.packet import OPT_MSS, Segment
-from natmirror.tcp import TIMEOUTS, State
+from natmirror.actions import Accept, Drop, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.packet import OPT_MSS, Segment
+from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
 

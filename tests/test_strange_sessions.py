@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from natmirror.engine import Engine, Hook
+from natmirror.actions import Hook
+from natmirror.api.report import status_screen
+from natmirror.engine.engine import Engine
 from natmirror.fastpath import READ
+from natmirror.net.packet import SYN, Checksum
+from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
-from natmirror.openflow import wire
-from natmirror.openflow.wire import Type, build
-from natmirror.packet import SYN, Checksum
-from natmirror.report import status_screen
+from natmirror.openflow.messages import Type, build
 from tests.session import IRS, Session, engine
 from tests.support import CLIENT, MASTER, RULES, at, packet, told
 from tests.test_shadowing import (
@@ -31,7 +32,7 @@ from tests.test_shadowing import (
     request,
 )
 
-V13 = wire.V13
+V13 = messages.V13
 
 
 def features(datapath: int) -> bytes:

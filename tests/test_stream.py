@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror import seq
 from natmirror.fastpath import Memory
-from natmirror.stream import MAX_RUNS, Reassembler
+from natmirror.net import seq
+from natmirror.tcp.reassembler import MAX_RUNS, Reassembler
 
 START = 0xFFFF_FF00
 FAR = seq.add(START, 1 << 20)

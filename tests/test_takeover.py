@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from natmirror import seq, takeover
-from natmirror.actions import Drop, Send
-from natmirror.engine import Engine, Hook
-from natmirror.initial import InitialNumbers
-from natmirror.masking import masks
-from natmirror.openflow.wire import Type
-from natmirror.packet import finish, show
-from natmirror.rulesfile import loads
-from natmirror.shards import Shard
-from natmirror.takeover import FlowRecord, LegRecord
+from natmirror.actions import Drop, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.packet import finish, show
+from natmirror.openflow.messages import Type
+from natmirror.rules import parse_rules
+from natmirror.rules.shards import Shard
+from natmirror.tcp import leg_record
+from natmirror.tcp.initial_numbers import InitialNumbers
+from natmirror.tcp.leg_record import FlowRecord, LegRecord
+from natmirror.tcp.record_masks import masks
 from tests.session import ISS, KEY, MIRROR_ISS, Session, engine
 from tests.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
 from tests.test_shadowing import AGAIN, hello, introduced, packet_in, request
@@ -48,7 +49,7 @@ def sealed(record: dict[str, Any]) -> dict[str, Any]:
 
 def unsealed(record: dict[str, Any]) -> dict[str, Any]:
     """The values of a record that a host of RULES has written, without their masks."""
-    values = asdict(takeover.parse(record, masks(None)))
+    values = asdict(leg_record.parse(record, masks(None)))
     return {"format": record["format"], **values, "legs": list(values["legs"])}
 
 
@@ -1012,7 +1013,7 @@ ha:
 
 def host(key: bytes, rules: str = SHARED, *, fast: bool = True) -> Engine:
     """A host of the pair, its legs as they are on the wire."""
-    return Engine(loads(rules), key=key, fast=fast)
+    return Engine(parse_rules(rules), key=key, fast=fast)
 
 
 def opened_at(session: Session) -> int:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.engine import Engine, Hook
+from natmirror.actions import Hook
+from natmirror.engine.engine import Engine
 from tests.simulator import World
 from tests.support import assert_adds_up
 from tests.test_simulation import FINE, STREAM, mirror_weathers, weathers

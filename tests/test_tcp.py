@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from natmirror import seq, tcp
-from natmirror.packet import OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE
-from natmirror.tcp import Event, State
+from natmirror.net import seq
+from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE
+from natmirror.tcp import tracker
+from natmirror.tcp.tracker import Event, State
 from tests.support import C1, CLIENT, SERVICE, packet, segment
 
 ISS, IRS = 0xFFFF_FFF0, 0x7FFF_FFF0
@@ -26,19 +27,19 @@ class Connection:
 
     def __init__(self, *, client_options: bytes = SCALE_7, backend_options: bytes = SCALE_7) -> None:
         self.row = blank()
-        tcp.begin(self.row, segment(packet(CLIENT, SERVICE, "S", ISS, options=client_options)))
+        tracker.begin(self.row, segment(packet(CLIENT, SERVICE, "S", ISS, options=client_options)))
         self._backend_options = backend_options
 
     def client(self, letters: str, at: int, ack: int, data: bytes = b"", *, window: int = 100) -> Event | None:
         raw = packet(CLIENT, SERVICE, letters, seq.add(ISS, 1 + at), seq.add(IRS, 1 + ack), data, window=window)
-        return tcp.track(self.row, segment(raw), from_client=True, loose=False)
+        return tracker.track(self.row, segment(raw), from_client=True, loose=False)
 
     def backend(self, letters: str, at: int, ack: int, data: bytes = b"", *, window: int = 100) -> Event | None:
         options = self._backend_options if "S" in letters else b""
         raw = packet(
             C1, CLIENT, letters, seq.add(IRS, 1 + at), seq.add(ISS, 1 + ack), data, window=window, options=options
         )
-        return tcp.track(self.row, segment(raw), from_client=False, loose=False)
+        return tracker.track(self.row, segment(raw), from_client=False, loose=False)
 
     def connect(self) -> "Connection":
         assert self.backend("SA", -1, 0) is Event.SYN_ACK
@@ -142,19 +143,19 @@ def test_a_blind_acknowledgement_completes_no_handshake() -> None:
 def test_data_in_the_syn_counts_when_the_backend_takes_it() -> None:
     for taken in (0, 5):
         row = blank()
-        tcp.begin(row, segment(packet(CLIENT, SERVICE, "S", ISS, data=b"hello")))
+        tracker.begin(row, segment(packet(CLIENT, SERVICE, "S", ISS, data=b"hello")))
         answer = segment(packet(C1, CLIENT, "SA", IRS, seq.add(ISS, 1 + taken)))
-        assert tcp.track(row, answer, from_client=False, loose=False) is Event.SYN_ACK
+        assert tracker.track(row, answer, from_client=False, loose=False) is Event.SYN_ACK
         assert (row.orig.bytes, row.orig.end) == (taken, seq.add(ISS, 1 + taken))
 
 
 def test_a_connection_met_in_its_middle_is_believed() -> None:
     row = blank()
-    tcp.begin_loose(row)
+    tracker.begin_loose(row)
     raw = packet(CLIENT, SERVICE, "PA", 5, 6, b"data")
-    assert tcp.track(row, segment(raw), from_client=True, loose=True) is None
+    assert tracker.track(row, segment(raw), from_client=True, loose=True) is None
     assert (row.state, row.orig.bytes) == (State.ESTABLISHED, 4)
 
 
 def test_every_state_has_a_timeout() -> None:
-    assert set(tcp.TIMEOUTS) == set(State)
+    assert set(tracker.TIMEOUTS) == set(State)

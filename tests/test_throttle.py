@@ -4,12 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror import seq
-from natmirror.actions import Send
-from natmirror.engine import Hook
-from natmirror.faults import Work
-from natmirror.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE
-from natmirror.throttle import Throttle, slack_of
+from natmirror.actions import Hook, Send
+from natmirror.mirror.faults import Work
+from natmirror.net import seq
+from natmirror.net.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE
+from natmirror.tcp.client_window import Throttle, slack_of
 from tests.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.support import CLIENT, MASTER, RULES, packet, segment
 
@@ -176,7 +175,8 @@ def test_a_client_that_is_held_back_is_told_when_a_fault_of_ours_ends_that(
     session.mirrored()
     if fails:
         monkeypatch.setattr(
-            "natmirror." + ("holding.Holding.hold" if work is Work.THROTTLE else "mirror.Leg.receive"), mistake
+            "natmirror." + ("mirror.backpressure.Holding.hold" if work is Work.THROTTLE else "tcp.leg.Leg.receive"),
+            mistake,
         )
         sends = session.engine.receive(acknowledgement(session), Hook.PREROUTING, session.now)[1:]
     else:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.timers import Timers
+from natmirror.mirror.timers import Timers
 
 
 def test_deadlines_come_in_the_order_of_their_times() -> None:

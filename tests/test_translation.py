@@ -3,11 +3,10 @@
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.linux import translation
-from natmirror.linux.translation import MARKS, Pair, Translation, plan
-from natmirror.packet import Endpoint, endpoint_of
-from natmirror.rules import Rules
-from natmirror.rulesfile import loads
+from natmirror.linux import nftables
+from natmirror.linux.nftables import MARKS, Pair, Translation, plan
+from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.rules import Rules, parse_rules
 from tests.support import RULES
 
 C1, C2, C3 = "10.20.0.11", "10.20.0.12", "10.20.0.19"
@@ -30,7 +29,7 @@ class Nft:
 @pytest.fixture
 def nft(monkeypatch: pytest.MonkeyPatch) -> Nft:
     one = Nft()
-    monkeypatch.setattr(translation, "_run", one)
+    monkeypatch.setattr(nftables, "_run", one)
     monkeypatch.setattr("shutil.which", lambda name: name)
     return one
 
@@ -39,7 +38,7 @@ def rules(*names: str) -> Rules:
     """The usual rules with these backends."""
     backends = "".join(f"        - {{name: c{place}, address: {name}}}\n" for place, name in enumerate(names))
     head, _, rest = RULES.partition("        - {name: c1")
-    return loads(head + backends + rest[rest.index("    mirrors:") :])
+    return parse_rules(head + backends + rest[rest.index("    mirrors:") :])
 
 
 def service(of: Rules) -> Endpoint:
@@ -53,7 +52,7 @@ def pairs(of: Rules) -> list[Pair]:
 
 
 def test_each_pair_has_a_mark_and_both_directions_say_where_it_leads() -> None:
-    text = plan(loads(RULES.replace(f"{C2}}}", f"{C2}, port: 7000}}")))
+    text = plan(parse_rules(RULES.replace(f"{C2}}}", f"{C2}, port: 7000}}")))
     assert (
         f"map backend-address {{ type mark : ipv4_addr; elements = {{ 0x6e6d0001 : {C1}, 0x6e6d0002 : {C2} }}; }}"
         in text
@@ -65,7 +64,7 @@ def test_each_pair_has_a_mark_and_both_directions_say_where_it_leads() -> None:
 
 
 def test_what_nobody_translates_has_maps_without_elements() -> None:
-    watched = loads(
+    watched = parse_rules(
         "switches: [10.10.0.0/24]\nservices: [{name: w, address: 10.10.0.9, port: 80, mirrors: "
         "[{name: m, address: 10.20.0.13}]}]"
     )
@@ -133,7 +132,7 @@ def test_without_the_program_there_is_no_table(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(HostError, match="nft is missing: install the package nftables"):
         Translation().install(rules(C1))
-    assert translation.remove() == []
+    assert nftables.remove() == []
 
 
 def test_a_table_without_its_rules_does_not_stand_but_is_still_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,10 +143,10 @@ def test_a_table_without_its_rules_does_not_stand_but_is_still_to_go(monkeypatch
         ran.append(text or " ".join(arguments))
         return "table ip natmirror {\n\tmap backend-address {\n\t\ttype mark : ipv4_addr\n\t}\n}\n"
 
-    monkeypatch.setattr(translation, "_run", run)
+    monkeypatch.setattr(nftables, "_run", run)
     monkeypatch.setattr("shutil.which", lambda name: name)
     assert not Translation().is_in_place()
-    assert translation.remove() == ["nft: table ip natmirror"]
+    assert nftables.remove() == ["nft: table ip natmirror"]
     assert ran[-1] == "delete table ip natmirror\n"
 
 
@@ -156,12 +155,12 @@ def test_a_table_without_its_elements_does_not_stand(nft: Nft, monkeypatch: pyte
     table.install(rules(C1, C2))
     rest = "{ ip daddr set meta mark map @backend-address } { ip saddr set meta mark map @service-address }"
     for elements, stands in (("0x6e6d0001 : 10.20.0.11, 0x6e6d0002 : 10.20.0.12", True), ("0x6e6d0001 : 6653", False)):
-        monkeypatch.setattr(translation, "_run", lambda *words, listed=f"{{ {elements} }} {rest}": listed)
+        monkeypatch.setattr(nftables, "_run", lambda *words, listed=f"{{ {elements} }} {rest}": listed)
         assert table.is_in_place() is stands
 
 
 def test_more_pairs_than_marks_leave_some_without(monkeypatch: pytest.MonkeyPatch, nft: Nft) -> None:
-    monkeypatch.setattr(translation, "_MAX_MARKS", 2)
+    monkeypatch.setattr(nftables, "_MAX_MARKS", 2)
     table = Translation()
     table.install(rules(C1, C2, C3))
     assert sorted(table.marks(rules(C1, C2, C3)).values()) == [MARKS + 1, MARKS + 2]

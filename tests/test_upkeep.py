@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from natmirror.duty import Duty
-from natmirror.inplace import InPlace
+from natmirror.ha.member import Duty
+from natmirror.ha.role import Role
 from natmirror.linux.iptables import Firewall
-from natmirror.role import Role
-from natmirror.rulesfile import loads
-from natmirror.upkeep import Upkeep
+from natmirror.rules import parse_rules
+from natmirror.runtime.kernel_rules import InPlace
+from natmirror.runtime.upkeep import Upkeep
 from tests.support import RULES
 from tests.test_chores import Clock
 
@@ -37,7 +37,7 @@ class Worker:
 
 @pytest.fixture
 def upkeep(monkeypatch: pytest.MonkeyPatch) -> Upkeep:
-    rules = loads(RULES + WATCHED)
+    rules = parse_rules(RULES + WATCHED)
     workers: Any = [Worker()]
     in_place = InPlace(rules, Firewall("nft"), workers)
     in_place.why_not_translated = None

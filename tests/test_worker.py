@@ -10,21 +10,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from natmirror.actions import Action
-from natmirror.bindings import Change
-from natmirror.engine import Hook
+from natmirror.actions import Action, Hook
+from natmirror.engine.replicated_bindings import Change
 from natmirror.errors import HostError
-from natmirror.exchange import Exchange
 from natmirror.fastpath import Memory
-from natmirror.faults import Work
 from natmirror.lab.process import wait_for
 from natmirror.linux.loop import Punted, Why
 from natmirror.linux.nfqueue import Packet
-from natmirror.packet import Checksum
-from natmirror.rulesfile import loads
-from natmirror.runner import queue_count
-from natmirror.shards import ALL
-from natmirror.worker import Worker, _answer
+from natmirror.mirror.faults import Work
+from natmirror.net.packet import Checksum
+from natmirror.replication.engine_adapter import Exchange
+from natmirror.rules import parse_rules
+from natmirror.rules.shards import ALL
+from natmirror.runtime.runner import queue_count
+from natmirror.runtime.worker import Worker, _answer
 from tests.support import RULES
 
 
@@ -62,7 +61,7 @@ def over() -> Event:
 @pytest.fixture
 def worker(over: Event) -> Worker:
     return Worker(
-        loads(RULES),
+        parse_rules(RULES),
         ALL,
         bytes(16),
         Memory(1 << 20),
@@ -125,7 +124,7 @@ def test_there_are_as_many_threads_as_cores_rounded_down(
     monkeypatch: pytest.MonkeyPatch, cores: int, count: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
-    rules = loads(RULES)
+    rules = parse_rules(RULES)
     assert queue_count(rules) == count
     assert queue_count(replace(rules, queues=8)) == 8
 
@@ -185,7 +184,7 @@ def test_a_chore_of_the_thread_that_raises_costs_no_other(
 
 def test_the_loop_may_fail_now_and_then(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 2))
-    monkeypatch.setattr("natmirror.worker.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr("natmirror.runtime.worker.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     begin(worker, HostError("now and then"))
     wait_for(lambda: worker.internal_errors > 30, "many errors, each some seconds after the one before")
     worker._loop.then = None  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from natmirror.api import ask
+from natmirror.api.client import ask
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SWITCH_SIDE, Lab, leftovers
 from tests.live.scene import PORT, ROOT, RULES, Records, assert_all_well
