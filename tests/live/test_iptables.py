@@ -12,8 +12,8 @@ from natmirror.lab.topology import Lab
 from natmirror.linux import iptables as module
 from natmirror.linux.iptables import CHAINS, GUARD, Firewall, cleanup
 from natmirror.rules import parse_rules
+from tests.helpers.support import RULES as TEXT
 from tests.live.scene import RULES, Scene
-from tests.support import RULES as TEXT
 
 pytestmark = pytest.mark.live
 

@@ -21,9 +21,9 @@ from natmirror.lab.keepalived import Member
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
+from tests.helpers.support import assert_adds_up
 from tests.live.apps.wire import LENGTH
 from tests.live.scene import CLIENTS, ROOT, STATE, Records, Scene, assert_all_well
-from tests.support import assert_adds_up
 
 pytestmark = pytest.mark.live
 

@@ -14,8 +14,8 @@ from natmirror.lab.process import Program, wait_for
 from natmirror.lab.topology import SERVICE, Lab, leftovers
 from natmirror.nat.schedulers import Maglev
 from natmirror.rules import parse_rules
+from tests.helpers.support import assert_adds_up, at
 from tests.live.scene import CLIENTS, PORT, STATE, Records, Scene
-from tests.support import assert_adds_up, at
 
 pytestmark = pytest.mark.live
 

@@ -7,7 +7,7 @@ import socket
 import sys
 
 from natmirror.net.packet import ACK, build
-from tests.support import SERVICE, at, icmp_error
+from tests.helpers.support import SERVICE, at, icmp_error
 
 ROUTER, SERVICE_ADDRESS = "10.10.0.11", "10.10.0.100"
 
