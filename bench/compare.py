@@ -25,12 +25,13 @@ for. An undecided measure does not change the status; it is not shown to be equa
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 import click
 
 from bench.gauges import Gauge, Measure, all_gauges
-from bench.sides import ComparisonError, Side, build, export, resolve, temporary_directory
+from bench.sides import REPOSITORY, ComparisonError, Side, build, export, resolve, temporary_directory
 from bench.verdicts import Verdict, interval_of_median, is_decided, judge, judge_counts
 
 MAX_PAIRS = 60
@@ -179,13 +180,14 @@ def choose(gauges: Sequence[Gauge], only: Sequence[str], tell: Tell) -> list[Gau
     return chosen
 
 
-def compare(base: str, new: str | None, only: Sequence[str], pairs: int, seconds: float, tell: Tell) -> int:
+def compare(
+    repository: Path, base: str, new: str | None, gauges: Sequence[Gauge], only: Sequence[str], pairs: int, tell: Tell
+) -> int:
     """Compare, print the table, and return the exit status."""
-    gauges = choose(all_gauges(seconds), only, tell)
-    ids = resolve(base), resolve(new) if new else None
+    ids = resolve(base, repository), resolve(new, repository) if new else None
     with temporary_directory() as place:
         # Paths of one length: how long a program's name is moves its stack, and with it some figures.
-        sides = [export(commit, place / name) for name, commit in zip(("base", "head"), ids, strict=True)]
+        sides = [export(commit, place / name, repository) for name, commit in zip(("base", "head"), ids, strict=True)]
         for name, side in zip(("base", "new"), sides, strict=True):
             tell(f"{name}: {side.title}")
         for side in sides:
@@ -208,15 +210,26 @@ def compare(base: str, new: str | None, only: Sequence[str], pairs: int, seconds
     "--pairs", default=MAX_PAIRS, show_default=True, type=click.IntRange(MIN_PAIRS), help="At most so many pairs."
 )
 @click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0.1), help="Of each live measure.")
-def main(base: str, new: str | None, only: tuple[str, ...], pairs: int, seconds: float) -> None:
+@click.option(
+    "--repository",
+    default=REPOSITORY,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Where the commits are, and the work tree; this checkout by default.",
+)
+def main(base: str, new: str | None, only: tuple[str, ...], pairs: int, seconds: float, repository: Path) -> None:
     """Say of each measure whether it is slower, equal, faster or undecided, in pairs of base and new."""
+
+    def tell(line: str) -> None:
+        click.echo(f"compare: {line}", err=True)
+
     try:
-        sys.exit(compare(base, new, only, pairs, seconds, lambda line: click.echo(f"compare: {line}", err=True)))
+        gauges = choose(all_gauges(seconds), only, tell)
+        sys.exit(compare(repository, base, new, gauges, only, pairs, tell))
     except ComparisonError as error:
-        click.echo(f"compare: {error}", err=True)
+        tell(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
-        click.echo("compare: interrupted", err=True)
+        tell("interrupted")
         sys.exit(130)
 
 

@@ -190,7 +190,7 @@ def client(number: int) -> Address:
 
 
 class Blocks:
-    """Established connections whose packets come in blocks of one kind, in the order in which they depend on another."""
+    """Established connections whose packets come in blocks of one kind, each depends on those before."""
 
     def __init__(self, drive: Drive) -> None:
         self._drive = drive

@@ -105,7 +105,7 @@ class InstructionsGauge(Gauge):
                 kind = dump_name(text)
                 if kind in packets:
                     found[f"instructions.{kind}"] = instructions(text) / packets[kind]
-        if not all(found.values()):
+        if not all(found.get(measure.name) for measure in self.measures):
             raise ComparisonError("callgrind has seen no C code of natmirror's: is the extension stripped?")
         return found
 

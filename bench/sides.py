@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 TEMPORARY = "natmirror-compare-"
-_REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[1]
 _GIT_TIMEOUT = 60.0
 _BUILD_TIMEOUT = 1800.0
 _END_TIMEOUT = 60.0  # for a benchmark to take its network namespaces down
@@ -40,7 +40,7 @@ class Side:
         return str(self.tree / ".venv/bin/python")
 
 
-def resolve(name: str, repository: Path = _REPOSITORY) -> str:
+def resolve(name: str, repository: Path) -> str:
     """Return the full id of a commit; ComparisonError where there is none of that name."""
     found = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", check=False)
     if found.returncode:
@@ -48,8 +48,8 @@ def resolve(name: str, repository: Path = _REPOSITORY) -> str:
     return found.stdout.strip()
 
 
-def export(commit: str | None, tree: Path, repository: Path = _REPOSITORY) -> Side:
-    """Write a commit's files, or for None those of the work tree as they are, into ``tree``, without what git ignores."""
+def export(commit: str | None, tree: Path, repository: Path) -> Side:
+    """Write a commit's files, or for None those of the work tree as they are, into ``tree``; not what git ignores."""
     tree.mkdir()
     if commit is None:
         title = _describe(resolve("HEAD", repository), repository)

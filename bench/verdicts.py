@@ -21,9 +21,10 @@ An interval from 1.01 to 1.05 is undecided although it shows that the new side c
 what is not known. More pairs narrow an interval, with the square root of their number; where the truth lies on the edge
 no number suffices.
 
-The verdict is asked for after each pair, and the first one ends the measure. That gives chance more opportunities than
-one; most of them lie where pairs are few, so FIRST_VERDICT pairs come before the first question. Of two equal sides
-whose ratios scatter by 10 %, fewer than one measure in a hundred is called slower (a test counts them).
+A measure ends with the first pair after which it is decided. Asking after each pair gives chance many opportunities;
+therefore, before the last pair, *slower* and *faster* need an interval of EARLY_LEVEL, and *equal* FIRST_VERDICT pairs.
+Of two equal sides, fewer than one measure in a hundred is called slower, however much their ratios scatter (a test
+counts them).
 
 Instructions are counted, not sampled: one count a side decides, within EXACT_BAND.
 """
@@ -31,6 +32,7 @@ Instructions are counted, not sampled: one count a side decides, within EXACT_BA
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from itertools import accumulate
 from math import comb
 from statistics import median
@@ -38,6 +40,7 @@ from statistics import median
 BAND = 1.03
 EXACT_BAND = 1.01
 LEVEL = 0.95
+EARLY_LEVEL = 0.999
 FIRST_VERDICT = 10
 
 
@@ -59,15 +62,19 @@ class Interval:
     high: float
 
 
-def interval_of_median(values: Sequence[float]) -> Interval | None:
-    """Return the interval of at least LEVEL for the true median; None for five values or fewer, which give none."""
+def interval_of_median(values: Sequence[float], level: float = LEVEL) -> Interval | None:
+    """Return the interval that has the true median with at least this probability; None for too few values (at 95 %
+    five or fewer)."""
     ordered = sorted(values)
-    count = len(ordered)
+    outside = _outside(len(ordered), level)
+    return Interval(ordered[outside - 1], median(ordered), ordered[-outside]) if outside else None
+
+
+@cache
+def _outside(count: int, level: float) -> int:
+    """Return the rank of the interval's bounds among so many values, from either end; 0 where there is none."""
     tails = accumulate(comb(count, rank) / 2**count for rank in range(count // 2))
-    outside = sum(2 * tail <= 1 - LEVEL for tail in tails)
-    if not outside:
-        return None
-    return Interval(ordered[outside - 1], median(ordered), ordered[count - outside])
+    return sum(2 * tail <= 1 - level for tail in tails)
 
 
 def judge(interval: Interval | None, band: float = BAND) -> Verdict:
@@ -90,5 +97,7 @@ def judge_counts(base: float, new: float) -> Verdict:
 
 
 def is_decided(ratios: Sequence[float]) -> bool:
-    """Whether more pairs would change nothing that is said."""
-    return len(ratios) >= FIRST_VERDICT and judge(interval_of_median(ratios)) is not Verdict.UNDECIDED
+    """Whether no more pairs are needed."""
+    if judge(interval_of_median(ratios, EARLY_LEVEL)) is not Verdict.UNDECIDED:
+        return True
+    return len(ratios) >= FIRST_VERDICT and judge(interval_of_median(ratios)) is Verdict.EQUAL
