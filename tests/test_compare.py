@@ -291,12 +291,12 @@ class Here(Side):
 
 
 @needs_valgrind
-def test_instruction_counts_are_exact(tmp_path: Path) -> None:
+def test_instruction_counts_repeat(tmp_path: Path) -> None:
     for name in ("tmp", "tree"):
         (tmp_path / name).mkdir()
     first, second = (InstructionsGauge().take(Here("this", tmp_path / "tree"), []) for _ in range(2))
     assert list(first) == [f"instructions.{kind}" for kind in KINDS]
-    assert all(abs(first[name] / second[name] - 1) < 0.001 for name in first)
+    assert all(abs(first[name] / second[name] - 1) < 0.005 for name in first)
     assert min(first.values()) > 100
 
 
