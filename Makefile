@@ -29,7 +29,7 @@ check: ## linters, types, and a C build in which a warning is an error
 
 deep: ## 10,000 cases of the simulator, and as many random sessions (ten minutes)
 	@scripts/setup
-	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/test_simulation.py tests/test_random_sessions.py
+	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/engine/test_simulation.py tests/engine/test_random_sessions.py
 
 queues: ## the tests in network namespaces with one thread and with four (root, ten minutes)
 	@scripts/setup --need-root

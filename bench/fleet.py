@@ -1,9 +1,9 @@
 """Several natmirrors behind routes of equal cost, simulated: who is where, who is known, what has to be told.
 
 Hosts and backends come and go while connections live. What each host would decide is natmirror's own code: Maglev and
-round-robin with their tables (balance.py), who is down or drained (pool.py). What is played is the rest: routers, time,
-and the records that hosts share. There is one world, in which hosts share what cannot be derived; what would have
-broken without that is counted beside it, each connection once.
+round-robin with their tables (schedulers.py), who is down or drained (admission.py). What is played is the rest:
+routers, time, and the records that hosts share. There is one world, in which hosts share what cannot be derived; what
+would have broken without that is counted beside it, each connection once.
 """
 
 from array import array
@@ -15,12 +15,12 @@ from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address
 
 from bench.ecmp import Router
-from natmirror.balance import Maglev, RoundRobin
-from natmirror.packet import Endpoint
-from natmirror.pool import Change, Kill, Pool, Share
+from natmirror.backends.admission import Change, Kill, Pool, Share
+from natmirror.nat.schedulers import Maglev, RoundRobin
+from natmirror.net.packet import Endpoint
 from natmirror.rules import Backend, Rules, Service
 from natmirror.rules import Pool as PoolRules
-from natmirror.tcp import TIMEOUTS, State
+from natmirror.tcp.tracker import TIMEOUTS, State
 
 _ANYBODY: Endpoint = (bytes(4), 0)  # whose turn it is does not depend on who asks
 _AGAIN = 1.0  # seconds after which a client whose connection was reset opens another

@@ -14,8 +14,8 @@
 #include <time.h>
 
 #include "_fastpath.h"
-#include "_hash.h"
-#include "_packet.h"
+#include "fastpath/hash.h"
+#include "fastpath/packet.h"
 
 enum { PASSES = 9, MANY = 100000, FEW = 10, SMALL = 64, LARGE = 65000, PORT = 6653, PREROUTING = 0, FORWARD = 2 };
 enum { UNVERIFIED, VALID, PARTIAL };

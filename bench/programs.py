@@ -8,7 +8,6 @@ from natmirror.errors import HostError
 
 _TIMEOUT = 60.0
 _NATMIRROR = Path(__file__).parents[1] / "natmirror"
-_NOT_THE_GEAR = ("_ffi", "_loop", "_nfqueue", "_outbox")  # what cffi has generated, and what does I/O
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Programs:
 
 def compile_programs(directory: Path) -> Programs:
     """Build them in ``directory``; HostError where gcc refuses."""
-    gear = [str(path) for path in sorted(_NATMIRROR.glob("_*.c")) if path.stem not in _NOT_THE_GEAR]
+    gear = [str(path) for path in (_NATMIRROR / "_fastpath.c", *sorted(_NATMIRROR.glob("fastpath/*.c")))]
     return Programs(
         _compile(directory, "load"),
         _compile(directory, "bare_loop"),

@@ -14,7 +14,7 @@ from struct import pack
 
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.topology import SERVICE, Lab
-from natmirror.openflow.wire import HEADER, HEADER_LEN, V13, Type, build, hello
+from natmirror.openflow.messages import HEADER, HEADER_LEN, V13, Type, build, hello
 
 _PORT = 6653
 _SECONDS = 8.0

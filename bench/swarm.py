@@ -19,7 +19,7 @@ import click
 from bench.machine import LOAD_CORES, WAY_CORES, describe, running_on
 from bench.network import raise_files_limit
 from natmirror.errors import HostError
-from natmirror.lab.controllers import PORT, OsKen
+from natmirror.lab.controllers.programs import PORT, OsKen
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_listen
 from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SERVICE, SWITCH_SIDE, Lab

@@ -10,7 +10,7 @@ from typing import Any
 from bench.machine import WAY_CORES
 from bench.network import BACKEND, MIRRORS, PORT, PORTS, SILENT_PORT, Network
 from bench.results import Ledger
-from natmirror.api import ask
+from natmirror.api.client import ask
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_listen

@@ -10,7 +10,7 @@ from random import Random
 
 from bench.ecmp import HASH_BITS
 from bench.fleet import Connection, Event
-from natmirror.balance import TABLE_SIZE, client_hash
+from natmirror.nat.schedulers import TABLE_SIZE, client_hash
 
 _SIGMA = 1.5  # of the logarithm of short connections' lengths: one in a hundred is 30 times the median
 _OUTAGES = 12  # of hosts, one after the other, each a sixtieth of the time

@@ -20,13 +20,14 @@ from pathlib import Path
 from struct import pack
 from typing import Any
 
-from natmirror import fastpath, worker
-from natmirror.actions import Send
-from natmirror.engine import Engine, Hook
-from natmirror.openflow.wire import V13, V14, Type, build, hello
-from natmirror.packet import ACK, PSH, RST, SYN, Checksum, Endpoint, Segment, parse
-from natmirror.packet import build as build_packet
-from natmirror.rulesfile import loads
+from natmirror import fastpath
+from natmirror.actions import Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net.packet import ACK, PSH, RST, SYN, Checksum, Endpoint, Segment, parse
+from natmirror.net.packet import build as build_packet
+from natmirror.openflow.messages import V13, V14, Type, build, hello
+from natmirror.rules import parse_rules
+from natmirror.runtime import worker
 
 _FLAGS = {"S": SYN, "A": ACK, "P": PSH, "R": RST}
 _RULES = """
@@ -54,7 +55,7 @@ class Loop:
         self.now = 1000.0
         self.longest = 0.0
         self._fast = fast
-        self.engine = Engine(replace(loads(rules), max_flows=20_000), key=bytes(16), fast=fast)
+        self.engine = Engine(replace(parse_rules(rules), max_flows=20_000), key=bytes(16), fast=fast)
 
     def take(self, raw: bytes, hook: Hook) -> list[Segment]:
         """A packet, and all that is due then; gives what was sent to the mirror."""

@@ -1,3 +1,30 @@
-"""natmirror: a NAT and TCP mirror engine for load-balancer hosts."""
+"""natmirror: a NAT and TCP mirror engine for load-balancer hosts.
 
+The core, without any I/O: an Engine, which takes packets at a Hook and goes by what load_rules() has read.
+"""
+
+TYPE_CHECKING = False  # as typing has it, which this file does not import
+if TYPE_CHECKING:
+    from natmirror.actions import Hook
+    from natmirror.engine.engine import Engine
+    from natmirror.rules import load_rules
+
+__all__ = ["Engine", "Hook", "load_rules"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import the core when it is asked for: ``natmirror health`` runs four times a second and needs none of it."""
+    if name == "Engine":
+        from natmirror.engine.engine import Engine
+
+        return Engine
+    if name == "Hook":
+        from natmirror.actions import Hook
+
+        return Hook
+    if name == "load_rules":
+        from natmirror.rules import load_rules
+
+        return load_rules
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,6 @@
 
 import sys
 
-from natmirror.entry import main
+from natmirror.cli.entry import main
 
 sys.exit(main())

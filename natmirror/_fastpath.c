@@ -1,6 +1,6 @@
 /* The C gear; _fastpath.h says what each function is for.
  *
- * The rules for numbers and checksums are those of tcp.py, packet.py, mirroring.py and mirror.py: tests hold the two
+ * The rules for numbers and checksums are those of tracker.py, packet.py, mirroring.py and leg.py: tests hold the two
  * against each other.
  */
 #include "_fastpath.h"
@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "_emit.h"
-#include "_opening.h"
-#include "_packet.h"
-#include "_track.h"
+#include "fastpath/leg_sender.h"
+#include "fastpath/flow_lifecycle.h"
+#include "fastpath/packet.h"
+#include "fastpath/tracker.h"
 
 #define HOOK_PREROUTING 0
 #define HOOK_FORWARD 2

@@ -8,9 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "_flows.h"
-#include "_legs.h"
-#include "_plan.h"
+#include "fastpath/flow_table.h"
+#include "fastpath/leg_table.h"
+#include "fastpath/plan.h"
 
 /* What nm_process() says of a packet. */
 #define NM_ACCEPT 0   /* pass as it is */

@@ -12,10 +12,13 @@ from pathlib import Path
 from cffi import FFI
 
 PACKAGE = Path("natmirror")
-# Each a .c, and a .h: for cffi too, or for C alone.
-PARTS = ("_hash", "_heap", "_flows", "_legs", "_maglev", "_plan", "_fastpath", "_nfqueue", "_outbox", "_loop")
-INNER_PARTS = ("_emit", "_opening", "_track")
-INNER_HEADERS = ("_packet", *INNER_PARTS)
+# Each a .c, and a .h: for cffi too, in an order in which each knows those before it, or for C alone.
+PARTS = (
+    *("fastpath/hash", "fastpath/heap", "fastpath/flow_table", "fastpath/leg_table", "fastpath/maglev"),
+    *("fastpath/plan", "_fastpath", "linux/nfqueue", "linux/outbox", "linux/loop"),
+)
+INNER_PARTS = ("fastpath/leg_sender", "fastpath/flow_lifecycle", "fastpath/tracker")
+INNER_HEADERS = ("fastpath/packet", *INNER_PARTS)
 
 # cffi's generated wrappers have parameters that they do not use; what we wrote ourselves is checked for them.
 PREAMBLE = '#pragma GCC diagnostic ignored "-Wunused-parameter"\n'
@@ -53,7 +56,7 @@ def builder() -> FFI:
         sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
     ffi.set_source(
         "natmirror._ffi",
-        PREAMBLE + "".join(f'#include "{header.name}"\n' for header in headers),
+        PREAMBLE + "".join(f'#include "{header.relative_to(PACKAGE)}"\n' for header in headers),
         sources=[str(PACKAGE / f"{part}.c") for part in (*PARTS, *INNER_PARTS)],
         depends=[str(header) for header in (*headers, *inner_headers)],
         libraries=["m"],

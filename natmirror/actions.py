@@ -1,6 +1,15 @@
-"""What the engine tells its caller to do, and what it reports: comparable values."""
+"""What the engine is told and tells its caller to do, and what it reports: comparable values."""
 
 from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Hook(IntEnum):
+    """Where netfilter handed the packet over; the kernel's NF_INET_* numbers."""
+
+    PREROUTING = 0
+    FORWARD = 2
+    OUTPUT = 3
 
 
 @dataclass(slots=True)

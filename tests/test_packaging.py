@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SHIPPED = (
     "natmirror/**/*.py",
-    "natmirror/_*.c",
-    "natmirror/_*.h",
+    "natmirror/**/*.c",
+    "natmirror/**/*.h",
     "natmirror/py.typed",
     "rules/*.yaml",
     "systemd/*",

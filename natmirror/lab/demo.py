@@ -13,14 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from natmirror.api.report import legs_table
 from natmirror.errors import HostError
-from natmirror.lab import controllers
-from natmirror.lab.controllers import Controller
+from natmirror.lab.controllers.programs import PORT, Controller, OsKen
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import CONTROLLERS, SERVICE, Lab
-from natmirror.report import legs_table
 
 _MASTER = "m"
 _REFRESH = 0.5
@@ -57,16 +56,16 @@ def _show(lab: Lab, rules: Path, seconds: float, count: int, console: Console) -
     names = ", ".join(f"s{number}" for number in range(1, count + 1))
     console.print(
         f"{names}: {'switches that know' if count > 1 else 'a switch that knows'} one controller address,"
-        f" {SERVICE}:{controllers.PORT}; behind it the controllers c1 and c2, and the master, which gets a copy of"
+        f" {SERVICE}:{PORT}; behind it the controllers c1 and c2, and the master, which gets a copy of"
         " everything."
     )
-    programs: dict[str, Controller] = {host: controllers.OsKen(lab, host) for host in CONTROLLERS}
+    programs: dict[str, Controller] = {host: OsKen(lab, host) for host in CONTROLLERS}
     balancer = LoadBalancer(lab, _inside(lab, rules))
     for line in balancer.program.text.splitlines():
         console.print(f"natmirror: {line}", soft_wrap=True)
     switches = [OpenVSwitch(lab, number) for number in range(1, count + 1)]
     for switch in switches:
-        switch.connect(f"tcp:{SERVICE}:{controllers.PORT}")
+        switch.connect(f"tcp:{SERVICE}:{PORT}")
     wait_for(lambda: all(_serving(programs, switch) for switch in switches), "all sessions", _CONNECT_TIMEOUT)
     _watch(balancer, switches, seconds, console)
     return _prove(balancer, programs, switches, console)
@@ -118,7 +117,7 @@ def line(flows: list[dict[str, Any]]) -> str:
 def _prove(
     balancer: LoadBalancer, programs: dict[str, Controller], switches: list[OpenVSwitch], console: Console
 ) -> int:
-    connected = {switch.host: f"{SERVICE}:{controllers.PORT}" in switch.peers() for switch in switches}
+    connected = {switch.host: f"{SERVICE}:{PORT}" in switch.peers() for switch in switches}
     balancer.wait_until_acknowledged()
     [mirror] = balancer.status()["mirrors"]
     code = balancer.stop()
@@ -148,7 +147,7 @@ def _facts(programs: dict[str, Controller], switch: OpenVSwitch, connected: bool
     there = master.packet_ins(switch.datapath_id) or []
     same = "the same" if here == there else "other"
     return [
-        (connected, f"{switch.host}'s own kernel says that it is connected to {SERVICE}:{controllers.PORT}"),
+        (connected, f"{switch.host}'s own kernel says that it is connected to {SERVICE}:{PORT}"),
         (len(serving) == 1, f"{switch.host} is served by {' and '.join(serving) or 'nobody'}"),
         (
             master.knows(switch.datapath_id),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from natmirror.api import ask
+from natmirror.api.client import ask
 from natmirror.lab.process import Program, wait_for
 from natmirror.lab.topology import Lab
 

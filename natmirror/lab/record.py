@@ -13,15 +13,15 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from natmirror import rulesfile
-from natmirror.capture import Writer
-from natmirror.lab import controllers
+from natmirror.lab.controllers import programs
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import wait_listen
 from natmirror.lab.sniffer import start_sniffer
 from natmirror.lab.topology import CONTROLLERS, SERVICE, Lab
-from natmirror.replay import Replay, leaving
+from natmirror.replay.capture import Writer
+from natmirror.replay.replay import Replay, leaving
+from natmirror.rules import load_rules
 
 _RULES = Path("rules")
 _REDIS_PORT = 6379
@@ -29,14 +29,14 @@ _COMMANDS = (["set", "key", "value"], ["incr", "counter"], ["lpush", "list", "x"
 _LONG_VALUE = " ".join(str(number) for number in range(5000))  # no two segments alike
 
 
-def _openflow(kind: type[controllers.Controller]) -> Callable[[Lab, LoadBalancer], None]:
+def _openflow(kind: type[programs.Controller]) -> Callable[[Lab, LoadBalancer], None]:
     """A switch's session with a kind of controller."""
 
     def session(lab: Lab, balancer: LoadBalancer) -> None:
         switch = OpenVSwitch(lab, 1)
         for host in CONTROLLERS:
             kind(lab, host)
-        switch.connect(f"tcp:{SERVICE}:{controllers.PORT}")
+        switch.connect(f"tcp:{SERVICE}:{programs.PORT}")
         balancer.wait_for_status(
             lambda status: any(flow["server_bytes"] > 100 for flow in status["flows"]), "a session"
         )
@@ -79,8 +79,8 @@ def _lossy(session: Callable[[Lab, LoadBalancer], None]) -> Callable[[Lab, LoadB
 
 
 SESSIONS: dict[str, tuple[str, Callable[[Lab, LoadBalancer], None]]] = {
-    "openflow-osken": ("lb.yaml", _openflow(controllers.OsKen)),
-    "openflow-testcontroller": ("lb.yaml", _openflow(controllers.OvsTestController)),
+    "openflow-osken": ("lb.yaml", _openflow(programs.OsKen)),
+    "openflow-testcontroller": ("lb.yaml", _openflow(programs.OvsTestController)),
     "redis": ("redis.yaml", _redis(_COMMANDS)),
     "redis-loss": ("redis.yaml", _lossy(_redis([["lpush", "list", _LONG_VALUE]]))),
 }
@@ -108,7 +108,7 @@ def expect(directory: Path) -> None:
 
 def replayed(capture: Path, output: Path, *, fast: bool = True) -> str:
     """Replay a capture by its own rules; gives the report, with each leg's stream by length and digest."""
-    run = Replay(rulesfile.load(capture.with_suffix(".yaml")), capture, fast=fast)
+    run = Replay(load_rules(capture.with_suffix(".yaml")), capture, fast=fast)
     with Writer(output) as writer:
         for step in run.steps():
             for packet in leaving(step):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from natmirror.errors import HostError
 from natmirror.linux import commands
-from natmirror.linux.translation import MARKS, MARKS_MASK
+from natmirror.linux.nftables import MARKS, MARKS_MASK
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Mirror, Rules, Service
-from natmirror.shards import ALL, Shard
+from natmirror.rules.shards import ALL, Shard
 
 NAT_QUEUE = 6653
 """The queue that NAT and legs go through; it fails closed. Further threads have every second number from here on."""

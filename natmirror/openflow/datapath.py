@@ -12,10 +12,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Any
+from typing import Any, Protocol
 
-from natmirror.fastpath import Memory
-from natmirror.openflow.wire import HEADER_LEN, STATISTICS, V10, V13, V14, V15, VERSIONS, Message, Multipart, Type
+from natmirror.openflow.messages import HEADER_LEN, STATISTICS, V10, V13, V14, V15, VERSIONS, Message, Multipart, Type
 
 Key = tuple[Type, int, bytes]
 """What was asked: the type of the answer, the multipart type or -1, the body of the request."""
@@ -146,10 +145,28 @@ class Datapath:
         }
 
 
+class MemoryAccount(Protocol):
+    """An account of bytes, see fastpath.Memory."""
+
+    @property
+    def limit(self) -> int:
+        """Bytes that may be taken."""
+
+    @property
+    def used(self) -> int:
+        """Bytes taken."""
+
+    def take(self, count: int) -> bool:
+        """Take ``count`` bytes, if they are there."""
+
+    def give(self, count: int) -> None:
+        """Give ``count`` bytes back."""
+
+
 class Directory:
     """The switches that are known; what is kept of them is taken from ``memory``."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: MemoryAccount) -> None:
         self.left_out: Counter[str] = Counter()
         """What was not kept, by the reason why."""
         self._memory = memory

@@ -10,7 +10,7 @@ from enum import StrEnum
 from struct import Struct
 from typing import Any
 
-from natmirror.openflow.wire import HEADER_LEN, V10, V15, Message, Type
+from natmirror.openflow.messages import HEADER_LEN, V10, V15, Message, Type
 
 _MAX_KEPT_LEN = 2048  # bytes of a message; the rest of an order is cut off
 _KEPT = 32  # decisions of each side

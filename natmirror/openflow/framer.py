@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from natmirror.openflow.wire import HEADER, HEADER_LEN, TYPES, VERSIONS, Type
+from natmirror.openflow.messages import HEADER, HEADER_LEN, TYPES, VERSIONS, Type
 
 _TLS_HANDSHAKE, _TLS_MAJOR = 0x16, 0x03  # RFC 8446 §5.1
 _HELLO_VERSIONS = range(1, 32)  # what a bitmap has room for

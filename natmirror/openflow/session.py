@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
+from natmirror.openflow.async_config import Role, Wishes
 from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Answer, Datapath, Key, Ports, multipart_key
 from natmirror.openflow.framer import Broken, Framer
-from natmirror.openflow.production import Production, Said
-from natmirror.openflow.wire import (
+from natmirror.openflow.messages import (
     BAD_REQUEST,
     BUNDLE_BAD_TYPE,
     BUNDLE_FAILED,
@@ -39,7 +39,7 @@ from natmirror.openflow.wire import (
     negotiated,
     parse,
 )
-from natmirror.openflow.wishes import Role, Wishes
+from natmirror.openflow.observer import Production, Said
 
 ECHO_LIMIT = 12.0
 """Seconds since the switch was heard after which the master's ECHO is left unanswered: Open vSwitch gives up a silent

@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "_packet.h"
-#include "_track.h"
+#include "fastpath/packet.h"
+#include "fastpath/tracker.h"
 #include "check.h"
 #include "must.h"
 #include "sharing.h"
 
-#define ANSWER_TIMEOUT 0.8 /* attempts.py */
-#define LOOSE_SCALE 14     /* tcp.py */
+#define ANSWER_TIMEOUT 0.8 /* failed_attempts.py */
+#define LOOSE_SCALE 14     /* tracker.py */
 
 nm_flow *callers_flow(world *w, uint8_t which)
 {

@@ -1,4 +1,4 @@
-/* Flows of callers, as Python has them: what nat.py and engine.py do where C leaves a packet or a deadline to them. */
+/* Flows of callers, as Python has them: what flows.py and engine.py do where C leaves a packet or a deadline to them. */
 #ifndef FUZZ_CALLERS_H
 #define FUZZ_CALLERS_H
 

@@ -7,7 +7,7 @@
 #include "must.h"
 #include "sharing.h"
 
-static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* tcp.py, attempts.py */
+static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* tracker.py, failed_attempts.py */
 
 /* What one packet can make of a state; that a SYN is refused is Python's. */
 static const uint8_t NEXT[NM_STATES][NM_STATES] = {

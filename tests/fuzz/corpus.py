@@ -11,9 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from natmirror import rulesfile
-from natmirror.capture import read
-from natmirror.packet import (
+from natmirror.net.packet import (
     ACK,
     FIN,
     OPT_MSS,
@@ -29,7 +27,8 @@ from natmirror.packet import (
     endpoint_of,
     parse,
 )
-from natmirror.rules import Rules
+from natmirror.replay.capture import read
+from natmirror.rules import Rules, load_rules
 
 _CLIENT, _BACKEND, _MIRROR = 0, 1, 2
 _HOOKS = (0, 1, 0)  # PREROUTING, FORWARD, PREROUTING: places in the target's own table
@@ -66,7 +65,7 @@ _MAX_PAYLOAD = 256
 
 def session(capture: Path) -> Iterator[tuple[int, Segment]]:
     """The TCP packets of a capture that have a part in it, each with whose it is."""
-    whose = _Roles(rulesfile.load(capture.with_suffix(".yaml")))
+    whose = _Roles(load_rules(capture.with_suffix(".yaml")))
     for captured in read(capture):
         try:
             parsed = parse(captured.packet or b"")

@@ -2,12 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "_maglev.h"
+#include "fastpath/maglev.h"
 #include "input.h"
 #include "must.h"
 
 #define MAX_BACKENDS 64
-#define MAX_WEIGHT 1000 /* rulesfile.py */
+#define MAX_WEIGHT 1000 /* file.py */
 
 static const uint32_t SIZES[] = {2, 3, 5, 13, 101, 251, 1009, 65537};
 

@@ -10,7 +10,7 @@
 
 #include <linux/netlink.h>
 
-#include "_nfqueue.h"
+#include "linux/nfqueue.h"
 #include "must.h"
 
 #define NO_DESCRIPTOR (-1)

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "_hash.h"
+#include "fastpath/hash.h"
 
 #define PORT 6653
 #define CALLERS_PORT 50000

@@ -2,8 +2,8 @@
 #ifndef FUZZ_PLAN_H
 #define FUZZ_PLAN_H
 
-#include "_flows.h"
-#include "_plan.h"
+#include "fastpath/flow_table.h"
+#include "fastpath/plan.h"
 #include "packets.h"
 
 enum { MAGLEV, IN_TURN, UNPOOLED, TAPPED, SERVICES };

@@ -11,7 +11,7 @@
 #include "must.h"
 #include "sharing.h"
 
-#define MIN_MSS 48 /* mirror.py lets no mirror ask for less */
+#define MIN_MSS 48 /* leg.py lets no mirror ask for less */
 #define MAX_SCALE 14
 #define MAX_SSTHRESH (1u << 30)
 #define INITIAL_SEGMENTS 10

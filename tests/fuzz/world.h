@@ -6,7 +6,7 @@
 #ifndef FUZZ_WORLD_H
 #define FUZZ_WORLD_H
 
-#include "_emit.h"
+#include "fastpath/leg_sender.h"
 #include "_fastpath.h"
 #include "input.h"
 #include "packets.h"

@@ -18,7 +18,7 @@ from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.sniffer import start_sniffer
 from natmirror.lab.topology import SERVICE, Lab
-from tests.support import assert_adds_up
+from tests.helpers.support import assert_adds_up
 
 PORT = 6653
 MASTER = IPv4Address("10.20.0.13").packed

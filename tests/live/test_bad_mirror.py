@@ -12,6 +12,7 @@ import pytest
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_listen
 from natmirror.lab.topology import SERVICE
+from tests.helpers.support import at
 from tests.live.scene import (
     CLIENTS,
     PORT,
@@ -23,7 +24,6 @@ from tests.live.scene import (
     wait_for_ends,
     without_mirrors,
 )
-from tests.support import at
 
 pytestmark = pytest.mark.live
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from natmirror.packet import SYN
-from natmirror.seq import diff
+from natmirror.net.packet import SYN
+from natmirror.net.seq import diff
 from tests.live.scene import PORT, RULES, Scene, assert_all_well, rules, tcp_packets, wait_for_ends
 
 pytestmark = pytest.mark.live

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from pyroute2 import NetNS
 
-from natmirror.lab.controllers import PORT, OsKen
+from natmirror.lab.controllers.programs import PORT, OsKen
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import SERVICE, Lab

@@ -26,7 +26,7 @@ def off(balancer: LoadBalancer) -> set[str]:
 def test_a_stream_that_cannot_be_copied_passes(scene: Scene) -> None:
     """With a throttle each of the client's packets is for Python, and each one fails there."""
     scene.record("c1", "c2", "m")
-    balancer = with_a_mistake(scene, "natmirror.mirroring:Mirroring.feed", when_behind="throttle")
+    balancer = with_a_mistake(scene, "natmirror.mirror.mirroring:Mirroring.feed", when_behind="throttle")
     sent = assert_all_well(scene.run_client(connections=20, requests=16, seed=1), 20)
     assert scene.at_backends() == sent
     assert errors(balancer)["copies"] >= 3
@@ -41,7 +41,7 @@ def test_timers_that_fail_end_legs_and_nothing_else(scene: Scene) -> None:
     scene.record("c1", "c2")
     scene.lab.run("m", ["iptables", "-A", "INPUT", "-p", "tcp", "-j", "DROP"])  # each SYN is due again
     try:
-        balancer = with_a_mistake(scene, "natmirror.mirror:Leg.handle_timer")
+        balancer = with_a_mistake(scene, "natmirror.tcp.leg:Leg.handle_timer")
         client, records = scene.client(connections=8, requests=40, pause=0.1, seed=2)
         balancer.wait_for_status(lambda status: "copies" in off(balancer), "a fault too many", 30.0)
         scene.finish(client)
@@ -53,7 +53,7 @@ def test_timers_that_fail_end_legs_and_nothing_else(scene: Scene) -> None:
 
 def test_an_order_to_a_thread_that_fails_costs_the_order_alone(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
-    balancer = with_a_mistake(scene, "natmirror.engine:Engine.set_path_mtu")
+    balancer = with_a_mistake(scene, "natmirror.engine.engine:Engine.set_path_mtu")
     sent = assert_all_well(scene.run_client(connections=20, requests=4, seed=3), 20)
     balancer.wait_until_acknowledged()
     balancer.wait_for_status(lambda status: status["mirrors"][0]["legs"] == 0, "the legs to end")
@@ -63,7 +63,7 @@ def test_an_order_to_a_thread_that_fails_costs_the_order_alone(scene: Scene) -> 
 
 def test_mirroring_comes_on_again_by_an_order(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
-    balancer = with_a_mistake(scene, "natmirror.mirroring:Mirroring.open")
+    balancer = with_a_mistake(scene, "natmirror.mirror.mirroring:Mirroring.open")
     assert_all_well(scene.run_client(connections=20, requests=2, seed=4), 20)
     assert off(balancer)
     shown: Any = scene.lab.run(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from natmirror.lab.controllers import Controller, Faucet, OsKen, OvsTestController, StrictHub
+from natmirror.lab.controllers.programs import Controller, Faucet, OsKen, OvsTestController, StrictHub
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import CONTROLLER_SIDE, SERVICE, SWITCH_SIDE, Lab, leftovers

@@ -11,9 +11,9 @@ from natmirror.lab.process import run, wait_for
 from natmirror.lab.topology import Lab
 from natmirror.linux import iptables as module
 from natmirror.linux.iptables import CHAINS, GUARD, Firewall, cleanup
-from natmirror.rulesfile import loads
+from natmirror.rules import parse_rules
+from tests.helpers.support import RULES as TEXT
 from tests.live.scene import RULES, Scene
-from tests.support import RULES as TEXT
 
 pytestmark = pytest.mark.live
 
@@ -40,13 +40,13 @@ def saved(backend: str) -> list[str]:
 def test_a_second_installation_changes_nothing_and_removal_leaves_what_was_there(inside: str, iptables: str) -> None:
     firewall = Firewall(iptables)
     module._run([f"iptables-{iptables}-restore", "--noflush"], OTHERS)
-    firewall.install(loads(TEXT), 2)
+    firewall.install(parse_rules(TEXT), 2)
     firewall.remove()
     before = saved(iptables)
-    firewall.install(loads(TEXT), 2)
+    firewall.install(parse_rules(TEXT), 2)
     once = saved(iptables)
     assert firewall.is_in_place()
-    firewall.install(loads(TEXT), 2)
+    firewall.install(parse_rules(TEXT), 2)
     assert saved(iptables) == once
     for chain in CHAINS:
         assert once.count(f"-A {chain.jump}") == 1
@@ -60,7 +60,7 @@ def test_a_second_installation_changes_nothing_and_removal_leaves_what_was_there
 
 def test_leftovers_with_other_rules_and_doubled_jumps_are_taken_over(inside: str, iptables: str) -> None:
     firewall = Firewall(iptables)
-    firewall.install(loads(TEXT), 2)
+    firewall.install(parse_rules(TEXT), 2)
     fresh = saved(iptables)
     program = f"iptables-{iptables}"
     module._run([program, "-t", "raw", "-A", "NATMIRROR-PRE", "-s", "192.0.2.9", "-j", "DROP"])
@@ -68,7 +68,7 @@ def test_leftovers_with_other_rules_and_doubled_jumps_are_taken_over(inside: str
     module._run([program, "-t", "raw", "-A", "PREROUTING", "-j", "NATMIRROR-PRE"])  # an older version's
     module._run([program, "-t", "mangle", "-D", *module.FORWARD.jump.split()])
     assert not firewall.is_in_place()
-    firewall.install(loads(TEXT), 2)
+    firewall.install(parse_rules(TEXT), 2)
     assert saved(iptables) == fresh
     firewall.remove()
 
@@ -78,7 +78,7 @@ def test_when_one_table_fails_none_is_changed(inside: str, iptables: str, monkey
     real = module._service
     for earlier in (False, True):
         if earlier:
-            firewall.install(loads(TEXT), 2)
+            firewall.install(parse_rules(TEXT), 2)
         before = [line for line in saved(iptables) if "NATMIRROR" in line]
 
         def broken(chains: dict[module.Chain, list[str]], *rest: object) -> None:
@@ -87,7 +87,7 @@ def test_when_one_table_fails_none_is_changed(inside: str, iptables: str, monkey
 
         monkeypatch.setattr(module, "_service", broken)
         with pytest.raises(HostError, match="restore"):
-            firewall.install(loads(TEXT), 2)
+            firewall.install(parse_rules(TEXT), 2)
         monkeypatch.undo()
         assert [line for line in saved(iptables) if "NATMIRROR" in line] == before
     firewall.remove()
@@ -95,7 +95,7 @@ def test_when_one_table_fails_none_is_changed(inside: str, iptables: str, monkey
 
 def test_cleanup_takes_both_backends_rules_away(inside: str) -> None:
     for backend in ("nft", "legacy"):
-        Firewall(backend).install(loads(TEXT), 2)
+        Firewall(backend).install(parse_rules(TEXT), 2)
     assert len(cleanup()) == 2 * len(CHAINS)
     assert [line for backend in ("nft", "legacy") for line in saved(backend) if "NATMIRROR" in line] == []
     assert cleanup() == []

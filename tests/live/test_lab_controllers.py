@@ -4,8 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from natmirror.lab import lines
-from natmirror.lab.controllers import KINDS, PORT, Controller, Faucet, Inquirer, OsKen, OvsTestController, StrictHub
+from natmirror.lab.controllers import report_lines
+from natmirror.lab.controllers.programs import (
+    KINDS,
+    PORT,
+    Controller,
+    Faucet,
+    Inquirer,
+    OsKen,
+    OvsTestController,
+    StrictHub,
+)
 from natmirror.lab.openvswitch import PORTS, OpenVSwitch
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, Lab
@@ -98,5 +107,5 @@ def test_a_switch_forgets_its_flows_and_flaps_its_ports(fresh_lab: Lab, version:
     assert switch.ping()
     controller.wait_for_packet_ins(DATAPATH, before + 2)
     switch.flap(1)
-    wait_for(lambda: len(list(lines.told(controller.program.text, "port-status", DATAPATH))) >= 2, "PORT_STATUS")
+    wait_for(lambda: len(list(report_lines.told(controller.program.text, "port-status", DATAPATH))) >= 2, "PORT_STATUS")
     assert switch.ping()

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from natmirror.lab import controllers
+from natmirror.lab.controllers import programs
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.topology import CONTROLLERS, SERVICE, Lab
-from natmirror.seq import diff
+from natmirror.net.seq import diff
 from tests.live.scene import PORT, Scene, tcp_packets
 
 pytestmark = pytest.mark.live
@@ -20,9 +20,9 @@ def fresh_lab() -> Lab:
     return Lab()
 
 
-@pytest.mark.parametrize("controller", [controllers.OsKen, controllers.OvsTestController])
+@pytest.mark.parametrize("controller", [programs.OsKen, programs.OvsTestController])
 def test_an_openflow_session_is_served_and_copied(
-    fresh_lab: Lab, iptables: str, controller: type[controllers.Controller]
+    fresh_lab: Lab, iptables: str, controller: type[programs.Controller]
 ) -> None:
     with fresh_lab as lab:
         scene = Scene(lab)

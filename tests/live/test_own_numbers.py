@@ -6,9 +6,9 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from natmirror import seq
 from natmirror.lab.process import Program, wait_for
 from natmirror.lab.topology import SERVICE
+from natmirror.net import seq
 from tests.live.apps.forger import WINDOW
 from tests.live.scene import MASTER, PORT, Scene, assert_all_well, tcp_packets
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from natmirror import asking, exitcodes
-from natmirror.api import Server
-from natmirror.duty import Duty
-from natmirror.lab.controllers import PORT as OPENFLOW_PORT
-from natmirror.lab.controllers import Pinger
+from natmirror.api.server import Server
+from natmirror.ha import exit_codes, keepalived_hooks
+from natmirror.ha.member import Duty
+from natmirror.lab.controllers.programs import PORT as OPENFLOW_PORT
+from natmirror.lab.controllers.programs import Pinger
 from natmirror.lab.keepalived import Member
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
+from tests.helpers.support import assert_adds_up
 from tests.live.apps.wire import LENGTH
 from tests.live.scene import CLIENTS, ROOT, STATE, Records, Scene, assert_all_well
-from tests.support import assert_adds_up
 
 pytestmark = pytest.mark.live
 
@@ -271,7 +271,7 @@ def as_nobody(words: list[str]) -> int:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-        os._exit(asking.main(words[0], words[1:]))
+        os._exit(keepalived_hooks.main(words[0], words[1:]))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -284,6 +284,6 @@ def test_whoever_may_not_use_the_api_may_ask_how_it_is() -> None:
         held.callback(Server(api, {}, {"role": lambda words: {}}).close)
         duty.open(held, api)
         duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True
-        assert as_nobody(["health", "--api", str(api)]) == exitcodes.FIT
-        assert as_nobody(["role", "--api", str(api), "master"]) == exitcodes.NOT_RUNNING
-        assert asking.main("role", ["--api", str(api), "master"]) == 0
+        assert as_nobody(["health", "--api", str(api)]) == exit_codes.FIT
+        assert as_nobody(["role", "--api", str(api), "master"]) == exit_codes.NOT_RUNNING
+        assert keepalived_hooks.main("role", ["--api", str(api), "master"]) == 0

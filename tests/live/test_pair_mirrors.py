@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from natmirror import seq
-from natmirror.lab import lines
+from natmirror.lab.controllers import report_lines
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import SERVICE
+from natmirror.net import seq
 from tests.live.scene import CLIENTS, STATE, Records, assert_all_well, tcp_packets
 from tests.live.scene import MASTER as MASTERS_ADDRESS
 from tests.live.test_pair import CONNECTIONS, EVENTS, PORT, RULES, SWITCHES, Pair, running
@@ -37,7 +37,7 @@ def mirror(pair: Pair, host: str, service: str) -> dict[str, Any]:
 def sessions(pair: Pair) -> list[int]:
     """How many sessions the master has had with each switch that were complete."""
     text = pair.traffic.master.program.text
-    return [len(list(lines.told(text, "switch", switch.datapath_id))) for switch in pair.traffic.switches]
+    return [len(list(report_lines.told(text, "switch", switch.datapath_id))) for switch in pair.traffic.switches]
 
 
 def wait_until_the_other_host_knows(pair: Pair, host: str) -> None:

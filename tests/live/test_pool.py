@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from natmirror.api import order
+from natmirror.api.client import order
 from tests.live.scene import Scene, assert_all_well
 
 pytestmark = pytest.mark.live

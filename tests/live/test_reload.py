@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from natmirror.api import order
+from natmirror.api.client import order
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import wait_for

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from natmirror.api import ask
+from natmirror.api.client import ask
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SWITCH_SIDE, Lab, leftovers
+from tests.helpers.support import assert_adds_up
 from tests.live.scene import PORT, ROOT, RULES, Records, assert_all_well
-from tests.support import assert_adds_up
 
 pytestmark = pytest.mark.live
 

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from natmirror.lab.controllers import KINDS, PORT, Controller, Faucet, Inquirer, OsKen, OvsTestController, StrictHub
+from natmirror.lab.controllers.programs import (
+    KINDS,
+    PORT,
+    Controller,
+    Faucet,
+    Inquirer,
+    OsKen,
+    OvsTestController,
+    StrictHub,
+)
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.openvswitch import PORTS, OpenVSwitch
 from natmirror.lab.process import wait_for

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from natmirror.api import order
-from natmirror.balance import Maglev
+from natmirror.api.client import order
 from natmirror.lab.keepalived import Member
 from natmirror.lab.process import Program, wait_for
 from natmirror.lab.topology import SERVICE, Lab, leftovers
-from natmirror.rulesfile import loads
+from natmirror.nat.schedulers import Maglev
+from natmirror.rules import parse_rules
+from tests.helpers.support import assert_adds_up, at
 from tests.live.scene import CLIENTS, PORT, STATE, Records, Scene
-from tests.support import assert_adds_up, at
 
 pytestmark = pytest.mark.live
 
@@ -100,7 +100,7 @@ class Pair:
 
     def strange_ports(self, rules: str = RULES) -> set[int]:
         """The ports of the connections whose backend nobody could derive."""
-        pool = loads(rules).services[0].pool
+        pool = parse_rules(rules).services[0].pool
         assert pool is not None
         maglev, found = Maglev(pool), set()
         for flow in self.status("lb1")["flows"]:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from natmirror.lab import controllers
+from natmirror.lab.controllers import programs
 from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, Lab
 from tests.live.scene import CLIENTS
 
@@ -13,9 +13,9 @@ pytestmark = pytest.mark.live
 
 
 def test_all_switches_come_up_and_their_packet_ins_are_answered(lab: Lab) -> None:
-    controller = controllers.OsKen(lab, "c1")
+    controller = programs.OsKen(lab, "c1")
     options = {
-        "to": f"{CONTROLLER_SIDE}.{CONTROLLERS['c1']}:{controllers.PORT}",
+        "to": f"{CONTROLLER_SIDE}.{CONTROLLERS['c1']}:{programs.PORT}",
         "switches": 50,
         "rate": 100,
         "seconds": 1,

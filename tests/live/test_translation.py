@@ -10,6 +10,7 @@ import pytest
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import wait_listen
 from natmirror.lab.topology import SERVICE
+from tests.helpers.support import at
 from tests.live.scene import (
     CLIENTS,
     RULES,
@@ -22,7 +23,6 @@ from tests.live.scene import (
     tcp_packets,
     without_mirrors,
 )
-from tests.support import at
 
 pytestmark = pytest.mark.live
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from natmirror.exitcodes import FIT, STUCK
+from natmirror.ha.exit_codes import FIT, STUCK
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for, wait_listen
 from tests.live.scene import PORT, ROOT, RULES, Records, Scene, assert_all_well

@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 
-from natmirror.packet import PROTO_TCP, Segment, build, parse
+from natmirror.net.packet import PROTO_TCP, Segment, build, parse
 
 _SMALL_BUFFER = 4096
 _CHUNK_LEN = 1 << 16

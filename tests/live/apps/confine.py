@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.unitfile import settings
 from tests.live.scene import ROOT
-from tests.unitfile import settings
 
 HIDDEN = ("/root", "/home", "/tmp", "/run")  # ProtectHome, PrivateTmp; nothing of /run is needed but what is made here
 STAGE = Path("/mnt")

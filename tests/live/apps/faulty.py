@@ -6,7 +6,7 @@ The method raises whenever it is called.
 import importlib
 import sys
 
-from natmirror.entry import main
+from natmirror.cli.entry import main
 
 
 def _raise(*_: object, **__: object) -> None:

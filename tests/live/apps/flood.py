@@ -7,7 +7,7 @@ import socket
 import sys
 from ipaddress import IPv4Address
 
-from natmirror.packet import SYN, build
+from natmirror.net.packet import SYN, build
 
 SERVICE = ("10.10.0.100", 6653)
 

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from natmirror.packet import ACK, FIN, PSH, RST, SYN, Endpoint, Malformed, Segment, build, parse
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Endpoint, Malformed, Segment, build, parse
 
 WINDOW = 4242
 DATA = b"forged " * 10

@@ -7,8 +7,8 @@ import json
 import sys
 import time
 
-from natmirror.probes import Monitor
-from natmirror.rulesfile import load
+from natmirror.backends.probes import Monitor
+from natmirror.rules import load_rules
 
 _PERIOD = 0.1
 
@@ -22,7 +22,7 @@ def tell(**entry: object) -> None:
 def main() -> None:
     """Run until killed."""
     monitor = Monitor(
-        load(sys.argv[1]),
+        load_rules(sys.argv[1]),
         lambda service, backend, up, reason: tell(service=service, backend=backend.name, up=up, reason=reason),
     )
     monitor.start()

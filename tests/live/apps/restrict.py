@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tests.unitfile import settings
+from tests.helpers.unitfile import settings
 
 # linux/prctl.h, linux/seccomp.h, linux/audit.h, linux/bpf_common.h
 PR_SET_SECCOMP, PR_SET_MDWE = 22, 65

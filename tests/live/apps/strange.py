@@ -7,7 +7,7 @@ import random
 import socket
 from ipaddress import IPv4Address
 
-from natmirror.packet import build
+from natmirror.net.packet import build
 
 SERVICE = ("10.10.0.100", 6653)
 

@@ -1,0 +1,34 @@
+"""Ask a running natmirror for its state, or have it do something: the other side of server.py."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from natmirror.api import PREFIX
+from natmirror.errors import HostError
+
+_TIMEOUT = 5.0
+
+
+def ask(resource: str, path: Path) -> Any:
+    """What a running natmirror says of ``resource``; HostError where none answers."""
+    return _call("GET", resource, path)
+
+
+def order(name: str, words: dict[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
+    """Have a running natmirror do something within some seconds; HostError where none answers, or it refuses."""
+    return _call("POST", name, path, timeout, json=words)
+
+
+def _call(method: str, resource: str, path: Path, timeout: float = _TIMEOUT, **more: Any) -> Any:
+    transport = httpx.HTTPTransport(uds=str(path), verify=False)  # a socket has no certificates: do not load any
+    try:
+        with httpx.Client(transport=transport, timeout=_TIMEOUT + timeout) as client:
+            response = client.request(method, f"http://natmirror{PREFIX}{resource}", **more)
+            answer = response.json()
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        raise HostError(f"no natmirror answers on {path}: {error}") from None
+    if response.is_error:
+        raise HostError(f"natmirror on {path}: {answer['error']}")
+    return answer

@@ -1,0 +1,206 @@
+"""Which backends take new connections, and how many of them: by their health, and as somebody has ordered.
+
+No I/O: checks and orders come in with their times, changes go out.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.rules import Backend, Rules, Service
+
+_REPEATS = (1.0, 5.0)  # seconds after which ends are reset again: nobody acknowledges a RST, and one may be lost
+_STEPS = 20  # in which the share of a backend that has returned grows
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A backend takes this much of its part of the new connections from now on: 0 none, 1 all."""
+
+    service: str
+    backend: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What a backend still has of connections is to be reset."""
+
+    service: str
+    backend: str
+    is_repeated: bool = False
+    """Only the RSTs of those that were are to be sent again."""
+
+
+Change = Share | Kill
+
+
+@dataclass(slots=True)
+class _Member:
+    """One backend."""
+
+    service: Service
+    backend: Backend
+    is_up: bool = True
+    reason: str = ""
+    """Why it is down."""
+    since: float = 0.0
+    """Since when it is up or down."""
+    is_draining: bool = False
+    drain_until: float | None = None
+    """When a drained backend's last connections are reset; None: never."""
+    started_at: float | None = None
+    """When it began to return; None: it is wholly there."""
+    share: float = 1.0
+
+
+class Pool:
+    """All backends of the rules. Methods that take ``now`` (seconds) give what has changed because of it."""
+
+    def __init__(self, rules: Rules, now: float) -> None:
+        self._members = {
+            (service.name, backend.name): _Member(service, backend, since=now)
+            for service in rules.services
+            if service.pool is not None
+            for backend in service.pool.backends
+        }
+        self._leaving: dict[tuple[str, str], float] = {}
+        """When those are reset that were drained with a deadline, and then taken out of the rules."""
+        self._repeats: list[tuple[float, Kill]] = []
+
+    def reload(self, rules: Rules, now: float) -> list[Change]:
+        """Go by these rules from now on: backends with the names of before are as healthy, and as drained, as they
+        were; those that are new begin as they would after a return. A drain's deadline holds for who is gone."""
+        before, self._members = self._members, {}
+        for key, fresh in Pool(rules, now)._members.items():
+            member = before.get(key, fresh)
+            if endpoint_of(member.backend) != endpoint_of(fresh.backend):
+                member = fresh
+            member.service, member.backend = fresh.service, fresh.backend
+            if not _is_checked(member):
+                member.is_up, member.reason = True, ""
+            if member is fresh or not _slow_start(member):
+                self._begin_slowly(member, now)
+            self._members[key] = member
+        self._leaving |= {key: one.drain_until for key, one in before.items() if one.drain_until is not None}
+        self._leaving = {key: until for key, until in self._leaving.items() if key not in self._members}
+        return [change for member in self._members.values() for change in self._told(member, now)]
+
+    def set_health(
+        self, service: str, backend: str, *, is_up: bool, reason: str, now: float, place: Endpoint | None = None
+    ) -> list[Change]:
+        """A check has changed its mind about a backend. ValueError where there is no such backend, or it is not checked
+        at this ``place`` any more: a word about the one before it would stand until its own checks change theirs."""
+        member = self._member(service, backend)
+        if place is not None and (place != endpoint_of(member.backend) or not _is_checked(member)):
+            raise ValueError(f"nobody checks {backend} of {service} at {show(place)} any more")
+        if member.is_up == is_up:
+            return []
+        member.is_up, member.reason, member.since = is_up, "" if is_up else reason, now
+        self._begin_slowly(member, now)
+        assert member.service.pool is not None, "a member is in a pool"
+        resets = not is_up and member.service.pool.when_down == "reset"
+        return self._changed(member, now) + (self._kill(service, backend, now) if resets else [])
+
+    def drain(self, service: str, backend: str, deadline: float | None, now: float) -> list[Change]:
+        """No new connections from now on; those that are left after ``deadline`` seconds are reset. ValueError where
+        there is no such backend."""
+        member = self._member(service, backend)
+        member.is_draining = True
+        member.drain_until = None if deadline is None else now + deadline
+        return self._changed(member, now)
+
+    def enable(self, service: str, backend: str, now: float) -> list[Change]:
+        """A drained backend takes connections again; ValueError where there is no such backend."""
+        member = self._member(service, backend)
+        if member.is_draining:
+            member.is_draining, member.drain_until = False, None
+            self._begin_slowly(member, now)
+        return self._changed(member, now)
+
+    def dead(self) -> list[Change]:
+        """What their failure has already led to, for those whose connections are then reset."""
+        return [
+            Kill(service, backend)
+            for (service, backend), member in self._members.items()
+            if not member.is_up and member.service.pool is not None and member.service.pool.when_down == "reset"
+        ]
+
+    def tick(self, now: float) -> list[Change]:
+        """What is due by now."""
+        changes: list[Change] = []
+        for (service, backend), member in self._members.items():
+            if member.drain_until is not None and now >= member.drain_until:
+                member.drain_until = None
+                changes += self._kill(service, backend, now)
+            changes += self._changed(member, now)
+        for key in [key for key, until in self._leaving.items() if now >= until]:
+            del self._leaving[key]
+            changes += self._kill(*key, now)
+        changes += [kill for at, kill in self._repeats if now >= at]
+        self._repeats = [(at, kill) for at, kill in self._repeats if now < at]
+        return changes
+
+    def next_tick(self, now: float) -> float | None:
+        """When tick() is due, or None."""
+        due = [member.drain_until for member in self._members.values() if member.drain_until is not None]
+        due += [*self._leaving.values(), *(at for at, _ in self._repeats)]
+        for member in self._members.values():
+            if member.started_at is not None and self._takes_any(member):
+                due.append(now + _slow_start(member) / _STEPS)
+        return min(due, default=None)
+
+    def show(self, now: float) -> dict[tuple[str, str], dict[str, Any]]:
+        """Each backend's state, by service and name, as plain values."""
+        return {
+            key: {
+                "state": "draining" if member.is_draining else "up" if member.is_up else "down",
+                "healthy": member.is_up,
+                "reason": member.reason,
+                "state_seconds": round(now - member.since, 3),
+                "share": member.share,
+            }
+            for key, member in self._members.items()
+        }
+
+    def _member(self, service: str, backend: str) -> _Member:
+        try:
+            return self._members[service, backend]
+        except KeyError:
+            raise ValueError(f"there is no backend {backend} in {service}") from None
+
+    @staticmethod
+    def _takes_any(member: _Member) -> bool:
+        return member.is_up and not member.is_draining
+
+    def _kill(self, service: str, backend: str, now: float) -> list[Change]:
+        self._repeats += [(now + after, Kill(service, backend, is_repeated=True)) for after in _REPEATS]
+        return [Kill(service, backend)]
+
+    def _begin_slowly(self, member: _Member, now: float) -> None:
+        member.started_at = now if self._takes_any(member) and _slow_start(member) else None
+
+    def _changed(self, member: _Member, now: float) -> list[Change]:
+        before = member.share
+        told = self._told(member, now)
+        return [] if member.share == before else told
+
+    def _told(self, member: _Member, now: float) -> list[Change]:
+        share = 1.0 if self._takes_any(member) else 0.0
+        if share and member.started_at is not None:
+            progress = (now - member.started_at) / _slow_start(member)
+            share = min(1.0, (int(progress * _STEPS) + 1) / _STEPS)
+            if share == 1.0:
+                member.started_at = None
+        member.share = share
+        return [Share(member.service.name, member.backend.name, share)]
+
+
+def _is_checked(member: _Member) -> bool:
+    assert member.service.pool is not None, "a member is in a pool"
+    return member.service.pool.health is not None
+
+
+def _slow_start(member: _Member) -> float:
+    assert member.service.pool is not None, "a member is in a pool"
+    return member.service.pool.slow_start

@@ -1,0 +1,15 @@
+"""Where the command begins: what keepalived runs is answered before anything else is imported."""
+
+import sys
+
+
+def main() -> int | None:
+    """``natmirror``; gives the exit code."""
+    if sys.argv[1:2] in (["health"], ["role"]):
+        from natmirror.ha import keepalived_hooks
+
+        return keepalived_hooks.main(sys.argv[1], sys.argv[2:])
+    from natmirror.cli import commands
+
+    commands.main()
+    return None

@@ -1,0 +1,101 @@
+"""What becomes of connections whose backend is gone, or that another host passes, and of clients when nobody is left.
+
+Theory. A RST is believed at exactly the number that its receiver expects next; at another one inside its window it is
+challenged, by an acknowledgement that tells that number (RFC 5961 §3.2). So a connection is reset at both ends at the
+highest numbers that were passed on to them, and whatever still comes is answered with a RST at what it acknowledges.
+"""
+
+from collections.abc import Iterable
+
+from natmirror.actions import Action, Drop, Send
+from natmirror.engine.counters import Stats
+from natmirror.fastpath import GUEST, KILLED, UNDERIVED
+from natmirror.mirror.guarded import GuardedMirroring
+from natmirror.nat.flows import Flow, Nat
+from natmirror.net.packet import ACK, RST, Endpoint, Segment, build_reset, endpoint_of, synthesise
+from natmirror.rules import Backend, Pool, Service
+from natmirror.tcp.tracker import HALF_SEQ, State
+
+
+class Failover:
+    """What it sends waits for ``mirroring.take_sends()``, where it is not given."""
+
+    def __init__(self, nat: Nat, mirroring: GuardedMirroring, stats: Stats) -> None:
+        self._nat = nat
+        self._mirroring = mirroring
+        self._stats = stats
+
+    def kill(self, flows: Iterable[Flow], now: float) -> None:
+        """Reset those of these flows that are alive; a connection that we only look at goes on without us."""
+        for flow in flows:
+            if flow.service.pool is None:
+                self._nat.forget(flow)
+                continue
+            if flow.state >= State.TIME_WAIT or flow.backend is None:
+                continue
+            self._stats.count("flows_killed")
+            self._reset_ends(flow, flow.backend)
+            self._mirroring.flow_reset(flow, now)
+            flow.row.state = State.RESET
+            flow.row.flags |= KILLED
+            self._nat.touch(flow, now)
+
+    def expel(self, flows: Iterable[Flow], now: float) -> None:
+        """Reset these flows, whose clients are none any more. Those that another host passes it resets itself."""
+        for flow in flows:
+            if flow.row.sharing & GUEST or self._mirroring.waits(flow):
+                self._nat.forget(flow)
+            else:
+                self.kill([flow], now)
+
+    def reset_again(self, flows: Iterable[Flow]) -> None:
+        """A RST may be lost, and nobody acknowledges one: those of these flows that were killed are reset once more."""
+        for flow in flows:
+            if flow.row.flags & KILLED and flow.backend is not None:
+                self._reset_ends(flow, flow.backend)
+
+    def _reset_ends(self, flow: Flow, backend: Backend) -> None:
+        orig, reply = flow.row.orig, flow.row.reply
+        if not orig.flags & reply.flags & HALF_SEQ:
+            return  # nobody knows what they expect: they are told when they speak
+        here, there = endpoint_of(flow.service), endpoint_of(backend)
+        for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
+            self._mirroring.send([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
+
+    def stand_down(self, ids: Iterable[int], now: float) -> None:
+        """Another host passes the packets of these flows from now on. Should they come here again, their numbers are
+        others, so they are met in their middle; but their bindings stay, which nobody could derive."""
+        for flow in self._nat.by_ids(ids):
+            if flow.direct or flow.row.flags & KILLED:
+                continue
+            self._stats.count("flows_handed_over")
+            self._mirroring.handed_over(flow)
+            client, service, backend, state = flow.client, flow.service, flow.backend, flow.state
+            self._nat.forget(flow)
+            if state in (State.ESTABLISHED, State.CLOSING):
+                self._remember(self.pick_up(service, client, backend, now), now)
+
+    def _remember(self, flow: Flow | None, now: float) -> None:
+        """What nobody could derive is no less certain than it was."""
+        if flow is not None and flow.row.sharing & UNDERIVED:
+            flow.row.reply.packets = 1  # so it was established, and is not half open
+            self._nat.touch(flow, now)
+
+    def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
+        """A flow for a connection that is met in its middle; None when the table is full."""
+        flow = self._nat.pick_up(service, client, backend, now)
+        if flow is not None and service.mirrors:
+            self._mirroring.picked_up(self._nat.know(flow), None if backend is None else endpoint_of(backend))
+        return flow
+
+    def tell_again(self, segment: Segment) -> list[Action]:
+        """Somebody has not heard that its connection was reset, or challenges that."""
+        self._stats.drop("killed")
+        verdict = Drop("killed")
+        return [verdict] if segment.flags & RST else [verdict, Send(build_reset(segment))]
+
+    def turn_away(self, syn: Segment, pool: Pool) -> list[Action]:
+        """Nobody is left to answer a client."""
+        self._stats.drop("no-backend")
+        verdict = Drop("no-backend")
+        return [verdict] if pool.when_none == "drop" else [verdict, Send(build_reset(syn))]

@@ -1,0 +1,120 @@
+"""Bindings that another host could not derive: told when they come and go, and taken in from other hosts.
+
+Theory. Maglev over the whole pool gives every host the same backend for a client. A binding that differs is *shared*
+while its connection is established: it was made under a drained or dead backend, before the pool changed, or by
+another scheduler. What comes from another host is a *guest*: it is there for the moment when its packets pass here, and
+until then it stays as long as the other host says so. Packets of a guest that change its state make it our own, and so
+does claim(). Both gears tell the same, since rows in C tell it when they change their state or go.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from natmirror import fastpath
+from natmirror.fastpath import CLAIM_ALL, GUEST, LEND, QUIET
+from natmirror.mirror.guarded import GuardedMirroring
+from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.services import Registry
+from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.rules import Service
+
+_YOUNG = 10.0  # seconds: more than a word of another host's is ever under way
+
+
+class What(IntEnum):
+    """What has become of a binding."""
+
+    BOUND = fastpath.BOUND
+    """It is to be known: its connection is established, or goes on here now."""
+    FORGOTTEN = fastpath.FORGOTTEN
+    """It is no longer known here, but its connection may live on elsewhere."""
+    ENDED = fastpath.ENDED
+    """Its connection is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What has become of the binding of a service's client, and the backend of both."""
+
+    what: What
+    service: str
+    client: Endpoint
+    backend: Endpoint
+
+
+class Bindings:
+    """Those of one engine. ``now`` as everywhere; it is greater than 0."""
+
+    def __init__(self, registry: Registry, nat: Nat, mirroring: GuardedMirroring) -> None:
+        self._nat = nat
+        self._mirroring = mirroring
+        self._registry = registry
+        self._is_lent = False  # another host passes our packets
+
+    def tell(self, most: int) -> None:
+        """From now on keep up to ``most`` changes for take()."""
+        self._nat.table.tell_changes(most)
+
+    def take(self) -> tuple[list[Change], bool]:
+        """What has changed since the last call, in its order; and whether there was more, for which there was no
+        room."""
+        rows, missed = self._nat.table.take_changes()
+        return [self._change(*row) for row in rows], bool(missed)
+
+    def _change(self, kind: int, client: Endpoint, service_id: int, backend_id: int) -> Change:
+        service, backend = self._registry.service(service_id), self._registry.backend(backend_id)
+        return Change(What(kind), service.name, client, endpoint_of(backend))
+
+    def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
+        """Go through some of the flows, from a number on: TELL again what is shared, make guests our own (CLAIM_SEEN:
+        those whose packets pass here; CLAIM_ALL), or our own flows those of whoever is active now (LEND). The number to
+        go on with, None at the end."""
+        if how & (LEND | CLAIM_ALL):
+            self._is_lent = bool(how & LEND)
+        return self._nat.table.sweep(first, most, how | (QUIET if self._is_lent else 0), now)
+
+    def take_in(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
+        """Another host has this binding: whoever told of one last is right, but that a connection which has just been
+        opened here is younger. False where it means nothing here, or there is no room."""
+        known = self._service(service, client)
+        if known is None or not self._registry.is_client(client[0]):
+            return False
+        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._registry.backend_elsewhere(known, backend)
+        if there is None:
+            return False
+        if flow is not None and flow.backend == there:
+            self._nat.lend(flow)
+            return True
+        if flow is not None and not flow.picked_up and now - flow.row.created_at < _YOUNG:
+            return True
+        if not self._registry.is_removed(known) and self._registry.derived_backend(known, client) == there:
+            if flow is not None:
+                self._nat.forget(flow)
+            return True
+        taken = self._nat.adopt(known, client, there, now, is_ours=False)
+        if taken is not None and known.mirrors:
+            self._mirroring.picked_up(self._nat.know(taken), backend)
+        return taken is not None
+
+    def withdraw(self, service: str, client: Endpoint, now: float, *, ended: bool) -> None:
+        """Another host does not know a guest any more, or its connection has ``ended``. What was only forgotten there
+        becomes our own where its packets pass here."""
+        flow = self._find_guest(service, client)
+        if flow is None:
+            return
+        if flow.row.seen_at > 0 and not ended:
+            self._nat.touch(flow, now)
+        else:
+            self._nat.forget(flow)
+
+    def _find_guest(self, service: str, client: Endpoint) -> Flow | None:
+        known = self._service(service, client)
+        flow: Any = None if known is None else self._nat.find_orig(client, endpoint_of(known))
+        return flow if flow is not None and flow.row.sharing & GUEST else None
+
+    def _service(self, name: str, client: Endpoint) -> Service | None:
+        """Of several with the name the one that knows the client already: it may be one that was removed."""
+        named = self._registry.services_named(name)
+        knowing = (service for service in named if self._nat.find_orig(client, endpoint_of(service)) is not None)
+        return next(knowing, named[0] if named else None)

@@ -1,0 +1,266 @@
+"""Legs that pass from one host to another: the records of those here, and going on with those of another host.
+
+Theory. The host that passes packets tells its records again and again, as leg_record.py has them; when another host
+comes to pass the packets, it adopts what it was told last. There the client's stream is met in its middle, and each
+mirror says itself how far it has come (resumed_leg.py). Bytes that the mirror lacks and nobody holds any more end the
+leg.
+
+The ledger of the host that goes on counts a connection's bytes from the first one that the record says a mirror has not
+acknowledged. What lies before is the first host's.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from natmirror.engine.counters import Stats
+from natmirror.fastpath import KILLED
+from natmirror.mirror.faults import Faults, Work
+from natmirror.mirror.guarded import GuardedMirroring
+from natmirror.mirror.ledger import MirroredFlow, Tap
+from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.services import Registry
+from natmirror.net import seq
+from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.rules import Backend, Service
+from natmirror.rules.shards import Shard, shard_of_client
+from natmirror.tcp import leg_record
+from natmirror.tcp.leg import Leg
+from natmirror.tcp.leg_record import FlowRecord, LegRecord
+from natmirror.tcp.leg_states import LegState
+from natmirror.tcp.receiver import SCALE
+from natmirror.tcp.record_masks import Masks
+from natmirror.tcp.tracker import HALF_FIN, State
+
+_Key = tuple[str, Endpoint]  # service and client
+
+
+class HandOver:
+    """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        registry: Registry,
+        nat: Nat,
+        mirroring: GuardedMirroring,
+        stats: Stats,
+        faults: Faults,
+        masks: Masks,
+    ) -> None:
+        """Records are masked with ``masks``."""
+        self._masks = masks
+        self._shard = shard
+        self._registry = registry
+        self._nat = nat
+        self._mirroring = mirroring
+        self._stats = stats
+        self._faults = faults
+        self._told: dict[_Key, tuple[MirroredFlow, tuple[int, ...]]] = {}  # with the numbers that were told
+        self._gone: dict[_Key, None] = {}
+        self.is_active = True
+        """Whether this host passes the packets."""
+
+    # Telling
+
+    def ids(self) -> list[int]:
+        """The numbers of the flows with living legs, for records() in slices."""
+        mirrored = dict.fromkeys(flow for flow, tap in self._mirroring.taps.items() if tap.alive())
+        for key in [key for key, (flow, _) in self._told.items() if flow not in mirrored]:
+            self._forget(key)
+        return [int(flow.row.id) for flow in mirrored]
+
+    def records(self, ids: Iterable[int], *, everything: bool = False) -> list[dict[str, Any]]:
+        """For each of these flows with established legs of raw bytes what another host needs to go on with them: plain
+        values, small, that JSON can hold. Of flows on which nothing has moved since they were told last only where
+        ``everything`` is asked for. Keys and values: takeover.FlowRecord.
+
+        Positions are as old as the record, which does no harm: adopt() asks the mirror. Nothing is kept of what was
+        told but its numbers; packets do not notice.
+        """
+        found = []
+        for flow in self._nat.by_ids(ids):
+            try:
+                record = self._record_of(flow, everything=everything)
+            except Exception as error:  # the other connections are to be told all the same
+                self._faults.note(Work.TAKEOVER, show(flow.client), error)
+                continue
+            if record is not None:
+                found.append(record.plain(self._masks))
+        return found
+
+    def _record_of(self, flow: Flow, *, everything: bool) -> FlowRecord | None:
+        tap = self._mirroring.taps.get(flow)
+        if tap is None or any(leg.state is LegState.RESUMING for _, leg in tap.alive()):
+            return None  # what another host has told of it holds
+        key, legs = (flow.service.name, flow.client), _lasting(tap)
+        if not legs:
+            self._forget(key)
+            return None
+        numbers = _numbers(flow, legs)
+        if not everything and self._told.get(key) == (flow, numbers):
+            return None
+        self._told[key] = flow, numbers
+        self._gone.pop(key, None)
+        return _record(flow, legs)
+
+    def take_gone(self) -> list[tuple[str, str]]:
+        """Service and client, as in the records, of those that hold no more: a leg has ended, or the connection is
+        closing. Those since the last call, each found by the next round of ids() and records(), and told before a later
+        record of the same key."""
+        gone, self._gone = self._gone, {}
+        return [(service, show(client)) for service, client in gone]
+
+    def _forget(self, key: _Key) -> None:
+        if self._told.pop(key, None) is not None:
+            self._gone[key] = None
+
+    # Going on
+
+    def adopt(self, record: dict[str, Any], now: float) -> None:
+        """Know a connection and its legs from another host's record, in place of what is known of them here, if not
+        legs that live; by the engine whose client it is (shards.shard_of_client()).
+
+        The flow is bound to the record's backend; its legs are ``resuming``. After leave() they wait until take_over(),
+        or until a packet of theirs comes, and a later record of the same connection takes the place of the one before;
+        else they go on at once, and Engine.handle_timer() is due to ask their mirrors. ValueError where the record is
+        nonsense, does not fit the rules, or is about an older connection than the one that is known here; then nothing
+        has changed.
+        """
+        self._faults.now = now
+        one = leg_record.parse(record, self._masks)
+        service = self._registry.service_named(one.service)
+        if not self._registry.is_client(one.client_end[0]):
+            raise ValueError(f"client: {one.client} is none of the clients")
+        if shard_of_client(one.client, self._shard.count) != self._shard.number:
+            raise ValueError(f"client: {one.client} is another thread's")
+        if not service.mirrors:
+            raise ValueError(f"legs: the service {one.service} has no mirrors")
+        if (one.backend is None) != (service.pool is None):
+            raise ValueError(f"backend: found {one.backend}, the service {one.service} has other rules")
+        for leg in one.legs:
+            if leg.our_scale != SCALE:
+                raise ValueError(f"our_scale: expected {SCALE}, found {leg.our_scale}")
+        flow = self._nat.find_orig(one.client_end, endpoint_of(service))
+        if flow is not None and self._stands(flow, one, now):
+            return
+        backend = None if one.backend is None else self._backend(service, leg_record.endpoint(one.backend))
+        if flow is not None and (flow.backend != backend or flow.row.flags & KILLED):
+            self._nat.forget(flow)
+            flow = None
+        if flow is None:
+            flow = self._nat.adopt(service, one.client_end, backend, now, is_ours=self.is_active)
+        else:
+            self._mirroring.forget(flow)
+            flow.service = service  # as it is now: it may have other mirrors
+            self._nat.adopt_known(flow, now, is_ours=self.is_active)
+        if flow is None:
+            self._stats.count("flows_refused")
+            return
+        self._mirroring.adopt(self._nat.know(flow), one, now)
+        if self.is_active:
+            self._mirroring.rouse(flow, now)
+
+    def disown(self, service: str, client: str) -> None:
+        """Forget an adopted connection that still waits: its record holds no more. ValueError where there is no such
+        service, or ``client`` is no address with a port."""
+        flow = self._nat.find_orig(leg_record.endpoint(client), endpoint_of(self._registry.service_named(service)))
+        tap = None if flow is None else self._mirroring.taps.get(flow)
+        if flow is not None and tap is not None and tap.waits_from is not None:
+            self._nat.forget(flow)
+
+    def leave(self) -> None:
+        """Another host passes the packets, from now on or from the start: all legs end without a word to the mirrors,
+        as ``handed-over``. From then on adopted legs wait, and what mirrors send to no leg is answered with nothing."""
+        if self.is_active:
+            self.is_active = False
+            self._mirroring.leave()
+
+    def take_over(self, now: float) -> None:
+        """This host passes the packets from now on: adopted legs go on, each mirror is asked by Engine.handle_timer().
+        To be called when everything is adopted that there is: mirrors whose legs are not known here are reset again."""
+        self._faults.now = now
+        self.is_active = True
+        left = [int(flow.row.id) for flow, tap in self._mirroring.taps.items() if tap.is_left]
+        for flow in self._nat.by_ids(left):
+            try:
+                self._begin_anew(flow, now)
+            except Exception as error:  # the other connections are to go on all the same
+                self._faults.note(Work.TAKEOVER, show(flow.client), error)
+        for known in list(self._mirroring.taps):
+            self._mirroring.rouse(known, now)
+
+    def _begin_anew(self, flow: Flow, now: float) -> None:
+        """A connection comes back of which nobody has told since it was left: its numbers are others now."""
+        self._mirroring.forget(flow)
+        if flow.state is not State.ESTABLISHED or flow.row.flags & KILLED:
+            return
+        self._nat.adopt_known(flow, now, is_ours=True)
+        if flow.service.mirrors:
+            self._mirroring.picked_up(flow, None if flow.backend is None else endpoint_of(flow.backend))
+
+    def _backend(self, service: Service, place: Endpoint) -> Backend:
+        backend = self._registry.backend_elsewhere(service, place)
+        if backend is None:
+            raise ValueError(f"backend: {service.name} can have none at {show(place)}")
+        return backend
+
+    def _stands(self, flow: Flow, one: FlowRecord, now: float) -> bool:
+        """Whether what is known here of a record's connection stays, with a later record's numbers where it waits."""
+        backend = None if flow.backend is None else show(endpoint_of(flow.backend))
+        tap = self._mirroring.taps.get(flow)
+        if tap is not None and tap.waits_from is not None:
+            if backend == one.backend and self._mirroring.renew(flow, one):
+                self._nat.renew(flow, now)
+                return True
+        elif tap is not None and tap.is_left:
+            pass  # what is known here is older than the record
+        elif not flow.picked_up and flow.row.iss != one.iss:
+            raise ValueError(f"{one.client} has connected anew")
+        elif flow.row.reply.packets and backend != one.backend:
+            raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")
+        elif tap is not None and tap.alive():
+            return True  # its legs know better
+        return False
+
+
+def _lasting(tap: Tap) -> list[tuple[str, Leg]]:
+    """The legs of a connection on which nobody has begun to close, each with its mirror's name."""
+    row = tap.flow.row
+    if row.state != State.ESTABLISHED or row.orig.flags & HALF_FIN:
+        return []
+    return [(strand.mirror.name, leg) for strand, leg in tap.alive() if leg.state is LegState.ESTABLISHED]
+
+
+def _numbers(flow: Flow, legs: list[tuple[str, Leg]]) -> tuple[int, ...]:
+    """What changes in a record."""
+    numbers = [number for _, leg in legs for number in (leg.row.id, leg.row.snd_una, leg.row.rcv_nxt, leg.row.mss)]
+    return (flow.row.orig.end, flow.row.reply.ack, *numbers)
+
+
+def _record(flow: Flow, legs: list[tuple[str, Leg]]) -> FlowRecord:
+    return FlowRecord(
+        service=flow.service.name,
+        client=show(flow.client),
+        backend=None if flow.backend is None else show(endpoint_of(flow.backend)),
+        iss=int(flow.row.iss),
+        client_nxt=seq.latest(flow.row.orig.end, flow.row.reply.ack),
+        client_una=int(flow.row.reply.ack),
+        backend_scale=int(flow.row.reply.scale),
+        legs=tuple(_leg_record(mirror, leg) for mirror, leg in legs),
+    )
+
+
+def _leg_record(mirror: str, leg: Leg) -> LegRecord:
+    row = leg.row
+    return LegRecord(
+        mirror=mirror,
+        address=show(leg.mirror),
+        local=show(leg.local),
+        scale=int(row.scale),
+        our_scale=SCALE,
+        mss=int(row.mss),
+        sack=leg.speaks_sack,
+        rcv_nxt=int(row.rcv_nxt),
+        snd_una=int(row.snd_una),
+        offset=int(row.seq_offset),
+    )

@@ -1,0 +1,149 @@
+/* New flows, and their end; flow_lifecycle.h and _fastpath.h say what each function is for. */
+#include "fastpath/flow_lifecycle.h"
+
+#include "fastpath/tracker.h"
+
+#define EXPIRED_AT_ONCE 64 /* flows; packets do not wait for more */
+
+/* Where a flow's packets go. */
+typedef struct {
+    const uint8_t *address;
+    uint16_t port;
+} place;
+
+static place place_of(const nm_gear *gear, const nm_service *service, uint16_t backend_id)
+{
+    if (backend_id == NM_NO_BACKEND)
+        return (place){service->address, service->port};
+    const nm_backend *backend = &gear->plan.backends[backend_id];
+    return (place){backend->address, backend->port};
+}
+
+static int is_underived(const nm_gear *gear, const nm_flow *flow)
+{
+    const nm_service *service = &gear->plan.services[flow->service_id];
+    return flow->backend_id != nm_plan_derive(service, flow->client, flow->client_port);
+}
+
+static void count_flow(nm_backend *backend, uint32_t by)
+{
+    backend->flows += by;
+    if (backend->everywhere)
+        __atomic_add_fetch(backend->everywhere, by, __ATOMIC_RELAXED);
+}
+
+nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, uint16_t client_port, uint16_t service_id,
+                        uint16_t backend_id, int is_direct)
+{
+    nm_service *service = &gear->plan.services[service_id];
+    place there = place_of(gear, service, backend_id);
+    place here = is_direct ? there : (place){service->address, service->port};
+    nm_flow *flow = nm_flow_insert(gear->flows, family, client, client_port, here.address, here.port, there.address,
+                                   there.port);
+    if (!flow)
+        return NULL;
+    flow->service_id = service_id;
+    flow->backend_id = is_direct ? NM_NO_BACKEND : backend_id;
+    flow->flags = is_direct ? NM_DIRECT : service->flags;
+    if (!is_direct) {
+        service->flows++;
+        if (backend_id != NM_NO_BACKEND)
+            count_flow(&gear->plan.backends[backend_id], 1);
+        nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
+    }
+    return flow;
+}
+
+void nm_gear_remove(nm_gear *gear, nm_flow *flow)
+{
+    if (!(flow->flags & NM_DIRECT)) {
+        gear->plan.services[flow->service_id].flows--;
+        if (flow->backend_id != NM_NO_BACKEND)
+            count_flow(&gear->plan.backends[flow->backend_id], (uint32_t)-1);
+    }
+    nm_flow_remove(gear->flows, flow);
+}
+
+/* Whether a flow was ours once, and what is known of it no more than what the rules say, or said then. */
+static int is_but_a_memory(const nm_flow *flow)
+{
+    return flow->state == NM_ESTABLISHED && flow->flags & NM_LOOSE && !(flow->flags & NM_KNOWN) && !flow->sharing;
+}
+
+uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now)
+{
+    uint32_t id = first;
+    for (; nm_flow_ids(gear->flows, id, &id, 1); id++) {
+        if (!max--)
+            return id;
+        nm_flow *flow = nm_flow_by_id(gear->flows, id);
+        if (flow->flags & (NM_DIRECT | NM_WATCHED))
+            continue;
+        if (how & NM_SWEEP_QUIET && is_underived(gear, flow)) {
+            if (is_but_a_memory(flow)) {
+                nm_gear_remove(gear, flow);
+                continue;
+            }
+            flow->sharing |= NM_UNDERIVED;
+        } else
+            nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
+        if (flow->sharing & NM_GUEST && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
+            nm_flow_touch(gear->flows, flow, now, 1);
+        if (how & NM_SWEEP_LEND && flow->state == NM_ESTABLISHED)
+            nm_flow_lend(gear->flows, flow);
+        if (how & NM_SWEEP_TELL)
+            nm_flow_tell_again(gear->flows, flow);
+    }
+    return NM_NO_FLOW;
+}
+
+nm_flow *nm_gear_expire(nm_gear *gear, double now)
+{
+    for (int count = 0; count < EXPIRED_AT_ONCE; count++) {
+        nm_flow *flow = nm_flows_due(gear->flows, now);
+        if (!flow || nm_flow_is_pythons(flow))
+            return flow;
+        nm_gear_remove(gear, flow);
+    }
+    return NULL;
+}
+
+int nm_is_over(const nm_flow *flow) { return flow->state >= NM_TIME_WAIT && !(flow->flags & NM_KNOWN); }
+
+nm_flow *nm_open(nm_gear *gear, nm_flow *twin, const segment *seg, int checksum, double now)
+{
+    const uint8_t *client = seg->ip + 12;
+    nm_service *service = nm_plan_service(&gear->plan, 4, client, seg->ip + 16, seg->dport);
+    if (!service || service->is_pythons || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || seg->payload_len ||
+        has_bad_sum(seg, checksum))
+        return NULL;
+    uint16_t service_id = (uint16_t)(service - gear->plan.services);
+    if (*nm_plan_suspect(&gear->plan, service_id, 4, client))
+        return NULL;
+    uint16_t backend_id = nm_plan_pick(service, client, seg->sport);
+    place there = place_of(gear, service, backend_id);
+    nm_flow *other = nm_flow_find_reply(gear->flows, 4, there.address, there.port, client, seg->sport);
+    if ((other && !nm_is_over(other)) || nm_leg_find(gear->legs, 4, there.address, there.port, client, seg->sport))
+        return NULL;
+    nm_flow *victim = nm_flows_victim(gear->flows, 1);
+    if (victim && (twin || other || victim->flags & NM_KNOWN))
+        return NULL;
+    if (twin)
+        nm_gear_remove(gear, twin);
+    if (other && other != twin)
+        nm_gear_remove(gear, other);
+    if (victim) {
+        nm_gear_remove(gear, victim);
+        gear->counters.flows_evicted++;
+    }
+    nm_flow *flow = nm_gear_insert(gear, 4, client, seg->sport, service_id, backend_id, 0);
+    if (!flow)
+        return NULL; /* the table is full of connections that are established */
+    nm_begin(flow, seg);
+    flow->created_at = now;
+    nm_flow_touch(gear->flows, flow, now, 1);
+    if (service->in_turn)
+        service->turn = (service->turn + 1) % service->table_len;
+    gear->counters.flows_opened++;
+    return flow;
+}

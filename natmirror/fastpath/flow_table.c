@@ -1,0 +1,382 @@
+/* The flow table; flow_table.h says what each function is for.
+ *
+ * Rows are preallocated and found through two chained hash indexes.
+ */
+#include "fastpath/flow_table.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastpath/hash.h"
+#include "fastpath/leg_table.h"
+#include "fastpath/packet.h"
+
+#define NONE 0xffffffffu
+#define PUT_BACK_AT_ONCE 256
+#define EMBRYONIC_SHARE 4 /* at most one of so many rows is for connections that are not established */
+
+/* Rows in the order in which they came to be what they are. */
+typedef struct {
+    uint32_t oldest, newest, count;
+} list;
+
+struct nm_flows {
+    nm_flow *rows;
+    uint32_t *orig;  /* heads of chains, by the hash of client and service */
+    uint32_t *reply; /* heads of chains, by the hash of backend and client */
+    uint32_t *free;  /* a stack of row numbers */
+    uint32_t max_flows;
+    uint32_t free_count;
+    uint32_t used_count; /* rows from here on were never used */
+    uint32_t mask;
+    list embryonic, over;
+    uint32_t shared_count;
+    nm_changes *changes;
+    nm_heap heap;
+    double timeouts[NM_STATES + 1];
+    uint8_t key[16];
+};
+
+static uint32_t bucket(const nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
+                       uint16_t dport)
+{
+    return nm_hash_ends(flows->key, family, src, sport, dst, dport) & flows->mask;
+}
+
+static void free_parts(nm_flows *flows)
+{
+    free(flows->rows);
+    free(flows->orig);
+    free(flows->reply);
+    free(flows->free);
+    free(flows->heap.places);
+    free(flows);
+}
+
+nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
+{
+    nm_flows *flows = calloc(1, sizeof *flows);
+    uint32_t buckets = 1;
+    if (!flows)
+        return NULL;
+    while (buckets < max_flows && buckets < 1u << 30)
+        buckets <<= 1;
+    flows->rows = calloc(max_flows, sizeof *flows->rows);
+    flows->orig = malloc(buckets * sizeof *flows->orig);
+    flows->reply = malloc(buckets * sizeof *flows->reply);
+    flows->free = malloc(max_flows * sizeof *flows->free);
+    flows->heap.places = malloc(max_flows * sizeof *flows->heap.places);
+    if (!flows->rows || !flows->orig || !flows->reply || !flows->free || !flows->heap.places) {
+        free_parts(flows);
+        return NULL;
+    }
+    memset(flows->orig, 0xff, buckets * sizeof *flows->orig);
+    memset(flows->reply, 0xff, buckets * sizeof *flows->reply);
+    for (uint32_t i = 0; i < max_flows; i++)
+        flows->free[i] = max_flows - 1 - i;
+    flows->max_flows = flows->free_count = max_flows;
+    flows->embryonic = flows->over = (list){.oldest = NONE, .newest = NONE};
+    flows->mask = buckets - 1;
+    memcpy(flows->key, key, sizeof flows->key);
+    return flows;
+}
+
+void nm_flows_free(nm_flows *flows)
+{
+    if (flows)
+        free_parts(flows);
+}
+
+uint32_t nm_flow_count(const nm_flows *flows) { return flows->max_flows - flows->free_count; }
+
+nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
+                      uint16_t dport)
+{
+    size_t address = address_len(family);
+    uint32_t at = flows->orig[bucket(flows, family, src, sport, dst, dport)];
+    for (; at != NONE; at = flows->rows[at].next_orig) {
+        nm_flow *flow = &flows->rows[at];
+        if (flow->client_port == sport && flow->service_port == dport && flow->family == family &&
+            !memcmp(flow->client, src, address) && !memcmp(flow->service, dst, address))
+            return flow;
+    }
+    return NULL;
+}
+
+nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
+                       uint16_t dport)
+{
+    size_t address = address_len(family);
+    uint32_t at = flows->reply[bucket(flows, family, src, sport, dst, dport)];
+    for (; at != NONE; at = flows->rows[at].next_reply) {
+        nm_flow *flow = &flows->rows[at];
+        if (flow->backend_port == sport && flow->client_port == dport && flow->family == family &&
+            !memcmp(flow->backend, src, address) && !memcmp(flow->client, dst, address))
+            return flow;
+    }
+    return NULL;
+}
+
+nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, uint16_t client_port,
+                   const uint8_t *service, uint16_t service_port, const uint8_t *backend, uint16_t backend_port)
+{
+    size_t address = address_len(family);
+    if (!flows->free_count || nm_flow_find_orig(flows, family, client, client_port, service, service_port) ||
+        nm_flow_find_reply(flows, family, backend, backend_port, client, client_port))
+        return NULL;
+    uint32_t id = flows->free[--flows->free_count];
+    if (id >= flows->used_count)
+        flows->used_count = id + 1;
+    uint32_t *orig = &flows->orig[bucket(flows, family, client, client_port, service, service_port)];
+    uint32_t *reply = &flows->reply[bucket(flows, family, backend, backend_port, client, client_port)];
+    nm_flow *flow = &flows->rows[id];
+    memset(flow, 0, sizeof *flow);
+    flow->id = id;
+    flow->family = family;
+    memcpy(flow->client, client, address);
+    memcpy(flow->service, service, address);
+    memcpy(flow->backend, backend, address);
+    flow->client_port = client_port;
+    flow->service_port = service_port;
+    flow->backend_port = backend_port;
+    flow->first_leg = NM_NO_LEG;
+    flow->older = flow->newer = NONE;
+    flow->due = (nm_due){.due_at = INFINITY, .queued_at = INFINITY, .id = id};
+    flow->next_orig = *orig;
+    flow->next_reply = *reply;
+    *orig = *reply = id;
+    return flow;
+}
+
+static list *list_of(nm_flows *flows, const nm_flow *flow)
+{
+    return flow->flags & NM_EMBRYONIC ? &flows->embryonic : flow->flags & NM_OVER ? &flows->over : NULL;
+}
+
+static void leave(nm_flows *flows, nm_flow *flow)
+{
+    list *list = list_of(flows, flow);
+    if (!list)
+        return;
+    *(flow->older == NONE ? &list->oldest : &flows->rows[flow->older].newer) = flow->newer;
+    *(flow->newer == NONE ? &list->newest : &flows->rows[flow->newer].older) = flow->older;
+    list->count--;
+    flow->flags &= (uint16_t)~(NM_EMBRYONIC | NM_OVER);
+}
+
+static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
+{
+    if (flow->flags & flag)
+        return;
+    leave(flows, flow);
+    flow->flags |= flag;
+    list *list = list_of(flows, flow);
+    flow->older = list->newest;
+    flow->newer = NONE;
+    *(list->newest == NONE ? &list->oldest : &flows->rows[list->newest].newer) = flow->id;
+    list->newest = flow->id;
+    list->count++;
+}
+
+static int is_embryonic(const nm_flow *flow)
+{
+    return flow->state <= NM_SYN_RECEIVED ||
+           (flow->flags & NM_LOOSE && !flow->reply.packets && flow->state < NM_TIME_WAIT);
+}
+
+static void tell(nm_flows *flows, const nm_flow *flow, uint8_t kind)
+{
+    nm_changes *changes = flows->changes;
+    if (!changes)
+        return;
+    if (changes->count == changes->max) {
+        changes->missed++;
+        return;
+    }
+    nm_change *change = &changes->rows[changes->count++];
+    memcpy(change->client, flow->client, sizeof change->client);
+    change->client_port = flow->client_port;
+    change->service_id = flow->service_id;
+    change->backend_id = flow->backend_id;
+    change->family = flow->family;
+    change->kind = kind;
+}
+
+static void set_shared(nm_flows *flows, nm_flow *flow, int is_shared, uint8_t kind)
+{
+    if (is_shared == !!(flow->sharing & NM_SHARED))
+        return;
+    flow->sharing ^= NM_SHARED;
+    flows->shared_count += is_shared ? 1u : -1u;
+    tell(flows, flow, kind);
+}
+
+static void settle(nm_flows *flows, nm_flow *flow)
+{
+    int is_lasting = flow->state == NM_ESTABLISHED || flow->state == NM_CLOSING;
+    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_GUEST) && is_lasting && !is_embryonic(flow))
+        set_shared(flows, flow, 1, NM_BOUND);
+    else
+        set_shared(flows, flow, 0, is_lasting ? NM_FORGOTTEN : NM_ENDED);
+}
+
+void nm_flows_tell(nm_flows *flows, nm_changes *changes) { flows->changes = changes; }
+
+uint32_t nm_flows_shared(const nm_flows *flows) { return flows->shared_count; }
+
+void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived)
+{
+    flow->sharing = (uint8_t)(is_underived ? flow->sharing | NM_UNDERIVED : flow->sharing & ~NM_UNDERIVED);
+    settle(flows, flow);
+}
+
+void nm_flow_end(nm_flows *flows, nm_flow *flow)
+{
+    if (flow->sharing & NM_GUEST)
+        tell(flows, flow, NM_ENDED);
+    set_shared(flows, flow, 0, NM_ENDED);
+    flow->sharing = 0;
+}
+
+void nm_flow_tell_again(nm_flows *flows, const nm_flow *flow)
+{
+    if (flow->sharing & NM_SHARED)
+        tell(flows, flow, NM_BOUND);
+}
+
+void nm_flow_lend(nm_flows *flows, nm_flow *flow)
+{
+    if (!(flow->flags & NM_KNOWN)) {
+        flow->flags |= NM_LOOSE;
+        flow->orig.flags = flow->reply.flags = 0;
+    }
+    if (!(flow->sharing & NM_UNDERIVED))
+        return;
+    if (flow->sharing & NM_SHARED) { /* whoever has it now tells what becomes of it */
+        flow->sharing ^= NM_SHARED;
+        flows->shared_count--;
+    }
+    flow->sharing |= NM_GUEST;
+    flow->seen_at = 0.0;
+    leave(flows, flow);
+    nm_heap_remove(&flows->heap, &flow->due);
+    flow->due.due_at = INFINITY;
+}
+
+static nm_flow *oldest_embryonic(nm_flows *flows)
+{
+    while (flows->embryonic.oldest != NONE) {
+        nm_flow *flow = &flows->rows[flows->embryonic.oldest];
+        if (is_embryonic(flow))
+            return flow;
+        leave(flows, flow); /* its backend has spoken meanwhile */
+    }
+    return NULL;
+}
+
+nm_flow *nm_flows_victim(nm_flows *flows, int for_embryonic)
+{
+    uint32_t max_embryonic = flows->max_flows / EMBRYONIC_SHARE + 1;
+    if (for_embryonic && flows->embryonic.count >= max_embryonic) {
+        nm_flow *flow = oldest_embryonic(flows);
+        if (flows->embryonic.count >= max_embryonic)
+            return flow;
+    }
+    if (flows->free_count)
+        return NULL;
+    return flows->over.oldest != NONE ? &flows->rows[flows->over.oldest] : oldest_embryonic(flows);
+}
+
+void nm_flow_remove(nm_flows *flows, nm_flow *flow)
+{
+    uint32_t *link = &flows->orig[bucket(flows, flow->family, flow->client, flow->client_port, flow->service,
+                                         flow->service_port)];
+    while (*link != flow->id)
+        link = &flows->rows[*link].next_orig;
+    *link = flow->next_orig;
+    link = &flows->reply[bucket(flows, flow->family, flow->backend, flow->backend_port, flow->client, flow->client_port)];
+    while (*link != flow->id)
+        link = &flows->rows[*link].next_reply;
+    *link = flow->next_reply;
+    leave(flows, flow);
+    set_shared(flows, flow, 0, NM_FORGOTTEN);
+    nm_heap_remove(&flows->heap, &flow->due);
+    flow->family = 0; /* a free row's mark */
+    flows->free[flows->free_count++] = flow->id;
+}
+
+nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id)
+{
+    return id < flows->used_count && flows->rows[id].family ? &flows->rows[id] : NULL;
+}
+
+uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max)
+{
+    uint32_t count = 0;
+    for (uint32_t id = first; id < flows->used_count && count < max; id++)
+        if (flows->rows[id].family)
+            ids[count++] = id;
+    return count;
+}
+
+void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t count)
+{
+    for (uint32_t id = 0; id < flows->used_count; id++) {
+        const nm_flow *flow = &flows->rows[id];
+        if (flow->family && flow->account < count)
+            client_bytes[flow->account] += flow->orig.bytes;
+    }
+}
+
+void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts)
+{
+    memcpy(flows->timeouts, timeouts, sizeof flows->timeouts);
+}
+
+double nm_flow_answer_due(const nm_flows *flows, const nm_flow *flow)
+{
+    return flow->created_at + flows->timeouts[NM_STATES];
+}
+
+static double deadline(const nm_flows *flows, const nm_flow *flow)
+{
+    if (flow->state == NM_SYN_SENT && !(flow->flags & NM_UNANSWERED))
+        return nm_flow_answer_due(flows, flow);
+    return flow->seen_at + flows->timeouts[flow->state];
+}
+
+void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
+{
+    flow->seen_at = now;
+    if (!moved)
+        return;
+    flow->sharing &= (uint8_t)~NM_GUEST;
+    if (is_embryonic(flow))
+        join(flows, flow, NM_EMBRYONIC);
+    else if (flow->state >= NM_TIME_WAIT)
+        join(flows, flow, NM_OVER);
+    else
+        leave(flows, flow);
+    settle(flows, flow);
+    nm_heap_set(&flows->heap, &flow->due, deadline(flows, flow));
+}
+
+double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }
+
+double nm_flows_not_before(const nm_flows *flows) { return nm_heap_not_before(&flows->heap); }
+
+nm_flow *nm_flows_due(nm_flows *flows, double now)
+{
+    for (int i = 0; i < PUT_BACK_AT_ONCE && nm_heap_is_due(&flows->heap, now); i++) {
+        nm_due *due = flows->heap.places[0];
+        nm_flow *flow = &flows->rows[due->id];
+        double until = deadline(flows, flow);
+        if (until <= now)
+            return flow;
+        nm_heap_set(&flows->heap, due, until);
+    }
+    return NULL;
+}
+
+int nm_flow_is_pythons(const nm_flow *flow) { return flow->flags & NM_KNOWN || flow->state == NM_SYN_SENT; }

@@ -1,0 +1,396 @@
+/* Legs; leg_table.h says what each function is for.
+ *
+ * Legs come in blocks, so that a pointer to one stays good; chunks of bytes come from a list of free ones.
+ */
+#include "fastpath/leg_table.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastpath/hash.h"
+#include "fastpath/packet.h"
+
+#define BLOCK_LEN 256
+#define MIN_BUCKETS 1024
+#define MIN_CAPACITY 4
+#define MAX_SPARE_CHUNKS 1024 /* 4 MiB are kept at hand; the rest goes back to the system */
+#define MARK_INTERVAL 0.01    /* seconds; the age of bytes is not told more finely */
+
+typedef union chunk {
+    union chunk *next;
+    uint8_t bytes[NM_CHUNK_LEN];
+} chunk;
+
+struct nm_legs {
+    nm_budget *budget;
+    nm_leg **blocks;
+    uint32_t block_count;
+    uint32_t *free; /* a stack of leg numbers */
+    uint32_t free_count;
+    uint32_t count;
+    uint32_t *buckets;
+    uint32_t bucket_count;
+    nm_heap heap;
+    chunk *spare;
+    uint32_t spare_count;
+    uint8_t key[16];
+};
+
+/* The budget */
+
+int nm_budget_take(nm_budget *budget, int64_t count)
+{
+    if (__atomic_add_fetch(&budget->used, count, __ATOMIC_RELAXED) <= budget->limit)
+        return 1;
+    nm_budget_give(budget, count);
+    return 0;
+}
+
+void nm_budget_give(nm_budget *budget, int64_t count) { __atomic_sub_fetch(&budget->used, count, __ATOMIC_RELAXED); }
+
+/* The table */
+
+nm_legs *nm_legs_new(nm_budget *budget, const uint8_t *key)
+{
+    nm_legs *legs = calloc(1, sizeof *legs);
+    if (!legs)
+        return NULL;
+    legs->budget = budget;
+    legs->bucket_count = MIN_BUCKETS;
+    legs->buckets = malloc(MIN_BUCKETS * sizeof *legs->buckets);
+    if (!legs->buckets) {
+        free(legs);
+        return NULL;
+    }
+    memset(legs->buckets, 0xff, MIN_BUCKETS * sizeof *legs->buckets);
+    memcpy(legs->key, key, sizeof legs->key);
+    return legs;
+}
+
+void nm_legs_free(nm_legs *legs)
+{
+    if (!legs)
+        return;
+    for (uint32_t i = 0; i < legs->block_count * BLOCK_LEN; i++) {
+        nm_leg *leg = nm_leg_by_id(legs, i);
+        nm_leg_clear(legs, leg);
+        free(leg->ring.chunks);
+    }
+    for (uint32_t i = 0; i < legs->block_count; i++)
+        free(legs->blocks[i]);
+    while (legs->spare) {
+        chunk *next = legs->spare->next;
+        free(legs->spare);
+        legs->spare = next;
+    }
+    free(legs->blocks);
+    free(legs->free);
+    free(legs->heap.places);
+    free(legs->buckets);
+    free(legs);
+}
+
+uint32_t nm_legs_count(const nm_legs *legs) { return legs->count; }
+
+nm_leg *nm_leg_by_id(nm_legs *legs, uint32_t id) { return &legs->blocks[id / BLOCK_LEN][id % BLOCK_LEN]; }
+
+/* One more block, with room in the stack of free legs and in the heap for all legs that there are then. */
+static int grow(nm_legs *legs)
+{
+    uint32_t blocks = legs->block_count + 1, count = blocks * BLOCK_LEN;
+    nm_leg **new_blocks = realloc(legs->blocks, blocks * sizeof *new_blocks);
+    if (new_blocks)
+        legs->blocks = new_blocks;
+    uint32_t *new_free = realloc(legs->free, count * sizeof *new_free);
+    if (new_free)
+        legs->free = new_free;
+    nm_due **new_heap = realloc(legs->heap.places, count * sizeof *new_heap);
+    if (new_heap)
+        legs->heap.places = new_heap;
+    nm_leg *block = new_blocks && new_free && new_heap ? calloc(BLOCK_LEN, sizeof *block) : NULL;
+    if (!block)
+        return 0;
+    legs->blocks[legs->block_count++] = block;
+    for (uint32_t i = 0; i < BLOCK_LEN; i++)
+        legs->free[legs->free_count++] = count - 1 - i;
+    return 1;
+}
+
+static uint32_t *bucket(nm_legs *legs, const nm_leg *leg)
+{
+    uint32_t hash = nm_hash_ends(legs->key, leg->family, leg->mirror, leg->mirror_port, leg->local, leg->local_port);
+    return &legs->buckets[hash & (legs->bucket_count - 1)];
+}
+
+/* Twice as many buckets; where there is no memory for them, chains grow longer instead. */
+static void spread(nm_legs *legs)
+{
+    uint32_t old_count = legs->bucket_count, *old = legs->buckets;
+    uint32_t *fresh = malloc(2 * old_count * sizeof *fresh);
+    if (!fresh)
+        return;
+    memset(fresh, 0xff, 2 * old_count * sizeof *fresh);
+    legs->buckets = fresh;
+    legs->bucket_count = 2 * old_count;
+    for (uint32_t i = 0; i < old_count; i++) {
+        for (uint32_t at = old[i], next; at != NM_NO_LEG; at = next) {
+            nm_leg *leg = nm_leg_by_id(legs, at);
+            uint32_t *head = bucket(legs, leg);
+            next = leg->next_in_bucket;
+            leg->next_in_bucket = *head;
+            *head = at;
+        }
+    }
+    free(old);
+}
+
+nm_leg *nm_leg_find(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16_t mirror_port, const uint8_t *local,
+                    uint16_t local_port)
+{
+    if (!legs->count)
+        return NULL;
+    size_t address = address_len(family);
+    uint32_t hash = nm_hash_ends(legs->key, family, mirror, mirror_port, local, local_port);
+    uint32_t at = legs->buckets[hash & (legs->bucket_count - 1)];
+    while (at != NM_NO_LEG) {
+        nm_leg *leg = nm_leg_by_id(legs, at);
+        if (leg->mirror_port == mirror_port && leg->local_port == local_port && leg->family == family &&
+            !memcmp(leg->mirror, mirror, address) && !memcmp(leg->local, local, address))
+            return leg;
+        at = leg->next_in_bucket;
+    }
+    return NULL;
+}
+
+nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16_t mirror_port,
+                      const uint8_t *local, uint16_t local_port)
+{
+    size_t address = address_len(family);
+    if (nm_leg_find(legs, family, mirror, mirror_port, local, local_port) || (!legs->free_count && !grow(legs)))
+        return NULL;
+    if (legs->count >= legs->bucket_count)
+        spread(legs);
+    uint32_t id = legs->free[--legs->free_count];
+    nm_leg *leg = nm_leg_by_id(legs, id);
+    memset(leg, 0, sizeof *leg);
+    leg->id = id;
+    leg->family = family;
+    memcpy(leg->mirror, mirror, address);
+    memcpy(leg->local, local, address);
+    leg->mirror_port = mirror_port;
+    leg->local_port = local_port;
+    leg->next_of_flow = NM_NO_LEG;
+    leg->rto_at = leg->ack_at = leg->more_at = leg->stall_timeout = leg->idle_timeout = INFINITY;
+    leg->due = (nm_due){.due_at = INFINITY, .queued_at = INFINITY, .id = id};
+    uint32_t *head = bucket(legs, leg);
+    leg->next_in_bucket = *head;
+    *head = id;
+    legs->count++;
+    return leg;
+}
+
+/* What is due */
+
+void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at) { nm_heap_set(&legs->heap, &leg->due, due_at); }
+
+double nm_legs_next_due(nm_legs *legs) { return nm_heap_next(&legs->heap); }
+
+double nm_legs_not_before(const nm_legs *legs) { return nm_heap_not_before(&legs->heap); }
+
+nm_leg *nm_legs_due(nm_legs *legs, double now)
+{
+    return nm_heap_is_due(&legs->heap, now) ? nm_leg_by_id(legs, legs->heap.places[0]->id) : NULL;
+}
+
+nm_leg *nm_legs_take_due(nm_legs *legs, double now)
+{
+    nm_due *due = nm_heap_take(&legs->heap, now);
+    return due ? nm_leg_by_id(legs, due->id) : NULL;
+}
+
+/* Bytes */
+
+static uint32_t room(const nm_leg *leg) { return leg->ring.count * NM_CHUNK_LEN - leg->ring.offset - leg->buffered; }
+
+static uint8_t **chunk_at(const nm_leg *leg, uint32_t index)
+{
+    return &leg->ring.chunks[(leg->ring.head + index) & (leg->ring.capacity - 1)];
+}
+
+/* Room for so many pointers to chunks in all. */
+static int widen(nm_ring *ring, uint32_t count)
+{
+    uint32_t capacity = ring->capacity ? ring->capacity : MIN_CAPACITY;
+    if (count <= ring->capacity)
+        return 1;
+    while (capacity < count)
+        capacity *= 2;
+    uint8_t **fresh = malloc(capacity * sizeof *fresh);
+    if (!fresh)
+        return 0;
+    for (uint32_t i = 0; i < ring->count; i++)
+        fresh[i] = ring->chunks[(ring->head + i) & (ring->capacity - 1)];
+    free(ring->chunks);
+    ring->chunks = fresh;
+    ring->capacity = capacity;
+    ring->head = 0;
+    return 1;
+}
+
+static void give_chunk(nm_legs *legs, uint8_t *bytes)
+{
+    chunk *one = (chunk *)(void *)bytes;
+    nm_budget_give(legs->budget, NM_CHUNK_LEN);
+    if (legs->spare_count >= MAX_SPARE_CHUNKS) {
+        free(one);
+        return;
+    }
+    one->next = legs->spare;
+    legs->spare = one;
+    legs->spare_count++;
+}
+
+static uint8_t *take_chunk(nm_legs *legs)
+{
+    chunk *one = legs->spare;
+    if (!nm_budget_take(legs->budget, NM_CHUNK_LEN))
+        return NULL;
+    if (one) {
+        legs->spare = one->next;
+        legs->spare_count--;
+    } else if (!(one = malloc(sizeof *one))) {
+        nm_budget_give(legs->budget, NM_CHUNK_LEN);
+        return NULL;
+    }
+    return one->bytes;
+}
+
+int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len)
+{
+    uint32_t free_len = room(leg);
+    uint32_t wanted = len > free_len ? (len - free_len + NM_CHUNK_LEN - 1) / NM_CHUNK_LEN : 0;
+    if (!widen(&leg->ring, leg->ring.count + wanted))
+        return 0;
+    for (uint32_t had = leg->ring.count; wanted; wanted--) {
+        uint8_t *bytes = take_chunk(legs);
+        if (!bytes) {
+            while (leg->ring.count > had)
+                give_chunk(legs, *chunk_at(leg, --leg->ring.count));
+            return 0;
+        }
+        *chunk_at(leg, leg->ring.count++) = bytes;
+    }
+    return 1;
+}
+
+/* Half as many marks, each for the bytes of two, with the older one's time. */
+static void merge_marks(nm_leg *leg)
+{
+    for (uint32_t i = 0; i < NM_MARKS / 2; i++) {
+        leg->mark_at[i] = leg->mark_at[2 * i];
+        leg->mark_end[i] = leg->mark_end[2 * i + 1];
+    }
+    leg->mark_count = NM_MARKS / 2;
+}
+
+void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now)
+{
+    for (uint32_t done = 0; done < len;) {
+        uint32_t at = leg->ring.offset + leg->buffered;
+        uint32_t fits = NM_CHUNK_LEN - at % NM_CHUNK_LEN;
+        if (fits > len - done)
+            fits = len - done;
+        memcpy(*chunk_at(leg, at / NM_CHUNK_LEN) + at % NM_CHUNK_LEN, data + done, fits);
+        leg->buffered += fits;
+        done += fits;
+    }
+    if (!leg->mark_count || now - leg->mark_at[leg->mark_count - 1] >= MARK_INTERVAL) {
+        if (leg->mark_count == NM_MARKS)
+            merge_marks(leg);
+        leg->mark_at[leg->mark_count++] = now;
+    }
+    leg->mark_end[leg->mark_count - 1] = leg->buffer_seq + leg->buffered;
+}
+
+void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack)
+{
+    leg->ring.offset += count;
+    leg->buffered -= count;
+    leg->buffer_seq += count;
+    while (leg->ring.count && (leg->ring.offset >= NM_CHUNK_LEN || !leg->buffered)) {
+        give_chunk(legs, *chunk_at(leg, 0));
+        leg->ring.head = (leg->ring.head + 1) & (leg->ring.capacity - 1);
+        leg->ring.count--;
+        leg->ring.offset = leg->ring.offset > NM_CHUNK_LEN ? leg->ring.offset - NM_CHUNK_LEN : 0;
+    }
+    if (!leg->ring.count && leg->ring.capacity > MIN_CAPACITY) {
+        free(leg->ring.chunks); /* an idle leg is to be small */
+        memset(&leg->ring, 0, sizeof leg->ring);
+    }
+    uint32_t gone = 0;
+    while (gone < leg->mark_count && (int32_t)(leg->mark_end[gone] - ack) <= 0)
+        gone++;
+    leg->mark_count -= gone;
+    memmove(leg->mark_at, leg->mark_at + gone, leg->mark_count * sizeof *leg->mark_at);
+    memmove(leg->mark_end, leg->mark_end + gone, leg->mark_count * sizeof *leg->mark_end);
+}
+
+void nm_leg_clear(nm_legs *legs, nm_leg *leg)
+{
+    nm_leg_drop(legs, leg, leg->buffered, leg->buffer_seq + leg->buffered);
+}
+
+void nm_leg_copy(const nm_leg *leg, uint32_t offset, uint8_t *to, uint32_t len)
+{
+    while (len) {
+        uint32_t at = leg->ring.offset + offset;
+        uint32_t fits = NM_CHUNK_LEN - at % NM_CHUNK_LEN;
+        if (fits > len)
+            fits = len;
+        memcpy(to, *chunk_at(leg, at / NM_CHUNK_LEN) + at % NM_CHUNK_LEN, fits);
+        to += fits;
+        offset += fits;
+        len -= fits;
+    }
+}
+
+void nm_leg_remove(nm_legs *legs, nm_leg *leg)
+{
+    uint32_t *link = bucket(legs, leg);
+    while (*link != leg->id)
+        link = &nm_leg_by_id(legs, *link)->next_in_bucket;
+    *link = leg->next_in_bucket;
+    nm_heap_remove(&legs->heap, &leg->due);
+    nm_leg_clear(legs, leg);
+    free(leg->ring.chunks);
+    memset(&leg->ring, 0, sizeof leg->ring);
+    leg->family = 0; /* a free row's mark */
+    legs->free[legs->free_count++] = leg->id;
+    legs->count--;
+}
+
+void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        sums[i] = (nm_leg_sums){.oldest_at = INFINITY};
+    for (uint32_t id = 0; id < legs->block_count * BLOCK_LEN; id++) {
+        const nm_leg *leg = nm_leg_by_id(legs, id);
+        if (!leg->family || leg->mirror_id >= count)
+            continue;
+        nm_leg_sums *sum = &sums[leg->mirror_id];
+        const nm_flow *flow = nm_flow_by_id(flows, leg->flow_id);
+        sum->legs++;
+        sum->client_bytes += flow ? flow->orig.bytes : leg->client_bytes;
+        sum->sent_bytes += leg->sent_bytes;
+        sum->acked_bytes += leg->acked_bytes;
+        sum->consumed_bytes += leg->consumed_bytes;
+        sum->retransmits += leg->retransmits;
+        sum->timeouts += leg->timeouts;
+        sum->in_flight_bytes += leg->snd_nxt - leg->snd_una;
+        if (leg->mark_count && leg->mark_at[0] < sum->oldest_at)
+            sum->oldest_at = leg->mark_at[0];
+        if (leg->flags & NM_LEG_MEASURED && leg->srtt > sum->srtt)
+            sum->srtt = leg->srtt;
+    }
+}

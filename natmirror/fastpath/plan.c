@@ -1,0 +1,81 @@
+/* What Python has prepared for new connections; plan.h says what each function is for. schedulers.py has the rules. */
+#include "fastpath/plan.h"
+
+#include <string.h>
+
+#include "fastpath/hash.h"
+#include "fastpath/packet.h"
+
+static const uint8_t CLIENT_KEY[16] = "natmirror client"; /* published: every host gives the same answer */
+static const uint8_t SUSPECT_KEY[16] = "natmirror wary  ";
+
+int nm_plan_is_client(const nm_plan *plan, uint8_t family, const uint8_t *client)
+{
+    if (family != 4)
+        return 0;
+    for (uint32_t i = 0; i < plan->network_count; i++)
+        if ((get32(client) & plan->networks[i].mask) == plan->networks[i].address)
+            return 1;
+    return 0;
+}
+
+nm_service *nm_plan_service(nm_plan *plan, uint8_t family, const uint8_t *client, const uint8_t *dst, uint16_t dport)
+{
+    for (uint32_t i = 0; i < plan->service_count; i++) {
+        nm_service *service = &plan->services[i];
+        if (service->port == dport && service->family == family && !memcmp(service->address, dst, address_len(family)))
+            return nm_plan_is_client(plan, family, client) ? service : NULL;
+    }
+    return NULL;
+}
+
+nm_service *nm_plan_service_of(nm_plan *plan, const uint8_t *backend, uint16_t backend_port)
+{
+    nm_service *found = NULL;
+    for (uint32_t i = 0; i < plan->backend_count; i++) {
+        const nm_backend *one = &plan->backends[i];
+        if (one->port != backend_port || memcmp(one->address, backend, address_len(plan->services[one->service_id].family)))
+            continue;
+        if (found)
+            return NULL;
+        found = &plan->services[one->service_id];
+    }
+    return found;
+}
+
+static uint64_t client_hash(const nm_service *service, const uint8_t *client, uint16_t client_port)
+{
+    uint8_t key[18];
+    size_t len = address_len(service->family);
+    memcpy(key, client, len);
+    if (service->with_port) {
+        put16(key + len, client_port);
+        len += 2;
+    }
+    return nm_siphash(CLIENT_KEY, key, len);
+}
+
+uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t client_port)
+{
+    if (!service->table_len)
+        return NM_NO_BACKEND;
+    if (service->in_turn)
+        return service->table[service->turn];
+    return service->table[client_hash(service, client, client_port) % service->table_len];
+}
+
+uint16_t nm_plan_derive(const nm_service *service, const uint8_t *client, uint16_t client_port)
+{
+    if (!service->derived_len)
+        return NM_NO_BACKEND;
+    return service->derived[client_hash(service, client, client_port) % service->derived_len];
+}
+
+uint16_t *nm_plan_suspect(nm_plan *plan, uint16_t service, uint8_t family, const uint8_t *client)
+{
+    uint8_t key[18];
+    size_t len = address_len(family);
+    put16(key, service);
+    memcpy(key + 2, client, len);
+    return &plan->suspects[nm_siphash(SUSPECT_KEY, key, len + 2) % NM_SUSPECTS];
+}

@@ -1,0 +1,57 @@
+"""A learning switch for the lab that speaks first: it pings its switches all the time, and tells of each answer.
+
+    python -m natmirror.lab.controllers.pinger VERSION PORT INTERVAL
+
+A line besides those of report_lines.py for each answer: ``pong DPID NUMBER SECONDS``. Pings are numbered from 1 in each
+session, and the seconds are the host's monotonic clock.
+"""
+
+# ruff: noqa: I001 - osken comes first, as it patches for os-ken
+import sys
+import time
+from typing import Any
+
+from natmirror.lab.controllers import report_lines
+from natmirror.lab.controllers import osken
+from natmirror.lab.controllers.learning_switch import LearningSwitch
+from os_ken.controller import ofp_event
+from os_ken.controller.handler import MAIN_DISPATCHER, set_ev_cls
+from os_ken.lib import hub
+
+
+class Pinger(LearningSwitch):
+    """Sends a ping every ``interval`` seconds, whatever has become of those before."""
+
+    interval = 0.1
+
+    def complete(self, datapath: Any) -> None:
+        """Begin to ping."""
+        hub.spawn(self._ping, datapath)
+
+    @set_ev_cls(ofp_event.EventOFPEchoReply, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    def on_pong(self, event: Any) -> None:
+        """Tell of an answer."""
+        message = event.msg
+        if message.data.isdigit():  # else os-ken's own
+            report_lines.say("pong", message.datapath.id, int(message.data), f"{time.monotonic():.4f}")
+
+    def _ping(self, datapath: Any) -> None:
+        number = 0
+        while datapath.is_active:
+            number += 1
+            datapath.send_msg(datapath.ofproto_parser.OFPEchoRequest(datapath, data=str(number).encode()))
+            hub.sleep(self.interval)
+
+
+def main() -> None:
+    """Serve until killed."""
+    version, port, interval = sys.argv[1:]
+    Pinger.OFP_VERSIONS = (osken.VERSIONS[version],)
+    Pinger.interval = float(interval)
+    osken.serve(__name__, int(port))
+
+
+if __name__ == "__main__":
+    from natmirror.lab.controllers import pinger
+
+    pinger.main()

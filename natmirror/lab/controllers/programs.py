@@ -1,0 +1,272 @@
+"""Real controllers for the lab, all started and asked in one way: backends or masters, for OpenFlow 1.0 and 1.3."""
+
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from natmirror.errors import HostError
+from natmirror.lab.controllers import report_lines
+from natmirror.lab.openvswitch import PORTS
+from natmirror.lab.process import Program, wait_for, wait_listen
+from natmirror.lab.topology import Lab
+
+PORT = 6653
+_MAX_DATAPATHS = 16  # that FAUCET's configuration has
+_PROMETHEUS_PORT = 9302
+
+
+class Controller:
+    """A running controller on a lab host, listening when the constructor returns."""
+
+    VERSIONS: ClassVar[tuple[str, ...]] = ("1.0", "1.3")
+    REQUIRES: ClassVar[str] = ""
+
+    def __init__(self, lab: Lab, host: str, version: str = "1.3") -> None:
+        if version not in self.VERSIONS:
+            raise HostError(f"{type(self).__name__} does not speak OpenFlow {version}")
+        if not self._installed():
+            raise HostError(f"{self.REQUIRES} is missing: install natmirror[test]")
+        self._lab = lab
+        self.host = host
+        self.version = version
+        self.program = self._start()
+        wait_listen(lab.ns(host), PORT)
+
+    def knows(self, datapath: int) -> bool:
+        """Whether the switch has told it its features."""
+        raise NotImplementedError
+
+    def ports(self, datapath: int) -> tuple[int, ...] | None:
+        """The ports it knows of a switch, sorted: none before its session is complete, None where it cannot tell."""
+        raise NotImplementedError
+
+    def packet_in_count(self, datapath: int) -> int:
+        """How many PACKET_INs of a switch it has seen."""
+        raise NotImplementedError
+
+    def packet_ins(self, datapath: int) -> list[str] | None:
+        """Port, length and digest of each PACKET_IN in order; None where it does not tell."""
+        return None
+
+    def gone(self, datapath: int) -> int | None:
+        """How many sessions of a switch have ended; None where it does not tell."""
+        return None
+
+    def wait_until_known(self, datapath: int, timeout: float = 10.0) -> None:
+        """Wait until the switch has told it its features, and its ports where it tells of them."""
+        self._wait(lambda: self.knows(datapath) and self.ports(datapath) != (), f"datapath {datapath}", timeout)
+
+    def wait_for_packet_ins(self, datapath: int, count: int, timeout: float = 10.0) -> None:
+        """Wait until it has seen so many."""
+        self._wait(lambda: self.packet_in_count(datapath) >= count, f"{count} PACKET_INs", timeout)
+
+    def end(self) -> int:
+        """Stop it; gives its exit code."""
+        return self.program.end()
+
+    def _wait(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
+        try:
+            wait_for(condition, f"{self.host} to know {what}", timeout)
+        except HostError as error:
+            raise HostError(f"{error}; it said:\n{self.program.text}") from None
+
+    def _installed(self) -> bool:
+        return importlib.util.find_spec(self.REQUIRES) is not None
+
+    def _start(self) -> Program:
+        raise NotImplementedError
+
+
+class _Telling(Controller):
+    """An application of ours, which tells in the words of report_lines.py."""
+
+    _MODULE: ClassVar[str]
+
+    def knows(self, datapath: int) -> bool:
+        return any(True for _ in report_lines.told(self.program.text, "switch", datapath))
+
+    def ports(self, datapath: int) -> tuple[int, ...]:
+        return report_lines.ports_told(self.program.text, datapath)
+
+    def packet_in_count(self, datapath: int) -> int:
+        return len(self.packet_ins(datapath))
+
+    def packet_ins(self, datapath: int) -> list[str]:
+        return list(report_lines.told(self.program.text, "packet-in", datapath))
+
+    def gone(self, datapath: int) -> int:
+        return len(list(report_lines.told(self.program.text, "gone", datapath)))
+
+    def unanswered(self) -> list[str]:
+        """The questions that it has given up, by kind."""
+        return re.findall(r"^unanswered (\S+)$", self.program.text, re.MULTILINE)
+
+    def _start(self) -> Program:
+        words = [sys.executable, "-m", f"natmirror.lab.{self._MODULE}", self.version, str(PORT), *self._arguments()]
+        return self._lab.start(self.host, words, name=self._MODULE)
+
+    def _arguments(self) -> Sequence[str]:
+        return ()
+
+
+class OsKen(_Telling):
+    """os-ken with the learning switch."""
+
+    REQUIRES = "os_ken"
+    _MODULE = "learning_switch"
+
+
+class Inquirer(_Telling):
+    """os-ken with a learning switch that asks its switch everything and waits ``wait`` seconds for the answers.
+
+    With ``echo`` it pings: every so many seconds, and hangs up when more than so many pings are not answered.
+    """
+
+    REQUIRES = "os_ken"
+    _MODULE = "inquirer"
+
+    def __init__(
+        self, lab: Lab, host: str, version: str = "1.3", *, wait: float = 5.0, echo: tuple[float, int] | None = None
+    ) -> None:
+        self._wait_seconds, self._echo = wait, echo
+        super().__init__(lab, host, version)
+
+    def answers(self) -> dict[str, tuple[bool, float]]:
+        """By kind: whether the xid was the question's, and the seconds that it took."""
+        found = re.findall(r"^answer (\S+) (yes|no) (\S+)$", self.program.text, re.MULTILINE)
+        return {kind: (matches == "yes", float(seconds)) for kind, matches, seconds in found}
+
+    def wait_until_inquired(self, datapath: int, timeout: float = 10.0) -> tuple[int, int]:
+        """Wait until all is answered or given up; gives how many were answered, of how many."""
+        self._wait(lambda: bool(self._inquired(datapath)), f"all of datapath {datapath}", timeout)
+        answered, asked = self._inquired(datapath)[-1].split()
+        return int(answered), int(asked)
+
+    def _inquired(self, datapath: int) -> list[str]:
+        return list(report_lines.told(self.program.text, "inquired", datapath))
+
+    def _arguments(self) -> Sequence[str]:
+        return [str(self._wait_seconds), *map(str, self._echo or ())]
+
+
+class Pinger(_Telling):
+    """os-ken with a learning switch that pings its switches every 100 ms, so that it speaks first."""
+
+    REQUIRES = "os_ken"
+    _MODULE = "pinger"
+    INTERVAL = 0.1
+
+    def pongs(self, datapath: int) -> list[tuple[int, float]]:
+        """The answers: which ping, and when by the monotonic clock."""
+        words = (line.split() for line in report_lines.told(self.program.text, "pong", datapath))
+        return [(int(number), float(at)) for number, at in words]
+
+    def _arguments(self) -> Sequence[str]:
+        return [str(self.INTERVAL)]
+
+
+class StrictHub(_Telling):
+    """twink with a hub that asks one thing after another and takes answers by their xid only."""
+
+    REQUIRES = "twink"
+    _MODULE = "strict_hub"
+
+
+class OvsTestController(Controller):
+    """Open vSwitch's own test controller, with its messages in its log; it asks for no ports."""
+
+    REQUIRES = "ovs-testcontroller"
+
+    def knows(self, datapath: int) -> bool:
+        """Whether it has logged the switch's FEATURES_REPLY."""
+        return bool(self._peers(datapath))
+
+    def ports(self, datapath: int) -> tuple[int, ...] | None:
+        """Those in the FEATURES_REPLY of OpenFlow 1.0; in 1.3 there are none, and it does not ask."""
+        if self.version != "1.0":
+            return None
+        [_, *rest] = re.split(rf"OFPT_FEATURES_REPLY .*dpid:{datapath:016x}", self.program.text) or [""]
+        reply = re.split(r"^\d{4}-", rest[-1], maxsplit=1, flags=re.MULTILINE)[0] if rest else ""
+        names = re.findall(r"^ (\d+|LOCAL)\(.*\): addr:", reply, re.MULTILINE)
+        return tuple(sorted(0xFFFE if name == "LOCAL" else int(name) for name in names))
+
+    def packet_in_count(self, datapath: int) -> int:
+        """Those in its log."""
+        text = self.program.text
+        return sum(text.count(f"|{peer}: received: OFPT_PACKET_IN") for peer in self._peers(datapath))
+
+    def _peers(self, datapath: int) -> set[str]:
+        """The connections, as its log names them, on which the switch has told its features."""
+        pattern = rf"\|([^|\s]+): received: OFPT_FEATURES_REPLY .*dpid:{datapath:016x}"
+        return set(re.findall(pattern, self.program.text))
+
+    def _installed(self) -> bool:
+        if shutil.which(self.REQUIRES) is None:
+            raise HostError("ovs-testcontroller is missing: install the package openvswitch-testcontroller")
+        return True
+
+    def _start(self) -> Program:
+        control = self._lab.directory / f"{self.host}-testcontroller.ctl"
+        protocol = f"OpenFlow{self.version.replace('.', '')}"
+        words = ["-O", protocol, f"ptcp:{PORT}", f"--unixctl={control}", "-vsyslog:off", "-vvconn:console:dbg"]
+        program = self._lab.start(self.host, [self.REQUIRES, *words])
+        wait_for(control.exists, "ovs-testcontroller")
+        self._lab.run(self.host, ["ovs-appctl", "-t", str(control), "vlog/disable-rate-limit", "vconn"])
+        return program
+
+
+class Faucet(Controller):
+    """FAUCET, on an OpenFlow library of its own: a VLAN for all ports, programmed before any packet comes."""
+
+    VERSIONS = ("1.3",)
+    REQUIRES = "faucet"
+
+    def knows(self, datapath: int) -> bool:
+        """Whether it has programmed the switch."""
+        return f" {_faucet_name(datapath)} Cold start configuring DP\n" in self.program.text
+
+    def ports(self, datapath: int) -> tuple[int, ...]:
+        """Those of its configuration that it found up."""
+        pattern = rf" {re.escape(_faucet_name(datapath))} Port (\d+) \(\S+\) up\b"
+        return tuple(sorted({int(port) for port in re.findall(pattern, self.program.text)}))
+
+    def packet_in_count(self, datapath: int) -> int:
+        """Those that its metrics count."""
+        url = f"http://127.0.0.1:{_PROMETHEUS_PORT}/metrics"
+        ask = f"import urllib.request; print(urllib.request.urlopen({url!r}).read().decode())"
+        metrics = self._lab.run(self.host, [sys.executable, "-c", ask])
+        found = re.findall(rf'^of_packet_ins_total{{.*dp_id="0x{datapath:x}".*}} (\S+)$', metrics, re.MULTILINE)
+        return int(sum(map(float, found)))
+
+    def _start(self) -> Program:
+        config = self._lab.directory / f"{self.host}-faucet.yaml"
+        config.write_text(_faucet_config())
+        environment = {
+            "FAUCET_CONFIG": str(config),
+            "FAUCET_LOG": "STDOUT",
+            "FAUCET_EXCEPTION_LOG": "STDERR",
+            "FAUCET_PROMETHEUS_ADDR": "127.0.0.1",
+            "FAUCET_PROMETHEUS_PORT": str(_PROMETHEUS_PORT),
+            "PYTHONUNBUFFERED": "1",
+        }
+        words = [sys.executable, "-m", "faucet", f"--ryu-ofp-tcp-listen-port={PORT}", "--ryu-config-file=/dev/null"]
+        return self._lab.start(self.host, words, name="faucet", env={**os.environ, **environment})
+
+
+def _faucet_name(datapath: int) -> str:
+    return f"DPID {datapath} (0x{datapath:x}) s{datapath}"
+
+
+def _faucet_config() -> str:
+    text = "vlans:\n  lab: {vid: 100}\ndps:\n"
+    ports = ", ".join(f"{port}: {{native_vlan: lab}}" for port in PORTS)
+    for datapath in range(1, _MAX_DATAPATHS + 1):
+        text += f"  s{datapath}: {{dp_id: {datapath}, hardware: Open vSwitch, interfaces: {{{ports}}}}}\n"
+    return text
+
+
+KINDS: tuple[type[Controller], ...] = (OsKen, Inquirer, StrictHub, OvsTestController, Faucet)

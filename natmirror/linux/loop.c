@@ -1,0 +1,255 @@
+/* The hot loop; loop.h says what each function is for. */
+#define _GNU_SOURCE
+#include "linux/loop.h"
+
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <math.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_WAIT 3600000    /* milliseconds; then it looks again */
+#define LOOK_UP_INTERVAL 0.002 /* seconds after which a busy loop looks whether somebody wants attention */
+#define SMALL 1024 /* bytes of a packet that are copied for less than its translation in the kernel takes */
+#define LINGER 0.0001 /* seconds that it looks for the answer to a request before it sleeps: being woken takes as long */
+#define POLITENESS 0.05 /* seconds that it does not, after somebody else has wanted its core */
+#define MAX_LUCK 8  /* so many answers that were too late in a row, and it hardly tries any more */
+#define LAST_HOPE 64 /* once in so many times then */
+/* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
+#define FIRST_PAUSE 0.001
+#define LONGEST_PAUSE 0.02
+
+double nl_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+void nl_send(nl_loop *loop) { nl_outbox_send(&loop->outbox, &loop->gear->out, nl_clock()); }
+
+/* Send a queue's verdicts, or refused ones again once their pause is over. */
+static void flush_queue(nl_loop *loop, uint32_t index, double now)
+{
+    nq *queue = loop->queues[index];
+    if (nq_is_refused(queue) && now < loop->retry_at[index])
+        return;
+    if (nq_flush(queue)) {
+        loop->pauses[index] = 0;
+        return;
+    }
+    loop->pauses[index] = fmin(fmax(2 * loop->pauses[index], FIRST_PAUSE), LONGEST_PAUSE);
+    loop->retry_at[index] = now + loop->pauses[index];
+}
+
+/* The batch's verdicts leave before what was synthesised for it: the mirror never delays production. */
+static void flush(nl_loop *loop, double now)
+{
+    for (uint32_t i = 0; i < loop->queue_count; i++)
+        flush_queue(loop, i, now);
+    nl_outbox_look(&loop->outbox, &loop->gear->out, now);
+}
+
+/* The errno of a queue whose verdicts cannot be sent, negative: loop.failed; 0 where there is none. */
+static int failure(nl_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->queue_count; i++)
+        if (nq_failure(loop->queues[i])) {
+            loop->failed = i;
+            return -nq_failure(loop->queues[i]);
+        }
+    return 0;
+}
+
+/* When refused verdicts are to be sent again; infinity where there are none. */
+static double next_retry(const nl_loop *loop)
+{
+    double next = INFINITY;
+    for (uint32_t i = 0; i < loop->queue_count; i++)
+        if (nq_is_refused(loop->queues[i]))
+            next = fmin(next, loop->retry_at[i]);
+    return next;
+}
+
+/* The kernel need not copy what it translates itself: that is half of what a large packet costs, and less than its looking
+ * marks up costs a small one. A mark that somebody else has put there is to stay. Else it is rewritten where it lies. */
+static void translate(nl_loop *loop, nq *queue, const nq_packet *packet, uint8_t *bytes)
+{
+    if (loop->gear->translation.mark && !packet->mark && packet->len > SMALL) {
+        nq_accept_marked(queue, packet->id, loop->gear->translation.mark);
+        return;
+    }
+    nm_translate(loop->gear, bytes, packet->len, packet->checksum);
+    nq_accept_packet(queue, packet);
+}
+
+/* 0 where the packet is for Python. */
+static int decide(nl_loop *loop, nq_packet *packet)
+{
+    nq *queue = loop->queues[loop->current];
+    if (packet->truncated) {
+        if (loop->watched[loop->current])
+            nq_accept(queue, packet->id, NULL, 0);
+        else
+            nq_drop(queue, packet->id); /* what was not seen whole cannot be rewritten */
+        return 1;
+    }
+    uint8_t *bytes = (uint8_t *)(uintptr_t)packet->payload; /* in the codec's own buffer */
+    int decided = nm_decide(loop->gear, bytes, packet->len, packet->hook, packet->checksum, loop->now);
+    if (decided >= NM_PUNT)
+        return 0;
+    int watched = loop->watched[loop->current];
+    if (decided == NM_MODIFIED && packet->hook == NF_INET_PRE_ROUTING)
+        loop->asked_at = loop->now;
+    if (decided == NM_CONSUMED && !watched)
+        nq_drop(queue, packet->id);
+    else if (decided == NM_MODIFIED && !watched)
+        translate(loop, queue, packet, bytes);
+    else
+        nq_accept(queue, packet->id, NULL, 0);
+    return 1;
+}
+
+/* A batch from the next queue that has one, in turn; 0 where none has. */
+static int take_batch(nl_loop *loop, int waits)
+{
+    for (uint32_t tried = 0; tried < loop->queue_count; tried++) {
+        loop->current = (loop->current + 1) % loop->queue_count;
+        int count = nq_receive(loop->queues[loop->current], loop->packets, waits);
+        if (count) {
+            loop->count = count > 0 ? count : 0;
+            loop->failed = loop->current;
+            loop->next = 0;
+            loop->now = nl_clock();
+            return count;
+        }
+    }
+    return 0;
+}
+
+/* Until when the answer to a request that has just passed may come before we could be woken for it; 0: it may not. */
+static double worth_lingering_until(nl_loop *loop, double now)
+{
+    double until = loop->asked_at + LINGER;
+    if (now >= until || now < loop->polite_until)
+        return 0;
+    return loop->luck || ++loop->asked % LAST_HOPE == 0 ? until : 0;
+}
+
+/* A batch that is there or comes before a time, without sleeping. Only one that had to be waited for was luck. */
+static int linger(nl_loop *loop, double until)
+{
+    int count = take_batch(loop, 0);
+    if (count)
+        return count;
+    while (!count && nl_clock() < until)
+        count = take_batch(loop, 0);
+    loop->luck = count ? MAX_LUCK : (uint8_t)(loop->luck - (loop->luck > 0));
+    return count;
+}
+
+/* A batch, as take_batch() has it, with some patience. A queue that is alone is waited for where nothing else is due so
+ * soon: while packets keep coming that saves two system calls of three. */
+static int receive(nl_loop *loop, double due)
+{
+    double now = nl_clock(), until = fmin(worth_lingering_until(loop, now), due);
+    int waits = loop->is_busy && loop->longest_wait > 0 && now + loop->longest_wait < due;
+    int count = until > now ? linger(loop, until) : 0;
+    return count || (until > now && !waits) ? count : take_batch(loop, waits);
+}
+
+int nl_timer(void)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+/* The timer goes off at a time or before. It is left alone where it does so already: setting it costs more than a packet,
+ * above all in a virtual machine, and what is due moves with each packet. */
+static void arm(nl_loop *loop, double until)
+{
+    if (loop->armed_at <= until)
+        return;
+    double nanoseconds = fmin((until - floor(until)) * 1e9 + 1, 999999999);
+    struct itimerspec when = {.it_value = {.tv_sec = (time_t)until, .tv_nsec = (long)nanoseconds}};
+    if (timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &when, NULL) == 0)
+        loop->armed_at = until;
+}
+
+/* Who is taken off its core is not alone there: others are to have what looking for packets would take. */
+static void heed_others(nl_loop *loop)
+{
+    struct rusage used;
+    if (getrusage(RUSAGE_THREAD, &used) || used.ru_nivcsw == loop->taken_off)
+        return;
+    loop->taken_off = used.ru_nivcsw;
+    loop->polite_until = loop->looked_at + POLITENESS;
+}
+
+/* Whether somebody wants attention; waits for that or a packet, until a time or a little longer. */
+static int wait_until(nl_loop *loop, double until)
+{
+    struct pollfd fds[NL_MAX_QUEUES + 2] = {
+        {.fd = loop->wake_fd, .events = POLLIN},
+        {.fd = loop->timer_fd, .events = POLLIN},
+    };
+    for (uint32_t i = 0; i < loop->queue_count; i++) /* poll() ignores a negative descriptor */
+        fds[i + 2] = (struct pollfd){.fd = nq_is_refused(loop->queues[i]) ? -1 : nq_fd(loop->queues[i]), .events = POLLIN};
+    if (until > nl_clock())
+        arm(loop, until);
+    poll(fds, loop->queue_count + 2, until <= nl_clock() ? 0 : MAX_WAIT);
+    uint64_t times;
+    loop->looked_at = nl_clock();
+    heed_others(loop);
+    if (fds[1].revents && read(loop->timer_fd, &times, sizeof times) > 0)
+        loop->armed_at = INFINITY;
+    return fds[0].revents != 0;
+}
+
+int nl_run(nl_loop *loop, double until)
+{
+    nm_gear *gear = loop->gear;
+    for (;;) {
+        for (; loop->next < loop->count; loop->next++) {
+            nq_packet *packet = &loop->packets[loop->next];
+            if (!decide(loop, packet)) {
+                flush(loop, loop->now);
+                loop->punted = packet;
+                return NL_PUNT;
+            }
+        }
+        double now = nl_clock();
+        int is_time = now >= until || gear->read.count || nm_gear_acknowledge(gear, now) || nm_gear_expire(gear, now);
+        flush(loop, now);
+        int failed = failure(loop);
+        if (failed)
+            return failed;
+        if (is_time && loop->has_looked) {
+            nl_send(loop); /* Python may take a while */
+            loop->has_looked = 0; /* however much is due, packets have their turn */
+            return NL_TIMER;
+        }
+        double due = fmin(until, fmin(nm_legs_not_before(gear->legs), nm_flows_not_before(gear->flows)));
+        int count = receive(loop, due);
+        loop->has_looked = 1;
+        if (count < 0)
+            return count;
+        loop->is_busy = count > 0;
+        if (count && loop->now - loop->looked_at < LOOK_UP_INTERVAL)
+            continue;
+        if (wait_until(loop, count ? 0 : fmin(fmin(due, next_retry(loop)), loop->outbox.due_at))) {
+            nl_send(loop);
+            return NL_WAKE;
+        }
+    }
+}
+
+void nl_decided(nl_loop *loop)
+{
+    loop->punted = NULL;
+    loop->next++;
+}

@@ -1,0 +1,148 @@
+"""The kernel's part in NAT: a table of nftables that translates packets by the mark that a verdict has put on them.
+
+A verdict with a mark has 40 bytes, one with a rewritten packet up to 64 KiB, which the kernel copies twice and makes
+one piece of; and a checksum that was left to hardware can stay there. So large packets have one. A mark stands for a
+service and one of its backends; it lives from the verdict to the next hook alone, where it is taken off again. A marked
+packet that the table does not know is dropped: its sender sends it again.
+
+The destination is translated right after raw PREROUTING, the source right after mangle FORWARD, where the packets with
+a verdict come from (nft(8), "Netfilter priorities").
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+
+from natmirror.errors import HostError
+from natmirror.linux import commands
+from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.rules import Rules
+
+Pair = tuple[Endpoint, Endpoint]
+"""A service, and one of its backends."""
+
+MARKS, MARKS_MASK = 0x6E6D0000, 0xFFFF0000
+"""All of our marks, and no others: none is left on a packet that has passed the table."""
+
+_TABLE = "ip natmirror"
+_MAX_MARKS = ~MARKS_MASK & 0xFFFFFFFF
+_CHAINS = (
+    ("backend", "prerouting", -299, "daddr", "dport"),
+    ("service", "forward", -149, "saddr", "sport"),
+)
+
+
+class Translation:
+    """Our table in this network namespace."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Pair, int] = {}
+
+    def marks(self, rules: Rules) -> dict[Pair, int]:
+        """The marks of those of the rules' services and backends that the table knows."""
+        return {pair: self._marks[pair] for pair in _pairs(rules) if pair in self._marks}
+
+    def install(self, rules: Rules) -> None:
+        """Put the table in for these rules, in place of whatever of ours is there; HostError where the machine
+        refuses: then it is as it was. Marks that it has known before stay: somebody may be giving them."""
+        marks = self._with(rules, self.marks(rules))
+        _feed(f"table {_TABLE} {{}}\ndelete table {_TABLE}\n{script(marks)}")
+        self._marks = marks
+
+    def extend(self, rules: Rules) -> None:
+        """After install(), let the table know these rules too; the same error."""
+        marks = self._with(rules, self._marks)
+        if added := {pair: mark for pair, mark in marks.items() if pair not in self._marks}:
+            _feed("".join(f"add element {_TABLE} {name} {{ {value} }}\n" for name, value in _elements(added)))
+        self._marks = marks
+
+    def reduce(self, rules: Rules) -> None:
+        """Let it forget all but these, whose marks nobody gives any more; the same error."""
+        kept = self.marks(rules)
+        if gone := {pair: mark for pair, mark in self._marks.items() if pair not in kept}:
+            keys = ", ".join(map(hex, gone.values()))
+            _feed("".join(f"delete element {_TABLE} {name} {{ {keys} }}\n" for name, _ in _elements(gone)))
+        self._marks = kept
+
+    def is_in_place(self) -> bool:
+        """Whether the table still stands; a firewall's reload may have swept it away, or what it holds."""
+        words = set((_list() or "").replace(",", " ").split())
+        chains, marks = {f"@{end}-address" for end, *_ in _CHAINS}, map(hex, self._marks.values())
+        return words.issuperset(chains) and words.issuperset(marks)
+
+    def _with(self, rules: Rules, known: Mapping[Pair, int]) -> dict[Pair, int]:
+        """Marks for these besides; where there are no more, a pair has none."""
+        marks, taken = dict(known), set(known.values())
+        free = (mark for mark in range(MARKS + 1, MARKS + _MAX_MARKS + 1) if mark not in taken)
+        for pair in _pairs(rules):
+            if pair not in marks and (mark := next(free, None)) is not None:
+                marks[pair] = mark
+        return marks
+
+
+def remove() -> list[str]:
+    """Take our table away, or what is left of it; gives its name if there was one. Without nft there is none."""
+    if shutil.which("nft") is None or _list() is None:
+        return []
+    _feed(f"delete table {_TABLE}\n")
+    return [f"nft: table {_TABLE}"]
+
+
+def plan(rules: Rules) -> str:
+    """What a start would feed to nft on a host that has no table of ours."""
+    return script(Translation()._with(rules, {}))
+
+
+def script(marks: Mapping[Pair, int]) -> str:
+    """The table with these marks, as nft has it."""
+    values = dict(_elements(marks))
+    lines = [f"table {_TABLE} {{"]
+    for end, hook, priority, address, port in _CHAINS:
+        for what, kind in (("address", "ipv4_addr"), ("port", "inet_service")):
+            elements = f" elements = {{ {values[f'{end}-{what}']} }};" if marks else ""
+            lines.append(f"  map {end}-{what} {{ type mark : {kind};{elements} }}")
+        lines += [
+            f"  chain to-{end} {{",
+            f"    type filter hook {hook} priority {priority}; policy accept;",
+            f"    meta mark & {MARKS_MASK:#x} != {MARKS:#x} accept",
+            f"    ip {address} set meta mark map @{end}-address tcp {port} set meta mark map @{end}-port"
+            " meta mark set 0 accept",
+            "    drop",
+            "  }",
+        ]
+    return "\n".join([*lines, "}", ""])
+
+
+def _pairs(rules: Rules) -> Iterator[Pair]:
+    for service in rules.services:
+        for backend in service.pool.members if service.pool else ():
+            yield endpoint_of(service), endpoint_of(backend)
+
+
+def _elements(marks: Mapping[Pair, int]) -> Iterator[tuple[str, str]]:
+    """For each of the table's maps its name and its elements."""
+    for place, end in enumerate(("service", "backend")):
+        ends = {mark: show(pair[place]).split(":") for pair, mark in marks.items()}
+        yield f"{end}-address", _listed((mark, address) for mark, (address, _) in ends.items())
+        yield f"{end}-port", _listed((mark, port) for mark, (_, port) in ends.items())
+
+
+def _listed(elements: Iterable[tuple[int, str]]) -> str:
+    return ", ".join(f"{mark:#x} : {value}" for mark, value in elements)
+
+
+def _list() -> str | None:
+    """The table as nft shows it; None where there is none."""
+    try:
+        return _run("list", "table", *_TABLE.split())
+    except HostError as error:
+        if "No such file" in str(error):
+            return None
+        raise
+
+
+def _feed(text: str) -> None:
+    _run("-f", "-", text=text)
+
+
+def _run(*arguments: str, text: str | None = None) -> str:
+    return commands.run(["nft", *arguments], text, package="nftables")

@@ -1,0 +1,76 @@
+"""Looks after the queues of one thread that passes packets: what the kernel says of each, once a second."""
+
+import logging
+
+from natmirror.errors import HostError
+from natmirror.linux.bypass import Watchdog
+from natmirror.linux.loop import Loop, Way
+from natmirror.linux.queue_health import LOOK_INTERVAL, QueueHealth
+
+log = logging.getLogger("natmirror")
+
+
+class QueueKeeper:
+    """Keep the queues of ``loop`` bound. ``watchdog`` is the process that shares the socket of the watched queue.
+
+    It belongs to the loop's thread, but for ``trouble``.
+    """
+
+    def __init__(self, loop: Loop, watchdog: Watchdog | None, now: float) -> None:
+        self.next_at = now + LOOK_INTERVAL
+        """When look() is due."""
+        self._loop = loop
+        self._watchdog = watchdog
+        self._healths = [QueueHealth(way.queue.number, now) for way in loop.ways]
+
+    @property
+    def trouble(self) -> str | None:
+        """Return what is wrong with a queue, or None; from any thread."""
+        return next((health.trouble for health in self._healths if health.trouble is not None), None)
+
+    def look(self, now: float) -> None:
+        """Read the kernel's answers, bind again what has to be, and ask. While the loop has packets without a verdict,
+        look() stays due."""
+        if self._loop.has_batch:
+            return
+        self.next_at = now + LOOK_INTERVAL
+        for index, way in enumerate(self._loop.ways):
+            before = self._healths[index].trouble
+            try:
+                self._look_at(index, way, now)
+            except Exception as error:  # no memory, for one: the other queues are looked after all the same
+                self._healths[index].failed(f"{type(error).__name__}: {error}", now)
+            trouble = self._healths[index].trouble
+            if trouble is not None and trouble != before:
+                log.error("%s", trouble)
+            elif trouble is None and before is not None:
+                log.warning("queue %d works again", way.queue.number)
+
+    def _look_at(self, index: int, way: Way, now: float) -> None:
+        if way.queue.failure is not None:
+            self._healths[index].failed(way.queue.failure, now)
+        if way.queue.is_closed or self._has_to_be_bound(index, way, now):
+            self._bind_again(index, now)
+        else:
+            way.queue.ask(now)
+
+    def _has_to_be_bound(self, index: int, way: Way, now: float) -> bool:
+        queue = way.queue
+        answer, is_silent = queue.answer(), queue.is_silent
+        if answer == 0:
+            queue.count("checks_that_found_lost_verdicts")
+        return self._healths[index].look(answer=answer, is_refused=queue.waits, is_silent=is_silent, now=now)
+
+    def _bind_again(self, index: int, now: float) -> None:
+        health, watchdog = self._healths[index], self._watchdog if self._loop.ways[index].watched else None
+        try:
+            if watchdog is not None:
+                watchdog.release()  # or its process would hold the old socket, and with it perhaps the queue
+            queue = self._loop.bind_again(index)
+        except HostError as error:
+            health.failed(str(error), now)
+            return
+        health.bound_again(now)
+        log.warning("queue %d is bound again; packets that waited in it are dropped", queue.number)
+        if watchdog is not None:
+            watchdog.move(queue.fd)

@@ -1,0 +1,110 @@
+"""Holding clients back for mirrors that are slower than their backends: what becomes of each flow's throttle as its
+packets pass and its legs move."""
+
+from collections.abc import Callable
+
+from natmirror.actions import Send
+from natmirror.fastpath import HELD
+from natmirror.mirror.ledger import MirroredFlow, Tap
+from natmirror.mirror.legs import Legs
+from natmirror.mirror.sampling import unwanted
+from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.net import seq
+from natmirror.net.packet import ACK, Segment, endpoint_of, synthesise
+from natmirror.tcp.client_window import Throttle
+from natmirror.tcp.tracker import State
+
+
+class Holding:
+    """The throttles of all flows; ``tap_of`` gives a flow's tap, once it has one."""
+
+    def __init__(self, timers: Timers, legs: Legs, tap_of: Callable[[MirroredFlow], Tap | None]) -> None:
+        self._timers = timers
+        self._legs = legs
+        self._tap_of = tap_of
+        self._throttles: dict[MirroredFlow, Throttle] = {}
+
+    def accepted(self, flow: MirroredFlow) -> None:
+        """The backend has accepted the connection: from here on the client is shown no more than throttling legs have
+        room for."""
+        if flow.picked_up:
+            return
+        buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
+        if buffers and any(not unwanted(mirror, flow.client[0]) for mirror in flow.service.mirrors if mirror.throttles):
+            first = seq.add(flow.row.iss, 1)
+            self._throttles[flow] = Throttle(seq.add(first, min(buffers)), min(buffers))
+            flow.row.flags |= HELD
+
+    def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
+        """The window field that the client is to see in a segment of its backend's."""
+        throttle = self._throttles.get(flow)
+        if throttle is None:
+            return segment.window
+        window = throttle.window(segment, flow.row.reply.scale)
+        if (tap := self._tap_of(flow)) is not None:
+            self._mark_waiting(tap, throttle)
+        return window
+
+    def hold(self, tap: Tap) -> None:
+        """After a leg has moved: how far its client may send; if that is much further than it knows, tell it."""
+        flow = tap.flow
+        throttle = self._throttles.get(flow)
+        if throttle is None or len(tap.strands) < len(flow.service.copies):
+            return  # nothing to hold, or legs are still to be opened
+        row = flow.row
+        edges = [seq.add(leg.una, strand.mirror.buffer) for strand, leg in tap.alive() if strand.mirror.throttles]
+        nearest = min(edges, key=lambda edge: seq.diff(edge, row.reply.ack)) if edges else row.reply.edge
+        throttle.hold = seq.latest(throttle.hold, nearest)
+        self._mark_waiting(tap, throttle)
+        due = throttle.is_update_due(row.orig.end, row.reply.edge) and not tap.flow_over
+        # Not now: packets of the same batch may tell the client more.
+        self._timers.set(("window", flow), AT_ONCE if due else None)
+        if not edges and not due:
+            self.release(flow)
+
+    def _mark_waiting(self, tap: Tap, throttle: Throttle) -> None:
+        """Tell the legs that hold the client back whether it waits for them now."""
+        row = tap.flow.row
+        waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not tap.flow_over
+        for strand, leg in tap.alive():
+            holds = strand.mirror.throttles and seq.le(seq.add(leg.una, strand.mirror.buffer), throttle.hold)
+            if leg.client_waits != (waits and holds):
+                leg.client_waits = waits and holds
+                leg.hand_over()
+
+    def tell_window(self, flow: MirroredFlow) -> None:
+        """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
+        throttle = self._throttles[flow]
+        self._tell(flow, throttle)
+        tap = self._tap_of(flow)
+        if tap is not None:
+            self._mark_waiting(tap, throttle)
+        if tap is None or not any(strand.mirror.throttles for strand, _ in tap.alive()):
+            self.release(flow)
+
+    def _tell(self, flow: MirroredFlow, throttle: Throttle) -> None:
+        reply = flow.row.reply
+        if throttle.is_update_due(flow.row.orig.end, reply.edge):
+            window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
+            ends = (endpoint_of(flow.service), flow.client)
+            numbers = {"seq": reply.end, "ack": reply.ack, "window": window}
+            self._legs.send([Send(synthesise(*ends, flags=ACK, options=throttle.options(), **numbers))])
+
+    def let_go(self, flow: MirroredFlow) -> None:
+        """Hold the client back no more, whatever its legs say. One that waits is told at once: it would learn it only
+        by its own probes, which come minutes apart."""
+        throttle = self._throttles.get(flow)
+        if throttle is None:
+            return
+        try:
+            throttle.hold = seq.latest(throttle.hold, flow.row.reply.edge)
+            if flow.row.state in (State.ESTABLISHED, State.CLOSING):
+                self._tell(flow, throttle)
+        finally:
+            self.release(flow)
+
+    def release(self, flow: MirroredFlow) -> None:
+        """No leg holds the client back any more."""
+        if self._throttles.pop(flow, None) is not None:
+            self._timers.set(("window", flow), None)
+            flow.row.flags &= ~HELD

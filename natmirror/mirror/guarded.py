@@ -1,0 +1,269 @@
+"""Mirroring as production calls it: each call is guarded, so that whatever fails in there costs copies and no packet.
+
+Production's side computes its verdict first and then calls here; nothing here raises. A fault ends the copies and
+sessions of the flow that it came up with, and is reported by ``Faults``.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
+
+from natmirror.actions import Send
+from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
+from natmirror.mirror.guard import Guard
+from natmirror.mirror.ledger import MirroredFlow, Strand, Tap
+from natmirror.mirror.legs import HANDED_OVER, Holder, Legs
+from natmirror.mirror.mirroring import Mirroring
+from natmirror.mirror.sessions.master_session import Shadow
+from natmirror.mirror.sessions.sessions import Shadowing
+from natmirror.mirror.teardown import Teardown
+from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.net.icmp import IcmpError
+from natmirror.net.packet import Endpoint, Segment, show
+from natmirror.rules import Service
+from natmirror.tcp.leg_record import FlowRecord
+
+_T = TypeVar("_T")
+
+_END_SLICE = 32  # flows whose work was switched off and that are ended between two batches of packets
+
+
+class GuardedMirroring:
+    """The door between production and mirroring."""
+
+    def __init__(
+        self,
+        mirroring: Mirroring,
+        shadowing: Shadowing,
+        legs: Legs,
+        timers: Timers,
+        guard: Guard,
+        faults: Faults,
+        teardown: Teardown,
+    ) -> None:
+        self._mirroring = mirroring
+        self._shadowing = shadowing
+        self._legs = legs
+        self._timers = timers
+        self._guard = guard
+        self._faults = faults
+        self._teardown = teardown
+        self._ending: dict[Work, list[MirroredFlow]] = {}
+        faults.on_change = self._heed_change
+
+    @property
+    def taps(self) -> dict[MirroredFlow, Tap]:
+        """Each mirrored flow's tap."""
+        return self._mirroring.taps
+
+    # What production does
+
+    def open(self, flow: MirroredFlow, backend: Endpoint, now: float) -> None:
+        """See Mirroring."""
+        self._guard.run(Work.COPY, flow, self._mirroring.open, flow, backend, now)
+
+    def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> None:
+        """See Mirroring."""
+        self._guard.run(Work.COPY, flow, self._mirroring.picked_up, flow, backend)
+
+    def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
+        """See Mirroring."""
+        self._guard.run(Work.COPY, flow, self._mirroring.feed, flow, segment, now)
+
+    def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
+        """See Mirroring."""
+        self._guard.run(Work.SESSION, flow, self._mirroring.feed_replies, flow, segment)
+
+    def window_moved(self, flow: MirroredFlow, now: float) -> None:
+        """See Mirroring."""
+        self._guard.run(Work.COPY, flow, self._mirroring.window_moved, flow, now)
+
+    def accepted(self, flow: MirroredFlow) -> None:
+        """See Holding."""
+        self._guard.run(Work.THROTTLE, flow, self._mirroring.holding.accepted, flow)
+
+    def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
+        """See Holding; the backend's own window where that fails."""
+        window = self._guard.run(Work.THROTTLE, flow, self._mirroring.holding.throttled_window, flow, segment)
+        return segment.window if window is None else max(0, min(window, segment.window))
+
+    def flow_reset(self, flow: MirroredFlow, now: float) -> None:
+        """See Mirroring."""
+        self._guard.run(Work.COPY, flow, self._mirroring.flow_reset, flow, now)
+
+    def flow_closed(self, flow: MirroredFlow, now: float) -> None:
+        """See Mirroring."""
+        self._guard.run(Work.COPY, flow, self._mirroring.flow_closed, flow, now)
+
+    def handed_over(self, flow: MirroredFlow) -> None:
+        """See Mirroring."""
+        self._guard.run(Work.COPY, flow, self._mirroring.handed_over, flow)
+
+    def flow_forgotten(self, flow: MirroredFlow) -> None:
+        """See Mirroring. Afterwards nothing knows of the flow, whatever has failed."""
+        try:
+            self._mirroring.flow_forgotten(flow)
+        except Exception as error:
+            self._guard.failed(Work.COPY, flow, error)
+            self._try(Work.COPY, self._teardown.drop, flow)
+
+    def untracked(self, service: Service, count: int) -> None:
+        """See Mirroring."""
+        self._try(Work.COPY, self._mirroring.untracked, service, count)
+
+    # Another host's connections
+
+    def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
+        """See Mirroring."""
+        self._guard.run(Work.TAKEOVER, flow, self._mirroring.adopt, flow, record, now)
+
+    def renew(self, flow: MirroredFlow, record: FlowRecord) -> bool:
+        """See Mirroring."""
+        return bool(self._guard.run(Work.TAKEOVER, flow, self._mirroring.renew, flow, record))
+
+    def rouse(self, flow: MirroredFlow, now: float) -> None:
+        """See Mirroring."""
+        if self._mirroring.waits(flow):
+            self._guard.run(Work.TAKEOVER, flow, self._mirroring.rouse, flow, now)
+
+    def waits(self, flow: MirroredFlow) -> bool:
+        """See Mirroring."""
+        return self._mirroring.waits(flow)
+
+    def forget(self, flow: MirroredFlow) -> None:
+        """See Mirroring."""
+        try:
+            self._mirroring.forget(flow)
+        except Exception as error:
+            self._guard.failed(Work.TAKEOVER, flow, error)
+
+    def leave(self) -> None:
+        """Another host passes all flows: their legs end here without a word, and go on there."""
+        for tap in self._mirroring.taps.values():
+            tap.is_left = True
+        self._each_leg(self._legs.give_way, HANDED_OVER)
+        self._try(Work.TAKEOVER, self._shadowing.leave)
+
+    # Legs
+
+    def make_way(self, mirror: Endpoint, local: Endpoint) -> None:
+        """See Legs."""
+        self._at_leg(partial(self._legs.holder_between, mirror, local), self._legs.make_way, mirror, local)
+
+    def has_leg(self, mirror: Endpoint, local: Endpoint, *, otherwise: bool) -> bool:
+        """Whether a leg stands between the two; ``otherwise`` where that cannot be told."""
+        return bool(self._try(Work.COPY, self._legs.has, mirror, local, otherwise=otherwise))
+
+    def from_mirror(self, segment: Segment, now: float) -> None:
+        """See Legs.receive()."""
+        ends = (segment.src, segment.sport), (segment.dst, segment.dport)
+        self._at_leg(partial(self._legs.holder_between, *ends), self._legs.receive, segment, now)
+
+    def icmp_error(self, error: IcmpError, now: float) -> None:
+        """See Legs."""
+        find = partial(self._legs.holder_between, error.inner_dst, error.inner_src)
+        self._at_leg(find, self._legs.icmp_error, error, now)
+
+    def leg_due(self, leg_id: int, now: float) -> None:
+        """The deadline of a leg has come."""
+        self._at_leg(partial(self._legs.holder, leg_id), self._legs.handle_timer, leg_id, now)
+
+    def end_removed(self, leg_ids: Iterable[int]) -> None:
+        """See Mirroring."""
+        for leg_id in leg_ids:
+            self._at_leg(partial(self._legs.holder, leg_id), self._mirroring.end_removed, [leg_id])
+
+    def close(self) -> None:
+        """End all legs."""
+        self._each_leg(self._legs.abort, "shutdown")
+
+    def send(self, sends: Iterable[Send]) -> None:
+        """Something is to be sent with what legs send."""
+        self._try(Work.COPY, self._legs.send, sends)
+
+    def take_sends(self) -> list[Send]:
+        """What is to be sent since the last call."""
+        try:
+            return self._legs.take_sends()
+        except Exception as error:
+            self._faults.note(Work.COPY, None, error)
+            return []
+
+    def _each_leg(self, do: Callable[[int, str], None], reason: str) -> None:
+        for leg_id in self._try(Work.COPY, self._legs.ids) or []:
+            self._at_leg(partial(self._legs.holder, leg_id), do, leg_id, reason)
+
+    def _at_leg(self, find: Callable[[], Holder | None], do: Callable[..., None], *arguments: object) -> None:
+        """Do something with a leg; where that raises, everything ends that its flow has."""
+        holder = None
+        try:
+            holder = find()
+            do(*arguments)
+        except Exception as error:
+            work, client = Work.COPY, None
+            if isinstance(holder, Shadow):
+                work, client = Work.SESSION, show(holder.connection.client)
+            elif isinstance(holder, Strand):
+                client = show(holder.tap.flow.client)
+            self._faults.note(work, client, error)
+            if holder is not None:
+                self._try(work, self._teardown.end_leg, holder, INTERNAL_ERROR)
+
+    def _try(self, work: Work, do: Callable[..., _T], *arguments: object, otherwise: _T | None = None) -> _T | None:
+        """What belongs to no connection alone; ``otherwise`` where it raises."""
+        try:
+            return do(*arguments)
+        except Exception as error:
+            self._faults.note(work, None, error)
+            return otherwise
+
+    # Time
+
+    def study(self, now: float, is_spent: Callable[[], bool] | None) -> None:
+        """See Shadowing. Where reading itself fails it is unknown what was lost: then sessions are off at once."""
+        try:
+            self._shadowing.study(now, is_spent)
+        except Exception as error:
+            self._faults.note(Work.SESSION, None, error)
+            self._faults.switch_off(Work.SESSION)
+            self._shadowing.discard()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether study() has more to do."""
+        try:
+            return self._shadowing.has_more
+        except Exception as error:
+            self._faults.note(Work.SESSION, None, error)
+            return False
+
+    def timer(self, what: str, of: object, now: float) -> None:
+        """A deadline has come that is none of a leg's."""
+        if what == "on-again":
+            self._faults.expire()
+        elif what == "end-disabled":
+            self._end_disabled(Work(str(of)))
+        elif isinstance(of, Shadow):
+            self._at_leg(lambda: of, self._shadowing.handle_timer, of, now)
+        elif what == "window":
+            self._guard.run(Work.THROTTLE, of, self._mirroring.holding.tell_window, of)  # type: ignore[arg-type]
+        else:
+            do = self._mirroring.heard if what == "heard" else self._mirroring.give_rest
+            self._guard.run(Work.COPY, of, do, of, now)  # type: ignore[arg-type]
+
+    def _heed_change(self) -> None:
+        """Begin to end what was switched off, and set the time when it comes on again."""
+        self._timers.set(("on-again", None), self._faults.next_on())
+        for work in self._faults.off.keys() - self._ending.keys():
+            self._ending[work] = list(self._mirroring.taps)
+            self._timers.set(("end-disabled", work), AT_ONCE)
+        for work in self._ending.keys() - self._faults.off.keys():
+            del self._ending[work]
+            self._timers.set(("end-disabled", work), None)
+
+    def _end_disabled(self, work: Work) -> None:
+        flows = self._ending.get(work, [])
+        for _ in range(min(len(flows), _END_SLICE)):
+            self._try(work, self._teardown.end, work, flows.pop(), SWITCHED_OFF)
+        if flows:
+            self._timers.set(("end-disabled", work), AT_ONCE)

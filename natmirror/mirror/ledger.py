@@ -1,0 +1,312 @@
+"""What became of the bytes: for each mirror, how much clients have sent, how much arrived, what was lost and why.
+
+For each mirror, at any moment: bytes that clients sent = bytes acknowledged + bytes pending + bytes lost, by reason.
+The reason is why a leg has ended, or why there never was one. A mirror with sessions of its own gets other bytes than
+clients have sent: there those of its messages count in their place.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from natmirror.fastpath import Gear
+from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.rules import Mirror, Service
+from natmirror.tcp.leg import Leg
+from natmirror.tcp.reassembler import Reassembler
+
+MID_CONNECTION = "mid-connection"
+OWN_BACKEND = "own-backend"
+REMOVED = "removed"
+UNTRACKED = "untracked"
+
+
+class MirroredFlow(Protocol):
+    """What has to be known of a flow to mirror it."""
+
+    row: Any
+    client: Endpoint
+    service: Service
+    syn_data: bytes
+
+    @property
+    def picked_up(self) -> bool:
+        """Whether the connection was met in its middle."""
+
+
+class Account(Protocol):
+    """Whatever has an account of its own for one mirror."""
+
+    @property
+    def mirror(self) -> Mirror:
+        """Whose account it is."""
+
+    @property
+    def service_name(self) -> str:
+        """The service's name."""
+
+
+class Keeper(Protocol):
+    """Who looks after strands."""
+
+    def leg_ended(self, strand: "Strand", leg: Leg, reason: str) -> None:
+        """The strand's leg is over."""
+
+    def leg_moved(self, strand: "Strand") -> None:
+        """The strand's leg has done something."""
+
+
+@dataclass(slots=True, eq=False)
+class Strand:
+    """One flow's copy for one mirror: a leg, or why there is none."""
+
+    mirror: Mirror
+    tap: "Tap"
+    leg: Leg | None = None
+    absent: str | None = None
+    is_resumed: bool = False
+    """The leg was another host's, and has gone on here."""
+
+    @property
+    def service_name(self) -> str:
+        """The service's name."""
+        return self.tap.flow.service.name
+
+    @property
+    def client_is_gone(self) -> bool:
+        """Whether the client's connection is over."""
+        return self.tap.flow_over
+
+    def leg_ended(self, leg: Leg, reason: str) -> None:
+        """Its leg is over."""
+        self.tap.keeper.leg_ended(self, leg, reason)
+
+    def leg_moved(self) -> None:
+        """Its leg has done something."""
+        self.tap.keeper.leg_moved(self)
+
+    @property
+    def over(self) -> str | None:
+        """Why no more bytes will arrive; None while a leg lives."""
+        return self.absent if self.leg is None else self.leg.ended
+
+    @property
+    def acked_bytes(self) -> int:
+        """Bytes that the mirror has acknowledged."""
+        return 0 if self.leg is None else self.leg.acked_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that the client has sent and the mirror has not acknowledged."""
+        return self.tap.client_bytes - self.acked_bytes
+
+
+@dataclass(slots=True, eq=False)
+class Tap:
+    """A flow's stream, and where it goes."""
+
+    flow: MirroredFlow
+    reassembler: Reassembler
+    keeper: Keeper
+    strands: tuple[Strand, ...] = ()
+    replies: Reassembler | None = None
+    """Of what the backend sends, where somebody reads both directions."""
+    is_left: bool = False
+    """Another host passes it since."""
+    finished: bool = False
+    """The stream's end has been told to the legs."""
+    flow_over: bool = False
+    is_draining: bool = False
+    """More bytes are in order than were given in one call: the rest is about to follow."""
+    is_adopted: bool = False
+    """Another host has passed what lies before."""
+    waits_from: int | None = None
+    """As far as is known it still does; then this is as far as the client had come when that was told."""
+    is_asking: bool = False
+    """Not all its mirrors have said yet how far they have come: nothing counts as missing."""
+    final_bytes: int | None = None
+    """What the client sent in all, once the flow's row is gone."""
+
+    @property
+    def client_bytes(self) -> int:
+        """Bytes the client has sent on this connection."""
+        return int(self.flow.row.orig.bytes) if self.final_bytes is None else self.final_bytes
+
+    def alive(self) -> list[tuple[Strand, Leg]]:
+        """The legs that have not ended."""
+        return [(strand, strand.leg) for strand in self.strands if strand.leg is not None and strand.leg.ended is None]
+
+
+@dataclass(slots=True)
+class Totals:
+    """One mirror's sums over the legs and flows that are over."""
+
+    endpoint: Endpoint
+    opened: int = 0
+    adopted: int = 0
+    """Legs of another host's."""
+    resumed: int = 0
+    """Those of them whose mirrors have answered, and that went on."""
+    client_bytes: int = 0
+    sent_bytes: int = 0
+    acked_bytes: int = 0
+    consumed_bytes: int = 0
+    retransmits: int = 0
+    timeouts: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    """Legs by the reason of their end."""
+    lost: Counter[str] = field(default_factory=Counter)
+    """Bytes by the reason why they did not arrive."""
+
+    def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
+        """A leg is over; if its flow is, then so is the account of its bytes."""
+        self.count_leg(leg, reason)
+        if strand.tap.final_bytes is not None:
+            self.lost[reason] += strand.missing_bytes
+
+    def count_leg(self, leg: Leg, reason: str) -> None:
+        """A leg is over, for a reason."""
+        self.ended[reason] += 1
+        for name in LEG_SUMS:
+            setattr(self, name, getattr(self, name) + getattr(leg, name))
+
+    def flow_forgotten(self, strand: Strand) -> None:
+        """A flow is over, and ``strand.tap.final_bytes`` known; its leg may live on for a while."""
+        self.client_bytes += strand.tap.client_bytes
+        if strand.over is not None:
+            self.lost[strand.over] += strand.missing_bytes
+
+
+LEG_SUMS = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
+"""What is summed over legs, by the same name here, there and in C."""
+
+Fates = tuple[str, tuple[tuple[str, str | None], ...]]
+"""Flows of one service whose copies have fared alike: for each mirror, why nothing more will arrive, or None."""
+
+
+class Ledger:
+    """The totals of all mirrors, and what living flows and legs add to them.
+
+    Those are added up in C, over flows by their ``account`` and over legs by their ``mirror_id``, so that asking does
+    not take long however many there are.
+    """
+
+    def __init__(self, services: tuple[Service, ...]) -> None:
+        self._totals: dict[tuple[str, str], Totals] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._accounts: dict[Fates | None, int] = {None: 0}
+        self._acked_before: Counter[tuple[str, str, str]] = Counter()
+        """Of living flows, what legs that have ended for a reason had delivered: service, mirror, reason."""
+        self.reload(services)
+
+    def reload(self, services: tuple[Service, ...]) -> None:
+        """Go by these services' mirrors from now on; what stands to the account of others is not forgotten."""
+        self._mirrors = {(service.name, mirror.name): mirror for service in services for mirror in service.mirrors}
+        for key, mirror in self._mirrors.items():
+            self._totals.setdefault(key, Totals(endpoint_of(mirror))).endpoint = endpoint_of(mirror)
+            self._numbers.setdefault(key, len(self._numbers))
+
+    def has(self, account: Account) -> bool:
+        """Whether a mirror is in the rules, as the same host with the same bytes to get."""
+        mirror = self._mirrors.get(self._key(account))
+        return mirror is not None and _nature(mirror) == _nature(account.mirror)
+
+    def of(self, account: Account) -> Totals:
+        """The totals of a mirror."""
+        return self._totals[self._key(account)]
+
+    def number(self, account: Account) -> int:
+        """The number of a mirror."""
+        return self._numbers[self._key(account)]
+
+    def session_ended(self, account: Account, leg: Leg, reason: str) -> None:
+        """A leg is over that did not carry its client's bytes, but ``row.client_bytes`` of its own."""
+        totals = self.of(account)
+        totals.count_leg(leg, reason)
+        totals.client_bytes += leg.row.client_bytes
+        totals.lost[reason] += leg.row.client_bytes - leg.acked_bytes
+
+    def account(self, tap: Tap) -> int:
+        """The number of the account that a living flow belongs to now."""
+        account = (tap.flow.service.name, tuple((strand.mirror.name, strand.over) for strand in tap.strands))
+        return self._accounts.setdefault(account, len(self._accounts))
+
+    def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
+        """A leg is over."""
+        self.of(strand).leg_ended(strand, leg, reason)
+        if strand.tap.final_bytes is None:
+            self._acked_before[*self._key(strand), reason] += leg.acked_bytes
+
+    def flow_forgotten(self, strand: Strand) -> None:
+        """A flow is over, see Totals."""
+        self.of(strand).flow_forgotten(strand)
+        if strand.leg is not None and strand.leg.ended is not None:
+            self._acked_before[*self._key(strand), strand.leg.ended] -= strand.acked_bytes
+
+    def untracked(self, service: Service, count: int) -> None:
+        """Bytes that a client has sent on a connection for which there is no flow."""
+        for mirror in service.copies:
+            totals = self._totals[service.name, mirror.name]
+            totals.client_bytes += count
+            totals.lost[UNTRACKED] += count
+
+    def show(self, gear: Gear, now: float) -> list[dict[str, Any]]:
+        """Each mirror's sums as plain values; of those that the rules do not name any more, while they have legs."""
+        shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
+        self._add_flows(shown, gear.client_bytes(len(self._accounts)))
+        sessions = {key for key, mirror in self._mirrors.items() if mirror.speaks_openflow}
+        for (key, entry), sums in zip(shown.items(), gear.leg_sums(len(shown)), strict=True):
+            entry["legs"] = sums.legs
+            entry["client_bytes"] += sums.client_bytes if key in sessions else 0
+            entry["pending_bytes"] = sums.client_bytes - sums.acked_bytes
+            entry["in_flight_bytes"] = sums.in_flight_bytes
+            entry["lag_seconds"] = round(max(now - sums.oldest_at, 0.0), 3)
+            entry["rtt_seconds"] = round(sums.srtt, 6)
+            for name in LEG_SUMS:
+                entry[name] += getattr(sums, name)
+            entry["lost_bytes"] = {reason: count for reason, count in entry["lost_bytes"].items() if count}
+        return [entry for key, entry in shown.items() if key in self._mirrors or entry["legs"]]
+
+    def _add_flows(self, shown: dict[tuple[str, str], dict[str, Any]], client_bytes: list[int]) -> None:
+        """What clients have sent on living flows, and what of it will not arrive any more."""
+        for account, count in zip(self._accounts, client_bytes, strict=True):
+            if account is None:
+                continue
+            service, fates = account
+            for mirror, reason in fates:
+                entry = shown[service, mirror]
+                entry["client_bytes"] += count
+                if reason is not None:
+                    entry["lost_bytes"][reason] = entry["lost_bytes"].get(reason, 0) + count
+        for (service, mirror, reason), count in self._acked_before.items():
+            lost = shown[service, mirror]["lost_bytes"]
+            lost[reason] = lost.get(reason, 0) - count
+
+    @staticmethod
+    def _key(account: Account) -> tuple[str, str]:
+        return account.service_name, account.mirror.name
+
+    @staticmethod
+    def _shown(service: str, name: str, totals: Totals) -> dict[str, Any]:
+        return {
+            "service": service,
+            "name": name,
+            "address": show(totals.endpoint),
+            "legs": 0,
+            "opened": totals.opened,
+            "adopted": totals.adopted,
+            "resumed": totals.resumed,
+            "client_bytes": totals.client_bytes,
+            "pending_bytes": 0,
+            "in_flight_bytes": 0,
+            "lag_seconds": 0.0,
+            "rtt_seconds": 0.0,
+            "lost_bytes": dict(totals.lost),
+            "ended": dict(totals.ended),
+            **{sum_name: getattr(totals, sum_name) for sum_name in LEG_SUMS},
+        }
+
+
+def _nature(mirror: Mirror) -> tuple[object, ...]:
+    """What of a mirror cannot change while it has legs."""
+    return endpoint_of(mirror), mirror.source, mirror.protocol

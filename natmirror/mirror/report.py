@@ -1,0 +1,71 @@
+"""Legs as plain values: what the state tells of each."""
+
+from typing import Any
+
+from natmirror.mirror.ledger import Strand
+from natmirror.mirror.sessions.master_session import Shadow
+from natmirror.net.packet import Endpoint, show
+from natmirror.rules import Mirror
+from natmirror.tcp.leg import Leg
+from natmirror.tcp.leg_states import LegState
+
+
+def gone_flow(service: str, client: Endpoint, leg: dict[str, Any]) -> dict[str, Any]:
+    """A flow that is gone, with the leg that has outlived it."""
+    return {
+        "service": service,
+        "client": show(client),
+        "backend": None,
+        "state": "gone",
+        "client_bytes": leg["client_bytes"],
+        "legs": [leg],
+    }
+
+
+def shown_copy(strand: Strand, leg: Leg, now: float) -> dict[str, Any]:
+    """A leg that carries its client's bytes."""
+    missing = strand.missing_bytes if leg.ended is None else 0
+    return _leg(strand.mirror, leg, strand.tap.client_bytes, missing, now)
+
+
+def shown_session(shadow: Shadow, now: float) -> dict[str, Any]:
+    """A session, and its leg where it has one."""
+    leg, session = shadow.leg, shadow.session
+    if leg is None:
+        waits = "waits to know the switch" if shadow.connection.is_picked_up else "waits for both HELLOs"
+        why = shadow.absent or waits
+        return {
+            "mirror": shadow.mirror.name,
+            "state": f"none: {why}",
+            "session": None,
+            **_NO_LEG,
+        }
+    shown = _leg(shadow.mirror, leg, int(leg.row.client_bytes), leg.lag_bytes, now)
+    return {**shown, "session": None if session is None else session.shown(), "unheard": shadow.unheard}
+
+
+_NO_LEG = dict.fromkeys(
+    (
+        *("client_bytes", "sent_bytes", "acked_bytes", "in_flight_bytes", "lag_bytes", "lag_seconds"),
+        *("consumed_bytes", "retransmits", "timeouts", "rtt_seconds"),
+    ),
+    0,
+)
+
+
+def _leg(mirror: Mirror, leg: Leg, client_bytes: int, lag_bytes: int, now: float) -> dict[str, Any]:
+    state = LegState(leg.state).name.lower().replace("_", "-")
+    return {
+        "mirror": mirror.name,
+        "state": state if leg.ended is None else f"ended: {leg.ended}",
+        "client_bytes": client_bytes,
+        "sent_bytes": leg.sent_bytes,
+        "acked_bytes": leg.acked_bytes,
+        "in_flight_bytes": leg.in_flight_bytes,
+        "lag_bytes": lag_bytes,
+        "lag_seconds": round(leg.lag_seconds(now), 3),
+        "consumed_bytes": leg.consumed_bytes,
+        "retransmits": leg.retransmits,
+        "timeouts": leg.timeouts,
+        "rtt_seconds": leg.rtt_seconds,
+    }

@@ -1,0 +1,103 @@
+"""One connection, as it is told to masters, and its session with each of them."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from natmirror.mirror.ledger import MirroredFlow
+from natmirror.net.packet import Endpoint, show
+from natmirror.openflow.datapath import Datapath
+from natmirror.openflow.decisions import Decisions
+from natmirror.openflow.observer import Production
+from natmirror.openflow.session import Session
+from natmirror.rules import Mirror
+from natmirror.tcp.leg import Leg
+
+
+class Keeper(Protocol):
+    """Who looks after sessions."""
+
+    def leg_ended(self, shadow: "Shadow", leg: Leg, reason: str) -> None:
+        """A session's leg is over."""
+
+
+@dataclass(slots=True, eq=False)
+class Shadow:
+    """One connection's session with one master: with its leg, or why there is none."""
+
+    mirror: Mirror
+    connection: "Connection"
+    keeper: Keeper
+    number: int = 0
+    """Of the session at hand."""
+    session: Session | None = None
+    leg: Leg | None = None
+    absent: str | None = None
+    """Why there will be no session any more, once the one at hand is over."""
+    is_closing: bool = False
+    """The leg has been told of the end: nothing more is said."""
+    key: tuple[str, str, int, int] | None = None
+    """Whose session it is: service, master, datapath id and auxiliary id."""
+    tried_at: float = float("-inf")
+    pause: float = 0.0
+    ordered_bytes: int = 0
+    """Of its orders, as far as they are recorded."""
+    unheard: int = 0
+    """Messages of the switch's that came while there was no session."""
+
+    @property
+    def service_name(self) -> str:
+        """The service's name."""
+        return self.connection.service_name
+
+    @property
+    def client_is_gone(self) -> bool:
+        """Whether the client's connection is over."""
+        return self.connection.is_over
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has a leg that has not ended."""
+        return self.leg is not None and self.leg.ended is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something may be said to the master."""
+        return self.lives and not self.is_closing and self.session is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will come of it any more."""
+        return self.absent is not None and not self.lives
+
+    def leg_ended(self, leg: Leg, reason: str) -> None:
+        """Its leg is over."""
+        self.keeper.leg_ended(self, leg, reason)
+
+    def leg_moved(self) -> None:
+        """Nothing depends on how far it has come."""
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A client's connection that somebody is told of."""
+
+    flow: MirroredFlow
+    client: Endpoint
+    service_name: str
+    is_picked_up: bool
+    """It was met in its middle."""
+    production: Production
+    shadows: tuple[Shadow, ...] = ()
+    decisions: Decisions = field(default_factory=Decisions)
+    is_over: bool = False
+    is_forgotten: bool = False
+    """The flow has left its table: its row may be another's."""
+    goes_on: bool = False
+    """It is begun anew here: the switch behind it is the same."""
+    datapath: Datapath | None = None
+    """As far as the masters have been told."""
+
+    @property
+    def name(self) -> str:
+        """How the directory calls it."""
+        return f"{self.service_name}/{show(self.client)}"

@@ -1,0 +1,342 @@
+"""Bindings: which backend a client's connection belongs to, and which service a backend's reply must seem to come from.
+
+The mapping is a pure function of the rules and the client wherever it can be (Maglev for requests, the backend's
+address and port for replies), so that a connection met in its middle goes on; a binding is kept because other
+schedulers, and backends that did not answer, make the function's answer change under a living flow.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from natmirror.fastpath import DIRECT, GUEST, KNOWN, LOOSE, NO_BACKEND, UNANSWERED, FlowTable, Gear
+from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, Attempts
+from natmirror.nat.services import Registry
+from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of
+from natmirror.rules import Backend, Service
+from natmirror.tcp import tracker
+from natmirror.tcp.tracker import State
+
+_MAX_FAILED_SYNS = 64  # that wait to be read
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """A client's connection: its numbers in ``row`` (the C gear's struct), and what only Python knows of it."""
+
+    row: Any
+    client: Endpoint
+    service: Service
+    backend: Backend | None
+    """None for a service without a pool, and for a client that talks to a backend directly."""
+    syn_data: bytes = b""
+    """What came with the client's SYN."""
+    new_syn: Segment | None = None
+    """A SYN inside a living connection, until the backend says what it makes of it."""
+    new_syn_at: float = 0.0
+
+    @property
+    def picked_up(self) -> bool:
+        """Whether the connection was met in its middle."""
+        return bool(self.row.flags & LOOSE)
+
+    @property
+    def state(self) -> State:
+        """The tracker's state."""
+        return State(self.row.state)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the client talks to the backend itself, and we only let it pass."""
+        return bool(self.row.flags & DIRECT)
+
+    def is_first_syn(self, syn: Segment) -> bool:
+        """Whether a SYN of the client's is the connection's own, late or repeated."""
+        return not self.row.flags & (LOOSE | DIRECT) and bool(self.row.iss == syn.seq)
+
+
+class Nat:
+    """All flows.
+
+    A flow lives in its row; Python has an object for it only where there is more to know: of a service with mirrors, or
+    with a SYN to be watched. ``opening`` is told of a backend and a client before there is a connection between them,
+    ``forgotten`` of such a flow before its numbers go.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        gear: Gear,
+        opening: Callable[[Endpoint, Endpoint], None],
+        forgotten: Callable[[Flow], None],
+    ) -> None:
+        self._opening = opening
+        self._forgotten = forgotten
+        self.table: FlowTable = gear.flows
+        """The rows of all flows."""
+        self.table.set_timeouts([*(tracker.TIMEOUTS[state] for state in State), ANSWER_TIMEOUT])
+        self._known: dict[int, Flow] = {}
+        self.failed_syns: list[tuple[str, str]] = []
+        """Services and backends that have refused a SYN, or left it unanswered; whoever reads it empties it."""
+        self.evicted = 0
+        """Flows that had to go because others needed their room: over, or half open."""
+        self._registry = registry
+        self._attempts = Attempts(registry.suspect)
+
+    def of_backend(self, place: tuple[Service, Backend], ids: Iterable[int]) -> list[Flow]:
+        """The flows with these numbers that are a backend's."""
+        number = self._registry.backend_number(place[0], endpoint_of(place[1]))
+        rows = (self.table.row(flow_id) for flow_id in ids)
+        return [self._view(row) for row in rows if row is not None and row.backend_id == number]
+
+    def ids(self) -> list[int]:
+        """The numbers of all flows; a number is given anew when its flow is gone."""
+        return self.table.ids()
+
+    def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
+        """The flows with these numbers that are still there."""
+        return (self._view(row) for number in ids if (row := self.table.row(number)) is not None)
+
+    # Finding
+
+    def find_orig(self, client: Endpoint, service: Endpoint) -> Flow | None:
+        """The flow of a packet from the client to the service."""
+        return self._flow(self.table.find_orig(client, service))
+
+    def find_reply(self, backend: Endpoint, client: Endpoint) -> Flow | None:
+        """The flow of a packet from the backend to the client."""
+        return self._flow(self.table.find_reply(backend, client))
+
+    def _flow(self, row: Any | None) -> Flow | None:
+        return None if row is None else self._view(row)
+
+    def _view(self, row: Any) -> Flow:
+        """The flow of a row: always the same object where it is known, else one for this moment."""
+        if row.flags & KNOWN:
+            flow = self._known[row.id]
+            if row.state <= State.SYN_RECEIVED:  # from then on it goes by the rules of that moment
+                flow.service = self._registry.service(row.service_id)
+            return flow
+        client = (bytes(row.client[0:4]), row.client_port)
+        backend = None if row.backend_id == NO_BACKEND else self._registry.backend(row.backend_id)
+        return Flow(row, client, self._registry.service(row.service_id), backend)
+
+    def know(self, flow: Flow) -> Flow:
+        """Keep the flow's object, because somebody is going to remember something about it."""
+        flow.row.flags |= KNOWN
+        self._known[flow.row.id] = flow
+        return flow
+
+    def is_known(self, flow: object) -> bool:
+        """Whether a flow whose object is kept is still in the table."""
+        return isinstance(flow, Flow) and self._known.get(flow.row.id) is flow
+
+    # Opening
+
+    def open(self, service: Service, backend: Backend | None, syn: Segment, now: float) -> Flow | None:
+        """A new flow for the client's SYN, in place of any older one of its ports; None when the table is full."""
+        return self._begin((syn.src, syn.sport), service, backend, syn, now)
+
+    def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
+        """A flow for a connection that is met in its middle; None when the table is full."""
+        flow = self._insert(client, service, backend, for_embryonic=False)
+        if flow is not None:
+            tracker.begin_loose(flow.row)
+            flow.row.flags |= LOOSE
+            self.touch(flow, now)
+        return flow
+
+    def renew(self, flow: Flow, now: float) -> None:
+        """The other host has told of the flow again. One that is no guest has a deadline: nobody may tell its end."""
+        if not flow.row.sharing & GUEST:
+            self.lend(flow)  # other rules may have made it one
+        if not flow.row.sharing & GUEST:
+            self.touch(flow, now)
+
+    def lend(self, flow: Flow) -> None:
+        """The flow's packets pass another host from now on, if they have ever passed at all."""
+        if flow.state is State.ESTABLISHED:
+            self.table.lend(flow.row)
+
+    def adopt(
+        self, service: Service, client: Endpoint, backend: Backend | None, now: float, *, is_ours: bool
+    ) -> Flow | None:
+        """A flow for a connection that another host knows, with this backend, in place of any of its ports; None when
+        the table is full. ``is_ours``: its packets pass here from now on."""
+        flow = self._insert(client, service, backend, for_embryonic=False, is_end=is_ours)
+        if flow is not None:
+            self.adopt_known(flow, now, is_ours=is_ours)
+        return flow
+
+    def adopt_known(self, flow: Flow, now: float, *, is_ours: bool) -> None:
+        """Begin a flow anew that is known here, because another host knows better; ``is_ours``: its packets pass here
+        from now on."""
+        tracker.begin_loose(flow.row)
+        flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
+        flow.row.flags |= LOOSE
+        flow.syn_data, flow.new_syn = b"", None
+        if is_ours:
+            self.touch(flow, now)
+        else:
+            self.lend(flow)
+            self.renew(flow, now)
+
+    def open_direct(self, service: Service, backend: Endpoint, client: Endpoint, now: float) -> None:
+        """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""
+        self._opening(backend, client)
+        self._discard_twins(client, backend, backend)
+        backend_id = self._registry.backend_number(service, backend)
+        row = self.table.insert(client, self._registry.number(service), backend_id, direct=True)
+        if row is not None:
+            row.state = State.SYN_RECEIVED
+            self.table.touch(row, now, moved=True)
+
+    def direct_reply(self, flow: Flow, segment: Segment, now: float) -> None:
+        """The backend goes on talking to a client that talks to it itself: so it has been answered."""
+        begun = flow.state is State.SYN_RECEIVED and not segment.flags & (SYN | RST)
+        if begun:
+            flow.row.state = State.ESTABLISHED
+        flow.row.reply.packets += 1
+        self.touch(flow, now, moved=begun)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether flows have to go before their handshakes are complete."""
+        return self.table.victim(for_embryonic=True) is not None
+
+    def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
+        """The backend has accepted a new connection of the same ports: the flow begins anew, where it was."""
+        fresh = self._begin(flow.client, flow.service, flow.backend, syn, now)
+        assert fresh is not None, "the row that the old flow has left"
+        return fresh
+
+    def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
+        """Whether a SYN on a living connection is to go to its backend: yes, until that has left it unanswered."""
+        if flow.state not in (State.ESTABLISHED, State.CLOSING):
+            return False
+        if flow.is_first_syn(syn):
+            return True
+        if flow.new_syn is None or flow.new_syn.seq != syn.seq:
+            self.know(flow)
+            flow.new_syn, flow.new_syn_at = syn, now
+        return now - flow.new_syn_at < ANSWER_TIMEOUT
+
+    def is_unanswered(self, flow: Flow, now: float) -> bool:
+        """Whether the backend has left the client's SYN without an answer for longer than it should; it is noted."""
+        if flow.state is not State.SYN_SENT or now - flow.row.created_at < ANSWER_TIMEOUT:
+            return False
+        self._failed(flow, flow.row.created_at)
+        return True
+
+    def answered(self, flow: Flow) -> None:
+        """The backend has accepted the connection."""
+        if flow.backend is not None:
+            self._registry.connected(flow.row.backend_id)
+            self._attempts.answered(self._attempts_key(flow), flow.backend)
+
+    def refused(self, flow: Flow, now: float) -> None:
+        """The backend has refused the connection: the client's next SYN goes to another."""
+        self._failed(flow, now)
+
+    def _failed(self, flow: Flow, at: float) -> None:
+        if flow.backend is not None:
+            if len(self.failed_syns) < _MAX_FAILED_SYNS:
+                self.failed_syns.append((flow.service.name, flow.backend.name))
+            self._attempts.failed(self._attempts_key(flow), flow.backend, at)
+
+    def choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:
+        """The backend that a client's new connection goes to; None without a pool, or where nobody is left."""
+        if service.pool is None:
+            return None
+        key = (self._registry.number(service), client[0])
+        candidates, full = self._registry.candidates(service, service.pool)
+        if not candidates:
+            return service.pool.sorry
+        avoid = self._attempts.to_avoid(key, now)
+        if all(backend in avoid for backend in candidates):
+            self._attempts.forget(key)
+            avoid = []
+        return self._registry.scheduler(service).pick(client, [*avoid, *full])
+
+    def _begin(
+        self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
+    ) -> Flow | None:
+        flow = self._insert(client, service, backend, for_embryonic=True)
+        if flow is not None:
+            tracker.begin(flow.row, syn)
+            flow.row.created_at = now
+            if syn.payload_len:
+                self.know(flow).syn_data = syn.payload
+            self.touch(flow, now)
+        return flow
+
+    def _insert(
+        self,
+        client: Endpoint,
+        service: Service,
+        backend: Backend | None,
+        *,
+        for_embryonic: bool,
+        is_end: bool = True,
+    ) -> Flow | None:
+        here = endpoint_of(service)
+        there = here if backend is None else endpoint_of(backend)
+        self._opening(there, client)
+        self._discard_twins(client, here, there, is_end=is_end)
+        victim = self.table.victim(for_embryonic=for_embryonic)
+        if victim is not None:
+            self.forget(self._view(victim))
+            self.evicted += 1
+        backend_id = NO_BACKEND if backend is None else self._registry.backend_number(service, there)
+        return self._flow(self.table.insert(client, self._registry.number(service), backend_id))
+
+    def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint, *, is_end: bool = True) -> None:
+        """Make room: whatever else holds one of the two tuples is older than what comes. ``is_end``: so it is over."""
+        for find, ends in ((self.table.find_orig, (client, here)), (self.table.find_reply, (there, client))):
+            row = find(*ends)
+            if row is not None:
+                if is_end:
+                    self.table.end(row)
+                self.forget(self._view(row))
+
+    def _attempts_key(self, flow: Flow) -> tuple[int, bytes]:
+        return flow.row.service_id, flow.client[0]
+
+    # Ageing
+
+    def touch(self, flow: Flow, now: float, *, moved: bool = True) -> None:
+        """A packet of the flow has passed; ``moved`` says that it changed the flow's state, and so its timeout."""
+        self.table.touch(flow.row, now, moved=moved)
+
+    def expire(self, now: float, at_most: int, is_spent: Callable[[], bool]) -> None:
+        """Forget flows whose deadline has come, not all at once; one, if ``is_spent`` says so after it."""
+        for _ in range(at_most):
+            row = self.table.due(now)
+            if row is None:
+                return
+            try:
+                self._expire(row, now)
+            except Exception:
+                self.table.touch(row, now, moved=True)  # else it would be due first for ever, and nothing after it
+                raise
+            if is_spent():
+                return
+
+    def _expire(self, row: Any, now: float) -> None:
+        flow = self._view(row)
+        if flow.state is not State.SYN_SENT:
+            self.forget(flow)
+        elif row.flags & UNANSWERED:
+            self._failed(flow, now)
+            self.forget(flow)
+        else:
+            self._failed(flow, row.created_at)
+            row.flags |= UNANSWERED
+            self.table.touch(row, row.seen_at, moved=True)
+
+    def forget(self, flow: Flow) -> None:
+        """Take the flow out of the table."""
+        if flow.row.flags & KNOWN:
+            self._forgotten(flow)
+            del self._known[flow.row.id]
+        self.table.remove(flow.row)

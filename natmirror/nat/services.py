@@ -1,0 +1,393 @@
+"""The services and backends that an engine knows, by their numbers, and how new connections are spread over them.
+
+Those of the rules are there, and those that were in rules before and still have connections: these get no new ones.
+Numbers stand in each flow's row; one that nothing has any more is given anew. A service is known by its address and
+port, a backend by the same within its service: whatever else changes, connections stay.
+"""
+
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from typing import Any
+
+from natmirror.fastpath import TAPPED, WATCHED, Gear, Loads, Plan, PlannedService
+from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
+from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.rules import Backend, Pool, Rules, Service
+from natmirror.rules.reload import Kept
+
+MAX_STRANGERS = 64
+"""Backends of a service that the rules do not name and only another host's connections have: no record is to fill our
+tables with nonsense."""
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """A backend of a service's pool."""
+
+    number: int
+    backend: Backend
+    load: Any
+    """How many connections it has now, in all threads."""
+    share: float = 1.0
+    is_removed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A service."""
+
+    number: int
+    service: Service
+    members: dict[Endpoint, _Member] = field(default_factory=dict)
+    """The pool in the order of the rules, then who is called when none of it is left, then those that were removed."""
+    scheduler: Scheduler | None = None
+    maglev: Maglev | None = None
+    is_removed: bool = False
+
+    def of(self, backend: Backend) -> _Member:
+        return self.members[endpoint_of(backend)]
+
+    def shares(self, pool: Pool) -> dict[Backend, float]:
+        """Of the pool's backends, without those that were removed."""
+        return {backend: self.of(backend).share for backend in pool.backends}
+
+
+class _Turn:
+    """Whose turn it is, kept where the C gear keeps it."""
+
+    def __init__(self, plan: Plan, number: int) -> None:
+        self._plan = plan
+        self._number = number
+
+    @property
+    def turn(self) -> int:
+        return int(self._plan.services[self._number].turn)
+
+    @turn.setter
+    def turn(self, turn: int) -> None:
+        self._plan.services[self._number].turn = turn
+
+
+class Registry:
+    """Services and backends of the rules, for the flows of a gear."""
+
+    def __init__(self, rules: Rules, gear: Gear, loads: Loads) -> None:
+        self._loads = loads
+        self._plan = Plan(gear.handle)
+        self._services: list[Service] = []  # by number; where that is free, the last that had it
+        self._backends: list[Backend] = []
+        self._free_services: list[int] = []
+        self._free_backends: list[int] = []
+        self._at: dict[Endpoint, _Entry] = {}
+        self._services_of: dict[Endpoint, list[Service]] = {}
+        self._networks: list[tuple[int, int]] = []
+        self._marks: Mapping[tuple[Endpoint, Endpoint], int] = {}
+        self.strangers = 0
+        """How many backends have become known by another host's connections alone, ever."""
+        self.suspect = self._plan.suspect
+        """See Plan."""
+        self.reload(rules)
+
+    # Finding
+
+    def at(self, endpoint: Endpoint) -> Service | None:
+        """The service at an endpoint."""
+        entry = self._at.get(endpoint)
+        return None if entry is None else entry.service
+
+    def service(self, number: int) -> Service:
+        """The service with a number that a flow has."""
+        return self._services[number]
+
+    def backend(self, number: int) -> Backend:
+        """The backend with a number that a flow has."""
+        return self._backends[number]
+
+    def service_named(self, name: str) -> Service:
+        """A service by its name, one of the rules if there is one; ValueError where there is none."""
+        if named := self.services_named(name):
+            return named[0]
+        raise ValueError(f"there is no service {name}")
+
+    def services_named(self, name: str) -> list[Service]:
+        """The services with a name, that of the rules first: those that were removed may have it too."""
+        entries = sorted(self._at.values(), key=lambda entry: entry.is_removed)
+        return [entry.service for entry in entries if entry.service.name == name]
+
+    def number(self, service: Service) -> int:
+        """A service's number."""
+        return self._entry(service).number
+
+    def backend_number(self, service: Service, place: Endpoint) -> int:
+        """The number of a service's backend at an endpoint."""
+        return self._entry(service).members[place].number
+
+    def backend_named(self, service: str, backend: str) -> tuple[Service, Backend]:
+        """A backend by its service's and its own name; ValueError where there is none."""
+        for entry, member in self._all():
+            if (entry.service.name, member.backend.name) == (service, backend):
+                return entry.service, member.backend
+        raise ValueError(f"there is no backend {backend} in {service}")
+
+    def backend_at(self, service: Service, place: Endpoint) -> Backend:
+        """The backend of a service at an endpoint."""
+        return self._entry(service).members[place].backend
+
+    def backend_elsewhere(self, service: Service, place: Endpoint) -> Backend | None:
+        """The backend at an endpoint that another host has for a connection of a service; None where it cannot have
+        one. The rules may have named it before, or there: here it is like one that was removed."""
+        entry = self._entry(service)
+        if place not in entry.members and not self._meet(entry, place):
+            return None
+        return entry.members[place].backend
+
+    def _meet(self, entry: _Entry, place: Endpoint) -> bool:
+        pool, (address, port) = entry.service.pool, place
+        if pool is None or not port or place in self._at or len(entry.members) >= len(pool.members) + MAX_STRANGERS:
+            return False
+        self._add_member(entry, Backend(show(place), IPv4Address(address), port))
+        entry.members[place].share, entry.members[place].is_removed = 0.0, True
+        self._services_of.setdefault(place, []).append(entry.service)
+        self.strangers += 1
+        return True
+
+    def services_of(self, backend: Endpoint) -> list[Service]:
+        """The services that a backend belongs to: more than one makes unbound replies ambiguous."""
+        return self._services_of.get(backend, [])
+
+    def is_client(self, address: bytes) -> bool:
+        """Whether an address lies in one of the clients' networks."""
+        number = int.from_bytes(address, "big")
+        return any(number & mask == network for network, mask in self._networks)
+
+    def is_removed(self, service: Service) -> bool:
+        """Whether a service is in the rules no more."""
+        return self._entry(service).is_removed
+
+    def _entry(self, service: Service) -> _Entry:
+        return self._at[endpoint_of(service)]
+
+    def _all(self) -> Iterator[tuple[_Entry, _Member]]:
+        return ((entry, member) for entry in self._at.values() for member in entry.members.values())
+
+    # Choosing
+
+    def derived_backend(self, service: Service, client: Endpoint) -> Backend:
+        """The backend that Maglev gives for a client, whatever the pool's scheduler: the answer that needs no state."""
+        maglev = self._entry(service).maglev
+        assert maglev is not None, "a service with a pool"
+        return maglev.derive(client)
+
+    def candidates(self, service: Service, pool: Pool) -> tuple[list[Backend], list[Backend]]:
+        """The backends that take new connections, and those that have as many as they may."""
+        entry = self._entry(service)
+        full = [backend for backend in pool.backends if self._is_full(entry, backend)]
+        shares = entry.shares(pool)
+        return [backend for backend, share in shares.items() if share and backend not in full], full
+
+    def scheduler(self, service: Service) -> Scheduler:
+        """Who chooses among a pool's backends."""
+        scheduler = self._entry(service).scheduler
+        assert scheduler is not None, "a service with a pool"
+        return scheduler
+
+    def set_share(self, service: Service, backend: Backend, share: float) -> None:
+        """How much of its part a backend takes of the new connections from now on: 0 none, 1 all."""
+        entry = self._entry(service)
+        if entry.of(backend).share == share:
+            return  # a reload tells all of them again, and each table costs the packets some milliseconds
+        entry.of(backend).share = share
+        pool, scheduler = service.pool, entry.scheduler
+        assert pool is not None and scheduler is not None, "a backend is in a pool"
+        scheduler.open_for(entry.shares(pool))
+        self._plan.set_table(
+            entry.number, self._numbered(entry, pool, scheduler.table), is_pythons=_is_pythons(pool, scheduler)
+        )
+
+    def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
+        """The marks by which the kernel translates, of services and their backends: those without one we translate."""
+        self._marks = marks
+        for entry, member in self._all():
+            self._plan.set_mark(member.number, self._mark(entry, endpoint_of(member.backend)))
+
+    def _mark(self, entry: _Entry, place: Endpoint) -> int:
+        return self._marks.get((endpoint_of(entry.service), place), 0)
+
+    def _is_full(self, entry: _Entry, backend: Backend) -> bool:
+        most = backend.max_connections
+        return most is not None and self._load(entry, backend) >= most
+
+    def _load(self, entry: _Entry, backend: Backend) -> int:
+        """How many connections a backend has now, in all threads."""
+        return int(entry.of(backend).load[0])
+
+    # Counting
+
+    def flow_count(self) -> int:
+        """How many connections there are, those of clients that talk to a backend themselves not counted."""
+        return sum(row.flows for row in self._plan.services)
+
+    def connected(self, number: int) -> None:
+        """The backend with this number has accepted a connection."""
+        self._plan.backends[number].connections += 1
+
+    def backends(self) -> list[dict[str, Any]]:
+        """Each backend with its flows now and its connections ever, for a snapshot."""
+        shown = []
+        for entry, member in self._all():
+            row = self._plan.backends[member.number]
+            names = {"service": entry.service.name, "name": member.backend.name}
+            counts = {"flows": row.flows, "connections": row.connections}
+            state = {"state": "removed"} if member.is_removed else {}
+            shown.append({**names, "address": show(endpoint_of(member.backend)), **counts, **state})
+        return shown
+
+    # Changing
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on. Services and backends that are in them no more stay while they have flows."""
+        wanted = {endpoint_of(service): service for service in rules.services}
+        for endpoint, known in self._at.items():
+            if endpoint not in wanted and not known.is_removed:
+                self._remove(known)
+        for endpoint, service in wanted.items():
+            entry = self._at.get(endpoint)
+            if entry is None or entry.is_removed or entry.service != service:
+                self._at[endpoint] = self._update(entry or self._new_entry(service), service)
+        # In the order of the rules: whoever is shown them finds them there.
+        self._at = {endpoint: self._at[endpoint] for endpoint in dict.fromkeys((*wanted, *self._at))}
+        self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
+        self._plan.put_networks(self._networks)
+        self.prune()
+
+    def prune(self) -> list[Kept]:
+        """Forget what was removed from the rules and has no flows any more; gives what stays of it."""
+        kept: list[Kept] = []
+        for endpoint, entry in list(self._at.items()):
+            if entry.is_removed and not self._flows_of(entry):
+                del self._at[endpoint]
+                self._free_services.append(entry.number)
+                self._plan.clear_service(entry.number)
+            for place, member in list(entry.members.items()):
+                # A service that was removed keeps all of its backends: what is met in its middle may be any one's.
+                with_flows = entry if entry.is_removed else member
+                if not member.is_removed:
+                    continue
+                if self._flows_of(with_flows):
+                    kept.append((entry.service, member.backend))
+                else:
+                    del entry.members[place]
+                    self._free_backends.append(member.number)
+                    self._plan.clear_backend(member.number)
+            if entry.is_removed and endpoint in self._at:
+                kept.append((entry.service, None))
+        self._services_of = {}
+        for entry, member in self._all():
+            self._services_of.setdefault(endpoint_of(member.backend), []).append(entry.service)
+        return kept
+
+    def _flows_of(self, what: _Entry | _Member) -> int:
+        rows = self._plan.services if isinstance(what, _Entry) else self._plan.backends
+        return int(rows[what.number].flows)
+
+    def _new_entry(self, service: Service) -> _Entry:
+        number = self._free_services.pop() if self._free_services else len(self._services)
+        self._services[number : number + 1] = [service]
+        self._plan.put_service(number, PlannedService(endpoint_of(service), 0))
+        return _Entry(number, service)
+
+    def _update(self, entry: _Entry, service: Service) -> _Entry:
+        """A service is, or is still, in the rules."""
+        pool = service.pool
+        stays = entry.scheduler is not None and not entry.is_removed and entry.service.pool == pool
+        entry.service, entry.is_removed = service, False
+        if pool is not None and not stays:
+            self._update_members(entry, pool)
+            entry.maglev = Maglev(pool)
+            entry.scheduler = self._new_scheduler(entry, pool)
+            entry.scheduler.open_for(entry.shares(pool))
+        self._put(entry)
+        return entry
+
+    def _update_members(self, entry: _Entry, pool: Pool) -> None:
+        before, entry.members = entry.members, {}
+        for backend in pool.members:
+            place = endpoint_of(backend)
+            member = before.pop(place, None)
+            if member is None:
+                self._add_member(entry, backend)
+                continue
+            if member.is_removed:
+                member.is_removed, member.share = False, 1.0
+            member.backend = self._backends[member.number] = backend
+            entry.members[place] = member
+        for place, member in before.items():
+            member.is_removed, member.share = True, 0.0
+            entry.members[place] = member
+
+    def _add_member(self, entry: _Entry, backend: Backend) -> None:
+        number = self._free_backends.pop() if self._free_backends else len(self._backends)
+        place = endpoint_of(backend)
+        load = self._loads.of(endpoint_of(entry.service), place)
+        self._plan.put_backend(number, entry.number, place, load)
+        self._plan.set_mark(number, self._mark(entry, place))
+        self._backends[number : number + 1] = [backend]
+        entry.members[place] = _Member(number, backend, load)
+
+    def _remove(self, entry: _Entry) -> None:
+        """A service is in the rules no more: who calls it is refused, as by a host that has no such port."""
+        pool, entry.is_removed = entry.service.pool, True
+        for member in entry.members.values():
+            member.is_removed, member.share = True, 0.0
+        if pool is not None:
+            pool = replace(pool, sorry=None, when_none="refuse")
+        entry.service = replace(entry.service, pool=pool, mirrors=())
+        self._put(entry)
+
+    def _put(self, entry: _Entry) -> None:
+        """Tell the C gear of a service."""
+        service, pool, scheduler = entry.service, entry.service.pool, entry.scheduler
+        self._services[entry.number] = service
+        flags = TAPPED if service.mirrors else 0
+        here = endpoint_of(service)
+        if pool is None or scheduler is None or entry.maglev is None:
+            planned = PlannedService(here, flags | WATCHED, is_pythons=entry.is_removed)
+        else:
+            table = derived = array("H")
+            if not entry.is_removed:
+                whole = entry.maglev.whole
+                derived = self._numbered(entry, pool, whole)
+                table = derived if scheduler.table is whole else self._numbered(entry, pool, scheduler.table)
+            planned = PlannedService(
+                here,
+                flags,
+                table,
+                derived,
+                in_turn=pool.balance == "round-robin",
+                with_port=pool.hash == "address-port",
+                is_held=service.throttles,
+                is_pythons=entry.is_removed or _is_pythons(pool, scheduler),
+            )
+        self._plan.put_service(entry.number, planned)
+
+    def _new_scheduler(self, entry: _Entry, pool: Pool) -> Scheduler:
+        if pool.balance == "round-robin":
+            return RoundRobin(pool, _Turn(self._plan, entry.number))
+        if pool.balance == "least-connections":
+            return LeastConnections(pool, lambda backend: self._load(entry, backend))
+        assert entry.maglev is not None, "a service with a pool"
+        return Priority(pool) if pool.balance == "priority" else entry.maglev
+
+    @staticmethod
+    def _numbered(entry: _Entry, pool: Pool, table: "array[int]") -> "array[int]":
+        """A table of places in a pool, in numbers of backends."""
+        numbers = [entry.of(backend).number for backend in pool.backends]
+        return array("H", map(numbers.__getitem__, table))
+
+
+def _is_pythons(pool: Pool, scheduler: Scheduler) -> bool:
+    """Whether the load counts for the choice, or there is nothing to choose."""
+    has_limits = any(backend.max_connections for backend in pool.backends)
+    return pool.balance == "least-connections" or has_limits or not scheduler.table

@@ -1,0 +1,120 @@
+"""Which of a switch's messages a master wants: by its role and its asynchronous configuration (1.3.5 §6.3.5, §7.3.10).
+
+What a master that has not said anything gets is what the switch sends in production.
+"""
+
+from enum import IntEnum
+from struct import Struct
+
+from natmirror.openflow.messages import HEADER_LEN, V13, V15, Message, Type
+
+
+class Role(IntEnum):
+    """OFPCR_ROLE_*."""
+
+    NOCHANGE = 0
+    EQUAL = 1
+    MASTER = 2
+    SLAVE = 3
+
+
+_MASKS = {
+    Type.PACKET_IN: 0,
+    Type.PORT_STATUS: 1,
+    Type.FLOW_REMOVED: 2,
+    Type.ROLE_STATUS: 3,
+    Type.TABLE_STATUS: 4,
+    Type.REQUESTFORWARD: 5,
+}
+"""The place of each type's two masks in 1.4's property types (1.4.1 §7.3.10): 2n for slaves, 2n + 1 for others."""
+_V13_MASKS = (Type.PACKET_IN, Type.PORT_STATUS, Type.FLOW_REMOVED)
+_ALL = 0xFFFF_FFFF
+_MAX_PROPERTIES = 64  # of an asynchronous configuration; 1.5 defines 12, and one for experimenters
+_REASON_AT = {Type.PACKET_IN: 6, Type.PORT_STATUS: 0, Type.FLOW_REMOVED: 10, Type.ROLE_STATUS: 4, Type.TABLE_STATUS: 0}
+"""Where the reason lies in a body; in 1.5 a FLOW_REMOVED's is elsewhere."""
+_V15_FLOW_REMOVED_REASON_AT = 1
+
+
+class Wishes:
+    """One master's."""
+
+    def __init__(self) -> None:
+        self.role = Role.EQUAL
+        self.generation_id: int | None = None
+        self._for_slave: dict[Type | None, int] = {**dict.fromkeys(_MASKS, 0), Type.PORT_STATUS: _ALL}
+        self._for_others: dict[Type | None, int] = {**dict.fromkeys(_MASKS, _ALL)}
+
+    def wants(self, message: Message) -> bool:
+        """Whether a message that the switch sends by itself is to be passed on."""
+        mask = (self._for_slave if self.role is Role.SLAVE else self._for_others).get(message.kind)
+        if mask is None:
+            return message.kind is not Type.EXPERIMENTER or self.role is not Role.SLAVE
+        if mask == _ALL or not mask:
+            return bool(mask)
+        reason = _reason_of(message)
+        return reason is None or bool(mask >> reason & 1)
+
+    def ask_role(self, role: int, generation_id: int) -> bool:
+        """A master asks for a role; False where it is behind another one (1.3.5 §6.3.5: stale), ValueError where there
+        is no such role."""
+        wanted = Role(role)
+        if wanted is Role.NOCHANGE:
+            return True
+        if wanted is not Role.EQUAL:
+            if self.generation_id is not None and _distance(generation_id, self.generation_id) < 0:
+                return False
+            self.generation_id = generation_id
+        self.role = wanted
+        return True
+
+    def set_async(self, version: int, body: bytes) -> None:
+        """What SET_ASYNC says; ValueError where it says nothing that can be understood."""
+        if version == V13:
+            if len(body) < 24:
+                raise ValueError("an asynchronous configuration that is too short")
+            numbers = Struct("!6I").unpack_from(body)
+            for place, kind in enumerate(_V13_MASKS):
+                self._for_others[kind], self._for_slave[kind] = numbers[2 * place : 2 * place + 2]
+            return
+        kinds = {place: kind for kind, place in _MASKS.items()}
+        named: list[tuple[bool, Type | None, int]] = []
+        at = 0
+        while at + 8 <= len(body):
+            if len(named) >= _MAX_PROPERTIES:
+                raise ValueError("more properties than there are")
+            prop, length, mask = Struct("!HHI").unpack_from(body, at)
+            if length < 8:
+                raise ValueError("a property that is too short")
+            named.append((bool(prop & 1), kinds.get(prop >> 1), mask))
+            at += (length + 7) & ~7
+        for is_other, about, mask in named:
+            if about is not None:
+                (self._for_others if is_other else self._for_slave)[about] = mask
+
+    def get_async(self, version: int) -> bytes:
+        """The body of a GET_ASYNC_REPLY."""
+        if version == V13:
+            pairs = [(self._for_others[kind], self._for_slave[kind]) for kind in _V13_MASKS]
+            return b"".join(Struct("!II").pack(*pair) for pair in pairs)
+        return b"".join(
+            Struct("!HHI").pack(2 * place + is_other, 8, masks[kind])
+            for kind, place in _MASKS.items()
+            for is_other, masks in enumerate((self._for_slave, self._for_others))
+        )
+
+
+def _reason_of(message: Message) -> int | None:
+    """The reason that a message gives; None where it has none, or is too short."""
+    at = _REASON_AT.get(message.kind) if message.kind is not None else None
+    if message.version < V13 or at is None:
+        return None
+    if message.version == V15 and message.kind is Type.FLOW_REMOVED:
+        at = _V15_FLOW_REMOVED_REASON_AT
+    reason = message.raw[HEADER_LEN + at : HEADER_LEN + at + 1]
+    return min(reason[0], 31) if reason else None
+
+
+def _distance(one: int, other: int) -> int:
+    """How far a generation id lies after another (1.3.5 §6.3.5: as signed 64-bit numbers)."""
+    difference = (one - other) & (1 << 64) - 1
+    return difference - (1 << 64) if difference >> 63 else difference

@@ -1,0 +1,302 @@
+"""What a switch and its controller say to each other in production: read along, never touched.
+
+It tells which of the switch's messages come by themselves and which answer the controller, keeps the answers for
+masters that ask the same, and knows when the switch was heard last.
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from struct import Struct
+
+from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Datapath, Directory, Key, multipart_key
+from natmirror.openflow.framer import Broken, Framer
+from natmirror.openflow.messages import (
+    HEADER_LEN,
+    MORE,
+    NICIRA,
+    VERSIONS,
+    Message,
+    Multipart,
+    Type,
+    datapath_of,
+    multipart_of,
+    negotiated,
+    parse,
+)
+
+_MAX_SKIPPED_LEN = 16 << 20  # bytes of a connection met in its middle in which no message was recognised
+_TLS_RECORDS = (b"\x16\x03", b"\x17\x03")  # RFC 8446 §5.1: handshake, application data
+_MAX_PENDING = 1024  # questions without an answer; the oldest are forgotten first
+_MAX_QUESTION_LEN = 1024  # bytes of a question's body, beyond which its answer is not kept
+_MAX_PARTS_LEN = 2 << 20  # bytes of answers in parts that are not complete
+_MAX_PARTS = 1024
+"""Messages that an answer may come in. Open vSwitch tells the features of its 254 tables in one message each."""
+_PART_COST = 50  # bytes that Python's own bookkeeping takes for a part
+
+_Place = tuple[int, Type, int]
+"""What an answer has of its question: its transaction id, its own type, the multipart type."""
+
+_KEPT = frozenset((Type.FEATURES_REPLY, Type.GET_CONFIG_REPLY, Type.QUEUE_GET_CONFIG_REPLY))
+"""Answers of one message that are worth keeping."""
+_UNASKED = frozenset(
+    (
+        Type.PACKET_IN,
+        Type.FLOW_REMOVED,
+        Type.PORT_STATUS,
+        Type.ROLE_STATUS,
+        Type.TABLE_STATUS,
+        Type.REQUESTFORWARD,
+        Type.CONTROLLER_STATUS,
+        Type.ECHO_REQUEST,
+    )
+)
+"""What a switch says by itself (§6.1.2 of 1.3.5, 1.4.1 and 1.5.1); and its own ECHO_REQUEST, as a sign of life."""
+_NICIRA_UNASKED = {Struct("!II").pack(NICIRA, subtype) for subtype in (14, 17, 30)}
+"""NXT_FLOW_REMOVED, NXT_PACKET_IN and NXT_PACKET_IN2."""
+
+
+class Said(Enum):
+    """What a message of the switch's is."""
+
+    UNASKED = auto()
+    """It has come by itself."""
+    ANSWER = auto()
+    """The controller had asked for it."""
+    OPENING = auto()
+    """HELLO, or its failure."""
+
+
+def key_of(message: Message) -> Key | None:
+    """What a request asks for; None where nothing is kept of the answers to it. ValueError where it is too short."""
+    match message.kind:
+        case Type.FEATURES_REQUEST:
+            return FEATURES
+        case Type.GET_CONFIG_REQUEST:
+            return CONFIG
+        case Type.QUEUE_GET_CONFIG_REQUEST:
+            return Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body
+        case Type.MULTIPART_REQUEST:
+            kind, _, body = multipart_of(message)
+            return multipart_key(message.version, kind, body)
+    return None
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    """The controller's, with the parts of the answer that have come. Without a key the answer is not kept."""
+
+    key: Key | None
+    asked: Key | None
+    """The same, for good."""
+    parts: list[bytes] = field(default_factory=list)
+    held: int = 0
+
+
+class Production:
+    """One connection of a switch's. Broken comes out of both methods where it cannot be followed."""
+
+    def __init__(self, directory: Directory, *, in_middle: bool = False) -> None:
+        self.version: int | None = None
+        """What both HELLOs have come to, or what is spoken where those were not seen."""
+        self.datapath: Datapath | None = None
+        """The switch, once it has told its features."""
+        self.heard_at = float("-inf")
+        """When the switch said something last, in seconds."""
+        self.known_at = float("-inf")
+        """When it told its features on this connection for the first time."""
+        self.questions = 0
+        """The controller's questions that have not been answered."""
+        self._directory = directory
+        self._switch = Framer(in_middle=in_middle)
+        self._controller = Framer(in_middle=in_middle)
+        self._hellos: dict[Framer, Message] = {}
+        self._pending: OrderedDict[_Place, deque[_Question]] = OrderedDict()  # those alike are answered in their order
+        self._awaited: Counter[Key | None] = Counter()
+        self._parts_held = 0
+        self._begun: _Place | None = None  # the controller's question of which more parts are to come
+        self._experiments: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def held(self) -> int:
+        """Bytes held for what is not complete: messages, questions and answers."""
+        asked = sum(len(one.key[2]) for alike in self._pending.values() for one in alike if one.key is not None)
+        return self._switch.held + self._controller.held + self._parts_held + asked
+
+    def from_controller(self, piece: bytes) -> Iterator[Message]:
+        """The next of what the controller has sent: its messages that are whole now, each read when it is asked for."""
+        for raw in self._controller.push(piece):
+            message = parse(raw)
+            if message.version != self.version:
+                self._meet(self._controller, message)
+            if message.kind is Type.EXPERIMENTER:
+                self._experiments[message.xid] = None
+                if len(self._experiments) > _MAX_PENDING:
+                    self._experiments.popitem(last=False)
+            else:
+                self._take_question(message)
+            yield message
+
+    def from_switch(self, piece: bytes, now: float) -> Iterator[tuple[Said, Message]]:
+        """The next of what the switch has sent, likewise."""
+        self.heard_at = now
+        if self._switch.in_middle and self._switch.skipped_bytes > _MAX_SKIPPED_LEN:
+            raise Broken("no-message-found")
+        if self._switch.in_middle and piece[:2] in _TLS_RECORDS:
+            raise Broken("tls")
+        for raw in self._switch.push(piece):
+            message = parse(raw)
+            if message.version != self.version:
+                self._meet(self._switch, message)
+            yield self._classify(message, now), message
+
+    def lose_place(self, *, of_switch: bool) -> None:
+        """Bytes of one end are missing from here on. Which answers are whose is not known any more."""
+        (self._switch if of_switch else self._controller).lose_place()
+        self._pending.clear()
+        self._awaited.clear()
+        self._begun = None
+        self.questions = self._parts_held = 0
+
+    def awaits(self, key: Key) -> bool:
+        """Whether the controller has asked for this, and the switch has not answered yet."""
+        return self._awaited[key] > 0
+
+    def restore(self, datapath: Datapath) -> None:
+        """The switch that is at the other end of a connection met in its middle, as is known from before."""
+        self.datapath = datapath
+
+    def _meet(self, framer: Framer, message: Message) -> None:
+        """A message in no known version, or in another one: both HELLOs, or the first message of a connection that was
+        met in its middle, tell the version."""
+        if self.version is not None:
+            if message.kind is not Type.HELLO and message.kind is not Type.ERROR:
+                raise Broken("of-version")  # in one piece with the HELLO
+            return
+        if message.kind is Type.HELLO:
+            self._hellos.setdefault(framer, message)
+            if len(self._hellos) < 2:
+                return
+            version = negotiated(*self._hellos.values())
+        elif framer.version is not None:
+            version = framer.version
+        else:
+            return
+        if version not in VERSIONS:
+            raise Broken("of-version")
+        self.version = self._switch.version = self._controller.version = version
+        if self.datapath is not None and self.datapath.version != version:
+            self.datapath = None
+
+    def _classify(self, message: Message, now: float) -> Said:
+        kind = message.kind
+        if kind in _UNASKED:
+            if kind is Type.PORT_STATUS and self.datapath is not None:
+                self._directory.port_changed(self.datapath, message, now)
+            return Said.UNASKED
+        if kind is Type.HELLO:
+            return Said.OPENING
+        if kind is Type.EXPERIMENTER:
+            return self._classify_experiment(message)
+        if kind is Type.MULTIPART_REPLY:
+            self._take_part(message, now)
+        elif kind is Type.ERROR:
+            self._take_error(message)
+        elif kind in _KEPT:
+            self._take_answer((message.xid, kind, NO_MULTIPART), message.body, now, is_last=True)
+        return Said.ANSWER
+
+    def _classify_experiment(self, message: Message) -> Said:
+        """Nicira's own PACKET_INs come by themselves, and have transaction ids that controllers use, too."""
+        if message.raw[HEADER_LEN : HEADER_LEN + 8] in _NICIRA_UNASKED or message.xid not in self._experiments:
+            return Said.UNASKED
+        del self._experiments[message.xid]
+        return Said.ANSWER
+
+    # Questions and answers
+
+    def _take_question(self, message: Message) -> None:
+        try:
+            key = key_of(message)
+            is_continued = message.kind is Type.MULTIPART_REQUEST and bool(multipart_of(message)[1] & MORE)
+        except ValueError:
+            return
+        if key is None:
+            return
+        place = (message.xid, *key[:2])
+        is_continuation, self._begun = place == self._begun, place if is_continued else None
+        if is_continued:
+            return
+        is_kept = not is_continuation and len(key[2]) <= _MAX_QUESTION_LEN and key[1] != Multipart.FLOW_MONITOR
+        kept = key if is_kept else None
+        question = _Question(kept, kept)
+        self._pending.setdefault(place, deque()).append(question)
+        self._awaited[question.asked] += 1
+        self.questions += 1
+        if self.questions > _MAX_PENDING:
+            self._directory.leave_out("too-many-questions")
+            self._close(next(iter(self._pending)))
+
+    def _close(self, place: _Place) -> _Question:
+        """The oldest question in a place is pending no more."""
+        alike = self._pending[place]
+        question = alike.popleft()
+        if not alike:
+            del self._pending[place]
+        self._awaited[question.asked] -= 1
+        if not self._awaited[question.asked]:
+            del self._awaited[question.asked]
+        self.questions -= 1
+        self._parts_held -= question.held
+        return question
+
+    def _take_part(self, message: Message, now: float) -> None:
+        """A multipart answer is known once its last part is here."""
+        try:
+            multipart, flags, body = multipart_of(message)
+        except ValueError:
+            return
+        self._take_answer((message.xid, Type.MULTIPART_REPLY, multipart), body, now, is_last=not flags & MORE)
+
+    def _take_answer(self, place: _Place, body: bytes, now: float, *, is_last: bool) -> None:
+        if place not in self._pending:
+            return
+        question = self._pending[place][0]
+        cost = len(body) + _PART_COST
+        if question.key is not None and (self._parts_held + cost > _MAX_PARTS_LEN or len(question.parts) >= _MAX_PARTS):
+            self._directory.leave_out("too-long")
+            self._parts_held -= question.held
+            question.key, question.parts, question.held = None, [], 0
+        if question.key is not None:
+            question.parts.append(body)
+            question.held += cost
+            self._parts_held += cost
+        if is_last:
+            self._close(place)
+            if question.key is not None:
+                self._learn(question.key, tuple(question.parts), now)
+
+    def _take_error(self, message: Message) -> None:
+        """A refusal has the beginning of the question (1.3.5 §7.5.4)."""
+        data = message.body[4:]
+        if len(data) < HEADER_LEN or data[0] not in VERSIONS:
+            return
+        try:
+            key = key_of(parse(data))
+        except ValueError:
+            return
+        if key is not None and (place := (message.xid, *key[:2])) in self._pending:
+            self._close(place)
+
+    def _learn(self, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
+        if key == FEATURES and self.version is not None:
+            is_first = self.datapath is None
+            try:
+                self.datapath = self._directory.enter(*datapath_of(self.version, bodies[0]), self.version)
+            except ValueError:
+                return
+            if is_first:
+                self.known_at = now
+        if self.datapath is not None:
+            self._directory.learn(self.datapath, key, bodies, now)

@@ -1,0 +1,155 @@
+"""What one engine tells other hosts, and hears of them: asked for and brought in its own thread, in slices."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from natmirror.actions import Action
+from natmirror.engine.engine import Engine
+from natmirror.engine.replicated_bindings import Change
+from natmirror.fastpath import NEVER
+from natmirror.mirror.faults import Work
+from natmirror.net.packet import Endpoint
+from natmirror.rules import Rules
+from natmirror.rules.reload import Kept
+
+_SWEEP_SLICE = 1000
+_MAX_CHANGES = 16_384  # of bindings, until they are told
+_TELL_INTERVAL = 0.05
+
+Changed = Callable[[list[Change], bool], None]
+"""Takes what has become of bindings, and whether there was more than could be kept."""
+
+
+class Exchange:
+    """One engine's. ``send`` puts synthesised packets on their way; ``changed`` is called by tell(), None: nobody wants
+    to know."""
+
+    def __init__(self, engine: Engine, send: Callable[[list[Action]], None], changed: Changed | None) -> None:
+        self._engine = engine
+        self._send = send
+        self._changed = changed
+        self.next_at = NEVER
+        """When tell() is due."""
+        if changed is not None:
+            engine.bindings.tell(_MAX_CHANGES)
+            self.next_at = 0.0
+
+    # Other rules
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on. What has become of bindings is told first: numbers may be given anew."""
+        self._tell_now()
+        self._engine.reload(rules)
+
+    def prune(self) -> list[Kept]:
+        """Forget what was removed and has no flows left, likewise; gives what stays."""
+        self._tell_now()
+        return self._engine.prune()
+
+    # Bindings
+
+    def tell(self, now: float) -> None:
+        """Tell what has become of bindings, where that is due."""
+        if self._changed is None or now < self.next_at:
+            return
+        self.next_at = now + _TELL_INTERVAL
+        try:
+            changes, missed = self._engine.bindings.take()
+        except Exception:  # what was taken is lost, so report all of them again
+            self._changed([], True)
+            raise
+        if changes or missed:
+            self._changed(changes, missed)
+
+    def sweep_bindings(self, first: int, how: int) -> int | None:
+        """A slice of Bindings.sweep(), told of when it returns; where to go on."""
+        following = self._engine.bindings.sweep(first, _SWEEP_SLICE, how, time.monotonic())
+        self._tell_now()
+        return following
+
+    def _tell_now(self) -> None:
+        if self._changed is not None:
+            self.next_at = time.monotonic()
+            self.tell(self.next_at)
+
+    def take_in_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
+        """Bindings of another host's: service, client, backend; gives how many could not be taken in."""
+        now = time.monotonic()
+        return sum(not self._engine.bindings.take_in(*binding, now) for binding in bindings)
+
+    def withdraw_bindings(self, gone: Sequence[tuple[str, Endpoint, bool]]) -> None:
+        """Bindings of another host's are gone: service, client, whether it has ended."""
+        now = time.monotonic()
+        for service, client, ended in gone:
+            self._engine.bindings.withdraw(service, client, now, ended=ended)
+
+    # Switches
+
+    def living_switches(self) -> list[str]:
+        """The connections whose switch is known, but for what another host or run has told."""
+        return self._engine.directory.living()
+
+    def show_switches(self, clients: Sequence[str]) -> list[dict[str, Any]]:
+        """What is known of the switches behind some connections."""
+        now = time.monotonic()
+        shown = (self._engine.directory.plain(client, now) for client in clients)
+        return [entry for entry in shown if entry is not None]
+
+    def take_in_switches(self, entries: Sequence[dict[str, Any]]) -> int:
+        """Another host's switches; gives how many of them make no sense."""
+        refused = 0
+        for entry in entries:
+            try:
+                self._engine.directory.take_in(entry, time.monotonic())
+            except (KeyError, TypeError, ValueError):
+                refused += 1
+        return refused
+
+    def withdraw_switches(self, clients: Sequence[str]) -> None:
+        """The other host does not have these connections any more."""
+        for client in clients:
+            self._engine.directory.withdraw(client)
+
+    # Legs
+
+    def mirrored_ids(self) -> list[int]:
+        """The numbers of flows with legs."""
+        return self._engine.handover.ids()
+
+    def leg_records(self, ids: Sequence[int], *, everything: bool) -> list[dict[str, Any]]:
+        """The legs of these flows that have moved since they were told last, or all."""
+        return self._engine.handover.records(ids, everything=everything)
+
+    def take_gone_legs(self) -> list[tuple[str, str]]:
+        """Service and client of records that hold no more."""
+        return self._engine.handover.take_gone()
+
+    def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
+        """Know another host's legs, which wait; gives how many records make no sense here."""
+        refused = 0
+        for record in records:
+            try:
+                self._engine.handover.adopt(record, time.monotonic())
+            except ValueError:
+                refused += 1
+            except Exception as error:  # a fault of ours costs this record, and no other
+                refused += 1
+                self._engine.faults.note(Work.TAKEOVER, None, error)
+        self._send(self._engine.study(time.monotonic(), lambda: True))
+        return refused
+
+    def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:
+        """Records of another host's legs hold no more: service and client."""
+        for service, client in gone:
+            with suppress(ValueError):  # it was refused before
+                self._engine.handover.disown(service, client)
+
+    def take_over(self) -> None:
+        """This host passes the packets from now on."""
+        self._engine.handover.take_over(time.monotonic())
+
+    def hand_over(self) -> None:
+        """Another host passes the packets from now on."""
+        self._engine.handover.leave()

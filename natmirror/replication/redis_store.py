@@ -1,0 +1,191 @@
+"""Records in Redis.
+
+For a pair with VRRP id 51, in format 1:
+
+================================ =====================================================================================
+``natmirror:51:1:records``       a hash: key → host, time of Redis in seconds, value, with a blank between them
+``natmirror:51:1:changes``       a channel: what a host has just done, as JSON ``[host, what, key, value, what, …]``
+``natmirror:51:formats``         a set: the formats in which somebody has written lately
+================================ =====================================================================================
+
+One script writes, so that records, channel and lifetimes always agree, and what one host does falls between what others
+do. All three keys go an hour after the last host has fallen silent.
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from natmirror.replication.store import ENDED, GONE, PUT, RECORD_LIFETIME, Op, Record, StoreError
+
+log = logging.getLogger("natmirror")
+
+_FORMAT = "1"
+_CONNECT_TIMEOUT = 1.0
+_ANSWER_TIMEOUT = 2.0
+_AT_ONCE = 500  # ops in one run of the script, which nobody else's command interrupts
+_SCAN = 500
+
+_WRITE = """
+local host, now = ARGV[1], redis.call('TIME')[1]
+local done = {host}
+for at = 4, #ARGV, 3 do
+    local what, key, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    local is_done = what == 'put'
+    if is_done then
+        redis.call('HSET', KEYS[1], key, host .. ' ' .. now .. ' ' .. value)
+    else
+        local owner, old = string.match(redis.call('HGET', KEYS[1], key) or '', '^(%S+) %S+ (.*)$')
+        is_done = owner ~= nil and ((what == 'gone' and owner == host) or (what == 'ended' and old == value))
+        if is_done then
+            redis.call('HDEL', KEYS[1], key)
+        end
+    end
+    if is_done then
+        done[#done + 1] = what
+        done[#done + 1] = key
+        done[#done + 1] = value
+    end
+end
+redis.call('SADD', KEYS[2], ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+if #done > 1 then
+    redis.call('PUBLISH', KEYS[3], cjson.encode(done))
+end
+"""
+_PURGE = """
+for at = 1, #ARGV, 2 do
+    if redis.call('HGET', KEYS[1], ARGV[at]) == ARGV[at + 1] then
+        redis.call('HDEL', KEYS[1], ARGV[at])
+    end
+end
+"""
+
+
+class RedisStore:
+    """A Store. ``url`` as the rules have it, ``pair`` tells pairs apart that share a Redis, ``host`` those that write:
+    a word without blanks."""
+
+    def __init__(self, url: str, pair: str, host: str) -> None:
+        self._url = url
+        self._host = host
+        prefix = f"natmirror:{pair}"
+        self._records, self._changes = f"{prefix}:{_FORMAT}:records", f"{prefix}:{_FORMAT}:changes"
+        self._formats = f"{prefix}:formats"
+        self._redis: Any = None
+        self._heard: Any = None
+        self._foreign: set[str] = set()
+        self._was_strange = False
+
+    async def connect(self) -> None:
+        """Begin: hear() misses nothing from now on."""
+        with _translated():
+            # No retries: whoever connects anew behind our back would miss what others have done meanwhile.
+            self._redis = Redis.from_url(
+                self._url,
+                decode_responses=True,
+                encoding_errors="replace",
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                socket_connect_timeout=_CONNECT_TIMEOUT,
+                socket_timeout=_ANSWER_TIMEOUT,
+            )
+            self._write, self._purge = self._redis.register_script(_WRITE), self._redis.register_script(_PURGE)
+            self._heard = self._redis.pubsub()
+            await self._heard.subscribe(self._changes)
+            message = await self._heard.get_message(timeout=_ANSWER_TIMEOUT)
+            if message is None or message["type"] != "subscribe":
+                raise StoreError("it does not answer")
+            foreign = {str(one) for one in await self._redis.smembers(self._formats)} - {_FORMAT}
+            if foreign - self._foreign:
+                log.warning("shared state: ignoring records of format %s", ", ".join(sorted(foreign)))
+                self._foreign |= foreign
+            await self.beat()
+
+    async def load(self) -> AsyncIterator[list[Record]]:
+        """All records, a few at a time."""
+        with _translated():
+            now, cursor = int((await self._redis.time())[0]), -1
+            while cursor:
+                cursor, found = await self._redis.hscan(self._records, max(cursor, 0), count=_SCAN)
+                records, dead = [], []
+                for key, raw in found.items():
+                    parts = raw.split(" ", 2)
+                    if len(parts) < 3 or not parts[1].isdecimal():
+                        self._tell_strange(key)
+                    elif now - int(parts[1]) > RECORD_LIFETIME:
+                        dead += [key, raw]
+                    else:
+                        records.append(Record(key, parts[2], parts[0] == self._host))
+                if dead:
+                    await self._purge(keys=[self._records], args=dead)
+                yield records
+
+    async def write(self, ops: Sequence[Op]) -> None:
+        """Do this, in this order."""
+        with _translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for start in range(0, len(ops), _AT_ONCE):
+                    words = [word for op in ops[start : start + _AT_ONCE] for word in (op.what, op.key, op.value)]
+                    await self._run(words, pipe)
+                await pipe.execute()
+
+    async def hear(self, timeout: float) -> list[Op]:
+        """What other hosts have done since the last call, in its order; waits up to ``timeout`` seconds for some."""
+        ops: list[Op] = []
+        with _translated():
+            while message := await self._heard.get_message(timeout=0.0 if ops else timeout):
+                if message["type"] != "message":
+                    raise StoreError("the connection was cut and made anew")
+                ops += self._read(message["data"])
+        return ops
+
+    def _read(self, text: str) -> list[Op]:
+        try:
+            host, *words = json.loads(text)
+            ops = [Op(*map(str, words[at : at + 3])) for at in range(0, len(words), 3)]
+        except (TypeError, ValueError):
+            host, ops = None, []
+        if host is None or not all(op.what in (PUT, GONE, ENDED) for op in ops):
+            self._tell_strange(text)
+            return []
+        return [] if host == self._host else ops
+
+    async def beat(self) -> None:
+        """Tell that this host is there, and find out whether the store is."""
+        with _translated():
+            await self._run([], self._redis)
+
+    async def close(self) -> None:
+        """End; it can be begun again with connect()."""
+        for one in (self._heard, self._redis):
+            if one is not None:
+                with suppress(RedisError, OSError):
+                    await one.aclose()
+        self._heard = self._redis = None
+
+    async def _run(self, words: list[str], client: Any) -> None:
+        keys = [self._records, self._formats, self._changes]
+        await self._write(keys=keys, args=[self._host, _FORMAT, int(RECORD_LIFETIME), *words], client=client)
+
+    def _tell_strange(self, what: str) -> None:
+        if not self._was_strange:
+            self._was_strange = True
+            log.warning("shared state: ignoring what natmirror has not written: %.80r", what)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        text = str(error) or type(error).__name__
+        raise StoreError(text) from None

@@ -1,0 +1,328 @@
+"""What this host and others share, kept up to date in a thread of its own: no packet ever waits for it.
+
+Theory. Each host writes what is its own and hears what others write. After it has begun, and after each outage, it
+*synchronises*: it listens, then reads everything, which brings what it knows of others up to date whatever it has
+missed, then writes all of its own anew, and removes what is its own in the store and nowhere else. An outage, or a
+queue that is full, therefore only means that this has to be done again; it is done now and then anyway, so that nothing
+that went wrong lasts.
+
+What the store has lost, a standby does not forget at once: a Redis that comes back empty gets everything from the
+active host again. Only what is still missing when all is read the next time goes.
+
+Of two hosts that both believe they are active each writes its own, and removes only its own; where both write the same
+key the later is right.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from typing import Any
+
+from natmirror.ha.role import SETTLE_TIME
+from natmirror.replication.kinds import Part
+from natmirror.replication.store import ENDED, GONE, PUT, Op, Store, StoreError
+from natmirror.replication.write_queue import Outbox
+
+log = logging.getLogger("natmirror")
+
+REFRESH_INTERVAL = 300.0
+"""Seconds after which everything is read and written anew: several times in a record's lifetime."""
+
+_WRITE_INTERVAL = 0.05
+_BEAT_INTERVAL = 1.0
+_HEAR_TIMEOUT = 0.2
+_LOOK_INTERVAL = 0.15
+_PAUSES = (0.2, 2.0)  # after the first attempt in vain, and at most
+_MAX_WAITING = 200_000  # ops that wait to be written
+_AT_ONCE = 5_000  # ops in one write
+_STOP_TIMEOUT = 3.0
+
+
+class State(StrEnum):
+    """How far this host's copy has come."""
+
+    CONNECTING = "connecting"
+    SYNCING = "syncing"
+    COMPLETE = "complete"
+
+
+class Sharing:
+    """From start() to stop(). ``parts`` get what others write, in the thread of this; tell() takes what is to be
+    written."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settled = threading.Event()
+        """Set when everything has been read for the first time, or could not be."""
+        self._heeded = threading.Event()
+        self._store = store
+        self._clock = clock
+        self._parts: Sequence[Part] = ()
+        self._outbox = Outbox(_MAX_WAITING)
+        self._state = State.CONNECTING
+        self._was_complete = False
+        self._is_active = False
+        self._begun: bool | None = None  # whether the parts believe that this host is the active one
+        self._copy: dict[str, str] = {}
+        self._missing: set[str] = set()
+        self._refused = 0
+        self._rules_changed = False
+        self._changed_at: float | None = None
+        self._outages = 0
+        self._error: str | None = None
+        self._thread = threading.Thread(target=self._run, name="sharing", daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._role_changed = asyncio.Event()
+        self._role_known = asyncio.Event()
+
+    # From other threads
+
+    def start(self, parts: Sequence[Part]) -> None:
+        """Begin."""
+        self._parts = parts
+        self._main = self._loop.create_task(self._live())
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is to be written, as far as that goes quickly, and end."""
+        if self._thread.is_alive():
+            with suppress(RuntimeError):  # its loop has just closed
+                self._loop.call_soon_threadsafe(self._main.cancel)
+            self._thread.join(_STOP_TIMEOUT)
+
+    def tell(self, ops: Sequence[Op]) -> None:
+        """To be written; from any thread, without waiting."""
+        self._outbox.add(ops, self._clock())
+
+    async def room(self) -> None:
+        """In the thread: wait until there is room for some thousands more."""
+        while self._outbox.waiting() > _MAX_WAITING // 2:
+            await asyncio.sleep(_WRITE_INTERVAL)
+
+    def miss(self) -> None:
+        """Something could not be told; from any thread."""
+        self._outbox.miss()
+
+    def set_active(self, is_active: bool) -> None:
+        """Whether this host is the active one; from any thread."""
+        self._heeded.clear()
+        self._is_active = is_active
+        with suppress(RuntimeError):  # it is over
+            self._loop.call_soon_threadsafe(self._role_changed.set)
+
+    def wait_until_heeded(self, timeout: float) -> None:
+        """Wait until what set_active() has said last is done; from any thread that the parts do not ask."""
+        self._heeded.wait(timeout)
+
+    def refresh(self) -> None:
+        """Have everything read and written anew soon, because the rules have changed; from any thread."""
+        self._rules_changed = True
+        self._outbox.miss()
+
+    def why_incomplete(self) -> str | None:
+        """Why this host could not go on with another one's connections yet; None: it could, or nobody knows better. It
+        is asked for once: an outage later takes nothing away from what was read before."""
+        if self._was_complete or self._is_active:
+            return None
+        if self._state is State.CONNECTING and self._error is not None:
+            return None
+        return f"the shared state is {self._state}"
+
+    def status(self) -> dict[str, Any]:
+        """The state as plain values; from any thread."""
+        now, changed_at = self._clock(), self._changed_at
+        return {
+            "state": str(self._state),
+            "records": len(self._copy),
+            "refused": self._refused,
+            "waiting": self._outbox.waiting(),
+            "lag_seconds": round(self._outbox.age(now), 3),
+            "last_change_seconds": None if changed_at is None else round(now - changed_at, 3),
+            "outages": self._outages,
+            "error": self._error,
+        }
+
+    # In the thread
+
+    def _run(self) -> None:
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._main)
+        self._loop.close()
+
+    async def _live(self) -> None:
+        while True:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._keep_role())
+                    group.create_task(self._keep_connected())
+            except* Exception as group:  # for one, no memory where a fault was just being dealt with
+                log.error("shared state: internal error; beginning again", exc_info=group)
+            await asyncio.sleep(_PAUSES[0])
+
+    async def _keep_role(self) -> None:
+        """What becomes of others' records when this host becomes the active one, whether the store answers or not."""
+        while True:
+            self._role_changed.clear()
+            try:
+                await self._heed_role()
+            except Exception:
+                log.exception("shared state: something went wrong")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_INTERVAL):
+                    await self._role_changed.wait()
+
+    async def _heed_role(self) -> None:
+        is_active = await self._settle() if self._begun and not self._is_active else self._is_active
+        if is_active != self._begun:
+            was_active, self._begun = self._begun, is_active
+            try:
+                for part in self._parts:
+                    await (part.begin() if is_active else part.stand_by())
+            except Exception:
+                self._begun = was_active  # to be tried again: a role that is only half taken holds nobody's legs
+                raise
+            if was_active:
+                self._outbox.miss()  # from now on everything matters that the other host tells, and has told
+        self._role_known.set()
+        if self._begun == self._is_active:
+            self._heeded.set()
+        for part in self._parts:
+            await part.look(self._clock())
+
+    async def _settle(self) -> bool:
+        """Another host is about to be the active one: whether this one is it again before the last packets have come
+        here. Until then they pass as before, mirrors' too, who would lack those that the other host does not see."""
+        for part in self._parts:
+            await part.tell_last()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_TIME):
+                while not self._is_active:
+                    self._role_changed.clear()
+                    await self._role_changed.wait()
+        return self._is_active
+
+    async def _keep_connected(self) -> None:
+        await self._role_known.wait()  # what others tell means something else to a standby
+        pause = _PAUSES[0]
+        while True:
+            try:
+                if self._rules_changed and not self._begun:  # what had to be kept of it then may be more now
+                    self._rules_changed, self._refused = False, 0
+                    await self._take_in(dict(self._copy))
+                await self._store.connect()
+                self._outbox.open()
+                pause = _PAUSES[0]
+                await self._take_part()
+            except StoreError as error:
+                self._tell_outage(str(error))
+            except Exception:
+                log.exception("shared state: something went wrong")
+                self._tell_outage("internal error")
+            finally:
+                self._outbox.close()
+                await self._store.close()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+
+    def _tell_outage(self, error: str) -> None:
+        if self._error is None:
+            log.warning("shared state: %s; trying again until it answers", error)
+            self._outages += self._was_complete
+        self._state, self._error = State.CONNECTING, error
+        self.settled.set()
+
+    async def _take_part(self) -> None:
+        """Synchronise, and again now and then, until the store fails."""
+        writing = asyncio.create_task(self._write())
+        try:
+            while not writing.done():
+                await self._synchronise()
+                until = self._clock() + REFRESH_INTERVAL
+                while not writing.done() and self._clock() < until and not self._outbox.take_missed():
+                    await self._heed(await self._store.hear(_HEAR_TIMEOUT))
+            await writing
+        finally:
+            writing.cancel()
+            with suppress(asyncio.CancelledError, StoreError):
+                await writing
+
+    async def _synchronise(self) -> None:
+        self._state, self._rules_changed = State.SYNCING, False
+        self._outbox.watch()
+        fresh: dict[str, str] = {}
+        own: set[str] = set()
+        self._refused = 0
+        async for records in self._store.load():
+            own.update(record.key for record in records if record.is_own)
+            others = {record.key: record.value for record in records if not record.is_own}
+            fresh |= others
+            await self._take_in(others)
+        missing = self._copy.keys() - fresh.keys() - own
+        lost = missing & self._missing
+        await self._withdraw(dict.fromkeys(lost, False))
+        self._missing = missing - lost
+        self._copy = {key: self._copy[key] for key in self._missing} | fresh
+        for part in self._parts:
+            if self._begun and not self._was_complete:
+                await part.begin()
+            await part.tell_all()
+        put = self._outbox.watched()
+        if self._begun:
+            self.tell([Op(GONE, key) for key in own - put])
+        if self._error is not None or not self._was_complete:
+            log.info("shared state: complete, %d records of other hosts", len(fresh))
+        self._state, self._error, self._was_complete = State.COMPLETE, None, True
+        self.settled.set()
+
+    async def _write(self) -> None:
+        """Write what there is, until it fails; when it is ended, for the last time."""
+        beat_at = 0.0
+        try:
+            while True:
+                now = self._clock()
+                if ops := self._outbox.take(_AT_ONCE):
+                    await self._store.write(ops)
+                    self._changed_at = now
+                elif now >= beat_at:
+                    await self._store.beat()
+                    beat_at = now + _BEAT_INTERVAL
+                if not self._outbox.waiting():
+                    await asyncio.sleep(_WRITE_INTERVAL)
+        except asyncio.CancelledError:
+            while ops := self._outbox.take(_AT_ONCE):
+                await self._store.write(ops)
+            raise
+        except StoreError:
+            self._outbox.close()
+            raise
+
+    async def _heed(self, ops: Sequence[Op]) -> None:
+        last = {op.key: op for op in ops}
+        put = {key: op.value for key, op in last.items() if op.what == PUT}
+        gone = {key: op.what == ENDED for key, op in last.items() if op.what != PUT}
+        for key in gone:
+            self._copy.pop(key, None)
+        self._copy |= put
+        await self._withdraw(gone)
+        await self._take_in(put)
+        if ops:
+            self._changed_at = self._clock()
+
+    async def _take_in(self, records: Mapping[str, str]) -> None:
+        for part, some in self._by_part(records):
+            self._refused += await part.take_in(some)
+
+    async def _withdraw(self, gone: Mapping[str, bool]) -> None:
+        for part, some in self._by_part(gone):
+            await part.withdraw(some)
+
+    def _by_part(self, things: Mapping[str, Any]) -> Iterable[tuple[Part, dict[str, Any]]]:
+        """Each part's own; kinds that nobody knows are left out."""
+        for part in self._parts:
+            kind = part.kind + " "
+            some = {key.removeprefix(kind): thing for key, thing in things.items() if key.startswith(kind)}
+            if some:
+                yield part, some

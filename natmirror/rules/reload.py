@@ -1,0 +1,65 @@
+"""Rules in place of others while connections run: what may change, and what both together come to."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from natmirror.errors import RulesError
+from natmirror.rules.model import Backend, Mirror, Pool, Rules, Service
+
+Kept = tuple[Service, Backend | None]
+"""Something that the rules do not name any more, but that still has connections: a service, or one's backend."""
+
+_FOR_LIFE = ("queues", "max_flows", "known_switches", "ha")
+
+
+def refuse_what_cannot_change(old: Rules, new: Rules) -> None:
+    """RulesError where a running natmirror cannot go over from the old rules to the new ones."""
+    for field in _FOR_LIFE:
+        if getattr(old, field) != getattr(new, field):
+            raise _refused(new, field.replace("_", "-"))
+    pools = {(service.address, service.port): service.pool is not None for service in old.services}
+    for place, service in enumerate(new.services):
+        if pools.get((service.address, service.port), service.pool is not None) != (service.pool is not None):
+            raise _refused(new, f"services[{place}].pool")
+    if all(pools.values()):
+        for place, service in enumerate(new.services):
+            if service.pool is None:
+                raise _refused(new, f"services[{place}]", "a first service without a pool cannot come")
+
+
+def _refused(rules: Rules, key: str, what: str = "it cannot change") -> RulesError:
+    return RulesError(f"{rules.path}: {key}: {what} while natmirror runs, it needs a restart")
+
+
+def merged(rules: Rules, others: Iterable[Rules | Kept]) -> Rules:
+    """The rules, and of others what they lack: the packets of all of them are ours."""
+    switches = dict.fromkeys(rules.switches)
+    services = {(service.address, service.port): service for service in rules.services}
+    for other in others:
+        if isinstance(other, Rules):
+            switches.update(dict.fromkeys(other.switches))
+        for service in other.services if isinstance(other, Rules) else [_only(*other)]:
+            place = service.address, service.port
+            services[place] = _merged(services[place], service) if place in services else service
+    return replace(rules, switches=tuple(switches), services=tuple(services.values()))
+
+
+def _only(service: Service, backend: Backend | None) -> Service:
+    """A service with nothing but this backend."""
+    pool = service.pool and replace(service.pool, backends=() if backend is None else (backend,), sorry=None)
+    return replace(service, pool=pool, mirrors=())
+
+
+def _merged(one: Service, other: Service) -> Service:
+    return replace(one, pool=_merged_pools(one.pool, other.pool), mirrors=_mirrors([*one.mirrors, *other.mirrors]))
+
+
+def _merged_pools(one: Pool | None, other: Pool | None) -> Pool | None:
+    if one is None or other is None:
+        return one
+    backends = {(backend.address, backend.port): backend for backend in (*other.members, *one.members)}
+    return replace(one, backends=tuple(backends.values()), sorry=None)
+
+
+def _mirrors(mirrors: list[Mirror]) -> tuple[Mirror, ...]:
+    return tuple({(mirror.address, mirror.port, mirror.source): mirror for mirror in mirrors}.values())

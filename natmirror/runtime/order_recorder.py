@@ -1,0 +1,82 @@
+"""What masters would have done, in pcap files: each master's messages as packets from it to its switch.
+
+No packet of these was ever on a wire. Ports and addresses are the connection's, and numbers count a session's orders:
+programs that read captures find the messages.
+"""
+
+import time
+from collections import deque
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from natmirror.actions import Ordered
+from natmirror.errors import CaptureError
+from natmirror.net.packet import ACK, PSH, Endpoint, build, endpoint_of
+from natmirror.replay.capture import Writer
+from natmirror.rules import Rules
+
+_MAX_WAITING = 100_000  # orders; then the oldest are left out
+_WINDOW = 0xFFFF
+
+
+class Orders:
+    """The files of all mirrors that are recorded. Any thread may add(), one does the rest, which may wait for the disk.
+
+    CaptureError where a file cannot be made."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._waiting: deque[tuple[float, Ordered]] = deque(maxlen=_MAX_WAITING)
+        self._mirrors: dict[tuple[str, str], Endpoint] = {}
+        self._files: dict[Path, Writer] = {}
+        self._writers: dict[tuple[str, str], Writer] = {}
+        self.reload(rules)
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on; files that they have in common with those of before go on. CaptureError where
+        a new one cannot be made: then nothing has changed."""
+        sessions = {(one.name, mirror.name): mirror for one in rules.services for mirror in one.sessions}
+        paths = {key: mirror.record for key, mirror in sessions.items() if mirror.record is not None}
+        with ExitStack() as undone:
+            fresh = {
+                path: undone.enter_context(Writer(path)) for path in set(paths.values()) if path not in self._files
+            }
+            undone.pop_all()
+        before, self._files = self._files, {**self._files, **fresh}
+        self._mirrors = {key: endpoint_of(mirror) for key, mirror in sessions.items()}
+        self._writers = {key: self._files[path] for key, path in paths.items()}
+        for path in before.keys() - set(paths.values()):
+            self._close(path)
+
+    def close(self) -> None:
+        """Close all files."""
+        self._writers.clear()
+        for path in list(self._files):
+            self._close(path)
+
+    def _close(self, path: Path) -> None:
+        with suppress(CaptureError):  # what is left of a file that could not be written has been told
+            self._files.pop(path).close()
+
+    def add(self, orders: list[Ordered]) -> None:
+        """Some more, of now."""
+        now = time.time()
+        self._waiting.extend((now, order) for order in orders)
+
+    def write(self) -> None:
+        """Write all that waits; CaptureError where that fails, and no more is written of that master."""
+        while self._waiting:
+            at, order = self._waiting.popleft()
+            names = (order.service, order.mirror)
+            if (writer := self._writers.get(names)) is None:
+                continue
+            number = (1 + order.offset) & 0xFFFF_FFFF
+            payload, ends = order.message, (self._mirrors[names], order.client)
+            try:
+                for start in range(0, len(payload), _WINDOW // 2):
+                    piece = payload[start : start + _WINDOW // 2]
+                    writer.write(
+                        at, build(*ends, seq=number + start, ack=1, flags=ACK | PSH, window=_WINDOW, payload=piece)
+                    )
+            except CaptureError:
+                del self._writers[names]
+                raise

@@ -1,0 +1,62 @@
+"""Initial sequence numbers of legs, as the mirrors see them (RFC 6528).
+
+Theory. A mirror knows the addresses and ports of the client's connection. If it also knew the connection's sequence
+numbers, it could reset the connection or inject data into it. So each leg has numbers of its own: the initial one is
+M + F, where M is a clock that ticks every 4 microseconds and F is a keyed hash of the leg's ends. A new leg's number
+lies above all that earlier legs between the same ends have used, or the mirror would take the SYN for an old duplicate
+(RFC 9293 §3.6.1). The clock nearly always sees to that. Where a leg has sent faster than the clock ticks, or another
+host has begun it, its last number is remembered.
+"""
+
+from typing import Protocol
+
+from natmirror.fastpath import siphash, subkey
+from natmirror.net import seq
+from natmirror.net.packet import Endpoint
+
+_TICKS_PER_SECOND = 250_000  # RFC 6528 §3: M is the 4 microsecond timer
+_MAX_REMEMBERED = 65_536  # pairs of ends; some 200 bytes each
+_FAR = 1 << 30  # ticks: more than an hour; twice as far would count as before, not after
+_STEP = 1 << 20  # more than what an earlier leg may still have under way
+
+
+class Numbers(Protocol):
+    """Where legs get their initial numbers from."""
+
+    def first(self, local: Endpoint, mirror: Endpoint, now: float) -> int:
+        """Return the initial number of a new leg between the two ends."""
+
+    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+        """Note the highest number that a leg which ends now used on the wire."""
+
+
+class InitialNumbers:
+    """The numbers of RFC 6528, under a secret ``key`` of 16 bytes."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = subkey(key, b"initial")
+        self._last: dict[bytes, int] = {}  # by the ends, the oldest first
+
+    def first(self, local: Endpoint, mirror: Endpoint, now: float) -> int:
+        """Return the initial number of a new leg between the two ends; ``now`` in seconds."""
+        ends = ends_of(local, mirror)
+        number, last = self._by_the_clock(ends, now), self._last.get(ends)
+        return number if last is None or seq.lt(last, number) else seq.add(last, _STEP)
+
+    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+        """Note the highest number that a leg which ends now used on the wire."""
+        ends = ends_of(local, mirror)
+        self._last.pop(ends, None)
+        if 0 < seq.diff(self._by_the_clock(ends, now), last) < _FAR:
+            return  # the clock is past it, and stays so for as long as a mirror may remember the leg
+        self._last[ends] = last
+        if len(self._last) > _MAX_REMEMBERED:
+            del self._last[next(iter(self._last))]
+
+    def _by_the_clock(self, ends: bytes, now: float) -> int:
+        return seq.add(siphash(self._key, ends), int(now * _TICKS_PER_SECOND))
+
+
+def ends_of(local: Endpoint, mirror: Endpoint) -> bytes:
+    """Return a leg's two ends as bytes for a hash."""
+    return local[0] + mirror[0] + local[1].to_bytes(2, "big") + mirror[1].to_bytes(2, "big")

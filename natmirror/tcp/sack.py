@@ -1,0 +1,98 @@
+"""What a mirror has told in selective acknowledgements (RFC 2018), and what follows from it for recovery (RFC 6675)."""
+
+from collections.abc import Iterable
+
+from natmirror.net import seq
+from natmirror.net.ranges import Ranges
+
+_DUPLICATES = 3  # DupThresh
+
+
+class Scoreboard:
+    """The ranges that the mirror holds above ``snd_una``, and how far holes between them were filled again.
+
+    Without the option it stays empty, and says that all that was sent is under way.
+    """
+
+    __slots__ = ("_held", "_lost_below", "_resent_to")
+
+    def __init__(self, una: int) -> None:
+        self._held = Ranges()
+        self._lost_below: int | None = None
+        self._resent_to = una  # HighRxt: every hole below it has been sent again
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def take(self, blocks: Iterable[tuple[int, int]], una: int, highest: int, mss: int) -> bool:
+        """The blocks of an acknowledgement; those outside of what is unacknowledged are not believed. Whether they
+        told anything new."""
+        self._held.cut(una)
+        self._resent_to = seq.latest(self._resent_to, una)
+        news = False
+        for start, end in blocks:
+            if seq.lt(una, start) and seq.le(end, highest):
+                news |= self._held.add(start, end)
+        self._lost_below = self._find_lost(mss)
+        return news
+
+    def forget(self) -> None:
+        """After a timeout nothing told so far is relied on: a receiver may have thrown it away (RFC 2018 §8)."""
+        self._held.clear()
+        self._lost_below = None
+
+    def nothing_resent(self, una: int) -> None:
+        """All holes from ``una`` on are to be sent again."""
+        self._resent_to = una
+
+    def note_resent(self, end: int) -> None:
+        """A hole has been sent again up to number ``end``."""
+        self._resent_to = seq.latest(self._resent_to, end)
+
+    def is_lost(self, at: int) -> bool:
+        """Whether an unacknowledged byte counts as lost (RFC 6675 §4, IsLost)."""
+        return self._lost_below is not None and seq.lt(at, self._lost_below)
+
+    def pipe(self, una: int, nxt: int) -> int:
+        """Bytes between the two numbers that are taken to be in the network (RFC 6675 §4, SetPipe)."""
+        total = 0
+        at = una
+        for start, end in (*self._held, (nxt, nxt)):
+            if seq.le(nxt, start):
+                start = nxt
+            if seq.lt(at, start):
+                total += self._under_way(at, start)
+            at = seq.latest(at, end)
+            if seq.le(nxt, at):
+                break
+        return total
+
+    def next_hole(self, una: int, mss: int, *, likely: bool = False) -> tuple[int, int] | None:
+        """The lost bytes to be sent again next, at most ``mss``: number and length (RFC 6675 §4, NextSeg, rule 1).
+
+        ``likely``: any hole will do that has something above it (rule 3: when there is nothing better to send).
+        """
+        at, end = self._held.gap(seq.latest(una, self._resent_to))
+        if end is None or not (likely or self.is_lost(at)):
+            return None
+        return at, min(seq.diff(end, at), mss)
+
+    def skip(self, at: int) -> tuple[int, int | None]:
+        """The first number from ``at`` on that the mirror does not hold, and how many follow until one that it does."""
+        at, end = self._held.gap(at)
+        return at, None if end is None else seq.diff(end, at)
+
+    def _under_way(self, start: int, end: int) -> int:
+        """Bytes of a hole that are in the network: those not lost, and those lost but sent again."""
+        if self._lost_below is None or seq.le(self._lost_below, start):
+            return seq.diff(end, start)
+        return max(0, min(seq.diff(self._resent_to, start), seq.diff(end, start)))
+
+    def _find_lost(self, mss: int) -> int | None:
+        """The number below which every hole has enough above it: three ranges, or more than two segments."""
+        held = 0
+        for count, (start, end) in enumerate(reversed(self._held), 1):
+            held += seq.diff(end, start)
+            if count >= _DUPLICATES or held > (_DUPLICATES - 1) * mss:
+                return start
+        return None

@@ -1,0 +1,221 @@
+"""A passive tracker of a production connection: what its two ends have told each other, without taking part.
+
+Theory. Each direction is a half-stream with three numbers: ``end``, how far the sender has sent; ``ack`` and ``edge``,
+how far it has acknowledged the other and how far it lets the other send (RFC 9293 §3.3.1: SND.NXT, RCV.NXT,
+RCV.NXT+RCV.WND). A packet moves the numbers of the half that sent it, and is believed only where they can be true:
+data has to begin inside the window that the other side offered, an acknowledgement may not run ahead of what was sent.
+``update()`` serves both directions with swapped arguments. The numbers live in the flow's C struct, where the C gear
+keeps the same rules.
+
+The states are the connection's, not an endpoint's: both ends' view folded into one.
+"""
+
+from enum import IntEnum
+from typing import Any
+
+from natmirror.net import seq
+from natmirror.net.packet import ACK, FIN, RST, SYN, Segment
+
+HALF_SEQ, HALF_ACK, HALF_FIN, HALF_TOLD = 1, 2, 4, 8
+"""Flags of a half-stream, as in _fastpath.h: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; what
+lies before ``end`` was not seen, only told by an acknowledgement's number."""
+
+_NOT_OFFERED = 0xFF
+_LOOSE_SCALE = 14
+_MAX_SYN_DATA = 1460  # RFC 7413 §4.1.3.1: a SYN's data keeps to one segment
+
+
+class State(IntEnum):
+    """States of a flow; the numbers are those of _fastpath.h."""
+
+    SYN_SENT = 0
+    SYN_RECEIVED = 1
+    ESTABLISHED = 2
+    CLOSING = 3
+    TIME_WAIT = 4
+    RESET = 5
+
+
+class Event(IntEnum):
+    """What a believed segment means for the connection as a whole."""
+
+    SYN_ACK = 0
+    HANDSHAKE = 1
+    FIN = 2
+    LAST_ACK = 3
+    RST = 4
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.SYN_SENT, Event.SYN_ACK): State.SYN_RECEIVED,
+    (State.SYN_SENT, Event.RST): State.RESET,
+    (State.SYN_RECEIVED, Event.HANDSHAKE): State.ESTABLISHED,
+    (State.SYN_RECEIVED, Event.RST): State.RESET,
+    (State.ESTABLISHED, Event.FIN): State.CLOSING,
+    (State.ESTABLISHED, Event.RST): State.RESET,
+    (State.CLOSING, Event.LAST_ACK): State.TIME_WAIT,
+    (State.CLOSING, Event.RST): State.RESET,
+}
+
+TIMEOUTS: dict[State, float] = {
+    State.SYN_SENT: 30.0,  # a client's SYN retransmissions are at most 16 s apart by then (RFC 6298, Linux)
+    State.SYN_RECEIVED: 60.0,
+    State.ESTABLISHED: 7440.0,  # 2 hours 4 minutes (RFC 5382 §5, REQ-5)
+    State.CLOSING: 240.0,  # the transitory idle-timeout of RFC 5382 §5, REQ-5
+    State.TIME_WAIT: 10.0,  # retransmitted FINs still find the binding (Linux's conntrack: CLOSE)
+    State.RESET: 10.0,
+}
+"""Seconds after its last packet that a flow is forgotten, by state."""
+
+
+def begin(row: Any, syn: Segment) -> None:
+    """Set the numbers of a new flow from the client's SYN; data inside it counts when the backend acknowledges it."""
+    row.state = State.SYN_SENT
+    row.iss = syn.seq
+    scale = syn.window_scale()
+    row.orig.scale = _NOT_OFFERED if scale is None else scale
+    row.reply.scale = _NOT_OFFERED
+    row.orig.packets = 1
+    row.orig.end = seq.add(syn.seq, 1)
+    row.orig.flags = HALF_SEQ
+
+
+def begin_loose(row: Any) -> None:
+    """Set up a flow that was met in mid-connection: nothing is known, so everything is believed."""
+    row.state = State.ESTABLISHED
+    for half in (row.orig, row.reply):
+        half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
+        half.scale = _LOOSE_SCALE
+
+
+def begin_adopted(row: Any, iss: int, nxt: int, una: int, scale: int) -> None:
+    """After begin_loose(), for a flow that another host has known: its client has sent all before number ``nxt``, and
+    its backend acknowledged all before ``una``, if not more of each. The backend's windows are shifted by ``scale``."""
+    row.iss = iss
+    row.orig.end, row.orig.bytes = nxt, 0
+    row.orig.flags = HALF_SEQ | HALF_TOLD
+    row.reply.ack = row.reply.edge = una
+    row.reply.scale = scale
+
+
+def told(sender: Any, end: int) -> None:
+    """Somebody who has it says that all before ``end`` was sent."""
+    advance = seq.diff(end, sender.end)
+    if advance > 0:
+        sender.end = end
+        sender.bytes += advance
+        sender.flags |= HALF_TOLD
+
+
+def update(sender: Any, receiver: Any, segment: Segment, *, loose: bool) -> None:
+    """Move the numbers of the half-stream that sent ``segment``, where they can be true (RFC 9293 §3.10.7.4)."""
+    sender.packets += 1
+    if not is_taken(receiver, segment, loose=loose):
+        return
+    end = seq.add(segment.seq, segment.seq_len)
+    if not sender.flags & HALF_SEQ:
+        sender.end = end
+        sender.bytes += segment.payload_len
+        sender.flags |= HALF_SEQ
+    elif loose or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge):
+        advance = seq.diff(end, sender.end)
+        if advance > 0 and not sender.flags & HALF_FIN:  # nothing follows a FIN
+            sender.end = end
+            sender.bytes += advance - (segment.flags & FIN)
+            sender.flags = sender.flags & ~HALF_TOLD if segment.seq_len else sender.flags | HALF_TOLD
+    shift = 0 if segment.flags & SYN else sender.scale
+    edge = seq.add(segment.ack, segment.window << shift)
+    if not sender.flags & HALF_ACK:
+        sender.ack, sender.edge = segment.ack, edge
+        sender.flags |= HALF_ACK
+    else:
+        sender.ack = seq.latest(sender.ack, segment.ack)
+        sender.edge = seq.latest(sender.edge, edge)
+
+
+def is_taken(receiver: Any, segment: Segment, *, loose: bool) -> bool:
+    """Whether the receiving end will look at the segment's data: it acknowledges, and nothing that was never sent
+    (RFC 9293 §3.10.7.4, fifth check)."""
+    if not segment.flags & ACK:
+        return False
+    return loose or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)
+
+
+def track(row: Any, segment: Segment, *, from_client: bool, loose: bool) -> Event | None:
+    """Take one believed segment (right checksum) into the flow's numbers and state; gives the event that moved the
+    state."""
+    sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
+    state = State(row.state)
+    if segment.flags & RST:
+        sender.packets += 1
+        return _step(row, state, Event.RST) if _is_exact_reset(sender, receiver, segment, state, loose) else None
+    if segment.flags & SYN and not from_client and state is State.SYN_SENT:
+        return _take_syn_ack(row, segment)
+    if segment.flags & SYN or state is State.SYN_SENT:
+        # A repetition, or an attempt that its receiver will challenge (RFC 5961 §4); and before the SYN-ACK there is
+        # nothing to say (RFC 9293 §3.10.7.3).
+        sender.packets += 1
+        return None
+    known_end = sender.end if sender.flags & HALF_SEQ else None
+    update(sender, receiver, segment, loose=loose)
+    if segment.flags & FIN and not sender.flags & HALF_FIN and seq.add(segment.seq, segment.seq_len) == sender.end:
+        told = known_end == sender.end
+        if not told or sender.flags & HALF_TOLD:  # where a byte was seen, no FIN can be
+            sender.flags |= HALF_FIN
+        if told and sender.flags & HALF_FIN and sender.bytes:
+            sender.bytes -= 1  # an acknowledgement from beyond the FIN came first, and it counted as a byte
+    event = None
+    if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
+        event, state = _step(row, state, Event.HANDSHAKE), State.ESTABLISHED
+    if state is State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
+        closing = _step(row, state, Event.FIN)
+        return event if event is Event.HANDSHAKE else closing
+    if state is State.CLOSING and _both_finished(row):
+        return _step(row, state, Event.LAST_ACK)
+    return event
+
+
+def _step(row: Any, state: State, event: Event) -> Event | None:
+    following = TRANSITIONS.get((state, event))
+    if following is None:
+        return None
+    row.state = following
+    return event
+
+
+def _take_syn_ack(row: Any, segment: Segment) -> Event | None:
+    syn_data_len = seq.diff(segment.ack, row.orig.end)
+    if not segment.flags & ACK or not 0 <= syn_data_len <= _MAX_SYN_DATA:
+        row.reply.packets += 1
+        return None
+    row.orig.end = segment.ack
+    row.orig.bytes = syn_data_len
+    scale = segment.window_scale()
+    if scale is None or row.orig.scale == _NOT_OFFERED:
+        row.orig.scale = row.reply.scale = 0  # RFC 7323 §2.2: both ends offer it, or neither uses it
+    else:
+        row.reply.scale = scale
+    update(row.reply, row.orig, segment, loose=False)
+    return _step(row, State.SYN_SENT, Event.SYN_ACK)
+
+
+def _acknowledges_syn(client: Any, backend: Any) -> bool:
+    """Whether the client has acknowledged the backend's SYN: data that follows it may be under way (RFC 7413 §4.2)."""
+    first = seq.add(backend.end, -(backend.bytes + bool(backend.flags & HALF_FIN)))
+    return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
+
+
+def _is_exact_reset(sender: Any, receiver: Any, segment: Segment, state: State, loose: bool) -> bool:
+    """Whether its receiver takes this RST: exactly the next number expected (RFC 5961 §3.2), which for us is what the
+    receiver has acknowledged or, with data still under way, the end of what was sent."""
+    if state is State.SYN_SENT:
+        return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= _MAX_SYN_DATA
+    if loose and not receiver.flags & HALF_ACK:
+        return True
+    return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
+
+
+def _both_finished(row: Any) -> bool:
+    return bool(
+        row.orig.flags & row.reply.flags & HALF_FIN and row.orig.ack == row.reply.end and row.reply.ack == row.orig.end
+    )

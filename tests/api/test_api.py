@@ -1,0 +1,264 @@
+"""The API and the screens that are made of it."""
+
+import errno
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from natmirror.api.client import ask
+from natmirror.api.server import Server
+from natmirror.cli.commands import main
+from natmirror.errors import HostError
+from natmirror.lab.process import wait_for
+from tests.helpers.session import Session, engine
+from tests.helpers.support import CLIENT
+
+QUEUE = {"received": 7, "queue_full": 0}
+ENDED = {
+    "ended_at": "2026-01-02T03:04:05.678+00:00",
+    "client": "10.10.0.11:40000",
+    "service": "openflow",
+    "mirror": "master",
+    "reason": "stalled",
+    "client_bytes": 500,
+    "acked_bytes": 300,
+}
+CHORES = [
+    {
+        "name": "iptables rules",
+        "error": "cannot run iptables-nft-save -t raw: Too many open files",
+        "since_seconds": 72.5,
+    }
+]
+MACHINE = {
+    "queues": {"6653": QUEUE},
+    "tunnel": {"sent": 3},
+    "internal_errors": 0,
+    "why_not_translated": "nft is missing",
+}
+
+
+def too_busy() -> Any:
+    raise TimeoutError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "api.sock"
+
+
+@pytest.fixture
+def served(path: Path) -> Iterator[Session]:
+    """A session with one leg, served on ``path``."""
+    session = Session(engine())
+    session.connect()
+    session.connect_mirror()
+    session.from_client("PA", b"x" * 20_000)
+    session.from_mirror("A", 1, 1 + 1460)
+    session.now += 2.5
+    head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
+    head |= {"chores": CHORES, "log": {"queued": 0, "dropped": 3, "suppressed": 0}}
+    server = Server(
+        path,
+        {
+            "status": lambda: {**head, **session.engine.snapshot(session.now)},
+            "flows": lambda: session.engine.flows(session.now),
+            "ended": lambda: [ENDED],
+        },
+    )
+    yield session
+    server.close()
+    assert not path.exists()
+
+
+def run(*words: object) -> Result:
+    return CliRunner(env={"COLUMNS": "120"}).invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def get(path: Path, resource: str, method: str = "GET") -> httpx.Response:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        return client.request(method, f"http://natmirror{resource}")
+
+
+def test_the_state_is_told_as_json(served: Session, path: Path) -> None:
+    assert ask("status", path)["mirrors"] == served.engine.snapshot(served.now)["mirrors"]
+    assert ask("flows", path) == served.engine.flows(served.now)
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+@pytest.mark.parametrize(
+    ("method", "resource", "code"), [("GET", "/", 404), ("GET", "/v1/nothing", 404), ("POST", "/v1/status", 405)]
+)
+@pytest.mark.usefixtures("served")
+def test_a_wrong_question_is_told_so(path: Path, method: str, resource: str, code: int) -> None:
+    response = get(path, resource, method)
+    assert response.status_code == code
+    assert response.json()["error"]
+
+
+def test_a_run_that_is_too_busy_is_no_hang(path: Path) -> None:
+    server = Server(path, {"status": too_busy})
+    with pytest.raises(HostError, match="too busy"):
+        ask("status", path)
+    server.close()
+
+
+def test_the_socket_of_a_killed_run_is_taken_over(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    server = Server(path, {"status": lambda: {"pid": 1}})
+    assert ask("status", path) == {"pid": 1}
+    server.close()
+
+
+@pytest.mark.usefixtures("served")
+def test_a_living_runs_socket_is_left_alone(path: Path) -> None:
+    with pytest.raises(HostError, match="another natmirror"):
+        Server(path, {})
+    assert ask("status", path)["pid"] == 5
+
+
+def test_a_file_in_the_sockets_place_is_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("mine")
+    with pytest.raises(HostError, match="cannot serve"):
+        Server(path, {})
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["status", "legs"])
+def test_without_a_natmirror_there_is_one_line(path: Path, command: str) -> None:
+    result = run(command, "--api", path)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert f"no natmirror answers on {path}" in result.output
+
+
+def test_orders_are_obeyed_or_refused(path: Path) -> None:
+    obeyed: list[dict[str, Any]] = []
+
+    def drain(words: dict[str, Any]) -> dict[str, Any]:
+        if words["backend"] != "c1":
+            raise ValueError(f"there is no backend {words['backend']}")
+        obeyed.append(words)
+        return {}
+
+    server = Server(path, {}, {"drain": drain, "enable": lambda words: too_busy()})
+    try:
+        result = run("drain", "openflow/c1", "--deadline", "5", "--api", path)
+        assert (result.exit_code, result.output) == (0, "")
+        assert obeyed == [{"service": "openflow", "backend": "c1", "deadline": 5.0}]
+        result = run("drain", "openflow/c9", "--api", path)
+        assert (result.exit_code, result.output) == (1, f"natmirror: natmirror on {path}: there is no backend c9\n")
+        assert "too busy" in run("enable", "openflow/c1", "--api", path).output
+        assert "expected SERVICE/BACKEND, found c1" in run("enable", "c1", "--api", path).output
+        assert get(path, "/v1/drain").status_code == 405
+        assert get(path, "/v1/drain", "POST").status_code == 400
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+            response = client.post("http://natmirror/v1/drain", json={"service": "openflow"})
+        assert (response.status_code, response.json()) == (400, {"error": "expected 'backend' too"})
+    finally:
+        server.close()
+
+
+@pytest.mark.usefixtures("served")
+def test_the_status_screen_tells_it_all(path: Path) -> None:
+    screen = run("status", "--api", path).output
+    assert "natmirror 1.2, pid 5, up 1 d 1:01:01, rules lb.yaml, 1 flows" in screen
+    for words in (["c1", "10.20.0.11:6653"], ["master", "1460 B of 19.5 KiB", "18.1 KiB, 2.5 s", "nothing"]):
+        assert any(all(word in line for word in words) for line in screen.splitlines()), screen
+    assert "drops: consumed" not in screen
+    assert "queue 6653: received 7\n" in screen
+    assert "held back for mirrors: 20.0 KiB of 256.0 MiB" in screen
+    assert "the kernel does not translate: nft is missing" in screen
+    assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
+    assert "log: dropped 3\n" in screen
+
+
+PAIR = {"role": "master", "since": "03:04", "told_by": "keepalived", "hosts": ["lb1", "lb2"], "state": "redis://h"}
+SHARED = {
+    "where": "redis://h",
+    "state": "connecting",
+    "records": 7,
+    "refused": 0,
+    "waiting": 3,
+    "lag_seconds": 1.25,
+    "last_change_seconds": None,
+    "outages": 2,
+    "error": "Connection refused",
+}
+
+
+@pytest.mark.parametrize(
+    ("shared", "line"),
+    [
+        ({"state": "off"}, "none (ha.state): a move costs all legs, and connections that cannot be derived from the"),
+        (
+            SHARED,
+            "redis://h connecting, 7 records of other hosts, 3 of our own wait to be written, for 1.2 s, outages 2,",
+        ),
+        (
+            SHARED | {"state": "complete", "waiting": 0, "lag_seconds": 0.0, "outages": 0, "error": None, "refused": 1},
+            "redis://h complete, 7 records of other hosts, 1 mean nothing here\n",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("served")
+def test_the_status_screen_of_a_pair_says_what_a_move_would_cost(path: Path, shared: dict[str, Any], line: str) -> None:
+    status = {**ask("status", path), "pair": PAIR, "shared_state": shared, "flows_not_derivable": 4}
+    with ExitStack() as held:
+        other = path.with_name("pair.sock")
+        held.callback(Server(other, {"status": lambda: status}).close)
+        screen = run("status", "--api", other).output
+    assert "pair: lb1 and lb2\nthis host: master since 03:04\n" in screen
+    assert f"shared state: {line}" in screen
+    assert "connections that cannot be derived from the rules: 4\n" in screen
+
+
+def test_the_legs_screen_has_a_row_for_each_leg(served: Session, path: Path) -> None:
+    other = Session(served.engine, client=(CLIENT[0], 2))
+    other.connect()
+    lines = [line for line in run("legs", "--api", path).output.splitlines() if "10.10.0.11" in line]
+    assert len(lines) == 2
+    assert all(words in lines[0] for words in ("10.10.0.11:40001", "established", "master", "1460 of 20000", "2.5 s"))
+    assert "syn-sent" in lines[1]
+
+
+@pytest.mark.usefixtures("served")
+def test_the_legs_that_ended_are_told_with_when_and_why(path: Path) -> None:
+    [line] = [line for line in run("legs", "--ended", "--api", path).output.splitlines() if "10.10.0.11" in line]
+    assert all(words in line for words in ("03:04:05.678", "openflow/master", "stalled", "300 of 500"))
+    assert json.loads(run("legs", "--ended", "--json", "--api", path).output) == [ENDED]
+
+
+@pytest.mark.usefixtures("served")
+def test_both_speak_json(path: Path) -> None:
+    assert json.loads(run("status", "--json", "--api", path).output) == ask("status", path)
+    assert json.loads(run("legs", "--json", "--api", path).output) == ask("flows", path)
+
+
+def test_no_descriptors_left_do_not_end_the_api_nor_make_it_spin(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    server = Server(path, {"status": lambda: {"fine": True}})
+    accept, tries = server._accept, []
+
+    def refuse() -> Any:
+        tries.append(time.monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    server._accept = refuse
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(str(path))
+        wait_for(lambda: len(tries) > 3, "some tries")
+        server._accept = accept
+    assert tries[3] - tries[0] > 0.2
+    assert ask("status", path) == {"fine": True}
+    server.close()

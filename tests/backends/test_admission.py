@@ -1,0 +1,150 @@
+"""Which backends take new connections: health, drains, slow starts, by a manual clock."""
+
+import pytest
+
+from natmirror.backends.admission import Kill, Pool, Share
+from natmirror.rules import parse_rules
+from tests.helpers.support import RULES, at
+
+AGAIN = Kill("openflow", "c1", is_repeated=True)
+
+
+def pool(**keys: str) -> Pool:
+    words = "".join(f"      {key.replace('_', '-')}: {value}\n" for key, value in keys.items())
+    return Pool(parse_rules(RULES.replace("    pool:\n", f"    pool:\n{words}")), 0.0)
+
+
+def state(one: Pool, backend: str = "c1", now: float = 0.0) -> str:
+    return str(one.show(now)["openflow", backend]["state"])
+
+
+def test_a_backend_that_goes_down_is_closed_and_its_connections_are_reset() -> None:
+    one = pool()
+    down = one.set_health("openflow", "c1", is_up=False, reason="refused", now=5.0)
+    assert down == [Share("openflow", "c1", 0.0), Kill("openflow", "c1")]
+    assert one.set_health("openflow", "c1", is_up=False, reason="refused", now=6.0) == []
+    assert [one.tick(now) for now in (5.9, 6.0, 9.9, 10.0, 11.0)] == [[], [AGAIN], [], [AGAIN], []]
+    shown = one.show(7.0)["openflow", "c1"]
+    assert (shown["state"], shown["reason"], shown["state_seconds"], shown["share"]) == ("down", "refused", 2.0, 0.0)
+    assert one.set_health("openflow", "c1", is_up=True, reason="", now=8.0) == [Share("openflow", "c1", 1.0)]
+    assert (state(one), one.show(8.0)["openflow", "c1"]["reason"]) == ("up", "")
+
+
+def test_with_keep_they_stay() -> None:
+    one = pool(when_down="keep")
+    assert one.set_health("openflow", "c1", is_up=False, reason="x", now=5.0) == [Share("openflow", "c1", 0.0)]
+
+
+def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:
+    one = pool()
+    assert one.drain("openflow", "c1", 60.0, 10.0) == [Share("openflow", "c1", 0.0)]
+    assert (state(one), one.next_tick(10.0)) == ("draining", 70.0)
+    assert one.tick(69.9) == []
+    assert one.tick(70.0) == [Kill("openflow", "c1")]
+    assert [one.tick(now) for now in (71.0, 75.0)] == [[AGAIN], [AGAIN]], "a RST may be lost"
+    assert one.next_tick(75.0) is None
+    assert one.enable("openflow", "c1", 80.0) == [Share("openflow", "c1", 1.0)]
+    assert one.enable("openflow", "c1", 80.0) == []
+
+
+def test_the_deadline_of_a_drain_holds_when_its_backend_is_taken_out_of_the_rules() -> None:
+    without = parse_rules(RULES.replace("        - {name: c1, address: 10.20.0.11}\n", ""))
+    one = pool()
+    one.drain("openflow", "c1", 60.0, 10.0)
+    for now in (20.0, 30.0):
+        one.reload(without, now)
+    assert one.next_tick(30.0) == 70.0
+    assert one.tick(69.9) == []
+    assert one.tick(70.0) == [Kill("openflow", "c1")]
+    assert [one.tick(now) for now in (71.0, 75.0)] == [[AGAIN], [AGAIN]]
+    assert one.next_tick(75.0) is None
+    again = pool()
+    again.drain("openflow", "c1", 60.0, 10.0)
+    again.reload(without, 20.0)
+    again.reload(parse_rules(RULES), 30.0)
+    assert again.tick(70.0) == [], "it has come back, and is not drained"
+
+
+def test_without_a_deadline_a_drain_lasts() -> None:
+    one = pool()
+    one.drain("openflow", "c1", None, 10.0)
+    assert one.next_tick(10.0) is None
+    assert one.tick(1e9) == []
+
+
+def test_a_drained_backend_that_comes_up_again_stays_drained() -> None:
+    one = pool()
+    one.set_health("openflow", "c1", is_up=False, reason="x", now=1.0)
+    assert one.drain("openflow", "c1", None, 2.0) == []
+    assert one.set_health("openflow", "c1", is_up=True, reason="", now=3.0) == []
+    assert one.enable("openflow", "c1", 4.0) == [Share("openflow", "c1", 1.0)]
+
+
+def test_a_backend_that_returns_begins_slowly_where_the_rules_say_so() -> None:
+    one = pool(slow_start="10s")
+    one.set_health("openflow", "c1", is_up=False, reason="x", now=95.0)
+    assert [one.tick(now) for now in (96.0, 100.0)] == [[AGAIN], [AGAIN]]
+    assert one.next_tick(100.0) is None
+    assert one.set_health("openflow", "c1", is_up=True, reason="", now=101.0) == [Share("openflow", "c1", 0.05)]
+    shares, now = [], 101.0
+    while (due := one.next_tick(now)) is not None:
+        now = due
+        shares += [change.share for change in one.tick(now) if isinstance(change, Share)]
+    assert shares == sorted(shares)
+    assert (shares[-1], len(shares)) == (1.0, 19)
+    assert 110.0 <= now <= 111.5
+    assert state(one) == "up"
+
+
+def test_a_backend_of_another_name_is_told_so() -> None:
+    with pytest.raises(ValueError, match="no backend c9 in openflow"):
+        pool().drain("openflow", "c9", None, 0.0)
+
+
+def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() -> None:
+    text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
+    one = Pool(parse_rules(text), 0.0)
+    one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
+    one.drain("openflow", "c2", 60.0, 2.0)
+    more = (
+        text
+        + "  - {name: other, address: 10.10.0.100, port: 7000, pool: {backends: [{name: c1, address: 10.20.0.11}]}}\n"
+    )
+    told = one.reload(parse_rules(more), 3.0)
+    assert told == [Share("openflow", "c1", 0.0), Share("openflow", "c2", 0.0), Share("other", "c1", 1.0)]
+    assert (state(one, "c1"), state(one, "c2")) == ("down", "draining")
+    assert one.tick(62.0) == [Kill("openflow", "c2"), AGAIN, AGAIN]
+    one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 70.0)
+    assert state(one, "c1") == "up", "at another place it is another"
+    with pytest.raises(ValueError, match="no backend c1 in other"):
+        one.drain("other", "c1", None, 71.0)
+
+
+def test_a_word_about_the_backend_that_had_the_name_before_is_not_believed() -> None:
+    text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
+    one = Pool(parse_rules(text), 0.0)
+    one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 1.0)
+    with pytest.raises(ValueError, match=r"nobody checks c1 of openflow at 10\.20\.0\.11:6653 any more"):
+        one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.11", 6653))
+    assert state(one) == "up"
+    one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.19", 6653))
+    assert state(one) == "down"
+    one.reload(parse_rules(RULES), 3.0)
+    with pytest.raises(ValueError, match="nobody checks"):
+        one.set_health("openflow", "c1", is_up=False, reason="refused", now=4.0, place=at("10.20.0.11", 6653))
+
+
+def test_a_backend_that_nobody_checks_any_more_is_up() -> None:
+    text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
+    one = Pool(parse_rules(text), 0.0)
+    one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
+    assert Share("openflow", "c1", 1.0) in one.reload(parse_rules(RULES), 2.0)
+
+
+def test_a_backend_that_has_come_begins_slowly_and_a_slow_start_may_go() -> None:
+    slow = RULES.replace("    pool:\n", "    pool:\n      slow-start: 10s\n")
+    one = Pool(parse_rules(slow.replace("        - {name: c2, address: 10.20.0.12}\n", "")), 0.0)
+    assert one.reload(parse_rules(slow), 5.0) == [Share("openflow", "c1", 1.0), Share("openflow", "c2", 0.05)]
+    assert one.next_tick(5.0) == 5.5
+    assert one.reload(parse_rules(RULES), 6.0)[1] == Share("openflow", "c2", 1.0)
+    assert one.next_tick(6.0) is None

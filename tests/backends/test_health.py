@@ -1,0 +1,129 @@
+"""One backend's state machine: by a clock and a chance that the test holds in its hands."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from natmirror.backends.health import ASSUMED, BackendHealth
+from natmirror.rules import Health
+
+PASSED, FAILED, SYN, UNCLEAR = "passed", "failed", "syn", "unclear"
+
+
+def fresh(*, rise: int = 2, fall: int = 3, chance: float = 0.0, now: float = 100.0) -> BackendHealth:
+    return BackendHealth(Health("tcp", rise=rise, fall=fall), now, lambda: chance)
+
+
+def tell(health: BackendHealth, event: str, now: float) -> bool:
+    """Whether the event has changed the state."""
+    if event == UNCLEAR:
+        health.unclear(now)
+        return False
+    if event == SYN:
+        health.syn_failed(now)
+        return False
+    return health.result(event == PASSED, event, now)
+
+
+def test_a_backend_is_assumed_to_be_up() -> None:
+    health = fresh()
+    assert (health.is_up, health.since_at, health.reason) == (True, 100.0, ASSUMED)
+    assert (health.checks, health.failures, health.failed_syns) == (0, 0, 0)
+
+
+def test_it_falls_and_rises() -> None:
+    health = fresh()
+    assert [health.result(False, "connection refused", 101.0 + at) for at in range(3)] == [False, False, True]
+    assert (health.is_up, health.since_at, health.reason) == (False, 103.0, "connection refused")
+    assert [health.result(True, "well", 104.0), health.result(True, "well again", 105.0)] == [False, True]
+    assert (health.is_up, health.since_at, health.reason) == (True, 105.0, "well again")
+    assert (health.checks, health.failures) == (5, 3)
+
+
+def test_what_speaks_for_the_state_begins_the_count_anew() -> None:
+    health = fresh()
+    assert not any(tell(health, event, 101.0) for event in [FAILED, FAILED, PASSED] * 5)
+    assert health.reason == ASSUMED
+    for _ in range(3):
+        tell(health, FAILED, 102.0)
+    assert not any(tell(health, event, 103.0) for event in [PASSED, FAILED] * 5)
+    assert not health.is_up
+
+
+def test_syns_of_clients_count_but_the_last_word_is_a_checks() -> None:
+    health = fresh()
+    for now in (100.1, 100.2, 100.3, 100.4):
+        tell(health, SYN, now)
+    assert health.is_up
+    assert tell(health, FAILED, 100.5), "they count for all checks but one"
+    assert (health.checks, health.failures, health.failed_syns, health.reason) == (1, 1, 4, FAILED)
+    again = fresh()
+    assert not any(tell(again, event, 101.0) for event in [SYN, SYN, PASSED, FAILED, FAILED, SYN])
+    assert tell(again, FAILED, 102.0)
+
+
+def test_syns_of_clients_hasten_the_next_check_but_not_without_end() -> None:
+    health = fresh(chance=0.5)
+    assert health.next_check() == 100.5
+    tell(health, SYN, 100.1)
+    assert health.next_check() == 100.1
+    tell(health, PASSED, 100.2)
+    tell(health, SYN, 100.25)
+    assert health.next_check() == pytest.approx(100.3)
+    for _ in range(3):
+        tell(health, FAILED, 100.3)
+    due = health.next_check()
+    tell(health, SYN, 100.4)
+    assert health.next_check() == due, "who is down is checked in time to come up"
+
+
+def test_what_is_unclear_counts_for_nothing() -> None:
+    health = fresh(fall=2)
+    assert not any(tell(health, event, 101.0) for event in [FAILED, UNCLEAR, UNCLEAR])
+    assert tell(health, FAILED, 102.0)
+    assert (health.checks, health.failures, health.unclear_checks) == (2, 2, 2)
+
+
+def test_first_checks_are_spread_over_an_interval() -> None:
+    assert [fresh(chance=chance).next_check() for chance in (0.0, 0.25, 0.5)] == [100.0, 100.25, 100.5]
+
+
+def test_checks_are_early_by_a_tenth_at_most_and_never_made_up_for() -> None:
+    assert [tell(on_time := fresh(), PASSED, 100.2), on_time.next_check()] == [False, 101.0]
+    early = fresh(chance=0.5)
+    due = early.next_check()
+    tell(early, PASSED, 100.6)
+    assert early.next_check() == pytest.approx(due + 0.95)
+    tell(early, UNCLEAR, 500.0)
+    assert early.next_check() == 500.0
+
+
+events = st.lists(st.sampled_from([PASSED, FAILED, UNCLEAR]), max_size=60)
+
+
+@given(events, st.integers(1, 5), st.integers(1, 5))
+def test_it_is_the_last_results_in_a_row_that_decide(told: list[str], rise: int, fall: int) -> None:
+    health, is_up, results = fresh(rise=rise, fall=fall), True, []
+    for now, event in enumerate(told, 101):
+        has_changed = tell(health, event, now)
+        if event != UNCLEAR:
+            results.append(event == PASSED)
+        enough = fall if is_up else rise
+        should_change = event != UNCLEAR and results[-enough:] == [not is_up] * enough
+        assert has_changed == should_change
+        if has_changed:
+            is_up = not is_up
+            assert health.since_at == now
+        assert health.is_up == is_up
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.999), st.floats(0, 5)), min_size=1, max_size=30))
+def test_a_check_is_due_within_an_interval_after_the_last_was_and_not_before_that_has_ended(
+    rounds: list[tuple[float, float]],
+) -> None:
+    chances = iter([0.0, *(chance for chance, _ in rounds)])
+    health = BackendHealth(Health("tcp", interval=2.0), 0.0, lambda: next(chances))
+    for _, took in rounds:
+        due = health.next_check()
+        health.result(True, "", due + took)
+        assert max(due + took, due + 1.8) <= health.next_check() <= max(due + took, due + 2.0)

@@ -1,0 +1,89 @@
+"""The command line: what it prints, what it exits with, no traceback."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from natmirror.cli.commands import main
+from natmirror.errors import HostError
+from natmirror.linux import iptables, nftables
+
+RULES = Path(__file__).parents[2] / "rules" / "lb.yaml"
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_check_prints_the_rules_with_their_defaults() -> None:
+    result = run("--rules", RULES, "--check")
+    assert result.exit_code == 0
+    assert "backend c2 10.20.0.12:6653 weight 1" in result.output
+    assert "mirror  master 10.20.0.13:6653 buffer 16MiB" in result.output
+
+
+def test_dry_run_prints_the_iptables_changes() -> None:
+    result = run("--rules", RULES, "--dry-run")
+    assert result.exit_code == 0
+    assert "-A NATMIRROR-GUARD -s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp --dport 6653 -j DROP" in result.output
+
+
+@pytest.mark.parametrize("words", [[], ["--check"], ["--dry-run"]])
+def test_bad_rules_are_one_line_and_exit_code_2(tmp_path: Path, words: list[str]) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(RULES.read_text().replace("port: 6653\n", "port: 70000\n", 1))
+    result = run("--rules", bad, *words)
+    assert result.exit_code == 2
+    assert result.output == f"natmirror: {bad}:13: services[0].port: expected 1..65535, found 70000\n"
+
+
+def test_rules_that_are_not_there() -> None:
+    result = run("--rules", "/nowhere.yaml")
+    assert (result.exit_code, result.output) == (2, "natmirror: /nowhere.yaml: No such file or directory\n")
+
+
+def test_no_rules_at_all() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "--rules FILE" in result.output
+
+
+def test_a_replay_prints_its_report(tmp_path: Path) -> None:
+    capture = RULES.parent.parent / "pcaps" / "redis.pcap"
+    rules = capture.with_suffix(".yaml")
+    result = run("replay", "--rules", rules, capture, "-o", tmp_path / "out.pcap", "--streams", tmp_path / "streams")
+    assert result.exit_code == 0
+    assert result.output.count("leg ended:") == 4
+    assert len(list((tmp_path / "streams").iterdir())) == 4
+
+
+def test_a_broken_capture_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pcap"
+    broken.write_bytes(b"no capture")
+    result = run("replay", "--rules", RULES, broken, "-o", tmp_path / "out.pcap")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"natmirror: {broken}: ")
+    assert result.output.count("\n") == 1
+
+
+def test_of_a_capture_that_breaks_off_what_was_read_is_reported(tmp_path: Path) -> None:
+    capture = RULES.parent.parent / "pcaps" / "redis.pcap"
+    broken = tmp_path / "broken.pcap"
+    broken.write_bytes(capture.read_bytes()[:-10])
+    result = run("replay", "--rules", capture.with_suffix(".yaml"), broken, "-o", tmp_path / "out.pcap")
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert " packets read; " in lines[0]
+    assert lines[-1].startswith(f"natmirror: {broken}: truncated dump file")
+
+
+def test_cleanup_goes_on_with_iptables_where_nftables_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list[str]:
+        raise HostError("nft failed: it refuses")
+
+    monkeypatch.setattr(nftables, "remove", refuse)
+    monkeypatch.setattr(iptables, "cleanup", lambda: ["legacy: NATMIRROR-PRE"])
+    result = run("cleanup")
+    assert result.exit_code == 1
+    assert result.output == "legacy: NATMIRROR-PRE\nnatmirror: nft failed: it refuses\n"

@@ -1,0 +1,311 @@
+"""Backends that close, go down, come back, are full; and what becomes of their connections."""
+
+import pytest
+
+from natmirror.actions import Accept, Action, Drop, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.fastpath import Loads
+from natmirror.net import seq
+from natmirror.net.packet import finish
+from natmirror.rules import parse_rules
+from natmirror.rules.shards import Shard
+from tests.helpers.session import IRS, ISS, Session, engine
+from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, told
+
+PLAIN = RULES[: RULES.index("    mirrors:")]
+CLIENTS = [(bytes((10, 10, 0, last)), 40_000) for last in range(20, 60)]
+
+
+def with_pool(**keys: str) -> str:
+    words = "".join(f"      {key.replace('_', '-')}: {value}\n" for key, value in keys.items())
+    return PLAIN.replace("    pool:\n", f"    pool:\n{words}")
+
+
+def shards(count: int) -> list[Shard]:
+    return [Shard(number, count) for number in range(count)]
+
+
+def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
+    """Where a client's SYN goes, as the last byte of an address; None where it goes nowhere."""
+    verdict, *_ = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
+    if isinstance(verdict, Drop):
+        assert verdict == Drop("no-backend")
+        return None
+    assert isinstance(verdict, Accept)
+    assert verdict.packet is not None
+    return segment(verdict.packet).dst
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections", "priority"])
+def test_a_closed_backend_gets_no_new_connections(balance: str, fast: bool) -> None:
+    one = engine(with_pool(balance=balance), fast=fast)
+    one.set_share("openflow", "c1", 0.0)
+    assert {chosen(one, client) for client in CLIENTS} == {C2[0]}
+    one.set_share("openflow", "c1", 1.0)
+    one.set_share("openflow", "c2", 0.0)
+    assert {chosen(one, (address, 41_000)) for address, _ in CLIENTS} == {C1[0]}
+    one.set_share("openflow", "c1", 0.0)
+    assert {chosen(one, (address, 42_000)) for address, _ in CLIENTS} == {None}
+    one.set_share("openflow", "c1", 1.0)
+    one.set_share("openflow", "c2", 1.0)
+    back = {chosen(one, (address, 43_000)) for address, _ in CLIENTS}
+    assert back == ({C1[0]} if balance == "priority" else {C1[0], C2[0]})
+
+
+@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections", "priority"])
+def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
+    engines = [engine(with_pool(balance=balance), fast=fast) for fast in (True, False)]
+    for step, (address, _) in enumerate(CLIENTS * 3):
+        if step == 30:
+            for one in engines:
+                one.set_share("openflow", "c2", 0.0)
+        if step == 60:
+            for one in engines:
+                one.set_share("openflow", "c2", 1.0)
+        fast, slow = (chosen(one, (address, 40_000 + step)) for one in engines)
+        assert fast == slow
+
+
+def test_a_connection_that_stands_stays_where_it_is() -> None:
+    one = engine(PLAIN)
+    session = Session(one)
+    session.connect()
+    assert session.backend is not None
+    name = "c1" if session.backend == C1 else "c2"
+    one.set_share("openflow", name, 0.0)
+    assert session.from_client("PA", b"x").dst == session.backend_address
+    assert session.from_backend("PA", b"y").src == SERVICE[0]
+
+
+def test_a_closed_backends_clients_alone_move_with_maglev() -> None:
+    one = engine(PLAIN)
+    before = {client: chosen(one, client) for client in CLIENTS}
+    one.set_share("openflow", "c1", 0.0)
+    closed = {client: chosen(one, (client[0], 41_000)) for client in CLIENTS}
+    one.set_share("openflow", "c1", 1.0)
+    after = {client: chosen(one, (client[0], 42_000)) for client in CLIENTS}
+    assert all(closed[client] == C2[0] for client in CLIENTS)
+    assert before == after
+
+
+def test_least_connections_counts_what_stands_by_weight() -> None:
+    text = with_pool(balance="least-connections").replace("10.20.0.12}", "10.20.0.12, weight: 3}")
+    one = engine(text)
+    counts = [chosen(one, client) for client in CLIENTS]
+    assert counts.count(C1[0]) == len(CLIENTS) // 4
+
+
+def test_a_full_backend_gets_no_more_and_others_do() -> None:
+    text = PLAIN.replace("10.20.0.11}", "10.20.0.11, max-connections: 3}").replace(
+        "10.20.0.12}", "10.20.0.12, max-connections: 5}"
+    )
+    one = engine(text)
+    counts = [chosen(one, client) for client in CLIENTS]
+    assert (counts.count(C1[0]), counts.count(C2[0]), counts.count(None)) == (3, 5, len(CLIENTS) - 8)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
+    text = PLAIN.replace("10.20.0.11}", "10.20.0.11, max-connections: 3}").replace(
+        "10.20.0.12}", "10.20.0.12, max-connections: 5}"
+    )
+    loads = Loads()
+    parts = [Engine(parse_rules(text), key=bytes(16), fast=fast, shard=one, loads=loads) for one in shards(4)]
+
+    def counts(port: int) -> list[int]:
+        found = [chosen(parts[address[3] % 4], (address, port)) for address, _ in CLIENTS]
+        return [found.count(who) for who in (C1[0], C2[0], None)]
+
+    assert counts(40_000) == [3, 5, len(CLIENTS) - 8]
+    for one in parts:
+        one.reload(parse_rules(text.replace("max-connections: 3", "max-connections: 4")))
+    assert counts(41_000) == [1, 0, len(CLIENTS) - 1], "a reload forgets nobody"
+    for one in parts:
+        while (due := one.next_timer()) is not None:
+            one.handle_timer(due)
+    assert counts(42_000) == [4, 5, len(CLIENTS) - 9]
+
+
+def test_least_connections_are_those_of_all_threads() -> None:
+    text, loads = with_pool(balance="least-connections"), Loads()
+    parts = [Engine(parse_rules(text), key=bytes(16), shard=one, loads=loads) for one in shards(2)]
+    first = [chosen(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
+    assert first == [C1[0], C2[0], C1[0]]
+    assert chosen(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]
+
+
+def test_a_sorry_backend_is_called_when_nobody_is_left() -> None:
+    one = engine(with_pool(sorry="{name: sorry, address: 10.20.0.19}"))
+    for name in ("c1", "c2"):
+        one.set_share("openflow", name, 0.0)
+    session = Session(one)
+    session.connect()
+    assert session.backend_address == bytes((10, 20, 0, 19))
+    assert session.from_backend("PA", b"sorry").src == SERVICE[0]
+    assert [backend["flows"] for backend in one.snapshot(session.now)["backends"]] == [0, 0, 1]
+
+
+def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
+    one = engine(with_pool(when_none="refuse"))
+    for name in ("c1", "c2"):
+        one.set_share("openflow", name, 0.0)
+    verdict, *sends = one.receive(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
+    assert verdict == Drop("no-backend")
+    assert resets(sends) == [(SERVICE, CLIENT, 0, ISS + 1)]
+    assert one.snapshot(1000.0)["drops"]["no-backend"] == 1
+
+
+def resets(actions: list[Action]) -> list[tuple[tuple[bytes, int], tuple[bytes, int], int, int]]:
+    """The RSTs among what is sent: from where, to where, sequence number, acknowledgement."""
+    found = []
+    for action in actions:
+        assert isinstance(action, Send)
+        [raw] = finish(action.packet, action.segment_len)
+        one = segment(raw)
+        assert "R" in told(raw)[0]
+        found.append(((one.src, one.sport), (one.dst, one.dport), one.seq, one.ack))
+    return found
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("rules", [PLAIN, RULES])
+def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bool) -> None:
+    one = engine(rules, fast=fast)
+    session = Session(one)
+    session.connect()
+    if rules is RULES:
+        session.connect_mirror()
+    session.from_client("PA", b"hello")
+    session.from_backend("PA", b"welcome")
+    session.to_mirror.clear()
+    assert session.backend is not None
+    name = "c1" if session.backend == C1 else "c2"
+    other = "c2" if name == "c1" else "c1"
+    assert one.kill("openflow", other, one.flow_ids(), session.now) == []
+    killed = one.kill("openflow", name, one.flow_ids(), session.now)
+    to_client, to_backend = seq.add(IRS, 8), seq.add(ISS, 6)
+    assert resets(killed)[:2] == [
+        (SERVICE, CLIENT, to_client, to_backend),
+        (CLIENT, session.backend, to_backend, to_client),
+    ]
+    assert one.kill("openflow", name, one.flow_ids(), session.now) == []
+    living = Session(one, client=(CLIENT[0], 40_002))
+    living.connect()
+    assert living.backend == session.backend
+    assert resets(one.reset_again("openflow", name, one.flow_ids(), session.now)) == resets(killed)[:2]
+    assert living.from_client("PA", b"on").dst == living.backend_address, "it was not killed"
+    living.from_client("R")
+    raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
+    verdict, *sends = one.receive(raw, Hook.PREROUTING, session.now + 1)
+    assert verdict == Drop("killed")
+    assert resets(sends) == [(SERVICE, CLIENT, to_client - 3, 0)]
+    raw = packet(session.backend, CLIENT, "PA", to_client, to_backend, b"more")
+    verdict, *sends = one.receive(raw, Hook.FORWARD, session.now + 1)
+    assert verdict == Drop("killed")
+    assert resets(sends) == [(CLIENT, session.backend, to_backend, 0)]
+    verdict, *sends = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, session.now + 1)
+    assert (verdict, sends) == (Drop("killed"), [])
+    assert_adds_up(one.snapshot(session.now))
+    one.set_share("openflow", name, 0.0)
+    verdict, *_ = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, session.now + 2)
+    assert isinstance(verdict, Accept)
+    assert verdict.packet is not None
+    assert segment(verdict.packet).dst == (C2 if name == "c1" else C1)[0]
+    assert len(one.flow_ids()) == 2
+
+
+def test_a_backend_of_another_name_is_told_so() -> None:
+    one = engine(PLAIN)
+    with pytest.raises(ValueError, match="no backend c9 in openflow"):
+        one.set_share("openflow", "c9", 0.0)
+    with pytest.raises(ValueError, match="no backend c1 in other"):
+        one.kill("other", "c1", [], 0.0)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections"])
+def test_a_backend_that_has_returned_begins_with_a_part_of_its_part(balance: str, fast: bool) -> None:
+    one = engine(with_pool(balance=balance, **({"hash": "address-port"} if balance == "maglev" else {})), fast=fast)
+    counts = []
+    for step, share in enumerate((0.1, 0.5, 1.0)):
+        one.set_share("openflow", "c1", share)
+        before = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
+        for port in range(500):
+            chosen(one, ((bytes((10, 10, 0, 30))), 20_000 + 500 * step + port))
+        after = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
+        counts.append(after[0] - before[0])
+    if balance == "least-connections":
+        assert 40 <= counts[0] <= 50  # a tenth of c2's
+    else:
+        assert 20 <= counts[0] < counts[1] - 30 < counts[2] - 60 <= 240
+
+
+# Another host
+
+
+def elsewhere(session: Session, count: int) -> None:
+    """Both ends go on for so many bytes each, through another host."""
+    session.sent += count
+    session.answered += count
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fast: bool) -> None:
+    one = engine(RULES, fast=fast)
+    session = Session(one)
+    session.connect()
+    session.connect_mirror()
+    session.from_client("PA", b"before")
+    session.mirrored()
+    session.to_mirror += [
+        segment(send.packet) for send in one.stand_down(one.flow_ids(), 1000.0) if isinstance(send, Send)
+    ]
+    assert [letters for letters, *_ in session.mirrored()] == ["RA"]
+    elsewhere(session, 5000)
+    assert session.from_client("PA", b"after").dst == session.backend_address
+    assert session.from_backend("PA", b"answer").dst == CLIENT[0]
+    snapshot = one.snapshot(1000.0)
+    [mirror] = snapshot["mirrors"]
+    assert (mirror["legs"], mirror["ended"]) == (0, {"handed-over": 1})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"handed-over": 6, "mid-connection": 5})
+    assert_adds_up(snapshot)
+    session.from_client("FA")
+    session.from_backend("FA")
+    session.from_client("A")
+    assert [flow["state"] for flow in one.flows(1000.0)] == ["time-wait"], "its end is seen"
+
+
+@pytest.mark.parametrize("mirrors", [True, False])
+def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirrors: bool) -> None:
+    one = engine((RULES if mirrors else PLAIN).replace("    pool:\n", "    pool:\n      balance: round-robin\n"))
+    sessions = [Session(one, client=client) for client in CLIENTS]
+    for session in sessions:
+        session.connect()
+    one.stand_down(one.flow_ids(), 1000.0)
+    for session in sessions:
+        elsewhere(session, 3000)
+        assert session.from_client("PA", b"x").dst == session.backend_address
+    counters = one.snapshot(1000.0)["counters"]
+    assert counters["flows_handed_over"] == len(CLIENTS)
+    assert "flows_picked_up" not in counters
+
+
+def test_what_another_host_has_now_is_believed_of_backends_that_speak_first() -> None:
+    """A connection of the same ports that began there belongs where its backend says."""
+    one = engine(PLAIN)
+    session = Session(one)
+    session.connect()
+    one.stand_down(one.flow_ids(), 1000.0)
+    elsewhere(session, 3000)
+    session.backend = C2 if session.backend == C1 else C1
+    session.from_backend("PA", b"x")
+    assert session.from_client("PA", b"y").dst == session.backend_address
+
+
+def test_half_open_and_finished_flows_are_nobody_s_when_another_host_passes_them() -> None:
+    one = engine(RULES)
+    session = Session(one)
+    session.syn()
+    one.stand_down(one.flow_ids(), 1000.0)
+    assert one.flow_ids() == []

@@ -1,0 +1,249 @@
+"""Clients, backends and mirrors that do anything, many at once: nothing raises, both gears do the same, the sums hold,
+and nothing is left at the end."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from natmirror.actions import Accept, Action, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net import seq
+from natmirror.net.packet import (
+    ACK,
+    OPT_MSS,
+    OPT_NOP,
+    OPT_SACK_PERMITTED,
+    OPT_TIMESTAMPS,
+    OPT_WINDOW_SCALE,
+    SYN,
+    Checksum,
+    Endpoint,
+    Segment,
+    build_reset,
+    finish,
+)
+from tests.helpers.session import engine
+from tests.helpers.support import assert_adds_up, at, packet, segment
+
+RULES = """
+switches: [10.10.0.0/24]
+mirror-memory: 1MiB
+services:
+  - name: a
+    address: 10.10.0.100
+    port: 6653
+    pool:
+      balance: round-robin
+      backends:
+        - {name: c1, address: 10.20.0.11}
+        - {name: c2, address: 10.20.0.12}
+        - {name: m, address: 10.20.0.13}
+    mirrors:
+      - {name: master, address: 10.20.0.13, when-behind: throttle, buffer: 64KiB, idle-timeout: 20s}
+      - {name: two, address: 10.20.0.14, sample: 50%}
+      - {name: three, address: 10.20.0.15, source: 10.20.0.1, buffer: 64KiB}
+      - {name: four, address: 10.20.0.16, only: [10.10.0.12/32]}
+  - name: b
+    address: 10.10.0.101
+    port: 6653
+    mirrors:
+      - {name: master, address: 10.20.0.13}
+  - name: c
+    address: 10.10.0.102
+    port: 6640
+    pool: {backends: [{name: c1, address: 10.20.0.11}, {name: c2, address: 10.20.0.12}]}
+"""
+SERVICES = [at("10.10.0.100", 6653), at("10.10.0.101", 6653), at("10.10.0.102", 6640)]
+CLIENTS = [at(f"10.10.0.{last}", port) for last in (11, 12) for port in (40001, 40002)]
+MIRRORS = {bytes((10, 20, 0, last)) for last in (13, 14, 15, 16)}
+MAX_FLOWS = 8
+STEPS = 250
+SCALED = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 7))
+TIMESTAMPS = bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10)) + b"\0\0\0\7\0\0\0\5"
+MIRROR_OPTIONS = bytes((OPT_MSS, 4, 5, 180, OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
+
+
+class Connection:
+    """What the two ends of one of the clients' ports believe."""
+
+    def __init__(self, source: random.Random) -> None:
+        self.source = source
+        self.iss = self.irs = self.sent = self.answered = 0
+        self.finished = False
+        self.server: Endpoint | None = None
+        self.begin(source.getrandbits(32))
+
+    def begin(self, iss: int) -> None:
+        """A new connection of the same port."""
+        self.iss, self.irs = iss, self.source.getrandbits(32)
+        self.sent = self.answered = 0
+        self.finished = False
+
+
+class Chaos:
+    """Two engines, one without its C gear, and all who talk to them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.engines = [engine(RULES, fast=fast, max_flows=MAX_FLOWS) for fast in (True, False)]
+        self.now = 100.0
+        self.connections = {(client, service): Connection(self.random) for client in CLIENTS for service in SERVICES}
+        self.unanswered: list[Segment] = []
+        self.reasons: Counter[str] = Counter()
+
+    def both(self, do: Callable[[Engine], list[Action]]) -> list[Action]:
+        """The same to both engines, with the same result."""
+        one, other = (do(engine) for engine in self.engines)
+        assert one == other
+        for action in one:
+            if isinstance(action, Send) and action.packet[16:20] in MIRRORS:
+                self.unanswered += [segment(one) for one in finish(action.packet, action.segment_len)]
+        return one
+
+    def receive(self, raw: bytes, hook: Hook) -> Action:
+        """A packet to both; its verdict."""
+        return self.both(lambda engine: engine.receive(raw, hook, self.now, Checksum.VALID))[0]
+
+    def step(self) -> None:
+        """One more thing happens."""
+        self.now += self.random.choice([0.0, 0.0, 0.001, 0.05, 0.3, 2.0, self.random.choice([0.0] * 19 + [70.0])])
+        client, service = self.random.choice(list(self.connections))
+        connection = self.connections[client, service]
+        act = self.random.choices(
+            [self.syn, self.syn_ack, self.from_client, self.from_server, self.from_mirror, self.timers],
+            [12, 10, 38, 18, 17, 5],
+        )[0]
+        act(client, service, connection)
+
+    def near(self) -> int:
+        """Where a packet lies beside its turn: mostly nowhere else."""
+        return self.random.choice([0] * 10 + [1, -1, 1000, -1000, 70_000, self.random.getrandbits(32)])
+
+    def data(self) -> bytes:
+        """A payload, or none."""
+        return self.random.randbytes(self.random.choice([0, 0, 1, 100, 1460, 30_000]))
+
+    def options(self) -> bytes:
+        """What a segment carries besides."""
+        return self.random.choice([b"", TIMESTAMPS])
+
+    def syn(self, client: Endpoint, service: Endpoint, connection: Connection) -> None:
+        if self.random.random() < 0.6:
+            connection.begin(seq.add(connection.iss, self.random.choice([100_000, -100_000, 0])))
+        early = self.random.choice([b"", b"", b"early"])
+        raw = packet(client, service, "S", connection.iss, 0, early, options=SCALED + self.options())
+        verdict = self.receive(raw, Hook.PREROUTING)
+        if isinstance(verdict, Accept):
+            to = segment(verdict.packet or raw)
+            connection.server = (to.dst, to.dport)
+
+    def syn_ack(self, client: Endpoint, service: Endpoint, connection: Connection) -> None:
+        if connection.server is not None:
+            taken = self.random.choice([0, 0, 5])
+            ack = connection.iss + 1 + taken
+            options = SCALED + self.options()
+            self.receive(packet(connection.server, client, "SA", connection.irs, ack, options=options), Hook.FORWARD)
+            connection.answered = 0
+            connection.sent = max(connection.sent, taken)
+
+    def from_client(self, client: Endpoint, service: Endpoint, connection: Connection) -> None:
+        letters = self.random.choices(["A", "PA", "FA", "RA", "P"], [20, 70, 5, 3, 2])[0]
+        data = b"" if connection.finished else self.data()
+        near = self.near()
+        number = seq.add(connection.iss, 1 + connection.sent + near)
+        ack = connection.irs + 1 + connection.answered
+        self.receive(packet(client, service, letters, number, ack, data, options=self.options()), Hook.PREROUTING)
+        if near == 0 and letters in ("A", "PA", "FA"):
+            connection.sent += len(data) + letters.count("F")
+            connection.finished = connection.finished or "F" in letters
+
+    def from_server(self, client: Endpoint, service: Endpoint, connection: Connection) -> None:
+        if connection.server is None:
+            return
+        letters = self.random.choices(["A", "PA", "FA", "RA"], [50, 40, 6, 4])[0]
+        data = self.data()[:3000]
+        number = seq.add(connection.irs, 1 + connection.answered + (self.near() if self.random.random() < 0.2 else 0))
+        window = self.random.choice([0, 100, 20_000, 65_535])
+        ack = connection.iss + 1 + connection.sent
+        raw = packet(connection.server, client, letters, number, ack, data, window=window, options=self.options())
+        self.receive(raw, Hook.FORWARD)
+        connection.answered += len(data) + letters.count("F")
+
+    def from_mirror(self, client: Endpoint, service: Endpoint, connection: Connection) -> None:
+        if not self.unanswered:
+            return
+        to = self.unanswered.pop(self.random.randrange(len(self.unanswered)))
+        irs = (to.sport * 7 + to.dst[3]) << 12
+        ends = ((to.dst, to.dport), (to.src, to.sport))
+        if to.flags & SYN:
+            if self.random.random() < 0.2:
+                self.receive(build_reset(to), Hook.PREROUTING)
+            else:
+                self.receive(packet(*ends, "SA", irs, to.seq + 1, options=MIRROR_OPTIONS), Hook.PREROUTING)
+            return
+        letters = self.random.choices(["A", "PA", "FA", "RA"], [80, 12, 5, 3])[0]
+        number = irs + 1 + (self.near() if self.random.random() < 0.1 else 0)
+        window = self.random.choice([0, 500, 65_535, 65_535])
+        ack = seq.add(to.seq, to.seq_len if to.flags & ACK else 0)
+        self.receive(packet(*ends, letters, number, ack, window=window), Hook.PREROUTING)
+
+    def timers(self, client: Endpoint, service: Endpoint, connection: Connection) -> None:
+        self.both(lambda engine: engine.handle_timer(self.now))
+
+    def check(self) -> None:
+        """Whatever is true at any moment."""
+        one, other = (engine.snapshot(self.now) for engine in self.engines)
+        for snapshot in (one, other):
+            assert_adds_up(snapshot)
+            del snapshot["counters"]["fast_packets"], snapshot["punts"]
+        assert one == other
+        shown = self.engines[0].flows(self.now)
+        assert shown == self.engines[1].flows(self.now)
+        for mirror in one["mirrors"]:
+            flows = [
+                flow for flow in shown + self.engines[0].lingering(self.now) if flow["service"] == mirror["service"]
+            ]
+            legs = [leg for flow in flows for leg in flow["legs"] if leg["mirror"] == mirror["name"]]
+            living = [leg for leg in legs if not leg["state"].startswith("ended")]
+            assert mirror["legs"] == len(living)
+            assert mirror["pending_bytes"] == sum(leg["lag_bytes"] for leg in living)
+            assert mirror["in_flight_bytes"] == sum(leg["in_flight_bytes"] for leg in living)
+            assert mirror["lag_seconds"] == max((leg["lag_seconds"] for leg in living), default=0.0)
+
+    def end(self) -> None:
+        """Time passes until nothing moves any more."""
+        while (due := self.engines[0].next_timer()) is not None:
+            self.now = max(self.now, due)
+            self.both(lambda engine: engine.handle_timer(self.now))
+        self.check()
+        snapshot = self.engines[0].snapshot(self.now)
+        assert snapshot["mirror_memory"]["used_bytes"] == snapshot["flows"] == 0
+        for mirror in snapshot["mirrors"]:
+            assert mirror["legs"] == mirror["pending_bytes"] == 0
+            self.reasons.update(mirror["lost_bytes"])
+
+
+def play(seed: int) -> Chaos:
+    """One random session from its beginning to its end."""
+    chaos = Chaos(seed)
+    for number in range(STEPS):
+        chaos.step()
+        if number % 25 == 0:
+            chaos.check()
+    chaos.end()
+    return chaos
+
+
+@given(st.integers(0, 1 << 32))
+def test_whatever_they_do_the_sums_hold_and_nothing_is_left(seed: int) -> None:
+    play(seed)
+
+
+def test_each_reason_for_a_loss_is_told_by_its_name() -> None:
+    reasons: Counter[str] = Counter()
+    for seed in range(20):
+        reasons += play(seed).reasons
+    assert reasons.keys() >= {"unsampled", "not-selected", "own-backend", "mid-connection", "untracked", "hole"}

@@ -1,0 +1,144 @@
+"""The one thing that a mirror is for, in bad weather: its stream is the client's."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.helpers.simulator import Weather, World
+from tests.helpers.support import assert_adds_up
+
+REASONS = ("linger-timeout", "stalled", "connect-timeout", "port-reused", "mirror-reset", "throttle-limit")
+STREAM = bytes(range(251)) * 320
+FINE = Weather()
+
+weathers = st.builds(
+    Weather,
+    loss=st.sampled_from([0.0, 0.0, 0.01, 0.1, 0.3]),
+    repetition=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
+    delay=st.sampled_from([0.0001, 0.001, 0.05]),
+    jitter=st.sampled_from([0.0, 0.0, 0.005, 0.1]),
+    rate=st.sampled_from([None, None, 100_000.0]),
+)
+mirror_weathers = st.builds(replace, weathers, mtu=st.sampled_from([1500, 1500, 576, 1000]))
+
+
+def test_in_fine_weather_everything_arrives_at_once() -> None:
+    world = World(1, STREAM, answer=b"y" * 5000, client_side=FINE, backend_side=FINE, mirror_side=FINE)
+    world.run()
+    assert bytes(world.backend.received) == bytes(world.mirror.received) == STREAM
+    assert bytes(world.client.received) == b"y" * 5000
+    [event] = world.events
+    assert (event.reason, event.acked_bytes, event.client_bytes) == ("closed", len(STREAM), len(STREAM))
+    snapshot = world.engine.snapshot(world.now)
+    assert (snapshot["flows"], snapshot["mirrors"][0]["retransmits"]) == (0, 0)
+    assert snapshot["counters"]["fast_packets"] > snapshot["counters"]["mirror_packets"] > 80, "C had a hand in it"
+    assert world.engine.next_timer() is None
+
+
+@pytest.mark.parametrize("loss", [0.01, 0.1, 0.3])
+def test_loss_in_front_of_the_mirror_costs_no_byte(loss: float) -> None:
+    for seed in range(5):
+        world = World(seed, STREAM, client_side=FINE, backend_side=FINE, mirror_side=Weather(loss=loss))
+        world.run()
+        assert bytes(world.backend.received) == STREAM
+        delivered = bytes(world.mirror.received)
+        assert delivered == STREAM or world.events[0].reason == "linger-timeout"
+        assert STREAM.startswith(delivered)
+
+
+@pytest.mark.parametrize("sack", [False, True])
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_client_that_is_held_back_for_a_slow_mirror_loses_nothing(sack: bool, fast: bool) -> None:
+    slow = Weather(rate=100_000.0, delay=0.01)
+    stream = STREAM * 20
+    world = World(
+        1,
+        stream,
+        client_side=FINE,
+        backend_side=FINE,
+        mirror_side=slow,
+        scale=7,
+        sack=sack,
+        settings=", when-behind: throttle, buffer: 64KiB",
+        fast=fast,
+    )
+    world.backend.room = 200_000
+    world.run()
+    assert bytes(world.backend.received) == bytes(world.mirror.received) == stream
+    assert [event.reason for event in world.events] == ["closed"]
+    assert world.now > len(stream) / 100_000
+
+
+def test_without_throttling_the_same_client_does_not_wait_and_the_leg_is_dropped() -> None:
+    slow = Weather(rate=100_000.0, delay=0.01)
+    settings = ", buffer: 64KiB"
+    world = World(1, STREAM * 20, client_side=FINE, backend_side=FINE, mirror_side=slow, scale=7, settings=settings)
+    world.backend.room = 200_000
+    world.run()
+    assert bytes(world.backend.received) == STREAM * 20
+    assert [event.reason for event in world.events] == ["buffer-full"]
+
+
+@given(st.data())
+def test_both_gears_do_the_same_in_any_weather(data: st.DataObject) -> None:
+    size = data.draw(st.sampled_from([500, 20_000, 80_000]))
+    seed = data.draw(st.integers(0, 1 << 32))
+    options: dict[str, Any] = {
+        **{f"{side}_side": data.draw(weathers) for side in ("client", "backend", "mirror")},
+        "mss": data.draw(st.sampled_from([100, 536, 1460])),
+        "mirror_mss": data.draw(st.sampled_from([60, 536, 1460])),
+        "mirror_room": data.draw(st.sampled_from([3000, 60_000])),
+        "mirror_scale": data.draw(st.sampled_from([None, 3])),
+        "scale": data.draw(st.sampled_from([None, 5])),
+        "sack": data.draw(st.booleans()),
+        "settings": data.draw(st.sampled_from(["", ", buffer: 64KiB", ", idle-timeout: 100ms"])),
+    }
+    worlds = []
+    for fast in (True, False):
+        world = World(seed, STREAM[:size], answer=STREAM[:9000], fast=fast, **options)
+        world.run()
+        worlds.append(world)
+    one, other = worlds
+    assert one.actions == other.actions
+    assert one.events == other.events
+
+
+@given(st.data())
+def test_in_any_weather_the_mirrors_stream_is_the_clients(data: st.DataObject) -> None:
+    size = data.draw(st.sampled_from([0, 1, 500, 5000, 20_000, 80_000]))
+    world = World(
+        data.draw(st.integers(0, 1 << 32)),
+        STREAM[:size],
+        answer=STREAM[: data.draw(st.sampled_from([0, 700, 9000]))],
+        client_side=data.draw(weathers),
+        backend_side=data.draw(weathers),
+        mirror_side=data.draw(mirror_weathers),
+        mss=data.draw(st.sampled_from([100, 536, 1460])),
+        mirror_mss=data.draw(st.sampled_from([60, 536, 1460])),
+        mirror_room=data.draw(st.sampled_from([100, 3000, 60_000])),
+        mirror_scale=data.draw(st.sampled_from([None, 0, 3])),
+        scale=data.draw(st.sampled_from([None, 5])),
+        sack=data.draw(st.booleans()),
+        settings=data.draw(st.sampled_from(["", ", when-behind: throttle, buffer: 64KiB", ", source: 10.20.0.1"])),
+        fast=data.draw(st.booleans()),
+    )
+    world.run()
+    sent = STREAM[:size]
+    assert STREAM.startswith(bytes(world.backend.received))
+    assert sent.startswith(bytes(world.mirror.received)), "never a byte that the client did not send, nor out of order"
+    if world.client.done:
+        assert bytes(world.backend.received) == sent
+    for event in world.events:
+        assert event.acked_bytes <= len(world.mirror.received)
+        if event.reason == "closed":
+            assert bytes(world.mirror.received) == sent
+            assert event.acked_bytes == event.client_bytes == size
+        else:
+            assert event.reason in REASONS
+    snapshot = world.engine.snapshot(world.now)
+    assert_adds_up(snapshot)
+    assert (snapshot["mirrors"][0]["legs"], snapshot["mirrors"][0]["pending_bytes"]) == (0, 0)
+    assert snapshot["mirror_memory"]["used_bytes"] == 0

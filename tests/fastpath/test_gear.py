@@ -1,0 +1,355 @@
+"""The C gear against the Python reference: same verdicts, same bytes, same numbers."""
+
+from array import array
+from collections.abc import Sequence
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from natmirror._ffi import lib
+
+from natmirror.fastpath import (
+    ACCEPT,
+    DIRECT,
+    GAPPED,
+    HELD,
+    LOOSE,
+    MIRRORED,
+    MODIFIED,
+    NEVER,
+    NO_BACKEND,
+    PUNT,
+    TAPPED,
+    WATCHED,
+    Gear,
+    Memory,
+    Plan,
+    PlannedService,
+)
+from natmirror.net import seq
+from natmirror.net.packet import (
+    FIN,
+    RST,
+    SYN,
+    Checksum,
+    Endpoint,
+    Malformed,
+    Segment,
+    parse,
+    rewrite,
+    segment_checksum_ok,
+)
+from natmirror.tcp import tracker
+from tests.helpers.siphash import siphash
+from tests.helpers.support import C1, CLIENT, SERVICE, at, packet
+
+KEY = bytes(range(16))
+PREROUTING, FORWARD, OUTPUT = 0, 2, 3
+HALF_FIELDS = ("bytes", "packets", "end", "ack", "edge", "scale", "flags")
+ELSEWHERE = at("192.0.2.9", 9)
+
+numbers = st.one_of(
+    st.integers(0, 0xFFFF_FFFF), st.integers(0xFFFF_FF00, 0xFFFF_FFFF), st.integers(0, 0x100), st.just(0x8000_0000)
+)
+halves = st.fixed_dictionaries(
+    {
+        "bytes": st.integers(0, 1 << 40),
+        "packets": st.integers(0, 1000),
+        "end": numbers,
+        "ack": numbers,
+        "edge": numbers,
+        "scale": st.sampled_from([*range(15), 255]),
+        "flags": st.integers(0, 15),
+    }
+)
+
+
+def numbers_of(row: Any) -> dict[str, object]:
+    """All that process() may change of a row."""
+    found: dict[str, object] = {"seen_at": row.seen_at, "state": row.state, "flags": row.flags}
+    for name in ("orig", "reply"):
+        for field in HALF_FIELDS:
+            found[f"{name}.{field}"] = getattr(getattr(row, name), field)
+    return found
+
+
+def gear(max_flows: int = 4, memory: Memory | None = None) -> Gear:
+    return Gear(max_flows, memory or Memory(1 << 20), KEY)
+
+
+def planned(
+    one: Gear,
+    *services: PlannedService,
+    backends: Sequence[tuple[int, Endpoint]] = ((0, C1),),
+    clients: str = "0.0.0.0/32",
+) -> Plan:
+    """Tell a gear of services whose clients are in a network; by default SERVICE, with C1 as its pool or WATCHED, for
+    clients that do not exist, so that no SYN opens a flow."""
+    network = IPv4Network(clients)
+    plan = Plan(one.handle)
+    for number, service in enumerate(
+        services or (PlannedService(SERVICE, 0, array("H", [0])), PlannedService(SERVICE, WATCHED))
+    ):
+        plan.put_service(number, service)
+    for number, (service_id, backend) in enumerate(backends):
+        plan.put_backend(number, service_id, backend)
+    plan.put_networks([(int(network.network_address), int(network.netmask))])
+    return plan
+
+
+def set_up(one: Gear, orig: dict[str, int], reply: dict[str, int], state: int, flags: int) -> Any:
+    """The flow that the packets of these tests belong to."""
+    row = one.flows.insert(CLIENT, *((1, NO_BACKEND) if flags & WATCHED else (0, 0)))
+    assert row is not None
+    for half, values in ((row.orig, orig), (row.reply, reply)):
+        for field, value in values.items():
+            setattr(half, field, value)
+    row.state, row.flags, row.seen_at = state, flags, 1.0
+    return row
+
+
+def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -> tuple[int, bytes]:
+    """What process() has to say, by the Python code."""
+    try:
+        parsed = parse(raw)
+    except Malformed:
+        return PUNT, raw
+    if not isinstance(parsed, Segment) or len(parsed.raw) != len(raw):
+        return PUNT, raw
+    source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
+    there = SERVICE if row.flags & WATCHED else C1
+    is_orig = hook == PREROUTING
+    if (source, destination) != ((CLIENT, SERVICE) if is_orig else (there, CLIENT)):
+        return PUNT, raw
+    if hook == OUTPUT and not row.flags & WATCHED:
+        return PUNT, raw
+    if row.state != tracker.State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
+        return reference_of_control(row, parsed, raw, checksum, now, is_orig=is_orig)
+    if is_orig and row.flags & MIRRORED and parsed.payload_len and segment_checksum_ok(parsed, checksum):
+        return PUNT, raw  # these flows' data waits for a gap to be filled
+    if row.flags & HELD and not is_orig:
+        return PUNT, raw
+    if row.flags & DIRECT and is_orig:
+        return PUNT, raw
+    if row.flags & DIRECT:
+        row.seen_at = now
+        row.reply.packets += 1
+        return ACCEPT, raw
+    if segment_checksum_ok(parsed, checksum):
+        sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
+        tracker.update(sender, receiver, parsed, loose=bool(row.flags & LOOSE))
+        row.seen_at = now
+    if row.flags & WATCHED:
+        return ACCEPT, raw
+    return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+
+
+def reference_of_control(
+    row: Any, parsed: Segment, raw: bytes, checksum: Checksum, now: float, *, is_orig: bool
+) -> tuple[int, bytes]:
+    """The same for what opens and closes flows."""
+    syn, reset = parsed.flags & SYN, parsed.flags & RST
+    if row.flags & DIRECT or not segment_checksum_ok(parsed, checksum):
+        return PUNT, raw
+    if row.flags & TAPPED and not syn and not (reset and row.state == tracker.State.SYN_RECEIVED):
+        return PUNT, raw
+    if (syn and (is_orig or row.state != tracker.State.SYN_SENT)) or (reset and row.state == tracker.State.SYN_SENT):
+        return PUNT, raw
+    tracker.track(row, parsed, from_client=is_orig, loose=bool(row.flags & LOOSE))
+    row.seen_at = now
+    if row.flags & WATCHED:
+        return ACCEPT, raw
+    return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+
+
+@given(st.data())
+def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
+    flags = data.draw(
+        st.sampled_from([0, 0, TAPPED | MIRRORED | GAPPED, LOOSE, WATCHED, WATCHED | MIRRORED | GAPPED, DIRECT])
+    )
+    state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
+    orig, reply = data.draw(halves), data.draw(halves)
+    gears = [gear(), gear()]
+    plans = [planned(gear) for gear in gears]
+    rows = [set_up(gear, orig, reply, state, flags) for gear in gears]
+    for step in range(data.draw(st.integers(1, 4))):
+        hook = data.draw(st.sampled_from([PREROUTING, FORWARD, OUTPUT]))
+        there = SERVICE if flags & WATCHED else C1
+        ends = (CLIENT, SERVICE) if hook == PREROUTING else (there, CLIENT)
+        source, destination = data.draw(st.sampled_from([ends] * 6 + [(ELSEWHERE, ends[1])]))
+        near = [row.edge for row in (rows[0].orig, rows[0].reply)] + [rows[0].orig.end, rows[0].reply.end]
+        number = data.draw(st.one_of(numbers, st.sampled_from(near)))
+        ack = data.draw(st.one_of(numbers, st.sampled_from(near)))
+        letters = data.draw(st.sampled_from(["A", "PA", "A", "P", "FA", "PFA", "S", "SA", "R", "RA"]))
+        size = data.draw(st.integers(0, 40))
+        raw = bytearray(
+            packet(
+                source,
+                destination,
+                letters,
+                seq.add(number, data.draw(st.integers(-3, 3))),
+                seq.add(ack, data.draw(st.integers(-3, 3))),
+                data.draw(st.binary(min_size=size, max_size=size)),
+                window=data.draw(st.integers(0, 0xFFFF)),
+                options=data.draw(st.sampled_from([b"", bytes(4), bytes(40), b"\1\3\3\7", b"\1\3\3\17", b"\3\4\1\1"])),
+            )
+        )
+        if data.draw(st.booleans()):
+            raw[36:38] = data.draw(st.binary(min_size=2, max_size=2))
+        for index, value in data.draw(
+            st.lists(st.tuples(st.integers(0, len(raw) - 1), st.integers(0, 255)), max_size=2)
+        ):
+            if data.draw(st.booleans()):
+                raw[index] = value
+        cut = data.draw(st.sampled_from([len(raw)] * 5 + list(range(0, len(raw), 7))))
+        checksum = data.draw(st.sampled_from(Checksum))
+        expected, bytes_expected = reference(rows[1], bytes(raw[:cut]), hook, checksum, 2.0 + step)
+        buffer = raw[:cut]
+        assert min(gears[0].process(buffer, hook, checksum, 2.0 + step), PUNT) == expected
+        assert bytes(buffer) == bytes_expected
+        assert numbers_of(rows[0]) == numbers_of(rows[1])
+    assert [plan.backends[0].flows for plan in plans] == [int(not flags & WATCHED)] * 2
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"\x00", bytes(range(256))])
+@pytest.mark.parametrize("sizes", [range(140), range(65_440, 65_496)])
+def test_a_sum_left_to_hardware_is_computed_over_any_length(sizes: range, content: bytes) -> None:
+    one = gear()
+    _plan = planned(one)  # the gear does not keep it
+    row = set_up(one, {}, {}, tracker.State.ESTABLISHED, 0)
+    for size in sizes:
+        payload = (content * (size // len(content) + 1))[:size]
+        raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 1, payload))
+        raw[36:38] = b"\x12\x34"
+        buffer, parsed = bytearray(raw), parse(bytes(raw))
+        assert isinstance(parsed, Segment)
+        assert one.process(buffer, PREROUTING, Checksum.PARTIAL, 2.0) == MODIFIED
+        assert bytes(buffer) == rewrite(parsed, Checksum.PARTIAL, destination=C1)
+    assert row.orig.packets == len(sizes)
+
+
+@given(st.binary(max_size=100), st.sampled_from([PREROUTING, FORWARD, OUTPUT]), st.sampled_from(Checksum))
+def test_what_is_no_packet_is_punted_untouched(raw: bytes, hook: int, checksum: Checksum) -> None:
+    one = gear()
+    _plan = planned(one)  # the gear does not keep it
+    one.flows.insert(CLIENT, 0, 0)
+    buffer = bytearray(raw)
+    assert one.process(buffer, hook, checksum, 1.0) >= PUNT
+    assert buffer == raw
+
+
+def test_an_empty_buffer_is_punted() -> None:
+    assert gear().process(bytearray(), PREROUTING, 0, 1.0) >= PUNT
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3)), max_size=60))
+def test_the_table_does_as_two_dictionaries_do(steps: list[tuple[bool, int, int, int]]) -> None:
+    one, size = gear(), 4
+    table = one.flows
+    backends = [at(f"10.20.0.{number}", 1) for number in range(4)]
+    services = [
+        PlannedService(at("10.10.0.100", port), 0, array("H", range(4 * port, 4 * port + 4))) for port in range(2)
+    ]
+    plan = planned(one, *services, backends=[(port, backend) for port in range(2) for backend in backends])
+    rows: dict[int, tuple[Any, Any, Any, Any]] = {}
+    for adding, client_port, service_port, backend in steps:
+        client, service = at("10.10.0.1", client_port), at("10.10.0.100", service_port)
+        there = backends[backend]
+        held = next((row for row in rows.values() if row[1:3] == (client, service)), None)
+        if adding:
+            row = table.insert(client, service_port, 4 * service_port + backend)
+            twin = any(
+                other[1:3] == (client, service) or (other[1], other[3]) == (client, there) for other in rows.values()
+            )
+            assert (row is None) == (twin or len(rows) == size)
+            if row is not None:
+                rows[row.id] = (row, client, service, there)
+        elif held is not None:
+            del rows[held[0].id]
+            table.remove(held[0])
+        assert len(table) == len(rows) == sum(row.flows for row in plan.services) == len(table.ids())
+        assert [table.row(number) for number in table.ids()] == [rows[number][0] for number in sorted(rows)]
+    for row, client, service, there in rows.values():
+        assert table.find_orig(client, service) == row
+        assert table.find_reply(there, client) == row
+    assert table.find_orig(ELSEWHERE, ELSEWHERE) is None
+    assert table.find_reply(ELSEWHERE, ELSEWHERE) is None
+
+
+def test_a_key_of_the_wrong_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="15 bytes"):
+        Gear(4, Memory(1), bytes(15))
+
+
+def test_a_row_is_small() -> None:
+    from natmirror._ffi import ffi
+
+    assert ffi.sizeof("nm_flow") <= 512
+
+
+# SipHash
+
+
+def test_siphash_gives_the_papers_vector() -> None:
+    assert siphash(bytes(range(16)), bytes(range(15))) == 0xA129CA6149BE45E5
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(max_size=40))
+def test_siphash_is_the_same_in_c(key: bytes, data: bytes) -> None:
+    assert lib.nm_siphash(key, data, len(data)) == siphash(key, data)
+
+
+# What is due, and what is held
+
+
+def test_of_an_empty_table_nothing_is_due_at_any_time() -> None:
+    one = gear()
+    assert one.flows.due(NEVER) is None
+    assert one.legs.take_due(NEVER) is None
+    assert one.flows.next_due() == one.legs.next_due() == NEVER
+
+
+def test_what_is_due_comes_in_the_order_of_its_times() -> None:
+    one = gear()
+    rows = [one.legs.insert(C1, at("10.10.0.1", port)) for port in range(1, 9)]
+    times = [5.0, 1.0, 7.0, NEVER, 3.0, 2.0, 6.0, 4.0]
+    for row, when in zip(rows, times, strict=True):
+        one.legs.set_due(row, when)
+    one.legs.set_due(rows[0], 0.5)  # earlier
+    one.legs.set_due(rows[1], 8.0)  # later
+    one.legs.set_due(rows[2], NEVER)
+    assert one.legs.next_due() == 0.5
+    due = []
+    while (number := one.legs.take_due(6.0)) is not None:
+        due.append(number)
+    assert due == [rows[index].id for index in (0, 5, 4, 7, 6)]
+    assert one.legs.next_due() == 8.0
+
+
+def test_a_leg_that_holds_nothing_any_more_takes_no_memory() -> None:
+    memory = Memory(1 << 20)
+    one = gear(memory=memory)
+    row = one.legs.insert(C1, CLIENT)
+    data = bytes(range(256)) * 512
+    assert one.legs.append(row, data, 1.0)
+    assert one.legs.copy(row, 5000, 9000) == data[5000:14_000]
+    assert memory.used == len(data)
+    one.legs.drop(row, 100_000, row.buffer_seq + 100_000)
+    assert one.legs.copy(row, 0, 100) == data[100_000:100_100]
+    one.legs.drop(row, len(data) - 100_000, row.buffer_seq)
+    assert (memory.used, row.ring.capacity) == (0, 0)
+    assert one.legs.append(row, b"again", 2.0)
+    assert one.legs.copy(row, 0, 5) == b"again"
+
+
+def test_no_memory_beyond_the_limit_is_given() -> None:
+    memory = Memory(8192)
+    one = gear(memory=memory)
+    row = one.legs.insert(C1, CLIENT)
+    assert not one.legs.append(row, bytes(8193), 1.0)
+    assert memory.used == 0
+    assert one.legs.append(row, bytes(8192), 1.0)
+    one.legs.retire(row)
+    assert memory.used == 0

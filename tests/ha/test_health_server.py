@@ -1,0 +1,60 @@
+"""Health is answered even on a host without descriptors or memory."""
+
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from natmirror.ha.health_server import Answering
+
+
+def ask(path: Path, visitor: socket.socket) -> bytes:
+    visitor.settimeout(5.0)
+    visitor.connect(str(path))
+    return visitor.recv(4096)
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "health"
+    one = Answering(path, lambda: (0, "well"))
+    yield path
+    one.close()
+    assert not path.exists()
+
+
+def test_it_answers_with_no_descriptor_left_and_again_and_again(answering: Path) -> None:
+    visitors = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        assert [ask(answering, visitor) for visitor in visitors] == [b"0 well\n"] * 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for visitor in visitors:
+            visitor.close()
+
+
+def test_a_fault_of_whoever_is_asked_costs_one_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    faults = [MemoryError(), MemoryError()]
+
+    def look() -> tuple[int, str]:
+        if faults:
+            raise faults.pop()
+        return 0, "well"
+
+    one = Answering(tmp_path / "health", look)
+    answers = []
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as visitor:
+            answers.append(ask(tmp_path / "health", visitor))
+    one.close()
+    assert answers == [b"", b"", b"0 well\n"]
+    assert caplog.text.count("health: cannot answer") == 1

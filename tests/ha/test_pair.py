@@ -1,0 +1,398 @@
+"""A host of a pair: its role, how fit it is, what keepalived is given and what it asks and tells."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from natmirror.api.server import Server
+from natmirror.cli.commands import main
+from natmirror.errors import HostError
+from natmirror.ha import exit_codes, keepalived_conf, keepalived_hooks
+from natmirror.ha.health_server import Answering
+from natmirror.ha.member import Duty
+from natmirror.ha.readiness import STILL_SECONDS, Fitness
+from natmirror.ha.role import Role, Standing
+from natmirror.rules import Pair, load_rules
+
+EXAMPLE = Path(__file__).parents[2] / "rules/pair.yaml"
+
+
+@pytest.fixture
+def pair() -> Pair:
+    found = load_rules(EXAMPLE).ha
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> str:
+    return str(tmp_path / "api.sock")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.hours = 0
+
+    def __call__(self) -> str:
+        self.hours += 1
+        return f"{self.hours}:00"
+
+
+# Roles
+
+
+def test_whoever_is_concerned_is_told_the_role_now_and_at_each_change() -> None:
+    standing, told = Standing(Clock()), list[Role]()
+    standing.on_role(told.append)
+    assert standing.take(Role.MASTER, 1)
+    assert not standing.take(Role.MASTER, 2)
+    assert standing.take(Role.FAULT, 3)
+    assert told == [Role.BACKUP, Role.MASTER, Role.FAULT]
+    assert standing.show() == {"role": "fault", "since": "3:00", "told_by": "keepalived"}
+
+
+def test_a_word_that_was_overtaken_is_nothing_but_late() -> None:
+    standing = Standing(Clock())
+    assert standing.take(Role.MASTER, 20)
+    assert not standing.take(Role.BACKUP, 19)
+    assert standing.role is Role.MASTER
+
+
+def test_addresses_show_the_role_until_keepalived_tells() -> None:
+    standing = Standing(Clock())
+    standing.assume(Role.MASTER)
+    assert standing.show() == {"role": "master", "since": "2:00", "told_by": "addresses"}
+    assert not standing.take(Role.MASTER)
+    assert standing.show()["told_by"] == "keepalived"
+
+
+# Fitness
+
+
+def fit(threads: int = 2) -> Fitness:
+    fitness = Fitness(threads)
+    fitness.not_ready, fitness.rules_are_in_place = None, True
+    return fitness
+
+
+def test_a_natmirror_that_starts_is_not_ready() -> None:
+    assert Fitness(2).look([0, 0], 0.0) == (exit_codes.NOT_READY, "it starts")
+
+
+def test_one_whose_threads_go_on_is_fit() -> None:
+    fitness = fit()
+    for second in range(10):
+        assert fitness.look([second, 7 * second], float(second)) == (exit_codes.FIT, "")
+
+
+def test_a_thread_that_stands_still_makes_it_unfit_and_is_named() -> None:
+    fitness = fit()
+    assert fitness.look([5, 5], 100.0)[0] == exit_codes.FIT, "seen for the first time"
+    assert fitness.look([6, 5], 100.0 + STILL_SECONDS)[0] == exit_codes.FIT
+    code, reason = fitness.look([7, 5], 100.1 + STILL_SECONDS)
+    assert (code, "thread 1 " in reason) == (exit_codes.STUCK, True)
+    assert fitness.look([8, 6], 101.0 + STILL_SECONDS)[0] == exit_codes.FIT
+
+
+def test_a_queue_that_does_not_work_makes_it_unfit() -> None:
+    fitness = fit()
+    trouble: str | None = "queue 7: the kernel has refused verdicts for 3 s"
+    fitness.queue_trouble = lambda: trouble
+    assert fitness.look([1, 1], 0.0) == (exit_codes.STUCK, trouble)
+    trouble = None
+    assert fitness.look([2, 2], 1.0)[0] == exit_codes.FIT
+
+
+def test_iptables_rules_that_are_gone_make_it_unfit() -> None:
+    fitness = fit()
+    fitness.rules_are_in_place = False
+    assert fitness.look([1, 1], 0.0)[0] == exit_codes.RULES_MISSING
+
+
+def test_one_that_does_not_hold_the_flows_yet_is_not_ready() -> None:
+    fitness = fit()
+    missing: str | None = "3 of 4 flows"
+    fitness.holds_flows = lambda: missing
+    assert fitness.look([1, 1], 0.0) == (exit_codes.NOT_READY, "3 of 4 flows")
+    missing = None
+    assert fitness.look([2, 2], 1.0)[0] == exit_codes.FIT
+
+
+# Asking and telling
+
+
+def test_each_code_is_told_as_it_is(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for code, meaning in exit_codes.MEANINGS.items():
+        answering = Answering(Path(keepalived_hooks.beside(api)), lambda code=code: (code, "for a reason"))  # type: ignore[misc]
+        assert keepalived_hooks.main("health", ["--api", api]) == code
+        answering.close()
+        assert capsys.readouterr().out == f"{meaning}: for a reason\n"
+
+
+def test_one_that_is_not_there_is_not_running(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert keepalived_hooks.main("health", [f"--api={api}"]) == exit_codes.NOT_RUNNING
+    assert capsys.readouterr().out.startswith("not running: ")
+
+
+def test_one_that_does_not_answer_is_stuck(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keepalived_hooks, "_TIMEOUT", 0.05)
+    answering = Answering(Path(keepalived_hooks.beside(api)), lambda: time.sleep(0.2) or (0, ""))  # type: ignore[func-returns-value]
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.STUCK
+    answering.close()
+
+
+def test_whoever_asks_and_goes_away_or_says_too_much_harms_nobody(api: str) -> None:
+    import socket
+
+    answering = Answering(Path(keepalived_hooks.beside(api)), lambda: (0, "x" * 10))
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(keepalived_hooks.beside(api))
+            with suppress(BrokenPipeError):  # it has been answered and left
+                rude.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.FIT
+    answering.close()
+
+
+def test_anybody_may_ask(api: str) -> None:
+    path = Path(keepalived_hooks.beside(api))
+    path.touch()  # what a killed run has left behind
+    answering = Answering(path, lambda: (0, ""))
+    assert path.stat().st_mode & 0o777 == 0o666
+    answering.close()
+    assert not path.exists()
+
+
+@pytest.fixture
+def told(api: str) -> Iterator[list[dict[str, Any]]]:
+    words: list[dict[str, Any]] = []
+
+    def take(word: dict[str, Any]) -> dict[str, Any]:
+        Role(word["role"])
+        words.append(word)
+        return {}
+
+    server = Server(Path(api), {}, {"role": take})
+    yield words
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "role"),
+    [
+        (["master"], "master"),
+        (["GROUP", "natmirror", "MASTER", "110"], "master"),
+        (["INSTANCE", "switch_side", "BACKUP", "100"], "backup"),
+        (["GROUP", "natmirror", "FAULT", "100"], "fault"),
+        (["INSTANCE", "switch_side", "STOP", "100"], "fault"),
+    ],
+)
+def test_a_role_is_told_in_keepalived_s_words_too(
+    api: str, told: list[dict[str, Any]], words: list[str], role: str
+) -> None:
+    assert keepalived_hooks.main("role", ["--api", api, *words]) == 0
+    assert [word["role"] for word in told] == [role]
+
+
+def test_later_processes_have_higher_orders(api: str, told: list[dict[str, Any]]) -> None:
+    for _ in range(3):
+        subprocess.run([sys.executable, "-m", "natmirror", "role", "--api", api, "backup"], check=True)
+    orders = [word["order"] for word in told]
+    assert orders == sorted(set(orders))
+
+
+def test_a_role_that_nobody_takes_is_an_error(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert keepalived_hooks.main("role", ["--api", api, "master"]) == 1
+    assert capsys.readouterr().err.startswith(f"natmirror: no natmirror answers on {api}: ")
+    server = Server(Path(api), {}, {"role": lambda words: [][0]})
+    assert keepalived_hooks.main("role", ["--api", api, "master"]) == 1
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("health", ["now"]), ("health", ["--api"]), ("role", []), ("role", ["king"]), ("role", ["a", "b"])],
+)
+def test_what_cannot_be_meant_is_told(command: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert keepalived_hooks.main(command, words) == exit_codes.MISUSED
+    assert capsys.readouterr().err.startswith(f"usage: natmirror {command} ")
+
+
+def test_asking_imports_next_to_nothing(api: str) -> None:
+    """Beside what Python itself has at its start."""
+    code = (
+        "import sys; before = set(sys.modules); import natmirror.cli.entry;"
+        f" sys.argv = ['natmirror', 'health', '--api', {api!r}]; natmirror.cli.entry.main();"
+        " print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert {name for name in imported if name.startswith("natmirror")} == {
+        "natmirror",
+        "natmirror.cli",
+        "natmirror.ha",
+        "natmirror.ha.keepalived_hooks",
+        "natmirror.cli.entry",
+        "natmirror.ha.exit_codes",
+    }
+    assert not imported & {"click", "json", "re", "typing", "pathlib", "subprocess", "http", "httpx", "logging"}
+
+
+# A host on duty
+
+
+@pytest.fixture
+def duty(pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Duty]:
+    monkeypatch.setattr(
+        "natmirror.ha.member.own_addresses", lambda: {IPv4Address("10.10.0.1"), IPv4Address("10.20.0.1")}
+    )
+    with ExitStack() as held:
+        duty = Duty(pair, 1, lambda: [time.monotonic_ns()])
+        duty.open(held, Path(api))
+        yield duty
+
+
+def test_it_is_a_backup_without_the_addresses_and_master_with_them(
+    duty: Duty, pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = duty.show()
+    assert shown is not None
+    assert (shown["role"], shown["told_by"], shown["hosts"]) == ("backup", "addresses", ["lb1", "lb2"])
+    monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: {address.ip for address in pair.addresses})
+    roles: list[Role] = []
+    with ExitStack() as held:
+        again = Duty(pair, 1, lambda: [1])
+        again.on_role(roles.append)
+        again.open(held, Path(api))
+    assert roles == [Role.BACKUP, Role.MASTER]
+
+
+def test_a_role_that_was_lost_shows_in_the_addresses(duty: Duty, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown() -> tuple[str, str]:
+        words = duty.show()
+        assert words is not None
+        return words["role"], words["told_by"]
+
+    own = {address.ip for address in pair.addresses}
+    monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: own)
+    duty.tell({"role": "backup", "order": 1})
+    duty.compare(duty.shown_role())
+    assert shown() == ("backup", "keepalived"), "it may be about to tell"
+    duty.compare(duty.shown_role())
+    assert shown() == ("master", "addresses")
+    duty.tell({"role": "master", "order": 2})
+    own.pop()
+    for _ in range(3):
+        duty.compare(duty.shown_role())
+    assert shown() == ("master", "keepalived"), "some of the addresses say nothing"
+    own.clear()
+    duty.compare(duty.shown_role())
+    duty.tell({"role": "fault", "order": 3})
+    duty.compare(duty.shown_role())
+    assert shown() == ("fault", "keepalived")
+    duty.tell({"role": "master", "order": 4})
+    duty.compare(duty.shown_role())
+    duty.compare(duty.shown_role())
+    assert shown() == ("backup", "addresses")
+
+
+def test_it_tells_how_it_is_as_soon_as_it_is_open(duty: Duty, api: str) -> None:
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
+    duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.FIT
+
+
+def test_a_stop_of_the_active_host_waits_for_the_other_one(duty: Duty, api: str) -> None:
+    duty.tell({"role": "master", "order": 1})
+    duty.begin_hand_over(100.0)
+    assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
+    until = duty.hands_over(100.0)
+    assert until is not None and duty.hands_over(until) is None, "not for ever"
+    duty.tell({"role": "fault", "order": 2})
+    assert duty.hands_over(101.0) is None
+
+
+def test_a_stop_of_a_backup_waits_for_nobody(duty: Duty) -> None:
+    duty.begin_hand_over(100.0)
+    assert duty.hands_over(100.0) is None
+
+
+def test_whoever_tells_a_role_without_an_order_is_the_latest(duty: Duty) -> None:
+    for words in ({"role": "master", "order": 5}, {"role": "backup"}):
+        duty.tell(words)
+    shown = duty.show()
+    assert shown is not None and shown["role"] == "backup"
+    duty.tell({"role": "master", "order": 4})
+    assert duty.show() == shown, "it was overtaken"
+
+
+NO_ORDERS: list[Any] = ["late", None, [], {}, 1e999, -1]
+
+
+@pytest.mark.parametrize("words", [{}, {"role": "king"}, *({"role": "master", "order": order} for order in NO_ORDERS)])
+def test_what_is_no_role_is_refused(duty: Duty, words: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, ValueError)):
+        duty.tell(words)
+
+
+def test_a_host_alone_has_no_role(api: str) -> None:
+    duty = Duty(None, 1, lambda: [1])
+    assert duty.show() is None
+    with pytest.raises(ValueError, match="no section ha"):
+        duty.tell({"role": "master"})
+
+
+# keepalived.conf
+
+
+def test_each_host_s_file_is_the_other_one_s_with_the_places_changed(pair: Pair) -> None:
+    one, other = (keepalived_conf.text(pair, host, "natmirror", "/run/api.sock", "root") for host in pair.hosts)
+    for lines in ("unicast_src_ip 10.10.0.1\n    unicast_peer {\n        10.10.0.2\n", "priority 110\n"):
+        assert lines in one and lines not in other
+    for lines in ("unicast_src_ip 10.20.0.2\n    unicast_peer {\n        10.20.0.1\n", "priority 100\n"):
+        assert lines in other and lines not in one
+    for text in (one, other):
+        assert text.count("nopreempt") == 2
+        assert "        10.10.0.100/24 dev sw0\n" in text and "        10.20.0.100/24 dev pl0\n" in text
+        assert 'script "natmirror health --api /run/api.sock"\n' in text
+        assert 'notify "natmirror role --api /run/api.sock"\n' in text
+
+
+def test_a_host_is_known_by_its_addresses_or_its_name(pair: Pair) -> None:
+    lb1, lb2 = pair.hosts
+    assert keepalived_conf.choose(pair, None, {lb2.switch_side, lb2.pool_side, IPv4Address("127.0.0.1")}) is lb2
+    assert keepalived_conf.choose(pair, "lb1", set()) is lb1
+    with pytest.raises(HostError, match="neither lb1 and lb2: give the one that is meant with --host"):
+        keepalived_conf.choose(pair, None, {lb1.switch_side})
+    with pytest.raises(HostError, match="the pair has lb1 and lb2, no lb3"):
+        keepalived_conf.choose(pair, "lb3", set())
+
+
+@pytest.mark.parametrize("api", ['/run/"', "/run/a\nb", "/run/{x}", "/run/$X", "/run/!", "/run/#", "/run/a b"])
+def test_names_that_keepalived_would_read_otherwise_are_refused(pair: Pair, api: str) -> None:
+    with pytest.raises(HostError, match=r"keepalived\.conf cannot hold"):
+        keepalived_conf.text(pair, pair.hosts[0], "natmirror", api, "root")
+
+
+def test_the_command_writes_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "keepalived.conf"
+    words = ["keepalived", "--rules", str(EXAMPLE), "--host", "lb2", "--script-user", "nobody"]
+    assert CliRunner().invoke(main, [*words, "-o", str(file)]).exit_code == 0
+    text = file.read_text()
+    assert "router_id lb2\n" in text and "script_user nobody\n" in text
+    assert CliRunner().invoke(main, words).output == text
+
+
+def test_the_command_tells_what_it_cannot_do(tmp_path: Path) -> None:
+    alone = CliRunner().invoke(main, ["keepalived", "--rules", str(EXAMPLE.with_name("lb.yaml"))])
+    assert (alone.exit_code, "expected a section ha, found none" in alone.output) == (1, True)
+    nowhere = ["keepalived", "--rules", str(EXAMPLE), "--host", "lb1", "-o", str(tmp_path / "a" / "b")]
+    assert "No such file" in CliRunner().invoke(main, nowhere).output

@@ -1,0 +1,96 @@
+"""Short ways to write packets and rules in tests."""
+
+from ipaddress import IPv4Address
+from typing import Any
+
+import dpkt
+
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Endpoint, Segment, build, parse
+
+_FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
+
+RULES = """
+switches: [10.10.0.0/24]
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool:
+      backends:
+        - {name: c1, address: 10.20.0.11}
+        - {name: c2, address: 10.20.0.12}
+    mirrors:
+      - {name: master, address: 10.20.0.13}
+"""
+
+
+def at(address: str, port: int) -> Endpoint:
+    """An endpoint from text."""
+    return IPv4Address(address).packed, port
+
+
+CLIENT = at("10.10.0.11", 40001)
+SERVICE = at("10.10.0.100", 6653)
+C1 = at("10.20.0.11", 6653)
+C2 = at("10.20.0.12", 6653)
+MASTER = at("10.20.0.13", 6653)
+
+
+def flags(text: str) -> int:
+    """TCP flags from letters, as tcpdump writes them."""
+    return sum(_FLAGS[letter] for letter in text)
+
+
+def packet(
+    source: Endpoint,
+    destination: Endpoint,
+    text: str,
+    seq: int,
+    ack: int = 0,
+    data: bytes = b"",
+    *,
+    window: int = 0xFFFF,
+    options: bytes = b"",
+) -> bytes:
+    """A TCP packet: ``packet(CLIENT, SERVICE, "PA", 1001, 5001, b"hello")``."""
+    return build(
+        source,
+        destination,
+        seq=seq & 0xFFFF_FFFF,
+        ack=ack & 0xFFFF_FFFF,
+        flags=flags(text),
+        window=window,
+        options=options,
+        payload=data,
+    )
+
+
+def segment(raw: bytes) -> Segment:
+    """The TCP segment in a packet that is known to be right."""
+    parsed = parse(raw)
+    assert isinstance(parsed, Segment)
+    return parsed
+
+
+def told(raw: bytes) -> tuple[str, int, int, bytes]:
+    """A synthesised packet in short: flags, sequence number, acknowledgement, data."""
+    parsed = segment(raw)
+    letters = "".join(letter for letter in "SFRPA" if parsed.flags & _FLAGS[letter])
+    return letters, parsed.seq, parsed.ack, parsed.payload
+
+
+def assert_adds_up(snapshot: dict[str, Any]) -> None:
+    """Of what clients sent, each byte is acknowledged, pending or lost for a reason, for each mirror."""
+    for mirror in snapshot["mirrors"]:
+        lost = sum(mirror["lost_bytes"].values())
+        assert mirror["client_bytes"] == mirror["acked_bytes"] + mirror["pending_bytes"] + lost, mirror
+        assert min(mirror["pending_bytes"], *mirror["lost_bytes"].values(), 0) == 0, mirror
+
+
+def icmp_error(source: str, destination: str, inner: bytes, *, code: int = 4, mtu: int = 1000) -> bytes:
+    """An unreachable error as a router sends it: the inner header and eight bytes."""
+    body = dpkt.icmp.ICMP(type=3, code=code, data=dpkt.icmp.ICMP.Unreach(mtu=mtu, data=inner[:28]))
+    ip = dpkt.ip.IP(
+        src=IPv4Address(source).packed, dst=IPv4Address(destination).packed, p=1, ttl=64, data=body, len=20 + len(body)
+    )
+    return bytes(ip)

@@ -1,0 +1,141 @@
+"""The process that passes packets while natmirror is frozen, in a thread over a socket pair; and its parent's side.
+
+It is started again if it has ended, and never by the thread that beats.
+"""
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from natmirror.errors import HostError
+from natmirror.linux import bypass
+from natmirror.linux.bypass import Watchdog
+from tests.linux.test_nfqueue import NUMBER, VERDICT, queued
+from tests.linux.test_refused_verdicts import FILLER, fill, messages
+
+
+def has_packets(queue: socket.socket) -> bool:
+    with suppress(BlockingIOError):
+        return bool(queue.recv(1 << 10, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    return False
+
+
+def test_packets_whose_verdicts_are_refused_pass_later_also_after_the_heartbeat_is_back() -> None:
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    heard, heartbeat = os.pipe()
+    fill(ours)
+    for number in (1, 2):
+        kernel.send(queued(number, b"x"))
+    with ThreadPoolExecutor() as pool, os.fdopen(heartbeat, "wb", buffering=0) as beats:
+        served = pool.submit(bypass._serve, ours.fileno(), heard, NUMBER)
+        while has_packets(ours):  # until it has taken them, for want of a heartbeat
+            assert not served.done()
+        beats.write(b".")
+        kernel.settimeout(5.0)
+        arrived: list[tuple[int, int, int, bytes]] = []
+        while len(arrived) < 2:
+            sent = kernel.recv(1 << 20)
+            if sent != FILLER:
+                found, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                found.send(sent)
+                arrived += messages(other)
+                found.close()
+                other.close()
+        assert arrived == [(VERDICT, 1, 1, b""), (VERDICT, 2, 1, b"")]
+        beats.close()
+        served.result(5.0)
+    os.close(heard)
+    kernel.close()
+    ours.close()
+
+
+@pytest.fixture
+def watchdog() -> Iterator[Watchdog]:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as queue:
+        one = Watchdog(queue.fileno(), 6654)
+        one.start()
+        yield one
+        one.close()
+
+
+def kill(watchdog: Watchdog) -> None:
+    assert watchdog._process is not None
+    watchdog._process.send_signal(signal.SIGKILL)
+    watchdog._process.wait(5.0)
+
+
+def test_a_beat_starts_nothing_and_raises_nothing(watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(watchdog)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    for _ in range(3):
+        watchdog.beat()
+
+
+def test_another_process_gets_the_beats_over_the_same_descriptor(watchdog: Watchdog) -> None:
+    first, pipe = watchdog._process, watchdog._pipe
+    watchdog.mend()
+    assert watchdog._process is first, "it lives"
+    kill(watchdog)
+    watchdog.mend()
+    assert watchdog._process is not first
+    assert watchdog._pipe == pipe
+    assert not os.get_blocking(pipe)
+    assert not os.get_inheritable(pipe)
+    watchdog.beat()
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_a_fork_that_is_refused_is_tried_again_and_leaks_nothing(
+    watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    kill(watchdog)
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", refuse)
+        for _ in range(2):
+            with pytest.raises(HostError, match=os.strerror(number)):
+                watchdog.mend()
+    assert os.listdir("/proc/self/fd") == before
+    watchdog.mend()
+    assert watchdog._process is not None
+    assert watchdog._process.poll() is None
+
+
+def test_none_is_started_while_its_queue_is_not_bound(watchdog: Watchdog) -> None:
+    before = os.listdir("/proc/self/fd")
+    watchdog.release()
+    watchdog.mend()
+    watchdog.beat()
+    assert watchdog._process is None
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as queue:
+        watchdog.move(queue.fileno())
+        watchdog.mend()
+        assert watchdog._process is not None
+        watchdog.beat()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_the_thread_that_has_the_queue_waits_neither_for_a_fork_nor_for_a_process_that_is_stopped(
+    watchdog: Watchdog,
+) -> None:
+    assert watchdog._process is not None
+    watchdog._process.send_signal(signal.SIGSTOP)
+    begun_at = time.monotonic()
+    with watchdog._lock, pytest.raises(HostError, match="being started"):
+        watchdog.release()
+    assert watchdog._process is not None
+    watchdog.release()
+    assert watchdog._process is None
+    assert time.monotonic() - begun_at < 1.0

@@ -1,0 +1,169 @@
+"""Who runs here: asked in network namespaces of their own by the live tests, here under another name."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from natmirror.cli.commands import main
+from natmirror.errors import HostError
+from natmirror.linux import instance
+from natmirror.linux.instance import Instance, running
+
+QUEUES = " 6653 {port} 0 2 65535 0 0 7 1\n 6655 4294960000 0 2 65535 0 0 7 1\n"
+
+
+@pytest.fixture(autouse=True)
+def address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    address = f"\0natmirror-test-{os.getpid()}"
+    monkeypatch.setattr(instance, "_ADDRESS", address)
+    monkeypatch.setattr(instance, "_KERNEL_QUEUES", tmp_path / "queues")
+    return address
+
+
+HOLDER = """
+import socket, sys, time
+one = socket.socket(socket.AF_UNIX)
+one.bind(sys.argv[1].replace("@", "\\0"))
+one.listen(1)
+print("holds", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(address: str) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-c", HOLDER, address.replace("\0", "@")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holds\n"
+        yield process
+        process.kill()
+
+
+def test_without_a_run_there_is_none_and_after_it_neither() -> None:
+    assert running() is None
+    one = Instance()
+    assert running() == f"pid {os.getpid()}"
+    one.close()
+    assert running() is None
+
+
+def test_a_second_one_is_refused_by_the_first_ones_process_id(other: "subprocess.Popen[str]") -> None:
+    with pytest.raises(HostError, match=f"natmirror is already running here, pid {other.pid}$"):
+        Instance()
+
+
+def test_a_stopped_process_is_named_too_and_a_killed_one_is_gone(other: "subprocess.Popen[str]") -> None:
+    other.send_signal(signal.SIGSTOP)
+    assert running() == f"pid {other.pid}"
+    other.kill()
+    other.wait()
+    assert running() is None
+
+
+def test_many_questions_do_not_hide_it(other: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    for _ in range(3):
+        assert running() is not None
+    assert running() == "a process that does not answer"
+    (tmp_path / "queues").write_text(QUEUES.format(port=other.pid))
+    assert running() == f"pid {other.pid}"
+    with pytest.raises(HostError, match=f"already running here, pid {other.pid}$"):
+        Instance()
+
+
+def test_visitors_are_forgotten() -> None:
+    one = Instance()
+    for _ in range(3):
+        for _ in range(500):
+            assert running() == f"pid {os.getpid()}"
+        one.forget_visitors()
+    one.close()
+
+
+def test_a_process_that_can_be_no_natmirror_does_not_keep_one_from_starting(
+    other: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(instance, "_is_natmirror", lambda pid, uid: False)
+    Instance().close()
+    assert f"pid {other.pid}, which is no natmirror, holds the lock @natmirror" in caplog.text
+    assert running() is None
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_nor_does_one_that_does_not_answer(
+    address: str, listens: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Any user may hold the name, without listening or with a queue of connections that is full."""
+    monkeypatch.setattr(instance, "_PATIENCE", 0.1)
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as visitor:
+        other.bind(address)
+        if listens:
+            other.listen(0)
+            visitor.connect(address)
+        Instance().close()
+        assert "a process that does not answer, which is no natmirror, holds the lock @natmirror" in caplog.text
+        (tmp_path / "queues").write_text(QUEUES.format(port=os.getpid()))
+        with pytest.raises(HostError, match=f"already running here, pid {os.getpid()}$"):
+            Instance()
+
+
+def test_one_that_is_about_to_listen_is_waited_for(address: str) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(address)
+        late = threading.Timer(0.2, other.listen)
+        late.start()
+        with pytest.raises(HostError, match=f"already running here, pid {os.getpid()}$"):
+            Instance()
+        late.join()
+
+
+def test_one_that_ends_leaves_the_lock_to_the_next(address: str) -> None:
+    other = socket.socket(socket.AF_UNIX)
+    other.bind(address)
+    late = threading.Timer(0.2, other.close)
+    late.start()
+    one = Instance()
+    assert running() == f"pid {os.getpid()}"
+    one.close()
+    late.join()
+
+
+def test_only_root_ourselves_and_whoever_has_the_capability_can_be_one() -> None:
+    assert instance._is_natmirror(os.getpid(), 0)
+    assert instance._is_natmirror(os.getpid(), os.geteuid())
+    command = [sys.executable, "-c", "import os; os.setuid(61653); print('x', flush=True); input()"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if os.geteuid() == 0 and process.stdout.readline():
+            assert not instance._is_natmirror(process.pid, 61653)
+            assert instance._is_natmirror(os.getpid(), 61653), "root's capabilities are seen"
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("port", "shown"), [("{own}", "pid {own}"), ("4294967290", "the process bound to NFQUEUE 6653")]
+)
+def test_one_without_a_lock_is_known_by_its_queue(tmp_path: Path, port: str, shown: str) -> None:
+    (tmp_path / "queues").write_text(QUEUES.format(port=port.format(own=os.getpid())))
+    assert running() == shown.format(own=os.getpid())
+
+
+def test_cleanup_is_refused_beside_a_running_natmirror_unless_it_is_forced(
+    other: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("natmirror.linux.nftables.remove", lambda: ["nft: table"])
+    monkeypatch.setattr("natmirror.linux.iptables.cleanup", list)
+    refused = CliRunner().invoke(main, ["cleanup"])
+    assert refused.exit_code == 1
+    assert len(refused.output.splitlines()) == 1
+    assert f"natmirror is running here, pid {other.pid}: stop it" in refused.output
+    forced = CliRunner().invoke(main, ["cleanup", "--force"])
+    assert (forced.exit_code, forced.output) == (0, "nft: table\n")

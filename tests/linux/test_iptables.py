@@ -1,0 +1,193 @@
+"""Our iptables rules as data: nothing is run here."""
+
+import pytest
+
+from natmirror.errors import HostError
+from natmirror.linux.iptables import (
+    CHAINS,
+    FORWARD,
+    FORWARD_ERRORS,
+    GUARD,
+    NAT_QUEUE,
+    OURS,
+    OUT,
+    PRE,
+    PRE_ERRORS,
+    WATCH_QUEUE,
+    Firewall,
+    contents,
+    plan,
+)
+from natmirror.rules import parse_rules
+from tests.helpers.support import RULES
+
+WATCHED = """
+switches: [10.10.0.0/24, 10.11.0.0/24]
+services:
+  - {name: web, address: 10.10.0.100, port: 80, mirrors: [{name: m, address: 10.20.0.13}]}
+"""
+
+
+def test_requests_and_mirrors_are_queued_before_routing_and_fail_closed() -> None:
+    chain = contents(parse_rules(RULES))[PRE]
+    assert f"-s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp --dport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
+    assert f"-s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
+    assert [rule for rule in chain if "tcp" in rule and "bypass" in rule] == []
+
+
+def test_replies_are_queued_when_they_are_forwarded() -> None:
+    assert contents(parse_rules(RULES))[FORWARD] == [
+        f"-s {address}/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}"
+        for address in ("10.20.0.11", "10.20.0.12")
+    ]
+
+
+def test_fragments_are_reassembled_and_nothing_is_tracked_for_that() -> None:
+    chains = contents(parse_rules(RULES))
+    asking = {chain: [rule for rule in rules if "-m socket" in rule] for chain, rules in chains.items()}
+    assert {chain: rules for chain, rules in asking.items() if rules} == {GUARD: ["-i natmirror+ -m socket -j RETURN"]}
+    assert "conntrack" not in str(chains)
+
+
+def test_our_kernel_never_answers_for_a_service_with_a_pool() -> None:
+    drop = "-s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp --dport 6653 -j DROP"
+    assert drop in contents(parse_rules(RULES))[GUARD]
+    assert not any("DROP" in rule for rule in contents(parse_rules(WATCHED))[GUARD])
+
+
+def test_synthesised_packets_are_not_tracked() -> None:
+    assert contents(parse_rules(RULES))[OURS] == ["-j CT --notrack"]
+    assert (OURS.match, PRE.match) == ("-i natmirror+", "! -i natmirror+ -p tcp")
+
+
+def test_a_service_without_a_pool_fails_open_everywhere() -> None:
+    chains = contents(parse_rules(WATCHED))
+    for chain in (PRE, FORWARD, OUT):
+        rules = [rule for rule in chains[chain] if f"--queue-num {WATCH_QUEUE}" in rule]
+        assert len(rules) == 2, "one for each network"
+        assert all(rule.endswith("--queue-bypass") for rule in rules)
+    closed = [rule for rule in chains[PRE] if f"--queue-num {NAT_QUEUE}" in rule]
+    assert all("-s 10.20.0.13/32" in rule for rule in closed), "only the mirror's answers"
+
+
+def test_icmp_errors_are_seen_in_each_direction() -> None:
+    chains = contents(parse_rules(RULES))
+    for chain, match in (
+        (PRE_ERRORS, "-d 10.10.0.100/32"),
+        (FORWARD_ERRORS, "-d 10.10.0.0/24"),
+        (OUT, "-d 10.10.0.0/24"),
+    ):
+        types = [rule.split("--icmp-type ")[1].split()[0] for rule in chains[chain] if "icmp" in rule and match in rule]
+        assert types == ["3", "11", "12"]
+
+
+def test_legs_from_an_address_of_ours_are_told_from_its_other_connections() -> None:
+    chains = contents(parse_rules(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")))
+    answers = [rule for rule in chains[PRE] if "-s 10.20.0.13/32" in rule]
+    assert answers == [
+        "-s 10.20.0.13/32 -d 10.20.0.1/32 -p tcp --sport 6653 --dport 10240:32767"
+        f" -j NFQUEUE --queue-num {NAT_QUEUE} --queue-bypass"
+    ]
+    types = [rule for rule in chains[PRE_ERRORS] if "-d 10.20.0.1/32" in rule]
+    assert len(types) == 3
+
+
+def test_several_threads_have_a_part_of_the_clients_each() -> None:
+    chains = contents(parse_rules(RULES), 2)
+    for shard, queue in ((0, 6653), (1, 6655)):
+        part = f"10.10.0.{shard}/255.255.255.1"
+        queued = f"-j NFQUEUE --queue-num {queue}"
+        assert f"-s {part} -d 10.10.0.100/32 -p tcp --dport 6653 {queued}" in chains[PRE]
+        assert f"-s 10.20.0.13/32 -d {part} -p tcp --sport 6653 {queued}" in chains[PRE]
+        assert f"-s 10.20.0.11/32 -d {part} -p tcp --sport 6653 {queued}" in chains[FORWARD]
+        assert f"-d {part} -p icmp --icmp-type 3 {queued} --queue-bypass" in chains[OUT]
+    assert chains[GUARD] == contents(parse_rules(RULES))[GUARD]
+    assert len(chains[PRE_ERRORS]) == 3, "whose they are is seen later"
+
+
+def test_several_threads_have_ports_of_their_own_for_legs_with_an_address_of_ours() -> None:
+    chains = contents(parse_rules(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")), 4)
+    answers = [rule.split("--dport ")[1].split() for rule in chains[PRE] if "-s 10.20.0.13/32" in rule]
+    assert [(words[0], words[4]) for words in answers] == [
+        ("10240:15871", "6653"),
+        ("15872:21503", "6655"),
+        ("21504:27135", "6657"),
+        ("27136:32767", "6659"),
+    ]
+
+
+def test_a_network_smaller_than_the_number_of_threads_concerns_some_of_them() -> None:
+    chains = contents(parse_rules(RULES.replace("10.10.0.0/24", "10.10.0.6/31")), 4)
+    requests = [rule.split()[1] for rule in chains[PRE] if "-p tcp --dport 6653" in rule]
+    assert requests == ["10.10.0.6/255.255.255.255", "10.10.0.7/255.255.255.255"]
+
+
+def test_the_plan_names_every_chain_once_and_every_jump_at_the_top() -> None:
+    lines = plan(parse_rules(RULES), 1).splitlines()
+    for chain in CHAINS:
+        assert lines.count(f":{chain.name} - [0:0]") == 1
+        assert lines.count(f"-I {chain.parent} 1 {chain.jump.removeprefix(chain.parent).strip()}") == 1
+    assert [line for line in lines if line.startswith("*")] == ["*filter", "*mangle", "*raw"], "the guard comes first"
+    assert lines.count("COMMIT") == 3
+
+
+class Recorded(Firewall):
+    """A firewall that is told, and whose machine refuses what has a word in it."""
+
+    def __init__(self) -> None:
+        super().__init__("nft")
+        self.restored: list[str] = []
+        self.refused = "nothing"
+
+    def _saved(self, table: str) -> list[str]:
+        return []
+
+    def _restore(self, text: str) -> None:
+        if self.refused in text:
+            raise HostError("refused")
+        self.restored.append(text)
+
+
+def tables(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("*")]
+
+
+MORE = RULES.replace("    mirrors:", "        - {name: c3, address: 10.20.0.14}\n    mirrors:")
+OTHER = (
+    RULES + "  - {name: other, address: 10.10.0.100, port: 7000, pool: {backends: [{name: c1, address: 10.20.0.11}]}}\n"
+)
+
+
+def test_a_sorry_backends_replies_are_queued_too() -> None:
+    text = RULES.replace("    pool:\n", "    pool:\n      sorry: {name: sorry, address: 10.20.0.19}\n")
+    assert any(line.startswith("-s 10.20.0.19/32") for line in contents(parse_rules(text))[FORWARD])
+
+
+def test_only_tables_that_change_are_touched_and_the_guard_comes_first_and_goes_last() -> None:
+    firewall = Recorded()
+    firewall.install(parse_rules(RULES), 1)
+    firewall.restored.clear()
+    firewall.extend(parse_rules(RULES.replace("10.20.0.11}", "10.20.0.11, weight: 2}")), 1)
+    assert firewall.restored == []
+    firewall.extend(parse_rules(MORE), 1)
+    firewall.extend(parse_rules(OTHER), 1)
+    firewall.reduce(parse_rules(RULES), 1)
+    assert [tables(text) for text in firewall.restored] == [
+        ["*mangle"],
+        ["*filter", "*mangle", "*raw"],
+        ["*raw", "*mangle", "*filter"],
+    ]
+    assert all(":NATMIRROR" in text and "-I " not in text for text in firewall.restored), "no jump is touched"
+
+
+def test_where_a_table_is_refused_all_are_put_back() -> None:
+    firewall = Recorded()
+    firewall.install(parse_rules(RULES), 1)
+    firewall.restored.clear()
+    firewall.refused = "--dport 7000"
+    with pytest.raises(HostError):
+        firewall.extend(parse_rules(OTHER), 1)
+    (back,) = firewall.restored
+    assert tables(back) == ["*raw", "*mangle", "*filter"]
+    firewall.extend(parse_rules(RULES), 1)
+    assert len(firewall.restored) == 1, "they are in place"

@@ -1,0 +1,195 @@
+"""The way out: what leaves, when, and in whose company."""
+
+import itertools
+import socket
+import struct
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from natmirror._ffi import ffi, lib
+
+from natmirror.fastpath import NEVER, Gear, Memory
+from natmirror.net.packet import ACK, FIN, PSH, Endpoint, Segment, parse, synthesise
+from tests.helpers.support import C1, CLIENT
+
+HEADER_LEN = struct.calcsize("=BBHHHH")
+MSS = 1460
+PAUSE = 0.005
+NEIGHBOUR = (CLIENT[0], CLIENT[1] + 1)
+
+
+class Way:
+    """An outbox, what waits in front of it, and the end where it comes out. The first packet of each test finds that
+    something has left just now."""
+
+    def __init__(self) -> None:
+        self.end, self._written = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.end.setblocking(False)
+        self.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._written.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 23)
+        fields = {"fd": self._written.fileno(), "pause": PAUSE, "due_at": NEVER, "left_at": 1.0}
+        self.outbox: Any = ffi.new("nl_outbox *", fields)
+        self._gear = Gear(4, Memory(1 << 20), bytes(16))
+        self.out: Any = ffi.addressof(self._gear.handle, "out")
+
+    def close(self) -> None:
+        self.end.close()
+        self._written.close()
+
+    def add(self, *packets: bytes, segment_len: int = MSS) -> None:
+        for packet in packets:
+            assert lib.nm_out_add(self.out, packet, len(packet), segment_len)
+
+    def look(self, now: float) -> list[Segment]:
+        """What leaves now."""
+        lib.nl_outbox_look(self.outbox, self.out, now)
+        return self.left()
+
+    def left(self) -> list[Segment]:
+        found: list[Segment] = []
+        while True:
+            try:
+                written = self.end.recv(1 << 17)
+            except BlockingIOError:
+                return found
+            segment = parse(written[HEADER_LEN:])
+            assert isinstance(segment, Segment)
+            found.append(segment)
+
+
+@pytest.fixture
+def way() -> Iterator[Way]:
+    way = Way()
+    yield way
+    way.close()
+
+
+def piece(
+    seq: int, data: bytes, *, client: Endpoint = CLIENT, ack: int = 1, window: int = 100, flags: int = ACK | PSH
+) -> bytes:
+    return synthesise(client, C1, seq=seq, ack=ack, flags=flags, window=window, payload=data)
+
+
+def data_of(segments: list[Segment]) -> list[bytes]:
+    return [bytes(segment.payload) for segment in segments]
+
+
+def test_a_piece_leaves_at_once_where_nothing_has_left_for_a_moment(way: Way) -> None:
+    way.add(piece(10, b"a"))
+    assert data_of(way.look(1 + 2 * PAUSE)) == [b"a"]
+    assert way.outbox.due_at == NEVER
+
+
+def test_pieces_that_come_soon_after_wait_and_leave_as_one(way: Way) -> None:
+    way.add(piece(10, b"one,", ack=1, window=7))
+    assert way.look(1.001) == []
+    way.add(piece(14, b"two,", ack=2, window=8), piece(18, b"three", ack=3, window=9))
+    assert way.look(1.002) == []
+    assert way.outbox.due_at == 1 + PAUSE
+    (whole,) = way.look(way.outbox.due_at)
+    assert whole.raw == piece(10, b"one,two,three", ack=3, window=9), "checksums and all"
+    assert (way.outbox.due_at, way.outbox.left_at) == (NEVER, 1 + PAUSE)
+    assert (way.outbox.counters.sent, way.outbox.counters.joined) == (1, 2)
+    way.add(piece(23, b"four"))
+    assert way.look(1 + 1.5 * PAUSE) == [], "something has just left"
+    assert data_of(way.look(2.0)) == [b"four"]
+    way.add(piece(27, b"", flags=ACK))
+    assert len(way.look(2.001)) == 1
+
+
+def test_without_a_pause_nothing_waits(way: Way) -> None:
+    way.outbox.pause = 0.0
+    for number in range(2):
+        way.add(piece(10 + number, b"a"))
+        assert len(way.look(1.0)) == 1
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        piece(11, b"", flags=ACK),
+        piece(11, b"b", flags=ACK | FIN),
+        piece(11, b"b", flags=ACK),
+        piece(11, bytes(MSS)),
+        synthesise(CLIENT, C1, seq=11, ack=1, flags=ACK, window=1, options=b"\1" * 4, payload=b"b"),
+    ],
+)
+def test_whatever_else_leaves_at_once_with_all_that_waits(way: Way, packet: bytes) -> None:
+    way.add(piece(10, b"a"))
+    assert way.look(1.001) == []
+    way.add(packet)
+    first, second = way.look(1.001)
+    assert (first.payload, second.payload) == (b"a", parse(packet).payload)  # type: ignore[union-attr]
+
+
+def test_only_what_follows_on_each_other_in_one_stream_is_joined(way: Way) -> None:
+    way.add(piece(10, b"a"), piece(10, b"A", client=NEIGHBOUR), piece(11, b"b"), piece(11, b"B", client=NEIGHBOUR))
+    way.add(piece(13, b"d"), piece(11, b"b"), piece(12, b"c"))
+    assert data_of(way.look(2.0)) == [b"ab", b"AB", b"d", b"bc"]
+
+
+def test_together_they_are_a_segment_on_the_wire_at_most(way: Way) -> None:
+    way.add(*(piece(100 * number, bytes(100)) for number in range(15)))
+    assert [len(data) for data in data_of(way.look(2.0))] == [1400, 100]
+
+
+def test_a_packet_has_a_bounded_number_of_pieces(way: Way) -> None:
+    way.add(*(piece(number, b"a") for number in range(100)))
+    assert [len(data) for data in data_of(way.look(2.0))] == [63, 37]
+
+
+def test_too_much_does_not_wait(way: Way) -> None:
+    for length, most in ((1, 512), (1300, 49)):
+        way.add(*(piece(2000 * number, bytes(length)) for number in range(most - 1)))
+        assert way.look(1.001) == []
+        way.add(piece(2000 * most, bytes(length)))
+        assert len(way.look(1.001)) == most
+        way.outbox.left_at = 1.0
+
+
+def test_a_packet_that_the_kernel_refuses_is_counted_and_costs_no_other(way: Way) -> None:
+    way.add(piece(10, b"a"), piece(11, b"b"))
+    fd, way.outbox.fd = way.outbox.fd, -1
+    assert way.look(2.0) == []
+    assert (way.outbox.counters.sent, way.outbox.counters.send_errors) == (0, 1)
+    way.outbox.fd = fd
+    way.add(piece(12, b"c"))
+    assert data_of(way.look(3.0)) == [b"c"]
+
+
+streams = st.sampled_from([(CLIENT[0], CLIENT[1] + step) for step in (0, 1, 512)])  # two in one slot
+skips = st.sampled_from([0, 0, 0, 1, -1])
+lengths = st.sampled_from([0, 1, 32, 700, 1460, 3000])
+steps = st.lists(st.tuples(streams, skips, lengths, st.sampled_from([ACK, ACK | PSH, ACK | FIN])), max_size=100)
+
+
+@given(steps)
+def test_each_streams_bytes_leave_in_the_order_in_which_they_came(steps: list[tuple[Endpoint, int, int, int]]) -> None:
+    way = Way()
+    ends: defaultdict[Endpoint, int] = defaultdict(lambda: 0xFFFFFFFF - 500)
+    came: defaultdict[Endpoint, list[tuple[int, int]]] = defaultdict(list)
+    counter = itertools.count()
+    try:
+        for client, skip, length, flags in steps:
+            data = bytes(next(counter) % 251 for _ in range(length))
+            seq = (ends[client] + skip) % (1 << 32)
+            way.add(piece(seq, data, client=client, flags=flags))
+            came[client] += [((seq + place) % (1 << 32), byte) for place, byte in enumerate(data)]
+            ends[client] = (seq + length) % (1 << 32)
+        check_left(way, came)
+    finally:
+        way.close()
+
+
+def check_left(way: Way, came: defaultdict[Endpoint, list[tuple[int, int]]]) -> None:
+    got: defaultdict[Endpoint, list[tuple[int, int]]] = defaultdict(list)
+    for segment in way.look(way.outbox.left_at + 1):
+        assert segment.payload_len <= 3000
+        got[segment.src, segment.sport] += [
+            ((segment.seq + place) % (1 << 32), byte) for place, byte in enumerate(segment.payload)
+        ]
+    assert {client: found for client, found in got.items() if found} == {c: b for c, b in came.items() if b}

@@ -1,0 +1,335 @@
+"""Verdicts that the kernel refuses: they stay, and leave later, in their order and whole."""
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from errno import ENOBUFS, ENOENT
+
+import pytest
+from natmirror._ffi import ffi, lib
+
+from natmirror.actions import Accept, Drop
+from natmirror.errors import HostError
+from natmirror.linux import nfqueue
+from natmirror.linux.loop import Loop, Way, Why
+from natmirror.linux.nfqueue import Queue
+from tests.helpers.support import CLIENT
+from tests.linux.test_loop import Stage, data
+from tests.linux.test_nfqueue import ERROR, NUMBER, VERDICT, Codec, message, queued
+
+BATCH = 0x303
+FILLER = bytes(1000)
+
+
+def fill(end: socket.socket) -> None:
+    """Leave no room for another message on the way to the kernel."""
+    end.setblocking(False)
+    try:
+        while True:
+            end.send(FILLER)
+    except BlockingIOError:
+        pass
+
+
+def messages(kernel: socket.socket) -> list[tuple[int, int, int, bytes]]:
+    """All that arrived: kind, packet, verdict and payload of each message."""
+    kernel.setblocking(False)
+    found: list[tuple[int, int, int, bytes]] = []
+    while True:
+        try:
+            sent = kernel.recv(1 << 20)
+        except BlockingIOError:
+            return found
+        while sent and sent != FILLER:
+            length, kind = struct.unpack_from("=IH", sent)
+            _, _, verdict, packet_id = struct.unpack_from("=HHII", sent, 20)
+            payload = sent[36 : 32 + struct.unpack_from("=H", sent, 32)[0]] if length > 32 else b""
+            found.append((kind, socket.ntohl(packet_id), socket.ntohl(verdict), payload))
+            sent = sent[length:]
+
+
+@pytest.fixture
+def codec() -> Iterator[Codec]:
+    codec = Codec()
+    yield codec
+    codec.close()
+
+
+def test_a_refused_batch_stays_and_leaves_later_whole_and_in_order(codec: Codec) -> None:
+    packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
+    codec.kernel.send(queued(1, b"where it lies"))
+    assert lib.nq_receive(codec.queue, packets, False) == 1
+    fill(codec.ours)
+    codec.kernel.send(queued(5, b"next"))
+    lib.nq_accept_packet(codec.queue, packets)
+    lib.nq_accept(codec.queue, 2, b"copied", 6)
+    lib.nq_drop(codec.queue, 3)
+    for _ in range(3):
+        assert not lib.nq_flush(codec.queue)
+        assert lib.nq_is_refused(codec.queue)
+        assert codec.receive() == [], "it would lie where the first one's payload does"
+    lib.nq_drop(codec.queue, 4)
+    assert (lib.nq_waiting(codec.queue), lib.nq_failure(codec.queue)) == (4, 0)
+    assert messages(codec.kernel) == []
+    assert lib.nq_flush(codec.queue)
+    assert messages(codec.kernel) == [
+        (VERDICT, 1, 1, b"where it lies"),
+        (VERDICT, 2, 1, b"copied"),
+        (VERDICT, 3, 0, b""),
+        (VERDICT, 4, 0, b""),
+    ]
+    assert (codec.counters().send_refusals, codec.counters().verdicts_never_sent, lib.nq_waiting(codec.queue)) == (
+        3,
+        0,
+        0,
+    )
+    assert [one[0] for one in codec.receive()] == [5]
+
+
+def test_what_is_too_much_for_one_message_leaves_in_several(codec: Codec) -> None:
+    codec.ours.setblocking(False)
+    codec.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    payloads = [bytes([number]) * (3000 + number) for number in range(4)]  # of which one is not aligned at most
+    for number, payload in enumerate(payloads):
+        lib.nq_accept(codec.queue, number, payload, len(payload))
+    found = []
+    for _ in range(10):
+        lib.nq_flush(codec.queue)
+        found += messages(codec.kernel)
+    assert [(number, payload) for _, number, _, payload in found] == list(enumerate(payloads))
+    assert lib.nq_waiting(codec.queue) == 0
+
+
+def test_refused_verdicts_fill_their_room_and_no_more(codec: Codec) -> None:
+    fill(codec.ours)
+    payload = bytes(60_000)
+    count = 0
+    while lib.nq_has_room(codec.queue):
+        lib.nq_accept(codec.queue, count, payload, len(payload))
+        lib.nq_flush(codec.queue)
+        count += 1
+    packet = ffi.new("nq_packet *", {"payload": ffi.from_buffer(payload), "len": len(payload) - 1})
+    for number in range(lib.NQ_BATCH):  # a batch was received before
+        packet.id = count + number
+        lib.nq_accept_packet(codec.queue, packet)
+    assert codec.counters().verdicts_never_sent == 0
+    for number in range(10 * lib.NQ_BATCH):
+        lib.nq_accept(codec.queue, number, payload, len(payload))
+    assert codec.counters().verdicts_never_sent == 10 * lib.NQ_BATCH, "which nobody may ask for"
+    found = []
+    while lib.nq_waiting(codec.queue):
+        found += messages(codec.kernel)
+        lib.nq_flush(codec.queue)
+    found += messages(codec.kernel)
+    assert [number for _, number, _, _ in found] == list(range(count + lib.NQ_BATCH))
+    assert {len(sent) for *_, sent in found} == {60_000, 59_999}
+
+
+def test_many_small_verdicts_fill_their_room_and_no_more(codec: Codec) -> None:
+    fill(codec.ours)
+    count = 0
+    while lib.nq_has_room(codec.queue):
+        lib.nq_drop(codec.queue, count)
+        count += 1
+    for number in range(lib.NQ_BATCH):
+        lib.nq_accept_marked(codec.queue, count + number, 7)
+    assert lib.nq_waiting(codec.queue) == count + lib.NQ_BATCH
+    assert codec.counters().verdicts_never_sent == 0
+
+
+def test_a_refusal_that_memory_cannot_mend_is_told_and_loses_nothing(codec: Codec) -> None:
+    codec.kernel.close()
+    lib.nq_drop(codec.queue, 1)
+    assert not lib.nq_flush(codec.queue)
+    assert lib.nq_failure(codec.queue) > 0
+    assert lib.nq_waiting(codec.queue) == 1
+
+
+def test_a_loop_sends_refused_verdicts_again_and_reads_nothing_meanwhile() -> None:
+    stage = Stage()
+    flow = stage.gear.flows.insert(CLIENT, 0, 0)
+    assert flow is not None
+    flow.state = lib.NM_ESTABLISHED
+    fill(stage.socket)
+    stage.queue(1, data(10))
+    stage.queue(2, data(11))
+    before = time.process_time()
+    assert stage.run(time.monotonic() + 0.3) is Why.TIMER
+    refusals = lib.nq_queue_counters(stage.codec).send_refusals
+    assert 5 < refusals < 50, "it pauses between its attempts"
+    assert time.process_time() - before < 0.1
+    stage.queue(3, data(12))
+    os.write(stage.mouth.fileno(), b"?")
+    assert stage.run() is Why.WAKE, "others have their turn"
+    stage.ear.recv(1)
+    assert messages(stage.kernel) == []
+    assert stage.run(time.monotonic() + 0.1) is Why.TIMER
+    assert [number for _, number, _, _ in messages(stage.kernel)] == [1, 2, 3]
+    stage.close()
+
+
+def test_a_loop_tells_of_a_queue_that_takes_no_verdicts() -> None:
+    stage = Stage()
+    lib.nq_drop(stage.codec, 1)
+    stage.kernel.close()
+    assert lib.nl_run(stage.loop, time.monotonic() + 5) < 0
+    assert stage.loop.failed == 0
+    stage.close()
+
+
+class Bound:
+    """In place of a bound queue: the ends of a socket pair."""
+
+    kernels: list[socket.socket]
+
+    def bind(self, number: int, callback: object, max_len: int) -> None:
+        kernel, self._ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.kernels.append(kernel)
+
+    def get_fd(self) -> int:
+        return self._ours.fileno()
+
+    def unbind(self) -> None:
+        self._ours.close()
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
+    """The kernel's ends of the queues that a test makes."""
+    Bound.kernels = []
+    monkeypatch.setattr(nfqueue, "NetfilterQueue", Bound)
+    monkeypatch.setattr(Queue, "_configure", lambda *arguments: None)
+    yield Bound.kernels
+    for kernel in Bound.kernels:
+        kernel.close()
+
+
+def answer(kernel: socket.socket, error: int) -> None:
+    """The kernel answers the last question that it finds."""
+    request = kernel.recv(1 << 20)
+    kernel.send(message(ERROR, struct.pack("=i", -error) + request[:16]))
+
+
+def test_a_request_is_sent_again_where_its_answer_found_no_room(kernels: list[socket.socket]) -> None:
+    queue = Queue(NUMBER)
+    kernels[0].send(queued(1, b"early") + message(ERROR, struct.pack("=iIHHII", 0, 16, 0, 0, 2, 0)))
+    queue._request(b"")
+    kernels[0].setblocking(False)
+    assert [struct.unpack_from("=I", kernels[0].recv(100), 8) for _ in range(2)] == [(1,), (2,)]
+    assert [packet.payload for packet in queue.early()] == [b"early"]
+    with pytest.raises(HostError, match="does not answer"):
+        queue._request(b"")
+    queue.close()
+
+
+def test_verdicts_without_room_wait_for_the_next_flush(kernels: list[socket.socket]) -> None:
+    queue = Queue(NUMBER)
+    fill(socket.fromfd(queue.fd, socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    payload = bytes(60_000)
+    for number in range(40):
+        queue.accept(number, payload)
+        queue.flush()
+    queue.drop(40)
+    assert queue.waits
+    assert queue.has_backlog
+    found = []
+    while queue.waits:
+        found += messages(kernels[0])
+        queue.flush()
+    found += messages(kernels[0])
+    assert [(number, verdict) for _, number, verdict, _ in found] == [*((number, 1) for number in range(40)), (40, 0)]
+    assert queue.counters["verdicts_never_sent"] == 0
+    queue.close()
+
+
+@pytest.mark.parametrize(("fail_open", "verdict"), [(False, 0), (True, 1)])
+def test_the_kernel_is_asked_about_what_was_decided_on(
+    kernels: list[socket.socket], fail_open: bool, verdict: int
+) -> None:
+    queue = Queue(NUMBER, fail_open=fail_open)
+    for number in (7, 8, 9):
+        kernels[0].send(queued(number, b"x"))
+    assert len(queue.receive()) == 3
+    assert queue.answer() is None
+    queue.defer(8, 100.0)
+    queue.ask(101.0)
+    assert messages(kernels[0]) == [(BATCH, 7, verdict, b"")], "another thread has the next one"
+    queue.accept(8)
+    queue.ask(102.0)
+    assert not queue.is_silent
+    assert [sent[:2] for sent in messages(kernels[0])] == [(VERDICT, 8), (BATCH, 9)]
+    queue.receive()
+    assert queue.is_silent
+    queue.ask(103.0)
+    answer(kernels[0], ENOENT)
+    queue.receive()
+    assert (queue.answer(), queue.answer(), queue.is_silent) == (ENOENT, None, False)
+    queue.defer(9, 104.0)
+    queue.ask(200.0)
+    assert messages(kernels[0]) == [(BATCH, 9, verdict, b"")], "what is forgotten does not wait for ever"
+    queue.close()
+
+
+def test_a_verdict_for_a_queue_that_is_bound_again_does_not_reach_the_new_one(kernels: list[socket.socket]) -> None:
+    queue, stage = Queue(NUMBER), Stage()
+    loop = new_loop(stage, queue)
+    way = loop.ways[0]
+    queue.drop(1)
+    fresh = loop.bind_again(0)
+    way.give(1, Drop("late"))
+    way.give(2, Accept(b"late"))
+    loop.flush()
+    assert messages(kernels[1]) == []
+    assert (fresh.counters["verdicts_never_sent"], fresh.counters["bound_again"]) == (1, 1)
+    assert loop.ways[0].queue is fresh
+    loop.close()
+    fresh.close()
+    stage.close()
+
+
+def test_a_loop_goes_on_without_a_queue_that_fails(kernels: list[socket.socket]) -> None:
+    queue, stage = Queue(NUMBER), Stage()
+    loop = new_loop(stage, queue)
+    kernels[0].close()
+    queue.drop(1)
+    assert loop.run(time.monotonic() + 5) is Why.TIMER
+    assert (queue.is_closed, queue.failure) == (True, "its socket fails: EPIPE")
+    assert loop.run(time.monotonic() + 0.01) is Why.TIMER
+    fresh = loop.bind_again(0)
+    fresh.drop(2)
+    assert loop.run(time.monotonic() + 0.01) is Why.TIMER
+    assert [number for _, number, _, _ in messages(kernels[1])] == [2]
+    loop.close()
+    fresh.close()
+    stage.close()
+
+
+def test_a_machine_without_memory_for_a_queue_costs_no_more_than_that(
+    kernels: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(ENOBUFS, "No buffer space available")
+
+    queue, stage = Queue(NUMBER), Stage()
+    loop = new_loop(stage, queue)
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Queue, "_configure", refuse)
+        for _ in range(3):
+            with pytest.raises(HostError, match="No buffer space"):
+                loop.bind_again(0)
+    kernels[1].close()
+    kernels[2].close()
+    kernels[3].close()
+    assert len(os.listdir("/proc/self/fd")) == before - 2, "the queue itself is closed"
+    assert loop.bind_again(0) is loop.ways[0].queue
+    loop.ways[0].queue.close()
+    loop.close()
+    stage.close()
+
+
+def new_loop(stage: Stage, queue: Queue) -> Loop:
+    out_fd, wake_fd = stage.way_out.fileno(), stage.ear.fileno()
+    return Loop(stage.gear.handle, [Way(queue, False)], out_fd=out_fd, wake_fd=wake_fd, gathers=False)

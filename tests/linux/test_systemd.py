@@ -1,0 +1,250 @@
+"""As a service: what systemd is told, when the watchdog is fed, and how tight the unit is."""
+
+import itertools
+import os
+import resource
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from natmirror.fastpath import NEVER, Memory
+from natmirror.linux.iptables import Firewall
+from natmirror.linux.loop import Why
+from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
+from natmirror.rules import parse_rules
+from natmirror.rules.shards import ALL
+from natmirror.runtime import worker as worker_module
+from natmirror.runtime.logs import Logs
+from natmirror.runtime.runner import Runner
+from natmirror.runtime.worker import Worker
+from tests.helpers.support import RULES
+from tests.helpers.unitfile import UNIT, settings
+
+MAX_EXPOSURE = 2.0
+needs_systemd_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+
+
+class Ear:
+    """The service manager's socket."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(name.replace("@", "\0"))
+        self.socket.setblocking(False)
+
+    def heard(self) -> list[str]:
+        """What has been told since this was asked last."""
+        found = []
+        while True:
+            try:
+                found.append(self.socket.recv(4096).decode())
+            except BlockingIOError:
+                return found
+
+
+@pytest.fixture(params=["path", "abstract"])
+def ear(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ear]:
+    ear = Ear(str(tmp_path / "notify") if request.param == "path" else f"@natmirror-test-{os.getpid()}")
+    yield ear
+    ear.socket.close()
+
+
+def test_each_word_is_a_datagram(ear: Ear) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": ear.name})
+    notifier.ready()
+    notifier.status("3 flows, 3 legs")
+    notifier.beat()
+    notifier.stopping()
+    assert ear.heard() == ["READY=1", "STATUS=3 flows, 3 legs", "WATCHDOG=1", "STOPPING=1"]
+
+
+@pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/notify"}])
+def test_a_manager_that_is_not_there_does_no_harm(environment: dict[str, str]) -> None:
+    Notifier(environment).ready()
+
+
+@pytest.mark.parametrize(
+    ("environment", "interval"),
+    [
+        ({"WATCHDOG_USEC": "10000000"}, 2.5),
+        ({"WATCHDOG_USEC": "10000000", "WATCHDOG_PID": str(os.getpid())}, 2.5),
+        ({"WATCHDOG_USEC": "10000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+        ({"WATCHDOG_USEC": "10000000", "NOTIFY_SOCKET": ""}, None),
+    ],
+)
+def test_a_watchdog_is_ours_or_none(environment: dict[str, str], interval: float | None) -> None:
+    assert Notifier({"NOTIFY_SOCKET": "@natmirror-nobody", **environment}).watchdog_interval == interval
+
+
+def test_a_beat_is_that_of_all_threads() -> None:
+    beats: list[str] = []
+    heartbeat = Heartbeat(lambda: beats.append("beat"), 2)
+    seen = [(heartbeat.look(counts), len(beats)) for counts in ([0, 0], [1, 0], [2, 0], [2, 1], [2, 1], [3, 2])]
+    assert seen == [([], 1), ([1], 1), ([1], 1), ([], 2), ([0, 1], 2), ([], 3)]
+
+
+class Loop:
+    """Lets a manual clock go on to when it has to come back; it fails in the end."""
+
+    def __init__(self, turns: int) -> None:
+        self.now = 1000.0
+        self.turns = turns
+        self.rests: list[float] = []
+
+    def run(self, until: float) -> Why:
+        if len(self.rests) == self.turns:
+            raise SystemExit("enough")  # nothing less ends a thread
+        self.rests.append(max(0.0, until - self.now))
+        self.now = max(self.now, until)
+        return Why.TIMER
+
+    def send(self, sends: list[object]) -> None:
+        assert sends == []
+
+    def flush(self) -> None:
+        pass
+
+
+def a_worker(pulse_interval: float) -> Worker:
+    return Worker(
+        parse_rules(RULES),
+        ALL,
+        bytes(16),
+        Memory(1 << 20),
+        ended=lambda events: None,
+        ordered=lambda orders: None,
+        failed=lambda failed: None,
+        over=lambda: None,
+        pulse_interval=pulse_interval,
+    )
+
+
+@pytest.mark.parametrize(("pulse_interval", "rests"), [(1.0, [0.0, 1.0, 1.0, 1.0]), (NEVER, [0.0, NEVER])])
+def test_an_idle_thread_comes_back_only_where_somebody_wants_it(
+    monkeypatch: pytest.MonkeyPatch, pulse_interval: float, rests: list[float]
+) -> None:
+    loop = Loop(len(rests))
+    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: loop.now))
+    worker = a_worker(pulse_interval)
+    worker._loop = loop  # type: ignore[assignment]
+    worker._run()
+    assert loop.rests == rests
+    assert worker.rounds == len(rests)
+
+
+@pytest.fixture
+def run(ear: Ear, tmp_path: Path) -> Callable[[dict[str, str]], Runner]:
+    def make(more: dict[str, str]) -> Runner:
+        notifier = Notifier({"NOTIFY_SOCKET": ear.name, **more})
+        rules = parse_rules(f"queues: 2\n{RULES}")
+        return Runner(rules, Firewall("nft"), notifier, Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
+
+    return make
+
+
+def test_a_wedged_thread_ends_the_beats(ear: Ear, run: Callable[[dict[str, str]], Runner]) -> None:
+    runner = run({"WATCHDOG_USEC": "10000000"})
+    feeder = runner._feeder
+    assert feeder is not None
+    feeder.look()
+    assert ear.heard() == ["WATCHDOG=1"]
+    for passing in (2, 1):
+        for worker in runner._workers[:passing]:
+            worker.rounds += 1
+        feeder.look()
+        assert ear.heard() == (["WATCHDOG=1"] if passing == 2 else [])
+
+
+def test_a_beat_takes_no_descriptor(ear: Ear) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": ear.name})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        notifier.beat()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert ear.heard() == ["WATCHDOG=1"]
+
+
+def test_a_beat_does_not_wait_for_a_manager_that_does_not_read(ear: Ear) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": ear.name})
+    for _ in range(10_000):
+        notifier.beat()
+    assert 0 < len(ear.heard()) < 10_000
+
+
+def test_beats_go_on_while_files_programs_and_the_main_thread_hang(ear: Ear) -> None:
+    rounds = itertools.count()
+    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": ear.name}).beat, 1), lambda: [next(rounds)], 0.01)
+    feeder.start()
+    ear.socket.settimeout(5.0)
+    assert [ear.socket.recv(4096) for _ in range(5)] == [b"WATCHDOG=1"] * 5
+    feeder.stop()
+
+
+def test_a_look_that_fails_does_not_end_the_beats(ear: Ear, caplog: pytest.LogCaptureFixture) -> None:
+    counts = itertools.count()
+
+    def rounds() -> list[int]:
+        if (count := next(counts)) == 1:
+            raise MemoryError
+        return [count]
+
+    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": ear.name}).beat, 1), rounds, 0.01)
+    feeder.start()
+    ear.socket.settimeout(5.0)
+    assert [ear.socket.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+    feeder.stop()
+    assert "a look at the threads failed" in caplog.text
+
+
+def test_nothing_is_looked_at_for_nobody(run: Callable[[dict[str, str]], Runner]) -> None:
+    assert run({"NOTIFY_SOCKET": "", "WATCHDOG_USEC": "9"})._feeder is None
+    assert run({})._feeder is None
+    assert run({"WATCHDOG_USEC": "9"})._feeder is not None
+
+
+def test_the_status_is_one_line(ear: Ear, run: Callable[[dict[str, str]], Runner]) -> None:
+    run({})._tell_status()
+    assert ear.heard() == ["STATUS=0 flows, 0 legs"]
+
+
+# The unit
+
+
+def test_the_unit_restarts_and_keeps() -> None:
+    assert settings("Type") == ["notify"]
+    assert settings("Restart") == ["on-failure"]
+    assert settings("ExecStart")[-2:] == ["--on-stop", "keep"]
+    assert settings("User") == settings("Group") == ["natmirror"]
+    for name in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert settings(name) == ["CAP_NET_ADMIN", "CAP_NET_RAW"]
+
+
+@needs_systemd_analyze
+def test_systemd_finds_the_unit_tight() -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "--no-pager", "--offline=true", "security", str(UNIT)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    verdict = done.stdout.splitlines()[-1]
+    assert float(verdict.partition("natmirror.service: ")[2].split()[0]) <= MAX_EXPOSURE, done.stdout
+
+
+@needs_systemd_analyze
+def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace(settings("ExecStart")[0], "/bin/true"))  # what verify wants to be there
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count(UNIT.name)) == (0, 0), done.stderr

@@ -1,0 +1,386 @@
+"""OpenFlow sessions through the whole engine: what masters are sent, and that production is as without them."""
+
+import gc
+from typing import Any
+
+import pytest
+
+from natmirror.actions import Accept, Drop, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.net.packet import FIN, RST, SYN, Checksum
+from natmirror.openflow import messages
+from natmirror.openflow.framer import Framer
+from natmirror.openflow.messages import Type, build, parse
+from tests.helpers.session import Session, engine
+from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, told
+
+OF = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
+AGAIN = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow, reconnect: next-message}")
+DATAPATH = 7
+FEATURES = DATAPATH.to_bytes(8, "big") + bytes((0, 0, 0, 0, 254, 0, 0, 0)) + bytes(8)
+TLS = bytes.fromhex("1603010200010001fc0303")
+MASTER_ISS = 0x7FFF_FFF0
+
+
+def hello(version: int = messages.V13) -> bytes:
+    return messages.hello(version, 1)
+
+
+def packet_in(number: int, size: int = 60) -> bytes:
+    return build(messages.V13, Type.PACKET_IN, 0, b"\xff\xff\xff\xff" + number.to_bytes(2, "big") + bytes(18 + size))
+
+
+def request(kind: Type, xid: int, body: bytes = b"") -> bytes:
+    return build(messages.V13, kind, xid, body)
+
+
+class Master:
+    """The master's end of a session's leg, an ideal receiver."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.port = session.client
+        self.iss: int | None = None
+        self.said = 0
+        self.stream = bytearray()
+        self.ended = ""
+
+    def take(self) -> None:
+        """Read what the leg has sent, accept it, acknowledge it."""
+        while legs := self.session.to_mirror:
+            segments, self.session.to_mirror = list(legs), []
+            for one in segments:
+                letters, number, _, data = told(one.raw)
+                if one.flags & SYN:
+                    self.iss, self.stream, self.said, self.ended = number, bytearray(), 0, ""
+                    self._send("SA", options=bytes((2, 4, 5, 180)), at=-1)
+                    continue
+                if self.iss is None:
+                    continue
+                at = (number - self.iss - 1) & 0xFFFF_FFFF
+                if data and at == len(self.stream):
+                    self.stream += data
+                if one.flags & (FIN | RST):
+                    self.ended = letters
+                if data or one.flags & FIN:
+                    self._send("A")
+
+    def say(self, *messages: bytes) -> None:
+        """Send messages to the switch."""
+        data = b"".join(messages)
+        self._send("PA", data)
+        self.said += len(data)
+        self.take()
+
+    def close(self) -> None:
+        self._send("FA")
+        self.said += 1
+        self.take()
+
+    def _send(self, letters: str, data: bytes = b"", *, options: bytes = b"", at: int = 0) -> None:
+        assert self.iss is not None
+        ack = self.iss + 1 + len(self.stream) + ("F" in self.ended)
+        number = MASTER_ISS + 1 + self.said + at
+        raw = packet(MASTER, self.port, letters, number, ack, data, options=options)
+        assert self.session.take(raw, Hook.PREROUTING) == Drop("consumed")
+
+    def messages(self) -> list[tuple[Type | None, int, bytes]]:
+        """All that it has been told: type, transaction id, body."""
+        return [(one.kind, one.xid, one.body) for one in map(parse, Framer().push(bytes(self.stream)))]
+
+
+def began(one: Engine, **options: Any) -> tuple[Session, Master]:
+    """A connection whose ends have said HELLO, and whose master has accepted the leg."""
+    session = Session(one, **options)
+    session.connect()
+    session.from_client("PA", hello())
+    session.from_backend("PA", hello())
+    master = Master(session)
+    master.take()
+    return session, master
+
+
+def introduced(one: Engine, **options: Any) -> tuple[Session, Master]:
+    """The same, with everybody knowing the switch."""
+    session, master = began(one, **options)
+    session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
+    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 77))
+    return session, master
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_master_is_told_what_a_switch_would_tell_it(fast: bool) -> None:
+    one = engine(OF, fast=fast)
+    session, master = began(one)
+    assert master.messages() == [(Type.HELLO, 1, hello()[8:])]
+    session.from_client("PA", packet_in(1))
+    master.take()
+    assert len(master.messages()) == 1, "it does not know yet whose packet this is"
+    session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
+    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES) + packet_in(2)[:9])
+    master.take()
+    master.say(hello(), request(Type.ECHO_REQUEST, 70, b"x"), request(Type.FEATURES_REQUEST, 71))
+    master.say(request(Type.BARRIER_REQUEST, 72), request(Type.FLOW_MOD, 73, bytes(48)))
+    session.from_client("PA", packet_in(2)[9:] + packet_in(3))
+    master.take()
+    assert master.messages()[1:] == [
+        (Type.ECHO_REPLY, 70, b"x"),
+        (Type.FEATURES_REPLY, 71, FEATURES),
+        (Type.PACKET_IN, 0, packet_in(1)[8:]),
+        (Type.BARRIER_REPLY, 72, b""),
+        (Type.PACKET_IN, 0, packet_in(2)[8:]),
+        (Type.PACKET_IN, 0, packet_in(3)[8:]),
+    ]
+    [flow] = one.flows(session.now)
+    [leg] = flow["legs"]
+    assert leg["session"]["ordered"] == {"flow_mod": 1}
+    assert leg["session"]["passed"] == {"packet_in": 3}
+    assert leg["client_bytes"] == leg["acked_bytes"] == len(master.stream)
+    [decisions] = one.decisions(one.flow_ids())
+    assert decisions["master"]["counts"] == {"flow_mod": 1}
+    assert_adds_up(one.snapshot(session.now))
+
+
+def test_nothing_is_opened_before_both_hellos() -> None:
+    session = Session(engine(OF))
+    session.connect()
+    session.from_client("PA", hello())
+    assert session.mirrored() == []
+    session.from_backend("PA", hello())
+    assert [letters for letters, *_ in session.mirrored()] == ["S"]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (TLS, "tls"),
+        (b"GET / HTTP/1.1\r\n\r\n", "not-openflow"),
+        (bytes((4, 0, 0, 4, 0, 0, 0, 1)), "of-length"),
+        (bytes((2, 0, 0, 8, 0, 0, 0, 1)), "of-version"),
+    ],
+)
+def test_what_is_no_openflow_passes_and_is_told(said: bytes, reason: str) -> None:
+    one = engine(OF)
+    session = Session(one)
+    session.connect()
+    assert session.from_client("PA", said).payload == said
+    assert session.from_backend("PA", said).payload == said
+    assert session.from_client("PA", said).payload == said
+    [leg] = one.flows(session.now)[0]["legs"]
+    assert leg["state"] == f"none: {reason}"
+    [mirror] = one.snapshot(session.now)["mirrors"]
+    assert (mirror["opened"], mirror["sessions"]["unopened"]) == (0, {reason: 1})
+    assert session.mirrored() == []
+
+
+def test_nonsense_in_the_middle_ends_the_session_and_not_the_connection() -> None:
+    one = engine(OF)
+    session, master = introduced(one)
+    assert session.from_client("PA", bytes(16)).payload == bytes(16)
+    master.take()
+    assert "R" in master.ended
+    assert session.from_client("PA", packet_in(1)).payload == packet_in(1)
+    [mirror] = one.snapshot(session.now)["mirrors"]
+    assert mirror["ended"] == {"of-length": 1}
+    assert_adds_up(one.snapshot(session.now))
+
+
+def test_a_closed_connection_closes_the_session() -> None:
+    one = engine(OF)
+    session, master = introduced(one)
+    session.from_client("PA", packet_in(1))
+    session.from_client("FA")
+    master.take()
+    assert master.messages()[-1][2] == packet_in(1)[8:]
+    assert "F" in master.ended
+    master.close()
+    session.from_backend("FA")
+    session.from_client("A")
+    [mirror] = one.snapshot(session.now)["mirrors"]
+    assert (mirror["ended"], mirror["legs"]) == ({"closed": 1}, 0)
+    assert_adds_up(one.snapshot(session.now))
+
+
+def test_a_master_that_closes_is_called_again_at_the_next_message() -> None:
+    one = engine(AGAIN)
+    session, master = introduced(one)
+    before = len(master.stream)
+    master.close()
+    assert "F" in master.ended
+    session.now += 2.0
+    session.from_client("PA", packet_in(1))
+    assert [letters for letters, *_ in map(lambda sent: told(sent.raw), session.to_mirror)] == ["S"]
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    assert master.messages()[1:] == [(Type.FEATURES_REPLY, 90, FEATURES), (Type.PACKET_IN, 0, packet_in(1)[8:])]
+    [mirror] = one.snapshot(session.now)["mirrors"]
+    assert (mirror["opened"], mirror["ended"]) == (2, {"closed": 1})
+    assert mirror["acked_bytes"] == before + len(master.stream)
+    assert_adds_up(one.snapshot(session.now))
+
+
+def test_a_master_that_is_not_there_is_called_less_and_less_often() -> None:
+    one = engine(AGAIN)
+    session, master = introduced(one)
+    master.close()
+    calls = []
+    for _ in range(600):
+        session.now += 0.1
+        one.handle_timer(session.now)
+        session.from_client("PA", packet_in(1))
+        for sent in session.to_mirror:
+            if sent.flags & SYN:
+                calls.append(session.now)
+                session.take(packet(MASTER, session.client, "RA", 0, sent.seq + 1), Hook.PREROUTING)
+        session.to_mirror.clear()
+    assert 6 <= len(calls) <= 11
+    assert calls[-1] - calls[-2] >= 8.0
+    assert_adds_up(one.snapshot(session.now))
+
+
+def test_a_new_connection_of_a_switch_takes_the_place_of_its_older_one() -> None:
+    one = engine(OF)
+    older_session, older = introduced(one)
+    younger_session, younger = introduced(one, client=(older_session.client[0], 40002))
+    assert younger.messages()[1] == (Type.FEATURES_REPLY, 77, FEATURES)
+    [mirror] = one.snapshot(younger_session.now)["mirrors"]
+    assert (mirror["ended"], mirror["legs"]) == ({"superseded": 1}, 1)
+    assert_adds_up(one.snapshot(younger_session.now))
+    assert older.session is older_session
+
+
+def test_missing_bytes_end_the_session() -> None:
+    """The backend has acknowledged what never passed here; at the next message a session begins again."""
+    one = engine(AGAIN)
+    session, master = introduced(one)
+    session.sent += 30
+    session.from_client("PA", packet_in(1))
+    session.from_backend("A")
+    session.from_client("PA", packet_in(2))
+    [mirror] = one.snapshot(session.now)["mirrors"]
+    assert (mirror["ended"], mirror["opened"]) == ({"hole": 1}, 1)
+    session.now += 2.0
+    session.from_client("PA", packet_in(3))
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    assert (Type.PACKET_IN, 0, packet_in(3)[8:]) in master.messages()
+    assert (Type.PACKET_IN, 0, packet_in(1)[8:]) not in master.messages()
+    assert_adds_up(one.snapshot(session.now))
+
+
+def test_a_connection_met_in_its_middle_has_a_session_where_the_switch_is_known() -> None:
+    before = engine(AGAIN)
+    session, _ = introduced(before)
+    directory = before.directory
+    [known] = [directory.plain(client, session.now) for client in directory.clients(session.now)]
+    assert known is not None
+    after = engine(AGAIN)
+    after.directory.restore(known, session.now)
+    session.engine = after
+    session.to_mirror.clear()
+    session.from_client("PA", packet_in(1))
+    master = Master(session)
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    session.from_client("PA", packet_in(2))
+    master.take()
+    assert [body for kind, _, body in master.messages() if kind is Type.PACKET_IN] == [
+        packet_in(1)[8:],
+        packet_in(2)[8:],
+    ]
+    assert_adds_up(after.snapshot(session.now))
+
+
+def test_a_master_far_behind_gets_no_packets_until_it_has_caught_up() -> None:
+    one = engine(OF.replace("protocol: openflow", "protocol: openflow, buffer: 64KiB"))
+    session, _ = introduced(one)
+    session.to_mirror.clear()
+    for number in range(200):
+        session.from_client("PA", packet_in(number, 1000))
+        session.from_backend("A")
+    [leg] = one.flows(session.now)[0]["legs"]
+    assert leg["state"] == "established"
+    assert 0 < leg["session"]["withheld"]["packet_in:behind"] < 200
+    assert leg["lag_bytes"] < 64 << 10
+
+
+@pytest.mark.parametrize("text", [RULES, OF])
+def test_production_is_the_same_with_and_without_a_session(text: str) -> None:
+    """What the other tests compare step by step, here the whole: verdicts are those of an engine without mirrors."""
+    plain = engine(RULES[: RULES.index("    mirrors:")])
+    mirrored = engine(text)
+    raws: list[tuple[bytes, Hook]] = []
+
+    class Recording(Session):
+        def take(self, raw: bytes, hook: Hook, checksum: Any = 1) -> Any:
+            raws.append((raw, hook))
+            return super().take(raw, hook)
+
+    session = Recording(mirrored)
+    session.connect()
+    session.from_client("PA", hello())
+    session.from_backend("PA", hello() + request(Type.FEATURES_REQUEST, 5))
+    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
+    for number in range(20):
+        session.from_client("PA", packet_in(number))
+        session.from_backend("PA", request(Type.PACKET_OUT, number, bytes(30)))
+    session.from_client("FA")
+    session.from_backend("FA")
+    session.from_client("A")
+    again = engine(text)
+    for raw, hook in raws:
+        verdict, *sends = again.receive(raw, hook, 1000.0)
+        assert [verdict] == plain.receive(raw, hook, 1000.0)
+        assert isinstance(verdict, Accept)
+        assert all(isinstance(send, Send) for send in sends)
+
+
+def test_sessions_leave_nothing_behind() -> None:
+    """No circle either: a natmirror with many connections cannot afford a collector of garbage."""
+    one = engine(AGAIN)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(30):
+            session, master = introduced(one, client=(CLIENT[0], 41_000 + number))
+            if number % 3 == 0:
+                master.close()
+            if number % 3 == 1:
+                session.from_client("PA", bytes(16))
+            session.from_client("RA" if number % 2 else "FA")
+            session.from_backend("FA")
+            session.from_client("A")
+            master.take()
+            del session, master
+        while (due := one.next_timer()) is not None:
+            one.handle_timer(due)
+        assert (len(one.flow_ids()), one.snapshot(10_000.0)["mirrors"][0]["legs"]) == (0, 0)
+        assert one.directory.clients(1e9) == []
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    assert_adds_up(one.snapshot(10_000.0))
+
+
+def test_what_waits_to_be_read_is_bounded() -> None:
+    """A connection of which more comes than is read loses its session, and nothing else."""
+    one = engine(OF)
+    session, master = introduced(one)
+    for number in range(3000):
+        message = packet_in(number, 9000)
+        raw = packet(session.client, SERVICE, "PA", session.iss + 1 + session.sent, 0, message)
+        verdict, *_ = one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
+        assert isinstance(verdict, Accept)
+        session.sent += len(message)
+        assert session.backend is not None
+        ack = packet(session.backend, session.client, "A", 0x1000_0000, session.iss + 1 + session.sent)
+        one.decide(ack, Hook.FORWARD, session.now, Checksum.VALID)
+        if number == 1000:
+            assert one.snapshot(session.now)["mirrors"][0]["ended"] == {}
+    one.study(session.now)
+    assert master.messages()[0][0] is Type.HELLO
+    [mirror] = one.snapshot(session.now)["mirrors"]
+    assert mirror["ended"] == {"hole": 1}
+    assert_adds_up(one.snapshot(session.now))

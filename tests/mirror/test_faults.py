@@ -1,0 +1,276 @@
+"""What faults in mirroring cost: their connection's copies; where they repeat, a kind of work or all, for a while."""
+
+import pytest
+
+from natmirror.api.report import summarize
+from natmirror.engine.engine import Engine
+from natmirror.mirror.backpressure import Holding
+from natmirror.mirror.faults import (
+    INTERNAL_ERROR,
+    MAX_OF_ALL,
+    MAX_OF_ONE_KIND,
+    OFF_TIME,
+    SWITCHED_OFF,
+    WINDOW,
+    Fault,
+    Faults,
+    Work,
+    WorkChanged,
+)
+from natmirror.mirror.mirroring import Mirroring
+from natmirror.nat.flows import Nat
+from natmirror.tcp.reassembler import Reassembler
+from tests.helpers.session import Session, engine
+from tests.helpers.support import RULES, assert_adds_up, at
+
+THROTTLED = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 64KiB}")
+OF = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
+
+
+def faulty(faults: Faults, work: Work, *times: float) -> None:
+    for when in times:
+        faults.now = when
+        faults.note(work, None, ValueError("a mistake"))
+
+
+def test_three_of_one_kind_within_a_minute_switch_that_kind_off() -> None:
+    faults = Faults()
+    faulty(faults, Work.SESSION, 0.0, 1.0)
+    faulty(faults, Work.COPY, 2.0)
+    assert not faults.off
+    faulty(faults, Work.SESSION, 59.0)
+    assert faults.off == {Work.SESSION: 59.0 + OFF_TIME}
+    assert faults.take_news()[-1] == WorkChanged(Work.SESSION, is_off=True)
+
+
+def test_faults_far_apart_switch_nothing_off() -> None:
+    faults = Faults()
+    faulty(faults, Work.COPY, *(number * WINDOW / 2 for number in range(50)))
+    assert not faults.off
+    assert faults.counts == {Work.COPY: 50}
+
+
+def test_ten_of_any_kind_switch_mirroring_off() -> None:
+    faults = Faults()
+    faulty(faults, Work.COPY, 0.0, 0.0, 0.0)
+    faulty(faults, Work.SESSION, 0.0, 0.0, 0.0)
+    faulty(faults, Work.THROTTLE, 0.0, 0.0)
+    faulty(faults, Work.TAKEOVER, 0.0)
+    assert set(faults.off) == {Work.COPY, Work.SESSION}
+    faulty(faults, Work.TAKEOVER, 1.0)
+    assert set(faults.off) == set(Work)
+    assert faults.take_news()[-1] == WorkChanged(None, is_off=True)
+    assert MAX_OF_ALL == 10
+
+
+def test_what_is_off_comes_on_again_after_a_while_or_by_an_order() -> None:
+    faults = Faults()
+    faulty(faults, Work.COPY, *[0.0] * MAX_OF_ONE_KIND)
+    faulty(faults, Work.SESSION, *[5.0] * MAX_OF_ONE_KIND)
+    faults.take_news()
+    assert faults.next_on() == OFF_TIME
+    faults.now = OFF_TIME
+    faults.expire()
+    assert set(faults.off) == {Work.SESSION}
+    assert faults.take_news() == [WorkChanged(Work.COPY, is_off=False)]
+    faults.resume()
+    assert not faults.off
+    assert faults.next_on() is None
+
+
+def test_of_many_faults_only_the_first_are_kept_with_their_exceptions() -> None:
+    faults = Faults()
+    faulty(faults, Work.COPY, *[0.0] * 10_000)
+    news = faults.take_news()
+    assert len(news) < 20
+    assert isinstance(news[0], Fault)
+    assert "internal error in copies" in str(news[0])
+    assert faults.counts[Work.COPY] == 10_000
+
+
+# In an engine
+
+
+@pytest.fixture
+def one(fast: bool) -> Engine:
+    return engine(fast=fast)
+
+
+def mistake(*_: object, **__: object) -> None:
+    raise ZeroDivisionError
+
+
+def connected(one: Engine, number: int) -> Session:
+    session = Session(one, client=at("10.10.0.11", 50_000 + number))
+    session.connect()
+    session.connect_mirror()
+    return session
+
+
+def leg_of(one: Engine, session: Session) -> str:
+    """The state or the end of the session's only leg."""
+    for flow in one.flows(session.now):
+        if flow["client"] == f"10.10.0.11:{session.client[1]}":
+            return str(flow["legs"][0]["state"]) if flow["legs"] else "none"
+    return "gone"
+
+
+def test_a_fault_ends_the_copies_of_its_connection_alone(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = connected(one, 1), connected(one, 2)
+    first.from_client("PA", b"before")
+    with monkeypatch.context() as patch:
+        patch.setattr(Reassembler, "push", mistake)
+        first.from_client("PA", b"ahead", at=100)  # out of its turn: Python's, in both gears
+    assert [(event.client, event.reason) for event in one.take_events()] == [("10.10.0.11:50001", INTERNAL_ERROR)]
+    first.from_client("PA", b"after")
+    second.from_client("PA", b"of another")
+    assert b"of another" in b"".join(data for *_, data in second.mirrored())
+    assert first.mirrored()[-1][0] == "RA"
+    assert_adds_up(one.snapshot(first.now))
+
+
+def test_copies_that_fail_again_and_again_are_switched_off_and_come_on_again(
+    one: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living = connected(one, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Mirroring, "open", mistake)
+        for number in range(1, 1 + MAX_OF_ONE_KIND):
+            Session(one, client=at("10.10.0.11", 50_000 + number)).connect()
+    off = one.snapshot(living.now)["faults"]["off"]
+    assert [(entry["thread"], entry["work"]) for entry in off] == [(0, "copies")]
+    one.handle_timer(living.now)
+    assert [event.reason for event in one.take_events()] == [SWITCHED_OFF]
+
+    later = Session(one, client=at("10.10.0.11", 50_100))
+    later.connect()
+    later.from_client("PA", b"not copied")
+    assert later.mirrored() == []
+    snapshot = one.snapshot(living.now)
+    assert snapshot["mirrors"][0]["lost_bytes"] == {SWITCHED_OFF: len(b"not copied")}
+    assert_adds_up(snapshot)
+
+    living.now += OFF_TIME
+    one.handle_timer(living.now)
+    assert one.snapshot(living.now)["faults"]["off"] == []
+    again = Session(one, client=at("10.10.0.11", 50_200))
+    again.now = living.now
+    again.connect()
+    assert [flags for flags, *_ in again.mirrored()] == ["S"]
+
+
+def test_an_order_switches_mirroring_on_again(one: Engine) -> None:
+    faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ALL)
+    assert len(one.snapshot(1000.0)["faults"]["off"]) == len(Work)
+    one.faults.resume()
+    session = Session(one)
+    session.connect()
+    assert [flags for flags, *_ in session.mirrored()] == ["S"]
+
+
+def test_ending_what_was_switched_off_takes_a_slice_at_a_time(one: Engine) -> None:
+    sessions = [connected(one, number) for number in range(100)]
+    faulty(one.faults, Work.COPY, *[sessions[0].now] * MAX_OF_ONE_KIND)
+    ended = []
+    while (timer := one.next_timer()) is not None and timer <= sessions[0].now:
+        one.handle_timer(sessions[0].now)
+        if events := one.take_events():
+            ended.append(len(events))
+    assert sum(ended) == 100
+    assert one.snapshot(sessions[0].now)["mirrors"][0]["legs"] == 0
+
+
+def test_a_throttle_that_fails_leaves_the_backends_own_window(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = engine(THROTTLED, fast=fast)
+    session = connected(one, 1)
+    monkeypatch.setattr(Holding, "throttled_window", mistake)
+    assert session.from_backend("A").window == 0xFFFF
+    assert session.from_backend("A").window == 0xFFFF
+    assert leg_of(one, session) == "established"
+
+
+def test_sessions_that_are_off_are_not_begun(fast: bool) -> None:
+    one = engine(OF, fast=fast)
+    faulty(one.faults, Work.SESSION, *[1000.0] * MAX_OF_ONE_KIND)
+    session = Session(one)
+    session.connect()
+    session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
+    assert session.mirrored() == []
+    assert one.snapshot(session.now)["mirrors"][0]["sessions"]["unopened"] == {SWITCHED_OFF: 1}
+
+
+def test_reading_that_fails_as_a_whole_switches_sessions_off_and_does_not_spin(
+    fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = engine(OF, fast=fast)
+    session = Session(one)
+    session.connect()
+    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.Reading.take", mistake)
+    session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
+    assert Work.SESSION in one.faults.off
+    one.handle_timer(session.now)
+    assert (one.next_own_timer() or 0.0) > session.now
+
+
+def test_a_flow_that_cannot_be_forgotten_does_not_keep_timers_due(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = connected(one, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Nat, "forget", mistake)
+        later = session.now + 1e6
+        with pytest.raises(ZeroDivisionError):
+            one.handle_timer(later)
+        one.handle_timer(later)
+        assert (one.next_timer() or later) > later
+    one.handle_timer(later + 1e6)
+    assert one.flow_ids() == []
+
+
+def test_reading_that_fails_as_a_whole_leaves_nothing_of_connections_that_are_gone(
+    fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = engine(OF, fast=fast)
+    session = Session(one)
+    session.connect()
+    session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
+    [flow_id] = one.flow_ids()
+    assert one._shadowing.shadows_of(flow_id)
+    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.Reading.take", mistake)
+    session.from_client("R")
+    later = session.now + 1e5
+    for _ in range(10):
+        one.handle_timer(later)
+    assert one.flow_ids() == []
+    assert not one._shadowing.shadows_of(flow_id), "they would be shown with the next flow of that number"
+    assert one._shadowing.sums() == {}
+
+
+def test_the_status_says_what_is_off(one: Engine) -> None:
+    faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ONE_KIND)
+    machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "ended_threads": {}, "why_not_translated": None}
+    text = summarize(one.snapshot(1000.0), machine)
+    assert "copies 3" in text
+    assert "OFF after internal errors: copies in thread 0: on again in 600 s, or by 'natmirror resume" in text
+
+
+def test_faults_on_a_host_without_packets_have_their_own_times(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = connected(one, 1)
+    record = one.handover.records(one.handover.ids())[0]
+    standby = engine(fast=one._fast)
+    standby.handover.leave()
+    monkeypatch.setattr(Mirroring, "adopt", mistake)
+    for number in range(MAX_OF_ONE_KIND):
+        assert not standby.faults.off
+        standby.handover.adopt(record, session.now + number * WINDOW / 2)
+    assert not standby.faults.off
+    standby.handover.adopt(record, session.now + WINDOW)
+    assert standby.faults.off == {Work.TAKEOVER: session.now + WINDOW + OFF_TIME}
+
+
+def test_production_passes_while_all_of_mirroring_is_off(one: Engine) -> None:
+    faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ALL)
+    session = Session(one)
+    session.connect()
+    session.from_client("PA", b"question")
+    session.from_backend("PA", b"answer")
+    session.from_client("FA")
+    assert session.mirrored() == []

@@ -1,0 +1,437 @@
+"""Whatever raises in mirroring, production's packets get the verdicts that they would have got anyway.
+
+The calls are found by themselves: a run of the scenario is watched for the functions of mirroring that it enters, and
+each of them is made to raise in a run of its own, once or always.
+"""
+
+import heapq
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+import pytest
+from natmirror._ffi import lib
+
+from natmirror.actions import Accept, Action, Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.fastpath import NO_FLOW
+from natmirror.mirror.ledger import LEG_SUMS
+from natmirror.net import seq
+from natmirror.net.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, finish
+from natmirror.net.packet import build as build_packet
+from natmirror.openflow.messages import V13, Type, build, hello
+from natmirror.replay.ideal_mirror import IdealMirror
+from natmirror.rules import parse_rules
+from tests.helpers.session import IRS, ISS, KEY
+from tests.helpers.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_error, packet, segment
+
+PRODUCTION = (
+    *("natmirror.actions.", "natmirror.fastpath.", "natmirror.nat.", "natmirror.replay.", "natmirror.rules."),
+    *(f"natmirror.engine.{name}." for name in ("counters", "engine", "failover", "forwarding", "icmp_errors")),
+    *("natmirror.net.icmp.", "natmirror.net.packet.", "natmirror.net.seq.", "natmirror.tcp.tracker."),
+    *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "teardown", "timers")),
+)
+"""Production's modules, the door, and the tests' mirror; all others that are entered are mirroring's."""
+
+RULES = """
+switches: [10.10.0.0/24]
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool: {backends: [{name: c1, address: 10.20.0.11}]}
+    mirrors:
+      - {name: raw, address: 10.20.0.13}
+      - {name: patient, address: 10.20.0.14, when-behind: throttle, buffer: 64KiB}
+      - {name: master, address: 10.20.0.15, protocol: openflow, reconnect: next-message}
+"""
+NO_LEG = int(lib.NM_NO_LEG)
+RAW, MASTER = at("10.20.0.13", 6653), at("10.20.0.15", 6653)
+SCALE = bytes((1, 3, 3, 7))
+FEATURES = (7).to_bytes(8, "big") + bytes((0, 0, 0, 0, 254, 0, 0, 0)) + bytes(8)
+HELLO = hello(V13, 1)
+FEATURES_REQUEST, FEATURES_REPLY = build(V13, Type.FEATURES_REQUEST, 9), build(V13, Type.FEATURES_REPLY, 9, FEATURES)
+PACKET_INS = [build(V13, Type.PACKET_IN, number, bytes(24) + bytes([number]) * 200) for number in range(6)]
+ORDERS = [build(V13, Type.FLOW_MOD, number, bytes(48)) for number in range(6)]
+BULK = build(V13, Type.ECHO_REQUEST, 9, bytes(30_000))
+SAID = HELLO + FEATURES_REQUEST + build(V13, Type.ECHO_REQUEST, 3) + ORDERS[4]
+
+
+class Mirrors(IdealMirror):
+    """The raw mirrors acknowledge; the master greets, asks, and orders something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data: dict[tuple[Endpoint, Endpoint], dict[int, bytes]] = {}
+        self.first: dict[tuple[Endpoint, Endpoint], int] = {}
+        self.reset: set[tuple[Endpoint, Endpoint]] = set()
+        self._greeted: set[tuple[Endpoint, Endpoint]] = set()
+
+    def answer(self, segment: Segment) -> list[bytes]:
+        leg = ((segment.src, segment.sport), (segment.dst, segment.dport))
+        if segment.flags & SYN:
+            self.first[leg], self.data[leg] = seq.add(segment.seq, 1), {}
+            self.reset.discard(leg)
+            self._greeted.discard(leg)
+        elif segment.flags & RST:
+            self.reset.add(leg)
+        elif segment.payload_len:
+            self.data.setdefault(leg, {})[seq.diff(segment.seq, self.first.get(leg, 0))] = segment.payload
+        answers = super().answer(segment)
+        if leg[1] == MASTER and segment.payload_len and leg not in self._greeted:
+            self._greeted.add(leg)
+            here = build_packet(
+                leg[1],
+                leg[0],
+                seq=1_000_001,
+                ack=seq.add(segment.seq, segment.payload_len),
+                flags=ACK,
+                window=0xFFFF,
+                payload=SAID,
+            )
+            answers.append(here)
+        return answers
+
+
+class Scene:
+    """Connections of two clients through an engine, with mirrors that answer, on a manual clock."""
+
+    def __init__(self, *, fast: bool) -> None:
+        self.engine: Engine = Engine(parse_rules(RULES), key=KEY, fast=fast)
+        self.now = 1000.0
+        self.mirrors = Mirrors()
+        self.verdicts: list[Action] = []
+        self.streams: list[tuple[Endpoint, bytearray]] = []
+        self._coming: list[tuple[float, int, bytes]] = []
+        self._count = 0
+
+    def production(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> None:
+        verdict, *sends = self.engine.receive(raw, hook, self.now, checksum)
+        self.verdicts.append(verdict)
+        self._take(sends)
+
+    def ask(self, question: Callable[[], Any], otherwise: Any = None) -> Any:
+        """What another thread asks of the engine: there an exception is the answer."""
+        try:
+            return question()
+        except Injected:
+            return otherwise
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass: the mirrors' answers come, timers run."""
+        until = self.now + seconds
+        for _ in range(10_000):
+            timer = self.engine.next_timer()
+            coming = self._coming[0][0] if self._coming else None
+            due = min((when for when in (timer, coming) if when is not None), default=None)
+            if due is None or due > until:
+                break
+            self.now = max(self.now, due)
+            if coming == due:
+                answer = heapq.heappop(self._coming)[2]
+                self._take(self.engine.receive(answer, Hook.PREROUTING, self.now, Checksum.VALID)[1:])
+            else:
+                self._take(self.engine.handle_timer(self.now))
+        else:
+            pytest.fail("timers that are due for ever")
+        self.now = until
+
+    def _take(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                for one in finish(action.packet, action.segment_len):
+                    for answer in self.mirrors.answer(segment(one)):
+                        self._count += 1
+                        heapq.heappush(self._coming, (self.now + 0.001, self._count, answer))
+
+
+def play(scene: Scene) -> None:
+    """Two connections: the first with everything that can happen to a stream, the second reuses its ports."""
+    for client, iss in ((CLIENT, ISS), (at("10.10.0.12", 40001), 5), (CLIENT, 77)):
+        connection(scene, client, iss)
+    handover = scene.engine.handover
+    records = scene.ask(lambda: handover.records(handover.ids(), everything=True), [])
+    scene.ask(handover.leave)
+    for record in records:
+        scene.ask(partial(handover.adopt, record, scene.now))
+    scene.ask(lambda: handover.take_over(scene.now))
+    scene.wait(0.1)
+    connection(scene, at("10.10.0.13", 40001), 9)
+    scene.ask(lambda: scene.engine.snapshot(scene.now))
+    scene.ask(lambda: scene.engine.flows(scene.now))
+    scene.wait(700.0)  # flows and legs expire, and what was switched off comes on again
+    connection(scene, at("10.10.0.14", 40001), 11)
+    scene.ask(scene.engine.take_events)
+    scene._take(scene.engine.close())
+
+
+def connection(scene: Scene, client: Endpoint, iss: int) -> None:
+    sent = answered = 0
+
+    stream = bytearray()
+    scene.streams.append((client, stream))
+
+    def up(letters: str, data: bytes = b"", *, ahead: int = 0) -> None:
+        nonlocal sent
+        numbers = seq.add(iss, 1 + sent + ahead), seq.add(IRS, 1 + answered)
+        scene.production(packet(client, SERVICE, letters, *numbers, data), Hook.PREROUTING)
+        if not ahead:
+            stream.extend(data)
+            sent += len(data) + letters.count("F")
+
+    def down(letters: str, data: bytes = b"") -> None:
+        nonlocal answered
+        numbers = seq.add(IRS, 1 + answered), seq.add(iss, 1 + sent)
+        scene.production(packet(C1, client, letters, *numbers, data), Hook.FORWARD)
+        answered += len(data) + letters.count("F")
+
+    scene.production(packet(client, SERVICE, "S", iss, options=SCALE), Hook.PREROUTING)
+    scene.production(packet(C1, client, "SA", IRS, seq.add(iss, 1), options=SCALE), Hook.FORWARD)
+    up("A")
+    scene.wait(0.01)
+    up("PA", HELLO)
+    down("PA", HELLO + FEATURES_REQUEST)
+    up("PA", FEATURES_REPLY)
+    scene.wait(0.01)
+    for number, message in enumerate(PACKET_INS):
+        down("A")
+        if number == 2:  # the next one comes first, and once more after it
+            up("PA", PACKET_INS[3], ahead=len(message))
+            scene.wait(0.01)
+        up("PA", message)
+        down("PA", ORDERS[number])
+        scene.wait(0.05)
+    number = seq.add(scene.mirrors.first.get((client, RAW), 0), sent)
+    scene.production(icmp_error("10.20.0.1", "10.10.0.11", packet(client, RAW, "A", number), mtu=1400), Hook.FORWARD)
+    up("PA", BULK)
+    down("A")
+    scene.wait(0.5)
+    if iss == 77:
+        return  # it lives on
+    up("FA")
+    down("FA")
+    up("A")
+    scene.wait(1.0)
+
+
+def seen(verdicts: list[Action]) -> list[object]:
+    """What production gets, but the window: a throttle that has failed shows the backend's own."""
+    shown: list[object] = []
+    for verdict in verdicts:
+        if isinstance(verdict, Accept) and verdict.packet is not None and verdict.packet[9] == 6:
+            one = segment(verdict.packet)
+            ends = (one.src, one.sport, one.dst, one.dport)
+            shown.append((*ends, one.seq, one.ack, one.flags, one.payload))
+        else:
+            shown.append(verdict if isinstance(verdict, Accept) else type(verdict))
+    return shown
+
+
+# Finding what may raise
+
+
+def entered() -> list[str]:
+    """The functions of mirroring that the scenario enters, as module:name."""
+    found: dict[str, None] = {}
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        if event != "call":
+            return
+        module, name = str(frame.f_globals.get("__name__", "")), frame.f_code.co_qualname
+        if module.startswith("natmirror.") and not f"{module}.".startswith(PRODUCTION):
+            found[f"{module}:{name}"] = None
+
+    for fast in (True, False):
+        scene = Scene(fast=fast)
+        sys.setprofile(watch)
+        try:
+            play(scene)
+        finally:
+            sys.setprofile(None)
+    return sorted(name for name in found if "<" not in name and can_raise(name))
+
+
+def owner(name: str) -> tuple[Any, str]:
+    module, _, path = name.partition(":")
+    *outer, last = path.split(".")
+    thing: Any = importlib.import_module(module)
+    for part in outer:
+        thing = getattr(thing, part)
+    return thing, last
+
+
+def can_raise(name: str) -> bool:
+    """Whether a function can be replaced by name."""
+    thing, last = owner(name)
+    raw = inspect.getattr_static(thing, last, None)
+    return isinstance(raw, property | staticmethod) or inspect.isfunction(raw)
+
+
+class Injected(Exception):
+    """Somebody has made a mistake."""
+
+
+@contextmanager
+def raising(name: str, *, always: bool, late: bool = False) -> Iterator[list[int]]:
+    """Have a function raise, the first time or always, or ``late``: after it has done all; what it gives says how often
+    it did."""
+    thing, last = owner(name)
+    raw = inspect.getattr_static(thing, last)
+    raised: list[int] = []
+    whole: Any = raw.fget if isinstance(raw, property) else raw.__func__ if isinstance(raw, staticmethod) else raw
+
+    def instead(*arguments: Any, **named: Any) -> Any:
+        if always or not raised:
+            raised.append(1)
+            if late:
+                done = whole(*arguments, **named)
+                list(islice(done, 1000) if inspect.isgenerator(done) else ())  # one may go on for ever
+            raise Injected(name)
+        return whole(*arguments, **named)
+
+    replaced = (
+        property(instead)
+        if isinstance(raw, property)
+        else staticmethod(instead)
+        if isinstance(raw, staticmethod)
+        else instead
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thing, last, replaced)
+        if inspect.ismodule(thing):  # others have imported it by name
+            for module in [one for known, one in sys.modules.items() if known.startswith("natmirror.")]:
+                if getattr(module, last, None) is raw:
+                    patch.setattr(module, last, replaced)
+        yield raised
+
+
+ENTERED = entered()
+KEPT_IN_TABLES = {"natmirror.openflow.session:Session._features"}
+"""Whoever calls these does not look for them by name."""
+UNDISTURBED: dict[bool, list[object]] = {}
+
+
+def undisturbed(*, fast: bool) -> list[object]:
+    if fast not in UNDISTURBED:
+        scene = Scene(fast=fast)
+        play(scene)
+        UNDISTURBED[fast] = seen(scene.verdicts)
+    return UNDISTURBED[fast]
+
+
+def test_the_scenario_reaches_all_of_mirroring() -> None:
+    modules = {name.partition(":")[0].removeprefix("natmirror.") for name in ENTERED}
+    assert modules >= {
+        *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring", "mirror.sessions.sessions"),
+        *("openflow.observer", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumed_leg"),
+    }
+    assert len(ENTERED) > 200
+
+
+@pytest.mark.parametrize(("fast", "always"), [(True, True), (False, False), (False, True)])
+@pytest.mark.parametrize("name", ENTERED)
+def test_a_fault_in_mirroring_costs_no_packet(name: str, always: bool, fast: bool) -> None:
+    expected = undisturbed(fast=fast)
+    scene = Scene(fast=fast)
+    with raising(name, always=always) as raised:
+        play(scene)
+    assert seen(scene.verdicts) == expected
+    assert raised or fast or name in KEPT_IN_TABLES  # the C gear does without some
+    if not always:
+        assert_no_mirror_has_other_bytes(scene)
+
+
+ENDING = (
+    *(f"teardown:Teardown.{name}" for name in ("end", "end_leg", "drop", "_end_all", "_end_copies")),
+    *("sessions.sessions:Shadowing.fail", "sessions.sessions:Shadowing.end_flow", "legs:Legs.cut"),
+)
+FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mirroring.flow_forgotten")
+
+
+@pytest.mark.parametrize("ending", ENDING)
+@pytest.mark.parametrize(
+    "name", [*FAILING, "legs:Legs.receive", "legs:Legs.handle_timer", "backpressure:Holding.accepted"]
+)
+def test_a_fault_in_ending_what_has_failed_costs_no_packet_either(name: str, ending: str, fast: bool) -> None:
+    expected = undisturbed(fast=fast)
+    scene = Scene(fast=fast)
+    with raising(f"natmirror.mirror.{name}", always=True), raising(f"natmirror.mirror.{ending}", always=True):
+        play(scene)
+    assert seen(scene.verdicts) == expected
+
+
+def assert_no_mirror_has_other_bytes(scene: Scene) -> None:
+    """What a raw mirror was sent is the beginning of a stream of that client's, without a gap."""
+    for (client, mirror), pieces in scene.mirrors.data.items():
+        if mirror == MASTER:
+            continue
+        got = bytearray()
+        for offset, piece in sorted(pieces.items()):
+            assert offset <= len(got), "a gap"
+            got[offset:] = piece
+        assert any(stream.startswith(got) for one, stream in scene.streams if one == client)
+
+
+@pytest.mark.parametrize("name", ENTERED)
+def test_a_call_that_fails_after_its_work_is_done_leaves_every_leg_a_row_and_an_owner(name: str) -> None:
+    scene = Scene(fast=True)
+    with raising(name, always=False, late=True):
+        play(scene)
+    assert seen(scene.verdicts) == undisturbed(fast=True)
+    scene.wait(1.0)
+    assert_every_leg_is_somebodys(scene.engine)
+
+    scene = Scene(fast=False)
+    with raising(name, always=False, late=True):
+        connection(scene, CLIENT, ISS)
+    connection(scene, CLIENT, 77)
+    assert_every_leg_is_somebodys(scene.engine)
+
+
+def assert_every_leg_is_somebodys(one: Engine) -> None:
+    """Python's legs, their rows in C, the flows that C gives them bytes of, and the sessions agree."""
+    legs, rows, flows = one._legs._living, one._gear.legs, one._gear.flows
+    assert len(rows) == len(legs)
+    linked: dict[int, set[int]] = {}
+    for flow_id in flows.ids():
+        found, number = linked.setdefault(flow_id, set()), int(flows.row(flow_id).first_leg)  # type: ignore[union-attr]
+        while number != NO_LEG:
+            row = rows.row(number)
+            assert row is not None, "a row that is gone gets bytes"
+            assert number not in found
+            found.add(number)
+            number = int(row.next_of_flow)
+    for number, holder in legs.items():
+        assert holder.leg is not None
+        assert holder.leg.ended is None
+        assert holder.leg.row.flow_id == NO_FLOW or number in linked[holder.leg.row.flow_id]
+    for flow, tap in one._mirroring.taps.items():
+        assert one._nat.is_known(flow)
+        assert {leg.row.id for _, leg in tap.alive()} == linked[flow.row.id]
+    for shadow, session in one._shadowing._sessions.values():
+        assert shadow.lives
+        assert shadow.session is session
+
+
+BOOKKEEPING = ("natmirror.mirror.ledger", *(f"natmirror.tcp.leg_base:LegBase.{name}" for name in LEG_SUMS))
+
+
+@pytest.mark.parametrize("name", [name for name in ENTERED if not name.startswith(BOOKKEEPING)])
+def test_after_a_fault_the_books_add_up_and_new_connections_are_copied(name: str) -> None:
+    scene = Scene(fast=False)
+    with raising(name, always=False):
+        connection(scene, CLIENT, ISS)
+    connection(scene, at("10.10.0.12", 40001), 77)
+    scene.wait(1.0)
+    snapshot = scene.engine.snapshot(scene.now)
+    assert_adds_up(snapshot)
+    raw = next(mirror for mirror in snapshot["mirrors"] if mirror["name"] == "raw")
+    assert raw["legs"] == 1
+    assert raw["pending_bytes"] == 0
+    assert sum(snapshot["faults"]["internal_errors"].values()) <= 2

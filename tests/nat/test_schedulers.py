@@ -1,0 +1,183 @@
+"""Balancing: the same answer everywhere, fair shares, and what a change of the pool moves."""
+
+from collections import Counter
+from collections.abc import Collection
+from ipaddress import IPv4Address
+
+import pytest
+
+from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, Attempts
+from natmirror.nat.schedulers import TABLE_SIZE, Maglev, RoundRobin, Scheduler
+from natmirror.net.packet import Endpoint
+from natmirror.rules import Backend, Pool
+
+GOLDEN = ["c2", "c1", "c1", "c1", "c1", "c3", "c3", "c2", "c2", "c3", "c1", "c2"]
+CLIENTS: list[Endpoint] = [(IPv4Address(0x0A0A_0000 + number).packed, 40_000) for number in range(2000)]
+
+
+def pool(*weights: int, hash: str = "address") -> Pool:
+    backends = (Backend(f"c{n}", IPv4Address("10.20.0.0") + n, 6653, weight) for n, weight in enumerate(weights, 1))
+    return Pool("maglev", hash, tuple(backends))
+
+
+def shares(scheduler: Maglev | RoundRobin, clients: list[Endpoint]) -> Counter[str]:
+    return Counter(pick(scheduler, client).name for client in clients)
+
+
+def pick(scheduler: Scheduler, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend:
+    chosen = scheduler.pick(client, avoid)
+    assert chosen is not None
+    return chosen
+
+
+def test_maglevs_answers_are_published_ones() -> None:
+    """Another program, or a later version, that answers otherwise would move switches between hosts."""
+    maglev = Maglev(pool(1, 1, 1))
+    assert [pick(maglev, client).name for client in CLIENTS[:12]] == GOLDEN
+
+
+def test_maglev_does_not_depend_on_the_order_of_the_rules() -> None:
+    backends = pool(1, 2, 3).backends
+    forwards = Maglev(Pool("maglev", "address", backends))
+    backwards = Maglev(Pool("maglev", "address", backends[::-1]))
+    assert [pick(forwards, client) for client in CLIENTS] == [pick(backwards, client) for client in CLIENTS]
+
+
+@pytest.mark.parametrize("weights", [(1,), (1, 1), (1, 1, 1, 1, 1), (1, 3), (10, 1, 5)])
+def test_maglev_gives_each_backend_its_share(weights: tuple[int, ...]) -> None:
+    counted = shares(Maglev(pool(*weights)), CLIENTS)
+    for number, weight in enumerate(weights, 1):
+        assert counted[f"c{number}"] / len(CLIENTS) == pytest.approx(weight / sum(weights), abs=0.04)
+
+
+def test_a_backend_that_leaves_moves_hardly_anybody_else() -> None:
+    before, after = Maglev(pool(1, 1, 1, 1, 1)), Maglev(pool(1, 1, 1, 1))
+    stayed = [client for client in CLIENTS if pick(before, client).name != "c5"]
+    moved = sum(pick(before, client).name != pick(after, client).name for client in stayed)
+    assert moved / len(stayed) < 0.05
+
+
+@pytest.mark.parametrize(("count", "leaving"), [(10, 1), (100, 1), (1000, 1), (1000, 10)])
+def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
+    """Eisenbud et al. §5.3 measure the same with 1,000 backends (figure 12): entries that change though their backend
+    stays. Backends that only go down give their entries away, and move nobody else's."""
+    everybody, fewer = Maglev(pool(*[1] * count)), Maglev(pool(*[1] * (count - leaving)))
+    stays = [entry for entry in zip(everybody.table, fewer.table, strict=True) if entry[0] < count - leaving]
+    moved = sum(before != after for before, after in stays) / len(stays)
+    down = Maglev(pool(*[1] * count))
+    members = pool(*[1] * count).backends
+    down.open_for(dict.fromkeys(members[: count - leaving], 1.0))
+    assert all(
+        before == after for before, after in zip(everybody.table, down.table, strict=True) if before < count - leaving
+    )
+    print(
+        f"{leaving} of {count} backends: taken out of the rules, {moved:.2%} of the others' entries move"
+        f" (and come back with it); down, none; the least that has to move is {leaving / count:.2%}"
+    )
+    again = Maglev(pool(*[1] * count))
+    assert again.table == everybody.table
+    assert moved < 0.05 + 6 * leaving / count
+
+
+@pytest.mark.parametrize("parts", [(0, 1, 1), (1, 0.05, 0), (0.5, 0.5, 0.5), (0, 0, 0.3), (0, 0, 0)])
+def test_an_entry_of_who_takes_less_is_that_of_the_next_who_stays(parts: tuple[float, ...]) -> None:
+    three = pool(1, 2, 3)
+    maglev = Maglev(three)
+    maglev.open_for(dict(zip(three.backends, parts, strict=True)))
+    # The slow way, as other hosts may have been told it: an even spread of the slots, by Knuth's multiplicative hash.
+    stays = [slot * 40503 % 65536 < round(parts[place] * 65536) for slot, place in enumerate(maglev.whole)]
+    expected, following = [], None
+    for place, is_kept in zip(reversed(maglev.whole * 2), reversed(stays * 2), strict=True):
+        following = place if is_kept else following
+        expected.append(following)
+    assert maglev.table.tolist() == (expected[TABLE_SIZE:][::-1] if any(parts) else [])
+
+
+def test_by_default_a_clients_connections_go_together_and_on_request_apart() -> None:
+    ports = [(CLIENTS[0][0], port) for port in range(1000, 1100)]
+    assert len(shares(Maglev(pool(1, 1, 1)), ports)) == 1
+    assert len(shares(Maglev(pool(1, 1, 1, hash="address-port")), ports)) == 3
+
+
+def test_maglev_avoids_what_it_is_told_to_unless_that_is_all() -> None:
+    three = pool(1, 1, 1)
+    maglev = Maglev(three)
+    for client in CLIENTS[:50]:
+        first = pick(maglev, client)
+        second = pick(maglev, client, [first])
+        assert second != first
+        assert pick(maglev, client, [first, second]) not in (first, second)
+        assert pick(maglev, client, three.backends) == first
+
+
+def test_round_robin_takes_turns_by_weight_without_bunching() -> None:
+    turns = RoundRobin(pool(3, 1))
+    assert [pick(turns, CLIENTS[0]).name for _ in range(8)] == ["c1", "c1", "c2", "c1", "c1", "c1", "c2", "c1"]
+
+
+def test_round_robin_passes_over_what_is_to_be_avoided() -> None:
+    three = pool(1, 1, 1)
+    turns = RoundRobin(three)
+    assert {pick(turns, CLIENTS[0], three.backends[:2]).name for _ in range(5)} == {"c3"}
+    assert pick(turns, CLIENTS[0], three.backends).name in {"c1", "c2"}
+
+
+def test_the_table_size_is_prime() -> None:
+    assert all(TABLE_SIZE % divisor for divisor in range(2, 257))
+
+
+def test_round_robins_turns_follow_from_a_table_however_uneven_the_weights() -> None:
+    turns = RoundRobin(pool(1000, 10, 990))
+    assert len(turns.table) == 200, "weights without their common divisor"
+    assert Counter(turns.table) == {0: 100, 1: 1, 2: 99}
+
+
+# Attempts
+
+
+class Suspects(Counter[tuple[int, bytes]]):
+    """Who is told of suspects."""
+
+    def note(self, service_id: int, client: bytes, by: int) -> None:
+        self[service_id, client] += by
+
+
+WHO = (0, b"\x0a\x0a\x00\x01")
+
+
+def test_a_backend_that_failed_is_avoided_until_it_answers() -> None:
+    [backend] = pool(1).backends
+    suspects = Suspects()
+    attempts = Attempts(suspects.note)
+    attempts.failed(WHO, backend, 0.0)
+    attempts.failed(WHO, backend, 0.5)
+    assert suspects[WHO] == 1
+    assert attempts.to_avoid(WHO, 1.0) == [backend]
+    assert attempts.to_avoid((1, WHO[1]), 1.0) == []
+    attempts.answered(WHO, backend)
+    attempts.answered(WHO, backend)
+    assert attempts.to_avoid(WHO, 2.0) == []
+    assert suspects[WHO] == 0
+
+
+def test_a_failure_does_not_count_for_ever() -> None:
+    one, other = pool(1, 1).backends
+    suspects = Suspects()
+    attempts = Attempts(suspects.note)
+    attempts.failed(WHO, one, 0.1)
+    attempts.failed(WHO, other, 5.0)
+    assert attempts.to_avoid(WHO, 0.1 + AVOID_TIMEOUT) == [other]
+    assert attempts.to_avoid((7, b""), 5.0 + AVOID_TIMEOUT) == []
+    assert suspects[WHO] == 0, "whoever asks, what is old is forgotten"
+
+
+def test_spoofed_clients_do_not_make_memory_grow() -> None:
+    [backend] = pool(1).backends
+    suspects = Suspects()
+    attempts = Attempts(suspects.note)
+    clients = [(0, number.to_bytes(4, "big")) for number in range(2 * MAX_CLIENTS)]
+    for client in clients:
+        attempts.failed(client, backend, 0.0)
+    assert attempts.to_avoid(clients[0], 1.0) == []
+    assert attempts.to_avoid(clients[-1], 1.0) == [backend]
+    assert suspects.total() == MAX_CLIENTS

@@ -1,0 +1,164 @@
+"""Which messages a master wants, by role and SET_ASYNC, as os-ken writes them."""
+
+from struct import pack
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from natmirror.openflow.async_config import Role, Wishes
+from natmirror.openflow.messages import V10, V13, V14, V15, Message, Type, build, parse
+from tests.helpers.openflow import ALL, KITS, flow_removed, packet_in, port, port_status, understood
+
+MAX = (1 << 64) - 1
+
+
+def wished(version: int, role: Role = Role.EQUAL) -> Wishes:
+    wishes = Wishes()
+    wishes.role = role
+    return wishes
+
+
+def messages(version: int, reason: int = 0) -> dict[str, Message]:
+    found = {
+        "packet-in": packet_in(version, reason=reason),
+        "port-status": port_status(version, reason, port(version, 1)),
+        "flow-removed": flow_removed(version, reason=reason),
+        "experimenter": build(version, Type.EXPERIMENTER, 0, pack("!II", 0x2320, 17)),
+    }
+    return {name: parse(raw) for name, raw in found.items()}
+
+
+def wanted(wishes: Wishes, version: int, reason: int = 0) -> set[str]:
+    return {name for name, message in messages(version, reason).items() if wishes.wants(message)}
+
+
+def set_async(version: int, **masks: tuple[int, int]) -> bytes:
+    """A SET_ASYNC's body: for each type the masks for others and for slaves."""
+    kit = KITS[version]
+    if version == V13:
+        names = ("packet_in_mask", "port_status_mask", "flow_removed_mask")
+        fields: dict[str, Any] = {name: masks.get(name, (0, 0)) for name in names}
+    else:
+        properties = [
+            kit.parser.OFPAsyncConfigPropReasons(getattr(kit.ofproto, f"OFPACPT_{name}_{whom}"), 8, mask)
+            for name, pair in masks.items()
+            for whom, mask in zip(("MASTER", "SLAVE"), pair, strict=True)
+        ]
+        fields = {"properties": properties}
+    return kit.make("OFPSetAsync", 1, **fields)[8:]
+
+
+@pytest.mark.parametrize("version", ALL)
+@pytest.mark.parametrize("reason", [0, 2, 40, 255])
+def test_a_master_wants_all_and_a_slave_port_status_only(version: int, reason: int) -> None:
+    assert wanted(wished(version), version, reason) == set(messages(version))
+    assert wanted(wished(version, Role.MASTER), version, reason) == set(messages(version))
+    assert wanted(wished(version, Role.SLAVE), version, reason) == {"port-status"}
+
+
+def test_set_async_of_1_3() -> None:
+    wishes = wished(V13)
+    wishes.set_async(
+        V13, set_async(V13, packet_in_mask=(0b10, 0b01), port_status_mask=(0, 0b111), flow_removed_mask=(0b01, 0))
+    )
+    by_reason = {role: [] for role in (Role.EQUAL, Role.SLAVE)}  # type: dict[Role, list[set[str]]]
+    for wishes.role in by_reason:
+        by_reason[wishes.role] = [wanted(wishes, V13, reason) - {"experimenter"} for reason in (0, 1, 2)]
+    assert by_reason == {
+        Role.EQUAL: [{"flow-removed"}, {"packet-in"}, set()],
+        Role.SLAVE: [{"packet-in", "port-status"}, {"port-status"}, {"port-status"}],
+    }
+
+
+@pytest.mark.parametrize("version", [V14, V15])
+def test_set_async_changes_what_it_names(version: int) -> None:
+    wishes = wished(version)
+    wishes.set_async(version, set_async(version, PACKET_IN=(0b10, 0b01), FLOW_REMOVED=(0b01, 0)))
+    assert wanted(wishes, version, 0) == {"port-status", "flow-removed", "experimenter"}
+    assert wanted(wishes, version, 1) == {"port-status", "packet-in", "experimenter"}
+    wishes.role = Role.SLAVE
+    assert wanted(wishes, version, 0) == {"port-status", "packet-in"}
+    wishes.set_async(version, set_async(version, PORT_STATUS=(0, 0)))
+    assert wanted(wishes, version, 0) == {"packet-in"}
+
+
+@pytest.mark.parametrize("version", [V13, V14, V15])
+def test_get_async_tells_what_set_async_said(version: int) -> None:
+    wishes = wished(version)
+    names = ("packet_in_mask", "port_status_mask", "flow_removed_mask")
+    if version == V13:
+        body = set_async(V13, **{name: (place, 7 - place) for place, name in enumerate(names)})
+    else:
+        body = set_async(version, PACKET_IN=(5, 6), REQUESTFORWARD=(0, 3))
+    wishes.set_async(version, body)
+    told = understood(build(version, Type.GET_ASYNC_REPLY, 1, wishes.get_async(version)))
+    if version == V13:
+        assert [list(getattr(told, name)) for name in names] == [[0, 7], [1, 6], [2, 5]]
+    else:
+        masks = {one.type: one.mask for one in told.properties}
+        ofproto = KITS[version].ofproto
+        assert masks[ofproto.OFPACPT_PACKET_IN_MASTER], masks[ofproto.OFPACPT_PACKET_IN_SLAVE] == (5, 6)
+        assert masks[ofproto.OFPACPT_REQUESTFORWARD_MASTER] == 0
+        assert masks[ofproto.OFPACPT_PORT_STATUS_SLAVE] == 0xFFFFFFFF
+
+
+@pytest.mark.parametrize(
+    ("version", "body"),
+    [(V13, bytes(23)), (V13, b""), (V14, pack("!HHI", 0, 7, 0)), (V15, pack("!HHIHHI", 1, 8, 0, 3, 4, 0))],
+)
+def test_a_set_async_that_makes_no_sense_changes_nothing(version: int, body: bytes) -> None:
+    wishes = wished(version)
+    before = wishes.get_async(version)
+    with pytest.raises(ValueError, match="too short"):
+        wishes.set_async(version, body)
+    assert wishes.get_async(version) == before
+
+
+def test_messages_too_short_for_a_reason_go_by_their_type() -> None:
+    wishes = wished(V13)
+    short = parse(build(V13, Type.PACKET_IN, 0, bytes(6)))
+    assert wishes.wants(short)
+    wishes.role = Role.SLAVE
+    assert not wishes.wants(short)
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        ([(Role.MASTER, 5), (Role.SLAVE, 5), (Role.MASTER, 6)], [True, True, True]),
+        ([(Role.MASTER, 5), (Role.SLAVE, 4)], [True, False]),
+        ([(Role.MASTER, 5), (Role.EQUAL, 4), (Role.NOCHANGE, 3), (Role.MASTER, 4)], [True, True, True, False]),
+        ([(Role.MASTER, MAX), (Role.MASTER, 0)], [True, True]),  # around the corner
+        ([(Role.MASTER, 0), (Role.MASTER, MAX)], [True, False]),
+        ([(Role.MASTER, 0), (Role.MASTER, 1 << 63)], [True, False]),
+        ([(Role.MASTER, 0), (Role.MASTER, (1 << 63) - 1)], [True, True]),
+    ],
+)
+def test_generation_ids(asked: list[tuple[int, int]], granted: list[bool]) -> None:
+    wishes = wished(V13)
+    assert [wishes.ask_role(*one) for one in asked] == granted
+
+
+def test_a_role_stays_where_another_is_not_granted() -> None:
+    wishes = wished(V13)
+    wishes.ask_role(Role.SLAVE, 5)
+    assert not wishes.ask_role(Role.MASTER, 4)
+    assert (wishes.role, wishes.generation_id) == (Role.SLAVE, 5)
+    wishes.ask_role(Role.NOCHANGE, 9)
+    assert (wishes.role, wishes.generation_id) == (Role.SLAVE, 5)
+    with pytest.raises(ValueError, match="4"):
+        wishes.ask_role(4, 6)
+
+
+@given(st.sampled_from(ALL), st.sampled_from(list(Type)), st.binary(max_size=40), st.binary(max_size=80))
+def test_any_bytes(version: int, kind: Type, body: bytes, config: bytes) -> None:
+    wishes = Wishes()
+    if version != V10:
+        try:
+            wishes.set_async(version, config)
+        except ValueError:
+            assert wishes.get_async(version) == Wishes().get_async(version)
+    message = Message(version, kind, 0, bytes((version, kind, 0, 8 + len(body))) + bytes(4) + body)
+    assert wishes.wants(message) in (True, False)

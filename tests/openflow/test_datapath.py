@@ -1,0 +1,361 @@
+"""What is known of switches: kept within bounds, followed by PORT_STATUS, remembered over a restart."""
+
+import json
+from itertools import starmap
+
+import pytest
+
+from natmirror.fastpath import Memory
+from natmirror.openflow import datapath as module
+from natmirror.openflow.datapath import (
+    CONFIG,
+    FEATURES,
+    MAX_PORTS,
+    PORTS,
+    Answer,
+    Datapath,
+    Directory,
+    Key,
+    cost_of,
+    multipart_key,
+    split_ports,
+)
+from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, parse
+from tests.helpers.openflow import ALL, ANY_PORT, DPID, features, multipart, port, port_status, understood
+
+ADD, DELETE, MODIFY = 0, 1, 2
+LIMIT = 4 << 20
+FLOWS: Key = (Type.MULTIPART_REPLY, Multipart.FLOW, b"all")
+DESC = (Type.MULTIPART_REPLY, 0, b"")
+
+
+def key_of_ports(version: int) -> Key:
+    """Who asks for all ports: 1.5 has a number in the question."""
+    if version == V10:
+        return FEATURES
+    return PORTS if version < V15 else (*PORTS[:2], ANY_PORT.to_bytes(4, "big") + bytes(4))
+
+
+def known(version: int, *numbers: int) -> tuple[Directory, Datapath]:
+    """A directory with one switch that has ports."""
+    directory = Directory(Memory(1 << 30))
+    datapath = directory.enter(DPID, 0, version)
+    ports = b"".join(port(version, number) for number in numbers)
+    head = features(version, 1)[8:]
+    directory.learn(datapath, FEATURES, (head + ports,) if version == V10 else (head,), 1.0)
+    if version != V10:
+        directory.learn(datapath, key_of_ports(version), (ports,), 1.0)
+    return directory, datapath
+
+
+def change(directory: Directory, datapath: Datapath, reason: int, described: bytes) -> None:
+    directory.port_changed(datapath, parse(port_status(datapath.version, reason, described)), 2.0)
+
+
+def ports_of(datapath: Datapath) -> dict[int, str]:
+    """Names of ports by their numbers, in os-ken's words."""
+    version, answer = datapath.version, datapath.answers[key_of_ports(datapath.version)]
+    found: dict[int, str] = {}
+    for body in answer.bodies:
+        if version == V10:
+            described = understood(build(V10, Type.FEATURES_REPLY, 1, body)).ports.values()
+        else:
+            described = understood(multipart(version, 1, 13, body)).body
+        found |= {one.port_no: one.name.rstrip(b"\0").decode() for one in described}
+    return found
+
+
+def adds_up(directory: Directory, memory: module.MemoryAccount) -> bool:
+    datapaths = directory._datapaths.values()
+    assert all(one.used == sum(starmap(cost_of, one.answers.items())) for one in datapaths)
+    return memory.used == sum(one.used for one in datapaths)
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_ports_are_what_their_status_says(version: int) -> None:
+    directory, datapath = known(version, 1, 2)
+    change(directory, datapath, ADD, port(version, 3))
+    change(directory, datapath, MODIFY, port(version, 1, "new"))
+    assert list(ports_of(datapath).items()) == [(1, "new"), (2, "eth2"), (3, "eth3")]
+    change(directory, datapath, DELETE, port(version, 2))
+    change(directory, datapath, DELETE, port(version, 9))
+    assert ports_of(datapath) == {1: "new", 3: "eth3"}
+    assert datapath.answers[key_of_ports(version)].at == 2.0
+    if version == V10:
+        assert datapath.answers[FEATURES].bodies[0][:24] == features(V10, 1)[8:]
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_switch_may_lose_all_ports_and_get_others(version: int) -> None:
+    directory, datapath = known(version, 1)
+    change(directory, datapath, DELETE, port(version, 1))
+    assert ports_of(datapath) == {}
+    change(directory, datapath, ADD, port(version, 5))
+    assert ports_of(datapath) == {5: "eth5"}
+
+
+def test_a_port_that_was_asked_for_alone_changes_too() -> None:
+    directory, datapath = known(V15, 1, 2)
+    alone: Key = (*PORTS[:2], (2).to_bytes(4, "big") + bytes(4))
+    directory.learn(datapath, alone, (port(V15, 2),), 1.0)
+    change(directory, datapath, MODIFY, port(V15, 1, "other"))
+    assert datapath.answers[alone] == Answer((port(V15, 2),), 1.0)
+    change(directory, datapath, MODIFY, port(V15, 2, "new"))
+    assert datapath.answers[alone] == Answer((port(V15, 2, "new"),), 2.0)
+    change(directory, datapath, DELETE, port(V15, 2))
+    assert alone not in datapath.answers
+    change(directory, datapath, ADD, port(V15, 2))
+    assert alone not in datapath.answers
+    assert ports_of(datapath) == {1: "other", 2: "eth2"}
+
+
+@pytest.mark.parametrize("version", ALL)
+@pytest.mark.parametrize("body_len", [0, 1, 7, 8, 12, 40, 47, 50, 63])
+def test_a_status_that_is_too_short_changes_nothing(version: int, body_len: int) -> None:
+    directory, datapath = known(version, 1)
+    before = dict(datapath.answers)
+    raw = port_status(version, MODIFY, port(version, 1, "new"))
+    if 8 + body_len >= len(raw):
+        return
+    cut_off = raw[:2] + (8 + body_len).to_bytes(2, "big") + raw[4 : 8 + body_len]
+    directory.port_changed(datapath, parse(cut_off), 2.0)
+    assert (datapath.answers == before) or (version == V10 and body_len >= 56)
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_bytes_behind_a_port_are_no_part_of_it(version: int) -> None:
+    directory, datapath = known(version, 1, 2)
+    change(directory, datapath, MODIFY, port(version, 1, "new") + b"more of it")
+    assert ports_of(datapath) == {1: "new", 2: "eth2"}
+
+
+@pytest.mark.parametrize("version", [V13, V14])
+def test_many_ports_take_several_messages(version: int) -> None:
+    directory, datapath = known(version)
+    for number in range(1, 2001):
+        change(directory, datapath, ADD, port(version, number))
+    assert len(ports_of(datapath)) == 2000
+    assert max(map(len, datapath.answers[PORTS].bodies)) <= 60_000
+
+
+def test_features_of_1_0_are_one_message_with_as_many_ports_as_it_holds() -> None:
+    directory, datapath = known(V10, *range(1, 1361))
+    change(directory, datapath, MODIFY, port(V10, 1360, "new"))
+    assert len(datapath.answers[FEATURES].bodies) == 1
+    assert ports_of(datapath)[1360] == "new"
+    assert len(ports_of(datapath)) == 1360
+    for number in range(1361, 1400):
+        change(directory, datapath, ADD, port(V10, number))
+    (body,) = datapath.answers[FEATURES].bodies
+    assert len(body) + 8 <= 0xFFFF
+    assert len(ports_of(datapath)) == (0xFFFF - 32) // 48
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_ports_of_a_wrong_length_end_the_list(version: int) -> None:
+    whole = port(version, 1)
+    assert list(split_ports(version, whole + whole[:-1])) == [1]
+    assert list(split_ports(version, whole[:7])) == []
+    if version >= V14:
+        assert split_ports(version, whole[:4] + b"\x00\x07" + whole[6:]) == {}
+
+
+def test_the_oldest_answers_give_way_and_who_the_switch_is_stays() -> None:
+    directory, datapath = known(V13, 1)
+    memory = directory._memory
+    directory.learn(datapath, CONFIG, (bytes(4),), 1.0)
+    for number in range(100):
+        directory.learn(datapath, (*FLOWS[:2], b"%d" % number), (bytes(60_000),), 1.0)
+        assert datapath.used <= LIMIT
+        assert adds_up(directory, memory)
+    assert {FEATURES, CONFIG, PORTS} <= set(datapath.answers)
+    assert (*FLOWS[:2], b"99") in datapath.answers
+    assert (*FLOWS[:2], b"0") not in datapath.answers
+    directory.learn(datapath, FLOWS, (bytes(LIMIT + 1),), 1.0)
+    assert FLOWS not in datapath.answers
+    directory.forget(datapath)
+    assert memory.used == 0
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_ports_that_change_do_not_go_for_the_sake_of_older_answers(version: int) -> None:
+    directory, datapath = known(version, *range(1, 49))
+    directory.learn(datapath, FLOWS, (bytes(60_000),), 1.0)
+    directory.learn(datapath, DESC, (bytes(LIMIT - datapath.used - 350),), 1.0)
+    change(directory, datapath, MODIFY, port(version, 1, "new"))
+    assert ports_of(datapath)[1] == "new"
+    assert FLOWS not in datapath.answers
+    directory.learn(datapath, (*FLOWS[:2], b"again"), (bytes(LIMIT - datapath.used - 400),), 1.0)
+    change(directory, datapath, ADD, port(version, 49))
+    assert len(ports_of(datapath)) == 49
+    assert FEATURES in datapath.answers
+    assert datapath.used <= LIMIT
+    assert adds_up(directory, directory._memory)
+
+
+def test_questions_take_memory_too() -> None:
+    directory, datapath = known(V13)
+    for number in range(1000):
+        directory.learn(datapath, (*FLOWS[:2], number.to_bytes(10_000, "big")), (b"",), 1.0)
+    assert len(datapath.answers) * 10_000 <= LIMIT
+
+
+def test_without_memory_nothing_is_learned() -> None:
+    memory = Memory(1000)
+    directory = Directory(memory)
+    datapath = directory.enter(DPID, 0, V13)
+    directory.learn(datapath, FLOWS, (bytes(100),), 1.0)
+    directory.learn(datapath, FLOWS, (bytes(2000),), 2.0)
+    assert FLOWS not in datapath.answers
+    assert memory.used == 0
+
+
+def test_a_switch_in_another_version_is_another() -> None:
+    directory, old = known(V10, 1)
+    new = directory.enter(DPID, 0, V13)
+    assert directory.enter(DPID, 0, V13) is new is directory.find(DPID, 0)
+    assert not old.answers
+    directory.learn(old, FLOWS, (b"late",), 2.0)  # from a connection that is not over yet
+    change(directory, old, ADD, port(V10, 2))
+    assert not old.answers
+    assert directory._memory.used == 0
+
+
+def test_switches_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_DATAPATHS", 100)
+    directory = Directory(Memory(1 << 30))
+    lives = directory.enter(1, 0, V13)
+    directory.stands_behind("a", lives)
+    for datapath_id in range(2, 300):
+        datapath = directory.enter(datapath_id, 0, V13)
+        directory.learn(datapath, FEATURES, (bytes(24),), 1.0)
+    assert len(directory._datapaths) == 100
+    assert directory.find(1, 0) is lives
+    assert directory.find(299, 0) is datapath
+    assert directory.find(2, 0) is None
+    assert adds_up(directory, directory._memory)
+
+
+def test_a_connection_tells_its_switch_until_it_is_over() -> None:
+    directory, datapath = known(V13)
+    directory.stands_behind("10.10.0.11:40001", datapath)
+    assert directory.behind("10.10.0.11:40001") is datapath
+    directory.leave("10.10.0.11:40001")
+    directory.leave("10.10.0.11:40001")
+    assert directory.behind("10.10.0.11:40001") is None
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_what_is_known_survives_as_json(version: int) -> None:
+    """But the largest answers, and statistics; and times, on another clock."""
+    directory, datapath = known(version, 1, 2)
+    directory.learn(datapath, DESC, (b"one", b"two"), 3.0)
+    directory.enter(77, 0, version)  # behind no connection
+    directory.stands_behind("client", datapath)
+    answers = dict(datapath.answers)
+    directory.learn(datapath, (Type.MULTIPART_REPLY, 12, b""), (bytes(40_000), bytes(40_000)), 3.0)
+    directory.learn(datapath, FLOWS, (b"soon", b"old"), 3.0)
+    assert directory.clients(3.0) == ["client"]
+    assert directory.plain("other", 3.0) is None
+    told = json.loads(json.dumps(directory.plain("client", 5.0)))
+    fresh = Directory(Memory(1 << 30))
+    fresh.restore(told, 105.0)
+    restored = fresh.behind("client")
+    assert restored is not None
+    assert restored.version == version
+    assert {key: answer.bodies for key, answer in restored.answers.items()} == {
+        key: answer.bodies for key, answer in answers.items()
+    }
+    assert restored.answers[DESC].at == 103.0
+    assert fresh.find(77, 0) is None
+
+
+SWITCH = {"client": "c", "datapath_id": 1, "auxiliary_id": 0, "version": 4, "answers": []}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"client": "c"},
+        {**SWITCH, "answers": None},
+        {**SWITCH, "datapath_id": "x"},
+        {**SWITCH, "version": 9},
+        {**SWITCH, "answers": [[6, -1, "", 1.0, []]]},
+        {**SWITCH, "answers": [[99, -1, "", 1.0, [""]]]},
+        {**SWITCH, "answers": [[6, -1, "zz", 1.0, ["00"]]]},
+        {**SWITCH, "answers": [[6, -1, "", None, ["00"]]]},
+    ],
+)
+def test_what_cannot_be_restored_is_an_error_of_its_kind(wrong: dict[str, object]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Directory(Memory(1 << 30)).restore(wrong, 1.0)
+
+
+@pytest.mark.parametrize("version", [V13, V14, V15])
+def test_more_ports_than_are_followed_are_not_told_any_more(version: int) -> None:
+    """Until one of them changes the switch's own answer is told, as it was given."""
+    directory, datapath = known(version, *range(1, MAX_PORTS + 2))
+    key = key_of_ports(version)
+    assert key in datapath.answers
+    change(directory, datapath, MODIFY, port(version, 1, "new"))
+    assert key not in datapath.answers
+    assert directory.left_out == {"too-many-ports": 1}
+    assert adds_up(directory, directory._memory)
+
+
+def test_a_port_too_many_ends_what_is_known_of_them() -> None:
+    directory, datapath = known(V13, *range(1, MAX_PORTS + 1))
+    change(directory, datapath, MODIFY, port(V13, 1, "new"))
+    assert len(ports_of(datapath)) == MAX_PORTS
+    assert adds_up(directory, directory._memory)
+    change(directory, datapath, DELETE, port(V13, 1))
+    change(directory, datapath, ADD, port(V13, 70_000))
+    assert PORTS in datapath.answers
+    change(directory, datapath, ADD, port(V13, 70_001))
+    assert PORTS not in datapath.answers
+    assert adds_up(directory, directory._memory)
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_what_ports_take_adds_up(version: int) -> None:
+    directory, datapath = known(version, 1, 2)
+    for reason, number in [(ADD, 3), (MODIFY, 1), (DELETE, 2), (DELETE, 2), (ADD, 2), (DELETE, 9)]:
+        change(directory, datapath, reason, port(version, number, f"p{number}"))
+        assert adds_up(directory, directory._memory)
+
+
+def test_ports_that_find_no_memory_are_not_told_any_more() -> None:
+    directory, datapath = known(V13, 1)
+    change(directory, datapath, MODIFY, port(V13, 1))
+    directory._memory.take(directory._memory.limit - directory._memory.used)
+    change(directory, datapath, ADD, port(V13, 2))
+    assert PORTS not in datapath.answers
+    assert directory.left_out == {"no-memory": 1}
+
+
+def test_answers_are_bounded_in_number() -> None:
+    directory, datapath = known(V13, 1)
+    for number in range(2000):
+        directory.learn(datapath, (*FLOWS[:2], number.to_bytes(4, "big")), (b"",), 1.0)
+    assert len(datapath.answers) == 512
+    assert {FEATURES, PORTS} <= set(datapath.answers)
+    assert directory.left_out["too-many-answers"] == 2000 - 510
+    assert adds_up(directory, directory._memory)
+
+
+def test_what_is_told_of_a_switch_is_bounded() -> None:
+    directory, datapath = known(V13, 1)
+    directory.stands_behind("c", datapath)
+    for number in range(30):
+        directory.learn(datapath, (Type.MULTIPART_REPLY, 12, bytes((number,))), (bytes(50_000),), 1.0)
+    told = directory.plain("c", 2.0)
+    assert told is not None
+    assert len(json.dumps(told)) < 600_000
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff" * 4, b"\xff" * 4 + b"pads"])
+def test_questions_for_all_ports_are_one(body: bytes) -> None:
+    assert multipart_key(V15, 13, body) == key_of_ports(V15)
+    assert multipart_key(V13, 13, body) == PORTS
+    assert multipart_key(V15, 13, b"\0\0\0\7pads") == (*PORTS[:2], b"\0\0\0\7" + bytes(4))

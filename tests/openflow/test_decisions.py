@@ -1,0 +1,136 @@
+"""Orders side by side, with their fields as os-ken wrote them, and the PACKET_INs that they answer."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from natmirror.openflow.decisions import By, Decisions, fields_of, frame_in
+from natmirror.openflow.messages import V10, V13, V15, Message, Type, build, parse
+from tests.helpers.openflow import ALL, KITS, packet_in
+
+NO_BUFFER = 0xFFFF_FFFF
+everywhere = pytest.mark.parametrize("version", ALL)
+
+
+def flow_mod(version: int, *, buffer_id: int = NO_BUFFER, command: int = 0) -> bytes:
+    kit = KITS[version]
+    common = {"cookie": 0xC00C1E, "command": command, "idle_timeout": 5, "hard_timeout": 6, "priority": 7}
+    if version == V10:
+        action = kit.parser.OFPActionOutput(3)
+        return kit.make(
+            "OFPFlowMod", 1, match=kit.parser.OFPMatch(in_port=1), buffer_id=buffer_id, actions=[action], **common
+        )
+    actions = kit.parser.OFPInstructionActions(kit.ofproto.OFPIT_APPLY_ACTIONS, [kit.parser.OFPActionOutput(3)])
+    match = kit.parser.OFPMatch(in_port=1)
+    return kit.make("OFPFlowMod", 1, table_id=4, match=match, buffer_id=buffer_id, instructions=[actions], **common)
+
+
+def packet_out(version: int, *, buffer_id: int = NO_BUFFER, data: bytes = b"frame") -> bytes:
+    kit = KITS[version]
+    source: dict[str, Any] = {"match": kit.parser.OFPMatch(in_port=1)} if version == V15 else {"in_port": 1}
+    action = kit.parser.OFPActionOutput(3)
+    return kit.make("OFPPacketOut", 2, buffer_id=buffer_id, actions=[action], data=data or None, **source)
+
+
+@everywhere
+def test_the_fields_of_a_flow_mod(version: int) -> None:
+    fields = fields_of(parse(flow_mod(version, buffer_id=9, command=3)))
+    expected = {
+        "command": "delete",
+        "cookie": 0xC00C1E,
+        "idle_timeout": 5,
+        "hard_timeout": 6,
+        "priority": 7,
+        "buffer_id": 9,
+        "table_id": 0 if version == V10 else 4,
+    }
+    assert expected.items() <= fields.items()
+    action = KITS[version].parser.OFPActionOutput(3)
+    written = bytearray()
+    action.serialize(written, 0)
+    assert bytes(written).hex() in fields["instructions"]
+    if version != V10:
+        assert fields["match"] == "0001000c8000000400000001"
+
+
+@everywhere
+def test_the_fields_of_a_packet_out(version: int) -> None:
+    fields = fields_of(parse(packet_out(version, buffer_id=NO_BUFFER)))
+    written = bytearray()
+    KITS[version].parser.OFPActionOutput(3).serialize(written, 0)
+    assert fields == {
+        "buffer_id": NO_BUFFER,
+        "in_port": None if version == V15 else 1,
+        "actions": bytes(written).hex(),
+        "data": b"frame".hex(),
+    }
+
+
+@everywhere
+def test_the_frame_in_a_packet_in(version: int) -> None:
+    assert frame_in(parse(packet_in(version, frame=b"a frame"))) == b"a frame"
+
+
+@everywhere
+def test_an_order_answers_the_packet_in_with_its_frame_or_buffer(version: int) -> None:
+    decisions = Decisions()
+    for place, frame in enumerate((b"first", b"second", b"third")):
+        decisions.saw(parse(packet_in(version, frame=frame)), float(place))
+    buffered = packet_in(version, frame=b"buffered")
+    decisions.saw(parse(buffered[:8] + b"\0\0\0\x09" + buffered[12:]), 3.0)
+    for by in By:
+        for raw in (
+            packet_out(version, data=b"second"),
+            packet_out(version, data=b"never seen"),
+            packet_out(version, buffer_id=9, data=b""),
+            flow_mod(version, buffer_id=9),
+            flow_mod(version),  # the latest, since it is recent
+        ):
+            decisions.decided(by, parse(raw), 3.5)
+        causes = [None if one.cause is None else one.cause.at for one in decisions.latest(by)]
+        assert causes == [1.0, None, 3.0, 3.0, 3.0]
+        assert decisions.counts[by] == {"packet_out": 3, "flow_mod": 2}
+    decisions.decided(By.MASTER, parse(flow_mod(version)), 9.0)
+    *_, latest = decisions.latest(By.MASTER)
+    assert latest.cause is None
+    assert latest.plain()["fields"]["command"] == "add"
+
+
+def test_the_latest_are_kept() -> None:
+    decisions = Decisions()
+    for place in range(1000):
+        decisions.saw(parse(packet_in(V13)), float(place))
+        decisions.decided(By.BACKEND, parse(flow_mod(V13)), float(place))
+    latest = list(decisions.latest(By.BACKEND))
+    assert [one.at for one in latest] == [float(place) for place in range(968, 1000)]
+    assert decisions.counts[By.BACKEND]["flow_mod"] == 1000
+    assert len(decisions._causes) == 64
+
+
+@pytest.mark.parametrize("length", [*range(0, 80)])
+@everywhere
+def test_what_is_cut_off_has_what_is_there(version: int, length: int) -> None:
+    for raw in (flow_mod(version), packet_out(version), packet_in(version)):
+        message = parse(raw[: 8 + length])
+        fields_of(message)
+        frame_in(message)
+        decisions = Decisions()
+        decisions.saw(message, 0.0)
+        decisions.decided(By.MASTER, message, 0.0)
+        (decision,) = decisions.latest(By.MASTER)
+        assert decision.plain()["type"] == message.name
+
+
+kinds = st.sampled_from([Type.FLOW_MOD, Type.PACKET_OUT, Type.PACKET_IN, Type.BARRIER_REQUEST])
+
+
+@given(st.sampled_from(ALL), kinds, st.binary(max_size=120))
+def test_any_bytes(version: int, kind: Type, body: bytes) -> None:
+    message: Message = parse(build(version, kind, 1, body))
+    fields_of(message)
+    frame_in(message)
+    decisions = Decisions()
+    decisions.saw(message, 0.0)
+    decisions.decided(By.BACKEND, message, 0.0)

@@ -1,0 +1,269 @@
+"""Records in a real Redis, on a Unix socket that is the test's own."""
+
+import asyncio
+import logging
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from natmirror.lab.process import wait_for
+from natmirror.replication.redis_store import RedisStore
+from natmirror.replication.store import ENDED, GONE, PUT, RECORD_LIFETIME, Op, Record, StoreError
+
+README = Path(__file__).parents[2] / "README.md"
+RECORDS = "natmirror:51:1:records"
+
+
+class Server:
+    """redis-server."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.socket = directory / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self.start()
+
+    def start(self, *options: str) -> None:
+        command = ["redis-server", "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._directory)]
+        self.process = subprocess.Popen([*command, "--save", "", *options], stdout=subprocess.DEVNULL)
+        wait_for(self._answers, "redis-server to answer")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client().ping())
+        except (redis.AuthenticationError, redis.ResponseError):
+            return True
+        except redis.ConnectionError:
+            return False
+
+    def client(self) -> "redis.Redis":
+        return redis.Redis.from_url(self.url, decode_responses=True)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(5.0)
+
+
+@pytest.fixture(scope="module")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Server]:
+    """One that a test may end."""
+    server = Server(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    one_server.client().flushall()
+    return one_server
+
+
+def run(test: Callable[..., Awaitable[None]], server: Server, *hosts: str) -> None:
+    """A test with connected stores of these hosts."""
+
+    async def inside() -> None:
+        stores = [RedisStore(server.url, "51", host) for host in hosts]
+        try:
+            for store in stores:
+                await store.connect()
+            await test(*stores)
+        finally:
+            for store in stores:
+                await store.close()
+
+    asyncio.run(inside())
+
+
+def keys_of(server: Server) -> list[str]:
+    return [str(key) for key in server.client().scan_iter()]
+
+
+async def loaded(store: RedisStore) -> list[Record]:
+    return sorted([record async for records in store.load() for record in records], key=lambda record: record.key)
+
+
+async def heard(store: RedisStore) -> list[Op]:
+    return await store.hear(1.0)
+
+
+def test_what_one_writes_another_hears_and_reads(server: Server) -> None:
+    async def test(one: RedisStore, other: RedisStore) -> None:
+        ops = [Op(PUT, "flow a/10.10.0.1:5", "x y  z"), Op(PUT, "b", "ü\n"), Op(PUT, "c", ""), Op(GONE, "b")]
+        await one.write(ops)
+        assert await heard(other) == [*ops[:3], Op(GONE, "b", "")]
+        assert await loaded(other) == [Record("c", "", False), Record("flow a/10.10.0.1:5", "x y  z", False)]
+        assert [record.is_own for record in await loaded(one)] == [True, True]
+        assert await one.hear(0.01) == [], "its own words are no news"
+
+    run(test, server, "one", "other")
+
+
+def test_a_host_removes_its_own_and_what_has_ended(server: Server) -> None:
+    async def test(one: RedisStore, other: RedisStore) -> None:
+        await one.write([Op(PUT, key, "1") for key in "abc"])
+        await other.write([Op(PUT, "b", "2")])
+        await one.write([Op(GONE, "a"), Op(GONE, "b"), Op(ENDED, "c", "2"), Op(GONE, "none")])
+        assert await loaded(one) == [Record("b", "2", False), Record("c", "1", True)]
+        await other.write([Op(ENDED, "c", "1")])
+        assert await loaded(one) == [Record("b", "2", False)]
+        assert await heard(one) == [Op(PUT, "b", "2"), Op(ENDED, "c", "1")]
+
+    run(test, server, "one", "other")
+
+
+def test_many_records_come_in_pieces(server: Server) -> None:
+    async def test(one: RedisStore, other: RedisStore) -> None:
+        await one.write([Op(PUT, str(number), "v" * 20) for number in range(5000)])
+        assert len(await loaded(other)) == 5000
+        assert len([record async for records in other.load() for record in records if len(records) < 2000]) == 5000
+        ops: list[Op] = []
+        while len(ops) < 5000:
+            ops += await heard(other)
+        assert [op.key for op in ops] == [str(number) for number in range(5000)]
+
+    run(test, server, "one", "other")
+
+
+def test_a_dead_pair_leaves_nothing(server: Server) -> None:
+    async def test(one: RedisStore) -> None:
+        await one.write([Op(PUT, "a", "1")])
+        for key in keys_of(server):
+            assert 0 < server.client().ttl(key) <= RECORD_LIFETIME
+            server.client().expire(key, 5)
+        await one.beat()
+        assert {server.client().ttl(key) > 5 for key in keys_of(server)} == {True}
+        assert len(keys_of(server)) == 2
+
+    run(test, server, "one")
+
+
+def test_a_record_that_nobody_has_written_anew_goes(server: Server) -> None:
+    async def test(one: RedisStore) -> None:
+        now = int(server.client().time()[0])
+        server.client().hset(RECORDS, "old", f"dead {now - int(RECORD_LIFETIME) - 2} 1")
+        server.client().hset(RECORDS, "young", f"dead {now - 10} 1")
+        assert await loaded(one) == [Record("young", "1", False)]
+        assert server.client().hkeys(RECORDS) == ["young"]
+
+    run(test, server, "one")
+
+
+def test_pairs_and_formats_that_are_not_its_own_are_left_alone_and_told_once(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.client().hset("natmirror:52:1:records", "a", "other 1 1")
+    server.client().hset("natmirror:51:2:records", "a", "newer 1 1")
+    server.client().sadd("natmirror:51:formats", "2")
+    server.client().hset(RECORDS, mapping={"a": "nonsense", "b": "host notime 1", "c": "host"})
+    server.client().hset(RECORDS, "d", b"\xff 1 \xfe")
+
+    async def test(one: RedisStore) -> None:
+        assert await loaded(one) == []
+        server.client().publish("natmirror:51:1:changes", "nonsense")
+        server.client().publish("natmirror:51:1:changes", '["host", "explode", "a", "b"]')
+        server.client().publish("natmirror:51:1:changes", '["host", "put", "a", "1"]')
+        assert await heard(one) or await heard(one) == [Op(PUT, "a", "1")]
+        await one.close()
+        await one.connect()
+
+    with caplog.at_level(logging.WARNING):
+        run(test, server, "one")
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
+        "ignoring records of format 2",
+        "ignoring what natmirror has not written",
+    ]
+    assert server.client().exists("natmirror:52:1:records", "natmirror:51:2:records") == 2
+
+
+def test_a_redis_that_goes_is_an_error_and_can_be_begun_with_again(fresh: Server) -> None:
+
+    async def test(one: RedisStore) -> None:
+        fresh.stop()
+        fresh.start()  # before anybody has looked
+        with pytest.raises(StoreError):
+            for _ in range(3):
+                await one.hear(0.2)
+        await one.close()
+        await one.connect()
+        await one.write([Op(PUT, "a", "1")])
+        fresh.stop()
+        for attempt in (one.beat, lambda: one.write([Op(PUT, "a", "1")]), lambda: loaded(one)):
+            with pytest.raises(StoreError):
+                await attempt()
+        await one.close()
+        with pytest.raises(StoreError):
+            await one.connect()
+
+    run(test, fresh, "one")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--requirepass", "secret"], "Authentication required"), (["--maxmemory", "1"], "used memory > 'maxmemory'")],
+    ids=["password", "memory"],
+)
+def test_a_redis_that_refuses_is_an_error_in_its_own_words(fresh: Server, options: list[str], words: str) -> None:
+    fresh.stop()
+    fresh.start(*options)
+    with pytest.raises(StoreError, match=words):
+        run(_write_something, fresh, "one")
+
+
+async def _write_something(one: RedisStore) -> None:
+    await one.write([Op(PUT, "a", "1")])
+
+
+def test_the_user_that_the_readme_gives_may_do_all_that_is_needed_and_nothing_else(fresh: Server) -> None:
+    [line] = [line.strip() for line in README.read_text().splitlines() if line.startswith("    user natmirror ")]
+    fresh.stop()
+    fresh.start(f"--{line}")
+    fresh.url = f"unix://natmirror:PASSWORD@{fresh.socket}"
+
+    async def test(one: RedisStore, other: RedisStore) -> None:
+        await one.write([Op(PUT, "flow a", "1"), Op(PUT, "flow b", "2")])
+        await other.write([Op(ENDED, "flow a", "1")])
+        await one.beat()
+        assert [op.key for op in await other.hear(1.0)] == ["flow a", "flow b"]
+        assert await loaded(other) == [Record("flow b", "2", False)]
+
+    run(test, fresh, "a", "b")
+    client = fresh.client()
+    for forbidden in (client.keys, client.config_get, lambda: client.hget("natmirror", "a")):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            forbidden()
+
+
+def test_a_redis_that_hangs_is_an_error_in_time(fresh: Server) -> None:
+
+    async def test(one: RedisStore) -> None:
+        fresh.process.send_signal(signal.SIGSTOP)
+        began_at = asyncio.get_running_loop().time()
+        with pytest.raises(StoreError):
+            await one.beat()
+        assert asyncio.get_running_loop().time() - began_at < 4
+        fresh.process.send_signal(signal.SIGCONT)
+
+    run(test, fresh, "one")
+
+
+def test_a_stop_in_the_middle_of_a_word_is_no_error(server: Server) -> None:
+    async def test(one: RedisStore) -> None:
+        hearing: asyncio.Task[Any] = asyncio.create_task(one.hear(10.0))
+        await asyncio.sleep(0)
+        hearing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hearing
+
+    run(test, server, "one")

@@ -1,0 +1,425 @@
+"""Rules files: what they mean, and what is said of the bad ones."""
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from natmirror.errors import RulesError
+from natmirror.rules import Health, load_rules, parse_rules
+from natmirror.rules.text import describe
+
+DIRECTORY = Path(__file__).parents[2] / "rules"
+GOOD = """\
+switches: [10.10.0.0/24]
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool:
+      balance: maglev
+      backends:
+        - {name: c1, address: 10.20.0.11, port: 6633, weight: 3}
+        - {name: c2, address: 10.20.0.12}
+    mirrors:
+      - {name: master, address: 10.20.0.13}
+"""
+
+
+def test_the_form_of_the_rules_and_their_defaults() -> None:
+    rules = parse_rules(GOOD)
+    assert rules.switches == (IPv4Network("10.10.0.0/24"),)
+    [service] = rules.services
+    assert (service.name, service.address, service.port) == ("openflow", IPv4Address("10.10.0.100"), 6653)
+    assert service.pool is not None
+    assert (service.pool.balance, service.pool.hash) == ("maglev", "address")
+    assert [(backend.port, backend.weight) for backend in service.pool.backends] == [(6633, 3), (6653, 1)]
+    [mirror] = service.mirrors
+    assert (mirror.port, mirror.buffer, mirror.direct) == (6653, 16 << 20, False)
+    assert rules.warnings == ()
+
+
+@pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_examples_load_and_are_described(path: Path) -> None:
+    rules = load_rules(path)
+    assert rules.services
+    for service in rules.services:
+        assert f"{service.address}:{service.port}" in describe(rules)
+
+
+# Each is GOOD with one thing changed, and the line that has to be said.
+MISTAKES = [
+    ("port: 6653", "port: 70000", "5: services[0].port: expected 1..65535, found 70000"),
+    ("port: 6653", "port: 0", "5: services[0].port: expected 1..65535, found 0"),
+    ("port: 6653", "port: true", "5: services[0].port: expected 1..65535, found true"),
+    ("port: 6653", "port: 8080:43", "5: services[0].port: expected 1..65535, found 8080:43"),
+    ("port: 6653", "port:", "5: services[0].port: expected 1..65535, found nothing"),
+    ("port: 6653", "port: [1]", "5: services[0].port: expected 1..65535, found a list"),
+    (
+        "port: 6653\n",
+        "prt: 6653\n",
+        "5: services[0].prt: expected one of the keys name, address, port, pool, mirrors, found"
+        " prt (did you mean port?)",
+    ),
+    ("port: 6653\n", "port: 6653\n    port: 6653\n", "6: services[0].port: expected each key once, found port twice"),
+    ("    port: 6653\n", "", "3: services[0]: expected the key port, found only name, address, pool, mirrors"),
+    (
+        "address: 10.10.0.100",
+        "address: 10.10.0.300",
+        "4: services[0].address: expected an IPv4 address, found 10.10.0.300",
+    ),
+    ("address: 10.10.0.100", "address: fd00::1", "4: services[0].address: expected an IPv4 address, found fd00::1"),
+    (
+        "10.20.0.11",
+        "10.10.0.11",
+        "9: services[0].pool.backends[0].address: expected an address outside the switches'"
+        " network 10.10.0.0/24, found 10.10.0.11",
+    ),
+    (
+        "10.20.0.13",
+        "10.10.0.13",
+        "12: services[0].mirrors[0].address: expected an address outside the switches' network"
+        " 10.10.0.0/24, found 10.10.0.13",
+    ),
+    ("[10.10.0.0/24]", "[]", "1: switches: expected a list of networks, found an empty list"),
+    ("[10.10.0.0/24]", "10.10.0.0/24", "1: switches: expected a list of networks, found 10.10.0.0/24"),
+    (
+        "[10.10.0.0/24]",
+        "[10.10.0.1/24]",
+        "1: switches[0]: expected an IPv4 network such as 10.10.0.0/24, found"
+        " 10.10.0.1/24 (10.10.0.1/24 has host bits set)",
+    ),
+    (
+        "[10.10.0.0/24]",
+        "[10.10.0.0/24, 10.10.0.0/16]",
+        "1: switches[1]: expected networks that do not overlap, found 10.10.0.0/16 and 10.10.0.0/24",
+    ),
+    (
+        "balance: maglev",
+        "balance: magic",
+        "7: services[0].pool.balance: expected maglev or round-robin or least-connections or priority, found magic",
+    ),
+    (
+        "balance: maglev",
+        "balance: round-robin\n      hash: address",
+        "8: services[0].pool.hash: expected no hash with balance round-robin, found one",
+    ),
+    (
+        "balance: maglev",
+        "balance: maglev\n      when-none: cry",
+        "8: services[0].pool.when-none: expected drop or refuse, found cry",
+    ),
+    (
+        "balance: maglev",
+        "balance: maglev\n      sorry: {name: c1, address: 10.20.0.19}",
+        "8: services[0].pool.sorry: expected a name of its own, found c1 again",
+    ),
+    (
+        "weight: 3",
+        "max-connections: 0",
+        "9: services[0].pool.backends[0].max-connections: expected 1..16777216, found 0",
+    ),
+    (
+        "balance: maglev",
+        "balance: priority",
+        "9: services[0].pool.backends[0].weight: expected no weight with balance priority, found one",
+    ),
+    ("weight: 3", "weight: 0", "9: services[0].pool.backends[0].weight: expected 1..1000, found 0"),
+    ("name: c2", "name: c1", "10: services[0].pool.backends[1]: expected a name of its own, found c1 again"),
+    (
+        "10.20.0.12}",
+        "10.20.0.11, port: 6633}",
+        "10: services[0].pool.backends[1]: expected an address and port of its own, found 10.20.0.11:6633 again",
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.12, protocol: openflow}",
+        "12: services[0].mirrors[0]: expected a mirror with protocol: openflow outside all pools, found"
+        " 10.20.0.12:6653 of openflow",
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, protocol: openflow, when-behind: throttle}",
+        "12: services[0].mirrors[0].when-behind: expected when-behind: drop with protocol: openflow, found"
+        " throttle: whole messages are left out instead",
+    ),
+    (
+        "switches:",
+        "known-switches: switches.json\nswitches:",
+        "1: known-switches: expected an absolute path of a file, found switches.json",
+    ),
+    (
+        "name: c1",
+        "name: c 1",
+        "9: services[0].pool.backends[0].name: expected a name of letters, digits, dots, dashes and"
+        " underscores, found c 1",
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, buffer: 16MB}",
+        "12: services[0].mirrors[0].buffer: expected a size from 64KiB to 1GiB, such as 16MiB, found 16MB",
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, buffer: 1KiB}",
+        "12: services[0].mirrors[0].buffer: expected a size from 64KiB to 1GiB, such as 16MiB, found 1KiB",
+    ),
+    *(
+        ("10.20.0.13}", f"10.20.0.13, {key}: {found}}}", f"12: services[0].mirrors[0].{key}: expected {said}")
+        for key, found, said in [
+            ("when-behind", "wait", "drop or throttle, found wait"),
+            ("protocol", "of", "raw or openflow, found of"),
+            ("reconnect", "next-message", "no reconnect without protocol: openflow, found one"),
+            ("unsolicited", "pass", "no unsolicited without protocol: openflow, found one"),
+            ("statistics", "refuse", "no statistics without protocol: openflow, found one"),
+            ("throttle-limit", "2s", "no throttle-limit without when-behind: throttle, found one"),
+            ("sample", "0.5", "a percentage from 0% to 100%, found 0.5"),
+            ("sample", "101%", "a percentage from 0% to 100%, found 101%"),
+            ("only", "10.10.0.0/24", "a list of networks, found 10.10.0.0/24"),
+            ("source", "server", "an IPv4 address, found server"),
+            ("source", "10.10.0.7", "an address outside the switches' network 10.10.0.0/24, found 10.10.0.7"),
+            ("linger", "5", "a duration from 1ms to 30d, such as 5s, found 5"),
+            ("linger", "31d", "a duration from 1ms to 30d, such as 5s, found 31d"),
+            ("connect-timeout", "0s", "a duration from 1ms to 30d, such as 5s, found 0s"),
+            ("idle-timeout", "never", "a duration from 1ms to 30d, such as 5s, found never"),
+        ]
+    ),
+    *(
+        ("balance: maglev", f"balance: maglev\n      health: {found}", f"8: services[0].pool.health{said}")
+        for found, said in [
+            ("tcp", ": expected a mapping with check, interval, timeout, rise, fall, command, found tcp"),
+            ("{}", ": expected the key check, found none"),
+            ("{interval: 1s}", ": expected the key check, found only interval"),
+            ("{check: http}", ".check: expected tcp or openflow or exec, found http"),
+            ("{check: tcp, interval: 1}", ".interval: expected a duration from 1ms to 30d, such as 5s, found 1"),
+            ("{check: tcp, interval: 99ms}", ".interval: expected an interval of at least 100ms, found 99ms"),
+            ("{check: tcp, timeout: 0s}", ".timeout: expected a duration from 1ms to 30d, such as 5s, found 0s"),
+            ("{check: tcp, timeout: 2s}", ".timeout: expected a timeout of at most the interval, 1s, found 2s"),
+            ("{check: tcp, interval: 200ms}", ": expected a timeout of at most the interval, 200ms, found 500ms"),
+            ("{check: tcp, rise: 0}", ".rise: expected 1..100, found 0"),
+            ("{check: tcp, fall: 101}", ".fall: expected 1..100, found 101"),
+            ("{check: tcp, command: [x]}", ".command: expected no command with check: tcp, found one"),
+            ("{check: exec}", ": expected a command with check: exec, found none"),
+            ("{check: exec, command: x}", ".command: expected a list of words, the program first, found x"),
+            (
+                "{check: exec, command: []}",
+                ".command: expected a list of words, the program first, found an empty list",
+            ),
+            ("{check: exec, command: [[x]]}", ".command[0]: expected a word, found a list"),
+            (
+                "{check: exec, command: ['']}",
+                ".command: expected a program and its arguments, found an empty name or a NUL",
+            ),
+            (
+                "{check: tcp, raise: 1}",
+                ".raise: expected one of the keys check, interval, timeout, rise, fall, command, found raise (did you"
+                " mean rise?)",
+            ),
+        ]
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, only: [10.11.0.0/24]}",
+        "12: services[0].mirrors[0].only[0]: expected a network inside one of the switches' networks,"
+        " found 10.11.0.0/24",
+    ),
+    (
+        "10.20.0.13}",
+        "10.20.0.13, source: 10.20.0.1, direct: true}",
+        "12: services[0].mirrors[0].direct: expected no direct with a source of ours, found one: clients' packets"
+        " pass anyway",
+    ),
+    (
+        "services:",
+        "mirror-memory: 1GB\nservices:",
+        "2: mirror-memory: expected a size from 1MiB to 1024GiB, such as 16MiB, found 1GB",
+    ),
+    (
+        "services:",
+        "max-flows: 1000\nservices:",
+        "2: max-flows: expected 1024..16777216, found 1000",
+    ),
+    ("services:", "queues: 3\nservices:", "2: queues: expected cores, or a power of two up to 16, found 3"),
+    ("services:", "queues: 32\nservices:", "2: queues: expected cores, or a power of two up to 16, found 32"),
+    ("10.20.0.13}", "10.20.0.13, direct: on}", "12: services[0].mirrors[0].direct: expected true or false, found on"),
+    (
+        "services:",
+        "services: {}\nother:",
+        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, queues, known-switches, ha,"
+        " found other",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "said"), MISTAKES, ids=[said.split(" ", 1)[1][:50] for *_, said in MISTAKES])
+def test_a_mistake_is_one_line_with_its_place(old: str, new: str, said: str) -> None:
+    assert old in GOOD
+    with pytest.raises(RulesError) as error:
+        parse_rules(GOOD.replace(old, new, 1), "lb.yaml")
+    assert str(error.value) == f"lb.yaml:{said}"
+
+
+def test_everything_that_can_be_said_of_a_mirror() -> None:
+    settings = (
+        "when-behind: throttle, throttle-limit: 500ms, sample: 12.5%, only: [10.10.0.0/25], source: 10.20.0.1,"
+        " linger: 1m, connect-timeout: 3s, stall-timeout: 10s, idle-timeout: 2h, buffer: 1MiB"
+    )
+    rules = parse_rules(GOOD.replace("10.20.0.13}", f"10.20.0.13, {settings}}}"))
+    [mirror] = rules.services[0].mirrors
+    assert mirror.throttles
+    assert (mirror.throttle_limit, mirror.sample, mirror.only) == (0.5, 0.125, (IPv4Network("10.10.0.0/25"),))
+    assert (mirror.source, mirror.linger, mirror.connect_timeout) == (IPv4Address("10.20.0.1"), 60, 3)
+    assert (mirror.stall_timeout, mirror.idle_timeout, mirror.buffer) == (10, 7200, 1 << 20)
+    assert (
+        "mirror  master 10.20.0.13:6653 buffer 1MiB when-behind throttle throttle-limit 500ms sample 12.5%"
+        " only 10.10.0.0/25 source 10.20.0.1 linger 1m connect-timeout 3s stall-timeout 10s idle-timeout 2h"
+    ) in describe(rules)
+
+
+def test_everything_that_can_be_said_of_a_session() -> None:
+    settings = "protocol: openflow, reconnect: next-message, unsolicited: pass, statistics: refuse"
+    text = GOOD.replace("10.20.0.13}", f"10.20.0.13, {settings}}}") + "known-switches: /var/lib/natmirror/known.json\n"
+    rules = parse_rules(text)
+    [mirror] = rules.services[0].sessions
+    assert rules.services[0].copies == ()
+    assert (mirror.reconnect, mirror.unsolicited, mirror.statistics) == ("next-message", "pass", "refuse")
+    assert str(rules.known_switches) == "/var/lib/natmirror/known.json"
+    assert "protocol openflow reconnect next-message unsolicited pass statistics refuse" in describe(rules)
+    assert "known-switches: /var/lib/natmirror/known.json" in describe(rules)
+
+
+@pytest.mark.parametrize(
+    ("said", "health", "shown"),
+    [
+        ("{check: tcp}", Health("tcp"), "tcp interval 1s timeout 500ms rise 2 fall 3"),
+        (
+            "{check: openflow, interval: 200ms, timeout: 200ms, rise: 1, fall: 2}",
+            Health("openflow", 0.2, 0.2, 1, 2),
+            "openflow interval 200ms timeout 200ms rise 1 fall 2",
+        ),
+        (
+            "{check: exec, interval: 1m, timeout: 5s, command: [/bin/check, -p, a b]}",
+            Health("exec", 60.0, 5.0, command=("/bin/check", "-p", "a b")),
+            "exec interval 1m timeout 5s rise 2 fall 3 command /bin/check -p 'a b'",
+        ),
+    ],
+)
+def test_everything_that_can_be_said_of_health(said: str, health: Health, shown: str) -> None:
+    rules = parse_rules(GOOD.replace("balance: maglev", f"balance: maglev\n      health: {said}"))
+    assert rules.services[0].pool is not None
+    assert rules.services[0].pool.health == health
+    assert f"\n  health  {shown}\n" in describe(rules)
+
+
+def test_backends_are_not_checked_by_themselves() -> None:
+    rules = parse_rules(GOOD)
+    assert rules.services[0].pool is not None
+    assert rules.services[0].pool.health is None
+    assert "\n  health  not checked\n" in describe(rules)
+
+
+@pytest.mark.parametrize(
+    ("sample", "shown"), [("100%", "100%"), ("0%", "0%"), ("10%", "10%"), ("0.5%", "0.5%"), ("1.250%", "1.25%")]
+)
+def test_a_sample_is_shown_as_it_was_written(sample: str, shown: str) -> None:
+    text = describe(parse_rules(GOOD.replace("10.20.0.13}", f"10.20.0.13, sample: {sample}}}")))
+    assert f" sample {shown} " in text
+
+
+def test_only_a_service_with_a_pool_can_hold_its_clients_back() -> None:
+    text = "switches: [10.10.0.0/24]\nservices:\n  - name: a\n    address: 10.10.0.100\n    port: 1\n    mirrors:\n"
+    with pytest.raises(RulesError, match=r"7: services\[0\]\.mirrors\[0\]: expected a pool where a mirror throttles"):
+        parse_rules(text + "      - {name: m, address: 10.20.0.13, when-behind: throttle}")
+
+
+def test_an_empty_pool_and_a_service_without_anything_are_refused() -> None:
+    head = "switches: [10.10.0.0/24]\nservices:\n  - {name: a, address: 10.10.0.100, port: 1"
+    with pytest.raises(
+        RulesError, match=r"3: services\[0\]\.pool\.backends: expected a list of backends, found an empty"
+    ):
+        parse_rules(head + ", pool: {backends: []}}")
+    with pytest.raises(RulesError, match=r"3: services\[0\]\.pool: expected the key backends, found none"):
+        parse_rules(head + ", pool: {}}")
+    with pytest.raises(RulesError, match=r"3: services\[0\]: expected a pool or mirrors or both, found neither"):
+        parse_rules(head + "}")
+
+
+def second(name: str, port: int, backend: str, mirror: str) -> str:
+    """GOOD with a second service."""
+    return GOOD + (
+        f"  - {{name: {name}, address: 10.10.0.100, port: {port}, pool: {{backends: [{{name: c1, address: {backend},"
+        f" port: 6633}}]}}, mirrors: [{{name: m, address: {mirror}, port: 6653}}]}}\n"
+    )
+
+
+def test_services_are_distinct() -> None:
+    with pytest.raises(RulesError, match=r"13: services\[1\]: expected a name of its own, found openflow again"):
+        parse_rules(second("openflow", 1, "10.20.0.21", "10.20.0.23"))
+    with pytest.raises(RulesError, match=r"13: services\[1\]: .*10\.10\.0\.100:6653 of openflow again"):
+        parse_rules(second("other", 6653, "10.20.0.21", "10.20.0.23"))
+
+
+def test_ambiguous_tuples_are_told() -> None:
+    warnings = parse_rules(second("other", 1, "10.20.0.11", "10.20.0.13")).warnings
+    assert [warning.split(" stands")[0] for warning in warnings] == [
+        "backend 10.20.0.11:6633",
+        "mirror 10.20.0.13:6653",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "1: expected rules, found an empty file"),
+        (b"# nothing\n", "1: expected rules, found an empty file"),
+        (
+            b"- a\n",
+            "1: expected a mapping with switches, services, mirror-memory, max-flows, queues, known-switches, ha,"
+            " found a list",
+        ),
+        (b"a: [1\n", "2: expected YAML, found: "),
+        (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: "),
+        (b"a: 1\nb: \xff\n", "2: expected UTF-8 text, found byte 0xff"),
+        (b"a: *nowhere\n", "1: expected YAML, found: "),
+    ],
+)
+def test_what_is_no_rules_file_is_told(tmp_path: Path, raw: bytes, said: str) -> None:
+    path = tmp_path / "lb.yaml"
+    path.write_bytes(raw)
+    with pytest.raises(RulesError) as error:
+        load_rules(path)
+    assert str(error.value).startswith(f"{path}:{said}")
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.yaml"):
+        with pytest.raises(RulesError, match=str(path)):
+            load_rules(path)
+    huge = tmp_path / "huge.yaml"
+    huge.write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(RulesError, match="at most"):
+        load_rules(huge)
+
+
+@given(st.text())
+def test_no_text_gives_anything_but_rules_or_an_error_of_one_line(text: str) -> None:
+    with pytest.raises(RulesError) as error:
+        parse_rules(text)
+    assert "\n" not in str(error.value)
+
+
+lines = GOOD.splitlines()
+
+
+@given(st.data())
+def test_no_damage_gives_anything_but_rules_or_an_error_of_one_line(data: st.DataObject) -> None:
+    text = list(GOOD)
+    for at in data.draw(st.lists(st.integers(0, len(text) - 1), min_size=1, max_size=5)):
+        text[at] = data.draw(st.sampled_from("[]{}:,-&*!|>#%@`'\"\t\n 0a\x00\u20ac"))
+    try:
+        parse_rules("".join(text))
+    except RulesError as error:
+        assert "\n" not in str(error)

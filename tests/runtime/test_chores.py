@@ -1,0 +1,231 @@
+"""What is done again and again, while it fails, hangs, and works again."""
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from natmirror.errors import HostError
+from natmirror.lab.process import wait_for
+from natmirror.runtime.chores import NEVER, Chore, Keeper, failures, read_mail
+
+
+class Clock:
+    """A manual one."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+class Work:
+    """Fails with what ``faults`` has."""
+
+    def __init__(self, *faults: Exception | None) -> None:
+        self.faults = list(faults)
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        if self.faults and (fault := self.faults.pop(0)) is not None:
+            raise fault
+
+
+def no_files() -> OSError:
+    return OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        no_files(),
+        BlockingIOError(errno.EAGAIN, "no process"),
+        MemoryError(),
+        HostError("iptables refuses"),
+        KeyError(7),
+    ],
+)
+def test_no_fault_gets_out_and_it_is_tried_again(clock: Clock, fault: Exception) -> None:
+    work = Work(fault)
+    chore = Chore("rules", 5.0, work)
+    chore.run_if_due(clock)
+    clock.now += 4.9
+    chore.run_if_due(clock)
+    assert work.count == 1
+    clock.now += 0.2
+    chore.run_if_due(clock)
+    assert (work.count, chore.failure) == (2, None)
+
+
+def test_a_fault_is_told_once_and_again_when_it_changes_or_has_been_gone(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    chore = Chore("rules", 5.0, Work(no_files(), no_files(), HostError("locked"), None, no_files()))
+    told = []
+    for _ in range(5):
+        chore.run_if_due(clock)
+        told.append([record.getMessage() for record in caplog.records])
+        caplog.clear()
+        clock.now += 5.0
+    many = "rules: [Errno 24] Too many open files; trying again in 5 s"
+    assert told == [[many], [], ["rules: locked; trying again in 5 s"], ["rules: works again"], [many]]
+
+
+def test_only_a_fault_of_ours_has_a_traceback(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    Chore("rules", 5.0, Work(no_files())).run_if_due(clock)
+    assert "Traceback" not in caplog.text
+    Chore("rules", 5.0, Work(KeyError(7))).run_if_due(clock)
+    assert "rules: KeyError(7); trying again" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_what_fails_is_shown_since_it_began_to(clock: Clock) -> None:
+    chores = [Chore("fine", 5.0, Work()), Chore("rules", 5.0, Work(no_files(), HostError("locked")))]
+    for _ in range(2):
+        for chore in chores:
+            chore.run_if_due(clock)
+        clock.now += 5.0
+    assert failures(chores, clock.now) == [{"name": "rules", "error": "locked", "since_seconds": 10.0}]
+
+
+def test_what_is_done_once_is_tried_until_it_has_worked(clock: Clock) -> None:
+    work = Work(no_files(), no_files())
+    chore = Chore("standing down", NEVER, work, clock.now)
+    for _ in range(10):
+        chore.run_if_due(clock)
+        clock.now += 5.0
+    assert (work.count, chore.due_at > 1e9) == (3, True)
+
+
+def test_what_takes_long_rests_long(clock: Clock) -> None:
+    def work() -> None:
+        clock.now += 2.0
+
+    chore = Chore("flows", 5.0, work)
+    chore.run_if_due(clock)
+    assert chore.due_at == 1000.0 + 2.0 + 40.0
+
+
+def test_a_letter_that_fails_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    keeper, work = Keeper("one", []), Work(KeyError(7))
+    for _ in range(2):
+        keeper.post(work)
+    read_mail(keeper._mail)
+    assert work.count == 2
+    assert "internal error: an order was not carried out" in caplog.text
+
+
+class Disk:
+    """Work that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.thaw = threading.Event()
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        self.begun.set()
+        assert self.thaw.wait(10.0)
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    one = Disk()
+    yield one
+    one.thaw.set()
+
+
+def test_what_hangs_is_told_once_and_nothing_is_begun_beside_it(
+    clock: Clock, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    keeper = Keeper("files", [Chore("known-switches", 0.0, disk)], clock)
+    keeper.start()
+    assert disk.begun.wait(5.0)
+    for _ in range(3):
+        keeper.report_hung()
+        clock.now += 6.0
+    keeper.report_hung()
+    assert caplog.text.count("known-switches: has not returned after 10 s") == 1
+    assert keeper.failures() == [{"name": "known-switches", "error": "it hangs", "since_seconds": 18.0}]
+    assert disk.count == 1
+    keeper.end()
+    assert keeper.wait(clock.now) == "known-switches", "it is not waited for"
+    disk.thaw.set()
+    assert keeper.wait(clock.now + 5.0) is None
+    keeper.report_hung()
+    assert "files: has returned" in caplog.text
+
+
+def test_at_its_end_a_keeper_does_what_it_has_to_and_no_more(clock: Clock) -> None:
+    last, other = Work(no_files()), Work()
+    chores = [Chore("save", NEVER, last, NEVER, at_end=True), Chore("look", NEVER, other, NEVER)]
+    keeper = Keeper("files", chores, clock)
+    keeper.start()
+    keeper.end()
+    assert keeper.wait(clock.now + 5.0) is None
+    assert (last.count, other.count) == (1, 0)
+
+
+def test_a_keeper_answers_or_the_question_is_void(clock: Clock, disk: Disk) -> None:
+    keeper = Keeper("files", [], clock)
+    keeper.start()
+    assert keeper.ask(lambda: 7, 5.0) == 7
+    with pytest.raises(HostError, match="refused"):
+        keeper.ask(Work(HostError("refused")), 5.0)
+    keeper.post(disk)
+    late: Callable[[], None] = Work()
+    with pytest.raises(TimeoutError):
+        keeper.ask(late, 0.05)
+    disk.thaw.set()
+    assert keeper.ask(lambda: 8, 5.0) == 8
+    assert isinstance(late, Work)
+    assert late.count == 0
+    keeper.end()
+    assert keeper.wait(clock.now + 5.0) is None
+
+
+def test_a_keeper_that_has_ended_keeps_nobody_waiting(clock: Clock) -> None:
+    """A stop is not to wait for who asks for a reload just then."""
+    keeper = Keeper("files", [], clock)
+    keeper.start()
+    keeper.end()
+    assert keeper.wait(clock.now + 5.0) is None
+    began_at = time.monotonic()
+    with pytest.raises(TimeoutError):
+        keeper.ask(Work(), 60.0)
+    assert time.monotonic() - began_at < 5.0
+
+
+def test_no_thread_left_is_an_error_that_a_start_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(HostError, match="cannot start the thread files: can't start new thread"):
+        Keeper("files", []).start()
+
+
+def test_many_words_to_a_keeper_that_hangs_cost_nothing_but_their_place(clock: Clock, disk: Disk) -> None:
+    keeper = Keeper("files", [], clock)
+    keeper.start()
+    keeper.post(disk)
+    assert disk.begun.wait(5.0)
+    work = Work()
+    for _ in range(100):
+        keeper.post(work)
+    disk.thaw.set()
+    wait_for(lambda: work.count == 100, "them all")
+    keeper.end()

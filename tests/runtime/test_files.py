@@ -1,0 +1,67 @@
+"""Files on a disk that does not answer: nothing but them waits for it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from natmirror.errors import CaptureError
+from natmirror.rules import Rules, parse_rules
+from natmirror.runtime import switch_file
+from natmirror.runtime.files import Files
+from natmirror.runtime.order_recorder import Orders
+from tests.helpers.support import RULES
+from tests.runtime.test_order_recorder import recorded
+
+
+@pytest.fixture
+def thaw() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_a_frozen_disk_under_known_switches_is_named_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thaw: threading.Event
+) -> None:
+    saved: list[Any] = []
+
+    def save(path: Path, switches: list[dict[str, Any]]) -> None:
+        assert thaw.wait(10.0)
+        saved.append(switches)
+
+    monkeypatch.setattr(switch_file, "save", save)
+    files = Files(parse_rules(f"known-switches: {tmp_path}/switches.json\n{RULES}"), lambda: [{"client": "10.10.0.11"}])
+    files.start()
+    for keeper in files.keepers:
+        keeper.end()
+    assert [keeper.wait(time.monotonic() + 0.2) for keeper in files.keepers] == [None, "known-switches"]
+    thaw.set()
+    assert [keeper.wait(time.monotonic() + 5.0) for keeper in files.keepers] == [None, None]
+    assert saved == [[{"client": "10.10.0.11"}]]
+
+
+def test_a_reload_gives_up_on_a_disk_that_does_not_answer_and_goes_by_the_old_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thaw: threading.Event
+) -> None:
+    rules = parse_rules(RULES)
+    files = Files(rules, list)
+    files.start()
+    heard: list[Rules] = []
+
+    def reload(self: Orders, rules: Rules) -> None:
+        assert thaw.wait(10.0)
+        heard.append(rules)
+
+    monkeypatch.setattr(Orders, "reload", reload)
+    monkeypatch.setattr("natmirror.runtime.files._RELOAD_TIMEOUT", 0.1)
+    others = parse_rules(recorded(tmp_path / "orders.pcap"))
+    with pytest.raises(CaptureError, match="the disk with the records has not answered"):
+        files.reload(others)
+    thaw.set()
+    assert files._record.ask(lambda: heard[-1], 5.0) is rules
+    for keeper in files.keepers:
+        keeper.end()

@@ -1,0 +1,228 @@
+"""A log that no thread waits for, with a reader or without one."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from natmirror.runtime.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
+from tests.runtime.test_chores import Clock
+
+KIND = (logging.ERROR, "thread %d stands still")
+
+
+class Out:
+    """What is written."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def __call__(self, text: str) -> None:
+        self.text += text
+
+    def lines(self) -> list[str]:
+        """The messages, without time and level."""
+        return [line.split(" ", 3)[3] if line[:1].isdigit() else line for line in self.text.splitlines()]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def out() -> Out:
+    return Out()
+
+
+@pytest.fixture
+def logs(clock: Clock, out: Out) -> Logs:
+    return Logs(out, clock)
+
+
+@pytest.fixture
+def log(logs: Logs) -> Iterator[logging.Logger]:
+    logger = logging.Logger("test")
+    logger.addHandler(logs)
+    yield logger
+
+
+def drain(logs: Logs) -> None:
+    while logs.status()["queued"]:
+        assert logs.write_one(0.0)
+    logs.write_one(0.0)
+
+
+def test_so_many_of_a_kind_in_so_many_seconds_and_the_rest_is_counted() -> None:
+    limiter = Limiter()
+    admitted = [limiter.admits(KIND, 1000.0 + second / 100) for second in range(MAX_OF_A_KIND + 7)]
+    assert admitted == [True] * MAX_OF_A_KIND + [False] * 7
+    assert limiter.admits((logging.ERROR, "another"), 1000.0)
+    assert limiter.take_left_out(1000.0 + WINDOW - 0.1) == []
+    assert limiter.take_left_out(1000.0 + WINDOW) == [(KIND, 7)]
+    assert limiter.take_left_out(1000.0 + WINDOW) == []
+    assert limiter.admits(KIND, 1000.0 + WINDOW)
+
+
+def test_a_kind_that_is_rare_is_never_left_out() -> None:
+    limiter = Limiter()
+    assert all(limiter.admits(KIND, 1000.0 + second) for second in range(100))
+
+
+def test_kinds_without_end_take_no_memory_without_end() -> None:
+    limiter = Limiter()
+    for number in range(5000):
+        limiter.leave_out((logging.INFO, str(number)), 1000.0)
+    assert sum(count for _, count in limiter.take_left_out(1000.0 + WINDOW)) == 5000
+    assert len(limiter._windows) == 0
+
+
+def test_records_are_written_in_their_order_as_they_were(logs: Logs, log: logging.Logger, out: Out) -> None:
+    legs = [1]
+    log.info("legs %s", legs)
+    legs.append(2)
+    log.error("wrong arguments %d", "x")
+    try:
+        raise KeyError(7)
+    except KeyError:
+        log.exception("internal error")
+    drain(logs)
+    lines = out.lines()
+    assert lines[0] == "legs [1]"
+    assert lines[1] == "'wrong arguments %d' with arguments that do not fit it: ('x',)"
+    assert lines[2:4] == ["internal error", "Traceback (most recent call last):"]
+    assert lines[-1] == "KeyError: 7"
+
+
+class Unprintable:
+    """Fails whatever is asked of it."""
+
+    def __repr__(self) -> str:
+        raise MemoryError
+
+
+def test_what_cannot_be_made_text_raises_nothing(logs: Logs, log: logging.Logger) -> None:
+    log.info("leg %s", Unprintable())
+    assert logs.status() == {"queued": 0, "dropped": 1, "suppressed": 0}
+
+
+def test_a_reader_that_does_not_read_costs_records_and_they_are_counted(
+    logs: Logs, log: logging.Logger, out: Out, clock: Clock
+) -> None:
+    for number in range(MAX_QUEUED + 500):
+        log.info("leg %d", number)
+    assert logs.status() == {"queued": MAX_QUEUED, "dropped": 500, "suppressed": 0}
+    clock.now += WINDOW
+    drain(logs)
+    assert "500 more like this were left out: leg %d" in out.lines()
+    assert len(out.lines()) == MAX_QUEUED + 1
+
+
+def test_while_packets_pass_a_kind_is_limited_and_a_start_says_all(
+    logs: Logs, log: logging.Logger, out: Out, clock: Clock
+) -> None:
+    for number in range(30):
+        log.warning("preflight: %d", number)
+    logs.is_limited = True
+    for number in range(143):
+        log.warning("leg %d", number)
+    assert logs.status() == {"queued": 30 + MAX_OF_A_KIND, "dropped": 0, "suppressed": 123}
+    drain(logs)
+    assert len(out.lines()) == 30 + MAX_OF_A_KIND
+    clock.now += WINDOW
+    logs.write_one(0.0)
+    assert out.lines()[-1] == "123 more like this were left out: leg %d"
+
+
+def test_a_writer_that_hangs_keeps_nobody(clock: Clock) -> None:
+    thaw, begun = threading.Event(), threading.Event()
+
+    def hang(text: str) -> None:
+        begun.set()
+        assert thaw.wait(20.0)
+
+    logs = Logs(hang, clock)
+    logs._thread.start()
+    logger = logging.Logger("test")
+    logger.addHandler(logs)
+    for number in range(2 * MAX_QUEUED):
+        logger.info("leg %d", number)
+    assert begun.wait(5.0)
+    logs.close()  # for a bounded time
+    assert logs.status()["dropped"] >= MAX_QUEUED - 1
+    thaw.set()
+
+
+PROGRAM = """
+import logging, sys, threading
+from natmirror.runtime.logs import Logs, say
+logs = Logs()
+logs.start()
+{body}
+logs.close()
+say("the summary")
+say("the last words", is_error=True)
+"""
+
+
+def python(body: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", PROGRAM.format(body=body)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=True)
+
+
+def test_a_process_says_all_and_in_order_before_it_ends() -> None:
+    done = python("for number in range(100): logging.getLogger('natmirror').error('number %d', number)")
+    lines = done.stderr.splitlines()
+    assert [line.rpartition(" ")[2] for line in lines[:-1]] == [str(number) for number in range(100)]
+    assert lines[-1] == "the last words"
+    assert done.stdout == "the summary\n"
+
+
+def test_the_fault_that_ends_a_thread_is_logged() -> None:
+    done = python("thread = threading.Thread(target=lambda: 1 / 0, name='api'); thread.start(); thread.join()")
+    assert "ERROR internal error: thread api has ended" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_a_process_whose_output_nobody_reads_ends_all_the_same() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))
+    os.set_blocking(write, True)
+    body = "for number in range(3000): logging.getLogger('natmirror').error('number %d', number)"
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM.format(body=body)], stdout=write, stderr=write)
+    assert process.wait(20.0) == 0
+    os.close(read)
+    os.close(write)
+
+
+def test_a_stream_that_is_closed_leaves_its_number_to_nobody() -> None:
+    body = """
+import socket
+one, other = socket.socketpair()
+logging.getLogger("natmirror").error("for nobody")
+"""
+    program = PROGRAM.format(body=body) + "sys.exit(min(one.fileno(), other.fileno()) < 3)"
+    done = subprocess.run(["sh", "-c", f"exec {sys.executable} -c '{program}' <&- >&- 2>&-"], timeout=20.0, check=False)
+    assert done.returncode == 0
+
+
+def test_a_reader_that_is_slow_gets_all_of_what_does_not_wait_for_it() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    body = "for number in range(900): logging.getLogger('natmirror').error('number %d ' + 200 * 'x', number)"
+    with subprocess.Popen([sys.executable, "-c", PROGRAM.format(body=body)], stdout=write, stderr=write) as process:
+        os.close(write)
+        with os.fdopen(read, "rb") as reader:
+            time.sleep(0.5)
+            lines = reader.read().decode().splitlines()
+        assert process.wait(20.0) == 0
+    assert [line.split()[4] for line in lines[:-2]] == [str(number) for number in range(900)]
+    assert lines[-2:] == ["the summary", "the last words"]

@@ -1,0 +1,98 @@
+"""What masters would have done, in a capture."""
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import dpkt
+import pytest
+
+from natmirror.errors import CaptureError
+from natmirror.net.packet import Segment
+from natmirror.net.packet import parse as parse_packet
+from natmirror.openflow.messages import Type
+from natmirror.replay.capture import read
+from natmirror.rules import Rules, parse_rules
+from natmirror.runtime.order_recorder import Orders
+from tests.helpers.session import engine
+from tests.helpers.support import CLIENT, MASTER, RULES
+from tests.mirror.sessions.test_sessions import introduced, request
+
+
+def recorded(path: Path) -> str:
+    return RULES.replace("10.20.0.13}", f"10.20.0.13, protocol: openflow, record: {path}}}")
+
+
+def rules(path: Path) -> Rules:
+    return parse_rules(recorded(path))
+
+
+def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "orders.pcap"
+    one = engine(recorded(path))
+    _, master = introduced(one)
+    sent = [request(Type.FLOW_MOD, 1, bytes(48)), request(Type.PACKET_OUT, 2, bytes(range(200)))]
+    master.say(request(Type.BARRIER_REQUEST, 3), *sent)
+    orders = one.take_orders()
+    assert one.take_orders() == []
+    assert [order.message for order in orders] == sent
+    huge = replace(orders[0], offset=orders[1].offset + len(sent[1]), message=bytes(0xFFFF))
+    with closing(Orders(rules(path))) as written:
+        written.add([*orders, huge])
+        written.write()
+    segments = [parse_packet(one.packet) for one in read(path) if one.packet is not None]
+    stream = b""
+    for segment in segments:
+        assert isinstance(segment, Segment)
+        assert ((segment.src, segment.sport), (segment.dst, segment.dport)) == (MASTER, CLIENT)
+        assert segment.seq == 1 + len(stream)
+        stream += segment.payload
+    assert stream == b"".join(sent) + bytes(0xFFFF)
+
+
+def test_a_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"nothing/orders\.pcap"):
+        Orders(rules(tmp_path / "nothing" / "orders.pcap"))
+
+
+def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "orders.pcap"
+    one = engine(recorded(path))
+    _, master = introduced(one)
+    master.say(request(Type.FLOW_MOD, 1, bytes(48)))
+    orders = one.take_orders()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with closing(Orders(rules(path))) as written:
+        monkeypatch.setattr(dpkt.pcap.Writer, "writepkt", full)
+        written.add(orders)
+        with pytest.raises(CaptureError, match="No space left"):
+            written.write()
+        written.add(orders)
+        written.write()
+
+
+def test_files_come_and_go_with_the_rules(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.pcap", tmp_path / "second.pcap"
+    one = engine(recorded(first))
+    _, master = introduced(one)
+    master.say(request(Type.FLOW_MOD, 1, bytes(48)))
+    orders = one.take_orders()
+    with closing(Orders(rules(first))) as written:
+        written.add(orders)
+        written.write()
+        written.reload(rules(first))
+        written.add(orders)
+        written.write()
+        written.reload(rules(second))
+        assert len(list(read(first))) == 2, "what was begun has gone on, and is whole now"
+        with pytest.raises(CaptureError, match="nothing"):
+            written.reload(rules(tmp_path / "nothing" / "third.pcap"))
+        written.add(orders)
+        written.write()
+        written.reload(parse_rules(RULES))
+        written.add(orders)
+        written.write()
+        assert (len(list(read(first))), len(list(read(second)))) == (2, 1)

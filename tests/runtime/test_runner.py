@@ -1,0 +1,181 @@
+"""What the main thread makes of words from others, and of a machine that refuses something: no thread runs here."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from natmirror.errors import HostError, RulesError
+from natmirror.ha.exit_codes import STUCK
+from natmirror.linux.iptables import Firewall
+from natmirror.linux.systemd import Notifier
+from natmirror.rules import Rules, load_rules, parse_rules
+from natmirror.rules.reload import merged
+from natmirror.runtime.changeover import Changeover
+from natmirror.runtime.files import Files
+from natmirror.runtime.logs import Logs
+from natmirror.runtime.runner import Runner
+from tests.helpers.support import RULES
+
+CHECKED = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
+
+
+class Machine(Firewall):
+    """Takes all rules; ``refuses`` to tell what there is."""
+
+    def __init__(self) -> None:
+        super().__init__("nft")
+        self.refuses = False
+
+    def extend(self, rules: Rules, queues: int) -> None:
+        pass
+
+    def reduce(self, rules: Rules, queues: int) -> None:
+        pass
+
+    def forward_policy(self) -> tuple[str, bool]:
+        if self.refuses:
+            raise HostError("the lock is taken")
+        return "ACCEPT", False
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
+    file = tmp_path / "rules.yaml"
+    file.write_text(f"queues: 1\n{CHECKED}")
+    rules = load_rules(str(file))
+    one = Runner(rules, machine, Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
+    ear = SimpleNamespace(send=lambda data: None)
+    one._files = Files(rules, list)
+    one._files.start()
+    one._changeover = Changeover(rules, one._in_place, one._upkeep, one._files, one._mailbox, one._go_by, lasts=False)
+    monkeypatch.setattr(one._changeover, "_in_main", lambda do: do())
+    monkeypatch.setattr(one._workers[0], "_mouth", ear, raising=False)
+    monkeypatch.setattr(one._monitor, "start", lambda: None)
+    yield one
+    for keeper in one._files.keepers:
+        keeper.end()
+    one._mailbox.close()
+
+
+@pytest.fixture
+def change(runner: Runner) -> Callable[[str, str], list[str]]:
+    def rewrite(old: str, new: str) -> list[str]:
+        file = Path(runner._rules.path)
+        file.write_text(file.read_text().replace(old, new))
+        return runner._changeover.run()
+
+    return rewrite
+
+
+def states(runner: Runner) -> dict[str, str]:
+    return {name: shown["state"] for (_, name), shown in runner._steering._pool.show(0.0).items()}
+
+
+def test_a_check_of_before_a_reload_says_nothing_about_who_has_the_name_now(
+    runner: Runner, change: Callable[[str, str], list[str]]
+) -> None:
+    pool = runner._rules.services[0].pool
+    assert pool is not None
+    runner._on_health("openflow", pool.backends[0], False, "connection refused")
+    change("10.20.0.11", "10.20.0.19")
+    runner._mailbox.read()
+    assert states(runner) == {"c1": "up", "c2": "up"}
+
+
+def test_rules_that_have_changed_are_not_said_to_be_as_they_were(
+    runner: Runner,
+    machine: Machine,
+    change: Callable[[str, str], list[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    machine.refuses = True
+    assert change("10.20.0.11", "10.20.0.19")
+    assert "the rules stay as they were" not in caplog.text
+    assert "preflight: the lock is taken" in caplog.text
+
+
+def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
+    runner: Runner, change: Callable[[str, str], list[str]]
+) -> None:
+    mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
+    watched = f"  - {{name: w, address: 10.10.0.9, port: 80, {mirrors}}}\n"
+    runner._rules = runner._in_place.rules = parse_rules(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
+    runner._changeover._rules = runner._rules
+    for worker in runner._workers:
+        worker.reload(runner._rules)
+    change("services:\n", f"services:\n{watched}")
+    pooled = runner._rules.services[1]
+    runner._rules = replace(runner._rules, services=runner._rules.services[:1])
+    runner._changeover._rules = runner._rules
+    runner._in_place.rules = merged(runner._rules, [(pooled, None)])
+    with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
+        change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
+
+
+def test_a_reload_logs_what_has_changed_alone(
+    change: Callable[[str, str], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    change("10.20.0.12}", "10.20.0.12, weight: 2}")
+    assert "backend c2 10.20.0.12:6653 weight 2" in caplog.text
+    assert "of its part" not in caplog.text
+    change("      - {name: c2", "      - {name: c3, address: 10.20.0.14}\n        - {name: c2")
+    assert "openflow/c3 takes 100 % of its part" in caplog.text
+    assert caplog.text.count("of its part") == 1
+
+
+def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_it_longer(runner: Runner) -> None:
+    dues = []
+    for limit in (1, 2):
+        text = CHECKED.replace("    pool:\n", f"    pool:\n      slow-start: {limit}s\n")
+        Path(runner._rules.path).write_text(f"queues: 1\n{text}")
+        assert runner._changeover.run()
+        dues.append(runner._upkeep.letting_go.due_at)
+    assert dues[0] == dues[1]
+    runner._in_place.let_go()
+    assert runner._in_place.go_by(runner._rules)
+
+
+# Threads that end, and mirroring that comes on again
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Iterator[Runner]:
+    rules = parse_rules(f"queues: 2\n{RULES}")
+    one = Runner(rules, Machine(), Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
+    yield one
+    one._mailbox.close()
+
+
+def test_a_thread_that_ends_takes_no_other_with_it_and_health_says_so(several: Runner) -> None:
+    several._workers[1].failure = HostError("its queue is gone")
+    several._heed_ended_threads()
+    several.duty.fitness.not_ready = None
+    code, reason = several.duty.fitness.look([1, 1], 100.0)
+    assert (code, reason) == (STUCK, "thread 1 of those that pass packets has ended: HostError: its queue is gone")
+    assert several.duty.fitness.ended == {1: "HostError: its queue is gone"}
+
+
+def test_the_last_thread_that_ends_ends_the_run(several: Runner) -> None:
+    for worker in several._workers:
+        worker.failure = HostError("its queue is gone")
+    with pytest.raises(HostError, match="its queue is gone"):
+        several._heed_ended_threads()
+
+
+def test_an_order_switches_mirroring_on_in_all_threads(several: Runner) -> None:
+    for worker in several._workers:
+        worker._mouth = SimpleNamespace(send=lambda data: None)  # type: ignore[assignment]
+        worker._engine.faults.switch_off(None)
+    several._resume_mirroring({})
+    for worker in several._workers:
+        worker.serve()
+        assert not worker._engine.faults.off

@@ -1,0 +1,80 @@
+"""What is looked after on the host, on one that refuses whatever is asked of it: no thread runs here."""
+
+import errno
+import os
+import socket
+import subprocess
+from typing import Any
+
+import pytest
+
+from natmirror.ha.member import Duty
+from natmirror.ha.role import Role
+from natmirror.linux.iptables import Firewall
+from natmirror.rules import parse_rules
+from natmirror.runtime.kernel_rules import InPlace
+from natmirror.runtime.upkeep import Upkeep
+from tests.helpers.support import RULES
+from tests.runtime.test_chores import Clock
+
+WATCHED = "  - {name: w, address: 10.10.0.9, port: 80, mirrors: [{name: n, address: 10.20.0.14}]}\n"
+
+
+class Worker:
+    """Has a process that has ended, and cannot be started again."""
+
+    strangers = 1
+
+    def prune(self) -> list[Any]:
+        return []
+
+    def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
+        pass
+
+    def mend_bypass(self) -> None:
+        subprocess.Popen(["true"])
+
+
+@pytest.fixture
+def upkeep(monkeypatch: pytest.MonkeyPatch) -> Upkeep:
+    rules = parse_rules(RULES + WATCHED)
+    workers: Any = [Worker()]
+    in_place = InPlace(rules, Firewall("nft"), workers)
+    in_place.why_not_translated = None
+    duty = Duty(None, 1, lambda: [0])
+    duty.fitness.rules_are_in_place = True
+
+    def heed(role: Role | None) -> None:
+        raise AssertionError("there is no pair")
+
+    return Upkeep(rules, workers, in_place, duty, heed, None, 0.0)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
+def test_a_host_that_refuses_everything_ends_nothing_and_everything_is_tried_again(
+    upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    clock, chores = Clock(), upkeep.keeper._chores
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", refuse)
+        patched.setattr(socket, "socket", refuse)
+        patched.setattr("shutil.which", lambda name: name)
+        for _ in range(3):
+            for chore in chores:
+                chore.run_if_due(clock)
+            clock.now += 20.0
+    failing = {chore.name: chore.failure.error for chore in chores if chore.failure is not None}
+    assert set(failing) == {
+        "rules of before a reload",
+        "iptables rules",
+        "table of nftables",
+        "MTUs of the routes to mirrors",
+        "bypass of services without a pool",
+    }
+    assert all(os.strerror(number) in error for error in failing.values())
+    assert upkeep._duty.fitness.rules_are_in_place, "nothing has been seen"
+    assert len(caplog.records) == len(failing), "one report each"
+    assert "Traceback" not in caplog.text

@@ -1,0 +1,281 @@
+"""A thread of the live run, with a loop that is none."""
+
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from threading import Event
+from types import SimpleNamespace
+
+import pytest
+
+from natmirror.actions import Action, Hook
+from natmirror.engine.replicated_bindings import Change
+from natmirror.errors import HostError
+from natmirror.fastpath import Memory
+from natmirror.lab.process import wait_for
+from natmirror.linux.loop import Punted, Why
+from natmirror.linux.nfqueue import Packet
+from natmirror.mirror.faults import Work
+from natmirror.net.packet import Checksum
+from natmirror.replication.engine_adapter import Exchange
+from natmirror.rules import parse_rules
+from natmirror.rules.shards import ALL
+from natmirror.runtime.runner import queue_count
+from natmirror.runtime.worker import Worker, _answer
+from tests.helpers.support import RULES
+
+
+class Loop:
+    """Waits for mail; then does what ``then`` says."""
+
+    def __init__(self, ear: socket.socket, then: Exception | None = None) -> None:
+        self.ear = ear
+        self.then = then
+        self.has_punted = False
+        self.decided: list[Action] = []
+
+    def run(self, until: float) -> Why:
+        if self.then is not None:
+            raise self.then
+        self.ear.recv(1, socket.MSG_PEEK)
+        return Why.WAKE
+
+    def decide(self, actions: list[Action]) -> None:
+        self.has_punted = False
+        self.decided += actions
+
+    def send(self, sends: list[object]) -> None:
+        assert sends == []
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.fixture
+def over() -> Event:
+    return Event()
+
+
+@pytest.fixture
+def worker(over: Event) -> Worker:
+    return Worker(
+        parse_rules(RULES),
+        ALL,
+        bytes(16),
+        Memory(1 << 20),
+        ended=lambda events: None,
+        ordered=lambda orders: None,
+        failed=lambda failed: None,
+        over=over.set,
+    )
+
+
+class PuntingLoop(Loop):
+    """Begins with a packet for Python."""
+
+    def __init__(self, ear: socket.socket, packet: Packet) -> None:
+        super().__init__(ear)
+        self.packet = packet
+        self.has_punted = True
+
+    def run(self, until: float) -> Why:
+        return Why.PUNT if self.has_punted else super().run(until)
+
+    def punted(self) -> Punted:
+        return Punted(self.packet, 1.0)
+
+
+def begin(worker: Worker, then: Exception | None = None) -> None:
+    worker._ear, worker._mouth = socket.socketpair()
+    worker._loop = Loop(worker._ear, then)  # type: ignore[assignment]
+    worker.start([worker])
+
+
+def test_what_is_asked_is_answered_by_the_thread_and_after_it_by_whoever_asks(worker: Worker) -> None:
+    begin(worker)
+    assert worker.snapshot()["flows"] == 0
+    assert worker.flows() == []
+    with pytest.raises(ZeroDivisionError):
+        worker.ask(lambda: 1 / 0)
+    worker.stop()
+    assert worker.snapshot()["flows"] == 0
+    assert worker.failure is None
+
+
+def test_a_failure_ends_the_thread_and_is_kept(worker: Worker, over: Event) -> None:
+    begin(worker, HostError("a queue fails"))
+    assert over.wait(10.0)
+    worker.stop()
+    assert isinstance(worker.failure, HostError)
+
+
+def test_mail_for_one_that_is_over_does_no_harm(worker: Worker) -> None:
+    begin(worker)
+    worker.stop()
+    worker._ear.close()
+    worker._mouth.close()
+    worker.post(lambda: pytest.fail("nobody is there"))
+
+
+@pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 2), (3, 2), (7, 4), (64, 16), (100, 16)])
+def test_there_are_as_many_threads_as_cores_rounded_down(
+    monkeypatch: pytest.MonkeyPatch, cores: int, count: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    rules = parse_rules(RULES)
+    assert queue_count(rules) == count
+    assert queue_count(replace(rules, queues=8)) == 8
+
+
+def test_one_who_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Worker, over: Event) -> None:
+    def fail() -> None:
+        asked.wait(10)
+        raise SystemExit("not to be survived")
+
+    asked = Event()
+    begin(worker)
+    worker.post(fail)
+    with ThreadPoolExecutor(1) as somebody:
+        answer = somebody.submit(worker.prune)
+        wait_for(lambda: worker._mail.qsize() == 1, "the question")
+        asked.set()
+        assert answer.result(10) == []
+    assert over.is_set()
+    assert isinstance(worker.failure, SystemExit)
+
+
+def test_mail_that_raises_costs_neither_the_thread_nor_other_mail(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise HostError("a mistake")
+
+    begin(worker)
+    worker.post(fail)
+    done = Event()
+    worker.post(done.set)
+    assert done.wait(10.0)
+    worker.stop()
+    assert worker.failure is None
+    assert worker.internal_errors == 1
+    assert "a mistake" in caplog.text
+
+
+@pytest.mark.parametrize("failing", ["exchange.tell", "_tell_ended", "_engine.handle_timer"])
+def test_a_chore_of_the_thread_that_raises_costs_no_other(
+    worker: Worker, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    *path, name = failing.split(".")
+    monkeypatch.setattr(getattr(worker, path[0]) if path else worker, name, fail)
+    worker._engine._timers.set(("window", None), 0.0)
+    begin(worker)
+    before = worker.rounds
+    done = Event()
+    worker.post(done.set)
+    assert done.wait(10.0)
+    wait_for(lambda: worker.rounds > before, "a round")
+    assert worker.failure is None
+
+
+def test_the_loop_may_fail_now_and_then(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 2))
+    monkeypatch.setattr("natmirror.runtime.worker.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    begin(worker, HostError("now and then"))
+    wait_for(lambda: worker.internal_errors > 30, "many errors, each some seconds after the one before")
+    worker._loop.then = None  # type: ignore[attr-defined]
+    worker.stop()
+    assert worker.failure is None
+
+
+@pytest.mark.parametrize("failing", ["_engine.shard_of", "_engine.decide", "_loop.punted"])
+def test_a_packet_that_nobody_can_decide_gets_a_verdict_and_costs_no_thread(
+    worker: Worker, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    worker._ear, worker._mouth = socket.socketpair()
+    loop = PuntingLoop(worker._ear, Packet(1, Hook.PREROUTING, bytes(20), Checksum.VALID, False))
+    worker._loop = loop  # type: ignore[assignment]
+    place, name = failing.split(".")
+    monkeypatch.setattr(getattr(worker, place), name, fail)
+    worker.start([worker])
+    wait_for(lambda: len(loop.decided) == 1, "a verdict")
+    worker.stop()
+    assert worker.failure is None
+    assert worker.internal_errors == 1
+
+
+def test_a_packet_of_a_hook_that_no_rule_of_ours_has_costs_no_thread(worker: Worker) -> None:
+    worker._ear, worker._mouth = socket.socketpair()
+    loop = PuntingLoop(worker._ear, Packet(1, 1, bytes(20), Checksum.VALID, False))
+    worker._loop = loop  # type: ignore[assignment]
+    worker.start([worker])
+    wait_for(lambda: len(loop.decided) == 1, "a verdict")
+    worker.stop()
+    assert worker.failure is None
+
+
+def test_a_thread_that_has_failed_answers_all_the_same(worker: Worker, over: Event) -> None:
+    begin(worker, HostError("a queue fails"))
+    assert over.wait(10.0)
+    assert worker.ask(lambda: 1) == 1
+    assert worker.request(lambda: 2).result(10.0) == 2
+    assert worker.request(lambda: 3).result(10.0) == 3
+
+
+def test_a_question_that_was_answered_meanwhile_is_not_answered_twice(
+    worker: Worker, over: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin(worker, HostError("a queue fails"))
+    assert over.wait(10.0)
+    worker.stop()
+    caplog.clear()
+    answer = worker.request(lambda: 1)
+    worker.post(partial(_answer, lambda: 2, answer))
+    assert worker.request(lambda: 3).result(10.0) == 3
+    assert answer.result() == 1
+    assert not caplog.records
+
+
+def test_bindings_that_cannot_be_told_are_told_anew(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    told: list[tuple[list[Change], bool]] = []
+    exchange = Exchange(worker._engine, lambda actions: None, lambda *change: told.append(change))
+    monkeypatch.setattr(worker._engine.bindings, "take", fail)
+    with pytest.raises(ZeroDivisionError):
+        exchange.tell(1e9)
+    assert told == [([], True)]
+
+
+def test_a_slice_that_fails_does_not_end_what_is_done_bit_by_bit(worker: Worker) -> None:
+    def do(ids: list[int]) -> list[Action]:
+        seen.append(len(ids))
+        raise ZeroDivisionError
+
+    seen: list[int] = []
+    begin(worker)
+    worker.post(lambda: worker._bit_by_bit(list(range(500)), do))
+    wait_for(lambda: sum(seen) == 500, "all slices")
+    worker.stop()
+
+
+def test_what_failed_in_mirroring_is_logged_with_its_traceback(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    try:
+        raise ZeroDivisionError("a mistake")
+    except ZeroDivisionError as error:
+        worker._engine.faults.note(Work.COPY, "10.10.0.11:40001", error)
+    begin(worker)
+    worker.resume_mirroring()
+    worker.stop()
+    assert "internal error in copies for client 10.10.0.11:40001" in caplog.text
+    assert "ZeroDivisionError: a mistake" in caplog.text

@@ -1,0 +1,198 @@
+"""The client's stream out of its packets."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from natmirror.fastpath import Memory
+from natmirror.net import seq
+from natmirror.tcp.reassembler import MAX_RUNS, Reassembler
+
+START = 0xFFFF_FF00
+FAR = seq.add(START, 1 << 20)
+
+
+def reassembler(next_seq: int, max_waiting: int, memory: Memory) -> Reassembler:
+    return Reassembler(SimpleNamespace(orig=SimpleNamespace()), "orig", next_seq, max_waiting, memory)
+
+
+def test_in_order_bytes_come_out_at_once() -> None:
+    stream = reassembler(START, 1000, Memory(10_000))
+    assert stream.push(START, b"abc", FAR) == b"abc"
+    assert stream.push(seq.add(START, 3), b"def", FAR) == b"def"
+    assert stream.next == seq.add(START, 6)
+
+
+def test_a_repetition_gives_nothing_and_a_longer_one_its_new_part() -> None:
+    stream = reassembler(START, 1000, Memory(10_000))
+    stream.push(START, b"abc", FAR)
+    assert stream.push(START, b"abc", FAR) == b""
+    assert stream.push(START, b"abcde", FAR) == b"de"
+
+
+def test_a_hole_is_waited_for() -> None:
+    stream = reassembler(START, 1000, Memory(10_000))
+    assert stream.push(seq.add(START, 3), b"def", FAR) == b""
+    assert stream.push(START, b"abc", FAR) == b"abcdef"
+    assert stream.waiting_bytes == 0
+
+
+def test_a_byte_past_the_window_waits_until_the_window_moves() -> None:
+    stream = reassembler(START, 1000, Memory(10_000))
+    edge = seq.add(START, 3)
+    assert stream.push(START, b"abc", edge) == b"abc"
+    assert stream.push(edge, b"d", edge) == b""
+    assert stream.push(seq.add(START, 4), b"ef", FAR) == b"def"
+
+
+def test_what_begins_past_the_window_is_left_out() -> None:
+    stream = reassembler(START, 1000, Memory(10_000))
+    assert stream.push(seq.add(START, 10), b"x", seq.add(START, 9)) == b""
+    assert stream.waiting_bytes == 0
+
+
+def test_waiting_bytes_are_bounded_but_what_is_in_order_always_enters() -> None:
+    stream = reassembler(START, 10, Memory(10_000))
+    assert stream.push(seq.add(START, 4), b"x" * 10, FAR) == b""
+    assert stream.push(seq.add(START, 14), b"y", FAR) == b""
+    assert stream.push(START, b"abcd", FAR) == b"abcd" + b"x" * 10
+
+
+def test_repetitions_take_no_room() -> None:
+    memory = Memory(1000)
+    stream = reassembler(START, 10, memory)
+    for _ in range(5):
+        assert stream.push(seq.add(START, 1), b"bcde", FAR) == b""
+        assert stream.push(seq.add(START, 3), b"defg", FAR) == b""
+    assert stream.waiting_bytes == 6
+    assert memory.used > 6, "what keeping a piece costs counts as well"
+    assert stream.push(START, b"a", FAR) == b"abcdefg"
+    assert memory.used == 0
+
+
+def test_a_piece_that_finds_no_memory_is_left_out_and_that_is_known() -> None:
+    stream = reassembler(START, 1000, Memory(100))
+    assert stream.push(seq.add(START, 1), b"bc", FAR) == b""
+    assert stream.left_out == "memory-full"
+    assert stream.push(START, b"a", FAR) == b"a"
+
+
+def test_thousands_of_pieces_behind_one_hole_come_out_in_one_go() -> None:
+    memory = Memory(1 << 24)
+    stream = reassembler(START, 1 << 20, memory)
+    for at in range(1, 50_000):
+        stream.push(seq.add(START, at), b"x", seq.add(START, 1 << 20))
+    assert stream.push(START, b"x", seq.add(START, 1 << 20)) == b"x" * 50_000
+    assert (memory.used, stream.waiting_bytes, stream.blocked) == (0, 0, False)
+
+
+def test_the_next_byte_past_the_limit_is_blocked_and_nothing_else_is() -> None:
+    stream = reassembler(START, 1000, Memory(1000))
+    stream.push(seq.add(START, 5), b"later", seq.add(START, 8))
+    assert not stream.blocked
+    assert stream.push(START, b"01234", seq.add(START, 8)) == b"01234lat"
+    assert stream.blocked
+    assert stream.push(stream.next, b"", seq.add(START, 10)) == b"er"
+    assert not stream.blocked
+
+
+@given(st.binary(min_size=1, max_size=400), st.data())
+def test_any_order_repetition_and_overlap_give_the_same_stream(stream_bytes: bytes, data: st.DataObject) -> None:
+    size = len(stream_bytes)
+    cuts = st.tuples(st.integers(0, size - 1), st.integers(1, size)).map(lambda cut: (cut[0], cut[0] + cut[1]))
+    pieces = data.draw(st.lists(cuts, max_size=30))
+    whole = [(at, at + 7) for at in range(0, size, 7)]
+    order = data.draw(st.permutations(pieces + whole))
+    memory = Memory(1 << 20)
+    stream = reassembler(START, size, memory)  # nothing waits twice
+    out = b"".join(stream.push(seq.add(START, a), stream_bytes[a:b], FAR) for a, b in order)
+    assert out == stream_bytes
+    assert (stream.waiting_bytes, memory.used) == (0, 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 255, 256, 257])
+def test_byte_by_byte_over_the_wrap(size: int) -> None:
+    stream = reassembler(START, 1000, Memory(10_000))
+    data = bytes(range(256)) * 2
+    out = b"".join(stream.push(seq.add(START, at), data[at : at + 1], FAR) for at in range(size))
+    assert out == data[:size]
+
+
+def test_of_too_many_gaps_the_furthest_give_way_and_that_is_known() -> None:
+    memory = Memory(1 << 20)
+    stream = reassembler(START, 1 << 20, memory)
+    for number in range(MAX_RUNS + 10):
+        stream.push(seq.add(START, 2 + 2 * number), b"x", FAR)
+    assert stream.left_out == "too-many-gaps"
+    assert stream.waiting_bytes == MAX_RUNS
+    used = memory.used
+    stream.push(seq.add(START, 1), b"y", FAR)  # touches one, and takes no place of its own
+    assert (memory.used, stream.waiting_bytes) == (used + 1, MAX_RUNS + 1)
+    out = stream.push(START, b"y" * (2 + 2 * MAX_RUNS), FAR)
+    assert len(out) == 2 + 2 * MAX_RUNS
+    assert stream.waiting_bytes == 0, "what came first filled its place, and the rest was left out"
+    assert memory.used == 0
+
+
+def test_a_piece_before_all_others_takes_the_place_of_the_furthest() -> None:
+    stream = reassembler(START, 1 << 20, Memory(1 << 20))
+    for number in range(MAX_RUNS):
+        stream.push(seq.add(START, 10 + 2 * number), b"x", FAR)
+    stream.push(seq.add(START, 5), b"z", FAR)
+    assert stream.push(START, b"yyyyy", FAR) == b"yyyyyz"
+    assert stream.waiting_bytes == MAX_RUNS - 1
+
+
+def test_places_that_were_given_up_for_a_piece_without_memory_are_free() -> None:
+    memory = Memory(1 << 20)
+    stream = reassembler(START, 1 << 20, memory)
+    for number in range(MAX_RUNS):
+        stream.push(seq.add(START, 2000 + 2 * number), b"x", FAR)
+    while memory.take(100):
+        pass
+    for _ in range(2 * MAX_RUNS):
+        stream.push(seq.add(START, 1), b"z" * 1900, FAR)
+        while memory.take(1):  # others want what has been given back
+            pass
+    assert stream.push(START, b"y", FAR)[:1] == b"y"
+    memory.give(memory.used - stream.waiting_bytes)
+    for number in range(MAX_RUNS):
+        stream.push(seq.add(START, 10_000 + 2 * number), b"x", FAR)
+    assert stream.waiting_bytes == MAX_RUNS
+
+
+def test_what_waits_of_a_window_takes_little_more_than_the_window() -> None:
+    memory = Memory(1 << 24)
+    stream = reassembler(START, 1 << 20, memory)
+    edge = seq.add(START, 65_535)
+    for at in [*range(1, 70_000, 3), *range(69_998, 0, -1), *range(1, 70_000)]:
+        stream.push(seq.add(START, at), b"x", edge)
+    assert memory.used <= 65_536 + 128 * MAX_RUNS
+    assert len(stream.push(START, b"x", edge)) == 65_535
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_much_that_waits_comes_out_in_several_calls(order: int) -> None:
+    stream = reassembler(START, 1 << 22, Memory(1 << 24))
+    data = bytes(range(256)) * 8000
+    for at in range(1, len(data), 10_000)[::order]:
+        stream.push(seq.add(START, at), data[at : at + 10_000], seq.add(START, 1 << 22))
+    out = [stream.push(START, data[:1], seq.add(START, 1 << 22))]
+    while stream.ready_len(seq.add(START, 1 << 22)):
+        assert stream.ready_len(seq.add(START, 1 << 22)) == len(data) - sum(map(len, out))
+        out.append(stream.push(stream.next, b"", seq.add(START, 1 << 22)))
+    assert b"".join(out) == data
+    assert max(map(len, out)) <= 384 << 10
+    assert len(out) > 5
+
+
+def test_what_comes_while_more_is_to_be_given_keeps_its_place() -> None:
+    stream = reassembler(START, 1 << 22, Memory(1 << 24))
+    limit = seq.add(START, 1 << 22)
+    for at in range(1, 1 << 20, 50_000):
+        stream.push(seq.add(START, at), b"x" * 50_000, limit)
+    out = stream.push(START, b"a", limit)
+    out += stream.push(stream.next, b"y" * 10, limit)
+    assert out.count(b"y") == 0, "the first copy counts"
