@@ -2,7 +2,7 @@
 
 This runs as a program under the interpreter of each side of a comparison, with that side's package, and prints a line
 of JSON. It is the same file for both sides, so it has to suit older and newer layouts of the package: where things live
-stands in PLACES, and how an answer is read in ``sends_of``. Packets are written here.
+stands in ENGINE and the constants beside it, and how an answer is read in ``sends_of``. Packets are written here.
 
     python engine_driver.py time             microseconds of the thread's CPU time per packet or connection
     python engine_driver.py count MARKS.so   packets of each kind, which callgrind counts (callgrind_marks.c)
@@ -15,16 +15,15 @@ import statistics
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-# Where each name has lived, the newest layout first.
-PLACES = {
-    "Engine": ("natmirror.engine.engine", "natmirror.engine"),
-    "Hook": ("natmirror.actions", "natmirror.engine"),
-    "Checksum": ("natmirror.net.checksum", "natmirror.net.packet", "natmirror.packet"),
-    "loads": ("natmirror.rules.file", "natmirror.rules", "natmirror.rulesfile"),
-}
+# Where things live and have lived, the newest layout first. A change that moves one adds its place here; a place goes
+# when its commits are no longer compared with.
+ENGINE = ("natmirror.engine.engine.Engine", "natmirror.engine.Engine")
+HOOK = ("natmirror.actions.Hook", "natmirror.engine.Hook")
+CHECKSUM = ("natmirror.net.checksum.Checksum", "natmirror.net.packet.Checksum", "natmirror.packet.Checksum")
+PARSE_RULES = ("natmirror.rules.parse_rules", "natmirror.rulesfile.loads")
 
 KINDS = ("plain", "data", "reply", "ack")
 """A client's data without a mirror and with one, its backend's reply, the mirror's acknowledgement of its copy."""
@@ -59,14 +58,15 @@ class Unfit(Exception):
     """The package is not what this driver knows how to drive."""
 
 
-def find(name: str) -> Any:
-    """Return what the package calls this, from wherever it lives."""
-    for place in PLACES[name]:
+def find(places: Sequence[str]) -> Any:
+    """Return what lives at the first of these places that exists."""
+    for place in places:
+        module, _, name = place.rpartition(".")
         try:
-            return getattr(importlib.import_module(place), name)
+            return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
             continue
-    raise Unfit(f"no {name} in {', '.join(PLACES[name])}: add its new place to PLACES")
+    raise Unfit(f"none of {', '.join(places)} exists: bench/engine_driver.py has to be told the new place")
 
 
 def sends_of(result: Any) -> list[bytes]:
@@ -102,8 +102,8 @@ class Drive:
     """One engine with a clock of its own; ``spent`` is the thread's CPU time in its calls."""
 
     def __init__(self, *, fast: bool) -> None:
-        self.engine = find("Engine")(find("loads")(RULES), key=bytes(16), fast=fast)
-        hook, self._checksum = find("Hook"), find("Checksum").VALID
+        self.engine = find(ENGINE)(find(PARSE_RULES)(RULES), key=bytes(16), fast=fast)
+        hook, self._checksum = find(HOOK), find(CHECKSUM).VALID
         self._prerouting, self._forward = hook.PREROUTING, hook.FORWARD
         self.now = 1.0
         self.spent = 0
