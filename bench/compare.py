@@ -140,12 +140,13 @@ def table(comparison: Comparison) -> str:
         f"{'measure':<32} {'base':>10} {'new':>10} {'unit':<9}  {'cost of new / base (95 %)':<26} {'pairs':>5}  verdict"
     )
     lines = [head, *(_line(row) for row in comparison.rows.values()), ""]
-    for verdict in (Verdict.SLOWER, Verdict.FASTER, Verdict.UNDECIDED):
-        names = [name for name, row in comparison.rows.items() if row.verdict is verdict]
-        lines += [f"{verdict}: {', '.join(names)}"] * bool(names)
+    names: dict[Verdict, list[str]] = {verdict: [] for verdict in Verdict}
+    for name, row in comparison.rows.items():
+        names[row.verdict].append(name)
+    lines += [f"{each}: {', '.join(names[each])}" for each in (Verdict.SLOWER, Verdict.FASTER) if names[each]]
     lines += [f"not measured: {reason}" for reason in comparison.given_up]
-    equal = sum(row.verdict is Verdict.EQUAL for row in comparison.rows.values())
-    return "\n".join([*lines, f"equal: {equal} of {len(comparison.rows)}"])
+    lines.append(", ".join(f"{len(some)} {verdict}" for verdict, some in names.items()))
+    return "\n".join(lines)
 
 
 def _line(row: Row) -> str:

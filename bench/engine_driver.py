@@ -207,6 +207,15 @@ class Blocks:
         yield "reply", [one.reply() for one in mirrored]
         yield "ack", [one.ack() for one in mirrored]
 
+    def measure(self, gauge: Callable[[str, Callable[[], int]], None]) -> None:
+        """Hand one block of each kind to ``gauge``: its name, and what feeds it and returns the nanoseconds."""
+        for kind, packets in self:
+
+            def feed(packets: list[bytes] = packets, from_backend: bool = kind == "reply") -> int:
+                return self._drive.receive_all(packets, from_backend=from_backend)
+
+            gauge(kind, feed)
+
     def check(self, *, fast: bool) -> None:
         """Refuse to measure another thing than what is meant."""
         before = self._drive.fast_packets()
@@ -219,23 +228,13 @@ class Blocks:
             raise Unfit(f"of {all_packets} packets the C gear has decided {decided}")
 
 
-def run(blocks: Blocks, measure: Callable[[str, Callable[[], int]], None]) -> None:
-    """Have one block of each kind measured."""
-    for kind, packets in blocks:
-
-        def give(packets: list[bytes] = packets, from_backend: bool = kind == "reply") -> int:
-            return blocks._drive.receive_all(packets, from_backend=from_backend)
-
-        measure(kind, give)
-
-
 def time_packets(*, fast: bool) -> dict[str, float]:
     """Return each kind's microseconds per packet, the median of its blocks."""
     blocks = Blocks(Drive(fast=fast))
     blocks.check(fast=fast)
     spent: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(ROUNDS * (4 if fast else 1)):
-        run(blocks, lambda kind, give: spent[kind].append(give() / FLOWS / 1e3))
+        blocks.measure(lambda kind, feed: spent[kind].append(feed() / FLOWS / 1e3))
     blocks.check(fast=fast)
     return {kind: statistics.median(each) for kind, each in spent.items()}
 
@@ -262,12 +261,12 @@ def count_packets(marks: str) -> dict[str, float]:
     blocks = Blocks(Drive(fast=True))
     blocks.check(fast=True)
 
-    def measure(kind: str, give: Callable[[], int]) -> None:
+    def count(kind: str, feed: Callable[[], int]) -> None:
         library.count_begin()
-        give()
+        feed()
         library.count_end(kind.encode())
 
-    run(blocks, measure)
+    blocks.measure(count)
     return dict.fromkeys(KINDS, FLOWS)
 
 
