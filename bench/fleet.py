@@ -15,7 +15,7 @@ from heapq import heapify, heappop, heappush
 from ipaddress import IPv4Address
 
 from bench.ecmp import Router
-from natmirror.backends.admission import Change, Kill, Pool, Share
+from natmirror.backends.admission import Admission, AdmissionChange, Kill, Share
 from natmirror.nat.schedulers import Maglev, RoundRobin
 from natmirror.net.packet import Endpoint
 from natmirror.rules import Backend, Rules, Service
@@ -139,7 +139,7 @@ class Balancing:
         members = tuple(Backend(_name(who), IPv4Address("10.20.0.1") + who, 6653) for who in sorted(self._members))
         pool = PoolRules(self._balance, "address", members)
         service = Service(_SERVICE, IPv4Address("192.0.2.100"), 6653, pool, ())
-        self._pool = Pool(Rules("", (), (service,)), now)
+        self._pool = Admission(Rules("", (), (service,)), now)
         self._backends = {backend.name: backend for backend in members}
         self._names = [backend.name for backend in members]
         self._rules = pool
@@ -152,7 +152,7 @@ class Balancing:
                 killed += self.take(Event(now, "drain" if why == "drained" else "down", who))
         return killed
 
-    def _told(self, changes: Iterable[Change]) -> list[str]:
+    def _told(self, changes: Iterable[AdmissionChange]) -> list[str]:
         killed = []
         for change in changes:
             if isinstance(change, Share):

@@ -8,7 +8,7 @@ from bench.machine import WAY_CORES, running_on
 from bench.measures import MEASURES, Measure, take
 from bench.network import Network
 from bench.results import Sample, Step
-from bench.ways import Natmirror, Way
+from bench.ways import Contender, Natmirror
 from natmirror.errors import HostError
 from natmirror.lab.process import Program, wait_for
 
@@ -21,7 +21,9 @@ _SETTLE = 1.0
 _LEGS_TIMEOUT = 20.0
 
 
-def grow(way: Way, network: Network, steps: list[int], seconds: float, patience: float, samples: int) -> list[Step]:
+def grow(
+    way: Contender, network: Network, steps: list[int], seconds: float, patience: float, samples: int
+) -> list[Step]:
     """Measure a way that is not started yet with more and more idle flows; it stays up afterwards.
 
     ``seconds`` is for each measure, ``patience`` how many seconds the opening of connections may take; packets are
@@ -59,7 +61,9 @@ def grow(way: Way, network: Network, steps: list[int], seconds: float, patience:
     return done
 
 
-def compare(way: Way, network: Network, few: Way, its_network: Network, seconds: float, times: int) -> float:
+def compare(
+    way: Contender, network: Network, few: Contender, its_network: Network, seconds: float, times: int
+) -> float:
     """What a way that has many idle flows passes of what another of its kind passes with ``FEW`` at the same time: the
     median of ``times`` pairs of samples, in turn, for the machine's mood changes within a minute."""
     with running_on(WAY_CORES):
@@ -77,7 +81,7 @@ def compare(way: Way, network: Network, few: Way, its_network: Network, seconds:
     return median(ratios)
 
 
-def _look(way: Way, network: Network, flows: int, seconds: float, empty: int, samples: int) -> dict[str, float]:
+def _look(way: Contender, network: Network, flows: int, seconds: float, empty: int, samples: int) -> dict[str, float]:
     if isinstance(way, Natmirror) and way.mirrors:
         wait_for(lambda: _legs(way) >= flows * way.mirrors, "the legs of all flows", _LEGS_TIMEOUT)
     time.sleep(_SETTLE)
@@ -101,7 +105,7 @@ def _legs(way: Natmirror) -> int:
     return sum(int(mirror["legs"]) for mirror in way.status()["mirrors"])
 
 
-def _take(name: str, way: Way, network: Network, seconds: float) -> dict[str, float]:
+def _take(name: str, way: Contender, network: Network, seconds: float) -> dict[str, float]:
     measure: Measure = next(measure for measure in MEASURES if measure.name == name)
     sample = Sample(way.name, name, 0)
     take(measure, way, network, seconds, sample)

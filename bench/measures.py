@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench.counters import Usage
 from bench.network import Network
 from bench.results import Sample
-from bench.ways import Natmirror, Way, changes, ledger
+from bench.ways import Contender, Natmirror, changes, ledger
 
 BULK_CONNECTIONS = 4
 PACKETS_CONNECTIONS = 64
@@ -94,7 +94,7 @@ MEASURES = [
 ]
 
 
-def take(measure: Measure, way: Way, network: Network, seconds: float, sample: Sample) -> None:
+def take(measure: Measure, way: Contender, network: Network, seconds: float, sample: Sample) -> None:
     """Make one measure of a way that runs, and write it into ``sample``; HostError where it fails."""
     way.check()
     status = way.status() if isinstance(way, Natmirror) else None

@@ -12,7 +12,7 @@ from bench.measures import MEASURES, Measure, take
 from bench.network import Network
 from bench.programs import Programs
 from bench.results import Results, Sample, Step
-from bench.ways import Natmirror, Way, all_ways
+from bench.ways import Contender, Natmirror, all_ways
 from natmirror.errors import HostError
 
 GROWING = ("dnat", "haproxy", "nginx", "bare-loop", "natmirror-0", "natmirror-1")
@@ -119,7 +119,7 @@ class Suite:
                         sample.failure = sample.failure or str(error)
 
     @contextmanager
-    def _running(self, way: Way, network: Network) -> Iterator[None]:
+    def _running(self, way: Contender, network: Network) -> Iterator[None]:
         try:
             with running_on(WAY_CORES):
                 way.start(network)
@@ -128,20 +128,20 @@ class Suite:
             self._note(way)
             way.stop()
 
-    def _note(self, way: Way) -> None:
+    def _note(self, way: Contender) -> None:
         """Some of what a way's log complains of."""
         known = [note for note in self.results.notes if note.startswith(f"{way.title}: ")]
         room = max(0, _MAX_NOTES - len(known))
         self.results.notes += [f"{way.title}: {line}" for line in way.complaints()][:room]
 
-    def _measure(self, measure: Measure, way: Way, network: Network, sample: Sample) -> None:
+    def _measure(self, measure: Measure, way: Contender, network: Network, sample: Sample) -> None:
         try:
             take(measure, way, network, self._settings.seconds, sample)
         except _FAILURES as error:
             sample.failure = str(error)
         self._tell(f"round {sample.round + 1}, {way.title}, {measure.title}: {_shown(sample)}")
 
-    def _growth(self, way: Way) -> None:
+    def _growth(self, way: Contender) -> None:
         """In a network of its own, which takes the idle connections with it at its end."""
         settings = self._settings
         try:

@@ -61,7 +61,7 @@ services:
 """
 
 
-class Way:
+class Contender:
     """One way. ``name`` is for programs, ``title`` for people, ``target`` the address that clients connect to."""
 
     name: str
@@ -86,13 +86,13 @@ class Way:
         return []
 
 
-class Forwarding(Way):
+class Forwarding(Contender):
     """The kernel routes; clients know the backend's own address."""
 
     name, title, target = "forward", "kernel forwarding, no NAT", BACKEND
 
 
-class KernelDnat(Way):
+class KernelDnat(Contender):
     """The kernel's conntrack and DNAT."""
 
     name, title = "dnat", "kernel DNAT"
@@ -111,7 +111,7 @@ class KernelDnat(Way):
         self._lab.run("lb", ["iptables", "-t", "nat", "-D", *self._RULE], check=False)
 
 
-class _ProgramWay(Way):
+class _ProgramWay(Contender):
     """A way that is a program on the load-balancer host."""
 
     program: Program | None = None
@@ -325,7 +325,7 @@ def _flat(status: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def all_ways() -> list[Way]:
+def all_ways() -> list[Contender]:
     """Those compared, in the order of the tables."""
     others = [Forwarding(), KernelDnat(), HAProxy(), Nginx(), Dpkt(), BareLoop()]
     return [*others, Natmirror(0), Natmirror(1), Natmirror(1, only_read=True), Natmirror(3)]

@@ -192,7 +192,7 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
 }
 
 /* Why Python is to look at a packet that opens or ends a flow. */
-static int is_pythons(nm_gear *gear, const nm_flow *flow, const segment *seg, int is_orig, double now)
+static int needs_python(nm_gear *gear, const nm_flow *flow, const segment *seg, int is_orig, double now)
 {
     const nm_service *service = &gear->plan.services[flow->service_id];
     if (flow->flags & NM_DIRECT || (seg->flags & TCP_RST && flow->state == NM_SYN_SENT))
@@ -212,7 +212,7 @@ static int is_pythons(nm_gear *gear, const nm_flow *flow, const segment *seg, in
 /* The opening of a flow, but for the handshake's end where legs open with it, and the end of one without mirrors. */
 static int process_control(nm_gear *gear, nm_flow *flow, const segment *seg, int is_orig, int checksum, double now)
 {
-    if (is_pythons(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
+    if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_CONTROL;
     int event = nm_track(flow, seg, is_orig, flow->flags & NM_LOOSE);
     nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));

@@ -32,7 +32,7 @@ class Kill:
     """Only the RSTs of those that were are to be sent again."""
 
 
-Change = Share | Kill
+AdmissionChange = Share | Kill
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class _Member:
     share: float = 1.0
 
 
-class Pool:
+class Admission:
     """All backends of the rules. Methods that take ``now`` (seconds) give what has changed because of it."""
 
     def __init__(self, rules: Rules, now: float) -> None:
@@ -68,11 +68,11 @@ class Pool:
         """When those are reset that were drained with a deadline, and then taken out of the rules."""
         self._repeats: list[tuple[float, Kill]] = []
 
-    def reload(self, rules: Rules, now: float) -> list[Change]:
+    def reload(self, rules: Rules, now: float) -> list[AdmissionChange]:
         """Go by these rules from now on: backends with the names of before are as healthy, and as drained, as they
         were; those that are new begin as they would after a return. A drain's deadline holds for who is gone."""
         before, self._members = self._members, {}
-        for key, fresh in Pool(rules, now)._members.items():
+        for key, fresh in Admission(rules, now)._members.items():
             member = before.get(key, fresh)
             if endpoint_of(member.backend) != endpoint_of(fresh.backend):
                 member = fresh
@@ -88,7 +88,7 @@ class Pool:
 
     def set_health(
         self, service: str, backend: str, *, is_up: bool, reason: str, now: float, place: Endpoint | None = None
-    ) -> list[Change]:
+    ) -> list[AdmissionChange]:
         """A check has changed its mind about a backend. ValueError where there is no such backend, or it is not checked
         at this ``place`` any more: a word about the one before it would stand until its own checks change theirs."""
         member = self._member(service, backend)
@@ -102,7 +102,7 @@ class Pool:
         resets = not is_up and member.service.pool.when_down == "reset"
         return self._changed(member, now) + (self._kill(service, backend, now) if resets else [])
 
-    def drain(self, service: str, backend: str, deadline: float | None, now: float) -> list[Change]:
+    def drain(self, service: str, backend: str, deadline: float | None, now: float) -> list[AdmissionChange]:
         """No new connections from now on; those that are left after ``deadline`` seconds are reset. ValueError where
         there is no such backend."""
         member = self._member(service, backend)
@@ -110,7 +110,7 @@ class Pool:
         member.drain_until = None if deadline is None else now + deadline
         return self._changed(member, now)
 
-    def enable(self, service: str, backend: str, now: float) -> list[Change]:
+    def enable(self, service: str, backend: str, now: float) -> list[AdmissionChange]:
         """A drained backend takes connections again; ValueError where there is no such backend."""
         member = self._member(service, backend)
         if member.is_draining:
@@ -118,7 +118,7 @@ class Pool:
             self._begin_slowly(member, now)
         return self._changed(member, now)
 
-    def dead(self) -> list[Change]:
+    def dead(self) -> list[AdmissionChange]:
         """What their failure has already led to, for those whose connections are then reset."""
         return [
             Kill(service, backend)
@@ -126,9 +126,9 @@ class Pool:
             if not member.is_up and member.service.pool is not None and member.service.pool.when_down == "reset"
         ]
 
-    def tick(self, now: float) -> list[Change]:
+    def tick(self, now: float) -> list[AdmissionChange]:
         """What is due by now."""
-        changes: list[Change] = []
+        changes: list[AdmissionChange] = []
         for (service, backend), member in self._members.items():
             if member.drain_until is not None and now >= member.drain_until:
                 member.drain_until = None
@@ -173,19 +173,19 @@ class Pool:
     def _takes_any(member: _Member) -> bool:
         return member.is_up and not member.is_draining
 
-    def _kill(self, service: str, backend: str, now: float) -> list[Change]:
+    def _kill(self, service: str, backend: str, now: float) -> list[AdmissionChange]:
         self._repeats += [(now + after, Kill(service, backend, is_repeated=True)) for after in _REPEATS]
         return [Kill(service, backend)]
 
     def _begin_slowly(self, member: _Member, now: float) -> None:
         member.started_at = now if self._takes_any(member) and _slow_start(member) else None
 
-    def _changed(self, member: _Member, now: float) -> list[Change]:
+    def _changed(self, member: _Member, now: float) -> list[AdmissionChange]:
         before = member.share
         told = self._told(member, now)
         return [] if member.share == before else told
 
-    def _told(self, member: _Member, now: float) -> list[Change]:
+    def _told(self, member: _Member, now: float) -> list[AdmissionChange]:
         share = 1.0 if self._takes_any(member) else 0.0
         if share and member.started_at is not None:
             progress = (now - member.started_at) / _slow_start(member)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from natmirror.backends.health import BackendHealth
 from natmirror.errors import HostError
 from natmirror.openflow.framer import Broken
-from natmirror.openflow.handshake import Greeting
+from natmirror.openflow.handshake import Handshake
 from natmirror.rules import Backend, Health, Rules
 
 log = logging.getLogger("natmirror")
@@ -134,7 +134,7 @@ class OpenFlowProbe(Probe):
     """The backend's program says HELLO and answers an ECHO_REQUEST."""
 
     async def _ask(self) -> str:
-        sock, greeting = self._open(), Greeting()
+        sock, greeting = self._open(), Handshake()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await self._connect(sock)
         try:
@@ -143,7 +143,7 @@ class OpenFlowProbe(Probe):
             raise Failed(f"it hung up before its {greeting.awaited}") from None
         return "it answers an ECHO_REQUEST"
 
-    async def _greet(self, sock: socket.socket, greeting: Greeting) -> None:
+    async def _greet(self, sock: socket.socket, greeting: Handshake) -> None:
         loop, answer = asyncio.get_running_loop(), greeting.begin()
         while not greeting.is_answered:
             self.awaited = greeting.awaited

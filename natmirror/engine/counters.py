@@ -3,7 +3,7 @@
 from collections import Counter
 
 
-class Stats:
+class Counters:
     """What happened, by name; packets that were dropped, by reason."""
 
     def __init__(self) -> None:

@@ -24,12 +24,12 @@ from typing import Any
 
 from natmirror import fastpath
 from natmirror.actions import Accept, Action, Drop, Hook, LegEnded, Ordered, Send
-from natmirror.engine.counters import Stats
+from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
-from natmirror.engine.forwarding import Passage
+from natmirror.engine.forwarding import Forwarding
 from natmirror.engine.icmp_errors import IcmpErrors
-from natmirror.engine.replicated_bindings import Bindings
-from natmirror.engine.replicated_legs import HandOver
+from natmirror.engine.replicated_bindings import ReplicatedBindings
+from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.fastpath import Loads, Memory
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.guard import Guard
@@ -37,12 +37,12 @@ from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.mirroring import Mirroring
-from natmirror.mirror.sessions.read_queue import Reading
-from natmirror.mirror.sessions.sessions import Shadowing
+from natmirror.mirror.sessions.read_queue import ReadQueue
+from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.teardown import Teardown
 from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.nat.flows import Flow, Nat
-from natmirror.nat.services import Registry
+from natmirror.nat.services import ServiceTable
 from natmirror.net.packet import (
     RST,
     Checksum,
@@ -94,17 +94,17 @@ class Engine:
     ) -> None:
         self._fast = fast
         self._shard = shard
-        self._stats = Stats()
+        self._stats = Counters()
         self._timers = Timers()
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports, numbers or InitialNumbers(key))
         self._ledger = Ledger(rules.services)
-        self._reading = Reading(self._gear)
+        self._reading = ReadQueue(self._gear)
         self.faults = Faults()
         """What has failed in mirroring, and what is off because of it."""
         guard = Guard(self.faults)
-        self._shadowing = Shadowing(
+        self._shadowing = MasterSessions(
             *(self._reading, memory, self._timers, self._legs, self._ledger),
             lambda flow: self._mirroring.unread(flow),
             self.faults,
@@ -122,16 +122,16 @@ class Engine:
             *(self._mirroring, self._shadowing, self._legs, self._timers),
             *(guard, self.faults, teardown),
         )
-        self._registry = Registry(rules, self._gear, loads or Loads())
+        self._registry = ServiceTable(rules, self._gear, loads or Loads())
         self._nat = Nat(self._registry, self._gear, self._guarded.make_way, self._guarded.flow_forgotten)
-        self.bindings = Bindings(self._registry, self._nat, self._guarded)
+        self.bindings = ReplicatedBindings(self._registry, self._nat, self._guarded)
         """What other hosts have to know of connections, and tell of them."""
         self._mirrors: dict[Endpoint, Mirror] = {}
         self._sources: set[bytes] = set()
         self._take_mirrors(rules)
         self._failover = Failover(self._nat, self._guarded, self._stats)
-        self._passage = Passage(self._registry, self._nat, self._guarded, self._failover, self._stats)
-        self.handover = HandOver(
+        self._forwarding = Forwarding(self._registry, self._nat, self._guarded, self._failover, self._stats)
+        self.handover = ReplicatedLegs(
             *(shard, self._registry, self._nat, self._guarded, self._stats, self.faults), masks(rules.ha)
         )
         """Legs that pass from one host to another. What they send because of it is given by study()."""
@@ -161,10 +161,10 @@ class Engine:
             return [self._icmp.receive(parsed, now, to_service=hook is Hook.PREROUTING), *self._sends()]
         source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
         if hook is not Hook.PREROUTING:
-            return [*self._passage.from_backend(parsed, source, destination, checksum, now), *self._sends()]
+            return [*self._forwarding.from_backend(parsed, source, destination, checksum, now), *self._sends()]
         service = self._registry.at(destination)
         if service is not None and self._registry.is_client(parsed.src):
-            return [*self._passage.from_client(parsed, service, checksum, now), *self._sends()]
+            return [*self._forwarding.from_client(parsed, service, checksum, now), *self._sends()]
         if source in self._mirrors and (parsed.dst in self._sources or self._registry.is_client(parsed.dst)):
             return self._from_mirror(parsed, checksum, now)
         return [Accept()]

@@ -8,7 +8,7 @@ highest numbers that were passed on to them, and whatever still comes is answere
 from collections.abc import Iterable
 
 from natmirror.actions import Action, Drop, Send
-from natmirror.engine.counters import Stats
+from natmirror.engine.counters import Counters
 from natmirror.fastpath import GUEST, KILLED, UNDERIVED
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
@@ -20,7 +20,7 @@ from natmirror.tcp.tracker import HALF_SEQ, State
 class Failover:
     """What it sends waits for ``mirroring.take_sends()``, where it is not given."""
 
-    def __init__(self, nat: Nat, mirroring: GuardedMirroring, stats: Stats) -> None:
+    def __init__(self, nat: Nat, mirroring: GuardedMirroring, stats: Counters) -> None:
         self._nat = nat
         self._mirroring = mirroring
         self._stats = stats

@@ -6,22 +6,22 @@ The verdict, NAT and the tracker come first, then mirroring is told, through a d
 
 from natmirror import fastpath
 from natmirror.actions import Accept, Action, Drop
-from natmirror.engine.counters import Stats
+from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
-from natmirror.nat.services import Registry
+from natmirror.nat.services import ServiceTable
 from natmirror.net.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, endpoint_of, rewrite, segment_checksum_ok
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.tracker import State
 
 
-class Passage:
+class Forwarding:
     """The engine's part that production passes through. Each method gives the verdict, then what is to be sent."""
 
     def __init__(
-        self, registry: Registry, nat: Nat, mirroring: GuardedMirroring, failover: Failover, stats: Stats
+        self, registry: ServiceTable, nat: Nat, mirroring: GuardedMirroring, failover: Failover, stats: Counters
     ) -> None:
         self._registry = registry
         self._nat = nat

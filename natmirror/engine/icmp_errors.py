@@ -6,10 +6,10 @@ A leg's is heeded and consumed; one about a NATed connection is translated, inne
 from collections.abc import Mapping
 
 from natmirror.actions import Accept, Action, Drop
-from natmirror.engine.counters import Stats
+from natmirror.engine.counters import Counters
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Nat
-from natmirror.nat.services import Registry
+from natmirror.nat.services import ServiceTable
 from natmirror.net import icmp
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Datagram, Endpoint, endpoint_of
@@ -25,12 +25,12 @@ class IcmpErrors:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: ServiceTable,
         mirrors: Mapping[Endpoint, Mirror],
         sources: set[bytes],
         nat: Nat,
         mirroring: GuardedMirroring,
-        stats: Stats,
+        stats: Counters,
     ) -> None:
         self._registry = registry
         self._mirrors = mirrors

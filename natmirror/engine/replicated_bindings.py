@@ -15,14 +15,14 @@ from natmirror import fastpath
 from natmirror.fastpath import CLAIM_ALL, GUEST, LEND, QUIET
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
-from natmirror.nat.services import Registry
+from natmirror.nat.services import ServiceTable
 from natmirror.net.packet import Endpoint, endpoint_of
 from natmirror.rules import Service
 
 _YOUNG = 10.0  # seconds: more than a word of another host's is ever under way
 
 
-class What(IntEnum):
+class BindingEvent(IntEnum):
     """What has become of a binding."""
 
     BOUND = fastpath.BOUND
@@ -34,19 +34,19 @@ class What(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class BindingChange:
     """What has become of the binding of a service's client, and the backend of both."""
 
-    what: What
+    what: BindingEvent
     service: str
     client: Endpoint
     backend: Endpoint
 
 
-class Bindings:
+class ReplicatedBindings:
     """Those of one engine. ``now`` as everywhere; it is greater than 0."""
 
-    def __init__(self, registry: Registry, nat: Nat, mirroring: GuardedMirroring) -> None:
+    def __init__(self, registry: ServiceTable, nat: Nat, mirroring: GuardedMirroring) -> None:
         self._nat = nat
         self._mirroring = mirroring
         self._registry = registry
@@ -56,15 +56,15 @@ class Bindings:
         """From now on keep up to ``most`` changes for take()."""
         self._nat.table.tell_changes(most)
 
-    def take(self) -> tuple[list[Change], bool]:
+    def take(self) -> tuple[list[BindingChange], bool]:
         """What has changed since the last call, in its order; and whether there was more, for which there was no
         room."""
         rows, missed = self._nat.table.take_changes()
         return [self._change(*row) for row in rows], bool(missed)
 
-    def _change(self, kind: int, client: Endpoint, service_id: int, backend_id: int) -> Change:
+    def _change(self, kind: int, client: Endpoint, service_id: int, backend_id: int) -> BindingChange:
         service, backend = self._registry.service(service_id), self._registry.backend(backend_id)
-        return Change(What(kind), service.name, client, endpoint_of(backend))
+        return BindingChange(BindingEvent(kind), service.name, client, endpoint_of(backend))
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
         """Go through some of the flows, from a number on: TELL again what is shared, make guests our own (CLAIM_SEEN:

@@ -12,13 +12,13 @@ acknowledged. What lies before is the first host's.
 from collections.abc import Iterable
 from typing import Any
 
-from natmirror.engine.counters import Stats
+from natmirror.engine.counters import Counters
 from natmirror.fastpath import KILLED
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.guarded import GuardedMirroring
-from natmirror.mirror.ledger import MirroredFlow, Tap
+from natmirror.mirror.ledger import MirroredFlow, MirroredStream
 from natmirror.nat.flows import Flow, Nat
-from natmirror.nat.services import Registry
+from natmirror.nat.services import ServiceTable
 from natmirror.net import seq
 from natmirror.net.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Service
@@ -34,16 +34,16 @@ from natmirror.tcp.tracker import HALF_FIN, State
 _Key = tuple[str, Endpoint]  # service and client
 
 
-class HandOver:
+class ReplicatedLegs:
     """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
 
     def __init__(
         self,
         shard: Shard,
-        registry: Registry,
+        registry: ServiceTable,
         nat: Nat,
         mirroring: GuardedMirroring,
-        stats: Stats,
+        stats: Counters,
         faults: Faults,
         masks: Masks,
     ) -> None:
@@ -223,7 +223,7 @@ class HandOver:
         return False
 
 
-def _lasting(tap: Tap) -> list[tuple[str, Leg]]:
+def _lasting(tap: MirroredStream) -> list[tuple[str, Leg]]:
     """The legs of a connection on which nobody has begun to close, each with its mirror's name."""
     row = tap.flow.row
     if row.state != State.ESTABLISHED or row.orig.flags & HALF_FIN:

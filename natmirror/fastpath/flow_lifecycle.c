@@ -114,7 +114,7 @@ nm_flow *nm_open(nm_gear *gear, nm_flow *twin, const segment *seg, int checksum,
 {
     const uint8_t *client = seg->ip + 12;
     nm_service *service = nm_plan_service(&gear->plan, 4, client, seg->ip + 16, seg->dport);
-    if (!service || service->is_pythons || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || seg->payload_len ||
+    if (!service || service->needs_python || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || seg->payload_len ||
         has_bad_sum(seg, checksum))
         return NULL;
     uint16_t service_id = (uint16_t)(service - gear->plan.services);

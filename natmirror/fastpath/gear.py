@@ -141,7 +141,7 @@ class PlannedService:
     """The client's port counts for the hash."""
     is_held: bool = False
     """Mirrors may hold its clients back."""
-    is_pythons: bool = False
+    needs_python: bool = False
     """Python chooses for each new connection, or says why there is none."""
 
 
@@ -184,7 +184,7 @@ class Plan:
         row.in_turn, row.is_held = service.in_turn, service.is_held
         derived = self._derived[number] = _numbers(service.derived)
         row.derived, row.derived_len = derived, len(derived)
-        self.set_table(number, service.table, is_pythons=service.is_pythons)
+        self.set_table(number, service.table, needs_python=service.needs_python)
 
     def put_backend(self, number: int, service_id: int, endpoint: Endpoint, load: Any = ffi.NULL) -> None:
         """A backend of a service, under a number that was free; ``load``, of Loads, is the caller's to keep. NULL:
@@ -209,10 +209,10 @@ class Plan:
         """The number of a backend without flows, which stands in no table, is free."""
         self.backends[number] = {}
 
-    def set_table(self, number: int, table: "array[int]", *, is_pythons: bool) -> None:
+    def set_table(self, number: int, table: "array[int]", *, needs_python: bool) -> None:
         """From now on a service's new connections go by this table of numbers of backends, 16 bits each."""
         row, fresh = self.services[number], _numbers(table)
-        row.table, row.table_len, row.is_pythons = fresh, len(table), is_pythons
+        row.table, row.table_len, row.needs_python = fresh, len(table), needs_python
         row.turn %= max(1, len(table))
         self._tables[number] = fresh
 

@@ -24,7 +24,7 @@ _JOIN_TIMEOUT = 2.0
 _REST = 0.1
 
 
-class Answering:
+class HealthServer:
     """Answers on ``path`` until close(); ``look`` gives the code and the reason. HostError where that cannot be.
 
     A socket that is there is a dead run's: the API, whose place is beside it, has been served before.

@@ -37,18 +37,18 @@ def main(command: str, words: list[str]) -> int:
 def health(api: str) -> int:
     """Ask the natmirror with this API how it is; prints one line, gives its code."""
     try:
-        answer = _exchange(beside(api), b"", _TIMEOUT).decode()
+        answer = _exchange(health_socket(api), b"", _TIMEOUT).decode()
         code, reason = answer.split(" ", 1)
         found = int(code)
     except TimeoutError:
         found, reason = STUCK, f"no answer in {_TIMEOUT:g} s"
     except (OSError, ValueError) as error:
-        found, reason = NOT_RUNNING, f"{beside(api)}: {error}"
+        found, reason = NOT_RUNNING, f"{health_socket(api)}: {error}"
     print(f"{MEANINGS[found]}: {reason.strip()}" if reason.strip() else MEANINGS[found])
     return found
 
 
-def beside(api: str) -> str:
+def health_socket(api: str) -> str:
     """The socket on which health is told: the API's own is not for everybody, and may be busy with long lists."""
     return f"{api}.health"
 

@@ -8,7 +8,7 @@ STILL_SECONDS = 3.0
 """How long a thread that passes packets may stand still; it goes through its loop once a second, however idle."""
 
 
-class Fitness:
+class Readiness:
     """What the parts of a run have told of it. Time is an argument; each part sets its own."""
 
     def __init__(self, threads: int) -> None:

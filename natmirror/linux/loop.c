@@ -17,7 +17,7 @@
 #define SMALL 1024 /* bytes of a packet that are copied for less than its translation in the kernel takes */
 #define LINGER 0.0001 /* seconds that it looks for the answer to a request before it sleeps: being woken takes as long */
 #define POLITENESS 0.05 /* seconds that it does not, after somebody else has wanted its core */
-#define MAX_LUCK 8  /* so many answers that were too late in a row, and it hardly tries any more */
+#define MAX_SPIN_CREDIT 8  /* so many answers that were too late in a row, and it hardly tries any more */
 #define LAST_HOPE 64 /* once in so many times then */
 /* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
 #define FIRST_PAUSE 0.001
@@ -137,10 +137,10 @@ static double worth_lingering_until(nl_loop *loop, double now)
     double until = loop->asked_at + LINGER;
     if (now >= until || now < loop->polite_until)
         return 0;
-    return loop->luck || ++loop->asked % LAST_HOPE == 0 ? until : 0;
+    return loop->spin_credit || ++loop->asked % LAST_HOPE == 0 ? until : 0;
 }
 
-/* A batch that is there or comes before a time, without sleeping. Only one that had to be waited for was luck. */
+/* A batch that is there or comes before a time, without sleeping. Only one that had to be waited for earns credit. */
 static int linger(nl_loop *loop, double until)
 {
     int count = take_batch(loop, 0);
@@ -148,7 +148,7 @@ static int linger(nl_loop *loop, double until)
         return count;
     while (!count && nl_clock() < until)
         count = take_batch(loop, 0);
-    loop->luck = count ? MAX_LUCK : (uint8_t)(loop->luck - (loop->luck > 0));
+    loop->spin_credit = count ? MAX_SPIN_CREDIT : (uint8_t)(loop->spin_credit - (loop->spin_credit > 0));
     return count;
 }
 

@@ -35,8 +35,8 @@ typedef struct {
     int has_looked;   /* for packets, since Python last did what was due */
     double looked_at; /* when the loop last looked whether somebody wants attention */
     double asked_at;  /* when a packet last went on to a backend */
-    uint8_t luck;     /* with answers that come at once; 0: none lately */
-    uint32_t asked;   /* how often there was something to wait for, but no luck */
+    uint8_t spin_credit; /* earned by answers that come at once; 0: none lately */
+    uint32_t asked;      /* how often there was something to wait for, but no credit */
     int64_t taken_off;   /* how often the thread had to leave its core for another, when it last looked */
     double polite_until; /* it leaves its core to others at once until then */
     double longest_wait; /* for packets of a queue that is alone, in its own call: the socket's receive timeout, or 0 */

@@ -38,7 +38,7 @@ class Punted:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class BoundQueue:
     """A queue; it is ``watched`` when its packets pass unchanged, whatever is made of them."""
 
     queue: Queue
@@ -61,7 +61,7 @@ class Loop:
     A queue that fails is closed and left out; bind_again() replaces it in ``ways``, which is the caller's list.
     """
 
-    def __init__(self, gear: Any, ways: list[Way], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
+    def __init__(self, gear: Any, ways: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
         self._timer_fd = lib.nl_timer()
         if self._timer_fd < 0:
             raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
@@ -75,7 +75,7 @@ class Loop:
         self._loop = ffi.new("nl_loop *", fields)
         self._gear = gear
         self.ways = ways
-        self._open_ways: list[Way] = []
+        self._open_ways: list[BoundQueue] = []
         self._take_open_ways()
 
     def _take_open_ways(self) -> None:
@@ -118,7 +118,7 @@ class Loop:
         way.queue.close()
         self._take_open_ways()
         queue = way.queue.bind_again()
-        self.ways[index] = Way(queue, way.watched)
+        self.ways[index] = BoundQueue(queue, way.watched)
         self._take_open_ways()
         return queue
 
@@ -140,7 +140,7 @@ class Loop:
         if sends:
             self.send(sends)
 
-    def defer(self) -> Way:
+    def defer(self) -> BoundQueue:
         """Go on without a verdict for the packet that is for Python: it is to be given later, by the way that it came,
         which is told."""
         way = self._open_ways[int(self._loop.current)]

@@ -4,7 +4,7 @@ import logging
 
 from natmirror.errors import HostError
 from natmirror.linux.bypass import Watchdog
-from natmirror.linux.loop import Loop, Way
+from natmirror.linux.loop import BoundQueue, Loop
 from natmirror.linux.queue_health import LOOK_INTERVAL, QueueHealth
 
 log = logging.getLogger("natmirror")
@@ -46,7 +46,7 @@ class QueueKeeper:
             elif trouble is None and before is not None:
                 log.warning("queue %d works again", way.queue.number)
 
-    def _look_at(self, index: int, way: Way, now: float) -> None:
+    def _look_at(self, index: int, way: BoundQueue, now: float) -> None:
         if way.queue.failure is not None:
             self._healths[index].failed(way.queue.failure, now)
         if way.queue.is_closed or self._has_to_be_bound(index, way, now):
@@ -54,7 +54,7 @@ class QueueKeeper:
         else:
             way.queue.ask(now)
 
-    def _has_to_be_bound(self, index: int, way: Way, now: float) -> bool:
+    def _has_to_be_bound(self, index: int, way: BoundQueue, now: float) -> bool:
         queue = way.queue
         answer, is_silent = queue.answer(), queue.is_silent
         if answer == 0:

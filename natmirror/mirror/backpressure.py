@@ -5,24 +5,24 @@ from collections.abc import Callable
 
 from natmirror.actions import Send
 from natmirror.fastpath import HELD
-from natmirror.mirror.ledger import MirroredFlow, Tap
+from natmirror.mirror.ledger import MirroredFlow, MirroredStream
 from natmirror.mirror.legs import Legs
-from natmirror.mirror.sampling import unwanted
+from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.net import seq
 from natmirror.net.packet import ACK, Segment, endpoint_of, synthesise
-from natmirror.tcp.client_window import Throttle
+from natmirror.tcp.client_window import ClientWindow
 from natmirror.tcp.tracker import State
 
 
-class Holding:
+class Backpressure:
     """The throttles of all flows; ``tap_of`` gives a flow's tap, once it has one."""
 
-    def __init__(self, timers: Timers, legs: Legs, tap_of: Callable[[MirroredFlow], Tap | None]) -> None:
+    def __init__(self, timers: Timers, legs: Legs, tap_of: Callable[[MirroredFlow], MirroredStream | None]) -> None:
         self._timers = timers
         self._legs = legs
         self._tap_of = tap_of
-        self._throttles: dict[MirroredFlow, Throttle] = {}
+        self._throttles: dict[MirroredFlow, ClientWindow] = {}
 
     def accepted(self, flow: MirroredFlow) -> None:
         """The backend has accepted the connection: from here on the client is shown no more than throttling legs have
@@ -30,9 +30,11 @@ class Holding:
         if flow.picked_up:
             return
         buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
-        if buffers and any(not unwanted(mirror, flow.client[0]) for mirror in flow.service.mirrors if mirror.throttles):
+        if buffers and any(
+            not why_not_mirrored(mirror, flow.client[0]) for mirror in flow.service.mirrors if mirror.throttles
+        ):
             first = seq.add(flow.row.iss, 1)
-            self._throttles[flow] = Throttle(seq.add(first, min(buffers)), min(buffers))
+            self._throttles[flow] = ClientWindow(seq.add(first, min(buffers)), min(buffers))
             flow.row.flags |= HELD
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
@@ -45,7 +47,7 @@ class Holding:
             self._mark_waiting(tap, throttle)
         return window
 
-    def hold(self, tap: Tap) -> None:
+    def hold(self, tap: MirroredStream) -> None:
         """After a leg has moved: how far its client may send; if that is much further than it knows, tell it."""
         flow = tap.flow
         throttle = self._throttles.get(flow)
@@ -62,7 +64,7 @@ class Holding:
         if not edges and not due:
             self.release(flow)
 
-    def _mark_waiting(self, tap: Tap, throttle: Throttle) -> None:
+    def _mark_waiting(self, tap: MirroredStream, throttle: ClientWindow) -> None:
         """Tell the legs that hold the client back whether it waits for them now."""
         row = tap.flow.row
         waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not tap.flow_over
@@ -82,7 +84,7 @@ class Holding:
         if tap is None or not any(strand.mirror.throttles for strand, _ in tap.alive()):
             self.release(flow)
 
-    def _tell(self, flow: MirroredFlow, throttle: Throttle) -> None:
+    def _tell(self, flow: MirroredFlow, throttle: ClientWindow) -> None:
         reply = flow.row.reply
         if throttle.is_update_due(flow.row.orig.end, reply.edge):
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)

@@ -11,11 +11,11 @@ from typing import TypeVar
 from natmirror.actions import Send
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
 from natmirror.mirror.guard import Guard
-from natmirror.mirror.ledger import MirroredFlow, Strand, Tap
+from natmirror.mirror.ledger import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.legs import HANDED_OVER, Holder, Legs
 from natmirror.mirror.mirroring import Mirroring
-from natmirror.mirror.sessions.master_session import Shadow
-from natmirror.mirror.sessions.sessions import Shadowing
+from natmirror.mirror.sessions.master_session import MasterSession
+from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.teardown import Teardown
 from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.net.icmp import IcmpError
@@ -34,7 +34,7 @@ class GuardedMirroring:
     def __init__(
         self,
         mirroring: Mirroring,
-        shadowing: Shadowing,
+        shadowing: MasterSessions,
         legs: Legs,
         timers: Timers,
         guard: Guard,
@@ -52,7 +52,7 @@ class GuardedMirroring:
         faults.on_change = self._heed_change
 
     @property
-    def taps(self) -> dict[MirroredFlow, Tap]:
+    def taps(self) -> dict[MirroredFlow, MirroredStream]:
         """Each mirrored flow's tap."""
         return self._mirroring.taps
 
@@ -201,9 +201,9 @@ class GuardedMirroring:
             do(*arguments)
         except Exception as error:
             work, client = Work.COPY, None
-            if isinstance(holder, Shadow):
+            if isinstance(holder, MasterSession):
                 work, client = Work.SESSION, show(holder.connection.client)
-            elif isinstance(holder, Strand):
+            elif isinstance(holder, StreamCopy):
                 client = show(holder.tap.flow.client)
             self._faults.note(work, client, error)
             if holder is not None:
@@ -243,7 +243,7 @@ class GuardedMirroring:
             self._faults.expire()
         elif what == "end-disabled":
             self._end_disabled(Work(str(of)))
-        elif isinstance(of, Shadow):
+        elif isinstance(of, MasterSession):
             self._at_leg(lambda: of, self._shadowing.handle_timer, of, now)
         elif what == "window":
             self._guard.run(Work.THROTTLE, of, self._mirroring.holding.tell_window, of)  # type: ignore[arg-type]

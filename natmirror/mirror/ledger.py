@@ -49,19 +49,19 @@ class Account(Protocol):
 class Keeper(Protocol):
     """Who looks after strands."""
 
-    def leg_ended(self, strand: "Strand", leg: Leg, reason: str) -> None:
+    def leg_ended(self, strand: "StreamCopy", leg: Leg, reason: str) -> None:
         """The strand's leg is over."""
 
-    def leg_moved(self, strand: "Strand") -> None:
+    def leg_moved(self, strand: "StreamCopy") -> None:
         """The strand's leg has done something."""
 
 
 @dataclass(slots=True, eq=False)
-class Strand:
+class StreamCopy:
     """One flow's copy for one mirror: a leg, or why there is none."""
 
     mirror: Mirror
-    tap: "Tap"
+    tap: "MirroredStream"
     leg: Leg | None = None
     absent: str | None = None
     is_resumed: bool = False
@@ -102,13 +102,13 @@ class Strand:
 
 
 @dataclass(slots=True, eq=False)
-class Tap:
+class MirroredStream:
     """A flow's stream, and where it goes."""
 
     flow: MirroredFlow
     reassembler: Reassembler
     keeper: Keeper
-    strands: tuple[Strand, ...] = ()
+    strands: tuple[StreamCopy, ...] = ()
     replies: Reassembler | None = None
     """Of what the backend sends, where somebody reads both directions."""
     is_left: bool = False
@@ -132,7 +132,7 @@ class Tap:
         """Bytes the client has sent on this connection."""
         return int(self.flow.row.orig.bytes) if self.final_bytes is None else self.final_bytes
 
-    def alive(self) -> list[tuple[Strand, Leg]]:
+    def alive(self) -> list[tuple[StreamCopy, Leg]]:
         """The legs that have not ended."""
         return [(strand, strand.leg) for strand in self.strands if strand.leg is not None and strand.leg.ended is None]
 
@@ -158,7 +158,7 @@ class Totals:
     lost: Counter[str] = field(default_factory=Counter)
     """Bytes by the reason why they did not arrive."""
 
-    def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
+    def leg_ended(self, strand: StreamCopy, leg: Leg, reason: str) -> None:
         """A leg is over; if its flow is, then so is the account of its bytes."""
         self.count_leg(leg, reason)
         if strand.tap.final_bytes is not None:
@@ -170,7 +170,7 @@ class Totals:
         for name in LEG_SUMS:
             setattr(self, name, getattr(self, name) + getattr(leg, name))
 
-    def flow_forgotten(self, strand: Strand) -> None:
+    def flow_forgotten(self, strand: StreamCopy) -> None:
         """A flow is over, and ``strand.tap.final_bytes`` known; its leg may live on for a while."""
         self.client_bytes += strand.tap.client_bytes
         if strand.over is not None:
@@ -226,18 +226,18 @@ class Ledger:
         totals.client_bytes += leg.row.client_bytes
         totals.lost[reason] += leg.row.client_bytes - leg.acked_bytes
 
-    def account(self, tap: Tap) -> int:
+    def account(self, tap: MirroredStream) -> int:
         """The number of the account that a living flow belongs to now."""
         account = (tap.flow.service.name, tuple((strand.mirror.name, strand.over) for strand in tap.strands))
         return self._accounts.setdefault(account, len(self._accounts))
 
-    def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
+    def leg_ended(self, strand: StreamCopy, leg: Leg, reason: str) -> None:
         """A leg is over."""
         self.of(strand).leg_ended(strand, leg, reason)
         if strand.tap.final_bytes is None:
             self._acked_before[*self._key(strand), reason] += leg.acked_bytes
 
-    def flow_forgotten(self, strand: Strand) -> None:
+    def flow_forgotten(self, strand: StreamCopy) -> None:
         """A flow is over, see Totals."""
         self.of(strand).flow_forgotten(strand)
         if strand.leg is not None and strand.leg.ended is not None:

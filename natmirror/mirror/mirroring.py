@@ -5,16 +5,24 @@ from typing import Any
 
 from natmirror.actions import LegEnded
 from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WAITING, Gear, Memory
-from natmirror.mirror.backpressure import Holding
+from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
-from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger, MirroredFlow, Strand, Tap
+from natmirror.mirror.ledger import (
+    MID_CONNECTION,
+    OWN_BACKEND,
+    REMOVED,
+    Ledger,
+    MirroredFlow,
+    MirroredStream,
+    StreamCopy,
+)
 from natmirror.mirror.legs import HANDED_OVER, Legs
 from natmirror.mirror.report import gone_flow, shown_copy, shown_session
-from natmirror.mirror.sampling import unwanted
-from natmirror.mirror.sessions.master_session import Shadow
-from natmirror.mirror.sessions.read_queue import Kind, Reading
-from natmirror.mirror.sessions.sessions import Shadowing
+from natmirror.mirror.sampling import why_not_mirrored
+from natmirror.mirror.sessions.master_session import MasterSession
+from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.net import seq
 from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
@@ -39,8 +47,8 @@ class Mirroring:
         timers: Timers,
         legs: Legs,
         ledger: Ledger,
-        shadowing: Shadowing,
-        reading: Reading,
+        shadowing: MasterSessions,
+        reading: ReadQueue,
         guard: Guard,
         *,
         shares_state: bool,
@@ -56,9 +64,9 @@ class Mirroring:
         self._shadowing = shadowing
         self._reading = reading
         self._gear = gear
-        self.taps: dict[MirroredFlow, Tap] = {}
+        self.taps: dict[MirroredFlow, MirroredStream] = {}
         """Each mirrored flow's, from its handshake on."""
-        self.holding = Holding(timers, legs, self.taps.get)
+        self.holding = Backpressure(timers, legs, self.taps.get)
         """Whose clients are held back."""
         self._events: list[LegEnded] = []
 
@@ -76,12 +84,12 @@ class Mirroring:
             return
         first = seq.add(flow.row.iss, 1)
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        tap = Tap(flow, Reassembler(flow.row, "orig", first, max_waiting, self.budget), self)
+        tap = MirroredStream(flow, Reassembler(flow.row, "orig", first, max_waiting, self.budget), self)
         self.taps[flow] = tap
         for mirror in flow.service.copies:
-            strand = Strand(mirror, tap)
+            strand = StreamCopy(mirror, tap)
             tap.strands = (*tap.strands, strand)
-            strand.absent = OWN_BACKEND if endpoint_of(mirror) == backend else unwanted(mirror, flow.client[0])
+            strand.absent = OWN_BACKEND if endpoint_of(mirror) == backend else why_not_mirrored(mirror, flow.client[0])
             if strand.absent is None:
                 self._open_leg(strand, flow.row.iss, now)
         if tap.alive():
@@ -95,11 +103,11 @@ class Mirroring:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
             self._feed(tap, first, flow.syn_data[: max(taken, 0)], now)
 
-    def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> Tap:
+    def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
         """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        tap = Tap(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget), self)
-        tap.strands = tuple(Strand(mirror, tap, absent=self._picked_up_absent) for mirror in flow.service.copies)
+        tap = MirroredStream(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget), self)
+        tap.strands = tuple(StreamCopy(mirror, tap, absent=self._picked_up_absent) for mirror in flow.service.copies)
         self.taps[flow] = tap
         if self._is_wanted_by_masters(flow, backend):
             tap.replies = Reassembler(flow.row, "reply", None, max_waiting, self.budget)
@@ -154,7 +162,7 @@ class Mirroring:
             edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
         self._read_reply(tap, replies.push(segment.seq, segment.payload, edge), edge)
 
-    def _read_reply(self, tap: Tap, data: bytes, edge: int) -> None:
+    def _read_reply(self, tap: MirroredStream, data: bytes, edge: int) -> None:
         """The backend's next bytes in order go to who reads them."""
         row, replies = tap.flow.row, tap.replies
         if replies is None:
@@ -174,9 +182,9 @@ class Mirroring:
     def end_removed(self, leg_ids: Iterable[int]) -> None:
         """End those of the legs with these numbers whose mirrors the rules do not name any more."""
         for holder in map(self._legs.holder, leg_ids):
-            if isinstance(holder, Shadow):
+            if isinstance(holder, MasterSession):
                 self._shadowing.end_if_removed(holder)
-            elif isinstance(holder, Strand) and holder.leg is not None and not self._ledger.has(holder):
+            elif isinstance(holder, StreamCopy) and holder.leg is not None and not self._ledger.has(holder):
                 self._legs.settle(holder, holder.leg, holder.leg.abort(REMOVED))
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
@@ -194,7 +202,7 @@ class Mirroring:
             edge = seq.latest(flow.row.orig.edge, flow.row.orig.ack)
             self._read_reply(tap, tap.replies.push(tap.replies.next, b"", edge), edge)
 
-    def _feed(self, tap: Tap, at: int, payload: bytes, now: float) -> None:
+    def _feed(self, tap: MirroredStream, at: int, payload: bytes, now: float) -> None:
         """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
         row, reassembler = tap.flow.row, tap.reassembler
         is_read = bool(row.flags & READ)
@@ -232,7 +240,7 @@ class Mirroring:
             if tap.replies is not None:
                 self._reading.add(Kind.RESET if row.state == State.RESET else Kind.FINISHED, row.id)
 
-    def _give(self, tap: Tap, data: bytes, edge: int, now: float) -> None:
+    def _give(self, tap: MirroredStream, data: bytes, edge: int, now: float) -> None:
         """The client's next bytes in order: to its legs, and to who reads them. Where more follow at once, a leg has
         room for all of them, or for nothing."""
         rest = tap.reassembler.ready_len(edge)
@@ -247,7 +255,7 @@ class Mirroring:
         if tap.flow.row.flags & READ:
             self._reading.add(Kind.ORIG, tap.flow.row.id, data)
 
-    def _lose(self, tap: Tap, acked: int, edge: int, now: float) -> bool:
+    def _lose(self, tap: MirroredStream, acked: int, edge: int, now: float) -> bool:
         """The backend has bytes before number ``acked`` that never passed here, or found no room, so the client will
         not send them again. Whether a mirror is to be asked first if it has them from elsewhere."""
         reassembler = tap.reassembler
@@ -263,7 +271,7 @@ class Mirroring:
         self._skip(tap, acked, edge, now)
         return False
 
-    def _skip(self, tap: Tap, to: int, edge: int, now: float) -> None:
+    def _skip(self, tap: MirroredStream, to: int, edge: int, now: float) -> None:
         """Nobody waits any more for the client's bytes before a number."""
         row = tap.flow.row
         is_read = row.flags & READ
@@ -284,7 +292,11 @@ class Mirroring:
         tap = self.picked_up(flow, backend)
         for strand in tap.strands:
             leg = legs.get((strand.mirror.name, endpoint_of(strand.mirror)))
-            absent = OWN_BACKEND if endpoint_of(strand.mirror) == backend else unwanted(strand.mirror, flow.client[0])
+            absent = (
+                OWN_BACKEND
+                if endpoint_of(strand.mirror) == backend
+                else why_not_mirrored(strand.mirror, flow.client[0])
+            )
             strand.absent = absent or strand.absent
             if leg is not None and absent is None:
                 self._adopt_leg(strand, leg, now)
@@ -295,7 +307,7 @@ class Mirroring:
             tap.is_adopted = tap.is_asking = True
             self._wait(tap, record)
 
-    def _adopt_leg(self, strand: Strand, record: LegRecord, now: float) -> None:
+    def _adopt_leg(self, strand: StreamCopy, record: LegRecord, now: float) -> None:
         made = self._legs.adopt(strand, record, strand.tap.flow.client, now)
         if isinstance(made, str):
             strand.absent = made
@@ -304,7 +316,7 @@ class Mirroring:
         made.row.flow_id = strand.tap.flow.row.id
         made.row.mirror_id = self._ledger.number(strand)
 
-    def _wait(self, tap: Tap, record: FlowRecord) -> None:
+    def _wait(self, tap: MirroredStream, record: FlowRecord) -> None:
         """The client's stream may go on from the first number that a mirror may lack. Its bytes count once it does."""
         una = [leg.una for _, leg in tap.alive()]
         tap.reassembler.place(min(una, key=lambda number: seq.diff(number, record.client_nxt)))
@@ -343,12 +355,12 @@ class Mirroring:
                 strand.leg.rouse(now)
                 strand.leg.hand_over()
 
-    def _note_roused(self, strand: Strand, leg: Leg) -> None:
+    def _note_roused(self, strand: StreamCopy, leg: Leg) -> None:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
         if strand.tap.waits_from is not None and isinstance(leg, ResumedLeg) and not leg.is_waiting:
             self.rouse(strand.tap.flow, leg.roused_at)
 
-    def _end_astray(self, tap: Tap) -> None:
+    def _end_astray(self, tap: MirroredStream) -> None:
         """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.
         So their record was of an older leg between the same ends, whose numbers lie near."""
         row = tap.flow.row
@@ -363,7 +375,7 @@ class Mirroring:
                     row.orig.bytes -= wrong
                 self._legs.settle(strand, leg, leg.abort(NO_RECORD))
 
-    def _follow(self, strand: Strand) -> None:
+    def _follow(self, strand: StreamCopy) -> None:
         """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""
         tap, leg, row = strand.tap, strand.leg, strand.tap.flow.row
         if tap.final_bytes is not None or leg is None:
@@ -381,7 +393,7 @@ class Mirroring:
         if tap.is_asking or (living and all(seq.lt(tap.reassembler.next, leg.end) for leg in living)):
             self._timers.set(("heard", tap.flow), AT_ONCE)
 
-    def _leave_behind(self, tap: Tap, fin: int) -> None:
+    def _leave_behind(self, tap: MirroredStream, fin: int) -> None:
         """The client's stream ends before number ``fin``: tell legs that another host has brought further."""
         for strand, leg in tap.alive():
             if isinstance(leg, ResumedLeg) and seq.lt(fin, leg.end):
@@ -407,7 +419,7 @@ class Mirroring:
         if tap.flow_over and not tap.is_asking and not tap.is_draining:
             self._end_late(tap, now)
 
-    def _end_late(self, tap: Tap, now: float) -> None:
+    def _end_late(self, tap: MirroredStream, now: float) -> None:
         """Production's connection was over before the legs could be told: now they are."""
         if tap.flow.row.state == State.RESET:
             self._each(tap, lambda leg: leg.reset(now))
@@ -468,7 +480,7 @@ class Mirroring:
             self._ledger.flow_forgotten(strand)
         tap.strands = ()  # no circle is left for a collector of garbage
 
-    def _open_leg(self, strand: Strand, iss: int, now: float) -> None:
+    def _open_leg(self, strand: StreamCopy, iss: int, now: float) -> None:
         made = self._legs.make(strand, strand.tap.flow.client, iss, now)
         if isinstance(made, str):
             strand.absent = made
@@ -495,29 +507,29 @@ class Mirroring:
 
     # Housekeeping
 
-    def _each(self, tap: Tap, do: Callable[[Leg], list[bytes]]) -> None:
+    def _each(self, tap: MirroredStream, do: Callable[[Leg], list[bytes]]) -> None:
         for strand, leg in tap.alive():
             self._legs.settle(strand, leg, do(leg))
 
-    def _link(self, tap: Tap) -> None:
+    def _link(self, tap: MirroredStream) -> None:
         """Tell the C gear which legs the flow has."""
         if tap.final_bytes is None:
             self._gear.legs.link(tap.flow.row, [leg.row for _, leg in tap.alive()])
 
-    def leg_ended(self, strand: Strand, leg: Leg, reason: str) -> None:
+    def leg_ended(self, strand: StreamCopy, leg: Leg, reason: str) -> None:
         """A strand's leg is over."""
         self._link(strand.tap)  # first: its row in C is gone
         self._note_roused(strand, leg)
         self._write_off(strand, leg, reason)
 
-    def leg_moved(self, strand: Strand) -> None:
+    def leg_moved(self, strand: StreamCopy) -> None:
         """A strand's leg has done something."""
         if strand.mirror.throttles:
             self._guard.run(Work.THROTTLE, strand.tap.flow, self.holding.hold, strand.tap)
         if strand.tap.is_adopted:
             self._follow(strand)
 
-    def _write_off(self, strand: Strand, leg: Leg, reason: str) -> None:
+    def _write_off(self, strand: StreamCopy, leg: Leg, reason: str) -> None:
         tap = strand.tap
         service, mirror = tap.flow.service.name, strand.mirror.name
         if tap.waits_from is None:  # else it was another host's all the time
@@ -546,9 +558,9 @@ class Mirroring:
         """The legs that have outlived their flow, each as a flow that is gone, with its leg."""
         found = []
         for holder, leg in self._legs.holders():
-            if isinstance(holder, Strand) and holder.tap.final_bytes is not None:
+            if isinstance(holder, StreamCopy) and holder.tap.final_bytes is not None:
                 found.append(gone_flow(holder.service_name, holder.tap.flow.client, shown_copy(holder, leg, now)))
-            elif isinstance(holder, Shadow) and holder.connection.is_forgotten:
+            elif isinstance(holder, MasterSession) and holder.connection.is_forgotten:
                 found.append(gone_flow(holder.service_name, holder.connection.client, shown_session(holder, now)))
         return found
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from natmirror.mirror.ledger import Strand
-from natmirror.mirror.sessions.master_session import Shadow
+from natmirror.mirror.ledger import StreamCopy
+from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.net.packet import Endpoint, show
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
@@ -22,13 +22,13 @@ def gone_flow(service: str, client: Endpoint, leg: dict[str, Any]) -> dict[str, 
     }
 
 
-def shown_copy(strand: Strand, leg: Leg, now: float) -> dict[str, Any]:
+def shown_copy(strand: StreamCopy, leg: Leg, now: float) -> dict[str, Any]:
     """A leg that carries its client's bytes."""
     missing = strand.missing_bytes if leg.ended is None else 0
     return _leg(strand.mirror, leg, strand.tap.client_bytes, missing, now)
 
 
-def shown_session(shadow: Shadow, now: float) -> dict[str, Any]:
+def shown_session(shadow: MasterSession, now: float) -> dict[str, Any]:
     """A session, and its leg where it has one."""
     leg, session = shadow.leg, shadow.session
     if leg is None:

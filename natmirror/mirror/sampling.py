@@ -10,7 +10,7 @@ _KEY = b"natmirror:sample"
 """Published, so that every host, and every start, samples the same clients."""
 
 
-def unwanted(mirror: Mirror, client: bytes) -> str | None:
+def why_not_mirrored(mirror: Mirror, client: bytes) -> str | None:
     """Why the mirror does not want a client, by its address; None where it does.
 
     All connections of a client are sampled or none is, and a larger sample contains the smaller ones.

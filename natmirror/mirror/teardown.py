@@ -10,11 +10,11 @@ from contextlib import suppress
 
 from natmirror.fastpath import GAPPED, HELD, MIRRORED, READ, REPLY_GAPPED, WAITING, Gear
 from natmirror.mirror.faults import Work
-from natmirror.mirror.ledger import Ledger, MirroredFlow, Strand, Tap
+from natmirror.mirror.ledger import Ledger, MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.legs import Holder, Legs
 from natmirror.mirror.mirroring import Mirroring
-from natmirror.mirror.sessions.master_session import Shadow
-from natmirror.mirror.sessions.sessions import Shadowing
+from natmirror.mirror.sessions.master_session import MasterSession
+from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.tcp.reassembler import Reassembler
 
 _OF_MIRRORING = MIRRORED | READ | WAITING | GAPPED | REPLY_GAPPED
@@ -29,7 +29,7 @@ class Teardown:
         legs: Legs,
         ledger: Ledger,
         mirroring: Mirroring,
-        shadowing: Shadowing,
+        shadowing: MasterSessions,
         is_known: Callable[[MirroredFlow], bool],
     ) -> None:
         self._gear = gear
@@ -52,9 +52,9 @@ class Teardown:
 
     def end_leg(self, holder: Holder, reason: str) -> None:
         """End everything that the flow of a leg has; of a flow that is gone, the leg alone."""
-        if isinstance(holder, Shadow):
+        if isinstance(holder, MasterSession):
             self._shadowing.fail(holder.connection, reason)
-        elif isinstance(holder, Strand) and self._is_known(holder.tap.flow):
+        elif isinstance(holder, StreamCopy) and self._is_known(holder.tap.flow):
             self._end_all(holder.tap.flow, reason)
         if holder.leg is not None:
             self._legs.cut(holder, holder.leg, reason)
@@ -102,7 +102,7 @@ class Teardown:
         """The tap stays: what the client sends from now on counts as lost for this reason."""
         tap = self._mirroring.taps.get(flow)
         if tap is None:
-            tap = Tap(flow, Reassembler(flow.row, "orig", None, 0, self._mirroring.budget), self._mirroring)
+            tap = MirroredStream(flow, Reassembler(flow.row, "orig", None, 0, self._mirroring.budget), self._mirroring)
             self._mirroring.taps[flow] = tap
         for strand in tap.strands:
             if strand.leg is None:
@@ -110,7 +110,7 @@ class Teardown:
             else:
                 self._legs.cut(strand, strand.leg, reason)
         missing = flow.service.copies[len(tap.strands) :]
-        tap.strands += tuple(Strand(mirror, tap, absent=reason) for mirror in missing)
+        tap.strands += tuple(StreamCopy(mirror, tap, absent=reason) for mirror in missing)
         tap.is_asking = tap.is_draining = False
         for stream in filter(None, (tap.reassembler, tap.replies)):
             with suppress(Exception):

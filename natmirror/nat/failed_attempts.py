@@ -18,7 +18,7 @@ Client = tuple[int, bytes]
 """A service's number and the client's address."""
 
 
-class Attempts:
+class FailedAttempts:
     """For each client, the backends that have refused its SYN or left it unanswered, and since when.
 
     ``suspect`` is told with 1 of a client that has some, with -1 when it has none any more.

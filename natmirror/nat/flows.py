@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from natmirror.fastpath import DIRECT, GUEST, KNOWN, LOOSE, NO_BACKEND, UNANSWERED, FlowTable, Gear
-from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, Attempts
-from natmirror.nat.services import Registry
+from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, FailedAttempts
+from natmirror.nat.services import ServiceTable
 from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
@@ -65,7 +65,7 @@ class Nat:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: ServiceTable,
         gear: Gear,
         opening: Callable[[Endpoint, Endpoint], None],
         forgotten: Callable[[Flow], None],
@@ -81,7 +81,7 @@ class Nat:
         self.evicted = 0
         """Flows that had to go because others needed their room: over, or half open."""
         self._registry = registry
-        self._attempts = Attempts(registry.suspect)
+        self._attempts = FailedAttempts(registry.suspect)
 
     def of_backend(self, place: tuple[Service, Backend], ids: Iterable[int]) -> list[Flow]:
         """The flows with these numbers that are a backend's."""

@@ -70,7 +70,7 @@ class _Turn:
         self._plan.services[self._number].turn = turn
 
 
-class Registry:
+class ServiceTable:
     """Services and backends of the rules, for the flows of a gear."""
 
     def __init__(self, rules: Rules, gear: Gear, loads: Loads) -> None:
@@ -203,7 +203,7 @@ class Registry:
         assert pool is not None and scheduler is not None, "a backend is in a pool"
         scheduler.open_for(entry.shares(pool))
         self._plan.set_table(
-            entry.number, self._numbered(entry, pool, scheduler.table), is_pythons=_is_pythons(pool, scheduler)
+            entry.number, self._numbered(entry, pool, scheduler.table), needs_python=_needs_python(pool, scheduler)
         )
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
@@ -353,7 +353,7 @@ class Registry:
         flags = TAPPED if service.mirrors else 0
         here = endpoint_of(service)
         if pool is None or scheduler is None or entry.maglev is None:
-            planned = PlannedService(here, flags | WATCHED, is_pythons=entry.is_removed)
+            planned = PlannedService(here, flags | WATCHED, needs_python=entry.is_removed)
         else:
             table = derived = array("H")
             if not entry.is_removed:
@@ -368,7 +368,7 @@ class Registry:
                 in_turn=pool.balance == "round-robin",
                 with_port=pool.hash == "address-port",
                 is_held=service.throttles,
-                is_pythons=entry.is_removed or _is_pythons(pool, scheduler),
+                needs_python=entry.is_removed or _needs_python(pool, scheduler),
             )
         self._plan.put_service(entry.number, planned)
 
@@ -387,7 +387,7 @@ class Registry:
         return array("H", map(numbers.__getitem__, table))
 
 
-def _is_pythons(pool: Pool, scheduler: Scheduler) -> bool:
+def _needs_python(pool: Pool, scheduler: Scheduler) -> bool:
     """Whether the load counts for the choice, or there is nothing to choose."""
     has_limits = any(backend.max_connections for backend in pool.backends)
     return pool.balance == "least-connections" or has_limits or not scheduler.table

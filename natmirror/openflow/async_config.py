@@ -35,7 +35,7 @@ _REASON_AT = {Type.PACKET_IN: 6, Type.PORT_STATUS: 0, Type.FLOW_REMOVED: 10, Typ
 _V15_FLOW_REMOVED_REASON_AT = 1
 
 
-class Wishes:
+class AsyncConfig:
     """One master's."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ _MAX_LEN = 1 << 16  # controllers say some hundred bytes before they know who th
 _BITMAP = Struct("!HHI")  # 1.3.5 §7.5.1
 
 
-class Greeting:
+class Handshake:
     """One connection's: what the controller says goes into receive(), what comes out is to be sent."""
 
     def __init__(self) -> None:

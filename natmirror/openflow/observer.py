@@ -57,7 +57,7 @@ _NICIRA_UNASKED = {Struct("!II").pack(NICIRA, subtype) for subtype in (14, 17, 3
 """NXT_FLOW_REMOVED, NXT_PACKET_IN and NXT_PACKET_IN2."""
 
 
-class Said(Enum):
+class MessageClass(Enum):
     """What a message of the switch's is."""
 
     UNASKED = auto()
@@ -94,7 +94,7 @@ class _Question:
     held: int = 0
 
 
-class Production:
+class Observer:
     """One connection of a switch's. Broken comes out of both methods where it cannot be followed."""
 
     def __init__(self, directory: Directory, *, in_middle: bool = False) -> None:
@@ -138,7 +138,7 @@ class Production:
                 self._take_question(message)
             yield message
 
-    def from_switch(self, piece: bytes, now: float) -> Iterator[tuple[Said, Message]]:
+    def from_switch(self, piece: bytes, now: float) -> Iterator[tuple[MessageClass, Message]]:
         """The next of what the switch has sent, likewise."""
         self.heard_at = now
         if self._switch.in_middle and self._switch.skipped_bytes > _MAX_SKIPPED_LEN:
@@ -189,14 +189,14 @@ class Production:
         if self.datapath is not None and self.datapath.version != version:
             self.datapath = None
 
-    def _classify(self, message: Message, now: float) -> Said:
+    def _classify(self, message: Message, now: float) -> MessageClass:
         kind = message.kind
         if kind in _UNASKED:
             if kind is Type.PORT_STATUS and self.datapath is not None:
                 self._directory.port_changed(self.datapath, message, now)
-            return Said.UNASKED
+            return MessageClass.UNASKED
         if kind is Type.HELLO:
-            return Said.OPENING
+            return MessageClass.OPENING
         if kind is Type.EXPERIMENTER:
             return self._classify_experiment(message)
         if kind is Type.MULTIPART_REPLY:
@@ -205,14 +205,14 @@ class Production:
             self._take_error(message)
         elif kind in _KEPT:
             self._take_answer((message.xid, kind, NO_MULTIPART), message.body, now, is_last=True)
-        return Said.ANSWER
+        return MessageClass.ANSWER
 
-    def _classify_experiment(self, message: Message) -> Said:
+    def _classify_experiment(self, message: Message) -> MessageClass:
         """Nicira's own PACKET_INs come by themselves, and have transaction ids that controllers use, too."""
         if message.raw[HEADER_LEN : HEADER_LEN + 8] in _NICIRA_UNASKED or message.xid not in self._experiments:
-            return Said.UNASKED
+            return MessageClass.UNASKED
         del self._experiments[message.xid]
-        return Said.ANSWER
+        return MessageClass.ANSWER
 
     # Questions and answers
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-from natmirror.openflow.async_config import Role, Wishes
+from natmirror.openflow.async_config import AsyncConfig, Role
 from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Answer, Datapath, Key, Ports, multipart_key
 from natmirror.openflow.framer import Broken, Framer
 from natmirror.openflow.messages import (
@@ -39,7 +39,7 @@ from natmirror.openflow.messages import (
     negotiated,
     parse,
 )
-from natmirror.openflow.observer import Production, Said
+from natmirror.openflow.observer import MessageClass, Observer
 
 ECHO_LIMIT = 12.0
 """Seconds since the switch was heard after which the master's ECHO is left unanswered: Open vSwitch gives up a silent
@@ -78,7 +78,7 @@ ORDERS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class SessionPolicy:
     """What of the switch's a master is told."""
 
     passes_unsolicited: bool = False
@@ -91,7 +91,7 @@ class Session:
     """One master's. ``production`` is the connection that it is told of, whose HELLOs were both seen, or which was met
     in its middle and whose switch is known."""
 
-    def __init__(self, production: Production, manners: Manners) -> None:
+    def __init__(self, production: Observer, manners: SessionPolicy) -> None:
         if production.version is None:
             raise ValueError("a session before the version is known")
         self.version = production.version
@@ -110,7 +110,7 @@ class Session:
         self._production = production
         self._manners = manners
         self._framer = Framer()
-        self._wishes = Wishes()
+        self._wishes = AsyncConfig()
         self._config: bytes | None = None
         self._early: deque[Message] = deque()
         self._early_len = 0
@@ -171,11 +171,11 @@ class Session:
 
     # The switch
 
-    def from_switch(self, said: Said, message: Message, *, has_room: bool) -> None:
+    def from_switch(self, said: MessageClass, message: Message, *, has_room: bool) -> None:
         """A message of the switch's. Where the master is far behind and there is no room, PACKET_INs are left out."""
-        if said is Said.OPENING or message.kind is None or message.version != self.version:
+        if said is MessageClass.OPENING or message.kind is None or message.version != self.version:
             return
-        if said is Said.ANSWER and not self._manners.passes_unsolicited:
+        if said is MessageClass.ANSWER and not self._manners.passes_unsolicited:
             return
         if not self._wishes.wants(message):
             self.withheld[f"{message.name}:unwanted"] += 1

@@ -6,7 +6,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import Any, Protocol
 
-from natmirror.engine.replicated_bindings import Change, What
+from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
 from natmirror.net.packet import Endpoint, show
 from natmirror.replication.kinds import Post, ask, slices
@@ -16,7 +16,7 @@ from natmirror.rules.shards import shard_of_client
 _KIND = "flow"
 _SLICE = 100  # bindings that a thread takes in between two batches of packets
 _CLAIM_INTERVAL = 30.0  # in which guests in use become our own
-_WORDS = {What.BOUND: PUT, What.FORGOTTEN: GONE, What.ENDED: ENDED}
+_WORDS = {BindingEvent.BOUND: PUT, BindingEvent.FORGOTTEN: GONE, BindingEvent.ENDED: ENDED}
 
 Binding = tuple[str, Endpoint, Endpoint]
 """Service, client, backend."""
@@ -46,7 +46,7 @@ class Thread(Protocol):
         """Have the thread answer soon."""
 
 
-class Flows:
+class BindingRecords:
     """A Part."""
 
     kind = _KIND
@@ -57,7 +57,7 @@ class Flows:
         self._is_active = False
         self._claim_at = 0.0
 
-    def changed(self, changes: Iterable[Change]) -> None:
+    def changed(self, changes: Iterable[BindingChange]) -> None:
         """A thread tells, in the thread itself, what has become of bindings."""
         self._post.tell([Op(_WORDS[one.what], _key(one.service, one.client), show(one.backend)) for one in changes])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from natmirror.actions import Action
 from natmirror.engine.engine import Engine
-from natmirror.engine.replicated_bindings import Change
+from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
 from natmirror.mirror.faults import Work
 from natmirror.net.packet import Endpoint
@@ -18,11 +18,11 @@ _SWEEP_SLICE = 1000
 _MAX_CHANGES = 16_384  # of bindings, until they are told
 _TELL_INTERVAL = 0.05
 
-Changed = Callable[[list[Change], bool], None]
+Changed = Callable[[list[BindingChange], bool], None]
 """Takes what has become of bindings, and whether there was more than could be kept."""
 
 
-class Exchange:
+class EngineAdapter:
     """One engine's. ``send`` puts synthesised packets on their way; ``changed`` is called by tell(), None: nobody wants
     to know."""
 

@@ -59,7 +59,7 @@ class Thread(Protocol):
         """Have the thread answer soon."""
 
 
-class Legs:
+class LegRecords:
     """A Part."""
 
     kind = _KIND

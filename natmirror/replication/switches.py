@@ -47,7 +47,7 @@ class Thread(Protocol):
         """Have the thread answer soon."""
 
 
-class Switches:
+class SwitchRecords:
     """A Part."""
 
     kind = _KIND

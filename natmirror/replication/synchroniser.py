@@ -25,7 +25,7 @@ from typing import Any
 from natmirror.ha.role import SETTLE_TIME
 from natmirror.replication.kinds import Part
 from natmirror.replication.store import ENDED, GONE, PUT, Op, Store, StoreError
-from natmirror.replication.write_queue import Outbox
+from natmirror.replication.write_queue import WriteQueue
 
 log = logging.getLogger("natmirror")
 
@@ -42,7 +42,7 @@ _AT_ONCE = 5_000  # ops in one write
 _STOP_TIMEOUT = 3.0
 
 
-class State(StrEnum):
+class SyncState(StrEnum):
     """How far this host's copy has come."""
 
     CONNECTING = "connecting"
@@ -50,7 +50,7 @@ class State(StrEnum):
     COMPLETE = "complete"
 
 
-class Sharing:
+class Synchroniser:
     """From start() to stop(). ``parts`` get what others write, in the thread of this; tell() takes what is to be
     written."""
 
@@ -61,8 +61,8 @@ class Sharing:
         self._store = store
         self._clock = clock
         self._parts: Sequence[Part] = ()
-        self._outbox = Outbox(_MAX_WAITING)
-        self._state = State.CONNECTING
+        self._outbox = WriteQueue(_MAX_WAITING)
+        self._state = SyncState.CONNECTING
         self._was_complete = False
         self._is_active = False
         self._begun: bool | None = None  # whether the parts believe that this host is the active one
@@ -127,7 +127,7 @@ class Sharing:
         is asked for once: an outage later takes nothing away from what was read before."""
         if self._was_complete or self._is_active:
             return None
-        if self._state is State.CONNECTING and self._error is not None:
+        if self._state is SyncState.CONNECTING and self._error is not None:
             return None
         return f"the shared state is {self._state}"
 
@@ -231,7 +231,7 @@ class Sharing:
         if self._error is None:
             log.warning("shared state: %s; trying again until it answers", error)
             self._outages += self._was_complete
-        self._state, self._error = State.CONNECTING, error
+        self._state, self._error = SyncState.CONNECTING, error
         self.settled.set()
 
     async def _take_part(self) -> None:
@@ -250,7 +250,7 @@ class Sharing:
                 await writing
 
     async def _synchronise(self) -> None:
-        self._state, self._rules_changed = State.SYNCING, False
+        self._state, self._rules_changed = SyncState.SYNCING, False
         self._outbox.watch()
         fresh: dict[str, str] = {}
         own: set[str] = set()
@@ -274,7 +274,7 @@ class Sharing:
             self.tell([Op(GONE, key) for key in own - put])
         if self._error is not None or not self._was_complete:
             log.info("shared state: complete, %d records of other hosts", len(fresh))
-        self._state, self._error, self._was_complete = State.COMPLETE, None, True
+        self._state, self._error, self._was_complete = SyncState.COMPLETE, None, True
         self.settled.set()
 
     async def _write(self) -> None:

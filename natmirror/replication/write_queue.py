@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from natmirror.replication.store import PUT, Op
 
 
-class Outbox:
+class WriteQueue:
     """Ops in their order, at most ``most``. What does not fit, or comes while nobody writes, is not kept: then all has
     to be written anew. ``now`` is in seconds of any steady clock."""
 

@@ -18,7 +18,7 @@ from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import differences
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.files import Files
-from natmirror.runtime.kernel_rules import InPlace
+from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.upkeep import Upkeep
 
@@ -35,7 +35,7 @@ class Changeover:
     def __init__(
         self,
         rules: Rules,
-        in_place: InPlace,
+        kernel_rules: KernelRules,
         upkeep: Upkeep,
         files: Files,
         mailbox: Mailbox,
@@ -48,7 +48,7 @@ class Changeover:
         self.is_over = False
         """Whether the main thread stops."""
         self._rules = rules
-        self._in_place = in_place
+        self._kernel_rules = kernel_rules
         self._upkeep = upkeep
         self._files = files
         self._mailbox = mailbox
@@ -78,21 +78,21 @@ class Changeover:
 
     def _run(self) -> list[str]:
         rules = load_rules(self._rules.path)
-        refuse_what_cannot_change(self._in_place.rules, rules)  # also for what has connections left
+        refuse_what_cannot_change(self._kernel_rules.rules, rules)  # also for what has connections left
         changes = differences(self._rules, rules)
         if rules == self._rules:
             return changes
-        self._in_place.extend(rules)
+        self._kernel_rules.extend(rules)
         try:
             self._files.reload(rules)
         except CaptureError:
-            self._in_place.take_back()
+            self._kernel_rules.take_back()
             raise
         self._in_main(lambda: self._go_by(rules))
         self._rules = rules
         self._upkeep.go_by(rules, lasts=self._lasts)
         try:
-            preflight.tell(rules, self._in_place.firewall)
+            preflight.tell(rules, self._kernel_rules.firewall)
         except HostError as error:  # the new rules apply already: do not report that they do not
             log.error("preflight: %s", error)
         return changes

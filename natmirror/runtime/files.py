@@ -16,7 +16,7 @@ from natmirror.errors import CaptureError, HostError
 from natmirror.rules import Rules
 from natmirror.runtime import switch_file
 from natmirror.runtime.chores import NEVER, Chore, Keeper
-from natmirror.runtime.order_recorder import Orders
+from natmirror.runtime.order_recorder import OrderRecorder
 
 log = logging.getLogger("natmirror")
 
@@ -33,7 +33,7 @@ class Files:
     def __init__(self, rules: Rules, switches: Callable[[], list[dict[str, Any]]]) -> None:
         self._rules = rules
         self._switches = switches
-        self._orders = Orders(rules)
+        self._orders = OrderRecorder(rules)
         record = [
             Chore("record", _RECORD_INTERVAL, self._write),
             Chore("record", NEVER, self._finish, NEVER, at_end=True),

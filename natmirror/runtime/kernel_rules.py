@@ -22,7 +22,7 @@ CHECK_INTERVAL = 5.0
 """Seconds between two looks at what may have been taken away, or may go."""
 
 
-class InPlace:
+class KernelRules:
     """What is in place on this host for the threads' packets. It belongs to one thread at a time, which may have to
     wait for the host.
 

@@ -19,7 +19,7 @@ _MAX_WAITING = 100_000  # orders; then the oldest are left out
 _WINDOW = 0xFFFF
 
 
-class Orders:
+class OrderRecorder:
     """The files of all mirrors that are recorded. Any thread may add(), one does the rest, which may wait for the disk.
 
     CaptureError where a file cannot be made."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from natmirror import __version__
 from natmirror.actions import LegEnded
-from natmirror.backends.admission import Pool
+from natmirror.backends.admission import Admission
 from natmirror.backends.probes import Monitor
-from natmirror.ha.member import Duty
+from natmirror.ha.member import PairMember
 from natmirror.runtime.aggregate import together
-from natmirror.runtime.kernel_rules import InPlace
+from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.replication import OFF, SharedState
 from natmirror.runtime.worker import Worker
 
@@ -28,10 +28,10 @@ class Overview:
         self,
         rules_path: str,
         workers: Sequence[Worker],
-        pool: Pool,
+        pool: Admission,
         monitor: Monitor,
-        duty: Duty,
-        in_place: InPlace,
+        duty: PairMember,
+        kernel_rules: KernelRules,
         shared: SharedState | None,
         more: Callable[[], dict[str, Any]],
     ) -> None:
@@ -40,7 +40,7 @@ class Overview:
         self._pool = pool
         self._monitor = monitor
         self._duty = duty
-        self._in_place = in_place
+        self._kernel_rules = kernel_rules
         self._shared = shared
         self._more = more
         self._started_at = time.monotonic()
@@ -97,7 +97,7 @@ class Overview:
         return {
             "queues": {number: counters for worker in self._workers for number, counters in worker.queues().items()},
             "tunnel": dict(tunnel),
-            "why_not_translated": self._in_place.why_not_translated,
+            "why_not_translated": self._kernel_rules.why_not_translated,
             "internal_errors": sum(worker.internal_errors for worker in self._workers),
             "ended_threads": {str(number): why for number, why in self._duty.fitness.ended.items()},
         }

@@ -5,12 +5,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from natmirror.engine.replicated_bindings import Change
-from natmirror.replication.bindings import Flows
-from natmirror.replication.legs import Legs
+from natmirror.engine.replicated_bindings import BindingChange
+from natmirror.replication.bindings import BindingRecords
+from natmirror.replication.legs import LegRecords
 from natmirror.replication.redis_store import RedisStore
-from natmirror.replication.switches import Switches
-from natmirror.replication.synchroniser import Sharing
+from natmirror.replication.switches import SwitchRecords
+from natmirror.replication.synchroniser import Synchroniser
 from natmirror.rules import Rules
 from natmirror.runtime.worker import Worker
 
@@ -31,10 +31,10 @@ class SharedState:
         self._where = rules.ha.state_shown
         # A run has a name of its own: what the one before has left is read like another host's.
         store = RedisStore(rules.ha.state, str(rules.ha.switch_side.vrrp_id), os.urandom(8).hex())
-        self._sharing = Sharing(store)
-        self._flows: Flows | None = None
+        self._sharing = Synchroniser(store)
+        self._flows: BindingRecords | None = None
 
-    def changed(self, changes: list[Change], missed: bool) -> None:
+    def changed(self, changes: list[BindingChange], missed: bool) -> None:
         """A thread tells, in the thread itself, what has become of bindings, and whether there was more."""
         assert self._flows is not None, "threads run after open()"
         self._flows.changed(changes)
@@ -43,8 +43,8 @@ class SharedState:
 
     def open(self, workers: Sequence[Worker]) -> None:
         """Begin, before the threads do; returns when they know what was shared until now, or it cannot be had soon."""
-        self._flows = Flows(workers, self._sharing)
-        self._sharing.start([self._flows, Switches(workers, self._sharing), Legs(workers, self._sharing)])
+        self._flows = BindingRecords(workers, self._sharing)
+        self._sharing.start([self._flows, SwitchRecords(workers, self._sharing), LegRecords(workers, self._sharing)])
         deadline = time.monotonic() + _FIRST_TIMEOUT
         while not self._sharing.settled.wait(_POLL) and time.monotonic() < deadline:
             for worker in workers:

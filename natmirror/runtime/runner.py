@@ -17,12 +17,12 @@ from typing import Any
 from natmirror.actions import LegEnded
 from natmirror.api.report import summarize
 from natmirror.api.server import Server
-from natmirror.backends.admission import Pool
+from natmirror.backends.admission import Admission
 from natmirror.backends.probes import Monitor
 from natmirror.errors import HostError, NatmirrorError
 from natmirror.fastpath import Loads, Memory
-from natmirror.ha.member import Duty
-from natmirror.ha.role import SETTLE_TIME, Role
+from natmirror.ha.member import PairMember
+from natmirror.ha.role import SETTLE_TIME, HostRole
 from natmirror.linux.instance import Instance
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
@@ -33,7 +33,7 @@ from natmirror.rules.shards import Shard, shard_of_client
 from natmirror.runtime.changeover import Changeover
 from natmirror.runtime.chores import NEVER, Chore, failures
 from natmirror.runtime.files import Files
-from natmirror.runtime.kernel_rules import InPlace
+from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.overview import Overview
@@ -78,11 +78,11 @@ class Runner:
         self._is_reload_wanted = False
         self._is_over = False
         self._left: list[str] = []  # by a stop
-        pool = Pool(rules, time.monotonic())
+        pool = Admission(rules, time.monotonic())
         self._monitor = Monitor(rules, self._on_health)
         self._mailbox = Mailbox()
         self._queue_count = queue_count(rules)
-        self.duty = Duty(rules.ha, self._queue_count, self._rounds)
+        self.duty = PairMember(rules.ha, self._queue_count, self._rounds)
         self._shared = SharedState(rules) if rules.ha is not None and rules.ha.state is not None else None
         self._is_active = rules.ha is None
         looks = notifier.watchdog_interval
@@ -104,7 +104,7 @@ class Runner:
             for number in range(self._queue_count)
         ]
         self._steering = Steering(pool, self._workers, is_active=self._is_active)
-        self._in_place = InPlace(rules, firewall, self._workers)
+        self._kernel_rules = KernelRules(rules, firewall, self._workers)
         self._standing_down = Chore("standing down", NEVER, self._stand_down, NEVER)
         self._starting_checks = Chore("start of the health checks", NEVER, self._monitor.start, NEVER)
         self._chores = [
@@ -115,7 +115,7 @@ class Runner:
         self._upkeep = Upkeep(
             rules,
             self._workers,
-            self._in_place,
+            self._kernel_rules,
             self.duty,
             lambda role: self._mailbox.post(partial(self.duty.compare, role)),
             self._tell_status if notifier.is_heard else None,
@@ -131,7 +131,7 @@ class Runner:
             pool,
             self._monitor,
             self.duty,
-            self._in_place,
+            self._kernel_rules,
             self._shared,
             lambda: {"log": logs.status(), "chores": self._failures()},
         )
@@ -162,7 +162,7 @@ class Runner:
             self._keepers += self._files.keepers
             self._changeover = Changeover(
                 self._rules,
-                self._in_place,
+                self._kernel_rules,
                 self._upkeep,
                 self._files,
                 self._mailbox,
@@ -192,7 +192,7 @@ class Runner:
             held.callback(Server(self._api_path, resources, orders).close)
             self._share(held)
             self.duty.open(held, self._api_path)
-            self._in_place.install()
+            self._kernel_rules.install()
             self.duty.fitness.rules_are_in_place = True
             self.duty.fitness.queue_trouble = self._queue_trouble
             held.callback(self._leave_rules)
@@ -209,7 +209,7 @@ class Runner:
             queues = ", ".join(number for worker in self._workers for number in worker.queues())
             log.info(
                 "ready: rules %s, iptables %s, queues %s, pid %d",
-                *(self._rules.path, self._in_place.firewall.backend, queues, os.getpid()),
+                *(self._rules.path, self._kernel_rules.firewall.backend, queues, os.getpid()),
             )
             self._notifier.ready()
             if self._notifier.is_heard:
@@ -248,8 +248,8 @@ class Runner:
         if self._rules.ha is not None:
             self.duty.on_role(self._on_role)
 
-    def _on_role(self, role: Role) -> None:
-        before, self._is_active = self._is_active, role is Role.MASTER
+    def _on_role(self, role: HostRole) -> None:
+        before, self._is_active = self._is_active, role is HostRole.MASTER
         if self._shared is not None:
             self._shared.set_active(self._is_active)
         elif self._is_active:
@@ -332,7 +332,7 @@ class Runner:
                     f"{what}: it hangs, so chains NATMIRROR-* and the table natmirror may stay;"
                     " remove what is left with: natmirror cleanup"
                 )
-            self._in_place.remove(keep_rules=self._keep_rules)
+            self._kernel_rules.remove(keep_rules=self._keep_rules)
         except HostError as error:
             self._report_left(str(error))
             return

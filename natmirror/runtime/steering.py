@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
-from natmirror.backends.admission import Change, Kill, Pool
+from natmirror.backends.admission import Admission, AdmissionChange, Kill
 from natmirror.net.packet import Endpoint
 from natmirror.rules import Rules
 from natmirror.runtime.worker import Worker
@@ -18,7 +18,7 @@ log = logging.getLogger("natmirror")
 class Steering:
     """It belongs to the main thread."""
 
-    def __init__(self, pool: Pool, workers: Sequence[Worker], *, is_active: bool) -> None:
+    def __init__(self, pool: Admission, workers: Sequence[Worker], *, is_active: bool) -> None:
         self._pool = pool
         self._workers = workers
         self._is_active = is_active
@@ -59,7 +59,9 @@ class Steering:
             log.warning("%s/%s is %s%s", service, backend, "up" if is_up else "down", why)
             self._apply(changes)
 
-    def _apply(self, changes: list[Change], known: Mapping[tuple[str, str], float] = MappingProxyType({})) -> None:
+    def _apply(
+        self, changes: list[AdmissionChange], known: Mapping[tuple[str, str], float] = MappingProxyType({})
+    ) -> None:
         """Tell the threads, and the log what is not ``known``: shares by service and backend."""
         for change in changes:
             if isinstance(change, Kill) and not self._is_active:

@@ -7,13 +7,13 @@ nor the main thread with its signals, roles and health, nor the service manager'
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from natmirror.ha.member import Duty
-from natmirror.ha.role import Role
+from natmirror.ha.member import PairMember
+from natmirror.ha.role import HostRole
 from natmirror.linux.tun import path_mtu
 from natmirror.net.packet import endpoint_of
 from natmirror.rules import Rules
 from natmirror.runtime.chores import Chore, Keeper
-from natmirror.runtime.kernel_rules import CHECK_INTERVAL, InPlace
+from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
 from natmirror.runtime.worker import Worker
 
 _GRACE = 1.0  # seconds, for packets of what the rules do not name any more
@@ -30,23 +30,23 @@ class Upkeep:
         self,
         rules: Rules,
         workers: Sequence[Worker],
-        in_place: InPlace,
-        duty: Duty,
-        heed: Callable[[Role | None], None],
+        kernel_rules: KernelRules,
+        duty: PairMember,
+        heed: Callable[[HostRole | None], None],
         tell_status: Callable[[], None] | None,
         now: float,
     ) -> None:
         self._rules = rules
         self._workers = workers
-        self._in_place = in_place
+        self._kernel_rules = kernel_rules
         self._duty = duty
         self._heed = heed
-        self.letting_go = Chore("rules of before a reload", CHECK_INTERVAL, in_place.let_go, now + CHECK_INTERVAL)
+        self.letting_go = Chore("rules of before a reload", CHECK_INTERVAL, kernel_rules.let_go, now + CHECK_INTERVAL)
         self._paths = Chore("MTUs of the routes to mirrors", _PATHS_INTERVAL, self.learn_paths)
         chores = [
             self.letting_go,
             Chore("iptables rules", CHECK_INTERVAL, self._check_rules, now + CHECK_INTERVAL),
-            Chore("table of nftables", CHECK_INTERVAL, in_place.check_translation, now + CHECK_INTERVAL),
+            Chore("table of nftables", CHECK_INTERVAL, kernel_rules.check_translation, now + CHECK_INTERVAL),
             self._paths,
         ]
         if rules.ha is not None:
@@ -66,7 +66,7 @@ class Upkeep:
         of what they do not name."""
         self._rules = rules
         self._paths.due_at = 0.0
-        if self._in_place.go_by(rules):
+        if self._kernel_rules.go_by(rules):
             self.letting_go.due_at = self.keeper.now() + (CHECK_INTERVAL if lasts else _GRACE)
 
     def learn_paths(self) -> None:
@@ -78,7 +78,7 @@ class Upkeep:
                         worker.set_path_mtu(endpoint_of(mirror), mtu)
 
     def _check_rules(self) -> None:
-        self._duty.fitness.rules_are_in_place = self._in_place.check()
+        self._duty.fitness.rules_are_in_place = self._kernel_rules.check()
 
     def _compare_role(self) -> None:
         self._heed(self._duty.shown_role())

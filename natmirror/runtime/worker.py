@@ -18,17 +18,17 @@ from typing import Any
 from natmirror.actions import Action, Drop, Hook, LegEnded, Ordered
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
-from natmirror.engine.replicated_bindings import Change
+from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER, Loads, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
-from natmirror.linux.loop import Loop, Way, Why
+from natmirror.linux.loop import BoundQueue, Loop, Why
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.nftables import Pair
 from natmirror.linux.queue_keeper import QueueKeeper
 from natmirror.mirror.faults import Fault
 from natmirror.net.packet import Checksum
-from natmirror.replication.engine_adapter import Exchange
+from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import Shard
@@ -68,7 +68,7 @@ class Worker:
         ordered: Callable[[list[Ordered]], None],
         failed: Callable[[list[tuple[str, str]]], None],
         over: Callable[[], None],
-        changed: Callable[[list[Change], bool], None] | None = None,
+        changed: Callable[[list[BindingChange], bool], None] | None = None,
         pulse_interval: float = NEVER,
         loads: Loads | None = None,
     ) -> None:
@@ -87,11 +87,11 @@ class Worker:
         self._ordered = ordered
         self._failed = failed
         self._over = over
-        self.exchange = Exchange(self._engine, self._send_at_once, changed)
+        self.exchange = EngineAdapter(self._engine, self._send_at_once, changed)
         """What other hosts have to do with: to be used in the thread itself."""
         self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopping = False
-        self._ways: list[Way] = []
+        self._ways: list[BoundQueue] = []
         self._watchdog: Watchdog | None = None
         self._keeper: QueueKeeper | None = None
         self._beat_at = 0.0
@@ -104,8 +104,8 @@ class Worker:
     def open(self, held: ExitStack, out_fd: int) -> None:
         """Bind the queues; ``held`` gives them back, ``out_fd`` takes what is synthesised. HostError where the machine
         refuses."""
-        self._ear, self._mouth = socket.socketpair()
-        for end in (self._ear, self._mouth):
+        self._wake_read, self._wake_write = socket.socketpair()
+        for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
             held.callback(end.close)
         self._bind(held, NAT_QUEUE, watched=False)
@@ -115,7 +115,7 @@ class Worker:
             self._watchdog.start()
             held.callback(self._watchdog.close)
         self._loop = Loop(
-            self._engine.gear, self._ways, out_fd=out_fd, wake_fd=self._ear.fileno(), gathers=self._gathers
+            self._engine.gear, self._ways, out_fd=out_fd, wake_fd=self._wake_read.fileno(), gathers=self._gathers
         )
         held.callback(self._loop.close)
         self._keeper = QueueKeeper(self._loop, self._watchdog, time.monotonic())
@@ -128,7 +128,7 @@ class Worker:
             self._drop_stale(way)
         self._thread.start()
 
-    def _drop_stale(self, way: Way) -> None:
+    def _drop_stale(self, way: BoundQueue) -> None:
         packets = way.queue.early() or way.queue.receive()
         for left in range(_MAX_STALE_BATCHES, -1, -1):
             for packet in packets:
@@ -145,7 +145,7 @@ class Worker:
         """Have the thread do something soon."""
         self._mail.put(do)
         with suppress(OSError):  # full: it is about to look; closed: it is over
-            self._mouth.send(b"?")
+            self._wake_write.send(b"?")
 
     def ask(self, question: Callable[[], Any], timeout: float | None = _ANSWER_TIMEOUT) -> Any:
         """Have the thread answer, and wait for that, or TimeoutError; a thread that has ended is asked directly."""
@@ -298,7 +298,7 @@ class Worker:
         queue = Queue(queue_number(first, self._shard), fail_open=watched)
         index = len(self._ways)
         held.callback(lambda: self._ways[index].queue.close())  # by then it may be another one, see QueueKeeper
-        self._ways.append(Way(queue, watched))
+        self._ways.append(BoundQueue(queue, watched))
         return queue
 
     def _pass_packets(self) -> None:
@@ -319,7 +319,7 @@ class Worker:
             self._judge()
             return
         if why is Why.WAKE:
-            self._ear.recv(4096)
+            self._wake_read.recv(4096)
         self._do_what_is_due()
 
     def _note_error(self, what: str, error: Exception) -> None:
@@ -346,14 +346,14 @@ class Worker:
             self._note_error(f"looking whose a packet of {len(packet.payload)} bytes is", error)
             return self._shard.number
 
-    def judge_for(self, other: "Worker", way: Way, packet: Packet) -> None:
+    def judge_for(self, other: "Worker", way: BoundQueue, packet: Packet) -> None:
         """In this thread: a packet from another one's queue, which has to give the verdict itself."""
         verdict, *sends = self._decide(packet, time.monotonic())
         other.post(partial(other.give, way, packet, verdict))
         self._loop.send(sends)
         self._loop.flush()
 
-    def give(self, way: Way, packet: Packet, verdict: Action) -> None:
+    def give(self, way: BoundQueue, packet: Packet, verdict: Action) -> None:
         """In this thread: a verdict for a packet of one of its queues."""
         way.give(packet.id, verdict)
         way.queue.flush()

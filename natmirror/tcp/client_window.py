@@ -21,7 +21,7 @@ def slack_of(buffer: int) -> int:
     return max(_MIN_SLACK, buffer // _SLACK_SHARE)
 
 
-class Throttle:
+class ClientWindow:
     """One flow's. ``hold`` moves forwards only."""
 
     def __init__(self, hold: int, buffer: int) -> None:

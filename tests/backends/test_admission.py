@@ -2,19 +2,19 @@
 
 import pytest
 
-from natmirror.backends.admission import Kill, Pool, Share
+from natmirror.backends.admission import Admission, Kill, Share
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES, at
 
 AGAIN = Kill("openflow", "c1", is_repeated=True)
 
 
-def pool(**keys: str) -> Pool:
+def pool(**keys: str) -> Admission:
     words = "".join(f"      {key.replace('_', '-')}: {value}\n" for key, value in keys.items())
-    return Pool(parse_rules(RULES.replace("    pool:\n", f"    pool:\n{words}")), 0.0)
+    return Admission(parse_rules(RULES.replace("    pool:\n", f"    pool:\n{words}")), 0.0)
 
 
-def state(one: Pool, backend: str = "c1", now: float = 0.0) -> str:
+def state(one: Admission, backend: str = "c1", now: float = 0.0) -> str:
     return str(one.show(now)["openflow", backend]["state"])
 
 
@@ -103,7 +103,7 @@ def test_a_backend_of_another_name_is_told_so() -> None:
 
 def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
-    one = Pool(parse_rules(text), 0.0)
+    one = Admission(parse_rules(text), 0.0)
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
     one.drain("openflow", "c2", 60.0, 2.0)
     more = (
@@ -122,7 +122,7 @@ def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() ->
 
 def test_a_word_about_the_backend_that_had_the_name_before_is_not_believed() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
-    one = Pool(parse_rules(text), 0.0)
+    one = Admission(parse_rules(text), 0.0)
     one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 1.0)
     with pytest.raises(ValueError, match=r"nobody checks c1 of openflow at 10\.20\.0\.11:6653 any more"):
         one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.11", 6653))
@@ -136,14 +136,14 @@ def test_a_word_about_the_backend_that_had_the_name_before_is_not_believed() -> 
 
 def test_a_backend_that_nobody_checks_any_more_is_up() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
-    one = Pool(parse_rules(text), 0.0)
+    one = Admission(parse_rules(text), 0.0)
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
     assert Share("openflow", "c1", 1.0) in one.reload(parse_rules(RULES), 2.0)
 
 
 def test_a_backend_that_has_come_begins_slowly_and_a_slow_start_may_go() -> None:
     slow = RULES.replace("    pool:\n", "    pool:\n      slow-start: 10s\n")
-    one = Pool(parse_rules(slow.replace("        - {name: c2, address: 10.20.0.12}\n", "")), 0.0)
+    one = Admission(parse_rules(slow.replace("        - {name: c2, address: 10.20.0.12}\n", "")), 0.0)
     assert one.reload(parse_rules(slow), 5.0) == [Share("openflow", "c1", 1.0), Share("openflow", "c2", 0.05)]
     assert one.next_tick(5.0) == 5.5
     assert one.reload(parse_rules(RULES), 6.0)[1] == Share("openflow", "c2", 1.0)

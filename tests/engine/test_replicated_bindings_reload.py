@@ -5,11 +5,11 @@ from random import Random
 import pytest
 
 from natmirror.actions import Hook
-from natmirror.engine.replicated_bindings import Change, What
+from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import CLAIM_ALL, LEND, TELL
 from natmirror.nat.services import MAX_STRANGERS
 from natmirror.net.packet import Endpoint, endpoint_of
-from natmirror.replication.engine_adapter import Exchange
+from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.engine.test_replicated_bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
@@ -41,28 +41,32 @@ class Host:
 
     def __init__(self, text: str = UNMIRRORED, *, fast: bool = True, max_flows: int = 100_000) -> None:
         self.engine = engine(text, fast=fast, max_flows=max_flows)
-        self.told: list[Change] = []
-        self.exchange = Exchange(self.engine, lambda _: None, lambda changes, _: self.told.extend(changes))
+        self.told: list[BindingChange] = []
+        self.exchange = EngineAdapter(self.engine, lambda _: None, lambda changes, _: self.told.extend(changes))
 
     def sweep(self, how: int) -> None:
         first: int | None = 0
         while first is not None:
             first = self.exchange.sweep_bindings(first, how)
 
-    def news(self) -> list[tuple[What, str, Endpoint, Endpoint]]:
+    def news(self) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
         self.sweep(0)
         told, self.told[:] = self.told[:], []
         return [(one.what, one.service, one.client, one.backend) for one in told]
 
-    def go_over(self, text: str) -> list[tuple[What, str, Endpoint, Endpoint]]:
+    def go_over(self, text: str) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
         self.exchange.reload(parse_rules(text))
         return self.news()
 
-    def hears(self, news: list[tuple[What, str, Endpoint, Endpoint]]) -> int:
+    def hears(self, news: list[tuple[BindingEvent, str, Endpoint, Endpoint]]) -> int:
         """Gives how many it has refused."""
-        gone = [(service, client, what is What.ENDED) for what, service, client, _ in news if what is not What.BOUND]
+        gone = [
+            (service, client, what is BindingEvent.ENDED)
+            for what, service, client, _ in news
+            if what is not BindingEvent.BOUND
+        ]
         self.exchange.withdraw_bindings(gone)
-        return self.exchange.take_in_bindings([(*ends,) for what, *ends in news if what is What.BOUND])  # type: ignore[misc]
+        return self.exchange.take_in_bindings([(*ends,) for what, *ends in news if what is BindingEvent.BOUND])  # type: ignore[misc]
 
     def guests(self) -> dict[str, str]:
         return {flow["client"]: flow["backend"] for flow in self.engine.flows(1000.0) if flow["guest"]}
@@ -83,11 +87,11 @@ def test_what_can_be_derived_no_more_is_told_and_what_can_be_again_is_withdrawn(
     assert host.news() == []
     of_c1 = {("openflow", one.client, C1) for one in sessions if one.backend == C1}
     gone = host.go_over(WITHOUT[C1])
-    assert {one[0] for one in gone} == {What.BOUND}
+    assert {one[0] for one in gone} == {BindingEvent.BOUND}
     assert {one[1:] for one in gone} == of_c1
     assert host.engine.snapshot(1000.0)["flows_not_derivable"] == len(of_c1) > 0
     back = host.go_over(UNMIRRORED)
-    assert {one[0] for one in back} == {What.FORGOTTEN}
+    assert {one[0] for one in back} == {BindingEvent.FORGOTTEN}
     assert {one[1:] for one in back} == of_c1
     assert host.engine.snapshot(1000.0)["flows_not_derivable"] == 0
     for session in sessions:
@@ -98,19 +102,21 @@ def test_what_can_be_derived_no_more_is_told_and_what_can_be_again_is_withdrawn(
 def test_the_connections_of_a_removed_service_are_told_until_it_is_back(fast: bool) -> None:
     host = Host(UNMIRRORED + OTHER, fast=fast)
     session = connected(host)
-    assert host.go_over(ELSEWHERE) == [(What.BOUND, "openflow", CLIENT, session.backend)]
-    assert host.go_over(UNMIRRORED + OTHER) == [(What.FORGOTTEN, "openflow", CLIENT, session.backend)]
+    assert host.go_over(ELSEWHERE) == [(BindingEvent.BOUND, "openflow", CLIENT, session.backend)]
+    assert host.go_over(UNMIRRORED + OTHER) == [(BindingEvent.FORGOTTEN, "openflow", CLIENT, session.backend)]
 
 
 def test_a_service_under_another_name_is_told_of_by_that(fast: bool) -> None:
     host = Host(fast=fast)
     session = strange_session(host.engine)
-    assert [one[:2] for one in host.news()] == [(What.BOUND, "openflow")]
+    assert [one[:2] for one in host.news()] == [(BindingEvent.BOUND, "openflow")]
     session.from_client("RA")
-    assert [one[:2] for one in host.go_over(RENAMED)] == [(What.ENDED, "openflow")], "it was told by the old name"
+    assert [one[:2] for one in host.go_over(RENAMED)] == [(BindingEvent.ENDED, "openflow")], (
+        "it was told by the old name"
+    )
     again = Session(host.engine, client=(CLIENT[0], 7))
     again.connect()
-    assert [one[:2] for one in host.news()] == [(What.BOUND, "renamed")]
+    assert [one[:2] for one in host.news()] == [(BindingEvent.BOUND, "renamed")]
 
 
 def test_a_change_is_told_before_its_numbers_are_given_anew(fast: bool) -> None:
@@ -123,7 +129,7 @@ def test_a_change_is_told_before_its_numbers_are_given_anew(fast: bool) -> None:
     for number in range(3):
         host.exchange.reload(parse_rules(ELSEWHERE.replace("7000", str(7000 + number)).replace("c9", f"c{number}")))
     assert host.engine.gear.plan.services[0].port >= 7000, "the number is another service's"
-    assert host.news() == [(What.ENDED, "openflow", CLIENT, session.backend)]
+    assert host.news() == [(BindingEvent.ENDED, "openflow", CLIENT, session.backend)]
 
 
 @pytest.mark.parametrize("first", ["active", "standby"])
@@ -161,7 +167,7 @@ def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(fir
 
 def test_a_backend_that_comes_to_the_other_host_first_is_the_one_of_the_rules_later(fast: bool) -> None:
     host = Host(fast=fast)
-    assert host.hears([(What.BOUND, "openflow", CLIENT, C3)]) == 0
+    assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, C3)]) == 0
     assert host.guests() == {"10.10.0.11:40001": "10.20.0.14:6653"}
     host.go_over(UNMIRRORED + "        - {name: c3, address: 10.20.0.14}\n")
     assert host.removed() == []
@@ -171,12 +177,12 @@ def test_a_backend_that_comes_to_the_other_host_first_is_the_one_of_the_rules_la
 
 def test_a_guest_of_a_removed_backend_stays_until_the_other_host_says_so(fast: bool) -> None:
     host = Host(fast=fast)
-    assert host.hears([(What.BOUND, "openflow", CLIENT, other(derived()))]) == 0
+    assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]) == 0
     assert host.go_over(WITHOUT[other(derived())]) == []
     assert len(host.guests()) == len(host.removed()) == 1
     host.exchange.prune()
     assert len(host.guests()) == 1
-    host.hears([(What.ENDED, "openflow", CLIENT, other(derived()))])
+    host.hears([(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))])
     host.exchange.prune()
     assert host.guests() == {}
     assert host.removed() == []
@@ -187,14 +193,14 @@ def test_guests_of_a_service_stay_there_where_one_at_another_place_has_its_name_
         "10.20.0.12}", "10.20.0.12, port: 6653}"
     )
     host = Host(text, fast=fast)
-    bound = (What.BOUND, "openflow", CLIENT, other(derived()))
+    bound = (BindingEvent.BOUND, "openflow", CLIENT, other(derived()))
     assert host.hears([bound]) == 0
     assert host.go_over(text.replace("    port: 6653", "    port: 6654")) == []
     assert host.hears([bound]) == 0, "as it is told when all is told anew"
     session = Session(host.engine)
     session.sent, session.answered = 1000, 2000
     assert session.from_client("PA", b"on").dst == other(derived())[0]
-    host.hears([(What.ENDED, "openflow", CLIENT, other(derived()))])
+    host.hears([(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))])
     assert host.engine.flows(1000.0) == []
     assert host.exchange.prune() == []
 
@@ -207,7 +213,7 @@ def test_a_standby_does_not_tell_what_it_alone_knows_when_the_rules_change(fast:
     assert host.go_over(WITHOUT[old.backend]) == []
     host.sweep(TELL)
     assert host.news() == [], "the active host tells, if they are still there"
-    bound = (What.BOUND, "openflow", alive.client, old.backend)
+    bound = (BindingEvent.BOUND, "openflow", alive.client, old.backend)
     assert host.hears([bound]) == 0
     assert list(host.guests()) == ["10.10.0.11:40002"]
     host.sweep(CLAIM_ALL)
@@ -228,13 +234,16 @@ def test_what_a_standby_alone_knows_moves_no_connection_that_came_later(fast: bo
 @pytest.mark.parametrize("place", [at("10.20.0.99", 0), SERVICE], ids=["port", "service"])
 def test_what_can_be_nobodys_backend_is_refused(place: Endpoint) -> None:
     host = Host()
-    assert host.hears([(What.BOUND, "openflow", CLIENT, place)]) == 1
+    assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, place)]) == 1
     assert host.removed() == []
 
 
 def test_only_so_many_backends_are_known_from_other_hosts_alone() -> None:
     host = Host()
-    news = [(What.BOUND, "openflow", client, at(f"10.21.0.{number}", 1)) for number, client in enumerate(CLIENTS * 3)]
+    news = [
+        (BindingEvent.BOUND, "openflow", client, at(f"10.21.0.{number}", 1))
+        for number, client in enumerate(CLIENTS * 3)
+    ]
     assert host.hears(news) == len(news) - MAX_STRANGERS
     assert len(host.removed()) <= MAX_STRANGERS
 
@@ -257,9 +266,9 @@ class Both:
         for host, peer in (self.hosts, self.hosts[::-1]):
             for what, service, client, backend in host.news():
                 owner, value = self.records.get((service, client), (None, None))
-                if what is What.BOUND:
+                if what is BindingEvent.BOUND:
                     self.records[service, client] = host, backend
-                elif owner is host if what is What.FORGOTTEN else value == backend:
+                elif owner is host if what is BindingEvent.FORGOTTEN else value == backend:
                     del self.records[service, client]
                 else:
                     continue
@@ -268,12 +277,14 @@ class Both:
     def synchronise(self) -> None:
         """What sharing.py does after a reload and at a change of role."""
         for host in self.hosts:
-            others = [(What.BOUND, *key, value) for key, (owner, value) in self.records.items() if owner is not host]
+            others = [
+                (BindingEvent.BOUND, *key, value) for key, (owner, value) in self.records.items() if owner is not host
+            ]
             assert host.hears(others) == 0
             own = [key for key, (owner, _) in self.records.items() if owner is host]
             host.told.clear()
             host.sweep(TELL)
-            put = {(one.service, one.client) for one in host.told if one.what is What.BOUND}
+            put = {(one.service, one.client) for one in host.told if one.what is BindingEvent.BOUND}
             self.deliver()
             for key in set(own) - put if host is self.hosts[0] else ():
                 del self.records[key]
@@ -359,7 +370,7 @@ def test_no_connection_moves_whatever_rules_come_to_which_host_first(seed: int, 
 def test_a_flood_to_a_service_that_was_removed_is_not_told_and_leaves_room_for_others(fast: bool) -> None:
     host = Host(fast=fast, max_flows=20)
     connected(host)
-    assert [what for what, *_ in host.go_over(ELSEWHERE)] == [What.BOUND], "its service's rules are gone"
+    assert [what for what, *_ in host.go_over(ELSEWHERE)] == [BindingEvent.BOUND], "its service's rules are gone"
     for client in CLIENTS:
         flood = Session(host.engine, client=client)
         flood.passed(packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)

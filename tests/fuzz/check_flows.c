@@ -176,7 +176,7 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     const uint8_t *client = flow->client;
     must(is_client(client));
     must(!*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, client));
-    must(!before->services[flow->service_id].is_pythons);
+    must(!before->services[flow->service_id].needs_python);
     must(!nm_leg_find(w->gear->legs, 4, flow->backend, flow->backend_port, client, flow->client_port));
     must(flow->state == NM_SYN_SENT && flow->iss == u32_at(tcp + 4) && flow->orig.end == flow->iss + 1);
     must(flow->created_at == w->now && flow->seen_at == w->now && flow->first_leg == NM_NO_LEG);
@@ -301,7 +301,7 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
         if (memcmp(packet + 16, end.address, 4) || u16_at(tcp + 2) != end.port)
             continue;
         uint32_t victim = victim_of(before, 1);
-        must(w->plan.services[i].is_pythons || *nm_plan_suspect(&w->gear->plan, (uint16_t)i, 4, packet + 12) ||
+        must(w->plan.services[i].needs_python || *nm_plan_suspect(&w->gear->plan, (uint16_t)i, 4, packet + 12) ||
              (victim == NONE ? count_rows(before) == MAX_FLOWS
                              : before->rows[victim].flags & NM_KNOWN || is_taken(w, packet, port, 1)));
     }

@@ -28,7 +28,7 @@ static void fill(uint16_t *table, int service, uint32_t len, uint32_t by)
         table[i] = (uint16_t)(OF_SERVICE[service].first + (i + by) % OF_SERVICE[service].count);
 }
 
-void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int is_pythons)
+void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int needs_python)
 {
     memset(rows, 0, sizeof *rows);
     for (int i = 0; i < BACKENDS; i++) {
@@ -47,7 +47,7 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int is_pythons)
         service->in_turn = OF_SERVICE[i].in_turn;
         service->with_port = OF_SERVICE[i].with_port;
         service->is_held = i == TAPPED && is_held;
-        service->is_pythons = i == IN_TURN && is_pythons;
+        service->needs_python = i == IN_TURN && needs_python;
         service->table = rows->tables[i];
         service->derived = rows->derived[i];
         service->table_len = service->derived_len = OF_SERVICE[i].count ? 2u * OF_SERVICE[i].count + 1 : 0;
@@ -79,7 +79,7 @@ void plan_change(plan_rows *rows, int number, uint8_t how)
     if (how & 128) {
         service->table_len = len;
         fill(service->table, number, len, by);
-        service->is_pythons = !len; /* nobody is open */
+        service->needs_python = !len; /* nobody is open */
         service->turn %= len ? len : 1;
     } else {
         service->derived_len = len;

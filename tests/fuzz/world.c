@@ -422,13 +422,13 @@ void write_to_legs(world *w, client_flow *flow, const uint8_t *data, uint32_t le
 void take_due(world *w)
 {
     for (int taken = 0; taken < LEGS; taken++) {
-        int is_pythons = nm_gear_acknowledge(w->gear, w->now);
+        int needs_python = nm_gear_acknowledge(w->gear, w->now);
         check_sends(w, !flaky_failed());
-        must(!is_pythons || nm_legs_next_due(w->gear->legs) <= w->now);
+        must(!needs_python || nm_legs_next_due(w->gear->legs) <= w->now);
         nm_leg *row = nm_legs_take_due(w->gear->legs, w->now);
         if (!row)
             break;
-        if (!is_pythons) { /* what it had to send was too much for one call */
+        if (!needs_python) { /* what it had to send was too much for one call */
             must(row->flags & NM_LEG_STEADY && row->more_at <= w->now);
             nm_leg_set_due(w->gear->legs, row, nm_leg_deadline(row));
             taken--;

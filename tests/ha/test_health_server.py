@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from natmirror.ha.health_server import Answering
+from natmirror.ha.health_server import HealthServer
 
 
 def ask(path: Path, visitor: socket.socket) -> bytes:
@@ -20,7 +20,7 @@ def ask(path: Path, visitor: socket.socket) -> bytes:
 @pytest.fixture
 def answering(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "health"
-    one = Answering(path, lambda: (0, "well"))
+    one = HealthServer(path, lambda: (0, "well"))
     yield path
     one.close()
     assert not path.exists()
@@ -50,7 +50,7 @@ def test_a_fault_of_whoever_is_asked_costs_one_answer(tmp_path: Path, caplog: py
             raise faults.pop()
         return 0, "well"
 
-    one = Answering(tmp_path / "health", look)
+    one = HealthServer(tmp_path / "health", look)
     answers = []
     for _ in range(3):
         with socket.socket(socket.AF_UNIX) as visitor:

@@ -16,10 +16,10 @@ from natmirror.api.server import Server
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.ha import exit_codes, keepalived_conf, keepalived_hooks
-from natmirror.ha.health_server import Answering
-from natmirror.ha.member import Duty
-from natmirror.ha.readiness import STILL_SECONDS, Fitness
-from natmirror.ha.role import Role, Standing
+from natmirror.ha.health_server import HealthServer
+from natmirror.ha.member import PairMember
+from natmirror.ha.readiness import STILL_SECONDS, Readiness
+from natmirror.ha.role import CurrentRole, HostRole
 from natmirror.rules import Pair, load_rules
 
 EXAMPLE = Path(__file__).parents[2] / "rules/pair.yaml"
@@ -50,41 +50,41 @@ class Clock:
 
 
 def test_whoever_is_concerned_is_told_the_role_now_and_at_each_change() -> None:
-    standing, told = Standing(Clock()), list[Role]()
+    standing, told = CurrentRole(Clock()), list[HostRole]()
     standing.on_role(told.append)
-    assert standing.take(Role.MASTER, 1)
-    assert not standing.take(Role.MASTER, 2)
-    assert standing.take(Role.FAULT, 3)
-    assert told == [Role.BACKUP, Role.MASTER, Role.FAULT]
+    assert standing.take(HostRole.MASTER, 1)
+    assert not standing.take(HostRole.MASTER, 2)
+    assert standing.take(HostRole.FAULT, 3)
+    assert told == [HostRole.BACKUP, HostRole.MASTER, HostRole.FAULT]
     assert standing.show() == {"role": "fault", "since": "3:00", "told_by": "keepalived"}
 
 
 def test_a_word_that_was_overtaken_is_nothing_but_late() -> None:
-    standing = Standing(Clock())
-    assert standing.take(Role.MASTER, 20)
-    assert not standing.take(Role.BACKUP, 19)
-    assert standing.role is Role.MASTER
+    standing = CurrentRole(Clock())
+    assert standing.take(HostRole.MASTER, 20)
+    assert not standing.take(HostRole.BACKUP, 19)
+    assert standing.role is HostRole.MASTER
 
 
 def test_addresses_show_the_role_until_keepalived_tells() -> None:
-    standing = Standing(Clock())
-    standing.assume(Role.MASTER)
+    standing = CurrentRole(Clock())
+    standing.assume(HostRole.MASTER)
     assert standing.show() == {"role": "master", "since": "2:00", "told_by": "addresses"}
-    assert not standing.take(Role.MASTER)
+    assert not standing.take(HostRole.MASTER)
     assert standing.show()["told_by"] == "keepalived"
 
 
 # Fitness
 
 
-def fit(threads: int = 2) -> Fitness:
-    fitness = Fitness(threads)
+def fit(threads: int = 2) -> Readiness:
+    fitness = Readiness(threads)
     fitness.not_ready, fitness.rules_are_in_place = None, True
     return fitness
 
 
 def test_a_natmirror_that_starts_is_not_ready() -> None:
-    assert Fitness(2).look([0, 0], 0.0) == (exit_codes.NOT_READY, "it starts")
+    assert Readiness(2).look([0, 0], 0.0) == (exit_codes.NOT_READY, "it starts")
 
 
 def test_one_whose_threads_go_on_is_fit() -> None:
@@ -131,7 +131,7 @@ def test_one_that_does_not_hold_the_flows_yet_is_not_ready() -> None:
 
 def test_each_code_is_told_as_it_is(api: str, capsys: pytest.CaptureFixture[str]) -> None:
     for code, meaning in exit_codes.MEANINGS.items():
-        answering = Answering(Path(keepalived_hooks.beside(api)), lambda code=code: (code, "for a reason"))  # type: ignore[misc]
+        answering = HealthServer(Path(keepalived_hooks.health_socket(api)), lambda code=code: (code, "for a reason"))  # type: ignore[misc]
         assert keepalived_hooks.main("health", ["--api", api]) == code
         answering.close()
         assert capsys.readouterr().out == f"{meaning}: for a reason\n"
@@ -144,7 +144,7 @@ def test_one_that_is_not_there_is_not_running(api: str, capsys: pytest.CaptureFi
 
 def test_one_that_does_not_answer_is_stuck(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keepalived_hooks, "_TIMEOUT", 0.05)
-    answering = Answering(Path(keepalived_hooks.beside(api)), lambda: time.sleep(0.2) or (0, ""))  # type: ignore[func-returns-value]
+    answering = HealthServer(Path(keepalived_hooks.health_socket(api)), lambda: time.sleep(0.2) or (0, ""))  # type: ignore[func-returns-value]
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.STUCK
     answering.close()
 
@@ -152,10 +152,10 @@ def test_one_that_does_not_answer_is_stuck(api: str, monkeypatch: pytest.MonkeyP
 def test_whoever_asks_and_goes_away_or_says_too_much_harms_nobody(api: str) -> None:
     import socket
 
-    answering = Answering(Path(keepalived_hooks.beside(api)), lambda: (0, "x" * 10))
+    answering = HealthServer(Path(keepalived_hooks.health_socket(api)), lambda: (0, "x" * 10))
     for _ in range(3):
         with socket.socket(socket.AF_UNIX) as rude:
-            rude.connect(keepalived_hooks.beside(api))
+            rude.connect(keepalived_hooks.health_socket(api))
             with suppress(BrokenPipeError):  # it has been answered and left
                 rude.sendall(b"GET / HTTP/1.0\r\n\r\n")
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.FIT
@@ -163,9 +163,9 @@ def test_whoever_asks_and_goes_away_or_says_too_much_harms_nobody(api: str) -> N
 
 
 def test_anybody_may_ask(api: str) -> None:
-    path = Path(keepalived_hooks.beside(api))
+    path = Path(keepalived_hooks.health_socket(api))
     path.touch()  # what a killed run has left behind
-    answering = Answering(path, lambda: (0, ""))
+    answering = HealthServer(path, lambda: (0, ""))
     assert path.stat().st_mode & 0o777 == 0o666
     answering.close()
     assert not path.exists()
@@ -176,7 +176,7 @@ def told(api: str) -> Iterator[list[dict[str, Any]]]:
     words: list[dict[str, Any]] = []
 
     def take(word: dict[str, Any]) -> dict[str, Any]:
-        Role(word["role"])
+        HostRole(word["role"])
         words.append(word)
         return {}
 
@@ -250,32 +250,34 @@ def test_asking_imports_next_to_nothing(api: str) -> None:
 
 
 @pytest.fixture
-def duty(pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Duty]:
+def duty(pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PairMember]:
     monkeypatch.setattr(
         "natmirror.ha.member.own_addresses", lambda: {IPv4Address("10.10.0.1"), IPv4Address("10.20.0.1")}
     )
     with ExitStack() as held:
-        duty = Duty(pair, 1, lambda: [time.monotonic_ns()])
+        duty = PairMember(pair, 1, lambda: [time.monotonic_ns()])
         duty.open(held, Path(api))
         yield duty
 
 
 def test_it_is_a_backup_without_the_addresses_and_master_with_them(
-    duty: Duty, pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch
+    duty: PairMember, pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = duty.show()
     assert shown is not None
     assert (shown["role"], shown["told_by"], shown["hosts"]) == ("backup", "addresses", ["lb1", "lb2"])
     monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: {address.ip for address in pair.addresses})
-    roles: list[Role] = []
+    roles: list[HostRole] = []
     with ExitStack() as held:
-        again = Duty(pair, 1, lambda: [1])
+        again = PairMember(pair, 1, lambda: [1])
         again.on_role(roles.append)
         again.open(held, Path(api))
-    assert roles == [Role.BACKUP, Role.MASTER]
+    assert roles == [HostRole.BACKUP, HostRole.MASTER]
 
 
-def test_a_role_that_was_lost_shows_in_the_addresses(duty: Duty, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_role_that_was_lost_shows_in_the_addresses(
+    duty: PairMember, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def shown() -> tuple[str, str]:
         words = duty.show()
         assert words is not None
@@ -304,13 +306,13 @@ def test_a_role_that_was_lost_shows_in_the_addresses(duty: Duty, pair: Pair, mon
     assert shown() == ("backup", "addresses")
 
 
-def test_it_tells_how_it_is_as_soon_as_it_is_open(duty: Duty, api: str) -> None:
+def test_it_tells_how_it_is_as_soon_as_it_is_open(duty: PairMember, api: str) -> None:
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
     duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.FIT
 
 
-def test_a_stop_of_the_active_host_waits_for_the_other_one(duty: Duty, api: str) -> None:
+def test_a_stop_of_the_active_host_waits_for_the_other_one(duty: PairMember, api: str) -> None:
     duty.tell({"role": "master", "order": 1})
     duty.begin_hand_over(100.0)
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
@@ -320,12 +322,12 @@ def test_a_stop_of_the_active_host_waits_for_the_other_one(duty: Duty, api: str)
     assert duty.hands_over(101.0) is None
 
 
-def test_a_stop_of_a_backup_waits_for_nobody(duty: Duty) -> None:
+def test_a_stop_of_a_backup_waits_for_nobody(duty: PairMember) -> None:
     duty.begin_hand_over(100.0)
     assert duty.hands_over(100.0) is None
 
 
-def test_whoever_tells_a_role_without_an_order_is_the_latest(duty: Duty) -> None:
+def test_whoever_tells_a_role_without_an_order_is_the_latest(duty: PairMember) -> None:
     for words in ({"role": "master", "order": 5}, {"role": "backup"}):
         duty.tell(words)
     shown = duty.show()
@@ -338,13 +340,13 @@ NO_ORDERS: list[Any] = ["late", None, [], {}, 1e999, -1]
 
 
 @pytest.mark.parametrize("words", [{}, {"role": "king"}, *({"role": "master", "order": order} for order in NO_ORDERS)])
-def test_what_is_no_role_is_refused(duty: Duty, words: dict[str, Any]) -> None:
+def test_what_is_no_role_is_refused(duty: PairMember, words: dict[str, Any]) -> None:
     with pytest.raises((KeyError, ValueError)):
         duty.tell(words)
 
 
 def test_a_host_alone_has_no_role(api: str) -> None:
-    duty = Duty(None, 1, lambda: [1])
+    duty = PairMember(None, 1, lambda: [1])
     assert duty.show() is None
     with pytest.raises(ValueError, match="no section ha"):
         duty.tell({"role": "master"})

@@ -11,8 +11,8 @@ from os_ken.ofproto.ofproto_protocol import ProtocolDesc
 from natmirror.fastpath import Memory
 from natmirror.openflow.datapath import Directory
 from natmirror.openflow.messages import V10, V13, V14, V15, Type, build, hello
-from natmirror.openflow.observer import Production
-from natmirror.openflow.session import Manners, Session
+from natmirror.openflow.observer import Observer
+from natmirror.openflow.session import Session, SessionPolicy
 
 ALL = (V10, V13, V14, V15)
 DPID = 0x00AB_CDEF_0123_4567
@@ -121,24 +121,24 @@ def flow_removed(version: int, *, reason: int = 0) -> bytes:
 # Both ends of a connection, and a master
 
 
-def begun(version: int, *, limit: int = 1 << 26) -> tuple[Production, Directory]:
+def begun(version: int, *, limit: int = 1 << 26) -> tuple[Observer, Directory]:
     """A connection of a switch's whose ends have greeted each other."""
     directory = Directory(Memory(limit))
-    production = Production(directory)
+    production = Observer(directory)
     list(production.from_switch(hello(version, 1), 0.0))
     list(production.from_controller(hello(version, 2)))
     assert production.version == version
     return production, directory
 
 
-def exchange(production: Production, question: bytes, *answers: bytes, now: float = 0.0) -> None:
+def exchange(production: Observer, question: bytes, *answers: bytes, now: float = 0.0) -> None:
     """The controller asks and the switch answers."""
     list(production.from_controller(question))
     for answer in answers:
         list(production.from_switch(answer, now))
 
 
-def introduced(version: int, *, ports: bytes = b"") -> tuple[Production, Directory]:
+def introduced(version: int, *, ports: bytes = b"") -> tuple[Observer, Directory]:
     """A connection whose switch has told its features long ago."""
     production, directory = begun(version)
     answer = features(version, 3, ports=ports)
@@ -148,9 +148,9 @@ def introduced(version: int, *, ports: bytes = b"") -> tuple[Production, Directo
     return production, directory
 
 
-def session(production: Production, *, greeted: bool = True, manners: Manners | None = None) -> Session:
+def session(production: Observer, *, greeted: bool = True, manners: SessionPolicy | None = None) -> Session:
     """A session with a master; ``greeted``: with the HELLOs over and the switch introduced."""
-    made = Session(production, manners or Manners())
+    made = Session(production, manners or SessionPolicy())
     if greeted:
         version = made.version
         list(made.from_master(hello(version, 1) + build(version, Type.FEATURES_REQUEST, 2), 0.0))
@@ -158,7 +158,7 @@ def session(production: Production, *, greeted: bool = True, manners: Manners | 
     return made
 
 
-def hear(made: Session, production: Production, piece: bytes, now: float = 0.0) -> bytes:
+def hear(made: Session, production: Observer, piece: bytes, now: float = 0.0) -> bytes:
     """What a master is told of what the switch says next."""
     for said, message in production.from_switch(piece, now):
         made.from_switch(said, message, has_room=True)

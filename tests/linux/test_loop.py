@@ -91,19 +91,19 @@ def data(number: int) -> bytes:
     return build(CLIENT, SERVICE, seq=number, ack=1, flags=ACK, window=100, payload=b"x")
 
 
-def test_a_loop_lingers_for_an_answer_while_it_has_luck_and_nobody_wants_its_core(stage: Stage) -> None:
+def test_a_loop_lingers_for_an_answer_while_it_has_credit_and_nobody_wants_its_core(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_ESTABLISHED
-    stage.loop.luck, stage.loop.polite_until = 2, NEVER
+    stage.loop.spin_credit, stage.loop.polite_until = 2, NEVER
     for number in range(3):
         stage.queue(number, data(10 + number))
         assert stage.run(time.monotonic() + 0.01) is Why.TIMER
-    assert stage.loop.luck == 2, "others want the core"
+    assert stage.loop.spin_credit == 2, "others want the core"
     stage.loop.polite_until, stage.loop.taken_off = 0.0, -1
     stage.run(0.0)
     assert stage.loop.polite_until > time.monotonic(), "the thread was taken off its core since it last looked"
-    while stage.loop.luck:
+    while stage.loop.spin_credit:
         stage.loop.polite_until = 0.0  # whoever else wants the core of this machine
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.01)
@@ -115,7 +115,7 @@ def test_a_loop_lingers_for_an_answer_while_it_has_luck_and_nobody_wants_its_cor
         if stage.loop.asked >= 130:
             break
     assert stage.loop.asked >= 130, "it counts, so that it tries again now and then"
-    assert stage.loop.luck == 0
+    assert stage.loop.spin_credit == 0
 
 
 def attributes_of_verdict(sent: bytes) -> tuple[int, bytes]:

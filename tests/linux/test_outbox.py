@@ -22,7 +22,7 @@ PAUSE = 0.005
 NEIGHBOUR = (CLIENT[0], CLIENT[1] + 1)
 
 
-class Way:
+class BoundQueue:
     """An outbox, what waits in front of it, and the end where it comes out. The first packet of each test finds that
     something has left just now."""
 
@@ -62,8 +62,8 @@ class Way:
 
 
 @pytest.fixture
-def way() -> Iterator[Way]:
-    way = Way()
+def way() -> Iterator[BoundQueue]:
+    way = BoundQueue()
     yield way
     way.close()
 
@@ -78,13 +78,13 @@ def data_of(segments: list[Segment]) -> list[bytes]:
     return [bytes(segment.payload) for segment in segments]
 
 
-def test_a_piece_leaves_at_once_where_nothing_has_left_for_a_moment(way: Way) -> None:
+def test_a_piece_leaves_at_once_where_nothing_has_left_for_a_moment(way: BoundQueue) -> None:
     way.add(piece(10, b"a"))
     assert data_of(way.look(1 + 2 * PAUSE)) == [b"a"]
     assert way.outbox.due_at == NEVER
 
 
-def test_pieces_that_come_soon_after_wait_and_leave_as_one(way: Way) -> None:
+def test_pieces_that_come_soon_after_wait_and_leave_as_one(way: BoundQueue) -> None:
     way.add(piece(10, b"one,", ack=1, window=7))
     assert way.look(1.001) == []
     way.add(piece(14, b"two,", ack=2, window=8), piece(18, b"three", ack=3, window=9))
@@ -101,7 +101,7 @@ def test_pieces_that_come_soon_after_wait_and_leave_as_one(way: Way) -> None:
     assert len(way.look(2.001)) == 1
 
 
-def test_without_a_pause_nothing_waits(way: Way) -> None:
+def test_without_a_pause_nothing_waits(way: BoundQueue) -> None:
     way.outbox.pause = 0.0
     for number in range(2):
         way.add(piece(10 + number, b"a"))
@@ -118,7 +118,7 @@ def test_without_a_pause_nothing_waits(way: Way) -> None:
         synthesise(CLIENT, C1, seq=11, ack=1, flags=ACK, window=1, options=b"\1" * 4, payload=b"b"),
     ],
 )
-def test_whatever_else_leaves_at_once_with_all_that_waits(way: Way, packet: bytes) -> None:
+def test_whatever_else_leaves_at_once_with_all_that_waits(way: BoundQueue, packet: bytes) -> None:
     way.add(piece(10, b"a"))
     assert way.look(1.001) == []
     way.add(packet)
@@ -126,23 +126,23 @@ def test_whatever_else_leaves_at_once_with_all_that_waits(way: Way, packet: byte
     assert (first.payload, second.payload) == (b"a", parse(packet).payload)  # type: ignore[union-attr]
 
 
-def test_only_what_follows_on_each_other_in_one_stream_is_joined(way: Way) -> None:
+def test_only_what_follows_on_each_other_in_one_stream_is_joined(way: BoundQueue) -> None:
     way.add(piece(10, b"a"), piece(10, b"A", client=NEIGHBOUR), piece(11, b"b"), piece(11, b"B", client=NEIGHBOUR))
     way.add(piece(13, b"d"), piece(11, b"b"), piece(12, b"c"))
     assert data_of(way.look(2.0)) == [b"ab", b"AB", b"d", b"bc"]
 
 
-def test_together_they_are_a_segment_on_the_wire_at_most(way: Way) -> None:
+def test_together_they_are_a_segment_on_the_wire_at_most(way: BoundQueue) -> None:
     way.add(*(piece(100 * number, bytes(100)) for number in range(15)))
     assert [len(data) for data in data_of(way.look(2.0))] == [1400, 100]
 
 
-def test_a_packet_has_a_bounded_number_of_pieces(way: Way) -> None:
+def test_a_packet_has_a_bounded_number_of_pieces(way: BoundQueue) -> None:
     way.add(*(piece(number, b"a") for number in range(100)))
     assert [len(data) for data in data_of(way.look(2.0))] == [63, 37]
 
 
-def test_too_much_does_not_wait(way: Way) -> None:
+def test_too_much_does_not_wait(way: BoundQueue) -> None:
     for length, most in ((1, 512), (1300, 49)):
         way.add(*(piece(2000 * number, bytes(length)) for number in range(most - 1)))
         assert way.look(1.001) == []
@@ -151,7 +151,7 @@ def test_too_much_does_not_wait(way: Way) -> None:
         way.outbox.left_at = 1.0
 
 
-def test_a_packet_that_the_kernel_refuses_is_counted_and_costs_no_other(way: Way) -> None:
+def test_a_packet_that_the_kernel_refuses_is_counted_and_costs_no_other(way: BoundQueue) -> None:
     way.add(piece(10, b"a"), piece(11, b"b"))
     fd, way.outbox.fd = way.outbox.fd, -1
     assert way.look(2.0) == []
@@ -169,7 +169,7 @@ steps = st.lists(st.tuples(streams, skips, lengths, st.sampled_from([ACK, ACK | 
 
 @given(steps)
 def test_each_streams_bytes_leave_in_the_order_in_which_they_came(steps: list[tuple[Endpoint, int, int, int]]) -> None:
-    way = Way()
+    way = BoundQueue()
     ends: defaultdict[Endpoint, int] = defaultdict(lambda: 0xFFFFFFFF - 500)
     came: defaultdict[Endpoint, list[tuple[int, int]]] = defaultdict(list)
     counter = itertools.count()
@@ -185,7 +185,7 @@ def test_each_streams_bytes_leave_in_the_order_in_which_they_came(steps: list[tu
         way.close()
 
 
-def check_left(way: Way, came: defaultdict[Endpoint, list[tuple[int, int]]]) -> None:
+def check_left(way: BoundQueue, came: defaultdict[Endpoint, list[tuple[int, int]]]) -> None:
     got: defaultdict[Endpoint, list[tuple[int, int]]] = defaultdict(list)
     for segment in way.look(way.outbox.left_at + 1):
         assert segment.payload_len <= 3000

@@ -11,7 +11,7 @@ import pytest
 
 from natmirror.actions import Drop
 from natmirror.errors import HostError
-from natmirror.linux.loop import Loop, Way, Why
+from natmirror.linux.loop import BoundQueue, Loop, Why
 from natmirror.linux.nfqueue import Queue
 from natmirror.linux.queue_keeper import QueueKeeper
 from tests.linux.test_loop import Stage, stage
@@ -94,7 +94,7 @@ def test_losses_are_counted_and_told(loop: Loop, kernels: list[socket.socket], c
 
 
 def test_a_queue_that_is_not_ours_is_bound_again(loop: Loop, kernels: list[socket.socket]) -> None:
-    loop.ways[0] = Way(loop.ways[0].queue, True)
+    loop.ways[0] = BoundQueue(loop.ways[0].queue, True)
     watchdog: Any = Watchdog()
     keeper = QueueKeeper(loop, watchdog, 100.0)
     keeper.look(101.0)
@@ -149,7 +149,7 @@ def test_a_queue_that_cannot_even_be_looked_at_does_not_keep_the_others_from_it(
 
     keeper = QueueKeeper(loop, None, 100.0)
     asked: list[float] = []
-    first, second = loop.ways[0], Way(loop.ways[0].queue, False)
+    first, second = loop.ways[0], BoundQueue(loop.ways[0].queue, False)
     monkeypatch.setattr(loop, "ways", [first, second])
     keeper._healths.append(keeper._healths[0])
     calls = iter([fail, asked.append])

@@ -13,7 +13,7 @@ from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Drop
 from natmirror.errors import HostError
 from natmirror.linux import nfqueue
-from natmirror.linux.loop import Loop, Way, Why
+from natmirror.linux.loop import BoundQueue, Loop, Why
 from natmirror.linux.nfqueue import Queue
 from tests.helpers.support import CLIENT
 from tests.linux.test_loop import Stage, data
@@ -332,4 +332,4 @@ def test_a_machine_without_memory_for_a_queue_costs_no_more_than_that(
 
 def new_loop(stage: Stage, queue: Queue) -> Loop:
     out_fd, wake_fd = stage.way_out.fileno(), stage.ear.fileno()
-    return Loop(stage.gear.handle, [Way(queue, False)], out_fd=out_fd, wake_fd=wake_fd, gathers=False)
+    return Loop(stage.gear.handle, [BoundQueue(queue, False)], out_fd=out_fd, wake_fd=wake_fd, gathers=False)

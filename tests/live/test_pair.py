@@ -14,7 +14,7 @@ import pytest
 
 from natmirror.api.server import Server
 from natmirror.ha import exit_codes, keepalived_hooks
-from natmirror.ha.member import Duty
+from natmirror.ha.member import PairMember
 from natmirror.lab.controllers.programs import PORT as OPENFLOW_PORT
 from natmirror.lab.controllers.programs import Pinger
 from natmirror.lab.keepalived import Member
@@ -280,7 +280,7 @@ def test_whoever_may_not_use_the_api_may_ask_how_it_is() -> None:
     with tempfile.TemporaryDirectory() as directory, ExitStack() as held:
         Path(directory).chmod(0o755)
         api = Path(directory) / "api.sock"
-        duty = Duty(None, 1, lambda: [1])
+        duty = PairMember(None, 1, lambda: [1])
         held.callback(Server(api, {}, {"role": lambda words: {}}).close)
         duty.open(held, api)
         duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True

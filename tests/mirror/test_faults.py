@@ -4,7 +4,7 @@ import pytest
 
 from natmirror.api.report import summarize
 from natmirror.engine.engine import Engine
-from natmirror.mirror.backpressure import Holding
+from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.faults import (
     INTERNAL_ERROR,
     MAX_OF_ALL,
@@ -183,7 +183,7 @@ def test_ending_what_was_switched_off_takes_a_slice_at_a_time(one: Engine) -> No
 def test_a_throttle_that_fails_leaves_the_backends_own_window(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     one = engine(THROTTLED, fast=fast)
     session = connected(one, 1)
-    monkeypatch.setattr(Holding, "throttled_window", mistake)
+    monkeypatch.setattr(Backpressure, "throttled_window", mistake)
     assert session.from_backend("A").window == 0xFFFF
     assert session.from_backend("A").window == 0xFFFF
     assert leg_of(one, session) == "established"
@@ -205,7 +205,7 @@ def test_reading_that_fails_as_a_whole_switches_sessions_off_and_does_not_spin(
     one = engine(OF, fast=fast)
     session = Session(one)
     session.connect()
-    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.Reading.take", mistake)
+    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.ReadQueue.take", mistake)
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     assert Work.SESSION in one.faults.off
     one.handle_timer(session.now)
@@ -234,7 +234,7 @@ def test_reading_that_fails_as_a_whole_leaves_nothing_of_connections_that_are_go
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     [flow_id] = one.flow_ids()
     assert one._shadowing.shadows_of(flow_id)
-    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.Reading.take", mistake)
+    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.ReadQueue.take", mistake)
     session.from_client("R")
     later = session.now + 1e5
     for _ in range(10):

@@ -349,14 +349,14 @@ def test_a_fault_in_mirroring_costs_no_packet(name: str, always: bool, fast: boo
 
 ENDING = (
     *(f"teardown:Teardown.{name}" for name in ("end", "end_leg", "drop", "_end_all", "_end_copies")),
-    *("sessions.sessions:Shadowing.fail", "sessions.sessions:Shadowing.end_flow", "legs:Legs.cut"),
+    *("sessions.sessions:MasterSessions.fail", "sessions.sessions:MasterSessions.end_flow", "legs:Legs.cut"),
 )
 FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mirroring.flow_forgotten")
 
 
 @pytest.mark.parametrize("ending", ENDING)
 @pytest.mark.parametrize(
-    "name", [*FAILING, "legs:Legs.receive", "legs:Legs.handle_timer", "backpressure:Holding.accepted"]
+    "name", [*FAILING, "legs:Legs.receive", "legs:Legs.handle_timer", "backpressure:Backpressure.accepted"]
 )
 def test_a_fault_in_ending_what_has_failed_costs_no_packet_either(name: str, ending: str, fast: bool) -> None:
     expected = undisturbed(fast=fast)

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from natmirror.mirror.sampling import NOT_SELECTED, UNSAMPLED, unwanted
+from natmirror.mirror.sampling import NOT_SELECTED, UNSAMPLED, why_not_mirrored
 from natmirror.rules import Mirror
 
 CLIENTS = [bytes((10, 10, third, last)) for third in range(8) for last in range(1, 251)]
@@ -15,7 +15,7 @@ def mirror(**settings: object) -> Mirror:
 
 
 def sampled(share: float) -> set[bytes]:
-    return {client for client in CLIENTS if unwanted(mirror(sample=share), client) is None}
+    return {client for client in CLIENTS if why_not_mirrored(mirror(sample=share), client) is None}
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -26,7 +26,7 @@ def test_a_sample_has_about_its_share_of_the_clients(share: float) -> None:
 def test_all_and_none() -> None:
     assert sampled(1.0) == set(CLIENTS)
     assert sampled(0.0) == set()
-    assert unwanted(mirror(sample=0.0), CLIENTS[0]) == UNSAMPLED
+    assert why_not_mirrored(mirror(sample=0.0), CLIENTS[0]) == UNSAMPLED
 
 
 def test_a_larger_sample_contains_the_smaller_one() -> None:
@@ -35,12 +35,12 @@ def test_a_larger_sample_contains_the_smaller_one() -> None:
 
 def test_the_hash_is_a_published_one() -> None:
     """Known answers: every host and every release samples the same clients."""
-    chosen = [client[3] for client in CLIENTS[:40] if unwanted(mirror(sample=0.25), client) is None]
+    chosen = [client[3] for client in CLIENTS[:40] if why_not_mirrored(mirror(sample=0.25), client) is None]
     assert chosen == [4, 8, 9, 12, 18, 19, 20, 22, 25, 27, 29, 30, 33, 40]
 
 
 def test_only_some_networks() -> None:
     some = mirror(only=(IPv4Network("10.10.3.0/24"), IPv4Network("10.10.5.7/32")))
-    wanted = {client for client in CLIENTS if unwanted(some, client) is None}
+    wanted = {client for client in CLIENTS if why_not_mirrored(some, client) is None}
     assert wanted == {client for client in CLIENTS if client[2] == 3} | {bytes((10, 10, 5, 7))}
-    assert unwanted(some, CLIENTS[0]) == NOT_SELECTED
+    assert why_not_mirrored(some, CLIENTS[0]) == NOT_SELECTED

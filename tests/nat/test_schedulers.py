@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, Attempts
+from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, FailedAttempts
 from natmirror.nat.schedulers import TABLE_SIZE, Maglev, RoundRobin, Scheduler
 from natmirror.net.packet import Endpoint
 from natmirror.rules import Backend, Pool
@@ -148,7 +148,7 @@ WHO = (0, b"\x0a\x0a\x00\x01")
 def test_a_backend_that_failed_is_avoided_until_it_answers() -> None:
     [backend] = pool(1).backends
     suspects = Suspects()
-    attempts = Attempts(suspects.note)
+    attempts = FailedAttempts(suspects.note)
     attempts.failed(WHO, backend, 0.0)
     attempts.failed(WHO, backend, 0.5)
     assert suspects[WHO] == 1
@@ -163,7 +163,7 @@ def test_a_backend_that_failed_is_avoided_until_it_answers() -> None:
 def test_a_failure_does_not_count_for_ever() -> None:
     one, other = pool(1, 1).backends
     suspects = Suspects()
-    attempts = Attempts(suspects.note)
+    attempts = FailedAttempts(suspects.note)
     attempts.failed(WHO, one, 0.1)
     attempts.failed(WHO, other, 5.0)
     assert attempts.to_avoid(WHO, 0.1 + AVOID_TIMEOUT) == [other]
@@ -174,7 +174,7 @@ def test_a_failure_does_not_count_for_ever() -> None:
 def test_spoofed_clients_do_not_make_memory_grow() -> None:
     [backend] = pool(1).backends
     suspects = Suspects()
-    attempts = Attempts(suspects.note)
+    attempts = FailedAttempts(suspects.note)
     clients = [(0, number.to_bytes(4, "big")) for number in range(2 * MAX_CLIENTS)]
     for client in clients:
         attempts.failed(client, backend, 0.0)

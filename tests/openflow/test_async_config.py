@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.openflow.async_config import Role, Wishes
+from natmirror.openflow.async_config import AsyncConfig, Role
 from natmirror.openflow.messages import V10, V13, V14, V15, Message, Type, build, parse
 from tests.helpers.openflow import ALL, KITS, flow_removed, packet_in, port, port_status, understood
 
 MAX = (1 << 64) - 1
 
 
-def wished(version: int, role: Role = Role.EQUAL) -> Wishes:
-    wishes = Wishes()
+def wished(version: int, role: Role = Role.EQUAL) -> AsyncConfig:
+    wishes = AsyncConfig()
     wishes.role = role
     return wishes
 
@@ -30,7 +30,7 @@ def messages(version: int, reason: int = 0) -> dict[str, Message]:
     return {name: parse(raw) for name, raw in found.items()}
 
 
-def wanted(wishes: Wishes, version: int, reason: int = 0) -> set[str]:
+def wanted(wishes: AsyncConfig, version: int, reason: int = 0) -> set[str]:
     return {name for name, message in messages(version, reason).items() if wishes.wants(message)}
 
 
@@ -154,11 +154,11 @@ def test_a_role_stays_where_another_is_not_granted() -> None:
 
 @given(st.sampled_from(ALL), st.sampled_from(list(Type)), st.binary(max_size=40), st.binary(max_size=80))
 def test_any_bytes(version: int, kind: Type, body: bytes, config: bytes) -> None:
-    wishes = Wishes()
+    wishes = AsyncConfig()
     if version != V10:
         try:
             wishes.set_async(version, config)
         except ValueError:
-            assert wishes.get_async(version) == Wishes().get_async(version)
+            assert wishes.get_async(version) == AsyncConfig().get_async(version)
     message = Message(version, kind, 0, bytes((version, kind, 0, 8 + len(body))) + bytes(4) + body)
     assert wishes.wants(message) in (True, False)

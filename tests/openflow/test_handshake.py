@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from natmirror.openflow import messages
 from natmirror.openflow.framer import Broken
-from natmirror.openflow.handshake import Greeting
+from natmirror.openflow.handshake import Handshake
 from natmirror.openflow.messages import V10, V13, V14, V15, VERSIONS, Type
 
 XID = 0x1234
@@ -36,14 +36,14 @@ def controller(version: int, echo_xid: int) -> bytes:
 
 
 def test_the_hello_offers_all_versions() -> None:
-    hello = messages.parse(Greeting().begin())
+    hello = messages.parse(Handshake().begin())
     assert (hello.version, hello.kind, messages.offered(hello)) == (V15, Type.HELLO, set(VERSIONS))
 
 
 @pytest.mark.parametrize("version", [V10, V13, V14, V15])
 @given(data=st.data())
 def test_a_greeting_is_the_same_in_any_pieces(version: int, data: st.DataObject) -> None:
-    greeting, said, sent, at = Greeting(), controller(version, 2), b"", 0
+    greeting, said, sent, at = Handshake(), controller(version, 2), b"", 0
     while at < len(said):
         size = data.draw(st.integers(1, len(said) - at))
         assert not greeting.is_answered
@@ -55,7 +55,7 @@ def test_a_greeting_is_the_same_in_any_pieces(version: int, data: st.DataObject)
 
 
 def test_another_echo_is_not_taken_for_ours() -> None:
-    greeting = Greeting()
+    greeting = Handshake()
     assert greeting.awaited == "HELLO"
     greeting.receive(controller(V13, 3))
     assert (greeting.is_answered, greeting.awaited) == (False, "ECHO_REPLY")
@@ -63,7 +63,7 @@ def test_another_echo_is_not_taken_for_ours() -> None:
 
 @given(st.lists(st.binary(max_size=60), max_size=5), st.booleans())
 def test_whatever_it_is_told_it_says_no_more_than_hello_and_echo(pieces: list[bytes], begins_well: bool) -> None:
-    greeting, sent = Greeting(), b""
+    greeting, sent = Handshake(), b""
     with suppress(Broken):
         for piece in [messages.hello(V13, XID)] * begins_well + pieces:
             sent += greeting.receive(piece)

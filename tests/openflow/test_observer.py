@@ -7,7 +7,7 @@ import pytest
 from natmirror.openflow.datapath import CONFIG, FEATURES, PORTS, Answer, Ports
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, hello
-from natmirror.openflow.observer import Production, Said
+from natmirror.openflow.observer import MessageClass, Observer
 from tests.helpers.openflow import (
     ALL,
     DPID,
@@ -27,12 +27,12 @@ NICIRA = 0x2320
 since_13 = pytest.mark.parametrize("version", [V13, V14, V15])
 
 
-def known(production: Production, kind: int, body: bytes = b"") -> Answer | Ports | None:
+def known(production: Observer, kind: int, body: bytes = b"") -> Answer | Ports | None:
     assert production.datapath is not None
     return production.datapath.answers.get((Type.MULTIPART_REPLY, kind, body))
 
 
-def bodies(production: Production, kind: int, body: bytes = b"") -> tuple[bytes, ...] | None:
+def bodies(production: Observer, kind: int, body: bytes = b"") -> tuple[bytes, ...] | None:
     answer = known(production, kind, body)
     return None if answer is None else answer.bodies
 
@@ -42,7 +42,7 @@ def request(version: int, xid: int, kind: int, body: bytes = b"", *, flags: int 
     return build(version, Type.MULTIPART_REQUEST, xid, head + body)
 
 
-def said(production: Production, raw: bytes) -> Said:
+def said(production: Observer, raw: bytes) -> MessageClass:
     ((what, message),) = production.from_switch(raw, 1.0)
     assert message.raw == raw
     return what
@@ -55,7 +55,7 @@ def said(production: Production, raw: bytes) -> Said:
 @pytest.mark.parametrize("switch_first", [True, False])
 def test_the_version_is_what_both_hellos_come_to(version: int, switch_first: bool) -> None:
     production, _ = begun(version)
-    production = Production(production._directory)
+    production = Observer(production._directory)
     if switch_first:
         list(production.from_switch(hello(version, 1), 0.0))
         assert production.version is None
@@ -67,7 +67,7 @@ def test_the_version_is_what_both_hellos_come_to(version: int, switch_first: boo
 
 
 def test_two_hellos_of_one_end_come_to_nothing() -> None:
-    production = Production(begun(V13)[1])
+    production = Observer(begun(V13)[1])
     list(production.from_switch(hello(V13, 1) + hello(V13, 2), 0.0))
     assert production.version is None
     list(production.from_controller(hello(V13, 1)))
@@ -75,14 +75,14 @@ def test_two_hellos_of_one_end_come_to_nothing() -> None:
 
 
 def test_versions_that_do_not_meet_break_the_connection() -> None:
-    production = Production(begun(V13)[1])
+    production = Observer(begun(V13)[1])
     list(production.from_switch(hello(V13, 1), 0.0))
     with pytest.raises(Broken, match="of-version"):
         list(production.from_controller(build(V10, Type.HELLO, 1)))
 
 
 def test_a_version_that_is_not_spoken_here_breaks_the_connection() -> None:
-    production = Production(begun(V13)[1])
+    production = Observer(begun(V13)[1])
     list(production.from_switch(b"\x03\x00\x00\x08\x00\x00\x00\x01", 0.0))
     with pytest.raises(Broken, match="of-version"):
         list(production.from_controller(b"\x03\x00\x00\x08\x00\x00\x00\x01"))
@@ -90,7 +90,7 @@ def test_a_version_that_is_not_spoken_here_breaks_the_connection() -> None:
 
 @pytest.mark.parametrize("in_one_piece", [True, False])
 def test_messages_in_another_version_break_the_connection(in_one_piece: bool) -> None:
-    production = Production(begun(V13)[1])
+    production = Observer(begun(V13)[1])
     list(production.from_controller(hello(V13, 1)))
     pieces = [hello(V13, 1), packet_in(V10)]
     with pytest.raises(Broken, match="of-version"):
@@ -99,7 +99,7 @@ def test_messages_in_another_version_break_the_connection(in_one_piece: bool) ->
 
 
 def test_a_controller_may_ask_before_the_switch_has_greeted() -> None:
-    production = Production(begun(V13)[1])
+    production = Observer(begun(V13)[1])
     list(production.from_controller(hello(V13, 1) + KITS[V13].make("OFPFeaturesRequest", 2)))
     list(production.from_switch(hello(V13, 1) + features(V13, 2), 0.0))
     assert production.datapath is not None
@@ -111,7 +111,7 @@ def test_a_controller_may_ask_before_the_switch_has_greeted() -> None:
 
 @pytest.mark.parametrize("version", ALL)
 def test_a_connection_met_in_its_middle_shows_its_version(version: int) -> None:
-    production = Production(begun(version)[1], in_middle=True)
+    production = Observer(begun(version)[1], in_middle=True)
     assert list(production.from_switch(packet_in(version)[9:], 0.0)) == []
     exchange(production, KITS[version].make("OFPFeaturesRequest", 3), features(version, 3))
     assert production.version == version
@@ -121,7 +121,7 @@ def test_a_connection_met_in_its_middle_shows_its_version(version: int) -> None:
 def test_what_is_known_of_another_version_is_worth_nothing() -> None:
     first, directory = introduced(V10)
     assert first.datapath is not None
-    production = Production(directory, in_middle=True)
+    production = Observer(directory, in_middle=True)
     production.restore(first.datapath)
     list(production.from_switch(packet_in(V13), 0.0))
     assert (production.version, production.datapath) == (V13, None)
@@ -151,7 +151,7 @@ def test_features_tell_who_the_switch_is(version: int) -> None:
 @since_13
 def test_an_auxiliary_connection_is_a_switch_of_its_own(version: int) -> None:
     main, directory = introduced(version)
-    auxiliary = Production(directory)
+    auxiliary = Observer(directory)
     list(auxiliary.from_switch(hello(version, 1), 0.0))
     list(auxiliary.from_controller(hello(version, 1)))
     exchange(auxiliary, KITS[version].make("OFPFeaturesRequest", 3), features(version, 3, auxiliary_id=1))
@@ -247,8 +247,8 @@ def test_an_error_is_the_answer_to_its_question(version: int) -> None:
     list(production.from_controller(refused + answered))
     for about in (refused, KITS[version].make("OFPBarrierRequest", 0), b"", refused[:7], refused[:9]):
         if about is not refused:
-            assert said(production, build(version, Type.ERROR, 0, pack("!HH", 9, 0) + about)) is Said.ANSWER
-    assert said(production, build(version, Type.ERROR, 0, pack("!HH", 9, 0) + refused)) is Said.ANSWER
+            assert said(production, build(version, Type.ERROR, 0, pack("!HH", 9, 0) + about)) is MessageClass.ANSWER
+    assert said(production, build(version, Type.ERROR, 0, pack("!HH", 9, 0) + refused)) is MessageClass.ANSWER
     list(production.from_switch(multipart(version, 0, Multipart.QUEUE, b"2"), 0.0))
     assert bodies(production, Multipart.QUEUE, b"one") is None
     assert bodies(production, Multipart.QUEUE, b"two") == (b"2",)
@@ -301,12 +301,12 @@ def test_multiparts_without_their_header_are_passed_over(version: int) -> None:
 def test_what_a_switch_says_by_itself(version: int) -> None:
     production, _ = introduced(version)
     for raw in (packet_in(version), port_status(version, 0, port(version, 1)), flow_removed(version)):
-        assert said(production, raw) is Said.UNASKED
-    assert said(production, KITS[version].make("OFPEchoRequest", 0, data=b"")) is Said.UNASKED
+        assert said(production, raw) is MessageClass.UNASKED
+    assert said(production, KITS[version].make("OFPEchoRequest", 0, data=b"")) is MessageClass.UNASKED
     for kind in (Type.ECHO_REPLY, Type.BARRIER_REPLY, Type.MULTIPART_REPLY, Type.ERROR):
-        assert said(production, build(version, kind, 0, bytes(8))) is Said.ANSWER
-    assert said(production, build(version, Type.HELLO, 0)) is Said.OPENING
-    assert said(production, pack("!BBHI", version, 200, 8, 0)) is Said.ANSWER
+        assert said(production, build(version, kind, 0, bytes(8))) is MessageClass.ANSWER
+    assert said(production, build(version, Type.HELLO, 0)) is MessageClass.OPENING
+    assert said(production, pack("!BBHI", version, 200, 8, 0)) is MessageClass.ANSWER
 
 
 @pytest.mark.parametrize("version", ALL)
@@ -314,8 +314,8 @@ def test_of_experiments_an_answer_is_what_was_asked_for(version: int) -> None:
     production, _ = introduced(version)
     list(production.from_controller(build(version, Type.EXPERIMENTER, 9, pack("!III", NICIRA, 10, 1))))
     reply = build(version, Type.EXPERIMENTER, 9, pack("!III", NICIRA, 11, 1))
-    assert said(production, reply) is Said.ANSWER
-    assert said(production, build(version, Type.EXPERIMENTER, 0, pack("!II", 0xABCDEF, 1))) is Said.UNASKED
+    assert said(production, reply) is MessageClass.ANSWER
+    assert said(production, build(version, Type.EXPERIMENTER, 0, pack("!II", 0xABCDEF, 1))) is MessageClass.UNASKED
 
 
 @pytest.mark.parametrize("subtype", [14, 17, 30])
@@ -324,7 +324,9 @@ def test_niciras_own_messages_come_by_themselves_whatever_the_transaction_ids(su
     for format_ in (16, 12):  # neither has an answer
         list(production.from_controller(build(V10, Type.EXPERIMENTER, 0, pack("!III", NICIRA, format_, 1))))
     for _ in range(3):
-        assert said(production, build(V10, Type.EXPERIMENTER, 0, pack("!II8x", NICIRA, subtype))) is Said.UNASKED
+        assert (
+            said(production, build(V10, Type.EXPERIMENTER, 0, pack("!II8x", NICIRA, subtype))) is MessageClass.UNASKED
+        )
 
 
 def test_the_switch_is_heard_with_any_byte() -> None:

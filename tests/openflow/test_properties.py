@@ -12,8 +12,8 @@ from natmirror.fastpath import Memory
 from natmirror.openflow.datapath import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import TYPES, V10, V14, Multipart, Type, build, hello, parse
-from natmirror.openflow.observer import Production
-from natmirror.openflow.session import Manners, Session
+from natmirror.openflow.observer import Observer
+from natmirror.openflow.session import Session, SessionPolicy
 from tests.helpers.openflow import (
     ALL,
     HEADER,
@@ -81,7 +81,7 @@ def asked_by_controller(version: int, xid: int) -> list[bytes]:
     return [kit.make(name, xid) for name in names] + [kit.make(name, xid, flags=0) for name in multiparts]
 
 
-def run(production: Production, steps: list[tuple[bool, bytes]], where: list[int]) -> tuple[list[object], str | None]:
+def run(production: Observer, steps: list[tuple[bool, bytes]], where: list[int]) -> tuple[list[object], str | None]:
     """What production's two ends say, each step cut; all that is told of it, and why it broke."""
     told: list[object] = []
     try:
@@ -113,7 +113,7 @@ def conversations(draw: st.DrawFn, version: int) -> list[tuple[bool, bytes]]:
 def test_any_bytes_of_production(
     steps: list[tuple[bool, bytes]], where: list[int], in_middle: bool, is_begun: bool
 ) -> None:
-    production = begun(ALL[1])[0] if is_begun else Production(Directory(Memory(1 << 20)), in_middle=in_middle)
+    production = begun(ALL[1])[0] if is_begun else Observer(Directory(Memory(1 << 20)), in_middle=in_middle)
     run(production, steps, where)
 
 
@@ -137,7 +137,7 @@ def test_production_in_any_cutting(case: tuple[int, list[tuple[bool, bytes]]], w
 # Masters
 
 
-def made_for(version: int, *, knows: bool) -> tuple[Session, Production]:
+def made_for(version: int, *, knows: bool) -> tuple[Session, Observer]:
     """A session, with a switch of which all is known or nothing."""
     production, _ = introduced(version, ports=port(V10, 1) if version == V10 else b"") if knows else begun(version)
     if knows:
@@ -148,7 +148,7 @@ def made_for(version: int, *, knows: bool) -> tuple[Session, Production]:
             ports = [multipart(version, 1, 13, port(version, number), more=number < 3) for number in range(1, 4)]
             exchange(production, kit.make("OFPPortDescStatsRequest", 1, flags=0), *ports)
     production.heard_at = 0.0
-    return Session(production, Manners()), production
+    return Session(production, SessionPolicy()), production
 
 
 def talk(made: Session, pieces: list[bytes]) -> tuple[bytes, list[bytes], str | None]:

@@ -6,8 +6,8 @@ import pytest
 
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, VERSIONS, Message, Multipart, Type, build, hello
-from natmirror.openflow.observer import Production, Said
-from natmirror.openflow.session import ECHO_LIMIT, Manners, Session
+from natmirror.openflow.observer import MessageClass, Observer
+from natmirror.openflow.session import ECHO_LIMIT, Session, SessionPolicy
 from tests.helpers.openflow import (
     ALL,
     DPID,
@@ -36,7 +36,7 @@ since_13 = pytest.mark.parametrize("version", [V13, V14, V15])
 everywhere = pytest.mark.parametrize("version", ALL)
 
 
-def begin(version: int) -> tuple[Session, Production]:
+def begin(version: int) -> tuple[Session, Observer]:
     """A master that has been introduced to the switch."""
     production, _ = introduced(version)
     return session(production), production
@@ -66,7 +66,7 @@ def test_a_master_is_greeted_at_once_in_the_version_that_was_agreed_on(version: 
 
 def test_no_session_before_the_version_is_known() -> None:
     with pytest.raises(ValueError, match="version"):
-        Session(Production(begun(V13)[1]), Manners())
+        Session(Observer(begun(V13)[1]), SessionPolicy())
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ def test_answers_to_production_are_production_s(version: int) -> None:
         HEADER.pack(version, 99, 8, 10),
     ]
     assert hear(made, production, b"".join(answers)) == b""
-    polite = session(production, manners=Manners(passes_unsolicited=True))
+    polite = session(production, manners=SessionPolicy(passes_unsolicited=True))
     assert hear(polite, production, b"".join(answers)) == b"".join(answers[:6])
 
 
 def test_a_switch_s_error_in_another_version_is_not_passed_on() -> None:
     production, _ = introduced(V13)
-    made = session(production, manners=Manners(passes_unsolicited=True))
+    made = session(production, manners=SessionPolicy(passes_unsolicited=True))
     assert hear(made, production, build(V10, Type.ERROR, 7, pack("!HH", 0, 0))) == b""
 
 
@@ -375,7 +375,7 @@ def test_answers_in_parts_are_told_in_parts(version: int) -> None:
 
 def test_statistics_may_be_refused() -> None:
     production, _ = introduced(V13)
-    made = session(production, manners=Manners(tells_statistics=False))
+    made = session(production, manners=SessionPolicy(tells_statistics=False))
     for kind in (Multipart.PORT_STATS, Multipart.DESC):
         exchange(production, request(V13, 4, kind), multipart(V13, 4, kind, bytes(1056)))
     first, second = split(ask(made, request(V13, 5, Multipart.PORT_STATS), request(V13, 6, Multipart.DESC)))
@@ -595,7 +595,7 @@ def test_what_comes_before_the_introduction_is_bounded(body_len: int) -> None:
     made = session(production, greeted=False)
     message = Message(V13, Type.PACKET_IN, 0, build(V13, Type.PACKET_IN, 0, bytes(body_len)))
     for _ in range(8000):
-        made.from_switch(Said.UNASKED, message, has_room=True)
+        made.from_switch(MessageClass.UNASKED, message, has_room=True)
     assert made.held <= 1 << 20
     made.take()
     told = ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2))

@@ -6,8 +6,8 @@ import pytest
 
 from natmirror.replication import synchroniser as module
 from natmirror.replication.store import ENDED, GONE, PUT, Op
-from natmirror.replication.synchroniser import Sharing
-from natmirror.replication.write_queue import Outbox
+from natmirror.replication.synchroniser import Synchroniser
+from natmirror.replication.write_queue import WriteQueue
 from tests.helpers.ha import FakeStore, Things, World, eventually
 
 
@@ -18,7 +18,7 @@ class Host:
         self.world = world
         self.name = name
         self.store = FakeStore(world, name)
-        self.sharing = Sharing(self.store)
+        self.sharing = Synchroniser(self.store)
         self.things = Things(self.sharing)
         self.sharing.set_active(active)
         self.sharing.start([self.things])
@@ -248,8 +248,8 @@ def test_a_store_that_does_not_answer_at_the_start_holds_nobody_up(world: World)
 # The outbox
 
 
-def outbox(most: int = 10) -> Outbox:
-    box = Outbox(most)
+def outbox(most: int = 10) -> WriteQueue:
+    box = WriteQueue(most)
     box.open()
     return box
 

@@ -12,7 +12,7 @@ from natmirror.errors import CaptureError
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime import switch_file
 from natmirror.runtime.files import Files
-from natmirror.runtime.order_recorder import Orders
+from natmirror.runtime.order_recorder import OrderRecorder
 from tests.helpers.support import RULES
 from tests.runtime.test_order_recorder import recorded
 
@@ -52,11 +52,11 @@ def test_a_reload_gives_up_on_a_disk_that_does_not_answer_and_goes_by_the_old_ru
     files.start()
     heard: list[Rules] = []
 
-    def reload(self: Orders, rules: Rules) -> None:
+    def reload(self: OrderRecorder, rules: Rules) -> None:
         assert thaw.wait(10.0)
         heard.append(rules)
 
-    monkeypatch.setattr(Orders, "reload", reload)
+    monkeypatch.setattr(OrderRecorder, "reload", reload)
     monkeypatch.setattr("natmirror.runtime.files._RELOAD_TIMEOUT", 0.1)
     others = parse_rules(recorded(tmp_path / "orders.pcap"))
     with pytest.raises(CaptureError, match="the disk with the records has not answered"):

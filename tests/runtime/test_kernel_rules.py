@@ -11,7 +11,7 @@ from natmirror.linux.nftables import MARKS, Pair
 from natmirror.net.packet import endpoint_of
 from natmirror.rules import Rules, parse_rules
 from natmirror.rules.reload import Kept
-from natmirror.runtime.kernel_rules import InPlace
+from natmirror.runtime.kernel_rules import KernelRules
 from tests.helpers.support import C1, C2, RULES, SERVICE
 from tests.linux.test_nftables import Nft, nft
 
@@ -70,11 +70,11 @@ def machine(nft: Nft) -> Machine:
 
 
 @pytest.fixture
-def place(machine: Machine) -> InPlace:
-    return InPlace(BEFORE, machine, [machine])  # type: ignore[arg-type,list-item]
+def place(machine: Machine) -> KernelRules:
+    return KernelRules(BEFORE, machine, [machine])  # type: ignore[arg-type,list-item]
 
 
-def test_the_table_is_there_before_a_packet_may_carry_a_mark(place: InPlace, machine: Machine) -> None:
+def test_the_table_is_there_before_a_packet_may_carry_a_mark(place: KernelRules, machine: Machine) -> None:
     place.install()
     assert machine.heard == [("marks", 1), ("install", 1)]
     assert machine.marks == {(SERVICE, C1): MARKS + 1, (SERVICE, C2): MARKS + 2}
@@ -82,7 +82,7 @@ def test_the_table_is_there_before_a_packet_may_carry_a_mark(place: InPlace, mac
 
 
 def test_over_a_reload_nobody_gives_a_mark_before_the_table_knows_it_nor_after(
-    place: InPlace, machine: Machine, nft: Nft
+    place: KernelRules, machine: Machine, nft: Nft
 ) -> None:
     place.install()
     place.extend(AFTER)
@@ -95,7 +95,7 @@ def test_over_a_reload_nobody_gives_a_mark_before_the_table_knows_it_nor_after(
     assert nft.fed[2].startswith("delete element"), "after the marks"
 
 
-def test_what_still_has_connections_keeps_its_mark(place: InPlace, machine: Machine) -> None:
+def test_what_still_has_connections_keeps_its_mark(place: KernelRules, machine: Machine) -> None:
     place.install()
     place.extend(AFTER)
     place.go_by(AFTER)
@@ -107,7 +107,7 @@ def test_what_still_has_connections_keeps_its_mark(place: InPlace, machine: Mach
     assert endpoint_of(pool.backends[1]) == C2
 
 
-def test_rules_that_are_taken_back_leave_nothing(place: InPlace, machine: Machine) -> None:
+def test_rules_that_are_taken_back_leave_nothing(place: KernelRules, machine: Machine) -> None:
     place.install()
     place.extend(AFTER)
     place.take_back()
@@ -116,7 +116,7 @@ def test_rules_that_are_taken_back_leave_nothing(place: InPlace, machine: Machin
 
 
 def test_where_nftables_refuses_we_translate_and_say_why_once(
-    place: InPlace, machine: Machine, nft: Nft, caplog: pytest.LogCaptureFixture
+    place: KernelRules, machine: Machine, nft: Nft, caplog: pytest.LogCaptureFixture
 ) -> None:
     nft.refuses = True
     place.install()
@@ -131,7 +131,7 @@ def test_where_nftables_refuses_we_translate_and_say_why_once(
     assert machine.marks
 
 
-def test_a_table_that_cannot_learn_more_is_not_used_at_all(place: InPlace, machine: Machine, nft: Nft) -> None:
+def test_a_table_that_cannot_learn_more_is_not_used_at_all(place: KernelRules, machine: Machine, nft: Nft) -> None:
     place.install()
     nft.refuses = True
     place.extend(AFTER)
@@ -140,7 +140,7 @@ def test_a_table_that_cannot_learn_more_is_not_used_at_all(place: InPlace, machi
 
 
 def test_where_iptables_refuses_the_table_goes_too(
-    place: InPlace, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    place: KernelRules, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed = []
     monkeypatch.setattr(nftables, "remove", lambda: removed.append(1))
@@ -150,7 +150,7 @@ def test_where_iptables_refuses_the_table_goes_too(
     assert removed
 
 
-def test_what_iptables_refuses_to_let_go_is_tried_again(place: InPlace, machine: Machine) -> None:
+def test_what_iptables_refuses_to_let_go_is_tried_again(place: KernelRules, machine: Machine) -> None:
     place.install()
     place.extend(AFTER)
     place.go_by(AFTER)
@@ -164,7 +164,7 @@ def test_what_iptables_refuses_to_let_go_is_tried_again(place: InPlace, machine:
 
 
 def test_a_table_that_is_gone_is_put_in_again(
-    place: InPlace, machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: KernelRules, machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.install()
     machine.heard.clear()
@@ -175,7 +175,9 @@ def test_a_table_that_is_gone_is_put_in_again(
     assert place.why_not_translated is None
 
 
-def test_what_a_stop_cannot_take_away_is_named_and_how_to_remove_it(place: InPlace, machine: Machine, nft: Nft) -> None:
+def test_what_a_stop_cannot_take_away_is_named_and_how_to_remove_it(
+    place: KernelRules, machine: Machine, nft: Nft
+) -> None:
     place.install()
     nft.refuses = True
     with pytest.raises(HostError, match=r"^nftables: nft failed.* its table natmirror stays; .*natmirror cleanup$"):
@@ -186,14 +188,14 @@ def test_what_a_stop_cannot_take_away_is_named_and_how_to_remove_it(place: InPla
         place.remove(keep_rules=False)
 
 
-def test_a_table_that_was_never_there_is_not_missed(place: InPlace, nft: Nft) -> None:
+def test_a_table_that_was_never_there_is_not_missed(place: KernelRules, nft: Nft) -> None:
     nft.refuses = True
     place.install()
     place.remove(keep_rules=False)
 
 
 def test_rules_that_cannot_be_looked_at_are_not_missing(
-    place: InPlace, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    place: KernelRules, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> bool:
         raise HostError("cannot run iptables-nft-save: Too many open files")
@@ -208,7 +210,7 @@ def test_rules_that_cannot_be_looked_at_are_not_missing(
     assert not place.check()
 
 
-def test_where_iptables_refuses_at_a_stop_the_table_goes_still(place: InPlace, machine: Machine, nft: Nft) -> None:
+def test_where_iptables_refuses_at_a_stop_the_table_goes_still(place: KernelRules, machine: Machine, nft: Nft) -> None:
     place.install()
     machine.refuses = True
     with pytest.raises(HostError, match="the lock is taken"):

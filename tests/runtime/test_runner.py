@@ -55,9 +55,11 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ear = SimpleNamespace(send=lambda data: None)
     one._files = Files(rules, list)
     one._files.start()
-    one._changeover = Changeover(rules, one._in_place, one._upkeep, one._files, one._mailbox, one._go_by, lasts=False)
+    one._changeover = Changeover(
+        rules, one._kernel_rules, one._upkeep, one._files, one._mailbox, one._go_by, lasts=False
+    )
     monkeypatch.setattr(one._changeover, "_in_main", lambda do: do())
-    monkeypatch.setattr(one._workers[0], "_mouth", ear, raising=False)
+    monkeypatch.setattr(one._workers[0], "_wake_write", ear, raising=False)
     monkeypatch.setattr(one._monitor, "start", lambda: None)
     yield one
     for keeper in one._files.keepers:
@@ -107,7 +109,7 @@ def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
 ) -> None:
     mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
     watched = f"  - {{name: w, address: 10.10.0.9, port: 80, {mirrors}}}\n"
-    runner._rules = runner._in_place.rules = parse_rules(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
+    runner._rules = runner._kernel_rules.rules = parse_rules(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
     runner._changeover._rules = runner._rules
     for worker in runner._workers:
         worker.reload(runner._rules)
@@ -115,7 +117,7 @@ def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
     pooled = runner._rules.services[1]
     runner._rules = replace(runner._rules, services=runner._rules.services[:1])
     runner._changeover._rules = runner._rules
-    runner._in_place.rules = merged(runner._rules, [(pooled, None)])
+    runner._kernel_rules.rules = merged(runner._rules, [(pooled, None)])
     with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
         change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
 
@@ -140,8 +142,8 @@ def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_i
         assert runner._changeover.run()
         dues.append(runner._upkeep.letting_go.due_at)
     assert dues[0] == dues[1]
-    runner._in_place.let_go()
-    assert runner._in_place.go_by(runner._rules)
+    runner._kernel_rules.let_go()
+    assert runner._kernel_rules.go_by(runner._rules)
 
 
 # Threads that end, and mirroring that comes on again
@@ -173,7 +175,7 @@ def test_the_last_thread_that_ends_ends_the_run(several: Runner) -> None:
 
 def test_an_order_switches_mirroring_on_in_all_threads(several: Runner) -> None:
     for worker in several._workers:
-        worker._mouth = SimpleNamespace(send=lambda data: None)  # type: ignore[assignment]
+        worker._wake_write = SimpleNamespace(send=lambda data: None)  # type: ignore[assignment]
         worker._engine.faults.switch_off(None)
     several._resume_mirroring({})
     for worker in several._workers:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from natmirror.ha.member import Duty
-from natmirror.ha.role import Role
+from natmirror.ha.member import PairMember
+from natmirror.ha.role import HostRole
 from natmirror.linux.iptables import Firewall
 from natmirror.rules import parse_rules
-from natmirror.runtime.kernel_rules import InPlace
+from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.upkeep import Upkeep
 from tests.helpers.support import RULES
 from tests.runtime.test_chores import Clock
@@ -39,15 +39,15 @@ class Worker:
 def upkeep(monkeypatch: pytest.MonkeyPatch) -> Upkeep:
     rules = parse_rules(RULES + WATCHED)
     workers: Any = [Worker()]
-    in_place = InPlace(rules, Firewall("nft"), workers)
-    in_place.why_not_translated = None
-    duty = Duty(None, 1, lambda: [0])
+    kernel_rules = KernelRules(rules, Firewall("nft"), workers)
+    kernel_rules.why_not_translated = None
+    duty = PairMember(None, 1, lambda: [0])
     duty.fitness.rules_are_in_place = True
 
-    def heed(role: Role | None) -> None:
+    def heed(role: HostRole | None) -> None:
         raise AssertionError("there is no pair")
 
-    return Upkeep(rules, workers, in_place, duty, heed, None, 0.0)
+    return Upkeep(rules, workers, kernel_rules, duty, heed, None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])

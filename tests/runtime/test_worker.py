@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from natmirror.actions import Action, Hook
-from natmirror.engine.replicated_bindings import Change
+from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
 from natmirror.lab.process import wait_for
@@ -19,7 +19,7 @@ from natmirror.linux.loop import Punted, Why
 from natmirror.linux.nfqueue import Packet
 from natmirror.mirror.faults import Work
 from natmirror.net.packet import Checksum
-from natmirror.replication.engine_adapter import Exchange
+from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
 from natmirror.runtime.runner import queue_count
@@ -88,8 +88,8 @@ class PuntingLoop(Loop):
 
 
 def begin(worker: Worker, then: Exception | None = None) -> None:
-    worker._ear, worker._mouth = socket.socketpair()
-    worker._loop = Loop(worker._ear, then)  # type: ignore[assignment]
+    worker._wake_read, worker._wake_write = socket.socketpair()
+    worker._loop = Loop(worker._wake_read, then)  # type: ignore[assignment]
     worker.start([worker])
 
 
@@ -114,8 +114,8 @@ def test_a_failure_ends_the_thread_and_is_kept(worker: Worker, over: Event) -> N
 def test_mail_for_one_that_is_over_does_no_harm(worker: Worker) -> None:
     begin(worker)
     worker.stop()
-    worker._ear.close()
-    worker._mouth.close()
+    worker._wake_read.close()
+    worker._wake_write.close()
     worker.post(lambda: pytest.fail("nobody is there"))
 
 
@@ -199,8 +199,8 @@ def test_a_packet_that_nobody_can_decide_gets_a_verdict_and_costs_no_thread(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    worker._ear, worker._mouth = socket.socketpair()
-    loop = PuntingLoop(worker._ear, Packet(1, Hook.PREROUTING, bytes(20), Checksum.VALID, False))
+    worker._wake_read, worker._wake_write = socket.socketpair()
+    loop = PuntingLoop(worker._wake_read, Packet(1, Hook.PREROUTING, bytes(20), Checksum.VALID, False))
     worker._loop = loop  # type: ignore[assignment]
     place, name = failing.split(".")
     monkeypatch.setattr(getattr(worker, place), name, fail)
@@ -212,8 +212,8 @@ def test_a_packet_that_nobody_can_decide_gets_a_verdict_and_costs_no_thread(
 
 
 def test_a_packet_of_a_hook_that_no_rule_of_ours_has_costs_no_thread(worker: Worker) -> None:
-    worker._ear, worker._mouth = socket.socketpair()
-    loop = PuntingLoop(worker._ear, Packet(1, 1, bytes(20), Checksum.VALID, False))
+    worker._wake_read, worker._wake_write = socket.socketpair()
+    loop = PuntingLoop(worker._wake_read, Packet(1, 1, bytes(20), Checksum.VALID, False))
     worker._loop = loop  # type: ignore[assignment]
     worker.start([worker])
     wait_for(lambda: len(loop.decided) == 1, "a verdict")
@@ -247,8 +247,8 @@ def test_bindings_that_cannot_be_told_are_told_anew(worker: Worker, monkeypatch:
     def fail() -> None:
         raise ZeroDivisionError
 
-    told: list[tuple[list[Change], bool]] = []
-    exchange = Exchange(worker._engine, lambda actions: None, lambda *change: told.append(change))
+    told: list[tuple[list[BindingChange], bool]] = []
+    exchange = EngineAdapter(worker._engine, lambda actions: None, lambda *change: told.append(change))
     monkeypatch.setattr(worker._engine.bindings, "take", fail)
     with pytest.raises(ZeroDivisionError):
         exchange.tell(1e9)

@@ -8,7 +8,7 @@ from natmirror.actions import Hook, Send
 from natmirror.mirror.faults import Work
 from natmirror.net import seq
 from natmirror.net.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE
-from natmirror.tcp.client_window import Throttle, slack_of
+from natmirror.tcp.client_window import ClientWindow, slack_of
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, packet, segment
 
@@ -23,7 +23,7 @@ HELD = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 
     st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 0xFFFF), st.integers(0, 8000)), max_size=60),
 )
 def test_the_edge_stays_near_the_hold_and_is_never_taken_back(scale: int, steps: list[tuple[int, int, int]]) -> None:
-    throttle = Throttle(seq.add(FIRST, BUFFER), BUFFER)
+    throttle = ClientWindow(seq.add(FIRST, BUFFER), BUFFER)
     slack = slack_of(BUFFER)
     acked = held = shown = 0
     held = BUFFER
@@ -45,7 +45,7 @@ def test_the_edge_stays_near_the_hold_and_is_never_taken_back(scale: int, steps:
 @pytest.mark.parametrize("scale", [0, 7, 9])
 def test_with_usual_scales_nothing_is_ever_taken_back_by_rounding(scale: int) -> None:
     buffer = 16 << 20
-    throttle = Throttle(seq.add(FIRST, buffer), buffer)
+    throttle = ClientWindow(seq.add(FIRST, buffer), buffer)
     shown = 0
     for acked in range(0, buffer, 2896):
         field = throttle.cut(seq.add(FIRST, acked), 0xFFFF, scale)
@@ -55,13 +55,13 @@ def test_with_usual_scales_nothing_is_ever_taken_back_by_rounding(scale: int) ->
 
 
 def test_a_window_that_is_smaller_than_the_hold_passes_as_it_is() -> None:
-    throttle = Throttle(seq.add(FIRST, BUFFER), BUFFER)
+    throttle = ClientWindow(seq.add(FIRST, BUFFER), BUFFER)
     assert throttle.cut(FIRST, 100, 3) == 100
     assert throttle.cut(FIRST, 0xFFFF, 0) == 0xFFFF
 
 
 def test_an_update_is_due_when_it_is_worth_a_packet() -> None:
-    throttle = Throttle(seq.add(FIRST, BUFFER), BUFFER)
+    throttle = ClientWindow(seq.add(FIRST, BUFFER), BUFFER)
     far = seq.add(FIRST, 1 << 20)
     assert not throttle.is_update_due(FIRST, far), "the client was shown nothing yet"
     throttle.cut(FIRST, 0xFFFF, 4)
@@ -72,7 +72,7 @@ def test_an_update_is_due_when_it_is_worth_a_packet() -> None:
 
 
 def test_the_last_of_the_backends_window_is_worth_telling_a_client_that_waits() -> None:
-    throttle = Throttle(seq.add(FIRST, BUFFER), BUFFER)
+    throttle = ClientWindow(seq.add(FIRST, BUFFER), BUFFER)
     throttle.cut(FIRST, 0xFFFF, 4)
     throttle.hold = seq.add(throttle.hold, 2 * BUFFER)
     edge = seq.add(throttle.shown, 100)
@@ -175,7 +175,8 @@ def test_a_client_that_is_held_back_is_told_when_a_fault_of_ours_ends_that(
     session.mirrored()
     if fails:
         monkeypatch.setattr(
-            "natmirror." + ("mirror.backpressure.Holding.hold" if work is Work.THROTTLE else "tcp.leg.Leg.receive"),
+            "natmirror."
+            + ("mirror.backpressure.Backpressure.hold" if work is Work.THROTTLE else "tcp.leg.Leg.receive"),
             mistake,
         )
         sends = session.engine.receive(acknowledgement(session), Hook.PREROUTING, session.now)[1:]

@@ -7,7 +7,7 @@ from natmirror.mirror.ledger import MirroredFlow
 from natmirror.net.packet import Endpoint, show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
-from natmirror.openflow.observer import Production
+from natmirror.openflow.observer import Observer
 from natmirror.openflow.session import Session
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
@@ -16,12 +16,12 @@ from natmirror.tcp.leg import Leg
 class Keeper(Protocol):
     """Who looks after sessions."""
 
-    def leg_ended(self, shadow: "Shadow", leg: Leg, reason: str) -> None:
+    def leg_ended(self, shadow: "MasterSession", leg: Leg, reason: str) -> None:
         """A session's leg is over."""
 
 
 @dataclass(slots=True, eq=False)
-class Shadow:
+class MasterSession:
     """One connection's session with one master: with its leg, or why there is none."""
 
     mirror: Mirror
@@ -86,8 +86,8 @@ class Connection:
     service_name: str
     is_picked_up: bool
     """It was met in its middle."""
-    production: Production
-    shadows: tuple[Shadow, ...] = ()
+    production: Observer
+    shadows: tuple[MasterSession, ...] = ()
     decisions: Decisions = field(default_factory=Decisions)
     is_over: bool = False
     is_forgotten: bool = False

@@ -41,7 +41,7 @@ class Kind(IntEnum):
 _LOST = {Kind.ORIG: Kind.ORIG_LOST, Kind.REPLY: Kind.REPLY_LOST, Kind.MASTER: Kind.MASTER_LOST}
 
 
-class Reading:
+class ReadQueue:
     """All that waits to be read in one engine."""
 
     def __init__(self, gear: Gear) -> None:

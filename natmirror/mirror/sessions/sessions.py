@@ -14,17 +14,17 @@ from natmirror.fastpath import NO_FLOW, READ, REPLY_GAPPED, SOURCE_MESSAGES, Mem
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
 from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger, MirroredFlow
 from natmirror.mirror.legs import Legs
-from natmirror.mirror.sampling import unwanted
-from natmirror.mirror.sessions.master_session import Connection, Shadow
-from natmirror.mirror.sessions.read_queue import Kind, Reading
+from natmirror.mirror.sampling import why_not_mirrored
+from natmirror.mirror.sessions.master_session import Connection, MasterSession
+from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.timers import Timers
 from natmirror.net.packet import Endpoint, endpoint_of, show
 from natmirror.openflow.datapath import Datapath, Directory
 from natmirror.openflow.decisions import By, Decisions
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
-from natmirror.openflow.observer import Production, Said
-from natmirror.openflow.session import ORDERS, Manners, Session
+from natmirror.openflow.observer import MessageClass, Observer
+from natmirror.openflow.session import ORDERS, Session, SessionPolicy
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
@@ -36,12 +36,12 @@ _MAX_UNSAID_LEN = 64 << 10  # bytes that are read before masters are told what c
 _MAX_TOUCHED = 64  # the same for sessions
 
 
-class Shadowing:
+class MasterSessions:
     """All OpenFlow sessions of an engine."""
 
     def __init__(
         self,
-        reading: Reading,
+        reading: ReadQueue,
         memory: Memory,
         timers: Timers,
         legs: Legs,
@@ -62,10 +62,10 @@ class Shadowing:
         self._opened: deque[Connection] = deque()
         self._of_flows: dict[MirroredFlow, Connection] = {}
         self._connections: dict[int, Connection] = {}  # by the flow's number
-        self._sessions: dict[int, tuple[Shadow, Session]] = {}  # by number
+        self._sessions: dict[int, tuple[MasterSession, Session]] = {}  # by number
         self._next_number = 0
-        self._live: dict[tuple[str, str, int, int], Shadow] = {}  # by service, master and datapath
-        self._touched: dict[Shadow, None] = {}
+        self._live: dict[tuple[str, str, int, int], MasterSession] = {}  # by service, master and datapath
+        self._touched: dict[MasterSession, None] = {}
         # What is being done: the rest of an entry, or of what a master is told
         self._steps: Iterator[None] | None = None
         self._whose: Callable[[], Connection | None] = lambda: None
@@ -80,9 +80,11 @@ class Shadowing:
         wishes = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not wishes:
             return False
-        production = Production(self.directory, in_middle=flow.picked_up)
+        production = Observer(self.directory, in_middle=flow.picked_up)
         connection = Connection(flow, flow.client, flow.service.name, flow.picked_up, production)
-        connection.shadows = tuple(Shadow(mirror, connection, self, absent=why_not) for mirror, why_not in wishes)
+        connection.shadows = tuple(
+            MasterSession(mirror, connection, self, absent=why_not) for mirror, why_not in wishes
+        )
         self._reading.add(Kind.OPENED, flow.row.id)
         self._opened.append(connection)
         self._of_flows[flow] = connection
@@ -105,7 +107,7 @@ class Shadowing:
             return OWN_BACKEND
         if flow.picked_up and mirror.reconnect == "never":
             return MID_CONNECTION
-        return unwanted(mirror, flow.client[0])
+        return why_not_mirrored(mirror, flow.client[0])
 
     # Studying
 
@@ -250,22 +252,24 @@ class Shadowing:
                 packets = leg.reset(self._now) if kind is Kind.RESET else leg.finish(self._now)
             self._legs.settle(shadow, leg, packets)
 
-    def _from_switch(self, connection: Connection, said: Iterable[tuple[Said, Message]], now: float) -> Iterator[None]:
+    def _from_switch(
+        self, connection: Connection, said: Iterable[tuple[MessageClass, Message]], now: float
+    ) -> Iterator[None]:
         has_answers = False
         for what, message in said:
-            has_answers |= what is Said.ANSWER
+            has_answers |= what is MessageClass.ANSWER
             if message.kind is Type.PACKET_IN:
                 connection.decisions.saw(message, now)
             yield from self._introduce(connection, now)
             for shadow in connection.shadows:
                 if shadow.absent is not None:
                     continue
-                if not shadow.lives and what is not Said.OPENING:
+                if not shadow.lives and what is not MessageClass.OPENING:
                     self._call(shadow)
                 if shadow.is_open and shadow.session is not None:
                     shadow.session.from_switch(what, message, has_room=_has_room(shadow))
                     self._touched[shadow] = None
-                elif what is Said.UNASKED:
+                elif what is MessageClass.UNASKED:
                     shadow.unheard += 1
             yield
         if has_answers:
@@ -298,7 +302,7 @@ class Shadowing:
                 yield from shadow.session.switch_known(now)
                 self._touched[shadow] = None
 
-    def _supersede(self, shadow: Shadow, datapath: Datapath) -> None:
+    def _supersede(self, shadow: MasterSession, datapath: Datapath) -> None:
         key = (shadow.service_name, shadow.mirror.name, *datapath.identity)
         if (older := self._live.get(key)) is not None and older is not shadow:
             older.absent = "superseded"
@@ -309,7 +313,7 @@ class Shadowing:
         self._live[key] = shadow
         shadow.key = key
 
-    def _forget_key(self, shadow: Shadow) -> None:
+    def _forget_key(self, shadow: MasterSession) -> None:
         if shadow.key is not None and self._live.get(shadow.key) is shadow:
             del self._live[shadow.key]
         shadow.key = None
@@ -322,7 +326,7 @@ class Shadowing:
             if shadow.leg is None and shadow.absent is None:
                 self._call(shadow)
 
-    def _call(self, shadow: Shadow) -> None:
+    def _call(self, shadow: MasterSession) -> None:
         """Open a leg, unless it is too early for that, or was tried just now."""
         now = self._now
         connection = shadow.connection
@@ -340,7 +344,7 @@ class Shadowing:
         shadow.pause = min(max(_FIRST_PAUSE, 2 * shadow.pause), _LONGEST_PAUSE)
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
 
-        manners = Manners(
+        manners = SessionPolicy(
             passes_unsolicited=shadow.mirror.unsolicited == "pass",
             tells_statistics=shadow.mirror.statistics == "last-seen",
         )
@@ -362,7 +366,7 @@ class Shadowing:
         self._legs.settle(shadow, made, made.open(now))
         self._touched[shadow] = None
 
-    def handle_timer(self, shadow: Shadow, now: float) -> None:
+    def handle_timer(self, shadow: MasterSession, now: float) -> None:
         """A question of a master's has waited long enough. The master is told by study()."""
         self._now = now
         try:
@@ -372,7 +376,7 @@ class Shadowing:
         except Exception as error:
             self._note(shadow.connection, error)
 
-    def leg_ended(self, shadow: Shadow, leg: Leg, reason: str) -> None:
+    def leg_ended(self, shadow: MasterSession, leg: Leg, reason: str) -> None:
         """A session's leg is over."""
         self._timers.set(("session", shadow), None)
         self._reading.add(Kind.ENDED, shadow.number)  # first: whatever fails below, the session is let go
@@ -422,7 +426,7 @@ class Shadowing:
         yield from self._end_all(connection, reason)
         self._rest(connection)
 
-    def end_if_removed(self, shadow: Shadow) -> None:
+    def end_if_removed(self, shadow: MasterSession) -> None:
         """End a session whose master the rules do not name any more: none will follow it."""
         if self._ledger.has(shadow):
             return
@@ -440,7 +444,7 @@ class Shadowing:
 
     # Masters
 
-    def _from_master(self, shadow: Shadow, session: Session, data: bytes, now: float) -> Iterator[None]:
+    def _from_master(self, shadow: MasterSession, session: Session, data: bytes, now: float) -> Iterator[None]:
         leg = shadow.leg
         if leg is None or shadow.session is not session:
             return
@@ -462,7 +466,7 @@ class Shadowing:
             return
         self._touched[shadow] = None
 
-    def _record(self, shadow: Shadow, message: Message) -> None:
+    def _record(self, shadow: MasterSession, message: Message) -> None:
         client = shadow.connection.client
         names = (shadow.service_name, shadow.mirror.name)
         self._orders.append(Ordered(*names, client, shadow.ordered_bytes, message.raw))
@@ -478,7 +482,7 @@ class Shadowing:
         for shadow in connection.shadows:
             yield from self._speak(shadow)
 
-    def _speak(self, shadow: Shadow) -> Iterator[None]:
+    def _speak(self, shadow: MasterSession) -> Iterator[None]:
         """What a session has to say goes to its leg, which has room for all of it, or for nothing."""
         self._touched.pop(shadow, None)
         leg, session = shadow.leg, shadow.session
@@ -502,7 +506,7 @@ class Shadowing:
         connection = self._connections.get(flow_id)
         return None if connection is None else connection.decisions
 
-    def shadows_of(self, flow_id: int) -> tuple[Shadow, ...]:
+    def shadows_of(self, flow_id: int) -> tuple[MasterSession, ...]:
         """The sessions of a flow."""
         connection = self._connections.get(flow_id)
         return () if connection is None else connection.shadows
@@ -518,14 +522,14 @@ class Shadowing:
                 counters.setdefault(name, Counter()).update(counter)
         return {key: {name: dict(counter) for name, counter in sums.items()} for key, sums in found.items()}
 
-    def _counter(self, shadow: Shadow, name: str) -> Counter[str]:
+    def _counter(self, shadow: MasterSession, name: str) -> Counter[str]:
         past = self._past.setdefault((shadow.service_name, shadow.mirror.name), {})
         return past.setdefault(name, Counter())
 
-    def _count(self, shadow: Shadow, name: str, reason: str) -> None:
+    def _count(self, shadow: MasterSession, name: str, reason: str) -> None:
         self._counter(shadow, name)[reason] += 1
 
 
-def _has_room(shadow: Shadow) -> bool:
+def _has_room(shadow: MasterSession) -> bool:
     """Whether the master keeps up so far that it may be asked what to do with a packet."""
     return shadow.leg is not None and shadow.leg.lag_bytes < shadow.mirror.buffer // _ROOM_SHARE

@@ -6,30 +6,30 @@ from typing import Any
 import pytest
 
 from natmirror.mirror.sessions import read_queue
-from natmirror.mirror.sessions.read_queue import Kind, Reading
+from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 
 
 @pytest.fixture
-def waiting(monkeypatch: pytest.MonkeyPatch) -> Reading:
+def waiting(monkeypatch: pytest.MonkeyPatch) -> ReadQueue:
     monkeypatch.setattr(read_queue, "_MAX_LEN", 2000)
     monkeypatch.setattr(read_queue, "_RESERVE", 800)
     monkeypatch.setattr(read_queue, "_LITTLE", 100)
     gear: Any = SimpleNamespace(add_read=lambda kind, of, data: False, take_read=list, has_read=False)
-    return Reading(gear)
+    return ReadQueue(gear)
 
 
-def taken(waiting: Reading) -> list[tuple[Kind, bytes]]:
+def taken(waiting: ReadQueue) -> list[tuple[Kind, bytes]]:
     return [(kind, data[:1]) for kind, _, data in iter(lambda: waiting.take() if waiting.has_more else None, None)]
 
 
-def test_what_is_lost_is_told_once_until_more_of_its_stream_comes(waiting: Reading) -> None:
+def test_what_is_lost_is_told_once_until_more_of_its_stream_comes(waiting: ReadQueue) -> None:
     for letter in (b"a", b"b", b"c", b"d"):
         waiting.add(Kind.ORIG, 1, 700 * letter)
     waiting.add(Kind.ORIG, 2, 700 * b"e")
     assert taken(waiting) == [(Kind.ORIG, b"a"), (Kind.ORIG, b"b"), (Kind.ORIG_LOST, b""), (Kind.ORIG_LOST, b"")]
 
 
-def test_each_place_where_something_is_lost_is_told(waiting: Reading) -> None:
+def test_each_place_where_something_is_lost_is_told(waiting: ReadQueue) -> None:
     """Else what lies on both sides of it would be taken for one message."""
     for letter in (b"a", b"b", b"c"):
         waiting.add(Kind.ORIG, 1, 700 * letter)
@@ -42,7 +42,7 @@ def test_each_place_where_something_is_lost_is_told(waiting: Reading) -> None:
     assert taken(waiting) == told
 
 
-def test_a_stream_that_takes_long_to_read_leaves_others_a_place(waiting: Reading) -> None:
+def test_a_stream_that_takes_long_to_read_leaves_others_a_place(waiting: ReadQueue) -> None:
     for _ in range(10):
         waiting.add(Kind.ORIG, 1, 400 * b"a")
     waiting.add(Kind.ORIG, 2, 50 * b"b")
