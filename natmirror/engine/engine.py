@@ -43,19 +43,11 @@ from natmirror.mirror.teardown import Teardown
 from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
-from natmirror.net.packet import (
-    RST,
-    Checksum,
-    Datagram,
-    Endpoint,
-    Malformed,
-    Segment,
-    build_reset,
-    endpoint_of,
-    parse,
-    segment_checksum_ok,
-    show,
-)
+from natmirror.net.build import build_reset
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
+from natmirror.net.packet import RST, Datagram, Malformed, Segment, parse
+from natmirror.net.prefixes import ClientNetworks
 from natmirror.openflow.datapath import Directory
 from natmirror.rules import Mirror, Rules
 from natmirror.rules.reload import Kept
@@ -156,7 +148,7 @@ class Engine:
         """What receive() gives for a packet that the C gear leaves to Python."""
         self.faults.now = self._legs.now = now
         try:
-            parsed = parse(packet)
+            parsed = parse(packet, checksum)
         except Malformed as reason:
             return Decision(self._drop(str(reason)), [])
         if isinstance(parsed, Datagram):
@@ -164,11 +156,11 @@ class Engine:
             return Decision(verdict, self._guarded.take_sends())
         source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
         if hook is not Hook.PREROUTING:
-            decision = self._forwarding.from_backend(parsed, source, destination, checksum, now)
-        elif (service := self._registry.at(destination)) is not None and self._registry.is_client(parsed.src):
-            decision = self._forwarding.from_client(parsed, service, checksum, now)
-        elif source in self._mirrors and (parsed.dst in self._sources or self._registry.is_client(parsed.dst)):
-            return self._from_mirror(parsed, checksum, now)
+            decision = self._forwarding.from_backend(parsed, source, destination, now)
+        elif (service := self._registry.at(destination)) is not None and parsed.src in self._registry.clients:
+            decision = self._forwarding.from_client(parsed, service, now)
+        elif source in self._mirrors and (parsed.dst in self._sources or parsed.dst in self._registry.clients):
+            return self._from_mirror(parsed, now)
         else:
             return Decision(Accept(), [])
         decision.sends += self._guarded.take_sends()
@@ -280,13 +272,8 @@ class Engine:
 
     def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Send]:
         """Reset those of the flows with these numbers whose clients are in none of these networks."""
-        networks = [(int(network.network_address), int(network.netmask)) for network in switches]
-
-        def is_outside(flow: Flow) -> bool:
-            client = int.from_bytes(flow.client[0], "big")
-            return not any(client & mask == network for network, mask in networks)
-
-        self._failover.expel([flow for flow in self._nat.by_ids(ids) if not flow.direct and is_outside(flow)], now)
+        clients, flows = ClientNetworks(switches), self._nat.by_ids(ids)
+        self._failover.expel([flow for flow in flows if not flow.direct and flow.client[0] not in clients], now)
         return self.study(now)
 
     def leg_ids(self) -> list[int]:
@@ -340,17 +327,17 @@ class Engine:
 
     # Packets of mirrors
 
-    def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> Decision:
+    def _from_mirror(self, segment: Segment, now: float) -> Decision:
         mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
         if not self._guarded.has_leg(mirror, local, otherwise=True):
             if self._registry.services_of(mirror) or self._mirrors[mirror].direct or segment.dst in self._sources:
                 return Decision(Accept(), [])
             verdict = self._drop("mirror-without-leg")
             is_known_elsewhere = not self.handover.is_active
-            if is_known_elsewhere or segment.flags & RST or not segment_checksum_ok(segment, checksum):
+            if is_known_elsewhere or segment.flags & RST or not segment.checksum_ok():
                 return Decision(verdict, [])
             return Decision(verdict, [Send(build_reset(segment))])
-        if not segment_checksum_ok(segment, checksum):
+        if not segment.checksum_ok():
             return Decision(self._drop("mirror-bad-checksum"), [])
         self._stats.count("mirror_packets")
         self._guarded.from_mirror(segment, now)

@@ -12,7 +12,9 @@ from natmirror.engine.counters import Counters
 from natmirror.fastpath import GUEST, KILLED, UNDERIVED
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
-from natmirror.net.packet import ACK, RST, Endpoint, Segment, build_reset, endpoint_of, synthesise
+from natmirror.net.build import build_reset, synthesise
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import ACK, RST, Segment
 from natmirror.rules import Backend, Pool, Service
 from natmirror.tcp.tracker import HALF_SEQ, State
 

@@ -11,7 +11,9 @@ from natmirror.engine.failover import Failover
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
-from natmirror.net.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, endpoint_of, rewrite, segment_checksum_ok
+from natmirror.net.build import rewrite
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.tracker import State
@@ -31,7 +33,7 @@ class Forwarding:
 
     # Packets of the client
 
-    def from_client(self, segment: Segment, service: Service, checksum: Checksum, now: float) -> Decision:
+    def from_client(self, segment: Segment, service: Service, now: float) -> Decision:
         """A packet to a service from one of the networks of clients."""
         client = (segment.src, segment.sport)
         flow = self._nat.find_orig(client, endpoint_of(service))
@@ -41,19 +43,19 @@ class Forwarding:
                 return self._failover.tell_again(segment)
             self._nat.forget(flow)
             flow = None
-        if not segment_checksum_ok(segment, checksum):
+        if not segment.checksum_ok():
             self._stats.count("bad_checksums")
-            return Decision(self._to_backend(segment, service, flow, checksum), [])
+            return Decision(self._to_backend(segment, service, flow), [])
         if segment.flags & (SYN | ACK | RST) == SYN:
-            return self._client_syn(segment, service, flow, checksum, now)
+            return self._client_syn(segment, service, flow, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
             backend = None if service.pool is None else self._registry.derived_backend(service, client)
             flow = self._pick_up(service, client, backend, now)
         if flow is None:
             self._stats.count("unbound_packets")
             self._count_untracked(segment, service)
-            return Decision(self._to_backend(segment, service, None, checksum), [])
-        verdict = self._to_backend(segment, service, flow, checksum)
+            return Decision(self._to_backend(segment, service, None), [])
+        verdict = self._to_backend(segment, service, flow)
         event = tracker.track(flow.row, segment, from_client=True, loose=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
         if event is tracker.Event.HANDSHAKE and flow.row.flags & fastpath.TAPPED:
@@ -65,18 +67,16 @@ class Forwarding:
         self._tell_legs(flow, event, now)
         return Decision(verdict, [])
 
-    def _client_syn(
-        self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum, now: float
-    ) -> Decision:
+    def _client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Decision:
         if flow is not None and self._nat.await_new_syn(flow, segment, now):
             # Not ours to believe: the backend will challenge it (RFC 5961 §4) or accept it, and then we follow.
             flow.row.orig.packets += 1
-            return Decision(self._to_backend(segment, service, flow, checksum), [])
+            return Decision(self._to_backend(segment, service, flow), [])
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
                 tracker.track(flow.row, segment, from_client=True, loose=False)
                 self._nat.touch(flow, now)
-                return Decision(self._to_backend(segment, service, flow, checksum), [])
+                return Decision(self._to_backend(segment, service, flow), [])
             self._stats.count("syns_unanswered")
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
@@ -87,20 +87,20 @@ class Forwarding:
         self._stats.count("flows_opened" if flow else "flows_refused")
         if flow is None:
             self._count_untracked(segment, service)
-        return Decision(self._to_backend(segment, service, flow, checksum), [])
+        return Decision(self._to_backend(segment, service, flow), [])
 
     def _count_untracked(self, segment: Segment, service: Service) -> None:
         """What a client sends on a connection that has found no room in the flow table reaches no mirror."""
         if segment.payload_len and not segment.flags & RST:
             self._mirroring.untracked(service, segment.payload_len)
 
-    def _to_backend(self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum) -> Verdict:
+    def _to_backend(self, segment: Segment, service: Service, flow: Flow | None) -> Verdict:
         """The packet on its way to the flow's backend, or without a flow to the one that the rules alone give."""
         if service.pool is None:
             return Accept()
         backend = flow.backend if flow is not None else None
         backend = backend or self._registry.derived_backend(service, (segment.src, segment.sport))
-        return Accept(rewrite(segment, checksum, destination=endpoint_of(backend)))
+        return Accept(rewrite(segment, destination=endpoint_of(backend)))
 
     def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         flow = self._failover.pick_up(service, client, backend, now)
@@ -109,20 +109,18 @@ class Forwarding:
 
     # Packets of the backend
 
-    def from_backend(
-        self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
-    ) -> Decision:
+    def from_backend(self, segment: Segment, source: Endpoint, client: Endpoint, now: float) -> Decision:
         """A packet that may be a backend's, or a service's without a pool."""
         flow = self._nat.find_reply(source, client)
         if flow is None:
-            return self._unbound_reply(segment, source, client, checksum, now)
+            return self._unbound_reply(segment, source, client, now)
         if flow.row.flags & fastpath.KILLED:
             return self._failover.tell_again(segment)
         if flow.direct:
             self._nat.direct_reply(flow, segment, now)
             return Decision(Accept(), [])
-        verdict = self._to_client(segment, flow.service, checksum)
-        if not segment_checksum_ok(segment, checksum):
+        verdict = self._to_client(segment, flow.service)
+        if not segment.checksum_ok():
             self._stats.count("bad_checksums")
             return Decision(verdict, [])
         flow = self._follow_new_syn(flow, segment, now)
@@ -144,7 +142,7 @@ class Forwarding:
         if flow.row.flags & fastpath.HELD:
             window = self._mirroring.throttled_window(flow, segment)
             if window != segment.window:
-                verdict = self._to_client(segment, flow.service, checksum, window)
+                verdict = self._to_client(segment, flow.service, window)
         return Decision(verdict, [])
 
     def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
@@ -156,17 +154,15 @@ class Forwarding:
         self._stats.count("flows_opened")
         return self._nat.reopen(flow, syn, now)
 
-    def _unbound_reply(
-        self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
-    ) -> Decision:
+    def _unbound_reply(self, segment: Segment, source: Endpoint, client: Endpoint, now: float) -> Decision:
         services = self._registry.services_of(source)
-        if not services or not self._registry.is_client(client[0]):
+        if not services or client[0] not in self._registry.clients:
             return Decision(Accept(), [])
         is_answer = segment.flags & (SYN | ACK | RST) == SYN | ACK and len(services) == 1
         if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
             # Most likely of a flow that had to go, and no other backend is to answer in its place.
             self._stats.count("unbound_packets")
-            return Decision(self._to_client(segment, services[0], checksum), [])
+            return Decision(self._to_client(segment, services[0]), [])
         if segment.flags & (SYN | ACK) == SYN | ACK:
             # Nobody came to this backend through us: the client called it itself.
             self._stats.count("direct_connections")
@@ -179,7 +175,7 @@ class Forwarding:
         if bound is not None and (not bound.picked_up or bound.row.reply.packets):
             # An older connection of this client port; what it still sends is not the client's any more.
             return Decision(self._drop("stale-backend"), [])
-        if segment.payload_len and not segment.flags & RST and segment_checksum_ok(segment, checksum):
+        if segment.payload_len and not segment.flags & RST and segment.checksum_ok():
             # The backend itself is the best witness of where the connection belongs.
             flow = self._pick_up(service, client, self._registry.backend_at(service, source), now)
             if flow is not None:
@@ -189,12 +185,12 @@ class Forwarding:
                     self._mirroring.feed_replies(flow, segment)
         else:
             self._stats.count("unbound_packets")
-        return Decision(self._to_client(segment, service, checksum), [])
+        return Decision(self._to_client(segment, service), [])
 
-    def _to_client(self, segment: Segment, service: Service, checksum: Checksum, window: int | None = None) -> Verdict:
+    def _to_client(self, segment: Segment, service: Service, window: int | None = None) -> Verdict:
         if service.pool is None:
             return Accept()
-        return Accept(rewrite(segment, checksum, source=endpoint_of(service), window=window))
+        return Accept(rewrite(segment, source=endpoint_of(service), window=window))
 
     def _tell_legs(self, flow: Flow, event: tracker.Event | None, now: float) -> None:
         if event is tracker.Event.RST:

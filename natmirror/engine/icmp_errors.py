@@ -11,8 +11,9 @@ from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net import icmp
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.icmp import IcmpError
-from natmirror.net.packet import Datagram, Endpoint, endpoint_of
+from natmirror.net.packet import Datagram
 from natmirror.rules import Mirror
 from natmirror.rules.shards import shard_of_error
 
@@ -61,7 +62,7 @@ class IcmpErrors:
     def _to_service(self, error: IcmpError) -> Verdict:
         """An error about what the service seemed to send, on its way to the backend that sent it."""
         service = self._registry.at(error.inner_src)
-        if service is None or service.pool is None or not self._registry.is_client(error.inner_dst[0]):
+        if service is None or service.pool is None or error.inner_dst[0] not in self._registry.clients:
             return Accept()
         flow = self._nat.find_orig(error.inner_dst, error.inner_src)
         backend = flow.backend if flow is not None else None
@@ -72,7 +73,7 @@ class IcmpErrors:
     def _to_client(self, error: IcmpError) -> Verdict:
         """An error about what the client sent."""
         client, there = error.inner_src, error.inner_dst
-        if not self._registry.is_client(client[0]):
+        if client[0] not in self._registry.clients:
             return Accept()
         flow = self._nat.find_reply(there, client)
         if flow is not None and flow.direct:

@@ -16,7 +16,7 @@ from natmirror.fastpath import CLAIM_ALL, GUEST, LEND, QUIET
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
-from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Service
 
 _YOUNG = 10.0  # seconds: more than a word of another host's is ever under way
@@ -78,7 +78,7 @@ class ReplicatedBindings:
         """Another host has this binding: whoever told of one last is right, but that a connection which has just been
         opened here is younger. False where it means nothing here, or there is no room."""
         known = self._service(service, client)
-        if known is None or not self._registry.is_client(client[0]):
+        if known is None or client[0] not in self._registry.clients:
             return False
         flow, there = self._nat.find_orig(client, endpoint_of(known)), self._registry.backend_elsewhere(known, backend)
         if there is None:

@@ -20,7 +20,7 @@ from natmirror.mirror.ledger import MirroredFlow, MirroredStream
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net import seq
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint, show
 from natmirror.rules import Backend, Service
 from natmirror.rules.shards import Shard, shard_of_client
 from natmirror.tcp import leg_record
@@ -129,7 +129,7 @@ class ReplicatedLegs:
         self._faults.now = now
         one = leg_record.parse(record, self._masks)
         service = self._registry.service_named(one.service)
-        if not self._registry.is_client(one.client_end[0]):
+        if one.client_end[0] not in self._registry.clients:
             raise ValueError(f"client: {one.client} is none of the clients")
         if shard_of_client(one.client, self._shard.count) != self._shard.number:
             raise ValueError(f"client: {one.client} is another thread's")
@@ -143,7 +143,7 @@ class ReplicatedLegs:
         flow = self._nat.find_orig(one.client_end, endpoint_of(service))
         if flow is not None and self._stands(flow, one, now):
             return
-        backend = None if one.backend is None else self._backend(service, leg_record.endpoint(one.backend))
+        backend = None if one.backend is None else self._backend(service, parse_endpoint(one.backend))
         if flow is not None and (flow.backend != backend or flow.row.flags & KILLED):
             self._nat.forget(flow)
             flow = None
@@ -163,7 +163,7 @@ class ReplicatedLegs:
     def disown(self, service: str, client: str) -> None:
         """Forget an adopted connection that still waits: its record holds no more. ValueError where there is no such
         service, or ``client`` is no address with a port."""
-        flow = self._nat.find_orig(leg_record.endpoint(client), endpoint_of(self._registry.service_named(service)))
+        flow = self._nat.find_orig(parse_endpoint(client), endpoint_of(self._registry.service_named(service)))
         tap = None if flow is None else self._mirroring.taps.get(flow)
         if flow is not None and tap is not None and tap.waits_from is not None:
             self._nat.forget(flow)

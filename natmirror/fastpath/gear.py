@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 
 ACCEPT, MODIFIED, CONSUMED, PUNT = int(lib.NM_ACCEPT), int(lib.NM_MODIFIED), int(lib.NM_CONSUMED), int(lib.NM_PUNT)
 """What process() says: let it pass; let it pass as it was rewritten in place; drop it, it was a mirror's for its leg;

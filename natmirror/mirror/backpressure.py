@@ -10,7 +10,9 @@ from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.net import seq
-from natmirror.net.packet import ACK, Segment, endpoint_of, synthesise
+from natmirror.net.build import synthesise
+from natmirror.net.endpoint import endpoint_of
+from natmirror.net.packet import ACK, Segment
 from natmirror.tcp.client_window import ClientWindow
 from natmirror.tcp.tracker import State
 

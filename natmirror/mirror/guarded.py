@@ -18,8 +18,9 @@ from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.teardown import Teardown
 from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.net.icmp import IcmpError
-from natmirror.net.packet import Endpoint, Segment, show
+from natmirror.net.packet import Segment
 from natmirror.rules import Service
 from natmirror.tcp.leg_record import FlowRecord
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from natmirror.fastpath import Gear
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.reassembler import Reassembler

@@ -8,8 +8,9 @@ from typing import Any, Protocol, TypeVar
 from natmirror.actions import Send
 from natmirror.fastpath import LegTable
 from natmirror.net import seq
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.icmp import IcmpError
-from natmirror.net.packet import Endpoint, Segment, endpoint_of
+from natmirror.net.packet import Segment
 from natmirror.rules import Mirror
 from natmirror.tcp.initial_numbers import Numbers
 from natmirror.tcp.leg import Leg

@@ -25,11 +25,12 @@ from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.net import seq
-from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint, show
+from natmirror.net.packet import RST, SYN, Segment
 from natmirror.rules import Service
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
-from natmirror.tcp.leg_record import FlowRecord, LegRecord, endpoint
+from natmirror.tcp.leg_record import FlowRecord, LegRecord
 from natmirror.tcp.reassembler import Reassembler
 from natmirror.tcp.resumed_leg import NO_ANSWER, NO_RECORD, ResumedLeg
 from natmirror.tcp.tracker import HALF_ACK, HALF_FIN, State, is_taken
@@ -288,7 +289,7 @@ class Mirroring:
         """Another host's connection may go on here, and so may its legs: they wait for rouse()."""
         legs = _legs_by_place(record)
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
-        backend = None if record.backend is None else endpoint(record.backend)
+        backend = None if record.backend is None else parse_endpoint(record.backend)
         tap = self.picked_up(flow, backend)
         for strand in tap.strands:
             leg = legs.get((strand.mirror.name, endpoint_of(strand.mirror)))

@@ -4,7 +4,7 @@ from typing import Any
 
 from natmirror.mirror.ledger import StreamCopy
 from natmirror.mirror.sessions.master_session import MasterSession
-from natmirror.net.packet import Endpoint, show
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_states import LegState

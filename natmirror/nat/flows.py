@@ -12,7 +12,8 @@ from typing import Any
 from natmirror.fastpath import DIRECT, GUEST, KNOWN, LOOSE, NO_BACKEND, UNANSWERED, FlowTable, Gear
 from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, FailedAttempts
 from natmirror.nat.services import ServiceTable
-from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import RST, SYN, Segment
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.tracker import State

@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from ipaddress import IPv4Address
 from typing import Any, Protocol
 
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
-from natmirror.net.packet import Endpoint, show
+from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.replication.kinds import Post, ask, slices
 from natmirror.replication.store import ENDED, GONE, PUT, Op
 from natmirror.rules.shards import shard_of_client
@@ -128,7 +127,7 @@ def _shard(key: str, count: int) -> int:
 def _binding(key: str, value: str) -> Binding | None:
     ends = _ends(key)
     try:
-        return None if ends is None else (*ends, _endpoint(value))
+        return None if ends is None else (*ends, parse_endpoint(value))
     except ValueError:
         return None
 
@@ -136,13 +135,6 @@ def _binding(key: str, value: str) -> Binding | None:
 def _ends(key: str) -> tuple[str, Endpoint] | None:
     service, _, client = key.rpartition("/")
     try:
-        return service, _endpoint(client)
+        return service, parse_endpoint(client)
     except ValueError:
         return None
-
-
-def _endpoint(text: str) -> Endpoint:
-    address, _, port = text.rpartition(":")
-    if not 0 <= int(port) <= 0xFFFF:
-        raise ValueError(text)
-    return IPv4Address(address).packed, int(port)

@@ -27,7 +27,7 @@ from natmirror.linux.instance import Instance
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
 from natmirror.linux.tun import Tunnel
-from natmirror.net.packet import endpoint_of
+from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import MAX_QUEUES, Backend, Rules
 from natmirror.rules.shards import Shard, shard_of_client
 from natmirror.runtime.changeover import Changeover

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from natmirror.backends.admission import Admission, AdmissionChange, Kill
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Rules
 from natmirror.runtime.worker import Worker
 

@@ -10,7 +10,7 @@ from typing import Any
 from natmirror.ha.member import PairMember
 from natmirror.ha.role import HostRole
 from natmirror.linux.tun import path_mtu
-from natmirror.net.packet import endpoint_of
+from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
 from natmirror.runtime.chores import Chore, Keeper
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 
 from natmirror.fastpath import NEVER, SACK, STEADY, LegTable
 from natmirror.net import seq
-from natmirror.net.packet import ACK, RST, SYN, Endpoint, Segment
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.rules import Mirror
 from natmirror.tcp.client_window import slack_of
 from natmirror.tcp.leg_base import CHALLENGE_INTERVAL, HEADERS_LEN, MSS, MTU, LegBase

@@ -5,18 +5,9 @@ from typing import Any
 
 from natmirror.fastpath import NEVER, SACK, LegTable
 from natmirror.net import seq
-from natmirror.net.packet import (
-    ACK,
-    OPT_MSS,
-    OPT_NOP,
-    OPT_SACK_PERMITTED,
-    OPT_WINDOW_SCALE,
-    SYN,
-    Endpoint,
-    Segment,
-    endpoint_of,
-    synthesise,
-)
+from natmirror.net.build import synthesise
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import ACK, OPT_MSS, OPT_NOP, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, SYN, Segment
 from natmirror.rules import Mirror
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.receiver import SCALE, WINDOW, Receiver

@@ -11,18 +11,10 @@ from typing import Any
 from natmirror.actions import Decision, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
+from natmirror.net.checksum import Checksum, update_checksum_at
+from natmirror.net.endpoint import Endpoint
 from natmirror.net.icmp import parse_error
-from natmirror.net.packet import (
-    OPT_NOP,
-    OPT_SACK,
-    SYN,
-    Checksum,
-    Endpoint,
-    Malformed,
-    Segment,
-    parse,
-    update_checksum_at,
-)
+from natmirror.net.packet import OPT_NOP, OPT_SACK, SYN, Malformed, Segment, parse
 
 _Leg = tuple[Endpoint, Endpoint]  # local end, mirror
 

@@ -14,7 +14,8 @@ from natmirror._ffi import ffi, lib
 
 from natmirror.fastpath import NEVER, STEADY, Gear, Memory, Plan, PlannedService
 from natmirror.linux.loop import Why
-from natmirror.net.packet import ACK, build, parse, synthesise
+from natmirror.net.build import build, synthesise
+from natmirror.net.packet import ACK, parse
 from tests.helpers.support import C1, CLIENT, SERVICE
 from tests.linux.test_nfqueue import queued
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from natmirror.mirror.ledger import MirroredFlow
-from natmirror.net.packet import Endpoint, show
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer

@@ -18,7 +18,7 @@ from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.timers import Timers
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.openflow.datapath import Datapath, Directory
 from natmirror.openflow.decisions import By, Decisions
 from natmirror.openflow.framer import Broken

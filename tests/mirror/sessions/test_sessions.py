@@ -7,7 +7,8 @@ import pytest
 
 from natmirror.actions import Accept, Decision, Drop, Hook
 from natmirror.engine.engine import Engine
-from natmirror.net.packet import FIN, RST, SYN, Checksum
+from natmirror.net.checksum import Checksum
+from natmirror.net.packet import FIN, RST, SYN
 from natmirror.openflow import messages
 from natmirror.openflow.framer import Framer
 from natmirror.openflow.messages import Type, build, parse
