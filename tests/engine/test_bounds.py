@@ -17,10 +17,10 @@ from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.tcp.reassembler import MAX_RUNS
 from natmirror.tcp.sender import MAX_SEGMENTS
+from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import MASTER, RULES, SERVICE, assert_adds_up, packet, segment
-from tests.mirror.sessions.test_sessions import AGAIN, introduced, packet_in, request
 
 WIDE = bytes((1, 3, 3, 14))
 RESENT = 33  # packets that one call sends again at most, and the one that three acknowledgements ask for
