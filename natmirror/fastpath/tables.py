@@ -4,7 +4,6 @@ Rows are C structs, ``nm_flow`` and ``nm_leg``: Python reads and writes the very
 touched after its removal.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from natmirror._ffi import ffi, lib
@@ -59,7 +58,7 @@ class FlowTable:
         """From now on keep up to ``most`` changes for take_changes()."""
         self._rows = ffi.new("nm_change[]", most)
         self._changes = ffi.new("nm_changes *", {"rows": self._rows, "max": most})
-        lib.nm_flows_tell(self._flows, self._changes)
+        lib.nm_flows_log_changes(self._flows, self._changes)
 
     def take_changes(self) -> tuple[list[tuple[int, Endpoint, int, int]], int]:
         """Since the last call, in their order: kind, client, and the numbers of service and backend; and how many more
@@ -76,17 +75,12 @@ class FlowTable:
 
     def lend(self, row: Any) -> None:
         """A flow's packets pass another host from now on."""
-        lib.nm_flow_lend(self._flows, row)
+        lib.nm_flow_hand_over(self._flows, row)
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
         """Go through some rows from a number on: see nm_gear_sweep(). The number to go on with, None at the end."""
         following = int(lib.nm_gear_sweep(self._gear, first, most, how, now))
         return None if following == NO_FLOW else following
-
-    def set_timeouts(self, timeouts: Sequence[float]) -> None:
-        """After how many seconds without a packet a flow is forgotten, by its state; the last: how many seconds after
-        its SYN a flow that is still unanswered is due for the first time."""
-        lib.nm_flows_set_timeouts(self._flows, list(timeouts))
 
     def touch(self, row: Any, now: float, *, moved: bool) -> None:
         """A packet of the flow has passed; ``moved`` says that it changed the flow's state, and so its timeout."""
