@@ -30,7 +30,7 @@ from natmirror.engine.forwarding import Forwarding
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath import Loads, Memory
+from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.guarded import GuardedMirroring
@@ -89,7 +89,7 @@ class Engine:
         fast: bool = True,
         shard: Shard = ALL,
         memory: Memory | None = None,
-        loads: Loads | None = None,
+        loads: ConnectionCounts | None = None,
         numbers: Numbers | None = None,
     ) -> None:
         self._fast = fast
@@ -122,7 +122,7 @@ class Engine:
             *(self._mirroring, self._shadowing, self._legs, self._timers),
             *(guard, self.faults, teardown),
         )
-        self._registry = ServiceTable(rules, self._gear, loads or Loads())
+        self._registry = ServiceTable(rules, self._gear, loads or ConnectionCounts())
         self._nat = Nat(self._registry, self._gear, self._guarded.make_way, self._guarded.flow_forgotten)
         self.bindings = ReplicatedBindings(self._registry, self._nat, self._guarded)
         """What other hosts have to know of connections, and tell of them."""
