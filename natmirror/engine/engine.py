@@ -30,7 +30,7 @@ from natmirror.engine.forwarding import Forwarding
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath import Loads, Memory
+from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.guarded import GuardedMirroring
@@ -81,7 +81,7 @@ class Engine:
         fast: bool = True,
         shard: Shard = ALL,
         memory: Memory | None = None,
-        loads: Loads | None = None,
+        loads: ConnectionCounts | None = None,
         numbers: Numbers | None = None,
     ) -> None:
         self._fast = fast
@@ -92,29 +92,29 @@ class Engine:
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports, numbers or InitialNumbers(key))
         self._ledger = Ledger(rules.services)
-        self._reading = ReadQueue(self._gear)
+        self._read_queue = ReadQueue(self._gear)
         self.faults = Faults()
         """What has failed in mirroring, and what is off because of it."""
         guard = Guard(self.faults)
-        self._shadowing = MasterSessions(
-            *(self._reading, memory, self._timers, self._legs, self._ledger),
+        self._sessions = MasterSessions(
+            *(self._read_queue, memory, self._timers, self._legs, self._ledger),
             lambda flow: self._mirroring.unread(flow),
             self.faults,
         )
         self._mirroring = Mirroring(
-            *(self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading, guard),
+            *(self._gear, memory, self._timers, self._legs, self._ledger, self._sessions, self._read_queue, guard),
             shares_state=rules.ha is not None and rules.ha.state is not None,
         )
         teardown = Teardown(
-            *(self._gear, self._legs, self._ledger, self._mirroring, self._shadowing),
+            *(self._gear, self._legs, self._ledger, self._mirroring, self._sessions),
             lambda flow: self._nat.is_known(flow),
         )
         guard.end = teardown.end
         self._guarded = GuardedMirroring(
-            *(self._mirroring, self._shadowing, self._legs, self._timers),
+            *(self._mirroring, self._sessions, self._legs, self._timers),
             *(guard, self.faults, teardown),
         )
-        self._registry = ServiceTable(rules, self._gear, loads or Loads())
+        self._registry = ServiceTable(rules, self._gear, loads or ConnectionCounts())
         self._nat = Nat(self._registry, self._gear, self._guarded.make_way, self._guarded.flow_forgotten)
         self.bindings = ReplicatedBindings(self._registry, self._nat, self._guarded)
         """What other hosts have to know of connections, and tell of them."""
@@ -235,7 +235,7 @@ class Engine:
     @property
     def directory(self) -> Directory:
         """What is known of OpenFlow switches, to be kept over a restart."""
-        return self._shadowing.directory
+        return self._sessions.directory
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
@@ -249,7 +249,7 @@ class Engine:
 
     def take_orders(self) -> list[Ordered]:
         """What masters that are recorded would have done since the last call."""
-        return self._shadowing.take_orders()
+        return self._sessions.take_orders()
 
     # Rules and backends that come and go
 
@@ -388,7 +388,7 @@ class Engine:
         with times on the clock of ``now``."""
         found = []
         for flow in self._nat.by_ids(ids):
-            decisions = self._shadowing.decisions_of(flow.row.id)
+            decisions = self._sessions.decisions_of(flow.row.id)
             if decisions is not None:
                 found.append({"client": show(flow.client), "service": flow.service.name, **decisions.plain()})
         return found

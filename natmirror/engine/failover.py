@@ -45,7 +45,7 @@ class Failover:
     def expel(self, flows: Iterable[Flow], now: float) -> None:
         """Reset these flows, whose clients are none any more. Those that another host passes it resets itself."""
         for flow in flows:
-            if flow.row.sharing & GUEST or self._mirroring.waits(flow):
+            if flow.row.sharing & GUEST or self._mirroring.is_standby(flow):
                 self._nat.forget(flow)
             else:
                 self.kill([flow], now)

@@ -19,7 +19,7 @@ from natmirror.actions import Decision, Drop, Hook, LegEnded, Ordered, Send, Ver
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
-from natmirror.fastpath import NEVER, Loads, Memory
+from natmirror.fastpath import NEVER, ConnectionCounts, Memory
 from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import BoundQueue, Loop, Why
@@ -70,7 +70,7 @@ class Worker:
         over: Callable[[], None],
         changed: Callable[[list[BindingChange], bool], None] | None = None,
         pulse_interval: float = NEVER,
-        loads: Loads | None = None,
+        loads: ConnectionCounts | None = None,
     ) -> None:
         self.internal_errors = 0
         self.rounds = 0

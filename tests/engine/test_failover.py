@@ -4,7 +4,7 @@ import pytest
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
-from natmirror.fastpath import Loads
+from natmirror.fastpath import ConnectionCounts
 from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.rules import parse_rules
@@ -110,7 +110,7 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
     text = PLAIN.replace("10.20.0.11}", "10.20.0.11, max-connections: 3}").replace(
         "10.20.0.12}", "10.20.0.12, max-connections: 5}"
     )
-    loads = Loads()
+    loads = ConnectionCounts()
     parts = [Engine(parse_rules(text), key=bytes(16), fast=fast, shard=one, loads=loads) for one in shards(4)]
 
     def counts(port: int) -> list[int]:
@@ -128,7 +128,7 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
 
 
 def test_least_connections_are_those_of_all_threads() -> None:
-    text, loads = with_pool(balance="least-connections"), Loads()
+    text, loads = with_pool(balance="least-connections"), ConnectionCounts()
     parts = [Engine(parse_rules(text), key=bytes(16), shard=one, loads=loads) for one in shards(2)]
     first = [chosen(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
     assert first == [C1[0], C2[0], C1[0]]

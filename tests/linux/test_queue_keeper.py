@@ -14,11 +14,8 @@ from natmirror.errors import HostError
 from natmirror.linux.loop import BoundQueue, Loop, Why
 from natmirror.linux.nfqueue import Queue
 from natmirror.linux.queue_keeper import QueueKeeper
-from tests.linux.test_loop import Stage, stage
-from tests.linux.test_nfqueue import NUMBER, VERDICT, queued
-from tests.linux.test_refused_verdicts import BATCH, answer, kernels, messages, new_loop
-
-__all__ = ["kernels", "stage"]
+from tests.helpers.loop import Stage, new_loop
+from tests.helpers.nfqueue import BATCH, NUMBER, VERDICT, answer, messages, queued
 
 
 class Watchdog:

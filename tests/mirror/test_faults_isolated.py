@@ -410,16 +410,16 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
             assert number not in found
             found.add(number)
             number = int(row.next_of_flow)
-    for number, holder in legs.items():
-        assert holder.leg is not None
-        assert holder.leg.ended is None
-        assert holder.leg.row.flow_id == NO_FLOW or number in linked[holder.leg.row.flow_id]
-    for flow, tap in one._mirroring.taps.items():
+    for number, owner in legs.items():
+        assert owner.leg is not None
+        assert owner.leg.ended is None
+        assert owner.leg.row.flow_id == NO_FLOW or number in linked[owner.leg.row.flow_id]
+    for flow, stream in one._mirroring.streams.items():
         assert one._nat.is_known(flow)
-        assert {leg.row.id for _, leg in tap.alive()} == linked[flow.row.id]
-    for shadow, session in one._shadowing._sessions.values():
-        assert shadow.lives
-        assert shadow.session is session
+        assert {leg.row.id for _, leg in stream.alive()} == linked[flow.row.id]
+    for master, session in one._sessions._by_number.values():
+        assert master.lives
+        assert master.session is session
 
 
 BOOKKEEPING = ("natmirror.mirror.ledger", *(f"natmirror.tcp.leg_base:LegBase.{name}" for name in LEG_SUMS))
