@@ -50,6 +50,7 @@ class _FFI:
     """What cffi does with C values."""
 
     NULL: Any
+    CData: type[object]
     def new(self, ctype: str | CType, init: object = ...) -> Any: ...
     def typeof(self, of: object) -> CType: ...
     def sizeof(self, of: object) -> int: ...
@@ -70,48 +71,50 @@ class _Lib:
     NL_TIMER: int
     NL_WAKE: int
     NM_ACCEPT: int
-    NM_BOUND: int
+    NM_CHANGE_BOUND: int
+    NM_CHANGE_ENDED: int
+    NM_CHANGE_FORGOTTEN: int
     NM_CONSUMED: int
-    NM_DIRECT: int
-    NM_ENDED: int
-    NM_ESTABLISHED: int
-    NM_FORGOTTEN: int
-    NM_GAPPED: int
-    NM_GUEST: int
-    NM_HELD: int
-    NM_KILLED: int
-    NM_KNOWN: int
+    NM_FLOW_ABORTED: int
+    NM_FLOW_DIRECT: int
+    NM_FLOW_FEEDS_LEGS: int
+    NM_FLOW_HAS_READER: int
+    NM_FLOW_HELD: int
+    NM_FLOW_LOOSE: int
+    NM_FLOW_ORIG_GAP: int
+    NM_FLOW_PAST_WINDOW: int
+    NM_FLOW_PYTHON_STATE: int
+    NM_FLOW_REPLY_GAP: int
+    NM_FLOW_SERVICE_MIRRORED: int
+    NM_FLOW_UNANSWERED: int
+    NM_FLOW_WATCHED: int
+    NM_FOREIGN: int
     NM_LEG_MEASURED: int
     NM_LEG_SACK: int
     NM_LEG_SAMPLING: int
     NM_LEG_STEADY: int
-    NM_LOOSE: int
     NM_MAGLEV_WHOLE: int
-    NM_MIRRORED: int
     NM_MODIFIED: int
     NM_NO_BACKEND: int
     NM_NO_FLOW: int
     NM_NO_LEG: int
     NM_PUNT: int
-    NM_READ: int
     NM_READ_MIRROR: int
     NM_READ_ORIG: int
     NM_READ_REPLY: int
-    NM_REPLY_GAPPED: int
     NM_SHARED: int
     NM_SOURCE_MESSAGES: int
+    NM_STATE_ESTABLISHED: int
+    NM_STATE_TIME_WAIT: int
+    NM_SWEEP_ANNOUNCE: int
     NM_SWEEP_CLAIM_ALL: int
     NM_SWEEP_CLAIM_SEEN: int
-    NM_SWEEP_LEND: int
-    NM_SWEEP_QUIET: int
-    NM_SWEEP_TELL: int
-    NM_TAPPED: int
-    NM_TIME_WAIT: int
-    NM_UNANSWERED: int
+    NM_SWEEP_HAND_OVER: int
+    NM_SWEEP_STANDBY: int
     NM_UNDERIVED: int
-    NM_WAITING: int
-    NM_WATCHED: int
     NQ_BATCH: int
+    nm_transitions: Array[Array[int]]
+    nm_state_timeouts: Array[float]
     def nm_siphash(self, key: Buffer, data: Buffer, len: int, /) -> int: ...
     def nm_flow_find_orig(
         self, flows: Flows, family: int, src: Buffer, sport: int, dst: Buffer, dport: int, /
@@ -119,13 +122,12 @@ class _Lib:
     def nm_flow_find_reply(
         self, flows: Flows, family: int, src: Buffer, sport: int, dst: Buffer, dport: int, /
     ) -> FlowRow: ...
-    def nm_flows_set_timeouts(self, flows: Flows, timeouts: Sequence[float], /) -> None: ...
     def nm_flow_touch(self, flows: Flows, flow: FlowRow, now: float, moved: int, /) -> None: ...
     def nm_flows_next_due(self, flows: Flows, /) -> float: ...
-    def nm_flows_tell(self, flows: Flows, changes: ChangesRow, /) -> None: ...
+    def nm_flows_log_changes(self, flows: Flows, changes: ChangesRow, /) -> None: ...
     def nm_flows_shared(self, flows: Flows, /) -> int: ...
     def nm_flow_end(self, flows: Flows, flow: FlowRow, /) -> None: ...
-    def nm_flow_lend(self, flows: Flows, flow: FlowRow, /) -> None: ...
+    def nm_flow_hand_over(self, flows: Flows, flow: FlowRow, /) -> None: ...
     def nm_flows_victim(self, flows: Flows, for_embryonic: int, /) -> FlowRow: ...
     def nm_flow_by_id(self, flows: Flows, id: int, /) -> FlowRow: ...
     def nm_flow_ids(self, flows: Flows, first: int, ids: Array[int], max: int, /) -> int: ...

@@ -14,34 +14,34 @@ PUNTS = {
 """The reasons why a packet is punted, by what process() says."""
 
 MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWERED, READ, REPLY_GAPPED, KILLED = (
-    int(lib.NM_MIRRORED),
-    int(lib.NM_WATCHED),
-    int(lib.NM_DIRECT),
-    int(lib.NM_LOOSE),
-    int(lib.NM_HELD),
-    int(lib.NM_WAITING),
-    int(lib.NM_GAPPED),
-    int(lib.NM_TAPPED),
-    int(lib.NM_KNOWN),
-    int(lib.NM_UNANSWERED),
-    int(lib.NM_READ),
-    int(lib.NM_REPLY_GAPPED),
-    int(lib.NM_KILLED),
+    int(lib.NM_FLOW_FEEDS_LEGS),
+    int(lib.NM_FLOW_WATCHED),
+    int(lib.NM_FLOW_DIRECT),
+    int(lib.NM_FLOW_LOOSE),
+    int(lib.NM_FLOW_HELD),
+    int(lib.NM_FLOW_PAST_WINDOW),
+    int(lib.NM_FLOW_ORIG_GAP),
+    int(lib.NM_FLOW_SERVICE_MIRRORED),
+    int(lib.NM_FLOW_PYTHON_STATE),
+    int(lib.NM_FLOW_UNANSWERED),
+    int(lib.NM_FLOW_HAS_READER),
+    int(lib.NM_FLOW_REPLY_GAP),
+    int(lib.NM_FLOW_ABORTED),
 )
 """Flags of a flow's row, see flow_table.h."""
 
-UNDERIVED, SHARED, GUEST = int(lib.NM_UNDERIVED), int(lib.NM_SHARED), int(lib.NM_GUEST)
+UNDERIVED, SHARED, GUEST = int(lib.NM_UNDERIVED), int(lib.NM_SHARED), int(lib.NM_FOREIGN)
 """What a flow's ``sharing`` says, see flow_table.h."""
 
-BOUND, FORGOTTEN, ENDED = int(lib.NM_BOUND), int(lib.NM_FORGOTTEN), int(lib.NM_ENDED)
+BOUND, FORGOTTEN, ENDED = int(lib.NM_CHANGE_BOUND), int(lib.NM_CHANGE_FORGOTTEN), int(lib.NM_CHANGE_ENDED)
 """The kinds of changes that take_changes() gives, see flow_table.h."""
 
 TELL, CLAIM_SEEN, CLAIM_ALL, LEND, QUIET = (
-    int(lib.NM_SWEEP_TELL),
+    int(lib.NM_SWEEP_ANNOUNCE),
     int(lib.NM_SWEEP_CLAIM_SEEN),
     int(lib.NM_SWEEP_CLAIM_ALL),
-    int(lib.NM_SWEEP_LEND),
-    int(lib.NM_SWEEP_QUIET),
+    int(lib.NM_SWEEP_HAND_OVER),
+    int(lib.NM_SWEEP_STANDBY),
 )
 """What a sweep does, see _fastpath.h."""
 

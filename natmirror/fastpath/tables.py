@@ -3,8 +3,6 @@
 A row is a C struct (rows.py): Python reads and writes the very numbers of C. Do not touch a row after its removal.
 """
 
-from collections.abc import Sequence
-
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.constants import IPV4, NO_FLOW, NO_LEG
 from natmirror.fastpath.rows import Array, ChangeRow, ChangesRow, FlowRow, GearRow, LegRow
@@ -65,7 +63,7 @@ class FlowTable:
         """From now on keep up to ``most`` changes for take_changes()."""
         self._rows: Array[ChangeRow] = ffi.new("nm_change[]", most)
         self._changes: ChangesRow = ffi.new("nm_changes *", {"rows": self._rows, "max": most})
-        lib.nm_flows_tell(self._flows, self._changes)
+        lib.nm_flows_log_changes(self._flows, self._changes)
 
     def take_changes(self) -> tuple[list[tuple[int, Endpoint, int, int]], int]:
         """Return the changes since the last call, and how many more found no room.
@@ -84,7 +82,7 @@ class FlowTable:
 
     def lend(self, row: FlowRow) -> None:
         """Mark a flow as another host's: its packets pass there from now on."""
-        lib.nm_flow_lend(self._flows, row)
+        lib.nm_flow_hand_over(self._flows, row)
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
         """Go through at most ``most`` rows from number ``first`` on, and do what ``how`` says (TELL and the like).
@@ -94,14 +92,6 @@ class FlowTable:
         """
         following = lib.nm_gear_sweep(self._gear, first, most, how, now)
         return None if following == NO_FLOW else following
-
-    def set_timeouts(self, timeouts: Sequence[float]) -> None:
-        """Set after how many seconds without a packet a flow is forgotten, by its state.
-
-        The last number is for a flow that is still unanswered: so many seconds after its SYN it is due for the first
-        time.
-        """
-        lib.nm_flows_set_timeouts(self._flows, list(timeouts))
 
     def touch(self, row: FlowRow, now: float, *, moved: bool) -> None:
         """Note that a packet of the flow has passed; ``moved`` says that it changed the state, and so the timeout."""

@@ -68,13 +68,20 @@ def stubbed() -> Iterator[ast.AnnAssign | ast.FunctionDef]:
     return (node for node in body if isinstance(node, ast.AnnAssign | ast.FunctionDef))
 
 
-CONSTANTS = [ast.unparse(node.target) for node in stubbed() if isinstance(node, ast.AnnAssign)]
+CONSTANTS = {
+    ast.unparse(node.target): ast.unparse(node.annotation) for node in stubbed() if isinstance(node, ast.AnnAssign)
+}
 FUNCTIONS = {node.name: node for node in stubbed() if isinstance(node, ast.FunctionDef)}
 
 
-def test_the_stub_has_only_constants_that_the_library_has() -> None:
-    assert sorted(set(CONSTANTS)) == CONSTANTS
-    assert {type(getattr(lib, name)) for name in CONSTANTS} == {int}
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_the_stub_has_the_constants_type(name: str) -> None:
+    value = getattr(lib, name)
+    if isinstance(value, ffi.CData):
+        c_type = ffi.typeof(value)
+        assert (c_type.kind, CONSTANTS[name]) == ("array", str(view_of(c_type)).replace("natmirror.fastpath.rows.", ""))
+    else:
+        assert CONSTANTS[name] == type(value).__name__
 
 
 def stub_of(c_type: "CType") -> set[str]:
