@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from natmirror._ffi import ffi, lib
 
+from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, Gear, Memory
 from natmirror.net.build import synthesise
 from natmirror.net.endpoint import Endpoint
