@@ -37,8 +37,6 @@ ABOVE_THE_LIMIT = {
     "natmirror/backends/probes.py",
     "natmirror/engine/engine.py",
     "natmirror/fastpath/gear.py",
-    "natmirror/mirror/mirroring.py",
-    "natmirror/mirror/sessions/sessions.py",
     "natmirror/openflow/datapath.py",
     "natmirror/openflow/session.py",
     "natmirror/runtime/runner.py",
