@@ -1,9 +1,9 @@
 """A mirrored flow's stream, and its copy for each mirror."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from natmirror.fastpath import GAPPED, READ, REPLY_GAPPED, WAITING
+from natmirror.fastpath import GAPPED, READ, REPLY_GAPPED, WAITING, FlowRow
 from natmirror.net.packet import Endpoint
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
@@ -13,7 +13,7 @@ from natmirror.tcp.reassembler import Reassembler
 class MirroredFlow(Protocol):
     """What has to be known of a flow to mirror it."""
 
-    row: Any
+    row: FlowRow
     client: Endpoint
     service: Service
     syn_data: bytes

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from natmirror.actions import Send
-from natmirror.fastpath import LegTable
+from natmirror.fastpath import FlowRow, LegRow, LegTable
 from natmirror.net import seq
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Endpoint, Segment, endpoint_of
@@ -104,7 +104,7 @@ class Legs:
         row = self._table.find(mirror, local)
         return None if row is None else self.living.get(row.id)
 
-    def link(self, flow_row: Any, legs: Iterable[Leg]) -> None:
+    def link(self, flow_row: FlowRow, legs: Iterable[Leg]) -> None:
         """Tell the C gear which legs a flow has."""
         self._table.link(flow_row, [leg.row for leg in legs])
 
@@ -254,7 +254,7 @@ class Legs:
     def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[LegOwner, Leg] | None:
         return self._living_at(self._table.find(mirror, local))
 
-    def _living_at(self, row: Any | None) -> tuple[LegOwner, Leg] | None:
+    def _living_at(self, row: LegRow | None) -> tuple[LegOwner, Leg] | None:
         """The leg of a row. A row that belongs to no leg, because something of ours has failed in between, is removed
         here: its ports are needed."""
         if row is None:

@@ -17,10 +17,10 @@ from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.tcp.reassembler import MAX_RUNS
 from natmirror.tcp.sender import MAX_SEGMENTS
+from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import MASTER, RULES, SERVICE, assert_adds_up, packet, segment
-from tests.mirror.sessions.test_sessions import AGAIN, introduced, packet_in, request
 
 WIDE = bytes((1, 3, 3, 14))
 RESENT = 33  # packets that one call sends again at most, and the one that three acknowledgements ask for
@@ -66,7 +66,7 @@ def heard(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -
             session.sent += len(data)
         letters = "FA" if who == "switch end" else "PA"
         raw = packet(*ends, letters, number, ack, data)
-        out = one.decide(one.on_the_wire(raw), hook, session.now, Checksum.VALID)
+        out = one.decide(one.on_the_wire(raw), hook, session.now, Checksum.VALID).sends
         session.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
     while one.next_own_timer() is not None and one.next_own_timer() <= session.now:  # type: ignore[operator]
         out = one.study(session.now, None if stops is None else stops())
@@ -175,8 +175,8 @@ class Mirror:
         """Send; gives the packets that one call answers it with."""
         ack = seq.add(ISS, 1 + self.una)
         raw = packet(MASTER, self.session.client, letters, MIRROR_ISS + 1 + number, ack, window=window, options=options)
-        _, *sends = self.session.engine.receive(raw, Hook.PREROUTING, self.session.now, Checksum.VALID)
-        return self._segments(sends)
+        decision = self.session.engine.receive(raw, Hook.PREROUTING, self.session.now, Checksum.VALID)
+        return self._segments(decision.sends)
 
     @staticmethod
     def _segments(sends: list[Any]) -> list[Segment]:

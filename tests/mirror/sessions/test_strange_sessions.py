@@ -16,9 +16,7 @@ from natmirror.net.packet import SYN, Checksum
 from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
 from natmirror.openflow.messages import Type, build
-from tests.helpers.session import IRS, Session, engine
-from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, told
-from tests.mirror.sessions.test_sessions import (
+from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
     MASTER_ISS,
@@ -31,6 +29,8 @@ from tests.mirror.sessions.test_sessions import (
     packet_in,
     request,
 )
+from tests.helpers.session import IRS, Session, engine
+from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, told
 
 V13 = messages.V13
 
