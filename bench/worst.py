@@ -165,7 +165,7 @@ class Connection:
 
     def widen(self, window: int) -> None:
         """Let the leg's congestion window grow."""
-        row = next(iter(self.loop.engine._legs._living.values())).leg.row  # type: ignore[union-attr]
+        row = next(iter(self.loop.engine._legs.living.values())).leg.row  # type: ignore[union-attr]
         while row.cwnd < window:
             self.write(2 * min(int(row.cwnd), 8 * _MIB) - (self.client_seq - self.una))
             while self.una < self.sent_to:

@@ -36,8 +36,6 @@ ABOVE_THE_LIMIT = {
     "bench/worst.py",
     "natmirror/backends/probes.py",
     "natmirror/engine/engine.py",
-    "natmirror/mirror/mirroring.py",
-    "natmirror/mirror/sessions/sessions.py",
     "natmirror/openflow/datapath.py",
     "natmirror/openflow/session.py",
     "natmirror/runtime/runner.py",

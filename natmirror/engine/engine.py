@@ -31,16 +31,10 @@ from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.fastpath import ConnectionCounts, GearRow, Memory
-from natmirror.mirror.faults import Faults
-from natmirror.mirror.guard import Guard
 from natmirror.mirror.guarded import GuardedMirroring
-from natmirror.mirror.ledger import Ledger
-from natmirror.mirror.legs import Legs
-from natmirror.mirror.mirroring import Mirroring
-from natmirror.mirror.sessions.read_queue import ReadQueue
-from natmirror.mirror.sessions.sessions import MasterSessions
-from natmirror.mirror.teardown import Teardown
-from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.mirror.parts import MirrorParts
+from natmirror.mirror.report import MirrorReport
+from natmirror.mirror.timers import AT_ONCE
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.build import build_reset
@@ -87,33 +81,17 @@ class Engine:
         self._fast = fast
         self._shard = shard
         self._stats = Counters()
-        self._timers = Timers()
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
-        self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports, numbers or InitialNumbers(key))
-        self._ledger = Ledger(rules.services)
-        self._read_queue = ReadQueue(self._gear)
-        self.faults = Faults()
+        parts = MirrorParts(
+            *(rules, self._gear, memory), self._is_bound, shard.leg_ports, numbers or InitialNumbers(key)
+        )
+        self.faults = parts.faults
         """What has failed in mirroring, and what is off because of it."""
-        guard = Guard(self.faults)
-        self._sessions = MasterSessions(
-            *(self._read_queue, memory, self._timers, self._legs, self._ledger),
-            lambda flow: self._mirroring.unread(flow),
-            self.faults,
-        )
-        self._mirroring = Mirroring(
-            *(self._gear, memory, self._timers, self._legs, self._ledger, self._sessions, self._read_queue, guard),
-            shares_state=rules.ha is not None and rules.ha.state is not None,
-        )
-        teardown = Teardown(
-            *(self._gear, self._legs, self._ledger, self._mirroring, self._sessions),
-            lambda flow: self._nat.is_known(flow),
-        )
-        guard.end = teardown.end
-        self._guarded = GuardedMirroring(
-            *(self._mirroring, self._sessions, self._legs, self._timers),
-            *(guard, self.faults, teardown),
-        )
+        self._timers, self._legs, self._ledger = parts.timers, parts.legs, parts.ledger
+        self._sessions, self._mirroring, self._leg_events = parts.sessions, parts.mirroring, parts.events
+        self._mirror_report = MirrorReport(parts)
+        self._guarded = GuardedMirroring(parts, lambda flow: self._nat.is_known(flow))
         self._registry = ServiceTable(rules, self._gear, loads or ConnectionCounts())
         self._nat = Nat(self._registry, self._gear, self._guarded.make_way, self._guarded.flow_forgotten)
         self.bindings = ReplicatedBindings(self._registry, self._nat, self._guarded)
@@ -239,7 +217,7 @@ class Engine:
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
-        return self._mirroring.take_events()
+        return self._leg_events.take_ended()
 
     def take_failed_syns(self) -> list[tuple[str, str]]:
         """Since the last call: service and backend of each client's SYN that was refused, or left unanswered."""
@@ -367,8 +345,8 @@ class Engine:
             "flows": self._registry.flow_count(),
             "flows_not_derivable": self._nat.table.shared(),
             "backends": self._registry.backends(),
-            "mirrors": self._mirroring.mirrors(now),
-            "mirror_memory": self._mirroring.memory(),
+            "mirrors": self._mirror_report.mirrors(now),
+            "mirror_memory": self._mirror_report.memory(),
             "faults": self.faults.show(self._shard.number),
             "answers_left_out": dict(sorted(self.directory.left_out.items())),
         }
@@ -395,12 +373,12 @@ class Engine:
 
     def lingering(self, now: float) -> list[dict[str, Any]]:
         """The legs that have outlived their flow, each below a flow whose state is ``gone``."""
-        return self._mirroring.lingering(now)
+        return self._mirror_report.lingering(now)
 
     def _show(self, flow: Flow, now: float) -> dict[str, Any]:
         row = flow.row
         is_guest = bool(row.sharing & fastpath.GUEST)
-        legs = self._mirroring.legs_of(flow, now)
+        legs = self._mirror_report.legs_of(flow, now)
         return {
             "service": flow.service.name,
             "client": show(flow.client),

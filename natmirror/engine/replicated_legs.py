@@ -14,9 +14,9 @@ from typing import Any
 
 from natmirror.engine.counters import Counters
 from natmirror.fastpath import KILLED
+from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.guarded import GuardedMirroring
-from natmirror.mirror.ledger import MirroredFlow, MirroredStream
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net import seq

@@ -1,11 +1,9 @@
 """Holding clients back for mirrors that are slower than their backends: what becomes of each flow's throttle as its
 packets pass and its legs move."""
 
-from collections.abc import Callable
-
 from natmirror.actions import Send
 from natmirror.fastpath import HELD
-from natmirror.mirror.ledger import MirroredFlow, MirroredStream
+from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, Timers
@@ -18,12 +16,12 @@ from natmirror.tcp.tracker import State
 
 
 class Backpressure:
-    """The throttles of all flows; ``stream_of`` gives a flow's stream, once it has one."""
+    """The throttles of all flows."""
 
-    def __init__(self, timers: Timers, legs: Legs, stream_of: Callable[[MirroredFlow], MirroredStream | None]) -> None:
+    def __init__(self, timers: Timers, legs: Legs, streams: dict[MirroredFlow, MirroredStream]) -> None:
         self._timers = timers
         self._legs = legs
-        self._stream_of = stream_of
+        self._streams = streams
         self._throttles: dict[MirroredFlow, ClientWindow] = {}
 
     def accepted(self, flow: MirroredFlow) -> None:
@@ -45,7 +43,7 @@ class Backpressure:
         if throttle is None:
             return segment.window
         window = throttle.window(segment, flow.row.reply.scale)
-        if (stream := self._stream_of(flow)) is not None:
+        if (stream := self._streams.get(flow)) is not None:
             self._mark_waiting(stream, throttle)
         return window
 
@@ -80,7 +78,7 @@ class Backpressure:
         """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
         throttle = self._throttles[flow]
         self._tell(flow, throttle)
-        stream = self._stream_of(flow)
+        stream = self._streams.get(flow)
         if stream is not None:
             self._mark_waiting(stream, throttle)
         if stream is None or not any(copy.mirror.throttles for copy, _ in stream.alive()):

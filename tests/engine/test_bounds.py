@@ -229,7 +229,7 @@ class Mirror:
 
 def grown(mirror: Mirror, cwnd: int) -> None:
     """Let the congestion window grow."""
-    [row] = [owner.leg.row for owner in mirror.session.engine._legs._living.values() if owner.leg is not None]
+    [row] = [owner.leg.row for owner in mirror.session.engine._legs.living.values() if owner.leg is not None]
     while row.cwnd < cwnd:
         mirror.write(2 * int(row.cwnd))
         while (due := mirror.session.engine.next_timer()) is not None and due <= mirror.session.now:

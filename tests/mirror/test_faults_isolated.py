@@ -331,7 +331,9 @@ def undisturbed(*, fast: bool) -> list[object]:
 def test_the_scenario_reaches_all_of_mirroring() -> None:
     modules = {name.partition(":")[0].removeprefix("natmirror.") for name in ENTERED}
     assert modules >= {
-        *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring", "mirror.sessions.sessions"),
+        *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring"),
+        *("mirror.adoption", "mirror.copies", "mirror.leg_events", "mirror.report"),
+        *(f"mirror.sessions.{name}" for name in ("calls", "relay", "sessions", "totals")),
         *("openflow.observer", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumed_leg"),
     }
     assert len(ENTERED) > 200
@@ -352,7 +354,12 @@ def test_a_fault_in_mirroring_costs_no_packet(name: str, always: bool, fast: boo
 
 ENDING = (
     *(f"teardown:Teardown.{name}" for name in ("end", "end_leg", "drop", "_end_all", "_end_copies")),
-    *("sessions.sessions:MasterSessions.fail", "sessions.sessions:MasterSessions.end_flow", "legs:Legs.cut"),
+    *(
+        "sessions.sessions:MasterSessions.fail",
+        "sessions.sessions:MasterSessions.end_flow",
+        "legs:Legs.cut",
+        "leg_events:LegEvents.cut",
+    ),
 )
 FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mirroring.flow_forgotten")
 
@@ -399,7 +406,7 @@ def test_a_call_that_fails_after_its_work_is_done_leaves_every_leg_a_row_and_an_
 
 def assert_every_leg_is_somebodys(one: Engine) -> None:
     """Python's legs, their rows in C, the flows that C gives them bytes of, and the sessions agree."""
-    legs, rows, flows = one._legs._living, one._gear.legs, one._gear.flows
+    legs, rows, flows = one._legs.living, one._gear.legs, one._gear.flows
     assert len(rows) == len(legs)
     linked: dict[int, set[int]] = {}
     for flow_id in flows.ids():
@@ -417,12 +424,16 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
     for flow, stream in one._mirroring.streams.items():
         assert one._nat.is_known(flow)
         assert {leg.row.id for _, leg in stream.alive()} == linked[flow.row.id]
-    for master, session in one._sessions._by_number.values():
+    for master, session in one._sessions._calls.by_number.values():
         assert master.lives
         assert master.session is session
 
 
-BOOKKEEPING = ("natmirror.mirror.ledger", *(f"natmirror.tcp.leg_base:LegBase.{name}" for name in LEG_SUMS))
+BOOKKEEPING = (
+    "natmirror.mirror.copies",
+    "natmirror.mirror.ledger",
+    *(f"natmirror.tcp.leg_base:LegBase.{name}" for name in LEG_SUMS),
+)
 
 
 @pytest.mark.parametrize("name", [name for name in ENTERED if not name.startswith(BOOKKEEPING)])
