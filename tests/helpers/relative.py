@@ -25,15 +25,15 @@ class RelativeEngine(Engine):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._offsets: dict[_Leg, int] = {}
-        legs, gear, acknowledge = self._legs.take_sends, self._gear.take_sends, self._gear.acknowledge
+        drain, gear, acknowledge = self._outgoing.drain, self._gear.take_sends, self._gear.acknowledge
 
         def acknowledgements(now: float) -> list[Send]:
-            self._gear.take_sends = gear  # type: ignore[method-assign]  # the legs are to give them
+            self._gear.take_sends = gear  # type: ignore[method-assign]  # drain() is to shift them
             sends = acknowledge(now)
             self._gear.take_sends = lambda: self._back(gear())  # type: ignore[method-assign]
             return sends
 
-        self._legs.take_sends = lambda: self._back(legs())  # type: ignore[method-assign]
+        self._outgoing.drain = lambda: self._back(drain())  # type: ignore[method-assign]
         self._gear.take_sends = lambda: self._back(gear())  # type: ignore[method-assign]
         self._gear.acknowledge = acknowledgements  # type: ignore[method-assign]
 

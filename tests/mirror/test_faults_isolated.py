@@ -37,9 +37,10 @@ from tests.helpers.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_
 PRODUCTION = (
     *("natmirror.actions.", "natmirror.fastpath.", "natmirror.nat.", "natmirror.replay.", "natmirror.rules."),
     *(f"natmirror.engine.{name}." for name in ("counters", "engine", "failover", "forwarding", "icmp_errors")),
+    *(f"natmirror.engine.{name}." for name in ("mirror_endpoints", "report")),
     *(f"natmirror.net.{name}." for name in ("build", "checksum", "endpoint", "icmp", "packet", "prefixes", "seq")),
     "natmirror.tcp.tracker.",
-    *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "teardown", "timers")),
+    *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "outgoing", "teardown", "timers")),
 )
 """Production's modules, the door, and the tests' mirror; all others that are entered are mirroring's."""
 

@@ -108,7 +108,7 @@ class MasterSessions:
 
     def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
         """All that waits to be read, or step by step until ``is_spent`` says that there is no more time; one step in
-        any case. What legs send because of it waits for ``legs.take_sends()``."""
+        any case."""
         self._calls.now = now
         while self.has_more:
             self._step()
