@@ -141,7 +141,7 @@ class GuardedMirroring:
         """Another host passes all flows: their legs end here without a word, and go on there."""
         for tap in self._mirroring.taps.values():
             tap.is_left = True
-        self._each_leg(self._legs.give_way, HANDED_OVER)
+        self._each_leg(self._legs.abandon, HANDED_OVER)
         self._try(Work.TAKEOVER, self._shadowing.leave)
 
     # Legs

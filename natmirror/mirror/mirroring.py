@@ -30,8 +30,8 @@ from natmirror.rules import Service
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord, endpoint
+from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
-from natmirror.tcp.resumed_leg import NO_ANSWER, NO_RECORD, ResumedLeg
 from natmirror.tcp.tracker import HALF_ACK, HALF_FIN, State, is_taken
 
 _LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
@@ -251,7 +251,7 @@ class Mirroring:
         if not data:
             return
         start = seq.add(tap.reassembler.next, -len(data))
-        self._each(tap, lambda leg: leg.write(leg.unheard_of(data, start), now, wanted=wanted))
+        self._each(tap, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
         if tap.flow.row.flags & READ:
             self._reading.add(Kind.ORIG, tap.flow.row.id, data)
 
@@ -260,7 +260,8 @@ class Mirroring:
         not send them again. Whether a mirror is to be asked first if it has them from elsewhere."""
         reassembler = tap.reassembler
         lacking = [(strand, leg) for strand, leg in tap.alive() if seq.lt(leg.end, acked)]
-        asked = [(strand, leg) for strand, leg in lacking if leg.ask_again(now)]
+        resumed = [(strand, leg, leg.resumption) for strand, leg in lacking if leg.resumption is not None]
+        asked = [(strand, leg) for strand, leg, resumption in resumed if resumption.ask_again(now)]
         for strand, leg in asked:
             self._legs.settle(strand, leg, [])
         if asked:
@@ -329,8 +330,8 @@ class Mirroring:
         if legs or any(later is None or later.local_end != leg.local for leg, later in pairs):
             return False
         for leg, later in pairs:
-            if isinstance(leg, ResumedLeg) and later is not None:
-                leg.renew(later)
+            if leg.resumption is not None and later is not None:
+                leg.resumption.renew(later)
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         self._wait(tap, record)
         return True
@@ -349,16 +350,18 @@ class Mirroring:
         flow.row.orig.bytes += seq.diff(tap.waits_from, first)
         tap.waits_from = None
         for strand in tap.strands:
-            if isinstance(strand.leg, ResumedLeg):
-                strand.leg.row.acked_bytes += seq.diff(strand.leg.told_una, first)
+            leg = strand.leg
+            if leg is not None and leg.resumption is not None:
+                leg.row.acked_bytes += seq.diff(leg.resumption.recorded_una, first)
                 self._ledger.of(strand).adopted += 1
-                strand.leg.rouse(now)
-                strand.leg.hand_over()
+                leg.resumption.take_over(now)
+                leg.schedule()
 
     def _note_roused(self, strand: StreamCopy, leg: Leg) -> None:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
-        if strand.tap.waits_from is not None and isinstance(leg, ResumedLeg) and not leg.is_waiting:
-            self.rouse(strand.tap.flow, leg.roused_at)
+        resumption = leg.resumption
+        if strand.tap.waits_from is not None and resumption is not None and not resumption.is_standby:
+            self.rouse(strand.tap.flow, resumption.taken_over_at)
 
     def _end_astray(self, tap: MirroredStream) -> None:
         """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.
@@ -367,7 +370,7 @@ class Mirroring:
         room = max(seq.diff(row.reply.edge, row.reply.ack), 0)
         for strand, leg in tap.alive():
             ahead = seq.diff(leg.end, row.reply.ack)
-            if isinstance(leg, ResumedLeg) and not leg.is_asking and ahead > room + _LATE:
+            if leg.resumption is not None and not leg.awaits_answer and ahead > room + _LATE:
                 wrong = min(ahead, leg.row.acked_bytes, row.orig.bytes)
                 leg.row.acked_bytes -= wrong
                 if row.orig.end == leg.end:
@@ -388,7 +391,7 @@ class Mirroring:
         else:
             self._leave_behind(tap, seq.add(row.orig.end, -1))
         living = [leg for _, leg in tap.alive()]
-        if any(leg.is_asking for leg in living):
+        if any(leg.awaits_answer for leg in living):
             return
         if tap.is_asking or (living and all(seq.lt(tap.reassembler.next, leg.end) for leg in living)):
             self._timers.set(("heard", tap.flow), AT_ONCE)
@@ -396,15 +399,15 @@ class Mirroring:
     def _leave_behind(self, tap: MirroredStream, fin: int) -> None:
         """The client's stream ends before number ``fin``: tell legs that another host has brought further."""
         for strand, leg in tap.alive():
-            if isinstance(leg, ResumedLeg) and seq.lt(fin, leg.end):
-                self._legs.settle(strand, leg, leg.past(fin))
+            if leg.resumption is not None and seq.lt(fin, leg.end):
+                self._legs.settle(strand, leg, leg.finished_elsewhere(fin))
 
     def heard(self, flow: MirroredFlow, now: float) -> None:
         """All mirrors have said how far they have come: from there on the client's stream goes on."""
         tap, row = self.taps.get(flow), flow.row
         if tap is None:
             return
-        tap.is_asking = any(leg.is_asking for _, leg in tap.alive())
+        tap.is_asking = any(leg.awaits_answer for _, leg in tap.alive())
         if tap.is_asking:
             return
         at = tap.reassembler.next
@@ -413,7 +416,7 @@ class Mirroring:
             self._skip(tap, seq.add(at, ahead), seq.latest(row.reply.ack, row.orig.end), now)
         self._feed(tap, tap.reassembler.next, b"", now)
         for strand, leg in tap.alive():
-            if not leg.is_asking and not strand.is_resumed:
+            if not leg.awaits_answer and not strand.is_resumed:
                 strand.is_resumed = True
                 self._ledger.of(strand).resumed += 1
         if tap.flow_over and not tap.is_asking and not tap.is_draining:
@@ -439,7 +442,7 @@ class Mirroring:
         self.window_moved(flow, now)
         tap = self.taps.get(flow)
         complete = tap is not None and tap.finished
-        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
+        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(HOLE))
         if tap is not None and tap.replies is not None and not tap.is_draining:
             self._reading.add(Kind.FINISHED, flow.row.id)
 
@@ -463,7 +466,7 @@ class Mirroring:
         tap = self.taps.get(flow)
         if tap is None:
             return
-        self._each(tap, lambda leg: leg.give_way(NO_ANSWER) if leg.is_asking else [])
+        self._each(tap, lambda leg: leg.abandon(NO_ANSWER) if leg.awaits_answer else [])
         if not tap.flow_over or tap.is_draining:
             self._each(tap, lambda leg: leg.abort("flow-expired"))
         self._timers.set(("heard", flow), None)
@@ -579,3 +582,8 @@ class Mirroring:
 def _legs_by_place(record: FlowRecord) -> dict[tuple[str, Endpoint], LegRecord]:
     """By the mirror's name and its end: one that has moved in the rules is another."""
     return {(leg.mirror, leg.mirror_end): leg for leg in record.legs}
+
+
+def _missing_part(leg: Leg, data: bytes, start: int) -> bytes:
+    """Of the client's bytes from number ``start`` on, those that a mirror does not have from another host."""
+    return data if leg.resumption is None else leg.resumption.missing_part(data, start)
