@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check deep queues soak bench swarm scaling fuzz pcaps build clean
+.PHONY: help demo test unit check deep queues soak bench compare swarm scaling fuzz pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,12 @@ soak: ## sustained uploads, and throughput against loss beside the kernel's TCP;
 bench: ## beside the kernel, HAProxy, nginx and a script with dpkt; writes docs/benchmark.md (root, a quarter of an hour)
 	@scripts/setup --need-root --bench
 	@$(BIN)/python -m bench
+
+# The base is what a branch is to be merged into: HEAD~1 would judge the last of its commits alone.
+BASE ?= origin/main
+compare: ## is the work tree, or NEW=, slower than the commit BASE=origin/main? ONLY="engine live" PAIRS=60 (root for live)
+	@scripts/setup --bench
+	@$(BIN)/python -m bench.compare --base "$(BASE)" $(if $(NEW),--new "$(NEW)") $(foreach one,$(ONLY),--only $(one)) $(if $(PAIRS),--pairs $(PAIRS))
 
 swarm: ## a thousand OpenFlow switches by several ways to one controller; writes docs/swarm.md (root, five minutes)
 	@scripts/setup --need-root --bench

@@ -74,7 +74,6 @@ class Nat:
         self._forgotten = forgotten
         self.table: FlowTable = gear.flows
         """The rows of all flows."""
-        self.table.set_timeouts([*(tracker.TIMEOUTS[state] for state in State), ANSWER_TIMEOUT])
         self._known: dict[int, Flow] = {}
         self.failed_syns: list[tuple[str, str]] = []
         """Services and backends that have refused a SYN, or left it unanswered; whoever reads it empties it."""

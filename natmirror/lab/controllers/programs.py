@@ -106,7 +106,14 @@ class _Telling(Controller):
         return re.findall(r"^unanswered (\S+)$", self.program.text, re.MULTILINE)
 
     def _start(self) -> Program:
-        words = [sys.executable, "-m", f"natmirror.lab.controllers.{self._MODULE}", self.version, str(PORT), *self._arguments()]
+        words = [
+            sys.executable,
+            "-m",
+            f"natmirror.lab.controllers.{self._MODULE}",
+            self.version,
+            str(PORT),
+            *self._arguments(),
+        ]
         return self._lab.start(self.host, words, name=self._MODULE)
 
     def _arguments(self) -> Sequence[str]:

@@ -1,0 +1,203 @@
+"""What is measured of a side: four gauges, each of which runs that side's programs and gives figures by name."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.engine_driver import KINDS
+from bench.isolated import ISOLATED, TITLES
+from bench.sides import ComparisonError, Side, run
+
+_HERE = Path(__file__).parent
+_TIMEOUT = 600.0
+
+_TOO_SHORT = ("parse",)  # 2 ns, and given in tenths of them
+_WAYS = ("natmirror-0", "natmirror-1")
+# Of the benchmark's measures: a speed, and what the whole machine's processors spend, with its unit.
+_LIVE = {
+    "bulk": ("gbit_per_s", "Gbit/s", "cpu_s_per_gb", "s/GB"),
+    "packets": ("packets_per_s", "packets/s", "cpu_s_per_mpacket", "s/Mpacket"),
+    "connections": ("connections_per_s", "conn/s", "cpu_us_per_connection", "us/conn"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure; a speed is the better the higher, everything else the lower."""
+
+    name: str
+    unit: str
+    is_speed: bool = False
+
+    def cost_ratio(self, base: float, new: float) -> float:
+        """Return how much the new side costs, as a multiple of the base."""
+        return base / new if self.is_speed else new / base
+
+
+class Gauge:
+    """One way to measure. Names of its measures begin with its own, and a dot."""
+
+    name: str
+    measures: list[Measure]
+    is_exact = False
+    needs_bench = False
+    """Whether a side's benchmark has to be set up."""
+
+    def obstacle(self) -> str | None:
+        """Why it cannot measure on this machine."""
+        return None
+
+    def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
+        """Measure once and return what it found, by name; ComparisonError where it fails."""
+        raise NotImplementedError
+
+
+class EngineGauge(Gauge):
+    """An engine in one process, in both gears: the thread's CPU time (engine_driver.py)."""
+
+    name = "engine"
+
+    def __init__(self) -> None:
+        self.measures = [
+            Measure(f"engine.{gear}.{kind}", "us") for gear in ("python", "c") for kind in (*KINDS, "connection")
+        ]
+
+    def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
+        """Each time in a new process: where its memory lies is chance, which must not decide a whole comparison."""
+        # -P: the driver's own directory has modules that are not this side's.
+        printed = run([side.python, "-P", str(_HERE / "engine_driver.py"), "time"], side.tree, timeout=_TIMEOUT)
+        return {f"engine.{name}": value for name, value in json.loads(printed).items()}
+
+
+class InstructionsGauge(Gauge):
+    """Instructions of the C code per packet: valgrind's callgrind counts what the engine calls in C. Memory is cold or
+    warm, and others work or not: the count is the same each time."""
+
+    name = "instructions"
+    is_exact = True
+
+    def __init__(self) -> None:
+        self.measures = [Measure(f"instructions.{kind}", "instr") for kind in KINDS]
+
+    def obstacle(self) -> str | None:
+        """It needs valgrind."""
+        return None if shutil.which("valgrind") else "valgrind is missing: scripts/setup --bench installs it"
+
+    def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
+        """Count a block of packets of each kind."""
+        with tempfile.TemporaryDirectory(dir=side.tree.parent) as place:
+            marks, out = Path(place, "marks.so"), Path(place, "counts")
+            source = str(_HERE / "callgrind_marks.c")
+            run(["gcc", "-O1", "-shared", "-fPIC", "-o", str(marks), source], side.tree, timeout=_TIMEOUT)
+            valgrind = ["valgrind", "--quiet", "--tool=callgrind", "--vgdb=no", "--instr-atstart=no"]
+            plain = ["--compress-strings=no", "--compress-pos=no", f"--callgrind-out-file={out}"]
+            driver = [side.python, "-P", str(_HERE / "engine_driver.py"), "count", str(marks)]
+            # Python's hashes and the layout of memory are the same in each run.
+            printed = run(["env", "PYTHONHASHSEED=0", *valgrind, *plain, *driver], side.tree, timeout=_TIMEOUT)
+            packets = json.loads(printed)
+            found = {}
+            for dump in sorted(Path(place).glob("counts.*")):
+                text = dump.read_text()
+                kind = dump_name(text)
+                if kind in packets:
+                    found[f"instructions.{kind}"] = instructions(text) / packets[kind]
+        if not all(found.get(measure.name) for measure in self.measures):
+            raise ComparisonError("callgrind has seen no C code of natmirror's: is the extension stripped?")
+        return found
+
+
+def dump_name(text: str) -> str:
+    """Return the name that a dump of callgrind's was asked for under."""
+    _, _, rest = text.partition("desc: Trigger: Client Request: ")
+    return rest.partition("\n")[0]
+
+
+def instructions(text: str) -> int:
+    """Return the instructions of natmirror's C functions in a dump of callgrind's, with all that they call.
+
+    Calls from cffi's wrappers, ``_cffi_f_NAME``, to ``nm_*`` count, so that it does not matter what C names a packet's
+    function or how many of them Python calls. The format: valgrind's manual, "Callgrind Format Specification".
+    """
+    total, caller, callee = 0, "", ""
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line.startswith("fn="):
+            caller = line[3:]
+        elif line.startswith("cfn="):
+            callee = line[4:]
+        elif line.startswith("calls="):
+            cost = next(lines).split()[-1]
+            if caller.startswith("_cffi_f_") and callee.startswith("nm_"):
+                total += int(cost)
+    return total
+
+
+class CodeGauge(Gauge):
+    """The C code alone, by a side's own benchmark of it: nanoseconds, also where packets wait for memory."""
+
+    name = "code"
+    needs_bench = True
+
+    def __init__(self) -> None:
+        self.measures = [Measure(f"code.{name}", "ns") for name in TITLES if name not in _TOO_SHORT]
+
+    def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
+        """Run it."""
+        results = _benchmark(side, "--seconds", "1", "--only", ISOLATED)
+        return {f"code.{name}": value for name, value in results["isolated"].items()}
+
+
+class LiveGauge(Gauge):
+    """natmirror between network namespaces, by a side's own benchmark."""
+
+    name = "live"
+    needs_bench = True
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.measures = []
+        for way in _WAYS:
+            for measure, (_, unit, _, cost_unit) in _LIVE.items():
+                name = f"live.{way}.{measure}"
+                self.measures += [Measure(name, unit, is_speed=True), Measure(f"{name}.cpu", cost_unit)]
+
+    def obstacle(self) -> str | None:
+        """It makes network namespaces."""
+        return None if os.geteuid() == 0 else "it needs root, for network namespaces"
+
+    def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
+        """Make those measures."""
+        chosen = [(way, measure) for way in _WAYS for measure in _LIVE if _covers(wanted, f"live.{way}.{measure}")]
+        words = ["--seconds", str(self._seconds)]
+        for way in dict.fromkeys(way for way, _ in chosen):
+            words += ["--way", way]
+        for measure in dict.fromkeys(measure for _, measure in chosen):
+            words += ["--only", measure]
+        found: dict[str, float] = {}
+        for sample in _benchmark(side, *words)["samples"]:
+            if sample["failure"]:
+                raise ComparisonError(f"{sample['way']}, {sample['measure']}: {sample['failure']}")
+            name = f"live.{sample['way']}.{sample['measure']}"
+            speed, _, cost, _ = _LIVE[sample["measure"]]
+            found |= {name: sample["values"][speed], f"{name}.cpu": sample["values"][cost]}
+        return found
+
+
+def _benchmark(side: Side, *words: str) -> Any:
+    with tempfile.TemporaryDirectory(dir=side.tree.parent) as place:
+        run([side.python, "-m", "bench", "--rounds", "1", *words, "--output", place], side.tree, timeout=_TIMEOUT)
+        return json.loads(Path(place, "benchmark.json").read_text())
+
+
+def _covers(wanted: Collection[str], name: str) -> bool:
+    return any(one == name or one.startswith(f"{name}.") for one in wanted)
+
+
+def all_gauges(seconds: float) -> list[Gauge]:
+    """Those that a comparison uses, the quick ones first."""
+    return [InstructionsGauge(), EngineGauge(), CodeGauge(), LiveGauge(seconds)]
