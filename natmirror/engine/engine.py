@@ -30,7 +30,7 @@ from natmirror.engine.forwarding import Forwarding
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath import ConnectionCounts, Memory
+from natmirror.fastpath import ConnectionCounts, GearRow, Memory
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.guarded import GuardedMirroring
@@ -195,7 +195,7 @@ class Engine:
         return self._shard.number if owner is None else owner
 
     @property
-    def gear(self) -> Any:
+    def gear(self) -> GearRow:
         """The C gear, for the loop that drives it: what it leaves to Python goes through decide()."""
         return self._gear.handle
 

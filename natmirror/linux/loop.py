@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from errno import errorcode
-from typing import Any
 
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Decision, Send, Verdict
@@ -61,7 +60,7 @@ class Loop:
     A queue that fails is closed and left out; bind_again() replaces it in ``ways``, which is the caller's list.
     """
 
-    def __init__(self, gear: Any, ways: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
+    def __init__(self, gear: object, ways: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
         self._timer_fd = lib.nl_timer()
         if self._timer_fd < 0:
             raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")

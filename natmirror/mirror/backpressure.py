@@ -89,8 +89,9 @@ class Backpressure:
         if throttle.is_update_due(flow.row.orig.end, reply.edge):
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
             ends = (endpoint_of(flow.service), flow.client)
-            numbers = {"seq": reply.end, "ack": reply.ack, "window": window}
-            self._legs.send([Send(synthesise(*ends, flags=ACK, options=throttle.options(), **numbers))])
+            options = throttle.options()
+            update = synthesise(*ends, seq=reply.end, ack=reply.ack, flags=ACK, window=window, options=options)
+            self._legs.send([Send(update)])
 
     def let_go(self, flow: MirroredFlow) -> None:
         """Hold the client back no more, whatever its legs say. One that waits is told at once: it would learn it only

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from natmirror.fastpath import Gear
+from natmirror.fastpath import FlowRow, Gear
 from natmirror.net.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
@@ -24,7 +24,7 @@ UNTRACKED = "untracked"
 class MirroredFlow(Protocol):
     """What has to be known of a flow to mirror it."""
 
-    row: Any
+    row: FlowRow
     client: Endpoint
     service: Service
     syn_data: bytes

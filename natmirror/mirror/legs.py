@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from natmirror.actions import Send
-from natmirror.fastpath import LegTable
+from natmirror.fastpath import LegRow, LegTable
 from natmirror.net import seq
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Endpoint, Segment, endpoint_of
@@ -250,7 +250,7 @@ class Legs:
     def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[LegOwner, Leg] | None:
         return self._living_at(self._table.find(mirror, local))
 
-    def _living_at(self, row: Any | None) -> tuple[LegOwner, Leg] | None:
+    def _living_at(self, row: LegRow | None) -> tuple[LegOwner, Leg] | None:
         """The leg of a row. A row that belongs to no leg, because something of ours has failed in between, is removed
         here: its ports are needed."""
         if row is None:

@@ -52,7 +52,7 @@ def next_due(leg: LegNumbers) -> float:
     """Return when the leg has something to do, NEVER where nothing is due: its deadline, or one of its timers."""
     row = leg.row
     due = min(row.rto_at, row.ack_at, row.more_at, leg.sender.probe_at, deadline(leg)[0])
-    return float(due) if leg.resumption is None else min(due, leg.resumption.probe_at)
+    return due if leg.resumption is None else min(due, leg.resumption.probe_at)
 
 
 def _has_everything(leg: LegNumbers) -> bool:

@@ -1,7 +1,5 @@
 """What a leg consists of, and the numbers that can be read of it."""
 
-from typing import Any
-
 from natmirror.fastpath import NEVER, SACK, LegTable
 from natmirror.net import seq
 from natmirror.net.packet import Endpoint, Segment, endpoint_of
@@ -33,7 +31,7 @@ class LegNumbers:
         self.state = LegState.SYN_SENT
         self.ended: str | None = None
         """Why it has ended; None while it lives."""
-        self.row: Any = table.insert(self.mirror, local)
+        self.row = table.insert(self.mirror, local)
         self.row.seq_offset = offset
         self.sender = Sender(table, self.row, iss)
         self.receiver = Receiver(self.row)
@@ -52,7 +50,7 @@ class LegNumbers:
     @property
     def una(self) -> int:
         """The first number that the mirror has not acknowledged."""
-        return int(self.row.snd_una)
+        return self.row.snd_una
 
     @property
     def end(self) -> int:
@@ -85,7 +83,7 @@ class LegNumbers:
     @property
     def segment_len(self) -> int:
         """The most data that a segment of the leg's takes, in bytes."""
-        return int(self.row.mss)
+        return self.row.mss
 
     @property
     def speaks_sack(self) -> bool:
@@ -114,7 +112,7 @@ class LegNumbers:
     @property
     def lag_bytes(self) -> int:
         """Bytes of the client's stream that the mirror has not acknowledged."""
-        return int(self.row.buffered)
+        return self.row.buffered
 
     @property
     def in_flight_bytes(self) -> int:
@@ -124,27 +122,27 @@ class LegNumbers:
     @property
     def sent_bytes(self) -> int:
         """Bytes of the stream that were sent, each counted once."""
-        return int(self.row.sent_bytes)
+        return self.row.sent_bytes
 
     @property
     def acked_bytes(self) -> int:
         """Bytes of the stream that the mirror has acknowledged."""
-        return int(self.row.acked_bytes)
+        return self.row.acked_bytes
 
     @property
     def consumed_bytes(self) -> int:
         """Bytes of the mirror's own that were acknowledged and thrown away."""
-        return int(self.row.consumed_bytes)
+        return self.row.consumed_bytes
 
     @property
     def retransmits(self) -> int:
         """Segments sent again."""
-        return int(self.row.retransmits)
+        return self.row.retransmits
 
     @property
     def timeouts(self) -> int:
         """How often the retransmission timer ran out."""
-        return int(self.row.timeouts)
+        return self.row.timeouts
 
     @property
     def rtt_seconds(self) -> float | None:

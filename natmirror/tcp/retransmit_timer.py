@@ -3,9 +3,7 @@
 Its numbers lie in the leg's row, where the C gear keeps the same rules.
 """
 
-from typing import Any
-
-from natmirror.fastpath import MEASURED, NEVER, SAMPLING
+from natmirror.fastpath import MEASURED, NEVER, SAMPLING, LegRow
 from natmirror.net import seq
 
 _INITIAL = 1.0
@@ -22,7 +20,7 @@ class RetransmitTimer:
 
     __slots__ = ("row",)
 
-    def __init__(self, row: Any) -> None:
+    def __init__(self, row: LegRow) -> None:
         self.row = row
 
     def reset(self) -> None:
@@ -32,7 +30,7 @@ class RetransmitTimer:
     @property
     def smoothed(self) -> float | None:
         """Smoothed round-trip time in seconds (SRTT); None before the first sample."""
-        return float(self.row.srtt) if self.row.flags & MEASURED else None
+        return self.row.srtt if self.row.flags & MEASURED else None
 
     def start(self, now: float, end: int) -> None:
         """New data up to number ``end`` is sent (§5.1)."""

@@ -6,8 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from natmirror._ffi import ffi, lib
 
+from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, STEADY
 from natmirror.linux.loop import Why
 from natmirror.net.packet import ACK, build, parse, synthesise

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from errno import ENOBUFS, ENOENT
 
 import pytest
-from natmirror._ffi import ffi, lib
 
+from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Drop
 from natmirror.errors import HostError
 from natmirror.linux.loop import Why

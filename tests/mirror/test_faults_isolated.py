@@ -16,8 +16,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from natmirror._ffi import lib
 
+from natmirror._ffi import lib
 from natmirror.actions import Accept, Hook, Send, Verdict
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import NO_FLOW
