@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from natmirror.actions import Action
+from natmirror.actions import Send
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
@@ -29,7 +29,7 @@ class EngineAdapter:
     """The engine's side of replication. ``send`` sends synthesised packets, ``on_bindings`` is called by
     report_bindings(); None: nothing is replicated."""
 
-    def __init__(self, engine: Engine, send: Callable[[list[Action]], None], on_bindings: OnBindings | None) -> None:
+    def __init__(self, engine: Engine, send: Callable[[list[Send]], None], on_bindings: OnBindings | None) -> None:
         self._engine = engine
         self._send = send
         self._on_bindings = on_bindings

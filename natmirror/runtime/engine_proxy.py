@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-from natmirror.actions import Action
+from natmirror.actions import Send
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
 from natmirror.linux.nftables import ServiceBackend
@@ -31,7 +31,7 @@ class EngineThread(Protocol):
     def ask(self, question: Callable[[], Any], timeout: float | None) -> Any:
         """Have the thread call a function, and return its answer; TimeoutError where that takes too long."""
 
-    def send(self, actions: list[Action]) -> None:
+    def send(self, sends: list[Send]) -> None:
         """Send synthesised packets, in the thread itself."""
 
 
@@ -132,7 +132,7 @@ class EngineProxy:
         """Reset a backend's connections."""
         self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), partial(self._kill_now, change)))
 
-    def _kill_now(self, change: Kill, ids: list[int]) -> list[Action]:
+    def _kill_now(self, change: Kill, ids: list[int]) -> list[Send]:
         kill = self._engine.reset_again if change.is_repeated else self._engine.kill
         with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
             return kill(change.service, change.backend, ids, time.monotonic())
@@ -142,7 +142,7 @@ class EngineProxy:
         """End the legs, since another host passes the packets from now on, see Engine."""
         self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), self._stand_down_now))
 
-    def _stand_down_now(self, ids: list[int]) -> list[Action]:
+    def _stand_down_now(self, ids: list[int]) -> list[Send]:
         return self._engine.stand_down(ids, time.monotonic())
 
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
@@ -161,19 +161,19 @@ class EngineProxy:
     def _wait_for(self, question: Callable[[], Any]) -> Any:
         return self._thread.ask(question, None)
 
-    def _wait_for_slices(self, ids: list[int], do: Callable[[list[int]], list[Action]]) -> None:
+    def _wait_for_slices(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
         """Have the thread do something slice by slice; return when all is done."""
         for some in _slices(ids):
             self._wait_for(partial(self._send, do, some))
 
-    def _in_slices(self, ids: list[int], do: Callable[[list[int]], list[Action]]) -> None:
+    def _in_slices(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
         """In the thread: do something slice by slice, between packets."""
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
         if others:  # first: a fault costs one slice
             self._thread.post(lambda: self._in_slices(others, do))
         self._send(do, some)
 
-    def _send(self, do: Callable[[list[int]], list[Action]], ids: list[int]) -> None:
+    def _send(self, do: Callable[[list[int]], list[Send]], ids: list[int]) -> None:
         self._thread.send(do(ids))
 
 

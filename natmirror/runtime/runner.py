@@ -19,7 +19,7 @@ from natmirror.api.report import summarize
 from natmirror.api.server import Server
 from natmirror.engine.engine import Engine
 from natmirror.errors import HostError
-from natmirror.fastpath import Loads, Memory
+from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.ha.member import PairMember
 from natmirror.linux.instance import Instance
 from natmirror.linux.iptables import Firewall
@@ -83,7 +83,7 @@ class Runner:
         self._backends = BackendControl(rules, self._mailbox, is_active=is_active)
         self._order_files = OrderFiles(rules)
         self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
-        key, memory, loads, count = os.urandom(16), Memory(rules.mirror_memory), Loads(), queue_count(rules)
+        key, memory, loads, count = os.urandom(16), Memory(rules.mirror_memory), ConnectionCounts(), queue_count(rules)
         beat_interval = notifier.watchdog_interval
         pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
         self._workers = [

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
-from natmirror.actions import Action, Drop, Hook, LegEnded, Ordered
+from natmirror.actions import Decision, Drop, Hook, LegEnded, Ordered, Send, Verdict
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
@@ -215,7 +215,7 @@ class Worker:
             except Exception as error:
                 self._note_error("passing packets", error)
                 if self._loop.has_punted:  # else it would come back first, again and again
-                    self._try("dropping a packet", self._loop.decide, [_INTERNAL_ERROR])
+                    self._try("dropping a packet", self._loop.decide, Decision(_INTERNAL_ERROR, []))
                 self._errors_at.append(time.monotonic())
                 if len(self._errors_at) == _MAX_ERRORS and self._errors_at[-1] - self._errors_at[0] < _ERROR_WINDOW:
                     raise
@@ -304,29 +304,29 @@ class Worker:
 
     def decide_for_peer(self, peer: "Worker", bound: BoundQueue, packet: Packet) -> None:
         """Decide on a packet from a peer's queue; only the peer can send the verdict."""
-        verdict, *sends = self._decide(packet, time.monotonic())
-        peer.post(partial(peer.set_verdict, bound, packet, verdict))
-        self._send_at_once(sends)
+        decision = self._decide(packet, time.monotonic())
+        peer.post(partial(peer.set_verdict, bound, packet, decision.verdict))
+        self._send_at_once(decision.sends)
 
-    def set_verdict(self, bound: BoundQueue, packet: Packet, verdict: Action) -> None:
+    def set_verdict(self, bound: BoundQueue, packet: Packet, verdict: Verdict) -> None:
         """Send the verdict on a packet of one of this worker's queues."""
         bound.set_verdict(packet.id, verdict)
         bound.queue.flush()
 
-    def _decide(self, packet: Packet, now: float) -> list[Action]:
+    def _decide(self, packet: Packet, now: float) -> Decision:
         try:
             return self._engine.decide(packet.payload, Hook(packet.hook), now, Checksum(packet.checksum))
         except Exception as error:
             # A fault in NAT itself: it may cost this packet, which its sender repeats, but not the host's traffic.
             self._note_error(f"deciding a packet of {len(packet.payload)} bytes at hook {packet.hook}", error)
-            return [_INTERNAL_ERROR]
+            return Decision(_INTERNAL_ERROR, [])
 
-    def send(self, actions: list[Action]) -> None:
+    def send(self, sends: list[Send]) -> None:
         """Send synthesised packets, in the thread itself: they leave with the next batch's verdicts."""
-        self._loop.send(actions)
+        self._loop.send(sends)
 
-    def _send_at_once(self, actions: list[Action]) -> None:
-        self._loop.send(actions)
+    def _send_at_once(self, sends: list[Send]) -> None:
+        self._loop.send(sends)
         self._loop.flush()
 
     # Queues

@@ -14,8 +14,8 @@ from natmirror.rules import Rules, parse_rules
 from natmirror.runtime import switch_file
 from natmirror.runtime.order_recorder import OrderRecorder
 from natmirror.runtime.output_files import KnownSwitches, OrderFiles
+from tests.helpers.openflow_sessions import recorded
 from tests.helpers.support import RULES
-from tests.runtime.test_order_recorder import recorded
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from natmirror.actions import Action, Hook
+from natmirror.actions import Decision, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.errors import HostError
@@ -38,7 +38,7 @@ class Loop:
         self.wake_fd = wake_fd
         self.then = then
         self.has_punted = False
-        self.decided: list[Action] = []
+        self.decided: list[Decision] = []
 
     def run(self, until: float) -> LoopEvent:
         if self.then is not None:
@@ -46,9 +46,9 @@ class Loop:
         select.select([self.wake_fd], [], [])
         return LoopEvent.WAKE
 
-    def decide(self, actions: list[Action]) -> None:
+    def decide(self, decision: Decision) -> None:
         self.has_punted = False
-        self.decided += actions
+        self.decided.append(decision)
 
     def send(self, sends: list[object]) -> None:
         assert sends == []
@@ -252,7 +252,7 @@ def test_bindings_that_cannot_be_told_are_told_anew(worker: Worker, monkeypatch:
 
 
 def test_a_slice_that_fails_does_not_end_what_is_done_bit_by_bit(worker: Worker) -> None:
-    def do(ids: list[int]) -> list[Action]:
+    def do(ids: list[int]) -> list[Send]:
         seen.append(len(ids))
         raise ZeroDivisionError
 
