@@ -39,8 +39,6 @@ ABOVE_THE_LIMIT = {
     "natmirror/fastpath/gear.py",
     "natmirror/mirror/mirroring.py",
     "natmirror/mirror/sessions/sessions.py",
-    "natmirror/openflow/datapath.py",
-    "natmirror/openflow/session.py",
     "natmirror/runtime/runner.py",
     "natmirror/runtime/worker.py",
 }
