@@ -95,8 +95,6 @@ static void begin(uint32_t flows)
     b.gear->plan.backends = &b.backend;
     b.gear->plan.networks = &b.network;
     b.gear->plan.service_count = b.gear->plan.network_count = 1;
-    static const double timeouts[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8};
-    nm_flows_set_timeouts(b.gear->flows, timeouts);
     b.flow_count = flows;
     for (uint32_t i = 0; i < flows; i++) {
         uint8_t address[16];
@@ -105,8 +103,8 @@ static void begin(uint32_t flows)
         nm_flow *flow = nm_gear_insert(b.gear, 4, address, port, 0, 0, 0);
         if (!flow)
             abort();
-        flow->state = NM_ESTABLISHED;
-        flow->flags |= NM_LOOSE;
+        flow->state = NM_STATE_ESTABLISHED;
+        flow->flags |= NM_FLOW_LOOSE;
         flow->orig.scale = flow->reply.scale = 14;
         nm_flow_touch(b.gear->flows, flow, 1.0, 1);
         b.order[i] = i;
@@ -204,7 +202,7 @@ static void add_legs(void)
         nm_leg *leg = nm_leg_insert(b.gear->legs, 4, MIRROR, PORT, address, port);
         if (!leg)
             abort();
-        flow->flags |= NM_MIRRORED | NM_TAPPED;
+        flow->flags |= NM_FLOW_FEEDS_LEGS | NM_FLOW_SERVICE_MIRRORED;
         flow->first_leg = leg->id;
         flow->orig.next = 1;
         flow->orig.flags = flow->reply.flags = NM_HALF_SEQ | NM_HALF_ACK;

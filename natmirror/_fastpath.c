@@ -79,7 +79,7 @@ static int translate_to(nm_gear *gear, int is_destination, const uint8_t *addres
 /* A flow's packet on its way. */
 static int pass_on(nm_gear *gear, const nm_flow *flow, int is_orig)
 {
-    if (flow->flags & NM_WATCHED)
+    if (flow->flags & NM_FLOW_WATCHED)
         return NM_ACCEPT;
     uint32_t mark = flow->backend_id < gear->plan.backend_count ? gear->plan.backends[flow->backend_id].mark : 0;
     return is_orig ? translate_to(gear, 1, flow->backend, flow->backend_port, mark)
@@ -114,7 +114,7 @@ void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum
 
 static int has_takers(const nm_flow *flow, int is_orig)
 {
-    return flow->flags & (is_orig ? NM_MIRRORED | NM_READ : NM_READ);
+    return flow->flags & (is_orig ? NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER : NM_FLOW_HAS_READER);
 }
 
 /* Why the flow's legs and readers cannot take what one end sends next; 0 where they can, and have room for it. */
@@ -123,10 +123,10 @@ static int why_not_taken(nm_gear *gear, const nm_flow *flow, const segment *seg,
     const nm_half *sender = is_orig ? &flow->orig : &flow->reply, *receiver = is_orig ? &flow->reply : &flow->orig;
     uint32_t end = seg->seq + seg->payload_len;
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
-    if (flow->flags & (is_orig ? NM_GAPPED : NM_REPLY_GAPPED) || !(seg->flags & TCP_ACK) || seg->seq != sender->next ||
+    if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || !(seg->flags & TCP_ACK) || seg->seq != sender->next ||
         diff(end, receiver->ack) < 0)
         return NM_PUNT_DATA;
-    if (!(flow->flags & NM_LOOSE) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
+    if (!(flow->flags & NM_FLOW_LOOSE) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
         return NM_PUNT_DATA;
     uint32_t first_leg = is_orig ? flow->first_leg : NM_NO_LEG;
     for (uint32_t id = first_leg; id != NM_NO_LEG;) {
@@ -142,7 +142,7 @@ static int why_not_taken(nm_gear *gear, const nm_flow *flow, const segment *seg,
             return NM_PUNT_LEG;
         id = leg->next_of_flow;
     }
-    if (flow->flags & NM_READ &&
+    if (flow->flags & NM_FLOW_HAS_READER &&
         !nm_read_add(&gear->read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, payload_of(seg), seg->payload_len))
         return NM_PUNT_DATA;
     return 0;
@@ -195,18 +195,18 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
 static int needs_python(nm_gear *gear, const nm_flow *flow, const segment *seg, int is_orig, double now)
 {
     const nm_service *service = &gear->plan.services[flow->service_id];
-    if (flow->flags & NM_DIRECT || (seg->flags & TCP_RST && flow->state == NM_SYN_SENT))
+    if (flow->flags & NM_FLOW_DIRECT || (seg->flags & TCP_RST && flow->state == NM_STATE_SYN_SENT))
         return 1;
     if (seg->flags & TCP_SYN && is_orig) /* but its own SYN once more */
-        return flow->flags & (NM_KNOWN | NM_LOOSE) || seg->seq != flow->iss || seg->payload_len ||
-               seg->flags & (TCP_ACK | TCP_RST | TCP_FIN) || flow->state > NM_SYN_RECEIVED ||
-               (flow->state == NM_SYN_SENT && now >= nm_flow_answer_due(gear->flows, flow));
+        return flow->flags & (NM_FLOW_PYTHON_STATE | NM_FLOW_LOOSE) || seg->seq != flow->iss || seg->payload_len ||
+               seg->flags & (TCP_ACK | TCP_RST | TCP_FIN) || flow->state > NM_STATE_SYN_RECEIVED ||
+               (flow->state == NM_STATE_SYN_SENT && now >= nm_flow_answer_due(flow));
     if (seg->flags & TCP_SYN)
-        return flow->state != NM_SYN_SENT || flow->flags & NM_KNOWN || (flow->flags & NM_TAPPED && service->is_held) ||
+        return flow->state != NM_STATE_SYN_SENT || flow->flags & NM_FLOW_PYTHON_STATE || (flow->flags & NM_FLOW_SERVICE_MIRRORED && service->is_held) ||
                *nm_plan_suspect(&gear->plan, flow->service_id, flow->family, flow->client);
-    if (!(flow->flags & NM_TAPPED))
+    if (!(flow->flags & NM_FLOW_SERVICE_MIRRORED))
         return 0;
-    return !(seg->flags & TCP_RST && flow->state == NM_SYN_RECEIVED && !(flow->flags & NM_KNOWN));
+    return !(seg->flags & TCP_RST && flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE));
 }
 
 /* The opening of a flow, but for the handshake's end where legs open with it, and the end of one without mirrors. */
@@ -214,9 +214,9 @@ static int process_control(nm_gear *gear, nm_flow *flow, const segment *seg, int
 {
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_CONTROL;
-    int event = nm_track(flow, seg, is_orig, flow->flags & NM_LOOSE);
+    int event = nm_track(flow, seg, is_orig, flow->flags & NM_FLOW_LOOSE);
     nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
-    if (event == NM_SYN_ACK_SEEN && flow->backend_id != NM_NO_BACKEND)
+    if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.fast_packets++;
     return pass_on(gear, flow, is_orig);
@@ -241,7 +241,7 @@ int nm_gear_acknowledge(nm_gear *gear, double now)
     nm_leg *leg;
     for (int count = 0; count < ACKNOWLEDGED_AT_ONCE && (leg = nm_legs_due(gear->legs, now)); count++) {
         int has_more = now >= leg->more_at;
-        if (!(leg->flags & NM_LEG_STEADY) || (now < leg->ack_at && !has_more) || now >= nm_leg_pythons_deadline(leg))
+        if (!(leg->flags & NM_LEG_STEADY) || (now < leg->ack_at && !has_more) || now >= nm_leg_python_deadline(leg))
             return 1;
         if (has_more) {
             nm_leg_output(leg, now, &gear->out);
@@ -264,14 +264,14 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     const uint8_t *src = packet + 12, *dst = packet + 16;
     nm_flow *flow = is_orig ? nm_flow_find_orig(gear->flows, 4, src, seg.sport, dst, seg.dport)
                             : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
-    if (is_orig && seg.flags & TCP_SYN && (!flow || nm_is_over(flow))) {
-        flow = nm_open(gear, flow, &seg, checksum, now);
+    if (is_orig && seg.flags & TCP_SYN && (!flow || nm_flow_is_closed(flow))) {
+        flow = nm_flow_open(gear, flow, &seg, checksum, now);
         if (!flow)
             return NM_PUNT_CONTROL;
         gear->counters.fast_packets++;
         return pass_on(gear, flow, 1);
     }
-    if (flow && flow->flags & NM_KILLED)
+    if (flow && flow->flags & NM_FLOW_ABORTED)
         return NM_PUNT_STATE;
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
@@ -279,13 +279,13 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
             return hook == HOOK_FORWARD ? process_stray_answer(gear, &seg) : NM_PUNT_CONTROL;
         return leg ? process_mirrors(gear, leg, &seg, checksum, now) : NM_PUNT_UNKNOWN;
     }
-    if (!is_orig && hook != HOOK_FORWARD && !(hook == HOOK_OUTPUT && flow->flags & NM_WATCHED))
+    if (!is_orig && hook != HOOK_FORWARD && !(hook == HOOK_OUTPUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_STATE;
-    if (is_control || flow->state != NM_ESTABLISHED)
+    if (is_control || flow->state != NM_STATE_ESTABLISHED)
         return process_control(gear, flow, &seg, is_orig, checksum, now);
-    if (!is_orig && flow->flags & (NM_HELD | NM_WAITING))
+    if (!is_orig && flow->flags & (NM_FLOW_HELD | NM_FLOW_PAST_WINDOW))
         return NM_PUNT_HELD;
-    if (flow->flags & NM_DIRECT) {
+    if (flow->flags & NM_FLOW_DIRECT) {
         if (is_orig)
             return NM_PUNT_STATE;
         flow->seen_at = now;
@@ -302,8 +302,8 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     if (is_bad) {
         gear->counters.bad_checksums++;
     } else {
-        nm_update(is_orig ? &flow->orig : &flow->reply, is_orig ? &flow->reply : &flow->orig, &seg,
-                  flow->flags & NM_LOOSE);
+        nm_track_half(is_orig ? &flow->orig : &flow->reply, is_orig ? &flow->reply : &flow->orig, &seg,
+                  flow->flags & NM_FLOW_LOOSE);
         flow->seen_at = now;
     }
     if (is_taken)

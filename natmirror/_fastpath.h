@@ -56,7 +56,7 @@ typedef struct {
     nm_legs *legs;
     nm_plan plan;
     nm_out out;  /* what was synthesised since nm_out_clear() */
-    nm_out read; /* what NM_READ flows have sent since then, and what Python has put between that */
+    nm_out read; /* what NM_FLOW_HAS_READER flows have sent since then, and what Python has put between that */
     nm_translation translation;
     nm_counters counters;
 } nm_gear;
@@ -72,11 +72,11 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
 void nm_gear_remove(nm_gear *gear, nm_flow *flow);
 
 /* What nm_gear_sweep() does besides. */
-#define NM_SWEEP_TELL 1       /* tell again of all flows with NM_SHARED */
+#define NM_SWEEP_ANNOUNCE 1       /* tell again of all flows with NM_SHARED */
 #define NM_SWEEP_CLAIM_SEEN 2 /* make those of other hosts' flows our own whose packets pass here */
 #define NM_SWEEP_CLAIM_ALL 4  /* make all of them our own */
-#define NM_SWEEP_LEND 8       /* our packets pass another host from now on */
-#define NM_SWEEP_QUIET 16     /* they do: what cannot be derived any more that host tells, if it lives at all */
+#define NM_SWEEP_HAND_OVER 8       /* our packets pass another host from now on */
+#define NM_SWEEP_STANDBY 16     /* they do: what cannot be derived any more that host tells, if it lives at all */
 
 /* Go through at most max rows from number first on; the number to go on with, or NM_NO_FLOW after the last. Whether a
  * flow's backend can be derived is looked at anew. */

@@ -12,13 +12,15 @@ from pathlib import Path
 from cffi import FFI
 
 PACKAGE = Path("natmirror")
-# Each a .c, and a .h: for cffi too, in an order in which each knows those before it, or for C alone.
-PARTS = (
-    *("fastpath/hash", "fastpath/heap", "fastpath/flow_table", "fastpath/leg_table", "fastpath/maglev"),
-    *("fastpath/plan", "_fastpath", "linux/nfqueue", "linux/outbox", "linux/loop"),
+SOURCES = sorted(
+    path for folder in (".", "fastpath", "linux") for path in PACKAGE.glob(f"{folder}/*.c") if path.name != "_ffi.c"
 )
-INNER_PARTS = ("fastpath/leg_sender", "fastpath/flow_lifecycle", "fastpath/tracker")
-INNER_HEADERS = ("fastpath/packet", *INNER_PARTS)
+# What Python sees: each header after those that it includes. The others are for C files only.
+HEADERS = (
+    *("fastpath/flow_states.h", "fastpath/tcp_constants.h", "fastpath/hash.h", "fastpath/heap.h"),
+    *("fastpath/flow_table.h", "fastpath/leg_table.h", "fastpath/maglev.h", "fastpath/plan.h", "_fastpath.h"),
+    *("linux/nfqueue.h", "linux/outbox.h", "linux/loop.h"),
+)
 
 # cffi's generated wrappers have parameters that they do not use; what we wrote ourselves is checked for them.
 PREAMBLE = '#pragma GCC diagnostic ignored "-Wunused-parameter"\n'
@@ -27,13 +29,15 @@ PREAMBLE = '#pragma GCC diagnostic ignored "-Wunused-parameter"\n'
 def declarations(header: str) -> str:
     """Return what cffi's cdef() understands of a C header: declarations, and constants for the compiler to fill in.
 
-    Of the preprocessor's lines only ``#define NAME integer-expression`` stays.
+    Of the preprocessor's lines only ``#define NAME number`` and ``#define NAME integer-expression`` stay.
     """
     without_comments = re.sub(r"/\*.*?\*/|//[^\n]*", "", header, flags=re.DOTALL)
     lines = []
     for line in without_comments.splitlines():
         define = re.match(r"\s*#\s*define\s+(\w+)[ \t]+(\S+)", line)
-        if define:  # a plain number may be the length of an array
+        if define and re.fullmatch(r"\d+\.\d+", define[2]):
+            lines.append(f"static const double {define[1]};")
+        elif define:  # a plain number may be the length of an array
             lines.append(f"#define {define[1]} {define[2] if define[2].isdigit() else '...'}")
         elif not line.lstrip().startswith("#"):
             lines.append(line)
@@ -42,8 +46,7 @@ def declarations(header: str) -> str:
 
 def builder() -> FFI:
     """Return the FFI object that setup.py's ``cffi_modules`` names."""
-    headers = [PACKAGE / f"{part}.h" for part in PARTS]
-    inner_headers = [PACKAGE / f"{part}.h" for part in INNER_HEADERS]
+    headers = [PACKAGE / header for header in HEADERS]
     ffi = FFI()
     for header in headers:
         ffi.cdef(declarations(header.read_text(encoding="ascii")))
@@ -57,8 +60,8 @@ def builder() -> FFI:
     ffi.set_source(
         "natmirror._ffi",
         PREAMBLE + "".join(f'#include "{header.relative_to(PACKAGE)}"\n' for header in headers),
-        sources=[str(PACKAGE / f"{part}.c") for part in (*PARTS, *INNER_PARTS)],
-        depends=[str(header) for header in (*headers, *inner_headers)],
+        sources=[str(source) for source in SOURCES],
+        depends=[str(header) for header in sorted(PACKAGE.rglob("*.h"))],
         libraries=["m"],
         include_dirs=[str(PACKAGE)],
         extra_compile_args=[*flags, *sanitizers],

@@ -36,7 +36,6 @@ ABOVE_THE_LIMIT = {
     "bench/worst.py",
     "natmirror/backends/probes.py",
     "natmirror/engine/engine.py",
-    "natmirror/fastpath/gear.py",
     "natmirror/mirror/mirroring.py",
     "natmirror/mirror/sessions/sessions.py",
     "natmirror/runtime/runner.py",

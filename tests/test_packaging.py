@@ -15,6 +15,7 @@ SHIPPED = (
     "natmirror/**/*.py",
     "natmirror/**/*.c",
     "natmirror/**/*.h",
+    "natmirror/**/*.pyi",
     "natmirror/py.typed",
     "rules/*.yaml",
     "systemd/*",
@@ -71,7 +72,9 @@ def test_declarations_keep_constants_and_drop_the_preprocessor(declarations: Cal
 #include <stdint.h>
 #define LIMIT (1 << 4) /* told over
                           two lines */
+#define PAUSE 0.5
 int32_t answer(void); // not this
 #endif
 """
-    assert declarations(header).split("\n") == ["", "#define LIMIT ...", "int32_t answer(void); "]
+    constants = ["#define LIMIT ...", "static const double PAUSE;"]
+    assert declarations(header).split("\n") == ["", *constants, "int32_t answer(void); "]

@@ -1,10 +1,11 @@
-"""The door to the C gear, and the C core beside it: flow table, leg table, tracker, leg sender, plan.
+"""The C gear and its door: flow table, leg table, tracker, leg sender, plan, Maglev tables.
 
-Begin with gear.py: what is called from Python, and with what C declares in its headers. ``_fastpath.c``, one folder up,
-decides on a packet with these. No I/O, no clock, no policy. Imports net.
+``_fastpath.c``, one folder up, decides on a packet with these; gear.py calls it. tables.py finds the rows of flows and
+legs, plan.py tells C of services and backends, constants.py reads C's constants from the library. Begin with gear.py.
+No I/O, no clock, no policy. Imports net and actions.
 """
 
-from natmirror.fastpath.gear import (
+from natmirror.fastpath.constants import (
     ACCEPT,
     BOUND,
     CLAIM_ALL,
@@ -43,18 +44,14 @@ from natmirror.fastpath.gear import (
     UNDERIVED,
     WAITING,
     WATCHED,
-    FlowTable,
-    Gear,
-    LegTable,
-    Loads,
-    Memory,
-    Plan,
-    PlannedService,
-    fill_maglev,
-    share_maglev,
-    siphash,
-    subkey,
 )
+from natmirror.fastpath.gear import Gear
+from natmirror.fastpath.maglev import fill_maglev, share_maglev
+from natmirror.fastpath.memory import ConnectionCounts, Memory
+from natmirror.fastpath.plan import Plan, PlannedService
+from natmirror.fastpath.rows import Array, FlowRow, GearRow, HalfRow, LegRow
+from natmirror.fastpath.siphash import siphash, subkey
+from natmirror.fastpath.tables import FlowTable, LegTable
 
 __all__ = [
     "ACCEPT",
@@ -95,10 +92,15 @@ __all__ = [
     "UNDERIVED",
     "WAITING",
     "WATCHED",
+    "Array",
+    "ConnectionCounts",
+    "FlowRow",
     "FlowTable",
     "Gear",
+    "GearRow",
+    "HalfRow",
+    "LegRow",
     "LegTable",
-    "Loads",
     "Memory",
     "Plan",
     "PlannedService",

@@ -44,7 +44,7 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
         return NULL;
     flow->service_id = service_id;
     flow->backend_id = is_direct ? NM_NO_BACKEND : backend_id;
-    flow->flags = is_direct ? NM_DIRECT : service->flags;
+    flow->flags = is_direct ? NM_FLOW_DIRECT : service->flags;
     if (!is_direct) {
         service->flows++;
         if (backend_id != NM_NO_BACKEND)
@@ -56,7 +56,7 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
 
 void nm_gear_remove(nm_gear *gear, nm_flow *flow)
 {
-    if (!(flow->flags & NM_DIRECT)) {
+    if (!(flow->flags & NM_FLOW_DIRECT)) {
         gear->plan.services[flow->service_id].flows--;
         if (flow->backend_id != NM_NO_BACKEND)
             count_flow(&gear->plan.backends[flow->backend_id], (uint32_t)-1);
@@ -65,9 +65,9 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow)
 }
 
 /* Whether a flow was ours once, and what is known of it no more than what the rules say, or said then. */
-static int is_but_a_memory(const nm_flow *flow)
+static int is_forgettable(const nm_flow *flow)
 {
-    return flow->state == NM_ESTABLISHED && flow->flags & NM_LOOSE && !(flow->flags & NM_KNOWN) && !flow->sharing;
+    return flow->state == NM_STATE_ESTABLISHED && flow->flags & NM_FLOW_LOOSE && !(flow->flags & NM_FLOW_PYTHON_STATE) && !flow->sharing;
 }
 
 uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now)
@@ -77,22 +77,22 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
         if (!max--)
             return id;
         nm_flow *flow = nm_flow_by_id(gear->flows, id);
-        if (flow->flags & (NM_DIRECT | NM_WATCHED))
+        if (flow->flags & (NM_FLOW_DIRECT | NM_FLOW_WATCHED))
             continue;
-        if (how & NM_SWEEP_QUIET && is_underived(gear, flow)) {
-            if (is_but_a_memory(flow)) {
+        if (how & NM_SWEEP_STANDBY && is_underived(gear, flow)) {
+            if (is_forgettable(flow)) {
                 nm_gear_remove(gear, flow);
                 continue;
             }
             flow->sharing |= NM_UNDERIVED;
         } else
             nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
-        if (flow->sharing & NM_GUEST && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
+        if (flow->sharing & NM_FOREIGN && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
             nm_flow_touch(gear->flows, flow, now, 1);
-        if (how & NM_SWEEP_LEND && flow->state == NM_ESTABLISHED)
-            nm_flow_lend(gear->flows, flow);
-        if (how & NM_SWEEP_TELL)
-            nm_flow_tell_again(gear->flows, flow);
+        if (how & NM_SWEEP_HAND_OVER && flow->state == NM_STATE_ESTABLISHED)
+            nm_flow_hand_over(gear->flows, flow);
+        if (how & NM_SWEEP_ANNOUNCE)
+            nm_flow_announce(gear->flows, flow);
     }
     return NM_NO_FLOW;
 }
@@ -101,16 +101,16 @@ nm_flow *nm_gear_expire(nm_gear *gear, double now)
 {
     for (int count = 0; count < EXPIRED_AT_ONCE; count++) {
         nm_flow *flow = nm_flows_due(gear->flows, now);
-        if (!flow || nm_flow_is_pythons(flow))
+        if (!flow || nm_flow_needs_python(flow))
             return flow;
         nm_gear_remove(gear, flow);
     }
     return NULL;
 }
 
-int nm_is_over(const nm_flow *flow) { return flow->state >= NM_TIME_WAIT && !(flow->flags & NM_KNOWN); }
+int nm_flow_is_closed(const nm_flow *flow) { return flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE); }
 
-nm_flow *nm_open(nm_gear *gear, nm_flow *twin, const segment *seg, int checksum, double now)
+nm_flow *nm_flow_open(nm_gear *gear, nm_flow *twin, const segment *seg, int checksum, double now)
 {
     const uint8_t *client = seg->ip + 12;
     nm_service *service = nm_plan_service(&gear->plan, 4, client, seg->ip + 16, seg->dport);
@@ -123,10 +123,10 @@ nm_flow *nm_open(nm_gear *gear, nm_flow *twin, const segment *seg, int checksum,
     uint16_t backend_id = nm_plan_pick(service, client, seg->sport);
     place there = place_of(gear, service, backend_id);
     nm_flow *other = nm_flow_find_reply(gear->flows, 4, there.address, there.port, client, seg->sport);
-    if ((other && !nm_is_over(other)) || nm_leg_find(gear->legs, 4, there.address, there.port, client, seg->sport))
+    if ((other && !nm_flow_is_closed(other)) || nm_leg_find(gear->legs, 4, there.address, there.port, client, seg->sport))
         return NULL;
     nm_flow *victim = nm_flows_victim(gear->flows, 1);
-    if (victim && (twin || other || victim->flags & NM_KNOWN))
+    if (victim && (twin || other || victim->flags & NM_FLOW_PYTHON_STATE))
         return NULL;
     if (twin)
         nm_gear_remove(gear, twin);
@@ -139,7 +139,7 @@ nm_flow *nm_open(nm_gear *gear, nm_flow *twin, const segment *seg, int checksum,
     nm_flow *flow = nm_gear_insert(gear, 4, client, seg->sport, service_id, backend_id, 0);
     if (!flow)
         return NULL; /* the table is full of connections that are established */
-    nm_begin(flow, seg);
+    nm_track_syn(flow, seg);
     flow->created_at = now;
     nm_flow_touch(gear->flows, flow, now, 1);
     if (service->in_turn)

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "fastpath/hash.h"
-#include "fastpath/leg_table.h"
 #include "fastpath/packet.h"
 
 #define NONE 0xffffffffu
@@ -34,7 +33,6 @@ struct nm_flows {
     uint32_t shared_count;
     nm_changes *changes;
     nm_heap heap;
-    double timeouts[NM_STATES + 1];
     uint8_t key[16];
 };
 
@@ -151,7 +149,7 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
 
 static list *list_of(nm_flows *flows, const nm_flow *flow)
 {
-    return flow->flags & NM_EMBRYONIC ? &flows->embryonic : flow->flags & NM_OVER ? &flows->over : NULL;
+    return flow->flags & NM_FLOW_EMBRYONIC ? &flows->embryonic : flow->flags & NM_FLOW_CLOSED ? &flows->over : NULL;
 }
 
 static void leave(nm_flows *flows, nm_flow *flow)
@@ -162,7 +160,7 @@ static void leave(nm_flows *flows, nm_flow *flow)
     *(flow->older == NONE ? &list->oldest : &flows->rows[flow->older].newer) = flow->newer;
     *(flow->newer == NONE ? &list->newest : &flows->rows[flow->newer].older) = flow->older;
     list->count--;
-    flow->flags &= (uint16_t)~(NM_EMBRYONIC | NM_OVER);
+    flow->flags &= (uint16_t)~(NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED);
 }
 
 static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
@@ -181,8 +179,8 @@ static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
 
 static int is_embryonic(const nm_flow *flow)
 {
-    return flow->state <= NM_SYN_RECEIVED ||
-           (flow->flags & NM_LOOSE && !flow->reply.packets && flow->state < NM_TIME_WAIT);
+    return flow->state <= NM_STATE_SYN_RECEIVED ||
+           (flow->flags & NM_FLOW_LOOSE && !flow->reply.packets && flow->state < NM_STATE_TIME_WAIT);
 }
 
 static void tell(nm_flows *flows, const nm_flow *flow, uint8_t kind)
@@ -214,14 +212,14 @@ static void set_shared(nm_flows *flows, nm_flow *flow, int is_shared, uint8_t ki
 
 static void settle(nm_flows *flows, nm_flow *flow)
 {
-    int is_lasting = flow->state == NM_ESTABLISHED || flow->state == NM_CLOSING;
-    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_GUEST) && is_lasting && !is_embryonic(flow))
-        set_shared(flows, flow, 1, NM_BOUND);
+    int is_lasting = flow->state == NM_STATE_ESTABLISHED || flow->state == NM_STATE_CLOSING;
+    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_FOREIGN) && is_lasting && !is_embryonic(flow))
+        set_shared(flows, flow, 1, NM_CHANGE_BOUND);
     else
-        set_shared(flows, flow, 0, is_lasting ? NM_FORGOTTEN : NM_ENDED);
+        set_shared(flows, flow, 0, is_lasting ? NM_CHANGE_FORGOTTEN : NM_CHANGE_ENDED);
 }
 
-void nm_flows_tell(nm_flows *flows, nm_changes *changes) { flows->changes = changes; }
+void nm_flows_log_changes(nm_flows *flows, nm_changes *changes) { flows->changes = changes; }
 
 uint32_t nm_flows_shared(const nm_flows *flows) { return flows->shared_count; }
 
@@ -233,22 +231,22 @@ void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived)
 
 void nm_flow_end(nm_flows *flows, nm_flow *flow)
 {
-    if (flow->sharing & NM_GUEST)
-        tell(flows, flow, NM_ENDED);
-    set_shared(flows, flow, 0, NM_ENDED);
+    if (flow->sharing & NM_FOREIGN)
+        tell(flows, flow, NM_CHANGE_ENDED);
+    set_shared(flows, flow, 0, NM_CHANGE_ENDED);
     flow->sharing = 0;
 }
 
-void nm_flow_tell_again(nm_flows *flows, const nm_flow *flow)
+void nm_flow_announce(nm_flows *flows, const nm_flow *flow)
 {
     if (flow->sharing & NM_SHARED)
-        tell(flows, flow, NM_BOUND);
+        tell(flows, flow, NM_CHANGE_BOUND);
 }
 
-void nm_flow_lend(nm_flows *flows, nm_flow *flow)
+void nm_flow_hand_over(nm_flows *flows, nm_flow *flow)
 {
-    if (!(flow->flags & NM_KNOWN)) {
-        flow->flags |= NM_LOOSE;
+    if (!(flow->flags & NM_FLOW_PYTHON_STATE)) {
+        flow->flags |= NM_FLOW_LOOSE;
         flow->orig.flags = flow->reply.flags = 0;
     }
     if (!(flow->sharing & NM_UNDERIVED))
@@ -257,7 +255,7 @@ void nm_flow_lend(nm_flows *flows, nm_flow *flow)
         flow->sharing ^= NM_SHARED;
         flows->shared_count--;
     }
-    flow->sharing |= NM_GUEST;
+    flow->sharing |= NM_FOREIGN;
     flow->seen_at = 0.0;
     leave(flows, flow);
     nm_heap_remove(&flows->heap, &flow->due);
@@ -300,7 +298,7 @@ void nm_flow_remove(nm_flows *flows, nm_flow *flow)
         link = &flows->rows[*link].next_reply;
     *link = flow->next_reply;
     leave(flows, flow);
-    set_shared(flows, flow, 0, NM_FORGOTTEN);
+    set_shared(flows, flow, 0, NM_CHANGE_FORGOTTEN);
     nm_heap_remove(&flows->heap, &flow->due);
     flow->family = 0; /* a free row's mark */
     flows->free[flows->free_count++] = flow->id;
@@ -329,21 +327,13 @@ void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t cou
     }
 }
 
-void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts)
-{
-    memcpy(flows->timeouts, timeouts, sizeof flows->timeouts);
-}
+double nm_flow_answer_due(const nm_flow *flow) { return flow->created_at + NM_SYN_ANSWER_TIMEOUT; }
 
-double nm_flow_answer_due(const nm_flows *flows, const nm_flow *flow)
+static double deadline(const nm_flow *flow)
 {
-    return flow->created_at + flows->timeouts[NM_STATES];
-}
-
-static double deadline(const nm_flows *flows, const nm_flow *flow)
-{
-    if (flow->state == NM_SYN_SENT && !(flow->flags & NM_UNANSWERED))
-        return nm_flow_answer_due(flows, flow);
-    return flow->seen_at + flows->timeouts[flow->state];
+    if (flow->state == NM_STATE_SYN_SENT && !(flow->flags & NM_FLOW_UNANSWERED))
+        return nm_flow_answer_due(flow);
+    return flow->seen_at + nm_state_timeouts[flow->state];
 }
 
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
@@ -351,15 +341,15 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
     flow->seen_at = now;
     if (!moved)
         return;
-    flow->sharing &= (uint8_t)~NM_GUEST;
+    flow->sharing &= (uint8_t)~NM_FOREIGN;
     if (is_embryonic(flow))
-        join(flows, flow, NM_EMBRYONIC);
-    else if (flow->state >= NM_TIME_WAIT)
-        join(flows, flow, NM_OVER);
+        join(flows, flow, NM_FLOW_EMBRYONIC);
+    else if (flow->state >= NM_STATE_TIME_WAIT)
+        join(flows, flow, NM_FLOW_CLOSED);
     else
         leave(flows, flow);
     settle(flows, flow);
-    nm_heap_set(&flows->heap, &flow->due, deadline(flows, flow));
+    nm_heap_set(&flows->heap, &flow->due, deadline(flow));
 }
 
 double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }
@@ -371,7 +361,7 @@ nm_flow *nm_flows_due(nm_flows *flows, double now)
     for (int i = 0; i < PUT_BACK_AT_ONCE && nm_heap_is_due(&flows->heap, now); i++) {
         nm_due *due = flows->heap.places[0];
         nm_flow *flow = &flows->rows[due->id];
-        double until = deadline(flows, flow);
+        double until = deadline(flow);
         if (until <= now)
             return flow;
         nm_heap_set(&flows->heap, due, until);
@@ -379,4 +369,4 @@ nm_flow *nm_flows_due(nm_flows *flows, double now)
     return NULL;
 }
 
-int nm_flow_is_pythons(const nm_flow *flow) { return flow->flags & NM_KNOWN || flow->state == NM_SYN_SENT; }
+int nm_flow_needs_python(const nm_flow *flow) { return flow->flags & NM_FLOW_PYTHON_STATE || flow->state == NM_STATE_SYN_SENT; }

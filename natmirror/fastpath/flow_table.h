@@ -9,49 +9,44 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fastpath/flow_states.h"
 #include "fastpath/heap.h"
 
-/* nm_flow.state: the connection as production's two ends see it. */
-#define NM_SYN_SENT 0
-#define NM_SYN_RECEIVED 1
-#define NM_ESTABLISHED 2
-#define NM_CLOSING 3
-#define NM_TIME_WAIT 4
-#define NM_RESET 5
-#define NM_STATES 6
+#define NM_NO_LEG 0xffffffffu  /* the end of a flow's list of legs */
+#define NM_NO_FLOW 0xffffffffu /* no row of the table */
 
 /* nm_flow.flags */
-#define NM_MIRRORED 1 /* a leg wants the client's data */
-#define NM_WATCHED 2  /* a service without a pool: looked at, never rewritten */
-#define NM_DIRECT 4   /* a client that talks to the backend itself: passes, untracked */
-#define NM_LOOSE 8    /* met in mid-connection: window scales unknown, sequence checks off */
-#define NM_HELD 16    /* the client is held back for a mirror: punt what the backend sends */
-#define NM_WAITING 32 /* a byte past the backend's window waits until it has moved: the same */
-#define NM_GAPPED 64  /* some of the client's data waits for other: punt all that carries some */
-#define NM_TAPPED 128 /* its service has mirrors: its handshake and its end are Python's */
-#define NM_KNOWN 256  /* Python has something of its own about it: only Python may forget it */
-#define NM_EMBRYONIC 512  /* its handshake is not complete, or it was met in its middle and its backend is silent */
-#define NM_UNANSWERED 1024 /* Python has heard that its SYN is unanswered */
-#define NM_OVER 2048       /* closed or reset */
-#define NM_READ 4096       /* somebody reads what both ends send: it is handed on, see nm_gear.read */
-#define NM_KILLED 16384   /* its backend is gone, and both ends were reset: what still comes is Python's */
-#define NM_REPLY_GAPPED 8192 /* some of the backend's data waits for other: the same as NM_GAPPED */
+#define NM_FLOW_FEEDS_LEGS 1 /* a leg wants the client's data */
+#define NM_FLOW_WATCHED 2  /* a service without a pool: looked at, never rewritten */
+#define NM_FLOW_DIRECT 4   /* a client that talks to the backend itself: passes, untracked */
+#define NM_FLOW_LOOSE 8    /* met in mid-connection: window scales unknown, sequence checks off */
+#define NM_FLOW_HELD 16    /* the client is held back for a mirror: punt what the backend sends */
+#define NM_FLOW_PAST_WINDOW 32 /* a byte past the backend's window waits until it has moved: the same */
+#define NM_FLOW_ORIG_GAP 64  /* some of the client's data waits for other: punt all that carries some */
+#define NM_FLOW_SERVICE_MIRRORED 128 /* its service has mirrors: its handshake and its end are Python's */
+#define NM_FLOW_PYTHON_STATE 256  /* Python has something of its own about it: only Python may forget it */
+#define NM_FLOW_EMBRYONIC 512  /* its handshake is not complete, or it was met in its middle and its backend is silent */
+#define NM_FLOW_UNANSWERED 1024 /* Python has heard that its SYN is unanswered */
+#define NM_FLOW_CLOSED 2048       /* closed or reset */
+#define NM_FLOW_HAS_READER 4096       /* somebody reads what both ends send: it is handed on, see nm_gear.read */
+#define NM_FLOW_ABORTED 16384   /* its backend is gone, and both ends were reset: what still comes is Python's */
+#define NM_FLOW_REPLY_GAP 8192 /* some of the backend's data waits for other: the same as NM_FLOW_ORIG_GAP */
 
 /* nm_flow.sharing: whether another host would have to be told the flow's backend, to go on with it */
 #define NM_UNDERIVED 1 /* it is not the one that the rules alone give */
 #define NM_SHARED 2    /* nor is the connection half open, or over: it was told */
-#define NM_GUEST 4     /* it is another host's, and none of its packets has changed its state here */
+#define NM_FOREIGN 4     /* it is another host's, and none of its packets has changed its state here */
 
 /* nm_change.kind */
-#define NM_BOUND 0     /* established with a backend that cannot be derived */
-#define NM_FORGOTTEN 1 /* no longer known here; it may live on elsewhere */
-#define NM_ENDED 2     /* over */
+#define NM_CHANGE_BOUND 0     /* established with a backend that cannot be derived */
+#define NM_CHANGE_FORGOTTEN 1 /* no longer known here; it may live on elsewhere */
+#define NM_CHANGE_ENDED 2     /* over */
 
 /* nm_half.flags */
 #define NM_HALF_SEQ 1 /* end is known */
 #define NM_HALF_ACK 2 /* ack and edge are known */
 #define NM_HALF_FIN 4 /* a FIN was sent; it lies at end - 1 */
-#define NM_HALF_TOLD 8 /* the number before end was not seen, only told by an acknowledgement's own number */
+#define NM_HALF_INFERRED 8 /* the number before end was not seen, only told by an acknowledgement's own number */
 
 /* One direction of a connection as its packets tell it. */
 typedef struct {
@@ -77,11 +72,11 @@ typedef struct {
     uint16_t service_port;
     uint16_t backend_port;
     uint8_t family; /* 4 or 6 */
-    uint8_t state;  /* NM_SYN_SENT .. NM_RESET */
-    uint8_t sharing; /* NM_UNDERIVED .. NM_GUEST */
-    uint16_t flags; /* NM_MIRRORED .. NM_REPLY_GAPPED */
+    uint8_t state;  /* NM_STATE_SYN_SENT .. NM_STATE_RESET */
+    uint8_t sharing; /* NM_UNDERIVED .. NM_FOREIGN */
+    uint16_t flags; /* NM_FLOW_FEEDS_LEGS .. NM_FLOW_REPLY_GAP */
     uint16_t service_id; /* its place in the plan */
-    uint16_t backend_id; /* the same; NM_NO_BACKEND where there is no pool, and for NM_DIRECT */
+    uint16_t backend_id; /* the same; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
     uint32_t account;    /* whose sums its client's bytes belong to; 0: nobody's */
     uint32_t iss;        /* the client's initial sequence number, where its SYN was seen */
     nm_due due;     /* when it is forgotten, if it is not seen meanwhile */
@@ -99,7 +94,7 @@ typedef struct {
     uint16_t service_id;
     uint16_t backend_id;
     uint8_t family;
-    uint8_t kind; /* NM_BOUND .. NM_ENDED */
+    uint8_t kind; /* NM_CHANGE_BOUND .. NM_CHANGE_ENDED */
 } nm_change;
 
 /* Changes in their order, the caller's memory. */
@@ -127,17 +122,16 @@ nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *src, 
 nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
                        uint16_t dport);
 
-/* When a flow is to be forgotten: after timeouts[state] seconds without a packet. While its SYN is unanswered Python is
- * told once before: timeouts[NM_STATES] seconds after the SYN. touch() is for each packet, moved says that it changed
- * the state. */
-void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts);
+/* Note that a packet of the flow has passed; moved says that it changed the state. A flow expires nm_state_timeouts[state]
+ * seconds after its last packet. Where its SYN is unanswered it is due once before, for Python to look at. */
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
-double nm_flow_answer_due(const nm_flows *flows, const nm_flow *flow); /* when its SYN counts as unanswered */
+/* When its SYN counts as unanswered. */
+double nm_flow_answer_due(const nm_flow *flow);
 double nm_flows_next_due(nm_flows *flows);
 double nm_flows_not_before(const nm_flows *flows); /* none is due before; see nm_heap_not_before() */
 
 /* From now on changes are told there; NULL: nowhere. Flows with NM_SHARED. */
-void nm_flows_tell(nm_flows *flows, nm_changes *changes);
+void nm_flows_log_changes(nm_flows *flows, nm_changes *changes);
 uint32_t nm_flows_shared(const nm_flows *flows);
 
 /* Its backend can be derived, or not. */
@@ -145,16 +139,16 @@ void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived);
 /* It is over for certain, whoever else knows of it. */
 void nm_flow_end(nm_flows *flows, nm_flow *flow);
 /* Tell it anew, where it is NM_SHARED. */
-void nm_flow_tell_again(nm_flows *flows, const nm_flow *flow);
+void nm_flow_announce(nm_flows *flows, const nm_flow *flow);
 /* Its packets pass another host from now on, and nobody hears here what they say. Where its backend cannot be derived it
  * has no deadline; a touch that says moved makes it our own again. */
-void nm_flow_lend(nm_flows *flows, nm_flow *flow);
+void nm_flow_hand_over(nm_flows *flows, nm_flow *flow);
 
 /* The flow that is due first, if it is by now; it stays due. Those that were seen meanwhile are put back, not all at once:
  * NULL may mean that there are more. Whether only Python may judge it: where it has something of
  * its own about it, or its SYN is unanswered. */
 nm_flow *nm_flows_due(nm_flows *flows, double now);
-int nm_flow_is_pythons(const nm_flow *flow);
+int nm_flow_needs_python(const nm_flow *flow);
 
 /* The flow that is to go so that another one has room: of a full table the oldest that is over, or else the oldest that is
  * embryonic; and the latter too where the new one begins as embryonic and a quarter of the table is. NULL where none has

@@ -5,26 +5,13 @@
 #include <stdlib.h>
 
 #include "fastpath/packet.h"
+#include "fastpath/tcp_constants.h"
 
 #define HEADERS_LEN (IP_MIN + TCP_MIN)
 #define MAX_DATA_LEN (0xffff - HEADERS_LEN)
 #define DONT_FRAGMENT 0x4000
 #define TTL 64
 #define MIN_OUT_LEN 64
-#define OFFERED_WINDOW 0xffff /* receiver.WINDOW */
-#define ACK_DELAY 0.04        /* receiver.ACK_DELAY */
-#define MAX_SEGMENTS 512      /* sender.MAX_SEGMENTS */
-
-/* congestion.py */
-#define INITIAL_SEGMENTS 10
-#define SLOW_START_SEGMENTS 2
-#define MAX_WINDOW (1u << 30)
-
-/* retransmit_timer.py */
-#define MIN_INTERVAL 0.2
-#define MAX_INTERVAL 60.0
-#define INITIAL_INTERVAL 1.0
-#define GRANULARITY 0.001
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -77,7 +64,7 @@ static void emit(nm_leg *leg, uint32_t at, uint8_t flags, uint32_t data_len, nm_
     put32(tcp + 8, leg->rcv_nxt);
     tcp[12] = TCP_MIN / 4 << 4;
     tcp[13] = flags;
-    put16(tcp + 14, OFFERED_WINDOW);
+    put16(tcp + 14, NM_LEG_WINDOW);
     put16(tcp + 16, fold(sum_words(ip + 12, 8) + PROTO_TCP + len - IP_MIN));
     nm_leg_copy(leg, at - leg->buffer_seq, tcp + TCP_MIN, data_len);
 }
@@ -96,10 +83,10 @@ void nm_start_timer(nm_leg *leg, uint32_t end, double now)
 /* Sender.output(), where nothing was lost and the stream has not ended. */
 void nm_leg_output(nm_leg *leg, double now, nm_out *out)
 {
-    uint32_t end = leg->buffer_seq + leg->buffered, allowed = MAX_SEGMENTS * leg->mss;
+    uint32_t end = leg->buffer_seq + leg->buffered, allowed = NM_LEG_MAX_SEGMENTS * leg->mss;
     leg->more_at = INFINITY;
     if (leg->buffered && leg->snd_nxt == leg->snd_una && now - leg->sent_at > leg->rto)
-        leg->cwnd = least(leg->cwnd, INITIAL_SEGMENTS * leg->mss);
+        leg->cwnd = least(leg->cwnd, NM_INITIAL_SEGMENTS * leg->mss);
     for (;;) {
         uint32_t in_flight = leg->snd_nxt - leg->snd_una;
         int64_t left = diff(end, leg->snd_nxt);
@@ -147,11 +134,11 @@ static void take_sample(nm_leg *leg, uint32_t ack, double now)
         }
     }
     if (!(leg->flags & NM_LEG_MEASURED)) {
-        leg->rto = INITIAL_INTERVAL;
+        leg->rto = NM_RTO_INITIAL;
         return;
     }
-    leg->rto = leg->srtt + fmax(GRANULARITY, 4 * leg->rttvar);
-    leg->rto = fmin(fmax(leg->rto, MIN_INTERVAL), MAX_INTERVAL);
+    leg->rto = leg->srtt + fmax(NM_RTO_GRANULARITY, 4 * leg->rttvar);
+    leg->rto = fmin(fmax(leg->rto, NM_RTO_MIN), NM_RTO_MAX);
 }
 
 /* Congestion.new_ack(), where nothing was lost */
@@ -160,7 +147,7 @@ static void widen_window(nm_leg *leg, uint32_t acked, uint32_t flight)
     leg->duplicates = 0;
     if (leg->cwnd < leg->ssthresh) {
         if (2 * (uint64_t)flight >= leg->cwnd)
-            leg->cwnd += least(acked, SLOW_START_SEGMENTS * leg->mss);
+            leg->cwnd += least(acked, NM_SLOW_START_SEGMENTS * leg->mss);
     } else if ((uint64_t)flight + leg->mss >= leg->cwnd) {
         leg->cwnd_acked += acked;
         if (leg->cwnd_acked >= leg->cwnd) {
@@ -168,7 +155,7 @@ static void widen_window(nm_leg *leg, uint32_t acked, uint32_t flight)
             leg->cwnd += leg->mss;
         }
     }
-    leg->cwnd = least(leg->cwnd, MAX_WINDOW);
+    leg->cwnd = least(leg->cwnd, NM_MAX_CWND);
 }
 
 /* Sender.take_ack() */
@@ -205,16 +192,16 @@ void nm_leg_take_data(nm_leg *leg, uint32_t len, double now, nm_out *out)
     if (len > leg->mss || leg->ack_at < INFINITY)
         nm_leg_acknowledge(leg, out);
     else
-        leg->ack_at = now + ACK_DELAY;
+        leg->ack_at = now + NM_LEG_ACK_DELAY;
 }
 
 double nm_leg_deadline(const nm_leg *leg)
 {
-    return fmin(fmin(leg->ack_at, leg->more_at), nm_leg_pythons_deadline(leg));
+    return fmin(fmin(leg->ack_at, leg->more_at), nm_leg_python_deadline(leg));
 }
 
 /* Leg.next_timer(), while the client is there and the mirror's window is open */
-double nm_leg_pythons_deadline(const nm_leg *leg)
+double nm_leg_python_deadline(const nm_leg *leg)
 {
     if (leg->buffered || leg->snd_una != leg->snd_max)
         return fmin(leg->rto_at, leg->progress_at + leg->stall_timeout);

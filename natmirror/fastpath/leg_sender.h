@@ -27,6 +27,6 @@ void nm_leg_take_data(nm_leg *leg, uint32_t len, double now, nm_out *out);
 /* When the leg is due next: its timers, or when it is given up; the same but for an acknowledgement that is owed and for
  * what is left to send. */
 double nm_leg_deadline(const nm_leg *leg);
-double nm_leg_pythons_deadline(const nm_leg *leg);
+double nm_leg_python_deadline(const nm_leg *leg);
 
 #endif

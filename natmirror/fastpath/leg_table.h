@@ -14,8 +14,6 @@
 
 #define NM_CHUNK_LEN 4096 /* what legs hold is kept, and counted, in pieces of this many bytes */
 #define NM_MARKS 8
-#define NM_NO_LEG 0xffffffffu
-#define NM_NO_FLOW 0xffffffffu
 
 /* nm_leg.flags */
 #define NM_LEG_STEADY 1   /* nothing is lost, closing or closed: data and acknowledgements are C's */

@@ -29,7 +29,7 @@ typedef struct {
     uint8_t in_turn;   /* one entry of the table after the other; else the one that the client's hash says */
     uint8_t is_held;   /* mirrors may hold its clients back */
     uint8_t needs_python; /* Python chooses for each new connection, or there is nobody to choose */
-    uint16_t flags;    /* of its flows: NM_WATCHED, NM_TAPPED */
+    uint16_t flags;    /* of its flows: NM_FLOW_WATCHED, NM_FLOW_SERVICE_MIRRORED */
     uint32_t flows;    /* that it has now, those of clients that go to a backend themselves not counted */
     uint32_t turn;     /* the entry that is next */
     uint32_t table_len; /* 0 for a service without a pool */

@@ -1,14 +1,13 @@
-/* tracker.py in C; tracker.h says what each function is for. */
+/* The tracker of production's connections; tracker.h says what each function is for. */
 #include "fastpath/tracker.h"
 
-#define NOT_OFFERED 0xff
-#define MAX_SCALE 14      /* RFC 7323 2.3 */
-#define MAX_SYN_DATA 1460 /* RFC 7413 4.1.3.1 */
+#include "fastpath/tcp_constants.h"
+
 #define OPT_END 0
 #define OPT_NOP 1
 #define OPT_WINDOW_SCALE 3
 
-void nm_update(nm_half *sender, const nm_half *receiver, const segment *seg, int loose)
+void nm_track_half(nm_half *sender, const nm_half *receiver, const segment *seg, int loose)
 {
     uint32_t fin = seg->flags & TCP_FIN;
     uint32_t end = seg->seq + seg->payload_len + fin + (seg->flags & TCP_SYN ? 1 : 0);
@@ -25,7 +24,7 @@ void nm_update(nm_half *sender, const nm_half *receiver, const segment *seg, int
         if (advance > 0 && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
             sender->bytes += (uint32_t)advance - fin;
-            sender->flags = (uint8_t)(end != seg->seq ? sender->flags & ~NM_HALF_TOLD : sender->flags | NM_HALF_TOLD);
+            sender->flags = (uint8_t)(end != seg->seq ? sender->flags & ~NM_HALF_INFERRED : sender->flags | NM_HALF_INFERRED);
         }
     }
     uint8_t scale = seg->flags & TCP_SYN ? 0 : sender->scale;
@@ -42,11 +41,11 @@ void nm_update(nm_half *sender, const nm_half *receiver, const segment *seg, int
         sender->edge = edge;
 }
 
-/* Segment.window_scale(); NOT_OFFERED where there is none. */
+/* Segment.window_scale(); NM_NO_WINDOW_SCALE where there is none. */
 static uint8_t window_scale(const segment *seg)
 {
     const uint8_t *at = seg->tcp + TCP_MIN, *end = payload_of(seg);
-    uint8_t scale = NOT_OFFERED;
+    uint8_t scale = NM_NO_WINDOW_SCALE;
     while (at < end && *at != OPT_END) {
         if (*at == OPT_NOP) {
             at++;
@@ -55,47 +54,56 @@ static uint8_t window_scale(const segment *seg)
         if (at + 1 >= end || at[1] < 2 || at[1] > end - at)
             break;
         if (*at == OPT_WINDOW_SCALE)
-            scale = at[1] != 3 ? NOT_OFFERED : at[2] > MAX_SCALE ? MAX_SCALE : at[2];
+            scale = at[1] != 3 ? NM_NO_WINDOW_SCALE : at[2] > NM_MAX_WINDOW_SCALE ? NM_MAX_WINDOW_SCALE : at[2];
         at += at[1];
     }
     return scale;
 }
 
-void nm_begin(nm_flow *flow, const segment *syn)
+void nm_track_syn(nm_flow *flow, const segment *syn)
 {
-    flow->state = NM_SYN_SENT;
+    flow->state = NM_STATE_SYN_SENT;
     flow->iss = syn->seq;
     flow->orig.scale = window_scale(syn);
-    flow->reply.scale = NOT_OFFERED;
+    flow->reply.scale = NM_NO_WINDOW_SCALE;
     flow->orig.packets = 1;
     flow->orig.end = syn->seq + 1;
     flow->orig.flags = NM_HALF_SEQ;
 }
 
+/* Move the flow to the state that follows; return the event, or NM_NO_EVENT where it means nothing in this state. */
+static int step(nm_flow *flow, int event)
+{
+    uint8_t following = nm_transitions[flow->state][event];
+    if (following == NM_NO_STATE)
+        return NM_NO_EVENT;
+    flow->state = following;
+    return event;
+}
+
 static int take_syn_ack(nm_flow *flow, const segment *seg)
 {
     int32_t syn_data_len = diff(seg->ack, flow->orig.end);
-    if (!(seg->flags & TCP_ACK) || syn_data_len < 0 || syn_data_len > MAX_SYN_DATA) {
+    if (!(seg->flags & TCP_ACK) || syn_data_len < 0 || syn_data_len > NM_MAX_SYN_DATA) {
         flow->reply.packets++;
         return NM_NO_EVENT;
     }
     flow->orig.end = seg->ack;
     flow->orig.bytes = (uint32_t)syn_data_len;
     uint8_t scale = window_scale(seg);
-    if (scale == NOT_OFFERED || flow->orig.scale == NOT_OFFERED)
+    if (scale == NM_NO_WINDOW_SCALE || flow->orig.scale == NM_NO_WINDOW_SCALE)
         flow->orig.scale = flow->reply.scale = 0;
     else
         flow->reply.scale = scale;
-    nm_update(&flow->reply, &flow->orig, seg, 0);
-    flow->state = NM_SYN_RECEIVED;
-    return NM_SYN_ACK_SEEN;
+    nm_track_half(&flow->reply, &flow->orig, seg, 0);
+    return step(flow, NM_EVENT_SYN_ACK);
 }
 
 static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const segment *seg, uint8_t state, int loose)
 {
-    if (state == NM_SYN_SENT) {
+    if (state == NM_STATE_SYN_SENT) {
         int32_t past = diff(seg->ack, receiver->end);
-        return seg->flags & TCP_ACK && past >= 0 && past <= MAX_SYN_DATA;
+        return seg->flags & TCP_ACK && past >= 0 && past <= NM_MAX_SYN_DATA;
     }
     if (loose && !(receiver->flags & NM_HALF_ACK))
         return 1;
@@ -105,21 +113,18 @@ static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const 
 static int take_reset(nm_flow *flow, const segment *seg, nm_half *sender, const nm_half *receiver, int loose)
 {
     sender->packets++;
-    if (!is_exact_reset(sender, receiver, seg, flow->state, loose) || flow->state > NM_CLOSING)
-        return NM_NO_EVENT;
-    flow->state = NM_RESET;
-    return NM_RST_SEEN;
+    return is_exact_reset(sender, receiver, seg, flow->state, loose) ? step(flow, NM_EVENT_RST) : NM_NO_EVENT;
 }
 
-/* A FIN that ends exactly where its half has sent to. */
-static void take_fin(nm_half *sender, const segment *seg, int told)
+/* Note a FIN that ends exactly where its half has sent to; was_sent: an earlier segment has reached that number. */
+static void take_fin(nm_half *sender, const segment *seg, int was_sent)
 {
     if (!(seg->flags & TCP_FIN) || sender->flags & NM_HALF_FIN || seg->seq + seg->payload_len + 1 != sender->end)
         return;
-    if (told && !(sender->flags & NM_HALF_TOLD))
+    if (was_sent && !(sender->flags & NM_HALF_INFERRED))
         return; /* where a byte was seen, no FIN can be */
     sender->flags |= NM_HALF_FIN;
-    if (told && sender->bytes)
+    if (was_sent && sender->bytes)
         sender->bytes--;
 }
 
@@ -140,28 +145,24 @@ int nm_track(nm_flow *flow, const segment *seg, int from_client, int loose)
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (seg->flags & TCP_RST)
         return take_reset(flow, seg, sender, receiver, loose);
-    if (seg->flags & TCP_SYN && !from_client && flow->state == NM_SYN_SENT)
+    if (seg->flags & TCP_SYN && !from_client && flow->state == NM_STATE_SYN_SENT)
         return take_syn_ack(flow, seg);
-    if (seg->flags & TCP_SYN || flow->state == NM_SYN_SENT) {
+    if (seg->flags & TCP_SYN || flow->state == NM_STATE_SYN_SENT) {
         sender->packets++;
         return NM_NO_EVENT;
     }
     int knew = sender->flags & NM_HALF_SEQ;
     uint32_t known_end = sender->end;
     int event = NM_NO_EVENT;
-    nm_update(sender, receiver, seg, loose);
+    nm_track_half(sender, receiver, seg, loose);
     take_fin(sender, seg, knew && known_end == sender->end);
-    if (flow->state == NM_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver)) {
-        flow->state = NM_ESTABLISHED;
-        event = NM_HANDSHAKE_SEEN;
+    if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
+        event = step(flow, NM_EVENT_HANDSHAKE);
+    if (flow->state == NM_STATE_ESTABLISHED && (sender->flags | receiver->flags) & NM_HALF_FIN) {
+        int closing = step(flow, NM_EVENT_FIN);
+        return event == NM_EVENT_HANDSHAKE ? event : closing;
     }
-    if (flow->state == NM_ESTABLISHED && (sender->flags | receiver->flags) & NM_HALF_FIN) {
-        flow->state = NM_CLOSING;
-        return event == NM_HANDSHAKE_SEEN ? event : NM_FIN_SEEN;
-    }
-    if (flow->state == NM_CLOSING && both_finished(flow)) {
-        flow->state = NM_TIME_WAIT;
-        return NM_LAST_ACK_SEEN;
-    }
+    if (flow->state == NM_STATE_CLOSING && both_finished(flow))
+        return step(flow, NM_EVENT_LAST_ACK);
     return event;
 }

@@ -1,26 +1,19 @@
-/* tracker.py in C: the numbers and the state of production's connections. Tests hold the two against each other. For C files
- * only. */
+/* The numbers and the state of production's connections, by the rules of natmirror/tcp/tracker.py. Tests hold the two against
+ * each other. For C files only. */
 #ifndef NATMIRROR_FASTPATH_TRACKER_H
 #define NATMIRROR_FASTPATH_TRACKER_H
 
 #include "fastpath/flow_table.h"
 #include "fastpath/packet.h"
 
-/* tcp.Event; NM_NO_EVENT where a segment has moved no state. */
-#define NM_NO_EVENT (-1)
-#define NM_SYN_ACK_SEEN 0
-#define NM_HANDSHAKE_SEEN 1
-#define NM_FIN_SEEN 2
-#define NM_LAST_ACK_SEEN 3
-#define NM_RST_SEEN 4
+/* Set the numbers of a new flow from the client's SYN: tracker.begin() in Python. */
+void nm_track_syn(nm_flow *flow, const segment *syn);
 
-/* tcp.begin() */
-void nm_begin(nm_flow *flow, const segment *syn);
+/* Move the numbers of the half-stream that sent a segment, where they can be true: tracker.update(). */
+void nm_track_half(nm_half *sender, const nm_half *receiver, const segment *seg, int loose);
 
-/* tcp.update() */
-void nm_update(nm_half *sender, const nm_half *receiver, const segment *seg, int loose);
-
-/* tcp.track(): one segment with a right checksum; gives the event that moved the state. */
+/* Take one segment with a right checksum into the flow's numbers and state: tracker.track(). Return the event that moved the
+ * state, or NM_NO_EVENT. */
 int nm_track(nm_flow *flow, const segment *seg, int from_client, int loose);
 
 #endif

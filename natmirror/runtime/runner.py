@@ -20,7 +20,7 @@ from natmirror.api.server import Server
 from natmirror.backends.admission import Admission
 from natmirror.backends.probes import Monitor
 from natmirror.errors import HostError, NatmirrorError
-from natmirror.fastpath import Loads, Memory
+from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.ha.member import PairMember
 from natmirror.ha.role import SETTLE_TIME, HostRole
 from natmirror.linux.instance import Instance
@@ -86,7 +86,7 @@ class Runner:
         self._shared = SharedState(rules) if rules.ha is not None and rules.ha.state is not None else None
         self._is_active = rules.ha is None
         looks = notifier.watchdog_interval
-        key, self._memory, loads = os.urandom(16), Memory(rules.mirror_memory), Loads()
+        key, self._memory, loads = os.urandom(16), Memory(rules.mirror_memory), ConnectionCounts()
         self._workers = [
             Worker(
                 rules,

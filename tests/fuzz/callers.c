@@ -106,10 +106,10 @@ static void open_for(world *w, nm_service *service, const segment *syn)
     nm_flow *row = insert(w, syn->ip + 12, syn->sport, service, backend_id, 1);
     if (!row)
         return;
-    nm_begin(row, syn);
+    nm_track_syn(row, syn);
     row->created_at = w->now;
     if (syn->payload_len)
-        row->flags |= NM_KNOWN;
+        row->flags |= NM_FLOW_PYTHON_STATE;
     nm_flow_touch(w->gear->flows, row, w->now, 1);
 }
 
@@ -120,9 +120,9 @@ static void pick_up(world *w, nm_service *service, uint16_t backend_id, const se
     nm_flow *row = insert(w, client, is_orig ? seg->sport : seg->dport, service, backend_id, 0);
     if (!row)
         return;
-    row->state = NM_ESTABLISHED;
+    row->state = NM_STATE_ESTABLISHED;
     row->orig.scale = row->reply.scale = LOOSE_SCALE;
-    row->flags |= NM_LOOSE | (row->flags & NM_TAPPED ? NM_KNOWN : 0);
+    row->flags |= NM_FLOW_LOOSE | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     int event = nm_track(row, seg, is_orig, 1);
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || !is_orig);
@@ -159,20 +159,20 @@ void adopt(world *w, uint8_t which, uint8_t whose)
     row = insert(w, client, end.port, service, backend_id, 0);
     if (!row)
         return;
-    row->state = NM_ESTABLISHED;
+    row->state = NM_STATE_ESTABLISHED;
     row->orig.scale = row->reply.scale = LOOSE_SCALE;
     row->reply.packets = 1;
-    row->flags |= NM_LOOSE | (row->flags & NM_TAPPED ? NM_KNOWN : 0);
+    row->flags |= NM_FLOW_LOOSE | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
     if (!(whose & 128))
         lend_flow(w, row);
-    if (!(row->sharing & NM_GUEST))
+    if (!(row->sharing & NM_FOREIGN))
         nm_flow_touch(w->gear->flows, row, w->now, 1);
 }
 
 /* Bindings.withdraw() */
 void withdraw(world *w, nm_flow *row, int has_ended)
 {
-    if (!(row->sharing & NM_GUEST))
+    if (!(row->sharing & NM_FOREIGN))
         return;
     if (row->seen_at > 0 && !has_ended)
         nm_flow_touch(w->gear->flows, row, w->now, 1);
@@ -188,7 +188,7 @@ static void open_direct(world *w, uint16_t service_id, uint16_t backend_id, cons
     nm_flow *row = nm_gear_insert(w->gear, 4, client, seg->dport, service_id, backend_id, 1);
     if (!row)
         return;
-    row->state = NM_SYN_RECEIVED;
+    row->state = NM_STATE_SYN_RECEIVED;
     nm_flow_touch(w->gear->flows, row, w->now, 1);
 }
 
@@ -214,7 +214,7 @@ static void take_unbound(world *w, const segment *seg)
     nm_service *service = &w->plan.services[number];
     const nm_flow *bound =
         nm_flow_find_orig(w->gear->flows, 4, client, seg->dport, service->address, service->port);
-    if (seg->payload_len && !(seg->flags & TCP_RST) && (!bound || (bound->flags & NM_LOOSE && !bound->reply.packets)))
+    if (seg->payload_len && !(seg->flags & TCP_RST) && (!bound || (bound->flags & NM_FLOW_LOOSE && !bound->reply.packets)))
         pick_up(w, service, backend_id, seg, 0);
 }
 
@@ -223,13 +223,13 @@ static int is_new(world *w, nm_flow *row, const segment *syn)
 {
     if (!row)
         return 1;
-    if (row->state == NM_ESTABLISHED || row->state == NM_CLOSING) {
-        row->flags |= row->iss != syn->seq ? NM_KNOWN : 0;
+    if (row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_CLOSING) {
+        row->flags |= row->iss != syn->seq ? NM_FLOW_PYTHON_STATE : 0;
         return 0; /* the backend is to judge it */
     }
-    if (row->state >= NM_TIME_WAIT || row->iss != syn->seq)
+    if (row->state >= NM_STATE_TIME_WAIT || row->iss != syn->seq)
         return 1;
-    if (row->state != NM_SYN_SENT || w->now - row->created_at < ANSWER_TIMEOUT)
+    if (row->state != NM_STATE_SYN_SENT || w->now - row->created_at < ANSWER_TIMEOUT)
         return 0;
     set_suspect(w, row->service_id, row->client, 1);
     return 1;
@@ -237,12 +237,12 @@ static int is_new(world *w, nm_flow *row, const segment *syn)
 
 static void move(world *w, nm_flow *row, const segment *seg, int is_orig)
 {
-    int event = nm_track(row, seg, is_orig, row->flags & NM_LOOSE);
+    int event = nm_track(row, seg, is_orig, row->flags & NM_FLOW_LOOSE);
     int is_held = w->plan.services[row->service_id].is_held;
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || (is_orig && seg->flags & TCP_SYN));
-    if (row->flags & NM_TAPPED && (event == NM_HANDSHAKE_SEEN || (event == NM_SYN_ACK_SEEN && is_held)))
-        row->flags |= NM_KNOWN;
-    if (event == NM_SYN_ACK_SEEN) {
+    if (row->flags & NM_FLOW_SERVICE_MIRRORED && (event == NM_EVENT_HANDSHAKE || (event == NM_EVENT_SYN_ACK && is_held)))
+        row->flags |= NM_FLOW_PYTHON_STATE;
+    if (event == NM_EVENT_SYN_ACK) {
         if (row->backend_id != NM_NO_BACKEND)
             w->plan.backends[row->backend_id].connections++;
         set_suspect(w, row->service_id, row->client, 0);
@@ -252,9 +252,9 @@ static void move(world *w, nm_flow *row, const segment *seg, int is_orig)
 /* Nat.direct_reply() */
 static void move_direct(world *w, nm_flow *row, const segment *seg)
 {
-    int has_begun = row->state == NM_SYN_RECEIVED && !(seg->flags & (TCP_SYN | TCP_RST));
+    int has_begun = row->state == NM_STATE_SYN_RECEIVED && !(seg->flags & (TCP_SYN | TCP_RST));
     if (has_begun)
-        row->state = NM_ESTABLISHED;
+        row->state = NM_STATE_ESTABLISHED;
     row->reply.packets++;
     nm_flow_touch(w->gear->flows, row, w->now, has_begun);
 }
@@ -274,9 +274,9 @@ void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int chec
         nm_service *service = is_orig ? nm_plan_service(&w->gear->plan, 4, src, dst, seg.dport) : NULL;
         if (service && (seg.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && is_new(w, row, &seg))
             open_for(w, service, &seg);
-        else if (row && row->flags & NM_DIRECT && !is_orig && index_of(w, row) < 0)
+        else if (row && row->flags & NM_FLOW_DIRECT && !is_orig && index_of(w, row) < 0)
             move_direct(w, row, &seg);
-        else if (row && !(row->flags & NM_DIRECT) && index_of(w, row) < 0)
+        else if (row && !(row->flags & NM_FLOW_DIRECT) && index_of(w, row) < 0)
             move(w, row, &seg, is_orig);
         else if (!row && service && seg.payload_len && !(seg.flags & (TCP_SYN | TCP_RST)))
             pick_up(w, service, usual_backend(w, (int)(service - w->plan.services), src, seg.sport), &seg, 1);
@@ -297,12 +297,12 @@ void take_due_flows(world *w)
         check_expired(w, &before, row);
         if (!row)
             break;
-        int is_told = row->state == NM_SYN_SENT && !(row->flags & NM_UNANSWERED);
-        must(row->flags & NM_KNOWN || row->state == NM_SYN_SENT);
-        if (row->state == NM_SYN_SENT)
+        int is_told = row->state == NM_STATE_SYN_SENT && !(row->flags & NM_FLOW_UNANSWERED);
+        must(row->flags & NM_FLOW_PYTHON_STATE || row->state == NM_STATE_SYN_SENT);
+        if (row->state == NM_STATE_SYN_SENT)
             set_suspect(w, row->service_id, row->client, 1);
         if (is_told && index_of(w, row) < 0) {
-            row->flags |= NM_UNANSWERED;
+            row->flags |= NM_FLOW_UNANSWERED;
             nm_flow_touch(w->gear->flows, row, row->seen_at, 1);
         } else {
             forget(w, row);

@@ -174,7 +174,7 @@ void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, 
     const nm_flow *flow = flow_of(w, before, hook == PREROUTING);
     endpoint fresh;
     if (flow) {
-        must(!(flow->flags & (NM_WATCHED | NM_DIRECT)));
+        must(!(flow->flags & (NM_FLOW_WATCHED | NM_FLOW_DIRECT)));
         memcpy(fresh.address, hook == PREROUTING ? flow->backend : flow->service, 4);
         fresh.port = hook == PREROUTING ? flow->backend_port : flow->service_port;
     } else {

@@ -10,8 +10,6 @@ void check_world(world *w);
 int looks_closer(const world *w);
 /* Each flow findable and counted where it belongs, those that are embryonic or over in their lists. */
 void check_flows(world *w);
-/* Seconds, as nm_flows_set_timeouts() takes them. */
-const double *flow_timeouts(void);
 /* When a flow is due, by its row. */
 double flow_deadline(const nm_flow *row);
 /* The flow of a packet, from the client or else from the backend, by looking at every row. */

@@ -7,23 +7,21 @@
 #include "must.h"
 #include "sharing.h"
 
-static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* tracker.py, failed_attempts.py */
+static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* typed again, for a second opinion */
 
 /* What one packet can make of a state; that a SYN is refused is Python's. */
 static const uint8_t NEXT[NM_STATES][NM_STATES] = {
-    [NM_SYN_SENT] = {[NM_SYN_SENT] = 1, [NM_SYN_RECEIVED] = 1},
-    [NM_SYN_RECEIVED] = {[NM_SYN_RECEIVED] = 1, [NM_ESTABLISHED] = 1, [NM_CLOSING] = 1, [NM_RESET] = 1},
-    [NM_ESTABLISHED] = {[NM_ESTABLISHED] = 1, [NM_CLOSING] = 1, [NM_RESET] = 1},
-    [NM_CLOSING] = {[NM_CLOSING] = 1, [NM_TIME_WAIT] = 1, [NM_RESET] = 1},
-    [NM_TIME_WAIT] = {[NM_TIME_WAIT] = 1},
-    [NM_RESET] = {[NM_RESET] = 1},
+    [NM_STATE_SYN_SENT] = {[NM_STATE_SYN_SENT] = 1, [NM_STATE_SYN_RECEIVED] = 1},
+    [NM_STATE_SYN_RECEIVED] = {[NM_STATE_SYN_RECEIVED] = 1, [NM_STATE_ESTABLISHED] = 1, [NM_STATE_CLOSING] = 1, [NM_STATE_RESET] = 1},
+    [NM_STATE_ESTABLISHED] = {[NM_STATE_ESTABLISHED] = 1, [NM_STATE_CLOSING] = 1, [NM_STATE_RESET] = 1},
+    [NM_STATE_CLOSING] = {[NM_STATE_CLOSING] = 1, [NM_STATE_TIME_WAIT] = 1, [NM_STATE_RESET] = 1},
+    [NM_STATE_TIME_WAIT] = {[NM_STATE_TIME_WAIT] = 1},
+    [NM_STATE_RESET] = {[NM_STATE_RESET] = 1},
 };
-
-const double *flow_timeouts(void) { return TIMEOUTS; }
 
 double flow_deadline(const nm_flow *row)
 {
-    if (row->state == NM_SYN_SENT && !(row->flags & NM_UNANSWERED))
+    if (row->state == NM_STATE_SYN_SENT && !(row->flags & NM_FLOW_UNANSWERED))
         return row->created_at + TIMEOUTS[NM_STATES];
     return row->seen_at + TIMEOUTS[row->state];
 }
@@ -33,16 +31,16 @@ static void check_row(world *w, const nm_flow *row)
     nm_flows *flows = w->gear->flows;
     must(row->state < NM_STATES);
     must(row->due.queued_at <= row->due.due_at);
-    must(row->sharing & NM_GUEST || row->due.due_at <= flow_deadline(row));
-    must(!(row->flags & NM_OVER) == (row->state < NM_TIME_WAIT));
-    if (!(row->flags & NM_EMBRYONIC))
-        must(!is_embryonic(row) || row->sharing & NM_GUEST);
+    must(row->sharing & NM_FOREIGN || row->due.due_at <= flow_deadline(row));
+    must(!(row->flags & NM_FLOW_CLOSED) == (row->state < NM_STATE_TIME_WAIT));
+    if (!(row->flags & NM_FLOW_EMBRYONIC))
+        must(!is_embryonic(row) || row->sharing & NM_FOREIGN);
     else if (!is_embryonic(row)) /* it leaves when it is met */
-        must(row->flags & NM_LOOSE && row->reply.packets && row->state < NM_TIME_WAIT);
+        must(row->flags & NM_FLOW_LOOSE && row->reply.packets && row->state < NM_STATE_TIME_WAIT);
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
     must(nm_flow_find_orig(flows, 4, row->client, row->client_port, row->service, row->service_port) == row);
     must(nm_flow_find_reply(flows, 4, row->backend, row->backend_port, row->client, row->client_port) == row);
-    if (row->flags & NM_DIRECT) {
+    if (row->flags & NM_FLOW_DIRECT) {
         must(row->backend_id == NM_NO_BACKEND);
         return;
     }
@@ -66,7 +64,7 @@ void check_flows(world *w)
         must(row && row->id == ids[i]);
         check_row(w, row);
         next = fmin(next, row->due.due_at);
-        if (row->flags & NM_DIRECT)
+        if (row->flags & NM_FLOW_DIRECT)
             continue;
         of_service[row->service_id]++;
         if (row->backend_id != NM_NO_BACKEND)
@@ -178,10 +176,10 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     must(!*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, client));
     must(!before->services[flow->service_id].needs_python);
     must(!nm_leg_find(w->gear->legs, 4, flow->backend, flow->backend_port, client, flow->client_port));
-    must(flow->state == NM_SYN_SENT && flow->iss == u32_at(tcp + 4) && flow->orig.end == flow->iss + 1);
+    must(flow->state == NM_STATE_SYN_SENT && flow->iss == u32_at(tcp + 4) && flow->orig.end == flow->iss + 1);
     must(flow->created_at == w->now && flow->seen_at == w->now && flow->first_leg == NM_NO_LEG);
-    must(flow->flags == (before->services[flow->service_id].flags | NM_EMBRYONIC) && flow->newer == NONE);
-    must(!(flow->sharing & (NM_SHARED | NM_GUEST)));
+    must(flow->flags == (before->services[flow->service_id].flags | NM_FLOW_EMBRYONIC) && flow->newer == NONE);
+    must(!(flow->sharing & (NM_SHARED | NM_FOREIGN)));
     check_pick(w, flow, before);
 }
 
@@ -196,7 +194,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         return;
     }
     must(is_same(now, was) && NEXT[was->state][now->state]);
-    must((now->flags | NM_EMBRYONIC | NM_OVER) == (was->flags | NM_EMBRYONIC | NM_OVER));
+    must((now->flags | NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED) == (was->flags | NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED));
     if (is_orig && tcp[13] & SYN) { /* its own once more */
         must(now->seen_at == w->now && now->due.due_at == flow_deadline(now));
         mended.orig.packets--;
@@ -207,15 +205,15 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         must(now->sharing == was->sharing);
         return;
     }
-    must(!(was->flags & NM_DIRECT) && !(now->sharing & NM_GUEST)); /* who moves here is our own */
-    int is_lasting = now->state == NM_ESTABLISHED || now->state == NM_CLOSING;
+    must(!(was->flags & NM_FLOW_DIRECT) && !(now->sharing & NM_FOREIGN)); /* who moves here is our own */
+    int is_lasting = now->state == NM_STATE_ESTABLISHED || now->state == NM_STATE_CLOSING;
     must(!(now->sharing & NM_SHARED) == !(now->sharing & NM_UNDERIVED && is_lasting && !is_embryonic(now)));
-    if (now->state == NM_SYN_RECEIVED)
-        must(!(was->flags & NM_KNOWN) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
-    if (was->flags & NM_TAPPED && now->state == NM_SYN_RECEIVED)
+    if (now->state == NM_STATE_SYN_RECEIVED)
+        must(!(was->flags & NM_FLOW_PYTHON_STATE) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
+    if (was->flags & NM_FLOW_SERVICE_MIRRORED && now->state == NM_STATE_SYN_RECEIVED)
         must(!w->plan.services[was->service_id].is_held);
-    else if (was->flags & NM_TAPPED)
-        must(was->state == NM_SYN_RECEIVED && now->state == NM_RESET && !(was->flags & NM_KNOWN));
+    else if (was->flags & NM_FLOW_SERVICE_MIRRORED)
+        must(was->state == NM_STATE_SYN_RECEIVED && now->state == NM_STATE_RESET && !(was->flags & NM_FLOW_PYTHON_STATE));
 }
 
 /* What is rewritten without a flow changes none. */
@@ -246,13 +244,13 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
         if (was->family && (!now || now == fresh)) {
             int is_victim = id == victim;
             int is_twin = fresh && was->client_port == fresh->client_port && !memcmp(was->client, fresh->client, 16);
-            must(!(was->flags & NM_KNOWN) && (is_victim || (is_twin && was->state >= NM_TIME_WAIT)));
+            must(!(was->flags & NM_FLOW_PYTHON_STATE) && (is_victim || (is_twin && was->state >= NM_STATE_TIME_WAIT)));
             removed++;
             w->removed |= 1u << id;
             evicted += (uint64_t)is_victim;
         } else if (now && now != fresh) {
             check_moved(w, now, was, packet, hook == PREROUTING);
-            if (was->state == NM_SYN_SENT && now->state == NM_SYN_RECEIVED && now->backend_id != NM_NO_BACKEND)
+            if (was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED && now->backend_id != NM_NO_BACKEND)
                 answered[now->backend_id]++;
         }
     }
@@ -275,7 +273,7 @@ static int is_taken(const world *w, const uint8_t *packet, uint16_t port, int ma
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *row = nm_flow_by_id(w->gear->flows, id);
         if (row && row->client_port == port && !memcmp(row->client, packet + 12, 4) &&
-            may_give_way == (row->state >= NM_TIME_WAIT && !(row->flags & NM_KNOWN)))
+            may_give_way == (row->state >= NM_STATE_TIME_WAIT && !(row->flags & NM_FLOW_PYTHON_STATE)))
             return 1;
     }
     return 0;
@@ -303,7 +301,7 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
         uint32_t victim = victim_of(before, 1);
         must(w->plan.services[i].needs_python || *nm_plan_suspect(&w->gear->plan, (uint16_t)i, 4, packet + 12) ||
              (victim == NONE ? count_rows(before) == MAX_FLOWS
-                             : before->rows[victim].flags & NM_KNOWN || is_taken(w, packet, port, 1)));
+                             : before->rows[victim].flags & NM_FLOW_PYTHON_STATE || is_taken(w, packet, port, 1)));
     }
 }
 
@@ -342,20 +340,20 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
 {
     size_t header_len = packet[0] % 16 * 4u;
     uint8_t flags = packet[header_len + 13];
-    int is_known = flow->flags & NM_KNOWN, is_tapped = flow->flags & NM_TAPPED;
-    if (flow->flags & NM_DIRECT || (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff))
+    int is_known = flow->flags & NM_FLOW_PYTHON_STATE, is_tapped = flow->flags & NM_FLOW_SERVICE_MIRRORED;
+    if (flow->flags & NM_FLOW_DIRECT || (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff))
         return 0;
-    if (flags & RST && flow->state == NM_SYN_SENT)
+    if (flags & RST && flow->state == NM_STATE_SYN_SENT)
         return 0;
     if (flags & SYN && is_orig) {
-        int is_waiting = flow->state == NM_SYN_SENT && w->now < flow->created_at + TIMEOUTS[NM_STATES];
+        int is_waiting = flow->state == NM_STATE_SYN_SENT && w->now < flow->created_at + TIMEOUTS[NM_STATES];
         return is_syn(packet, len, checksum) && u32_at(packet + header_len + 4) == flow->iss && !is_known &&
-               !(flow->flags & NM_LOOSE) && (is_waiting || flow->state == NM_SYN_RECEIVED);
+               !(flow->flags & NM_FLOW_LOOSE) && (is_waiting || flow->state == NM_STATE_SYN_RECEIVED);
     }
     if (flags & SYN)
-        return flow->state == NM_SYN_SENT && !is_known && !(is_tapped && w->plan.services[flow->service_id].is_held) &&
+        return flow->state == NM_STATE_SYN_SENT && !is_known && !(is_tapped && w->plan.services[flow->service_id].is_held) &&
                !*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, flow->client);
-    return !is_tapped || (flags & RST && flow->state == NM_SYN_RECEIVED && !is_known);
+    return !is_tapped || (flags & RST && flow->state == NM_STATE_SYN_RECEIVED && !is_known);
 }
 
 void check_whose(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,
@@ -373,16 +371,16 @@ void check_whose(const world *w, const snapshot *before, const uint8_t *packet, 
         return;
     }
     must(w->gear->counters.unbound_packets == before->counters.unbound_packets);
-    int is_opening = is_orig && flags & SYN && (!flow || (flow->state >= NM_TIME_WAIT && !(flow->flags & NM_KNOWN)));
+    int is_opening = is_orig && flags & SYN && (!flow || (flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE)));
     if (!flow || is_opening)
         return;
-    if (flow->flags & NM_KILLED) {
+    if (flow->flags & NM_FLOW_ABORTED) {
         must(is_punted);
         return;
     }
-    if (!is_orig && hook != FORWARD && !(hook == OUTPUT && flow->flags & NM_WATCHED))
+    if (!is_orig && hook != FORWARD && !(hook == OUTPUT && flow->flags & NM_FLOW_WATCHED))
         must(is_punted);
-    else if (flags & (SYN | FIN | RST) || flow->state != NM_ESTABLISHED)
+    else if (flags & (SYN | FIN | RST) || flow->state != NM_STATE_ESTABLISHED)
         must(is_punted == !is_gears(w, flow, packet, len, is_orig, checksum));
 }
 
@@ -395,8 +393,8 @@ void check_expired(world *w, const snapshot *before, const nm_flow *left)
             must(!now || is_same(now, was));
             continue;
         }
-        must(!(was->flags & NM_KNOWN) && was->state != NM_SYN_SENT && flow_deadline(was) <= w->now);
-        must(!(was->sharing & NM_GUEST));
+        must(!(was->flags & NM_FLOW_PYTHON_STATE) && was->state != NM_STATE_SYN_SENT && flow_deadline(was) <= w->now);
+        must(!(was->sharing & NM_FOREIGN));
     }
     check_world(w);
 }

@@ -118,7 +118,7 @@ static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t o
 }
 
 /* Whether somebody takes what the client sends: then it comes in turn. */
-static int is_taken(const nm_flow *row) { return row->flags & (NM_MIRRORED | NM_READ); }
+static int is_taken(const nm_flow *row) { return row->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER); }
 
 static void from_client(world *w, input *in)
 {
@@ -140,7 +140,7 @@ static void from_backend(world *w, input *in)
     headers of = {.src = flow->backend, .dst = flow->client, .window = take16(in)};
     of.payload_len = take_len(in, w->mss);
     of.seq = flow->row->reply.end + (how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0);
-    if (flow->row->flags & NM_READ && !(how & HOW_ODD_SEQ))
+    if (flow->row->flags & NM_FLOW_HAS_READER && !(how & HOW_ODD_SEQ))
         of.seq = flow->row->reply.next;
     of.ack = flow->row->orig.end;
     if (how & HOW_ODD_ACK)
@@ -234,7 +234,7 @@ static void within_callers_flow(world *w, input *in, int is_orig)
     client->port = row->client_port;
     memcpy(other->address, is_orig ? row->service : row->backend, 4);
     other->port = is_orig ? row->service_port : row->backend_port;
-    of.flags = !is_orig && row->state == NM_SYN_SENT ? SYN : 0;
+    of.flags = !is_orig && row->state == NM_STATE_SYN_SENT ? SYN : 0;
     of.seq = sender->end + (how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0);
     of.ack = receiver->end;
     if (how & HOW_ODD_ACK) /* a backend may acknowledge a SYN's data */
@@ -251,7 +251,7 @@ static void set_caller(world *w, input *in)
     if (how & 1)
         set_suspect(w, which >> 4 & 3, client.address, how >> 1 & 1);
     if (row && how & 4)
-        row->flags |= NM_KNOWN;
+        row->flags |= NM_FLOW_PYTHON_STATE;
     if (row && how & 8)
         remove_flow(w, row);
     check_world(w);
@@ -329,12 +329,12 @@ static void change_tables(world *w, input *in)
 
 static void set_flow(world *w, input *in)
 {
-    static const uint16_t CHANGING = NM_HELD | NM_WAITING | NM_GAPPED | NM_REPLY_GAPPED | NM_KILLED;
+    static const uint16_t CHANGING = NM_FLOW_HELD | NM_FLOW_PAST_WINDOW | NM_FLOW_ORIG_GAP | NM_FLOW_REPLY_GAP | NM_FLOW_ABORTED;
     nm_flow *row = w->flows[take8(in) % FLOWS].row;
     uint8_t flags = take8(in), state = take8(in);
-    uint16_t chosen = (uint16_t)(flags | (flags & 1 ? NM_REPLY_GAPPED : 0) | ((flags & 14) == 14 ? NM_KILLED : 0));
+    uint16_t chosen = (uint16_t)(flags | (flags & 1 ? NM_FLOW_REPLY_GAP : 0) | ((flags & 14) == 14 ? NM_FLOW_ABORTED : 0));
     row->flags = (uint16_t)((row->flags & ~CHANGING) | (chosen & CHANGING));
-    row->state = state % 8 >= NM_STATES ? NM_ESTABLISHED : state % 8;
+    row->state = state % 8 >= NM_STATES ? NM_STATE_ESTABLISHED : state % 8;
     nm_flow_touch(w->gear->flows, row, row->seen_at, 1);
     check_world(w);
 }
@@ -375,7 +375,7 @@ static void write(world *w, input *in)
 {
     client_flow *flow = &w->flows[take8(in) % FLOWS];
     uint32_t len = take_len(in, w->mss);
-    if (len && flow->row->flags & NM_MIRRORED)
+    if (len && flow->row->flags & NM_FLOW_FEEDS_LEGS)
         write_to_legs(w, flow, bytes_at(flow->row->orig.next), len);
 }
 

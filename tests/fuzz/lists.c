@@ -8,9 +8,9 @@
 
 int is_embryonic(const nm_flow *row)
 {
-    if (row->state == NM_SYN_SENT || row->state == NM_SYN_RECEIVED)
+    if (row->state == NM_STATE_SYN_SENT || row->state == NM_STATE_SYN_RECEIVED)
         return 1;
-    return row->flags & NM_LOOSE && !row->reply.packets && (row->state == NM_ESTABLISHED || row->state == NM_CLOSING);
+    return row->flags & NM_FLOW_LOOSE && !row->reply.packets && (row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_CLOSING);
 }
 
 void mend_links(nm_flow *now, const nm_flow *was)
@@ -20,7 +20,7 @@ void mend_links(nm_flow *now, const nm_flow *was)
     now->next_orig = was->next_orig;
     now->next_reply = was->next_reply;
     now->due = was->due;
-    now->flags |= was->flags & NM_EMBRYONIC; /* its backend may have spoken before */
+    now->flags |= was->flags & NM_FLOW_EMBRYONIC; /* its backend may have spoken before */
 }
 
 /* All rows with a flag, in the order of their list. */
@@ -66,7 +66,7 @@ uint32_t count_rows(const snapshot *of)
 
 uint32_t victim_of(const snapshot *of, int for_embryonic)
 {
-    id_list embryonic = list_of(of, NM_EMBRYONIC), over = list_of(of, NM_OVER);
+    id_list embryonic = list_of(of, NM_FLOW_EMBRYONIC), over = list_of(of, NM_FLOW_CLOSED);
     uint32_t spoken = count_spoken(of, &embryonic);
     uint32_t oldest = spoken < embryonic.count ? embryonic.ids[spoken] : NONE;
     if (for_embryonic && embryonic.count - spoken >= MAX_EMBRYONIC)
@@ -78,7 +78,7 @@ uint32_t victim_of(const snapshot *of, int for_embryonic)
 
 void check_same(const snapshot *before, snapshot *now)
 {
-    id_list was = list_of(before, NM_EMBRYONIC), is = list_of(now, NM_EMBRYONIC);
+    id_list was = list_of(before, NM_FLOW_EMBRYONIC), is = list_of(now, NM_FLOW_EMBRYONIC);
     must(is.count <= was.count);
     uint32_t left = was.count - is.count;
     must(!left || left == count_spoken(before, &was));
@@ -89,7 +89,7 @@ void check_same(const snapshot *before, snapshot *now)
         row->older = row_was->older;
         row->newer = row_was->newer;
         if (i < left)
-            row->flags |= NM_EMBRYONIC;
+            row->flags |= NM_FLOW_EMBRYONIC;
     }
     must(!memcmp(now, before, sizeof *now));
 }
@@ -108,7 +108,7 @@ void check_victim(world *w, int for_embryonic)
 /* Who was in a list and is has kept its place; who is new is at its end. */
 static void check_list(world *w, const snapshot *now, int which)
 {
-    id_list *was = &w->lists[which], is = list_of(now, which == OVER_LIST ? NM_OVER : NM_EMBRYONIC);
+    id_list *was = &w->lists[which], is = list_of(now, which == OVER_LIST ? NM_FLOW_CLOSED : NM_FLOW_EMBRYONIC);
     uint32_t i = 0;
     for (uint32_t at = 0; i < is.count; i++) {
         while (at < was->count && was->ids[at] != is.ids[i])

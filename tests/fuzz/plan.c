@@ -16,8 +16,8 @@ static const struct {
 } OF_SERVICE[SERVICES] = {
     [MAGLEV] = {{10, 10, 0, 100}, PORT, 0, 0, 0, FIRST_OF_MAGLEV, 3},
     [IN_TURN] = {{10, 10, 0, 100}, PORT + 1, 0, 1, 0, FIRST_OF_TURN, 3},
-    [UNPOOLED] = {{10, 10, 0, 101}, PORT, NM_WATCHED, 0, 0, 0, 0},
-    [TAPPED] = {{10, 10, 0, 102}, PORT, NM_TAPPED, 0, 1, FIRST_OF_TAPPED, 2},
+    [UNPOOLED] = {{10, 10, 0, 101}, PORT, NM_FLOW_WATCHED, 0, 0, 0, 0},
+    [TAPPED] = {{10, 10, 0, 102}, PORT, NM_FLOW_SERVICE_MIRRORED, 0, 1, FIRST_OF_TAPPED, 2},
 };
 /* Some are in two pools, in each are some that are in no other; 13 is where mirrors are too. */
 static const uint8_t LAST_OF_BACKEND[BACKENDS] = {11, 12, 14, 12, 13, 15, 11, 16};

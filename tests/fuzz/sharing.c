@@ -9,7 +9,7 @@
 #include "lists.h"
 #include "must.h"
 
-static int is_lasting(const nm_flow *row) { return row->state == NM_ESTABLISHED || row->state == NM_CLOSING; }
+static int is_lasting(const nm_flow *row) { return row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_CLOSING; }
 
 static int is_underived(const world *w, const nm_flow *row)
 {
@@ -26,12 +26,12 @@ void tell_changes(world *w, uint32_t max, int is_told)
     must(w->changes.rows || !max);
     w->is_told = is_told;
     w->knows_told = 0;
-    nm_flows_tell(w->gear->flows, is_told ? &w->changes : NULL);
+    nm_flows_log_changes(w->gear->flows, is_told ? &w->changes : NULL);
 }
 
 static int is_of(const nm_change *change, const nm_flow *row)
 {
-    return row->family && !(row->flags & NM_DIRECT) && row->service_id == change->service_id &&
+    return row->family && !(row->flags & NM_FLOW_DIRECT) && row->service_id == change->service_id &&
            row->client_port == change->client_port && !memcmp(row->client, change->client, 16);
 }
 
@@ -67,8 +67,8 @@ static void take_change(world *w, const snapshot *now, const nm_change *change)
     nm_change *told = told_of(w, change);
     must(change->family == 4 && change->service_id < SERVICES && has_pool(change->service_id));
     must(change->backend_id < BACKENDS && w->plan.backends[change->backend_id].service_id == change->service_id);
-    must(change->kind <= NM_ENDED);
-    if (change->kind == NM_BOUND) {
+    must(change->kind <= NM_CHANGE_ENDED);
+    if (change->kind == NM_CHANGE_BOUND) {
         must(row && row->backend_id == change->backend_id && is_lasting(row) && row->sharing & NM_UNDERIVED);
         must(!told || w->is_telling || !w->knows_told);
         must(told || w->told_count < MAX_FLOWS);
@@ -76,7 +76,7 @@ static void take_change(world *w, const snapshot *now, const nm_change *change)
         return;
     }
     must(!w->knows_told || w->is_ending || (told && told->backend_id == change->backend_id));
-    if (change->kind == NM_FORGOTTEN)
+    if (change->kind == NM_CHANGE_FORGOTTEN)
         must(!row || !(row->sharing & NM_UNDERIVED));
     else
         must(w->is_ending || (row && !is_lasting(row)));
@@ -91,11 +91,11 @@ static void check_told(world *w, const snapshot *now)
         w->told_count = 0;
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *row = &now->rows[id];
-        if (!row->family || row->flags & NM_DIRECT)
+        if (!row->family || row->flags & NM_FLOW_DIRECT)
             continue;
         nm_change one = {.client_port = row->client_port, .service_id = row->service_id, .backend_id = row->backend_id};
         memcpy(one.client, row->client, 16);
-        if (row->sharing & NM_GUEST)
+        if (row->sharing & NM_FOREIGN)
             take_back(w, told_of(w, &one)); /* its own host tells of it now */
         if (!(row->sharing & NM_SHARED))
             continue;
@@ -128,22 +128,22 @@ void check_changes(world *w)
 
 static void check_guest(const nm_flow *row)
 {
-    must(row->state == NM_ESTABLISHED && !(row->sharing & NM_SHARED) && !(row->flags & (NM_EMBRYONIC | NM_OVER)));
+    must(row->state == NM_STATE_ESTABLISHED && !(row->sharing & NM_SHARED) && !(row->flags & (NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED)));
     must(row->due.due_at == INFINITY && row->due.queued_at == INFINITY);
 }
 
 static void check_row(world *w, const nm_flow *row)
 {
     uint32_t bit = 1u << row->id;
-    int may_be_shared = row->sharing & NM_UNDERIVED && !(row->sharing & NM_GUEST) && is_lasting(row);
-    if (row->flags & NM_DIRECT) {
+    int may_be_shared = row->sharing & NM_UNDERIVED && !(row->sharing & NM_FOREIGN) && is_lasting(row);
+    if (row->flags & NM_FLOW_DIRECT) {
         must(!row->sharing);
         return;
     }
-    must(row->sharing <= (NM_UNDERIVED | NM_SHARED | NM_GUEST));
+    must(row->sharing <= (NM_UNDERIVED | NM_SHARED | NM_FOREIGN));
     if (!(w->stale & bit))
         must(!(row->sharing & NM_UNDERIVED) == !is_underived(w, row));
-    if (row->sharing & NM_GUEST)
+    if (row->sharing & NM_FOREIGN)
         check_guest(row);
     if (is_embryonic(row))
         w->quiet |= bit; /* once its backend has spoken it is told when it is looked at */
@@ -176,27 +176,27 @@ void check_sharing(world *w)
 static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int how)
 {
     uint32_t bit = 1u << was->id;
-    int underived = is_underived(w, was), is_quiet = how & NM_SWEEP_QUIET && underived;
-    if (is_quiet && was->state == NM_ESTABLISHED && was->flags & NM_LOOSE && !(was->flags & NM_KNOWN) && !was->sharing) {
+    int underived = is_underived(w, was), is_quiet = how & NM_SWEEP_STANDBY && underived;
+    if (is_quiet && was->state == NM_STATE_ESTABLISHED && was->flags & NM_FLOW_LOOSE && !(was->flags & NM_FLOW_PYTHON_STATE) && !was->sharing) {
         must(!now->family);
         w->removed |= bit;
         return;
     }
-    int is_claimed = was->sharing & NM_GUEST &&
+    int is_claimed = was->sharing & NM_FOREIGN &&
                      (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && was->seen_at > 0));
-    int is_lent = how & NM_SWEEP_LEND && was->state == NM_ESTABLISHED, begins_anew = is_lent && !(was->flags & NM_KNOWN);
-    int is_guest = (is_lent && underived) || (was->sharing & NM_GUEST && !is_claimed);
-    must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_GUEST) == !is_guest);
+    int is_lent = how & NM_SWEEP_HAND_OVER && was->state == NM_STATE_ESTABLISHED, begins_anew = is_lent && !(was->flags & NM_FLOW_PYTHON_STATE);
+    int is_guest = (is_lent && underived) || (was->sharing & NM_FOREIGN && !is_claimed);
+    must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_FOREIGN) == !is_guest);
     must(now->seen_at == (is_lent && underived ? 0 : is_claimed ? w->now : was->seen_at));
     if (is_claimed && !is_guest)
         must(now->due.due_at == flow_deadline(now));
     if (begins_anew)
-        must(now->flags & NM_LOOSE && !now->orig.flags && !now->reply.flags);
+        must(now->flags & NM_FLOW_LOOSE && !now->orig.flags && !now->reply.flags);
     nm_flow mended = *now;
     mend_links(&mended, was);
-    mended.flags = (uint16_t)((mended.flags & ~NM_EMBRYONIC) | (was->flags & NM_EMBRYONIC));
+    mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_EMBRYONIC) | (was->flags & NM_FLOW_EMBRYONIC));
     if (begins_anew) {
-        mended.flags = (uint16_t)((mended.flags & ~NM_LOOSE) | (was->flags & NM_LOOSE));
+        mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_LOOSE) | (was->flags & NM_FLOW_LOOSE));
         mended.orig.flags = was->orig.flags;
         mended.reply.flags = was->reply.flags;
     }
@@ -208,10 +208,10 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
         w->quiet |= bit;
     else if (!is_embryonic(now))
         w->quiet &= ~bit;
-    if (!(how & NM_SWEEP_TELL) || !w->is_told || w->changes.missed || !(now->sharing & NM_SHARED))
+    if (!(how & NM_SWEEP_ANNOUNCE) || !w->is_told || w->changes.missed || !(now->sharing & NM_SHARED))
         return;
     uint32_t i = 0;
-    while (w->changes.rows[i].kind != NM_BOUND || !is_of(&w->changes.rows[i], now))
+    while (w->changes.rows[i].kind != NM_CHANGE_BOUND || !is_of(&w->changes.rows[i], now))
         must(++i < w->changes.count);
 }
 
@@ -228,7 +228,7 @@ uint32_t sweep(world *w, uint32_t first, uint32_t max, int how)
             expected = id;
         if (is_met && max) {
             max--;
-            if (!(was->flags & (NM_DIRECT | NM_WATCHED))) {
+            if (!(was->flags & (NM_FLOW_DIRECT | NM_FLOW_WATCHED))) {
                 check_swept(w, was, &now.rows[id], how);
                 continue;
             }
@@ -247,18 +247,18 @@ uint32_t sweep(world *w, uint32_t first, uint32_t max, int how)
 
 void lend_flow(world *w, nm_flow *row)
 {
-    if (row->state != NM_ESTABLISHED || row->flags & NM_DIRECT)
+    if (row->state != NM_STATE_ESTABLISHED || row->flags & NM_FLOW_DIRECT)
         return;
-    int was_guest = row->sharing & NM_GUEST; /* and stays one, if the rules would give it the same backend by now */
-    nm_flow_lend(w->gear->flows, row);
-    must(!(row->sharing & NM_GUEST) == !(was_guest || row->sharing & NM_UNDERIVED));
-    must(!(row->sharing & NM_UNDERIVED) || (row->sharing & NM_GUEST && row->seen_at == 0));
+    int was_guest = row->sharing & NM_FOREIGN; /* and stays one, if the rules would give it the same backend by now */
+    nm_flow_hand_over(w->gear->flows, row);
+    must(!(row->sharing & NM_FOREIGN) == !(was_guest || row->sharing & NM_UNDERIVED));
+    must(!(row->sharing & NM_UNDERIVED) || (row->sharing & NM_FOREIGN && row->seen_at == 0));
     check_changes(w);
 }
 
 void tell_again(world *w, const nm_flow *row)
 {
-    nm_flow_tell_again(w->gear->flows, row);
+    nm_flow_announce(w->gear->flows, row);
     must(!w->is_told || w->changes.count + w->changes.missed == !!(row->sharing & NM_SHARED));
     w->is_telling = 1;
     check_changes(w);
@@ -267,7 +267,7 @@ void tell_again(world *w, const nm_flow *row)
 
 void end_flow(world *w, nm_flow *row)
 {
-    int is_heard = row->sharing & (NM_SHARED | NM_GUEST);
+    int is_heard = row->sharing & (NM_SHARED | NM_FOREIGN);
     nm_flow_end(w->gear->flows, row);
     must(!row->sharing && (!w->is_told || w->changes.count + w->changes.missed == !!is_heard));
     w->is_ending = 1;

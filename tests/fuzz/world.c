@@ -28,13 +28,13 @@ static const struct {
     uint16_t service_id, backend_id, flags;
 } OF_FLOW[FLOWS] = {
     [PLAIN] = {MAGLEV, FIRST_OF_MAGLEV, 0},
-    [ONE_LEG] = {TAPPED, FIRST_OF_TAPPED, NM_MIRRORED},
-    [TWO_LEGS] = {TAPPED, FIRST_OF_TAPPED, NM_MIRRORED | NM_READ},
-    [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_TAPPED | NM_MIRRORED},
-    [LOOSE] = {MAGLEV, FIRST_OF_MAGLEV, NM_LOOSE},
-    [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_DIRECT},
-    [READ] = {TAPPED, FIRST_OF_TAPPED, NM_READ},
-    [LOOSE_READ] = {TAPPED, FIRST_OF_TAPPED, NM_READ | NM_LOOSE},
+    [ONE_LEG] = {TAPPED, FIRST_OF_TAPPED, NM_FLOW_FEEDS_LEGS},
+    [TWO_LEGS] = {TAPPED, FIRST_OF_TAPPED, NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER},
+    [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_FLOW_SERVICE_MIRRORED | NM_FLOW_FEEDS_LEGS},
+    [LOOSE] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_LOOSE},
+    [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_DIRECT},
+    [READ] = {TAPPED, FIRST_OF_TAPPED, NM_FLOW_HAS_READER},
+    [LOOSE_READ] = {TAPPED, FIRST_OF_TAPPED, NM_FLOW_HAS_READER | NM_FLOW_LOOSE},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)
@@ -70,10 +70,10 @@ void open_flow(world *w, int index)
     flow->row = row;
     flow->first = row->orig.next = w->first;
     flow->len = 0;
-    row->state = NM_ESTABLISHED;
-    row->flags |= OF_FLOW[index].flags | NM_KNOWN;
+    row->state = NM_STATE_ESTABLISHED;
+    row->flags |= OF_FLOW[index].flags | NM_FLOW_PYTHON_STATE;
     row->created_at = w->now;
-    int is_loose = OF_FLOW[index].flags & NM_LOOSE;
+    int is_loose = OF_FLOW[index].flags & NM_FLOW_LOOSE;
     flow->replied = row->reply.next = ~flow->first;
     row->reply.packets = is_loose ? 1 : 0; /* its backend has spoken: it is not for others to end */
     nm_flow_touch(w->gear->flows, row, w->now, 1);
@@ -237,7 +237,6 @@ void world_begin(world *w, input *in)
     }
     if (!w->gear)
         must(w->gear = nm_gear_new(MAX_FLOWS, &w->budget, KEY));
-    nm_flows_set_timeouts(w->gear->flows, flow_timeouts());
     plan_begin(&w->plan, &w->gear->plan, scale >= 128, how >= 128);
     tell_changes(w, MAX_FLOWS, 1);
     for (int i = 0; i < FLOWS; i++)
@@ -312,8 +311,8 @@ static void take_note(world *w, const uint8_t *packet, size_t len)
         if (!moved && !replied)
             continue;
         must(data_at && (moved ? moved : replied) == len - data_at && !(moved && replied));
-        must(row->flags & (moved ? NM_MIRRORED | NM_READ : NM_READ));
-        if (row->flags & NM_READ) {
+        must(row->flags & (moved ? NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER : NM_FLOW_HAS_READER));
+        if (row->flags & NM_FLOW_HAS_READER) {
             check_read(&w->gear->read, moved ? NM_READ_ORIG : NM_READ_REPLY, row->id, packet + data_at, len - data_at);
             is_read++;
         }

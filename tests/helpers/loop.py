@@ -7,7 +7,6 @@ from array import array
 from typing import Any
 
 from natmirror._ffi import ffi, lib
-
 from natmirror.fastpath import NEVER, Gear, Memory, Plan, PlannedService
 from natmirror.linux.loop import BoundQueue, Loop, Why
 from natmirror.linux.nfqueue import Queue

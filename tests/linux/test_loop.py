@@ -6,11 +6,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from natmirror._ffi import ffi, lib
 
+from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, STEADY
 from natmirror.linux.loop import Why
 from natmirror.net.packet import ACK, build, parse, synthesise
+from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.loop import FAR, PREROUTING, Stage, data
 from tests.helpers.nfqueue import queued
 from tests.helpers.support import C1, CLIENT, SERVICE
@@ -21,7 +22,7 @@ HEADER = struct.Struct("=BBHHHH")
 def test_a_loop_lingers_for_an_answer_while_it_has_credit_and_nobody_wants_its_core(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
-    flow.state = lib.NM_ESTABLISHED
+    flow.state = lib.NM_STATE_ESTABLISHED
     stage.loop.spin_credit, stage.loop.polite_until = 2, NEVER
     for number in range(3):
         stage.queue(number, data(10 + number))
@@ -54,7 +55,7 @@ def attributes_of_verdict(sent: bytes) -> tuple[int, bytes]:
 def test_the_kernel_translates_where_it_can_and_nobody_loses_a_mark_of_theirs(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
-    flow.state = lib.NM_ESTABLISHED
+    flow.state = lib.NM_STATE_ESTABLISHED
     for length, mark, its_mark, is_ours in (
         (2000, 0, 0, True),
         (2000, 0x6E6D0001, 0, False),
@@ -76,7 +77,7 @@ def test_the_kernel_translates_where_it_can_and_nobody_loses_a_mark_of_theirs(st
 def test_a_watched_queues_packets_carry_no_mark(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
-    flow.state = lib.NM_ESTABLISHED
+    flow.state = lib.NM_STATE_ESTABLISHED
     stage.plan.set_mark(0, 0x6E6D0001)
     stage.loop.watched[0] = True
     stage.queue(1, data(10))
@@ -87,7 +88,7 @@ def test_a_watched_queues_packets_carry_no_mark(stage: Stage) -> None:
 def test_a_punt_sends_the_verdicts_before_it_and_holds_what_comes_behind(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
-    flow.state = lib.NM_ESTABLISHED
+    flow.state = lib.NM_STATE_ESTABLISHED
     stage.queue(1, data(10))
     stage.queue(2, b"E" + bytes(27))
     stage.queue(3, data(11))
@@ -162,12 +163,11 @@ def test_a_packet_that_the_kernel_gave_only_in_part_is_never_written_back(stage:
 def test_what_is_due_in_c_does_not_come_back_to_python(stage: Stage) -> None:
     """Acknowledgements that are owed, and flows that are over."""
     now = time.monotonic()
-    stage.gear.flows.set_timeouts([0.001] * 7)
     for port in range(4):
         flow = stage.gear.flows.insert((CLIENT[0], 1 + port), 0, 0)
         assert flow is not None
-        flow.state = lib.NM_TIME_WAIT
-        stage.gear.flows.touch(flow, now, moved=True)
+        flow.state = lib.NM_STATE_TIME_WAIT
+        stage.gear.flows.touch(flow, now - TIMEOUTS[State.TIME_WAIT] + 0.001, moved=True)
         leg = stage.gear.legs.insert(C1, (CLIENT[0], 1 + port))
         leg.flags, leg.ack_at = STEADY, now + 0.002
         stage.gear.legs.set_due(leg, leg.ack_at)
@@ -194,7 +194,7 @@ def test_a_deadline_that_was_put_off_is_not_looked_at_before_it_would_have_come(
 def test_however_much_is_due_packets_have_their_turn(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
-    flow.state = lib.NM_ESTABLISHED
+    flow.state = lib.NM_STATE_ESTABLISHED
     for number in range(5):
         stage.queue(number, data(10 + number))
         assert stage.run(0.0) is Why.TIMER

@@ -6,8 +6,8 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from natmirror._ffi import ffi, lib
 
+from natmirror._ffi import ffi, lib
 from tests.helpers.nfqueue import ERROR, NUMBER, PACKET, VERDICT, Codec, attribute, message, queued
 
 

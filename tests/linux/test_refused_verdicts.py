@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from errno import ENOBUFS, ENOENT
 
 import pytest
-from natmirror._ffi import ffi, lib
 
+from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Drop
 from natmirror.errors import HostError
 from natmirror.linux.loop import Why
@@ -131,7 +131,7 @@ def test_a_loop_sends_refused_verdicts_again_and_reads_nothing_meanwhile() -> No
     stage = Stage()
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
-    flow.state = lib.NM_ESTABLISHED
+    flow.state = lib.NM_STATE_ESTABLISHED
     fill(stage.socket)
     stage.queue(1, data(10))
     stage.queue(2, data(11))

@@ -178,7 +178,7 @@ def test_connections_whose_master_was_not_there_leave_nothing() -> None:
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert not one.flow_ids()
-    assert len(one._shadowing._live) == 0
+    assert len(one._sessions._live) == 0
 
 
 # One session for each datapath and master

@@ -1,0 +1,29 @@
+"""Fill the lookup tables by which pools spread new connections (Maglev); C does the work."""
+
+from array import array
+from collections.abc import Sequence
+
+from natmirror._ffi import ffi, lib
+from natmirror.fastpath.rows import Array, MaglevRow
+
+
+def fill_maglev(size: int, backends: Sequence[tuple[int, int, int, int]]) -> "array[int]":
+    """Return a lookup table of ``size`` slots, a prime number.
+
+    Each backend, in the order in which they choose, gives the slot that it prefers, the distance to its next choice,
+    its weight, and the number that its slots hold.
+    """
+    table = array("H", bytes(2 * size))
+    rows: Array[MaglevRow] = ffi.new("nm_maglev_backend[]", len(backends))
+    for row, preferences in zip(rows, backends, strict=True):
+        row.slot, row.skip, row.weight, row.place = preferences
+    lib.nm_maglev_fill(ffi.from_buffer("uint16_t[]", table), size, rows, len(backends))
+    return table
+
+
+def share_maglev(whole: "array[int]", shares: Sequence[float]) -> "array[int]":
+    """Return the table in which each number keeps this share, from 0 to 1, of its slots; empty where all are 0."""
+    table = array("H", whole)
+    fresh, old = (ffi.from_buffer("uint16_t[]", one) for one in (table, whole))
+    limits = [round(share * lib.NM_MAGLEV_WHOLE) for share in shares]
+    return table if lib.nm_maglev_share(fresh, old, len(whole), limits) else array("H")

@@ -1,0 +1,14 @@
+"""SipHash-2-4, and keys derived with it."""
+
+from natmirror._ffi import lib
+
+
+def siphash(key: bytes, data: bytes) -> int:
+    """Return the 64-bit SipHash-2-4 of ``data`` under a key of 16 bytes, the published hash behind the balancing tables
+    (Aumasson, Bernstein: "SipHash: a fast short-input PRF", INDOCRYPT 2012)."""
+    return lib.nm_siphash(key, data, len(data))
+
+
+def subkey(key: bytes, purpose: bytes) -> bytes:
+    """Derive a key of 16 bytes that serves one purpose alone."""
+    return b"".join(siphash(key, purpose + half).to_bytes(8, "little") for half in (b"\0", b"\1"))
