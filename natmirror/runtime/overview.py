@@ -11,7 +11,7 @@ from typing import Any
 from natmirror import __version__
 from natmirror.actions import LegEnded
 from natmirror.backends.admission import Admission
-from natmirror.backends.probes import Monitor
+from natmirror.backends.monitor import Monitor
 from natmirror.ha.member import PairMember
 from natmirror.runtime.aggregate import together
 from natmirror.runtime.kernel_rules import KernelRules

@@ -18,7 +18,7 @@ from natmirror.actions import LegEnded
 from natmirror.api.report import summarize
 from natmirror.api.server import Server
 from natmirror.backends.admission import Admission
-from natmirror.backends.probes import Monitor
+from natmirror.backends.monitor import Monitor
 from natmirror.errors import HostError, NatmirrorError
 from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.ha.member import PairMember
