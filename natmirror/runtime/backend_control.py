@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from natmirror.backends.admission import Admission, AdmissionChange, Kill
-from natmirror.backends.probes import Monitor
+from natmirror.backends.monitor import Monitor
 from natmirror.net.packet import Endpoint, endpoint_of
 from natmirror.rules import Backend, Rules
 from natmirror.runtime.chores import NEVER, Chore
