@@ -44,7 +44,7 @@ class Gear:
 
     def acknowledge(self, now: float) -> list[Send]:
         """The acknowledgements that are due for legs in their steady state, up to one with something else to do."""
-        lib.nm_gear_acknowledge(self.handle, now)
+        lib.nm_legs_acknowledge(self.handle.legs, ffi.addressof(self.handle, "out"), now)
         return self.take_sends()
 
     def leg_sums(self, mirrors: int) -> Sequence[Any]:

@@ -31,25 +31,6 @@ typedef struct {
     int64_t limit;
 } nm_budget;
 
-/* A packet that was synthesised, or data that somebody is to read. A packet's TCP checksum holds the pseudo-header's sum
- * only. */
-typedef struct {
-    uint32_t at; /* where it begins in nm_out.bytes */
-    uint32_t len;
-    uint32_t of;          /* data: whose, a flow's number */
-    uint16_t segment_len; /* a packet: at most so many bytes of data may go into one segment on the wire */
-    uint8_t kind;         /* data: what it is of that */
-} nm_send;
-
-/* Packets, or data, one behind the other, as many as there is memory for; a packet that finds none is lost, as on any
- * network. */
-typedef struct {
-    uint8_t *bytes;
-    nm_send *sends;
-    uint32_t used, capacity;   /* bytes */
-    uint32_t count, max_count; /* packets */
-} nm_out;
-
 /* A queue of bytes in chunks. */
 typedef struct {
     uint8_t **chunks; /* a ring of pointers */

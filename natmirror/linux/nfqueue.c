@@ -117,7 +117,7 @@ static void take_answer(nq *queue, const uint8_t *message, size_t len)
 static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
 {
     int have_header = 0;
-    packet->checksum = NQ_VALID;
+    packet->checksum = NM_CHECKSUM_VALID;
     while (len >= NLA_HDRLEN) {
         struct nlattr attribute;
         memcpy(&attribute, at, sizeof attribute);
@@ -155,9 +155,9 @@ static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
                 return 0;
             memcpy(&info, value, sizeof info);
             info = ntohl(info);
-            packet->checksum = info & NFQA_SKB_CSUMNOTREADY          ? NQ_PARTIAL
-                               : info & NFQA_SKB_CSUM_NOTVERIFIED ? NQ_UNVERIFIED
-                                                                   : NQ_VALID;
+            packet->checksum = info & NFQA_SKB_CSUMNOTREADY          ? NM_CHECKSUM_PARTIAL
+                               : info & NFQA_SKB_CSUM_NOTVERIFIED ? NM_CHECKSUM_UNVERIFIED
+                                                                  : NM_CHECKSUM_VALID;
             break;
         }
         default:

@@ -8,12 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NQ_BATCH 32
+#include "fastpath/checksum_states.h"
 
-/* nq_packet.checksum: what the kernel says of the transport checksum. */
-#define NQ_UNVERIFIED 0
-#define NQ_VALID 1
-#define NQ_PARTIAL 2
+#define NQ_BATCH 32
 
 typedef struct {
     const uint8_t *payload; /* from the IP header on; valid until the next nq_receive() */
@@ -21,7 +18,7 @@ typedef struct {
     uint32_t id;
     uint32_t mark; /* somebody else's, 0 where there is none */
     uint8_t hook; /* NF_INET_* */
-    uint8_t checksum;
+    uint8_t checksum; /* NM_CHECKSUM_*: what the kernel says of it */
     uint8_t truncated; /* the kernel gave only a part: a verdict may not carry a payload */
 } nq_packet;
 

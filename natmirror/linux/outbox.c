@@ -5,7 +5,6 @@
 #include <math.h>
 #include <sys/uio.h>
 
-#include "_fastpath.h"
 #include "fastpath/packet.h"
 
 #define MAX_USED 65536  /* bytes that wait at most */

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "fastpath/leg_table.h"
+#include "fastpath/out_buffer.h"
 
 typedef struct {
     uint64_t sent;        /* packets synthesised and written */

@@ -57,7 +57,7 @@ ssize_t flaky_sendmsg(int fd, const struct msghdr *message, int flags)
 
 static void check(const nq_packet *packet, const uint8_t *datagram, size_t len)
 {
-    must(packet->checksum <= NQ_PARTIAL);
+    must(packet->checksum <= NM_CHECKSUM_PARTIAL);
     must(packet->truncated <= 1);
     if (!packet->payload) {
         must(packet->len == 0);

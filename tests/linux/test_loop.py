@@ -96,26 +96,26 @@ def test_a_loop_lingers_for_an_answer_while_it_has_credit_and_nobody_wants_its_c
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_STATE_ESTABLISHED
-    stage.loop.spin_credit, stage.loop.polite_until = 2, NEVER
+    stage.loop.spin_credit, stage.loop.no_spin_until = 2, NEVER
     for number in range(3):
         stage.queue(number, data(10 + number))
         assert stage.run(time.monotonic() + 0.01) is Why.TIMER
     assert stage.loop.spin_credit == 2, "others want the core"
-    stage.loop.polite_until, stage.loop.taken_off = 0.0, -1
+    stage.loop.no_spin_until, stage.loop.preemptions = 0.0, -1
     stage.run(0.0)
-    assert stage.loop.polite_until > time.monotonic(), "the thread was taken off its core since it last looked"
+    assert stage.loop.no_spin_until > time.monotonic(), "the thread was taken off its core since it last looked"
     while stage.loop.spin_credit:
-        stage.loop.polite_until = 0.0  # whoever else wants the core of this machine
+        stage.loop.no_spin_until = 0.0  # whoever else wants the core of this machine
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.01)
-    stage.loop.asked = 0
+    stage.loop.spins_skipped = 0
     for _ in range(10_000):  # a slow machine is too late for some
-        stage.loop.polite_until = 0.0
+        stage.loop.no_spin_until = 0.0
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.001)
-        if stage.loop.asked >= 130:
+        if stage.loop.spins_skipped >= 130:
             break
-    assert stage.loop.asked >= 130, "it counts, so that it tries again now and then"
+    assert stage.loop.spins_skipped >= 130, "it counts, so that it tries again now and then"
     assert stage.loop.spin_credit == 0
 
 
