@@ -67,7 +67,7 @@ class Loop:
             decided = self._timed(lambda: gear.process(packet, hook, Checksum.VALID, self.now))
             out += _told(gear.take_sends())
         if decided >= fastpath.PUNT:
-            out += _told(self._timed(lambda: self.engine.decide(raw, hook, self.now, Checksum.VALID)))
+            out += _told(self._timed(lambda: self.engine.decide(raw, hook, self.now, Checksum.VALID)).sends)
         return out + self.do_what_is_due()
 
     def do_what_is_due(self) -> list[Segment]:

@@ -35,7 +35,16 @@ class Send:
     segment_len: int = 0
 
 
-Action = Accept | Drop | Send
+Verdict = Accept | Drop
+Action = Verdict | Send
+
+
+@dataclass(slots=True)
+class Decision:
+    """What becomes of a packet, and what is to be sent besides. (A named tuple takes 80 ns longer to make.)"""
+
+    verdict: Verdict
+    sends: list[Send]
 
 
 @dataclass(slots=True)

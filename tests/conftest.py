@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.helpers.nftables import Nft
+
 # fast is the same on each run and each machine; deep is for searching: pytest --hypothesis-profile=deep
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.register_profile("deep", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,3 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def fast(request: pytest.FixtureRequest) -> bool:
     """With the C gear, and without it."""
     return bool(request.param)
+
+
+@pytest.fixture
+def nft(monkeypatch: pytest.MonkeyPatch) -> Nft:
+    """What would be fed to nft, which is not run."""
+    one = Nft()
+    monkeypatch.setattr("natmirror.linux.nftables._run", one)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    return one

@@ -151,6 +151,20 @@ def test_no_file_is_too_long(path: Path) -> None:
         assert lines <= MAX_LINES[path.suffix], f"{lines} lines: split it by its jobs"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_module_is_imported(path: Path) -> None:
+    """What tests share is in tests/helpers, in a conftest.py or, of the live tests, beside them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    modules = {part for name in names if name.split(".")[0] in {"tests", "None"} for part in name.split(".")}
+    shared = {name for name in modules if name.startswith("test_")}
+    assert not shared, f"move what is shared out of {sorted(shared)}"
+
+
 @pytest.mark.parametrize("package", sorted(path.parent for path in PACKAGE.rglob("__init__.py")), ids=str)
 def test_each_package_says_what_lives_there(package: Path) -> None:
     text = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8")))

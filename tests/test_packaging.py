@@ -15,6 +15,7 @@ SHIPPED = (
     "natmirror/**/*.py",
     "natmirror/**/*.c",
     "natmirror/**/*.h",
+    "natmirror/**/*.pyi",
     "natmirror/py.typed",
     "rules/*.yaml",
     "systemd/*",

@@ -23,14 +23,14 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from natmirror import fastpath
-from natmirror.actions import Accept, Action, Drop, Hook, LegEnded, Ordered, Send
+from natmirror.actions import Accept, Decision, Drop, Hook, LegEnded, Ordered, Send
 from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
 from natmirror.engine.forwarding import Forwarding
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath import ConnectionCounts, Memory
+from natmirror.fastpath import ConnectionCounts, GearRow, Memory
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.guarded import GuardedMirroring
@@ -100,26 +100,26 @@ class Engine:
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         self._legs = Legs(self._gear.legs, self._is_bound, shard.leg_ports, numbers or InitialNumbers(key))
         self._ledger = Ledger(rules.services)
-        self._reading = ReadQueue(self._gear)
+        self._read_queue = ReadQueue(self._gear)
         self.faults = Faults()
         """What has failed in mirroring, and what is off because of it."""
         guard = Guard(self.faults)
-        self._shadowing = MasterSessions(
-            *(self._reading, memory, self._timers, self._legs, self._ledger),
+        self._sessions = MasterSessions(
+            *(self._read_queue, memory, self._timers, self._legs, self._ledger),
             lambda flow: self._mirroring.unread(flow),
             self.faults,
         )
         self._mirroring = Mirroring(
-            *(self._gear, memory, self._timers, self._legs, self._ledger, self._shadowing, self._reading, guard),
+            *(self._gear, memory, self._timers, self._legs, self._ledger, self._sessions, self._read_queue, guard),
             shares_state=rules.ha is not None and rules.ha.state is not None,
         )
         teardown = Teardown(
-            *(self._gear, self._legs, self._ledger, self._mirroring, self._shadowing),
+            *(self._gear, self._legs, self._ledger, self._mirroring, self._sessions),
             lambda flow: self._nat.is_known(flow),
         )
         guard.end = teardown.end
         self._guarded = GuardedMirroring(
-            *(self._mirroring, self._shadowing, self._legs, self._timers),
+            *(self._mirroring, self._sessions, self._legs, self._timers),
             *(guard, self.faults, teardown),
         )
         self._registry = ServiceTable(rules, self._gear, loads or ConnectionCounts())
@@ -137,45 +137,50 @@ class Engine:
         """Legs that pass from one host to another. What they send because of it is given by study()."""
         self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._guarded, self._stats)
 
-    def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
-        """One packet from its IP header on: its verdict comes first, then what is to be sent besides."""
+    def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> Decision:
+        """Decide one packet, given from its IP header on."""
         if self._fast:
             buffer = bytearray(packet)
             decided = self._gear.process(buffer, hook, checksum, now)
             if decided == fastpath.MODIFIED:
-                return [Accept(bytes(buffer)), *self._gear.take_sends(), *self.study(now)]
+                return Decision(Accept(bytes(buffer)), [*self._gear.take_sends(), *self.study(now)])
             if decided == fastpath.ACCEPT:
-                return [Accept(), *self._gear.take_sends(), *self.study(now)]
+                return Decision(Accept(), [*self._gear.take_sends(), *self.study(now)])
             if decided == fastpath.CONSUMED:
-                return [Drop("consumed"), *self._gear.take_sends(), *self.study(now)]
-        return [*self.decide(packet, hook, now, checksum), *self.study(now)]
+                return Decision(Drop("consumed"), [*self._gear.take_sends(), *self.study(now)])
+        decision = self.decide(packet, hook, now, checksum)
+        decision.sends += self.study(now)
+        return decision
 
-    def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> list[Action]:
+    def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> Decision:
         """What receive() gives for a packet that the C gear leaves to Python."""
         self.faults.now = self._legs.now = now
         try:
             parsed = parse(packet)
         except Malformed as reason:
-            return [self._drop(str(reason))]
+            return Decision(self._drop(str(reason)), [])
         if isinstance(parsed, Datagram):
-            return [self._icmp.receive(parsed, now, to_service=hook is Hook.PREROUTING), *self._sends()]
+            verdict = self._icmp.receive(parsed, now, to_service=hook is Hook.PREROUTING)
+            return Decision(verdict, self._guarded.take_sends())
         source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
         if hook is not Hook.PREROUTING:
-            return [*self._forwarding.from_backend(parsed, source, destination, checksum, now), *self._sends()]
-        service = self._registry.at(destination)
-        if service is not None and self._registry.is_client(parsed.src):
-            return [*self._forwarding.from_client(parsed, service, checksum, now), *self._sends()]
-        if source in self._mirrors and (parsed.dst in self._sources or self._registry.is_client(parsed.dst)):
+            decision = self._forwarding.from_backend(parsed, source, destination, checksum, now)
+        elif (service := self._registry.at(destination)) is not None and self._registry.is_client(parsed.src):
+            decision = self._forwarding.from_client(parsed, service, checksum, now)
+        elif source in self._mirrors and (parsed.dst in self._sources or self._registry.is_client(parsed.dst)):
             return self._from_mirror(parsed, checksum, now)
-        return [Accept()]
+        else:
+            return Decision(Accept(), [])
+        decision.sends += self._guarded.take_sends()
+        return decision
 
-    def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Action]:
+    def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
         """Read what connections that somebody reads have sent since: after the verdicts of the packets that brought it,
         so that nothing there delays or costs a packet. All of it, or some until ``is_spent``, which is asked after each
         message, says that there is no more time: while there is more, next_own_timer() is due at once."""
         self.faults.now = self._legs.now = now
         self._guarded.study(now, is_spent)
-        return self._sends()
+        return self._guarded.take_sends()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
         """Whose packet it is: nearly always this engine's own. Only errors about what this host or a service has sent
@@ -190,7 +195,7 @@ class Engine:
         return self._shard.number if owner is None else owner
 
     @property
-    def gear(self) -> Any:
+    def gear(self) -> GearRow:
         """The C gear, for the loop that drives it: what it leaves to Python goes through decide()."""
         return self._gear.handle
 
@@ -204,7 +209,7 @@ class Engine:
         """The same for what the C gear does not know of: a loop in C that drives the gear looks after the rest."""
         return AT_ONCE if self._guarded.has_more else self._timers.next()
 
-    def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Action]:
+    def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of; and read what waits, as
         study() does. Not all at once, but some of each, until ``is_spent`` says that there is no more time: while there
         is more, next_timer() stays where it is."""
@@ -230,15 +235,15 @@ class Engine:
         """The way to a mirror takes packets of at most ``mtu`` bytes, as this host's routes say: for legs to come."""
         self._legs.set_path_mtu(mirror, mtu)
 
-    def close(self) -> list[Action]:
+    def close(self) -> list[Send]:
         """End all legs, so that no mirror waits for us."""
         self._guarded.close()
-        return self._sends()
+        return self._guarded.take_sends()
 
     @property
     def directory(self) -> Directory:
         """What is known of OpenFlow switches, to be kept over a restart."""
-        return self._shadowing.directory
+        return self._sessions.directory
 
     def take_events(self) -> list[LegEnded]:
         """The legs that have ended since the last call."""
@@ -252,7 +257,7 @@ class Engine:
 
     def take_orders(self) -> list[Ordered]:
         """What masters that are recorded would have done since the last call."""
-        return self._shadowing.take_orders()
+        return self._sessions.take_orders()
 
     # Rules and backends that come and go
 
@@ -273,7 +278,7 @@ class Engine:
         self._mirrors.update((endpoint_of(mirror), mirror) for mirror in self._wanted)
         self._sources.update(mirror.source.packed for mirror in self._wanted if mirror.source is not None)
 
-    def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Action]:
+    def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Send]:
         """Reset those of the flows with these numbers whose clients are in none of these networks."""
         networks = [(int(network.network_address), int(network.netmask)) for network in switches]
 
@@ -288,7 +293,7 @@ class Engine:
         """The numbers of the legs, for end_removed() in slices."""
         return self._legs.ids()
 
-    def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Action]:
+    def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
         """End those of these legs whose mirrors the rules do not name any more."""
         self._guarded.end_removed(leg_ids)
         return self.study(now)
@@ -317,17 +322,17 @@ class Engine:
         these marks. What receive() gives is translated."""
         self._registry.set_marks(marks)
 
-    def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Action]:
+    def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
         self._failover.kill(self._nat.of_backend(self._registry.backend_named(service, backend), ids), now)
         return self.study(now)
 
-    def reset_again(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Action]:
+    def reset_again(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
         """Send the RSTs of those of these flows once more that kill() has reset, and that are a backend's."""
         self._failover.reset_again(self._nat.of_backend(self._registry.backend_named(service, backend), ids))
         return self.study(now)
 
-    def stand_down(self, ids: Iterable[int], now: float) -> list[Action]:
+    def stand_down(self, ids: Iterable[int], now: float) -> list[Send]:
         """Another host passes the packets of these flows from now on: their legs end, and should they come here again,
         they are met in their middle."""
         self._failover.stand_down(ids, now)
@@ -335,28 +340,26 @@ class Engine:
 
     # Packets of mirrors
 
-    def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> list[Action]:
+    def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> Decision:
         mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
         if not self._guarded.has_leg(mirror, local, otherwise=True):
             if self._registry.services_of(mirror) or self._mirrors[mirror].direct or segment.dst in self._sources:
-                return [Accept()]
-            if segment.flags & RST or not segment_checksum_ok(segment, checksum):
-                return [self._drop("mirror-without-leg")]
+                return Decision(Accept(), [])
+            verdict = self._drop("mirror-without-leg")
             is_known_elsewhere = not self.handover.is_active
-            return [self._drop("mirror-without-leg"), *([] if is_known_elsewhere else [Send(build_reset(segment))])]
+            if is_known_elsewhere or segment.flags & RST or not segment_checksum_ok(segment, checksum):
+                return Decision(verdict, [])
+            return Decision(verdict, [Send(build_reset(segment))])
         if not segment_checksum_ok(segment, checksum):
-            return [self._drop("mirror-bad-checksum")]
+            return Decision(self._drop("mirror-bad-checksum"), [])
         self._stats.count("mirror_packets")
         self._guarded.from_mirror(segment, now)
-        return [Drop("consumed"), *self._sends()]
+        return Decision(Drop("consumed"), self._guarded.take_sends())
 
     # The rest
 
     def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
         return self._nat.find_reply(backend, client) is not None
-
-    def _sends(self) -> list[Action]:
-        return list(self._guarded.take_sends())
 
     def _drop(self, reason: str) -> Drop:
         self._stats.drop(reason)
@@ -398,7 +401,7 @@ class Engine:
         with times on the clock of ``now``."""
         found = []
         for flow in self._nat.by_ids(ids):
-            decisions = self._shadowing.decisions_of(flow.row.id)
+            decisions = self._sessions.decisions_of(flow.row.id)
             if decisions is not None:
                 found.append({"client": show(flow.client), "service": flow.service.name, **decisions.plain()})
         return found

@@ -7,7 +7,7 @@ highest numbers that were passed on to them, and whatever still comes is answere
 
 from collections.abc import Iterable
 
-from natmirror.actions import Action, Drop, Send
+from natmirror.actions import Decision, Drop, Send
 from natmirror.engine.counters import Counters
 from natmirror.fastpath import GUEST, KILLED, UNDERIVED
 from natmirror.mirror.guarded import GuardedMirroring
@@ -43,7 +43,7 @@ class Failover:
     def expel(self, flows: Iterable[Flow], now: float) -> None:
         """Reset these flows, whose clients are none any more. Those that another host passes it resets itself."""
         for flow in flows:
-            if flow.row.sharing & GUEST or self._mirroring.waits(flow):
+            if flow.row.sharing & GUEST or self._mirroring.is_standby(flow):
                 self._nat.forget(flow)
             else:
                 self.kill([flow], now)
@@ -88,14 +88,14 @@ class Failover:
             self._mirroring.picked_up(self._nat.know(flow), None if backend is None else endpoint_of(backend))
         return flow
 
-    def tell_again(self, segment: Segment) -> list[Action]:
+    def tell_again(self, segment: Segment) -> Decision:
         """Somebody has not heard that its connection was reset, or challenges that."""
         self._stats.drop("killed")
         verdict = Drop("killed")
-        return [verdict] if segment.flags & RST else [verdict, Send(build_reset(segment))]
+        return Decision(verdict, [] if segment.flags & RST else [Send(build_reset(segment))])
 
-    def turn_away(self, syn: Segment, pool: Pool) -> list[Action]:
+    def turn_away(self, syn: Segment, pool: Pool) -> Decision:
         """Nobody is left to answer a client."""
         self._stats.drop("no-backend")
         verdict = Drop("no-backend")
-        return [verdict] if pool.when_none == "drop" else [verdict, Send(build_reset(syn))]
+        return Decision(verdict, [] if pool.when_none == "drop" else [Send(build_reset(syn))])

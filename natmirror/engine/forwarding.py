@@ -5,7 +5,7 @@ The verdict, NAT and the tracker come first, then mirroring is told, through a d
 """
 
 from natmirror import fastpath
-from natmirror.actions import Accept, Action, Drop
+from natmirror.actions import Accept, Decision, Drop, Verdict
 from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
 from natmirror.mirror.guarded import GuardedMirroring
@@ -31,7 +31,7 @@ class Forwarding:
 
     # Packets of the client
 
-    def from_client(self, segment: Segment, service: Service, checksum: Checksum, now: float) -> list[Action]:
+    def from_client(self, segment: Segment, service: Service, checksum: Checksum, now: float) -> Decision:
         """A packet to a service from one of the networks of clients."""
         client = (segment.src, segment.sport)
         flow = self._nat.find_orig(client, endpoint_of(service))
@@ -43,7 +43,7 @@ class Forwarding:
             flow = None
         if not segment_checksum_ok(segment, checksum):
             self._stats.count("bad_checksums")
-            return [self._to_backend(segment, service, flow, checksum)]
+            return Decision(self._to_backend(segment, service, flow, checksum), [])
         if segment.flags & (SYN | ACK | RST) == SYN:
             return self._client_syn(segment, service, flow, checksum, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
@@ -52,7 +52,7 @@ class Forwarding:
         if flow is None:
             self._stats.count("unbound_packets")
             self._count_untracked(segment, service)
-            return [self._to_backend(segment, service, None, checksum)]
+            return Decision(self._to_backend(segment, service, None, checksum), [])
         verdict = self._to_backend(segment, service, flow, checksum)
         event = tracker.track(flow.row, segment, from_client=True, loose=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
@@ -63,38 +63,38 @@ class Forwarding:
         if segment.seq_len:  # a bare acknowledgement is the C gear's, and may change nothing here that it does not
             self._mirroring.feed(flow, segment, now)
         self._tell_legs(flow, event, now)
-        return [verdict]
+        return Decision(verdict, [])
 
     def _client_syn(
         self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum, now: float
-    ) -> list[Action]:
+    ) -> Decision:
         if flow is not None and self._nat.await_new_syn(flow, segment, now):
             # Not ours to believe: the backend will challenge it (RFC 5961 §4) or accept it, and then we follow.
             flow.row.orig.packets += 1
-            return [self._to_backend(segment, service, flow, checksum)]
+            return Decision(self._to_backend(segment, service, flow, checksum), [])
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
                 tracker.track(flow.row, segment, from_client=True, loose=False)
                 self._nat.touch(flow, now)
-                return [self._to_backend(segment, service, flow, checksum)]
+                return Decision(self._to_backend(segment, service, flow, checksum), [])
             self._stats.count("syns_unanswered")
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.turn_away(segment, service.pool)
         if self._registry.is_removed(service):
-            return [Accept()]
+            return Decision(Accept(), [])
         flow = self._nat.open(service, backend, segment, now)
         self._stats.count("flows_opened" if flow else "flows_refused")
         if flow is None:
             self._count_untracked(segment, service)
-        return [self._to_backend(segment, service, flow, checksum)]
+        return Decision(self._to_backend(segment, service, flow, checksum), [])
 
     def _count_untracked(self, segment: Segment, service: Service) -> None:
         """What a client sends on a connection that has found no room in the flow table reaches no mirror."""
         if segment.payload_len and not segment.flags & RST:
             self._mirroring.untracked(service, segment.payload_len)
 
-    def _to_backend(self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum) -> Action:
+    def _to_backend(self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum) -> Verdict:
         """The packet on its way to the flow's backend, or without a flow to the one that the rules alone give."""
         if service.pool is None:
             return Accept()
@@ -111,7 +111,7 @@ class Forwarding:
 
     def from_backend(
         self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
-    ) -> list[Action]:
+    ) -> Decision:
         """A packet that may be a backend's, or a service's without a pool."""
         flow = self._nat.find_reply(source, client)
         if flow is None:
@@ -120,11 +120,11 @@ class Forwarding:
             return self._failover.tell_again(segment)
         if flow.direct:
             self._nat.direct_reply(flow, segment, now)
-            return [Accept()]
+            return Decision(Accept(), [])
         verdict = self._to_client(segment, flow.service, checksum)
         if not segment_checksum_ok(segment, checksum):
             self._stats.count("bad_checksums")
-            return [verdict]
+            return Decision(verdict, [])
         flow = self._follow_new_syn(flow, segment, now)
         refused = flow.state is State.SYN_SENT
         event = tracker.track(flow.row, segment, from_client=False, loose=flow.picked_up)
@@ -141,10 +141,11 @@ class Forwarding:
         if flow.row.flags & fastpath.READ and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
         self._tell_legs(flow, event, now)
-        if not flow.row.flags & fastpath.HELD:
-            return [verdict]
-        window = self._mirroring.throttled_window(flow, segment)
-        return [verdict if window == segment.window else self._to_client(segment, flow.service, checksum, window)]
+        if flow.row.flags & fastpath.HELD:
+            window = self._mirroring.throttled_window(flow, segment)
+            if window != segment.window:
+                verdict = self._to_client(segment, flow.service, checksum, window)
+        return Decision(verdict, [])
 
     def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
         """If the backend accepts a new connection of the client's ports, the old one is over."""
@@ -157,27 +158,27 @@ class Forwarding:
 
     def _unbound_reply(
         self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
-    ) -> list[Action]:
+    ) -> Decision:
         services = self._registry.services_of(source)
         if not services or not self._registry.is_client(client[0]):
-            return [Accept()]
+            return Decision(Accept(), [])
         is_answer = segment.flags & (SYN | ACK | RST) == SYN | ACK and len(services) == 1
         if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
             # Most likely of a flow that had to go, and no other backend is to answer in its place.
             self._stats.count("unbound_packets")
-            return [self._to_client(segment, services[0], checksum)]
+            return Decision(self._to_client(segment, services[0], checksum), [])
         if segment.flags & (SYN | ACK) == SYN | ACK:
             # Nobody came to this backend through us: the client called it itself.
             self._stats.count("direct_connections")
             self._nat.open_direct(services[0], source, client, now)
-            return [Accept()]
+            return Decision(Accept(), [])
         if len(services) > 1:
-            return [self._drop("ambiguous-reply")]
+            return Decision(self._drop("ambiguous-reply"), [])
         service = services[0]
         bound = self._nat.find_orig(client, endpoint_of(service))
         if bound is not None and (not bound.picked_up or bound.row.reply.packets):
             # An older connection of this client port; what it still sends is not the client's any more.
-            return [self._drop("stale-backend")]
+            return Decision(self._drop("stale-backend"), [])
         if segment.payload_len and not segment.flags & RST and segment_checksum_ok(segment, checksum):
             # The backend itself is the best witness of where the connection belongs.
             flow = self._pick_up(service, client, self._registry.backend_at(service, source), now)
@@ -188,9 +189,9 @@ class Forwarding:
                     self._mirroring.feed_replies(flow, segment)
         else:
             self._stats.count("unbound_packets")
-        return [self._to_client(segment, service, checksum)]
+        return Decision(self._to_client(segment, service, checksum), [])
 
-    def _to_client(self, segment: Segment, service: Service, checksum: Checksum, window: int | None = None) -> Action:
+    def _to_client(self, segment: Segment, service: Service, checksum: Checksum, window: int | None = None) -> Verdict:
         if service.pool is None:
             return Accept()
         return Accept(rewrite(segment, checksum, source=endpoint_of(service), window=window))

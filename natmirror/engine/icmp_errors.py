@@ -5,7 +5,7 @@ A leg's is heeded and consumed; one about a NATed connection is translated, inne
 
 from collections.abc import Mapping
 
-from natmirror.actions import Accept, Action, Drop
+from natmirror.actions import Accept, Drop, Verdict
 from natmirror.engine.counters import Counters
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Nat
@@ -39,7 +39,7 @@ class IcmpErrors:
         self._mirroring = mirroring
         self._stats = stats
 
-    def receive(self, datagram: Datagram, now: float, *, to_service: bool) -> Action:
+    def receive(self, datagram: Datagram, now: float, *, to_service: bool) -> Verdict:
         """The verdict on a datagram that goes to a service, or else to a client."""
         error = icmp.parse_error(datagram)
         if error is None:
@@ -58,7 +58,7 @@ class IcmpErrors:
         sources = set() if self._registry.at(error.inner_src) else self._sources
         return shard_of_error(error, sources, count)
 
-    def _to_service(self, error: IcmpError) -> Action:
+    def _to_service(self, error: IcmpError) -> Verdict:
         """An error about what the service seemed to send, on its way to the backend that sent it."""
         service = self._registry.at(error.inner_src)
         if service is None or service.pool is None or not self._registry.is_client(error.inner_dst[0]):
@@ -69,7 +69,7 @@ class IcmpErrors:
         self._stats.count("icmp_translated")
         return Accept(icmp.translate(error, outer_dst=there[0], inner_src=there))
 
-    def _to_client(self, error: IcmpError) -> Action:
+    def _to_client(self, error: IcmpError) -> Verdict:
         """An error about what the client sent."""
         client, there = error.inner_src, error.inner_dst
         if not self._registry.is_client(client[0]):

@@ -9,7 +9,6 @@ does claim(). Both gears tell the same, since rows in C tell it when they change
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 from natmirror import fastpath
 from natmirror.fastpath import CLAIM_ALL, GUEST, LEND, QUIET
@@ -110,7 +109,7 @@ class ReplicatedBindings:
 
     def _find_guest(self, service: str, client: Endpoint) -> Flow | None:
         known = self._service(service, client)
-        flow: Any = None if known is None else self._nat.find_orig(client, endpoint_of(known))
+        flow = None if known is None else self._nat.find_orig(client, endpoint_of(known))
         return flow if flow is not None and flow.row.sharing & GUEST else None
 
     def _service(self, name: str, client: Endpoint) -> Service | None:

@@ -64,7 +64,7 @@ class ReplicatedLegs:
 
     def ids(self) -> list[int]:
         """The numbers of the flows with living legs, for records() in slices."""
-        mirrored = dict.fromkeys(flow for flow, tap in self._mirroring.taps.items() if tap.alive())
+        mirrored = dict.fromkeys(flow for flow, stream in self._mirroring.streams.items() if stream.alive())
         for key in [key for key, (flow, _) in self._told.items() if flow not in mirrored]:
             self._forget(key)
         return [int(flow.row.id) for flow in mirrored]
@@ -89,10 +89,10 @@ class ReplicatedLegs:
         return found
 
     def _record_of(self, flow: Flow, *, everything: bool) -> FlowRecord | None:
-        tap = self._mirroring.taps.get(flow)
-        if tap is None or any(leg.state is LegState.RESUMING for _, leg in tap.alive()):
+        stream = self._mirroring.streams.get(flow)
+        if stream is None or any(leg.state is LegState.RESUMING for _, leg in stream.alive()):
             return None  # what another host has told of it holds
-        key, legs = (flow.service.name, flow.client), _lasting(tap)
+        key, legs = (flow.service.name, flow.client), _lasting(stream)
         if not legs:
             self._forget(key)
             return None
@@ -158,14 +158,14 @@ class ReplicatedLegs:
             return
         self._mirroring.adopt(self._nat.know(flow), one, now)
         if self.is_active:
-            self._mirroring.rouse(flow, now)
+            self._mirroring.activate(flow, now)
 
     def disown(self, service: str, client: str) -> None:
         """Forget an adopted connection that still waits: its record holds no more. ValueError where there is no such
         service, or ``client`` is no address with a port."""
         flow = self._nat.find_orig(leg_record.endpoint(client), endpoint_of(self._registry.service_named(service)))
-        tap = None if flow is None else self._mirroring.taps.get(flow)
-        if flow is not None and tap is not None and tap.waits_from is not None:
+        stream = None if flow is None else self._mirroring.streams.get(flow)
+        if flow is not None and stream is not None and stream.standby_from is not None:
             self._nat.forget(flow)
 
     def leave(self) -> None:
@@ -180,14 +180,14 @@ class ReplicatedLegs:
         To be called when everything is adopted that there is: mirrors whose legs are not known here are reset again."""
         self._faults.now = now
         self.is_active = True
-        left = [int(flow.row.id) for flow, tap in self._mirroring.taps.items() if tap.is_left]
+        left = [int(flow.row.id) for flow, stream in self._mirroring.streams.items() if stream.is_handed_over]
         for flow in self._nat.by_ids(left):
             try:
                 self._begin_anew(flow, now)
             except Exception as error:  # the other connections are to go on all the same
                 self._faults.note(Work.TAKEOVER, show(flow.client), error)
-        for known in list(self._mirroring.taps):
-            self._mirroring.rouse(known, now)
+        for known in list(self._mirroring.streams):
+            self._mirroring.activate(known, now)
 
     def _begin_anew(self, flow: Flow, now: float) -> None:
         """A connection comes back of which nobody has told since it was left: its numbers are others now."""
@@ -207,28 +207,28 @@ class ReplicatedLegs:
     def _stands(self, flow: Flow, one: FlowRecord, now: float) -> bool:
         """Whether what is known here of a record's connection stays, with a later record's numbers where it waits."""
         backend = None if flow.backend is None else show(endpoint_of(flow.backend))
-        tap = self._mirroring.taps.get(flow)
-        if tap is not None and tap.waits_from is not None:
+        stream = self._mirroring.streams.get(flow)
+        if stream is not None and stream.standby_from is not None:
             if backend == one.backend and self._mirroring.renew(flow, one):
                 self._nat.renew(flow, now)
                 return True
-        elif tap is not None and tap.is_left:
+        elif stream is not None and stream.is_handed_over:
             pass  # what is known here is older than the record
         elif not flow.picked_up and flow.row.iss != one.iss:
             raise ValueError(f"{one.client} has connected anew")
         elif flow.row.reply.packets and backend != one.backend:
             raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")
-        elif tap is not None and tap.alive():
+        elif stream is not None and stream.alive():
             return True  # its legs know better
         return False
 
 
-def _lasting(tap: MirroredStream) -> list[tuple[str, Leg]]:
+def _lasting(stream: MirroredStream) -> list[tuple[str, Leg]]:
     """The legs of a connection on which nobody has begun to close, each with its mirror's name."""
-    row = tap.flow.row
+    row = stream.flow.row
     if row.state != State.ESTABLISHED or row.orig.flags & HALF_FIN:
         return []
-    return [(strand.mirror.name, leg) for strand, leg in tap.alive() if leg.state is LegState.ESTABLISHED]
+    return [(copy.mirror.name, leg) for copy, leg in stream.alive() if leg.state is LegState.ESTABLISHED]
 
 
 def _numbers(flow: Flow, legs: list[tuple[str, Leg]]) -> tuple[int, ...]:

@@ -49,6 +49,7 @@ from natmirror.fastpath.gear import Gear
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
 from natmirror.fastpath.plan import Plan, PlannedService
+from natmirror.fastpath.rows import Array, FlowRow, GearRow, HalfRow, LegRow
 from natmirror.fastpath.siphash import siphash, subkey
 from natmirror.fastpath.tables import FlowTable, LegTable
 
@@ -91,9 +92,14 @@ __all__ = [
     "UNDERIVED",
     "WAITING",
     "WATCHED",
+    "Array",
     "ConnectionCounts",
+    "FlowRow",
     "FlowTable",
     "Gear",
+    "GearRow",
+    "HalfRow",
+    "LegRow",
     "LegTable",
     "Memory",
     "Plan",

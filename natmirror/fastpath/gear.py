@@ -1,66 +1,69 @@
-"""The C gear: both tables, the plan, and process() over them."""
+"""The C gear: the tables of flows and legs, the plan, and process(), which decides on a packet with them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
 from natmirror.fastpath.constants import PUNTS
 from natmirror.fastpath.memory import Memory
+from natmirror.fastpath.rows import CountersRow, GearRow, LegSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 
 
 class Gear:
-    """Both tables, and process()."""
+    """The C gear of one engine."""
 
     def __init__(self, max_flows: int, memory: Memory, key: bytes) -> None:
-        """Room for ``max_flows`` flows; legs hold what ``memory`` has; ``key``, 16 bytes, keys the hashes."""
+        """Make room for ``max_flows`` flows; legs hold bytes from ``memory``; the hashes use ``key``, 16 bytes."""
         if len(key) != 16:
             raise ValueError(f"the key has {len(key)} bytes, not 16")
         gear = lib.nm_gear_new(max_flows, memory.budget, key)
         if gear == ffi.NULL:
             raise MemoryError(f"no memory for {max_flows} flows")
         budget = memory.budget  # lives as long as the tables that point to it: they give their bytes back to it
-        self.handle = ffi.gc(gear, lambda gear: lib.nm_gear_free(gear) if budget else None)
+        self.handle: GearRow = ffi.gc(gear, lambda gear: lib.nm_gear_free(gear) if budget else None)
         """The C struct, for the loop in C."""
         self.flows = FlowTable(self.handle)
         self.legs = LegTable(self.handle)
 
     @property
-    def counters(self) -> Any:
-        """What process() has counted: the C struct ``nm_counters``."""
+    def counters(self) -> CountersRow:
+        """What process() has counted."""
         return self.handle.counters
 
     def punts(self) -> dict[str, int]:
-        """How many packets were punted, by reason."""
-        return {reason: int(self.handle.counters.punts[number]) for number, reason in PUNTS.items()}
+        """Return the number of packets that process() left to Python, by reason."""
+        return {reason: self.handle.counters.punts[number] for number, reason in PUNTS.items()}
 
     def process(self, packet: bytearray, hook: int, checksum: int, now: float) -> int:
-        """Decide one packet, rewritten in place where the answer is MODIFIED; what is punted was not touched.
+        """Decide one packet: ACCEPT, MODIFIED (it was rewritten in place), CONSUMED, or a reason from PUNT on.
 
-        What legs send because of it waits for take_sends().
+        A packet that is punted was not touched. What legs send because of it waits for take_sends().
         """
-        return int(lib.nm_process(self.handle, ffi.from_buffer(packet), len(packet), hook, checksum, now))
+        return lib.nm_process(self.handle, ffi.from_buffer(packet), len(packet), hook, checksum, now)
 
     def acknowledge(self, now: float) -> list[Send]:
-        """The acknowledgements that are due for legs in their steady state, up to one with something else to do."""
+        """Return the acknowledgements that are due for legs in their steady state.
+
+        It stops at the first leg that has something else to do.
+        """
         lib.nm_legs_acknowledge(self.handle.legs, ffi.addressof(self.handle, "out"), now)
         return self.take_sends()
 
-    def leg_sums(self, mirrors: int) -> Sequence[Any]:
-        """What the living legs of each mirror come to, by its number: C structs ``nm_leg_sums``."""
+    def leg_sums(self, mirrors: int) -> Sequence[LegSums]:
+        """Return the sums over the living legs of each mirror, by its number."""
         sums = ffi.new("nm_leg_sums[]", mirrors)
         lib.nm_legs_add_up(self.handle.legs, self.handle.flows, sums, mirrors)
         return list(sums)
 
     def client_bytes(self, accounts: int) -> list[int]:
-        """What clients have sent on the living flows of each account, by its number."""
+        """Return the bytes that clients have sent on the living flows of each account, by its number."""
         found = ffi.new("uint64_t[]", accounts)
         lib.nm_flows_add_up(self.handle.flows, found, accounts)
         return list(found)
 
     def take_sends(self) -> list[Send]:
-        """What legs have sent in process() since the last call."""
+        """Return the packets that legs have sent in process() since the last call."""
         out = self.handle.out
         if not out.count:
             return []
@@ -70,17 +73,19 @@ class Gear:
         return sends
 
     def add_read(self, kind: int, of: int, data: bytes = b"") -> bool:
-        """Put something behind what is to be read, of a kind, and of a flow or somebody else by number; False where
-        there is no memory for it."""
+        """Put data behind what is to be read, of a kind, for the flow or reader with a number.
+
+        Return False where there is no memory for it.
+        """
         return bool(lib.nm_read_add(ffi.addressof(self.handle, "read"), kind, of, data, len(data)))
 
     @property
     def has_read(self) -> bool:
-        """Whether something is to be read."""
+        """Whether data waits to be read."""
         return bool(self.handle.read.count)
 
     def take_read(self) -> list[tuple[int, int, bytes]]:
-        """What is to be read since the last call, in its order: kind, whose, data."""
+        """Return what is to be read since the last call, in its order: kind, number of the flow or reader, data."""
         read = self.handle.read
         if not read.count:
             return []

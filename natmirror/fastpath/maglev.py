@@ -1,16 +1,20 @@
-"""The lookup tables of pools."""
+"""Fill the lookup tables by which pools spread new connections (Maglev); C does the work."""
 
 from array import array
 from collections.abc import Sequence
 
 from natmirror._ffi import ffi, lib
+from natmirror.fastpath.rows import Array, MaglevRow
 
 
 def fill_maglev(size: int, backends: Sequence[tuple[int, int, int, int]]) -> "array[int]":
-    """A table of ``size`` slots, a prime number, from the preferences of backends whose turns follow each other: the
-    slot that each prefers most, the way to the next, its weight, and what its slots hold."""
+    """Return a lookup table of ``size`` slots, a prime number.
+
+    Each backend, in the order in which they choose, gives the slot that it prefers, the distance to its next choice,
+    its weight, and the number that its slots hold.
+    """
     table = array("H", bytes(2 * size))
-    rows = ffi.new("nm_maglev_backend[]", len(backends))
+    rows: Array[MaglevRow] = ffi.new("nm_maglev_backend[]", len(backends))
     for row, preferences in zip(rows, backends, strict=True):
         row.slot, row.skip, row.weight, row.place = preferences
     lib.nm_maglev_fill(ffi.from_buffer("uint16_t[]", table), size, rows, len(backends))
@@ -18,8 +22,8 @@ def fill_maglev(size: int, backends: Sequence[tuple[int, int, int, int]]) -> "ar
 
 
 def share_maglev(whole: "array[int]", shares: Sequence[float]) -> "array[int]":
-    """The table where each place takes this share of its part, from 0 to 1; empty where all are 0."""
+    """Return the table in which each number keeps this share, from 0 to 1, of its slots; empty where all are 0."""
     table = array("H", whole)
-    ends = [ffi.from_buffer("uint16_t[]", one) for one in (table, whole)]
-    some = lib.nm_maglev_share(*ends, len(whole), [round(share * lib.NM_MAGLEV_WHOLE) for share in shares])
-    return table if some else array("H")
+    fresh, old = (ffi.from_buffer("uint16_t[]", one) for one in (table, whole))
+    limits = [round(share * lib.NM_MAGLEV_WHOLE) for share in shares]
+    return table if lib.nm_maglev_share(fresh, old, len(whole), limits) else array("H")

@@ -1,22 +1,22 @@
-"""What engines share: the memory for bytes that legs hold, and the counts of connections by backend."""
+"""What all engines of a process share: the memory for the bytes that legs hold, and the connections of each backend."""
 
-from typing import Any
 from weakref import WeakValueDictionary
 
 from natmirror._ffi import ffi, lib
+from natmirror.fastpath.rows import Array, Budget
 from natmirror.net.packet import Endpoint
 
 
 class Memory:
-    """What all legs together hold back for their mirrors: bytes taken, of a ``limit``. Any thread may take and give."""
+    """The bytes that all legs together may hold for their mirrors. Any thread may take and give."""
 
     def __init__(self, limit: int) -> None:
-        self.budget = ffi.new("nm_budget *", {"limit": limit})
+        self.budget: Budget = ffi.new("nm_budget *", {"limit": limit})
 
     @property
     def limit(self) -> int:
-        """Bytes that may be taken; what is over a limit that has been lowered stays until it is given back."""
-        return int(self.budget.limit)
+        """Bytes that may be taken. After the limit was lowered, ``used`` may exceed it until bytes are given back."""
+        return self.budget.limit
 
     @limit.setter
     def limit(self, limit: int) -> None:
@@ -25,10 +25,10 @@ class Memory:
     @property
     def used(self) -> int:
         """Bytes taken."""
-        return int(self.budget.used)
+        return self.budget.used
 
     def take(self, count: int) -> bool:
-        """Take ``count`` bytes, if they are there."""
+        """Take ``count`` bytes; False where fewer are left."""
         return bool(lib.nm_budget_take(self.budget, count))
 
     def give(self, count: int) -> None:
@@ -37,11 +37,14 @@ class Memory:
 
 
 class ConnectionCounts:
-    """How many connections each backend has in all engines that share this, whose reloads come one after the other."""
+    """The number of connections that each backend has in all engines that share this.
+
+    Engines are reloaded one after the other, never at once.
+    """
 
     def __init__(self) -> None:
-        self._counts: WeakValueDictionary[tuple[Endpoint, Endpoint], Any] = WeakValueDictionary()
+        self._counts: WeakValueDictionary[tuple[Endpoint, Endpoint], Array[int]] = WeakValueDictionary()
 
-    def of(self, service: Endpoint, backend: Endpoint) -> Any:
-        """A backend's count, ``uint32_t *``, for put_backend(): it goes when nobody has it any more."""
+    def of(self, service: Endpoint, backend: Endpoint) -> Array[int]:
+        """Return a backend's count, a ``uint32_t *`` for put_backend(). It lives as long as a caller keeps it."""
         return self._counts.setdefault((service, backend), ffi.new("uint32_t *"))

@@ -1,4 +1,4 @@
-"""SipHash, and keys derived by it."""
+"""SipHash-2-4, and keys derived with it."""
 
 from natmirror._ffi import lib
 
@@ -6,7 +6,7 @@ from natmirror._ffi import lib
 def siphash(key: bytes, data: bytes) -> int:
     """Return the 64-bit SipHash-2-4 of ``data`` under a key of 16 bytes, the published hash behind the balancing tables
     (Aumasson, Bernstein: "SipHash: a fast short-input PRF", INDOCRYPT 2012)."""
-    return int(lib.nm_siphash(key, data, len(data)))
+    return lib.nm_siphash(key, data, len(data))
 
 
 def subkey(key: bytes, purpose: bytes) -> bytes:

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from errno import errorcode
-from typing import Any
 
 from natmirror._ffi import ffi, lib
-from natmirror.actions import Accept, Action, Send
+from natmirror.actions import Accept, Decision, Send, Verdict
 from natmirror.errors import HostError
 from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
@@ -44,7 +43,7 @@ class BoundQueue:
     queue: Queue
     watched: bool
 
-    def give(self, packet_id: int, verdict: Action) -> None:
+    def give(self, packet_id: int, verdict: Verdict) -> None:
         """What is to become of a packet. Sent by the queue's flush()."""
         if self.watched:
             self.queue.accept(packet_id)
@@ -61,7 +60,7 @@ class Loop:
     A queue that fails is closed and left out; bind_again() replaces it in ``ways``, which is the caller's list.
     """
 
-    def __init__(self, gear: Any, ways: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
+    def __init__(self, gear: object, ways: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
         self._timer_fd = lib.nl_timer()
         if self._timer_fd < 0:
             raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
@@ -131,14 +130,13 @@ class Loop:
         """The packet that is for Python."""
         return Punted(packet_of(self._loop.punted), float(self._loop.now))
 
-    def decide(self, actions: Iterable[Action]) -> None:
-        """What is to become of it: the verdict comes first, then what is to be sent besides."""
-        verdict, *sends = actions
+    def decide(self, decision: Decision) -> None:
+        """What is to become of it."""
         loop = self._loop
-        self._open_ways[loop.current].give(loop.punted.id, verdict)
+        self._open_ways[loop.current].give(loop.punted.id, decision.verdict)
         lib.nl_decided(loop)
-        if sends:
-            self.send(sends)
+        if decision.sends:
+            self.send(decision.sends)
 
     def defer(self) -> BoundQueue:
         """Go on without a verdict for the packet that is for Python: it is to be given later, by the way that it came,
@@ -148,12 +146,11 @@ class Loop:
         lib.nl_decided(self._loop)
         return way
 
-    def send(self, actions: Iterable[Action]) -> None:
+    def send(self, sends: Iterable[Send]) -> None:
         """Put synthesised packets on their way: they leave with the next batch's verdicts, or flush()."""
         out = ffi.addressof(self._gear, "out")
-        for action in actions:
-            if isinstance(action, Send):
-                lib.nm_out_add(out, action.packet, len(action.packet), action.segment_len)
+        for send in sends:
+            lib.nm_out_add(out, send.packet, len(send.packet), send.segment_len)
 
     def flush(self) -> None:
         """Send verdicts, then what was synthesised, now."""

@@ -16,12 +16,12 @@ from natmirror.tcp.tracker import State
 
 
 class Backpressure:
-    """The throttles of all flows; ``tap_of`` gives a flow's tap, once it has one."""
+    """The throttles of all flows; ``stream_of`` gives a flow's stream, once it has one."""
 
-    def __init__(self, timers: Timers, legs: Legs, tap_of: Callable[[MirroredFlow], MirroredStream | None]) -> None:
+    def __init__(self, timers: Timers, legs: Legs, stream_of: Callable[[MirroredFlow], MirroredStream | None]) -> None:
         self._timers = timers
         self._legs = legs
-        self._tap_of = tap_of
+        self._stream_of = stream_of
         self._throttles: dict[MirroredFlow, ClientWindow] = {}
 
     def accepted(self, flow: MirroredFlow) -> None:
@@ -43,33 +43,33 @@ class Backpressure:
         if throttle is None:
             return segment.window
         window = throttle.window(segment, flow.row.reply.scale)
-        if (tap := self._tap_of(flow)) is not None:
-            self._mark_waiting(tap, throttle)
+        if (stream := self._stream_of(flow)) is not None:
+            self._mark_waiting(stream, throttle)
         return window
 
-    def hold(self, tap: MirroredStream) -> None:
+    def hold(self, stream: MirroredStream) -> None:
         """After a leg has moved: how far its client may send; if that is much further than it knows, tell it."""
-        flow = tap.flow
+        flow = stream.flow
         throttle = self._throttles.get(flow)
-        if throttle is None or len(tap.strands) < len(flow.service.copies):
+        if throttle is None or len(stream.copies) < len(flow.service.copies):
             return  # nothing to hold, or legs are still to be opened
         row = flow.row
-        edges = [seq.add(leg.una, strand.mirror.buffer) for strand, leg in tap.alive() if strand.mirror.throttles]
+        edges = [seq.add(leg.una, copy.mirror.buffer) for copy, leg in stream.alive() if copy.mirror.throttles]
         nearest = min(edges, key=lambda edge: seq.diff(edge, row.reply.ack)) if edges else row.reply.edge
         throttle.hold = seq.latest(throttle.hold, nearest)
-        self._mark_waiting(tap, throttle)
-        due = throttle.is_update_due(row.orig.end, row.reply.edge) and not tap.flow_over
+        self._mark_waiting(stream, throttle)
+        due = throttle.is_update_due(row.orig.end, row.reply.edge) and not stream.flow_over
         # Not now: packets of the same batch may tell the client more.
         self._timers.set(("window", flow), AT_ONCE if due else None)
         if not edges and not due:
             self.release(flow)
 
-    def _mark_waiting(self, tap: MirroredStream, throttle: ClientWindow) -> None:
+    def _mark_waiting(self, stream: MirroredStream, throttle: ClientWindow) -> None:
         """Tell the legs that hold the client back whether it waits for them now."""
-        row = tap.flow.row
-        waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not tap.flow_over
-        for strand, leg in tap.alive():
-            holds = strand.mirror.throttles and seq.le(seq.add(leg.una, strand.mirror.buffer), throttle.hold)
+        row = stream.flow.row
+        waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not stream.flow_over
+        for copy, leg in stream.alive():
+            holds = copy.mirror.throttles and seq.le(seq.add(leg.una, copy.mirror.buffer), throttle.hold)
             if leg.client_waits != (waits and holds):
                 leg.client_waits = waits and holds
                 leg.hand_over()
@@ -78,10 +78,10 @@ class Backpressure:
         """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
         throttle = self._throttles[flow]
         self._tell(flow, throttle)
-        tap = self._tap_of(flow)
-        if tap is not None:
-            self._mark_waiting(tap, throttle)
-        if tap is None or not any(strand.mirror.throttles for strand, _ in tap.alive()):
+        stream = self._stream_of(flow)
+        if stream is not None:
+            self._mark_waiting(stream, throttle)
+        if stream is None or not any(copy.mirror.throttles for copy, _ in stream.alive()):
             self.release(flow)
 
     def _tell(self, flow: MirroredFlow, throttle: ClientWindow) -> None:
@@ -89,8 +89,9 @@ class Backpressure:
         if throttle.is_update_due(flow.row.orig.end, reply.edge):
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
             ends = (endpoint_of(flow.service), flow.client)
-            numbers = {"seq": reply.end, "ack": reply.ack, "window": window}
-            self._legs.send([Send(synthesise(*ends, flags=ACK, options=throttle.options(), **numbers))])
+            options = throttle.options()
+            update = synthesise(*ends, seq=reply.end, ack=reply.ack, flags=ACK, window=window, options=options)
+            self._legs.send([Send(update)])
 
     def let_go(self, flow: MirroredFlow) -> None:
         """Hold the client back no more, whatever its legs say. One that waits is told at once: it would learn it only

@@ -12,7 +12,7 @@ from natmirror.actions import Send
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import MirroredFlow, MirroredStream, StreamCopy
-from natmirror.mirror.legs import HANDED_OVER, Holder, Legs
+from natmirror.mirror.legs import HANDED_OVER, LegOwner, Legs
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.sessions import MasterSessions
@@ -34,7 +34,7 @@ class GuardedMirroring:
     def __init__(
         self,
         mirroring: Mirroring,
-        shadowing: MasterSessions,
+        sessions: MasterSessions,
         legs: Legs,
         timers: Timers,
         guard: Guard,
@@ -42,7 +42,7 @@ class GuardedMirroring:
         teardown: Teardown,
     ) -> None:
         self._mirroring = mirroring
-        self._shadowing = shadowing
+        self._sessions = sessions
         self._legs = legs
         self._timers = timers
         self._guard = guard
@@ -52,9 +52,9 @@ class GuardedMirroring:
         faults.on_change = self._heed_change
 
     @property
-    def taps(self) -> dict[MirroredFlow, MirroredStream]:
-        """Each mirrored flow's tap."""
-        return self._mirroring.taps
+    def streams(self) -> dict[MirroredFlow, MirroredStream]:
+        """Each mirrored flow's stream."""
+        return self._mirroring.streams
 
     # What production does
 
@@ -80,11 +80,11 @@ class GuardedMirroring:
 
     def accepted(self, flow: MirroredFlow) -> None:
         """See Holding."""
-        self._guard.run(Work.THROTTLE, flow, self._mirroring.holding.accepted, flow)
+        self._guard.run(Work.THROTTLE, flow, self._mirroring.backpressure.accepted, flow)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
         """See Holding; the backend's own window where that fails."""
-        window = self._guard.run(Work.THROTTLE, flow, self._mirroring.holding.throttled_window, flow, segment)
+        window = self._guard.run(Work.THROTTLE, flow, self._mirroring.backpressure.throttled_window, flow, segment)
         return segment.window if window is None else max(0, min(window, segment.window))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
@@ -121,14 +121,14 @@ class GuardedMirroring:
         """See Mirroring."""
         return bool(self._guard.run(Work.TAKEOVER, flow, self._mirroring.renew, flow, record))
 
-    def rouse(self, flow: MirroredFlow, now: float) -> None:
+    def activate(self, flow: MirroredFlow, now: float) -> None:
         """See Mirroring."""
-        if self._mirroring.waits(flow):
-            self._guard.run(Work.TAKEOVER, flow, self._mirroring.rouse, flow, now)
+        if self._mirroring.is_standby(flow):
+            self._guard.run(Work.TAKEOVER, flow, self._mirroring.activate, flow, now)
 
-    def waits(self, flow: MirroredFlow) -> bool:
+    def is_standby(self, flow: MirroredFlow) -> bool:
         """See Mirroring."""
-        return self._mirroring.waits(flow)
+        return self._mirroring.is_standby(flow)
 
     def forget(self, flow: MirroredFlow) -> None:
         """See Mirroring."""
@@ -139,16 +139,16 @@ class GuardedMirroring:
 
     def leave(self) -> None:
         """Another host passes all flows: their legs end here without a word, and go on there."""
-        for tap in self._mirroring.taps.values():
-            tap.is_left = True
+        for stream in self._mirroring.streams.values():
+            stream.is_handed_over = True
         self._each_leg(self._legs.give_way, HANDED_OVER)
-        self._try(Work.TAKEOVER, self._shadowing.leave)
+        self._try(Work.TAKEOVER, self._sessions.leave)
 
     # Legs
 
     def make_way(self, mirror: Endpoint, local: Endpoint) -> None:
         """See Legs."""
-        self._at_leg(partial(self._legs.holder_between, mirror, local), self._legs.make_way, mirror, local)
+        self._at_leg(partial(self._legs.owner_between, mirror, local), self._legs.make_way, mirror, local)
 
     def has_leg(self, mirror: Endpoint, local: Endpoint, *, otherwise: bool) -> bool:
         """Whether a leg stands between the two; ``otherwise`` where that cannot be told."""
@@ -157,21 +157,21 @@ class GuardedMirroring:
     def from_mirror(self, segment: Segment, now: float) -> None:
         """See Legs.receive()."""
         ends = (segment.src, segment.sport), (segment.dst, segment.dport)
-        self._at_leg(partial(self._legs.holder_between, *ends), self._legs.receive, segment, now)
+        self._at_leg(partial(self._legs.owner_between, *ends), self._legs.receive, segment, now)
 
     def icmp_error(self, error: IcmpError, now: float) -> None:
         """See Legs."""
-        find = partial(self._legs.holder_between, error.inner_dst, error.inner_src)
+        find = partial(self._legs.owner_between, error.inner_dst, error.inner_src)
         self._at_leg(find, self._legs.icmp_error, error, now)
 
     def leg_due(self, leg_id: int, now: float) -> None:
         """The deadline of a leg has come."""
-        self._at_leg(partial(self._legs.holder, leg_id), self._legs.handle_timer, leg_id, now)
+        self._at_leg(partial(self._legs.owner, leg_id), self._legs.handle_timer, leg_id, now)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
         """See Mirroring."""
         for leg_id in leg_ids:
-            self._at_leg(partial(self._legs.holder, leg_id), self._mirroring.end_removed, [leg_id])
+            self._at_leg(partial(self._legs.owner, leg_id), self._mirroring.end_removed, [leg_id])
 
     def close(self) -> None:
         """End all legs."""
@@ -191,23 +191,23 @@ class GuardedMirroring:
 
     def _each_leg(self, do: Callable[[int, str], None], reason: str) -> None:
         for leg_id in self._try(Work.COPY, self._legs.ids) or []:
-            self._at_leg(partial(self._legs.holder, leg_id), do, leg_id, reason)
+            self._at_leg(partial(self._legs.owner, leg_id), do, leg_id, reason)
 
-    def _at_leg(self, find: Callable[[], Holder | None], do: Callable[..., None], *arguments: object) -> None:
+    def _at_leg(self, find: Callable[[], LegOwner | None], do: Callable[..., None], *arguments: object) -> None:
         """Do something with a leg; where that raises, everything ends that its flow has."""
-        holder = None
+        owner = None
         try:
-            holder = find()
+            owner = find()
             do(*arguments)
         except Exception as error:
             work, client = Work.COPY, None
-            if isinstance(holder, MasterSession):
-                work, client = Work.SESSION, show(holder.connection.client)
-            elif isinstance(holder, StreamCopy):
-                client = show(holder.tap.flow.client)
+            if isinstance(owner, MasterSession):
+                work, client = Work.SESSION, show(owner.connection.client)
+            elif isinstance(owner, StreamCopy):
+                client = show(owner.stream.flow.client)
             self._faults.note(work, client, error)
-            if holder is not None:
-                self._try(work, self._teardown.end_leg, holder, INTERNAL_ERROR)
+            if owner is not None:
+                self._try(work, self._teardown.end_leg, owner, INTERNAL_ERROR)
 
     def _try(self, work: Work, do: Callable[..., _T], *arguments: object, otherwise: _T | None = None) -> _T | None:
         """What belongs to no connection alone; ``otherwise`` where it raises."""
@@ -222,17 +222,17 @@ class GuardedMirroring:
     def study(self, now: float, is_spent: Callable[[], bool] | None) -> None:
         """See Shadowing. Where reading itself fails it is unknown what was lost: then sessions are off at once."""
         try:
-            self._shadowing.study(now, is_spent)
+            self._sessions.study(now, is_spent)
         except Exception as error:
             self._faults.note(Work.SESSION, None, error)
             self._faults.switch_off(Work.SESSION)
-            self._shadowing.discard()
+            self._sessions.discard()
 
     @property
     def has_more(self) -> bool:
         """Whether study() has more to do."""
         try:
-            return self._shadowing.has_more
+            return self._sessions.has_more
         except Exception as error:
             self._faults.note(Work.SESSION, None, error)
             return False
@@ -244,18 +244,18 @@ class GuardedMirroring:
         elif what == "end-disabled":
             self._end_disabled(Work(str(of)))
         elif isinstance(of, MasterSession):
-            self._at_leg(lambda: of, self._shadowing.handle_timer, of, now)
+            self._at_leg(lambda: of, self._sessions.handle_timer, of, now)
         elif what == "window":
-            self._guard.run(Work.THROTTLE, of, self._mirroring.holding.tell_window, of)  # type: ignore[arg-type]
+            self._guard.run(Work.THROTTLE, of, self._mirroring.backpressure.tell_window, of)  # type: ignore[arg-type]
         else:
-            do = self._mirroring.heard if what == "heard" else self._mirroring.give_rest
+            do = self._mirroring.positions_known if what == "heard" else self._mirroring.write_rest
             self._guard.run(Work.COPY, of, do, of, now)  # type: ignore[arg-type]
 
     def _heed_change(self) -> None:
         """Begin to end what was switched off, and set the time when it comes on again."""
         self._timers.set(("on-again", None), self._faults.next_on())
         for work in self._faults.off.keys() - self._ending.keys():
-            self._ending[work] = list(self._mirroring.taps)
+            self._ending[work] = list(self._mirroring.streams)
             self._timers.set(("end-disabled", work), AT_ONCE)
         for work in self._ending.keys() - self._faults.off.keys():
             del self._ending[work]

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from natmirror.fastpath import Gear
+from natmirror.fastpath import FlowRow, Gear
 from natmirror.net.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
@@ -24,7 +24,7 @@ UNTRACKED = "untracked"
 class MirroredFlow(Protocol):
     """What has to be known of a flow to mirror it."""
 
-    row: Any
+    row: FlowRow
     client: Endpoint
     service: Service
     syn_data: bytes
@@ -47,13 +47,13 @@ class Account(Protocol):
 
 
 class Keeper(Protocol):
-    """Who looks after strands."""
+    """Who looks after copies."""
 
-    def leg_ended(self, strand: "StreamCopy", leg: Leg, reason: str) -> None:
-        """The strand's leg is over."""
+    def leg_ended(self, copy: "StreamCopy", leg: Leg, reason: str) -> None:
+        """The copy's leg is over."""
 
-    def leg_moved(self, strand: "StreamCopy") -> None:
-        """The strand's leg has done something."""
+    def leg_moved(self, copy: "StreamCopy") -> None:
+        """The copy's leg has done something."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,34 +61,34 @@ class StreamCopy:
     """One flow's copy for one mirror: a leg, or why there is none."""
 
     mirror: Mirror
-    tap: "MirroredStream"
+    stream: "MirroredStream"
     leg: Leg | None = None
-    absent: str | None = None
+    why_absent: str | None = None
     is_resumed: bool = False
     """The leg was another host's, and has gone on here."""
 
     @property
     def service_name(self) -> str:
         """The service's name."""
-        return self.tap.flow.service.name
+        return self.stream.flow.service.name
 
     @property
     def client_is_gone(self) -> bool:
         """Whether the client's connection is over."""
-        return self.tap.flow_over
+        return self.stream.flow_over
 
     def leg_ended(self, leg: Leg, reason: str) -> None:
         """Its leg is over."""
-        self.tap.keeper.leg_ended(self, leg, reason)
+        self.stream.keeper.leg_ended(self, leg, reason)
 
     def leg_moved(self) -> None:
         """Its leg has done something."""
-        self.tap.keeper.leg_moved(self)
+        self.stream.keeper.leg_moved(self)
 
     @property
-    def over(self) -> str | None:
+    def why_over(self) -> str | None:
         """Why no more bytes will arrive; None while a leg lives."""
-        return self.absent if self.leg is None else self.leg.ended
+        return self.why_absent if self.leg is None else self.leg.ended
 
     @property
     def acked_bytes(self) -> int:
@@ -98,7 +98,7 @@ class StreamCopy:
     @property
     def missing_bytes(self) -> int:
         """Bytes that the client has sent and the mirror has not acknowledged."""
-        return self.tap.client_bytes - self.acked_bytes
+        return self.stream.client_bytes - self.acked_bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -108,10 +108,10 @@ class MirroredStream:
     flow: MirroredFlow
     reassembler: Reassembler
     keeper: Keeper
-    strands: tuple[StreamCopy, ...] = ()
+    copies: tuple[StreamCopy, ...] = ()
     replies: Reassembler | None = None
     """Of what the backend sends, where somebody reads both directions."""
-    is_left: bool = False
+    is_handed_over: bool = False
     """Another host passes it since."""
     finished: bool = False
     """The stream's end has been told to the legs."""
@@ -120,7 +120,7 @@ class MirroredStream:
     """More bytes are in order than were given in one call: the rest is about to follow."""
     is_adopted: bool = False
     """Another host has passed what lies before."""
-    waits_from: int | None = None
+    standby_from: int | None = None
     """As far as is known it still does; then this is as far as the client had come when that was told."""
     is_asking: bool = False
     """Not all its mirrors have said yet how far they have come: nothing counts as missing."""
@@ -134,7 +134,7 @@ class MirroredStream:
 
     def alive(self) -> list[tuple[StreamCopy, Leg]]:
         """The legs that have not ended."""
-        return [(strand, strand.leg) for strand in self.strands if strand.leg is not None and strand.leg.ended is None]
+        return [(copy, copy.leg) for copy in self.copies if copy.leg is not None and copy.leg.ended is None]
 
 
 @dataclass(slots=True)
@@ -158,11 +158,11 @@ class Totals:
     lost: Counter[str] = field(default_factory=Counter)
     """Bytes by the reason why they did not arrive."""
 
-    def leg_ended(self, strand: StreamCopy, leg: Leg, reason: str) -> None:
+    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
         """A leg is over; if its flow is, then so is the account of its bytes."""
         self.count_leg(leg, reason)
-        if strand.tap.final_bytes is not None:
-            self.lost[reason] += strand.missing_bytes
+        if copy.stream.final_bytes is not None:
+            self.lost[reason] += copy.missing_bytes
 
     def count_leg(self, leg: Leg, reason: str) -> None:
         """A leg is over, for a reason."""
@@ -170,11 +170,11 @@ class Totals:
         for name in LEG_SUMS:
             setattr(self, name, getattr(self, name) + getattr(leg, name))
 
-    def flow_forgotten(self, strand: StreamCopy) -> None:
-        """A flow is over, and ``strand.tap.final_bytes`` known; its leg may live on for a while."""
-        self.client_bytes += strand.tap.client_bytes
-        if strand.over is not None:
-            self.lost[strand.over] += strand.missing_bytes
+    def flow_forgotten(self, copy: StreamCopy) -> None:
+        """A flow is over, and ``copy.stream.final_bytes`` known; its leg may live on for a while."""
+        self.client_bytes += copy.stream.client_bytes
+        if copy.why_over is not None:
+            self.lost[copy.why_over] += copy.missing_bytes
 
 
 LEG_SUMS = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
@@ -226,22 +226,22 @@ class Ledger:
         totals.client_bytes += leg.row.client_bytes
         totals.lost[reason] += leg.row.client_bytes - leg.acked_bytes
 
-    def account(self, tap: MirroredStream) -> int:
+    def account(self, stream: MirroredStream) -> int:
         """The number of the account that a living flow belongs to now."""
-        account = (tap.flow.service.name, tuple((strand.mirror.name, strand.over) for strand in tap.strands))
+        account = (stream.flow.service.name, tuple((copy.mirror.name, copy.why_over) for copy in stream.copies))
         return self._accounts.setdefault(account, len(self._accounts))
 
-    def leg_ended(self, strand: StreamCopy, leg: Leg, reason: str) -> None:
+    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
         """A leg is over."""
-        self.of(strand).leg_ended(strand, leg, reason)
-        if strand.tap.final_bytes is None:
-            self._acked_before[*self._key(strand), reason] += leg.acked_bytes
+        self.of(copy).leg_ended(copy, leg, reason)
+        if copy.stream.final_bytes is None:
+            self._acked_before[*self._key(copy), reason] += leg.acked_bytes
 
-    def flow_forgotten(self, strand: StreamCopy) -> None:
+    def flow_forgotten(self, copy: StreamCopy) -> None:
         """A flow is over, see Totals."""
-        self.of(strand).flow_forgotten(strand)
-        if strand.leg is not None and strand.leg.ended is not None:
-            self._acked_before[*self._key(strand), strand.leg.ended] -= strand.acked_bytes
+        self.of(copy).flow_forgotten(copy)
+        if copy.leg is not None and copy.leg.ended is not None:
+            self._acked_before[*self._key(copy), copy.leg.ended] -= copy.acked_bytes
 
     def untracked(self, service: Service, count: int) -> None:
         """Bytes that a client has sent on a connection for which there is no flow."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from natmirror.actions import Send
-from natmirror.fastpath import LegTable
+from natmirror.fastpath import LegRow, LegTable
 from natmirror.net import seq
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Endpoint, Segment, endpoint_of
@@ -28,7 +28,7 @@ _L = TypeVar("_L", bound=Leg)
 _NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
 
 
-class Holder(Protocol):
+class LegOwner(Protocol):
     """What a leg belongs to."""
 
     @property
@@ -69,7 +69,7 @@ class Legs:
         self._next_port = 0
         self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
         self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
-        self._living: dict[int, Holder] = {}  # by the leg's number in the table
+        self._living: dict[int, LegOwner] = {}  # by the leg's number in the table
         self._sends: list[Send] = []
 
     def take_sends(self) -> list[Send]:
@@ -81,19 +81,19 @@ class Legs:
         """Something else that is to be sent."""
         self._sends += sends
 
-    def holders(self) -> list[tuple[Holder, Leg]]:
+    def owners(self) -> list[tuple[LegOwner, Leg]]:
         """The living legs, and what each belongs to."""
-        return [(holder, holder.leg) for holder in self._living.values() if holder.leg is not None]
+        return [(owner, owner.leg) for owner in self._living.values() if owner.leg is not None]
 
     def ids(self) -> list[int]:
         """The numbers of the living legs; a number is given anew when its leg is gone."""
         return list(self._living)
 
-    def holder(self, leg_id: int) -> Holder | None:
+    def owner(self, leg_id: int) -> LegOwner | None:
         """What the leg with this number belongs to; None where there is none any more."""
         return self._living.get(leg_id)
 
-    def holder_between(self, mirror: Endpoint, local: Endpoint) -> Holder | None:
+    def owner_between(self, mirror: Endpoint, local: Endpoint) -> LegOwner | None:
         """What the leg between the two belongs to; None where there is none."""
         row = self._table.find(mirror, local)
         return None if row is None else self._living.get(row.id)
@@ -102,7 +102,7 @@ class Legs:
 
     def make(
         self,
-        holder: Holder,
+        owner: LegOwner,
         client: Endpoint,
         iss: int,
         now: float,
@@ -111,8 +111,8 @@ class Legs:
     ) -> Leg | str:
         """A leg in a client's name whose stream begins after the number ``iss``, which the mirror does not get to see,
         for open(); or why there is none. For ``listener`` see Leg."""
-        mirror = endpoint_of(holder.mirror)
-        local = self._local_endpoint(holder.mirror, mirror, client)
+        mirror = endpoint_of(owner.mirror)
+        local = self._local_endpoint(owner.mirror, mirror, client)
         if local is None:
             return NO_FREE_PORT
         older = self._find(mirror, local)
@@ -122,21 +122,21 @@ class Legs:
             return PORT_IN_USE
         offset = seq.add(self._numbers.first(local, mirror, now), -iss)
         path_mtu = self._path_mtu(mirror, now)
-        make = partial(Leg, self._table, local, holder.mirror, iss=iss, offset=offset, listener=listener)
-        return self._begin(holder, mirror, local, partial(make, path_mtu=path_mtu))
+        make = partial(Leg, self._table, local, owner.mirror, iss=iss, offset=offset, listener=listener)
+        return self._begin(owner, mirror, local, partial(make, path_mtu=path_mtu))
 
-    def adopt(self, holder: Holder, record: LegRecord, client: Endpoint, now: float) -> ResumedLeg | str:
+    def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> ResumedLeg | str:
         """A leg of another host's in a client's name, for rouse(); or why there is none."""
-        mirror, local, source = endpoint_of(holder.mirror), record.local_end, holder.mirror.source
+        mirror, local, source = endpoint_of(owner.mirror), record.local_end, owner.mirror.source
         is_ours = local == client if source is None else local[0] == source.packed and local[1] in self._ports
         if not is_ours:
             return OTHER_ADDRESS
         if self.has(mirror, local) or self._in_use(mirror, local):
             return PORT_IN_USE
-        make = partial(ResumedLeg, self._table, holder.mirror, record, path_mtu=self._path_mtu(mirror, now))
-        return self._begin(holder, mirror, local, make)
+        make = partial(ResumedLeg, self._table, owner.mirror, record, path_mtu=self._path_mtu(mirror, now))
+        return self._begin(owner, mirror, local, make)
 
-    def _begin(self, holder: Holder, mirror: Endpoint, local: Endpoint, make: Callable[[], _L]) -> _L | str:
+    def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], _L]) -> _L | str:
         """A leg that ``make`` gives lives from now on; where it fails, the row that it has left goes."""
         try:
             leg = make()
@@ -145,7 +145,7 @@ class Legs:
             if isinstance(error, MemoryError):
                 return NO_MEMORY
             raise
-        self._living[leg.row.id] = holder
+        self._living[leg.row.id] = owner
         return leg
 
     def _local_endpoint(self, settings: Mirror, mirror: Endpoint, client: Endpoint) -> Endpoint | None:
@@ -215,53 +215,53 @@ class Legs:
         if (found := self._living_at(self._table.row(leg_id))) is not None:
             self.settle(*found, found[1].abort(reason))
 
-    def end(self, holder: Holder, leg: Leg, reason: str) -> None:
+    def end(self, owner: LegOwner, leg: Leg, reason: str) -> None:
         """End a leg with a RST on behalf of another connection: what raises there counts for that one, but the leg is
-        over, and its holder knows it."""
+        over, and its owner knows it."""
         try:
-            self.settle(holder, leg, leg.abort(reason))
+            self.settle(owner, leg, leg.abort(reason))
         except Exception:
-            self.cut(holder, leg, reason)
+            self.cut(owner, leg, reason)
             raise
 
-    def cut(self, holder: Holder, leg: Leg, reason: str) -> None:
+    def cut(self, owner: LegOwner, leg: Leg, reason: str) -> None:
         """End a leg whatever state a fault of ours has left it in, with a RST where that can still be made; never
         raises."""
         with suppress(Exception):
-            self.settle(holder, leg, leg.abort(reason))
+            self.settle(owner, leg, leg.abort(reason))
         if leg.ended is None:
             leg.cut(reason)
-        if self._living.get(leg.row.id) is holder and holder.leg is leg:
+        if self._living.get(leg.row.id) is owner and owner.leg is leg:
             del self._living[leg.row.id]
             with suppress(Exception):
                 self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
             with suppress(Exception):
-                holder.leg_ended(leg, reason)
+                owner.leg_ended(leg, reason)
 
-    def settle(self, holder: Holder, leg: Leg, packets: list[bytes]) -> None:
+    def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> None:
         """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
         self._sends += [Send(packet, leg.segment_len) for packet in packets]
         leg.hand_over()
-        if leg.ended is not None and self._living.get(leg.row.id) is holder and holder.leg is leg:
+        if leg.ended is not None and self._living.get(leg.row.id) is owner and owner.leg is leg:
             del self._living[leg.row.id]
             try:
                 self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
-            finally:  # or its holder would never learn of its end
-                holder.leg_ended(leg, leg.ended)
-        holder.leg_moved()
+            finally:  # or its owner would never learn of its end
+                owner.leg_ended(leg, leg.ended)
+        owner.leg_moved()
 
-    def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[Holder, Leg] | None:
+    def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[LegOwner, Leg] | None:
         return self._living_at(self._table.find(mirror, local))
 
-    def _living_at(self, row: Any | None) -> tuple[Holder, Leg] | None:
+    def _living_at(self, row: LegRow | None) -> tuple[LegOwner, Leg] | None:
         """The leg of a row. A row that belongs to no leg, because something of ours has failed in between, is removed
         here: its ports are needed."""
         if row is None:
             return None
-        holder = self._living.get(row.id)
-        leg = None if holder is None else holder.leg
-        if holder is not None and leg is not None and leg.ended is None and leg.row.id == row.id:
-            return holder, leg
+        owner = self._living.get(row.id)
+        leg = None if owner is None else owner.leg
+        if owner is not None and leg is not None and leg.ended is None and leg.row.id == row.id:
+            return owner, leg
         self._living.pop(row.id, None)
         self._table.retire(row)
         return None

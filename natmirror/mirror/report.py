@@ -22,26 +22,26 @@ def gone_flow(service: str, client: Endpoint, leg: dict[str, Any]) -> dict[str, 
     }
 
 
-def shown_copy(strand: StreamCopy, leg: Leg, now: float) -> dict[str, Any]:
+def shown_copy(copy: StreamCopy, leg: Leg, now: float) -> dict[str, Any]:
     """A leg that carries its client's bytes."""
-    missing = strand.missing_bytes if leg.ended is None else 0
-    return _leg(strand.mirror, leg, strand.tap.client_bytes, missing, now)
+    missing = copy.missing_bytes if leg.ended is None else 0
+    return _leg(copy.mirror, leg, copy.stream.client_bytes, missing, now)
 
 
-def shown_session(shadow: MasterSession, now: float) -> dict[str, Any]:
+def shown_session(master: MasterSession, now: float) -> dict[str, Any]:
     """A session, and its leg where it has one."""
-    leg, session = shadow.leg, shadow.session
+    leg, session = master.leg, master.session
     if leg is None:
-        waits = "waits to know the switch" if shadow.connection.is_picked_up else "waits for both HELLOs"
-        why = shadow.absent or waits
+        waits = "waits to know the switch" if master.connection.is_picked_up else "waits for both HELLOs"
+        why = master.why_absent or waits
         return {
-            "mirror": shadow.mirror.name,
+            "mirror": master.mirror.name,
             "state": f"none: {why}",
             "session": None,
             **_NO_LEG,
         }
-    shown = _leg(shadow.mirror, leg, int(leg.row.client_bytes), leg.lag_bytes, now)
-    return {**shown, "session": None if session is None else session.shown(), "unheard": shadow.unheard}
+    shown = _leg(master.mirror, leg, int(leg.row.client_bytes), leg.lag_bytes, now)
+    return {**shown, "session": None if session is None else session.shown(), "unheard": master.unheard}
 
 
 _NO_LEG = dict.fromkeys(

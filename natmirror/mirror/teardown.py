@@ -11,7 +11,7 @@ from contextlib import suppress
 from natmirror.fastpath import GAPPED, HELD, MIRRORED, READ, REPLY_GAPPED, WAITING, Gear
 from natmirror.mirror.faults import Work
 from natmirror.mirror.ledger import Ledger, MirroredFlow, MirroredStream, StreamCopy
-from natmirror.mirror.legs import Holder, Legs
+from natmirror.mirror.legs import LegOwner, Legs
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.sessions import MasterSessions
@@ -29,14 +29,14 @@ class Teardown:
         legs: Legs,
         ledger: Ledger,
         mirroring: Mirroring,
-        shadowing: MasterSessions,
+        sessions: MasterSessions,
         is_known: Callable[[MirroredFlow], bool],
     ) -> None:
         self._gear = gear
         self._legs = legs
         self._ledger = ledger
         self._mirroring = mirroring
-        self._shadowing = shadowing
+        self._sessions = sessions
         self._is_known = is_known
 
     def end(self, work: Work, flow: MirroredFlow, reason: str) -> None:
@@ -46,43 +46,43 @@ class Teardown:
         if work is Work.THROTTLE:
             self._release(flow)
         elif work is Work.SESSION:
-            self._shadowing.end_flow(flow, reason)
+            self._sessions.end_flow(flow, reason)
         elif not self._is_over(flow) and not (work is Work.TAKEOVER and self._is_settled(flow)):
             self._end_all(flow, reason)
 
-    def end_leg(self, holder: Holder, reason: str) -> None:
+    def end_leg(self, owner: LegOwner, reason: str) -> None:
         """End everything that the flow of a leg has; of a flow that is gone, the leg alone."""
-        if isinstance(holder, MasterSession):
-            self._shadowing.fail(holder.connection, reason)
-        elif isinstance(holder, StreamCopy) and self._is_known(holder.tap.flow):
-            self._end_all(holder.tap.flow, reason)
-        if holder.leg is not None:
-            self._legs.cut(holder, holder.leg, reason)
+        if isinstance(owner, MasterSession):
+            self._sessions.fail(owner.connection, reason)
+        elif isinstance(owner, StreamCopy) and self._is_known(owner.stream.flow):
+            self._end_all(owner.stream.flow, reason)
+        if owner.leg is not None:
+            self._legs.cut(owner, owner.leg, reason)
 
     def drop(self, flow: MirroredFlow) -> None:
         """After end(): the flow is about to leave the table."""
-        tap = self._mirroring.taps.pop(flow, None)
-        if tap is None:
+        stream = self._mirroring.streams.pop(flow, None)
+        if stream is None:
             return
-        tap.final_bytes = int(flow.row.orig.bytes)
-        for strand in tap.strands:
+        stream.final_bytes = int(flow.row.orig.bytes)
+        for copy in stream.copies:
             with suppress(Exception):
-                self._ledger.flow_forgotten(strand)
-        tap.strands = ()
+                self._ledger.flow_forgotten(copy)
+        stream.copies = ()
         with suppress(Exception):
-            self._shadowing.forgotten(flow, goes_on=False)
+            self._sessions.forgotten(flow, continues=False)
 
     def _is_over(self, flow: MirroredFlow) -> bool:
         """Whether nothing of the flow's is left to be ended."""
-        tap = self._mirroring.taps.get(flow)
-        if tap is None or len(tap.strands) < len(flow.service.copies) or flow.row.flags & (_OF_MIRRORING | HELD):
+        stream = self._mirroring.streams.get(flow)
+        if stream is None or len(stream.copies) < len(flow.service.copies) or flow.row.flags & (_OF_MIRRORING | HELD):
             return False
-        return all(strand.leg is None or strand.leg.ended is not None for strand in tap.strands)
+        return all(copy.leg is None or copy.leg.ended is not None for copy in stream.copies)
 
     def _is_settled(self, flow: MirroredFlow) -> bool:
         """Whether no leg of the flow's still depends on another host's record."""
-        tap = self._mirroring.taps.get(flow)
-        return tap is not None and tap.waits_from is None and not tap.is_asking
+        stream = self._mirroring.streams.get(flow)
+        return stream is not None and stream.standby_from is None and not stream.is_asking
 
     def _end_all(self, flow: MirroredFlow, reason: str) -> None:
         self._gear.legs.link(flow.row, [])
@@ -91,29 +91,31 @@ class Teardown:
         if flow.service.mirrors:
             with suppress(Exception):
                 self._end_copies(flow, reason)
-        self._shadowing.end_flow(flow, reason)
+        self._sessions.end_flow(flow, reason)
 
     def _release(self, flow: MirroredFlow) -> None:
         with suppress(Exception):
-            self._mirroring.holding.let_go(flow)
+            self._mirroring.backpressure.let_go(flow)
         flow.row.flags &= ~HELD
 
     def _end_copies(self, flow: MirroredFlow, reason: str) -> None:
-        """The tap stays: what the client sends from now on counts as lost for this reason."""
-        tap = self._mirroring.taps.get(flow)
-        if tap is None:
-            tap = MirroredStream(flow, Reassembler(flow.row, "orig", None, 0, self._mirroring.budget), self._mirroring)
-            self._mirroring.taps[flow] = tap
-        for strand in tap.strands:
-            if strand.leg is None:
-                strand.absent = strand.absent or reason
+        """The stream stays: what the client sends from now on counts as lost for this reason."""
+        stream = self._mirroring.streams.get(flow)
+        if stream is None:
+            stream = MirroredStream(
+                flow, Reassembler(flow.row, "orig", None, 0, self._mirroring.budget), self._mirroring
+            )
+            self._mirroring.streams[flow] = stream
+        for copy in stream.copies:
+            if copy.leg is None:
+                copy.why_absent = copy.why_absent or reason
             else:
-                self._legs.cut(strand, strand.leg, reason)
-        missing = flow.service.copies[len(tap.strands) :]
-        tap.strands += tuple(StreamCopy(mirror, tap, absent=reason) for mirror in missing)
-        tap.is_asking = tap.is_draining = False
-        for stream in filter(None, (tap.reassembler, tap.replies)):
+                self._legs.cut(copy, copy.leg, reason)
+        missing = flow.service.copies[len(stream.copies) :]
+        stream.copies += tuple(StreamCopy(mirror, stream, why_absent=reason) for mirror in missing)
+        stream.is_asking = stream.is_draining = False
+        for half in filter(None, (stream.reassembler, stream.replies)):
             with suppress(Exception):
-                stream.clear()
+                half.clear()
         with suppress(Exception):
-            flow.row.account = self._ledger.account(tap)
+            flow.row.account = self._ledger.account(stream)

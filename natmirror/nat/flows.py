@@ -7,9 +7,8 @@ schedulers, and backends that did not answer, make the function's answer change 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from natmirror.fastpath import DIRECT, GUEST, KNOWN, LOOSE, NO_BACKEND, UNANSWERED, FlowTable, Gear
+from natmirror.fastpath import DIRECT, GUEST, KNOWN, LOOSE, NO_BACKEND, UNANSWERED, FlowRow, FlowTable, Gear
 from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, FailedAttempts
 from natmirror.nat.services import ServiceTable
 from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of
@@ -24,7 +23,7 @@ _MAX_FAILED_SYNS = 64  # that wait to be read
 class Flow:
     """A client's connection: its numbers in ``row`` (the C gear's struct), and what only Python knows of it."""
 
-    row: Any
+    row: FlowRow
     client: Endpoint
     service: Service
     backend: Backend | None
@@ -106,10 +105,10 @@ class Nat:
         """The flow of a packet from the backend to the client."""
         return self._flow(self.table.find_reply(backend, client))
 
-    def _flow(self, row: Any | None) -> Flow | None:
+    def _flow(self, row: FlowRow | None) -> Flow | None:
         return None if row is None else self._view(row)
 
-    def _view(self, row: Any) -> Flow:
+    def _view(self, row: FlowRow) -> Flow:
         """The flow of a row: always the same object where it is known, else one for this moment."""
         if row.flags & KNOWN:
             flow = self._known[row.id]
@@ -321,7 +320,7 @@ class Nat:
             if is_spent():
                 return
 
-    def _expire(self, row: Any, now: float) -> None:
+    def _expire(self, row: FlowRow, now: float) -> None:
         flow = self._view(row)
         if flow.state is not State.SYN_SENT:
             self.forget(flow)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any
 
-from natmirror.fastpath import TAPPED, WATCHED, ConnectionCounts, Gear, Plan, PlannedService
+from natmirror.fastpath import TAPPED, WATCHED, Array, ConnectionCounts, Gear, Plan, PlannedService
 from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
 from natmirror.net.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Pool, Rules, Service
@@ -28,7 +28,7 @@ class _Member:
 
     number: int
     backend: Backend
-    load: Any
+    load: Array[int]
     """How many connections it has now, in all threads."""
     share: float = 1.0
     is_removed: bool = False
@@ -221,7 +221,7 @@ class ServiceTable:
 
     def _load(self, entry: _Entry, backend: Backend) -> int:
         """How many connections a backend has now, in all threads."""
-        return int(entry.of(backend).load[0])
+        return entry.of(backend).load[0]
 
     # Counting
 

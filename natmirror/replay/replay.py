@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,9 +155,10 @@ class Replay:
 
     def _receive(self, packet: bytes, hook: Hook, cause: str) -> Iterator[Step]:
         self._legs.acknowledge(packet)
-        yield from self._take(self._engine.receive(packet, hook, self._now, checksum_of(packet)), cause, packet)
+        decision = self._engine.receive(packet, hook, self._now, checksum_of(packet))
+        yield from self._take([decision.verdict, *decision.sends], cause, packet)
 
-    def _take(self, actions: list[Action], cause: str, packet: bytes | None) -> Iterator[Step]:
+    def _take(self, actions: Sequence[Action], cause: str, packet: bytes | None) -> Iterator[Step]:
         for action in actions:
             if isinstance(action, Send):
                 for packet in finish(action.packet, action.segment_len):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from natmirror.actions import Action
+from natmirror.actions import Send
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
@@ -26,7 +26,7 @@ class EngineAdapter:
     """One engine's. ``send`` puts synthesised packets on their way; ``changed`` is called by tell(), None: nobody wants
     to know."""
 
-    def __init__(self, engine: Engine, send: Callable[[list[Action]], None], changed: Changed | None) -> None:
+    def __init__(self, engine: Engine, send: Callable[[list[Send]], None], changed: Changed | None) -> None:
         self._engine = engine
         self._send = send
         self._changed = changed

@@ -15,7 +15,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from natmirror.actions import Action, Drop, Hook, LegEnded, Ordered
+from natmirror.actions import Decision, Drop, Hook, LegEnded, Ordered, Send, Verdict
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
@@ -218,12 +218,12 @@ class Worker:
         leg_ids = self.ask(self._engine.leg_ids, None)
         self._in_slices(leg_ids, lambda ids: self._engine.end_removed(ids, time.monotonic()))
 
-    def _in_slices(self, ids: list[int], do: Callable[[list[int]], list[Action]]) -> None:
+    def _in_slices(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
         for start in range(0, len(ids), _FLOWS_SLICE):
             some = ids[start : start + _FLOWS_SLICE]
             self.ask(partial(self._send, partial(do, some)), None)
 
-    def _send(self, do: Callable[[], list[Action]]) -> None:
+    def _send(self, do: Callable[[], list[Send]]) -> None:
         self._loop.send(do())
 
     def prune(self) -> list[Kept]:
@@ -308,7 +308,7 @@ class Worker:
             except Exception as error:
                 self._note_error("passing packets", error)
                 if self._loop.has_punted:  # else it would come back first, again and again
-                    self._try("dropping a packet", self._loop.decide, [_INTERNAL_ERROR])
+                    self._try("dropping a packet", self._loop.decide, Decision(_INTERNAL_ERROR, []))
                 self._errors_at.append(time.monotonic())
                 if len(self._errors_at) == _MAX_ERRORS and self._errors_at[-1] - self._errors_at[0] < _ERROR_WINDOW:
                     raise
@@ -348,12 +348,12 @@ class Worker:
 
     def judge_for(self, other: "Worker", way: BoundQueue, packet: Packet) -> None:
         """In this thread: a packet from another one's queue, which has to give the verdict itself."""
-        verdict, *sends = self._decide(packet, time.monotonic())
-        other.post(partial(other.give, way, packet, verdict))
-        self._loop.send(sends)
+        decision = self._decide(packet, time.monotonic())
+        other.post(partial(other.give, way, packet, decision.verdict))
+        self._loop.send(decision.sends)
         self._loop.flush()
 
-    def give(self, way: BoundQueue, packet: Packet, verdict: Action) -> None:
+    def give(self, way: BoundQueue, packet: Packet, verdict: Verdict) -> None:
         """In this thread: a verdict for a packet of one of its queues."""
         way.give(packet.id, verdict)
         way.queue.flush()
@@ -394,8 +394,8 @@ class Worker:
         except Exception as error:
             self._note_error(what, error)
 
-    def _send_at_once(self, actions: list[Action]) -> None:
-        self._loop.send(actions)
+    def _send_at_once(self, sends: list[Send]) -> None:
+        self._loop.send(sends)
         self._loop.flush()
 
     def _read_mail(self) -> None:
@@ -403,13 +403,13 @@ class Worker:
             for _ in range(self._mail.qsize()):
                 self._try("doing what another thread has asked", self._mail.get_nowait())
 
-    def _decide(self, packet: Packet, now: float) -> list[Action]:
+    def _decide(self, packet: Packet, now: float) -> Decision:
         try:
             return self._engine.decide(packet.payload, Hook(packet.hook), now, Checksum(packet.checksum))
         except Exception as error:
             # A fault in NAT itself: it may cost this packet, which its sender repeats, but not the host's traffic.
             self._note_error(f"deciding a packet of {len(packet.payload)} bytes at hook {packet.hook}", error)
-            return [_INTERNAL_ERROR]
+            return Decision(_INTERNAL_ERROR, [])
 
     def _tell_ended(self) -> None:
         if events := self._engine.take_events():
@@ -426,14 +426,14 @@ class Worker:
         """Switch on what was switched off after internal errors."""
         self.post(self._engine.faults.resume)
 
-    def _bit_by_bit(self, ids: list[int], do: Callable[[list[int]], list[Action]]) -> None:
+    def _bit_by_bit(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
         """In the thread itself, between packets."""
         some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
         if others:  # first: a fault costs one slice
             self.post(lambda: self._bit_by_bit(others, do))
         self._loop.send(do(some))
 
-    def _kill(self, change: Kill, ids: list[int]) -> list[Action]:
+    def _kill(self, change: Kill, ids: list[int]) -> list[Send]:
         kill = self._engine.reset_again if change.is_repeated else self._engine.kill
         with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
             return kill(change.service, change.backend, ids, time.monotonic())

@@ -4,9 +4,7 @@ where the mirror tells what it holds, by that (RFC 6675).
 Its numbers lie in the leg's row, where the C gear keeps the same rules for a leg that loses nothing.
 """
 
-from typing import Any
-
-from natmirror.fastpath import SACK
+from natmirror.fastpath import SACK, LegRow
 from natmirror.net import seq
 
 _INITIAL_SEGMENTS = 10  # RFC 6928
@@ -21,7 +19,7 @@ class Congestion:
 
     __slots__ = ("_recover", "_timeout_recover", "row")
 
-    def __init__(self, row: Any) -> None:
+    def __init__(self, row: LegRow) -> None:
         self.row = row
         row.ssthresh = _MAX_WINDOW
         self._recover: int | None = None  # while recovering: the highest number sent when the loss was seen

@@ -1,7 +1,6 @@
 """What is known of a leg, and its packets."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from natmirror.fastpath import NEVER, SACK, LegTable
 from natmirror.net import seq
@@ -46,7 +45,7 @@ class LegBase:
         self.mirror = endpoint_of(settings)
         self.state = LegState.SYN_SENT
         self.ended: str | None = None
-        self.row: Any = table.insert(self.mirror, local)
+        self.row = table.insert(self.mirror, local)
         self.row.seq_offset = offset
         self._table = table
         self._settings = settings

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from natmirror.fastpath import Memory
+from natmirror.fastpath import FlowRow, Memory
 from natmirror.net import seq
 
 _PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a piece that waits
@@ -33,7 +33,7 @@ class Reassembler:
         *("left_out", "waiting_bytes"),
     )
 
-    def __init__(self, row: Any, side: str, next_seq: int | None, max_waiting: int, memory: Memory) -> None:
+    def __init__(self, row: FlowRow, side: str, next_seq: int | None, max_waiting: int, memory: Memory) -> None:
         """Of a flow's row, and a side of it (``orig``, ``reply``), whose ``next`` the C gear moves as well while
         nothing waits. Where ``next_seq`` is not known yet, place() comes first."""
         self._row = row

@@ -3,8 +3,7 @@
 Only numbers are kept of it: what came ahead of its turn needs not come again.
 """
 
-from typing import Any
-
+from natmirror.fastpath import LegRow
 from natmirror.net import seq
 from natmirror.net.packet import FIN, OPT_NOP, OPT_SACK, RST, SYN, Segment
 from natmirror.net.ranges import Ranges
@@ -25,7 +24,7 @@ class Receiver:
 
     __slots__ = ("_ahead", "_fin", "_latest", "row")
 
-    def __init__(self, row: Any) -> None:
+    def __init__(self, row: LegRow) -> None:
         self.row = row
         self._ahead = Ranges()
         self._latest = 0  # within the range that came last, which is told first (RFC 2018 §4)

@@ -3,9 +3,7 @@
 Its numbers lie in the leg's row, where the C gear keeps the same rules.
 """
 
-from typing import Any
-
-from natmirror.fastpath import MEASURED, NEVER, SAMPLING
+from natmirror.fastpath import MEASURED, NEVER, SAMPLING, LegRow
 from natmirror.net import seq
 
 _INITIAL = 1.0
@@ -22,7 +20,7 @@ class RetransmitTimer:
 
     __slots__ = ("row",)
 
-    def __init__(self, row: Any) -> None:
+    def __init__(self, row: LegRow) -> None:
         self.row = row
 
     def reset(self) -> None:

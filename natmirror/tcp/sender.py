@@ -7,9 +7,8 @@ leg's row, and while ``is_steady`` the C gear moves them by the same rules.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
-from natmirror.fastpath import NEVER, SACK, STEADY, LegTable
+from natmirror.fastpath import NEVER, SACK, STEADY, LegRow, LegTable
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MAX_PACKET_LEN, PSH
 from natmirror.tcp.congestion import Congestion
@@ -35,7 +34,7 @@ class Sender:
         *("finishing", "probe_at", "row"),
     )
 
-    def __init__(self, table: LegTable, row: Any, iss: int) -> None:
+    def __init__(self, table: LegTable, row: LegRow, iss: int) -> None:
         self.row = row
         row.snd_una = row.snd_nxt = row.snd_max = iss
         row.buffer_seq = seq.add(iss, 1)
@@ -111,7 +110,7 @@ class Sender:
             self.row.flags &= ~STEADY
             self._scoreboard.nothing_resent(self.row.snd_una)
 
-    def retire(self, row: Any) -> None:
+    def retire(self, row: LegRow) -> None:
         """The leg is over; ``row`` is what it leaves."""
         self.row = self._congestion.row = row
         self.timer.stop()

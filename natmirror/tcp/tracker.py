@@ -11,8 +11,8 @@ The states are the connection's, not an endpoint's: both ends' view folded into 
 """
 
 from enum import IntEnum
-from typing import Any
 
+from natmirror.fastpath import FlowRow, HalfRow
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, RST, SYN, Segment
 
@@ -68,7 +68,7 @@ TIMEOUTS: dict[State, float] = {
 """Seconds after its last packet that a flow is forgotten, by state."""
 
 
-def begin(row: Any, syn: Segment) -> None:
+def begin(row: FlowRow, syn: Segment) -> None:
     """Set the numbers of a new flow from the client's SYN; data inside it counts when the backend acknowledges it."""
     row.state = State.SYN_SENT
     row.iss = syn.seq
@@ -80,7 +80,7 @@ def begin(row: Any, syn: Segment) -> None:
     row.orig.flags = HALF_SEQ
 
 
-def begin_loose(row: Any) -> None:
+def begin_loose(row: FlowRow) -> None:
     """Set up a flow that was met in mid-connection: nothing is known, so everything is believed."""
     row.state = State.ESTABLISHED
     for half in (row.orig, row.reply):
@@ -88,7 +88,7 @@ def begin_loose(row: Any) -> None:
         half.scale = _LOOSE_SCALE
 
 
-def begin_adopted(row: Any, iss: int, nxt: int, una: int, scale: int) -> None:
+def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> None:
     """After begin_loose(), for a flow that another host has known: its client has sent all before number ``nxt``, and
     its backend acknowledged all before ``una``, if not more of each. The backend's windows are shifted by ``scale``."""
     row.iss = iss
@@ -98,7 +98,7 @@ def begin_adopted(row: Any, iss: int, nxt: int, una: int, scale: int) -> None:
     row.reply.scale = scale
 
 
-def told(sender: Any, end: int) -> None:
+def told(sender: HalfRow, end: int) -> None:
     """Somebody who has it says that all before ``end`` was sent."""
     advance = seq.diff(end, sender.end)
     if advance > 0:
@@ -107,7 +107,7 @@ def told(sender: Any, end: int) -> None:
         sender.flags |= HALF_TOLD
 
 
-def update(sender: Any, receiver: Any, segment: Segment, *, loose: bool) -> None:
+def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, loose: bool) -> None:
     """Move the numbers of the half-stream that sent ``segment``, where they can be true (RFC 9293 §3.10.7.4)."""
     sender.packets += 1
     if not is_taken(receiver, segment, loose=loose):
@@ -133,7 +133,7 @@ def update(sender: Any, receiver: Any, segment: Segment, *, loose: bool) -> None
         sender.edge = seq.latest(sender.edge, edge)
 
 
-def is_taken(receiver: Any, segment: Segment, *, loose: bool) -> bool:
+def is_taken(receiver: HalfRow, segment: Segment, *, loose: bool) -> bool:
     """Whether the receiving end will look at the segment's data: it acknowledges, and nothing that was never sent
     (RFC 9293 §3.10.7.4, fifth check)."""
     if not segment.flags & ACK:
@@ -141,7 +141,7 @@ def is_taken(receiver: Any, segment: Segment, *, loose: bool) -> bool:
     return loose or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)
 
 
-def track(row: Any, segment: Segment, *, from_client: bool, loose: bool) -> Event | None:
+def track(row: FlowRow, segment: Segment, *, from_client: bool, loose: bool) -> Event | None:
     """Take one believed segment (right checksum) into the flow's numbers and state; gives the event that moved the
     state."""
     sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
@@ -175,7 +175,7 @@ def track(row: Any, segment: Segment, *, from_client: bool, loose: bool) -> Even
     return event
 
 
-def _step(row: Any, state: State, event: Event) -> Event | None:
+def _step(row: FlowRow, state: State, event: Event) -> Event | None:
     following = TRANSITIONS.get((state, event))
     if following is None:
         return None
@@ -183,7 +183,7 @@ def _step(row: Any, state: State, event: Event) -> Event | None:
     return event
 
 
-def _take_syn_ack(row: Any, segment: Segment) -> Event | None:
+def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
     syn_data_len = seq.diff(segment.ack, row.orig.end)
     if not segment.flags & ACK or not 0 <= syn_data_len <= _MAX_SYN_DATA:
         row.reply.packets += 1
@@ -199,13 +199,13 @@ def _take_syn_ack(row: Any, segment: Segment) -> Event | None:
     return _step(row, State.SYN_SENT, Event.SYN_ACK)
 
 
-def _acknowledges_syn(client: Any, backend: Any) -> bool:
+def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     """Whether the client has acknowledged the backend's SYN: data that follows it may be under way (RFC 7413 §4.2)."""
     first = seq.add(backend.end, -(backend.bytes + bool(backend.flags & HALF_FIN)))
     return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
 
 
-def _is_exact_reset(sender: Any, receiver: Any, segment: Segment, state: State, loose: bool) -> bool:
+def _is_exact_reset(sender: HalfRow, receiver: HalfRow, segment: Segment, state: State, loose: bool) -> bool:
     """Whether its receiver takes this RST: exactly the next number expected (RFC 5961 §3.2), which for us is what the
     receiver has acknowledged or, with data still under way, the end of what was sent."""
     if state is State.SYN_SENT:
@@ -215,7 +215,7 @@ def _is_exact_reset(sender: Any, receiver: Any, segment: Segment, state: State, 
     return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
 
 
-def _both_finished(row: Any) -> bool:
+def _both_finished(row: FlowRow) -> bool:
     return bool(
         row.orig.flags & row.reply.flags & HALF_FIN and row.orig.ack == row.reply.end and row.reply.ack == row.orig.end
     )

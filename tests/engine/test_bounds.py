@@ -17,10 +17,10 @@ from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.tcp.reassembler import MAX_RUNS
 from natmirror.tcp.sender import MAX_SEGMENTS
+from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import MASTER, RULES, SERVICE, assert_adds_up, packet, segment
-from tests.mirror.sessions.test_sessions import AGAIN, introduced, packet_in, request
 
 WIDE = bytes((1, 3, 3, 14))
 RESENT = 33  # packets that one call sends again at most, and the one that three acknowledgements ask for
@@ -66,7 +66,7 @@ def heard(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -
             session.sent += len(data)
         letters = "FA" if who == "switch end" else "PA"
         raw = packet(*ends, letters, number, ack, data)
-        out = one.decide(one.on_the_wire(raw), hook, session.now, Checksum.VALID)
+        out = one.decide(one.on_the_wire(raw), hook, session.now, Checksum.VALID).sends
         session.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
     while one.next_own_timer() is not None and one.next_own_timer() <= session.now:  # type: ignore[operator]
         out = one.study(session.now, None if stops is None else stops())
@@ -124,7 +124,7 @@ def test_what_a_session_has_to_say_while_it_speaks_counts_too(fast: bool) -> Non
     unknown = request(Type.MULTIPART_REQUEST, 9, pack("!HH4x", 13, 0))
     raw = packet(MASTER, session.client, "PA", number, ack, unknown + question * 20)
     one.decide(one.on_the_wire(raw), Hook.PREROUTING, session.now, Checksum.VALID)
-    [(_, leg)] = one._legs.holders()
+    [(_, leg)] = one._legs.owners()
     while leg.lag_bytes < 100_000:
         one.study(session.now, lambda: True)
     one.handle_timer(session.now + 3.0)  # by then the unknown is refused
@@ -175,8 +175,8 @@ class Mirror:
         """Send; gives the packets that one call answers it with."""
         ack = seq.add(ISS, 1 + self.una)
         raw = packet(MASTER, self.session.client, letters, MIRROR_ISS + 1 + number, ack, window=window, options=options)
-        _, *sends = self.session.engine.receive(raw, Hook.PREROUTING, self.session.now, Checksum.VALID)
-        return self._segments(sends)
+        decision = self.session.engine.receive(raw, Hook.PREROUTING, self.session.now, Checksum.VALID)
+        return self._segments(decision.sends)
 
     @staticmethod
     def _segments(sends: list[Any]) -> list[Segment]:
@@ -227,7 +227,7 @@ class Mirror:
 
 def grown(mirror: Mirror, cwnd: int) -> None:
     """Let the congestion window grow."""
-    [row] = [holder.leg.row for holder in mirror.session.engine._legs._living.values() if holder.leg is not None]
+    [row] = [owner.leg.row for owner in mirror.session.engine._legs._living.values() if owner.leg is not None]
     while row.cwnd < cwnd:
         mirror.write(2 * int(row.cwnd))
         while (due := mirror.session.engine.next_timer()) is not None and due <= mirror.session.now:
@@ -341,8 +341,8 @@ def test_what_a_filled_gap_lets_out_comes_in_several_calls_and_before_the_end(fa
         )
     session.to_mirror.clear()
     session.take(packet(session.client, SERVICE, "A", ISS + 1, IRS + 1, data[:1]), Hook.PREROUTING)
-    [tap] = one._mirroring.taps.values()
-    given = seq.diff(tap.reassembler.next, seq.add(ISS, 1))
+    [stream] = one._mirroring.streams.values()
+    given = seq.diff(stream.reassembler.next, seq.add(ISS, 1))
     assert 0 < given < len(data) // 2
     session.sent = len(data)
     if end == "rst":
@@ -351,7 +351,7 @@ def test_what_a_filled_gap_lets_out_comes_in_several_calls_and_before_the_end(fa
         session.from_client("FA")
         session.from_backend("FA")
         session.from_client("A")
-    assert tap.is_draining
+    assert stream.is_draining
     received = bytearray()
     flags = 0
     calls = 0
@@ -377,5 +377,5 @@ def test_what_a_filled_gap_lets_out_comes_in_several_calls_and_before_the_end(fa
             break
     assert bytes(received) == data
     assert flags == {"none": 0, "fin": FIN, "rst": RST}[end]
-    assert not tap.is_draining
+    assert not stream.is_draining
     assert_adds_up(one.snapshot(session.now))

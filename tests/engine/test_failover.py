@@ -2,7 +2,7 @@
 
 import pytest
 
-from natmirror.actions import Accept, Action, Drop, Hook, Send
+from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import ConnectionCounts
 from natmirror.net import seq
@@ -27,7 +27,7 @@ def shards(count: int) -> list[Shard]:
 
 def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
     """Where a client's SYN goes, as the last byte of an address; None where it goes nowhere."""
-    verdict, *_ = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
+    verdict = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0).verdict
     if isinstance(verdict, Drop):
         assert verdict == Drop("no-backend")
         return None
@@ -150,18 +150,17 @@ def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
     one = engine(with_pool(when_none="refuse"))
     for name in ("c1", "c2"):
         one.set_share("openflow", name, 0.0)
-    verdict, *sends = one.receive(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
-    assert verdict == Drop("no-backend")
-    assert resets(sends) == [(SERVICE, CLIENT, 0, ISS + 1)]
+    decision = one.receive(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
+    assert decision.verdict == Drop("no-backend")
+    assert resets(decision.sends) == [(SERVICE, CLIENT, 0, ISS + 1)]
     assert one.snapshot(1000.0)["drops"]["no-backend"] == 1
 
 
-def resets(actions: list[Action]) -> list[tuple[tuple[bytes, int], tuple[bytes, int], int, int]]:
+def resets(sends: list[Send]) -> list[tuple[tuple[bytes, int], tuple[bytes, int], int, int]]:
     """The RSTs among what is sent: from where, to where, sequence number, acknowledgement."""
     found = []
-    for action in actions:
-        assert isinstance(action, Send)
-        [raw] = finish(action.packet, action.segment_len)
+    for send in sends:
+        [raw] = finish(send.packet, send.segment_len)
         one = segment(raw)
         assert "R" in told(raw)[0]
         found.append(((one.src, one.sport), (one.dst, one.dport), one.seq, one.ack))
@@ -197,18 +196,18 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     assert living.from_client("PA", b"on").dst == living.backend_address, "it was not killed"
     living.from_client("R")
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
-    verdict, *sends = one.receive(raw, Hook.PREROUTING, session.now + 1)
-    assert verdict == Drop("killed")
-    assert resets(sends) == [(SERVICE, CLIENT, to_client - 3, 0)]
+    decision = one.receive(raw, Hook.PREROUTING, session.now + 1)
+    assert decision.verdict == Drop("killed")
+    assert resets(decision.sends) == [(SERVICE, CLIENT, to_client - 3, 0)]
     raw = packet(session.backend, CLIENT, "PA", to_client, to_backend, b"more")
-    verdict, *sends = one.receive(raw, Hook.FORWARD, session.now + 1)
-    assert verdict == Drop("killed")
-    assert resets(sends) == [(CLIENT, session.backend, to_backend, 0)]
-    verdict, *sends = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, session.now + 1)
-    assert (verdict, sends) == (Drop("killed"), [])
+    decision = one.receive(raw, Hook.FORWARD, session.now + 1)
+    assert decision.verdict == Drop("killed")
+    assert resets(decision.sends) == [(CLIENT, session.backend, to_backend, 0)]
+    decision = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, session.now + 1)
+    assert decision == Decision(Drop("killed"), [])
     assert_adds_up(one.snapshot(session.now))
     one.set_share("openflow", name, 0.0)
-    verdict, *_ = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, session.now + 2)
+    verdict = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, session.now + 2).verdict
     assert isinstance(verdict, Accept)
     assert verdict.packet is not None
     assert segment(verdict.packet).dst == (C2 if name == "c1" else C1)[0]

@@ -3,13 +3,11 @@ and nothing is left at the end."""
 
 import random
 from collections import Counter
-from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.actions import Accept, Action, Hook, Send
-from natmirror.engine.engine import Engine
+from natmirror.actions import Accept, Hook, Send, Verdict
 from natmirror.net import seq
 from natmirror.net.packet import (
     ACK,
@@ -94,18 +92,23 @@ class Chaos:
         self.unanswered: list[Segment] = []
         self.reasons: Counter[str] = Counter()
 
-    def both(self, do: Callable[[Engine], list[Action]]) -> list[Action]:
-        """The same to both engines, with the same result."""
-        one, other = (do(engine) for engine in self.engines)
+    def receive(self, raw: bytes, hook: Hook) -> Verdict:
+        """A packet to both engines, with the same result; its verdict."""
+        one, other = (engine.receive(raw, hook, self.now, Checksum.VALID) for engine in self.engines)
         assert one == other
-        for action in one:
-            if isinstance(action, Send) and action.packet[16:20] in MIRRORS:
-                self.unanswered += [segment(one) for one in finish(action.packet, action.segment_len)]
-        return one
+        self._keep(one.sends)
+        return one.verdict
 
-    def receive(self, raw: bytes, hook: Hook) -> Action:
-        """A packet to both; its verdict."""
-        return self.both(lambda engine: engine.receive(raw, hook, self.now, Checksum.VALID))[0]
+    def handle_timer(self) -> None:
+        """The same to both engines."""
+        one, other = (engine.handle_timer(self.now) for engine in self.engines)
+        assert one == other
+        self._keep(one)
+
+    def _keep(self, sends: list[Send]) -> None:
+        for send in sends:
+            if send.packet[16:20] in MIRRORS:
+                self.unanswered += [segment(one) for one in finish(send.packet, send.segment_len)]
 
     def step(self) -> None:
         """One more thing happens."""
@@ -191,7 +194,7 @@ class Chaos:
         self.receive(packet(*ends, letters, number, ack, window=window), Hook.PREROUTING)
 
     def timers(self, client: Endpoint, service: Endpoint, connection: Connection) -> None:
-        self.both(lambda engine: engine.handle_timer(self.now))
+        self.handle_timer()
 
     def check(self) -> None:
         """Whatever is true at any moment."""
@@ -217,7 +220,7 @@ class Chaos:
         """Time passes until nothing moves any more."""
         while (due := self.engines[0].next_timer()) is not None:
             self.now = max(self.now, due)
-            self.both(lambda engine: engine.handle_timer(self.now))
+            self.handle_timer()
         self.check()
         snapshot = self.engines[0].snapshot(self.now)
         assert snapshot["mirror_memory"]["used_bytes"] == snapshot["flows"] == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.actions import Accept, Action, Drop, Hook, Send
+from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.errors import RulesError
 from natmirror.rules import parse_rules
@@ -31,14 +31,14 @@ OTHER = """
 ELSEWHERE = "switches: [10.10.0.0/24]\nservices:" + OTHER
 
 
-def go_over(one: Engine, text: str, now: float = 1000.0) -> list[Action]:
+def go_over(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
     """All that a thread does at a reload."""
     rules = parse_rules(text)
-    actions = one.expel(rules.switches, one.flow_ids(), now)
+    sends = one.expel(rules.switches, one.flow_ids(), now)
     one.reload(rules)
-    actions += one.end_removed(one.leg_ids(), now)
+    sends += one.end_removed(one.leg_ids(), now)
     one.prune()
-    return actions
+    return sends
 
 
 def without_its_backend(session: Session) -> str:
@@ -101,15 +101,16 @@ def test_a_service_that_is_gone_keeps_its_connections_and_refuses_others(fast: b
     assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"], "the mirror goes with it"
     assert session.from_client("PA", b"on").dst == session.backend_address
     assert session.from_backend("PA", b"and on").src == SERVICE[0]
-    verdict, reset = one.receive(packet((CLIENT[0], 40_002), SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
-    assert verdict == Drop("no-backend")
-    assert isinstance(reset, Send)
+    decision = one.receive(packet((CLIENT[0], 40_002), SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
+    assert decision.verdict == Drop("no-backend")
+    [reset] = decision.sends
     assert told(reset.packet)[0] == "RA"
     session.from_client("R")
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert one.prune() == []
-    assert one.receive(packet(CLIENT, SERVICE, "S", 5), Hook.PREROUTING, 2000.0) == [Accept()], "nobody's any more"
+    nobodys = one.receive(packet(CLIENT, SERVICE, "S", 5), Hook.PREROUTING, 2000.0)
+    assert nobodys == Decision(Accept(), [])
 
 
 @pytest.mark.parametrize("fast", [True, False])

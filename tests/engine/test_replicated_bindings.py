@@ -1,7 +1,6 @@
 """What other hosts hear of bindings, and what is made of what they say: by both gears alike."""
 
 from collections.abc import Iterator
-from functools import cache
 
 import pytest
 
@@ -11,12 +10,11 @@ from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
 from natmirror.net.packet import Endpoint
 from natmirror.tcp.tracker import TIMEOUTS, State
+from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
 from tests.helpers.session import IRS, ISS, Session, engine
 from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, at, packet
 
 BALANCES = ["maglev", "round-robin", "least-connections", "priority"]
-UNMIRRORED = RULES[: RULES.index("    mirrors:")]
-CLIENTS = [at(f"10.10.0.{number}", 1024 + number) for number in range(1, 41)]
 ENOUGH = 1000
 
 
@@ -42,24 +40,6 @@ def whole_sweep(one: Engine, how: int, now: float) -> None:
     first: int | None = 0
     while first is not None:
         first = one.bindings.sweep(first, 7, how, now)
-
-
-def other(backend: Endpoint) -> Endpoint:
-    return C2 if backend == C1 else C1
-
-
-@cache
-def derived(client: Endpoint = CLIENT) -> Endpoint:
-    session = Session(engine(UNMIRRORED), client=client)
-    session.syn()
-    assert session.backend
-    return session.backend
-
-
-def close(session: Session) -> None:
-    session.from_client("FA")
-    session.from_backend("FA")
-    session.from_client("A")
 
 
 @pytest.mark.parametrize("balance", BALANCES)
@@ -98,15 +78,6 @@ def test_what_a_drain_has_moved_is_told_and_what_it_has_left_is_not(fast: bool) 
     moved = {session.client for session in after if derived(session.client) == C1}
     assert {change.client for change in changes(one)} == moved
     assert moved
-
-
-def strange_session(one: Engine) -> Session:
-    """A connection that is established with the backend that Maglev would not give."""
-    session = Session(one)
-    one.set_share("openflow", "c1" if derived(session.client) == C1 else "c2", 0.0)
-    session.connect()
-    assert session.backend == other(derived(session.client))
-    return session
 
 
 @pytest.mark.parametrize("by", ["client", "backend"])

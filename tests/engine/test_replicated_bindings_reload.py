@@ -12,7 +12,7 @@ from natmirror.net.packet import Endpoint, endpoint_of
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.tcp.tracker import TIMEOUTS, State
-from tests.engine.test_replicated_bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
+from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
 from tests.helpers.session import Session, engine
 from tests.helpers.support import C1, C2, CLIENT, SERVICE, at, packet
 

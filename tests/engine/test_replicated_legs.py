@@ -17,9 +17,9 @@ from natmirror.tcp import leg_record
 from natmirror.tcp.initial_numbers import InitialNumbers
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
 from natmirror.tcp.record_masks import masks
+from tests.helpers.openflow_sessions import AGAIN, hello, introduced, packet_in, request
 from tests.helpers.session import ISS, KEY, MIRROR_ISS, Session, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
-from tests.mirror.sessions.test_sessions import AGAIN, hello, introduced, packet_in, request
 
 NOW = 1000.0
 TWO = RULES.replace("10.20.0.13}", "10.20.0.13}\n      - {name: spare, address: 10.20.0.14}")

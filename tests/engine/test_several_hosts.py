@@ -2,7 +2,7 @@
 
 import pytest
 
-from natmirror.actions import Drop, Hook, Send
+from natmirror.actions import Drop, Hook
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.packet import Checksum, Endpoint
@@ -120,7 +120,7 @@ def test_what_a_mirror_says_to_a_host_without_its_leg_resets_it(hosts: tuple[Eng
     session = begin(hosts[0])
     session.connect_mirror()
     answer = packet(MASTER, CLIENT, "PA", seq.add(MIRROR_ISS, 1), seq.add(ISS, 1), b"hello")
-    verdict, reset = hosts[1].receive(answer, Hook.PREROUTING, session.now, Checksum.VALID)
-    assert verdict == Drop("mirror-without-leg")
-    assert isinstance(reset, Send)
+    decision = hosts[1].receive(answer, Hook.PREROUTING, session.now, Checksum.VALID)
+    assert decision.verdict == Drop("mirror-without-leg")
+    [reset] = decision.sends
     assert told(reset.packet)[0] == "R"

@@ -1,6 +1,5 @@
 """The one thing that a mirror is for, in bad weather: its stream is the client's."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,20 +8,9 @@ from hypothesis import strategies as st
 
 from tests.helpers.simulator import Weather, World
 from tests.helpers.support import assert_adds_up
+from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
 
 REASONS = ("linger-timeout", "stalled", "connect-timeout", "port-reused", "mirror-reset", "throttle-limit")
-STREAM = bytes(range(251)) * 320
-FINE = Weather()
-
-weathers = st.builds(
-    Weather,
-    loss=st.sampled_from([0.0, 0.0, 0.01, 0.1, 0.3]),
-    repetition=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
-    delay=st.sampled_from([0.0001, 0.001, 0.05]),
-    jitter=st.sampled_from([0.0, 0.0, 0.005, 0.1]),
-    rate=st.sampled_from([None, None, 100_000.0]),
-)
-mirror_weathers = st.builds(replace, weathers, mtu=st.sampled_from([1500, 1500, 576, 1000]))
 
 
 def test_in_fine_weather_everything_arrives_at_once() -> None:

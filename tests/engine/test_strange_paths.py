@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from natmirror.actions import Accept, Drop, Hook, Send
+from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, Segment
@@ -284,7 +284,7 @@ def test_legs_from_an_address_of_ours_have_ports_of_their_own(fast: bool) -> Non
 
 def test_what_reaches_our_address_and_belongs_to_no_leg_is_our_kernels(fast: bool) -> None:
     stray = packet(MASTER, (OURS, 40_000), "SA", 1, 1)
-    assert engine(FROM_US, fast=fast).receive(stray, Hook.PREROUTING, 1.0) == [Accept()]
+    assert engine(FROM_US, fast=fast).receive(stray, Hook.PREROUTING, 1.0) == Decision(Accept(), [])
 
 
 # After the client

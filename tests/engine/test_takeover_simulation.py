@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
-from tests.engine.test_simulation import FINE, STREAM, mirror_weathers, weathers
 from tests.helpers.simulator import World
 from tests.helpers.support import assert_adds_up
+from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
 
 TAKEOVER_REASONS = {
     *("closed", "linger-timeout", "stalled", "no-answer", "takeover-hole", "hole", "no-record"),

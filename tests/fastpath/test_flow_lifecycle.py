@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from natmirror.actions import Accept, Hook
+from natmirror.actions import Accept, Decision, Hook
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import PUNT
 from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, AVOID_TIMEOUT
@@ -241,7 +241,7 @@ def test_an_answer_is_not_passed_off_as_the_one_that_another_backend_owes(fast: 
         Session(one, client=at("10.10.0.77", 2000 + number)).syn()
     client.syn()
     assert client.backend != first
-    assert one.receive(syn_ack(first, client.client, client.iss), Hook.FORWARD, 1000.0) == [Accept()]
+    assert one.receive(syn_ack(first, client.client, client.iss), Hook.FORWARD, 1000.0) == Decision(Accept(), [])
     client.connect()
 
 
@@ -249,9 +249,11 @@ def test_a_direct_connection_is_half_open_until_its_backend_goes_on(fast: bool) 
     one = engine(UNMIRRORED, fast=fast, max_flows=40)
     for number in range(10):
         client = at("10.10.0.9", 2000 + number)
-        assert one.receive(syn_ack(C1, client, 5), Hook.FORWARD, 1.0, Checksum.VALID) == [Accept()]
+        assert one.receive(syn_ack(C1, client, 5), Hook.FORWARD, 1.0, Checksum.VALID) == Decision(Accept(), [])
     assert rows(one) == 10
-    assert one.receive(packet(C1, client, "PA", 78, 6, b"x"), Hook.FORWARD, 1.0, Checksum.VALID) == [Accept()]
+    assert one.receive(packet(C1, client, "PA", 78, 6, b"x"), Hook.FORWARD, 1.0, Checksum.VALID) == Decision(
+        Accept(), []
+    )
     while (due := one.next_timer()) is not None and due < 100.0:
         one.handle_timer(due)
     assert rows(one) == 1, "that one is established"

@@ -8,7 +8,7 @@ acknowledges is shifted forth before the engine gets it. The engine itself is th
 from collections.abc import Sequence
 from typing import Any
 
-from natmirror.actions import Action, Hook, Send
+from natmirror.actions import Decision, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.icmp import parse_error
@@ -45,7 +45,7 @@ class RelativeEngine(Engine):
         self._gear.take_sends = lambda: self._back(gear())  # type: ignore[method-assign]
         self._gear.acknowledge = acknowledgements  # type: ignore[method-assign]
 
-    def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> list[Action]:
+    def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> Decision:
         return super().receive(self.on_the_wire(packet), hook, now, checksum)
 
     def _offset(self, leg: _Leg) -> int:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from natmirror.actions import Accept, Action, Drop, Hook, Send
+from natmirror.actions import Accept, Drop, Hook, Verdict
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, Checksum, Endpoint, Segment, finish
@@ -44,13 +44,12 @@ class Session:
         assert self.backend is not None
         return self.backend[0]
 
-    def take(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> Action:
+    def take(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> Verdict:
         """One packet into the engine; its verdict, with what is sent to mirrors kept in ``to_mirror``."""
-        verdict, *sends = self.engine.receive(raw, hook, self.now, checksum)
-        for send in sends:
-            assert isinstance(send, Send)
+        decision = self.engine.receive(raw, hook, self.now, checksum)
+        for send in decision.sends:
             self.to_mirror += [segment(one) for one in finish(send.packet, send.segment_len)]
-        return verdict
+        return decision.verdict
 
     def passed(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> Segment:
         """The same, where the packet has to pass rewritten."""
@@ -90,7 +89,7 @@ class Session:
         self.syn_ack()
         self.from_client("A")
 
-    def from_mirror(self, letters: str, at: int, ack: int, data: bytes = b"") -> Action:
+    def from_mirror(self, letters: str, at: int, ack: int, data: bytes = b"") -> Verdict:
         """The mirror sends: ``at`` and ``ack`` count from its and the client's initial number."""
         raw = packet(MASTER, self.client, letters, seq.add(MIRROR_ISS, at), seq.add(self.iss, ack), data)
         return self.take(raw, Hook.PREROUTING)

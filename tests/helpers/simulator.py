@@ -346,21 +346,21 @@ class World:
         self._travel(sender, lambda: self._through_engine(packet, hook), 0)
 
     def _through_engine(self, packet: bytes, hook: Hook) -> None:
-        verdict, *sends = actions = self.engine.receive(packet, hook, self.now, Checksum.UNVERIFIED)
-        self.actions.append((self.now, actions))
+        decision = self.engine.receive(packet, hook, self.now, Checksum.UNVERIFIED)
+        verdict = decision.verdict
+        self.actions.append((self.now, [verdict, *decision.sends]))
         if isinstance(verdict, Accept) and packet[9] == PROTO_TCP:
             if packet[16:20] == _OURS:
                 self._deliver(build_reset(segment(packet)))  # of our own kernel, which knows no such connection
             else:
                 self._deliver(verdict.packet or packet)
-        self._send(sends)
+        self._send(decision.sends)
 
-    def _send(self, actions: Sequence[Action]) -> None:
-        if actions:
-            self.actions.append((self.now, list(actions)))
-        for action in actions:
-            assert isinstance(action, Send)
-            for packet in finish(action.packet, action.segment_len):
+    def _send(self, sends: Sequence[Send]) -> None:
+        if sends:
+            self.actions.append((self.now, list(sends)))
+        for send in sends:
+            for packet in finish(send.packet, send.segment_len):
                 self._deliver(packet)
 
     def _deliver(self, packet: bytes) -> None:

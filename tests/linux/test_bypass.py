@@ -19,8 +19,7 @@ import pytest
 from natmirror.errors import HostError
 from natmirror.linux import bypass
 from natmirror.linux.bypass import Watchdog
-from tests.linux.test_nfqueue import NUMBER, VERDICT, queued
-from tests.linux.test_refused_verdicts import FILLER, fill, messages
+from tests.helpers.nfqueue import FILLER, NUMBER, VERDICT, fill, messages, queued
 
 
 def has_packets(queue: socket.socket) -> bool:

@@ -1,95 +1,22 @@
 """The hot loop over a socket that plays the kernel's part."""
 
 import os
-import socket
 import struct
 import time
-from array import array
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
-from natmirror._ffi import ffi, lib
 
-from natmirror.fastpath import NEVER, STEADY, Gear, Memory, Plan, PlannedService
+from natmirror._ffi import ffi, lib
+from natmirror.fastpath import NEVER, STEADY
 from natmirror.linux.loop import Why
 from natmirror.net.packet import ACK, build, parse, synthesise
 from natmirror.tcp.tracker import TIMEOUTS, State
+from tests.helpers.loop import FAR, PREROUTING, Stage, data
+from tests.helpers.nfqueue import queued
 from tests.helpers.support import C1, CLIENT, SERVICE
-from tests.linux.test_nfqueue import queued
 
-PREROUTING = 0
 HEADER = struct.Struct("=BBHHHH")
-FAR = 1e9
-
-
-class Stage:
-    """A loop with one queue, whose socket's other end is ours, and a pipe for its way out."""
-
-    def __init__(self) -> None:
-        self.gear = Gear(4, Memory(1 << 20), bytes(16))
-        self.plan = Plan(self.gear.handle)
-        self.plan.put_service(0, PlannedService(SERVICE, 0, array("H", [0])))
-        self.plan.put_backend(0, 0, C1)
-        self.socket, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.kernel.setblocking(False)
-        self.ear, self.mouth = socket.socketpair()
-        self.out, out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.out.setblocking(False)
-        self.way_out = out
-        self.codec = ffi.gc(lib.nq_new(self.socket.fileno(), 1), lib.nq_free)
-        self.timer = os.fdopen(lib.nl_timer(), "rb", buffering=0)
-        fields = {
-            "gear": self.gear.handle,
-            "outbox": {"fd": out.fileno(), "pause": 0.005, "due_at": NEVER},
-            "wake_fd": self.ear.fileno(),
-        }
-        fields |= {"timer_fd": self.timer.fileno(), "armed_at": NEVER}
-        self.loop: Any = ffi.new("nl_loop *", fields)
-        self.loop.queues[0] = self.codec
-        self.loop.queue_count = 1
-
-    def close(self) -> None:
-        for end in (self.socket, self.kernel, self.ear, self.mouth, self.out, self.way_out, self.timer):
-            end.close()
-
-    def queue(self, number: int, payload: bytes, *, mark: int = 0) -> None:
-        """The kernel queues a packet."""
-        self.kernel.send(queued(number, payload, hook=PREROUTING, mark=mark))
-
-    def run(self, until: float = FAR) -> Why:
-        return Why(lib.nl_run(self.loop, until))
-
-    def drop(self) -> None:
-        """Python decides the punted packet."""
-        lib.nq_drop(self.codec, self.loop.punted.id)
-        lib.nl_decided(self.loop)
-
-    def verdicts(self) -> list[tuple[int, int]]:
-        """The packets that were decided since the last call, in order: number and verdict."""
-        found: list[tuple[int, int]] = []
-        while True:
-            try:
-                sent = self.kernel.recv(1 << 20)
-            except BlockingIOError:
-                return found
-            while sent:
-                length = struct.unpack_from("=I", sent)[0]
-                _, _, verdict, number = struct.unpack_from("=HHII", sent, 20)
-                found.append((socket.ntohl(number), socket.ntohl(verdict)))
-                sent = sent[length:]
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage()
-    yield stage
-    stage.close()
-
-
-def data(number: int) -> bytes:
-    return build(CLIENT, SERVICE, seq=number, ack=1, flags=ACK, window=100, payload=b"x")
 
 
 def test_a_loop_lingers_for_an_answer_while_it_has_credit_and_nobody_wants_its_core(stage: Stage) -> None:

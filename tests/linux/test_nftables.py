@@ -7,31 +7,10 @@ from natmirror.linux import nftables
 from natmirror.linux.nftables import MARKS, Pair, Translation, plan
 from natmirror.net.packet import Endpoint, endpoint_of
 from natmirror.rules import Rules, parse_rules
+from tests.helpers.nftables import Nft
 from tests.helpers.support import RULES
 
 C1, C2, C3 = "10.20.0.11", "10.20.0.12", "10.20.0.19"
-
-
-class Nft:
-    """Takes all that it is fed; ``refuses`` to go on."""
-
-    def __init__(self) -> None:
-        self.fed: list[str] = []
-        self.refuses = False
-
-    def __call__(self, *arguments: str, text: str | None = None) -> str:
-        if self.refuses:
-            raise HostError("nft failed: it refuses")
-        self.fed.append(text or " ".join(arguments))
-        return ""
-
-
-@pytest.fixture
-def nft(monkeypatch: pytest.MonkeyPatch) -> Nft:
-    one = Nft()
-    monkeypatch.setattr(nftables, "_run", one)
-    monkeypatch.setattr("shutil.which", lambda name: name)
-    return one
 
 
 def rules(*names: str) -> Rules:

@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
-from natmirror.actions import Drop
+from natmirror.actions import Decision, Drop
 from natmirror.errors import HostError
 from natmirror.linux.loop import BoundQueue, Loop, Why
 from natmirror.linux.nfqueue import Queue
 from natmirror.linux.queue_keeper import QueueKeeper
-from tests.linux.test_loop import Stage, stage
-from tests.linux.test_nfqueue import NUMBER, VERDICT, queued
-from tests.linux.test_refused_verdicts import BATCH, answer, kernels, messages, new_loop
-
-__all__ = ["kernels", "stage"]
+from tests.helpers.loop import Stage, new_loop
+from tests.helpers.nfqueue import BATCH, NUMBER, VERDICT, answer, messages, queued
 
 
 class Watchdog:
@@ -72,7 +69,7 @@ def test_nothing_is_asked_while_packets_have_no_verdict_yet(
     assert not loop.has_punted
     assert loop.run(time.monotonic() + 5) is Why.PUNT
     assert loop.has_punted
-    loop.decide([Drop("of the test")])
+    loop.decide(Decision(Drop("of the test"), []))
     assert not loop.has_punted
     stage.ear.recv(1)
     assert loop.run(0.0) is Why.TIMER

@@ -8,46 +8,26 @@ from collections.abc import Iterator
 from errno import ENOBUFS, ENOENT
 
 import pytest
-from natmirror._ffi import ffi, lib
 
+from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Drop
 from natmirror.errors import HostError
-from natmirror.linux import nfqueue
-from natmirror.linux.loop import BoundQueue, Loop, Why
+from natmirror.linux.loop import Why
 from natmirror.linux.nfqueue import Queue
+from tests.helpers.loop import Stage, data, new_loop
+from tests.helpers.nfqueue import (
+    BATCH,
+    ERROR,
+    NUMBER,
+    VERDICT,
+    Codec,
+    answer,
+    fill,
+    message,
+    messages,
+    queued,
+)
 from tests.helpers.support import CLIENT
-from tests.linux.test_loop import Stage, data
-from tests.linux.test_nfqueue import ERROR, NUMBER, VERDICT, Codec, message, queued
-
-BATCH = 0x303
-FILLER = bytes(1000)
-
-
-def fill(end: socket.socket) -> None:
-    """Leave no room for another message on the way to the kernel."""
-    end.setblocking(False)
-    try:
-        while True:
-            end.send(FILLER)
-    except BlockingIOError:
-        pass
-
-
-def messages(kernel: socket.socket) -> list[tuple[int, int, int, bytes]]:
-    """All that arrived: kind, packet, verdict and payload of each message."""
-    kernel.setblocking(False)
-    found: list[tuple[int, int, int, bytes]] = []
-    while True:
-        try:
-            sent = kernel.recv(1 << 20)
-        except BlockingIOError:
-            return found
-        while sent and sent != FILLER:
-            length, kind = struct.unpack_from("=IH", sent)
-            _, _, verdict, packet_id = struct.unpack_from("=HHII", sent, 20)
-            payload = sent[36 : 32 + struct.unpack_from("=H", sent, 32)[0]] if length > 32 else b""
-            found.append((kind, socket.ntohl(packet_id), socket.ntohl(verdict), payload))
-            sent = sent[length:]
 
 
 @pytest.fixture
@@ -179,39 +159,6 @@ def test_a_loop_tells_of_a_queue_that_takes_no_verdicts() -> None:
     stage.close()
 
 
-class Bound:
-    """In place of a bound queue: the ends of a socket pair."""
-
-    kernels: list[socket.socket]
-
-    def bind(self, number: int, callback: object, max_len: int) -> None:
-        kernel, self._ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.kernels.append(kernel)
-
-    def get_fd(self) -> int:
-        return self._ours.fileno()
-
-    def unbind(self) -> None:
-        self._ours.close()
-
-
-@pytest.fixture
-def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
-    """The kernel's ends of the queues that a test makes."""
-    Bound.kernels = []
-    monkeypatch.setattr(nfqueue, "NetfilterQueue", Bound)
-    monkeypatch.setattr(Queue, "_configure", lambda *arguments: None)
-    yield Bound.kernels
-    for kernel in Bound.kernels:
-        kernel.close()
-
-
-def answer(kernel: socket.socket, error: int) -> None:
-    """The kernel answers the last question that it finds."""
-    request = kernel.recv(1 << 20)
-    kernel.send(message(ERROR, struct.pack("=i", -error) + request[:16]))
-
-
 def test_a_request_is_sent_again_where_its_answer_found_no_room(kernels: list[socket.socket]) -> None:
     queue = Queue(NUMBER)
     kernels[0].send(queued(1, b"early") + message(ERROR, struct.pack("=iIHHII", 0, 16, 0, 0, 2, 0)))
@@ -328,8 +275,3 @@ def test_a_machine_without_memory_for_a_queue_costs_no_more_than_that(
     loop.ways[0].queue.close()
     loop.close()
     stage.close()
-
-
-def new_loop(stage: Stage, queue: Queue) -> Loop:
-    out_fd, wake_fd = stage.way_out.fileno(), stage.ear.fileno()
-    return Loop(stage.gear.handle, [BoundQueue(queue, False)], out_fd=out_fd, wake_fd=wake_fd, gathers=False)

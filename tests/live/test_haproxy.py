@@ -5,25 +5,10 @@ import signal
 import pytest
 
 from natmirror.lab.process import wait_listen
+from tests.live.haproxy import HAPROXY, WATCHED_RULES
 from tests.live.scene import PORT, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
-
-HAPROXY = """
-defaults
-  mode tcp
-  timeout connect 2s
-  timeout client 30s
-  timeout server 30s
-listen service
-  bind 10.10.0.100:6653
-  server c1 10.20.0.11:6653
-"""
-RULES = """
-switches: [10.10.0.0/24]
-services:
-  - {name: web, address: 10.10.0.100, port: 6653, mirrors: [{name: master, address: 10.20.0.13}]}
-"""
 
 
 def test_haproxys_clients_are_served_with_natmirror_running_frozen_and_killed(scene: Scene, iptables: str) -> None:
@@ -32,7 +17,7 @@ def test_haproxys_clients_are_served_with_natmirror_running_frozen_and_killed(sc
     config.write_text(HAPROXY)
     scene.start("lb", "haproxy", "-db", "-f", str(config), name="haproxy")
     wait_listen(scene.lab.ns("lb"), PORT)
-    balancer = scene.balance(scene.rules(RULES), iptables=iptables)
+    balancer = scene.balance(scene.rules(WATCHED_RULES), iptables=iptables)
     until = scene.file("until")
     lasting, lasting_records = scene.client(until=until, size=100, seed=3)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 1, "the lasting connection")
@@ -54,4 +39,4 @@ def test_haproxys_clients_are_served_with_natmirror_running_frozen_and_killed(sc
     scene.finish(lasting)
     assert_all_well(lasting_records, 1)
     assert scene.traces()["queues"] == ""
-    scene.balance(scene.rules(RULES), iptables=iptables)  # takes the killed one's rules over, and away at its end
+    scene.balance(scene.rules(WATCHED_RULES), iptables=iptables)

@@ -12,9 +12,9 @@ from natmirror.lab.controllers import report_lines
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import SERVICE
 from natmirror.net import seq
+from tests.live.pair import CONNECTIONS, EVENTS, PORT, RULES, SWITCHES, Pair, running
 from tests.live.scene import CLIENTS, STATE, Records, assert_all_well, tcp_packets
 from tests.live.scene import MASTER as MASTERS_ADDRESS
-from tests.live.test_pair import CONNECTIONS, EVENTS, PORT, RULES, SWITCHES, Pair, running
 
 pytestmark = pytest.mark.live
 

@@ -13,9 +13,8 @@ import pytest
 from natmirror.ha.exit_codes import FIT, STUCK
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for, wait_listen
+from tests.live.haproxy import HAPROXY, WATCHED_RULES
 from tests.live.scene import PORT, ROOT, RULES, Records, Scene, assert_all_well
-from tests.live.test_haproxy import HAPROXY
-from tests.live.test_haproxy import RULES as WATCHED
 
 pytestmark = pytest.mark.live
 
@@ -182,7 +181,7 @@ def test_packets_of_a_watched_queue_that_is_bound_again_pass_while_natmirror_is_
     config.write_text(HAPROXY)
     scene.start("lb", "haproxy", "-db", "-f", str(config), name="haproxy")
     wait_listen(scene.lab.ns("lb"), PORT)
-    faulty = Faulty(scene, scene.rules("queues: 1\n" + WATCHED), connections=1)
+    faulty = Faulty(scene, scene.rules("queues: 1\n" + WATCHED_RULES), connections=1)
     faulty.switch(f"unbind-{PORT + 1}", on=True)
     wait_for(lambda: faulty.counted("bound_again") == 1, "the queue to be bound again")
     faulty.wait_for_health(FIT)

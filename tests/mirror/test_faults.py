@@ -233,15 +233,15 @@ def test_reading_that_fails_as_a_whole_leaves_nothing_of_connections_that_are_go
     session.connect()
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     [flow_id] = one.flow_ids()
-    assert one._shadowing.shadows_of(flow_id)
+    assert one._sessions.masters_of(flow_id)
     monkeypatch.setattr("natmirror.mirror.sessions.read_queue.ReadQueue.take", mistake)
     session.from_client("R")
     later = session.now + 1e5
     for _ in range(10):
         one.handle_timer(later)
     assert one.flow_ids() == []
-    assert not one._shadowing.shadows_of(flow_id), "they would be shown with the next flow of that number"
-    assert one._shadowing.sums() == {}
+    assert not one._sessions.masters_of(flow_id), "they would be shown with the next flow of that number"
+    assert one._sessions.sums() == {}
 
 
 def test_the_status_says_what_is_off(one: Engine) -> None:

@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from natmirror._ffi import lib
 
-from natmirror.actions import Accept, Action, Hook, Send
+from natmirror._ffi import lib
+from natmirror.actions import Accept, Hook, Send, Verdict
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import NO_FLOW
 from natmirror.mirror.ledger import LEG_SUMS
@@ -106,15 +106,15 @@ class Scene:
         self.engine: Engine = Engine(parse_rules(RULES), key=KEY, fast=fast)
         self.now = 1000.0
         self.mirrors = Mirrors()
-        self.verdicts: list[Action] = []
+        self.verdicts: list[Verdict] = []
         self.streams: list[tuple[Endpoint, bytearray]] = []
         self._coming: list[tuple[float, int, bytes]] = []
         self._count = 0
 
     def production(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> None:
-        verdict, *sends = self.engine.receive(raw, hook, self.now, checksum)
-        self.verdicts.append(verdict)
-        self._take(sends)
+        decision = self.engine.receive(raw, hook, self.now, checksum)
+        self.verdicts.append(decision.verdict)
+        self._take(decision.sends)
 
     def ask(self, question: Callable[[], Any], otherwise: Any = None) -> Any:
         """What another thread asks of the engine: there an exception is the answer."""
@@ -135,20 +135,19 @@ class Scene:
             self.now = max(self.now, due)
             if coming == due:
                 answer = heapq.heappop(self._coming)[2]
-                self._take(self.engine.receive(answer, Hook.PREROUTING, self.now, Checksum.VALID)[1:])
+                self._take(self.engine.receive(answer, Hook.PREROUTING, self.now, Checksum.VALID).sends)
             else:
                 self._take(self.engine.handle_timer(self.now))
         else:
             pytest.fail("timers that are due for ever")
         self.now = until
 
-    def _take(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Send):
-                for one in finish(action.packet, action.segment_len):
-                    for answer in self.mirrors.answer(segment(one)):
-                        self._count += 1
-                        heapq.heappush(self._coming, (self.now + 0.001, self._count, answer))
+    def _take(self, sends: list[Send]) -> None:
+        for send in sends:
+            for one in finish(send.packet, send.segment_len):
+                for answer in self.mirrors.answer(segment(one)):
+                    self._count += 1
+                    heapq.heappush(self._coming, (self.now + 0.001, self._count, answer))
 
 
 def play(scene: Scene) -> None:
@@ -220,7 +219,7 @@ def connection(scene: Scene, client: Endpoint, iss: int) -> None:
     scene.wait(1.0)
 
 
-def seen(verdicts: list[Action]) -> list[object]:
+def seen(verdicts: list[Verdict]) -> list[object]:
     """What production gets, but the window: a throttle that has failed shows the backend's own."""
     shown: list[object] = []
     for verdict in verdicts:
@@ -407,16 +406,16 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
             assert number not in found
             found.add(number)
             number = int(row.next_of_flow)
-    for number, holder in legs.items():
-        assert holder.leg is not None
-        assert holder.leg.ended is None
-        assert holder.leg.row.flow_id == NO_FLOW or number in linked[holder.leg.row.flow_id]
-    for flow, tap in one._mirroring.taps.items():
+    for number, owner in legs.items():
+        assert owner.leg is not None
+        assert owner.leg.ended is None
+        assert owner.leg.row.flow_id == NO_FLOW or number in linked[owner.leg.row.flow_id]
+    for flow, stream in one._mirroring.streams.items():
         assert one._nat.is_known(flow)
-        assert {leg.row.id for _, leg in tap.alive()} == linked[flow.row.id]
-    for shadow, session in one._shadowing._sessions.values():
-        assert shadow.lives
-        assert shadow.session is session
+        assert {leg.row.id for _, leg in stream.alive()} == linked[flow.row.id]
+    for master, session in one._sessions._by_number.values():
+        assert master.lives
+        assert master.session is session
 
 
 BOOKKEEPING = ("natmirror.mirror.ledger", *(f"natmirror.tcp.leg_base:LegBase.{name}" for name in LEG_SUMS))

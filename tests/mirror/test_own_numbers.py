@@ -211,10 +211,10 @@ def test_so_does_one_after_a_leg_that_a_fault_of_ours_has_ended(fast: bool, monk
         session.from_client("PA", b"x" * 1400)
         session.from_backend("A")
         from_mirror(session, "A", THEIRS, seq.add(first, session.sent))
-    [(holder, leg)] = session.engine._legs.holders()
+    [(owner, leg)] = session.engine._legs.owners()
     with monkeypatch.context() as broken:
         broken.setattr(Leg, "abort", None)
-        session.engine._legs.cut(holder, leg, "internal-error")
+        session.engine._legs.cut(owner, leg, "internal-error")
     session.from_client("R")
     wire(session)
     again = Session(session.engine, iss=seq.add(ISS, 1 << 20))

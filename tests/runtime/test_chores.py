@@ -11,21 +11,7 @@ import pytest
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
 from natmirror.runtime.chores import NEVER, Chore, Keeper, failures, read_mail
-
-
-class Clock:
-    """A manual one."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.helpers.clock import Clock
 
 
 class Work:

@@ -13,8 +13,8 @@ from natmirror.rules import Rules, parse_rules
 from natmirror.runtime import switch_file
 from natmirror.runtime.files import Files
 from natmirror.runtime.order_recorder import OrderRecorder
+from tests.helpers.openflow_sessions import recorded
 from tests.helpers.support import RULES
-from tests.runtime.test_order_recorder import recorded
 
 
 @pytest.fixture

@@ -12,10 +12,8 @@ from natmirror.net.packet import endpoint_of
 from natmirror.rules import Rules, parse_rules
 from natmirror.rules.reload import Kept
 from natmirror.runtime.kernel_rules import KernelRules
+from tests.helpers.nftables import Nft
 from tests.helpers.support import C1, C2, RULES, SERVICE
-from tests.linux.test_nftables import Nft, nft
-
-__all__ = ["nft"]
 
 BEFORE = parse_rules(RULES)
 AFTER = parse_rules(RULES.replace("10.20.0.12", "10.20.0.19"))

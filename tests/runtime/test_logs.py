@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from natmirror.runtime.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
-from tests.runtime.test_chores import Clock
+from tests.helpers.clock import Clock
 
 KIND = (logging.ERROR, "thread %d stands still")
 
@@ -28,11 +28,6 @@ class Out:
     def lines(self) -> list[str]:
         """The messages, without time and level."""
         return [line.split(" ", 3)[3] if line[:1].isdigit() else line for line in self.text.splitlines()]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -14,13 +14,9 @@ from natmirror.openflow.messages import Type
 from natmirror.replay.capture import read
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime.order_recorder import OrderRecorder
+from tests.helpers.openflow_sessions import introduced, recorded, request
 from tests.helpers.session import engine
 from tests.helpers.support import CLIENT, MASTER, RULES
-from tests.mirror.sessions.test_sessions import introduced, request
-
-
-def recorded(path: Path) -> str:
-    return RULES.replace("10.20.0.13}", f"10.20.0.13, protocol: openflow, record: {path}}}")
 
 
 def rules(path: Path) -> Rules:

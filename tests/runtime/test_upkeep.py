@@ -14,8 +14,8 @@ from natmirror.linux.iptables import Firewall
 from natmirror.rules import parse_rules
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.upkeep import Upkeep
+from tests.helpers.clock import Clock
 from tests.helpers.support import RULES
-from tests.runtime.test_chores import Clock
 
 WATCHED = "  - {name: w, address: 10.10.0.9, port: 80, mirrors: [{name: n, address: 10.20.0.14}]}\n"
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from natmirror.actions import Action, Hook
+from natmirror.actions import Decision, Hook, Send
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
@@ -34,7 +34,7 @@ class Loop:
         self.ear = ear
         self.then = then
         self.has_punted = False
-        self.decided: list[Action] = []
+        self.decided: list[Decision] = []
 
     def run(self, until: float) -> Why:
         if self.then is not None:
@@ -42,9 +42,9 @@ class Loop:
         self.ear.recv(1, socket.MSG_PEEK)
         return Why.WAKE
 
-    def decide(self, actions: list[Action]) -> None:
+    def decide(self, decision: Decision) -> None:
         self.has_punted = False
-        self.decided += actions
+        self.decided.append(decision)
 
     def send(self, sends: list[object]) -> None:
         assert sends == []
@@ -256,7 +256,7 @@ def test_bindings_that_cannot_be_told_are_told_anew(worker: Worker, monkeypatch:
 
 
 def test_a_slice_that_fails_does_not_end_what_is_done_bit_by_bit(worker: Worker) -> None:
-    def do(ids: list[int]) -> list[Action]:
+    def do(ids: list[int]) -> list[Send]:
         seen.append(len(ids))
         raise ZeroDivisionError
 

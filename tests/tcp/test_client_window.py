@@ -179,7 +179,7 @@ def test_a_client_that_is_held_back_is_told_when_a_fault_of_ours_ends_that(
             + ("mirror.backpressure.Backpressure.hold" if work is Work.THROTTLE else "tcp.leg.Leg.receive"),
             mistake,
         )
-        sends = session.engine.receive(acknowledgement(session), Hook.PREROUTING, session.now)[1:]
+        sends = session.engine.receive(acknowledgement(session), Hook.PREROUTING, session.now).sends
     else:
         session.engine.faults.now = session.now
         session.engine.faults.switch_off(work)

@@ -16,7 +16,7 @@ from natmirror.tcp.leg import Leg
 class Keeper(Protocol):
     """Who looks after sessions."""
 
-    def leg_ended(self, shadow: "MasterSession", leg: Leg, reason: str) -> None:
+    def leg_ended(self, master: "MasterSession", leg: Leg, reason: str) -> None:
         """A session's leg is over."""
 
 
@@ -31,7 +31,7 @@ class MasterSession:
     """Of the session at hand."""
     session: Session | None = None
     leg: Leg | None = None
-    absent: str | None = None
+    why_absent: str | None = None
     """Why there will be no session any more, once the one at hand is over."""
     is_closing: bool = False
     """The leg has been told of the end: nothing more is said."""
@@ -67,7 +67,7 @@ class MasterSession:
     @property
     def is_over(self) -> bool:
         """Whether nothing will come of it any more."""
-        return self.absent is not None and not self.lives
+        return self.why_absent is not None and not self.lives
 
     def leg_ended(self, leg: Leg, reason: str) -> None:
         """Its leg is over."""
@@ -86,13 +86,13 @@ class Connection:
     service_name: str
     is_picked_up: bool
     """It was met in its middle."""
-    production: Observer
-    shadows: tuple[MasterSession, ...] = ()
+    observer: Observer
+    masters: tuple[MasterSession, ...] = ()
     decisions: Decisions = field(default_factory=Decisions)
     is_over: bool = False
     is_forgotten: bool = False
     """The flow has left its table: its row may be another's."""
-    goes_on: bool = False
+    continues: bool = False
     """It is begun anew here: the switch behind it is the same."""
     datapath: Datapath | None = None
     """As far as the masters have been told."""

@@ -5,109 +5,24 @@ from typing import Any
 
 import pytest
 
-from natmirror.actions import Accept, Drop, Hook, Send
-from natmirror.engine.engine import Engine
-from natmirror.net.packet import FIN, RST, SYN, Checksum
+from natmirror.actions import Accept, Decision, Hook
+from natmirror.net.packet import SYN, Checksum
 from natmirror.openflow import messages
-from natmirror.openflow.framer import Framer
-from natmirror.openflow.messages import Type, build, parse
+from natmirror.openflow.messages import Type, build
+from tests.helpers.openflow_sessions import (
+    AGAIN,
+    FEATURES,
+    OF,
+    TLS,
+    Master,
+    began,
+    hello,
+    introduced,
+    packet_in,
+    request,
+)
 from tests.helpers.session import Session, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, told
-
-OF = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
-AGAIN = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow, reconnect: next-message}")
-DATAPATH = 7
-FEATURES = DATAPATH.to_bytes(8, "big") + bytes((0, 0, 0, 0, 254, 0, 0, 0)) + bytes(8)
-TLS = bytes.fromhex("1603010200010001fc0303")
-MASTER_ISS = 0x7FFF_FFF0
-
-
-def hello(version: int = messages.V13) -> bytes:
-    return messages.hello(version, 1)
-
-
-def packet_in(number: int, size: int = 60) -> bytes:
-    return build(messages.V13, Type.PACKET_IN, 0, b"\xff\xff\xff\xff" + number.to_bytes(2, "big") + bytes(18 + size))
-
-
-def request(kind: Type, xid: int, body: bytes = b"") -> bytes:
-    return build(messages.V13, kind, xid, body)
-
-
-class Master:
-    """The master's end of a session's leg, an ideal receiver."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.port = session.client
-        self.iss: int | None = None
-        self.said = 0
-        self.stream = bytearray()
-        self.ended = ""
-
-    def take(self) -> None:
-        """Read what the leg has sent, accept it, acknowledge it."""
-        while legs := self.session.to_mirror:
-            segments, self.session.to_mirror = list(legs), []
-            for one in segments:
-                letters, number, _, data = told(one.raw)
-                if one.flags & SYN:
-                    self.iss, self.stream, self.said, self.ended = number, bytearray(), 0, ""
-                    self._send("SA", options=bytes((2, 4, 5, 180)), at=-1)
-                    continue
-                if self.iss is None:
-                    continue
-                at = (number - self.iss - 1) & 0xFFFF_FFFF
-                if data and at == len(self.stream):
-                    self.stream += data
-                if one.flags & (FIN | RST):
-                    self.ended = letters
-                if data or one.flags & FIN:
-                    self._send("A")
-
-    def say(self, *messages: bytes) -> None:
-        """Send messages to the switch."""
-        data = b"".join(messages)
-        self._send("PA", data)
-        self.said += len(data)
-        self.take()
-
-    def close(self) -> None:
-        self._send("FA")
-        self.said += 1
-        self.take()
-
-    def _send(self, letters: str, data: bytes = b"", *, options: bytes = b"", at: int = 0) -> None:
-        assert self.iss is not None
-        ack = self.iss + 1 + len(self.stream) + ("F" in self.ended)
-        number = MASTER_ISS + 1 + self.said + at
-        raw = packet(MASTER, self.port, letters, number, ack, data, options=options)
-        assert self.session.take(raw, Hook.PREROUTING) == Drop("consumed")
-
-    def messages(self) -> list[tuple[Type | None, int, bytes]]:
-        """All that it has been told: type, transaction id, body."""
-        return [(one.kind, one.xid, one.body) for one in map(parse, Framer().push(bytes(self.stream)))]
-
-
-def began(one: Engine, **options: Any) -> tuple[Session, Master]:
-    """A connection whose ends have said HELLO, and whose master has accepted the leg."""
-    session = Session(one, **options)
-    session.connect()
-    session.from_client("PA", hello())
-    session.from_backend("PA", hello())
-    master = Master(session)
-    master.take()
-    return session, master
-
-
-def introduced(one: Engine, **options: Any) -> tuple[Session, Master]:
-    """The same, with everybody knowing the switch."""
-    session, master = began(one, **options)
-    session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
-    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
-    master.take()
-    master.say(hello(), request(Type.FEATURES_REQUEST, 77))
-    return session, master
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -331,10 +246,9 @@ def test_production_is_the_same_with_and_without_a_session(text: str) -> None:
     session.from_client("A")
     again = engine(text)
     for raw, hook in raws:
-        verdict, *sends = again.receive(raw, hook, 1000.0)
-        assert [verdict] == plain.receive(raw, hook, 1000.0)
+        verdict = again.receive(raw, hook, 1000.0).verdict
+        assert Decision(verdict, []) == plain.receive(raw, hook, 1000.0)
         assert isinstance(verdict, Accept)
-        assert all(isinstance(send, Send) for send in sends)
 
 
 def test_sessions_leave_nothing_behind() -> None:
@@ -371,8 +285,8 @@ def test_what_waits_to_be_read_is_bounded() -> None:
     for number in range(3000):
         message = packet_in(number, 9000)
         raw = packet(session.client, SERVICE, "PA", session.iss + 1 + session.sent, 0, message)
-        verdict, *_ = one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
-        assert isinstance(verdict, Accept)
+        decision = one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
+        assert isinstance(decision.verdict, Accept)
         session.sent += len(message)
         assert session.backend is not None
         ack = packet(session.backend, session.client, "A", 0x1000_0000, session.iss + 1 + session.sent)

@@ -16,9 +16,7 @@ from natmirror.net.packet import SYN, Checksum
 from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
 from natmirror.openflow.messages import Type, build
-from tests.helpers.session import IRS, Session, engine
-from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, told
-from tests.mirror.sessions.test_sessions import (
+from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
     MASTER_ISS,
@@ -31,6 +29,8 @@ from tests.mirror.sessions.test_sessions import (
     packet_in,
     request,
 )
+from tests.helpers.session import IRS, Session, engine
+from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, told
 
 V13 = messages.V13
 
@@ -178,7 +178,7 @@ def test_connections_whose_master_was_not_there_leave_nothing() -> None:
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert not one.flow_ids()
-    assert len(one._shadowing._live) == 0
+    assert len(one._sessions._live) == 0
 
 
 # One session for each datapath and master

@@ -1,0 +1,312 @@
+"""Typed views of the C structs that Python reads and writes.
+
+Python reads and writes the very numbers of C; nothing is copied. The headers say what each field means. Nothing
+implements these classes: ``natmirror._ffi`` hands the structs out under their names. A test holds the fields to those
+of the structs.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Array(Protocol[T]):
+    """A C array, or a pointer to the first of some values."""
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Array[T]": ...
+    @overload
+    def __setitem__(self, at: int, value: T | Mapping[str, object]) -> None: ...
+    @overload
+    def __setitem__(self, at: slice, value: bytes) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[T]: ...
+
+
+class DueRow(Protocol):
+    """``nm_due``: when a row is due, C's own."""
+
+    due_at: float
+    queued_at: float
+    place: int
+    id: int
+
+
+class HalfRow(Protocol):
+    """``nm_half``: one direction of a connection."""
+
+    bytes: int
+    packets: int
+    end: int
+    ack: int
+    edge: int
+    next: int
+    scale: int
+    flags: int
+
+
+class FlowRow(Protocol):
+    """``nm_flow``: a connection of production."""
+
+    orig: HalfRow
+    reply: HalfRow
+    created_at: float
+    seen_at: float
+    client: Array[int]
+    service: Array[int]
+    backend: Array[int]
+    client_port: int
+    service_port: int
+    backend_port: int
+    family: int
+    state: int
+    sharing: int
+    flags: int
+    service_id: int
+    backend_id: int
+    account: int
+    iss: int
+    due: DueRow
+    id: int
+    first_leg: int
+    next_orig: int
+    next_reply: int
+    older: int
+    newer: int
+
+
+class RingRow(Protocol):
+    """``nm_ring``: the bytes that a leg holds, C's own."""
+
+    chunks: Array[Array[int]]
+    capacity: int
+    head: int
+    count: int
+    offset: int
+
+
+class LegRow(Protocol):
+    """``nm_leg``: a connection to a mirror."""
+
+    mirror: Array[int]
+    local: Array[int]
+    mirror_port: int
+    local_port: int
+    family: int
+    flags: int
+    scale: int
+    source: int
+    seq_offset: int
+    snd_una: int
+    snd_nxt: int
+    snd_max: int
+    window: int
+    max_window: int
+    buffer_seq: int
+    buffered: int
+    max_buffer: int
+    mss: int
+    cwnd: int
+    ssthresh: int
+    cwnd_acked: int
+    duplicates: int
+    sample_end: int
+    sample_at: float
+    rto: float
+    srtt: float
+    rttvar: float
+    rto_at: float
+    progress_at: float
+    sent_at: float
+    heard_at: float
+    written_at: float
+    stall_timeout: float
+    idle_timeout: float
+    rcv_nxt: int
+    ack_at: float
+    more_at: float
+    sent_bytes: int
+    acked_bytes: int
+    consumed_bytes: int
+    retransmits: int
+    timeouts: int
+    ring: RingRow
+    mark_at: Array[float]
+    mark_end: Array[int]
+    mark_count: int
+    due: DueRow
+    client_bytes: int
+    flow_id: int
+    mirror_id: int
+    reader: int
+    id: int
+    next_in_bucket: int
+    next_of_flow: int
+
+
+class LegSums(Protocol):
+    """``nm_leg_sums``: the sums over a mirror's living legs."""
+
+    legs: int
+    client_bytes: int
+    sent_bytes: int
+    acked_bytes: int
+    consumed_bytes: int
+    retransmits: int
+    timeouts: int
+    in_flight_bytes: int
+    oldest_at: float
+    srtt: float
+
+
+class Budget(Protocol):
+    """``nm_budget``: the memory that all legs share."""
+
+    used: int
+    limit: int
+
+
+class ServiceRow(Protocol):
+    """``nm_service``: a service of the plan."""
+
+    address: Array[int]
+    port: int
+    family: int
+    hash_port: int
+    round_robin: int
+    may_hold_clients: int
+    needs_python: int
+    flags: int
+    flows: int
+    next_entry: int
+    table_len: int
+    table: Array[int]
+    derived_len: int
+    derived: Array[int]
+
+
+class BackendRow(Protocol):
+    """``nm_backend``: a backend of the plan."""
+
+    address: Array[int]
+    port: int
+    flows: int
+    total_flows: Array[int]
+    service_id: int
+    mark: int
+    connections: int
+
+
+class NetworkRow(Protocol):
+    """``nm_network``: a network of clients."""
+
+    address: int
+    mask: int
+
+
+class PlanRow(Protocol):
+    """``nm_plan``: services, backends and networks of clients."""
+
+    services: Array[ServiceRow]
+    backends: Array[BackendRow]
+    networks: Array[NetworkRow]
+    service_count: int
+    backend_count: int
+    network_count: int
+    suspects: Array[int]
+
+
+class SendRow(Protocol):
+    """``nm_send``: one packet, or one piece of data, in an ``nm_out``."""
+
+    at: int
+    len: int
+    of: int
+    segment_len: int
+    kind: int
+
+
+class OutRow(Protocol):
+    """``nm_out``: packets that legs send, or data that is to be read."""
+
+    bytes: Array[int]
+    sends: Array[SendRow]
+    used: int
+    capacity: int
+    count: int
+    max_count: int
+
+
+class TranslationRow(Protocol):
+    """``nm_translation``: how the packet decided last is to be rewritten, C's own."""
+
+    mark: int
+    address: Array[int]
+    port: int
+    tcp_at: int
+    is_destination: int
+
+
+class CountersRow(Protocol):
+    """``nm_counters``: what process() has counted."""
+
+    fast_packets: int
+    bad_checksums: int
+    mirror_packets: int
+    unbound_packets: int
+    flows_opened: int
+    flows_evicted: int
+    punts: Array[int]
+
+
+class Flows(Protocol):
+    """``nm_flows``: the table of flows, which only C looks into."""
+
+
+class Legs(Protocol):
+    """``nm_legs``: the table of legs, which only C looks into."""
+
+
+class GearRow(Protocol):
+    """``nm_gear``: the tables, the plan and what process() leaves for Python."""
+
+    flows: Flows
+    legs: Legs
+    plan: PlanRow
+    out: OutRow
+    read: OutRow
+    translation: TranslationRow
+    counters: CountersRow
+
+
+class ChangeRow(Protocol):
+    """``nm_change``: what has become of a flow whose backend the rules alone do not give."""
+
+    client: Array[int]
+    client_port: int
+    service_id: int
+    backend_id: int
+    family: int
+    kind: int
+
+
+class ChangesRow(Protocol):
+    """``nm_changes``: changes in their order."""
+
+    rows: Array[ChangeRow]
+    max: int
+    count: int
+    missed: int
+
+
+class MaglevRow(Protocol):
+    """``nm_maglev_backend``: a backend's preferences among the slots of a lookup table."""
+
+    slot: int
+    skip: int
+    weight: int
+    share: int
+    place: int
