@@ -8,7 +8,7 @@
 
 #include "fastpath/gear.h"
 
-typedef struct nm_segment nm_segment; /* packet.h */
+struct nm_segment; /* packet.h */
 
 /* Insert a flow of the plan's service and backend, its other numbers zero; a direct one has its backend's address and port
  * as its service's. Return NULL when the table is full or has one of the two tuples already. */
@@ -18,7 +18,7 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow);
 
 /* Open the flow of a client's first SYN, in place of a closed one of the same tuple, or NULL. Return NULL where Python has
  * to decide: nothing was changed then. */
-nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int checksum, double now);
+nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const struct nm_segment *syn, int checksum, double now);
 
 /* Whether the flow is closed and may give way to another without Python. */
 int nm_flow_is_closed(const nm_flow *flow);
