@@ -55,7 +55,7 @@ static void flush(nl_loop *loop, double now)
 {
     for (uint32_t i = 0; i < loop->queue_count; i++)
         flush_queue(loop, i, now);
-    nl_outbox_look(&loop->outbox, &loop->gear->out, now);
+    nl_outbox_gather(&loop->outbox, &loop->gear->out, now);
 }
 
 /* Return the negative errno of a queue whose verdicts cannot be sent, its index in loop.failed; 0 where there is none. */

@@ -18,7 +18,8 @@
 #define WITHOUT_PAYLOAD 40 /* bytes at most */
 
 static nq *queue;
-static uint32_t expected[MAX_EXPECTED]; /* the ids of verdicts that were given and have not arrived, as the kernel reads them */
+/* The ids of verdicts that were given and have not arrived, as the kernel reads them. */
+static uint32_t expected[MAX_EXPECTED];
 static uint32_t given, arrived;
 static uint8_t refusals; /* a bit for each of the next calls */
 static size_t longest;   /* message that the kernel takes */

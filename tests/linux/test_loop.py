@@ -116,7 +116,7 @@ def test_what_was_synthesised_leaves_with_the_header_that_a_tun_device_wants(sta
 def test_what_waits_for_company_leaves_though_nothing_else_comes(stage: Stage) -> None:
     packet = synthesise(CLIENT, C1, seq=1, ack=2, flags=ACK, window=3, payload=b"x")
     assert lib.nm_out_add(ffi.addressof(stage.gear.handle, "out"), packet, len(packet), 1460)
-    stage.loop.outbox.left_at = time.monotonic()
+    stage.loop.outbox.written_at = time.monotonic()
     stage.out.settimeout(5)
     with ThreadPoolExecutor() as pool:
         why = pool.submit(stage.run)
@@ -131,7 +131,7 @@ def test_nothing_waits_while_python_is_at_work(stage: Stage) -> None:
     packet = synthesise(CLIENT, C1, seq=1, ack=2, flags=ACK, window=3, payload=b"x")
     out = ffi.addressof(stage.gear.handle, "out")
     for until, why in ((0.0, Why.TIMER), (FAR, Why.WAKE)):
-        stage.loop.outbox.left_at = FAR
+        stage.loop.outbox.written_at = FAR
         if why is Why.WAKE:
             os.write(stage.mouth.fileno(), b"?")
         assert lib.nm_out_add(out, packet, len(packet), 1460)
