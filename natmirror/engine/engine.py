@@ -30,7 +30,7 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import Datagram, Malformed, parse
 from natmirror.net.prefixes import ClientNetworks
-from natmirror.openflow.datapath import Directory
+from natmirror.openflow.directory import Directory
 from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard

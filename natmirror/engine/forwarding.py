@@ -120,7 +120,7 @@ class Forwarding:
             return self._to_backend(segment, service, None)
 
         # 2. Track it.
-        event = tracker.track(flow.row, segment, from_client=True, loose=flow.picked_up)
+        event = tracker.track(flow.row, segment, from_client=True, picked_up=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
 
         # 3. Rewrite it.
@@ -145,7 +145,7 @@ class Forwarding:
             return self._to_backend(segment, service, flow)
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
-                tracker.track(flow.row, segment, from_client=True, loose=False)
+                tracker.track(flow.row, segment, from_client=True, picked_up=False)
                 self._nat.touch(flow, now)
                 return self._to_backend(segment, service, flow)
             self._counters.count("syns_unanswered")
@@ -201,7 +201,7 @@ class Forwarding:
 
         # 2. Track it.
         was_unanswered = flow.state is State.SYN_SENT
-        event = tracker.track(flow.row, segment, from_client=False, loose=flow.picked_up)
+        event = tracker.track(flow.row, segment, from_client=False, picked_up=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
         if event is tracker.Event.SYN_ACK:
             self._nat.answered(flow)
@@ -268,7 +268,7 @@ class Forwarding:
 
         # 2. Track it.
         if flow is not None:
-            tracker.track(flow.row, segment, from_client=False, loose=True)
+            tracker.track(flow.row, segment, from_client=False, picked_up=True)
             self._nat.touch(flow, now)  # its backend has spoken: so it is not half open any more
 
         # 3. Rewrite it.

@@ -23,8 +23,8 @@ from natmirror.rules import Service
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord
+from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
-from natmirror.tcp.resumed_leg import NO_ANSWER, NO_RECORD
 from natmirror.tcp.tracker import HALF_ACK, HALF_FIN, State, is_taken
 
 _LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
@@ -124,7 +124,11 @@ class Mirroring:
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """A segment of the client's with a right checksum, which the tracker has seen before."""
         stream = self.streams.get(flow)
-        if stream is None or segment.flags & (SYN | RST) or not is_taken(flow.row.reply, segment, loose=flow.picked_up):
+        if (
+            stream is None
+            or segment.flags & (SYN | RST)
+            or not is_taken(flow.row.reply, segment, picked_up=flow.picked_up)
+        ):
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
@@ -136,7 +140,7 @@ class Mirroring:
         if stream is None or stream.replies is None or segment.flags & (SYN | RST):
             return
         row, replies = flow.row, stream.replies
-        if not row.flags & READ or not is_taken(row.orig, segment, loose=flow.picked_up):
+        if not row.flags & READ or not is_taken(row.orig, segment, picked_up=flow.picked_up):
             return
         if not replies.is_placed:
             replies.place(segment.seq)
@@ -235,7 +239,7 @@ class Mirroring:
         if not data:
             return
         start = seq.add(stream.reassembler.next, -len(data))
-        self._each_leg(stream, lambda leg: leg.write(leg.unheard_of(data, start), now, wanted=wanted))
+        self._each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
         if stream.flow.row.flags & READ:
             self._read_queue.add(Kind.ORIG, stream.flow.row.id, data)
 
@@ -244,7 +248,8 @@ class Mirroring:
         not send them again. Whether a mirror is to be asked first if it has them from elsewhere."""
         reassembler = stream.reassembler
         lacking = [(copy, leg) for copy, leg in stream.alive() if seq.lt(leg.end, acked)]
-        asked = [(copy, leg) for copy, leg in lacking if leg.ask_again(now)]
+        resumed = [(copy, leg, leg.resumption) for copy, leg in lacking if leg.resumption is not None]
+        asked = [(copy, leg) for copy, leg, resumption in resumed if resumption.ask_again(now)]
         for copy, leg in asked:
             self._events.apply(self._legs.settle(copy, leg, []))
         if asked:
@@ -279,7 +284,7 @@ class Mirroring:
         stream, row = self.streams.get(flow), flow.row
         if stream is None:
             return
-        stream.is_asking = any(leg.is_asking for _, leg in stream.alive())
+        stream.is_asking = any(leg.awaits_answer for _, leg in stream.alive())
         if stream.is_asking:
             return
         at = stream.reassembler.next
@@ -311,7 +316,7 @@ class Mirroring:
         self.window_moved(flow, now)
         stream = self.streams.get(flow)
         complete = stream is not None and stream.finished
-        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
+        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(HOLE))
         if stream is not None and stream.replies is not None and not stream.is_draining:
             self._read_queue.add(Kind.FINISHED, flow.row.id)
 
@@ -335,7 +340,7 @@ class Mirroring:
         stream = self.streams.get(flow)
         if stream is None:
             return
-        self._each_leg(stream, lambda leg: leg.give_way(NO_ANSWER) if leg.is_asking else [])
+        self._each_leg(stream, lambda leg: leg.abandon(NO_ANSWER) if leg.awaits_answer else [])
         if not stream.flow_over or stream.is_draining:
             self._each_leg(stream, lambda leg: leg.abort("flow-expired"))
         self._timers.set(("heard", flow), None)
@@ -388,3 +393,8 @@ class Mirroring:
     def _apply_all(self, events: Iterable[LegEvent]) -> None:
         for event in events:
             self._events.apply(event)
+
+
+def _missing_part(leg: Leg, data: bytes, start: int) -> bytes:
+    """Of the client's bytes from number ``start`` on, those that a mirror does not have from another host."""
+    return data if leg.resumption is None else leg.resumption.missing_part(data, start)

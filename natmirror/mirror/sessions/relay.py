@@ -13,8 +13,9 @@ from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import Kind
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import Timers
-from natmirror.openflow.datapath import Datapath, Directory
+from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import By
+from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.observer import MessageClass
