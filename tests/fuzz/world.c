@@ -292,10 +292,10 @@ static void remember(client_flow *flow, const uint8_t *data, size_t len)
 }
 
 /* A packet's payload, and nothing else, is to be read. */
-static void check_read(const nm_out *read, uint8_t kind, uint32_t of, const uint8_t *payload, size_t len)
+static void check_read(const nm_out *read, uint8_t kind, uint32_t owner, const uint8_t *payload, size_t len)
 {
     const nm_send *one = read->sends;
-    must(read->count == 1 && one->kind == kind && one->of == of && one->len == len);
+    must(read->count == 1 && one->kind == kind && one->owner == owner && one->len == len);
     must(!memcmp(read->bytes + one->at, payload, len));
 }
 
