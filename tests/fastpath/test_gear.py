@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from natmirror._ffi import lib
 
+from natmirror._ffi import lib
 from natmirror.fastpath import (
     ACCEPT,
     DIRECT,
