@@ -13,7 +13,7 @@ from natmirror.fastpath import GUEST, KILLED, UNDERIVED
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
 from natmirror.net.packet import ACK, RST, Endpoint, Segment, build_reset, endpoint_of, synthesise
-from natmirror.rules import Backend, Pool, Service
+from natmirror.rules import Backend, Pool, Service, WhenNone
 from natmirror.tcp.tracker import HALF_SEQ, State
 
 
@@ -98,4 +98,4 @@ class Failover:
         """Nobody is left to answer a client."""
         self._stats.drop("no-backend")
         verdict = Drop("no-backend")
-        return Decision(verdict, [] if pool.when_none == "drop" else [Send(build_reset(syn))])
+        return Decision(verdict, [Send(build_reset(syn))] if pool.when_none is WhenNone.REFUSE else [])

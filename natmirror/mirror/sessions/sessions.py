@@ -26,7 +26,7 @@ from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.observer import MessageClass, Observer
 from natmirror.openflow.session import ORDERS, Session, SessionPolicy
-from natmirror.rules import Mirror
+from natmirror.rules import Mirror, Reconnect, Statistics, Unsolicited
 from natmirror.tcp.leg import Leg
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
@@ -106,7 +106,7 @@ class MasterSessions:
             return SWITCHED_OFF
         if endpoint_of(mirror) == backend:
             return OWN_BACKEND
-        if flow.picked_up and mirror.reconnect == "never":
+        if flow.picked_up and mirror.reconnect is Reconnect.NEVER:
             return MID_CONNECTION
         return why_not_mirrored(mirror, flow.client[0])
 
@@ -347,8 +347,8 @@ class MasterSessions:
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
 
         policy = SessionPolicy(
-            passes_unsolicited=master.mirror.unsolicited == "pass",
-            tells_statistics=master.mirror.statistics == "last-seen",
+            passes_unsolicited=master.mirror.unsolicited is Unsolicited.PASS,
+            tells_statistics=master.mirror.statistics is Statistics.LAST_SEEN,
         )
         session = Session(connection.observer, policy)  # before the leg, which without a session would be nobody's
 
@@ -358,7 +358,7 @@ class MasterSessions:
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
         if isinstance(made, str):
             self._count(master, "unopened", made)
-            master.why_absent = made if master.mirror.reconnect == "never" else None
+            master.why_absent = made if master.mirror.reconnect is Reconnect.NEVER else None
             return
         master.leg, master.session, master.number, master.is_closing = made, session, number, False
         made.row.source, made.row.reader, made.row.flow_id = SOURCE_MESSAGES, number, NO_FLOW
@@ -385,7 +385,7 @@ class MasterSessions:
         self._ledger.session_ended(master, leg, reason)
         if self._now - master.tried_at >= _LONGEST_PAUSE:
             master.pause = 0.0
-        if master.why_absent is None and (master.mirror.reconnect == "never" or master.connection.is_over):
+        if master.why_absent is None and (master.mirror.reconnect is Reconnect.NEVER or master.connection.is_over):
             master.why_absent = reason
             self._stop_reading_if_over(master.connection)
         count, acked = int(leg.row.client_bytes), leg.acked_bytes
