@@ -8,7 +8,7 @@ from typing import Any
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, Gear, Memory, Plan, PlannedService
-from natmirror.linux.loop import BoundQueue, Loop, Why
+from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Queue
 from natmirror.net.packet import ACK, build
 from tests.helpers.nfqueue import queued
@@ -52,8 +52,8 @@ class Stage:
         """The kernel queues a packet."""
         self.kernel.send(queued(number, payload, hook=PREROUTING, mark=mark))
 
-    def run(self, until: float = FAR) -> Why:
-        return Why(lib.nl_run(self.loop, until))
+    def run(self, until: float = FAR) -> LoopEvent:
+        return LoopEvent(lib.nl_run(self.loop, until))
 
     def drop(self) -> None:
         """Python decides the punted packet."""
