@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from natmirror._ffi import ffi, lib
 
+from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, Gear, Memory
 from natmirror.net.packet import ACK, FIN, PSH, Endpoint, Segment, parse, synthesise
 from tests.helpers.support import C1, CLIENT
