@@ -13,8 +13,8 @@ from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
 _BACKLOG_PAUSE = 0.005
 """Seconds until verdicts that found no room are tried again."""
-_PAUSE = 0.005
-"""Seconds after something has left in which small pieces of streams to mirrors wait for company."""
+_GATHER_TIME = 0.005
+"""Seconds after a write in which small segments to mirrors wait to be gathered."""
 
 
 class LoopEvent(IntEnum):
@@ -66,7 +66,7 @@ class Loop:
             raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
         fields = {
             "gear": gear,
-            "outbox": {"fd": out_fd, "pause": _PAUSE if gathers else 0.0, "due_at": float("inf")},
+            "outbox": {"fd": out_fd, "gather_time": _GATHER_TIME if gathers else 0.0, "due_at": float("inf")},
             "wake_fd": wake_fd,
             "timer_fd": self._timer_fd,
             "armed_at": float("inf"),

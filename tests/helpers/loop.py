@@ -36,7 +36,7 @@ class Stage:
         self.timer = os.fdopen(lib.nl_timer(), "rb", buffering=0)
         fields = {
             "gear": self.gear.handle,
-            "outbox": {"fd": out.fileno(), "pause": 0.005, "due_at": NEVER},
+            "outbox": {"fd": out.fileno(), "gather_time": 0.005, "due_at": NEVER},
             "wake_fd": self.ear.fileno(),
         }
         fields |= {"timer_fd": self.timer.fileno(), "armed_at": NEVER}

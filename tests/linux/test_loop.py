@@ -23,26 +23,26 @@ def test_a_loop_lingers_for_an_answer_while_it_has_credit_and_nobody_wants_its_c
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_STATE_ESTABLISHED
-    stage.loop.spin_credit, stage.loop.polite_until = 2, NEVER
+    stage.loop.spin_credit, stage.loop.no_spin_until = 2, NEVER
     for number in range(3):
         stage.queue(number, data(10 + number))
         assert stage.run(time.monotonic() + 0.01) is LoopEvent.TIMER
     assert stage.loop.spin_credit == 2, "others want the core"
-    stage.loop.polite_until, stage.loop.taken_off = 0.0, -1
+    stage.loop.no_spin_until, stage.loop.preemptions = 0.0, -1
     stage.run(0.0)
-    assert stage.loop.polite_until > time.monotonic(), "the thread was taken off its core since it last looked"
+    assert stage.loop.no_spin_until > time.monotonic(), "the thread was taken off its core since it last looked"
     while stage.loop.spin_credit:
-        stage.loop.polite_until = 0.0  # whoever else wants the core of this machine
+        stage.loop.no_spin_until = 0.0  # whoever else wants the core of this machine
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.01)
-    stage.loop.asked = 0
+    stage.loop.spins_skipped = 0
     for _ in range(10_000):  # a slow machine is too late for some
-        stage.loop.polite_until = 0.0
+        stage.loop.no_spin_until = 0.0
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.001)
-        if stage.loop.asked >= 130:
+        if stage.loop.spins_skipped >= 130:
             break
-    assert stage.loop.asked >= 130, "it counts, so that it tries again now and then"
+    assert stage.loop.spins_skipped >= 130, "it counts, so that it tries again now and then"
     assert stage.loop.spin_credit == 0
 
 
@@ -116,7 +116,7 @@ def test_what_was_synthesised_leaves_with_the_header_that_a_tun_device_wants(sta
 def test_what_waits_for_company_leaves_though_nothing_else_comes(stage: Stage) -> None:
     packet = synthesise(CLIENT, C1, seq=1, ack=2, flags=ACK, window=3, payload=b"x")
     assert lib.nm_out_add(ffi.addressof(stage.gear.handle, "out"), packet, len(packet), 1460)
-    stage.loop.outbox.left_at = time.monotonic()
+    stage.loop.outbox.written_at = time.monotonic()
     stage.out.settimeout(5)
     with ThreadPoolExecutor() as pool:
         why = pool.submit(stage.run)
@@ -131,7 +131,7 @@ def test_nothing_waits_while_python_is_at_work(stage: Stage) -> None:
     packet = synthesise(CLIENT, C1, seq=1, ack=2, flags=ACK, window=3, payload=b"x")
     out = ffi.addressof(stage.gear.handle, "out")
     for until, why in ((0.0, LoopEvent.TIMER), (FAR, LoopEvent.WAKE)):
-        stage.loop.outbox.left_at = FAR
+        stage.loop.outbox.written_at = FAR
         if why is LoopEvent.WAKE:
             os.write(stage.mouth.fileno(), b"?")
         assert lib.nm_out_add(out, packet, len(packet), 1460)
