@@ -16,7 +16,7 @@ from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.ledger import OWN_BACKEND, Ledger
 from natmirror.mirror.legs import LegEvent, Legs
 from natmirror.mirror.sampling import why_not_mirrored
-from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.packet import Endpoint, endpoint_of
 from natmirror.tcp import tracker
@@ -127,7 +127,7 @@ class Adoption:
         if any(leg.is_asking for leg in living):
             return
         if stream.is_asking or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
-            self._timers.set(("heard", stream.flow), AT_ONCE)
+            self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
 
     def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegEvent]:
         """The client's stream ends before number ``fin``: tell legs that another host has brought further."""

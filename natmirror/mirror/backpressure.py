@@ -6,7 +6,7 @@ from natmirror.fastpath import HELD
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
-from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.packet import ACK, Segment, endpoint_of, synthesise
 from natmirror.tcp.client_window import ClientWindow
@@ -58,7 +58,7 @@ class Backpressure:
         self._mark_waiting(stream, throttle)
         due = throttle.is_update_due(row.orig.end, row.reply.edge) and not stream.flow_over
         # Not now: packets of the same batch may tell the client more.
-        self._timers.set(("window", flow), AT_ONCE if due else None)
+        self._timers.set((TimerKind.WINDOW_UPDATE, flow), AT_ONCE if due else None)
         if not edges and not due:
             self.release(flow)
 
@@ -107,5 +107,5 @@ class Backpressure:
     def release(self, flow: MirroredFlow) -> None:
         """No leg holds the client back any more."""
         if self._throttles.pop(flow, None) is not None:
-            self._timers.set(("window", flow), None)
+            self._timers.set((TimerKind.WINDOW_UPDATE, flow), None)
             flow.row.flags &= ~HELD

@@ -15,7 +15,7 @@ from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.sessions.sessions import MasterSessions
-from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of
 from natmirror.rules import Service
@@ -158,7 +158,7 @@ class Mirroring:
                 self._read_queue.add(Kind.REPLY, row.id, data)
             rest = replies.ready_len(edge)
         if rest:
-            self._timers.set(("rest", stream.flow), AT_ONCE)
+            self._timers.set((TimerKind.WRITE_REST, stream.flow), AT_ONCE)
         row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
@@ -230,7 +230,7 @@ class Mirroring:
         wanted = 0 if stream.is_draining else len(data) + rest if rest else None
         stream.is_draining = rest > 0
         if rest:
-            self._timers.set(("rest", stream.flow), AT_ONCE)
+            self._timers.set((TimerKind.WRITE_REST, stream.flow), AT_ONCE)
         if not data:
             return
         start = seq.add(stream.reassembler.next, -len(data))
@@ -337,8 +337,8 @@ class Mirroring:
         self._each_leg(stream, lambda leg: leg.give_way(NO_ANSWER) if leg.is_asking else [])
         if not stream.flow_over or stream.is_draining:
             self._each_leg(stream, lambda leg: leg.abort("flow-expired"))
-        self._timers.set(("heard", flow), None)
-        self._timers.set(("rest", flow), None)
+        self._timers.set((TimerKind.POSITIONS_KNOWN, flow), None)
+        self._timers.set((TimerKind.WRITE_REST, flow), None)
         self._sessions.forgotten(flow, continues=continues)
         stream.reassembler.clear()
         if stream.replies is not None:

@@ -13,7 +13,7 @@ from natmirror.mirror.legs import LegEvent, Legs
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.sessions.totals import SessionTotals
-from natmirror.mirror.timers import Timers
+from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.packet import show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.messages import Message
@@ -113,7 +113,7 @@ class Calls:
 
     def leg_ended(self, master: MasterSession, leg: Leg, reason: str) -> LegEnded:
         """A session's leg is over."""
-        self._timers.set(("session", master), None)
+        self._timers.set((TimerKind.SETTLE_SESSION, master), None)
         self._read_queue.add(Kind.ENDED, master.number)  # first: whatever fails below, the session is let go
         self._ledger.session_ended(master, leg, reason)
         if self.now - master.tried_at >= _LONGEST_PAUSE:

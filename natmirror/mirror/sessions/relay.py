@@ -12,7 +12,7 @@ from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import Kind
 from natmirror.mirror.sessions.totals import SessionTotals
-from natmirror.mirror.timers import Timers
+from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.openflow.datapath import Datapath, Directory
 from natmirror.openflow.decisions import By
 from natmirror.openflow.framer import Broken
@@ -224,7 +224,7 @@ class Relay:
         leg, session = master.leg, master.session
         if not master.is_open or leg is None or session is None:
             return
-        self._timers.set(("session", master), session.next_settling())
+        self._timers.set((TimerKind.SETTLE_SESSION, master), session.next_settling())
         counted = 0
         while session.unsaid_len and leg.ended is None:
             fresh = session.unsaid_len - counted  # all, and then what a timer has added between two pieces
