@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from natmirror.fastpath import MIRRORED
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
+from natmirror.mirror.copy_states import ASKING, StreamEvent, StreamState
 from natmirror.mirror.ledger import OWN_BACKEND, Ledger
 from natmirror.mirror.legs import LegEvent, Legs
 from natmirror.mirror.sampling import why_not_mirrored
@@ -53,7 +54,8 @@ class Adoption:
         if stream.alive():
             row.flags |= MIRRORED
             self._legs.link(row, [leg for _, leg in stream.alive()])
-            stream.is_adopted = stream.is_asking = True
+            stream.is_adopted = True
+            stream.move(StreamEvent.ADOPTED)
             self._stand_by(stream, record)
 
     def _begin_leg(self, copy: StreamCopy, record: LegRecord, now: float) -> None:
@@ -87,18 +89,18 @@ class Adoption:
     def is_standby(self, flow: MirroredFlow) -> bool:
         """Return whether another host still passes a connection, as far as is known, and has its legs."""
         stream = self._streams.get(flow)
-        return stream is not None and stream.standby_from is not None
+        return stream is not None and stream.state is StreamState.STANDBY
 
     # From when it does
 
     def activate(self, flow: MirroredFlow, now: float) -> None:
         """Make a connection that stands by this host's from now on: its mirrors are asked how far they have come."""
         stream = self._streams.get(flow)
-        if stream is None or stream.standby_from is None:
+        if stream is None or stream.state is not StreamState.STANDBY:
             return
         first = stream.reassembler.next
         flow.row.orig.bytes += seq.diff(stream.standby_from, first)
-        stream.standby_from = None
+        stream.move(StreamEvent.ACTIVATED)
         for copy in stream.copies:
             if isinstance(copy.leg, ResumedLeg):
                 copy.leg.row.acked_bytes += seq.diff(copy.leg.told_una, first)
@@ -108,16 +110,16 @@ class Adoption:
 
     def note_activated(self, copy: StreamCopy, leg: Leg) -> None:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
-        if copy.stream.standby_from is not None and isinstance(leg, ResumedLeg) and not leg.is_waiting:
+        if copy.stream.state is StreamState.STANDBY and isinstance(leg, ResumedLeg) and not leg.is_waiting:
             self.activate(copy.stream.flow, leg.roused_at)
 
     def leg_moved(self, copy: StreamCopy) -> Iterator[LegEvent]:
         """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""
         stream, leg, row = copy.stream, copy.leg, copy.stream.flow.row
-        if stream.final_bytes is not None or leg is None:
+        if stream.state is StreamState.GONE or leg is None:
             return
         self.note_activated(copy, leg)
-        if stream.standby_from is not None:
+        if stream.state is StreamState.STANDBY:
             return
         if not row.orig.flags & HALF_FIN:
             tracker.told(row.orig, leg.end)
@@ -126,7 +128,7 @@ class Adoption:
         living = [leg for _, leg in stream.alive()]
         if any(leg.is_asking for leg in living):
             return
-        if stream.is_asking or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
+        if stream.state in ASKING or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
             self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
 
     def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegEvent]:
