@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from natmirror.mirror import copies
-from natmirror.mirror.sessions import master_session
+from natmirror.mirror import copy_states
+from natmirror.mirror.sessions import session_states
 from tests.helpers.nftables import Nft
 
 # fast is the same on each run and each machine; deep is for searching: pytest --hypothesis-profile=deep
@@ -38,17 +38,20 @@ class _Watched(dict[Any, Any]):
         raise KeyError(key)
 
 
-_TABLES = [_Watched(copies.TRANSITIONS), _Watched(master_session.TRANSITIONS)]
+_TABLES = {
+    "natmirror.mirror.copies.TRANSITIONS": _Watched(copy_states.TRANSITIONS),
+    "natmirror.mirror.sessions.master_session.TRANSITIONS": _Watched(session_states.TRANSITIONS),
+}
 
 
 @pytest.fixture(autouse=True)
 def _no_illegal_transition(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The guard would hide an illegal transition of a stream or session: it would only end its copies."""
-    for module, table in zip((copies, master_session), _TABLES, strict=True):
+    for name, table in _TABLES.items():
         table.illegal.clear()
-        monkeypatch.setattr(module, "TRANSITIONS", table)
+        monkeypatch.setattr(name, table)
     yield
-    assert not [key for table in _TABLES for key in table.illegal]
+    assert not [key for table in _TABLES.values() for key in table.illegal]
 
 
 @pytest.fixture(params=[True, False], ids=["fast", "slow"])

@@ -2,7 +2,7 @@
 
 Theory. Another host's record says of a connection how far its client had come, and of each leg how far its mirror had.
 Until this host passes the connection's packets, the stream stands by: later records take the place of the first one.
-Then it becomes active: each mirror is asked how far it has come (resumption is the leg's own affair), and what it has
+Then it becomes active: each mirror is asked how far it has come (tcp/resumption.py), and what it has
 from the first host beyond what has passed here need not come again. When all have answered, the client's stream goes on
 from the nearest of these positions.
 
@@ -23,7 +23,7 @@ from natmirror.net.packet import Endpoint, endpoint_of
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
-from natmirror.tcp.resumed_leg import NO_RECORD, ResumedLeg
+from natmirror.tcp.leg_states import NO_RECORD
 from natmirror.tcp.tracker import HALF_FIN
 
 _LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
@@ -80,8 +80,8 @@ class Adoption:
         if legs or any(later is None or later.local_end != leg.local for leg, later in pairs):
             return False
         for leg, later in pairs:
-            if isinstance(leg, ResumedLeg) and later is not None:
-                leg.renew(later)
+            if leg.resumption is not None and later is not None:
+                leg.resumption.renew(later)
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         self._stand_by(stream, record)
         return True
@@ -102,16 +102,18 @@ class Adoption:
         flow.row.orig.bytes += seq.diff(stream.standby_from, first)
         stream.move(StreamEvent.ACTIVATED)
         for copy in stream.copies:
-            if isinstance(copy.leg, ResumedLeg):
-                copy.leg.row.acked_bytes += seq.diff(copy.leg.told_una, first)
+            leg = copy.leg
+            if leg is not None and leg.resumption is not None:
+                leg.row.acked_bytes += seq.diff(leg.resumption.recorded_una, first)
                 self._ledger.of(copy).adopted += 1
-                copy.leg.rouse(now)
-                copy.leg.hand_over()
+                leg.resumption.take_over(now)
+                leg.schedule()
 
     def note_activated(self, copy: StreamCopy, leg: Leg) -> None:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
-        if copy.stream.state is StreamState.STANDBY and isinstance(leg, ResumedLeg) and not leg.is_waiting:
-            self.activate(copy.stream.flow, leg.roused_at)
+        resumption = leg.resumption
+        if copy.stream.state is StreamState.STANDBY and resumption is not None and not resumption.is_standby:
+            self.activate(copy.stream.flow, resumption.taken_over_at)
 
     def leg_moved(self, copy: StreamCopy) -> Iterator[LegEvent]:
         """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""
@@ -122,11 +124,11 @@ class Adoption:
         if stream.state is StreamState.STANDBY:
             return
         if not row.orig.flags & HALF_FIN:
-            tracker.told(row.orig, leg.end)
+            tracker.infer_sent(row.orig, leg.end)
         else:
             yield from self.end_past_fin(stream, seq.add(row.orig.end, -1))
         living = [leg for _, leg in stream.alive()]
-        if any(leg.is_asking for leg in living):
+        if any(leg.awaits_answer for leg in living):
             return
         if stream.state in ASKING or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
             self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
@@ -134,8 +136,8 @@ class Adoption:
     def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegEvent]:
         """The client's stream ends before number ``fin``: tell legs that another host has brought further."""
         for copy, leg in stream.alive():
-            if isinstance(leg, ResumedLeg) and seq.lt(fin, leg.end):
-                yield self._legs.settle(copy, leg, leg.past(fin))
+            if leg.resumption is not None and seq.lt(fin, leg.end):
+                yield self._legs.settle(copy, leg, leg.finished_elsewhere(fin))
 
     def end_stale(self, stream: MirroredStream) -> Iterator[LegEvent]:
         """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.
@@ -144,7 +146,7 @@ class Adoption:
         room = max(seq.diff(row.reply.edge, row.reply.ack), 0)
         for copy, leg in stream.alive():
             ahead = seq.diff(leg.end, row.reply.ack)
-            if isinstance(leg, ResumedLeg) and not leg.is_asking and ahead > room + _LATE:
+            if leg.resumption is not None and not leg.awaits_answer and ahead > room + _LATE:
                 wrong = min(ahead, leg.row.acked_bytes, row.orig.bytes)
                 leg.row.acked_bytes -= wrong
                 if row.orig.end == leg.end:
@@ -155,7 +157,7 @@ class Adoption:
     def note_resumed(self, stream: MirroredStream) -> None:
         """Count the legs whose mirrors have answered, and that have gone on."""
         for copy, leg in stream.alive():
-            if not leg.is_asking and not copy.is_resumed:
+            if not leg.awaits_answer and not copy.is_resumed:
                 copy.is_resumed = True
                 self._ledger.of(copy).resumed += 1
 

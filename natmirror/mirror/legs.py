@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from natmirror.actions import Send
 from natmirror.fastpath import FlowRow, LegRow, LegTable
@@ -14,17 +14,14 @@ from natmirror.net.packet import Endpoint, Segment, endpoint_of
 from natmirror.rules import Mirror
 from natmirror.tcp.initial_numbers import Numbers
 from natmirror.tcp.leg import Leg
-from natmirror.tcp.leg_base import HEADERS_LEN, MTU
 from natmirror.tcp.leg_record import LegRecord
-from natmirror.tcp.resumed_leg import ResumedLeg
+from natmirror.tcp.path_mtu import HEADERS_LEN, MTU
 
 NO_FREE_PORT = "no-free-port"
 NO_MEMORY = "memory-full"
 PORT_IN_USE = "port-in-use"
 OTHER_ADDRESS = "other-address"
 HANDED_OVER = "handed-over"
-
-_L = TypeVar("_L", bound=Leg)
 
 _NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
 
@@ -138,18 +135,18 @@ class Legs:
         make = partial(Leg, self._table, local, owner.mirror, iss=iss, offset=offset, listener=listener)
         return self._begin(owner, mirror, local, partial(make, path_mtu=path_mtu))
 
-    def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> ResumedLeg | str:
-        """A leg of another host's in a client's name, for rouse(); or why there is none."""
+    def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> Leg | str:
+        """A leg of another host's in a client's name, for activate(); or why there is none."""
         mirror, local, source = endpoint_of(owner.mirror), record.local_end, owner.mirror.source
         is_ours = local == client if source is None else local[0] == source.packed and local[1] in self._ports
         if not is_ours:
             return OTHER_ADDRESS
         if self.has(mirror, local) or self._in_use(mirror, local):
             return PORT_IN_USE
-        make = partial(ResumedLeg, self._table, owner.mirror, record, path_mtu=self._path_mtu(mirror, now))
+        make = partial(Leg.from_record, self._table, owner.mirror, record, path_mtu=self._path_mtu(mirror, now))
         return self._begin(owner, mirror, local, make)
 
-    def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], _L]) -> _L | str:
+    def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | str:
         """A leg that ``make`` gives lives from now on; where it fails, the row that it has left goes."""
         try:
             leg = make()
@@ -182,7 +179,7 @@ class Legs:
     def make_way(self, mirror: Endpoint, local: Endpoint) -> LegEvent | None:
         """Production is about to have a connection between these two: a leg in its place says nothing any more."""
         found = self._find(mirror, local)
-        return None if found is None else self.settle(*found, found[1].give_way("port-reused"))
+        return None if found is None else self.settle(*found, found[1].abandon("port-reused"))
 
     def receive(self, segment: Segment, now: float) -> LegEvent | None:
         """Take a segment of a mirror's whose checksum is right, for a leg that stands."""
@@ -218,10 +215,10 @@ class Legs:
         found = self._living_at(self._table.row(leg_id))
         return None if found is None else self.settle(*found, found[1].handle_timer(now))
 
-    def give_way(self, leg_id: int, reason: str) -> LegEvent | None:
+    def abandon(self, leg_id: int, reason: str) -> LegEvent | None:
         """End the leg with this number without a word to its mirror."""
         found = self._living_at(self._table.row(leg_id))
-        return None if found is None else self.settle(*found, found[1].give_way(reason))
+        return None if found is None else self.settle(*found, found[1].abandon(reason))
 
     def abort(self, leg_id: int, reason: str) -> LegEvent | None:
         """End the leg with this number with a RST."""
@@ -241,7 +238,7 @@ class Legs:
     def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> LegEvent:
         """After a leg has moved: keep what it sends, and set its timer anew."""
         self._sends += [Send(packet, leg.segment_len) for packet in packets]
-        leg.hand_over()
+        leg.schedule()
         return LegEvent(owner, leg, None if leg.ended is None or not self._is_untold(owner, leg) else leg.ended)
 
     def _is_untold(self, owner: LegOwner, leg: Leg) -> bool:
@@ -249,7 +246,7 @@ class Legs:
 
     def number_used(self, leg: Leg) -> None:
         """Remember how far the numbers of a leg that has ended went: the next between the same ends begins above."""
-        self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
+        self._numbers.note_last(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
 
     def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[LegOwner, Leg] | None:
         return self._living_at(self._table.find(mirror, local))

@@ -15,6 +15,7 @@ from natmirror.mirror.legs import HANDED_OVER, LegEvent, Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.replies import Replies
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
@@ -23,11 +24,9 @@ from natmirror.rules import Service
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, endpoint
+from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
-from natmirror.tcp.resumed_leg import NO_ANSWER, NO_RECORD
 from natmirror.tcp.tracker import HALF_ACK, HALF_FIN, State, is_taken
-
-_LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
 
 
 class Mirroring:
@@ -62,6 +61,7 @@ class Mirroring:
         self._events = events
         self._sessions = sessions
         self._read_queue = read_queue
+        self._replies = Replies(timers, read_queue)
         self.streams = streams
         """Each mirrored flow's, from its handshake on."""
 
@@ -124,43 +124,21 @@ class Mirroring:
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """A segment of the client's with a right checksum, which the tracker has seen before."""
         stream = self.streams.get(flow)
-        if stream is None or segment.flags & (SYN | RST) or not is_taken(flow.row.reply, segment, loose=flow.picked_up):
+        if (
+            stream is None
+            or segment.flags & (SYN | RST)
+            or not is_taken(flow.row.reply, segment, picked_up=flow.picked_up)
+        ):
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
         self._feed(stream, segment.seq, segment.payload, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
-        """The same for a segment of the backend's, where somebody reads it."""
+        """The same for a segment of the backend's, where a master is told of it."""
         stream = self.streams.get(flow)
-        if stream is None or stream.replies is None or segment.flags & (SYN | RST):
-            return
-        row, replies = flow.row, stream.replies
-        if not row.flags & READ or not is_taken(row.orig, segment, loose=flow.picked_up):
-            return
-        if not replies.is_placed:
-            replies.place(segment.seq)
-        edge = seq.latest(row.orig.edge, row.orig.ack)
-        if flow.picked_up:  # nobody knows how wide its window is
-            edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
-        self._read_reply(stream, replies.push(segment.seq, segment.payload, edge), edge)
-
-    def _read_reply(self, stream: MirroredStream, data: bytes, edge: int) -> None:
-        """The backend's next bytes in order go to who reads them."""
-        row, replies = stream.flow.row, stream.replies
-        if replies is None:
-            return
-        if data:
-            self._read_queue.add(Kind.REPLY, row.id, data)
-        rest = replies.ready_len(edge)
-        if not rest and row.orig.flags & HALF_ACK and seq.lt(replies.next, row.orig.ack):
-            self._read_queue.add(Kind.REPLY_LOST, row.id)
-            if data := replies.restart(row.orig.ack, edge):
-                self._read_queue.add(Kind.REPLY, row.id, data)
-            rest = replies.ready_len(edge)
-        if rest:
-            self._timers.set((TimerKind.WRITE_REST, stream.flow), AT_ONCE)
-        row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)
+        if stream is not None and stream.replies is not None and not segment.flags & (SYN | RST):
+            self._replies.feed(stream, segment)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
         """End those of the legs with these numbers whose mirrors the rules do not name any more."""
@@ -181,9 +159,7 @@ class Mirroring:
         if stream is None:
             return
         self._feed(stream, stream.reassembler.next, b"", now)
-        if stream.replies is not None and flow.row.flags & READ:
-            edge = seq.latest(flow.row.orig.edge, flow.row.orig.ack)
-            self._read_reply(stream, stream.replies.push(stream.replies.next, b"", edge), edge)
+        self._replies.read_rest(stream)
 
     def _feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
         """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
@@ -235,7 +211,7 @@ class Mirroring:
         if not data:
             return
         start = seq.add(stream.reassembler.next, -len(data))
-        self._each_leg(stream, lambda leg: leg.write(leg.unheard_of(data, start), now, wanted=wanted))
+        self._each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
         if stream.flow.row.flags & READ:
             self._read_queue.add(Kind.ORIG, stream.flow.row.id, data)
 
@@ -244,7 +220,8 @@ class Mirroring:
         not send them again. Whether a mirror is to be asked first if it has them from elsewhere."""
         reassembler = stream.reassembler
         lacking = [(copy, leg) for copy, leg in stream.alive() if seq.lt(leg.end, acked)]
-        asked = [(copy, leg) for copy, leg in lacking if leg.ask_again(now)]
+        resumed = [(copy, leg, leg.resumption) for copy, leg in lacking if leg.resumption is not None]
+        asked = [(copy, leg) for copy, leg, resumption in resumed if resumption.ask_again(now)]
         for copy, leg in asked:
             self._events.apply(self._legs.settle(copy, leg, []))
         if asked:
@@ -279,7 +256,7 @@ class Mirroring:
         stream, row = self.streams.get(flow), flow.row
         if stream is None:
             return
-        if any(leg.is_asking for _, leg in stream.alive()):
+        if any(leg.awaits_answer for _, leg in stream.alive()):
             return
         if stream.state in ASKING:
             stream.move(StreamEvent.ANSWERED)
@@ -312,7 +289,7 @@ class Mirroring:
         self.window_moved(flow, now)
         stream = self.streams.get(flow)
         complete = stream is not None and stream.state in FINISHED
-        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
+        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(HOLE))
         if stream is not None and stream.replies is not None and not stream.has_rest:
             self._read_queue.add(Kind.FINISHED, flow.row.id)
 
@@ -336,7 +313,7 @@ class Mirroring:
         stream = self.streams.get(flow)
         if stream is None:
             return
-        self._each_leg(stream, lambda leg: leg.give_way(NO_ANSWER) if leg.is_asking else [])
+        self._each_leg(stream, lambda leg: leg.abandon(NO_ANSWER) if leg.awaits_answer else [])
         if not stream.is_over or stream.has_rest:
             self._each_leg(stream, lambda leg: leg.abort("flow-expired"))
         self._timers.set((TimerKind.POSITIONS_KNOWN, flow), None)
@@ -390,3 +367,8 @@ class Mirroring:
     def _apply_all(self, events: Iterable[LegEvent]) -> None:
         for event in events:
             self._events.apply(event)
+
+
+def _missing_part(leg: Leg, data: bytes, start: int) -> bytes:
+    """Of the client's bytes from number ``start`` on, those that a mirror does not have from another host."""
+    return data if leg.resumption is None else leg.resumption.missing_part(data, start)

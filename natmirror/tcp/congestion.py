@@ -36,8 +36,8 @@ class Congestion:
         """Bytes that may be in the network."""
         row = self.row
         if row.flags & SACK or self._recover is not None:
-            return int(row.cwnd)
-        return int(row.cwnd + min(row.duplicates, _LIMITED_TRANSMIT_ACKS) * row.mss)
+            return row.cwnd
+        return row.cwnd + min(row.duplicates, _LIMITED_TRANSMIT_ACKS) * row.mss
 
     @property
     def recovering(self) -> bool:

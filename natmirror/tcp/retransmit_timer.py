@@ -30,7 +30,7 @@ class RetransmitTimer:
     @property
     def smoothed(self) -> float | None:
         """Smoothed round-trip time in seconds (SRTT); None before the first sample."""
-        return float(self.row.srtt) if self.row.flags & MEASURED else None
+        return self.row.srtt if self.row.flags & MEASURED else None
 
     def start(self, now: float, end: int) -> None:
         """New data up to number ``end`` is sent (§5.1)."""

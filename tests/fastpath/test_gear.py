@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from natmirror._ffi import lib
 
+from natmirror._ffi import lib
 from natmirror.fastpath import (
     ACCEPT,
     DIRECT,
@@ -139,7 +139,7 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
         return ACCEPT, raw
     if segment_checksum_ok(parsed, checksum):
         sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
-        tracker.update(sender, receiver, parsed, loose=bool(row.flags & LOOSE))
+        tracker.update(sender, receiver, parsed, picked_up=bool(row.flags & LOOSE))
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -157,7 +157,7 @@ def reference_of_control(
         return PUNT, raw
     if (syn and (is_orig or row.state != tracker.State.SYN_SENT)) or (reset and row.state == tracker.State.SYN_SENT):
         return PUNT, raw
-    tracker.track(row, parsed, from_client=is_orig, loose=bool(row.flags & LOOSE))
+    tracker.track(row, parsed, from_client=is_orig, picked_up=bool(row.flags & LOOSE))
     row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw

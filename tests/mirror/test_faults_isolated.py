@@ -311,7 +311,7 @@ def raising(name: str, *, always: bool, late: bool = False) -> Iterator[list[int
 
 
 ENTERED = entered()
-KEPT_IN_TABLES = {"natmirror.openflow.session:Session._features"}
+KEPT_IN_TABLES = {f"natmirror.openflow.answers:Answers.{name}" for name in ("_echo", "_features")}
 """Whoever calls these does not look for them by name."""
 UNDISTURBED: dict[bool, list[object]] = {}
 
@@ -329,8 +329,8 @@ def test_the_scenario_reaches_all_of_mirroring() -> None:
     assert modules >= {
         *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring"),
         *("mirror.adoption", "mirror.copies", "mirror.leg_events", "mirror.report"),
-        *(f"mirror.sessions.{name}" for name in ("calls", "relay", "sessions", "totals")),
-        *("openflow.observer", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumed_leg"),
+        *(f"mirror.sessions.{name}" for name in ("calls", "relay", "replies", "sessions", "totals")),
+        *("openflow.observer", "openflow.answers", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumption"),
     }
     assert len(ENTERED) > 200
 
@@ -428,7 +428,7 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
 BOOKKEEPING = (
     "natmirror.mirror.copies",
     "natmirror.mirror.ledger",
-    *(f"natmirror.tcp.leg_base:LegBase.{name}" for name in LEG_SUMS),
+    *(f"natmirror.tcp.leg_numbers:LegNumbers.{name}" for name in LEG_SUMS),
 )
 
 

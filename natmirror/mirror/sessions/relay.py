@@ -14,8 +14,9 @@ from natmirror.mirror.sessions.read_queue import Kind
 from natmirror.mirror.sessions.session_states import IS_OPEN, SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import TimerKind, Timers
-from natmirror.openflow.datapath import Datapath, Directory
+from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import By
+from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.observer import MessageClass

@@ -25,8 +25,8 @@ from natmirror.mirror.sessions.session_states import SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import Timers
 from natmirror.net.packet import Endpoint, endpoint_of, show
-from natmirror.openflow.datapath import Directory
 from natmirror.openflow.decisions import Decisions
+from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.observer import Observer
 from natmirror.rules import Mirror
