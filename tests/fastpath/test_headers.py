@@ -6,7 +6,7 @@ from pathlib import Path
 
 from natmirror._ffi import lib
 from natmirror.actions import Hook
-from natmirror.net.packet import Checksum
+from natmirror.net.checksum import Checksum
 
 PACKAGE = Path(__file__).parent.parent.parent / "natmirror"
 FILES = sorted(path for path in PACKAGE.rglob("*.[ch]") if path.name != "_ffi.c")
