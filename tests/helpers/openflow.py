@@ -148,9 +148,9 @@ def introduced(version: int, *, ports: bytes = b"") -> tuple[Observer, Directory
     return production, directory
 
 
-def session(production: Observer, *, greeted: bool = True, manners: SessionPolicy | None = None) -> Session:
+def session(production: Observer, *, greeted: bool = True, policy: SessionPolicy | None = None) -> Session:
     """A session with a master; ``greeted``: with the HELLOs over and the switch introduced."""
-    made = Session(production, manners or SessionPolicy())
+    made = Session(production, policy or SessionPolicy())
     if greeted:
         version = made.version
         list(made.from_master(hello(version, 1) + build(version, Type.FEATURES_REQUEST, 2), 0.0))

@@ -150,13 +150,13 @@ def test_answers_to_production_are_production_s(version: int) -> None:
         HEADER.pack(version, 99, 8, 10),
     ]
     assert hear(made, production, b"".join(answers)) == b""
-    polite = session(production, manners=SessionPolicy(passes_unsolicited=True))
+    polite = session(production, policy=SessionPolicy(passes_unsolicited=True))
     assert hear(polite, production, b"".join(answers)) == b"".join(answers[:6])
 
 
 def test_a_switch_s_error_in_another_version_is_not_passed_on() -> None:
     production, _ = introduced(V13)
-    made = session(production, manners=SessionPolicy(passes_unsolicited=True))
+    made = session(production, policy=SessionPolicy(passes_unsolicited=True))
     assert hear(made, production, build(V10, Type.ERROR, 7, pack("!HH", 0, 0))) == b""
 
 
@@ -376,7 +376,7 @@ def test_answers_in_parts_are_told_in_parts(version: int) -> None:
 
 def test_statistics_may_be_refused() -> None:
     production, _ = introduced(V13)
-    made = session(production, manners=SessionPolicy(tells_statistics=False))
+    made = session(production, policy=SessionPolicy(tells_statistics=False))
     for kind in (Multipart.PORT_STATS, Multipart.DESC):
         exchange(production, request(V13, 4, kind), multipart(V13, 4, kind, bytes(1056)))
     first, second = split(ask(made, request(V13, 5, Multipart.PORT_STATS), request(V13, 6, Multipart.DESC)))
