@@ -17,7 +17,7 @@ from ipaddress import IPv4Address
 from bench.ecmp import Router
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Share
 from natmirror.nat.schedulers import Maglev, RoundRobin
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Backend, Balance, HashInput, Rules, Service
 from natmirror.rules import Pool as PoolRules
 from natmirror.tcp.tracker import TIMEOUTS, State

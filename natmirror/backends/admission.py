@@ -6,7 +6,7 @@ No I/O, no clock: results of checks and orders come in with their times, changes
 from dataclasses import dataclass
 from typing import Any
 
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service, WhenDown
 
 _REPEATS = (1.0, 5.0)  # seconds after which connections are reset again: a RST is not acknowledged, and may be lost
