@@ -12,7 +12,7 @@ from natmirror.fastpath import Memory
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.messages import V10, V13, V14, V15, Type, build, hello
 from natmirror.openflow.observer import Observer
-from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.openflow.session import SessionPolicy, SwitchSession
 
 ALL = (V10, V13, V14, V15)
 DPID = 0x00AB_CDEF_0123_4567
@@ -148,9 +148,9 @@ def introduced(version: int, *, ports: bytes = b"") -> tuple[Observer, Directory
     return production, directory
 
 
-def session(production: Observer, *, greeted: bool = True, policy: SessionPolicy | None = None) -> Session:
+def session(production: Observer, *, greeted: bool = True, policy: SessionPolicy | None = None) -> SwitchSession:
     """A session with a master; ``greeted``: with the HELLOs over and the switch introduced."""
-    made = Session(production, policy or SessionPolicy())
+    made = SwitchSession(production, policy or SessionPolicy())
     if greeted:
         version = made.version
         list(made.from_master(hello(version, 1) + build(version, Type.FEATURES_REQUEST, 2), 0.0))
@@ -158,7 +158,7 @@ def session(production: Observer, *, greeted: bool = True, policy: SessionPolicy
     return made
 
 
-def hear(made: Session, production: Observer, piece: bytes, now: float = 0.0) -> bytes:
+def hear(made: SwitchSession, production: Observer, piece: bytes, now: float = 0.0) -> bytes:
     """What a master is told of what the switch says next."""
     for said, message in production.from_switch(piece, now):
         made.from_switch(said, message, has_room=True)
@@ -166,7 +166,7 @@ def hear(made: Session, production: Observer, piece: bytes, now: float = 0.0) ->
     return made.take()
 
 
-def ask(made: Session, *questions: bytes, now: float = 0.0) -> bytes:
+def ask(made: SwitchSession, *questions: bytes, now: float = 0.0) -> bytes:
     """What a master is answered."""
     for question in questions:
         list(made.from_master(question, now))

@@ -8,7 +8,7 @@ from natmirror.openflow.answers import ECHO_LIMIT
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, VERSIONS, Message, Multipart, Type, build, hello
 from natmirror.openflow.observer import MessageClass, Observer
-from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.openflow.session import SessionPolicy, SwitchSession
 from tests.helpers.openflow import (
     ALL,
     DPID,
@@ -37,7 +37,7 @@ since_13 = pytest.mark.parametrize("version", [V13, V14, V15])
 everywhere = pytest.mark.parametrize("version", ALL)
 
 
-def begin(version: int) -> tuple[Session, Observer]:
+def begin(version: int) -> tuple[SwitchSession, Observer]:
     """A master that has been introduced to the switch."""
     production, _ = introduced(version)
     return session(production), production
@@ -67,7 +67,7 @@ def test_a_master_is_greeted_at_once_in_the_version_that_was_agreed_on(version: 
 
 def test_no_session_before_the_version_is_known() -> None:
     with pytest.raises(ValueError, match="version"):
-        Session(Observer(begun(V13)[1]), SessionPolicy())
+        SwitchSession(Observer(begun(V13)[1]), SessionPolicy())
 
 
 @pytest.mark.parametrize(

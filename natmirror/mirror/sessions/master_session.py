@@ -7,7 +7,7 @@ from natmirror.net.endpoint import Endpoint, show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer
-from natmirror.openflow.session import Session
+from natmirror.openflow.session import SwitchSession
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
@@ -20,7 +20,7 @@ class MasterSession:
     connection: "Connection"
     number: int = 0
     """Of the session at hand."""
-    session: Session | None = None
+    session: SwitchSession | None = None
     leg: Leg | None = None
     why_absent: str | None = None
     """Why there will be no session any more, once the one at hand is over."""
