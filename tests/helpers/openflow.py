@@ -171,3 +171,22 @@ def ask(made: SwitchSession, *questions: bytes, now: float = 0.0) -> bytes:
     for question in questions:
         list(made.from_master(question, now))
     return made.take()
+
+
+def begin(version: int) -> tuple[SwitchSession, Observer]:
+    """A master that has been introduced to the switch."""
+    production, _ = introduced(version)
+    return session(production), production
+
+
+def refusals(stream: bytes) -> list[tuple[int, int, int]]:
+    """Transaction id, type and code of errors; all are errors."""
+    found = [understood(raw) for raw in split(stream)]
+    assert all(raw[1] == 1 for raw in split(stream)), names(stream)
+    return [(one.xid, one.type, one.code) for one in found]
+
+
+def request(version: int, xid: int, kind: int, body: bytes = b"", *, flags: int = 0) -> bytes:
+    """A MULTIPART_REQUEST."""
+    head = pack("!HH", kind, flags) + bytes(0 if version == V10 else 4)
+    return build(version, Type.MULTIPART_REQUEST, xid, head + body)
