@@ -10,62 +10,11 @@ keeps the same rules.
 The states are the connection's, not an endpoint's: both ends' view folded into one.
 """
 
-from enum import IntEnum
-
-from natmirror.fastpath import FlowRow, HalfRow
+from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
+from natmirror.fastpath.flow_flags import HALF_ACK, HALF_FIN, HALF_INFERRED, HALF_SEQ
+from natmirror.fastpath.flow_states import TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, RST, SYN, Segment
-
-HALF_SEQ, HALF_ACK, HALF_FIN, HALF_TOLD = 1, 2, 4, 8
-"""Flags of a half-stream, as in _fastpath.h: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; what
-lies before ``end`` was not seen, only told by an acknowledgement's number."""
-
-_NOT_OFFERED = 0xFF
-_LOOSE_SCALE = 14
-_MAX_SYN_DATA = 1460  # RFC 7413 §4.1.3.1: a SYN's data keeps to one segment
-
-
-class State(IntEnum):
-    """States of a flow; the numbers are those of _fastpath.h."""
-
-    SYN_SENT = 0
-    SYN_RECEIVED = 1
-    ESTABLISHED = 2
-    CLOSING = 3
-    TIME_WAIT = 4
-    RESET = 5
-
-
-class Event(IntEnum):
-    """What a believed segment means for the connection as a whole."""
-
-    SYN_ACK = 0
-    HANDSHAKE = 1
-    FIN = 2
-    LAST_ACK = 3
-    RST = 4
-
-
-TRANSITIONS: dict[tuple[State, Event], State] = {
-    (State.SYN_SENT, Event.SYN_ACK): State.SYN_RECEIVED,
-    (State.SYN_SENT, Event.RST): State.RESET,
-    (State.SYN_RECEIVED, Event.HANDSHAKE): State.ESTABLISHED,
-    (State.SYN_RECEIVED, Event.RST): State.RESET,
-    (State.ESTABLISHED, Event.FIN): State.CLOSING,
-    (State.ESTABLISHED, Event.RST): State.RESET,
-    (State.CLOSING, Event.LAST_ACK): State.TIME_WAIT,
-    (State.CLOSING, Event.RST): State.RESET,
-}
-
-TIMEOUTS: dict[State, float] = {
-    State.SYN_SENT: 30.0,  # a client's SYN retransmissions are at most 16 s apart by then (RFC 6298, Linux)
-    State.SYN_RECEIVED: 60.0,
-    State.ESTABLISHED: 7440.0,  # 2 hours 4 minutes (RFC 5382 §5, REQ-5)
-    State.CLOSING: 240.0,  # the transitory idle-timeout of RFC 5382 §5, REQ-5
-    State.TIME_WAIT: 10.0,  # retransmitted FINs still find the binding (Linux's conntrack: CLOSE)
-    State.RESET: 10.0,
-}
-"""Seconds after its last packet that a flow is forgotten, by state."""
 
 
 def begin(row: FlowRow, syn: Segment) -> None:
@@ -73,8 +22,8 @@ def begin(row: FlowRow, syn: Segment) -> None:
     row.state = State.SYN_SENT
     row.iss = syn.seq
     scale = syn.window_scale()
-    row.orig.scale = _NOT_OFFERED if scale is None else scale
-    row.reply.scale = _NOT_OFFERED
+    row.orig.scale = NO_WINDOW_SCALE if scale is None else scale
+    row.reply.scale = NO_WINDOW_SCALE
     row.orig.packets = 1
     row.orig.end = seq.add(syn.seq, 1)
     row.orig.flags = HALF_SEQ
@@ -85,7 +34,7 @@ def begin_loose(row: FlowRow) -> None:
     row.state = State.ESTABLISHED
     for half in (row.orig, row.reply):
         half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
-        half.scale = _LOOSE_SCALE
+        half.scale = MAX_WINDOW_SCALE
 
 
 def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> None:
@@ -93,7 +42,7 @@ def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> Non
     its backend acknowledged all before ``una``, if not more of each. The backend's windows are shifted by ``scale``."""
     row.iss = iss
     row.orig.end, row.orig.bytes = nxt, 0
-    row.orig.flags = HALF_SEQ | HALF_TOLD
+    row.orig.flags = HALF_SEQ | HALF_INFERRED
     row.reply.ack = row.reply.edge = una
     row.reply.scale = scale
 
@@ -104,7 +53,7 @@ def told(sender: HalfRow, end: int) -> None:
     if advance > 0:
         sender.end = end
         sender.bytes += advance
-        sender.flags |= HALF_TOLD
+        sender.flags |= HALF_INFERRED
 
 
 def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, loose: bool) -> None:
@@ -122,7 +71,7 @@ def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, loose: bool)
         if advance > 0 and not sender.flags & HALF_FIN:  # nothing follows a FIN
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
-            sender.flags = sender.flags & ~HALF_TOLD if segment.seq_len else sender.flags | HALF_TOLD
+            sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
     shift = 0 if segment.flags & SYN else sender.scale
     edge = seq.add(segment.ack, segment.window << shift)
     if not sender.flags & HALF_ACK:
@@ -160,7 +109,7 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, loose: bool) -> 
     update(sender, receiver, segment, loose=loose)
     if segment.flags & FIN and not sender.flags & HALF_FIN and seq.add(segment.seq, segment.seq_len) == sender.end:
         told = known_end == sender.end
-        if not told or sender.flags & HALF_TOLD:  # where a byte was seen, no FIN can be
+        if not told or sender.flags & HALF_INFERRED:  # where a byte was seen, no FIN can be
             sender.flags |= HALF_FIN
         if told and sender.flags & HALF_FIN and sender.bytes:
             sender.bytes -= 1  # an acknowledgement from beyond the FIN came first, and it counted as a byte
@@ -185,13 +134,13 @@ def _step(row: FlowRow, state: State, event: Event) -> Event | None:
 
 def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
     syn_data_len = seq.diff(segment.ack, row.orig.end)
-    if not segment.flags & ACK or not 0 <= syn_data_len <= _MAX_SYN_DATA:
+    if not segment.flags & ACK or not 0 <= syn_data_len <= MAX_SYN_DATA:
         row.reply.packets += 1
         return None
     row.orig.end = segment.ack
     row.orig.bytes = syn_data_len
     scale = segment.window_scale()
-    if scale is None or row.orig.scale == _NOT_OFFERED:
+    if scale is None or row.orig.scale == NO_WINDOW_SCALE:
         row.orig.scale = row.reply.scale = 0  # RFC 7323 §2.2: both ends offer it, or neither uses it
     else:
         row.reply.scale = scale
@@ -209,7 +158,7 @@ def _is_exact_reset(sender: HalfRow, receiver: HalfRow, segment: Segment, state:
     """Whether its receiver takes this RST: exactly the next number expected (RFC 5961 §3.2), which for us is what the
     receiver has acknowledged or, with data still under way, the end of what was sent."""
     if state is State.SYN_SENT:
-        return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= _MAX_SYN_DATA
+        return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= MAX_SYN_DATA
     if loose and not receiver.flags & HALF_ACK:
         return True
     return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)

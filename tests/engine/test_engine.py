@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Drop, Hook, Send
 from natmirror.engine.engine import Engine
-from natmirror.nat.failed_attempts import ANSWER_TIMEOUT
+from natmirror.fastpath import SYN_ANSWER_TIMEOUT
+from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
 from natmirror.net.packet import Checksum, ones_sum
 from natmirror.rules import parse_rules
 from natmirror.tcp.receiver import ACK_DELAY
-from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import (
     C1,
@@ -131,10 +131,10 @@ def test_a_refused_syn_leads_the_clients_next_one_elsewhere(session: Session, le
 def test_an_unanswered_syn_leads_its_repetition_elsewhere(session: Session) -> None:
     session.syn()
     silent = session.backend
-    session.now += ANSWER_TIMEOUT / 2
+    session.now += SYN_ANSWER_TIMEOUT / 2
     session.syn()
     assert session.backend == silent
-    session.now += ANSWER_TIMEOUT
+    session.now += SYN_ANSWER_TIMEOUT
     session.syn()
     assert {silent, session.backend} == {C1, C2}
     session.syn_ack()

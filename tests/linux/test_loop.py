@@ -9,9 +9,9 @@ import pytest
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, STEADY
+from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.linux.loop import Why
 from natmirror.net.packet import ACK, build, parse, synthesise
-from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.loop import FAR, PREROUTING, Stage, data
 from tests.helpers.nfqueue import queued
 from tests.helpers.support import C1, CLIENT, SERVICE
