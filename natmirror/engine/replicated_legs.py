@@ -2,7 +2,7 @@
 
 Theory. The host that passes packets tells its records again and again, as leg_record.py has them; when another host
 comes to pass the packets, it adopts what it was told last. There the client's stream is met in its middle, and each
-mirror says itself how far it has come (resumed_leg.py). Bytes that the mirror lacks and nobody holds any more end the
+mirror says itself how far it has come (resumption.py). Bytes that the mirror lacks and nobody holds any more end the
 leg.
 
 The ledger of the host that goes on counts a connection's bytes from the first one that the record says a mirror has not

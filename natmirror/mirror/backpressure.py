@@ -72,7 +72,7 @@ class Backpressure:
             holds = copy.mirror.throttles and seq.le(seq.add(leg.una, copy.mirror.buffer), throttle.hold)
             if leg.client_waits != (waits and holds):
                 leg.client_waits = waits and holds
-                leg.hand_over()
+                leg.schedule()
 
     def tell_window(self, flow: MirroredFlow) -> None:
         """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""

@@ -141,7 +141,7 @@ class GuardedMirroring:
         """Another host passes all flows: their legs end here without a word, and go on there."""
         for stream in self._mirroring.streams.values():
             stream.is_handed_over = True
-        self._each_leg(self._legs.give_way, HANDED_OVER)
+        self._each_leg(self._legs.abandon, HANDED_OVER)
         self._try(Work.TAKEOVER, self._sessions.leave)
 
     # Legs

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from natmirror.actions import Send
 from natmirror.fastpath import LegRow, LegTable
@@ -13,17 +13,14 @@ from natmirror.net.packet import Endpoint, Segment, endpoint_of
 from natmirror.rules import Mirror
 from natmirror.tcp.initial_numbers import Numbers
 from natmirror.tcp.leg import Leg
-from natmirror.tcp.leg_base import HEADERS_LEN, MTU
 from natmirror.tcp.leg_record import LegRecord
-from natmirror.tcp.resumed_leg import ResumedLeg
+from natmirror.tcp.path_mtu import HEADERS_LEN, MTU
 
 NO_FREE_PORT = "no-free-port"
 NO_MEMORY = "memory-full"
 PORT_IN_USE = "port-in-use"
 OTHER_ADDRESS = "other-address"
 HANDED_OVER = "handed-over"
-
-_L = TypeVar("_L", bound=Leg)
 
 _NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
 
@@ -125,18 +122,18 @@ class Legs:
         make = partial(Leg, self._table, local, owner.mirror, iss=iss, offset=offset, listener=listener)
         return self._begin(owner, mirror, local, partial(make, path_mtu=path_mtu))
 
-    def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> ResumedLeg | str:
-        """A leg of another host's in a client's name, for rouse(); or why there is none."""
+    def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> Leg | str:
+        """A leg of another host's in a client's name, for activate(); or why there is none."""
         mirror, local, source = endpoint_of(owner.mirror), record.local_end, owner.mirror.source
         is_ours = local == client if source is None else local[0] == source.packed and local[1] in self._ports
         if not is_ours:
             return OTHER_ADDRESS
         if self.has(mirror, local) or self._in_use(mirror, local):
             return PORT_IN_USE
-        make = partial(ResumedLeg, self._table, owner.mirror, record, path_mtu=self._path_mtu(mirror, now))
+        make = partial(Leg.from_record, self._table, owner.mirror, record, path_mtu=self._path_mtu(mirror, now))
         return self._begin(owner, mirror, local, make)
 
-    def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], _L]) -> _L | str:
+    def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | str:
         """A leg that ``make`` gives lives from now on; where it fails, the row that it has left goes."""
         try:
             leg = make()
@@ -168,7 +165,7 @@ class Legs:
 
     def make_way(self, mirror: Endpoint, local: Endpoint) -> None:
         """Production is about to have a connection between these two: a leg in its place says nothing any more."""
-        self._do(mirror, local, lambda leg: leg.give_way("port-reused"))
+        self._do(mirror, local, lambda leg: leg.abandon("port-reused"))
 
     def receive(self, segment: Segment, now: float) -> None:
         """A believed segment of a mirror's, for a leg that stands."""
@@ -205,10 +202,10 @@ class Legs:
         if (found := self._living_at(self._table.row(leg_id))) is not None:
             self.settle(*found, found[1].handle_timer(now))
 
-    def give_way(self, leg_id: int, reason: str) -> None:
+    def abandon(self, leg_id: int, reason: str) -> None:
         """End the leg with this number without a word to its mirror."""
         if (found := self._living_at(self._table.row(leg_id))) is not None:
-            self.settle(*found, found[1].give_way(reason))
+            self.settle(*found, found[1].abandon(reason))
 
     def abort(self, leg_id: int, reason: str) -> None:
         """End the leg with this number with a RST."""
@@ -241,7 +238,7 @@ class Legs:
     def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> None:
         """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
         self._sends += [Send(packet, leg.segment_len) for packet in packets]
-        leg.hand_over()
+        leg.schedule()
         if leg.ended is not None and self._living.get(leg.row.id) is owner and owner.leg is leg:
             del self._living[leg.row.id]
             try:

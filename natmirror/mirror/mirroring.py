@@ -44,8 +44,8 @@ from natmirror.rules import Service
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord, endpoint
+from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
-from natmirror.tcp.resumed_leg import NO_ANSWER, NO_RECORD, ResumedLeg
 from natmirror.tcp.tracker import is_taken
 
 _LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
@@ -270,7 +270,7 @@ class Mirroring:
         if not data:
             return
         start = seq.add(stream.reassembler.next, -len(data))
-        self._each_leg(stream, lambda leg: leg.write(leg.unheard_of(data, start), now, wanted=wanted))
+        self._each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
         if has_reader(stream.flow.row):
             self._read_queue.add(Kind.ORIG, stream.flow.row.id, data)
 
@@ -279,7 +279,8 @@ class Mirroring:
         not send them again. Whether a mirror is to be asked first if it has them from elsewhere."""
         reassembler = stream.reassembler
         lacking = [(copy, leg) for copy, leg in stream.alive() if seq.lt(leg.end, acked)]
-        asked = [(copy, leg) for copy, leg in lacking if leg.ask_again(now)]
+        resumed = [(copy, leg, leg.resumption) for copy, leg in lacking if leg.resumption is not None]
+        asked = [(copy, leg) for copy, leg, resumption in resumed if resumption.ask_again(now)]
         for copy, leg in asked:
             self._legs.settle(copy, leg, [])
         if asked:
@@ -303,7 +304,7 @@ class Mirroring:
     # Another host's connections
 
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
-        """Another host's connection may go on here, and so may its legs: they wait for rouse()."""
+        """Another host's connection may go on here, and so may its legs: they wait for activate()."""
         legs = _legs_by_place(record)
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         backend = None if record.backend is None else endpoint(record.backend)
@@ -345,8 +346,8 @@ class Mirroring:
         if legs or any(later is None or later.local_end != leg.local for leg, later in pairs):
             return False
         for leg, later in pairs:
-            if isinstance(leg, ResumedLeg) and later is not None:
-                leg.renew(later)
+            if leg.resumption is not None and later is not None:
+                leg.resumption.renew(later)
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         self._stand_by(stream, record)
         return True
@@ -365,16 +366,18 @@ class Mirroring:
         flow.row.orig.bytes += seq.diff(stream.standby_from, first)
         stream.standby_from = None
         for copy in stream.copies:
-            if isinstance(copy.leg, ResumedLeg):
-                copy.leg.row.acked_bytes += seq.diff(copy.leg.told_una, first)
+            leg = copy.leg
+            if leg is not None and leg.resumption is not None:
+                leg.row.acked_bytes += seq.diff(leg.resumption.recorded_una, first)
                 self._ledger.of(copy).adopted += 1
-                copy.leg.rouse(now)
-                copy.leg.hand_over()
+                leg.resumption.take_over(now)
+                leg.schedule()
 
     def _note_activated(self, copy: StreamCopy, leg: Leg) -> None:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
-        if copy.stream.standby_from is not None and isinstance(leg, ResumedLeg) and not leg.is_waiting:
-            self.activate(copy.stream.flow, leg.roused_at)
+        resumption = leg.resumption
+        if copy.stream.standby_from is not None and resumption is not None and not resumption.is_standby:
+            self.activate(copy.stream.flow, resumption.taken_over_at)
 
     def _end_stale(self, stream: MirroredStream) -> None:
         """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.
@@ -383,7 +386,7 @@ class Mirroring:
         room = max(seq.diff(row.reply.edge, row.reply.ack), 0)
         for copy, leg in stream.alive():
             ahead = seq.diff(leg.end, row.reply.ack)
-            if isinstance(leg, ResumedLeg) and not leg.is_asking and ahead > room + _LATE:
+            if leg.resumption is not None and not leg.awaits_answer and ahead > room + _LATE:
                 wrong = min(ahead, leg.row.acked_bytes, row.orig.bytes)
                 leg.row.acked_bytes -= wrong
                 if row.orig.end == leg.end:
@@ -404,7 +407,7 @@ class Mirroring:
         else:
             self._end_past_fin(stream, seq.add(row.orig.end, -1))
         living = [leg for _, leg in stream.alive()]
-        if any(leg.is_asking for leg in living):
+        if any(leg.awaits_answer for leg in living):
             return
         if stream.is_asking or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
             self._timers.set(("heard", stream.flow), AT_ONCE)
@@ -412,15 +415,15 @@ class Mirroring:
     def _end_past_fin(self, stream: MirroredStream, fin: int) -> None:
         """The client's stream ends before number ``fin``: tell legs that another host has brought further."""
         for copy, leg in stream.alive():
-            if isinstance(leg, ResumedLeg) and seq.lt(fin, leg.end):
-                self._legs.settle(copy, leg, leg.past(fin))
+            if leg.resumption is not None and seq.lt(fin, leg.end):
+                self._legs.settle(copy, leg, leg.finished_elsewhere(fin))
 
     def positions_known(self, flow: MirroredFlow, now: float) -> None:
         """All mirrors have said how far they have come: from there on the client's stream goes on."""
         stream, row = self.streams.get(flow), flow.row
         if stream is None:
             return
-        stream.is_asking = any(leg.is_asking for _, leg in stream.alive())
+        stream.is_asking = any(leg.awaits_answer for _, leg in stream.alive())
         if stream.is_asking:
             return
         at = stream.reassembler.next
@@ -429,7 +432,7 @@ class Mirroring:
             self._skip(stream, seq.add(at, ahead), seq.latest(row.reply.ack, row.orig.end), now)
         self._feed(stream, stream.reassembler.next, b"", now)
         for copy, leg in stream.alive():
-            if not leg.is_asking and not copy.is_resumed:
+            if not leg.awaits_answer and not copy.is_resumed:
                 copy.is_resumed = True
                 self._ledger.of(copy).resumed += 1
         if stream.flow_over and not stream.is_asking and not stream.is_draining:
@@ -455,7 +458,7 @@ class Mirroring:
         self.window_moved(flow, now)
         stream = self.streams.get(flow)
         complete = stream is not None and stream.finished
-        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort("hole"))
+        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(HOLE))
         if stream is not None and stream.replies is not None and not stream.is_draining:
             self._read_queue.add(Kind.FINISHED, flow.row.id)
 
@@ -479,7 +482,7 @@ class Mirroring:
         stream = self.streams.get(flow)
         if stream is None:
             return
-        self._each_leg(stream, lambda leg: leg.give_way(NO_ANSWER) if leg.is_asking else [])
+        self._each_leg(stream, lambda leg: leg.abandon(NO_ANSWER) if leg.awaits_answer else [])
         if not stream.flow_over or stream.is_draining:
             self._each_leg(stream, lambda leg: leg.abort("flow-expired"))
         self._timers.set(("heard", flow), None)
@@ -595,3 +598,8 @@ class Mirroring:
 def _legs_by_place(record: FlowRecord) -> dict[tuple[str, Endpoint], LegRecord]:
     """By the mirror's name and its end: one that has moved in the rules is another."""
     return {(leg.mirror, leg.mirror_end): leg for leg in record.legs}
+
+
+def _missing_part(leg: Leg, data: bytes, start: int) -> bytes:
+    """Of the client's bytes from number ``start`` on, those that a mirror does not have from another host."""
+    return data if leg.resumption is None else leg.resumption.missing_part(data, start)

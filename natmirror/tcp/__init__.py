@@ -2,6 +2,6 @@
 
 tracker.py follows a connection of production's. leg.py is a leg, the connection to a mirror: sender.py and receiver.py
 are its halves, leg_states.py its states, congestion.py, sack.py and retransmit_timer.py its sending rules.
-resumed_leg.py goes on with another host's leg by leg_record.py's record of it. No I/O, no clock. Imports fastpath,
+resumption.py goes on with another host's leg by leg_record.py's record of it. No I/O, no clock. Imports fastpath,
 rules and net.
 """

@@ -3,31 +3,46 @@
 Theory. The leg is the active side of an ordinary TCP connection (RFC 9293) whose application is the client's byte
 stream and which throws away what it receives. Inside, a leg of the client's own bytes has the client's sequence
 numbers, so that both streams are compared as they are. On the wire its numbers are shifted by an offset
-(initial_numbers.py): a mirror must not learn where production's connection stands, or it could reset it. Here are the
-states, what a segment means in each, and when to give up; the two halves, sender.py and receiver.py, keep the numbers.
+(initial_numbers.py): a mirror must not learn where production's connection stands, or it could reset it. Here is what a
+segment means in each state of leg_states.py; the two halves, sender.py and receiver.py, keep the numbers.
 
 The leg does no I/O and knows no clock: segments and times go in, packets come out.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Self
 
-from natmirror.fastpath import NEVER, SACK, STEADY, LegTable
+from natmirror.fastpath import LEG_ACK_DELAY, NEVER, LegTable
+from natmirror.fastpath.leg_flags import set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.packet import ACK, RST, SYN, Endpoint, Segment
 from natmirror.rules import Mirror
+from natmirror.tcp import leg_deadlines, leg_packets
 from natmirror.tcp.client_window import slack_of
-from natmirror.tcp.leg_base import CHALLENGE_INTERVAL, HEADERS_LEN, MSS, MTU, LegBase
-from natmirror.tcp.leg_states import TRANSITIONS, LegEvent, LegState
-from natmirror.tcp.receiver import ACK_DELAY
+from natmirror.tcp.leg_numbers import LegNumbers
+from natmirror.tcp.leg_record import LegRecord
+from natmirror.tcp.leg_states import (
+    BUFFER_FULL,
+    CLIENT_RESET,
+    COMPLETE,
+    ENDS,
+    MEMORY_FULL,
+    MIRROR_RESET,
+    NO_RECORD,
+    REFUSED,
+    TRANSITIONS,
+    UNREACHABLE,
+    LegEvent,
+    LegState,
+)
+from natmirror.tcp.path_mtu import MTU, limit_mss, path_mss
+from natmirror.tcp.resumption import Answer, Resumption
 from natmirror.tcp.sender import Piece
 
-_LINGERS = 12  # a leg whose client is gone lives this many times its linger, however it progresses
 _DEFAULT_MSS = 536  # RFC 9293 §3.7.1, where the peer names none
-_MIN_MSS = 48  # the smallest a peer may make us use: IPv4's minimum MTU of 68 (RFC 791) less TCP's largest header
-_MIN_PATH_MTU = 552  # Linux's ip_forward_min_pmtu: smaller ones are not believed
 
 
-class Leg(LegBase):
+class Leg(LegNumbers):
     """One connection to one mirror.
 
     ``local`` is where it comes from: the client's endpoint, or one of ours. Every method that takes ``now`` (seconds)
@@ -37,7 +52,7 @@ class Leg(LegBase):
     Its numbers lie in ``row``, in the table of legs, until it has ended.
     """
 
-    __slots__ = ("_gone_at", "_listener", "_path_mtu", "_resetting", "client_waits")
+    __slots__ = ("_listener", "_path_mtu", "_table")
 
     def __init__(
         self,
@@ -51,7 +66,7 @@ class Leg(LegBase):
         listener: Callable[[bytes], None] | None = None,
     ) -> None:
         """``iss`` is the client's own. On the wire to the mirror each number lies ``offset`` after the leg's own; the
-        way takes packets of at most ``path_mtu`` bytes, as far as is known.
+        path takes packets of at most ``path_mtu`` bytes, as far as is known.
 
         ``listener`` is given what the mirror sends, in order, and nothing at its end; without one it is thrown away.
         """
@@ -59,22 +74,28 @@ class Leg(LegBase):
         self.row.max_buffer = settings.buffer + (2 * slack_of(settings.buffer) if settings.throttles else 0)
         self.row.stall_timeout = settings.stall_timeout
         self.row.idle_timeout = NEVER if settings.idle_timeout is None else settings.idle_timeout
+        self._table = table
         self._path_mtu = path_mtu
         self._listener = listener
-        self._resetting = False  # the client was reset: a RST follows the last byte
-        self._gone_at: float | None = None
-        self.client_waits = False
-        """The client has used up the window that it is shown because of this leg."""
 
-    # What the engine asks of a leg
+    @classmethod
+    def from_record(cls, table: LegTable, settings: Mirror, record: LegRecord, *, path_mtu: int = MTU) -> Self:
+        """Return another host's leg. It does nothing before ``resumption.take_over()``."""
+        iss = seq.add(record.snd_una, -1)
+        leg = cls(table, record.local_end, settings, iss=iss, offset=record.offset, path_mtu=path_mtu)
+        leg.state = LegState.RESUMING
+        leg.resumption = Resumption(leg.sender, record, path_mtu)
+        return leg
+
+    # What the client does
 
     def open(self, now: float) -> list[bytes]:
         """Send the SYN."""
         row = self.row
         row.progress_at = row.heard_at = now
         row.snd_nxt = row.snd_max = seq.add(row.snd_una, 1)
-        self._sender.timer.start(now, row.snd_max)
-        return [self._syn()]
+        self.sender.timer.start(now, row.snd_max)
+        return [leg_packets.syn(self)]
 
     def write(self, data: bytes, now: float, *, wanted: int | None = None) -> list[bytes]:
         """Take the next bytes of the client's stream; a full buffer ends the leg.
@@ -84,51 +105,55 @@ class Leg(LegBase):
         """
         if self.ended is not None or not data:
             return []
-        self._sender.take_over()
+        self.sender.reclaim()
         row = self.row
         wanted = len(data) if wanted is None else wanted
         if wanted and row.buffered and row.buffered + wanted > row.max_buffer:
-            return self._abort("buffer-full")
-        if not self._sender.write(data, now):
-            return self._abort("memory-full")
+            return self.abort(BUFFER_FULL)
+        if not self.sender.write(data, now):
+            return self.abort(MEMORY_FULL)
         row.heard_at = row.written_at = now
         return self._output(now)
 
     def finish(self, now: float) -> list[bytes]:
-        """The client has closed its side: a FIN follows the last byte."""
-        self._sender.take_over()
-        self._sender.finishing = not self._resetting
+        """Send a FIN after the last byte: the client has closed its side."""
+        self.sender.reclaim()
+        self.sender.finishing = not self.is_resetting
         return self._output(now) if self.ended is None else []
 
     def reset(self, now: float) -> list[bytes]:
-        """The connection was reset: a RST follows the last byte, so that the mirror has what the backend had."""
-        self._sender.take_over()
-        self._resetting = True
-        self._sender.finishing = False
+        """Send a RST once the last byte is acknowledged: the connection was reset, and the mirror gets what the backend
+        got."""
+        self.sender.reclaim()
+        self.is_resetting = True
+        self.sender.finishing = False
         return self._output(now) if self.ended is None else []
 
-    def client_gone(self, now: float) -> None:
-        """Production's connection is over: from now on the leg lives for a bounded time."""
-        if self._gone_at is None:
-            self._gone_at = now
-
-    def abort(self, reason: str) -> list[bytes]:
-        """End the leg at once, with a RST."""
-        return self._abort(reason) if self.ended is None else []
-
-    def give_way(self, reason: str) -> list[bytes]:
-        """End the leg at once, without a word: its address and port are somebody else's now."""
-        if self.ended is None:
-            self._end(reason)
+    def finished_elsewhere(self, fin: int) -> list[bytes]:
+        """Close without a FIN of ours: the client's stream ends before number ``fin``, and the mirror has acknowledged
+        more, so another host has sent it the FIN."""
+        self.row.acked_bytes -= seq.diff(self.end, fin)
+        if self.end != seq.add(fin, 1):
+            return self.abort(NO_RECORD)
+        self.sender.finished_elsewhere()
+        self.step(LegEvent.FIN_SENT)
+        self.step(LegEvent.FIN_ACKED)
         return []
+
+    def client_gone(self, now: float) -> None:
+        """Bound the leg's life from now on: production's connection is over."""
+        if self.client_gone_at is None:
+            self.client_gone_at = now
+
+    # What the network says
 
     def unreachable(self, about: int) -> list[bytes]:
         """A router or host says that the segment with number ``about`` on the wire cannot be delivered.
 
         Heeded while connecting only (RFC 5927 §5.2: a soft error for a connection that stands).
         """
-        if self.state is LegState.SYN_SENT and self._inward(about) == self.row.snd_una:
-            self._end("unreachable")
+        if self.state is LegState.SYN_SENT and self.inward(about) == self.row.snd_una:
+            return self.abort(UNREACHABLE)
         return []
 
     def path_mtu(self, mtu: int, about: int, now: float) -> list[bytes]:
@@ -136,242 +161,236 @@ class Leg(LegBase):
         5927 §7)."""
         if self.ended is not None:
             return []
-        self._sender.take_over()
-        shrunk = self._sender.shrink(max(mtu, _MIN_PATH_MTU) - HEADERS_LEN, self._inward(about))
-        return self._output(now) if shrunk else []
+        self.sender.reclaim()
+        return self._output(now) if self.sender.shrink(path_mss(mtu), self.inward(about)) else []
+
+    # Time
+
+    def next_timer(self) -> float | None:
+        """Return when handle_timer() is due, or None."""
+        due = NEVER if self.ended is not None else leg_deadlines.next_due(self)
+        return None if due == NEVER else due
+
+    def schedule(self) -> None:
+        """Tell the table when the leg is due, and whether the C gear may move it until then: where nothing but data and
+        acknowledgements is to come. To be called after each move."""
+        if self.ended is not None:
+            return
+        row = self.row
+        set_steady(row, self._is_at_rest() and self.receiver.is_steady and self.sender.is_steady)
+        self._table.set_due(row, leg_deadlines.next_due(self))
+
+    def _is_at_rest(self) -> bool:
+        if self.state is not LegState.ESTABLISHED or self.client_gone_at is not None or self.settings.throttles:
+            return False
+        return self.resumption is None or (self.resumption.is_in_step and not self.resumption.awaits_answer)
+
+    def handle_timer(self, now: float) -> list[bytes]:
+        """Do what is due: go on sending, retransmit, probe a closed window, ask for an answer, or give up."""
+        if self.ended is not None:
+            return []
+        out = self._handle_due(now)
+        if self.resumption is not None and self.ended is None and now >= self.resumption.probe_at:
+            out += leg_packets.data(self, [self.resumption.probe(now)])
+        return out
+
+    def _handle_due(self, now: float) -> list[bytes]:
+        sender, row = self.sender, self.row
+        sender.reclaim()
+        at, reason = leg_deadlines.deadline(self)
+        if now >= at:
+            return self.abort(reason)
+        if now >= sender.probe_at:
+            return leg_packets.data(self, [sender.probe(now)])
+        if now < row.rto_at:
+            if now >= row.more_at:
+                return self._output(now)
+            return [leg_packets.ack(self)] if now >= row.ack_at else []
+        if self.state is LegState.SYN_SENT:
+            return self._resend_syn(now)
+        return leg_packets.data(self, sender.time_out(now))
+
+    # Receiving
 
     def receive(self, segment: Segment, now: float) -> list[bytes]:
-        """A segment of the mirror's with a right checksum (RFC 9293 §3.10.7)."""
-        return self._receive(self._inner(segment), now) if self.ended is None else []
-
-    def _receive(self, segment: Segment, now: float) -> list[bytes]:
-        self._sender.take_over()
+        """Take a segment of the mirror's with a right checksum (RFC 9293 §3.10.7)."""
+        if self.ended is not None:
+            return []
+        segment = self.inner(segment)
+        self.sender.reclaim()
+        resumption = self.resumption
+        if resumption is not None:
+            resumption.take_over(now)
+            if self.state is LegState.RESUMING:
+                return self._receive_resuming(resumption, segment, now)
+            if segment.flags & (ACK | SYN | RST) == ACK and self.receiver.is_in_window(segment):
+                resumption.take_ack(segment.ack, now, is_open=self.is_open)
         if self.state is LegState.SYN_SENT:
             return self._receive_syn_sent(segment, now)
         return self._receive_synchronized(segment, now)
-
-    def next_timer(self) -> float | None:
-        """When handle_timer() is due, or None."""
-        if self.ended is not None:
-            return None
-        at, _ = self._deadline()
-        due = [when for when in (self._sender.probe_at, at) if when is not None]
-        when = min([self.row.rto_at, self.row.ack_at, self.row.more_at, *due])
-        return None if when == NEVER else when
-
-    def hand_over(self) -> None:
-        """After the leg has moved: let the C gear have it where nothing but data and acknowledgements is to come, and
-        say when it is due."""
-        if self.ended is not None:
-            return
-        if self._is_at_rest() and self._receiver.is_steady and self._sender.is_steady:
-            self.row.flags |= STEADY
-        else:
-            self.row.flags &= ~STEADY
-        due = self.next_timer()
-        self._table.set_due(self.row, NEVER if due is None else due)
-
-    def _is_at_rest(self) -> bool:
-        return self.state is LegState.ESTABLISHED and self._gone_at is None and not self._settings.throttles
-
-    def handle_timer(self, now: float) -> list[bytes]:
-        """Do what is due: go on sending, retransmit, probe a closed window, or give up."""
-        if self.ended is not None:
-            return []
-        sender = self._sender
-        sender.take_over()
-        at, reason = self._deadline()
-        if at is not None and now >= at:
-            return self._abort(reason)
-        if sender.probe_at is not None and now >= sender.probe_at:
-            return self._build([sender.probe(now)])
-        if now < self.row.rto_at:
-            if now >= self.row.more_at:
-                return self._output(now)
-            return [self._ack()] if now >= self.row.ack_at else []
-        if self.state is LegState.SYN_SENT:
-            return self._resend_syn(now)
-        return self._build(sender.time_out(now))
-
-    # What another host's leg, which goes on here, does otherwise (resumed_leg.py)
-
-    is_asking = False
-    """Whether the mirror has still to say how far it has come."""
-
-    @property
-    def hole_reason(self) -> str:
-        """Why the leg ends where bytes are missing that the client will not send again."""
-        return "hole"
-
-    def unheard_of(self, data: bytes, start: int) -> bytes:
-        """Of the client's bytes, from number ``start`` on, those that the mirror does not have from elsewhere."""
-        return data
-
-    def ask_again(self, now: float) -> bool:
-        """Bytes are missing that the client will not send again; whether the mirror may have them from elsewhere, and
-        will be asked."""
-        return False
-
-    # Receiving
 
     def _receive_syn_sent(self, segment: Segment, now: float) -> list[bytes]:
         """RFC 9293 §3.10.7.3."""
         acceptable = bool(segment.flags & ACK) and segment.ack == self.row.snd_max
         if segment.flags & RST:
             if acceptable:
-                self._step(LegEvent.RESET, "refused")
+                self.step(LegEvent.RST, REFUSED)
             return []
         if segment.flags & ACK and not acceptable:
             # An older connection of these ports still stands at the mirror. The RST clears it, and the SYN follows at
             # once (RFC 9293 §3.5.1, half-open connection discovery).
-            return [self._packet(segment.ack, RST, ack=0), *self._call_again(now)]
+            return [leg_packets.packet(self, segment.ack, RST, ack=0), *self._call_again(now)]
         if not segment.flags & SYN or not acceptable:
             return []
         self.row.scale = segment.window_scale() or 0
-        self._receiver.start(segment.seq)
-        mss = self._limit_mss(segment.mss() or _DEFAULT_MSS)
+        self.receiver.start(segment.seq)
+        mss = limit_mss(segment.mss() or _DEFAULT_MSS, self._path_mtu)
         # The window is never scaled on a SYN (RFC 7323 §2.2)
-        self._sender.start(segment.ack, segment.window, mss, sack=segment.sack_permitted(), now=now)
-        self._step(LegEvent.SYN_ACK)
-        return self._output(now) or [self._ack()]
+        self.sender.start(segment.ack, segment.window, mss, sack=segment.sack_permitted(), now=now)
+        self.step(LegEvent.SYN_ACK)
+        return self._output(now) or [leg_packets.ack(self)]
+
+    def _receive_resuming(self, resumption: Resumption, segment: Segment, now: float) -> list[bytes]:
+        """Not of RFC 9293: the answer to a probe, see resumption.py."""
+        if segment.flags & RST:
+            return self._receive_reset(segment, now)
+        answer = resumption.take_answer(segment, now)
+        if answer is Answer.CONTRADICTED:
+            return self.abort(NO_RECORD)
+        if answer is Answer.IGNORED:
+            return []
+        self.step(LegEvent.ANSWERED)
+        return self._receive_synchronized(segment, now)
 
     def _receive_synchronized(self, segment: Segment, now: float) -> list[bytes]:
         """RFC 9293 §3.10.7.4, in its order of checks."""
-        in_window = self._receiver.is_in_window(segment)
         if segment.flags & RST:
-            if segment.seq == self.row.rcv_nxt:
-                self._step(LegEvent.RESET, "mirror-reset")
-                return []
-            return self._challenge(now) if in_window else []  # RFC 5961 §3.2
+            return self._receive_reset(segment, now)
         if segment.flags & SYN:
-            return self._challenge(now)  # RFC 5961 §4.2
-        if not in_window:  # old duplicates, and keep-alives
-            return [self._ack()] if segment.seq_len else self._challenge(now)
+            return leg_packets.challenge(self, now)  # RFC 5961 §4.2
+        if not self.receiver.is_in_window(segment):  # old duplicates, and keep-alives
+            return [leg_packets.ack(self)] if segment.seq_len else leg_packets.challenge(self, now)
         if not segment.flags & ACK:
             return []
-        if not self._sender.is_acceptable(segment.ack):
-            return self._challenge(now)  # RFC 5961 §5.2
+        if not self.sender.is_acceptable(segment.ack):
+            return leg_packets.challenge(self, now)  # RFC 5961 §5.2
         out = self._take_ack(segment, now)
         if self.ended is None and segment.seq_len:
-            self.row.heard_at = now
-            finished = self._receiver.finished
-            in_turn = segment.seq == self.row.rcv_nxt and self._receiver.is_steady
-            fresh = self._receiver.take(segment, keeps_order=self._listener is not None)
-            if self._listener is not None and fresh:
-                self._listener(fresh)
-            if self._receiver.finished and not finished:
-                self._step(LegEvent.FIN_RECEIVED)
-                if self._listener is not None:
-                    self._listener(b"")
-            # What fills a gap, or makes one, is told at once (RFC 5681 §4.2).
-            out += self._owe_ack(segment, now) if in_turn and self._receiver.is_steady else [self._ack()]
+            out += self._take_data(segment, now)
         return out
 
-    def _owe_ack(self, segment: Segment, now: float) -> list[bytes]:
-        """Data in its turn: each second segment is acknowledged at once, a first one with the next packet or after a
-        moment (RFC 9293 §3.8.6.3)."""
-        row = self.row
-        if segment.payload_len > row.mss or row.ack_at != NEVER:
-            return [self._ack()]
-        row.ack_at = now + ACK_DELAY
-        return []
+    def _receive_reset(self, segment: Segment, now: float) -> list[bytes]:
+        """Take a RST in any state but SYN_SENT (RFC 5961 §3.2)."""
+        if segment.seq == self.row.rcv_nxt:
+            self.step(LegEvent.RST, MIRROR_RESET)
+            return []
+        return leg_packets.challenge(self, now) if self.receiver.is_in_window(segment) else []
 
     def _take_ack(self, segment: Segment, now: float) -> list[bytes]:
-        sender = self._sender
+        sender, row = self.sender, self.row
         was_acked = sender.fin_acked
         pieces = sender.take_ack(
             segment.ack,
-            segment.window << self.row.scale,
-            self._inner_blocks(segment) if self.row.flags & SACK else (),
+            segment.window << row.scale,
+            self.inner_blocks(segment) if uses_sack(row) else (),
             bare=segment.seq_len == 0,
             now=now,
         )
         out = self._sent(pieces)
         if sender.fin_acked and not was_acked:
-            self._step(LegEvent.FIN_ACKED)
+            self.step(LegEvent.FIN_ACKED)
         return out
+
+    def _take_data(self, segment: Segment, now: float) -> list[bytes]:
+        """The mirror's data and FIN: counted, for the listener where there is one, and acknowledged."""
+        receiver, row = self.receiver, self.row
+        row.heard_at = now
+        was_finished = receiver.finished
+        in_turn = segment.seq == row.rcv_nxt and receiver.is_steady
+        fresh = receiver.take(segment, keeps_order=self._listener is not None)
+        if self._listener is not None and fresh:
+            self._listener(fresh)
+        if receiver.finished and not was_finished:
+            self.step(LegEvent.FIN_RECEIVED)
+            if self._listener is not None:
+                self._listener(b"")
+        # What fills a gap, or makes one, is told at once (RFC 5681 §4.2). Data in its turn: each second segment is
+        # acknowledged at once, a first one with the next packet or after a moment (RFC 9293 §3.8.6.3).
+        row = self.row  # it may have ended
+        may_wait = in_turn and receiver.is_steady and segment.payload_len <= row.mss
+        if not may_wait or row.ack_at != NEVER:
+            return [leg_packets.ack(self)]
+        row.ack_at = now + LEG_ACK_DELAY
+        return []
 
     # Sending
 
     def _output(self, now: float) -> list[bytes]:
         """Send what may be sent, once the mirror has answered."""
-        return [] if self.state is LegState.SYN_SENT else self._sent(self._sender.output(now))
+        if self.state is LegState.SYN_SENT or self.state is LegState.RESUMING:
+            return []
+        return self._sent(self.sender.output(now))
 
     def _sent(self, pieces: Iterable[Piece]) -> list[bytes]:
         """The packets of what the sender gave, and what follows from it: the FIN's state, or the RST that ends the
         leg when the client was reset."""
-        out = self._build(pieces)
-        if self._sender.fin_sent:
-            self._step(LegEvent.FIN_SENT)
-        if self._resetting and not self.row.buffered and self.ended is None:
-            out += self._abort("client-reset")
+        out = leg_packets.data(self, pieces)
+        if self.sender.fin_sent:
+            self.step(LegEvent.FIN_SENT)
+        if self.is_resetting and not self.row.buffered and self.ended is None:
+            out += self.abort(CLIENT_RESET)
         return out
 
     def _resend_syn(self, now: float) -> list[bytes]:
         """RFC 6298 §5.4-5.6."""
-        self._sender.timer.back_off(now)
+        self.sender.timer.back_off(now)
         self.row.timeouts += 1
         self.row.retransmits += 1
-        return [self._syn()]
+        return [leg_packets.syn(self)]
 
     def _call_again(self, now: float) -> list[bytes]:
         """The SYN once more, without waiting for the timer; not often, whatever the mirror sends."""
-        if now - self._challenged_at < CHALLENGE_INTERVAL:
+        if now - self.challenged_at < leg_packets.CHALLENGE_INTERVAL:
             return []
-        self._challenged_at = now
+        self.challenged_at = now
         self.row.retransmits += 1
-        self._sender.timer.forget_sample()
-        self._sender.timer.restart(now)
-        return [self._syn()]
-
-    def _limit_mss(self, mss: int) -> int:
-        """The most data that a segment takes, where the mirror takes ``mss`` bytes."""
-        path_mss = max(self._path_mtu, _MIN_PATH_MTU) - HEADERS_LEN
-        return max(min(mss, MSS, path_mss), _MIN_MSS)
+        self.sender.timer.forget_sample()
+        self.sender.timer.restart(now)
+        return [leg_packets.syn(self)]
 
     # Ending
 
-    def _deadline(self) -> tuple[float | None, str]:
-        """When the leg is given up if nothing happens, and why."""
-        settings, row = self._settings, self.row
-        if self.client_waits and row.buffered:
-            first = (max(row.progress_at, row.written_at) + settings.throttle_limit, "throttle-limit")
-        elif self.state is LegState.SYN_SENT:
-            first = (row.progress_at + settings.connect_timeout, "connect-timeout")
-        elif self._sender.outstanding:
-            # Deviation: a window that stays closed counts as well, answered probes or not (RFC 9293 §3.8.6.1 would
-            # have us wait for ever): what waits for it costs memory that other legs may want.
-            first = (row.progress_at + settings.stall_timeout, "stalled")
-        elif settings.idle_timeout is not None:
-            first = (row.heard_at + settings.idle_timeout, "idle-timeout")
-        else:
-            first = None
-        if self._gone_at is None:
-            return first or (None, "")
-        progress = max(self._gone_at, row.progress_at)
-        until = min(progress + settings.linger, self._gone_at + _LINGERS * settings.linger)
-        linger = (until, "closed" if self._all_delivered() else "linger-timeout")
-        return linger if first is None else min(first, linger)
+    def abort(self, reason: str) -> list[bytes]:
+        """End the leg at once with a RST (RFC 9293 §3.10.5), unless leg_states.ENDS has the reason as ABANDON."""
+        is_standby = self.resumption is not None and self.resumption.is_standby  # then another host has the leg
+        if is_standby or ENDS.get(reason) is LegEvent.ABANDON:
+            return self.abandon(reason)
+        if self.ended is not None:
+            return []
+        state = self.state
+        self.step(LegEvent.ABORT, reason)
+        return [leg_packets.reset(self, state)]
 
-    def _all_delivered(self) -> bool:
-        ending = self._sender.finishing or self._resetting
-        return ending and not self.row.buffered and self.state is not LegState.SYN_SENT
+    def abandon(self, reason: str) -> list[bytes]:
+        """End the leg at once without a packet: its ends belong to another connection, or another host has it."""
+        if self.ended is None:
+            self.step(LegEvent.ABANDON, reason)
+        return []
 
-    def _step(self, event: LegEvent, reason: str = "closed") -> None:
+    def step(self, event: LegEvent, reason: str = COMPLETE) -> None:
+        """Move the state as leg_states.TRANSITIONS says; nothing else moves it, but cut() where this has failed."""
         following = TRANSITIONS.get((self.state, event))
+        if following is LegState.CLOSED:
+            self._end(reason)
         if following is not None:
             self.state = following
-            if following is LegState.CLOSED:
-                self._end(reason)
-
-    def _abort(self, reason: str) -> list[bytes]:
-        silent = self.state is LegState.SYN_SENT
-        self._end(reason)
-        # Before the SYN-ACK there is no number that the mirror would take a RST for but the SYN's own.
-        return [self._packet(self.row.snd_max, RST if silent else RST | ACK, ack=0 if silent else None)]
 
     def _end(self, reason: str) -> None:
-        self.state = LegState.CLOSED
         self.ended = reason
-        self.row = self._receiver.row = self._table.retire(self.row)
-        self._sender.retire(self.row)
+        self.row = self.receiver.row = self._table.retire(self.row)
+        self.sender.retire(self.row)
+
+    def cut(self, reason: str) -> None:
+        """Take the leg out of the table, whatever else is wrong with it."""
+        self.state, self.ended = LegState.CLOSED, reason
+        self.row = self.sender.row = self.receiver.row = self._table.retire(self.row)

@@ -8,7 +8,8 @@ leg's row, and while ``is_steady`` the C gear moves them by the same rules.
 
 from collections.abc import Iterable
 
-from natmirror.fastpath import NEVER, SACK, STEADY, LegRow, LegTable
+from natmirror.fastpath import LEG_MAX_SEGMENTS, NEVER, RTO_MAX, LegRow, LegTable
+from natmirror.fastpath.leg_flags import is_steady, set_sack, set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MAX_PACKET_LEN, PSH
 from natmirror.tcp.congestion import Congestion
@@ -19,10 +20,6 @@ Piece = tuple[int, int, bytes]
 """What is to be sent as one packet: sequence number, flags, data. More data than a segment takes is cut on its way."""
 
 _MAX_DATA_LEN = MAX_PACKET_LEN - 40
-MAX_SEGMENTS = 512
-"""New data that one call sends at most, in segments: three quarters of a megabyte on Ethernet. What a window that opens
-wide lets out besides is sent by later calls, between which packets pass: no acknowledgement costs what a buffer holds.
-"""
 _MAX_RESENT = 32  # packets that one call sends again at most: each costs Python as much as a large one does
 
 
@@ -39,7 +36,7 @@ class Sender:
         row.snd_una = row.snd_nxt = row.snd_max = iss
         row.buffer_seq = seq.add(iss, 1)
         self.timer.reset()
-        self.probe_at: float | None = None
+        self.probe_at = NEVER
         self.finishing = False
         """The stream is complete: a FIN follows the last byte."""
         self._table = table
@@ -68,13 +65,13 @@ class Sender:
     def is_steady(self) -> bool:
         """Whether nothing is lost, probed or ending."""
         row = self.row
-        at_rest = self.probe_at is None and not self.finishing and not self._scoreboard
+        at_rest = self.probe_at == NEVER and not self.finishing and not self._scoreboard
         return at_rest and self._congestion.is_steady and row.window > 0 and row.snd_nxt == row.snd_max
 
     @property
     def fin_sent(self) -> bool:
         """Whether a FIN was ever sent."""
-        return seq.lt(self._end, self.row.snd_max)
+        return seq.lt(self.end, self.row.snd_max)
 
     @property
     def fin_acked(self) -> bool:
@@ -86,17 +83,17 @@ class Sender:
         """The number for a segment without data: the next one, or where that lies past a window that has shrunk, the
         window's edge, or the mirror would refuse it (as Linux does)."""
         edge = seq.add(self.row.snd_una, self.row.window)
-        return int(self.row.snd_max) if seq.le(self.row.snd_max, edge) else edge
+        return self.row.snd_max if seq.le(self.row.snd_max, edge) else edge
 
     @property
-    def _end(self) -> int:
+    def end(self) -> int:
         """One past the last byte that was written."""
         return seq.add(self.row.buffer_seq, self.row.buffered)
 
     def age(self, now: float) -> float:
         """Seconds that the oldest byte not acknowledged has been here, and at most an eighth more; 0 where there is
         none."""
-        return float(now - self.row.mark_at[0]) if self.row.mark_count else 0.0
+        return now - self.row.mark_at[0] if self.row.mark_count else 0.0
 
     def write(self, data: bytes, now: float) -> bool:
         """Take the next bytes of the stream; False where there is no memory for them."""
@@ -104,17 +101,17 @@ class Sender:
             self.row.progress_at = now
         return self._table.append(self.row, data, now)
 
-    def take_over(self) -> None:
-        """From C, in whose hands nothing was lost."""
-        if self.row.flags & STEADY:
-            self.row.flags &= ~STEADY
+    def reclaim(self) -> None:
+        """Take the leg back from the C gear, in whose hands nothing was lost."""
+        if is_steady(self.row):
+            set_steady(self.row, False)
             self._scoreboard.nothing_resent(self.row.snd_una)
 
     def retire(self, row: LegRow) -> None:
         """The leg is over; ``row`` is what it leaves."""
         self.row = self._congestion.row = row
         self.timer.stop()
-        self.probe_at = None
+        self.probe_at = NEVER
 
     # The mirror's side
 
@@ -124,7 +121,7 @@ class Sender:
         row.snd_una = ack
         row.window = row.max_window = window
         row.mss = mss
-        row.flags |= SACK if sack else 0
+        set_sack(row, sack)
         self._congestion.start()
         self.timer.acknowledged(ack, now)
         self.timer.stop()
@@ -145,7 +142,7 @@ class Sender:
         flight = self.in_flight
         if acked:
             self._advance(ack, now)
-        speaks_sack = bool(row.flags & SACK)
+        speaks_sack = uses_sack(row)
         news = self._scoreboard.take(blocks if speaks_sack else (), row.snd_una, row.snd_max, row.mss)
         if acked:
             resend = self._congestion.new_ack(acked, ack, flight)
@@ -156,7 +153,7 @@ class Sender:
         row.window = window
         row.max_window = max(row.max_window, window)
         if window:
-            self.probe_at = None
+            self.probe_at = NEVER
         out = [self._resend_first(now)] if resend and self.outstanding else []
         return out + self.output(now)
 
@@ -203,9 +200,9 @@ class Sender:
         if row.more_at != NEVER:
             return out
         pipe += sum(len(data) for _, _, data in out)
-        end = self._end
+        end = self.end
         limit = seq.add(row.snd_una, row.window)
-        allowed = MAX_SEGMENTS * row.mss
+        allowed = LEG_MAX_SEGMENTS * row.mss
         while True:
             again = seq.lt(row.snd_nxt, row.snd_max)
             gap = None
@@ -233,7 +230,7 @@ class Sender:
             out += self._mend(pipe, now, likely=True)
         if left <= 0:
             out += self._output_fin(end, now)
-        elif not row.window and not self.in_flight and self.probe_at is None:
+        elif not row.window and not self.in_flight and self.probe_at == NEVER:
             self._probe_interval = row.rto
             self.probe_at = now + self._probe_interval
         return out
@@ -252,7 +249,7 @@ class Sender:
 
     def probe(self, now: float) -> Piece:
         """Ask for the window with a number below it, which any TCP answers (RFC 9293 §3.8.6.1; as Linux probes)."""
-        self._probe_interval = min(self._probe_interval * 2, RetransmitTimer.MAX)
+        self._probe_interval = min(self._probe_interval * 2, RTO_MAX)
         self.probe_at = now + self._probe_interval
         return seq.add(self.row.snd_una, -1), ACK, b""
 

@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Drop, Hook, Send
 from natmirror.engine.engine import Engine
-from natmirror.fastpath import SYN_ANSWER_TIMEOUT
+from natmirror.fastpath import LEG_ACK_DELAY, SYN_ANSWER_TIMEOUT
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
 from natmirror.net.packet import Checksum, ones_sum
 from natmirror.rules import parse_rules
-from natmirror.tcp.receiver import ACK_DELAY
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import (
     C1,
@@ -318,7 +317,7 @@ def test_an_answer_is_acknowledged_after_a_moment_where_nothing_is_to_be_said(se
         session.from_mirror("PA", 1 + number, 1, b"an answer.")
         due = session.engine.next_timer()
         assert due is not None
-        assert due == pytest.approx(session.now + ACK_DELAY)
+        assert due == pytest.approx(session.now + LEG_ACK_DELAY)
         session.now = due
         [ack] = session.engine.handle_timer(due)
         assert isinstance(ack, Send)

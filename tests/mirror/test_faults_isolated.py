@@ -328,7 +328,7 @@ def test_the_scenario_reaches_all_of_mirroring() -> None:
     modules = {name.partition(":")[0].removeprefix("natmirror.") for name in ENTERED}
     assert modules >= {
         *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring", "mirror.sessions.sessions"),
-        *("openflow.observer", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumed_leg"),
+        *("openflow.observer", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumption"),
     }
     assert len(ENTERED) > 200
 
@@ -418,7 +418,7 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
         assert master.session is session
 
 
-BOOKKEEPING = ("natmirror.mirror.ledger", *(f"natmirror.tcp.leg_base:LegBase.{name}" for name in LEG_SUMS))
+BOOKKEEPING = ("natmirror.mirror.ledger", *(f"natmirror.tcp.leg_numbers:LegNumbers.{name}" for name in LEG_SUMS))
 
 
 @pytest.mark.parametrize("name", [name for name in ENTERED if not name.startswith(BOOKKEEPING)])

@@ -783,7 +783,7 @@ def test_after_the_window_has_shrunk_an_acknowledgement_lies_inside_it(wire: Wir
 def test_a_leg_that_gives_way_says_nothing(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 100)
-    assert wire.leg.give_way("port-reused") == []
+    assert wire.leg.abandon("port-reused") == []
     assert wire.leg.ended == "port-reused"
 
 

@@ -1,0 +1,61 @@
+"""When a leg is given up if nothing happens, and why: the timeouts of leg_states.ENDS.
+
+Theory. One of these bounds a leg at a time, the first that holds: how long its client is held back, how long the mirror
+takes to answer the SYN, how long bytes wait without progress, how long nothing happens. Once production's connection is
+over, ``linger`` bounds it besides, from the last progress on. While another host's leg waits for its mirror's answer,
+that wait bounds it instead.
+"""
+
+from natmirror.fastpath import NEVER
+from natmirror.tcp.leg_numbers import LegNumbers
+from natmirror.tcp.leg_states import (
+    COMPLETE,
+    CONNECT_TIMEOUT,
+    IDLE_TIMEOUT,
+    LINGER_TIMEOUT,
+    NO_ANSWER,
+    STALLED,
+    THROTTLE_LIMIT,
+    LegState,
+)
+
+_LINGERS = 12  # a leg whose client is gone lives this many times its linger, however it progresses
+
+
+def deadline(leg: LegNumbers) -> tuple[float, str]:
+    """Return when the leg is given up, NEVER where nothing bounds it, and the reason of that end."""
+    settings, row = leg.settings, leg.row
+    if leg.client_waits and row.buffered:
+        bound = (max(row.progress_at, row.written_at) + settings.throttle_limit, THROTTLE_LIMIT)
+    elif leg.state is LegState.SYN_SENT:
+        bound = (row.progress_at + settings.connect_timeout, CONNECT_TIMEOUT)
+    elif leg.sender.outstanding:
+        # Deviation: a window that stays closed counts as well, answered probes or not (RFC 9293 §3.8.6.1 would
+        # have us wait for ever): what waits for it costs memory that other legs may want.
+        bound = (row.progress_at + settings.stall_timeout, STALLED)
+    elif settings.idle_timeout is not None:
+        bound = (row.heard_at + settings.idle_timeout, IDLE_TIMEOUT)
+    else:
+        bound = (NEVER, "")
+    gone_at = leg.client_gone_at
+    if gone_at is not None:
+        progress = max(gone_at, row.progress_at)
+        until = min(progress + settings.linger, gone_at + _LINGERS * settings.linger)
+        bound = min(bound, (until, COMPLETE if _has_everything(leg) else LINGER_TIMEOUT))
+    if leg.resumption is None or not leg.resumption.awaits_answer:
+        return bound
+    answer = (leg.resumption.asking_since + settings.connect_timeout, NO_ANSWER)
+    return answer if gone_at is None else min(answer, bound)
+
+
+def next_due(leg: LegNumbers) -> float:
+    """Return when the leg has something to do, NEVER where nothing is due: its deadline, or one of its timers."""
+    row = leg.row
+    due = min(row.rto_at, row.ack_at, row.more_at, leg.sender.probe_at, deadline(leg)[0])
+    return due if leg.resumption is None else min(due, leg.resumption.probe_at)
+
+
+def _has_everything(leg: LegNumbers) -> bool:
+    """Whether the stream has ended, and the mirror has acknowledged all its bytes."""
+    ending = leg.sender.finishing or leg.is_resetting
+    return ending and not leg.row.buffered and leg.state is not LegState.SYN_SENT
