@@ -54,7 +54,7 @@ class Forwarding:
             self._count_untracked(segment, service)
             return Decision(self._to_backend(segment, service, None, checksum), [])
         verdict = self._to_backend(segment, service, flow, checksum)
-        event = tracker.track(flow.row, segment, from_client=True, loose=flow.picked_up)
+        event = tracker.track(flow.row, segment, from_client=True, picked_up=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
         if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             self._mirroring.open(
@@ -74,7 +74,7 @@ class Forwarding:
             return Decision(self._to_backend(segment, service, flow, checksum), [])
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
-                tracker.track(flow.row, segment, from_client=True, loose=False)
+                tracker.track(flow.row, segment, from_client=True, picked_up=False)
                 self._nat.touch(flow, now)
                 return Decision(self._to_backend(segment, service, flow, checksum), [])
             self._stats.count("syns_unanswered")
@@ -127,7 +127,7 @@ class Forwarding:
             return Decision(verdict, [])
         flow = self._follow_new_syn(flow, segment, now)
         refused = flow.state is State.SYN_SENT
-        event = tracker.track(flow.row, segment, from_client=False, loose=flow.picked_up)
+        event = tracker.track(flow.row, segment, from_client=False, picked_up=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
         if event is Event.SYN_ACK:
             self._nat.answered(flow)
@@ -183,7 +183,7 @@ class Forwarding:
             # The backend itself is the best witness of where the connection belongs.
             flow = self._pick_up(service, client, self._registry.backend_at(service, source), now)
             if flow is not None:
-                tracker.track(flow.row, segment, from_client=False, loose=True)
+                tracker.track(flow.row, segment, from_client=False, picked_up=True)
                 self._nat.touch(flow, now)  # its backend has spoken: so it is not half open any more
                 if has_reader(flow.row):
                     self._mirroring.feed_replies(flow, segment)

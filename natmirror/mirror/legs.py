@@ -231,7 +231,7 @@ class Legs:
         if self._living.get(leg.row.id) is owner and owner.leg is leg:
             del self._living[leg.row.id]
             with suppress(Exception):
-                self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
+                self._numbers.note_last(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
             with suppress(Exception):
                 owner.leg_ended(leg, reason)
 
@@ -242,7 +242,7 @@ class Legs:
         if leg.ended is not None and self._living.get(leg.row.id) is owner and owner.leg is leg:
             del self._living[leg.row.id]
             try:
-                self._numbers.used(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
+                self._numbers.note_last(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
             finally:  # or its owner would never learn of its end
                 owner.leg_ended(leg, leg.ended)
         owner.leg_moved()

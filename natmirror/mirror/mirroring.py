@@ -150,7 +150,11 @@ class Mirroring:
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """A segment of the client's with a right checksum, which the tracker has seen before."""
         stream = self.streams.get(flow)
-        if stream is None or segment.flags & (SYN | RST) or not is_taken(flow.row.reply, segment, loose=flow.picked_up):
+        if (
+            stream is None
+            or segment.flags & (SYN | RST)
+            or not is_taken(flow.row.reply, segment, picked_up=flow.picked_up)
+        ):
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
@@ -173,7 +177,7 @@ class Mirroring:
         if stream is None or stream.replies is None or segment.flags & (SYN | RST):
             return
         row, replies = flow.row, stream.replies
-        if not has_reader(row) or not is_taken(row.orig, segment, loose=flow.picked_up):
+        if not has_reader(row) or not is_taken(row.orig, segment, picked_up=flow.picked_up):
             return
         if not replies.is_placed:
             replies.place(segment.seq)
@@ -403,7 +407,7 @@ class Mirroring:
         if stream.standby_from is not None:
             return
         if not is_finished(row.orig):
-            tracker.told(row.orig, leg.end)
+            tracker.infer_sent(row.orig, leg.end)
         else:
             self._end_past_fin(stream, seq.add(row.orig.end, -1))
         living = [leg for _, leg in stream.alive()]

@@ -149,7 +149,7 @@ class Nat:
         """A flow for a connection that is met in its middle; None when the table is full."""
         flow = self._insert(client, service, backend, for_embryonic=False)
         if flow is not None:
-            tracker.begin_loose(flow.row)
+            tracker.begin_picked_up(flow.row)
             set_picked_up(flow.row)
             self.touch(flow, now)
         return flow
@@ -179,7 +179,7 @@ class Nat:
     def adopt_known(self, flow: Flow, now: float, *, is_ours: bool) -> None:
         """Begin a flow anew that is known here, because another host knows better; ``is_ours``: its packets pass here
         from now on."""
-        tracker.begin_loose(flow.row)
+        tracker.begin_picked_up(flow.row)
         flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
         set_picked_up(flow.row)
         flow.syn_data, flow.new_syn = b"", None

@@ -41,9 +41,9 @@ class CapturedNumbers:
             return captured.popleft()[1]
         return self._others.first(local, mirror, now)
 
-    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+    def note_last(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
         """Note the highest number that a leg which ends now used on the wire."""
-        self._others.used(local, mirror, last, now)
+        self._others.note_last(local, mirror, last, now)
 
 
 def captured_numbers(rules: Rules, capture: Path, others: Numbers) -> CapturedNumbers:

@@ -5,7 +5,7 @@ numbers, it could reset the connection or inject data into it. So each leg has n
 M + F, where M is a clock that ticks every 4 microseconds and F is a keyed hash of the leg's ends. A new leg's number
 lies above all that earlier legs between the same ends have used, or the mirror would take the SYN for an old duplicate
 (RFC 9293 §3.6.1). The clock nearly always sees to that. Where a leg has sent faster than the clock ticks, or another
-host has begun it, its last number is remembered.
+host has begun it, its last number is remembered until the clock has passed it.
 """
 
 from typing import Protocol
@@ -16,17 +16,21 @@ from natmirror.net.packet import Endpoint
 
 _TICKS_PER_SECOND = 250_000  # RFC 6528 §3: M is the 4 microsecond timer
 _MAX_REMEMBERED = 65_536  # pairs of ends; some 200 bytes each
-_FAR = 1 << 30  # ticks: more than an hour; twice as far would count as before, not after
-_STEP = 1 << 20  # more than what an earlier leg may still have under way
+_MAX_LEAD = 1 << 30
+"""How far the clock may be past a leg's last number for that number to be forgotten, in ticks: more than an hour. Twice
+as far it would count as before that number, not after it."""
+_STEP = 1 << 20
+"""How far above a remembered number the next leg begins: further than segments of the earlier leg that are still in the
+network may reach."""
 
 
 class Numbers(Protocol):
-    """Where legs get their initial numbers from."""
+    """A source of initial numbers for legs."""
 
     def first(self, local: Endpoint, mirror: Endpoint, now: float) -> int:
         """Return the initial number of a new leg between the two ends."""
 
-    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+    def note_last(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
         """Note the highest number that a leg which ends now used on the wire."""
 
 
@@ -35,25 +39,25 @@ class InitialNumbers:
 
     def __init__(self, key: bytes) -> None:
         self._key = subkey(key, b"initial")
-        self._last: dict[bytes, int] = {}  # by the ends, the oldest first
+        self._last: dict[bytes, int] = {}  # by the ends, in the order of their notes
 
     def first(self, local: Endpoint, mirror: Endpoint, now: float) -> int:
         """Return the initial number of a new leg between the two ends; ``now`` in seconds."""
         ends = ends_of(local, mirror)
-        number, last = self._by_the_clock(ends, now), self._last.get(ends)
+        number, last = self._clock_number(ends, now), self._last.get(ends)
         return number if last is None or seq.lt(last, number) else seq.add(last, _STEP)
 
-    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+    def note_last(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
         """Note the highest number that a leg which ends now used on the wire."""
         ends = ends_of(local, mirror)
         self._last.pop(ends, None)
-        if 0 < seq.diff(self._by_the_clock(ends, now), last) < _FAR:
+        if 0 < seq.diff(self._clock_number(ends, now), last) < _MAX_LEAD:
             return  # the clock is past it, and stays so for as long as a mirror may remember the leg
         self._last[ends] = last
         if len(self._last) > _MAX_REMEMBERED:
             del self._last[next(iter(self._last))]
 
-    def _by_the_clock(self, ends: bytes, now: float) -> int:
+    def _clock_number(self, ends: bytes, now: float) -> int:
         return seq.add(siphash(self._key, ends), int(now * _TICKS_PER_SECOND))
 
 

@@ -8,6 +8,15 @@ data has to begin inside the window that the other side offered, an acknowledgem
 keeps the same rules.
 
 The states are the connection's, not an endpoint's: both ends' view folded into one.
+
+    SYN_SENT --SYN_ACK--> SYN_RECEIVED --HANDSHAKE--> ESTABLISHED --FIN--> CLOSING --LAST_ACK--> TIME_WAIT
+        |                      |                           |                  |
+        +---------RST----------+------------RST------------+-------RST--------+--> RESET
+
+A RST counts where its receiver takes it: in SYN_SENT the backend's that acknowledges the SYN, later either end's with
+exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that was picked up, met in
+mid-connection, begins at ESTABLISHED with no number known. ``_move()`` is the only place that moves the state; after
+the timeout of its state, counted from its last packet, a flow is forgotten.
 """
 
 from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
@@ -29,17 +38,18 @@ def begin(row: FlowRow, syn: Segment) -> None:
     row.orig.flags = HALF_SEQ
 
 
-def begin_loose(row: FlowRow) -> None:
-    """Set up a flow that was met in mid-connection: nothing is known, so everything is believed."""
+def begin_picked_up(row: FlowRow) -> None:
+    """Set up a flow that was picked up in mid-connection: nothing is known, so everything is believed."""
     row.state = State.ESTABLISHED
     for half in (row.orig, row.reply):
         half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
-        half.scale = MAX_WINDOW_SCALE
+        half.scale = MAX_WINDOW_SCALE  # no window is taken for smaller than it is
 
 
 def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> None:
-    """After begin_loose(), for a flow that another host has known: its client has sent all before number ``nxt``, and
-    its backend acknowledged all before ``una``, if not more of each. The backend's windows are shifted by ``scale``."""
+    """Set the numbers that another host has known of a flow, after begin_picked_up(): its client has sent all before
+    number ``nxt``, and its backend acknowledged all before ``una``, if not more of each. The backend's windows are
+    shifted by ``scale``."""
     row.iss = iss
     row.orig.end, row.orig.bytes = nxt, 0
     row.orig.flags = HALF_SEQ | HALF_INFERRED
@@ -47,8 +57,8 @@ def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> Non
     row.reply.scale = scale
 
 
-def told(sender: HalfRow, end: int) -> None:
-    """Somebody who has it says that all before ``end`` was sent."""
+def infer_sent(sender: HalfRow, end: int) -> None:
+    """Take note that all before ``end`` was sent, which never passed here: a mirror has acknowledged it."""
     advance = seq.diff(end, sender.end)
     if advance > 0:
         sender.end = end
@@ -56,17 +66,17 @@ def told(sender: HalfRow, end: int) -> None:
         sender.flags |= HALF_INFERRED
 
 
-def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, loose: bool) -> None:
+def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, picked_up: bool) -> None:
     """Move the numbers of the half-stream that sent ``segment``, where they can be true (RFC 9293 §3.10.7.4)."""
     sender.packets += 1
-    if not is_taken(receiver, segment, loose=loose):
+    if not is_taken(receiver, segment, picked_up=picked_up):
         return
     end = seq.add(segment.seq, segment.seq_len)
     if not sender.flags & HALF_SEQ:
         sender.end = end
         sender.bytes += segment.payload_len
         sender.flags |= HALF_SEQ
-    elif loose or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge):
+    elif picked_up or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge):
         advance = seq.diff(end, sender.end)
         if advance > 0 and not sender.flags & HALF_FIN:  # nothing follows a FIN
             sender.end = end
@@ -82,22 +92,22 @@ def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, loose: bool)
         sender.edge = seq.latest(sender.edge, edge)
 
 
-def is_taken(receiver: HalfRow, segment: Segment, *, loose: bool) -> bool:
-    """Whether the receiving end will look at the segment's data: it acknowledges, and nothing that was never sent
-    (RFC 9293 §3.10.7.4, fifth check)."""
+def is_taken(receiver: HalfRow, segment: Segment, *, picked_up: bool) -> bool:
+    """Return whether the receiving end will look at the segment's data: it acknowledges, and nothing that was never
+    sent (RFC 9293 §3.10.7.4, fifth check)."""
     if not segment.flags & ACK:
         return False
-    return loose or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)
+    return picked_up or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)
 
 
-def track(row: FlowRow, segment: Segment, *, from_client: bool, loose: bool) -> Event | None:
-    """Take one believed segment (right checksum) into the flow's numbers and state; gives the event that moved the
-    state."""
+def track(row: FlowRow, segment: Segment, *, from_client: bool, picked_up: bool) -> Event | None:
+    """Take a segment with a right checksum into the flow's numbers and state; return the event that moved the state, or
+    None."""
     sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
     state = State(row.state)
     if segment.flags & RST:
         sender.packets += 1
-        return _step(row, state, Event.RST) if _is_exact_reset(sender, receiver, segment, state, loose) else None
+        return _move(row, state, Event.RST) if _is_exact_reset(sender, receiver, segment, state, picked_up) else None
     if segment.flags & SYN and not from_client and state is State.SYN_SENT:
         return _take_syn_ack(row, segment)
     if segment.flags & SYN or state is State.SYN_SENT:
@@ -106,25 +116,26 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, loose: bool) -> 
         sender.packets += 1
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
-    update(sender, receiver, segment, loose=loose)
+    update(sender, receiver, segment, picked_up=picked_up)
     if segment.flags & FIN and not sender.flags & HALF_FIN and seq.add(segment.seq, segment.seq_len) == sender.end:
-        told = known_end == sender.end
-        if not told or sender.flags & HALF_INFERRED:  # where a byte was seen, no FIN can be
+        was_known = known_end == sender.end
+        if not was_known or sender.flags & HALF_INFERRED:  # where a byte was seen, no FIN can be
             sender.flags |= HALF_FIN
-        if told and sender.flags & HALF_FIN and sender.bytes:
+        if was_known and sender.flags & HALF_FIN and sender.bytes:
             sender.bytes -= 1  # an acknowledgement from beyond the FIN came first, and it counted as a byte
     event = None
     if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
-        event, state = _step(row, state, Event.HANDSHAKE), State.ESTABLISHED
+        event, state = _move(row, state, Event.HANDSHAKE), State.ESTABLISHED
     if state is State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
-        closing = _step(row, state, Event.FIN)
+        closing = _move(row, state, Event.FIN)
         return event if event is Event.HANDSHAKE else closing
     if state is State.CLOSING and _both_finished(row):
-        return _step(row, state, Event.LAST_ACK)
+        return _move(row, state, Event.LAST_ACK)
     return event
 
 
-def _step(row: FlowRow, state: State, event: Event) -> Event | None:
+def _move(row: FlowRow, state: State, event: Event) -> Event | None:
+    """Move the flow's state as TRANSITIONS says; return the event, or None where it means nothing in this state."""
     following = TRANSITIONS.get((state, event))
     if following is None:
         return None
@@ -133,6 +144,8 @@ def _step(row: FlowRow, state: State, event: Event) -> Event | None:
 
 
 def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
+    """Take the backend's answer to the SYN: the window scales hold from here on, and what it acknowledges of a SYN's
+    data counts."""
     syn_data_len = seq.diff(segment.ack, row.orig.end)
     if not segment.flags & ACK or not 0 <= syn_data_len <= MAX_SYN_DATA:
         row.reply.packets += 1
@@ -144,8 +157,8 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
         row.orig.scale = row.reply.scale = 0  # RFC 7323 §2.2: both ends offer it, or neither uses it
     else:
         row.reply.scale = scale
-    update(row.reply, row.orig, segment, loose=False)
-    return _step(row, State.SYN_SENT, Event.SYN_ACK)
+    update(row.reply, row.orig, segment, picked_up=False)
+    return _move(row, State.SYN_SENT, Event.SYN_ACK)
 
 
 def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
@@ -154,12 +167,12 @@ def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
 
 
-def _is_exact_reset(sender: HalfRow, receiver: HalfRow, segment: Segment, state: State, loose: bool) -> bool:
+def _is_exact_reset(sender: HalfRow, receiver: HalfRow, segment: Segment, state: State, picked_up: bool) -> bool:
     """Whether its receiver takes this RST: exactly the next number expected (RFC 5961 §3.2), which for us is what the
     receiver has acknowledged or, with data still under way, the end of what was sent."""
     if state is State.SYN_SENT:
         return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= MAX_SYN_DATA
-    if loose and not receiver.flags & HALF_ACK:
+    if picked_up and not receiver.flags & HALF_ACK:
         return True
     return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
 

@@ -256,7 +256,7 @@ class DrawnNumbers:
         """A new leg's."""
         return self._source.choice([0, 0xFFFF_FF00, 0x7FFF_FF00, self._source.getrandbits(32)])
 
-    def used(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
+    def note_last(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
         """Nothing is used twice."""
 
 

@@ -41,7 +41,7 @@ def test_a_leg_that_was_faster_than_the_clock_is_left_behind() -> None:
     numbers = InitialNumbers(KEY)
     first = numbers.first(CLIENT, MASTER, 10.0)
     last = seq.add(first, 5_000_000)
-    numbers.used(CLIENT, MASTER, last, 10.1)
+    numbers.note_last(CLIENT, MASTER, last, 10.1)
     assert numbers.first(CLIENT, MASTER, 10.1) == seq.add(last, STEP)
     assert numbers.first(CLIENT, MASTER, 10.1) == seq.add(last, STEP), "asking changes nothing"
     assert numbers.first(OTHER, MASTER, 10.1) == InitialNumbers(KEY).first(OTHER, MASTER, 10.1)
@@ -62,25 +62,25 @@ def test_each_number_lies_above_all_that_went_before(lives: list[tuple[float, in
         first = numbers.first(CLIENT, MASTER, now)
         assert last is None or 0 < seq.diff(first, last) < 1 << 31
         last = seq.add(first, length)
-        numbers.used(CLIENT, MASTER, last, now)
+        numbers.note_last(CLIENT, MASTER, last, now)
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
     numbers = InitialNumbers(KEY)
     ends = [at(f"10.10.{number >> 8 & 255}.{number & 255}", 1000 + (number >> 16)) for number in range(65_537)]
     for local in ends:
-        numbers.used(local, MASTER, seq.add(numbers.first(local, MASTER, 5.0), 1 << 24), 5.0)
+        numbers.note_last(local, MASTER, seq.add(numbers.first(local, MASTER, 5.0), 1 << 24), 5.0)
     first = [numbers.first(local, MASTER, 5.0) for local in (ends[0], ends[1], ends[-1])]
     fresh = [InitialNumbers(KEY).first(local, MASTER, 5.0) for local in (ends[0], ends[1], ends[-1])]
     assert [seq.diff(*pair) for pair in zip(first, fresh, strict=True)] == [0, (1 << 24) + STEP, (1 << 24) + STEP]
-    numbers.used(ends[1], MASTER, fresh[1], 5.0)
+    numbers.note_last(ends[1], MASTER, fresh[1], 5.0)
     assert numbers.first(ends[1], MASTER, 5.0) != fresh[1], "what was used last counts"
 
 
 def test_nothing_is_remembered_where_the_clock_is_past_it() -> None:
     numbers = InitialNumbers(KEY)
     last = seq.add(numbers.first(CLIENT, MASTER, 10.0), 1000)
-    numbers.used(CLIENT, MASTER, last, 11.0)
+    numbers.note_last(CLIENT, MASTER, last, 11.0)
     assert numbers._last == {}
 
 
@@ -90,6 +90,6 @@ def test_however_long_a_leg_has_stood_the_next_lies_above_it(stood: int, other_a
     numbers = InitialNumbers(KEY)
     last = seq.add(numbers.first(CLIENT, MASTER, 0.0), length)
     numbers.first(OTHER, MASTER, float(min(other_at, stood)))
-    numbers.used(CLIENT, MASTER, last, float(stood))
+    numbers.note_last(CLIENT, MASTER, last, float(stood))
     for pause in (0.0, 30.0, 240.0):
         assert 0 < seq.diff(numbers.first(CLIENT, MASTER, stood + pause), last) < 1 << 31
