@@ -8,7 +8,8 @@ import pytest
 
 from natmirror.fastpath import Gear, Memory
 from natmirror.net import seq
-from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, finish
+from natmirror.net.build import finish
+from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_states import LegState
