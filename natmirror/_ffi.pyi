@@ -78,6 +78,11 @@ class _Lib:
     NM_CHECKSUM_UNVERIFIED: int
     NM_CHECKSUM_VALID: int
     NM_CONSUMED: int
+    NM_EVENT_FIN: int
+    NM_EVENT_HANDSHAKE: int
+    NM_EVENT_LAST_ACK: int
+    NM_EVENT_RST: int
+    NM_EVENT_SYN_ACK: int
     NM_FLOW_ABORTED: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
@@ -92,38 +97,61 @@ class _Lib:
     NM_FLOW_UNANSWERED: int
     NM_FLOW_WATCHED: int
     NM_FOREIGN: int
+    NM_HALF_ACK: int
+    NM_HALF_FIN: int
+    NM_HALF_INFERRED: int
+    NM_HALF_SEQ: int
+    NM_INITIAL_SEGMENTS: int
+    NM_LEG_ACK_DELAY: float
+    NM_LEG_MAX_SEGMENTS: int
     NM_LEG_MEASURED: int
     NM_LEG_SACK: int
     NM_LEG_SAMPLING: int
     NM_LEG_STEADY: int
+    NM_LEG_WINDOW: int
     NM_MAGLEV_WHOLE: int
+    NM_MAX_CWND: int
+    NM_MAX_SYN_DATA: int
+    NM_MAX_WINDOW_SCALE: int
     NM_MODIFIED: int
     NM_NO_BACKEND: int
     NM_NO_FLOW: int
     NM_NO_LEG: int
+    NM_NO_STATE: int
+    NM_NO_WINDOW_SCALE: int
     NM_PUNT: int
     NM_READ_MIRROR: int
     NM_READ_ORIG: int
     NM_READ_REPLY: int
-    NM_SHARED: int
+    NM_RTO_GRANULARITY: float
+    NM_RTO_INITIAL: float
+    NM_RTO_MAX: float
+    NM_RTO_MIN: float
+    NM_SLOW_START_SEGMENTS: int
     NM_SOURCE_MESSAGES: int
+    NM_STATE_CLOSING: int
     NM_STATE_ESTABLISHED: int
+    NM_STATE_RESET: int
+    NM_STATE_SYN_RECEIVED: int
+    NM_STATE_SYN_SENT: int
     NM_STATE_TIME_WAIT: int
     NM_SWEEP_ANNOUNCE: int
     NM_SWEEP_CLAIM_ALL: int
     NM_SWEEP_CLAIM_SEEN: int
     NM_SWEEP_HAND_OVER: int
     NM_SWEEP_STANDBY: int
+    NM_SYN_ANSWER_TIMEOUT: float
     NM_UNDERIVED: int
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]
+    nm_client_key: Array[int]
     nm_state_timeouts: Array[float]
     def nm_siphash(self, key: Buffer, data: Buffer, len: int, /) -> int: ...
     def nm_flow_find_orig(
-        self, flows: Flows, family: int, src: Buffer, sport: int, dst: Buffer, dport: int, /
+        self, flows: Flows, family: int, client: Buffer, client_port: int, service: Buffer, service_port: int, /
     ) -> FlowRow: ...
     def nm_flow_find_reply(
-        self, flows: Flows, family: int, src: Buffer, sport: int, dst: Buffer, dport: int, /
+        self, flows: Flows, family: int, backend: Buffer, backend_port: int, client: Buffer, client_port: int, /
     ) -> FlowRow: ...
     def nm_flow_touch(self, flows: Flows, flow: FlowRow, now: float, moved: int, /) -> None: ...
     def nm_flows_next_due(self, flows: Flows, /) -> float: ...
@@ -136,6 +164,9 @@ class _Lib:
     def nm_flow_ids(self, flows: Flows, first: int, ids: Array[int], max: int, /) -> int: ...
     def nm_flows_add_up(self, flows: Flows, client_bytes: Array[int], count: int, /) -> None: ...
     def nm_flow_count(self, flows: Flows, /) -> int: ...
+    def nm_out_add(self, out: OutRow, packet: Buffer, len: int, segment_len: int, /) -> int: ...
+    def nm_read_add(self, read: OutRow, kind: int, owner: int, data: Buffer, len: int, /) -> int: ...
+    def nm_out_clear(self, out: OutRow, /) -> None: ...
     def nm_legs_count(self, legs: Legs, /) -> int: ...
     def nm_leg_insert(
         self, legs: Legs, family: int, mirror: Buffer, mirror_port: int, local: Buffer, local_port: int, /
@@ -175,11 +206,8 @@ class _Lib:
     def nm_gear_remove(self, gear: GearRow, flow: FlowRow, /) -> None: ...
     def nm_gear_sweep(self, gear: GearRow, first: int, max: int, how: int, now: float, /) -> int: ...
     def nm_gear_expire(self, gear: GearRow, now: float, /) -> FlowRow: ...
-    def nm_process(self, gear: GearRow, packet: Buffer, len: int, hook: int, checksum: int, now: float, /) -> int: ...
     def nm_legs_acknowledge(self, legs: Legs, out: OutRow, now: float, /) -> int: ...
-    def nm_out_add(self, out: OutRow, packet: Buffer, len: int, segment_len: int, /) -> int: ...
-    def nm_read_add(self, read: OutRow, kind: int, owner: int, data: Buffer, len: int, /) -> int: ...
-    def nm_out_clear(self, out: OutRow, /) -> None: ...
+    def nm_process(self, gear: GearRow, packet: Buffer, len: int, hook: int, checksum: int, now: float, /) -> int: ...
     def nq_new(self, fd: int, number: int, /) -> Any: ...
     def nq_free(self, queue: Any, /) -> None: ...
     def nq_queue_counters(self, queue: Any, /) -> Any: ...

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from natmirror.actions import Drop, Send, Verdict
 from natmirror.engine.counters import Counters
-from natmirror.fastpath import GUEST, KILLED, UNDERIVED
+from natmirror.fastpath.flow_flags import is_aborted, is_end_known, is_foreign, is_underived, set_aborted
+from natmirror.fastpath.flow_states import State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.nat.flows import Flow, Nat
@@ -17,7 +18,6 @@ from natmirror.net.build import build_reset, synthesise
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, RST, Segment
 from natmirror.rules import Backend, Pool, Service, WhenNone
-from natmirror.tcp.tracker import HALF_SEQ, State
 
 
 class Failover:
@@ -41,13 +41,13 @@ class Failover:
             self._reset_ends(flow, flow.backend)
             self._mirroring.flow_reset(flow, now)
             flow.row.state = State.RESET
-            flow.row.flags |= KILLED
+            set_aborted(flow.row)
             self._nat.touch(flow, now)
 
     def expel(self, flows: Iterable[Flow], now: float) -> None:
         """Reset these flows, whose clients the rules name no more. Another host resets those that it forwards."""
         for flow in flows:
-            if flow.row.sharing & GUEST or self._mirroring.is_standby(flow):
+            if is_foreign(flow.row) or self._mirroring.is_standby(flow):
                 self._nat.forget(flow)
             else:
                 self.kill([flow], now)
@@ -55,12 +55,12 @@ class Failover:
     def repeat_resets(self, flows: Iterable[Flow]) -> None:
         """Send the RSTs of killed flows once more: one may be lost, and none is acknowledged."""
         for flow in flows:
-            if flow.row.flags & KILLED and flow.backend is not None:
+            if is_aborted(flow.row) and flow.backend is not None:
                 self._reset_ends(flow, flow.backend)
 
     def _reset_ends(self, flow: Flow, backend: Backend) -> None:
         orig, reply = flow.row.orig, flow.row.reply
-        if not orig.flags & reply.flags & HALF_SEQ:
+        if not is_end_known(orig) or not is_end_known(reply):
             return  # what they expect is not known: they are reset when they send something
         here, there = endpoint_of(flow.service), endpoint_of(backend)
         for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
@@ -70,7 +70,7 @@ class Failover:
         """End the legs of these flows, whose packets another host forwards from now on. If they come here again, their
         numbers are others, so they are picked up; bindings that cannot be derived stay."""
         for flow in self._nat.by_ids(ids):
-            if flow.is_direct or flow.row.flags & KILLED:
+            if flow.is_direct or is_aborted(flow.row):
                 continue
             self._counters.count("flows_handed_over")
             self._mirroring.handed_over(flow)
@@ -81,7 +81,7 @@ class Failover:
 
     def _remember(self, flow: Flow | None, now: float) -> None:
         """A binding that cannot be derived is no less certain than it was."""
-        if flow is not None and flow.row.sharing & UNDERIVED:
+        if flow is not None and is_underived(flow.row):
             flow.row.reply.packets = 1  # so it was established, and is not half open
             self._nat.touch(flow, now)
 

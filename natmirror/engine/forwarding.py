@@ -34,7 +34,8 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath import HELD, KILLED, READ, TAPPED, WAITING
+from natmirror.fastpath.flow_flags import has_reader, is_aborted, is_held, is_past_window, is_service_mirrored
+from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.nat.flows import Flow, Nat
@@ -45,7 +46,6 @@ from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, RST, SYN, Datagram, Malformed, Segment, parse
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
-from natmirror.tcp.tracker import State
 
 
 class Forwarding:
@@ -101,7 +101,7 @@ class Forwarding:
         # 1. Find the flow. A killed one is answered with a RST, until the client begins a new connection.
         is_syn = segment.flags & (SYN | ACK | RST) == SYN
         flow = self._nat.find_orig((segment.src, segment.sport), endpoint_of(service))
-        if flow is not None and flow.row.flags & KILLED:
+        if flow is not None and is_aborted(flow.row):
             if not is_syn:
                 self._nat.touch(flow, now, moved=False)
                 return self._failover.answer_killed(segment)
@@ -128,7 +128,7 @@ class Forwarding:
 
         # 4. Hand on what mirrors are to get. A bare acknowledgement changes nothing there: in the C gear it does not
         # either.
-        if event is tracker.Event.HANDSHAKE and flow.row.flags & TAPPED:
+        if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             backend = endpoint_of(service if flow.backend is None else flow.backend)
             self._mirroring.open(self._nat.know(flow), backend, now)
         if segment.seq_len:
@@ -189,7 +189,7 @@ class Forwarding:
         flow = self._nat.find_reply(source, client)
         if flow is None:
             return self._unbound_reply(segment, source, client, now)
-        if flow.row.flags & KILLED:
+        if is_aborted(flow.row):
             return self._failover.answer_killed(segment)
         if flow.is_direct:
             self._nat.direct_reply(flow, segment, now)
@@ -203,9 +203,9 @@ class Forwarding:
         was_unanswered = flow.state is State.SYN_SENT
         event = tracker.track(flow.row, segment, from_client=False, picked_up=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
-        if event is tracker.Event.SYN_ACK:
+        if event is Event.SYN_ACK:
             self._nat.answered(flow)
-        elif event is tracker.Event.RST and was_unanswered:
+        elif event is Event.RST and was_unanswered:
             self._nat.refused(flow, now)
             self._counters.count("syns_refused")
 
@@ -213,14 +213,14 @@ class Forwarding:
         verdict = self._to_client(segment, flow.service)
 
         # 4. Hand on what mirrors wait for. A mirror that is behind may narrow the client's window.
-        if event is tracker.Event.SYN_ACK and flow.service.throttles:
+        if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.know(flow))
-        if flow.row.flags & WAITING:
+        if is_past_window(flow.row):
             self._mirroring.window_moved(flow, now)
-        if flow.row.flags & READ and segment.seq_len:
+        if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
         self._hand_on_end(flow, event, now)
-        if flow.row.flags & HELD:
+        if is_held(flow.row):
             window = self._mirroring.throttled_window(flow, segment)
             if window != segment.window:
                 verdict = self._to_client(segment, flow.service, window)
@@ -275,7 +275,7 @@ class Forwarding:
         verdict = self._to_client(segment, service)
 
         # 4. Hand it on.
-        if flow is not None and flow.row.flags & READ:
+        if flow is not None and has_reader(flow.row):
             self._mirroring.feed_replies(flow, segment)
         return verdict
 
@@ -320,10 +320,10 @@ class Forwarding:
         self._counters.count("flows_picked_up" if flow else "flows_refused")
         return flow
 
-    def _hand_on_end(self, flow: Flow, event: tracker.Event | None, now: float) -> None:
-        if event is tracker.Event.RST:
+    def _hand_on_end(self, flow: Flow, event: Event | None, now: float) -> None:
+        if event is Event.RST:
             self._mirroring.flow_reset(flow, now)
-        elif event is tracker.Event.LAST_ACK:
+        elif event is Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 
     def _drop(self, reason: str) -> Drop:

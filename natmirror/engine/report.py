@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from natmirror.engine.counters import Counters
-from natmirror.fastpath import GUEST, Gear
+from natmirror.fastpath import Gear
+from natmirror.fastpath.flow_flags import is_foreign
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.sessions import MasterSessions
@@ -80,7 +81,7 @@ class EngineReport:
 
     def _flow(self, flow: Flow, now: float) -> dict[str, Any]:
         row = flow.row
-        is_guest = bool(row.sharing & GUEST)
+        is_guest = is_foreign(row)
         legs = self._mirrors.legs_of(flow, now)
         return {
             "service": flow.service.name,

@@ -11,7 +11,7 @@ The methods that move legs are generators: they yield each event before they go 
 
 from collections.abc import Iterator
 
-from natmirror.fastpath import MIRRORED
+from natmirror.fastpath.flow_flags import is_finished, start_feeding_legs
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import ASKING, StreamEvent, StreamState
 from natmirror.mirror.ledger import OWN_BACKEND, Ledger
@@ -24,7 +24,6 @@ from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
 from natmirror.tcp.leg_states import NO_RECORD
-from natmirror.tcp.tracker import HALF_FIN
 
 _LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
 
@@ -52,7 +51,7 @@ class Adoption:
                 self._begin_leg(copy, leg, now)
         row.account = self._ledger.account(stream)
         if stream.alive():
-            row.flags |= MIRRORED
+            start_feeding_legs(row)
             self._legs.link(row, [leg for _, leg in stream.alive()])
             stream.is_adopted = True
             stream.move(StreamEvent.ADOPTED)
@@ -123,7 +122,7 @@ class Adoption:
         self.note_activated(copy, leg)
         if stream.state is StreamState.STANDBY:
             return
-        if not row.orig.flags & HALF_FIN:
+        if not is_finished(row.orig):
             tracker.infer_sent(row.orig, leg.end)
         else:
             yield from self.end_past_fin(stream, seq.add(row.orig.end, -1))

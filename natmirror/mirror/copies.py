@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from natmirror.fastpath import GAPPED, READ, REPLY_GAPPED, WAITING, FlowRow
+from natmirror.fastpath import FlowRow
+from natmirror.fastpath.flow_flags import clear_orig_waiting, remove_reader
 from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
 from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Mirror, Service
@@ -104,10 +105,10 @@ class MirroredStream:
 def stop_reading(flow: MirroredFlow, stream: MirroredStream | None) -> None:
     """No master is told any more of what a flow's ends send."""
     row = flow.row
-    row.flags &= ~(READ | REPLY_GAPPED)
+    remove_reader(row)
     if stream is None or stream.replies is None:
         return
     stream.replies.clear()
     if not stream.alive():
-        row.flags &= ~(WAITING | GAPPED)
+        clear_orig_waiting(row)
         stream.reassembler.clear()

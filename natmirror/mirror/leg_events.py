@@ -11,7 +11,7 @@ an owner is told of an end once.
 from contextlib import suppress
 
 from natmirror.actions import LegEnded
-from natmirror.fastpath import GAPPED, MIRRORED, READ, WAITING
+from natmirror.fastpath.flow_flags import clear_orig_waiting, has_reader, stop_feeding_legs
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import StreamCopy
@@ -104,7 +104,7 @@ class LegEvents:
         if len(stream.copies) == len(flow.service.copies):
             flow.row.account = self._ledger.account(stream)
         if not stream.alive():
-            flow.row.flags &= ~MIRRORED
-            if not flow.row.flags & READ:
-                flow.row.flags &= ~(WAITING | GAPPED)
+            stop_feeding_legs(flow.row)
+            if not has_reader(flow.row):
+                clear_orig_waiting(flow.row)
                 stream.reassembler.clear()

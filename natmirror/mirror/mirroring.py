@@ -2,7 +2,17 @@
 
 from collections.abc import Callable, Iterable
 
-from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WAITING, Memory
+from natmirror.fastpath import NO_FLOW, Memory
+from natmirror.fastpath.flow_flags import (
+    add_reader,
+    clear_mirroring,
+    has_reader,
+    is_ack_known,
+    is_finished,
+    set_orig_waiting,
+    start_feeding_legs,
+)
+from natmirror.fastpath.flow_states import State
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
@@ -27,7 +37,7 @@ from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
-from natmirror.tcp.tracker import HALF_ACK, HALF_FIN, State, is_taken
+from natmirror.tcp.tracker import is_taken
 
 
 class Mirroring:
@@ -86,10 +96,10 @@ class Mirroring:
             if copy.why_absent is None:
                 self._open_leg(copy, flow.row.iss, now)
         if stream.alive():
-            flow.row.flags |= MIRRORED
+            start_feeding_legs(flow.row)
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self.budget)
-            flow.row.flags |= READ
+            add_reader(flow.row)
         flow.row.account = self._ledger.account(stream)
         self._guard.run(Work.THROTTLE, flow, self._backpressure.hold, stream)
         if flow.syn_data:
@@ -106,7 +116,7 @@ class Mirroring:
         self.streams[flow] = stream
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", None, max_waiting, self.budget)
-            flow.row.flags |= READ | GAPPED | REPLY_GAPPED
+            add_reader(flow.row, is_late=True)
         flow.row.account = self._ledger.account(stream)
         return stream
 
@@ -165,22 +175,21 @@ class Mirroring:
     def _feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
         """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
         row, reassembler = stream.flow.row, stream.reassembler
-        is_read = bool(row.flags & READ)
+        is_read = has_reader(row)
         if stream.state in FINISHED or not (stream.alive() or is_read):
             return
         if stream.is_adopted:
             self._adoption.activate(stream.flow, now)
-            if row.reply.flags & HALF_ACK:
+            if is_ack_known(row.reply):
                 self._apply_all(self._adoption.end_stale(stream))
-        fin_seq = seq.add(row.orig.end, -1) if row.orig.flags & HALF_FIN else None
+        fin_seq = seq.add(row.orig.end, -1) if is_finished(row.orig) else None
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = seq.latest(row.reply.edge, row.reply.ack)
         if stream.flow.picked_up:  # nobody knows how wide its window is
             edge = seq.latest(edge, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
-        row.flags &= ~(WAITING | GAPPED)
-        row.flags |= (WAITING if reassembler.blocked else 0) | (GAPPED if reassembler.waiting_bytes else 0)
+        set_orig_waiting(row, past_window=reassembler.blocked, has_gap=reassembler.waiting_bytes > 0)
         had_rest = stream.has_rest
         self._write(stream, data, edge, now)
         if fin_seq is not None and stream.is_adopted:
@@ -188,7 +197,7 @@ class Mirroring:
         if stream.state in ASKING or stream.has_rest:
             return
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
-        is_told = row.reply.flags & HALF_ACK or stream.is_adopted
+        is_told = is_ack_known(row.reply) or stream.is_adopted
         if is_told and seq.lt(reassembler.next, acked) and self._handle_gap(stream, acked, edge, now):
             return
         if fin_seq is not None and seq.le(fin_seq, reassembler.next):
@@ -213,7 +222,7 @@ class Mirroring:
             return
         start = seq.add(stream.reassembler.next, -len(data))
         self._each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
-        if stream.flow.row.flags & READ:
+        if has_reader(stream.flow.row):
             self._read_queue.add(Kind.ORIG, stream.flow.row.id, data)
 
     def _handle_gap(self, stream: MirroredStream, acked: int, edge: int, now: float) -> bool:
@@ -236,13 +245,12 @@ class Mirroring:
     def _skip(self, stream: MirroredStream, to: int, edge: int, now: float) -> None:
         """Nobody waits any more for the client's bytes before a number."""
         row = stream.flow.row
-        is_read = row.flags & READ
+        is_read = has_reader(row)
         if is_read:
             self._read_queue.add(Kind.ORIG_LOST, row.id)
         if is_read or stream.alive():
             self._write(stream, stream.reassembler.restart(to, edge), edge, now)
-            row.flags &= ~(WAITING | GAPPED)
-            row.flags |= GAPPED if stream.reassembler.waiting_bytes else 0
+            set_orig_waiting(row, past_window=False, has_gap=stream.reassembler.waiting_bytes > 0)
 
     # Another host's connections
 
@@ -298,7 +306,7 @@ class Mirroring:
         """The flow stays in the table, and begins anew there."""
         self._forget(flow, continues=True)
         self._legs.link(flow.row, [])
-        flow.row.flags &= ~(MIRRORED | READ | WAITING | GAPPED | REPLY_GAPPED)
+        clear_mirroring(flow.row)
 
     def handed_over(self, flow: MirroredFlow) -> None:
         """Another host passes the connection from here on: no leg of ours gets the rest of it."""

@@ -8,7 +8,7 @@ costs that step alone.
 from collections.abc import Callable
 from contextlib import suppress
 
-from natmirror.fastpath import GAPPED, HELD, MIRRORED, READ, REPLY_GAPPED, WAITING
+from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, release_client
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import ASKING, StreamEvent, StreamState
 from natmirror.mirror.faults import Work
@@ -16,8 +16,6 @@ from natmirror.mirror.legs import LegOwner
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.tcp.reassembler import Reassembler
-
-_OF_MIRRORING = MIRRORED | READ | WAITING | GAPPED | REPLY_GAPPED
 
 
 class Teardown:
@@ -70,7 +68,7 @@ class Teardown:
     def _is_over(self, flow: MirroredFlow) -> bool:
         """Whether nothing of the flow's is left to be ended."""
         stream = self._streams.get(flow)
-        if stream is None or len(stream.copies) < len(flow.service.copies) or flow.row.flags & (_OF_MIRRORING | HELD):
+        if stream is None or len(stream.copies) < len(flow.service.copies) or concerns_mirroring(flow.row):
             return False
         return all(copy.leg is None or copy.leg.ended is not None for copy in stream.copies)
 
@@ -81,7 +79,7 @@ class Teardown:
 
     def _end_all(self, flow: MirroredFlow, reason: str) -> None:
         self._legs.link(flow.row, [])
-        flow.row.flags &= ~_OF_MIRRORING
+        clear_mirroring(flow.row)
         self._release(flow)
         if flow.service.mirrors:
             with suppress(Exception):
@@ -91,7 +89,7 @@ class Teardown:
     def _release(self, flow: MirroredFlow) -> None:
         with suppress(Exception):
             self._backpressure.let_go(flow)
-        flow.row.flags &= ~HELD
+        release_client(flow.row)
 
     def _end_copies(self, flow: MirroredFlow, reason: str) -> None:
         """The stream stays: what the client sends from now on counts as lost for this reason."""

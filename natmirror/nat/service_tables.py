@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from natmirror.fastpath import TAPPED, WATCHED, Array, Plan, PlannedService
+from natmirror.fastpath import Array, Plan, PlannedService
 from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Backend, Balance, HashInput, Pool, Service
@@ -77,10 +77,11 @@ class ServiceTables:
     def put_service(self, entry: ServiceEntry) -> None:
         """Write a service, with the tables of its pool."""
         service, pool, scheduler = entry.service, entry.service.pool, entry.scheduler
-        flags = TAPPED if service.mirrors else 0
         here = endpoint_of(service)
         if pool is None or scheduler is None or entry.maglev is None:
-            planned = PlannedService(here, flags | WATCHED, needs_python=entry.is_removed)
+            planned = PlannedService(
+                here, is_watched=True, is_mirrored=bool(service.mirrors), needs_python=entry.is_removed
+            )
         else:
             table = derived = array("H")
             if not entry.is_removed:
@@ -89,9 +90,9 @@ class ServiceTables:
                 table = derived if scheduler.table is whole else _numbered(entry, pool, scheduler.table)
             planned = PlannedService(
                 here,
-                flags,
                 table,
                 derived,
+                is_mirrored=bool(service.mirrors),
                 in_turn=pool.balance is Balance.ROUND_ROBIN,
                 with_port=pool.hash is HashInput.ADDRESS_PORT,
                 is_held=service.throttles,

@@ -235,7 +235,7 @@ class ServiceTable:
     def _new_entry(self, service: Service) -> ServiceEntry:
         number = self._free_services.pop() if self._free_services else len(self._services)
         self._services[number : number + 1] = [service]
-        self._plan.put_service(number, PlannedService(endpoint_of(service), 0))
+        self._plan.put_service(number, PlannedService(endpoint_of(service)))
         return ServiceEntry(number, service)
 
     def _update(self, entry: ServiceEntry, service: Service) -> ServiceEntry:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
-from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
+from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
 from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.replication.record_kind import EngineThread, RecordWriter, ask, slices
 from natmirror.replication.store import ENDED, GONE, PUT, Op
@@ -52,7 +52,7 @@ class BindingRecords:
 
     async def write_all(self) -> None:
         """Write all that is this host's again."""
-        await self._sweep(TELL)
+        await self._sweep(ANNOUNCE)
 
     async def write_changes(self, now: float) -> None:
         """Make guests whose packets pass here our own, where this host is the active one."""
@@ -71,7 +71,7 @@ class BindingRecords:
     async def become_standby(self) -> None:
         """Make all bindings the other host's guests."""
         self._is_active = False
-        await self._sweep(LEND)
+        await self._sweep(HAND_OVER)
 
     async def _sweep(self, how: int) -> None:
         for thread in self._threads:

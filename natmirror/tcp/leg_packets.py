@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 
-from natmirror.fastpath import NEVER, SACK
+from natmirror.fastpath import LEG_WINDOW, NEVER
+from natmirror.fastpath.leg_flags import uses_sack
 from natmirror.net.build import synthesise
 from natmirror.net.packet import ACK, OPT_MSS, OPT_NOP, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, RST, SYN
 from natmirror.tcp.leg_numbers import LegNumbers
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.path_mtu import MSS
-from natmirror.tcp.receiver import SCALE, WINDOW
+from natmirror.tcp.receiver import SCALE
 from natmirror.tcp.sender import Piece
 
 CHALLENGE_INTERVAL = 0.5  # RFC 5961 §7 asks for a limit; Linux's, in seconds
@@ -29,7 +30,7 @@ def data(leg: LegNumbers, pieces: Iterable[Piece]) -> list[bytes]:
 
 def ack(leg: LegNumbers) -> bytes:
     """Return an acknowledgement, with the blocks that came ahead of their turn."""
-    options = leg.receiver.sack_option() if leg.row.flags & SACK else b""
+    options = leg.receiver.sack_option() if uses_sack(leg.row) else b""
     return packet(leg, leg.sender.acceptable_seq, ACK, options=options)
 
 
@@ -61,7 +62,7 @@ def packet(
         seq=leg.outward(at),
         ack=ack,
         flags=flags,
-        window=WINDOW,
+        window=LEG_WINDOW,
         options=options,
         payload=payload,
     )

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from natmirror.actions import Ordered
-from natmirror.fastpath import READ, REPLY_GAPPED, Memory
+from natmirror.fastpath import Memory
+from natmirror.fastpath.flow_flags import remove_reader
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
 from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger
@@ -164,7 +165,7 @@ class MasterSessions:
                 self._events.cut(master, master.leg, reason)
             master.move(SessionEvent.FAILED)
         if not connection.is_forgotten:
-            connection.flow.row.flags &= ~(READ | REPLY_GAPPED)
+            remove_reader(connection.flow.row)
         with suppress(Exception):
             self._calls.stop_reading_if_over(connection)
 
