@@ -19,10 +19,10 @@ _FORWARDING_TIME = 1.0
 
 
 class Router:
-    """Gives each packet the hook that it would have met, by its addresses.
+    """Finds the hook that each packet would have met, by its addresses.
 
-    A capture of both sides of the host shows most packets twice. One that was rewritten is told by its addresses; one
-    that passed unchanged by its hop count, all that forwarding changes (RFC 1812 §5.3.1).
+    A capture of both sides of the host shows most packets twice. One that was rewritten is recognised by its addresses;
+    one that passed unchanged by its hop count, all that forwarding changes (RFC 1812 §5.3.1).
 
     ``has_leg`` answers whether a leg stands, or stood, between a mirror and a client: only that tells a mirror's
     packets from production's where the mirror is a backend too. ``from_mirrors``: the mirrors' own packets count.
@@ -41,7 +41,7 @@ class Router:
         self._twins = _Twins()
 
     def hook(self, packet: bytes, now: float) -> Hook | str:
-        """The hook, or why the packet is left out."""
+        """Return the hook, or why the packet is left out."""
         try:
             parsed = parse(packet)
         except Malformed as reason:
@@ -84,7 +84,7 @@ class Router:
 
 
 class _Twins:
-    """Packets of the last second, to know one again that has been forwarded meanwhile.
+    """Packets of the last second, to recognise one that has been forwarded meanwhile.
 
     A repetition by its sender has the same hop count as the first, and is no twin.
     """
@@ -93,7 +93,7 @@ class _Twins:
         self._recent: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def knows(self, packet: bytes, now: float) -> bool:
-        """Whether the packet has been seen one hop earlier; else it is remembered."""
+        """Return whether the packet has been seen one hop earlier; else remember it."""
         while self._recent and now - next(iter(self._recent.values()))[1] > _FORWARDING_TIME:
             self._recent.popitem(last=False)
         ttl = packet[_TTL_AT]

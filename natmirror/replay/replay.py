@@ -89,7 +89,7 @@ class Replay:
         self._now = 0.0
 
     def steps(self) -> Iterator[Step]:
-        """All actions in their order; CaptureError, after those of what could be read, where the capture breaks off."""
+        """Yield all actions in their order; then, where the capture breaks off, raise CaptureError."""
         broken: CaptureError | None = None
         latest = 0.0
         while True:
@@ -120,7 +120,7 @@ class Replay:
             raise broken
 
     def _catch_up(self, until: float) -> Iterator[Step]:
-        """Timers and the model's answers that are due before ``until``, in the order of their times."""
+        """Handle timers and the model's answers that are due before ``until``, in the order of their times."""
         while True:
             timer = self._engine.next_timer()
             coming = self._coming[0][0] if self._coming else None
@@ -185,7 +185,7 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
 
 
 def checksum_of(packet: bytes) -> Checksum:
-    """Whether a captured packet's TCP checksum had been left to the capturing host's hardware."""
+    """Return whether a captured packet's TCP checksum had been left to the capturing host's hardware."""
     try:
         segment = parse(packet)
     except Malformed:
@@ -198,7 +198,7 @@ def checksum_of(packet: bytes) -> Checksum:
 
 
 def leaving(step: Step) -> list[bytes]:
-    """The packets that leave the host by an action."""
+    """Return the packets that leave the host by an action."""
     if isinstance(step.action, Send):
         return finish(step.action.packet, step.action.segment_len)
     if isinstance(step.action, Accept):

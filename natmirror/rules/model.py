@@ -196,7 +196,7 @@ class Pair:
         return (*self.switch_side.addresses, *self.pool_side.addresses)
 
     def host_with(self, addresses: Container[IPv4Address]) -> Host | None:
-        """The host that has these addresses; None where neither has."""
+        """Return the host that has these addresses; None where neither has."""
         own = (host for host in self.hosts if host.switch_side in addresses and host.pool_side in addresses)
         return next(own, None)
 
