@@ -48,7 +48,7 @@ class Keepalived:
         self.program.popen.wait()
 
 
-class Member:
+class PairHost:
     """One of a pair's two hosts, ``lb1`` or ``lb2``, with both programs running when the constructor returns."""
 
     def __init__(self, lab: Lab, host: str, rules: Path | str) -> None:
