@@ -41,7 +41,7 @@ class Controller:
         raise NotImplementedError
 
     def ports(self, datapath: int) -> tuple[int, ...] | None:
-        """Return the ports it knows of a switch, sorted: none until its session is complete; None if it reports none."""
+        """Return the ports that it knows of a switch, sorted; none until its session is whole; None if unreported."""
         raise NotImplementedError
 
     def packet_in_count(self, datapath: int) -> int:
