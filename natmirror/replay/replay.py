@@ -13,7 +13,7 @@ from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum, pseudo_header_sum
 from natmirror.net.packet import PROTO_TCP, Malformed, Segment, parse
 from natmirror.replay.capture import Writer, read
-from natmirror.replay.hooks import Router
+from natmirror.replay.hooks import HookFinder
 from natmirror.replay.ideal_mirror import DELAY, IdealMirror, Model
 from natmirror.replay.leg_numbers import captured_numbers
 from natmirror.replay.streams import LegStreams
@@ -85,7 +85,7 @@ class Replay:
         self._coming: list[tuple[float, int, bytes]] = []  # the model's answers on their way
         self._count = 0
         self._streams = LegStreams(rules)
-        self._router = Router(rules, from_mirrors=mirror == "capture", has_leg=self._streams.has)
+        self._hooks = HookFinder(rules, from_mirrors=mirror == "capture", has_leg=self._streams.has)
         self._now = 0.0
 
     def steps(self) -> Iterator[Step]:
@@ -108,7 +108,7 @@ class Replay:
             self.report.set_back += captured.at < latest
             latest = captured.at
             yield from self._catch_up(max(captured.at, self._now))
-            hook = self._router.hook(captured.packet, self._now)
+            hook = self._hooks.hook(captured.packet, self._now)
             if isinstance(hook, str):
                 self.report.left_out[hook] += 1
                 continue
