@@ -1,7 +1,7 @@
 """Whether a backend is up: what one state machine makes of its checks, and of what becomes of clients' SYNs.
 
-Theory. A backend is up until ``fall`` failures in a row say otherwise, then down until ``rise`` passed checks in a row;
-whatever speaks for the state that it is in begins the count anew. A client's SYN that is refused or left unanswered
+Theory. A backend is up until ``fall`` failures in a row, then down until ``rise`` passed checks in a row; a result that
+confirms its state resets the count. A client's SYN that is refused or left unanswered
 counts as a failure too, and hastens the next check, so that a backend that dies among busy clients is soon down; but
 the last word is a check's: a program that has more callers than it can take is not dead, and its connections are not to
 be reset. A SYN that is answered says nothing: the kernel answers for a program that hangs.
@@ -29,7 +29,7 @@ class BackendHealth:
         self.failures = 0
         """Of the checks."""
         self.unclear_checks = 0
-        """Those that said nothing about the backend; they stand in no other count."""
+        """Checks that said nothing about the backend; they are in no other count."""
         self.failed_syns = 0
         """SYNs of clients that were refused or left unanswered."""
         self._settings = settings
@@ -39,36 +39,36 @@ class BackendHealth:
         self._check_at = now + settings.interval * random()  # so that not all backends are checked at once
 
     def change(self, settings: Health, now: float) -> None:
-        """Go by other settings from now on; it stays up, or down, until checks by these say otherwise."""
+        """Use other settings from now on; the backend stays up, or down, until checks by these say otherwise."""
         self._settings = settings
         self._against = 0
         self._check_at = min(self._check_at, now + settings.interval * self._random())
 
     def next_check(self) -> float:
-        """When the next check is due, or was."""
+        """Return when the next check is due, or was."""
         return self._check_at
 
     def result(self, ok: bool, reason: str, now: float) -> bool:
-        """A check has ended; gives whether that has changed the state."""
+        """Enter the result of a check, and return whether it has changed the state."""
         self.checks += 1
         self.failures += not ok
         self._plan(now)
         return self._count(ok, reason, now)
 
     def unclear(self, now: float) -> None:
-        """A check has ended that says nothing about the backend."""
+        """Count a check that says nothing about the backend."""
         self.unclear_checks += 1
         self._plan(now)
 
     def syn_failed(self, now: float) -> None:
-        """It has refused a client's SYN, or left it unanswered."""
+        """Count a client's SYN that it refused or left unanswered."""
         self.failed_syns += 1
         self._against = min(self._against + 1, self._settings.fall - 1) if self.is_up else 0
         if self.is_up:
             self._check_at = min(self._check_at, max(now, self._checked_at + _MIN_PAUSE))
 
     def _plan(self, now: float) -> None:
-        """Where checks could not be made for a while, none are made up for."""
+        """Set when the next check is due. Checks that could not be made are not made up for."""
         self._checked_at = now
         early = self._settings.interval * _JITTER * self._random()
         self._check_at = max(now, self._check_at + self._settings.interval - early)

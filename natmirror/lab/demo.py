@@ -72,7 +72,7 @@ def _show(lab: Lab, rules: Path, seconds: float, count: int, console: Console) -
 
 
 def _inside(lab: Lab, rules: Path) -> Path:
-    """The same rules, but what they keep on disk is kept in the lab."""
+    """Return the same rules, but what they keep on disk is kept in the lab."""
     text = rules.read_text()
     inside = re.sub(r"^known-switches:.*$", f"known-switches: {lab.directory}/switches.json", text, flags=re.MULTILINE)
     if inside == text:
@@ -83,7 +83,7 @@ def _inside(lab: Lab, rules: Path) -> Path:
 
 
 def _serving(programs: dict[str, Controller], switch: OpenVSwitch) -> list[str]:
-    """The controllers of the pool that know a switch."""
+    """Return the controllers of the pool that know a switch."""
     return [host for host, program in programs.items() if host != _MASTER and program.knows(switch.datapath_id)]
 
 
@@ -139,7 +139,7 @@ def _prove(
 
 
 def _facts(programs: dict[str, Controller], switch: OpenVSwitch, connected: bool) -> list[tuple[bool, str]]:
-    """What is to hold for one switch."""
+    """Return what is to hold for one switch."""
     master, serving = programs[_MASTER], _serving(programs, switch)
     here = programs[serving[0]].packet_ins(switch.datapath_id) or [] if serving else []
     with suppress(HostError):  # what it has acknowledged, it may not have printed yet

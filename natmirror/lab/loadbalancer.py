@@ -43,7 +43,7 @@ class LoadBalancer:
         return self._last
 
     def ended(self) -> list[dict[str, Any]]:
-        """The legs that ended last."""
+        """Return the legs that ended last."""
         return list(ask("ended", self.api))
 
     def wait_for_status(self, condition: Callable[[dict[str, Any]], bool], what: str, timeout: float = 10.0) -> None:

@@ -44,7 +44,7 @@ class OpenVSwitch:
         self._vsctl("set-controller", "br0", target, "--", "set", "controller", "br0", "connection-mode=out-of-band")
 
     def peers(self) -> list[str]:
-        """Where the switch's own kernel says its established connections lead, as ``address:port``."""
+        """Return where the switch's own kernel says its established connections lead, as ``address:port``."""
         lines = self._lab.run(self.host, ["ss", "-Htn", "state", "established"]).splitlines()
         return [line.split()[3] for line in lines]
 

@@ -73,7 +73,7 @@ class PairHost:
             raise HostError(f"{self.host}: natmirror did not stop cleanly: {self.balancer.program.text}")
 
     def has_addresses(self) -> bool:
-        """Whether it has the virtual addresses."""
+        """Return whether it has the virtual addresses."""
         return self.lab.addresses(self.host) >= VIRTUAL_ADDRESSES
 
     def wait_for_role(self, role: str, timeout: float = 20.0) -> None:

@@ -53,7 +53,7 @@ class Program:
         return self.log.read_text(errors="replace")
 
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it still runs."""
         return self.popen.poll() is None
 
     def wait_for_text(self, text: str, timeout: float = 10.0) -> None:
@@ -108,7 +108,7 @@ def wait_listen(namespace: str, port: int, timeout: float = 10.0) -> None:
 
 
 def pids_in(namespace: str) -> list[int]:
-    """The processes inside a namespace."""
+    """Return the processes inside a namespace."""
     try:
         inode = os.stat(f"/var/run/netns/{namespace}").st_ino
     except FileNotFoundError:

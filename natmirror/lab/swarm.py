@@ -71,7 +71,7 @@ class Swarm:
         self._reported = 0  # latencies that lines of progress have reported
 
     def run(self) -> bool:
-        """From the first connection to the last answer; whether all came up and none was lost."""
+        """Run from the first connection to the last answer; return whether all came up and none was lost."""
         wanted, tally = self._arguments.switches, self._tally
         self._turn(self._arguments.up_timeout, lambda: tally.up + self._never_up == wanted)
         begin = time.monotonic()
@@ -86,7 +86,7 @@ class Swarm:
         return tally.up == wanted and not self._lost
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """A handler of signals: end, and say what there was."""
+        """Handle a signal: end, and print the report."""
         self._stopped = True
 
     def _turn(self, timeout: float, done: Callable[[], bool]) -> None:
@@ -125,7 +125,7 @@ class Swarm:
             self._poll.register(end, select.EPOLLIN | select.EPOLLOUT)
 
     def _begin(self, end: socket.socket) -> None:
-        """A connection has been opened, or could not be."""
+        """Begin the session of a connection that has been opened, or count it as lost."""
         if error := end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return self._lose(end, f"connecting: {os.strerror(error)}")
         number, now = len(self._connections), time.monotonic()
@@ -137,7 +137,7 @@ class Swarm:
         self._flush(connection)
 
     def _send(self, now: float) -> float:
-        """The PACKET_INs that are due; gives when the next one is."""
+        """Send the PACKET_INs that are due, and return when the next one is."""
         if not self._rate or not (self._measuring if self._arguments.together else self._tally.up):
             return math.inf
         if self._slots_from is None:
@@ -225,7 +225,7 @@ class Swarm:
         self._tally.errors[why] += 1
 
     def _print_progress(self, now: float) -> None:
-        """A line of progress, with the latencies since the one before."""
+        """Print a line of progress, with the latencies since the one before."""
         tally, lately = self._tally, sorted(self._tally.latencies[self._reported :])
         self._reported, self._reported_at = len(tally.latencies), now
         words = (
@@ -257,7 +257,7 @@ class Swarm:
 
 
 def _ms(ordered: Sequence[float], share: float) -> float | None:
-    """The latency that so large a share does not exceed, in ms."""
+    """Return the latency that so large a share does not exceed, in ms."""
     return round(1000 * ordered[math.ceil(share * len(ordered)) - 1], 3) if ordered else None
 
 

@@ -83,7 +83,7 @@ class Lab:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def ns(self, host: str) -> str:
-        """The namespace of a host: ``s1``, ``lb``, ``c1``, ``c2``, ``m``."""
+        """Return the namespace of a host: ``s1``, ``lb``, ``c1``, ``c2``, ``m``."""
         return self._prefix + host
 
     def start(self, host: str, argv: Sequence[str], *, name: str | None = None, **options: Any) -> Program:
@@ -104,7 +104,7 @@ class Lab:
             self.run(host, ["sh", "-c", f"echo {value} > {path}"])
 
     def add_host(self, host: str) -> str:
-        """One more empty host."""
+        """Add an empty host."""
         name = self.ns(host)
         netns.create(name)
         self._namespaces.append(name)
@@ -112,7 +112,7 @@ class Lab:
         return name
 
     def cable(self, one: str, one_link: str, other: str, other_link: str) -> None:
-        """A veth pair between two hosts."""
+        """Connect two hosts by a veth pair."""
         with NetNS(self.ns(one)) as here:
             here.link("add", ifname=one_link, kind="veth", peer={"ifname": other_link, "net_ns_fd": self.ns(other)})
             _up(here, one_link)
@@ -120,7 +120,7 @@ class Lab:
             _up(there, other_link)
 
     def add_controller(self, host: str, last: int) -> None:
-        """One more host on the controllers' side, with this last byte of its address."""
+        """Add a host on the controllers' side, with this last byte of its address."""
         self._host(host, "pool", CONTROLLER_SIDE, last)
 
     def address(self, host: str, link: str, address: str) -> None:
@@ -137,7 +137,7 @@ class Lab:
         self._set_cable(host, link, "up")
 
     def addresses(self, host: str) -> set[str]:
-        """What addresses a host has now."""
+        """Return what addresses a host has now."""
         with NetNS(self.ns(host)) as here:
             return {str(address.get_attr("IFA_ADDRESS")) for address in here.get_addr(family=AF_INET)}
 
@@ -186,7 +186,7 @@ def sweep() -> None:
 
 
 def leftovers() -> list[str]:
-    """The namespaces that this process has made and not taken away."""
+    """Return the namespaces that this process has made and not taken away."""
     return [name for name in netns.listnetns() if name.startswith(f"{PREFIX}{os.getpid()}-")]
 
 

@@ -255,7 +255,7 @@ class Answers:
 
 
 def _parts(version: int, xid: int, kind: int, bodies: tuple[bytes, ...]) -> Iterator[bytes]:
-    """A multipart answer in as many messages as it came in."""
+    """Yield a multipart answer in as many messages as it came in."""
     padding = bytes(MULTIPART_HEADER_LEN.get(version, 8) - 4)
     last = len(bodies) - 1
     for place, body in enumerate(bodies):

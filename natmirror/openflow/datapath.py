@@ -88,7 +88,7 @@ class Ports:
 
 
 def cost_of(key: Key, answer: Answer | Ports) -> int:
-    """What question and answer take, in bytes."""
+    """Return what question and answer take, in bytes."""
     return len(key[2]) + answer.used
 
 

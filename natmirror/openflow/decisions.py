@@ -51,7 +51,7 @@ class Decision:
     cause: Cause | None
 
     def plain(self) -> dict[str, Any]:
-        """As values for JSON, the message's fields among them."""
+        """Return it as values for JSON, the message's fields among them."""
         return {
             "at": self.at,
             "by": str(self.by),
@@ -71,14 +71,14 @@ class Decisions:
         self._causes: deque[Cause] = deque(maxlen=_CAUSES)
 
     def saw(self, packet_in: Message, now: float) -> None:
-        """The switch has asked what to do with a packet."""
+        """Note that the switch has asked what to do with a packet."""
         if len(packet_in.raw) > _MAX_KEPT_LEN:
             return
         buffer_id = int.from_bytes(packet_in.raw[HEADER_LEN : HEADER_LEN + 4], "big")
         self._causes.append(Cause(now, packet_in, buffer_id))
 
     def decided(self, by: By, message: Message, now: float) -> None:
-        """An order of one of the two."""
+        """Note an order of one of the two."""
         self.counts[by][message.name] += 1
         cause = self._cause_of(message, now)
         if len(message.raw) > _MAX_KEPT_LEN:
@@ -86,11 +86,11 @@ class Decisions:
         self._latest[by].append(Decision(now, by, message, cause))
 
     def latest(self, by: By) -> Iterable[Decision]:
-        """One side's latest decisions, the oldest first."""
+        """Return one side's latest decisions, the oldest first."""
         return tuple(self._latest[by])
 
     def plain(self) -> dict[str, Any]:
-        """Both sides as values for JSON."""
+        """Return both sides as values for JSON."""
         return {
             str(by): {"counts": dict(self.counts[by]), "latest": [one.plain() for one in self._latest[by]]} for by in By
         }
@@ -108,7 +108,7 @@ class Decisions:
 
 
 def _about(message: Message) -> tuple[int, bytes]:
-    """The buffer or the frame that an order is about."""
+    """Return the buffer or the frame that an order is about."""
     body = message.body
     if message.kind is Type.PACKET_OUT and (parts := _parts_of(message.version, body)) is not None:
         return parts[0], parts[3]
@@ -119,7 +119,7 @@ def _about(message: Message) -> tuple[int, bytes]:
 
 
 def frame_in(packet_in: Message) -> bytes:
-    """The frame that a PACKET_IN carries; empty where there is none (1.0.0 §5.4.1, 1.3.5 §7.4.1)."""
+    """Return the frame that a PACKET_IN carries; empty where there is none (1.0.0 §5.4.1, 1.3.5 §7.4.1)."""
     body = packet_in.body
     if packet_in.version == V10:
         return body[10:]
@@ -130,8 +130,8 @@ def frame_in(packet_in: Message) -> bytes:
 
 
 def fields_of(message: Message) -> dict[str, Any]:
-    """The fields of a FLOW_MOD or PACKET_OUT by name, bytes in hexadecimal; empty for others, and where it is too short
-    (1.0.0 §5.3.3, §5.3.6, 1.3.5 §7.3.4.1, §7.3.7)."""
+    """Return the fields of a FLOW_MOD or PACKET_OUT by name, bytes in hexadecimal (1.0.0 §5.3.3, §5.3.6, 1.3.5
+    §7.3.4.1, §7.3.7); none of other messages, and where it is too short."""
     if message.kind is Type.FLOW_MOD:
         return _flow_mod(message)
     if message.kind is Type.PACKET_OUT:
@@ -182,7 +182,7 @@ def _packet_out(message: Message) -> dict[str, Any]:
 
 
 def _parts_of(version: int, body: bytes) -> tuple[int, int | None, bytes, bytes] | None:
-    """What a PACKET_OUT consists of: buffer, port, actions, frame; None where it is too short."""
+    """Return what a PACKET_OUT consists of: buffer, port, actions, frame; None where it is too short."""
     head = _PACKET_OUT.get(version, _V13_PACKET_OUT)
     if len(body) < head.size:
         return None

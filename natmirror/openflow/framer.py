@@ -24,7 +24,7 @@ class Framer:
     """One direction of a connection. It holds back less than one message, so never 64 KiB."""
 
     def __init__(self, *, in_middle: bool = False) -> None:
-        """``in_middle``: the stream was met somewhere, and has to show where a message begins."""
+        """``in_middle``: the stream was picked up, and has to show where a message begins."""
         self.version: int | None = None
         """What both ends have agreed on: from then on no other is a message's."""
         self.in_middle = in_middle
@@ -75,7 +75,7 @@ class Framer:
             self._check_first(self._rest)
 
     def lose_place(self) -> None:
-        """Bytes are missing from here on: the next message has to be found again."""
+        """Note that bytes are missing from here on: the next message has to be found again."""
         self._rest = _NOTHING
         self.in_middle = True
         self._is_first = False
@@ -102,7 +102,7 @@ class Framer:
             raise Broken("not-openflow")
 
     def _is_whole(self, piece: bytes) -> bool:
-        """Whether it can well be a number of whole messages. A HELLO does not count: it may be of another version."""
+        """Return whether it may be whole messages. A HELLO does not count: it may be of another version."""
         at, count, versions = 0, 0, {self.version} if self.version else set(VERSIONS)
         while len(piece) - at >= HEADER_LEN and count < _ENOUGH:
             version, number, length, _ = HEADER.unpack_from(piece, at)

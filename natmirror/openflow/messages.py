@@ -173,14 +173,14 @@ class Message:
 
 
 def parse(raw: bytes) -> Message:
-    """A whole message; of a version that is not spoken here only HELLO and ERROR have a kind."""
+    """Read a whole message; of a version that is not spoken here only HELLO and ERROR have a kind."""
     version, number, _, xid = HEADER.unpack_from(raw)
     types = TYPES.get(version, _STRANGE_TYPES)
     return Message(version, types[number] if number < len(types) else None, xid, raw)
 
 
 def build(version: int, kind: Type, xid: int, body: bytes = b"") -> bytes:
-    """A message on the wire; ValueError where it is too long."""
+    """Build a message as it is on the wire; ValueError where it is too long."""
     length = HEADER_LEN + len(body)
     if length > 0xFFFF:
         raise ValueError(f"a message of {length} bytes does not fit")
@@ -188,18 +188,18 @@ def build(version: int, kind: Type, xid: int, body: bytes = b"") -> bytes:
 
 
 def hello(version: int, xid: int) -> bytes:
-    """A HELLO that offers one version only: from 1.3 on in a bitmap too (1.3.5 §7.5.1)."""
+    """Return a HELLO that offers one version only: from 1.3 on in a bitmap too (1.3.5 §7.5.1)."""
     bitmap = Struct("!HHI").pack(1, 8, 1 << version) if version >= V13 else b""
     return build(version, Type.HELLO, xid, bitmap)
 
 
 def offered(message: Message) -> set[int]:
-    """The versions that a HELLO offers: its bitmap's, or all up to its own (1.3.5 §6.3.1)."""
+    """Return the versions that a HELLO offers: its bitmap's, or all up to its own (1.3.5 §6.3.1)."""
     return _in_bitmap(message) or set(range(1, message.version + 1))
 
 
 def _in_bitmap(message: Message) -> set[int]:
-    """The versions in a HELLO's bitmap; none where it has no bitmap, or one that makes no sense."""
+    """Return the versions in a HELLO's bitmap; none where it has no bitmap, or one that makes no sense."""
     body, at = message.body, 0
     for _ in range(_MAX_ELEMENTS):
         if at + 4 > len(body):
@@ -217,7 +217,7 @@ def _in_bitmap(message: Message) -> set[int]:
 
 
 def negotiated(one: Message, other: Message) -> int | None:
-    """The version that two HELLOs come to (1.3.5 §6.3.1); None where there is none."""
+    """Return the version that two HELLOs agree on (1.3.5 §6.3.1); None where there is none."""
     if _in_bitmap(one) and _in_bitmap(other):
         return max(offered(one) & offered(other), default=None)
     version = min(one.version, other.version)
@@ -225,13 +225,13 @@ def negotiated(one: Message, other: Message) -> int | None:
 
 
 def error(request: Message, kind: int, code: int) -> bytes:
-    """The refusal of a request, with the beginning of it."""
+    """Build the refusal of a request, with the beginning of that."""
     body = Struct("!HH").pack(kind, code) + request.raw[:_ERROR_DATA_LEN]
     return build(request.version, Type.ERROR, request.xid, body)
 
 
 def multipart_of(message: Message) -> tuple[int, int, bytes]:
-    """A multipart message's own type, flags and body; ValueError where it is too short."""
+    """Return a multipart message's own type, flags and body; ValueError where it is too short."""
     header_len = MULTIPART_HEADER_LEN.get(message.version, 8)
     if len(message.body) < header_len:
         raise ValueError("a multipart message without its header")
@@ -240,8 +240,10 @@ def multipart_of(message: Message) -> tuple[int, int, bytes]:
 
 
 def datapath_of(version: int, features: bytes) -> tuple[int, int]:
-    """The datapath id and auxiliary id that the body of a FEATURES_REPLY tells; ValueError where it is too short. 1.0
-    has no auxiliary connections, and padding in that place."""
+    """Return the datapath id and the auxiliary id in the body of a FEATURES_REPLY; ValueError where it is too short.
+
+    1.0 has no auxiliary connections, and padding in that place.
+    """
     if len(features) < 24:
         raise ValueError("a FEATURES_REPLY that is too short")
     return int.from_bytes(features[0:8], "big"), 0 if version == V10 else features[13]

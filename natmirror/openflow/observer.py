@@ -164,7 +164,7 @@ class Observer:
         self.questions = self._parts_held = 0
 
     def awaits(self, key: Key) -> bool:
-        """Whether the controller has asked for this, and the switch has not answered yet."""
+        """Return whether the controller has asked for this, and the switch has not answered yet."""
         return self._awaited[key] > 0
 
     def restore(self, datapath: Datapath) -> None:

@@ -39,7 +39,7 @@ class Captured:
 
 
 def read(path: Path) -> Iterator[Captured]:
-    """The packets of a capture in their order.
+    """Return the packets of a capture in their order.
 
     CaptureError: at once for a file that is none, while reading where it breaks off.
     """
@@ -73,7 +73,7 @@ def _packets(path: Path, reader: Any, link: int) -> Iterator[Captured]:
 
 
 def ipv4_of(link: int, frame: bytes) -> bytes | None:
-    """The IPv4 packet inside a frame of a link type, or None."""
+    """Return the IPv4 packet inside a frame of a link type, or None."""
     if link in (_RAW, _IPV4):
         return _unpadded(frame) if frame[:1] and frame[0] >> 4 == 4 else None
     type_at, at = {
@@ -89,7 +89,7 @@ def ipv4_of(link: int, frame: bytes) -> bytes | None:
 
 
 def _unpadded(packet: bytes) -> bytes:
-    """The packet without what fills a short Ethernet frame, which the kernel cuts off before the first hook too."""
+    """Return the packet without the padding of a short Ethernet frame, as the kernel does before the first hook."""
     total_len = int.from_bytes(packet[2:4], "big")
     return packet[:total_len] if total_len >= _IPV4_HEADER_LEN else packet
 

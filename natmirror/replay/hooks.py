@@ -18,11 +18,11 @@ _FORWARDING_TIME = 1.0
 """Seconds that a packet takes at most from one side of the host to the other."""
 
 
-class Router:
-    """Gives each packet the hook that it would have met, by its addresses.
+class HookFinder:
+    """Finds the hook that each packet would have met, by its addresses.
 
-    A capture of both sides of the host shows most packets twice. One that was rewritten is told by its addresses; one
-    that passed unchanged by its hop count, all that forwarding changes (RFC 1812 §5.3.1).
+    A capture of both sides of the host shows most packets twice. One that was rewritten is recognised by its addresses;
+    one that passed unchanged by its hop count, all that forwarding changes (RFC 1812 §5.3.1).
 
     ``has_leg`` answers whether a leg stands, or stood, between a mirror and a client: only that tells a mirror's
     packets from production's where the mirror is a backend too. ``from_mirrors``: the mirrors' own packets count.
@@ -38,16 +38,16 @@ class Router:
         self._mirrors = {endpoint_of(mirror) for service in rules.services for mirror in service.mirrors}
         self._from_mirrors = from_mirrors
         self._has_leg = has_leg
-        self._twins = _Twins()
+        self._recent = _RecentPackets()
 
     def hook(self, packet: bytes, now: float) -> Hook | str:
-        """The hook, or why the packet is left out."""
+        """Return the hook, or why the packet is left out."""
         try:
             parsed = parse(packet)
         except Malformed as reason:
             return str(reason)
         hook = self._of_segment(parsed) if isinstance(parsed, Segment) else self._of_datagram(parsed)
-        return _OTHER_SIDE if isinstance(hook, Hook) and self._twins.knows(parsed.raw, now) else hook
+        return _OTHER_SIDE if isinstance(hook, Hook) and self._recent.knows(parsed.raw, now) else hook
 
     def _of_segment(self, segment: Segment) -> Hook | str:
         source, destination = (segment.src, segment.sport), (segment.dst, segment.dport)
@@ -83,25 +83,25 @@ class Router:
         return _OF_A_MIRROR if of_a_mirror and not self._from_mirrors else Hook.FORWARD
 
 
-class _Twins:
-    """Packets of the last second, to know one again that has been forwarded meanwhile.
+class _RecentPackets:
+    """Packets of the last second, to recognise one that has been forwarded meanwhile.
 
-    A repetition by its sender has the same hop count as the first, and is no twin.
+    A repetition by its sender has the same hop count as the first, and is not taken for it.
     """
 
     def __init__(self) -> None:
-        self._recent: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+        self._seen: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def knows(self, packet: bytes, now: float) -> bool:
-        """Whether the packet has been seen one hop earlier; else it is remembered."""
-        while self._recent and now - next(iter(self._recent.values()))[1] > _FORWARDING_TIME:
-            self._recent.popitem(last=False)
+        """Return whether the packet has been seen one hop earlier; else remember it."""
+        while self._seen and now - next(iter(self._seen.values()))[1] > _FORWARDING_TIME:
+            self._seen.popitem(last=False)
         ttl = packet[_TTL_AT]
         constant = packet[:_TTL_AT] + packet[_TTL_AT + 1 : _HEADER_CHECKSUM_AT] + packet[_HEADER_CHECKSUM_AT + 2 :]
         key = hashlib.blake2b(constant, digest_size=16).digest()
-        seen = self._recent.get(key)
+        seen = self._seen.get(key)
         if seen is not None and seen[0] == ttl + 1:
             return True
-        self._recent[key] = (ttl, now)
-        self._recent.move_to_end(key)
+        self._seen[key] = (ttl, now)
+        self._seen.move_to_end(key)
         return False

@@ -22,7 +22,7 @@ class Model(Protocol):
     """Answers for the mirrors of a replay."""
 
     def answer(self, segment: Segment) -> list[bytes]:
-        """What the mirror answers to a leg's segment."""
+        """Return what the mirror answers to a leg's segment."""
 
 
 class IdealMirror:
@@ -33,7 +33,7 @@ class IdealMirror:
         self._closed: set[tuple[Endpoint, Endpoint]] = set()
 
     def answer(self, segment: Segment) -> list[bytes]:
-        """What the mirror answers to a leg's segment."""
+        """Return what the mirror answers to a leg's segment."""
         leg = ((segment.src, segment.sport), (segment.dst, segment.dport))
         if segment.flags & SYN:
             self._next[leg] = seq.add(segment.seq, 1)

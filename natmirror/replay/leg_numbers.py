@@ -67,7 +67,7 @@ def captured_numbers(rules: Rules, capture: Path, others: Numbers) -> CapturedNu
 
 
 def _opening(packet: bytes, mirrors: set[Endpoint]) -> tuple[_Ends, int] | None:
-    """The ends and the initial number of the leg that a captured packet opens, or answers; None for other packets."""
+    """Return the ends and the initial number of the leg that a packet opens or answers; None for other packets."""
     try:
         segment = parse(packet)
     except Malformed:

@@ -13,7 +13,7 @@ from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum, pseudo_header_sum
 from natmirror.net.packet import PROTO_TCP, Malformed, Segment, parse
 from natmirror.replay.capture import Writer, read
-from natmirror.replay.hooks import Router
+from natmirror.replay.hooks import HookFinder
 from natmirror.replay.ideal_mirror import DELAY, IdealMirror, Model
 from natmirror.replay.leg_numbers import captured_numbers
 from natmirror.replay.streams import LegStreams
@@ -85,11 +85,11 @@ class Replay:
         self._coming: list[tuple[float, int, bytes]] = []  # the model's answers on their way
         self._count = 0
         self._streams = LegStreams(rules)
-        self._router = Router(rules, from_mirrors=mirror == "capture", has_leg=self._streams.has)
+        self._hooks = HookFinder(rules, from_mirrors=mirror == "capture", has_leg=self._streams.has)
         self._now = 0.0
 
     def steps(self) -> Iterator[Step]:
-        """All actions in their order; CaptureError, after those of what could be read, where the capture breaks off."""
+        """Yield all actions in their order; then, where the capture breaks off, raise CaptureError."""
         broken: CaptureError | None = None
         latest = 0.0
         while True:
@@ -108,7 +108,7 @@ class Replay:
             self.report.set_back += captured.at < latest
             latest = captured.at
             yield from self._catch_up(max(captured.at, self._now))
-            hook = self._router.hook(captured.packet, self._now)
+            hook = self._hooks.hook(captured.packet, self._now)
             if isinstance(hook, str):
                 self.report.left_out[hook] += 1
                 continue
@@ -120,7 +120,7 @@ class Replay:
             raise broken
 
     def _catch_up(self, until: float) -> Iterator[Step]:
-        """Timers and the model's answers that are due before ``until``, in the order of their times."""
+        """Handle timers and the model's answers that are due before ``until``, in the order of their times."""
         while True:
             timer = self._engine.next_timer()
             coming = self._coming[0][0] if self._coming else None
@@ -185,7 +185,7 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
 
 
 def checksum_of(packet: bytes) -> Checksum:
-    """Whether a captured packet's TCP checksum had been left to the capturing host's hardware."""
+    """Return whether a captured packet's TCP checksum had been left to the capturing host's hardware."""
     try:
         segment = parse(packet)
     except Malformed:
@@ -198,7 +198,7 @@ def checksum_of(packet: bytes) -> Checksum:
 
 
 def leaving(step: Step) -> list[bytes]:
-    """The packets that leave the host by an action."""
+    """Return the packets that leave the host by an action."""
     if isinstance(step.action, Send):
         return finish(step.action.packet, step.action.segment_len)
     if isinstance(step.action, Accept):

@@ -18,11 +18,11 @@ class LegStreams:
         self._latest: dict[tuple[Endpoint, Endpoint], _Leg] = {}
 
     def has(self, mirror: Endpoint, client: Endpoint) -> bool:
-        """Whether there has been a leg between the two."""
+        """Return whether there has been a leg between the two."""
         return (client, mirror) in self._latest
 
     def sent(self, segment: Segment) -> None:
-        """A segment of a leg's."""
+        """Enter a segment of a leg."""
         key = ((segment.src, segment.sport), (segment.dst, segment.dport))
         leg = self._latest.get(key)
         if segment.flags & SYN and (leg is None or leg.first_seq != seq.add(segment.seq, 1)):
@@ -33,7 +33,7 @@ class LegStreams:
             leg.stream[at : at + segment.payload_len] = segment.payload
 
     def acknowledge(self, packet: bytes) -> None:
-        """A packet that may be a mirror's acknowledgement."""
+        """Enter a packet that may be a mirror's acknowledgement."""
         try:
             segment = parse(packet)
         except Malformed:
@@ -45,7 +45,7 @@ class LegStreams:
             leg.acknowledged = max(leg.acknowledged, seq.diff(segment.ack, leg.first_seq))
 
     def streams(self) -> dict[str, bytes]:
-        """Each leg's acknowledged bytes by a name for a file."""
+        """Return each leg's acknowledged bytes by a name for a file."""
         named: dict[str, bytes] = {}
         count: Counter[str] = Counter()
         for leg in self._all:

@@ -1,4 +1,4 @@
-"""A rules file becomes the rules, or one line that says what is wrong with it and where."""
+"""Read a rules file: the result is the rules, or one line that says what is wrong with it and where."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -45,7 +45,7 @@ _MIN_CHECK_INTERVAL = 0.1  # what checks cost is the packets' loss
 
 
 def load_rules(path: str | Path) -> Rules:
-    """The rules of a file; RulesError says in one line what is wrong with it."""
+    """Read a rules file; RulesError says in one line what is wrong with it."""
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_FILE_LEN + 1)
@@ -62,7 +62,7 @@ def load_rules(path: str | Path) -> Rules:
 
 
 def parse_rules(text: str, path: str = "<rules>") -> Rules:
-    """The rules of a text; ``path`` is the name that errors give it."""
+    """Read the text of a rules file; ``path`` is the name that errors give it."""
     top = parse(text, path).mapping(*_KEYS)
     switches = tuple(_distinct_networks(top["switches"].list("networks")))
     services: list[Service] = []
@@ -101,7 +101,7 @@ def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
     address, port = fields["address"].address(), read_port(fields["port"])
 
     def outside(value: Value) -> IPv4Address:
-        """An address that is neither a client's nor the service's own."""
+        """Read an address that is neither a client's nor the service's own."""
         found = value.address()
         for network in switches:
             if found in network:
@@ -138,7 +138,7 @@ def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> P
             keys.get("weight", lambda value: value.integer(1, _MAX_WEIGHT), 1),
             keys.get("max-connections", lambda value: value.integer(1, _FLOWS_BOUNDS[1]), None),
         )
-        _refuse_twin(one, backend, backends)
+        _refuse_duplicate(one, backend, backends)
         backends.append(backend)
     sorry = fields.get("sorry", lambda value: _sorry(value, port, outside, backends), None)
     when_none = fields.get("when-none", lambda value: value.choice(WhenNone), WhenNone.DROP)
@@ -151,7 +151,7 @@ def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> P
 def _sorry(value: Value, port: int, outside: Callable[[Value], IPv4Address], backends: list[Backend]) -> Backend:
     keys = value.mapping("name", "address", "port")
     backend = Backend(read_name(keys["name"]), outside(keys["address"]), keys.get("port", read_port, port))
-    _refuse_twin(value, backend, backends)
+    _refuse_duplicate(value, backend, backends)
     return backend
 
 
@@ -197,7 +197,7 @@ def _mirrors(
     mirrors: list[Mirror] = []
     for one in value.list("mirrors"):
         mirror = _mirror(one, port, outside, switches)
-        _refuse_twin(one, mirror, mirrors)
+        _refuse_duplicate(one, mirror, mirrors)
         mirrors.append(mirror)
         _refuse_second_record(one, mirrors)
     return tuple(mirrors)
@@ -270,7 +270,7 @@ def _refuse_second_record(value: Value, mirrors: list[Mirror]) -> None:
         raise value.complain(f"expected a file of its own to record, found {new.record} again")
 
 
-def _refuse_twin(value: Value, new: Backend | Mirror, others: Iterable[Backend | Mirror]) -> None:
+def _refuse_duplicate(value: Value, new: Backend | Mirror, others: Iterable[Backend | Mirror]) -> None:
     for other in others:
         if other.name == new.name:
             raise value.complain(f"expected a name of its own, found {new.name} again")
@@ -279,8 +279,8 @@ def _refuse_twin(value: Value, new: Backend | Mirror, others: Iterable[Backend |
 
 
 def _refuse_masters_in_pools(value: Value, services: list[Service]) -> None:
-    """A controller that has a switch's own connection and a second one of the same switch takes them for a mistake, and
-    closes one of them."""
+    """Refuse an OpenFlow mirror that is a backend too: a controller that has two connections of one switch takes that
+    for a mistake, and closes one of them."""
     pools = {
         (backend.address, backend.port): service.name
         for service in services

@@ -120,15 +120,15 @@ class Mirror:
     record: Path | None = None
     """The pcap file that the mirror's orders are written to; None: they are not."""
 
-    @property
-    def speaks_openflow(self) -> bool:
-        """Whether it has a session of its own."""
-        return self.protocol is MirrorProtocol.OPENFLOW
+    # Packets ask for these, so they are computed once.
+    speaks_openflow: bool = field(init=False, repr=False, compare=False)
+    """Whether it has a session of its own."""
+    throttles: bool = field(init=False, repr=False, compare=False)
+    """Whether clients are throttled for it."""
 
-    @property
-    def throttles(self) -> bool:
-        """Whether clients are throttled for it."""
-        return self.when_behind is WhenBehind.THROTTLE
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "speaks_openflow", self.protocol is MirrorProtocol.OPENFLOW)
+        object.__setattr__(self, "throttles", self.when_behind is WhenBehind.THROTTLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class Pair:
         return (*self.switch_side.addresses, *self.pool_side.addresses)
 
     def host_with(self, addresses: Container[IPv4Address]) -> Host | None:
-        """The host that has these addresses; None where neither has."""
+        """Return the host that has these addresses; None where neither has."""
         own = (host for host in self.hosts if host.switch_side in addresses and host.pool_side in addresses)
         return next(own, None)
 

@@ -21,7 +21,7 @@ _INTERFACE = re.compile(r"[^\s/:\"#!{}]{1,15}")  # what Linux allows, less what 
 
 
 def read_ha(value: Value, services: Sequence[Service]) -> Pair:
-    """The pair that looks after these services."""
+    """Read the section ``ha``: the pair that has these services' addresses."""
     keys = value.mapping("hosts", "switch-side", "pool-side", "advert-interval", "state", "key")
     switch_side, pool_side = _side(keys["switch-side"]), _side(keys["pool-side"])
     if switch_side.vrrp_id == pool_side.vrrp_id:
@@ -42,7 +42,7 @@ def read_ha(value: Value, services: Sequence[Service]) -> Pair:
 
 
 def ha_warnings(pair: Pair, services: Sequence[Service]) -> Iterator[str]:
-    """What the two cannot know of each other's connections, and keys without an effect."""
+    """Yield warnings: what the hosts cannot know of each other's connections, and keys without an effect."""
     if pair.key is not None and pair.state is None:
         yield "ha.key is set, but nothing is shared (ha.state): it has no effect"
     for service in services:
@@ -126,7 +126,7 @@ def _refuse_service_outside(value: Value, side: Side, services: Sequence[Service
 
 
 def _refuse_sources_of_one_host(value: Value, hosts: Sequence[Host], services: Sequence[Service]) -> None:
-    """Both go by the same rules, and legs from an address that the other host has do not come back."""
+    """Refuse a mirror's source that one host has: both have the same rules, and the other's legs get no answers."""
     owned = {address: host for host in hosts for address in (host.switch_side, host.pool_side)}
     for service in services:
         for mirror in service.mirrors:
@@ -146,7 +146,7 @@ def _advert_interval(value: Value) -> float:
 
 
 def _secret(value: Value) -> str:
-    """An error shows nothing of it but its length."""
+    """Read a secret, of which an error shows the length alone."""
     expected = f"a secret text of {_KEY_LENS[0]} to {_KEY_LENS[1]} characters"
     text = value.scalar(expected)
     if not _KEY_LENS[0] <= len(text) <= _KEY_LENS[1]:

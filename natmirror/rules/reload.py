@@ -1,4 +1,4 @@
-"""Rules in place of others while connections run: what may change, and what both together come to."""
+"""New rules while connections run: what may change, and which rules cover old and new together."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,12 +9,12 @@ from natmirror.rules.model import Backend, Mirror, Pool, Rules, Service
 Kept = tuple[Service, Backend | None]
 """Something that the rules do not name any more, but that still has connections: a service, or one's backend."""
 
-_FOR_LIFE = ("queues", "max_flows", "known_switches", "ha")
+_FIXED_WHILE_RUNNING = ("queues", "max_flows", "known_switches", "ha")
 
 
 def refuse_what_cannot_change(old: Rules, new: Rules) -> None:
-    """RulesError where a running natmirror cannot go over from the old rules to the new ones."""
-    for field in _FOR_LIFE:
+    """Raise RulesError where a running natmirror cannot change from the old rules to the new ones."""
+    for field in _FIXED_WHILE_RUNNING:
         if getattr(old, field) != getattr(new, field):
             raise _refused(new, field.replace("_", "-"))
     pools = {(service.address, service.port): service.pool is not None for service in old.services}
@@ -32,7 +32,7 @@ def _refused(rules: Rules, key: str, what: str = "it cannot change") -> RulesErr
 
 
 def merged(rules: Rules, others: Iterable[Rules | Kept]) -> Rules:
-    """The rules, and of others what they lack: the packets of all of them are ours."""
+    """Return the rules with what they lack of others: a host with connections of all of them needs these packets."""
     switches = dict.fromkeys(rules.switches)
     services = {(service.address, service.port): service for service in rules.services}
     for other in others:
@@ -45,7 +45,7 @@ def merged(rules: Rules, others: Iterable[Rules | Kept]) -> Rules:
 
 
 def _only(service: Service, backend: Backend | None) -> Service:
-    """A service with nothing but this backend."""
+    """Return a service with nothing but this backend."""
     pool = service.pool and replace(service.pool, backends=() if backend is None else (backend,), sorry=None)
     return replace(service, pool=pool, mirrors=())
 

@@ -13,7 +13,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def read_absolute_path(value: Value) -> Path:
-    """The absolute path of a file."""
+    """Read the absolute path of a file."""
     expected = "an absolute path of a file"
     path = Path(value.scalar(expected))
     if not path.is_absolute():
@@ -22,7 +22,7 @@ def read_absolute_path(value: Value) -> Path:
 
 
 def read_matching(value: Value, pattern: re.Pattern[str], expected: str) -> str:
-    """A text that a pattern fits as a whole; else the error says what was ``expected``."""
+    """Read a text that a pattern fits as a whole; else the error says what was ``expected``."""
     text = value.scalar(expected)
     if not pattern.fullmatch(text):
         raise value.error(expected)
@@ -30,17 +30,17 @@ def read_matching(value: Value, pattern: re.Pattern[str], expected: str) -> str:
 
 
 def read_name(value: Value) -> str:
-    """A name."""
+    """Read a name."""
     return read_matching(value, _NAME, "a name of letters, digits, dots, dashes and underscores")
 
 
 def read_port(value: Value) -> int:
-    """A port's number."""
+    """Read a port's number."""
     return value.integer(1, 65535)
 
 
 def read_size(value: Value, bounds: tuple[int, int]) -> int:
-    """Bytes, within bounds."""
+    """Read a number of bytes, within bounds."""
     low, high = bounds
     expected = f"a size from {show_size(low)} to {show_size(high)}, such as 16MiB"
     match = _SIZE.fullmatch(value.scalar(expected))
@@ -53,7 +53,7 @@ def read_size(value: Value, bounds: tuple[int, int]) -> int:
 
 
 def read_duration(value: Value) -> float:
-    """Seconds."""
+    """Read a duration, in seconds."""
     expected = "a duration from 1ms to 30d, such as 5s"
     match = _DURATION.fullmatch(value.scalar(expected))
     seconds = float(match[1]) * SECONDS[match[2]] if match else 0.0
@@ -63,7 +63,7 @@ def read_duration(value: Value) -> float:
 
 
 def read_percent(value: Value) -> float:
-    """A share from 0 to 1."""
+    """Read a percentage, as a share from 0 to 1."""
     expected = "a percentage from 0% to 100%"
     match = _PERCENT.fullmatch(value.scalar(expected))
     if not match or float(match[1]) > 100:

@@ -26,7 +26,7 @@ class Shard:
         return LEG_PORTS[self.number * length : (self.number + 1) * length]
 
     def part_of(self, network: IPv4Network) -> str | None:
-        """Its clients in a network, as iptables writes an address and a mask; None where there are none."""
+        """Return its clients in a network, as iptables writes an address and a mask; None where there are none."""
         if self.count == 1:
             return str(network)
         mask = int(network.netmask) | (self.count - 1)

@@ -8,7 +8,7 @@ from natmirror.rules.units import show_duration, show_size
 
 
 def describe(rules: Rules) -> str:
-    """The rules as they were understood, with all defaults filled in."""
+    """Return the rules as they were understood, with all defaults filled in."""
     lines = _describe_top(rules)
     for service in rules.services:
         lines += [f"service {service.name} {service.address}:{service.port}"]
@@ -20,7 +20,7 @@ def describe(rules: Rules) -> str:
 
 
 def differences(old: Rules, new: Rules) -> list[str]:
-    """What of the old rules is gone (-) and what has come (+), line by line of what describe() gives."""
+    """Return the lines of describe() that are gone from the old rules (-) and that are new (+)."""
     sections = [
         {"": _describe_top(rules)}
         | {f"{one.name} {one.address}:{one.port}": _describe_service(one) for one in rules.services}

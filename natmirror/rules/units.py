@@ -6,7 +6,7 @@ SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def show_duration(seconds: float) -> str:
-    """In the largest unit that it fills."""
+    """Show a duration in the largest unit that it fills."""
     for unit, length in reversed(SECONDS.items()):
         if seconds >= length:
             return f"{seconds / length:g}{unit}"
@@ -14,7 +14,7 @@ def show_duration(seconds: float) -> str:
 
 
 def show_size(size: int) -> str:
-    """In the largest unit that it is a multiple of."""
+    """Show a size in the largest unit that it is a multiple of."""
     for unit, shift in reversed(UNITS.items()):
         if size % (1 << shift) == 0:
             return f"{size >> shift}{unit}"

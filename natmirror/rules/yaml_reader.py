@@ -1,6 +1,6 @@
 """Strict reading of a YAML 1.2 file: every value knows its line and its key path, and says what is wrong with it.
 
-The file's node tree is read as it stands, so that nothing is converted behind our back: ``on`` is a word, ``010`` is
+The file's node tree is read as it stands, so that nothing is converted on the way: ``on`` is a word, ``010`` is
 ten, a key that occurs twice is an error.
 """
 
@@ -37,16 +37,16 @@ class Value:
         self._line = node.start_mark.line + 1 if line is None else line
 
     def error(self, expected: str, found: str | None = None) -> RulesError:
-        """The error to raise where the value is not what was expected."""
+        """Return the error to raise where the value is not what was expected."""
         return self.complain(f"expected {expected}, found {found or self._shown()}")
 
     def complain(self, message: str) -> RulesError:
-        """The error to raise with words of one's own."""
+        """Return the error to raise with these words."""
         where = f"{self._path}: " if self._path else ""
         return RulesError(f"{self._file}:{self._line}: {where}{message}")
 
     def integer(self, low: int, high: int) -> int:
-        """A whole number from ``low`` to ``high``."""
+        """Read a whole number from ``low`` to ``high``."""
         expected = f"{low}..{high}"
         try:
             number = int(self._scalar("int", expected).replace("_", ""), 0)
@@ -57,7 +57,7 @@ class Value:
         return number
 
     def boolean(self) -> bool:
-        """``true`` or ``false``."""
+        """Read ``true`` or ``false``."""
         return self._scalar("bool", "true or false").lower() == "true"
 
     def choice(self, kinds: type[Kind]) -> Kind:
@@ -75,14 +75,14 @@ class Value:
         return str(self._node.value)
 
     def address(self) -> IPv4Address:
-        """An IPv4 address."""
+        """Read an IPv4 address."""
         try:
             return IPv4Address(self.scalar("an IPv4 address"))
         except AddressValueError:
             raise self.error("an IPv4 address") from None
 
     def network(self) -> IPv4Network:
-        """An IPv4 network."""
+        """Read an IPv4 network."""
         expected = "an IPv4 network such as 10.10.0.0/24"
         try:
             return IPv4Network(self.scalar(expected))
@@ -91,13 +91,13 @@ class Value:
             raise self.error(expected, self._shown() + hint) from None
 
     def list(self, of: str) -> "list[Value]":
-        """A list that is not empty; ``of`` says what it lists."""
+        """Read a list that is not empty; ``of`` says what it lists."""
         if not isinstance(self._node, SequenceNode) or not self._node.value:
             raise self.error(f"a list of {of}", None if not isinstance(self._node, SequenceNode) else "an empty list")
         return [Value(node, self._file, f"{self._path}[{index}]") for index, node in enumerate(self._node.value)]
 
     def mapping(self, *known: str) -> "Mapping":
-        """A mapping with no keys but the ``known`` ones, each at most once."""
+        """Read a mapping with no keys but the ``known`` ones, each at most once."""
         if not isinstance(self._node, MappingNode):
             raise self.error("a mapping with " + ", ".join(known))
         values: dict[str, Value] = {}
@@ -140,7 +140,7 @@ class Mapping:
         self._values = values
 
     def __getitem__(self, key: str) -> Value:
-        """The value of a key that has to be there."""
+        """Return the value of a key that has to be there."""
         if key not in self._values:
             raise self.value.complain(f"expected the key {key}, found {self._keys()}")
         return self._values[key]
@@ -149,7 +149,7 @@ class Mapping:
         return key in self._values
 
     def get(self, key: str, read: Callable[[Value], T], default: T) -> T:
-        """The value of ``key`` as ``read`` reads it, or the default."""
+        """Return the value of ``key`` as ``read`` reads it, or the default."""
         return read(self._values[key]) if key in self._values else default
 
     def _keys(self) -> str:
@@ -157,7 +157,7 @@ class Mapping:
 
 
 def parse(text: str, file: str) -> Value:
-    """The one document of a YAML text; ``file`` is the name that errors give it."""
+    """Read the one document of a YAML text; ``file`` is the name that errors give it."""
     try:
         node = YAML(typ="rt").compose(text)
     except MarkedYAMLError as error:

@@ -32,7 +32,7 @@ class Stage:
         self.wake_read, self.wake_write = socket.socketpair()
         self.out, out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.out.setblocking(False)
-        self.way_out = out
+        self.out_socket = out
         self.codec = ffi.gc(lib.nq_new(self.socket.fileno(), 1), lib.nq_free)
         self.timer = os.fdopen(lib.nl_timer(), "rb", buffering=0)
         fields = {
@@ -46,7 +46,7 @@ class Stage:
         self.loop.queue_count = 1
 
     def close(self) -> None:
-        for end in (self.socket, self.kernel, self.wake_read, self.wake_write, self.out, self.way_out, self.timer):
+        for end in (self.socket, self.kernel, self.wake_read, self.wake_write, self.out, self.out_socket, self.timer):
             end.close()
 
     def queue(self, number: int, payload: bytes, *, mark: int = 0) -> None:
@@ -81,5 +81,5 @@ def data(number: int) -> bytes:
 
 
 def new_loop(stage: Stage, queue: Queue) -> Loop:
-    out_fd, wake_fd = stage.way_out.fileno(), stage.wake_read.fileno()
+    out_fd, wake_fd = stage.out_socket.fileno(), stage.wake_read.fileno()
     return Loop(stage.gear.handle, [BoundQueue(queue, False)], out_fd=out_fd, wake_fd=wake_fd, gathers=False)

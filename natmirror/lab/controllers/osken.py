@@ -63,7 +63,7 @@ class Printer(app_manager.OSKenApp):  # type: ignore[misc]
 
 
 def in_port_of(message: Any) -> int:
-    """The port that a PACKET_IN's frame came in by."""
+    """Return the port that a PACKET_IN's frame came in by."""
     if message.datapath.ofproto.OFP_VERSION == ofproto_v1_0.OFP_VERSION:
         return int(message.in_port)
     return int(message.match["in_port"])

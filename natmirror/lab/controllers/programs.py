@@ -37,15 +37,15 @@ class Controller:
         wait_listen(lab.ns(host), PORT)
 
     def knows(self, datapath: int) -> bool:
-        """Whether it has got the switch's features."""
+        """Return whether it has got the switch's features."""
         raise NotImplementedError
 
     def ports(self, datapath: int) -> tuple[int, ...] | None:
-        """The ports it knows of a switch, sorted: none before its session is complete, None where it cannot tell."""
+        """Return the ports that it knows of a switch, sorted; none until its session is whole; None if unreported."""
         raise NotImplementedError
 
     def packet_in_count(self, datapath: int) -> int:
-        """How many PACKET_INs of a switch it has seen."""
+        """Return how many PACKET_INs of a switch it has seen."""
         raise NotImplementedError
 
     def packet_ins(self, datapath: int) -> list[str] | None:
@@ -102,7 +102,7 @@ class _ReportingController(Controller):
         return len(list(report_lines.reported(self.program.text, "gone", datapath)))
 
     def unanswered(self) -> list[str]:
-        """The questions that it has given up, by kind."""
+        """Return the questions that it has given up, by kind."""
         return re.findall(r"^unanswered (\S+)$", self.program.text, re.MULTILINE)
 
     def _start(self) -> Program:
@@ -168,7 +168,7 @@ class Pinger(_ReportingController):
     INTERVAL = 0.1
 
     def pongs(self, datapath: int) -> list[tuple[int, float]]:
-        """The answers: which ping, and when by the monotonic clock."""
+        """Return the answers: which ping, and when by the monotonic clock."""
         words = (line.split() for line in report_lines.reported(self.program.text, "pong", datapath))
         return [(int(number), float(at)) for number, at in words]
 
@@ -189,7 +189,7 @@ class OvsTestController(Controller):
     REQUIRES = "ovs-testcontroller"
 
     def knows(self, datapath: int) -> bool:
-        """Whether it has logged the switch's FEATURES_REPLY."""
+        """Return whether it has logged the switch's FEATURES_REPLY."""
         return bool(self._peers(datapath))
 
     def ports(self, datapath: int) -> tuple[int, ...] | None:
@@ -207,7 +207,7 @@ class OvsTestController(Controller):
         return sum(text.count(f"|{peer}: received: OFPT_PACKET_IN") for peer in self._peers(datapath))
 
     def _peers(self, datapath: int) -> set[str]:
-        """The connections, as its log names them, on which the switch has sent its features."""
+        """Return the connections, as its log names them, on which the switch has sent its features."""
         pattern = rf"\|([^|\s]+): received: OFPT_FEATURES_REPLY .*dpid:{datapath:016x}"
         return set(re.findall(pattern, self.program.text))
 
@@ -233,7 +233,7 @@ class Faucet(Controller):
     REQUIRES = "faucet"
 
     def knows(self, datapath: int) -> bool:
-        """Whether it has programmed the switch."""
+        """Return whether it has programmed the switch."""
         return f" {_faucet_name(datapath)} Cold start configuring DP\n" in self.program.text
 
     def ports(self, datapath: int) -> tuple[int, ...]:
