@@ -16,11 +16,11 @@ from ipaddress import IPv4Address
 
 from bench.ecmp import Router
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Share
+from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.nat.schedulers import Maglev, RoundRobin
 from natmirror.net.packet import Endpoint
 from natmirror.rules import Backend, Rules, Service
 from natmirror.rules import Pool as PoolRules
-from natmirror.tcp.tracker import TIMEOUTS, State
 
 _ANYBODY: Endpoint = (bytes(4), 0)  # whose turn it is does not depend on who asks
 _AGAIN = 1.0  # seconds after which a client whose connection was reset opens another

@@ -75,6 +75,11 @@ class _Lib:
     NM_CHANGE_ENDED: int
     NM_CHANGE_FORGOTTEN: int
     NM_CONSUMED: int
+    NM_EVENT_FIN: int
+    NM_EVENT_HANDSHAKE: int
+    NM_EVENT_LAST_ACK: int
+    NM_EVENT_RST: int
+    NM_EVENT_SYN_ACK: int
     NM_FLOW_ABORTED: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
@@ -89,28 +94,50 @@ class _Lib:
     NM_FLOW_UNANSWERED: int
     NM_FLOW_WATCHED: int
     NM_FOREIGN: int
+    NM_HALF_ACK: int
+    NM_HALF_FIN: int
+    NM_HALF_INFERRED: int
+    NM_HALF_SEQ: int
+    NM_INITIAL_SEGMENTS: int
+    NM_LEG_ACK_DELAY: float
+    NM_LEG_MAX_SEGMENTS: int
     NM_LEG_MEASURED: int
     NM_LEG_SACK: int
     NM_LEG_SAMPLING: int
     NM_LEG_STEADY: int
+    NM_LEG_WINDOW: int
     NM_MAGLEV_WHOLE: int
+    NM_MAX_CWND: int
+    NM_MAX_SYN_DATA: int
+    NM_MAX_WINDOW_SCALE: int
     NM_MODIFIED: int
     NM_NO_BACKEND: int
     NM_NO_FLOW: int
     NM_NO_LEG: int
+    NM_NO_STATE: int
+    NM_NO_WINDOW_SCALE: int
     NM_PUNT: int
     NM_READ_MIRROR: int
     NM_READ_ORIG: int
     NM_READ_REPLY: int
-    NM_SHARED: int
+    NM_RTO_GRANULARITY: float
+    NM_RTO_INITIAL: float
+    NM_RTO_MAX: float
+    NM_RTO_MIN: float
+    NM_SLOW_START_SEGMENTS: int
     NM_SOURCE_MESSAGES: int
+    NM_STATE_CLOSING: int
     NM_STATE_ESTABLISHED: int
+    NM_STATE_RESET: int
+    NM_STATE_SYN_RECEIVED: int
+    NM_STATE_SYN_SENT: int
     NM_STATE_TIME_WAIT: int
     NM_SWEEP_ANNOUNCE: int
     NM_SWEEP_CLAIM_ALL: int
     NM_SWEEP_CLAIM_SEEN: int
     NM_SWEEP_HAND_OVER: int
     NM_SWEEP_STANDBY: int
+    NM_SYN_ANSWER_TIMEOUT: float
     NM_UNDERIVED: int
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]

@@ -31,6 +31,7 @@ from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.fastpath import ConnectionCounts, GearRow, Memory
+from natmirror.fastpath.flow_flags import is_foreign
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.guarded import GuardedMirroring
@@ -412,7 +413,7 @@ class Engine:
 
     def _show(self, flow: Flow, now: float) -> dict[str, Any]:
         row = flow.row
-        is_guest = bool(row.sharing & fastpath.GUEST)
+        is_guest = is_foreign(row)
         legs = self._mirroring.legs_of(flow, now)
         return {
             "service": flow.service.name,

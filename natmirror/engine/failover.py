@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 from natmirror.actions import Decision, Drop, Send
 from natmirror.engine.counters import Counters
-from natmirror.fastpath import GUEST, KILLED, UNDERIVED
+from natmirror.fastpath.flow_flags import is_aborted, is_end_known, is_foreign, is_underived, set_aborted
+from natmirror.fastpath.flow_states import State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
 from natmirror.net.packet import ACK, RST, Endpoint, Segment, build_reset, endpoint_of, synthesise
 from natmirror.rules import Backend, Pool, Service
-from natmirror.tcp.tracker import HALF_SEQ, State
 
 
 class Failover:
@@ -37,13 +37,13 @@ class Failover:
             self._reset_ends(flow, flow.backend)
             self._mirroring.flow_reset(flow, now)
             flow.row.state = State.RESET
-            flow.row.flags |= KILLED
+            set_aborted(flow.row)
             self._nat.touch(flow, now)
 
     def expel(self, flows: Iterable[Flow], now: float) -> None:
         """Reset these flows, whose clients are none any more. Those that another host passes it resets itself."""
         for flow in flows:
-            if flow.row.sharing & GUEST or self._mirroring.is_standby(flow):
+            if is_foreign(flow.row) or self._mirroring.is_standby(flow):
                 self._nat.forget(flow)
             else:
                 self.kill([flow], now)
@@ -51,12 +51,12 @@ class Failover:
     def reset_again(self, flows: Iterable[Flow]) -> None:
         """A RST may be lost, and nobody acknowledges one: those of these flows that were killed are reset once more."""
         for flow in flows:
-            if flow.row.flags & KILLED and flow.backend is not None:
+            if is_aborted(flow.row) and flow.backend is not None:
                 self._reset_ends(flow, flow.backend)
 
     def _reset_ends(self, flow: Flow, backend: Backend) -> None:
         orig, reply = flow.row.orig, flow.row.reply
-        if not orig.flags & reply.flags & HALF_SEQ:
+        if not is_end_known(orig) or not is_end_known(reply):
             return  # nobody knows what they expect: they are told when they speak
         here, there = endpoint_of(flow.service), endpoint_of(backend)
         for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
@@ -66,7 +66,7 @@ class Failover:
         """Another host passes the packets of these flows from now on. Should they come here again, their numbers are
         others, so they are met in their middle; but their bindings stay, which nobody could derive."""
         for flow in self._nat.by_ids(ids):
-            if flow.direct or flow.row.flags & KILLED:
+            if flow.direct or is_aborted(flow.row):
                 continue
             self._stats.count("flows_handed_over")
             self._mirroring.handed_over(flow)
@@ -77,7 +77,7 @@ class Failover:
 
     def _remember(self, flow: Flow | None, now: float) -> None:
         """What nobody could derive is no less certain than it was."""
-        if flow is not None and flow.row.sharing & UNDERIVED:
+        if flow is not None and is_underived(flow.row):
             flow.row.reply.packets = 1  # so it was established, and is not half open
             self._nat.touch(flow, now)
 

@@ -4,17 +4,17 @@ The verdict, NAT and the tracker come first, then mirroring is told, through a d
 (guarded.py). What legs send because of it waits for ``legs.take_sends()``.
 """
 
-from natmirror import fastpath
 from natmirror.actions import Accept, Decision, Drop, Verdict
 from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
+from natmirror.fastpath.flow_flags import has_reader, is_aborted, is_held, is_past_window, is_service_mirrored
+from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, endpoint_of, rewrite, segment_checksum_ok
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
-from natmirror.tcp.tracker import State
 
 
 class Forwarding:
@@ -35,7 +35,7 @@ class Forwarding:
         """A packet to a service from one of the networks of clients."""
         client = (segment.src, segment.sport)
         flow = self._nat.find_orig(client, endpoint_of(service))
-        if flow is not None and flow.row.flags & fastpath.KILLED:
+        if flow is not None and is_aborted(flow.row):
             if segment.flags & (SYN | ACK | RST) != SYN:
                 self._nat.touch(flow, now, moved=False)
                 return self._failover.tell_again(segment)
@@ -56,7 +56,7 @@ class Forwarding:
         verdict = self._to_backend(segment, service, flow, checksum)
         event = tracker.track(flow.row, segment, from_client=True, picked_up=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
-        if event is tracker.Event.HANDSHAKE and flow.row.flags & fastpath.TAPPED:
+        if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             self._mirroring.open(
                 self._nat.know(flow), endpoint_of(service if flow.backend is None else flow.backend), now
             )
@@ -116,7 +116,7 @@ class Forwarding:
         flow = self._nat.find_reply(source, client)
         if flow is None:
             return self._unbound_reply(segment, source, client, checksum, now)
-        if flow.row.flags & fastpath.KILLED:
+        if is_aborted(flow.row):
             return self._failover.tell_again(segment)
         if flow.direct:
             self._nat.direct_reply(flow, segment, now)
@@ -129,19 +129,19 @@ class Forwarding:
         refused = flow.state is State.SYN_SENT
         event = tracker.track(flow.row, segment, from_client=False, picked_up=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
-        if event is tracker.Event.SYN_ACK:
+        if event is Event.SYN_ACK:
             self._nat.answered(flow)
             if flow.service.throttles:
                 self._mirroring.accepted(self._nat.know(flow))
-        elif event is tracker.Event.RST and refused:
+        elif event is Event.RST and refused:
             self._nat.refused(flow, now)
             self._stats.count("syns_refused")
-        if flow.row.flags & fastpath.WAITING:
+        if is_past_window(flow.row):
             self._mirroring.window_moved(flow, now)
-        if flow.row.flags & fastpath.READ and segment.seq_len:
+        if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
         self._tell_legs(flow, event, now)
-        if flow.row.flags & fastpath.HELD:
+        if is_held(flow.row):
             window = self._mirroring.throttled_window(flow, segment)
             if window != segment.window:
                 verdict = self._to_client(segment, flow.service, checksum, window)
@@ -185,7 +185,7 @@ class Forwarding:
             if flow is not None:
                 tracker.track(flow.row, segment, from_client=False, picked_up=True)
                 self._nat.touch(flow, now)  # its backend has spoken: so it is not half open any more
-                if flow.row.flags & fastpath.READ:
+                if has_reader(flow.row):
                     self._mirroring.feed_replies(flow, segment)
         else:
             self._stats.count("unbound_packets")
@@ -196,10 +196,10 @@ class Forwarding:
             return Accept()
         return Accept(rewrite(segment, checksum, source=endpoint_of(service), window=window))
 
-    def _tell_legs(self, flow: Flow, event: tracker.Event | None, now: float) -> None:
-        if event is tracker.Event.RST:
+    def _tell_legs(self, flow: Flow, event: Event | None, now: float) -> None:
+        if event is Event.RST:
             self._mirroring.flow_reset(flow, now)
-        elif event is tracker.Event.LAST_ACK:
+        elif event is Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 
     def _drop(self, reason: str) -> Drop:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from natmirror import fastpath
-from natmirror.fastpath import CLAIM_ALL, GUEST, LEND, QUIET
+from natmirror.fastpath import CLAIM_ALL, HAND_OVER, STANDBY
+from natmirror.fastpath.flow_flags import is_foreign
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
@@ -53,7 +54,7 @@ class ReplicatedBindings:
 
     def tell(self, most: int) -> None:
         """From now on keep up to ``most`` changes for take()."""
-        self._nat.table.tell_changes(most)
+        self._nat.table.log_changes(most)
 
     def take(self) -> tuple[list[BindingChange], bool]:
         """What has changed since the last call, in its order; and whether there was more, for which there was no
@@ -66,12 +67,12 @@ class ReplicatedBindings:
         return BindingChange(BindingEvent(kind), service.name, client, endpoint_of(backend))
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
-        """Go through some of the flows, from a number on: TELL again what is shared, make guests our own (CLAIM_SEEN:
-        those whose packets pass here; CLAIM_ALL), or our own flows those of whoever is active now (LEND). The number to
-        go on with, None at the end."""
-        if how & (LEND | CLAIM_ALL):
-            self._is_lent = bool(how & LEND)
-        return self._nat.table.sweep(first, most, how | (QUIET if self._is_lent else 0), now)
+        """Go through some of the flows, from a number on: ANNOUNCE again what is shared, make guests our own
+        (CLAIM_SEEN: those whose packets pass here; CLAIM_ALL), or our own flows those of whoever is active now
+        (HAND_OVER). The number to go on with, None at the end."""
+        if how & (HAND_OVER | CLAIM_ALL):
+            self._is_lent = bool(how & HAND_OVER)
+        return self._nat.table.sweep(first, most, how | (STANDBY if self._is_lent else 0), now)
 
     def take_in(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
         """Another host has this binding: whoever told of one last is right, but that a connection which has just been
@@ -110,7 +111,7 @@ class ReplicatedBindings:
     def _find_guest(self, service: str, client: Endpoint) -> Flow | None:
         known = self._service(service, client)
         flow = None if known is None else self._nat.find_orig(client, endpoint_of(known))
-        return flow if flow is not None and flow.row.sharing & GUEST else None
+        return flow if flow is not None and is_foreign(flow.row) else None
 
     def _service(self, name: str, client: Endpoint) -> Service | None:
         """Of several with the name the one that knows the client already: it may be one that was removed."""

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from natmirror.engine.counters import Counters
-from natmirror.fastpath import KILLED
+from natmirror.fastpath.flow_flags import is_aborted, is_finished
+from natmirror.fastpath.flow_states import State
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.ledger import MirroredFlow, MirroredStream
@@ -29,7 +30,6 @@ from natmirror.tcp.leg_record import FlowRecord, LegRecord
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.receiver import SCALE
 from natmirror.tcp.record_masks import Masks
-from natmirror.tcp.tracker import HALF_FIN, State
 
 _Key = tuple[str, Endpoint]  # service and client
 
@@ -144,7 +144,7 @@ class ReplicatedLegs:
         if flow is not None and self._stands(flow, one, now):
             return
         backend = None if one.backend is None else self._backend(service, leg_record.endpoint(one.backend))
-        if flow is not None and (flow.backend != backend or flow.row.flags & KILLED):
+        if flow is not None and (flow.backend != backend or is_aborted(flow.row)):
             self._nat.forget(flow)
             flow = None
         if flow is None:
@@ -192,7 +192,7 @@ class ReplicatedLegs:
     def _begin_anew(self, flow: Flow, now: float) -> None:
         """A connection comes back of which nobody has told since it was left: its numbers are others now."""
         self._mirroring.forget(flow)
-        if flow.state is not State.ESTABLISHED or flow.row.flags & KILLED:
+        if flow.state is not State.ESTABLISHED or is_aborted(flow.row):
             return
         self._nat.adopt_known(flow, now, is_ours=True)
         if flow.service.mirrors:
@@ -226,7 +226,7 @@ class ReplicatedLegs:
 def _lasting(stream: MirroredStream) -> list[tuple[str, Leg]]:
     """The legs of a connection on which nobody has begun to close, each with its mirror's name."""
     row = stream.flow.row
-    if row.state != State.ESTABLISHED or row.orig.flags & HALF_FIN:
+    if row.state != State.ESTABLISHED or is_finished(row.orig):
         return []
     return [(copy.mirror.name, leg) for copy, leg in stream.alive() if leg.state is LegState.ESTABLISHED]
 

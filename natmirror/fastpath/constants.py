@@ -1,74 +1,87 @@
-"""Constants of the C library, read from it."""
+"""Constants of the C library, read from it. The headers say where each comes from."""
 
 from natmirror._ffi import lib
 
-ACCEPT, MODIFIED, CONSUMED, PUNT = int(lib.NM_ACCEPT), int(lib.NM_MODIFIED), int(lib.NM_CONSUMED), int(lib.NM_PUNT)
-"""What process() says: let it pass; let it pass as it was rewritten in place; drop it, it was a mirror's for its leg;
-from PUNT on: Python is to decide, for a reason."""
+ACCEPT, MODIFIED, CONSUMED, PUNT = lib.NM_ACCEPT, lib.NM_MODIFIED, lib.NM_CONSUMED, lib.NM_PUNT
+"""What process() answers: let the packet pass as it is; let it pass as it was rewritten in place; drop it, because it
+was a mirror's for its leg; from PUNT on: Python has to decide, for a reason."""
 
 PUNTS = {
     int(getattr(lib, name)): name.removeprefix("NM_PUNT_").lower()
     for name in dir(lib)
     if name.startswith("NM_PUNT_") and name != "NM_PUNT_REASONS"
 }
-"""The reasons why a packet is punted, by what process() says."""
+"""The reasons why process() leaves a packet to Python, by its answer."""
 
-MIRRORED, WATCHED, DIRECT, LOOSE, HELD, WAITING, GAPPED, TAPPED, KNOWN, UNANSWERED, READ, REPLY_GAPPED, KILLED = (
-    int(lib.NM_FLOW_FEEDS_LEGS),
-    int(lib.NM_FLOW_WATCHED),
-    int(lib.NM_FLOW_DIRECT),
-    int(lib.NM_FLOW_LOOSE),
-    int(lib.NM_FLOW_HELD),
-    int(lib.NM_FLOW_PAST_WINDOW),
-    int(lib.NM_FLOW_ORIG_GAP),
-    int(lib.NM_FLOW_SERVICE_MIRRORED),
-    int(lib.NM_FLOW_PYTHON_STATE),
-    int(lib.NM_FLOW_UNANSWERED),
-    int(lib.NM_FLOW_HAS_READER),
-    int(lib.NM_FLOW_REPLY_GAP),
-    int(lib.NM_FLOW_ABORTED),
+BOUND, FORGOTTEN, ENDED = lib.NM_CHANGE_BOUND, lib.NM_CHANGE_FORGOTTEN, lib.NM_CHANGE_ENDED
+"""The kinds of changes that FlowTable.take_changes() gives: established with a backend that the rules alone do not
+give; no longer known here, but maybe elsewhere; over."""
+
+ANNOUNCE, CLAIM_SEEN, CLAIM_ALL, HAND_OVER, STANDBY = (
+    lib.NM_SWEEP_ANNOUNCE,
+    lib.NM_SWEEP_CLAIM_SEEN,
+    lib.NM_SWEEP_CLAIM_ALL,
+    lib.NM_SWEEP_HAND_OVER,
+    lib.NM_SWEEP_STANDBY,
 )
-"""Flags of a flow's row, see flow_table.h."""
+"""What FlowTable.sweep() does: report all shared flows again; make those of other hosts' flows our own whose packets
+pass here; make all of them our own; give ours to the host that their packets pass from now on; expect that host to
+report flows."""
 
-UNDERIVED, SHARED, GUEST = int(lib.NM_UNDERIVED), int(lib.NM_SHARED), int(lib.NM_FOREIGN)
-"""What a flow's ``sharing`` says, see flow_table.h."""
+READ_ORIG, READ_REPLY, READ_MIRROR = lib.NM_READ_ORIG, lib.NM_READ_REPLY, lib.NM_READ_MIRROR
+"""The kinds of data to be read that C knows: a client's, its backend's, and what a leg's mirror answers."""
 
-BOUND, FORGOTTEN, ENDED = int(lib.NM_CHANGE_BOUND), int(lib.NM_CHANGE_FORGOTTEN), int(lib.NM_CHANGE_ENDED)
-"""The kinds of changes that take_changes() gives, see flow_table.h."""
-
-TELL, CLAIM_SEEN, CLAIM_ALL, LEND, QUIET = (
-    int(lib.NM_SWEEP_ANNOUNCE),
-    int(lib.NM_SWEEP_CLAIM_SEEN),
-    int(lib.NM_SWEEP_CLAIM_ALL),
-    int(lib.NM_SWEEP_HAND_OVER),
-    int(lib.NM_SWEEP_STANDBY),
-)
-"""What a sweep does, see _fastpath.h."""
-
-STEADY, SACK, SAMPLING, MEASURED = (
-    int(lib.NM_LEG_STEADY),
-    int(lib.NM_LEG_SACK),
-    int(lib.NM_LEG_SAMPLING),
-    int(lib.NM_LEG_MEASURED),
-)
-"""Flags of a leg's row, see leg_table.h."""
-
-READ_ORIG, READ_REPLY, READ_MIRROR = int(lib.NM_READ_ORIG), int(lib.NM_READ_REPLY), int(lib.NM_READ_MIRROR)
-"""The kinds of what is to be read that C knows: of a client, of its backend, of a leg's mirror."""
-SOURCE_MESSAGES = int(lib.NM_SOURCE_MESSAGES)
-"""The ``source`` of a leg that carries messages of ours."""
+SOURCE_MESSAGES = lib.NM_SOURCE_MESSAGES
+"""The ``source`` of a leg that carries messages of ours, not its client's bytes."""
 
 NEVER = float("inf")
 """The time of what is not going to happen."""
 
-NO_BACKEND = int(lib.NM_NO_BACKEND)
-"""A flow's backend_id where its service has no pool."""
+NO_BACKEND = lib.NM_NO_BACKEND
+"""The ``backend_id`` of a flow whose service has no pool."""
 
-NO_FLOW = int(lib.NM_NO_FLOW)
-"""A leg's flow_id once its flow is gone."""
+NO_FLOW = lib.NM_NO_FLOW
+"""The ``flow_id`` of a leg whose flow is gone."""
 
-NO_LEG = int(lib.NM_NO_LEG)
+NO_LEG = lib.NM_NO_LEG
 """The end of a flow's list of legs."""
 
 IPV4 = 4
 """The ``family`` of every row."""
+
+SYN_ANSWER_TIMEOUT = lib.NM_SYN_ANSWER_TIMEOUT
+"""Seconds after which a SYN counts as unanswered."""
+
+MAX_WINDOW_SCALE = lib.NM_MAX_WINDOW_SCALE
+"""The largest shift of a window."""
+
+NO_WINDOW_SCALE = lib.NM_NO_WINDOW_SCALE
+"""The ``scale`` of an end that has not offered the option."""
+
+MAX_SYN_DATA = lib.NM_MAX_SYN_DATA
+"""Bytes that a SYN may carry."""
+
+LEG_WINDOW = lib.NM_LEG_WINDOW
+"""The window field that a leg offers."""
+
+LEG_ACK_DELAY = lib.NM_LEG_ACK_DELAY
+"""Seconds for which a leg may delay an acknowledgement."""
+
+LEG_MAX_SEGMENTS = lib.NM_LEG_MAX_SEGMENTS
+"""Segments of new data that a leg sends in one call at most."""
+
+INITIAL_SEGMENTS, SLOW_START_SEGMENTS, MAX_CWND = (
+    lib.NM_INITIAL_SEGMENTS,
+    lib.NM_SLOW_START_SEGMENTS,
+    lib.NM_MAX_CWND,
+)
+"""The congestion window: where it begins, how far one acknowledgement may open it (both in segments), and its limit in
+bytes."""
+
+RTO_INITIAL, RTO_MIN, RTO_MAX, RTO_GRANULARITY = (
+    lib.NM_RTO_INITIAL,
+    lib.NM_RTO_MIN,
+    lib.NM_RTO_MAX,
+    lib.NM_RTO_GRANULARITY,
+)
+"""The retransmission timer, in seconds."""

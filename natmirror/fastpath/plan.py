@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.constants import IPV4
+from natmirror.fastpath.flow_flags import SERVICE_MIRRORED, WATCHED
 from natmirror.fastpath.rows import Array, BackendRow, GearRow, ServiceRow
 from natmirror.net.packet import Endpoint
 
@@ -18,13 +19,15 @@ class PlannedService:
     """How new connections of a service are opened."""
 
     endpoint: Endpoint
-    flags: int
-    """Of its flows: WATCHED, TAPPED."""
     table: "array[int]" = field(default_factory=lambda: array("H"))
     """Numbers of backends, of which each new connection gets one; empty for a service without a pool."""
     derived: "array[int]" = field(default_factory=lambda: array("H"))
     """The same table as any host computes it from the rules alone: where it gives a flow's backend, other hosts need
     not be told of the flow. Empty: they have to be told of each."""
+    is_watched: bool = False
+    """It has no pool: its packets are looked at, never rewritten."""
+    is_mirrored: bool = False
+    """It has mirrors: Python handles the handshakes and ends of its flows."""
     in_turn: bool = False
     """Take one entry of the table after the other; else the one that the client's hash gives."""
     with_port: bool = False
@@ -69,7 +72,8 @@ class Plan:
         row = self.services[number]
         address, row.port = service.endpoint
         row.address[0 : len(address)] = address
-        row.family, row.flags, row.with_port = IPV4, service.flags, service.with_port
+        row.family, row.with_port = IPV4, service.with_port
+        row.flags = (WATCHED if service.is_watched else 0) | (SERVICE_MIRRORED if service.is_mirrored else 0)
         row.in_turn, row.is_held = service.in_turn, service.is_held
         derived = self._derived[number] = _numbers(service.derived)
         row.derived, row.derived_len = derived, len(derived)

@@ -59,7 +59,7 @@ class FlowTable:
         """Count the flows whose backend the rules alone do not give, without those that are being opened or over."""
         return lib.nm_flows_shared(self._flows)
 
-    def tell_changes(self, most: int) -> None:
+    def log_changes(self, most: int) -> None:
         """From now on keep up to ``most`` changes for take_changes()."""
         self._rows: Array[ChangeRow] = ffi.new("nm_change[]", most)
         self._changes: ChangesRow = ffi.new("nm_changes *", {"rows": self._rows, "max": most})
@@ -80,12 +80,12 @@ class FlowTable:
         """Mark a flow as over for certain, for all hosts that know of it."""
         lib.nm_flow_end(self._flows, row)
 
-    def lend(self, row: FlowRow) -> None:
+    def hand_over(self, row: FlowRow) -> None:
         """Mark a flow as another host's: its packets pass there from now on."""
         lib.nm_flow_hand_over(self._flows, row)
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
-        """Go through at most ``most`` rows from number ``first`` on, and do what ``how`` says (TELL and the like).
+        """Go through at most ``most`` rows from number ``first`` on, and do what ``how`` says (ANNOUNCE and the like).
 
         Return the number to go on with, or None at the end. Whether the rules alone give a flow's backend is computed
         again.

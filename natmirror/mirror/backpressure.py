@@ -4,7 +4,8 @@ packets pass and its legs move."""
 from collections.abc import Callable
 
 from natmirror.actions import Send
-from natmirror.fastpath import HELD
+from natmirror.fastpath.flow_flags import hold, release
+from natmirror.fastpath.flow_states import State
 from natmirror.mirror.ledger import MirroredFlow, MirroredStream
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
@@ -12,7 +13,6 @@ from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.net import seq
 from natmirror.net.packet import ACK, Segment, endpoint_of, synthesise
 from natmirror.tcp.client_window import ClientWindow
-from natmirror.tcp.tracker import State
 
 
 class Backpressure:
@@ -35,7 +35,7 @@ class Backpressure:
         ):
             first = seq.add(flow.row.iss, 1)
             self._throttles[flow] = ClientWindow(seq.add(first, min(buffers)), min(buffers))
-            flow.row.flags |= HELD
+            hold(flow.row)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
         """The window field that the client is to see in a segment of its backend's."""
@@ -110,4 +110,4 @@ class Backpressure:
         """No leg holds the client back any more."""
         if self._throttles.pop(flow, None) is not None:
             self._timers.set(("window", flow), None)
-            flow.row.flags &= ~HELD
+            release(flow.row)

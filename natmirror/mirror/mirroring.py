@@ -4,7 +4,21 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from natmirror.actions import LegEnded
-from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WAITING, Gear, Memory
+from natmirror.fastpath import NO_FLOW, Gear, Memory
+from natmirror.fastpath.flow_flags import (
+    add_reader,
+    clear_mirroring,
+    clear_orig_waiting,
+    has_reader,
+    is_ack_known,
+    is_finished,
+    remove_reader,
+    set_orig_waiting,
+    set_reply_gap,
+    start_feeding_legs,
+    stop_feeding_legs,
+)
+from natmirror.fastpath.flow_states import State
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
@@ -32,7 +46,7 @@ from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord, endpoint
 from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
-from natmirror.tcp.tracker import HALF_ACK, HALF_FIN, State, is_taken
+from natmirror.tcp.tracker import is_taken
 
 _LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
 
@@ -95,10 +109,10 @@ class Mirroring:
             if copy.why_absent is None:
                 self._open_leg(copy, flow.row.iss, now)
         if stream.alive():
-            flow.row.flags |= MIRRORED
+            start_feeding_legs(flow.row)
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self.budget)
-            flow.row.flags |= READ
+            add_reader(flow.row)
         flow.row.account = self._ledger.account(stream)
         self._guard.run(Work.THROTTLE, flow, self.backpressure.hold, stream)
         if flow.syn_data:
@@ -115,7 +129,9 @@ class Mirroring:
         self.streams[flow] = stream
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", None, max_waiting, self.budget)
-            flow.row.flags |= READ | GAPPED | REPLY_GAPPED
+            add_reader(flow.row)
+            set_orig_waiting(flow.row, past_window=False, has_gap=True)
+            set_reply_gap(flow.row, True)
         flow.row.account = self._ledger.account(stream)
         return stream
 
@@ -147,12 +163,12 @@ class Mirroring:
     def unread(self, flow: MirroredFlow) -> None:
         """Nobody reads the flow any more."""
         stream, row = self.streams.get(flow), flow.row
-        row.flags &= ~(READ | REPLY_GAPPED)
+        remove_reader(row)
         if stream is None or stream.replies is None:
             return
         stream.replies.clear()
         if not stream.alive():
-            row.flags &= ~(WAITING | GAPPED)
+            clear_orig_waiting(row)
             stream.reassembler.clear()
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
@@ -161,7 +177,7 @@ class Mirroring:
         if stream is None or stream.replies is None or segment.flags & (SYN | RST):
             return
         row, replies = flow.row, stream.replies
-        if not row.flags & READ or not is_taken(row.orig, segment, picked_up=flow.picked_up):
+        if not has_reader(row) or not is_taken(row.orig, segment, picked_up=flow.picked_up):
             return
         if not replies.is_placed:
             replies.place(segment.seq)
@@ -178,14 +194,14 @@ class Mirroring:
         if data:
             self._read_queue.add(Kind.REPLY, row.id, data)
         rest = replies.ready_len(edge)
-        if not rest and row.orig.flags & HALF_ACK and seq.lt(replies.next, row.orig.ack):
+        if not rest and is_ack_known(row.orig) and seq.lt(replies.next, row.orig.ack):
             self._read_queue.add(Kind.REPLY_LOST, row.id)
             if data := replies.restart(row.orig.ack, edge):
                 self._read_queue.add(Kind.REPLY, row.id, data)
             rest = replies.ready_len(edge)
         if rest:
             self._timers.set(("rest", stream.flow), AT_ONCE)
-        row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)
+        set_reply_gap(row, replies.waiting_bytes > 0)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
         """End those of the legs with these numbers whose mirrors the rules do not name any more."""
@@ -206,28 +222,27 @@ class Mirroring:
         if stream is None:
             return
         self._feed(stream, stream.reassembler.next, b"", now)
-        if stream.replies is not None and flow.row.flags & READ:
+        if stream.replies is not None and has_reader(flow.row):
             edge = seq.latest(flow.row.orig.edge, flow.row.orig.ack)
             self._read_reply(stream, stream.replies.push(stream.replies.next, b"", edge), edge)
 
     def _feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
         """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
         row, reassembler = stream.flow.row, stream.reassembler
-        is_read = bool(row.flags & READ)
+        is_read = has_reader(row)
         if stream.finished or not (stream.alive() or is_read):
             return
         self.activate(stream.flow, now)
-        if stream.is_adopted and row.reply.flags & HALF_ACK:
+        if stream.is_adopted and is_ack_known(row.reply):
             self._end_stale(stream)
-        fin_seq = seq.add(row.orig.end, -1) if row.orig.flags & HALF_FIN else None
+        fin_seq = seq.add(row.orig.end, -1) if is_finished(row.orig) else None
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = seq.latest(row.reply.edge, row.reply.ack)
         if stream.flow.picked_up:  # nobody knows how wide its window is
             edge = seq.latest(edge, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
-        row.flags &= ~(WAITING | GAPPED)
-        row.flags |= (WAITING if reassembler.blocked else 0) | (GAPPED if reassembler.waiting_bytes else 0)
+        set_orig_waiting(row, past_window=reassembler.blocked, has_gap=reassembler.waiting_bytes > 0)
         was_draining = stream.is_draining
         self._write(stream, data, edge, now)
         if fin_seq is not None and stream.is_adopted:
@@ -235,7 +250,7 @@ class Mirroring:
         if stream.is_asking or stream.is_draining:
             return
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
-        is_told = row.reply.flags & HALF_ACK or stream.is_adopted
+        is_told = is_ack_known(row.reply) or stream.is_adopted
         if is_told and seq.lt(reassembler.next, acked) and self._handle_gap(stream, acked, edge, now):
             return
         if fin_seq is not None and seq.le(fin_seq, reassembler.next):
@@ -260,7 +275,7 @@ class Mirroring:
             return
         start = seq.add(stream.reassembler.next, -len(data))
         self._each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
-        if stream.flow.row.flags & READ:
+        if has_reader(stream.flow.row):
             self._read_queue.add(Kind.ORIG, stream.flow.row.id, data)
 
     def _handle_gap(self, stream: MirroredStream, acked: int, edge: int, now: float) -> bool:
@@ -283,13 +298,12 @@ class Mirroring:
     def _skip(self, stream: MirroredStream, to: int, edge: int, now: float) -> None:
         """Nobody waits any more for the client's bytes before a number."""
         row = stream.flow.row
-        is_read = row.flags & READ
+        is_read = has_reader(row)
         if is_read:
             self._read_queue.add(Kind.ORIG_LOST, row.id)
         if is_read or stream.alive():
             self._write(stream, stream.reassembler.restart(to, edge), edge, now)
-            row.flags &= ~(WAITING | GAPPED)
-            row.flags |= GAPPED if stream.reassembler.waiting_bytes else 0
+            set_orig_waiting(row, past_window=False, has_gap=stream.reassembler.waiting_bytes > 0)
 
     # Another host's connections
 
@@ -309,7 +323,7 @@ class Mirroring:
                 self._adopt_leg(copy, leg, now)
         flow.row.account = self._ledger.account(stream)
         if stream.alive():
-            flow.row.flags |= MIRRORED
+            start_feeding_legs(flow.row)
             self._link(stream)
             stream.is_adopted = stream.is_asking = True
             self._stand_by(stream, record)
@@ -392,7 +406,7 @@ class Mirroring:
         self._note_activated(copy, leg)
         if stream.standby_from is not None:
             return
-        if not row.orig.flags & HALF_FIN:
+        if not is_finished(row.orig):
             tracker.infer_sent(row.orig, leg.end)
         else:
             self._end_past_fin(stream, seq.add(row.orig.end, -1))
@@ -456,7 +470,7 @@ class Mirroring:
         """The flow stays in the table, and begins anew there."""
         self._forget(flow, continues=True)
         self._gear.legs.link(flow.row, [])
-        flow.row.flags &= ~(MIRRORED | READ | WAITING | GAPPED | REPLY_GAPPED)
+        clear_mirroring(flow.row)
 
     def handed_over(self, flow: MirroredFlow) -> None:
         """Another host passes the connection from here on: no leg of ours gets the rest of it."""
@@ -548,9 +562,9 @@ class Mirroring:
         if stream.final_bytes is None and len(stream.copies) == len(stream.flow.service.copies):
             stream.flow.row.account = self._ledger.account(stream)
         if stream.final_bytes is None and not stream.alive():
-            stream.flow.row.flags &= ~MIRRORED
-            if not stream.flow.row.flags & READ:
-                stream.flow.row.flags &= ~(WAITING | GAPPED)
+            stop_feeding_legs(stream.flow.row)
+            if not has_reader(stream.flow.row):
+                clear_orig_waiting(stream.flow.row)
                 stream.reassembler.clear()
 
     # Reporting

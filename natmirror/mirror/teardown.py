@@ -8,7 +8,8 @@ costs that step alone.
 from collections.abc import Callable
 from contextlib import suppress
 
-from natmirror.fastpath import GAPPED, HELD, MIRRORED, READ, REPLY_GAPPED, WAITING, Gear
+from natmirror.fastpath import Gear
+from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, release
 from natmirror.mirror.faults import Work
 from natmirror.mirror.ledger import Ledger, MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.legs import LegOwner, Legs
@@ -16,8 +17,6 @@ from natmirror.mirror.mirroring import Mirroring
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.tcp.reassembler import Reassembler
-
-_OF_MIRRORING = MIRRORED | READ | WAITING | GAPPED | REPLY_GAPPED
 
 
 class Teardown:
@@ -75,7 +74,7 @@ class Teardown:
     def _is_over(self, flow: MirroredFlow) -> bool:
         """Whether nothing of the flow's is left to be ended."""
         stream = self._mirroring.streams.get(flow)
-        if stream is None or len(stream.copies) < len(flow.service.copies) or flow.row.flags & (_OF_MIRRORING | HELD):
+        if stream is None or len(stream.copies) < len(flow.service.copies) or concerns_mirroring(flow.row):
             return False
         return all(copy.leg is None or copy.leg.ended is not None for copy in stream.copies)
 
@@ -86,7 +85,7 @@ class Teardown:
 
     def _end_all(self, flow: MirroredFlow, reason: str) -> None:
         self._gear.legs.link(flow.row, [])
-        flow.row.flags &= ~_OF_MIRRORING
+        clear_mirroring(flow.row)
         self._release(flow)
         if flow.service.mirrors:
             with suppress(Exception):
@@ -96,7 +95,7 @@ class Teardown:
     def _release(self, flow: MirroredFlow) -> None:
         with suppress(Exception):
             self._mirroring.backpressure.let_go(flow)
-        flow.row.flags &= ~HELD
+        release(flow.row)
 
     def _end_copies(self, flow: MirroredFlow, reason: str) -> None:
         """The stream stays: what the client sends from now on counts as lost for this reason."""

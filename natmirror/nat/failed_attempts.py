@@ -5,9 +5,6 @@ from collections.abc import Callable
 
 from natmirror.rules import Backend
 
-ANSWER_TIMEOUT = 0.8
-"""Seconds after which a SYN counts as unanswered: less than any client's first retransmission (RFC 6298 §2.1: one
-second)."""
 AVOID_TIMEOUT = 30.0
 """Seconds that a backend is avoided for a client that it refused or did not answer."""
 

@@ -8,13 +8,23 @@ schedulers, and backends that did not answer, make the function's answer change 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from natmirror.fastpath import DIRECT, GUEST, KNOWN, LOOSE, NO_BACKEND, UNANSWERED, FlowRow, FlowTable, Gear
-from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, FailedAttempts
+from natmirror.fastpath import NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
+from natmirror.fastpath.flow_flags import (
+    has_python_state,
+    is_direct,
+    is_foreign,
+    is_picked_up,
+    is_unanswered,
+    set_picked_up,
+    set_python_state,
+    set_unanswered,
+)
+from natmirror.fastpath.flow_states import State
+from natmirror.nat.failed_attempts import FailedAttempts
 from natmirror.nat.services import ServiceTable
 from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
-from natmirror.tcp.tracker import State
 
 _MAX_FAILED_SYNS = 64  # that wait to be read
 
@@ -37,7 +47,7 @@ class Flow:
     @property
     def picked_up(self) -> bool:
         """Whether the connection was met in its middle."""
-        return bool(self.row.flags & LOOSE)
+        return is_picked_up(self.row)
 
     @property
     def state(self) -> State:
@@ -47,11 +57,11 @@ class Flow:
     @property
     def direct(self) -> bool:
         """Whether the client talks to the backend itself, and we only let it pass."""
-        return bool(self.row.flags & DIRECT)
+        return is_direct(self.row)
 
     def is_first_syn(self, syn: Segment) -> bool:
         """Whether a SYN of the client's is the connection's own, late or repeated."""
-        return not self.row.flags & (LOOSE | DIRECT) and bool(self.row.iss == syn.seq)
+        return not is_picked_up(self.row) and not is_direct(self.row) and self.row.iss == syn.seq
 
 
 class Nat:
@@ -110,7 +120,7 @@ class Nat:
 
     def _view(self, row: FlowRow) -> Flow:
         """The flow of a row: always the same object where it is known, else one for this moment."""
-        if row.flags & KNOWN:
+        if has_python_state(row):
             flow = self._known[row.id]
             if row.state <= State.SYN_RECEIVED:  # from then on it goes by the rules of that moment
                 flow.service = self._registry.service(row.service_id)
@@ -121,7 +131,7 @@ class Nat:
 
     def know(self, flow: Flow) -> Flow:
         """Keep the flow's object, because somebody is going to remember something about it."""
-        flow.row.flags |= KNOWN
+        set_python_state(flow.row)
         self._known[flow.row.id] = flow
         return flow
 
@@ -140,21 +150,21 @@ class Nat:
         flow = self._insert(client, service, backend, for_embryonic=False)
         if flow is not None:
             tracker.begin_picked_up(flow.row)
-            flow.row.flags |= LOOSE
+            set_picked_up(flow.row)
             self.touch(flow, now)
         return flow
 
     def renew(self, flow: Flow, now: float) -> None:
         """The other host has told of the flow again. One that is no guest has a deadline: nobody may tell its end."""
-        if not flow.row.sharing & GUEST:
+        if not is_foreign(flow.row):
             self.lend(flow)  # other rules may have made it one
-        if not flow.row.sharing & GUEST:
+        if not is_foreign(flow.row):
             self.touch(flow, now)
 
     def lend(self, flow: Flow) -> None:
         """The flow's packets pass another host from now on, if they have ever passed at all."""
         if flow.state is State.ESTABLISHED:
-            self.table.lend(flow.row)
+            self.table.hand_over(flow.row)
 
     def adopt(
         self, service: Service, client: Endpoint, backend: Backend | None, now: float, *, is_ours: bool
@@ -171,7 +181,7 @@ class Nat:
         from now on."""
         tracker.begin_picked_up(flow.row)
         flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
-        flow.row.flags |= LOOSE
+        set_picked_up(flow.row)
         flow.syn_data, flow.new_syn = b"", None
         if is_ours:
             self.touch(flow, now)
@@ -217,11 +227,11 @@ class Nat:
         if flow.new_syn is None or flow.new_syn.seq != syn.seq:
             self.know(flow)
             flow.new_syn, flow.new_syn_at = syn, now
-        return now - flow.new_syn_at < ANSWER_TIMEOUT
+        return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:
         """Whether the backend has left the client's SYN without an answer for longer than it should; it is noted."""
-        if flow.state is not State.SYN_SENT or now - flow.row.created_at < ANSWER_TIMEOUT:
+        if flow.state is not State.SYN_SENT or now - flow.row.created_at < SYN_ANSWER_TIMEOUT:
             return False
         self._failed(flow, flow.row.created_at)
         return True
@@ -324,17 +334,17 @@ class Nat:
         flow = self._view(row)
         if flow.state is not State.SYN_SENT:
             self.forget(flow)
-        elif row.flags & UNANSWERED:
+        elif is_unanswered(row):
             self._failed(flow, now)
             self.forget(flow)
         else:
             self._failed(flow, row.created_at)
-            row.flags |= UNANSWERED
+            set_unanswered(row)
             self.table.touch(row, row.seen_at, moved=True)
 
     def forget(self, flow: Flow) -> None:
         """Take the flow out of the table."""
-        if flow.row.flags & KNOWN:
+        if has_python_state(flow.row):
             self._forgotten(flow)
             del self._known[flow.row.id]
         self.table.remove(flow.row)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any
 
-from natmirror.fastpath import TAPPED, WATCHED, Array, ConnectionCounts, Gear, Plan, PlannedService
+from natmirror.fastpath import Array, ConnectionCounts, Gear, Plan, PlannedService
 from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
 from natmirror.net.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Pool, Rules, Service
@@ -295,7 +295,7 @@ class ServiceTable:
     def _new_entry(self, service: Service) -> _Entry:
         number = self._free_services.pop() if self._free_services else len(self._services)
         self._services[number : number + 1] = [service]
-        self._plan.put_service(number, PlannedService(endpoint_of(service), 0))
+        self._plan.put_service(number, PlannedService(endpoint_of(service)))
         return _Entry(number, service)
 
     def _update(self, entry: _Entry, service: Service) -> _Entry:
@@ -350,10 +350,11 @@ class ServiceTable:
         """Tell the C gear of a service."""
         service, pool, scheduler = entry.service, entry.service.pool, entry.scheduler
         self._services[entry.number] = service
-        flags = TAPPED if service.mirrors else 0
         here = endpoint_of(service)
         if pool is None or scheduler is None or entry.maglev is None:
-            planned = PlannedService(here, flags | WATCHED, needs_python=entry.is_removed)
+            planned = PlannedService(
+                here, is_watched=True, is_mirrored=bool(service.mirrors), needs_python=entry.is_removed
+            )
         else:
             table = derived = array("H")
             if not entry.is_removed:
@@ -362,9 +363,9 @@ class ServiceTable:
                 table = derived if scheduler.table is whole else self._numbered(entry, pool, scheduler.table)
             planned = PlannedService(
                 here,
-                flags,
                 table,
                 derived,
+                is_mirrored=bool(service.mirrors),
                 in_turn=pool.balance == "round-robin",
                 with_port=pool.hash == "address-port",
                 is_held=service.throttles,

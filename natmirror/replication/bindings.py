@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from typing import Any, Protocol
 
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
-from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
+from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
 from natmirror.net.packet import Endpoint, show
 from natmirror.replication.kinds import Post, ask, slices
 from natmirror.replication.store import ENDED, GONE, PUT, Op
@@ -77,7 +77,7 @@ class BindingRecords:
 
     async def tell_all(self) -> None:
         """Tell all that is this host's anew."""
-        await self._sweep(TELL)
+        await self._sweep(ANNOUNCE)
 
     async def look(self, now: float) -> None:
         """Guests whose packets pass here become our own, where this host is the active one."""
@@ -96,7 +96,7 @@ class BindingRecords:
     async def stand_by(self) -> None:
         """Another host is the active one: all become its guests."""
         self._is_active = False
-        await self._sweep(LEND)
+        await self._sweep(HAND_OVER)
 
     async def _sweep(self, how: int) -> None:
         for thread in self._threads:

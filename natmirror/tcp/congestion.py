@@ -4,14 +4,12 @@ where the mirror tells what it holds, by that (RFC 6675).
 Its numbers lie in the leg's row, where the C gear keeps the same rules for a leg that loses nothing.
 """
 
-from natmirror.fastpath import SACK, LegRow
+from natmirror.fastpath import INITIAL_SEGMENTS, MAX_CWND, SLOW_START_SEGMENTS, LegRow
+from natmirror.fastpath.leg_flags import uses_sack
 from natmirror.net import seq
 
-_INITIAL_SEGMENTS = 10  # RFC 6928
 _DUPLICATE_ACKS = 3  # RFC 5681 §3.2
-_SLOW_START_SEGMENTS = 2  # RFC 3465 §2.3: what one acknowledgement may open; receivers acknowledge every other segment
 _LIMITED_TRANSMIT_ACKS = 2  # RFC 3042 §2
-_MAX_WINDOW = 1 << 30  # the largest a receive window can be (RFC 7323 §2.3)
 
 
 class Congestion:
@@ -21,7 +19,7 @@ class Congestion:
 
     def __init__(self, row: LegRow) -> None:
         self.row = row
-        row.ssthresh = _MAX_WINDOW
+        row.ssthresh = MAX_CWND
         self._recover: int | None = None  # while recovering: the highest number sent when the loss was seen
         self._timeout_recover: int | None = None  # duplicates up to here follow a timeout, not another loss
 
@@ -29,13 +27,13 @@ class Congestion:
         """The connection is up, and its segment size known; or nothing is known of the path any more."""
         self.row.duplicates = 0
         self._recover = self._timeout_recover = None
-        self.row.cwnd = _INITIAL_SEGMENTS * self.row.mss
+        self.row.cwnd = INITIAL_SEGMENTS * self.row.mss
 
     @property
     def window(self) -> int:
         """Bytes that may be in the network."""
         row = self.row
-        if row.flags & SACK or self._recover is not None:
+        if uses_sack(row) or self._recover is not None:
             return row.cwnd
         return row.cwnd + min(row.duplicates, _LIMITED_TRANSMIT_ACKS) * row.mss
 
@@ -57,10 +55,10 @@ class Congestion:
         if self._recover is not None:
             if not seq.lt(ack, self._recover):
                 left = flight - acked
-                row.cwnd = row.ssthresh if row.flags & SACK else min(row.ssthresh, max(left, row.mss) + row.mss)
+                row.cwnd = row.ssthresh if uses_sack(row) else min(row.ssthresh, max(left, row.mss) + row.mss)
                 self._recover = None
                 return False
-            if row.flags & SACK:
+            if uses_sack(row):
                 return False
             # RFC 6582 §3.2, step 3: a partial acknowledgement; the window is deflated by what arrived
             row.cwnd = max(row.cwnd - acked + (row.mss if acked >= row.mss else 0), row.mss)
@@ -75,14 +73,14 @@ class Congestion:
         scoreboard says of the first segment; whether to retransmit that one."""
         row = self.row
         if self._recover is not None:
-            if not row.flags & SACK:
-                row.cwnd = min(row.cwnd + row.mss, _MAX_WINDOW)
+            if not uses_sack(row):
+                row.cwnd = min(row.cwnd + row.mss, MAX_CWND)
             return False
         row.duplicates += 1
         if self._timeout_recover is not None or not (lost or row.duplicates >= _DUPLICATE_ACKS):
             return False
         row.ssthresh = max(in_flight // 2, 2 * row.mss)
-        row.cwnd = row.ssthresh + (0 if row.flags & SACK else _DUPLICATE_ACKS * row.mss)
+        row.cwnd = row.ssthresh + (0 if uses_sack(row) else _DUPLICATE_ACKS * row.mss)
         self._recover = highest
         return True
 
@@ -98,16 +96,16 @@ class Congestion:
 
     def idle(self) -> None:
         """Nothing was sent for longer than a retransmission timeout: the path is to be tried anew (RFC 5681 §4.1)."""
-        self.row.cwnd = min(self.row.cwnd, _INITIAL_SEGMENTS * self.row.mss)
+        self.row.cwnd = min(self.row.cwnd, INITIAL_SEGMENTS * self.row.mss)
 
     def _grow(self, acked: int, flight: int) -> None:
         row = self.row
         if row.cwnd < row.ssthresh:
             if 2 * flight >= row.cwnd:  # only what is used may grow (RFC 7661 §4.1; the bound is Linux's)
-                row.cwnd += min(acked, _SLOW_START_SEGMENTS * row.mss)  # RFC 5681 §3.1, equation 2
+                row.cwnd += min(acked, SLOW_START_SEGMENTS * row.mss)  # RFC 5681 §3.1, equation 2
         elif flight + row.mss >= row.cwnd:
             row.cwnd_acked += acked
             if row.cwnd_acked >= row.cwnd:
                 row.cwnd_acked -= row.cwnd
                 row.cwnd += row.mss  # a segment for each window acknowledged
-        row.cwnd = min(row.cwnd, _MAX_WINDOW)
+        row.cwnd = min(row.cwnd, MAX_CWND)

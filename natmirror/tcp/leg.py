@@ -12,7 +12,8 @@ The leg does no I/O and knows no clock: segments and times go in, packets come o
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from natmirror.fastpath import NEVER, SACK, STEADY, LegTable
+from natmirror.fastpath import LEG_ACK_DELAY, NEVER, LegTable
+from natmirror.fastpath.leg_flags import set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.packet import ACK, RST, SYN, Endpoint, Segment
 from natmirror.rules import Mirror
@@ -35,7 +36,6 @@ from natmirror.tcp.leg_states import (
     LegState,
 )
 from natmirror.tcp.path_mtu import MTU, limit_mss, path_mss
-from natmirror.tcp.receiver import ACK_DELAY
 from natmirror.tcp.resumption import Answer, Resumption
 from natmirror.tcp.sender import Piece
 
@@ -177,10 +177,7 @@ class Leg(LegNumbers):
         if self.ended is not None:
             return
         row = self.row
-        if self._is_at_rest() and self.receiver.is_steady and self.sender.is_steady:
-            row.flags |= STEADY
-        else:
-            row.flags &= ~STEADY
+        set_steady(row, self._is_at_rest() and self.receiver.is_steady and self.sender.is_steady)
         self._table.set_due(row, leg_deadlines.next_due(self))
 
     def _is_at_rest(self) -> bool:
@@ -295,7 +292,7 @@ class Leg(LegNumbers):
         pieces = sender.take_ack(
             segment.ack,
             segment.window << row.scale,
-            self.inner_blocks(segment) if row.flags & SACK else (),
+            self.inner_blocks(segment) if uses_sack(row) else (),
             bare=segment.seq_len == 0,
             now=now,
         )
@@ -323,7 +320,7 @@ class Leg(LegNumbers):
         may_wait = in_turn and receiver.is_steady and segment.payload_len <= row.mss
         if not may_wait or row.ack_at != NEVER:
             return [leg_packets.ack(self)]
-        row.ack_at = now + ACK_DELAY
+        row.ack_at = now + LEG_ACK_DELAY
         return []
 
     # Sending

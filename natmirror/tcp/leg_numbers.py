@@ -1,6 +1,7 @@
 """What a leg consists of, and the numbers that can be read of it."""
 
-from natmirror.fastpath import NEVER, SACK, LegTable
+from natmirror.fastpath import NEVER, LegTable
+from natmirror.fastpath.leg_flags import uses_sack
 from natmirror.net import seq
 from natmirror.net.packet import Endpoint, Segment, endpoint_of
 from natmirror.rules import Mirror
@@ -88,7 +89,7 @@ class LegNumbers:
     @property
     def speaks_sack(self) -> bool:
         """Whether both ends speak of selective acknowledgements."""
-        return bool(self.row.flags & SACK)
+        return uses_sack(self.row)
 
     @property
     def is_open(self) -> bool:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from natmirror.fastpath import NEVER, SACK
+from natmirror.fastpath import LEG_WINDOW, NEVER
+from natmirror.fastpath.leg_flags import uses_sack
 from natmirror.net.packet import (
     ACK,
     OPT_MSS,
@@ -16,7 +17,7 @@ from natmirror.net.packet import (
 from natmirror.tcp.leg_numbers import LegNumbers
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.path_mtu import MSS
-from natmirror.tcp.receiver import SCALE, WINDOW
+from natmirror.tcp.receiver import SCALE
 from natmirror.tcp.sender import Piece
 
 CHALLENGE_INTERVAL = 0.5  # RFC 5961 §7 asks for a limit; Linux's, in seconds
@@ -37,7 +38,7 @@ def data(leg: LegNumbers, pieces: Iterable[Piece]) -> list[bytes]:
 
 def ack(leg: LegNumbers) -> bytes:
     """Return an acknowledgement, with the blocks that came ahead of their turn."""
-    options = leg.receiver.sack_option() if leg.row.flags & SACK else b""
+    options = leg.receiver.sack_option() if uses_sack(leg.row) else b""
     return packet(leg, leg.sender.acceptable_seq, ACK, options=options)
 
 
@@ -69,7 +70,7 @@ def packet(
         seq=leg.outward(at),
         ack=ack,
         flags=flags,
-        window=WINDOW,
+        window=LEG_WINDOW,
         options=options,
         payload=payload,
     )

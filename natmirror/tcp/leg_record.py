@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
+from natmirror.fastpath import MAX_WINDOW_SCALE
 from natmirror.net import seq
 from natmirror.net.packet import Endpoint, show
 from natmirror.tcp.record_masks import NONCE_LEN, Masks
@@ -19,7 +20,6 @@ FORMAT = 2
 """Of the records. One of another format is not understood: hosts of different versions go on without each other's
 legs."""
 
-MAX_SCALE = 14  # RFC 7323 §2.3
 _MAX_NUMBER = 0xFFFF_FFFF
 
 
@@ -114,7 +114,7 @@ def parse(record: Any, masks: Masks) -> FlowRecord:
         iss=_number(record, "iss"),
         client_nxt=_number(record, "client_nxt"),
         client_una=_number(record, "client_una"),
-        backend_scale=_number(record, "backend_scale", MAX_SCALE),
+        backend_scale=_number(record, "backend_scale", MAX_WINDOW_SCALE),
         legs=tuple(_leg(leg) for leg in legs),
     )
     one = _masked(masked, nonce, masks)
@@ -162,8 +162,8 @@ def _leg(record: dict[str, Any]) -> LegRecord:
         mirror=_text(record, "mirror"),
         address=_end(record, "address"),
         local=_end(record, "local"),
-        scale=_number(record, "scale", MAX_SCALE),
-        our_scale=_number(record, "our_scale", MAX_SCALE),
+        scale=_number(record, "scale", MAX_WINDOW_SCALE),
+        our_scale=_number(record, "our_scale", MAX_WINDOW_SCALE),
         mss=_number(record, "mss", 0xFFFF),
         sack=bool(_number(record, "sack", 1)),
         rcv_nxt=_number(record, "rcv_nxt"),

@@ -3,18 +3,14 @@
 Only numbers are kept of it: what came ahead of its turn needs not come again.
 """
 
-from natmirror.fastpath import LegRow
+from natmirror.fastpath import LEG_WINDOW, LegRow
 from natmirror.net import seq
 from natmirror.net.packet import FIN, OPT_NOP, OPT_SACK, RST, SYN, Segment
 from natmirror.net.ranges import Ranges
 
-WINDOW = 0xFFFF
 SCALE = 7
-"""All that is received is consumed at once: the window is a formality, wide, and never closed."""
-
-ACK_DELAY = 0.04
-"""Seconds that an acknowledgement may wait for a packet that carries it, or for a second segment (RFC 9293 §3.8.6.3:
-less than 0.5; Linux's least)."""
+"""The shift of the window that a leg offers (LEG_WINDOW): wide, and never closed, for all that is received is consumed
+at once."""
 
 _MAX_BLOCKS = 4  # what fits into a header without other options (RFC 2018 §3)
 
@@ -46,7 +42,7 @@ class Receiver:
 
     def is_in_window(self, segment: Segment) -> bool:
         """The acceptability test of RFC 9293 §3.4."""
-        window = WINDOW << SCALE
+        window = LEG_WINDOW << SCALE
         first = seq.diff(segment.seq, self.row.rcv_nxt)
         last = first + max(segment.seq_len, 1) - 1
         return 0 <= first < window or (segment.seq_len > 0 and 0 <= last < window)

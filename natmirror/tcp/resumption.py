@@ -17,18 +17,18 @@ those places only where it differs from a leg of our own.
 
 from enum import Enum, auto
 
-from natmirror.fastpath import NEVER, SACK
+from natmirror.fastpath import LEG_WINDOW, NEVER, RTO_MAX
+from natmirror.fastpath.leg_flags import set_sack
 from natmirror.net import seq
 from natmirror.net.packet import ACK, SYN, Segment
 from natmirror.tcp.leg_record import LegRecord
 from natmirror.tcp.leg_states import HOLE, TAKEOVER_HOLE
 from natmirror.tcp.path_mtu import limit_mss
-from natmirror.tcp.receiver import SCALE, WINDOW
-from natmirror.tcp.retransmit_timer import RetransmitTimer
+from natmirror.tcp.receiver import SCALE
 from natmirror.tcp.sender import Piece, Sender
 
 _PROBE_INTERVAL = 1.0  # RFC 6298 §2.1, and more than the half second in which Linux answers one probe only
-_MAX_BEHIND = WINDOW << SCALE  # how far behind the record an older segment of the mirror's may be
+_MAX_BEHIND = LEG_WINDOW << SCALE  # how far behind the record an older segment of the mirror's may be
 _MAX_AHEAD = 1 << 30  # and how far ahead of it a leg
 _SETTLING = 60.0  # seconds: nobody sends a byte again later than that (RFC 6298 §2.5)
 
@@ -92,7 +92,7 @@ class Resumption:
         row.rcv_nxt = record.rcv_nxt
         row.scale = record.scale
         row.mss = limit_mss(record.mss, self._path_mtu)
-        row.flags = row.flags & ~SACK | (SACK if record.sack else 0)
+        set_sack(row, record.sack)
 
     def take_over(self, now: float) -> None:
         """Make the leg this host's from now on: its mirror is to be asked."""
@@ -124,7 +124,7 @@ class Resumption:
         """Give the probe that is due, and set the time of the next."""
         self._probes += 1
         self.probe_at = now + self._interval
-        self._interval = min(2 * self._interval, RetransmitTimer.MAX)
+        self._interval = min(2 * self._interval, RTO_MAX)
         return seq.add(self._sender.row.snd_una, -1), ACK, b""
 
     def take_answer(self, segment: Segment, now: float) -> Answer:

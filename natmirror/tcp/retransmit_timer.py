@@ -3,20 +3,14 @@
 Its numbers lie in the leg's row, where the C gear keeps the same rules.
 """
 
-from natmirror.fastpath import MEASURED, NEVER, SAMPLING, LegRow
+from natmirror.fastpath import NEVER, RTO_GRANULARITY, RTO_INITIAL, RTO_MAX, RTO_MIN, LegRow
+from natmirror.fastpath.leg_flags import has_measured, is_sampling, set_measured, set_sampling
 from natmirror.net import seq
-
-_INITIAL = 1.0
-_MIN = 0.2  # Deviation from RFC 6298 §2.4 (one second): as in Linux, a mirror is near
-_GRANULARITY = 0.001
 
 
 class RetransmitTimer:
     """When to retransmit: ``row.rto_at`` in absolute seconds, NEVER while nothing is outstanding; ``row.rto`` is the
     interval. The object itself holds nothing."""
-
-    MAX = 60.0
-    """Upper bound of the interval in seconds (RFC 6298 §2.5)."""
 
     __slots__ = ("row",)
 
@@ -25,18 +19,18 @@ class RetransmitTimer:
 
     def reset(self) -> None:
         """Nothing was measured yet (§2.1)."""
-        self.row.rto = _INITIAL
+        self.row.rto = RTO_INITIAL
 
     @property
     def smoothed(self) -> float | None:
         """Smoothed round-trip time in seconds (SRTT); None before the first sample."""
-        return self.row.srtt if self.row.flags & MEASURED else None
+        return self.row.srtt if has_measured(self.row) else None
 
     def start(self, now: float, end: int) -> None:
         """New data up to number ``end`` is sent (§5.1)."""
         row = self.row
-        if not row.flags & SAMPLING:
-            row.flags |= SAMPLING
+        if not is_sampling(row):
+            set_sampling(row, True)
             row.sample_end, row.sample_at = end, now
         if row.rto_at == NEVER:
             row.rto_at = now + row.rto
@@ -55,25 +49,25 @@ class RetransmitTimer:
         Deviation from §5.7, which waits for a sample first: on a lossy path one may be minutes away.
         """
         row = self.row
-        if row.flags & SAMPLING and seq.le(row.sample_end, ack):
+        if is_sampling(row) and seq.le(row.sample_end, ack):
             round_trip = now - row.sample_at
-            row.flags &= ~SAMPLING
-            if not row.flags & MEASURED:
-                row.flags |= MEASURED
+            set_sampling(row, False)
+            if not has_measured(row):
+                set_measured(row)
                 row.srtt, row.rttvar = round_trip, round_trip / 2
             else:
                 row.rttvar += (abs(row.srtt - round_trip) - row.rttvar) / 4
                 row.srtt += (round_trip - row.srtt) / 8
-        row.rto = _INITIAL
-        if row.flags & MEASURED:
-            row.rto = min(max(row.srtt + max(_GRANULARITY, 4 * row.rttvar), _MIN), self.MAX)
+        row.rto = RTO_INITIAL
+        if has_measured(row):
+            row.rto = min(max(row.srtt + max(RTO_GRANULARITY, 4 * row.rttvar), RTO_MIN), RTO_MAX)
 
     def forget_sample(self) -> None:
         """What the sample was for is sent again: its acknowledgement would be ambiguous (Karn; §3)."""
-        self.row.flags &= ~SAMPLING
+        set_sampling(self.row, False)
 
     def back_off(self, now: float) -> None:
         """The timer has run out (§5.5)."""
         self.forget_sample()
-        self.row.rto = min(self.row.rto * 2, self.MAX)
+        self.row.rto = min(self.row.rto * 2, RTO_MAX)
         self.row.rto_at = now + self.row.rto

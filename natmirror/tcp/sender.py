@@ -8,7 +8,8 @@ leg's row, and while ``is_steady`` the C gear moves them by the same rules.
 
 from collections.abc import Iterable
 
-from natmirror.fastpath import NEVER, SACK, STEADY, LegRow, LegTable
+from natmirror.fastpath import LEG_MAX_SEGMENTS, NEVER, RTO_MAX, LegRow, LegTable
+from natmirror.fastpath.leg_flags import is_steady, set_sack, set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MAX_PACKET_LEN, PSH
 from natmirror.tcp.congestion import Congestion
@@ -19,10 +20,6 @@ Piece = tuple[int, int, bytes]
 """What is to be sent as one packet: sequence number, flags, data. More data than a segment takes is cut on its way."""
 
 _MAX_DATA_LEN = MAX_PACKET_LEN - 40
-MAX_SEGMENTS = 512
-"""New data that one call sends at most, in segments: three quarters of a megabyte on Ethernet. What a window that opens
-wide lets out besides is sent by later calls, between which packets pass: no acknowledgement costs what a buffer holds.
-"""
 _MAX_RESENT = 32  # packets that one call sends again at most: each costs Python as much as a large one does
 
 
@@ -106,8 +103,8 @@ class Sender:
 
     def reclaim(self) -> None:
         """Take the leg back from the C gear, in whose hands nothing was lost."""
-        if self.row.flags & STEADY:
-            self.row.flags &= ~STEADY
+        if is_steady(self.row):
+            set_steady(self.row, False)
             self._scoreboard.nothing_resent(self.row.snd_una)
 
     def retire(self, row: LegRow) -> None:
@@ -124,7 +121,7 @@ class Sender:
         row.snd_una = ack
         row.window = row.max_window = window
         row.mss = mss
-        row.flags |= SACK if sack else 0
+        set_sack(row, sack)
         self._congestion.start()
         self.timer.acknowledged(ack, now)
         self.timer.stop()
@@ -145,7 +142,7 @@ class Sender:
         flight = self.in_flight
         if acked:
             self._advance(ack, now)
-        speaks_sack = bool(row.flags & SACK)
+        speaks_sack = uses_sack(row)
         news = self._scoreboard.take(blocks if speaks_sack else (), row.snd_una, row.snd_max, row.mss)
         if acked:
             resend = self._congestion.new_ack(acked, ack, flight)
@@ -205,7 +202,7 @@ class Sender:
         pipe += sum(len(data) for _, _, data in out)
         end = self.end
         limit = seq.add(row.snd_una, row.window)
-        allowed = MAX_SEGMENTS * row.mss
+        allowed = LEG_MAX_SEGMENTS * row.mss
         while True:
             again = seq.lt(row.snd_nxt, row.snd_max)
             gap = None
@@ -252,7 +249,7 @@ class Sender:
 
     def probe(self, now: float) -> Piece:
         """Ask for the window with a number below it, which any TCP answers (RFC 9293 §3.8.6.1; as Linux probes)."""
-        self._probe_interval = min(self._probe_interval * 2, RetransmitTimer.MAX)
+        self._probe_interval = min(self._probe_interval * 2, RTO_MAX)
         self.probe_at = now + self._probe_interval
         return seq.add(self.row.snd_una, -1), ACK, b""
 

@@ -15,66 +15,16 @@ The states are the connection's, not an endpoint's: both ends' view folded into 
 
 A RST counts where its receiver takes it: in SYN_SENT the backend's that acknowledges the SYN, later either end's with
 exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that was picked up, met in
-mid-connection, begins at ESTABLISHED with no number known. ``_move()`` is the only place that moves the state; after
-the timeout of its state, counted from its last packet, a flow is forgotten.
+mid-connection, begins at ESTABLISHED with no number known. ``_move()`` is the only place that moves the state, as the
+table in flow_states.c says, which serves both gears. There are the timeouts too: so long after its last packet a flow
+expires, by its state.
 """
 
-from enum import IntEnum
-
-from natmirror.fastpath import FlowRow, HalfRow
+from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
+from natmirror.fastpath.flow_flags import HALF_ACK, HALF_FIN, HALF_INFERRED, HALF_SEQ
+from natmirror.fastpath.flow_states import TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, RST, SYN, Segment
-
-HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = 1, 2, 4, 8
-"""Flags of a half-stream, as in flow_table.h: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; what
-lies before ``end`` was not seen, only inferred from an acknowledgement's number."""
-
-_NOT_OFFERED = 0xFF  # a half's ``scale`` where its end has not offered the option
-_PICKED_UP_SCALE = 14  # the largest (RFC 7323 §2.3): no window is taken for smaller than it is
-_MAX_SYN_DATA = 1460  # RFC 7413 §4.1.3.1: a SYN's data keeps to one segment
-
-
-class State(IntEnum):
-    """States of a flow; the numbers are those of _fastpath.h."""
-
-    SYN_SENT = 0
-    SYN_RECEIVED = 1
-    ESTABLISHED = 2
-    CLOSING = 3
-    TIME_WAIT = 4
-    RESET = 5
-
-
-class Event(IntEnum):
-    """What a believed segment means for the connection as a whole."""
-
-    SYN_ACK = 0
-    HANDSHAKE = 1
-    FIN = 2
-    LAST_ACK = 3
-    RST = 4
-
-
-TRANSITIONS: dict[tuple[State, Event], State] = {
-    (State.SYN_SENT, Event.SYN_ACK): State.SYN_RECEIVED,
-    (State.SYN_SENT, Event.RST): State.RESET,
-    (State.SYN_RECEIVED, Event.HANDSHAKE): State.ESTABLISHED,
-    (State.SYN_RECEIVED, Event.RST): State.RESET,
-    (State.ESTABLISHED, Event.FIN): State.CLOSING,
-    (State.ESTABLISHED, Event.RST): State.RESET,
-    (State.CLOSING, Event.LAST_ACK): State.TIME_WAIT,
-    (State.CLOSING, Event.RST): State.RESET,
-}
-
-TIMEOUTS: dict[State, float] = {
-    State.SYN_SENT: 30.0,  # a client's SYN retransmissions are at most 16 s apart by then (RFC 6298, Linux)
-    State.SYN_RECEIVED: 60.0,
-    State.ESTABLISHED: 7440.0,  # 2 hours 4 minutes (RFC 5382 §5, REQ-5)
-    State.CLOSING: 240.0,  # the transitory idle-timeout of RFC 5382 §5, REQ-5
-    State.TIME_WAIT: 10.0,  # retransmitted FINs still find the binding (Linux's conntrack: CLOSE)
-    State.RESET: 10.0,
-}
-"""Seconds after its last packet that a flow is forgotten, by state."""
 
 
 def begin(row: FlowRow, syn: Segment) -> None:
@@ -82,8 +32,8 @@ def begin(row: FlowRow, syn: Segment) -> None:
     row.state = State.SYN_SENT
     row.iss = syn.seq
     scale = syn.window_scale()
-    row.orig.scale = _NOT_OFFERED if scale is None else scale
-    row.reply.scale = _NOT_OFFERED
+    row.orig.scale = NO_WINDOW_SCALE if scale is None else scale
+    row.reply.scale = NO_WINDOW_SCALE
     row.orig.packets = 1
     row.orig.end = seq.add(syn.seq, 1)
     row.orig.flags = HALF_SEQ
@@ -94,7 +44,7 @@ def begin_picked_up(row: FlowRow) -> None:
     row.state = State.ESTABLISHED
     for half in (row.orig, row.reply):
         half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
-        half.scale = _PICKED_UP_SCALE
+        half.scale = MAX_WINDOW_SCALE  # no window is taken for smaller than it is
 
 
 def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> None:
@@ -198,13 +148,13 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
     """Take the backend's answer to the SYN: the window scales hold from here on, and what it acknowledges of a SYN's
     data counts."""
     syn_data_len = seq.diff(segment.ack, row.orig.end)
-    if not segment.flags & ACK or not 0 <= syn_data_len <= _MAX_SYN_DATA:
+    if not segment.flags & ACK or not 0 <= syn_data_len <= MAX_SYN_DATA:
         row.reply.packets += 1
         return None
     row.orig.end = segment.ack
     row.orig.bytes = syn_data_len
     scale = segment.window_scale()
-    if scale is None or row.orig.scale == _NOT_OFFERED:
+    if scale is None or row.orig.scale == NO_WINDOW_SCALE:
         row.orig.scale = row.reply.scale = 0  # RFC 7323 §2.2: both ends offer it, or neither uses it
     else:
         row.reply.scale = scale
@@ -222,7 +172,7 @@ def _is_exact_reset(sender: HalfRow, receiver: HalfRow, segment: Segment, state:
     """Whether its receiver takes this RST: exactly the next number expected (RFC 5961 §3.2), which for us is what the
     receiver has acknowledged or, with data still under way, the end of what was sent."""
     if state is State.SYN_SENT:
-        return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= _MAX_SYN_DATA
+        return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= MAX_SYN_DATA
     if picked_up and not receiver.flags & HALF_ACK:
         return True
     return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)

@@ -10,13 +10,13 @@ import pytest
 
 from natmirror.actions import Hook, Send
 from natmirror.engine.engine import Engine
+from natmirror.fastpath import LEG_MAX_SEGMENTS
 from natmirror.net import seq
 from natmirror.net.packet import FIN, RST, SYN, Checksum, Segment, finish
 from natmirror.openflow import datapath as datapath_module
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.tcp.reassembler import MAX_RUNS
-from natmirror.tcp.sender import MAX_SEGMENTS
 from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
@@ -251,8 +251,8 @@ def test_a_window_that_opens_wide_is_used_in_several_calls_alike_in_both_gears(m
             calls.append(mirror.timer())
         told.append([[(one.seq, one.payload) for one in call] for call in calls])
         lengths = [sum(one.payload_len for one in call) for call in calls]
-        assert max(lengths) <= MAX_SEGMENTS * mss * (1 + fast), "a call of handle_timer() may be one of each gear's"
-        assert len(calls) > 900_000 // (2 * MAX_SEGMENTS * mss)
+        assert max(lengths) <= LEG_MAX_SEGMENTS * mss * (1 + fast), "a call of handle_timer() may be one of each gear's"
+        assert len(calls) > 900_000 // (2 * LEG_MAX_SEGMENTS * mss)
         assert sum(lengths) == 900_000
     assert [one for call in told[0] for one in call] == [one for call in told[1] for one in call]
 

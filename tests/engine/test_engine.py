@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Drop, Hook, Send
 from natmirror.engine.engine import Engine
-from natmirror.nat.failed_attempts import ANSWER_TIMEOUT
+from natmirror.fastpath import LEG_ACK_DELAY, SYN_ANSWER_TIMEOUT
+from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
 from natmirror.net.packet import Checksum, ones_sum
 from natmirror.rules import parse_rules
-from natmirror.tcp.receiver import ACK_DELAY
-from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import (
     C1,
@@ -131,10 +130,10 @@ def test_a_refused_syn_leads_the_clients_next_one_elsewhere(session: Session, le
 def test_an_unanswered_syn_leads_its_repetition_elsewhere(session: Session) -> None:
     session.syn()
     silent = session.backend
-    session.now += ANSWER_TIMEOUT / 2
+    session.now += SYN_ANSWER_TIMEOUT / 2
     session.syn()
     assert session.backend == silent
-    session.now += ANSWER_TIMEOUT
+    session.now += SYN_ANSWER_TIMEOUT
     session.syn()
     assert {silent, session.backend} == {C1, C2}
     session.syn_ack()
@@ -318,7 +317,7 @@ def test_an_answer_is_acknowledged_after_a_moment_where_nothing_is_to_be_said(se
         session.from_mirror("PA", 1 + number, 1, b"an answer.")
         due = session.engine.next_timer()
         assert due is not None
-        assert due == pytest.approx(session.now + ACK_DELAY)
+        assert due == pytest.approx(session.now + LEG_ACK_DELAY)
         session.now = due
         [ack] = session.engine.handle_timer(due)
         assert isinstance(ack, Send)

@@ -7,9 +7,9 @@ import pytest
 from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
-from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
+from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
+from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net.packet import Endpoint
-from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
 from tests.helpers.session import IRS, ISS, Session, engine
 from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, at, packet
@@ -132,7 +132,7 @@ def test_more_changes_than_there_is_room_for_are_missed_and_a_sweep_tells_all(fa
     told = set()
     first: int | None = 0
     while first is not None:
-        first = one.bindings.sweep(first, 5, TELL, 1000.0)
+        first = one.bindings.sweep(first, 5, ANNOUNCE, 1000.0)
         told |= {change.client for change in changes(one)}
     assert told == {session.client for session in sessions if session.backend != derived(session.client)}
 
@@ -184,7 +184,7 @@ def test_a_guest_stays_and_is_not_told_of(host: Engine) -> None:
     host.handle_timer(1e9)
     assert len(host.flows(1e9)) == 1
     assert host.flows(1e9)[0]["idle_seconds"] is None
-    whole_sweep(host, TELL | CLAIM_SEEN, 2000.0)
+    whole_sweep(host, ANNOUNCE | CLAIM_SEEN, 2000.0)
     assert changes(host) == []
     assert host.snapshot(2000.0)["flows_not_derivable"] == 0
 
@@ -259,7 +259,7 @@ def test_a_host_that_is_active_no_longer_lends_all_it_has(fast: bool) -> None:
     one.set_share("openflow", "c2", 1.0)
     ordinary.connect()
     changes(one)
-    whole_sweep(one, LEND, 1000.0)
+    whole_sweep(one, HAND_OVER, 1000.0)
     assert changes(one) == []
     assert {flow["client"]: flow["guest"] for flow in one.flows(1000.0)} == {
         "10.10.0.11:40001": True,

@@ -7,10 +7,10 @@ import pytest
 
 from natmirror.actions import Accept, Decision, Hook
 from natmirror.engine.engine import Engine
-from natmirror.fastpath import PUNT
-from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, AVOID_TIMEOUT
+from natmirror.fastpath import PUNT, SYN_ANSWER_TIMEOUT
+from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.nat.failed_attempts import AVOID_TIMEOUT
 from natmirror.net.packet import Checksum, Endpoint, parse
-from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.session import Session, engine
 from tests.helpers.support import C1, RULES, SERVICE, at, packet
 
@@ -132,7 +132,7 @@ def test_a_client_that_was_refused_concerns_python_until_it_is_served(fast: bool
     second = Session(one, client=at("10.10.0.11", 1026))
     second.syn()
     assert second.backend != first.backend
-    one.handle_timer(second.now + ANSWER_TIMEOUT)
+    one.handle_timer(second.now + SYN_ANSWER_TIMEOUT)
     third = Session(one, client=at("10.10.0.11", 1027))
     third.connect()
     assert third.backend == first.backend, "both have failed: begin again"
@@ -147,7 +147,7 @@ def test_a_silent_backend_is_avoided_by_the_clients_next_port_too(fast: bool) ->
     first = Session(one, client=at("10.10.0.11", 1025))
     first.syn()
     due = one.next_timer()
-    assert due == first.now + ANSWER_TIMEOUT
+    assert due == first.now + SYN_ANSWER_TIMEOUT
     one.handle_timer(due)
     second = Session(one, client=at("10.10.0.11", 1026))
     second.now = due

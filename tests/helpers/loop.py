@@ -24,7 +24,7 @@ class Stage:
     def __init__(self) -> None:
         self.gear = Gear(4, Memory(1 << 20), bytes(16))
         self.plan = Plan(self.gear.handle)
-        self.plan.put_service(0, PlannedService(SERVICE, 0, array("H", [0])))
+        self.plan.put_service(0, PlannedService(SERVICE, array("H", [0])))
         self.plan.put_backend(0, 0, C1)
         self.socket, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.kernel.setblocking(False)

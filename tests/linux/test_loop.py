@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from natmirror._ffi import ffi, lib
-from natmirror.fastpath import NEVER, STEADY
+from natmirror.fastpath import NEVER
+from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.leg_flags import set_steady
 from natmirror.linux.loop import Why
 from natmirror.net.packet import ACK, build, parse, synthesise
-from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.loop import FAR, PREROUTING, Stage, data
 from tests.helpers.nfqueue import queued
 from tests.helpers.support import C1, CLIENT, SERVICE
@@ -169,7 +170,8 @@ def test_what_is_due_in_c_does_not_come_back_to_python(stage: Stage) -> None:
         flow.state = lib.NM_STATE_TIME_WAIT
         stage.gear.flows.touch(flow, now - TIMEOUTS[State.TIME_WAIT] + 0.001, moved=True)
         leg = stage.gear.legs.insert(C1, (CLIENT[0], 1 + port))
-        leg.flags, leg.ack_at = STEADY, now + 0.002
+        set_steady(leg, True)
+        leg.ack_at = now + 0.002
         stage.gear.legs.set_due(leg, leg.ack_at)
     assert stage.run(now + 0.05) is Why.TIMER
     assert time.monotonic() >= now + 0.05
@@ -180,7 +182,8 @@ def test_a_deadline_that_was_put_off_is_not_looked_at_before_it_would_have_come(
     """Else each packet of a leg would have it sink through all others, and rise again."""
     now = time.monotonic()
     leg = stage.gear.legs.insert(C1, CLIENT)
-    leg.flags, leg.ack_at = STEADY, NEVER
+    set_steady(leg, True)
+    leg.ack_at = NEVER
     leg.rto_at = leg.heard_at = leg.idle_timeout = FAR
     soon = now + 0.05
     stage.gear.legs.set_due(leg, soon)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from natmirror.fastpath.flow_states import TIMEOUTS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE
 from natmirror.tcp import tracker
-from natmirror.tcp.tracker import Event, State
 from tests.helpers.support import C1, CLIENT, SERVICE, packet, segment
 
 ISS, IRS = 0xFFFF_FFF0, 0x7FFF_FFF0
@@ -158,4 +158,4 @@ def test_a_connection_met_in_its_middle_is_believed() -> None:
 
 
 def test_every_state_has_a_timeout() -> None:
-    assert set(tracker.TIMEOUTS) == set(State)
+    assert set(TIMEOUTS) == set(State)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from natmirror.actions import LegEnded, Ordered
-from natmirror.fastpath import NO_FLOW, READ, REPLY_GAPPED, SOURCE_MESSAGES, Memory
+from natmirror.fastpath import NO_FLOW, SOURCE_MESSAGES, Memory
+from natmirror.fastpath.flow_flags import remove_reader
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
 from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger, MirroredFlow
 from natmirror.mirror.legs import Legs
@@ -168,7 +169,7 @@ class MasterSessions:
             if master.leg is not None:
                 self._legs.cut(master, master.leg, reason)
         if not connection.is_forgotten:
-            connection.flow.row.flags &= ~(READ | REPLY_GAPPED)
+            remove_reader(connection.flow.row)
         with suppress(Exception):
             self._stop_reading_if_over(connection)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from natmirror.actions import Hook
 from natmirror.api.report import status_screen
 from natmirror.engine.engine import Engine
-from natmirror.fastpath import READ
+from natmirror.fastpath.flow_flags import has_reader
 from natmirror.net.packet import SYN, Checksum
 from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
@@ -214,7 +214,7 @@ def test_a_superseded_connection_is_not_read_any_more() -> None:
     one = engine(OF)
     introduced(one)
     introduced(one, client=(CLIENT[0], 40002))
-    read = {flow.client[1]: bool(flow.row.flags & READ) for flow in one._nat.by_ids(one.flow_ids())}
+    read = {flow.client[1]: has_reader(flow.row) for flow in one._nat.by_ids(one.flow_ids())}
     assert read == {40001: False, 40002: True}
 
 

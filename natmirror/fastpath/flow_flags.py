@@ -1,0 +1,189 @@
+"""What a flow's row says in single bits: questions and changes, each by name. flow_table.h says what each bit means."""
+
+from natmirror._ffi import lib
+from natmirror.fastpath.rows import FlowRow, HalfRow
+
+FEEDS_LEGS = lib.NM_FLOW_FEEDS_LEGS
+WATCHED = lib.NM_FLOW_WATCHED
+DIRECT = lib.NM_FLOW_DIRECT
+LOOSE = lib.NM_FLOW_LOOSE
+HELD = lib.NM_FLOW_HELD
+PAST_WINDOW = lib.NM_FLOW_PAST_WINDOW
+ORIG_GAP = lib.NM_FLOW_ORIG_GAP
+REPLY_GAP = lib.NM_FLOW_REPLY_GAP
+SERVICE_MIRRORED = lib.NM_FLOW_SERVICE_MIRRORED
+PYTHON_STATE = lib.NM_FLOW_PYTHON_STATE
+UNANSWERED = lib.NM_FLOW_UNANSWERED
+HAS_READER = lib.NM_FLOW_HAS_READER
+ABORTED = lib.NM_FLOW_ABORTED
+"""Bits of ``FlowRow.flags``."""
+
+HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
+    lib.NM_HALF_SEQ,
+    lib.NM_HALF_ACK,
+    lib.NM_HALF_FIN,
+    lib.NM_HALF_INFERRED,
+)
+"""Bits of ``HalfRow.flags``, for the tracker: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; what
+lies before ``end`` was not seen, only inferred from an acknowledgement's number."""
+
+_UNDERIVED, _FOREIGN = lib.NM_UNDERIVED, lib.NM_FOREIGN
+_CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
+_CLEAR_READER = ~(HAS_READER | REPLY_GAP)
+_OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP
+_CLEAR_MIRRORING = ~_OF_MIRRORING
+
+
+# The connection
+
+
+def is_direct(row: FlowRow) -> bool:
+    """Say whether the client talks to the backend itself."""
+    return row.flags & DIRECT != 0
+
+
+def is_picked_up(row: FlowRow) -> bool:
+    """Say whether the connection was met in mid-connection."""
+    return row.flags & LOOSE != 0
+
+
+def set_picked_up(row: FlowRow) -> None:
+    """Note that the connection was met in mid-connection."""
+    row.flags |= LOOSE
+
+
+def is_aborted(row: FlowRow) -> bool:
+    """Say whether we have reset both ends because the backend is gone."""
+    return row.flags & ABORTED != 0
+
+
+def set_aborted(row: FlowRow) -> None:
+    """Note that we have reset both ends."""
+    row.flags |= ABORTED
+
+
+def is_unanswered(row: FlowRow) -> bool:
+    """Say whether Python has counted the client's SYN as unanswered."""
+    return row.flags & UNANSWERED != 0
+
+
+def set_unanswered(row: FlowRow) -> None:
+    """Note that Python has counted the client's SYN as unanswered."""
+    row.flags |= UNANSWERED
+
+
+def has_python_state(row: FlowRow) -> bool:
+    """Say whether Python keeps an object for the flow, so that only Python may forget it."""
+    return row.flags & PYTHON_STATE != 0
+
+
+def set_python_state(row: FlowRow) -> None:
+    """Note that Python keeps an object for the flow."""
+    row.flags |= PYTHON_STATE
+
+
+def is_foreign(row: FlowRow) -> bool:
+    """Say whether the flow is another host's, and none of its packets has changed its state here."""
+    return row.sharing & _FOREIGN != 0
+
+
+def is_underived(row: FlowRow) -> bool:
+    """Say whether the flow's backend is not the one that the rules alone give."""
+    return row.sharing & _UNDERIVED != 0
+
+
+# Its copies
+
+
+def is_service_mirrored(row: FlowRow) -> bool:
+    """Say whether the flow's service has mirrors."""
+    return row.flags & SERVICE_MIRRORED != 0
+
+
+def start_feeding_legs(row: FlowRow) -> None:
+    """Have C hand the client's data to the flow's legs."""
+    row.flags |= FEEDS_LEGS
+
+
+def stop_feeding_legs(row: FlowRow) -> None:
+    """Hand the client's data to no leg any more."""
+    row.flags &= ~FEEDS_LEGS
+
+
+def has_reader(row: FlowRow) -> bool:
+    """Say whether a session with a master reads what both ends send."""
+    return row.flags & HAS_READER != 0
+
+
+def add_reader(row: FlowRow) -> None:
+    """Have C keep what both ends send for a session with a master."""
+    row.flags |= HAS_READER
+
+
+def remove_reader(row: FlowRow) -> None:
+    """Keep nothing for a session with a master any more."""
+    row.flags &= _CLEAR_READER
+
+
+def is_past_window(row: FlowRow) -> bool:
+    """Say whether a byte past the backend's window waits until the window has moved."""
+    return row.flags & PAST_WINDOW != 0
+
+
+def set_orig_waiting(row: FlowRow, *, past_window: bool, has_gap: bool) -> None:
+    """Note whether client data waits for the backend's window, and whether some waits for earlier data."""
+    waiting = (PAST_WINDOW if past_window else 0) | (ORIG_GAP if has_gap else 0)
+    row.flags = row.flags & _CLEAR_ORIG_WAITING | waiting
+
+
+def clear_orig_waiting(row: FlowRow) -> None:
+    """Note that no client data waits."""
+    row.flags &= _CLEAR_ORIG_WAITING
+
+
+def set_reply_gap(row: FlowRow, has_gap: bool) -> None:
+    """Note whether some of the backend's data waits for earlier data."""
+    row.flags = row.flags | REPLY_GAP if has_gap else row.flags & ~REPLY_GAP
+
+
+def concerns_mirroring(row: FlowRow) -> bool:
+    """Say whether C still does anything for the flow's copies, or the client is held back for a mirror."""
+    return row.flags & (_OF_MIRRORING | HELD) != 0
+
+
+def clear_mirroring(row: FlowRow) -> None:
+    """Have C do nothing for the flow's copies any more; whether the client is held back stays."""
+    row.flags &= _CLEAR_MIRRORING
+
+
+def is_held(row: FlowRow) -> bool:
+    """Say whether the client is held back for a mirror."""
+    return row.flags & HELD != 0
+
+
+def hold(row: FlowRow) -> None:
+    """Have C leave what the backend sends to Python, which holds the client back by it."""
+    row.flags |= HELD
+
+
+def release(row: FlowRow) -> None:
+    """Hold the client back no longer."""
+    row.flags &= ~HELD
+
+
+# One direction
+
+
+def is_end_known(half: HalfRow) -> bool:
+    """Say whether ``end`` is known."""
+    return half.flags & HALF_SEQ != 0
+
+
+def is_ack_known(half: HalfRow) -> bool:
+    """Say whether ``ack`` and ``edge`` are known."""
+    return half.flags & HALF_ACK != 0
+
+
+def is_finished(half: HalfRow) -> bool:
+    """Say whether a FIN was sent; it lies at ``end`` - 1."""
+    return half.flags & HALF_FIN != 0

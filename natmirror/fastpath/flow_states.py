@@ -1,0 +1,37 @@
+"""The states of a production connection, read from the library: flow_states.h says what each means."""
+
+from enum import IntEnum
+
+from natmirror._ffi import lib
+
+
+class State(IntEnum):
+    """The connection as its two ends see it, both views in one."""
+
+    SYN_SENT = lib.NM_STATE_SYN_SENT
+    SYN_RECEIVED = lib.NM_STATE_SYN_RECEIVED
+    ESTABLISHED = lib.NM_STATE_ESTABLISHED
+    CLOSING = lib.NM_STATE_CLOSING
+    TIME_WAIT = lib.NM_STATE_TIME_WAIT
+    RESET = lib.NM_STATE_RESET
+
+
+class Event(IntEnum):
+    """What a believed segment means for the connection as a whole."""
+
+    SYN_ACK = lib.NM_EVENT_SYN_ACK
+    HANDSHAKE = lib.NM_EVENT_HANDSHAKE
+    FIN = lib.NM_EVENT_FIN
+    LAST_ACK = lib.NM_EVENT_LAST_ACK
+    RST = lib.NM_EVENT_RST
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (state, event): State(lib.nm_transitions[state][event])
+    for state in State
+    for event in Event
+    if lib.nm_transitions[state][event] != lib.NM_NO_STATE
+}
+
+TIMEOUTS: dict[State, float] = {state: lib.nm_state_timeouts[state] for state in State}
+"""Seconds after its last packet that a flow expires, by its state."""

@@ -1,0 +1,49 @@
+"""What a leg's row says in single bits: questions and changes, each by name. leg_table.h says what each bit means."""
+
+from natmirror._ffi import lib
+from natmirror.fastpath.rows import LegRow
+
+_STEADY = lib.NM_LEG_STEADY
+_SACK = lib.NM_LEG_SACK
+_SAMPLING = lib.NM_LEG_SAMPLING
+_MEASURED = lib.NM_LEG_MEASURED
+
+
+def is_steady(row: LegRow) -> bool:
+    """Say whether C handles the leg's data and acknowledgements by itself: nothing is lost, closing or closed."""
+    return row.flags & _STEADY != 0
+
+
+def set_steady(row: LegRow, steady: bool) -> None:
+    """Have C handle the leg's data and acknowledgements by itself, or leave them to Python."""
+    row.flags = row.flags | _STEADY if steady else row.flags & ~_STEADY
+
+
+def uses_sack(row: LegRow) -> bool:
+    """Say whether both ends use selective acknowledgements (RFC 2018)."""
+    return row.flags & _SACK != 0
+
+
+def set_sack(row: LegRow, sack: bool) -> None:
+    """Note whether both ends use selective acknowledgements."""
+    row.flags = row.flags | _SACK if sack else row.flags & ~_SACK
+
+
+def is_sampling(row: LegRow) -> bool:
+    """Say whether a round trip is being measured, from ``sample_at`` to the acknowledgement of ``sample_end``."""
+    return row.flags & _SAMPLING != 0
+
+
+def set_sampling(row: LegRow, sampling: bool) -> None:
+    """Note whether a round trip is being measured."""
+    row.flags = row.flags | _SAMPLING if sampling else row.flags & ~_SAMPLING
+
+
+def has_measured(row: LegRow) -> bool:
+    """Say whether ``srtt`` and ``rttvar`` hold a measured round trip."""
+    return row.flags & _MEASURED != 0
+
+
+def set_measured(row: LegRow) -> None:
+    """Note that ``srtt`` and ``rttvar`` hold a measured round trip."""
+    row.flags |= _MEASURED
