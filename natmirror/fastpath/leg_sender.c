@@ -118,7 +118,7 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out)
     }
 }
 
-/* RetransmitTimer.acknowledged() */
+/* retransmit_timer.acknowledged() */
 static void take_sample(nm_leg *leg, uint32_t ack, double now)
 {
     if (leg->flags & NM_LEG_SAMPLING && diff(ack, leg->sample_end) >= 0) {

@@ -17,7 +17,7 @@ from natmirror.fastpath.leg_flags import set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.packet import ACK, RST, SYN, Endpoint, Segment
 from natmirror.rules import Mirror
-from natmirror.tcp import leg_deadlines, leg_packets
+from natmirror.tcp import leg_deadlines, leg_packets, retransmit_timer
 from natmirror.tcp.client_window import slack_of
 from natmirror.tcp.leg_numbers import LegNumbers
 from natmirror.tcp.leg_record import LegRecord
@@ -94,7 +94,7 @@ class Leg(LegNumbers):
         row = self.row
         row.progress_at = row.heard_at = now
         row.snd_nxt = row.snd_max = seq.add(row.snd_una, 1)
-        self.sender.timer.start(now, row.snd_max)
+        retransmit_timer.start(row, now, row.snd_max)
         return [leg_packets.syn(self)]
 
     def write(self, data: bytes, now: float, *, wanted: int | None = None) -> list[bytes]:
@@ -343,7 +343,7 @@ class Leg(LegNumbers):
 
     def _resend_syn(self, now: float) -> list[bytes]:
         """RFC 6298 §5.4-5.6."""
-        self.sender.timer.back_off(now)
+        retransmit_timer.back_off(self.row, now)
         self.row.timeouts += 1
         self.row.retransmits += 1
         return [leg_packets.syn(self)]
@@ -354,8 +354,8 @@ class Leg(LegNumbers):
             return []
         self.challenged_at = now
         self.row.retransmits += 1
-        self.sender.timer.forget_sample()
-        self.sender.timer.restart(now)
+        retransmit_timer.forget_sample(self.row)
+        retransmit_timer.restart(self.row, now)
         return [leg_packets.syn(self)]
 
     # Ending

@@ -12,8 +12,8 @@ from natmirror.fastpath import LEG_MAX_SEGMENTS, NEVER, RTO_MAX, LegRow, LegTabl
 from natmirror.fastpath.leg_flags import is_steady, set_sack, set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MAX_PACKET_LEN, PSH
+from natmirror.tcp import retransmit_timer
 from natmirror.tcp.congestion import Congestion
-from natmirror.tcp.retransmit_timer import RetransmitTimer
 from natmirror.tcp.sack import Scoreboard
 
 Piece = tuple[int, int, bytes]
@@ -35,7 +35,7 @@ class Sender:
         self.row = row
         row.snd_una = row.snd_nxt = row.snd_max = iss
         row.buffer_seq = seq.add(iss, 1)
-        self.timer.reset()
+        retransmit_timer.reset(row)
         self.probe_at = NEVER
         self.finishing = False
         """The stream is complete: a FIN follows the last byte."""
@@ -43,11 +43,6 @@ class Sender:
         self._congestion = Congestion(row)
         self._scoreboard = Scoreboard(iss)
         self._probe_interval = 0.0
-
-    @property
-    def timer(self) -> RetransmitTimer:
-        """Its retransmission timer."""
-        return RetransmitTimer(self.row)
 
     # The stream
 
@@ -110,7 +105,7 @@ class Sender:
     def retire(self, row: LegRow) -> None:
         """The leg is over; ``row`` is what it leaves."""
         self.row = self._congestion.row = row
-        self.timer.stop()
+        retransmit_timer.stop(self.row)
         self.probe_at = NEVER
 
     # The mirror's side
@@ -123,8 +118,8 @@ class Sender:
         row.mss = mss
         set_sack(row, sack)
         self._congestion.start()
-        self.timer.acknowledged(ack, now)
-        self.timer.stop()
+        retransmit_timer.acknowledged(row, ack, now)
+        retransmit_timer.stop(row)
         row.progress_at = row.sent_at = now
 
     def is_acceptable(self, ack: int) -> bool:
@@ -164,8 +159,8 @@ class Sender:
         self._table.drop(row, min(seq.diff(ack, row.buffer_seq), row.buffered), ack)
         row.buffer_seq = row.snd_una = row.snd_nxt = row.snd_max = ack
         row.progress_at = row.sent_at = now
-        self.timer.forget_sample()
-        self.timer.stop()
+        retransmit_timer.forget_sample(row)
+        retransmit_timer.stop(row)
         self._scoreboard.forget()
         self._scoreboard.nothing_resent(ack)
         self._congestion.start()
@@ -237,7 +232,7 @@ class Sender:
 
     def time_out(self, now: float) -> list[Piece]:
         """The retransmission timer has run out (RFC 6298 §5.4-5.7): all that is in flight counts as lost."""
-        self.timer.back_off(now)
+        retransmit_timer.back_off(self.row, now)
         self.row.timeouts += 1
         self._congestion.timeout(self.in_flight, self.row.snd_max)
         self._scoreboard.forget()
@@ -279,7 +274,7 @@ class Sender:
         row.snd_max = seq.latest(row.snd_max, row.snd_nxt)
         if again:
             return self._resend(at, size, now)
-        self.timer.start(now, row.snd_nxt)
+        retransmit_timer.start(row, now, row.snd_nxt)
         return self._piece(at, size, now)
 
     def _resend_first(self, now: float) -> Piece:
@@ -288,7 +283,7 @@ class Sender:
         _, gap = self._scoreboard.skip(row.snd_una)
         sent = min(row.buffered, seq.diff(row.snd_max, row.snd_una))
         size = min(row.mss, sent, sent if gap is None else gap)
-        self.timer.restart(now)
+        retransmit_timer.restart(row, now)
         if size:
             return self._resend(row.snd_una, size, now)
         self._note_resent(now)
@@ -301,9 +296,9 @@ class Sender:
 
     def _note_resent(self, now: float) -> None:
         self.row.retransmits += 1
-        self.timer.forget_sample()
+        retransmit_timer.forget_sample(self.row)
         if self.row.rto_at == NEVER:
-            self.timer.restart(now)
+            retransmit_timer.restart(self.row, now)
 
     def _piece(self, at: int, size: int, now: float) -> Piece:
         self.row.sent_at = now
@@ -323,7 +318,7 @@ class Sender:
         row.snd_nxt = seq.add(end, 1)
         row.snd_max = seq.latest(row.snd_max, row.snd_nxt)
         if row.rto_at == NEVER:
-            self.timer.restart(now)
+            retransmit_timer.restart(row, now)
         return [(end, FIN | ACK, b"")]
 
     # Numbers
@@ -338,11 +333,11 @@ class Sender:
         self._table.drop(row, data, ack)
         row.acked_bytes += data
         row.progress_at = now
-        self.timer.acknowledged(ack, now)
+        retransmit_timer.acknowledged(row, ack, now)
         if self.in_flight:
-            self.timer.restart(now)
+            retransmit_timer.restart(row, now)
         else:
-            self.timer.stop()
+            retransmit_timer.stop(row)
 
     def _fall_back(self) -> None:
         """Send everything from the first unacknowledged byte on again, as the windows allow."""
