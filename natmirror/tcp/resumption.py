@@ -6,8 +6,8 @@ instead (RFC 9293 §3.10.7.4): such a probe is sent until something comes. The a
 goes on; its own number is where the mirror's stream does, whatever of that never came here: it is thrown away anyhow.
 
 Meanwhile the client's bytes are kept that come. Other copies that the first host has sent may still be under way, or
-lie at the mirror behind a gap; so an acknowledgement past all that was sent here is believed for a while: nobody has to
-send those bytes any more. And where bytes are missing that the client will not send again, the mirror is asked once
+lie at the mirror behind a gap; so an acknowledgement past all that was sent here is believed for a while: those bytes
+need not be sent any more. And where bytes are missing that the client will not send again, the mirror is asked once
 more, a second later, before that ends the leg.
 
 The way of such a leg: on standby (the other host has it, renew() takes later records), taken over (probes are sent,
@@ -30,7 +30,7 @@ from natmirror.tcp.sender import Piece, Sender
 _PROBE_INTERVAL = 1.0  # RFC 6298 §2.1, and more than the half second in which Linux answers one probe only
 _MAX_BEHIND = LEG_WINDOW << SCALE  # how far behind the record an older segment of the mirror's may be
 _MAX_AHEAD = 1 << 30  # and how far ahead of it a leg
-_SETTLING = 60.0  # seconds: nobody sends a byte again later than that (RFC 6298 §2.5)
+_SETTLING = 60.0  # seconds after which no TCP sends a byte again (RFC 6298 §2.5)
 
 
 class Answer(Enum):
