@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "_fastpath.h"
+#include "fastpath/flow_lifecycle.h"
 #include "fastpath/hash.h"
 #include "fastpath/packet.h"
 
@@ -74,7 +75,7 @@ static size_t write_packet(const uint8_t *src, uint16_t sport, const uint8_t *ds
     packet[32] = 0x50;
     packet[33] = flags;
     put16(packet + 34, 0xffff);
-    segment seg;
+    nm_segment seg;
     if (!parse(packet, len, &seg))
         abort();
     return len;
@@ -130,7 +131,7 @@ static void hash(uint32_t n)
 
 static void parse_it(uint32_t n)
 {
-    segment seg = {0};
+    nm_segment seg = {0};
     packet[39] = (uint8_t)n;
     sink += (uint64_t)parse(packet, SMALL, &seg) + seg.seq;
 }

@@ -1,130 +1,87 @@
-/* The C gear; _fastpath.h says what each function is for.
+/* The decision about a packet in C; _fastpath.h says what each function is for.
  *
- * The rules for numbers and checksums are those of tracker.py, packet.py, mirroring.py and leg.py: tests hold the two
- * against each other.
+ * A client's data packet goes this way. nm_decide() parses it, finds its flow by client and service (flow_table.c), checks
+ * that all legs of the flow can take the data (punt_reason()), moves the numbers of the client's half-stream (tracker.c),
+ * has each leg send the data to its mirror (leg_sender.c), and notes in gear.translation that the packet goes on to the
+ * flow's backend. A reply's flow is found by backend and client; no leg wants its data. A mirror's packet belongs to a leg
+ * instead of a flow (leg_table.c), which takes the acknowledgement and may send more.
+ *
+ * All that is rare is punted: Python decides it, by natmirror/engine/forwarding.py. Both follow the same rules; tests hold
+ * the two against each other.
  */
 #include "_fastpath.h"
 
-#include <stdlib.h>
+#include <linux/netfilter.h>
 #include <string.h>
 
-#include "fastpath/leg_sender.h"
 #include "fastpath/flow_lifecycle.h"
+#include "fastpath/leg_sender.h"
 #include "fastpath/packet.h"
 #include "fastpath/tracker.h"
 
-#define HOOK_PREROUTING 0
-#define HOOK_FORWARD 2
-#define HOOK_OUTPUT 3
-#define ACKNOWLEDGED_AT_ONCE 256
+/* Translation */
 
-nm_gear *nm_gear_new(uint32_t max_flows, nm_budget *budget, const uint8_t *key)
-{
-    nm_gear *gear = calloc(1, sizeof *gear);
-    if (!gear)
-        return NULL;
-    gear->flows = nm_flows_new(max_flows, key);
-    gear->legs = nm_legs_new(budget, key);
-    if (!gear->flows || !gear->legs) {
-        nm_gear_free(gear);
-        return NULL;
-    }
-    return gear;
-}
-
-void nm_gear_free(nm_gear *gear)
-{
-    if (!gear)
-        return;
-    nm_flows_free(gear->flows);
-    nm_legs_free(gear->legs);
-    free(gear->out.bytes);
-    free(gear->out.sends);
-    free(gear->read.bytes);
-    free(gear->read.sends);
-    free(gear);
-}
-
-void nm_out_clear(nm_out *out) { out->used = out->count = 0; }
-
-int nm_out_add(nm_out *out, const uint8_t *packet, uint32_t len, uint16_t segment_len)
-{
-    uint8_t *at = nm_out_reserve(out, len, segment_len);
-    if (at && len)
-        memcpy(at, packet, len);
-    return at != NULL;
-}
-
-int nm_read_add(nm_out *read, uint8_t kind, uint32_t of, const uint8_t *data, uint32_t len)
-{
-    if (!nm_out_add(read, data, len, 0))
-        return 0;
-    read->sends[read->count - 1].kind = kind;
-    read->sends[read->count - 1].of = of;
-    return 1;
-}
-
-/* Translating */
-
-static int translate_to(nm_gear *gear, int is_destination, const uint8_t *address, uint16_t port, uint32_t mark)
+static int translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, const uint8_t *address, uint16_t port,
+                        uint32_t mark)
 {
     nm_translation *to = &gear->translation;
     to->is_destination = (uint8_t)is_destination;
     memcpy(to->address, address, sizeof to->address);
     to->port = port;
+    to->tcp_at = (uint16_t)(seg->tcp - seg->ip);
     to->mark = mark;
     return NM_MODIFIED;
 }
 
-/* A flow's packet on its way. */
-static int pass_on(nm_gear *gear, const nm_flow *flow, int is_orig)
+/* Let a flow's packet pass: the client's goes on to the backend, the backend's comes from the service. */
+static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig)
 {
     if (flow->flags & NM_FLOW_WATCHED)
         return NM_ACCEPT;
     uint32_t mark = flow->backend_id < gear->plan.backend_count ? gear->plan.backends[flow->backend_id].mark : 0;
-    return is_orig ? translate_to(gear, 1, flow->backend, flow->backend_port, mark)
-                   : translate_to(gear, 0, flow->service, flow->service_port, mark);
+    return is_orig ? translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark)
+                   : translate_to(gear, seg, 0, flow->service, flow->service_port, mark);
 }
 
 /* A sum that was left to hardware is computed in full: the kernel takes a rewritten packet for finished. */
 void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum)
 {
     const nm_translation *to = &gear->translation;
-    segment seg;
-    if (!parse(packet, len, &seg))
-        return;
-    size_t address_at = to->is_destination ? 16 : 12, port_at = to->is_destination ? 2 : 0;
+    uint8_t *tcp = packet + to->tcp_at;
+    uint8_t *address = packet + (to->is_destination ? IP_DESTINATION_AT : IP_SOURCE_AT);
+    uint8_t *port = tcp + (to->is_destination ? TCP_DESTINATION_AT : TCP_SOURCE_AT);
     uint8_t old[6], fresh[6];
-    memcpy(old, seg.ip + address_at, 4);
-    memcpy(old + 4, seg.tcp + port_at, 2);
+    memcpy(old, address, 4);
+    memcpy(old + 4, port, 2);
     memcpy(fresh, to->address, 4);
     put16(fresh + 4, to->port);
-    memcpy(seg.ip + address_at, fresh, 4);
-    memcpy(seg.tcp + port_at, fresh + 4, 2);
-    update_checksum(seg.ip + 10, old, fresh, 4);
-    if (checksum != CHECKSUM_PARTIAL) {
-        update_checksum(seg.tcp + 16, old, fresh, 6);
+    memcpy(address, fresh, 4);
+    memcpy(port, fresh + 4, 2);
+    update_checksum(packet + IP_CHECKSUM_AT, old, fresh, 4);
+    if (checksum != NM_CHECKSUM_PARTIAL) {
+        update_checksum(tcp + TCP_CHECKSUM_AT, old, fresh, 6);
         return;
     }
-    put16(seg.tcp + 16, 0);
-    put16(seg.tcp + 16, (uint16_t)~tcp_sum(&seg));
+    put16(tcp + TCP_CHECKSUM_AT, 0);
+    put16(tcp + TCP_CHECKSUM_AT, (uint16_t)~tcp_sum(packet, tcp, len - to->tcp_at));
 }
 
-/* Handing data on: Mirroring.feed() and Leg.write() for data in its turn */
+/* Data for legs and readers: Mirroring.feed() and Leg.write() in Python, for data in order */
 
 static int has_takers(const nm_flow *flow, int is_orig)
 {
     return flow->flags & (is_orig ? NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER : NM_FLOW_HAS_READER);
 }
 
-/* Why the flow's legs and readers cannot take what one end sends next; 0 where they can, and have room for it. */
-static int why_not_taken(nm_gear *gear, const nm_flow *flow, const segment *seg, int is_orig)
+/* Why the flow's legs and readers cannot take a segment's data; 0 where they can: then legs have room for it, and readers
+ * have it. */
+static int punt_reason(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig)
 {
     const nm_half *sender = is_orig ? &flow->orig : &flow->reply, *receiver = is_orig ? &flow->reply : &flow->orig;
     uint32_t end = seg->seq + seg->payload_len;
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
-    if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || !(seg->flags & TCP_ACK) || seg->seq != sender->next ||
-        diff(end, receiver->ack) < 0)
+    if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || !(seg->flags & TCP_ACK) ||
+        seg->seq != sender->next || diff(end, receiver->ack) < 0)
         return NM_PUNT_DATA;
     if (!(flow->flags & NM_FLOW_LOOSE) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
         return NM_PUNT_DATA;
@@ -148,7 +105,7 @@ static int why_not_taken(nm_gear *gear, const nm_flow *flow, const segment *seg,
     return 0;
 }
 
-static void hand_on(nm_gear *gear, nm_flow *flow, const segment *seg, int is_orig, double now)
+static void feed_legs(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, double now)
 {
     (is_orig ? &flow->orig : &flow->reply)->next = seg->seq + seg->payload_len;
     for (uint32_t id = is_orig ? flow->first_leg : NM_NO_LEG; id != NM_NO_LEG;) {
@@ -165,8 +122,8 @@ static void hand_on(nm_gear *gear, nm_flow *flow, const segment *seg, int is_ori
 
 /* Packets */
 
-/* A mirror's, for a leg in its steady state: in its turn, without anything that Python has to look at. */
-static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int checksum, double now)
+/* A mirror's packet for a leg in its steady state: in order, and without anything that Python has to look at. */
+static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *seg, int checksum, double now)
 {
     uint32_t window = (uint32_t)seg->window << leg->scale, ack = seg->ack - leg->seq_offset;
     if (!(leg->flags & NM_LEG_STEADY) || (seg->flags & ~TCP_PSH) != TCP_ACK || seg->has_options ||
@@ -191,26 +148,28 @@ static int process_mirrors(nm_gear *gear, nm_leg *leg, const segment *seg, int c
     return NM_CONSUMED;
 }
 
-/* Why Python is to look at a packet that opens or ends a flow. */
-static int needs_python(nm_gear *gear, const nm_flow *flow, const segment *seg, int is_orig, double now)
+/* Whether Python has to look at a packet that opens or ends a flow. */
+static int needs_python(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig, double now)
 {
     const nm_service *service = &gear->plan.services[flow->service_id];
+    int is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED, has_python_state = flow->flags & NM_FLOW_PYTHON_STATE;
     if (flow->flags & NM_FLOW_DIRECT || (seg->flags & TCP_RST && flow->state == NM_STATE_SYN_SENT))
         return 1;
-    if (seg->flags & TCP_SYN && is_orig) /* but its own SYN once more */
+    if (seg->flags & TCP_SYN && is_orig) /* all but the repetition of its own SYN */
         return flow->flags & (NM_FLOW_PYTHON_STATE | NM_FLOW_LOOSE) || seg->seq != flow->iss || seg->payload_len ||
                seg->flags & (TCP_ACK | TCP_RST | TCP_FIN) || flow->state > NM_STATE_SYN_RECEIVED ||
                (flow->state == NM_STATE_SYN_SENT && now >= nm_flow_answer_due(flow));
     if (seg->flags & TCP_SYN)
-        return flow->state != NM_STATE_SYN_SENT || flow->flags & NM_FLOW_PYTHON_STATE || (flow->flags & NM_FLOW_SERVICE_MIRRORED && service->is_held) ||
+        return flow->state != NM_STATE_SYN_SENT || has_python_state || (is_mirrored && service->may_hold_clients) ||
                *nm_plan_suspect(&gear->plan, flow->service_id, flow->family, flow->client);
-    if (!(flow->flags & NM_FLOW_SERVICE_MIRRORED))
+    if (!is_mirrored)
         return 0;
-    return !(seg->flags & TCP_RST && flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE));
+    return !(seg->flags & TCP_RST && flow->state == NM_STATE_SYN_RECEIVED && !has_python_state);
 }
 
-/* The opening of a flow, but for the handshake's end where legs open with it, and the end of one without mirrors. */
-static int process_control(nm_gear *gear, nm_flow *flow, const segment *seg, int is_orig, int checksum, double now)
+/* A packet that opens a flow, but for the end of the handshake where legs open with it; or one that ends a flow without
+ * mirrors. */
+static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now)
 {
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_CONTROL;
@@ -219,72 +178,58 @@ static int process_control(nm_gear *gear, nm_flow *flow, const segment *seg, int
     if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.fast_packets++;
-    return pass_on(gear, flow, is_orig);
+    return pass_on(gear, flow, seg, is_orig);
 }
 
-/* A backend's SYN-ACK to a client for whom there is no flow. Usually the client has called the backend itself, which is
- * Python's to see; but while flows have to go before their handshakes are complete it is most likely for one of those. */
-static int process_stray_answer(nm_gear *gear, const segment *seg)
+/* A backend's SYN-ACK without a flow. Usually the client has called the backend directly, which is Python's to decide; but
+ * while flows are evicted before their handshakes are complete, it most likely answers one of those. */
+static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg)
 {
-    const nm_service *service = nm_plan_service_of(&gear->plan, seg->ip + 12, seg->sport);
+    const nm_service *service = nm_plan_service_of(&gear->plan, source_of(seg), seg->sport);
     if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK) ||
-        !nm_plan_is_client(&gear->plan, 4, seg->ip + 16) || !nm_flows_victim(gear->flows, 1) ||
-        nm_flow_find_orig(gear->flows, 4, seg->ip + 16, seg->dport, service->address, service->port))
+        !nm_plan_is_client(&gear->plan, 4, destination_of(seg)) || !nm_flows_victim(gear->flows, 1) ||
+        nm_flow_find_orig(gear->flows, 4, destination_of(seg), seg->dport, service->address, service->port))
         return NM_PUNT_CONTROL; /* the last: the client has called again since, and another backend is to answer */
     gear->counters.fast_packets++;
     gear->counters.unbound_packets++;
-    return translate_to(gear, 0, service->address, service->port, 0);
-}
-
-int nm_gear_acknowledge(nm_gear *gear, double now)
-{
-    nm_leg *leg;
-    for (int count = 0; count < ACKNOWLEDGED_AT_ONCE && (leg = nm_legs_due(gear->legs, now)); count++) {
-        int has_more = now >= leg->more_at;
-        if (!(leg->flags & NM_LEG_STEADY) || (now < leg->ack_at && !has_more) || now >= nm_leg_python_deadline(leg))
-            return 1;
-        if (has_more) {
-            nm_leg_output(leg, now, &gear->out);
-            count = ACKNOWLEDGED_AT_ONCE; /* that takes as long as all others together */
-        } else {
-            nm_leg_acknowledge(leg, &gear->out);
-        }
-        nm_leg_set_due(gear->legs, leg, nm_leg_deadline(leg));
-    }
-    return 0;
+    return translate_to(gear, seg, 0, service->address, service->port, 0);
 }
 
 static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
 {
-    segment seg;
+    nm_segment seg;
     if (!parse(packet, len, &seg))
         return NM_PUNT_MALFORMED;
     int is_control = seg.flags & (TCP_SYN | TCP_FIN | TCP_RST);
-    int is_orig = hook == HOOK_PREROUTING;
-    const uint8_t *src = packet + 12, *dst = packet + 16;
+    int is_orig = hook == NF_INET_PRE_ROUTING;
+    const uint8_t *src = source_of(&seg), *dst = destination_of(&seg);
     nm_flow *flow = is_orig ? nm_flow_find_orig(gear->flows, 4, src, seg.sport, dst, seg.dport)
                             : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
+    /* 1. A client's SYN that opens a flow. */
     if (is_orig && seg.flags & TCP_SYN && (!flow || nm_flow_is_closed(flow))) {
         flow = nm_flow_open(gear, flow, &seg, checksum, now);
         if (!flow)
             return NM_PUNT_CONTROL;
         gear->counters.fast_packets++;
-        return pass_on(gear, flow, 1);
+        return pass_on(gear, flow, &seg, 1);
     }
     if (flow && flow->flags & NM_FLOW_ABORTED)
         return NM_PUNT_STATE;
+    /* 2. A packet without a flow: a mirror's, or the answer to a SYN whose flow is gone. */
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (is_control)
-            return hook == HOOK_FORWARD ? process_stray_answer(gear, &seg) : NM_PUNT_CONTROL;
-        return leg ? process_mirrors(gear, leg, &seg, checksum, now) : NM_PUNT_UNKNOWN;
+            return hook == NF_INET_FORWARD ? decide_stray_syn_ack(gear, &seg) : NM_PUNT_CONTROL;
+        return leg ? decide_mirror_packet(gear, leg, &seg, checksum, now) : NM_PUNT_UNKNOWN;
     }
-    if (!is_orig && hook != HOOK_FORWARD && !(hook == HOOK_OUTPUT && flow->flags & NM_FLOW_WATCHED))
+    if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_STATE;
+    /* 3. A packet of a flow that is being opened or closed. */
     if (is_control || flow->state != NM_STATE_ESTABLISHED)
-        return process_control(gear, flow, &seg, is_orig, checksum, now);
+        return decide_control_packet(gear, flow, &seg, is_orig, checksum, now);
     if (!is_orig && flow->flags & (NM_FLOW_HELD | NM_FLOW_PAST_WINDOW))
         return NM_PUNT_HELD;
+    /* 4. A packet of a client's direct connection to a backend. */
     if (flow->flags & NM_FLOW_DIRECT) {
         if (is_orig)
             return NM_PUNT_STATE;
@@ -293,22 +238,23 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         gear->counters.fast_packets++;
         return NM_ACCEPT;
     }
+    /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(&seg, checksum);
     int is_taken = has_takers(flow, is_orig) && seg.payload_len && !is_bad;
-    int why_not = is_taken ? why_not_taken(gear, flow, &seg, is_orig) : 0;
-    if (why_not)
-        return why_not;
+    int reason = is_taken ? punt_reason(gear, flow, &seg, is_orig) : 0;
+    if (reason)
+        return reason;
     gear->counters.fast_packets++;
     if (is_bad) {
         gear->counters.bad_checksums++;
     } else {
         nm_track_half(is_orig ? &flow->orig : &flow->reply, is_orig ? &flow->reply : &flow->orig, &seg,
-                  flow->flags & NM_FLOW_LOOSE);
+                      flow->flags & NM_FLOW_LOOSE);
         flow->seen_at = now;
     }
     if (is_taken)
-        hand_on(gear, flow, &seg, is_orig, now);
-    return pass_on(gear, flow, is_orig);
+        feed_legs(gear, flow, &seg, is_orig, now);
+    return pass_on(gear, flow, &seg, is_orig);
 }
 
 int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)

@@ -1,5 +1,6 @@
 """Whether backends are fit for new connections.
 
-probes.py asks them, health.py makes a state of the answers, admission.py a share of the new connections: drain, slow
-start, failover. Imports rules and errors.
+Begin with monitor.py: a thread that runs the checks. probes.py has the checks themselves, health.py the state that
+their results lead to. admission.py sets a backend's share of the new connections: drain, slow start, failover. Imports
+rules, openflow and errors.
 """

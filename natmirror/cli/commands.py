@@ -101,7 +101,7 @@ def main(
     logs.start()
     try:
         firewall = Firewall(backend)
-        preflight.tell(loaded, firewall)
+        preflight.log_findings(loaded, firewall)
         runner = Runner(loaded, firewall, Notifier(os.environ), logs, keep_rules=on_stop == "keep", api_path=api_path)
         summary = runner.run()
     except NatmirrorError as error:

@@ -57,7 +57,7 @@ from natmirror.net.packet import (
     segment_checksum_ok,
     show,
 )
-from natmirror.openflow.datapath import Directory
+from natmirror.openflow.directory import Directory
 from natmirror.rules import Mirror, Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard

@@ -1,22 +1,23 @@
-/* New flows, and their end; flow_lifecycle.h and _fastpath.h say what each function is for. */
+/* How flows begin and end; flow_lifecycle.h says what each function is for. */
 #include "fastpath/flow_lifecycle.h"
 
+#include "fastpath/packet.h"
 #include "fastpath/tracker.h"
 
 #define EXPIRED_AT_ONCE 64 /* flows; packets do not wait for more */
 
-/* Where a flow's packets go. */
 typedef struct {
     const uint8_t *address;
     uint16_t port;
-} place;
+} endpoint;
 
-static place place_of(const nm_gear *gear, const nm_service *service, uint16_t backend_id)
+/* Where a flow's packets go. */
+static endpoint endpoint_of(const nm_gear *gear, const nm_service *service, uint16_t backend_id)
 {
     if (backend_id == NM_NO_BACKEND)
-        return (place){service->address, service->port};
+        return (endpoint){service->address, service->port};
     const nm_backend *backend = &gear->plan.backends[backend_id];
-    return (place){backend->address, backend->port};
+    return (endpoint){backend->address, backend->port};
 }
 
 static int is_underived(const nm_gear *gear, const nm_flow *flow)
@@ -28,16 +29,16 @@ static int is_underived(const nm_gear *gear, const nm_flow *flow)
 static void count_flow(nm_backend *backend, uint32_t by)
 {
     backend->flows += by;
-    if (backend->everywhere)
-        __atomic_add_fetch(backend->everywhere, by, __ATOMIC_RELAXED);
+    if (backend->total_flows)
+        __atomic_add_fetch(backend->total_flows, by, __ATOMIC_RELAXED);
 }
 
 nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, uint16_t client_port, uint16_t service_id,
                         uint16_t backend_id, int is_direct)
 {
     nm_service *service = &gear->plan.services[service_id];
-    place there = place_of(gear, service, backend_id);
-    place here = is_direct ? there : (place){service->address, service->port};
+    endpoint there = endpoint_of(gear, service, backend_id);
+    endpoint here = is_direct ? there : (endpoint){service->address, service->port};
     nm_flow *flow = nm_flow_insert(gear->flows, family, client, client_port, here.address, here.port, there.address,
                                    there.port);
     if (!flow)
@@ -64,10 +65,11 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow)
     nm_flow_remove(gear->flows, flow);
 }
 
-/* Whether a flow was ours once, and what is known of it no more than what the rules say, or said then. */
+/* Whether no more is known of a flow that once was ours than what the rules say, or said then. */
 static int is_forgettable(const nm_flow *flow)
 {
-    return flow->state == NM_STATE_ESTABLISHED && flow->flags & NM_FLOW_LOOSE && !(flow->flags & NM_FLOW_PYTHON_STATE) && !flow->sharing;
+    return flow->state == NM_STATE_ESTABLISHED && !flow->sharing &&
+           (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_PYTHON_STATE)) == NM_FLOW_LOOSE;
 }
 
 uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now)
@@ -85,8 +87,9 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
                 continue;
             }
             flow->sharing |= NM_UNDERIVED;
-        } else
+        } else {
             nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
+        }
         if (flow->sharing & NM_FOREIGN && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
             nm_flow_touch(gear->flows, flow, now, 1);
         if (how & NM_SWEEP_HAND_OVER && flow->state == NM_STATE_ESTABLISHED)
@@ -108,42 +111,45 @@ nm_flow *nm_gear_expire(nm_gear *gear, double now)
     return NULL;
 }
 
-int nm_flow_is_closed(const nm_flow *flow) { return flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE); }
-
-nm_flow *nm_flow_open(nm_gear *gear, nm_flow *twin, const segment *seg, int checksum, double now)
+int nm_flow_is_closed(const nm_flow *flow)
 {
-    const uint8_t *client = seg->ip + 12;
-    nm_service *service = nm_plan_service(&gear->plan, 4, client, seg->ip + 16, seg->dport);
-    if (!service || service->needs_python || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || seg->payload_len ||
-        has_bad_sum(seg, checksum))
+    return flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE);
+}
+
+nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int checksum, double now)
+{
+    const uint8_t *client = source_of(syn);
+    nm_service *service = nm_plan_service(&gear->plan, 4, client, destination_of(syn), syn->dport);
+    if (!service || service->needs_python || syn->payload_len ||
+        (syn->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || has_bad_sum(syn, checksum))
         return NULL;
     uint16_t service_id = (uint16_t)(service - gear->plan.services);
     if (*nm_plan_suspect(&gear->plan, service_id, 4, client))
         return NULL;
-    uint16_t backend_id = nm_plan_pick(service, client, seg->sport);
-    place there = place_of(gear, service, backend_id);
-    nm_flow *other = nm_flow_find_reply(gear->flows, 4, there.address, there.port, client, seg->sport);
-    if ((other && !nm_flow_is_closed(other)) || nm_leg_find(gear->legs, 4, there.address, there.port, client, seg->sport))
+    uint16_t backend_id = nm_plan_pick(service, client, syn->sport);
+    endpoint there = endpoint_of(gear, service, backend_id);
+    nm_flow *other = nm_flow_find_reply(gear->flows, 4, there.address, there.port, client, syn->sport);
+    if ((other && !nm_flow_is_closed(other)) || nm_leg_find(gear->legs, 4, there.address, there.port, client, syn->sport))
         return NULL;
     nm_flow *victim = nm_flows_victim(gear->flows, 1);
-    if (victim && (twin || other || victim->flags & NM_FLOW_PYTHON_STATE))
+    if (victim && (closed || other || victim->flags & NM_FLOW_PYTHON_STATE))
         return NULL;
-    if (twin)
-        nm_gear_remove(gear, twin);
-    if (other && other != twin)
+    if (closed)
+        nm_gear_remove(gear, closed);
+    if (other && other != closed)
         nm_gear_remove(gear, other);
     if (victim) {
         nm_gear_remove(gear, victim);
         gear->counters.flows_evicted++;
     }
-    nm_flow *flow = nm_gear_insert(gear, 4, client, seg->sport, service_id, backend_id, 0);
+    nm_flow *flow = nm_gear_insert(gear, 4, client, syn->sport, service_id, backend_id, 0);
     if (!flow)
         return NULL; /* the table is full of connections that are established */
-    nm_track_syn(flow, seg);
+    nm_track_syn(flow, syn);
     flow->created_at = now;
     nm_flow_touch(gear->flows, flow, now, 1);
-    if (service->in_turn)
-        service->turn = (service->turn + 1) % service->table_len;
+    if (service->round_robin)
+        service->next_entry = (service->next_entry + 1) % service->table_len;
     gear->counters.flows_opened++;
     return flow;
 }

@@ -29,17 +29,70 @@ struct nm_flows {
     uint32_t free_count;
     uint32_t used_count; /* rows from here on were never used */
     uint32_t mask;
-    list embryonic, over;
+    list embryonic, closed;
     uint32_t shared_count;
     nm_changes *changes;
     nm_heap heap;
     uint8_t key[16];
 };
 
-static uint32_t bucket(const nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
-                       uint16_t dport)
+/* The two indexes: by a packet's addresses and ports on its way from the client to the service, or from the backend to the
+ * client. */
+typedef enum { BY_CLIENT, BY_BACKEND } index_kind;
+
+/* The head of the chain for such a packet. */
+static uint32_t *head_of(const nm_flows *flows, index_kind kind, uint8_t family, const uint8_t *src, uint16_t sport,
+                         const uint8_t *dst, uint16_t dport)
 {
-    return nm_hash_ends(flows->key, family, src, sport, dst, dport) & flows->mask;
+    uint32_t hash = nm_hash_ends(flows->key, family, src, sport, dst, dport);
+    return &(kind == BY_CLIENT ? flows->orig : flows->reply)[hash & flows->mask];
+}
+
+static uint32_t *head_of_flow(const nm_flows *flows, index_kind kind, const nm_flow *flow)
+{
+    if (kind == BY_CLIENT)
+        return head_of(flows, kind, flow->family, flow->client, flow->client_port, flow->service, flow->service_port);
+    return head_of(flows, kind, flow->family, flow->backend, flow->backend_port, flow->client, flow->client_port);
+}
+
+static uint32_t *next_of(nm_flow *flow, index_kind kind)
+{
+    return kind == BY_CLIENT ? &flow->next_orig : &flow->next_reply;
+}
+
+static void link_into(nm_flows *flows, index_kind kind, nm_flow *flow)
+{
+    uint32_t *head = head_of_flow(flows, kind, flow);
+    *next_of(flow, kind) = *head;
+    *head = flow->id;
+}
+
+static void unlink_from(nm_flows *flows, index_kind kind, nm_flow *flow)
+{
+    uint32_t *link = head_of_flow(flows, kind, flow);
+    while (*link != flow->id)
+        link = next_of(&flows->rows[*link], kind);
+    *link = *next_of(flow, kind);
+}
+
+/* Inlined with a kind that is constant, so that no packet pays for the choice. */
+static inline __attribute__((always_inline)) nm_flow *find(nm_flows *flows, index_kind kind, uint8_t family,
+                                                           const uint8_t *src, uint16_t sport, const uint8_t *dst,
+                                                           uint16_t dport)
+{
+    size_t address = address_len(family);
+    uint32_t at = *head_of(flows, kind, family, src, sport, dst, dport);
+    while (at != NONE) {
+        nm_flow *flow = &flows->rows[at];
+        int is_orig = kind == BY_CLIENT;
+        if ((is_orig ? flow->client_port : flow->backend_port) == sport &&
+            (is_orig ? flow->service_port : flow->client_port) == dport && flow->family == family &&
+            !memcmp(is_orig ? flow->client : flow->backend, src, address) &&
+            !memcmp(is_orig ? flow->service : flow->client, dst, address))
+            return flow;
+        at = *next_of(flow, kind);
+    }
+    return NULL;
 }
 
 static void free_parts(nm_flows *flows)
@@ -74,7 +127,7 @@ nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
     for (uint32_t i = 0; i < max_flows; i++)
         flows->free[i] = max_flows - 1 - i;
     flows->max_flows = flows->free_count = max_flows;
-    flows->embryonic = flows->over = (list){.oldest = NONE, .newest = NONE};
+    flows->embryonic = flows->closed = (list){.oldest = NONE, .newest = NONE};
     flows->mask = buckets - 1;
     memcpy(flows->key, key, sizeof flows->key);
     return flows;
@@ -88,32 +141,16 @@ void nm_flows_free(nm_flows *flows)
 
 uint32_t nm_flow_count(const nm_flows *flows) { return flows->max_flows - flows->free_count; }
 
-nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
-                      uint16_t dport)
+nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *client, uint16_t client_port,
+                           const uint8_t *service, uint16_t service_port)
 {
-    size_t address = address_len(family);
-    uint32_t at = flows->orig[bucket(flows, family, src, sport, dst, dport)];
-    for (; at != NONE; at = flows->rows[at].next_orig) {
-        nm_flow *flow = &flows->rows[at];
-        if (flow->client_port == sport && flow->service_port == dport && flow->family == family &&
-            !memcmp(flow->client, src, address) && !memcmp(flow->service, dst, address))
-            return flow;
-    }
-    return NULL;
+    return find(flows, BY_CLIENT, family, client, client_port, service, service_port);
 }
 
-nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
-                       uint16_t dport)
+nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *backend, uint16_t backend_port,
+                            const uint8_t *client, uint16_t client_port)
 {
-    size_t address = address_len(family);
-    uint32_t at = flows->reply[bucket(flows, family, src, sport, dst, dport)];
-    for (; at != NONE; at = flows->rows[at].next_reply) {
-        nm_flow *flow = &flows->rows[at];
-        if (flow->backend_port == sport && flow->client_port == dport && flow->family == family &&
-            !memcmp(flow->backend, src, address) && !memcmp(flow->client, dst, address))
-            return flow;
-    }
-    return NULL;
+    return find(flows, BY_BACKEND, family, backend, backend_port, client, client_port);
 }
 
 nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, uint16_t client_port,
@@ -126,8 +163,6 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
     uint32_t id = flows->free[--flows->free_count];
     if (id >= flows->used_count)
         flows->used_count = id + 1;
-    uint32_t *orig = &flows->orig[bucket(flows, family, client, client_port, service, service_port)];
-    uint32_t *reply = &flows->reply[bucket(flows, family, backend, backend_port, client, client_port)];
     nm_flow *flow = &flows->rows[id];
     memset(flow, 0, sizeof *flow);
     flow->id = id;
@@ -141,15 +176,14 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
     flow->first_leg = NM_NO_LEG;
     flow->older = flow->newer = NONE;
     flow->due = (nm_due){.due_at = INFINITY, .queued_at = INFINITY, .id = id};
-    flow->next_orig = *orig;
-    flow->next_reply = *reply;
-    *orig = *reply = id;
+    link_into(flows, BY_CLIENT, flow);
+    link_into(flows, BY_BACKEND, flow);
     return flow;
 }
 
 static list *list_of(nm_flows *flows, const nm_flow *flow)
 {
-    return flow->flags & NM_FLOW_EMBRYONIC ? &flows->embryonic : flow->flags & NM_FLOW_CLOSED ? &flows->over : NULL;
+    return flow->flags & NM_FLOW_EMBRYONIC ? &flows->embryonic : flow->flags & NM_FLOW_CLOSED ? &flows->closed : NULL;
 }
 
 static void leave(nm_flows *flows, nm_flow *flow)
@@ -183,7 +217,7 @@ static int is_embryonic(const nm_flow *flow)
            (flow->flags & NM_FLOW_LOOSE && !flow->reply.packets && flow->state < NM_STATE_TIME_WAIT);
 }
 
-static void tell(nm_flows *flows, const nm_flow *flow, uint8_t kind)
+static void log_change(nm_flows *flows, const nm_flow *flow, uint8_t kind)
 {
     nm_changes *changes = flows->changes;
     if (!changes)
@@ -207,10 +241,10 @@ static void set_shared(nm_flows *flows, nm_flow *flow, int is_shared, uint8_t ki
         return;
     flow->sharing ^= NM_SHARED;
     flows->shared_count += is_shared ? 1u : -1u;
-    tell(flows, flow, kind);
+    log_change(flows, flow, kind);
 }
 
-static void settle(nm_flows *flows, nm_flow *flow)
+static void update_shared(nm_flows *flows, nm_flow *flow)
 {
     int is_lasting = flow->state == NM_STATE_ESTABLISHED || flow->state == NM_STATE_CLOSING;
     if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_FOREIGN) && is_lasting && !is_embryonic(flow))
@@ -226,13 +260,13 @@ uint32_t nm_flows_shared(const nm_flows *flows) { return flows->shared_count; }
 void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived)
 {
     flow->sharing = (uint8_t)(is_underived ? flow->sharing | NM_UNDERIVED : flow->sharing & ~NM_UNDERIVED);
-    settle(flows, flow);
+    update_shared(flows, flow);
 }
 
 void nm_flow_end(nm_flows *flows, nm_flow *flow)
 {
     if (flow->sharing & NM_FOREIGN)
-        tell(flows, flow, NM_CHANGE_ENDED);
+        log_change(flows, flow, NM_CHANGE_ENDED);
     set_shared(flows, flow, 0, NM_CHANGE_ENDED);
     flow->sharing = 0;
 }
@@ -240,7 +274,7 @@ void nm_flow_end(nm_flows *flows, nm_flow *flow)
 void nm_flow_announce(nm_flows *flows, const nm_flow *flow)
 {
     if (flow->sharing & NM_SHARED)
-        tell(flows, flow, NM_CHANGE_BOUND);
+        log_change(flows, flow, NM_CHANGE_BOUND);
 }
 
 void nm_flow_hand_over(nm_flows *flows, nm_flow *flow)
@@ -251,7 +285,7 @@ void nm_flow_hand_over(nm_flows *flows, nm_flow *flow)
     }
     if (!(flow->sharing & NM_UNDERIVED))
         return;
-    if (flow->sharing & NM_SHARED) { /* whoever has it now tells what becomes of it */
+    if (flow->sharing & NM_SHARED) { /* the host that has it now announces what becomes of it */
         flow->sharing ^= NM_SHARED;
         flows->shared_count--;
     }
@@ -268,7 +302,7 @@ static nm_flow *oldest_embryonic(nm_flows *flows)
         nm_flow *flow = &flows->rows[flows->embryonic.oldest];
         if (is_embryonic(flow))
             return flow;
-        leave(flows, flow); /* its backend has spoken meanwhile */
+        leave(flows, flow); /* its backend has answered meanwhile */
     }
     return NULL;
 }
@@ -283,20 +317,13 @@ nm_flow *nm_flows_victim(nm_flows *flows, int for_embryonic)
     }
     if (flows->free_count)
         return NULL;
-    return flows->over.oldest != NONE ? &flows->rows[flows->over.oldest] : oldest_embryonic(flows);
+    return flows->closed.oldest != NONE ? &flows->rows[flows->closed.oldest] : oldest_embryonic(flows);
 }
 
 void nm_flow_remove(nm_flows *flows, nm_flow *flow)
 {
-    uint32_t *link = &flows->orig[bucket(flows, flow->family, flow->client, flow->client_port, flow->service,
-                                         flow->service_port)];
-    while (*link != flow->id)
-        link = &flows->rows[*link].next_orig;
-    *link = flow->next_orig;
-    link = &flows->reply[bucket(flows, flow->family, flow->backend, flow->backend_port, flow->client, flow->client_port)];
-    while (*link != flow->id)
-        link = &flows->rows[*link].next_reply;
-    *link = flow->next_reply;
+    unlink_from(flows, BY_CLIENT, flow);
+    unlink_from(flows, BY_BACKEND, flow);
     leave(flows, flow);
     set_shared(flows, flow, 0, NM_CHANGE_FORGOTTEN);
     nm_heap_remove(&flows->heap, &flow->due);
@@ -348,7 +375,7 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
         join(flows, flow, NM_FLOW_CLOSED);
     else
         leave(flows, flow);
-    settle(flows, flow);
+    update_shared(flows, flow);
     nm_heap_set(&flows->heap, &flow->due, deadline(flow));
 }
 
@@ -369,4 +396,7 @@ nm_flow *nm_flows_due(nm_flows *flows, double now)
     return NULL;
 }
 
-int nm_flow_needs_python(const nm_flow *flow) { return flow->flags & NM_FLOW_PYTHON_STATE || flow->state == NM_STATE_SYN_SENT; }
+int nm_flow_needs_python(const nm_flow *flow)
+{
+    return flow->flags & NM_FLOW_PYTHON_STATE || flow->state == NM_STATE_SYN_SENT;
+}

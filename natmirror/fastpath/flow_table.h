@@ -16,37 +16,37 @@
 #define NM_NO_FLOW 0xffffffffu /* no row of the table */
 
 /* nm_flow.flags */
-#define NM_FLOW_FEEDS_LEGS 1 /* a leg wants the client's data */
-#define NM_FLOW_WATCHED 2  /* a service without a pool: looked at, never rewritten */
-#define NM_FLOW_DIRECT 4   /* a client that talks to the backend itself: passes, untracked */
-#define NM_FLOW_LOOSE 8    /* met in mid-connection: window scales unknown, sequence checks off */
-#define NM_FLOW_HELD 16    /* the client is held back for a mirror: punt what the backend sends */
-#define NM_FLOW_PAST_WINDOW 32 /* a byte past the backend's window waits until it has moved: the same */
-#define NM_FLOW_ORIG_GAP 64  /* some of the client's data waits for other: punt all that carries some */
-#define NM_FLOW_SERVICE_MIRRORED 128 /* its service has mirrors: its handshake and its end are Python's */
-#define NM_FLOW_PYTHON_STATE 256  /* Python has something of its own about it: only Python may forget it */
-#define NM_FLOW_EMBRYONIC 512  /* its handshake is not complete, or it was met in its middle and its backend is silent */
-#define NM_FLOW_UNANSWERED 1024 /* Python has heard that its SYN is unanswered */
-#define NM_FLOW_CLOSED 2048       /* closed or reset */
-#define NM_FLOW_HAS_READER 4096       /* somebody reads what both ends send: it is handed on, see nm_gear.read */
-#define NM_FLOW_ABORTED 16384   /* its backend is gone, and both ends were reset: what still comes is Python's */
-#define NM_FLOW_REPLY_GAP 8192 /* some of the backend's data waits for other: the same as NM_FLOW_ORIG_GAP */
+#define NM_FLOW_FEEDS_LEGS 1         /* a leg wants the client's data */
+#define NM_FLOW_WATCHED 2            /* of a service without a pool: looked at, never rewritten */
+#define NM_FLOW_DIRECT 4             /* of a client that talks to the backend directly: passes, untracked */
+#define NM_FLOW_LOOSE 8              /* picked up in mid-connection: window scales unknown, sequence checks off */
+#define NM_FLOW_HELD 16              /* the client is held back for a mirror: punt what the backend sends */
+#define NM_FLOW_PAST_WINDOW 32       /* a byte past the backend's window waits until the window moves: the same */
+#define NM_FLOW_ORIG_GAP 64          /* some of the client's data waits for earlier data: punt all that carries some */
+#define NM_FLOW_SERVICE_MIRRORED 128 /* its service has mirrors: Python sees its handshake and its end */
+#define NM_FLOW_PYTHON_STATE 256     /* Python keeps state for it: only Python may remove it */
+#define NM_FLOW_EMBRYONIC 512        /* its handshake is not complete, or it was picked up and its backend is silent */
+#define NM_FLOW_UNANSWERED 1024      /* Python knows already that its SYN is unanswered */
+#define NM_FLOW_CLOSED 2048          /* in TIME-WAIT, or reset */
+#define NM_FLOW_HAS_READER 4096      /* the data of both ends goes into nm_gear.read too */
+#define NM_FLOW_REPLY_GAP 8192       /* some of the backend's data waits for earlier data: punt all that carries some */
+#define NM_FLOW_ABORTED 16384        /* its backend failed, and both ends were reset: punt what still comes */
 
-/* nm_flow.sharing: whether another host would have to be told the flow's backend, to go on with it */
-#define NM_UNDERIVED 1 /* it is not the one that the rules alone give */
-#define NM_SHARED 2    /* nor is the connection half open, or over: it was told */
-#define NM_FOREIGN 4     /* it is another host's, and none of its packets has changed its state here */
+/* nm_flow.sharing: whether another host needs to know the flow's backend to take the flow over */
+#define NM_UNDERIVED 1 /* yes: the rules alone would give another one */
+#define NM_SHARED 2    /* that was logged: underived, and neither embryonic nor closed */
+#define NM_FOREIGN 4   /* it is another host's, and none of its packets has changed its state here */
 
 /* nm_change.kind */
 #define NM_CHANGE_BOUND 0     /* established with a backend that cannot be derived */
-#define NM_CHANGE_FORGOTTEN 1 /* no longer known here; it may live on elsewhere */
-#define NM_CHANGE_ENDED 2     /* over */
+#define NM_CHANGE_FORGOTTEN 1 /* removed here; it may live on elsewhere */
+#define NM_CHANGE_ENDED 2     /* closed */
 
 /* nm_half.flags */
-#define NM_HALF_SEQ 1 /* end is known */
-#define NM_HALF_ACK 2 /* ack and edge are known */
-#define NM_HALF_FIN 4 /* a FIN was sent; it lies at end - 1 */
-#define NM_HALF_INFERRED 8 /* the number before end was not seen, only told by an acknowledgement's own number */
+#define NM_HALF_SEQ 1      /* end is known */
+#define NM_HALF_ACK 2      /* ack and edge are known */
+#define NM_HALF_FIN 4      /* a FIN was sent; it lies at end - 1 */
+#define NM_HALF_INFERRED 8 /* the byte before end was not seen: an acknowledgement's own number says that it was sent */
 
 /* One direction of a connection as its packets tell it. */
 typedef struct {
@@ -71,20 +71,20 @@ typedef struct {
     uint16_t client_port;
     uint16_t service_port;
     uint16_t backend_port;
-    uint8_t family; /* 4 or 6 */
-    uint8_t state;  /* NM_STATE_SYN_SENT .. NM_STATE_RESET */
-    uint8_t sharing; /* NM_UNDERIVED .. NM_FOREIGN */
-    uint16_t flags; /* NM_FLOW_FEEDS_LEGS .. NM_FLOW_REPLY_GAP */
-    uint16_t service_id; /* its place in the plan */
-    uint16_t backend_id; /* the same; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
-    uint32_t account;    /* whose sums its client's bytes belong to; 0: nobody's */
-    uint32_t iss;        /* the client's initial sequence number, where its SYN was seen */
-    nm_due due;     /* when it is forgotten, if it is not seen meanwhile */
-    uint32_t id;    /* index in the table; free again after nm_flow_remove() */
-    uint32_t first_leg;   /* the first of its legs, or NM_NO_LEG */
-    uint32_t next_orig;
-    uint32_t next_reply;
-    uint32_t older, newer; /* among those that are embryonic, or over */
+    uint8_t family;        /* 4 or 6 */
+    uint8_t state;         /* NM_STATE_* */
+    uint8_t sharing;       /* NM_UNDERIVED | NM_SHARED | NM_FOREIGN */
+    uint16_t flags;        /* NM_FLOW_* */
+    uint16_t service_id;   /* index of nm_plan.services */
+    uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
+    uint32_t account;      /* the sum that its client's bytes belong to; 0: none */
+    uint32_t iss;          /* the client's initial sequence number, where its SYN was seen */
+    nm_due due;            /* when it expires, if it is not seen meanwhile */
+    uint32_t id;           /* index in the table; free again after nm_flow_remove() */
+    uint32_t first_leg;    /* the first of its legs, or NM_NO_LEG */
+    uint32_t next_orig;    /* in the chain of the index by client */
+    uint32_t next_reply;   /* in the chain of the index by backend */
+    uint32_t older, newer; /* among those that are embryonic, or closed */
 } nm_flow;
 
 /* What has become of a flow whose backend cannot be derived. */
@@ -97,7 +97,7 @@ typedef struct {
     uint8_t kind; /* NM_CHANGE_BOUND .. NM_CHANGE_ENDED */
 } nm_change;
 
-/* Changes in their order, the caller's memory. */
+/* A log of changes, the oldest first, in the caller's memory. */
 typedef struct {
     nm_change *rows;
     uint32_t max;
@@ -111,16 +111,17 @@ typedef struct nm_flows nm_flows;
 nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key);
 void nm_flows_free(nm_flows *flows);
 
-/* A new flow in both indexes, its numbers zero; NULL when the table is full or one of the two tuples is taken. */
+/* Insert a flow into both indexes, its numbers zero. Return NULL when the table is full or has one of the two tuples. */
 nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, uint16_t client_port,
-                   const uint8_t *service, uint16_t service_port, const uint8_t *backend, uint16_t backend_port);
+                        const uint8_t *service, uint16_t service_port, const uint8_t *backend, uint16_t backend_port);
 void nm_flow_remove(nm_flows *flows, nm_flow *flow);
 
-/* The flow of a packet from the client to the service, or of one from the backend to the client; NULL if none. */
-nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
-                      uint16_t dport);
-nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *src, uint16_t sport, const uint8_t *dst,
-                       uint16_t dport);
+/* Find the flow of a packet from the client to the service, or of one from the backend to the client; NULL if there is
+ * none. */
+nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *client, uint16_t client_port,
+                           const uint8_t *service, uint16_t service_port);
+nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *backend, uint16_t backend_port,
+                            const uint8_t *client, uint16_t client_port);
 
 /* Note that a packet of the flow has passed; moved says that it changed the state. A flow expires nm_state_timeouts[state]
  * seconds after its last packet. Where its SYN is unanswered it is due once before, for Python to look at. */
@@ -130,32 +131,33 @@ double nm_flow_answer_due(const nm_flow *flow);
 double nm_flows_next_due(nm_flows *flows);
 double nm_flows_not_before(const nm_flows *flows); /* none is due before; see nm_heap_not_before() */
 
-/* From now on changes are told there; NULL: nowhere. Flows with NM_SHARED. */
+/* Log changes there from now on; NULL: nowhere. */
 void nm_flows_log_changes(nm_flows *flows, nm_changes *changes);
+/* Count the flows with NM_SHARED. */
 uint32_t nm_flows_shared(const nm_flows *flows);
 
-/* Its backend can be derived, or not. */
+/* Note whether the flow's backend can be derived. */
 void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived);
-/* It is over for certain, whoever else knows of it. */
+/* Log that the flow has ended for every host. */
 void nm_flow_end(nm_flows *flows, nm_flow *flow);
-/* Tell it anew, where it is NM_SHARED. */
+/* Log NM_CHANGE_BOUND again for a flow with NM_SHARED. */
 void nm_flow_announce(nm_flows *flows, const nm_flow *flow);
-/* Its packets pass another host from now on, and nobody hears here what they say. Where its backend cannot be derived it
- * has no deadline; a touch that says moved makes it our own again. */
+/* Note that the flow's packets pass another host from now on, so that its numbers here grow stale. Where its backend cannot
+ * be derived it is NM_FOREIGN without a deadline, until nm_flow_touch() with moved makes it our own again. */
 void nm_flow_hand_over(nm_flows *flows, nm_flow *flow);
 
-/* The flow that is due first, if it is by now; it stays due. Those that were seen meanwhile are put back, not all at once:
- * NULL may mean that there are more. Whether only Python may judge it: where it has something of
- * its own about it, or its SYN is unanswered. */
+/* Return the flow that expires first, if it has by now; it stays due. Flows that were seen meanwhile are put back, not all
+ * at once: NULL may mean that there are more. */
 nm_flow *nm_flows_due(nm_flows *flows, double now);
+/* Whether only Python may remove the flow: it keeps state for it, or the flow's SYN is unanswered. */
 int nm_flow_needs_python(const nm_flow *flow);
 
-/* The flow that is to go so that another one has room: of a full table the oldest that is over, or else the oldest that is
- * embryonic; and the latter too where the new one begins as embryonic and a quarter of the table is. NULL where none has
- * to go, or none may. */
+/* Return the flow that has to go to make room: of a full table the oldest that is closed, or else the oldest that is
+ * embryonic; an embryonic one too where the new flow begins as one and a quarter of the table is embryonic. NULL where none
+ * has to go, or none may. */
 nm_flow *nm_flows_victim(nm_flows *flows, int for_embryonic);
 
-/* The row with a number, NULL where it is free; the numbers of at most max flows from number first on. */
+/* Return the row with a number, NULL where it is free; the numbers of at most max flows from number first on. */
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
 

@@ -47,7 +47,7 @@ class Gear:
 
         It stops at the first leg that has something else to do.
         """
-        lib.nm_gear_acknowledge(self.handle, now)
+        lib.nm_legs_acknowledge(self.handle.legs, ffi.addressof(self.handle, "out"), now)
         return self.take_sends()
 
     def leg_sums(self, mirrors: int) -> Sequence[LegSums]:

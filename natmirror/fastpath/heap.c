@@ -1,4 +1,4 @@
-/* When flows and legs are due; heap.h says what each function is for. */
+/* The heap of deadlines; heap.h says what each function is for. */
 #include "fastpath/heap.h"
 
 #include <math.h>

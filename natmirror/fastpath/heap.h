@@ -1,17 +1,17 @@
-/* When flows and legs are due: a heap with one place for each, moved to an earlier time at once and to a later one when
- * it comes up. This header serves #include and cffi's cdef() alike.
+/* The deadlines of flows and legs: a heap with one place for each. An earlier deadline moves its place at once; a later one
+ * moves it only when it reaches the top. This header serves #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_HEAP_H
 #define NATMIRROR_FASTPATH_HEAP_H
 
 #include <stdint.h>
 
-/* A part of what is due. */
+/* The deadline of a flow or a leg, part of its row. */
 typedef struct {
     double due_at;    /* infinity: never */
     double queued_at; /* the time of its place in the heap, at most due_at; infinity: it has none */
     uint32_t place;
-    uint32_t id; /* whose it is */
+    uint32_t id; /* of the row */
 } nm_due;
 
 typedef struct {
@@ -19,16 +19,17 @@ typedef struct {
     uint32_t count;
 } nm_heap;
 
-/* It is due at a time from now on. The heap has room for whatever there is. */
+/* Set a deadline. The caller has made room for all rows in places. */
 void nm_heap_set(nm_heap *heap, nm_due *due, double due_at);
 void nm_heap_remove(nm_heap *heap, nm_due *due);
 
-/* When the next one is due, or infinity; the one that is due by now, which then has no deadline any more, or NULL. */
+/* Return the next deadline, or infinity. */
 double nm_heap_next(nm_heap *heap);
-/* A time before which none is due: what was put off and has not come up yet is not looked at. While packets move many a
- * deadline to and fro, looking at each would have it sink through the whole heap, and rise again with the next packet. */
+/* Return a time before which there is no deadline, without moving places. While packets move many deadlines to and fro,
+ * nm_heap_next() would let each sink through the whole heap, and the next packet would have it rise again. */
 double nm_heap_not_before(const nm_heap *heap);
 int nm_heap_is_due(nm_heap *heap, double now);
+/* Return the first that is due by now, and clear its deadline; NULL where there is none. */
 nm_due *nm_heap_take(nm_heap *heap, double now);
 
 #endif

@@ -8,39 +8,14 @@
 #include "fastpath/tcp_constants.h"
 
 #define HEADERS_LEN (IP_MIN + TCP_MIN)
+#define ACKNOWLEDGED_AT_ONCE 256 /* legs; packets do not wait for more */
 #define MAX_DATA_LEN (0xffff - HEADERS_LEN)
 #define DONT_FRAGMENT 0x4000
 #define TTL 64
-#define MIN_OUT_LEN 64
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-uint8_t *nm_out_reserve(nm_out *out, uint32_t len, uint32_t segment_len)
-{
-    if (len > UINT32_MAX / 2 - MIN_OUT_LEN - out->used)
-        return NULL; /* places are 32 bits wide, and the capacity doubles */
-    if (out->count == out->max_count) {
-        uint32_t max_count = out->max_count ? 2 * out->max_count : 64;
-        nm_send *sends = realloc(out->sends, max_count * sizeof *sends);
-        if (!sends)
-            return NULL;
-        out->sends = sends;
-        out->max_count = max_count;
-    }
-    if (len > out->capacity - out->used || !out->bytes) { /* what is empty has a place too */
-        uint32_t capacity = 2 * (out->used + len) + MIN_OUT_LEN;
-        uint8_t *bytes = realloc(out->bytes, capacity);
-        if (!bytes)
-            return NULL;
-        out->bytes = bytes;
-        out->capacity = capacity;
-    }
-    out->sends[out->count++] = (nm_send){.at = out->used, .len = len, .segment_len = (uint16_t)segment_len};
-    out->used += len;
-    return out->bytes + out->used - len;
-}
-
-/* packet.synthesise() */
+/* Write one packet: packet.synthesise() in Python. */
 static void emit(nm_leg *leg, uint32_t at, uint8_t flags, uint32_t data_len, nm_out *out)
 {
     uint32_t len = HEADERS_LEN + data_len;
@@ -80,7 +55,7 @@ void nm_start_timer(nm_leg *leg, uint32_t end, double now)
         leg->rto_at = now + leg->rto;
 }
 
-/* Sender.output(), where nothing was lost and the stream has not ended. */
+/* Sender.output() in Python, where nothing was lost and the stream has not ended. */
 void nm_leg_output(nm_leg *leg, double now, nm_out *out)
 {
     uint32_t end = leg->buffer_seq + leg->buffered, allowed = NM_LEG_MAX_SEGMENTS * leg->mss;
@@ -118,7 +93,7 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out)
     }
 }
 
-/* retransmit_timer.acknowledged() */
+/* retransmit_timer.acknowledged() in Python. */
 static void take_sample(nm_leg *leg, uint32_t ack, double now)
 {
     if (leg->flags & NM_LEG_SAMPLING && diff(ack, leg->sample_end) >= 0) {
@@ -141,7 +116,7 @@ static void take_sample(nm_leg *leg, uint32_t ack, double now)
     leg->rto = fmin(fmax(leg->rto, NM_RTO_MIN), NM_RTO_MAX);
 }
 
-/* Congestion.new_ack(), where nothing was lost */
+/* Congestion.new_ack() in Python, where nothing was lost. */
 static void widen_window(nm_leg *leg, uint32_t acked, uint32_t flight)
 {
     leg->duplicates = 0;
@@ -158,7 +133,6 @@ static void widen_window(nm_leg *leg, uint32_t acked, uint32_t flight)
     leg->cwnd = least(leg->cwnd, NM_MAX_CWND);
 }
 
-/* Sender.take_ack() */
 void nm_leg_take_ack(nm_legs *legs, nm_leg *leg, uint32_t ack, uint32_t window, double now, nm_out *out)
 {
     uint32_t flight = leg->snd_nxt - leg->snd_una, acked = ack - leg->snd_una;
@@ -184,7 +158,6 @@ void nm_leg_acknowledge(nm_leg *leg, nm_out *out)
     emit(leg, diff(leg->snd_max, edge) <= 0 ? leg->snd_max : edge, TCP_ACK, 0, out);
 }
 
-/* Leg._owe_ack() */
 void nm_leg_take_data(nm_leg *leg, uint32_t len, double now, nm_out *out)
 {
     leg->rcv_nxt += len;
@@ -200,10 +173,28 @@ double nm_leg_deadline(const nm_leg *leg)
     return fmin(fmin(leg->ack_at, leg->more_at), nm_leg_python_deadline(leg));
 }
 
-/* Leg.next_timer(), while the client is there and the mirror's window is open */
+/* Leg.next_timer() in Python, while the client is connected and the mirror's window is open. */
 double nm_leg_python_deadline(const nm_leg *leg)
 {
     if (leg->buffered || leg->snd_una != leg->snd_max)
         return fmin(leg->rto_at, leg->progress_at + leg->stall_timeout);
     return fmin(leg->rto_at, leg->heard_at + leg->idle_timeout);
+}
+
+int nm_legs_acknowledge(nm_legs *legs, nm_out *out, double now)
+{
+    nm_leg *leg;
+    for (int count = 0; count < ACKNOWLEDGED_AT_ONCE && (leg = nm_legs_due(legs, now)); count++) {
+        int has_unsent = now >= leg->more_at;
+        if (!(leg->flags & NM_LEG_STEADY) || (now < leg->ack_at && !has_unsent) || now >= nm_leg_python_deadline(leg))
+            return 1;
+        if (has_unsent) {
+            nm_leg_output(leg, now, out);
+            count = ACKNOWLEDGED_AT_ONCE; /* that takes as long as all others together */
+        } else {
+            nm_leg_acknowledge(leg, out);
+        }
+        nm_leg_set_due(legs, leg, nm_leg_deadline(leg));
+    }
+    return 0;
 }

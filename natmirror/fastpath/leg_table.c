@@ -1,4 +1,4 @@
-/* Legs; leg_table.h says what each function is for.
+/* The leg table; leg_table.h says what each function is for.
  *
  * Legs come in blocks, so that a pointer to one stays good; chunks of bytes come from a list of free ones.
  */
@@ -14,8 +14,8 @@
 #define BLOCK_LEN 256
 #define MIN_BUCKETS 1024
 #define MIN_CAPACITY 4
-#define MAX_SPARE_CHUNKS 1024 /* 4 MiB are kept at hand; the rest goes back to the system */
-#define MARK_INTERVAL 0.01    /* seconds; the age of bytes is not told more finely */
+#define MAX_SPARE_CHUNKS 1024 /* 4 MiB are kept for the next legs; the rest goes back to the system */
+#define MARK_INTERVAL 0.01    /* seconds; the age of bytes is not known more finely */
 
 typedef union chunk {
     union chunk *next;
@@ -95,7 +95,7 @@ uint32_t nm_legs_count(const nm_legs *legs) { return legs->count; }
 
 nm_leg *nm_leg_by_id(nm_legs *legs, uint32_t id) { return &legs->blocks[id / BLOCK_LEN][id % BLOCK_LEN]; }
 
-/* One more block, with room in the stack of free legs and in the heap for all legs that there are then. */
+/* Add a block, with room in the stack of free legs and in the heap for all legs that there are then. */
 static int grow(nm_legs *legs)
 {
     uint32_t blocks = legs->block_count + 1, count = blocks * BLOCK_LEN;
@@ -123,8 +123,8 @@ static uint32_t *bucket(nm_legs *legs, const nm_leg *leg)
     return &legs->buckets[hash & (legs->bucket_count - 1)];
 }
 
-/* Twice as many buckets; where there is no memory for them, chains grow longer instead. */
-static void spread(nm_legs *legs)
+/* Double the number of buckets; where there is no memory for them, chains grow longer instead. */
+static void grow_buckets(nm_legs *legs)
 {
     uint32_t old_count = legs->bucket_count, *old = legs->buckets;
     uint32_t *fresh = malloc(2 * old_count * sizeof *fresh);
@@ -170,7 +170,7 @@ nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint
     if (nm_leg_find(legs, family, mirror, mirror_port, local, local_port) || (!legs->free_count && !grow(legs)))
         return NULL;
     if (legs->count >= legs->bucket_count)
-        spread(legs);
+        grow_buckets(legs);
     uint32_t id = legs->free[--legs->free_count];
     nm_leg *leg = nm_leg_by_id(legs, id);
     memset(leg, 0, sizeof *leg);
@@ -190,7 +190,7 @@ nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint
     return leg;
 }
 
-/* What is due */
+/* Deadlines */
 
 void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at) { nm_heap_set(&legs->heap, &leg->due, due_at); }
 
@@ -218,7 +218,7 @@ static uint8_t **chunk_at(const nm_leg *leg, uint32_t index)
     return &leg->ring.chunks[(leg->ring.head + index) & (leg->ring.capacity - 1)];
 }
 
-/* Room for so many pointers to chunks in all. */
+/* Make room for so many pointers to chunks in all. */
 static int widen(nm_ring *ring, uint32_t count)
 {
     uint32_t capacity = ring->capacity ? ring->capacity : MIN_CAPACITY;
@@ -284,7 +284,7 @@ int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len)
     return 1;
 }
 
-/* Half as many marks, each for the bytes of two, with the older one's time. */
+/* Halve the number of marks: each covers the bytes of two, with the older one's time. */
 static void merge_marks(nm_leg *leg)
 {
     for (uint32_t i = 0; i < NM_MARKS / 2; i++) {
@@ -325,7 +325,7 @@ void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack)
         leg->ring.offset = leg->ring.offset > NM_CHUNK_LEN ? leg->ring.offset - NM_CHUNK_LEN : 0;
     }
     if (!leg->ring.count && leg->ring.capacity > MIN_CAPACITY) {
-        free(leg->ring.chunks); /* an idle leg is to be small */
+        free(leg->ring.chunks); /* an idle leg stays small */
         memset(&leg->ring, 0, sizeof leg->ring);
     }
     uint32_t gone = 0;

@@ -1,6 +1,6 @@
-/* Legs: their numbers, what they hold back for their mirrors, when they are due. No I/O, no clock, no policy.
+/* The leg table: connections to mirrors, found by the mirror's and our own address and port. No I/O, no clock, no policy.
  *
- * A leg is the sending side of a TCP connection (leg.py and sender.py say what its numbers mean) and a queue of the
+ * A leg is the sending side of a TCP connection (natmirror/tcp/sender.py says what its numbers mean) with a queue of the
  * client's bytes that the mirror has not acknowledged. This header serves #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_LEG_TABLE_H
@@ -12,43 +12,24 @@
 #include "fastpath/flow_table.h"
 #include "fastpath/heap.h"
 
-#define NM_CHUNK_LEN 4096 /* what legs hold is kept, and counted, in pieces of this many bytes */
-#define NM_MARKS 8
+#define NM_CHUNK_LEN 4096 /* bytes in which legs take and count memory */
+#define NM_MARKS 8        /* of a leg: how finely it knows the age of its bytes */
 
 /* nm_leg.flags */
-#define NM_LEG_STEADY 1   /* nothing is lost, closing or closed: data and acknowledgements are C's */
-#define NM_LEG_SACK 2     /* both ends speak of selective acknowledgements */
+#define NM_LEG_STEADY 1   /* nothing is lost, closing or closed: C takes data and acknowledgements */
+#define NM_LEG_SACK 2     /* both ends use selective acknowledgements */
 #define NM_LEG_SAMPLING 4 /* a round trip is being measured: sample_end and sample_at */
 #define NM_LEG_MEASURED 8 /* one has been measured: srtt and rttvar */
 
 /* nm_leg.source */
-#define NM_SOURCE_RAW 0      /* the client's own bytes, by the client's own numbers */
-#define NM_SOURCE_MESSAGES 1 /* messages that Python puts together; what the mirror answers is to be read */
+#define NM_SOURCE_RAW 0      /* the client's own bytes, with its own sequence numbers */
+#define NM_SOURCE_MESSAGES 1 /* messages that Python composes; the mirror's answers go into nm_gear.read */
 
-/* What all legs together may hold, over all threads. */
+/* The memory that all legs together may hold, in all threads. */
 typedef struct {
     int64_t used; /* bytes; changed atomically */
     int64_t limit;
 } nm_budget;
-
-/* A packet that was synthesised, or data that somebody is to read. A packet's TCP checksum holds the pseudo-header's sum
- * only. */
-typedef struct {
-    uint32_t at; /* where it begins in nm_out.bytes */
-    uint32_t len;
-    uint32_t of;          /* data: whose, a flow's number */
-    uint16_t segment_len; /* a packet: at most so many bytes of data may go into one segment on the wire */
-    uint8_t kind;         /* data: what it is of that */
-} nm_send;
-
-/* Packets, or data, one behind the other, as many as there is memory for; a packet that finds none is lost, as on any
- * network. */
-typedef struct {
-    uint8_t *bytes;
-    nm_send *sends;
-    uint32_t used, capacity;   /* bytes */
-    uint32_t count, max_count; /* packets */
-} nm_out;
 
 /* A queue of bytes in chunks. */
 typedef struct {
@@ -66,7 +47,7 @@ typedef struct {
     uint8_t flags;  /* NM_LEG_* */
     uint8_t scale;  /* shift of the mirror's windows */
     uint8_t source; /* NM_SOURCE_*: whose bytes it carries */
-    uint32_t seq_offset; /* how far a number on the wire to the mirror lies after the leg's own, as below */
+    uint32_t seq_offset; /* from the leg's own numbers, as below, to those on the wire */
 
     uint32_t snd_una, snd_nxt, snd_max; /* first not acknowledged, next to be sent, one past the highest ever sent */
     uint32_t window, max_window;
@@ -75,83 +56,84 @@ typedef struct {
     uint32_t max_buffer;
     uint32_t mss;
 
-    uint32_t cwnd, ssthresh, cwnd_acked, duplicates; /* congestion.py */
+    uint32_t cwnd, ssthresh, cwnd_acked, duplicates; /* natmirror/tcp/congestion.py */
     uint32_t sample_end;
-    double sample_at, rto, srtt, rttvar; /* retransmit_timer.py */
-    double rto_at;                       /* when the retransmission timer runs out; infinity: it does not run */
+    double sample_at, rto, srtt, rttvar; /* natmirror/tcp/retransmit_timer.py */
+    double rto_at;                       /* when the retransmission timer expires; infinity: it does not run */
     double progress_at, sent_at, heard_at, written_at;
     double stall_timeout, idle_timeout; /* infinity: none */
 
     uint32_t rcv_nxt;
-    double ack_at; /* when the acknowledgement that is owed is due; infinity: none is */
-    double more_at; /* when the leg is to go on sending what it may, but was too much for one call; infinity: nothing */
+    double ack_at;  /* when the delayed acknowledgement is due; infinity: none is owed */
+    double more_at; /* when to go on sending what was too much for one call; infinity: nothing was */
     uint64_t sent_bytes, acked_bytes, consumed_bytes;
     uint32_t retransmits, timeouts;
 
     nm_ring ring;
     double mark_at[NM_MARKS];
-    uint32_t mark_end[NM_MARKS]; /* bytes before it have been here since mark_at */
+    uint32_t mark_end[NM_MARKS]; /* bytes before this number have been held since mark_at */
     uint32_t mark_count;
 
     nm_due due;
-    uint64_t client_bytes; /* what the client has sent in all, once flow_id is NM_NO_FLOW */
+    uint64_t client_bytes; /* that the client has sent in all, once flow_id is NM_NO_FLOW */
     uint32_t flow_id;      /* the client's connection */
-    uint16_t mirror_id;    /* whose sums it belongs to */
-    uint32_t reader;       /* NM_SOURCE_MESSAGES: who reads what the mirror sends, in nm_gear.read */
-    uint32_t id;            /* index in the table; free again after nm_leg_remove() */
+    uint16_t mirror_id;    /* the mirror in whose sums it counts */
+    uint32_t reader;       /* NM_SOURCE_MESSAGES: the number of the reader of the mirror's data in nm_gear.read */
+    uint32_t id;           /* index in the table; free again after nm_leg_remove() */
     uint32_t next_in_bucket;
-    uint32_t next_of_flow;  /* the next leg of the same flow, or NM_NO_LEG */
+    uint32_t next_of_flow; /* the next leg of the same flow, or NM_NO_LEG */
 } nm_leg;
 
-/* What the living legs of one mirror come to. */
+/* Sums over the open legs of one mirror. */
 typedef struct {
     uint64_t legs;
     uint64_t client_bytes; /* that their clients have sent */
     uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
     uint64_t in_flight_bytes;
-    double oldest_at; /* since when the oldest byte waits that is not acknowledged; infinity: none waits */
+    double oldest_at; /* since when the oldest byte that is not acknowledged has been held; infinity: none is */
     double srtt;      /* the longest; 0: none was measured */
 } nm_leg_sums;
 
 typedef struct nm_legs nm_legs;
 
-/* A table that takes its memory for bytes from budget, and hashes with key[16]; NULL without memory. */
+/* A table that takes memory for bytes from budget, and whose hash is keyed with key[16]; NULL without memory. */
 nm_legs *nm_legs_new(nm_budget *budget, const uint8_t *key);
 void nm_legs_free(nm_legs *legs);
 uint32_t nm_legs_count(const nm_legs *legs);
 
-/* A new leg, its numbers zero and its times infinite; NULL where there is one between these two, or no memory. */
+/* Insert a leg, its numbers zero and its times infinite. Return NULL where it exists already, or without memory. */
 nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16_t mirror_port,
                       const uint8_t *local, uint16_t local_port);
 nm_leg *nm_leg_find(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16_t mirror_port, const uint8_t *local,
                     uint16_t local_port);
 nm_leg *nm_leg_by_id(nm_legs *legs, uint32_t id);
-/* Gives back all that the leg holds. */
+/* Remove a leg and give back all the memory that it holds. */
 void nm_leg_remove(nm_legs *legs, nm_leg *leg);
 
-/* Room for len more bytes; 0 where there is none within the budget. */
+/* Reserve room for len more bytes; return 0 where the budget does not allow it. */
 int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len);
-/* Take bytes at the end, in room that was reserved. */
+/* Append bytes, in room that was reserved. */
 void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now);
-/* Let the first count bytes go; the mirror has acknowledged up to number ack. */
+/* Drop the first count bytes; the mirror has acknowledged up to number ack. */
 void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack);
+/* Drop all bytes. */
 void nm_leg_clear(nm_legs *legs, nm_leg *leg);
-/* A copy of held bytes. */
+/* Copy held bytes. */
 void nm_leg_copy(const nm_leg *leg, uint32_t offset, uint8_t *to, uint32_t len);
 
-/* A leg is due at a time from now on. */
+/* Set a leg's deadline. */
 void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at);
-/* When the next leg is due, or infinity; the leg that is due first, if it is by now, or NULL; the same, which then has no
- * deadline any more. */
+/* Return the next deadline, or infinity; a time before which none is (nm_heap_not_before()). */
 double nm_legs_next_due(nm_legs *legs);
-double nm_legs_not_before(const nm_legs *legs); /* none is due before; see nm_heap_not_before() */
+double nm_legs_not_before(const nm_legs *legs);
+/* Return the leg that is due first, if it is by now, or NULL; the second clears its deadline. */
 nm_leg *nm_legs_due(nm_legs *legs, double now);
 nm_leg *nm_legs_take_due(nm_legs *legs, double now);
 
 /* Add up the legs of each mirror, of which there are count. */
 void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t count);
 
-/* Bytes for everybody, and back. */
+/* Take bytes from the budget, or give them back. Any thread may. Return 0 where the limit does not allow it. */
 int nm_budget_take(nm_budget *budget, int64_t count);
 void nm_budget_give(nm_budget *budget, int64_t count);
 

@@ -1,4 +1,4 @@
-/* The filling of a pool's lookup table, and its shares, of which Python knows what they mean. */
+/* The lookup table of a pool: natmirror/nat/schedulers.py calls this. */
 #ifndef NATMIRROR_FASTPATH_MAGLEV_H
 #define NATMIRROR_FASTPATH_MAGLEV_H
 
@@ -10,19 +10,20 @@ typedef struct {
     uint32_t slot; /* that it prefers next */
     uint32_t skip; /* to the one after that */
     uint32_t weight;
-    uint32_t share; /* 0: what has added up of its next turn */
-    uint16_t place; /* what its slots hold */
+    uint32_t share; /* 0 at first: the credit that has added up for its next slot */
+    uint16_t place; /* the value of its slots */
 } nm_maglev_backend;
 
-/* Fills ``size`` slots, a prime number, from the preferences of ``count`` backends, of which each in turn takes its next
- * preferred free slot: whenever its share, weight by largest weight, has added up to one. Maglev (Eisenbud et al., NSDI
+/* Fill `size` slots, a prime number, from the preferences of `count` backends: round-robin, each takes its next preferred
+ * free slot whenever its share, weight by largest weight, has added up to one. Maglev (Eisenbud et al., NSDI
  * 2016), pseudocode 1. */
 void nm_maglev_fill(uint16_t *table, uint32_t size, nm_maglev_backend *backends, uint32_t count);
 
 #define NM_MAGLEV_WHOLE (1 << 16)
 
-/* The same table where places take less than their part, ``limits[place]`` of NM_MAGLEV_WHOLE: an entry of which a place
- * is to let go becomes that of the next one that stays, and nothing else moves. 0 where none stays: the table is void. */
+/* Derive from the table `whole` one in which each place keeps only limits[place] of its slots, in units of NM_MAGLEV_WHOLE:
+ * a slot that a place loses goes to the place of the next slot that is kept, and no other slot moves. Return 0 where no
+ * slot is kept: then the table is not filled. */
 int nm_maglev_share(uint16_t *table, const uint16_t *whole, uint32_t size, const uint32_t *limits);
 
 #endif

@@ -9,13 +9,20 @@
 #include <stdint.h>
 #include <string.h>
 
-#define CHECKSUM_UNVERIFIED 0
-#define CHECKSUM_PARTIAL 2
+#include "fastpath/checksum_states.h"
 
 #define IP_MIN 20
 #define TCP_MIN 20
 #define PROTO_TCP 6
 #define FRAGMENT 0x3fff /* more fragments, or an offset */
+
+/* Where the fields lie that are translated: in the IP header, in the TCP header. */
+#define IP_CHECKSUM_AT 10
+#define IP_SOURCE_AT 12
+#define IP_DESTINATION_AT 16
+#define TCP_SOURCE_AT 0
+#define TCP_DESTINATION_AT 2
+#define TCP_CHECKSUM_AT 16
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -91,7 +98,7 @@ static inline uint64_t sum_words(const uint8_t *data, size_t len)
 }
 
 /* A whole TCP segment inside an IPv4 packet. */
-typedef struct {
+typedef struct nm_segment {
     uint8_t *ip;
     uint8_t *tcp;
     size_t tcp_len;
@@ -103,12 +110,16 @@ typedef struct {
     uint16_t dport;
     uint8_t flags;
     uint8_t has_options;
-} segment;
+} nm_segment;
 
-static inline const uint8_t *payload_of(const segment *seg) { return seg->tcp + seg->tcp_len - seg->payload_len; }
+static inline const uint8_t *payload_of(const nm_segment *seg) { return seg->tcp + seg->tcp_len - seg->payload_len; }
+
+static inline const uint8_t *source_of(const nm_segment *seg) { return seg->ip + IP_SOURCE_AT; }
+
+static inline const uint8_t *destination_of(const nm_segment *seg) { return seg->ip + IP_DESTINATION_AT; }
 
 /* 0 where it is a fragment, padded, of another protocol, or its lengths contradict each other. */
-static inline int parse(uint8_t *packet, size_t len, segment *seg)
+static inline int parse(uint8_t *packet, size_t len, nm_segment *seg)
 {
     if (len < IP_MIN || packet[0] >> 4 != 4)
         return 0;
@@ -134,15 +145,15 @@ static inline int parse(uint8_t *packet, size_t len, segment *seg)
 }
 
 /* The sum over pseudo-header and segment, the checksum field as it stands (RFC 9293 3.1). */
-static inline uint16_t tcp_sum(const segment *seg)
+static inline uint16_t tcp_sum(const uint8_t *ip, const uint8_t *tcp, size_t tcp_len)
 {
-    return fold(sum_words(seg->ip + 12, 8) + PROTO_TCP + seg->tcp_len + sum_words(seg->tcp, seg->tcp_len));
+    return fold(sum_words(ip + IP_SOURCE_AT, 8) + PROTO_TCP + tcp_len + sum_words(tcp, tcp_len));
 }
 
-/* Whether it is known to be damaged. */
-static inline int has_bad_sum(const segment *seg, int checksum)
+/* Whether the segment is known to be damaged. */
+static inline int has_bad_sum(const nm_segment *seg, int checksum)
 {
-    return checksum == CHECKSUM_UNVERIFIED && tcp_sum(seg) != 0xffff;
+    return checksum == NM_CHECKSUM_UNVERIFIED && tcp_sum(seg->ip, seg->tcp, seg->tcp_len) != 0xffff;
 }
 
 /* The checksum at `checksum` after the even number of bytes at `old` became those at `fresh` (RFC 1624, equation 3). */

@@ -1,4 +1,5 @@
-/* What Python has prepared for new connections; plan.h says what each function is for. schedulers.py has the rules. */
+/* What Python has prepared for new connections; plan.h says what each function is for. natmirror/nat/schedulers.py makes the
+ * tables. */
 #include "fastpath/plan.h"
 
 #include <string.h>
@@ -6,7 +7,7 @@
 #include "fastpath/hash.h"
 #include "fastpath/packet.h"
 
-static const uint8_t CLIENT_KEY[16] = "natmirror client"; /* published: every host gives the same answer */
+const uint8_t nm_client_key[16] = "natmirror client";
 static const uint8_t SUSPECT_KEY[16] = "natmirror wary  ";
 
 int nm_plan_is_client(const nm_plan *plan, uint8_t family, const uint8_t *client)
@@ -48,19 +49,19 @@ static uint64_t client_hash(const nm_service *service, const uint8_t *client, ui
     uint8_t key[18];
     size_t len = address_len(service->family);
     memcpy(key, client, len);
-    if (service->with_port) {
+    if (service->hash_port) {
         put16(key + len, client_port);
         len += 2;
     }
-    return nm_siphash(CLIENT_KEY, key, len);
+    return nm_siphash(nm_client_key, key, len);
 }
 
 uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t client_port)
 {
     if (!service->table_len)
         return NM_NO_BACKEND;
-    if (service->in_turn)
-        return service->table[service->turn];
+    if (service->round_robin)
+        return service->table[service->next_entry];
     return service->table[client_hash(service, client, client_port) % service->table_len];
 }
 

@@ -1,4 +1,4 @@
-/* What Python has prepared for new connections: services, their pools as tables, whose connections they are.
+/* What Python has prepared for new connections: clients' networks, services, and their pools as tables.
  *
  * No I/O, no clock, no policy. This header serves #include and cffi's cdef() alike.
  */
@@ -14,10 +14,10 @@
 typedef struct {
     uint8_t address[16];
     uint16_t port;
-    uint32_t flows;       /* that it has now */
-    uint32_t *everywhere; /* with those of other gears, which share this; NULL: nobody counts them */
+    uint32_t flows;        /* that it has now */
+    uint32_t *total_flows; /* with those of other gears, which share this count; NULL: not counted */
     uint16_t service_id;
-    uint32_t mark; /* the kernel translates packets that carry it; 0: it does not know this backend */
+    uint32_t mark;        /* the kernel translates packets that carry it; 0: it does not know this backend */
     uint64_t connections; /* that it has accepted, ever */
 } nm_backend;
 
@@ -25,17 +25,17 @@ typedef struct {
     uint8_t address[16];
     uint16_t port;
     uint8_t family;
-    uint8_t with_port; /* the client's port counts too */
-    uint8_t in_turn;   /* one entry of the table after the other; else the one that the client's hash says */
-    uint8_t is_held;   /* mirrors may hold its clients back */
-    uint8_t needs_python; /* Python chooses for each new connection, or there is nobody to choose */
-    uint16_t flags;    /* of its flows: NM_FLOW_WATCHED, NM_FLOW_SERVICE_MIRRORED */
-    uint32_t flows;    /* that it has now, those of clients that go to a backend themselves not counted */
-    uint32_t turn;     /* the entry that is next */
-    uint32_t table_len; /* 0 for a service without a pool */
-    uint16_t *table;   /* of places in nm_plan.backends */
+    uint8_t hash_port;        /* the client's hash includes its port */
+    uint8_t round_robin;      /* choose one entry of the table after the other; else by the client's hash */
+    uint8_t may_hold_clients; /* its mirrors may hold clients back */
+    uint8_t needs_python;     /* Python chooses the backend of each new connection, or refuses it */
+    uint16_t flags;           /* of its flows: NM_FLOW_WATCHED, NM_FLOW_SERVICE_MIRRORED */
+    uint32_t flows;           /* that it has now, without direct connections */
+    uint32_t next_entry;      /* round_robin: of the table */
+    uint32_t table_len;       /* 0 for a service without a pool */
+    uint16_t *table;          /* indexes of nm_plan.backends */
     uint32_t derived_len;
-    uint16_t *derived; /* the same for a client whose backend nobody knows: by its hash, whatever table says */
+    uint16_t *derived; /* the same for a client whose flow is not known: by its hash, whatever table says */
 } nm_service;
 
 /* A network of clients, IPv4 in host order. */
@@ -52,20 +52,22 @@ typedef struct {
     uint32_t service_count;
     uint32_t backend_count;
     uint32_t network_count;
-    /* By a hash of service and client: how many clients have lately tried a backend in vain, so that Python chooses. */
+    /* By a hash of service and client: how many clients have lately failed to connect, so that Python chooses. */
     uint16_t suspects[NM_SUSPECTS];
 } nm_plan;
+
+extern const uint8_t nm_client_key[16]; /* of the client's hash; the same on every host, so that all choose alike */
 
 /* Whether an address lies in one of the clients' networks. */
 int nm_plan_is_client(const nm_plan *plan, uint8_t family, const uint8_t *address);
 
-/* The service that a client calls; NULL where it is none, or not from one of the networks. */
+/* The service at dst, or NULL; NULL too for a client of no network. */
 nm_service *nm_plan_service(nm_plan *plan, uint8_t family, const uint8_t *client, const uint8_t *dst, uint16_t dport);
 
-/* The place of the backend that is a new client's; NM_NO_BACKEND where the service has no pool. */
+/* The index of the backend that a new connection gets; NM_NO_BACKEND where the service has no pool. */
 uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t client_port);
 
-/* The place of the backend that the rules alone give a client; NM_NO_BACKEND where the service has no pool. */
+/* The index of the backend that the rules alone give a client; NM_NO_BACKEND where the service has no pool. */
 uint16_t nm_plan_derive(const nm_service *service, const uint8_t *client, uint16_t client_port);
 
 /* The one service in whose pool a backend is; NULL where there is none, or more than one. */

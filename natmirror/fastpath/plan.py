@@ -72,9 +72,9 @@ class Plan:
         row = self.services[number]
         address, row.port = service.endpoint
         row.address[0 : len(address)] = address
-        row.family, row.with_port = IPV4, service.with_port
+        row.family, row.hash_port = IPV4, service.with_port
         row.flags = (WATCHED if service.is_watched else 0) | (SERVICE_MIRRORED if service.is_mirrored else 0)
-        row.in_turn, row.is_held = service.in_turn, service.is_held
+        row.round_robin, row.may_hold_clients = service.in_turn, service.is_held
         derived = self._derived[number] = _numbers(service.derived)
         row.derived, row.derived_len = derived, len(derived)
         self.set_table(number, service.table, needs_python=service.needs_python)
@@ -88,7 +88,7 @@ class Plan:
         self.backends = _with_room(self.backends, number)
         self._show()
         address, port = endpoint
-        fields = {"port": port, "service_id": service_id, "everywhere": ffi.NULL if count is None else count}
+        fields = {"port": port, "service_id": service_id, "total_flows": ffi.NULL if count is None else count}
         self.backends[number] = fields
         self.backends[number].address[0 : len(address)] = address
 
@@ -110,7 +110,7 @@ class Plan:
         """Open a service's new connections by this table of numbers of backends, 16 bits each, from now on."""
         row, fresh = self.services[number], _numbers(table)
         row.table, row.table_len, row.needs_python = fresh, len(table), needs_python
-        row.turn %= max(1, len(table))
+        row.next_entry %= max(1, len(table))
         self._tables[number] = fresh
 
     def suspect(self, service_id: int, client: bytes, by: int) -> None:

@@ -175,13 +175,13 @@ class ServiceRow(Protocol):
     address: Array[int]
     port: int
     family: int
-    with_port: int
-    in_turn: int
-    is_held: int
+    hash_port: int
+    round_robin: int
+    may_hold_clients: int
     needs_python: int
     flags: int
     flows: int
-    turn: int
+    next_entry: int
     table_len: int
     table: Array[int]
     derived_len: int
@@ -194,7 +194,7 @@ class BackendRow(Protocol):
     address: Array[int]
     port: int
     flows: int
-    everywhere: Array[int]
+    total_flows: Array[int]
     service_id: int
     mark: int
     connections: int
@@ -246,6 +246,7 @@ class TranslationRow(Protocol):
     mark: int
     address: Array[int]
     port: int
+    tcp_at: int
     is_destination: int
 
 

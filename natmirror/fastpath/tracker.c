@@ -7,7 +7,7 @@
 #define OPT_NOP 1
 #define OPT_WINDOW_SCALE 3
 
-void nm_track_half(nm_half *sender, const nm_half *receiver, const segment *seg, int loose)
+void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int loose)
 {
     uint32_t fin = seg->flags & TCP_FIN;
     uint32_t end = seg->seq + seg->payload_len + fin + (seg->flags & TCP_SYN ? 1 : 0);
@@ -24,7 +24,8 @@ void nm_track_half(nm_half *sender, const nm_half *receiver, const segment *seg,
         if (advance > 0 && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
             sender->bytes += (uint32_t)advance - fin;
-            sender->flags = (uint8_t)(end != seg->seq ? sender->flags & ~NM_HALF_INFERRED : sender->flags | NM_HALF_INFERRED);
+            int is_seen = end != seg->seq;
+            sender->flags = (uint8_t)(is_seen ? sender->flags & ~NM_HALF_INFERRED : sender->flags | NM_HALF_INFERRED);
         }
     }
     uint8_t scale = seg->flags & TCP_SYN ? 0 : sender->scale;
@@ -42,7 +43,7 @@ void nm_track_half(nm_half *sender, const nm_half *receiver, const segment *seg,
 }
 
 /* Segment.window_scale(); NM_NO_WINDOW_SCALE where there is none. */
-static uint8_t window_scale(const segment *seg)
+static uint8_t window_scale(const nm_segment *seg)
 {
     const uint8_t *at = seg->tcp + TCP_MIN, *end = payload_of(seg);
     uint8_t scale = NM_NO_WINDOW_SCALE;
@@ -60,7 +61,7 @@ static uint8_t window_scale(const segment *seg)
     return scale;
 }
 
-void nm_track_syn(nm_flow *flow, const segment *syn)
+void nm_track_syn(nm_flow *flow, const nm_segment *syn)
 {
     flow->state = NM_STATE_SYN_SENT;
     flow->iss = syn->seq;
@@ -81,7 +82,7 @@ static int step(nm_flow *flow, int event)
     return event;
 }
 
-static int take_syn_ack(nm_flow *flow, const segment *seg)
+static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
 {
     int32_t syn_data_len = diff(seg->ack, flow->orig.end);
     if (!(seg->flags & TCP_ACK) || syn_data_len < 0 || syn_data_len > NM_MAX_SYN_DATA) {
@@ -99,7 +100,7 @@ static int take_syn_ack(nm_flow *flow, const segment *seg)
     return step(flow, NM_EVENT_SYN_ACK);
 }
 
-static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const segment *seg, uint8_t state, int loose)
+static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const nm_segment *seg, uint8_t state, int loose)
 {
     if (state == NM_STATE_SYN_SENT) {
         int32_t past = diff(seg->ack, receiver->end);
@@ -110,14 +111,14 @@ static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const 
     return seg->seq == sender->end || (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
 }
 
-static int take_reset(nm_flow *flow, const segment *seg, nm_half *sender, const nm_half *receiver, int loose)
+static int take_reset(nm_flow *flow, const nm_segment *seg, nm_half *sender, const nm_half *receiver, int loose)
 {
     sender->packets++;
     return is_exact_reset(sender, receiver, seg, flow->state, loose) ? step(flow, NM_EVENT_RST) : NM_NO_EVENT;
 }
 
 /* Note a FIN that ends exactly where its half has sent to; was_sent: an earlier segment has reached that number. */
-static void take_fin(nm_half *sender, const segment *seg, int was_sent)
+static void take_fin(nm_half *sender, const nm_segment *seg, int was_sent)
 {
     if (!(seg->flags & TCP_FIN) || sender->flags & NM_HALF_FIN || seg->seq + seg->payload_len + 1 != sender->end)
         return;
@@ -140,7 +141,7 @@ static int both_finished(const nm_flow *flow)
            flow->reply.ack == flow->orig.end;
 }
 
-int nm_track(nm_flow *flow, const segment *seg, int from_client, int loose)
+int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int loose)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (seg->flags & TCP_RST)

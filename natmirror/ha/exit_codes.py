@@ -1,4 +1,4 @@
-"""What ``natmirror health`` ends with. Imports nothing: it is asked every second."""
+"""The exit codes of ``natmirror health``. Imports nothing: it runs every second."""
 
 FIT = 0
 NOT_RUNNING = 1

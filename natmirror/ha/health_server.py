@@ -1,7 +1,7 @@
-"""Tells whoever asks on a Unix socket how this natmirror is: a code, why, and the connection is over.
+"""Serve this natmirror's health on a Unix socket: each connection gets a code and the reason, and is closed.
 
-In a thread of its own, beside the API's, which long lists may keep busy. It tells nothing that would have to be kept
-from anybody, so anybody may ask.
+It has a thread of its own, beside the API's, which long lists may keep busy. Any user may ask: the answer holds nothing
+secret.
 """
 
 import logging
@@ -25,27 +25,27 @@ _REST = 0.1
 
 
 class HealthServer:
-    """Answers on ``path`` until close(); ``look`` gives the code and the reason. HostError where that cannot be.
+    """Answers on ``path`` until close(); ``health`` gives the code and the reason. HostError where that cannot be.
 
     A socket that is there is a dead run's: the API, whose place is beside it, has been served before.
     """
 
-    def __init__(self, path: Path, look: Callable[[], tuple[int, str]]) -> None:
+    def __init__(self, path: Path, health: Callable[[], tuple[int, str]]) -> None:
         self._path = path
-        self._look = look
+        self._health = health
         self._closing = threading.Event()
         self._spare = -1
-        self._told: type[Exception] | None = None  # the fault that has been logged last
+        self._logged: type[Exception] | None = None  # the fault that has been logged last
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             path.unlink(missing_ok=True)
             self._socket.bind(str(path))
             os.chmod(path, _MODE)
             self._socket.listen(_BACKLOG)
-            self._keep_spare()
+            self._open_spare()
         except OSError as error:
             self._socket.close()
-            raise HostError(f"cannot tell on {path} how it is: {error.strerror or error}") from None
+            raise HostError(f"cannot serve its health on {path}: {error.strerror or error}") from None
         self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
         self._thread.start()
 
@@ -57,7 +57,7 @@ class HealthServer:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(_JOIN_TIMEOUT)
         self._socket.close()
-        self._give_spare()
+        self._close_spare()
 
     def _serve(self) -> None:
         while not self._closing.is_set():
@@ -66,35 +66,35 @@ class HealthServer:
             except Exception as error:  # for one, nothing is left even with the spare descriptor
                 if self._closing.is_set():
                     return
-                if type(error) is not self._told:
-                    self._told = type(error)
+                if type(error) is not self._logged:
+                    self._logged = type(error)
                     log.error("health: cannot answer: %s", error or repr(error))
                 self._closing.wait(_REST)
             else:
-                self._told = None
+                self._logged = None
 
     def _answer_one(self) -> None:
         try:
-            who, _ = self._socket.accept()
+            peer, _ = self._socket.accept()
         except OSError as error:
             if error.errno not in (EMFILE, ENFILE) or self._closing.is_set():
                 raise
-            self._give_spare()
-            who, _ = self._socket.accept()
-        with who, suppress(OSError):
-            who.settimeout(_SEND_TIMEOUT)
-            code, reason = self._look()
-            who.sendall(f"{code} {reason}\n".encode())
-        self._keep_spare()
+            self._close_spare()
+            peer, _ = self._socket.accept()
+        with peer, suppress(OSError):
+            peer.settimeout(_SEND_TIMEOUT)
+            code, reason = self._health()
+            peer.sendall(f"{code} {reason}\n".encode())
+        self._open_spare()
 
-    def _keep_spare(self) -> None:
+    def _open_spare(self) -> None:
         """Hold a descriptor in reserve for a question that comes when no others are left: without an answer keepalived
         would take this host for stuck."""
         if self._spare == -1:
             with suppress(OSError):
                 self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
-    def _give_spare(self) -> None:
+    def _close_spare(self) -> None:
         if self._spare != -1:
             os.close(self._spare)
             self._spare = -1

@@ -1,7 +1,8 @@
 """``natmirror health`` and ``natmirror role``: what keepalived runs, at every second and at every change.
 
-So it imports next to nothing, speaks to the running natmirror without any library, and needs no root: whoever can reach
-the socket beside the API's may ask how it is. Roles are told through the API itself, whose rights say who may.
+So it imports next to nothing, speaks to the running natmirror without any library, and needs no root: any user who can
+reach the socket beside the API's may ask for its health. Roles are reported through the API itself, whose file mode
+says who may.
 """
 
 import sys
@@ -22,22 +23,22 @@ _USAGE = {
 }
 
 
-def main(command: str, words: list[str]) -> int:
-    """``natmirror health`` or ``natmirror role`` with these words; gives the exit code."""
-    api, rest = _split(words)
+def main(command: str, arguments: list[str]) -> int:
+    """Run ``natmirror health`` or ``natmirror role`` with these arguments; return the exit code."""
+    api, rest = _split(arguments)
     if command == "health" and api and not rest:
         return health(api)
     role = ROLES.get(rest[-2] if len(rest) == 4 else rest[0].upper()) if len(rest) in (1, 4) else None
     if command == "role" and api and role is not None:
-        return tell_role(api, role)
+        return report_role(api, role)
     print(f"usage: {_USAGE[command]}", file=sys.stderr)
     return 0 if rest in (["--help"], ["-h"]) else MISUSED
 
 
 def health(api: str) -> int:
-    """Ask the natmirror with this API how it is; prints one line, gives its code."""
+    """Ask the natmirror with this API for its health; print one line, return its code."""
     try:
-        answer = _exchange(health_socket(api), b"", _TIMEOUT).decode()
+        answer = _request(health_socket(api), b"", _TIMEOUT).decode()
         code, reason = answer.split(" ", 1)
         found = int(code)
     except TimeoutError:
@@ -49,16 +50,16 @@ def health(api: str) -> int:
 
 
 def health_socket(api: str) -> str:
-    """The socket on which health is told: the API's own is not for everybody, and may be busy with long lists."""
+    """Return the path of the health socket: the API's own is not for all users, and may be busy with long lists."""
     return f"{api}.health"
 
 
-def tell_role(api: str, role: str) -> int:
-    """Tell the natmirror with this API what keepalived has made of it; gives 0 where it has heard."""
+def report_role(api: str, role: str) -> int:
+    """Report keepalived's role to the natmirror with this API; return 0 where it has taken it."""
     body = f'{{"role": "{role}", "order": {_order_of_this_process()}}}'.encode()
     head = f"POST /v1/role HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     try:
-        answer = _exchange(api, head.encode() + body, _ROLE_TIMEOUT).decode()
+        answer = _request(api, head.encode() + body, _ROLE_TIMEOUT).decode()
     except OSError as error:
         print(f"natmirror: no natmirror answers on {api}: {error}", file=sys.stderr)
         return NOT_RUNNING
@@ -68,19 +69,20 @@ def tell_role(api: str, role: str) -> int:
     return 0
 
 
-def _split(words: list[str]) -> tuple[str, list[str]]:
-    """The API's socket, and what else was given."""
-    if words[:1] == ["--api"]:
-        return (words[1] if len(words) > 1 else ""), list(words[2:])
-    if words and words[0].startswith("--api="):
-        return words[0].removeprefix("--api="), list(words[1:])
-    return DEFAULT_API, list(words)
+def _split(arguments: list[str]) -> tuple[str, list[str]]:
+    """Return the API's socket, and the other arguments."""
+    if arguments[:1] == ["--api"]:
+        return (arguments[1] if len(arguments) > 1 else ""), list(arguments[2:])
+    if arguments and arguments[0].startswith("--api="):
+        return arguments[0].removeprefix("--api="), list(arguments[1:])
+    return DEFAULT_API, list(arguments)
 
 
 def _order_of_this_process() -> int:
-    """Grows from one process to the next: keepalived starts one for each change, and they may overtake one another.
+    """Return a number that grows from one process to the next: keepalived starts one for each change, and they may
+    overtake one another.
 
-    When it was started, in the kernel's ticks (proc(5), the 22nd field of stat), and its id.
+    It is made of the process's start in the kernel's ticks (proc(5), the 22nd field of stat), and its id.
     """
     try:
         with open("/proc/self/stat", "rb") as file:
@@ -90,15 +92,15 @@ def _order_of_this_process() -> int:
         return 0
 
 
-def _exchange(path: str, words: bytes, timeout: float) -> bytes:
+def _request(path: str, request: bytes, timeout: float) -> bytes:
     import socket
 
-    with socket.socket(socket.AF_UNIX) as way:
-        way.settimeout(timeout)
-        way.connect(path)
-        if words:
-            way.sendall(words)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        connection.connect(path)
+        if request:
+            connection.sendall(request)
         answer = b""
-        while len(answer) < _MAX_ANSWER_LEN and (part := way.recv(_MAX_ANSWER_LEN)):
+        while len(answer) < _MAX_ANSWER_LEN and (part := connection.recv(_MAX_ANSWER_LEN)):
             answer += part
         return answer

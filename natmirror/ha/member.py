@@ -1,4 +1,4 @@
-"""Whether this host is on duty: how fit this natmirror is, what keepalived has made of its host, and who is told."""
+"""This host of a pair: its role, its readiness, and the hand-over to the other host at a stop."""
 
 import logging
 import time
@@ -18,91 +18,96 @@ from natmirror.rules import Pair
 log = logging.getLogger("natmirror")
 
 _HAND_OVER_TIMEOUT = 4.0
-"""Seconds that a stop waits for the other host: two looks of keepalived's, and what it takes to tell us."""
+"""Seconds that a stop waits for the other host: two health checks of keepalived's, and what its report takes."""
 
 
 class PairMember:
-    """A host's part in a pair, or a host alone. It belongs to the main thread, but for the health that it tells.
+    """A host of a pair, or a host alone. It belongs to the main thread, but for the health socket.
 
     ``rounds`` gives how often each thread that passes packets has gone through its loop.
     """
 
     def __init__(self, pair: Pair | None, threads: int, rounds: Callable[[], Sequence[int]]) -> None:
-        self.fitness = Readiness(threads)
+        self.readiness = Readiness(threads)
         self._pair = pair
         self._rounds = rounds
-        self._hand_over_until: float | None = None
-        self._was_otherwise = False
-        self._standing = CurrentRole(_time_of_day)
+        self._waits_until: float | None = None
+        self._differed = False
+        self._current_role = CurrentRole(_time_of_day)
 
-    def on_role(self, tell: Callable[[HostRole], None]) -> None:
-        """Have a function told this host's role now and whenever it changes, in the main thread.
+    @property
+    def is_in_pair(self) -> bool:
+        """Whether the rules have a section ha."""
+        return self._pair is not None
+
+    def on_role(self, listener: Callable[[HostRole], None]) -> None:
+        """Call a function with this host's role, now and whenever it changes, in the main thread.
 
         Before open() each host is a backup.
         """
-        self._standing.on_role(tell)
+        self._current_role.on_role(listener)
 
     def open(self, held: ExitStack, api_path: Path) -> None:
-        """Tell whoever asks from now on, and find out what the host is: a keepalived that sees no change tells nothing
-        to a natmirror that comes anew."""
-        held.callback(HealthServer(Path(health_socket(str(api_path))), self._look).close)
+        """Serve the health socket from now on, and infer the role from the host's addresses: a keepalived that sees no
+        change reports nothing to a natmirror that has just started."""
+        held.callback(HealthServer(Path(health_socket(str(api_path))), self._health).close)
         if self._pair is not None:
-            self._standing.assume(self._role_by_addresses() or HostRole.BACKUP)
+            self._current_role.set_by_addresses(self._read_role() or HostRole.BACKUP)
 
-    def shown_role(self) -> HostRole | None:
+    def role_by_addresses(self) -> HostRole | None:
         """Return the role that this host's addresses show, None where they show none: for compare(), from any thread.
         HostError where that cannot be found out."""
-        return None if self._pair is None else self._role_by_addresses()
+        return None if self._pair is None else self._read_role()
 
     def compare(self, shown: HostRole | None) -> None:
-        """Now and then: a word of keepalived's may be lost, or keepalived may be gone, and its addresses with it. What
-        shown_role() gives a second time counts."""
-        role = self._standing.role
-        is_otherwise = shown is not None and (shown is HostRole.MASTER) != (role is HostRole.MASTER)
-        if shown is not None and is_otherwise and self._was_otherwise:
-            log.warning("this host is %s now by its addresses, and keepalived has not told", shown)
-            self._standing.assume(shown)
-        self._was_otherwise = is_otherwise
+        """Correct the role by the addresses: a report of keepalived's may be lost, or keepalived may be gone, and its
+        addresses with it. What role_by_addresses() returns a second time counts."""
+        role = self._current_role.role
+        differs = shown is not None and (shown is HostRole.MASTER) != (role is HostRole.MASTER)
+        if shown is not None and differs and self._differed:
+            log.warning("this host is %s now by its addresses, though keepalived has not reported it", shown)
+            self._current_role.set_by_addresses(shown)
+        self._differed = differs
 
-    def tell(self, words: dict[str, Any]) -> None:
-        """What keepalived says: ``{"role": …, "order": …}``; KeyError or ValueError where it is something else. Without
-        an order it is the latest."""
-        role, order = HostRole(str(words["role"])), words.get("order", 0)
+    def set_role(self, request: dict[str, Any]) -> None:
+        """Take keepalived's report ``{"role": …, "order": …}``; KeyError or ValueError where it is something else.
+        Without an order it is the latest."""
+        role, order = HostRole(str(request["role"])), request.get("order", 0)
         if not isinstance(order, int) or order < 0:
             raise ValueError(f"order: expected a number from 0 on, found {order!r:.40}")
         if self._pair is None:
             raise ValueError("the rules have no section ha: this host is alone and has no role")
-        if self._standing.take(role, order):
+        if self._current_role.set_by_keepalived(role, order):
             log.warning("this host is %s now", role)
 
     def begin_hand_over(self, now: float) -> None:
-        """A stop is wanted: have the other host take the addresses while packets still pass here."""
-        self.fitness.not_ready = "it stops"
-        if self._pair is not None and self._standing.role is HostRole.MASTER:
+        """Have the other host take the addresses while packets still pass here, since this one is to stop."""
+        self.readiness.not_ready = "it stops"
+        if self._pair is not None and self._current_role.role is HostRole.MASTER:
             log.info("stopping: waiting up to %g s for the other host to take over", _HAND_OVER_TIMEOUT)
-            self._hand_over_until = now + _HAND_OVER_TIMEOUT
+            self._waits_until = now + _HAND_OVER_TIMEOUT
 
-    def hands_over(self, now: float) -> float | None:
-        """When the wait for the other host ends at the latest; None: it is over, or has not begun."""
-        until = self._hand_over_until
-        return until if until is not None and now < until and self._standing.role is HostRole.MASTER else None
+    def hand_over_until(self, now: float) -> float | None:
+        """Return when the wait for the other host ends at the latest; None: it is over, or has not begun."""
+        until = self._waits_until
+        return until if until is not None and now < until and self._current_role.role is HostRole.MASTER else None
 
     def show(self) -> dict[str, Any] | None:
-        """The pair as plain values; None for a host alone."""
+        """Return the pair as plain values, None for a host alone."""
         if self._pair is None:
             return None
         hosts = [host.name for host in self._pair.hosts]
-        return {**self._standing.show(), "hosts": hosts, "state": self._pair.state_shown}
+        return {**self._current_role.show(), "hosts": hosts, "state": self._pair.state_shown}
 
-    def _role_by_addresses(self) -> HostRole | None:
-        """None: it has some of the pair's addresses."""
-        assert self._pair is not None, "somebody has looked"
+    def _read_role(self) -> HostRole | None:
+        """Return the role, None where the host has only some of the pair's addresses."""
+        assert self._pair is not None, "the caller checks that there is a pair"
         own = own_addresses()
         found = [address.ip in own for address in self._pair.addresses]
         return HostRole.MASTER if all(found) else None if any(found) else HostRole.BACKUP
 
-    def _look(self) -> tuple[int, str]:
-        return self.fitness.look(self._rounds(), time.monotonic())
+    def _health(self) -> tuple[int, str]:
+        return self.readiness.check(self._rounds(), time.monotonic())
 
 
 def _time_of_day() -> str:

@@ -1,4 +1,4 @@
-"""What keepalived has made of this host, since when, and whom that concerns."""
+"""The role that keepalived has given this host, since when, and which functions follow it."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -20,46 +20,47 @@ class HostRole(StrEnum):
 
 
 class CurrentRole:
-    """The role of this host, and who is told of a change: functions that get it, in the order in which they asked.
+    """The role of this host; functions that follow it are called in the order in which they were added.
 
-    ``wall`` gives the time of day, as text.
+    ``time_of_day`` gives the time of day, as text.
     """
 
-    def __init__(self, wall: Callable[[], str]) -> None:
+    def __init__(self, time_of_day: Callable[[], str]) -> None:
         self.role = HostRole.BACKUP
-        self.is_told = False
-        """Whether keepalived has said so itself; else it is what this host's addresses say."""
-        self._wall = wall
-        self._since = wall()
+        self.is_reported = False
+        """Whether keepalived has reported the role itself; else the host's addresses show it."""
+        self._time_of_day = time_of_day
+        self._since = time_of_day()
         self._order = 0
-        self._concerned: list[Callable[[HostRole], None]] = []
+        self._listeners: list[Callable[[HostRole], None]] = []
 
-    def on_role(self, tell: Callable[[HostRole], None]) -> None:
-        """Have a function told what the role is, now and whenever it changes."""
-        self._concerned.append(tell)
-        tell(self.role)
+    def on_role(self, listener: Callable[[HostRole], None]) -> None:
+        """Call a function with the role, now and whenever it changes."""
+        self._listeners.append(listener)
+        listener(self.role)
 
-    def assume(self, role: HostRole) -> None:
-        """A role that nobody has told, but that this host's addresses show."""
-        self.is_told = False
+    def set_by_addresses(self, role: HostRole) -> None:
+        """Take a role that keepalived has not reported, but that this host's addresses show."""
+        self.is_reported = False
         self._change(role)
 
-    def take(self, role: HostRole, order: int = 0) -> bool:
-        """A role that keepalived tells; ``order`` grows from one word of its to the next, and an older word than the
-        latest is nothing but late; 0 where nobody knows. Gives whether the role has changed."""
+    def set_by_keepalived(self, role: HostRole, order: int = 0) -> bool:
+        """Take a role that keepalived reports; return whether it has changed. ``order`` grows from one report to the
+        next: one with a lower order than the latest is late, and ignored; 0 where the order is not known."""
         if 0 < order < self._order:
             return False
-        self._order, self.is_told = max(order, self._order), True
+        self._order, self.is_reported = max(order, self._order), True
         return self._change(role)
 
     def show(self) -> dict[str, Any]:
-        """As plain values."""
-        return {"role": str(self.role), "since": self._since, "told_by": "keepalived" if self.is_told else "addresses"}
+        """Return the role as plain values."""
+        source = "keepalived" if self.is_reported else "addresses"
+        return {"role": str(self.role), "since": self._since, "told_by": source}
 
     def _change(self, role: HostRole) -> bool:
         if role is self.role:
             return False
-        self.role, self._since = role, self._wall()
-        for tell in self._concerned:
-            tell(role)
+        self.role, self._since = role, self._time_of_day()
+        for listener in self._listeners:
+            listener(role)
         return True

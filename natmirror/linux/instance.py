@@ -26,7 +26,7 @@ _AT_ONCE = 2 * _BACKLOG
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
 _CAP_NET_ADMIN = 1 << 12  # linux/capability.h
-_PATIENCE = 1.0  # seconds; a natmirror listens at once
+_TIMEOUT = 1.0  # seconds; a natmirror listens at once
 _PAUSE = 0.02
 _SILENT = "a process that does not answer"
 
@@ -39,11 +39,11 @@ class Instance:
     """
 
     def __init__(self) -> None:
-        until = time.monotonic() + _PATIENCE
-        while not self._try() and self._wait_for_holder(is_last=time.monotonic() > until):
+        until = time.monotonic() + _TIMEOUT
+        while not self._take() and self._wait_for_holder(is_last=time.monotonic() > until):
             time.sleep(_PAUSE)
 
-    def _try(self) -> bool:
+    def _take(self) -> bool:
         """Take the lock; return whether it was free."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -77,7 +77,7 @@ class Instance:
         log.warning("%s, which is no natmirror, holds the lock %s: starting without it", shown, _NAME)
         return False
 
-    def forget_visitors(self) -> None:
+    def close_connections(self) -> None:
         """Close the connections of those that have asked who holds the lock, so that there is room for others."""
         with suppress(OSError):
             for _ in range(_AT_ONCE):
@@ -103,10 +103,10 @@ def running() -> str | None:
 def _holder() -> tuple[int, int]:
     """Return the process and the user that hold the lock. ConnectionRefusedError where there is none, BlockingIOError
     where so many have asked that there is no answer."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as visitor:
-        visitor.setblocking(False)
-        visitor.connect(_ADDRESS)
-        pid, uid, _ = _CREDENTIALS.unpack(visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        client.connect(_ADDRESS)
+        pid, uid, _ = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return pid, uid
 
 

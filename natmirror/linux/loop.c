@@ -12,13 +12,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_WAIT 3600000    /* milliseconds; then it looks again */
-#define LOOK_UP_INTERVAL 0.002 /* seconds after which a busy loop looks whether somebody wants attention */
-#define SMALL 1024 /* bytes of a packet that are copied for less than its translation in the kernel takes */
-#define LINGER 0.0001 /* seconds that it looks for the answer to a request before it sleeps: being woken takes as long */
-#define POLITENESS 0.05 /* seconds that it does not, after somebody else has wanted its core */
-#define MAX_SPIN_CREDIT 8  /* so many answers that were too late in a row, and it hardly tries any more */
-#define LAST_HOPE 64 /* once in so many times then */
+#include "_fastpath.h"
+#include "fastpath/flow_lifecycle.h"
+#include "fastpath/leg_sender.h"
+
+#define MAX_WAIT 3600000       /* milliseconds of one poll() */
+#define POLL_INTERVAL 0.002    /* seconds between two looks at wake_fd and the timer while packets keep coming */
+#define SMALL_LEN 1024         /* up to so many bytes, copying a packet costs less than translating it in the kernel */
+#define SPIN_TIME 0.0001       /* seconds of busy polling for the answer to a request: being woken takes as long */
+#define NO_SPIN_TIME 0.05      /* seconds without busy polling after the thread was preempted */
+#define MAX_SPIN_CREDIT 8      /* busy polls without an answer, in a row, until it polls only ... */
+#define TRY_SPIN_EVERY 64      /* ... once in so many requests */
 /* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
 #define FIRST_PAUSE 0.001
 #define LONGEST_PAUSE 0.02
@@ -46,15 +50,15 @@ static void flush_queue(nl_loop *loop, uint32_t index, double now)
     loop->retry_at[index] = now + loop->pauses[index];
 }
 
-/* The batch's verdicts leave before what was synthesised for it: the mirror never delays production. */
+/* Send the batch's verdicts, then what was synthesised for it: a mirror never delays production. */
 static void flush(nl_loop *loop, double now)
 {
     for (uint32_t i = 0; i < loop->queue_count; i++)
         flush_queue(loop, i, now);
-    nl_outbox_look(&loop->outbox, &loop->gear->out, now);
+    nl_outbox_gather(&loop->outbox, &loop->gear->out, now);
 }
 
-/* The errno of a queue whose verdicts cannot be sent, negative: loop.failed; 0 where there is none. */
+/* Return the negative errno of a queue whose verdicts cannot be sent, its index in loop.failed; 0 where there is none. */
 static int failure(nl_loop *loop)
 {
     for (uint32_t i = 0; i < loop->queue_count; i++)
@@ -75,11 +79,12 @@ static double next_retry(const nl_loop *loop)
     return next;
 }
 
-/* The kernel need not copy what it translates itself: that is half of what a large packet costs, and less than its looking
- * marks up costs a small one. A mark that somebody else has put there is to stay. Else it is rewritten where it lies. */
+/* Have the kernel translate a large packet by its mark: it need not copy the packet then, which is half of what the packet
+ * costs. For a small packet the lookup of the mark would cost more. A mark that another program has set has to stay: then
+ * the packet is rewritten in place. */
 static void translate(nl_loop *loop, nq *queue, const nq_packet *packet, uint8_t *bytes)
 {
-    if (loop->gear->translation.mark && !packet->mark && packet->len > SMALL) {
+    if (loop->gear->translation.mark && !packet->mark && packet->len > SMALL_LEN) {
         nq_accept_marked(queue, packet->id, loop->gear->translation.mark);
         return;
     }
@@ -87,7 +92,7 @@ static void translate(nl_loop *loop, nq *queue, const nq_packet *packet, uint8_t
     nq_accept_packet(queue, packet);
 }
 
-/* 0 where the packet is for Python. */
+/* Decide a packet; return 0 where it is for Python. */
 static int decide(nl_loop *loop, nq_packet *packet)
 {
     nq *queue = loop->queues[loop->current];
@@ -104,7 +109,7 @@ static int decide(nl_loop *loop, nq_packet *packet)
         return 0;
     int watched = loop->watched[loop->current];
     if (decided == NM_MODIFIED && packet->hook == NF_INET_PRE_ROUTING)
-        loop->asked_at = loop->now;
+        loop->request_at = loop->now;
     if (decided == NM_CONSUMED && !watched)
         nq_drop(queue, packet->id);
     else if (decided == NM_MODIFIED && !watched)
@@ -114,7 +119,7 @@ static int decide(nl_loop *loop, nq_packet *packet)
     return 1;
 }
 
-/* A batch from the next queue that has one, in turn; 0 where none has. */
+/* Take a batch from the next queue that has one, round-robin; return 0 where none has. */
 static int take_batch(nl_loop *loop, int waits)
 {
     for (uint32_t tried = 0; tried < loop->queue_count; tried++) {
@@ -131,17 +136,17 @@ static int take_batch(nl_loop *loop, int waits)
     return 0;
 }
 
-/* Until when the answer to a request that has just passed may come before we could be woken for it; 0: it may not. */
-static double worth_lingering_until(nl_loop *loop, double now)
+/* Until when busy polling for the answer to the last request pays; 0: it does not. */
+static double spin_until(nl_loop *loop, double now)
 {
-    double until = loop->asked_at + LINGER;
-    if (now >= until || now < loop->polite_until)
+    double until = loop->request_at + SPIN_TIME;
+    if (now >= until || now < loop->no_spin_until)
         return 0;
-    return loop->spin_credit || ++loop->asked % LAST_HOPE == 0 ? until : 0;
+    return loop->spin_credit || ++loop->spins_skipped % TRY_SPIN_EVERY == 0 ? until : 0;
 }
 
-/* A batch that is there or comes before a time, without sleeping. Only one that had to be waited for earns credit. */
-static int linger(nl_loop *loop, double until)
+/* Take a batch that is there or comes before a time, without sleeping. Only one that had to be waited for earns credit. */
+static int spin(nl_loop *loop, double until)
 {
     int count = take_batch(loop, 0);
     if (count)
@@ -152,13 +157,13 @@ static int linger(nl_loop *loop, double until)
     return count;
 }
 
-/* A batch, as take_batch() has it, with some patience. A queue that is alone is waited for where nothing else is due so
- * soon: while packets keep coming that saves two system calls of three. */
+/* Take a batch; busy-poll or block for it where that pays. A single queue blocks in its own call unless something else is
+ * due sooner: while packets keep coming that saves two system calls of three. */
 static int receive(nl_loop *loop, double due)
 {
-    double now = nl_clock(), until = fmin(worth_lingering_until(loop, now), due);
+    double now = nl_clock(), until = fmin(spin_until(loop, now), due);
     int waits = loop->is_busy && loop->longest_wait > 0 && now + loop->longest_wait < due;
-    int count = until > now ? linger(loop, until) : 0;
+    int count = until > now ? spin(loop, until) : 0;
     return count || (until > now && !waits) ? count : take_batch(loop, waits);
 }
 
@@ -168,8 +173,8 @@ int nl_timer(void)
     return fd < 0 ? -errno : fd;
 }
 
-/* The timer goes off at a time or before. It is left alone where it does so already: setting it costs more than a packet,
- * above all in a virtual machine, and what is due moves with each packet. */
+/* Have the timer go off at a time or before. Where it does so already, leave it alone: setting it costs more than a packet,
+ * above all in a virtual machine, and deadlines move with each packet. */
 static void arm(nl_loop *loop, double until)
 {
     if (loop->armed_at <= until)
@@ -180,17 +185,17 @@ static void arm(nl_loop *loop, double until)
         loop->armed_at = until;
 }
 
-/* Who is taken off its core is not alone there: others are to have what looking for packets would take. */
-static void heed_others(nl_loop *loop)
+/* If we were preempted, another task wants this core: stop busy polling for a while. */
+static void note_preemption(nl_loop *loop)
 {
     struct rusage used;
-    if (getrusage(RUSAGE_THREAD, &used) || used.ru_nivcsw == loop->taken_off)
+    if (getrusage(RUSAGE_THREAD, &used) || used.ru_nivcsw == loop->preemptions)
         return;
-    loop->taken_off = used.ru_nivcsw;
-    loop->polite_until = loop->looked_at + POLITENESS;
+    loop->preemptions = used.ru_nivcsw;
+    loop->no_spin_until = loop->polled_at + NO_SPIN_TIME;
 }
 
-/* Whether somebody wants attention; waits for that or a packet, until a time or a little longer. */
+/* Wait for wake_fd or a packet, until a time or a little longer; return whether wake_fd is readable. */
 static int wait_until(nl_loop *loop, double until)
 {
     struct pollfd fds[NL_MAX_QUEUES + 2] = {
@@ -203,8 +208,8 @@ static int wait_until(nl_loop *loop, double until)
         arm(loop, until);
     poll(fds, loop->queue_count + 2, until <= nl_clock() ? 0 : MAX_WAIT);
     uint64_t times;
-    loop->looked_at = nl_clock();
-    heed_others(loop);
+    loop->polled_at = nl_clock();
+    note_preemption(loop);
     if (fds[1].revents && read(loop->timer_fd, &times, sizeof times) > 0)
         loop->armed_at = INFINITY;
     return fds[0].revents != 0;
@@ -223,23 +228,24 @@ int nl_run(nl_loop *loop, double until)
             }
         }
         double now = nl_clock();
-        int is_time = now >= until || gear->read.count || nm_gear_acknowledge(gear, now) || nm_gear_expire(gear, now);
+        int is_due = now >= until || gear->read.count || nm_legs_acknowledge(gear->legs, &gear->out, now) ||
+                      nm_gear_expire(gear, now);
         flush(loop, now);
         int failed = failure(loop);
         if (failed)
             return failed;
-        if (is_time && loop->has_looked) {
+        if (is_due && loop->has_received) {
             nl_send(loop); /* Python may take a while */
-            loop->has_looked = 0; /* however much is due, packets have their turn */
+            loop->has_received = 0; /* however much is due, packets come next */
             return NL_TIMER;
         }
         double due = fmin(until, fmin(nm_legs_not_before(gear->legs), nm_flows_not_before(gear->flows)));
         int count = receive(loop, due);
-        loop->has_looked = 1;
+        loop->has_received = 1;
         if (count < 0)
             return count;
         loop->is_busy = count > 0;
-        if (count && loop->now - loop->looked_at < LOOK_UP_INTERVAL)
+        if (count && loop->now - loop->polled_at < POLL_INTERVAL)
             continue;
         if (wait_until(loop, count ? 0 : fmin(fmin(due, next_retry(loop)), loop->outbox.due_at))) {
             nl_send(loop);

@@ -1,4 +1,4 @@
-"""The hot loop in C, seen from Python: it passes packets by itself, and comes back with those that are for Python."""
+"""The hot loop in C, seen from Python: it passes packets by itself, and returns with those that are for Python."""
 
 import os
 from collections.abc import Iterable
@@ -13,19 +13,19 @@ from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
 _BACKLOG_PAUSE = 0.005
 """Seconds until verdicts that found no room are tried again."""
-_PAUSE = 0.005
-"""Seconds after something has left in which small pieces of streams to mirrors wait for company."""
+_GATHER_TIME = 0.005
+"""Seconds after a write in which small segments to mirrors wait to be gathered."""
 
 
-class Why(IntEnum):
-    """Why run() has come back."""
+class LoopEvent(IntEnum):
+    """What run() returns for."""
 
     PUNT = int(lib.NL_PUNT)
     """A packet is for Python: ``punted``."""
     TIMER = int(lib.NL_TIMER)
-    """It is time, or data is to be read."""
+    """The time has come that run() was to return at, or a queue has failed."""
     WAKE = int(lib.NL_WAKE)
-    """Somebody wants attention."""
+    """Another thread wants attention: ``wake_fd`` can be read."""
 
 
 @dataclass(slots=True)
@@ -38,13 +38,13 @@ class Punted:
 
 @dataclass(frozen=True, slots=True)
 class BoundQueue:
-    """A queue; it is ``watched`` when its packets pass unchanged, whatever is made of them."""
+    """A queue; where it is ``watched`` its packets pass unchanged, whatever their verdict."""
 
     queue: Queue
     watched: bool
 
-    def give(self, packet_id: int, verdict: Verdict) -> None:
-        """What is to become of a packet. Sent by the queue's flush()."""
+    def set_verdict(self, packet_id: int, verdict: Verdict) -> None:
+        """Accept or drop a packet, by its verdict. Sent by the queue's flush()."""
         if self.watched:
             self.queue.accept(packet_id)
         elif isinstance(verdict, Accept):
@@ -54,56 +54,56 @@ class BoundQueue:
 
 
 class Loop:
-    """Some queues and the way out, for one thread. ``gear`` is the C gear that decides; with ``gathers`` small pieces
+    """The queues and the output of one thread. ``gear`` is the C gear that decides; with ``gathers`` small pieces
     of streams to mirrors wait for company.
 
-    A queue that fails is closed and left out; bind_again() replaces it in ``ways``, which is the caller's list.
+    A queue that fails is closed and left out; bind_again() replaces it in ``queues``, which is the caller's list.
     """
 
-    def __init__(self, gear: object, ways: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
+    def __init__(self, gear: object, queues: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
         self._timer_fd = lib.nl_timer()
         if self._timer_fd < 0:
             raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
         fields = {
             "gear": gear,
-            "outbox": {"fd": out_fd, "pause": _PAUSE if gathers else 0.0, "due_at": float("inf")},
+            "outbox": {"fd": out_fd, "gather_time": _GATHER_TIME if gathers else 0.0, "due_at": float("inf")},
             "wake_fd": wake_fd,
             "timer_fd": self._timer_fd,
             "armed_at": float("inf"),
         }
         self._loop = ffi.new("nl_loop *", fields)
         self._gear = gear
-        self.ways = ways
-        self._open_ways: list[BoundQueue] = []
-        self._take_open_ways()
+        self.queues = queues
+        self._open_queues: list[BoundQueue] = []
+        self._select_open_queues()
 
-    def _take_open_ways(self) -> None:
+    def _select_open_queues(self) -> None:
         """Drive those of the queues that are open; not while has_batch."""
-        self._open_ways = [way for way in self.ways if not way.queue.is_closed]
-        for index, way in enumerate(self._open_ways):
-            self._loop.queues[index] = way.queue.codec
-            self._loop.watched[index] = way.watched
+        self._open_queues = [bound for bound in self.queues if not bound.queue.is_closed]
+        for index, bound in enumerate(self._open_queues):
+            self._loop.queues[index] = bound.queue.codec
+            self._loop.watched[index] = bound.watched
             self._loop.retry_at[index] = self._loop.pauses[index] = 0.0
-        self._loop.queue_count = len(self._open_ways)
-        self._loop.longest_wait = LONGEST_WAIT if len(self._open_ways) == 1 else 0.0
+        self._loop.queue_count = len(self._open_queues)
+        self._loop.longest_wait = LONGEST_WAIT if len(self._open_queues) == 1 else 0.0
 
     def close(self) -> None:
         """Give the timer back; the queues and descriptors are the caller's."""
         os.close(self._timer_fd)
 
-    def run(self, until: float) -> Why:
+    def run(self, until: float) -> LoopEvent:
         """Pass packets until something is for Python, or the monotonic clock shows ``until``. A queue that fails is
         closed, which drops its packets; bind_again() opens it."""
-        for way in self._open_ways:
-            if way.queue.has_backlog:
-                way.queue.flush()
+        for bound in self._open_queues:
+            if bound.queue.has_backlog:
+                bound.queue.flush()
                 until = min(until, lib.nl_clock() + _BACKLOG_PAUSE)
-        why = lib.nl_run(self._loop, until)
-        if why < 0:
-            self._open_ways[self._loop.failed].queue.fail(f"its socket fails: {errorcode.get(-why, -why)}")
-            self._take_open_ways()
-            return Why.TIMER
-        return Why(why)
+        event = lib.nl_run(self._loop, until)
+        if event < 0:
+            self._open_queues[self._loop.failed].queue.fail(f"its socket fails: {errorcode.get(-event, -event)}")
+            self._select_open_queues()
+            return LoopEvent.TIMER
+        return LoopEvent(event)
 
     @property
     def has_batch(self) -> bool:
@@ -111,14 +111,14 @@ class Loop:
         return bool(self._loop.next < self._loop.count)
 
     def bind_again(self, index: int) -> Queue:
-        """Close one of ``ways``' queues and bind it again, not while has_batch; what waited in it is dropped. HostError
-        where the kernel refuses: then it stays closed."""
-        way = self.ways[index]
-        way.queue.close()
-        self._take_open_ways()
-        queue = way.queue.bind_again()
-        self.ways[index] = BoundQueue(queue, way.watched)
-        self._take_open_ways()
+        """Close one of the queues and bind it again, not while has_batch; packets that waited in it are dropped.
+        HostError where the kernel refuses: then it stays closed."""
+        bound = self.queues[index]
+        bound.queue.close()
+        self._select_open_queues()
+        queue = bound.queue.bind_again()
+        self.queues[index] = BoundQueue(queue, bound.watched)
+        self._select_open_queues()
         return queue
 
     @property
@@ -127,24 +127,23 @@ class Loop:
         return bool(self._loop.punted != ffi.NULL)
 
     def punted(self) -> Punted:
-        """The packet that is for Python."""
+        """Return the packet that is for Python."""
         return Punted(packet_of(self._loop.punted), float(self._loop.now))
 
     def decide(self, decision: Decision) -> None:
-        """What is to become of it."""
+        """Give the punted packet its verdict, and send the decision's packets after it."""
         loop = self._loop
-        self._open_ways[loop.current].give(loop.punted.id, decision.verdict)
+        self._open_queues[loop.current].set_verdict(loop.punted.id, decision.verdict)
         lib.nl_decided(loop)
         if decision.sends:
             self.send(decision.sends)
 
     def defer(self) -> BoundQueue:
-        """Go on without a verdict for the packet that is for Python: it is to be given later, by the way that it came,
-        which is told."""
-        way = self._open_ways[int(self._loop.current)]
-        way.queue.defer(self._loop.punted.id, self._loop.now)
+        """Go on without a verdict for the punted packet; return the queue that takes it later."""
+        bound = self._open_queues[int(self._loop.current)]
+        bound.queue.defer(self._loop.punted.id, self._loop.now)
         lib.nl_decided(self._loop)
-        return way
+        return bound
 
     def send(self, sends: Iterable[Send]) -> None:
         """Put synthesised packets on their way: they leave with the next batch's verdicts, or flush()."""
@@ -154,11 +153,11 @@ class Loop:
 
     def flush(self) -> None:
         """Send verdicts, then what was synthesised, now."""
-        for way in self._open_ways:
-            way.queue.flush()
+        for bound in self._open_queues:
+            bound.queue.flush()
         lib.nl_send(self._loop)
 
     @property
     def counters(self) -> dict[str, int]:
-        """What became of synthesised packets, by name."""
+        """Return what became of synthesised packets, by name."""
         return {name: int(getattr(self._loop.outbox.counters, name)) for name, _ in ffi.typeof("nl_counters").fields}

@@ -40,8 +40,8 @@ struct nq {
     int answer;
     uint32_t last_id;
     uint32_t emptied;
-    uint8_t is_refused;  /* the kernel has refused what waits to be sent */
-    int failure;         /* the errno of a refusal that memory cannot mend */
+    uint8_t is_refused;  /* the kernel has refused the verdicts that wait */
+    int failure;         /* the errno of a refusal that is not for lack of memory; or 0 */
     uint32_t waiting;    /* messages that wait to be sent */
     size_t verdicts_len; /* of all that waits to be sent, wherever it lies */
     size_t used;         /* of verdicts[] */
@@ -88,7 +88,7 @@ int nq_has_room(const nq *queue)
     return queue->used <= VERDICTS_MAX && queue->part_count + PARTS_OF_VERDICT + RESERVED_PARTS <= MAX_PARTS;
 }
 
-/* The kernel's word on a request of ours: on a verdict only when it failed, on a configuration always. */
+/* Take the kernel's answer to a request of ours: it answers a verdict only when it failed, a configuration always. */
 static void take_answer(nq *queue, const uint8_t *message, size_t len)
 {
     int32_t error;
@@ -113,11 +113,11 @@ static void take_answer(nq *queue, const uint8_t *message, size_t len)
     }
 }
 
-/* The attributes that follow struct nfgenmsg; 0 where the message is not whole. */
+/* Parse the attributes that follow struct nfgenmsg; return 0 where the message is not whole. */
 static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
 {
     int have_header = 0;
-    packet->checksum = NQ_VALID;
+    packet->checksum = NM_CHECKSUM_VALID;
     while (len >= NLA_HDRLEN) {
         struct nlattr attribute;
         memcpy(&attribute, at, sizeof attribute);
@@ -155,9 +155,9 @@ static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
                 return 0;
             memcpy(&info, value, sizeof info);
             info = ntohl(info);
-            packet->checksum = info & NFQA_SKB_CSUMNOTREADY          ? NQ_PARTIAL
-                               : info & NFQA_SKB_CSUM_NOTVERIFIED ? NQ_UNVERIFIED
-                                                                   : NQ_VALID;
+            packet->checksum = info & NFQA_SKB_CSUMNOTREADY          ? NM_CHECKSUM_PARTIAL
+                               : info & NFQA_SKB_CSUM_NOTVERIFIED ? NM_CHECKSUM_UNVERIFIED
+                                                                  : NM_CHECKSUM_VALID;
             break;
         }
         default:
@@ -256,7 +256,7 @@ static void add_part(nq *queue, const void *at, size_t len)
         queue->parts[queue->part_count++] = (struct iovec){(void *)(uintptr_t)at, len};
 }
 
-/* What is written into verdicts[] goes next. */
+/* Reserve len bytes of verdicts[] as the next part to be sent. */
 static uint8_t *add_written(nq *queue, size_t len)
 {
     uint8_t *at = queue->verdicts + queue->used;
@@ -265,7 +265,7 @@ static uint8_t *add_written(nq *queue, size_t len)
     return at;
 }
 
-/* The beginning of a verdict, which so many bytes of attributes follow. */
+/* Write the beginning of a verdict, which `more` bytes of attributes follow. */
 static void put_head(nq *queue, uint16_t type, uint32_t request, uint32_t id, uint32_t verdict, size_t more)
 {
     size_t head = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
@@ -294,7 +294,7 @@ static int fits(nq *queue, size_t copied)
     return 0;
 }
 
-/* What the kernel has refused is tried again when the caller says so, by nq_flush(). */
+/* Verdicts that the kernel has refused are sent again only by the caller's nq_flush(). */
 static void flush_if_full(nq *queue)
 {
     if (!queue->is_refused && (queue->verdicts_len >= VERDICTS_MAX || !nq_has_room(queue)))
@@ -360,7 +360,7 @@ void nq_sweep(nq *queue, uint32_t id, int accepts, uint32_t request)
         put_head(queue, BATCH_MESSAGE, request, id, accepts ? NF_ACCEPT : NF_DROP, 0);
 }
 
-/* 0 or an errno. */
+/* Return 0 or an errno. */
 static int send_parts(nq *queue, struct iovec *parts, int count)
 {
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
@@ -375,7 +375,7 @@ static void forget_sent(nq *queue)
     queue->is_refused = 0;
 }
 
-/* The first message that waits, alone; 0 or an errno. */
+/* Send the first message that waits, alone; return 0 or an errno. */
 static int send_first(nq *queue)
 {
     struct iovec parts[PARTS_OF_VERDICT];
@@ -402,7 +402,7 @@ static int send_first(nq *queue)
     return 0;
 }
 
-/* What a moment without memory explains: the message can be sent again. */
+/* Whether the kernel lacked memory for a moment, so that the message can be sent again. */
 static int is_transient(int error)
 {
     return error == ENOBUFS || error == ENOMEM || error == EAGAIN || error == EINTR;

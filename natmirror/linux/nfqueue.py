@@ -90,7 +90,7 @@ class Queue:
         self._packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
         self._early: list[Packet] = []
         self._requests = 0
-        self._question: int | None = None
+        self._probe_id: int | None = None
         self._emptied = 0
         try:
             self._socket = socket.fromfd(self.fd, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
@@ -162,7 +162,7 @@ class Queue:
         return bool(self._backlog)
 
     @property
-    def waits(self) -> bool:
+    def is_refused(self) -> bool:
         """Whether the kernel refuses verdicts at the moment."""
         return bool(lib.nq_is_refused(self.codec)) or self.has_backlog
 
@@ -170,36 +170,36 @@ class Queue:
         """Another thread is to decide on a packet."""
         self._deferred[packet_id] = now
 
-    def ask(self, now: float) -> None:
-        """Have the kernel say whether it still holds packets that were decided on, and let go of them: answer().
+    def probe(self, now: float) -> None:
+        """Have the kernel say whether it still holds packets that were decided on, and let go of them: take_answer().
 
         With ``fail_open`` they pass, else they are dropped: the kernel never got their verdicts. Call it while every
         packet that receive() or the loop gave is decided on, or deferred.
         """
         while self._deferred and now - next(iter(self._deferred.values())) > _DEFERRED_TIMEOUT:
             del self._deferred[next(iter(self._deferred))]
-        if self.waits or not lib.nq_has_room(self.codec):
+        if self.is_refused or not lib.nq_has_room(self.codec):
             return
         first_deferred = next(iter(self._deferred), None)
         last_decided = lib.nq_last_id(self.codec) if first_deferred is None else (first_deferred - 1) & 0xFFFF_FFFF
         self._requests += 1
-        self._question = self._requests
+        self._probe_id = self._requests
         self._emptied = lib.nq_emptied(self.codec)
-        lib.nq_sweep(self.codec, last_decided, self._fail_open, self._question)
+        lib.nq_sweep(self.codec, last_decided, self._fail_open, self._probe_id)
         self.flush()
 
-    def answer(self) -> int | None:
-        """Return the kernel's answer to the last ask(), once: 0 where it held such packets, ENOENT where it held none,
-        another errno where the queue is not ours; None while there is none."""
-        if self._question is None or lib.nq_acknowledged(self.codec) != self._question:
+    def take_answer(self) -> int | None:
+        """Return the kernel's answer to the last probe(), once: 0 where it held such packets, ENOENT where it held
+        none, another errno where the queue is not ours; None while there is none."""
+        if self._probe_id is None or lib.nq_acknowledged(self.codec) != self._probe_id:
             return None
-        self._question = None
+        self._probe_id = None
         return int(lib.nq_answer(self.codec))
 
     @property
-    def is_silent(self) -> bool:
-        """Whether the kernel owes an answer to ask(), though all that it has sent since was read."""
-        return self._question is not None and lib.nq_emptied(self.codec) != self._emptied
+    def is_unanswered(self) -> bool:
+        """Whether the kernel owes an answer to probe(), though all that it has sent since was read."""
+        return self._probe_id is not None and lib.nq_emptied(self.codec) != self._emptied
 
     def count(self, name: str) -> None:
         """Add one to a counter of what became of the queue."""

@@ -17,8 +17,8 @@ from natmirror.linux import commands
 from natmirror.net.packet import Endpoint, endpoint_of, show
 from natmirror.rules import Rules
 
-Pair = tuple[Endpoint, Endpoint]
-"""A service, and one of its backends."""
+ServiceBackend = tuple[Endpoint, Endpoint]
+"""The address and port of a service, and of one of its backends."""
 
 MARKS, MARKS_MASK = 0x6E6D0000, 0xFFFF0000
 """All of our marks, and no others: none is left on a packet that has passed the table."""
@@ -35,9 +35,9 @@ class Translation:
     """Our table in this network namespace."""
 
     def __init__(self) -> None:
-        self._marks: dict[Pair, int] = {}
+        self._marks: dict[ServiceBackend, int] = {}
 
-    def marks(self, rules: Rules) -> dict[Pair, int]:
+    def marks(self, rules: Rules) -> dict[ServiceBackend, int]:
         """The marks of those of the rules' services and backends that the table knows."""
         return {pair: self._marks[pair] for pair in _pairs(rules) if pair in self._marks}
 
@@ -69,7 +69,7 @@ class Translation:
         chains, marks = {f"@{end}-address" for end, *_ in _CHAINS}, map(hex, self._marks.values())
         return words.issuperset(chains) and words.issuperset(marks)
 
-    def _with(self, rules: Rules, known: Mapping[Pair, int]) -> dict[Pair, int]:
+    def _with(self, rules: Rules, known: Mapping[ServiceBackend, int]) -> dict[ServiceBackend, int]:
         """Marks for these besides; where there are no more, a pair has none."""
         marks, taken = dict(known), set(known.values())
         free = (mark for mark in range(MARKS + 1, MARKS + _MAX_MARKS + 1) if mark not in taken)
@@ -92,7 +92,7 @@ def plan(rules: Rules) -> str:
     return script(Translation()._with(rules, {}))
 
 
-def script(marks: Mapping[Pair, int]) -> str:
+def script(marks: Mapping[ServiceBackend, int]) -> str:
     """The table with these marks, as nft has it."""
     values = dict(_elements(marks))
     lines = [f"table {_TABLE} {{"]
@@ -112,13 +112,13 @@ def script(marks: Mapping[Pair, int]) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def _pairs(rules: Rules) -> Iterator[Pair]:
+def _pairs(rules: Rules) -> Iterator[ServiceBackend]:
     for service in rules.services:
         for backend in service.pool.members if service.pool else ():
             yield endpoint_of(service), endpoint_of(backend)
 
 
-def _elements(marks: Mapping[Pair, int]) -> Iterator[tuple[str, str]]:
+def _elements(marks: Mapping[ServiceBackend, int]) -> Iterator[tuple[str, str]]:
     """For each of the table's maps its name and its elements."""
     for place, end in enumerate(("service", "backend")):
         ends = {mark: show(pair[place]).split(":") for pair, mark in marks.items()}

@@ -1,28 +1,29 @@
-/* The way out for what was synthesised; outbox.h says what each function is for. */
+/* The writer of synthesised packets; outbox.h says what each function is for. */
 #include "linux/outbox.h"
 
 #include <linux/virtio_net.h>
 #include <math.h>
 #include <sys/uio.h>
 
-#include "_fastpath.h"
 #include "fastpath/packet.h"
 
 #define MAX_USED 65536  /* bytes that wait at most */
-#define MAX_WAITING 512 /* packets; so many at once are looked at together */
+#define MAX_WAITING 512 /* packets that wait at most, and that are grouped at once */
 #define MAX_PARTS 64    /* of one write */
 #define HEADERS_LEN (IP_MIN + TCP_MIN)
 #define NONE MAX_WAITING
 
-/* Where a packet stands among others of its stream. */
+/* A packet's place in the group that is written as one. */
 typedef struct {
-    uint16_t next, last; /* packet that goes along with it; of the first one, the last of all. Or NONE */
-    uint32_t data_len;   /* of the first one: bytes of all */
-    int parts;           /* of the first one: of the write that takes them all */
+    uint16_t next;     /* the next packet of the group, or NONE */
+    uint16_t last;     /* of the first packet: the group's last one; of the others NONE */
+    uint32_t data_len; /* of the first packet: bytes of all */
+    int parts;         /* of the first packet: of the write that takes them all */
 } place;
 
-/* A little data, all that its leg has at the moment: a little because the mirror takes no more is not to wait. */
-static int is_piece(const uint8_t *packet, const nm_send *one)
+/* Whether a packet is a small segment with all the data that its leg has at the moment (PSH): one that is small because the
+ * mirror's window takes no more must not wait. */
+static int is_small(const uint8_t *packet, const nm_send *one)
 {
     const uint8_t *tcp = packet + IP_MIN;
     return one->len > HEADERS_LEN && one->len - HEADERS_LEN < one->segment_len && tcp[12] == TCP_MIN / 4 << 4 &&
@@ -31,10 +32,10 @@ static int is_piece(const uint8_t *packet, const nm_send *one)
 
 static int may_wait(nl_outbox *outbox, const nm_out *out, double now)
 {
-    for (; outbox->seen < out->count; outbox->seen++)
-        if (!is_piece(out->bytes + out->sends[outbox->seen].at, &out->sends[outbox->seen]))
+    for (; outbox->examined < out->count; outbox->examined++)
+        if (!is_small(out->bytes + out->sends[outbox->examined].at, &out->sends[outbox->examined]))
             return 0;
-    return now < outbox->left_at + outbox->pause && out->used < MAX_USED && out->count < MAX_WAITING;
+    return now < outbox->written_at + outbox->gather_time && out->used < MAX_USED && out->count < MAX_WAITING;
 }
 
 static int follows(const uint8_t *packet, uint32_t len, const uint8_t *before, const place *so_far, uint32_t most)
@@ -45,10 +46,10 @@ static int follows(const uint8_t *packet, uint32_t len, const uint8_t *before, c
            so_far->data_len + len - HEADERS_LEN <= most && so_far->parts < MAX_PARTS;
 }
 
-/* Which of some packets go along with which. The order of a stream's packets stays. */
-static void arrange(const uint8_t *bytes, const nm_send *sends, uint32_t count, place *places)
+/* Group adjacent small segments of each stream. The order of a stream's packets stays. */
+static void group(const uint8_t *bytes, const nm_send *sends, uint32_t count, place *places)
 {
-    uint16_t newest[MAX_WAITING]; /* by ports: the first one of the piece at hand, or NONE */
+    uint16_t newest[MAX_WAITING]; /* by ports: the first packet of the group that is still open, or NONE */
     for (uint32_t slot = 0; slot < MAX_WAITING; slot++)
         newest[slot] = NONE;
     for (uint32_t i = 0; i < count; i++) {
@@ -57,7 +58,7 @@ static void arrange(const uint8_t *bytes, const nm_send *sends, uint32_t count, 
         uint16_t *slot = &newest[(get16(packet + IP_MIN) + 31u * get16(packet + IP_MIN + 2)) % MAX_WAITING];
         place *first = *slot == NONE ? NULL : &places[*slot];
         places[i] = (place){.next = NONE, .last = (uint16_t)i, .data_len = one->len - HEADERS_LEN, .parts = 2};
-        if (!is_piece(packet, one)) {
+        if (!is_small(packet, one)) {
             *slot = NONE;
         } else if (first && follows(packet, one->len, bytes + sends[*slot].at, first, sends[*slot].segment_len)) {
             places[first->last].next = (uint16_t)i;
@@ -71,8 +72,8 @@ static void arrange(const uint8_t *bytes, const nm_send *sends, uint32_t count, 
     }
 }
 
-/* The first one's headers are to be those of all. */
-static void widen(uint8_t *packet, const uint8_t *last, uint32_t len)
+/* Make the first packet's headers those of the group: len bytes, acknowledgement and window of the last one. */
+static void merge_headers(uint8_t *packet, const uint8_t *last, uint32_t len)
 {
     uint8_t *tcp = packet + IP_MIN;
     put16(packet + 2, (uint16_t)len);
@@ -83,8 +84,8 @@ static void widen(uint8_t *packet, const uint8_t *last, uint32_t len)
     put16(tcp + 16, fold(sum_words(packet + 12, 8) + PROTO_TCP + len - IP_MIN));
 }
 
-/* A packet, and those that go along with it. */
-static void write_packet(nl_outbox *outbox, uint8_t *bytes, const nm_send *sends, const place *places, uint32_t number)
+/* Write a packet with the others of its group. */
+static void write_group(nl_outbox *outbox, uint8_t *bytes, const nm_send *sends, const place *places, uint32_t number)
 {
     const nm_send *one = &sends[number];
     uint8_t *packet = bytes + one->at;
@@ -96,7 +97,7 @@ static void write_packet(nl_outbox *outbox, uint8_t *bytes, const nm_send *sends
     for (uint32_t next = places[number].next; next != NONE; next = places[next].next)
         parts[count++] = (struct iovec){bytes + sends[next].at + HEADERS_LEN, sends[next].len - HEADERS_LEN};
     if (count > 2)
-        widen(packet, bytes + sends[places[number].last].at, HEADERS_LEN + places[number].data_len);
+        merge_headers(packet, bytes + sends[places[number].last].at, HEADERS_LEN + places[number].data_len);
     if (one->segment_len && one->len - headers_len > one->segment_len) {
         header.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
         header.hdr_len = (uint16_t)headers_len;
@@ -116,22 +117,22 @@ void nl_outbox_send(nl_outbox *outbox, nm_out *out, double now)
     for (uint32_t start = 0; start < out->count; start += MAX_WAITING) {
         const nm_send *sends = out->sends + start;
         uint32_t count = out->count - start < MAX_WAITING ? out->count - start : MAX_WAITING;
-        arrange(out->bytes, sends, count, places);
+        group(out->bytes, sends, count, places);
         for (uint32_t i = 0; i < count; i++)
             if (places[i].last != NONE)
-                write_packet(outbox, out->bytes, sends, places, i);
+                write_group(outbox, out->bytes, sends, places, i);
     }
     if (out->count)
-        outbox->left_at = now;
-    outbox->seen = 0;
+        outbox->written_at = now;
+    outbox->examined = 0;
     outbox->due_at = INFINITY;
     nm_out_clear(out);
 }
 
-void nl_outbox_look(nl_outbox *outbox, nm_out *out, double now)
+void nl_outbox_gather(nl_outbox *outbox, nm_out *out, double now)
 {
     if (out->count && may_wait(outbox, out, now))
-        outbox->due_at = outbox->left_at + outbox->pause;
+        outbox->due_at = outbox->written_at + outbox->gather_time;
     else
         nl_outbox_send(outbox, out, now);
 }

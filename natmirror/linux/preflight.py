@@ -1,6 +1,6 @@
 """What on this host will keep the rules from working, and how to mend it.
 
-``look()`` reads the machine; ``judge()`` is a pure function of what it saw.
+``read_host()`` reads the machine; ``find_problems()`` is a pure function of what it saw.
 """
 
 import logging
@@ -37,7 +37,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Host:
+class HostState:
     """What was seen of a host."""
 
     forwarding: bool = True
@@ -58,10 +58,10 @@ class Host:
 
 def check(rules: Rules, firewall: Firewall) -> list[Finding]:
     """What will not work on this host by these rules."""
-    return list(judge(rules, look(rules, firewall)))
+    return list(find_problems(rules, read_host(rules, firewall)))
 
 
-def tell(rules: Rules, firewall: Firewall) -> None:
+def log_findings(rules: Rules, firewall: Firewall) -> None:
     """Log what rules of this host hardly mean, and what will not work by them."""
     for warning in rules.warnings:
         log.warning("rules: %s", warning)
@@ -69,7 +69,7 @@ def tell(rules: Rules, firewall: Firewall) -> None:
         log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
 
 
-def judge(rules: Rules, host: Host) -> Iterator[Finding]:
+def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """What will not work by these rules on a host like this."""
     if not host.forwarding:
         yield Finding(
@@ -109,7 +109,7 @@ def judge(rules: Rules, host: Host) -> Iterator[Finding]:
     yield from _reverse_path(host)
 
 
-def _pair(pair: Pair, host: Host) -> Iterator[Finding]:
+def _pair(pair: Pair, host: HostState) -> Iterator[Finding]:
     one = pair.host_with(host.addresses)
     if one is None:
         yield Finding(
@@ -154,7 +154,7 @@ def _targets(service: Service) -> list[Backend | Mirror]:
     return [*service.mirrors, *(service.pool.backends if service.pool else ())]
 
 
-def _service(service: Service, host: Host, virtual: set[IPv4Address]) -> Iterator[Finding]:
+def _service(service: Service, host: HostState, virtual: set[IPv4Address]) -> Iterator[Finding]:
     if service.address in host.addresses | virtual:
         return
     for link, networks in host.links.items():
@@ -168,7 +168,7 @@ def _service(service: Service, host: Host, virtual: set[IPv4Address]) -> Iterato
                 )
 
 
-def _reverse_path(host: Host) -> Iterator[Finding]:
+def _reverse_path(host: HostState) -> Iterator[Finding]:
     """A strict reverse path filter drops what comes in by another interface than its way back: with a symmetric network
     nothing, with an asymmetric one production."""
     for link in dict.fromkeys(host.routes.values()):
@@ -180,13 +180,13 @@ def _reverse_path(host: Host) -> Iterator[Finding]:
             )
 
 
-def look(rules: Rules, firewall: Firewall) -> Host:
-    """Read from this host what judge() needs. HostError where it cannot be read."""
-    host = Host(forwarding=_read(_SYSCTL / "ip_forward") == 1)
+def read_host(rules: Rules, firewall: Firewall) -> HostState:
+    """Read from this host what find_problems() needs. HostError where it cannot be read."""
+    host = HostState(forwarding=_read(_SYSCTL / "ip_forward") == 1)
     try:
         directories = list((_SYSCTL / "conf").iterdir())
     except OSError as error:
-        raise HostError(f"cannot look at {_SYSCTL}: {error.strerror}") from None
+        raise HostError(f"cannot read {_SYSCTL}: {error.strerror}") from None
     for directory in directories:
         host.rp_filter[directory.name] = _read(directory / "rp_filter")
     for name in _CONNTRACK_OF_A_PAIR:
@@ -196,13 +196,13 @@ def look(rules: Rules, firewall: Firewall) -> Host:
     try:
         require_descriptors()
         with IPRoute() as netlink:
-            _look_at_links(netlink, rules, host)
+            _read_links(netlink, rules, host)
     except (NetlinkError, OSError) as error:
-        raise HostError(f"cannot look at this host's addresses and routes: {error}") from None
+        raise HostError(f"cannot read this host's addresses and routes: {error}") from None
     return host
 
 
-def _look_at_links(netlink: IPRoute, rules: Rules, host: Host) -> None:
+def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
     names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
     host.interfaces = set(names.values())
     for address in netlink.get_addr(family=2):
@@ -214,10 +214,10 @@ def _look_at_links(netlink: IPRoute, rules: Rules, host: Host) -> None:
             host.links.setdefault(name, []).append(network)
     for service in rules.services:
         for target in _targets(service):
-            host.routes[target.address] = _way(netlink, names, target.address)
+            host.routes[target.address] = _outgoing_interface(netlink, names, target.address)
 
 
-def _way(netlink: IPRoute, names: dict[int, str], address: IPv4Address) -> str | None:
+def _outgoing_interface(netlink: IPRoute, names: dict[int, str], address: IPv4Address) -> str | None:
     try:
         routes = list(netlink.route("get", dst=str(address)))
     except NetlinkError:

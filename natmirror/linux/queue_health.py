@@ -10,7 +10,7 @@ Verdicts that the kernel refuses for want of memory are kept and sent again. To 
 
 from errno import ENOENT, errorcode
 
-LOOK_INTERVAL = 1.0
+CHECK_INTERVAL = 1.0
 PATIENCE = 3.0
 """Seconds without an answer, or of refusals, that a queue may take."""
 
@@ -22,19 +22,19 @@ class QueueHealth:
         self.trouble: str | None = None
         """What is wrong with the queue; None: it works."""
         self._number = number
-        self._looked_at = now
+        self._checked_at = now
         self._answered_at = now
         self._sent_at = now
 
-    def look(self, *, answer: int | None, is_refused: bool, is_silent: bool, now: float) -> bool:
+    def check(self, *, answer: int | None, is_refused: bool, is_unanswered: bool, now: float) -> bool:
         """Return whether the queue has to be bound again.
 
         ``answer`` is the kernel's answer to the last question (None: none yet), ``is_refused`` says whether the kernel
-        refuses verdicts now, ``is_silent`` whether it owes an answer though all that it has sent was read.
+        refuses verdicts now, ``is_unanswered`` whether it owes an answer though all that it has sent was read.
         """
-        if now - self._looked_at > 2 * LOOK_INTERVAL:  # this process did not run: the kernel is not to blame
+        if now - self._checked_at > 2 * CHECK_INTERVAL:  # this process did not run: the kernel is not to blame
             self._answered_at = self._sent_at = now
-        self._looked_at = now
+        self._checked_at = now
         if is_refused:
             self._answered_at = now
             if now - self._sent_at >= PATIENCE:
@@ -42,7 +42,7 @@ class QueueHealth:
             return False
         self._sent_at = now
         if answer is None:
-            if not is_silent:
+            if not is_unanswered:
                 self._answered_at = now
             if now - self._answered_at < PATIENCE:
                 return False
@@ -61,7 +61,7 @@ class QueueHealth:
     def failed(self, why: str, now: float) -> None:
         """The queue was closed, or cannot be bound."""
         self.trouble = f"queue {self._number}: {why}"
-        self._looked_at = now
+        self._checked_at = now
 
     def bound_again(self, now: float) -> None:
         """Begin to count afresh. The trouble stands until the kernel's next answer."""

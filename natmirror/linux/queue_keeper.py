@@ -5,7 +5,7 @@ import logging
 from natmirror.errors import HostError
 from natmirror.linux.bypass import Watchdog
 from natmirror.linux.loop import BoundQueue, Loop
-from natmirror.linux.queue_health import LOOK_INTERVAL, QueueHealth
+from natmirror.linux.queue_health import CHECK_INTERVAL, QueueHealth
 
 log = logging.getLogger("natmirror")
 
@@ -17,52 +17,54 @@ class QueueKeeper:
     """
 
     def __init__(self, loop: Loop, watchdog: Watchdog | None, now: float) -> None:
-        self.next_at = now + LOOK_INTERVAL
-        """When look() is due."""
+        self.next_at = now + CHECK_INTERVAL
+        """When check() is due."""
         self._loop = loop
         self._watchdog = watchdog
-        self._healths = [QueueHealth(way.queue.number, now) for way in loop.ways]
+        self._healths = [QueueHealth(bound.queue.number, now) for bound in loop.queues]
 
     @property
     def trouble(self) -> str | None:
         """Return what is wrong with a queue, or None; from any thread."""
         return next((health.trouble for health in self._healths if health.trouble is not None), None)
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Read the kernel's answers, bind again what has to be, and ask. While the loop has packets without a verdict,
-        look() stays due."""
+        check() stays due."""
         if self._loop.has_batch:
             return
-        self.next_at = now + LOOK_INTERVAL
-        for index, way in enumerate(self._loop.ways):
+        self.next_at = now + CHECK_INTERVAL
+        for index, bound in enumerate(self._loop.queues):
             before = self._healths[index].trouble
             try:
-                self._look_at(index, way, now)
+                self._check_queue(index, bound, now)
             except Exception as error:  # no memory, for one: the other queues are looked after all the same
                 self._healths[index].failed(f"{type(error).__name__}: {error}", now)
             trouble = self._healths[index].trouble
             if trouble is not None and trouble != before:
                 log.error("%s", trouble)
             elif trouble is None and before is not None:
-                log.warning("queue %d works again", way.queue.number)
+                log.warning("queue %d works again", bound.queue.number)
 
-    def _look_at(self, index: int, way: BoundQueue, now: float) -> None:
-        if way.queue.failure is not None:
-            self._healths[index].failed(way.queue.failure, now)
-        if way.queue.is_closed or self._has_to_be_bound(index, way, now):
+    def _check_queue(self, index: int, bound: BoundQueue, now: float) -> None:
+        if bound.queue.failure is not None:
+            self._healths[index].failed(bound.queue.failure, now)
+        if bound.queue.is_closed or self._needs_binding(index, bound, now):
             self._bind_again(index, now)
         else:
-            way.queue.ask(now)
+            bound.queue.probe(now)
 
-    def _has_to_be_bound(self, index: int, way: BoundQueue, now: float) -> bool:
-        queue = way.queue
-        answer, is_silent = queue.answer(), queue.is_silent
+    def _needs_binding(self, index: int, bound: BoundQueue, now: float) -> bool:
+        queue = bound.queue
+        answer, is_unanswered = queue.take_answer(), queue.is_unanswered
         if answer == 0:
             queue.count("checks_that_found_lost_verdicts")
-        return self._healths[index].look(answer=answer, is_refused=queue.waits, is_silent=is_silent, now=now)
+        return self._healths[index].check(
+            answer=answer, is_refused=queue.is_refused, is_unanswered=is_unanswered, now=now
+        )
 
     def _bind_again(self, index: int, now: float) -> None:
-        health, watchdog = self._healths[index], self._watchdog if self._loop.ways[index].watched else None
+        health, watchdog = self._healths[index], self._watchdog if self._loop.queues[index].watched else None
         try:
             if watchdog is not None:
                 watchdog.release()  # or its process would hold the old socket, and with it perhaps the queue

@@ -1,4 +1,4 @@
-"""What systemd is told of a run, and its watchdog: sd_notify(3), a datagram for each."""
+"""Notify systemd of a run's state, and feed its watchdog: sd_notify(3), a datagram for each."""
 
 import logging
 import os
@@ -12,66 +12,68 @@ from natmirror.errors import HostError
 log = logging.getLogger("natmirror")
 
 _SEND_TIMEOUT = 1.0
-_LOOKS = 4  # at the threads in the time that the watchdog waits; sd_watchdog_enabled(3) wants two at least
+_CHECKS = 4  # at the threads in the time that the watchdog waits; sd_watchdog_enabled(3) wants two at least
 
 
 class Notifier:
-    """Speaks to the service manager that ``environment`` names, or to nobody.
+    """Notifies the service manager that ``environment`` names, if it names one.
 
-    A manager that does not listen costs nothing but what it is not told.
+    A manager that does not read costs nothing: what it does not take is lost.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
-        self.is_heard = bool(self._address)
-        self._beats = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self.is_heard else None
-        self.watchdog_interval = _watchdog_interval(environment) if self.is_heard else None
+        self.has_manager = bool(self._address)
+        self._beats = (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self.has_manager else None
+        )
+        self.watchdog_interval = _watchdog_interval(environment) if self.has_manager else None
         """Seconds between two looks at the threads, each of which may be a beat; None: no watchdog waits for beats."""
 
     def ready(self) -> None:
-        """The start is over."""
-        self._tell("READY=1")
+        """Report that the start is over."""
+        self._notify("READY=1")
 
     def stopping(self) -> None:
-        """The end has begun."""
-        self._tell("STOPPING=1")
+        """Report that the stop has begun."""
+        self._notify("STOPPING=1")
 
     def beat(self) -> None:
-        """Say what the watchdog waits for. It takes no descriptor, and never waits."""
+        """Feed the watchdog. It takes no descriptor, and never waits."""
         if self._beats is not None:
             with suppress(OSError):
-                self._beats.sendto(b"WATCHDOG=1", self._place())
+                self._beats.sendto(b"WATCHDOG=1", self._socket_name())
 
     def status(self, text: str) -> None:
-        """One line that ``systemctl status`` shows."""
-        self._tell(f"STATUS={text}")
+        """Give ``systemctl status`` a line to show."""
+        self._notify(f"STATUS={text}")
 
-    def _tell(self, what: str) -> None:
-        if not self.is_heard:
+    def _notify(self, what: str) -> None:
+        if not self.has_manager:
             return
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as way:
-            way.settimeout(_SEND_TIMEOUT)
-            way.sendto(what.encode(), self._place())
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+            connection.settimeout(_SEND_TIMEOUT)
+            connection.sendto(what.encode(), self._socket_name())
 
-    def _place(self) -> str:
+    def _socket_name(self) -> str:
         return "\0" + self._address[1:] if self._address.startswith("@") else self._address
 
 
 class Heartbeat:
-    """Calls ``beat`` while all threads go on, however little they have to do."""
+    """Calls ``beat`` while all threads go round, however little they have to do."""
 
     def __init__(self, beat: Callable[[], None], threads: int) -> None:
         self._beat = beat
         self._last = [-1] * threads
 
-    def look(self, counts: Sequence[int]) -> list[int]:
-        """At how often each thread has gone through its loop. Beats where all have since the last beat; else gives the
-        numbers of those that stand still."""
-        still = [number for number, count in enumerate(counts) if count == self._last[number]]
-        if not still:
+    def check(self, counts: Sequence[int]) -> list[int]:
+        """Beat where all threads have gone through their loops since the last beat; else return the numbers of those
+        that stand still. ``counts``: how often each has gone through its loop."""
+        stalled = [number for number, count in enumerate(counts) if count == self._last[number]]
+        if not stalled:
             self._last = list(counts)
             self._beat()
-        return still
+        return stalled
 
 
 class Feeder:
@@ -99,17 +101,17 @@ class Feeder:
         """End."""
         self._is_over.set()
 
-    def look(self) -> None:
-        """Look once, and beat where all threads go on."""
-        for number in self._heartbeat.look(self._rounds()):
+    def check(self) -> None:
+        """Check the threads once, and beat where all go round."""
+        for number in self._heartbeat.check(self._rounds()):
             log.error("thread %d has stood still since the last beat for the watchdog", number)
 
     def _run(self) -> None:
         while not self._is_over.wait(self._interval):
             try:
-                self.look()
-            except Exception:  # no memory, for one: the next look is soon
-                log.exception("watchdog: a look at the threads failed")
+                self.check()
+            except Exception:  # no memory, for one: the next check is soon
+                log.exception("watchdog: a check of the threads failed")
 
 
 def _watchdog_interval(environment: Mapping[str, str]) -> float | None:
@@ -117,4 +119,4 @@ def _watchdog_interval(environment: Mapping[str, str]) -> float | None:
     microseconds = environment.get("WATCHDOG_USEC", "")
     if meant_for != str(os.getpid()) or not microseconds.isdecimal() or int(microseconds) == 0:
         return None
-    return int(microseconds) / 1e6 / _LOOKS
+    return int(microseconds) / 1e6 / _CHECKS

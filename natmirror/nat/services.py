@@ -63,11 +63,11 @@ class _Turn:
 
     @property
     def turn(self) -> int:
-        return int(self._plan.services[self._number].turn)
+        return int(self._plan.services[self._number].next_entry)
 
     @turn.setter
     def turn(self, turn: int) -> None:
-        self._plan.services[self._number].turn = turn
+        self._plan.services[self._number].next_entry = turn
 
 
 class ServiceTable:

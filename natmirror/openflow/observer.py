@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from struct import Struct
 
-from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Datapath, Directory, Key, multipart_key
+from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Datapath, Key, multipart_key
+from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken, Framer
 from natmirror.openflow.messages import (
     HEADER_LEN,

@@ -1,47 +1,34 @@
 """The engine over a capture: its times are the clock, what the engine would send is written to another capture."""
 
-import hashlib
 import heapq
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from natmirror.actions import Accept, Action, Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.errors import CaptureError
-from natmirror.net import seq
-from natmirror.net.icmp import IcmpError, parse_error
 from natmirror.net.packet import (
-    ACK,
     PROTO_TCP,
-    SYN,
     Checksum,
-    Datagram,
-    Endpoint,
     Malformed,
     Segment,
-    endpoint_of,
     finish,
     parse,
     pseudo_header_sum,
-    show,
 )
 from natmirror.replay.capture import Writer, read
+from natmirror.replay.hooks import Router
 from natmirror.replay.ideal_mirror import DELAY, IdealMirror, Model
 from natmirror.replay.leg_numbers import captured_numbers
+from natmirror.replay.streams import LegStreams
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 
 _KEY = bytes(16)  # the flow table's hash is not to make two runs differ
 _AFTERMATH = 60.0
 """Seconds after the last packet in which legs may come to their end."""
-
-_REWRITTEN, _STRANGE, _OF_A_MIRROR, _OTHER_SIDE = "already rewritten", "none of ours", "of a mirror", "seen before"
-
-_TTL_AT, _HEADER_CHECKSUM_AT = 8, 10
-_FORWARDING_TIME = 1.0
-"""Seconds that a packet takes at most from one side of the host to the other."""
 
 
 @dataclass(slots=True)
@@ -103,8 +90,8 @@ class Replay:
         self._model = (model or IdealMirror()) if mirror == "model" else None
         self._coming: list[tuple[float, int, bytes]] = []  # the model's answers on their way
         self._count = 0
-        self._legs = _Legs(rules)
-        self._router = _Router(rules, from_mirrors=mirror == "capture", has_leg=self._legs.has)
+        self._streams = LegStreams(rules)
+        self._router = Router(rules, from_mirrors=mirror == "capture", has_leg=self._streams.has)
         self._now = 0.0
 
     def steps(self) -> Iterator[Step]:
@@ -133,7 +120,7 @@ class Replay:
                 continue
             yield from self._receive(captured.packet, hook, "capture")
         yield from self._catch_up(self._now + _AFTERMATH)
-        self.streams = self._legs.streams()
+        self.streams = self._streams.streams()
         self.report.legs = [f"leg ended: {event}" for event in self._engine.take_events()]
         if broken is not None:
             raise broken
@@ -154,7 +141,7 @@ class Replay:
         self._now = until
 
     def _receive(self, packet: bytes, hook: Hook, cause: str) -> Iterator[Step]:
-        self._legs.acknowledge(packet)
+        self._streams.acknowledge(packet)
         decision = self._engine.receive(packet, hook, self._now, checksum_of(packet))
         yield from self._take([decision.verdict, *decision.sends], cause, packet)
 
@@ -173,7 +160,7 @@ class Replay:
     def _send(self, packet: bytes) -> None:
         segment = parse(packet)
         assert isinstance(segment, Segment)
-        self._legs.sent(segment)
+        self._streams.sent(segment)
         if self._model is not None:
             for answer in self._model.answer(segment):
                 self._count += 1
@@ -233,152 +220,3 @@ def _write_streams(directory: Path, streams: dict[str, bytes]) -> None:
             (directory / f"{name}.bin").write_bytes(stream)
     except OSError as error:
         raise CaptureError(f"{directory}: {error.strerror}") from None
-
-
-class _Router:
-    """Gives each packet the hook that it would have met, by its addresses.
-
-    A capture of both sides of the host shows most packets twice. One that was rewritten is told by its addresses; one
-    that passed unchanged by its hop count, all that forwarding changes (RFC 1812 §5.3.1).
-
-    ``has_leg`` answers whether a leg stands, or stood, between a mirror and a client: only that tells a mirror's
-    packets from production's where the mirror is a backend too. ``from_mirrors``: the mirrors' own packets count.
-    """
-
-    def __init__(self, rules: Rules, *, from_mirrors: bool, has_leg: Callable[[Endpoint, Endpoint], bool]) -> None:
-        self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
-        self._pooled = {endpoint_of(service): service.pool is not None for service in rules.services}
-        self._addresses = {address for address, _ in self._pooled}
-        self._backends = {
-            endpoint_of(backend) for service in rules.services if service.pool for backend in service.pool.backends
-        }
-        self._mirrors = {endpoint_of(mirror) for service in rules.services for mirror in service.mirrors}
-        self._from_mirrors = from_mirrors
-        self._has_leg = has_leg
-        self._twins = _Twins()
-
-    def hook(self, packet: bytes, now: float) -> Hook | str:
-        """The hook, or why the packet is left out."""
-        try:
-            parsed = parse(packet)
-        except Malformed as reason:
-            return str(reason)
-        hook = self._of_segment(parsed) if isinstance(parsed, Segment) else self._of_datagram(parsed)
-        return _OTHER_SIDE if isinstance(hook, Hook) and self._twins.knows(parsed.raw, now) else hook
-
-    def _of_segment(self, segment: Segment) -> Hook | str:
-        source, destination = (segment.src, segment.sport), (segment.dst, segment.dport)
-        if self._is_client(segment.src) and destination in self._pooled:
-            return Hook.PREROUTING
-        if self._is_client(segment.src) and (destination in self._backends or destination in self._mirrors):
-            return _REWRITTEN
-        if not self._is_client(segment.dst):
-            return _STRANGE
-        if source in self._mirrors and (source not in self._backends or self._has_leg(source, destination)):
-            return Hook.PREROUTING if self._from_mirrors else _OF_A_MIRROR
-        if source in self._backends:
-            return Hook.FORWARD
-        if source in self._pooled:
-            return _REWRITTEN if self._pooled[source] else Hook.OUTPUT
-        return _STRANGE
-
-    def _of_datagram(self, datagram: Datagram) -> Hook | str:
-        error = parse_error(datagram)
-        if error is None:
-            return _STRANGE
-        if self._is_client(datagram.dst):
-            return self._of_error_to_client(error)
-        if datagram.dst in self._addresses:
-            return Hook.PREROUTING
-        return _REWRITTEN if error.inner_src in self._backends and self._is_client(error.inner_dst[0]) else _STRANGE
-
-    def _of_error_to_client(self, error: IcmpError) -> Hook | str:
-        there = error.inner_dst
-        if self._pooled.get(there):
-            return _REWRITTEN
-        of_a_mirror = there in self._mirrors and (there not in self._backends or self._has_leg(there, error.inner_src))
-        return _OF_A_MIRROR if of_a_mirror and not self._from_mirrors else Hook.FORWARD
-
-    def _is_client(self, address: bytes) -> bool:
-        number = int.from_bytes(address, "big")
-        return any(number & mask == network for network, mask in self._networks)
-
-
-class _Twins:
-    """Packets of the last second, to know one again that has been forwarded meanwhile.
-
-    A repetition by its sender has the same hop count as the first, and is no twin.
-    """
-
-    def __init__(self) -> None:
-        self._recent: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
-
-    def knows(self, packet: bytes, now: float) -> bool:
-        """Whether the packet has been seen one hop earlier; else it is remembered."""
-        while self._recent and now - next(iter(self._recent.values()))[1] > _FORWARDING_TIME:
-            self._recent.popitem(last=False)
-        ttl = packet[_TTL_AT]
-        constant = packet[:_TTL_AT] + packet[_TTL_AT + 1 : _HEADER_CHECKSUM_AT] + packet[_HEADER_CHECKSUM_AT + 2 :]
-        key = hashlib.blake2b(constant, digest_size=16).digest()
-        seen = self._recent.get(key)
-        if seen is not None and seen[0] == ttl + 1:
-            return True
-        self._recent[key] = (ttl, now)
-        self._recent.move_to_end(key)
-        return False
-
-
-class _Legs:
-    """The byte stream of each leg: what was sent, cut off at what was acknowledged."""
-
-    def __init__(self, rules: Rules) -> None:
-        self._names = {endpoint_of(mirror): mirror.name for service in rules.services for mirror in service.mirrors}
-        self._all: list[_Leg] = []
-        self._latest: dict[tuple[Endpoint, Endpoint], _Leg] = {}
-
-    def has(self, mirror: Endpoint, client: Endpoint) -> bool:
-        """Whether there has been a leg between the two."""
-        return (client, mirror) in self._latest
-
-    def sent(self, segment: Segment) -> None:
-        """A segment of a leg's."""
-        key = ((segment.src, segment.sport), (segment.dst, segment.dport))
-        leg = self._latest.get(key)
-        if segment.flags & SYN and (leg is None or leg.first != seq.add(segment.seq, 1)):
-            leg = self._latest[key] = _Leg(key, seq.add(segment.seq, 1))
-            self._all.append(leg)
-        if leg is not None and segment.payload_len:
-            at = seq.diff(segment.seq, leg.first)
-            leg.stream[at : at + segment.payload_len] = segment.payload
-
-    def acknowledge(self, packet: bytes) -> None:
-        """A packet that may be a mirror's acknowledgement."""
-        try:
-            segment = parse(packet)
-        except Malformed:
-            return
-        if not isinstance(segment, Segment) or not segment.flags & ACK:
-            return
-        leg = self._latest.get(((segment.dst, segment.dport), (segment.src, segment.sport)))
-        if leg is not None:
-            leg.acknowledged = max(leg.acknowledged, seq.diff(segment.ack, leg.first))
-
-    def streams(self) -> dict[str, bytes]:
-        """Each leg's acknowledged bytes by a name for a file."""
-        named: dict[str, bytes] = {}
-        count: Counter[str] = Counter()
-        for leg in self._all:
-            client, mirror = leg.key
-            name = f"{self._names.get(mirror, 'mirror')}-{show(client).replace(':', '-')}"
-            count[name] += 1
-            unique = name if count[name] == 1 else f"{name}-{count[name]}"
-            named[unique] = bytes(leg.stream[: leg.acknowledged])
-        return named
-
-
-@dataclass(slots=True)
-class _Leg:
-    key: tuple[Endpoint, Endpoint]
-    first: int
-    stream: bytearray = field(default_factory=bytearray)
-    acknowledged: int = 0

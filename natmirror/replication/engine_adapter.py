@@ -1,4 +1,7 @@
-"""What one engine tells other hosts, and hears of them: asked for and brought in its own thread, in slices."""
+"""One engine's replicated state: what is written of it for other hosts, and what is taken in from them.
+
+Everything here is done in the engine's own thread, in slices.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,63 +19,63 @@ from natmirror.rules.reload import Kept
 
 _SWEEP_SLICE = 1000
 _MAX_CHANGES = 16_384  # of bindings, until they are told
-_TELL_INTERVAL = 0.05
+_REPORT_INTERVAL = 0.05
 
-Changed = Callable[[list[BindingChange], bool], None]
+OnBindings = Callable[[list[BindingChange], bool], None]
 """Takes what has become of bindings, and whether there was more than could be kept."""
 
 
 class EngineAdapter:
-    """One engine's. ``send`` puts synthesised packets on their way; ``changed`` is called by tell(), None: nobody wants
-    to know."""
+    """The engine's side of replication. ``send`` sends synthesised packets, ``on_bindings`` is called by
+    report_bindings(); None: nothing is replicated."""
 
-    def __init__(self, engine: Engine, send: Callable[[list[Send]], None], changed: Changed | None) -> None:
+    def __init__(self, engine: Engine, send: Callable[[list[Send]], None], on_bindings: OnBindings | None) -> None:
         self._engine = engine
         self._send = send
-        self._changed = changed
-        self.next_at = NEVER
-        """When tell() is due."""
-        if changed is not None:
+        self._on_bindings = on_bindings
+        self.next_report_at = NEVER
+        """When report_bindings() is due."""
+        if on_bindings is not None:
             engine.bindings.tell(_MAX_CHANGES)
-            self.next_at = 0.0
+            self.next_report_at = 0.0
 
     # Other rules
 
     def reload(self, rules: Rules) -> None:
-        """Go by these rules from now on. What has become of bindings is told first: numbers may be given anew."""
-        self._tell_now()
+        """Go by these rules from now on. Bindings are reported first: their numbers may be reused."""
+        self._report_now()
         self._engine.reload(rules)
 
     def prune(self) -> list[Kept]:
         """Forget what was removed and has no flows left, likewise; gives what stays."""
-        self._tell_now()
+        self._report_now()
         return self._engine.prune()
 
     # Bindings
 
-    def tell(self, now: float) -> None:
-        """Tell what has become of bindings, where that is due."""
-        if self._changed is None or now < self.next_at:
+    def report_bindings(self, now: float) -> None:
+        """Report what has become of bindings, where that is due."""
+        if self._on_bindings is None or now < self.next_report_at:
             return
-        self.next_at = now + _TELL_INTERVAL
+        self.next_report_at = now + _REPORT_INTERVAL
         try:
             changes, missed = self._engine.bindings.take()
-        except Exception:  # what was taken is lost, so report all of them again
-            self._changed([], True)
+        except Exception:  # what was taken is lost, so have all of them reported again
+            self._on_bindings([], True)
             raise
         if changes or missed:
-            self._changed(changes, missed)
+            self._on_bindings(changes, missed)
 
     def sweep_bindings(self, first: int, how: int) -> int | None:
         """A slice of Bindings.sweep(), told of when it returns; where to go on."""
         following = self._engine.bindings.sweep(first, _SWEEP_SLICE, how, time.monotonic())
-        self._tell_now()
+        self._report_now()
         return following
 
-    def _tell_now(self) -> None:
-        if self._changed is not None:
-            self.next_at = time.monotonic()
-            self.tell(self.next_at)
+    def _report_now(self) -> None:
+        if self._on_bindings is not None:
+            self.next_report_at = time.monotonic()
+            self.report_bindings(self.next_report_at)
 
     def take_in_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
         """Bindings of another host's: service, client, backend; gives how many could not be taken in."""

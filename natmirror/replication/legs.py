@@ -7,12 +7,11 @@ active host: from then on they are its own.
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from natmirror.replication.kinds import Post, ask, slices
+from natmirror.replication.record_kind import EngineThread, RecordWriter, ask, slices
 from natmirror.replication.store import GONE, PUT, Op
 from natmirror.rules.shards import shard_of_client
 
@@ -23,57 +22,23 @@ _LOOK_INTERVAL = 0.15
 _MAX_SHARE = 10  # looking rests at least this many times as long as it took
 
 
-class Exchange(Protocol):
-    """What is asked of a thread's engine, in that thread."""
-
-    def mirrored_ids(self) -> list[int]:
-        """The numbers of flows with legs."""
-
-    def leg_records(self, ids: Sequence[int], *, everything: bool) -> list[dict[str, Any]]:
-        """The legs of these flows that have moved since they were told last, or all."""
-
-    def take_gone_legs(self) -> list[tuple[str, str]]:
-        """Service and client of records that hold no more."""
-
-    def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
-        """Know another host's legs, which wait; gives how many records make no sense here."""
-
-    def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:
-        """Records of another host's legs hold no more: service and client."""
-
-    def take_over(self) -> None:
-        """This host passes the packets from now on."""
-
-    def hand_over(self) -> None:
-        """Another host passes the packets from now on."""
-
-
-class Thread(Protocol):
-    """One of the threads that pass packets: those of some of the clients."""
-
-    @property
-    def exchange(self) -> Exchange:
-        """Its engine."""
-
-    def request(self, question: Any) -> "Future[Any]":
-        """Have the thread answer soon."""
-
-
 class LegRecords:
-    """A Part."""
+    """A RecordKind."""
 
-    kind = _KIND
+    name = _KIND
 
-    def __init__(self, threads: Sequence[Thread], post: Post, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, threads: Sequence[EngineThread], writer: RecordWriter, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._threads = threads
-        self._post = post
+        self._writer = writer
         self._clock = clock
         self._is_active = False
         self._kept: dict[str, str] = {}
         self._look_at = 0.0
 
     async def take_in(self, records: Mapping[str, str]) -> int:
-        """Other hosts have written these; gives how many of them mean nothing here, or find no room."""
+        """Take in what other hosts have written; return how many records make no sense here, or find no room."""
         if self._is_active:
             return 0
         self._kept |= records
@@ -86,25 +51,25 @@ class LegRecords:
                 refused += 1
         for thread, part in zip(self._threads, parts, strict=True):
             for some in slices(part, _ADOPTED_AT_ONCE):
-                refused += int(await ask(thread, partial(thread.exchange.adopt_legs, some)))
+                refused += int(await ask(thread, partial(thread.replication.adopt_legs, some)))
         return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
-        """Other hosts' records with these keys are gone; True: because what they are of has ended."""
+        """Drop other hosts' records with these keys; True: because what they describe has ended."""
         for key in gone:
             self._kept.pop(key, None)
-        for thread, part in zip(self._threads, self._dealt_out(gone), strict=True):
+        for thread, part in zip(self._threads, self._by_thread(gone), strict=True):
             for some in slices(part, _SLICE):
                 ends = [(service, client) for service, _, client in (key.rpartition("/") for key in some)]
-                await ask(thread, partial(thread.exchange.disown_legs, ends))
+                await ask(thread, partial(thread.replication.disown_legs, ends))
 
-    async def tell_all(self) -> None:
-        """Tell all that is this host's anew."""
+    async def write_all(self) -> None:
+        """Write all that is this host's again."""
         if self._is_active:
             await self._look(everything=True)
 
-    async def look(self, now: float) -> None:
-        """Tell what has moved, where this host is the active one."""
+    async def write_changes(self, now: float) -> None:
+        """Write the legs that have moved, where this host is the active one."""
         if self._is_active and now >= self._look_at:
             began_at = self._clock()
             await self._look(everything=False)
@@ -113,35 +78,35 @@ class LegRecords:
 
     async def _look(self, *, everything: bool) -> None:
         for thread in self._threads:
-            ids = await ask(thread, thread.exchange.mirrored_ids)
+            ids = await ask(thread, thread.replication.mirrored_ids)
             for some in slices(ids, _SLICE):
-                await self._post.room()
-                records = await ask(thread, partial(thread.exchange.leg_records, some, everything=everything))
-                self._post.tell([Op(PUT, f"{_KIND} {_key(record)}", json.dumps(record)) for record in records])
-            gone = await ask(thread, thread.exchange.take_gone_legs)
-            self._post.tell([Op(GONE, f"{_KIND} {service}/{client}") for service, client in gone])
+                await self._writer.wait_for_room()
+                records = await ask(thread, partial(thread.replication.leg_records, some, everything=everything))
+                self._writer.write([Op(PUT, f"{_KIND} {_key(record)}", json.dumps(record)) for record in records])
+            gone = await ask(thread, thread.replication.take_gone_legs)
+            self._writer.write([Op(GONE, f"{_KIND} {service}/{client}") for service, client in gone])
 
-    async def begin(self) -> None:
-        """This host is the active one: it goes on with what others have told, and tells of it from now on."""
+    async def become_active(self) -> None:
+        """Go on with the legs that other hosts have written, and write their records from now on."""
         self._is_active = True
         for thread in self._threads:
-            await ask(thread, thread.exchange.take_over)
+            await ask(thread, thread.replication.take_over)
         kept, self._kept = self._kept, {}
         for some in slices(kept.items(), _SLICE):  # what does not go on is removed when all is told anew
-            await self._post.room()
-            self._post.tell([Op(PUT, f"{_KIND} {key}", text) for key, text in some])
+            await self._writer.wait_for_room()
+            self._writer.write([Op(PUT, f"{_KIND} {key}", text) for key, text in some])
 
-    async def tell_last(self) -> None:
-        """Another host is about to be the active one: tell what has moved since it was told last."""
+    async def write_last_changes(self) -> None:
+        """Write the legs that have moved since they were written last."""
         await self._look(everything=False)
 
-    async def stand_by(self) -> None:
-        """Another host is the active one, and goes on with all legs."""
+    async def become_standby(self) -> None:
+        """Leave all legs to the other host."""
         self._is_active = False
         for thread in self._threads:
-            await ask(thread, thread.exchange.hand_over)
+            await ask(thread, thread.replication.hand_over)
 
-    def _dealt_out(self, keys: Iterable[str]) -> list[list[str]]:
+    def _by_thread(self, keys: Iterable[str]) -> list[list[str]]:
         parts: list[list[str]] = [[] for _ in self._threads]
         for key in keys:
             with suppress(ValueError):  # it was refused before

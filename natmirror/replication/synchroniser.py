@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import Any
 
 from natmirror.ha.role import SETTLE_TIME
-from natmirror.replication.kinds import Part
+from natmirror.replication.record_kind import RecordKind
 from natmirror.replication.store import ENDED, GONE, PUT, Op, Store, StoreError
 from natmirror.replication.write_queue import WriteQueue
 
@@ -51,21 +51,21 @@ class SyncState(StrEnum):
 
 
 class Synchroniser:
-    """From start() to stop(). ``parts`` get what others write, in the thread of this; tell() takes what is to be
+    """From start() to stop(). ``kinds`` get what others write, in the thread of this; write() takes what is to be
     written."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self.settled = threading.Event()
         """Set when everything has been read for the first time, or could not be."""
-        self._heeded = threading.Event()
+        self._role_taken = threading.Event()
         self._store = store
         self._clock = clock
-        self._parts: Sequence[Part] = ()
-        self._outbox = WriteQueue(_MAX_WAITING)
+        self._kinds: Sequence[RecordKind] = ()
+        self._queue = WriteQueue(_MAX_WAITING)
         self._state = SyncState.CONNECTING
         self._was_complete = False
         self._is_active = False
-        self._begun: bool | None = None  # whether the parts believe that this host is the active one
+        self._kinds_are_active: bool | None = None  # whether the kinds believe that this host is the active one
         self._copy: dict[str, str] = {}
         self._missing: set[str] = set()
         self._refused = 0
@@ -80,10 +80,10 @@ class Synchroniser:
 
     # From other threads
 
-    def start(self, parts: Sequence[Part]) -> None:
+    def start(self, kinds: Sequence[RecordKind]) -> None:
         """Begin."""
-        self._parts = parts
-        self._main = self._loop.create_task(self._live())
+        self._kinds = kinds
+        self._main = self._loop.create_task(self._run_tasks())
         self._thread.start()
 
     def stop(self) -> None:
@@ -93,34 +93,34 @@ class Synchroniser:
                 self._loop.call_soon_threadsafe(self._main.cancel)
             self._thread.join(_STOP_TIMEOUT)
 
-    def tell(self, ops: Sequence[Op]) -> None:
-        """To be written; from any thread, without waiting."""
-        self._outbox.add(ops, self._clock())
+    def write(self, ops: Sequence[Op]) -> None:
+        """Have these written; from any thread, without waiting."""
+        self._queue.add(ops, self._clock())
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """In the thread: wait until there is room for some thousands more."""
-        while self._outbox.waiting() > _MAX_WAITING // 2:
+        while self._queue.waiting() > _MAX_WAITING // 2:
             await asyncio.sleep(_WRITE_INTERVAL)
 
-    def miss(self) -> None:
-        """Something could not be told; from any thread."""
-        self._outbox.miss()
+    def note_missed(self) -> None:
+        """Note that ops were lost before they came here; from any thread."""
+        self._queue.note_missed()
 
     def set_active(self, is_active: bool) -> None:
         """Whether this host is the active one; from any thread."""
-        self._heeded.clear()
+        self._role_taken.clear()
         self._is_active = is_active
-        with suppress(RuntimeError):  # it is over
+        with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._role_changed.set)
 
-    def wait_until_heeded(self, timeout: float) -> None:
-        """Wait until what set_active() has said last is done; from any thread that the parts do not ask."""
-        self._heeded.wait(timeout)
+    def wait_until_role_taken(self, timeout: float) -> None:
+        """Wait until the role that set_active() has set last is taken; from any thread that the kinds do not ask."""
+        self._role_taken.wait(timeout)
 
     def refresh(self) -> None:
-        """Have everything read and written anew soon, because the rules have changed; from any thread."""
+        """Have everything read and written again soon, because the rules have changed; from any thread."""
         self._rules_changed = True
-        self._outbox.miss()
+        self._queue.note_missed()
 
     def why_incomplete(self) -> str | None:
         """Why this host could not go on with another one's connections yet; None: it could, or nobody knows better. It
@@ -138,8 +138,8 @@ class Synchroniser:
             "state": str(self._state),
             "records": len(self._copy),
             "refused": self._refused,
-            "waiting": self._outbox.waiting(),
-            "lag_seconds": round(self._outbox.age(now), 3),
+            "waiting": self._queue.waiting(),
+            "lag_seconds": round(self._queue.age(now), 3),
             "last_change_seconds": None if changed_at is None else round(now - changed_at, 3),
             "outages": self._outages,
             "error": self._error,
@@ -152,7 +152,7 @@ class Synchroniser:
             self._loop.run_until_complete(self._main)
         self._loop.close()
 
-    async def _live(self) -> None:
+    async def _run_tasks(self) -> None:
         while True:
             try:
                 async with asyncio.TaskGroup() as group:
@@ -163,40 +163,40 @@ class Synchroniser:
             await asyncio.sleep(_PAUSES[0])
 
     async def _keep_role(self) -> None:
-        """What becomes of others' records when this host becomes the active one, whether the store answers or not."""
+        """Have the kinds take this host's role whenever it changes, whether the store answers or not."""
         while True:
             self._role_changed.clear()
             try:
-                await self._heed_role()
+                await self._take_role()
             except Exception:
                 log.exception("shared state: something went wrong")
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_INTERVAL):
                     await self._role_changed.wait()
 
-    async def _heed_role(self) -> None:
-        is_active = await self._settle() if self._begun and not self._is_active else self._is_active
-        if is_active != self._begun:
-            was_active, self._begun = self._begun, is_active
+    async def _take_role(self) -> None:
+        is_active = await self._settle() if self._kinds_are_active and not self._is_active else self._is_active
+        if is_active != self._kinds_are_active:
+            was_active, self._kinds_are_active = self._kinds_are_active, is_active
             try:
-                for part in self._parts:
-                    await (part.begin() if is_active else part.stand_by())
+                for kind in self._kinds:
+                    await (kind.become_active() if is_active else kind.become_standby())
             except Exception:
-                self._begun = was_active  # to be tried again: a role that is only half taken holds nobody's legs
+                self._kinds_are_active = was_active  # to be tried again: a role that is only half taken holds no legs
                 raise
             if was_active:
-                self._outbox.miss()  # from now on everything matters that the other host tells, and has told
+                self._queue.note_missed()  # from now on everything matters that the other host writes, and has written
         self._role_known.set()
-        if self._begun == self._is_active:
-            self._heeded.set()
-        for part in self._parts:
-            await part.look(self._clock())
+        if self._kinds_are_active == self._is_active:
+            self._role_taken.set()
+        for kind in self._kinds:
+            await kind.write_changes(self._clock())
 
     async def _settle(self) -> bool:
         """Another host is about to be the active one: whether this one is it again before the last packets have come
         here. Until then they pass as before, mirrors' too, who would lack those that the other host does not see."""
-        for part in self._parts:
-            await part.tell_last()
+        for kind in self._kinds:
+            await kind.write_last_changes()
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_TIME):
                 while not self._is_active:
@@ -205,44 +205,44 @@ class Synchroniser:
         return self._is_active
 
     async def _keep_connected(self) -> None:
-        await self._role_known.wait()  # what others tell means something else to a standby
+        await self._role_known.wait()  # a standby takes in records differently
         pause = _PAUSES[0]
         while True:
             try:
-                if self._rules_changed and not self._begun:  # what had to be kept of it then may be more now
+                if self._rules_changed and not self._kinds_are_active:  # what had to be kept of it then may be more now
                     self._rules_changed, self._refused = False, 0
                     await self._take_in(dict(self._copy))
                 await self._store.connect()
-                self._outbox.open()
+                self._queue.open()
                 pause = _PAUSES[0]
-                await self._take_part()
+                await self._exchange_records()
             except StoreError as error:
-                self._tell_outage(str(error))
+                self._note_outage(str(error))
             except Exception:
                 log.exception("shared state: something went wrong")
-                self._tell_outage("internal error")
+                self._note_outage("internal error")
             finally:
-                self._outbox.close()
+                self._queue.close()
                 await self._store.close()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _PAUSES[1])
 
-    def _tell_outage(self, error: str) -> None:
+    def _note_outage(self, error: str) -> None:
         if self._error is None:
             log.warning("shared state: %s; trying again until it answers", error)
             self._outages += self._was_complete
         self._state, self._error = SyncState.CONNECTING, error
         self.settled.set()
 
-    async def _take_part(self) -> None:
+    async def _exchange_records(self) -> None:
         """Synchronise, and again now and then, until the store fails."""
-        writing = asyncio.create_task(self._write())
+        writing = asyncio.create_task(self._write_queued())
         try:
             while not writing.done():
                 await self._synchronise()
                 until = self._clock() + REFRESH_INTERVAL
-                while not writing.done() and self._clock() < until and not self._outbox.take_missed():
-                    await self._heed(await self._store.hear(_HEAR_TIMEOUT))
+                while not writing.done() and self._clock() < until and not self._queue.take_missed():
+                    await self._apply(await self._store.hear(_HEAR_TIMEOUT))
             await writing
         finally:
             writing.cancel()
@@ -251,7 +251,7 @@ class Synchroniser:
 
     async def _synchronise(self) -> None:
         self._state, self._rules_changed = SyncState.SYNCING, False
-        self._outbox.watch()
+        self._queue.watch_puts()
         fresh: dict[str, str] = {}
         own: set[str] = set()
         self._refused = 0
@@ -265,41 +265,41 @@ class Synchroniser:
         await self._withdraw(dict.fromkeys(lost, False))
         self._missing = missing - lost
         self._copy = {key: self._copy[key] for key in self._missing} | fresh
-        for part in self._parts:
-            if self._begun and not self._was_complete:
-                await part.begin()
-            await part.tell_all()
-        put = self._outbox.watched()
-        if self._begun:
-            self.tell([Op(GONE, key) for key in own - put])
+        for kind in self._kinds:
+            if self._kinds_are_active and not self._was_complete:
+                await kind.become_active()
+            await kind.write_all()
+        put = self._queue.take_puts()
+        if self._kinds_are_active:
+            self.write([Op(GONE, key) for key in own - put])
         if self._error is not None or not self._was_complete:
             log.info("shared state: complete, %d records of other hosts", len(fresh))
         self._state, self._error, self._was_complete = SyncState.COMPLETE, None, True
         self.settled.set()
 
-    async def _write(self) -> None:
+    async def _write_queued(self) -> None:
         """Write what there is, until it fails; when it is ended, for the last time."""
         beat_at = 0.0
         try:
             while True:
                 now = self._clock()
-                if ops := self._outbox.take(_AT_ONCE):
+                if ops := self._queue.take(_AT_ONCE):
                     await self._store.write(ops)
                     self._changed_at = now
                 elif now >= beat_at:
                     await self._store.beat()
                     beat_at = now + _BEAT_INTERVAL
-                if not self._outbox.waiting():
+                if not self._queue.waiting():
                     await asyncio.sleep(_WRITE_INTERVAL)
         except asyncio.CancelledError:
-            while ops := self._outbox.take(_AT_ONCE):
+            while ops := self._queue.take(_AT_ONCE):
                 await self._store.write(ops)
             raise
         except StoreError:
-            self._outbox.close()
+            self._queue.close()
             raise
 
-    async def _heed(self, ops: Sequence[Op]) -> None:
+    async def _apply(self, ops: Sequence[Op]) -> None:
         last = {op.key: op for op in ops}
         put = {key: op.value for key, op in last.items() if op.what == PUT}
         gone = {key: op.what == ENDED for key, op in last.items() if op.what != PUT}
@@ -312,17 +312,17 @@ class Synchroniser:
             self._changed_at = self._clock()
 
     async def _take_in(self, records: Mapping[str, str]) -> None:
-        for part, some in self._by_part(records):
-            self._refused += await part.take_in(some)
+        for kind, some in self._by_kind(records):
+            self._refused += await kind.take_in(some)
 
     async def _withdraw(self, gone: Mapping[str, bool]) -> None:
-        for part, some in self._by_part(gone):
-            await part.withdraw(some)
+        for kind, some in self._by_kind(gone):
+            await kind.withdraw(some)
 
-    def _by_part(self, things: Mapping[str, Any]) -> Iterable[tuple[Part, dict[str, Any]]]:
-        """Each part's own; kinds that nobody knows are left out."""
-        for part in self._parts:
-            kind = part.kind + " "
-            some = {key.removeprefix(kind): thing for key, thing in things.items() if key.startswith(kind)}
+    def _by_kind(self, things: Mapping[str, Any]) -> Iterable[tuple[RecordKind, dict[str, Any]]]:
+        """Yield each kind's own; unknown kinds are left out."""
+        for kind in self._kinds:
+            prefix = kind.name + " "
+            some = {key.removeprefix(prefix): thing for key, thing in things.items() if key.startswith(prefix)}
             if some:
-                yield part, some
+                yield kind, some

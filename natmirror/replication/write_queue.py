@@ -1,4 +1,4 @@
-"""What is to be written to the store: put in by threads that never wait, taken out by the one that writes."""
+"""Ops that wait to be written to the store: added by threads that never wait, taken by the one that writes."""
 
 import threading
 from collections import deque
@@ -8,8 +8,8 @@ from natmirror.replication.store import PUT, Op
 
 
 class WriteQueue:
-    """Ops in their order, at most ``most``. What does not fit, or comes while nobody writes, is not kept: then all has
-    to be written anew. ``now`` is in seconds of any steady clock."""
+    """Ops in their order, at most ``most``. What does not fit, or comes between close() and open(), is not kept: then
+    all has to be written again. ``now`` is in seconds of any steady clock."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -21,19 +21,19 @@ class WriteQueue:
         self._put: set[str] | None = None
 
     def open(self) -> None:
-        """Somebody writes from now on, and has not missed anything that he will not be told anew."""
+        """Keep ops from now on: the writer is connected, and is going to have all written again."""
         with self._lock:
             self._is_open, self._missed = True, False
 
     def close(self) -> None:
-        """Nobody writes any more."""
+        """Keep no more ops: the writer has lost its connection."""
         with self._lock:
             self._is_open = False
             self._ops.clear()
             self._since = self._put = None
 
     def add(self, ops: Sequence[Op], now: float) -> None:
-        """To be written; from any thread."""
+        """Add ops; from any thread."""
         with self._lock:
             if not self._is_open:
                 return
@@ -45,13 +45,13 @@ class WriteQueue:
             if self._put is not None:
                 self._put.update(op.key for op in ops if op.what == PUT)
 
-    def miss(self) -> None:
-        """Something was lost before it came here; from any thread."""
+    def note_missed(self) -> None:
+        """Note that ops were lost before they came here; from any thread."""
         with self._lock:
             self._missed = True
 
     def take(self, most: int) -> list[Op]:
-        """The next ops, in their order."""
+        """Return the next ops, in their order."""
         with self._lock:
             taken = [self._ops.popleft() for _ in range(min(most, len(self._ops)))]
             if not self._ops:
@@ -59,27 +59,27 @@ class WriteQueue:
             return taken
 
     def take_missed(self) -> bool:
-        """Whether something was lost since the last call: then all has to be written anew."""
+        """Return whether ops were lost since the last call: then all has to be written again."""
         with self._lock:
             missed, self._missed = self._missed, False
             return missed
 
-    def watch(self) -> None:
-        """Keep in mind which keys are put from now on."""
+    def watch_puts(self) -> None:
+        """Note the keys that are put from now on."""
         with self._lock:
             self._put = set()
 
-    def watched(self) -> set[str]:
-        """The keys that were put since watch()."""
+    def take_puts(self) -> set[str]:
+        """Return the keys that were put since watch_puts()."""
         with self._lock:
             put, self._put = self._put or set(), None
             return put
 
     def waiting(self) -> int:
-        """How many ops wait."""
+        """Return how many ops wait."""
         return len(self._ops)
 
     def age(self, now: float) -> float:
-        """For how long the oldest of them has waited."""
+        """Return for how many seconds the oldest op has waited."""
         since = self._since
         return 0.0 if since is None else now - since

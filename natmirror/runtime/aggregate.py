@@ -6,7 +6,7 @@ from typing import Any
 _MAXIMA = ("lag_seconds", "rtt_seconds")
 
 
-def together(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def aggregate(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What engines that share their clients and their memory have done together: what engine.snapshot() gives."""
     first, *others = snapshots
     whole = {

@@ -1,7 +1,7 @@
 """Periodic work, guarded: a chore that fails is reported once and tried again.
 
-Work that may block on the host (a disk, a child process, another program's lock) is done by a ``Keeper``, a thread of
-its own, so that it delays neither packets nor the main thread.
+Work that may block on the host (a disk, a child process, another program's lock) is done by a ``ChoreThread``, so that
+it delays neither packets nor the main thread.
 """
 
 import logging
@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
 from typing import Any
 
 from natmirror.errors import HostError, NatmirrorError
+from natmirror.runtime.mailbox import Mailbox, settle
 
 log = logging.getLogger("natmirror")
 
@@ -38,7 +38,7 @@ class Failure:
 
 
 class Chore:
-    """Something to do every ``interval`` seconds; with ``at_end`` once more when its keeper stops."""
+    """Something to do every ``interval`` seconds; with ``at_end`` once more when its thread stops."""
 
     def __init__(
         self, name: str, interval: float, do: Callable[[], None], due_at: float = 0.0, *, at_end: bool = False
@@ -83,7 +83,7 @@ class Chore:
         log.error("%s: %s; trying again in %g s", self.name, text, pause, exc_info=trace)
 
 
-class Keeper:
+class ChoreThread:
     """A thread that does chores, and what other threads ask of it, one after another.
 
     It may block on the host: report_hung() logs that, and a stop waits for it for a bounded time only.
@@ -93,8 +93,8 @@ class Keeper:
         self.name = name
         self._chores = chores
         self._clock = clock
-        self._mail: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._woken = threading.Event()
+        self._mailbox = Mailbox(self._woken.set)
         self._is_stopping = False
         self._has_ended = False
         self._under_way: tuple[str, float] | None = None
@@ -110,8 +110,7 @@ class Keeper:
 
     def post(self, do: Callable[[], None]) -> None:
         """Have the thread do something soon."""
-        self._mail.put(do)
-        self._woken.set()
+        self._mailbox.post(partial(self._track, "a request", do))
 
     def ask(self, question: Callable[[], Any], timeout: float) -> Any:
         """Have the thread answer a question, and return the answer. TimeoutError where it does not in time, or has
@@ -184,7 +183,7 @@ class Keeper:
         for chore in self._chores:
             if self._clock() >= chore.due_at and not self._is_stopping:
                 self._track(chore.name, partial(chore.run_if_due, self._clock))
-        read_mail(self._mail, lambda do: self._track("an order", do))
+        self._mailbox.read()
         due = min((chore.due_at for chore in self._chores), default=NEVER)
         if not self._is_stopping:
             self._woken.wait(max(0.0, due - self._clock()))
@@ -205,24 +204,3 @@ def failures(chores: Sequence[Chore], now: float) -> list[dict[str, Any]]:
 
 def _plain(name: str, error: str, seconds: float) -> dict[str, Any]:
     return {"name": name, "error": error, "since_seconds": round(seconds, 3)}
-
-
-def read_mail(
-    mail: "SimpleQueue[Callable[[], None]]", do: Callable[[Callable[[], None]], None] = lambda do: do()
-) -> None:
-    """Do what is in a mailbox now; a fault costs the one letter, and is logged."""
-    for _ in range(mail.qsize()):
-        try:
-            do(mail.get())
-        except Exception:
-            log.exception("internal error: an order was not carried out")
-
-
-def settle(answer: "Future[Any]", question: Callable[[], Any]) -> None:
-    """Answer a question, unless the answer was cancelled."""
-    if not answer.set_running_or_notify_cancel():
-        return
-    try:
-        answer.set_result(question())
-    except Exception as error:  # it costs the answer, not the thread
-        answer.set_exception(error)

@@ -173,7 +173,7 @@ class Logs(logging.Handler):
             self.release()
         for (level, message), count in left_out:
             short = message if len(message) <= _MAX_KIND_LEN else f"{message[:_MAX_KIND_LEN]}…"
-            text = f"{count} more like this were left out: {short}"
+            text = f"{count} similar messages suppressed: {short}"
             self._write(self.format(logging.LogRecord("natmirror", level, "", 0, text, None, None)) + "\n")
 
     def _run(self) -> None:

@@ -1,56 +1,118 @@
-"""What other threads want of the main one, and how it is woken for that."""
+"""How one thread has another one do something: a queue of functions, and what wakes the thread that is to call them.
 
+Each thread that takes requests owns one Mailbox: the main thread, the workers, and the threads that do chores. A thread
+that waits on descriptors is woken through a Waker.
+"""
+
+import logging
 import select
 import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from natmirror.runtime.chores import read_mail, settle
+log = logging.getLogger("natmirror")
 
 
 class Mailbox:
-    """Functions that the main thread is to call. Any thread may post() and request(), one does the rest."""
+    """Functions that the owner is to call. Any thread may post() and request(); the owner calls them in read().
 
-    def __init__(self) -> None:
-        self._letters: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
+    ``wake`` wakes the owner and never waits. ``on_error`` gets what a function raises: it costs no other function.
+    """
+
+    def __init__(self, wake: Callable[[], None], on_error: Callable[[Exception], None] | None = None) -> None:
+        self._functions: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._wake = wake
+        self._on_error = on_error or _log_error
 
     def post(self, do: Callable[[], None]) -> None:
-        """Have something done soon."""
-        self._letters.put(do)
-        self.wake()
+        """Have the owner call a function soon."""
+        self._functions.put(do)
+        self._wake()
 
-    def request(self, do: Callable[[], Any]) -> "Future[Any]":
-        """Have something done soon; return what will have what it gives, or raises."""
-        done: Future[Any] = Future()
-        self.post(partial(settle, done, do))
-        return done
-
-    def wake(self) -> None:
-        """Have wait() return."""
-        with suppress(OSError):  # full: it is about to; no memory: it does so once a second
-            self._wake_write.send(b"?")
-
-    def wakeup_fd(self) -> int:
-        """Return what a signal may be written to, see signal.set_wakeup_fd()."""
-        return self._wake_write.fileno()
-
-    def wait(self, timeout: float) -> None:
-        """Wait until something is wanted, or so many seconds are over."""
-        if select.select([self._wake_read], [], [], max(0.0, timeout))[0]:
-            self._wake_read.recv(4096)
+    def request(self, question: Callable[[], Any]) -> "Future[Any]":
+        """Have the owner call a function soon; return the future of what it returns or raises."""
+        answer: Future[Any] = Future()
+        self.post(partial(settle, answer, question))
+        return answer
 
     def read(self) -> None:
-        """Do what is wanted; a fault costs the one letter, and is logged."""
-        read_mail(self._letters)
+        """Call the functions that were posted until now."""
+        for _ in range(self._functions.qsize()):
+            try:
+                do = self._functions.get_nowait()
+            except Empty:  # after the owner's end any thread that requests something reads
+                return
+            try:
+                do()
+            except Exception as error:
+                self._on_error(error)
+
+    def __len__(self) -> int:
+        return self._functions.qsize()
+
+
+class Waker:
+    """Wakes a thread that waits until ``fd`` can be read. wake() has no effect before open() and after close()."""
+
+    def __init__(self) -> None:
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+
+    def open(self) -> None:
+        """Take the descriptors; OSError where the host has none left."""
+        self._ends = socket.socketpair()
+        for end in self._ends:
+            end.setblocking(False)
 
     def close(self) -> None:
         """Give the descriptors back."""
-        self._wake_read.close()
-        self._wake_write.close()
+        ends, self._ends = self._ends, None
+        for end in ends or ():
+            end.close()
+
+    @property
+    def fd(self) -> int:
+        """Return the descriptor to wait on; after wake() it can be read until drain()."""
+        return self._opened()[0].fileno()
+
+    @property
+    def signal_fd(self) -> int:
+        """Return the descriptor for signal.set_wakeup_fd(): a signal wakes the thread, too."""
+        return self._opened()[1].fileno()
+
+    def wake(self) -> None:
+        """Wake the thread; from any thread, without waiting."""
+        ends = self._ends
+        if ends is not None:
+            with suppress(OSError):  # full: it is about to wake; closed: it has ended; no memory: it wakes soon anyway
+                ends[1].send(b"?")
+
+    def drain(self) -> None:
+        """Forget the wake() calls until now; call it where ``fd`` can be read."""
+        self._opened()[0].recv(4096)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until wake() is called, or so many seconds are over."""
+        if select.select([self.fd], [], [], max(0.0, timeout))[0]:
+            self.drain()
+
+    def _opened(self) -> tuple[socket.socket, socket.socket]:
+        assert self._ends is not None, "open() comes first"
+        return self._ends
+
+
+def settle(answer: "Future[Any]", question: Callable[[], Any]) -> None:
+    """Answer a question, unless it was answered already or its answer was cancelled."""
+    if answer.done() or not answer.set_running_or_notify_cancel():
+        return
+    try:
+        answer.set_result(question())
+    except Exception as error:  # it costs the answer, not the thread
+        answer.set_exception(error)
+
+
+def _log_error(error: Exception) -> None:
+    log.error("internal error: a request from another thread failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""What masters would have done, in pcap files: each master's messages as packets from it to its switch.
+"""What masters would have sent, in pcap files: each master's messages as packets from it to its switch.
 
 No packet of these was ever on a wire. Ports and addresses are the connection's, and numbers count a session's orders:
 programs that read captures find the messages.
@@ -20,16 +20,14 @@ _WINDOW = 0xFFFF
 
 
 class OrderRecorder:
-    """The files of all mirrors that are recorded. Any thread may add(), one does the rest, which may wait for the disk.
+    """The files of all mirrors that are recorded, from the first reload() on. Any thread may add(), one does the rest,
+    which may wait for the disk."""
 
-    CaptureError where a file cannot be made."""
-
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self) -> None:
         self._waiting: deque[tuple[float, Ordered]] = deque(maxlen=_MAX_WAITING)
         self._mirrors: dict[tuple[str, str], Endpoint] = {}
         self._files: dict[Path, Writer] = {}
         self._writers: dict[tuple[str, str], Writer] = {}
-        self.reload(rules)
 
     def reload(self, rules: Rules) -> None:
         """Go by these rules from now on; files that they have in common with those of before go on. CaptureError where
@@ -58,7 +56,7 @@ class OrderRecorder:
             self._files.pop(path).close()
 
     def add(self, orders: list[Ordered]) -> None:
-        """Some more, of now."""
+        """Add what masters would have sent just now."""
         now = time.time()
         self._waiting.extend((now, order) for order in orders)
 

@@ -314,8 +314,8 @@ class Leg(LegNumbers):
             self.step(LegEvent.FIN_RECEIVED)
             if self._listener is not None:
                 self._listener(b"")
-        # What fills a gap, or makes one, is acknowledged at once (RFC 5681 §4.2). Data in its turn: each second segment is
-        # acknowledged at once, a first one with the next packet or after a moment (RFC 9293 §3.8.6.3).
+        # What fills a gap, or makes one, is acknowledged at once (RFC 5681 §4.2), and so is each second segment in its
+        # turn; a first one with the next packet or after a moment (RFC 9293 §3.8.6.3).
         row = self.row  # it may have ended
         may_wait = in_turn and receiver.is_steady and segment.payload_len <= row.mss
         if not may_wait or row.ack_at != NEVER:

@@ -2,8 +2,8 @@
 
 Records lie in a store. A reader of it could reset production's connections by their numbers, and legs by theirs; so
 each number stands there masked by a keyed hash of the record's nonce. The nonce is a keyed hash itself, of the whole
-record (as in RFC 5297): no other record has the same, and a host that takes the masks off sees whether the record is as it
-was written, and under the same key.
+record (as in RFC 5297): no other record has the same, and a host that takes the masks off sees whether the record is as
+it was written, and under the same key.
 """
 
 import hashlib

@@ -13,9 +13,10 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import LEG_MAX_SEGMENTS
 from natmirror.net import seq
 from natmirror.net.packet import FIN, RST, SYN, Checksum, Segment, finish
-from natmirror.openflow import datapath as datapath_module
+from natmirror.openflow import directory as directory_module
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
+from natmirror.openflow.ports import split_ports
 from natmirror.tcp.reassembler import MAX_RUNS
 from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request
 from tests.helpers.relative import RelativeEngine
@@ -134,13 +135,13 @@ def test_what_a_session_has_to_say_while_it_speaks_counts_too(fast: bool) -> Non
 
 def test_a_port_status_does_not_look_at_other_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     split: list[int] = []
-    real = datapath_module.split_ports
+    real = split_ports
 
     def counted(version: int, ports: bytes) -> dict[int, bytes]:
         split.append(len(ports))
         return real(version, ports)
 
-    monkeypatch.setattr(datapath_module, "split_ports", counted)
+    monkeypatch.setattr(directory_module, "split_ports", counted)
     one = engine(AGAIN)
     session, master = introduced(one)
     ports = b"".join(pack("!I", number) + bytes(60) for number in range(1000))

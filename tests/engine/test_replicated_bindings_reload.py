@@ -42,12 +42,12 @@ class Host:
     def __init__(self, text: str = UNMIRRORED, *, fast: bool = True, max_flows: int = 100_000) -> None:
         self.engine = engine(text, fast=fast, max_flows=max_flows)
         self.told: list[BindingChange] = []
-        self.exchange = EngineAdapter(self.engine, lambda _: None, lambda changes, _: self.told.extend(changes))
+        self.adapter = EngineAdapter(self.engine, lambda _: None, lambda changes, _: self.told.extend(changes))
 
     def sweep(self, how: int) -> None:
         first: int | None = 0
         while first is not None:
-            first = self.exchange.sweep_bindings(first, how)
+            first = self.adapter.sweep_bindings(first, how)
 
     def news(self) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
         self.sweep(0)
@@ -55,7 +55,7 @@ class Host:
         return [(one.what, one.service, one.client, one.backend) for one in told]
 
     def go_over(self, text: str) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
-        self.exchange.reload(parse_rules(text))
+        self.adapter.reload(parse_rules(text))
         return self.news()
 
     def hears(self, news: list[tuple[BindingEvent, str, Endpoint, Endpoint]]) -> int:
@@ -65,8 +65,8 @@ class Host:
             for what, service, client, _ in news
             if what is not BindingEvent.BOUND
         ]
-        self.exchange.withdraw_bindings(gone)
-        return self.exchange.take_in_bindings([(*ends,) for what, *ends in news if what is BindingEvent.BOUND])  # type: ignore[misc]
+        self.adapter.withdraw_bindings(gone)
+        return self.adapter.take_in_bindings([(*ends,) for what, *ends in news if what is BindingEvent.BOUND])  # type: ignore[misc]
 
     def guests(self) -> dict[str, str]:
         return {flow["client"]: flow["backend"] for flow in self.engine.flows(1000.0) if flow["guest"]}
@@ -127,7 +127,7 @@ def test_a_change_is_told_before_its_numbers_are_given_anew(fast: bool) -> None:
     while (due := host.engine.next_timer()) is not None:
         host.engine.handle_timer(due)
     for number in range(3):
-        host.exchange.reload(parse_rules(ELSEWHERE.replace("7000", str(7000 + number)).replace("c9", f"c{number}")))
+        host.adapter.reload(parse_rules(ELSEWHERE.replace("7000", str(7000 + number)).replace("c9", f"c{number}")))
     assert host.engine.gear.plan.services[0].port >= 7000, "the number is another service's"
     assert host.news() == [(BindingEvent.ENDED, "openflow", CLIENT, session.backend)]
 
@@ -148,7 +148,7 @@ def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(fir
     assert standby.hears(news) == 0
     assert len(standby.guests()) == 1
     assert len(standby.removed()) == 1
-    kept = standby.exchange.prune()
+    kept = standby.adapter.prune()
     assert [(service.name, backend and endpoint_of(backend)) for service, backend in kept] == [
         ("openflow", session.backend)
     ], "whose packets have to come here"
@@ -161,7 +161,7 @@ def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(fir
     session.from_client("RA")
     while (due := standby.engine.next_timer()) is not None:
         standby.engine.handle_timer(due)
-    assert standby.exchange.prune() == []
+    assert standby.adapter.prune() == []
     assert standby.removed() == []
 
 
@@ -180,10 +180,10 @@ def test_a_guest_of_a_removed_backend_stays_until_the_other_host_says_so(fast: b
     assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]) == 0
     assert host.go_over(WITHOUT[other(derived())]) == []
     assert len(host.guests()) == len(host.removed()) == 1
-    host.exchange.prune()
+    host.adapter.prune()
     assert len(host.guests()) == 1
     host.hears([(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))])
-    host.exchange.prune()
+    host.adapter.prune()
     assert host.guests() == {}
     assert host.removed() == []
 
@@ -202,7 +202,7 @@ def test_guests_of_a_service_stay_there_where_one_at_another_place_has_its_name_
     assert session.from_client("PA", b"on").dst == other(derived())[0]
     host.hears([(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))])
     assert host.engine.flows(1000.0) == []
-    assert host.exchange.prune() == []
+    assert host.adapter.prune() == []
 
 
 def test_a_standby_does_not_tell_what_it_alone_knows_when_the_rules_change(fast: bool) -> None:
@@ -288,14 +288,14 @@ class Both:
             self.deliver()
             for key in set(own) - put if host is self.hosts[0] else ():
                 del self.records[key]
-                self.hosts[1].exchange.withdraw_bindings([(*key, False)])
+                self.hosts[1].adapter.withdraw_bindings([(*key, False)])
 
     def go_over(self, place: int, text: str) -> None:
         self.texts[place] = text
-        self.hosts[place].exchange.reload(parse_rules(text))
+        self.hosts[place].adapter.reload(parse_rules(text))
         self.deliver()
         self.synchronise()
-        self.hosts[place].exchange.prune()
+        self.hosts[place].adapter.prune()
 
     def open(self, client: Endpoint, *, iss: int) -> None:
         if client in self.sessions:

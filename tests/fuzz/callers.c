@@ -45,15 +45,15 @@ void discard(world *w, nm_flow *row)
     forget(w, row);
 }
 
-static uint16_t choose(world *w, nm_service *service, const segment *syn)
+static uint16_t choose(world *w, nm_service *service, const nm_segment *syn)
 {
     uint16_t number = (uint16_t)(service - w->plan.services);
     if (!service->table_len)
         return NM_NO_BACKEND;
     uint16_t usual = nm_plan_pick(service, syn->ip + 12, syn->sport);
     int is_suspect = *nm_plan_suspect(&w->gear->plan, number, 4, syn->ip + 12);
-    if (service->in_turn)
-        service->turn = (service->turn + 1) % service->table_len;
+    if (service->round_robin)
+        service->next_entry = (service->next_entry + 1) % service->table_len;
     for (uint32_t i = 0; i < service->table_len && is_suspect; i++)
         if (service->table[i] != usual)
             return service->table[i];
@@ -98,7 +98,7 @@ static nm_flow *insert(world *w, const uint8_t *client, uint16_t client_port, nm
     return row;
 }
 
-static void open_for(world *w, nm_service *service, const segment *syn)
+static void open_for(world *w, nm_service *service, const nm_segment *syn)
 {
     if (has_pool((int)(service - w->plan.services)) && !service->table_len)
         return; /* nobody is open */
@@ -114,7 +114,7 @@ static void open_for(world *w, nm_service *service, const segment *syn)
 }
 
 /* A connection that is met in its middle. */
-static void pick_up(world *w, nm_service *service, uint16_t backend_id, const segment *seg, int is_orig)
+static void pick_up(world *w, nm_service *service, uint16_t backend_id, const nm_segment *seg, int is_orig)
 {
     const uint8_t *client = is_orig ? seg->ip + 12 : seg->ip + 16;
     nm_flow *row = insert(w, client, is_orig ? seg->sport : seg->dport, service, backend_id, 0);
@@ -180,7 +180,7 @@ void withdraw(world *w, nm_flow *row, int has_ended)
         forget(w, row);
 }
 
-static void open_direct(world *w, uint16_t service_id, uint16_t backend_id, const segment *seg)
+static void open_direct(world *w, uint16_t service_id, uint16_t backend_id, const nm_segment *seg)
 {
     const uint8_t *backend = seg->ip + 12, *client = seg->ip + 16;
     if (!discard_twins(w, client, seg->dport, backend, seg->sport, backend, seg->sport))
@@ -193,7 +193,7 @@ static void open_direct(world *w, uint16_t service_id, uint16_t backend_id, cons
 }
 
 /* Engine._unbound_reply() */
-static void take_unbound(world *w, const segment *seg)
+static void take_unbound(world *w, const nm_segment *seg)
 {
     const uint8_t *client = seg->ip + 16;
     int number = service_of(w, seg->ip);
@@ -219,7 +219,7 @@ static void take_unbound(world *w, const segment *seg)
 }
 
 /* Whether a SYN begins a connection of its own, whatever there is of its ports. */
-static int is_new(world *w, nm_flow *row, const segment *syn)
+static int is_new(world *w, nm_flow *row, const nm_segment *syn)
 {
     if (!row)
         return 1;
@@ -235,12 +235,13 @@ static int is_new(world *w, nm_flow *row, const segment *syn)
     return 1;
 }
 
-static void move(world *w, nm_flow *row, const segment *seg, int is_orig)
+static void move(world *w, nm_flow *row, const nm_segment *seg, int is_orig)
 {
     int event = nm_track(row, seg, is_orig, row->flags & NM_FLOW_LOOSE);
-    int is_held = w->plan.services[row->service_id].is_held;
+    int may_hold_clients = w->plan.services[row->service_id].may_hold_clients;
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || (is_orig && seg->flags & TCP_SYN));
-    if (row->flags & NM_FLOW_SERVICE_MIRRORED && (event == NM_EVENT_HANDSHAKE || (event == NM_EVENT_SYN_ACK && is_held)))
+    if (row->flags & NM_FLOW_SERVICE_MIRRORED &&
+        (event == NM_EVENT_HANDSHAKE || (event == NM_EVENT_SYN_ACK && may_hold_clients)))
         row->flags |= NM_FLOW_PYTHON_STATE;
     if (event == NM_EVENT_SYN_ACK) {
         if (row->backend_id != NM_NO_BACKEND)
@@ -250,7 +251,7 @@ static void move(world *w, nm_flow *row, const segment *seg, int is_orig)
 }
 
 /* Nat.direct_reply() */
-static void move_direct(world *w, nm_flow *row, const segment *seg)
+static void move_direct(world *w, nm_flow *row, const nm_segment *seg)
 {
     int has_begun = row->state == NM_STATE_SYN_RECEIVED && !(seg->flags & (TCP_SYN | TCP_RST));
     if (has_begun)
@@ -265,8 +266,8 @@ void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int chec
     must(bytes);
     if (len)
         memcpy(bytes, packet, len);
-    segment seg;
-    if (parse(bytes, len, &seg) && (checksum != UNVERIFIED || tcp_sum(&seg) == 0xffff)) {
+    nm_segment seg;
+    if (parse(bytes, len, &seg) && (checksum != UNVERIFIED || tcp_sum(seg.ip, seg.tcp, seg.tcp_len) == 0xffff)) {
         const uint8_t *src = bytes + 12, *dst = bytes + 16;
         int is_orig = hook == PREROUTING;
         nm_flow *row = is_orig ? nm_flow_find_orig(w->gear->flows, 4, src, seg.sport, dst, seg.dport)

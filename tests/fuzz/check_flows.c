@@ -12,7 +12,8 @@ static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; 
 /* What one packet can make of a state; that a SYN is refused is Python's. */
 static const uint8_t NEXT[NM_STATES][NM_STATES] = {
     [NM_STATE_SYN_SENT] = {[NM_STATE_SYN_SENT] = 1, [NM_STATE_SYN_RECEIVED] = 1},
-    [NM_STATE_SYN_RECEIVED] = {[NM_STATE_SYN_RECEIVED] = 1, [NM_STATE_ESTABLISHED] = 1, [NM_STATE_CLOSING] = 1, [NM_STATE_RESET] = 1},
+    [NM_STATE_SYN_RECEIVED] =
+        {[NM_STATE_SYN_RECEIVED] = 1, [NM_STATE_ESTABLISHED] = 1, [NM_STATE_CLOSING] = 1, [NM_STATE_RESET] = 1},
     [NM_STATE_ESTABLISHED] = {[NM_STATE_ESTABLISHED] = 1, [NM_STATE_CLOSING] = 1, [NM_STATE_RESET] = 1},
     [NM_STATE_CLOSING] = {[NM_STATE_CLOSING] = 1, [NM_STATE_TIME_WAIT] = 1, [NM_STATE_RESET] = 1},
     [NM_STATE_TIME_WAIT] = {[NM_STATE_TIME_WAIT] = 1},
@@ -79,11 +80,11 @@ void check_flows(world *w)
     check_lists(w, &now);
     for (int i = 0; i < SERVICES; i++) {
         must(w->plan.services[i].flows == of_service[i]);
-        must(!w->plan.services[i].turn || w->plan.services[i].turn < w->plan.services[i].table_len);
+        must(!w->plan.services[i].next_entry || w->plan.services[i].next_entry < w->plan.services[i].table_len);
     }
     for (int i = 0; i < BACKENDS; i++) {
         must(w->plan.backends[i].flows == of_backend[i]);
-        must(w->plan.everywhere[i] == OTHERS + (w->plan.backends[i].everywhere ? of_backend[i] : 0));
+        must(w->plan.total_flows[i] == OTHERS + (w->plan.backends[i].total_flows ? of_backend[i] : 0));
         must(w->plan.backends[i].connections >= w->connections[i]);
         w->connections[i] = w->plan.backends[i].connections;
     }
@@ -136,12 +137,12 @@ static void check_pick(world *w, const nm_flow *flow, const snapshot *before)
     const nm_service *service = &before->services[flow->service_id];
     if (!service->table_len)
         return;
-    if (service->in_turn) {
-        must(flow->backend_id == service->table[service->turn]);
-        must(w->plan.services[flow->service_id].turn == (service->turn + 1) % service->table_len);
+    if (service->round_robin) {
+        must(flow->backend_id == service->table[service->next_entry]);
+        must(w->plan.services[flow->service_id].next_entry == (service->next_entry + 1) % service->table_len);
         return;
     }
-    endpoint client = {.port = service->with_port ? flow->client_port : 0};
+    endpoint client = {.port = service->hash_port ? flow->client_port : 0};
     memcpy(client.address, flow->client, 4);
     pick *known = &w->picks[flow->service_id][(client.address[3] * 4u + client.port) % PICKS];
     if (known->is_known && !memcmp(known->client.address, client.address, 4) && known->client.port == client.port)
@@ -211,7 +212,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     if (now->state == NM_STATE_SYN_RECEIVED)
         must(!(was->flags & NM_FLOW_PYTHON_STATE) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
     if (was->flags & NM_FLOW_SERVICE_MIRRORED && now->state == NM_STATE_SYN_RECEIVED)
-        must(!w->plan.services[was->service_id].is_held);
+        must(!w->plan.services[was->service_id].may_hold_clients);
     else if (was->flags & NM_FLOW_SERVICE_MIRRORED)
         must(was->state == NM_STATE_SYN_RECEIVED && now->state == NM_STATE_RESET && !(was->flags & NM_FLOW_PYTHON_STATE));
 }
@@ -264,7 +265,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
         check_opened(w, before, fresh, packet);
     }
     for (int i = 0; i < SERVICES && !fresh; i++)
-        must(w->plan.services[i].turn == before->services[i].turn);
+        must(w->plan.services[i].next_entry == before->services[i].next_entry);
 }
 
 /* Whether there is a flow of a packet's client and its port that may not give way, or that may. */
@@ -351,7 +352,8 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
                !(flow->flags & NM_FLOW_LOOSE) && (is_waiting || flow->state == NM_STATE_SYN_RECEIVED);
     }
     if (flags & SYN)
-        return flow->state == NM_STATE_SYN_SENT && !is_known && !(is_tapped && w->plan.services[flow->service_id].is_held) &&
+        return flow->state == NM_STATE_SYN_SENT && !is_known &&
+               !(is_tapped && w->plan.services[flow->service_id].may_hold_clients) &&
                !*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, flow->client);
     return !is_tapped || (flags & RST && flow->state == NM_STATE_SYN_RECEIVED && !is_known);
 }
@@ -371,7 +373,8 @@ void check_whose(const world *w, const snapshot *before, const uint8_t *packet, 
         return;
     }
     must(w->gear->counters.unbound_packets == before->counters.unbound_packets);
-    int is_opening = is_orig && flags & SYN && (!flow || (flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE)));
+    int is_opening = is_orig && flags & SYN &&
+                     (!flow || (flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE)));
     if (!flow || is_opening)
         return;
     if (flow->flags & NM_FLOW_ABORTED) {

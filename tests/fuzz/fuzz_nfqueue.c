@@ -18,7 +18,8 @@
 #define WITHOUT_PAYLOAD 40 /* bytes at most */
 
 static nq *queue;
-static uint32_t expected[MAX_EXPECTED]; /* the ids of verdicts that were given and have not arrived, as the kernel reads them */
+/* The ids of verdicts that were given and have not arrived, as the kernel reads them. */
+static uint32_t expected[MAX_EXPECTED];
 static uint32_t given, arrived;
 static uint8_t refusals; /* a bit for each of the next calls */
 static size_t longest;   /* message that the kernel takes */
@@ -57,7 +58,7 @@ ssize_t flaky_sendmsg(int fd, const struct msghdr *message, int flags)
 
 static void check(const nq_packet *packet, const uint8_t *datagram, size_t len)
 {
-    must(packet->checksum <= NQ_PARTIAL);
+    must(packet->checksum <= NM_CHECKSUM_PARTIAL);
     must(packet->truncated <= 1);
     if (!packet->payload) {
         must(packet->len == 0);

@@ -12,7 +12,7 @@
 static const struct {
     uint8_t address[4];
     uint16_t port, flags;
-    uint8_t in_turn, with_port, first, count;
+    uint8_t round_robin, hash_port, first, count;
 } OF_SERVICE[SERVICES] = {
     [MAGLEV] = {{10, 10, 0, 100}, PORT, 0, 0, 0, FIRST_OF_MAGLEV, 3},
     [IN_TURN] = {{10, 10, 0, 100}, PORT + 1, 0, 1, 0, FIRST_OF_TURN, 3},
@@ -28,15 +28,15 @@ static void fill(uint16_t *table, int service, uint32_t len, uint32_t by)
         table[i] = (uint16_t)(OF_SERVICE[service].first + (i + by) % OF_SERVICE[service].count);
 }
 
-void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int needs_python)
+void plan_begin(plan_rows *rows, nm_plan *plan, int may_hold_clients, int needs_python)
 {
     memset(rows, 0, sizeof *rows);
     for (int i = 0; i < BACKENDS; i++) {
         memcpy(rows->backends[i].address, (uint8_t[4]){10, 20, 0, LAST_OF_BACKEND[i]}, 4);
         rows->backends[i].port = PORT;
         rows->backends[i].mark = i % 4 ? MARK + (uint32_t)i : 0;
-        rows->everywhere[i] = OTHERS;
-        rows->backends[i].everywhere = i % 3 ? &rows->everywhere[i] : NULL;
+        rows->total_flows[i] = OTHERS;
+        rows->backends[i].total_flows = i % 3 ? &rows->total_flows[i] : NULL;
     }
     for (int i = 0; i < SERVICES; i++) {
         nm_service *service = &rows->services[i];
@@ -44,9 +44,9 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int needs_python)
         service->port = OF_SERVICE[i].port;
         service->family = 4;
         service->flags = OF_SERVICE[i].flags;
-        service->in_turn = OF_SERVICE[i].in_turn;
-        service->with_port = OF_SERVICE[i].with_port;
-        service->is_held = i == TAPPED && is_held;
+        service->round_robin = OF_SERVICE[i].round_robin;
+        service->hash_port = OF_SERVICE[i].hash_port;
+        service->may_hold_clients = i == TAPPED && may_hold_clients;
         service->needs_python = i == IN_TURN && needs_python;
         service->table = rows->tables[i];
         service->derived = rows->derived[i];
@@ -80,7 +80,7 @@ void plan_change(plan_rows *rows, int number, uint8_t how)
         service->table_len = len;
         fill(service->table, number, len, by);
         service->needs_python = !len; /* nobody is open */
-        service->turn %= len ? len : 1;
+        service->next_entry %= len ? len : 1;
     } else {
         service->derived_len = len;
         fill(service->derived, number, len, by);
@@ -95,7 +95,7 @@ uint16_t derive(const plan_rows *rows, int number, const uint8_t *client, uint16
     set_u16(key + 4, client_port);
     if (!service->derived_len)
         return NM_NO_BACKEND;
-    uint64_t hash = nm_siphash((const uint8_t *)"natmirror client", key, service->with_port ? 6 : 4);
+    uint64_t hash = nm_siphash((const uint8_t *)"natmirror client", key, service->hash_port ? 6 : 4);
     return rows->derived[number][hash % service->derived_len];
 }
 

@@ -16,14 +16,14 @@ typedef struct {
     nm_network networks[NETWORKS];
     uint16_t tables[SERVICES][MAX_TABLE_LEN];
     uint16_t derived[SERVICES][MAX_TABLE_LEN];
-    uint32_t everywhere[BACKENDS]; /* that of some counts for other gears too, whose flows are OTHERS */
+    uint32_t total_flows[BACKENDS]; /* that of some counts for other gears too, whose flows are OTHERS */
 } plan_rows;
 
 #define MARK 0x6e6d0000u /* of the first backend; some have none */
 #define OTHERS 0xfffffffdu /* as if one more of theirs had gone than came: the sum wraps, and is right */
 
 /* Fills the rows, and a gear's plan with them. */
-void plan_begin(plan_rows *rows, nm_plan *plan, int is_held, int needs_python);
+void plan_begin(plan_rows *rows, nm_plan *plan, int may_hold_clients, int needs_python);
 
 /* A service's tables become others: how says which, and the one that derives may be none. */
 void plan_change(plan_rows *rows, int service, uint8_t how);

@@ -128,7 +128,8 @@ void check_changes(world *w)
 
 static void check_guest(const nm_flow *row)
 {
-    must(row->state == NM_STATE_ESTABLISHED && !(row->sharing & NM_SHARED) && !(row->flags & (NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED)));
+    must(row->state == NM_STATE_ESTABLISHED && !(row->sharing & NM_SHARED));
+    must(!(row->flags & (NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED)));
     must(row->due.due_at == INFINITY && row->due.queued_at == INFINITY);
 }
 
@@ -177,14 +178,16 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
 {
     uint32_t bit = 1u << was->id;
     int underived = is_underived(w, was), is_quiet = how & NM_SWEEP_STANDBY && underived;
-    if (is_quiet && was->state == NM_STATE_ESTABLISHED && was->flags & NM_FLOW_LOOSE && !(was->flags & NM_FLOW_PYTHON_STATE) && !was->sharing) {
+    if (is_quiet && was->state == NM_STATE_ESTABLISHED && was->flags & NM_FLOW_LOOSE &&
+        !(was->flags & NM_FLOW_PYTHON_STATE) && !was->sharing) {
         must(!now->family);
         w->removed |= bit;
         return;
     }
     int is_claimed = was->sharing & NM_FOREIGN &&
                      (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && was->seen_at > 0));
-    int is_lent = how & NM_SWEEP_HAND_OVER && was->state == NM_STATE_ESTABLISHED, begins_anew = is_lent && !(was->flags & NM_FLOW_PYTHON_STATE);
+    int is_lent = how & NM_SWEEP_HAND_OVER && was->state == NM_STATE_ESTABLISHED;
+    int begins_anew = is_lent && !(was->flags & NM_FLOW_PYTHON_STATE);
     int is_guest = (is_lent && underived) || (was->sharing & NM_FOREIGN && !is_claimed);
     must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_FOREIGN) == !is_guest);
     must(now->seen_at == (is_lent && underived ? 0 : is_claimed ? w->now : was->seen_at));

@@ -269,7 +269,7 @@ void world_end(world *w, int orderly)
         for (int i = 0; i < SERVICES; i++)
             must(w->plan.services[i].flows == 0);
         for (int i = 0; i < BACKENDS; i++)
-            must(w->plan.backends[i].flows == 0 && w->plan.everywhere[i] == OTHERS);
+            must(w->plan.backends[i].flows == 0 && w->plan.total_flows[i] == OTHERS);
         must(nm_flows_shared(w->gear->flows) == 0);
     }
     nm_gear_free(w->gear);
@@ -421,7 +421,7 @@ void write_to_legs(world *w, client_flow *flow, const uint8_t *data, uint32_t le
 void take_due(world *w)
 {
     for (int taken = 0; taken < LEGS; taken++) {
-        int needs_python = nm_gear_acknowledge(w->gear, w->now);
+        int needs_python = nm_legs_acknowledge(w->gear->legs, &w->gear->out, w->now);
         check_sends(w, !flaky_failed());
         must(!needs_python || nm_legs_next_due(w->gear->legs) <= w->now);
         nm_leg *row = nm_legs_take_due(w->gear->legs, w->now);

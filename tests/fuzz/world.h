@@ -6,6 +6,7 @@
 #ifndef FUZZ_WORLD_H
 #define FUZZ_WORLD_H
 
+#include "fastpath/flow_lifecycle.h"
 #include "fastpath/leg_sender.h"
 #include "_fastpath.h"
 #include "input.h"

@@ -18,7 +18,7 @@ from natmirror.errors import HostError
 from natmirror.ha import exit_codes, keepalived_conf, keepalived_hooks
 from natmirror.ha.health_server import HealthServer
 from natmirror.ha.member import PairMember
-from natmirror.ha.readiness import STILL_SECONDS, Readiness
+from natmirror.ha.readiness import STALLED_AFTER, Readiness
 from natmirror.ha.role import CurrentRole, HostRole
 from natmirror.rules import Pair, load_rules
 
@@ -52,25 +52,25 @@ class Clock:
 def test_whoever_is_concerned_is_told_the_role_now_and_at_each_change() -> None:
     standing, told = CurrentRole(Clock()), list[HostRole]()
     standing.on_role(told.append)
-    assert standing.take(HostRole.MASTER, 1)
-    assert not standing.take(HostRole.MASTER, 2)
-    assert standing.take(HostRole.FAULT, 3)
+    assert standing.set_by_keepalived(HostRole.MASTER, 1)
+    assert not standing.set_by_keepalived(HostRole.MASTER, 2)
+    assert standing.set_by_keepalived(HostRole.FAULT, 3)
     assert told == [HostRole.BACKUP, HostRole.MASTER, HostRole.FAULT]
     assert standing.show() == {"role": "fault", "since": "3:00", "told_by": "keepalived"}
 
 
 def test_a_word_that_was_overtaken_is_nothing_but_late() -> None:
     standing = CurrentRole(Clock())
-    assert standing.take(HostRole.MASTER, 20)
-    assert not standing.take(HostRole.BACKUP, 19)
+    assert standing.set_by_keepalived(HostRole.MASTER, 20)
+    assert not standing.set_by_keepalived(HostRole.BACKUP, 19)
     assert standing.role is HostRole.MASTER
 
 
 def test_addresses_show_the_role_until_keepalived_tells() -> None:
     standing = CurrentRole(Clock())
-    standing.assume(HostRole.MASTER)
+    standing.set_by_addresses(HostRole.MASTER)
     assert standing.show() == {"role": "master", "since": "2:00", "told_by": "addresses"}
-    assert not standing.take(HostRole.MASTER)
+    assert not standing.set_by_keepalived(HostRole.MASTER)
     assert standing.show()["told_by"] == "keepalived"
 
 
@@ -84,46 +84,46 @@ def fit(threads: int = 2) -> Readiness:
 
 
 def test_a_natmirror_that_starts_is_not_ready() -> None:
-    assert Readiness(2).look([0, 0], 0.0) == (exit_codes.NOT_READY, "it starts")
+    assert Readiness(2).check([0, 0], 0.0) == (exit_codes.NOT_READY, "it starts")
 
 
 def test_one_whose_threads_go_on_is_fit() -> None:
     fitness = fit()
     for second in range(10):
-        assert fitness.look([second, 7 * second], float(second)) == (exit_codes.FIT, "")
+        assert fitness.check([second, 7 * second], float(second)) == (exit_codes.FIT, "")
 
 
 def test_a_thread_that_stands_still_makes_it_unfit_and_is_named() -> None:
     fitness = fit()
-    assert fitness.look([5, 5], 100.0)[0] == exit_codes.FIT, "seen for the first time"
-    assert fitness.look([6, 5], 100.0 + STILL_SECONDS)[0] == exit_codes.FIT
-    code, reason = fitness.look([7, 5], 100.1 + STILL_SECONDS)
+    assert fitness.check([5, 5], 100.0)[0] == exit_codes.FIT, "seen for the first time"
+    assert fitness.check([6, 5], 100.0 + STALLED_AFTER)[0] == exit_codes.FIT
+    code, reason = fitness.check([7, 5], 100.1 + STALLED_AFTER)
     assert (code, "thread 1 " in reason) == (exit_codes.STUCK, True)
-    assert fitness.look([8, 6], 101.0 + STILL_SECONDS)[0] == exit_codes.FIT
+    assert fitness.check([8, 6], 101.0 + STALLED_AFTER)[0] == exit_codes.FIT
 
 
 def test_a_queue_that_does_not_work_makes_it_unfit() -> None:
     fitness = fit()
     trouble: str | None = "queue 7: the kernel has refused verdicts for 3 s"
     fitness.queue_trouble = lambda: trouble
-    assert fitness.look([1, 1], 0.0) == (exit_codes.STUCK, trouble)
+    assert fitness.check([1, 1], 0.0) == (exit_codes.STUCK, trouble)
     trouble = None
-    assert fitness.look([2, 2], 1.0)[0] == exit_codes.FIT
+    assert fitness.check([2, 2], 1.0)[0] == exit_codes.FIT
 
 
 def test_iptables_rules_that_are_gone_make_it_unfit() -> None:
     fitness = fit()
     fitness.rules_are_in_place = False
-    assert fitness.look([1, 1], 0.0)[0] == exit_codes.RULES_MISSING
+    assert fitness.check([1, 1], 0.0)[0] == exit_codes.RULES_MISSING
 
 
 def test_one_that_does_not_hold_the_flows_yet_is_not_ready() -> None:
     fitness = fit()
     missing: str | None = "3 of 4 flows"
-    fitness.holds_flows = lambda: missing
-    assert fitness.look([1, 1], 0.0) == (exit_codes.NOT_READY, "3 of 4 flows")
+    fitness.why_incomplete = lambda: missing
+    assert fitness.check([1, 1], 0.0) == (exit_codes.NOT_READY, "3 of 4 flows")
     missing = None
-    assert fitness.look([2, 2], 1.0)[0] == exit_codes.FIT
+    assert fitness.check([2, 2], 1.0)[0] == exit_codes.FIT
 
 
 # Asking and telling
@@ -246,24 +246,24 @@ def test_asking_imports_next_to_nothing(api: str) -> None:
     assert not imported & {"click", "json", "re", "typing", "pathlib", "subprocess", "http", "httpx", "logging"}
 
 
-# A host on duty
+# A host on member
 
 
 @pytest.fixture
-def duty(pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PairMember]:
+def member(pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PairMember]:
     monkeypatch.setattr(
         "natmirror.ha.member.own_addresses", lambda: {IPv4Address("10.10.0.1"), IPv4Address("10.20.0.1")}
     )
     with ExitStack() as held:
-        duty = PairMember(pair, 1, lambda: [time.monotonic_ns()])
-        duty.open(held, Path(api))
-        yield duty
+        member = PairMember(pair, 1, lambda: [time.monotonic_ns()])
+        member.open(held, Path(api))
+        yield member
 
 
 def test_it_is_a_backup_without_the_addresses_and_master_with_them(
-    duty: PairMember, pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch
+    member: PairMember, pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = duty.show()
+    shown = member.show()
     assert shown is not None
     assert (shown["role"], shown["told_by"], shown["hosts"]) == ("backup", "addresses", ["lb1", "lb2"])
     monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: {address.ip for address in pair.addresses})
@@ -276,80 +276,80 @@ def test_it_is_a_backup_without_the_addresses_and_master_with_them(
 
 
 def test_a_role_that_was_lost_shows_in_the_addresses(
-    duty: PairMember, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    member: PairMember, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def shown() -> tuple[str, str]:
-        words = duty.show()
+        words = member.show()
         assert words is not None
         return words["role"], words["told_by"]
 
     own = {address.ip for address in pair.addresses}
     monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: own)
-    duty.tell({"role": "backup", "order": 1})
-    duty.compare(duty.shown_role())
+    member.set_role({"role": "backup", "order": 1})
+    member.compare(member.role_by_addresses())
     assert shown() == ("backup", "keepalived"), "it may be about to tell"
-    duty.compare(duty.shown_role())
+    member.compare(member.role_by_addresses())
     assert shown() == ("master", "addresses")
-    duty.tell({"role": "master", "order": 2})
+    member.set_role({"role": "master", "order": 2})
     own.pop()
     for _ in range(3):
-        duty.compare(duty.shown_role())
+        member.compare(member.role_by_addresses())
     assert shown() == ("master", "keepalived"), "some of the addresses say nothing"
     own.clear()
-    duty.compare(duty.shown_role())
-    duty.tell({"role": "fault", "order": 3})
-    duty.compare(duty.shown_role())
+    member.compare(member.role_by_addresses())
+    member.set_role({"role": "fault", "order": 3})
+    member.compare(member.role_by_addresses())
     assert shown() == ("fault", "keepalived")
-    duty.tell({"role": "master", "order": 4})
-    duty.compare(duty.shown_role())
-    duty.compare(duty.shown_role())
+    member.set_role({"role": "master", "order": 4})
+    member.compare(member.role_by_addresses())
+    member.compare(member.role_by_addresses())
     assert shown() == ("backup", "addresses")
 
 
-def test_it_tells_how_it_is_as_soon_as_it_is_open(duty: PairMember, api: str) -> None:
+def test_it_tells_how_it_is_as_soon_as_it_is_open(member: PairMember, api: str) -> None:
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
-    duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True
+    member.readiness.not_ready, member.readiness.rules_are_in_place = None, True
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.FIT
 
 
-def test_a_stop_of_the_active_host_waits_for_the_other_one(duty: PairMember, api: str) -> None:
-    duty.tell({"role": "master", "order": 1})
-    duty.begin_hand_over(100.0)
+def test_a_stop_of_the_active_host_waits_for_the_other_one(member: PairMember, api: str) -> None:
+    member.set_role({"role": "master", "order": 1})
+    member.begin_hand_over(100.0)
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
-    until = duty.hands_over(100.0)
-    assert until is not None and duty.hands_over(until) is None, "not for ever"
-    duty.tell({"role": "fault", "order": 2})
-    assert duty.hands_over(101.0) is None
+    until = member.hand_over_until(100.0)
+    assert until is not None and member.hand_over_until(until) is None, "not for ever"
+    member.set_role({"role": "fault", "order": 2})
+    assert member.hand_over_until(101.0) is None
 
 
-def test_a_stop_of_a_backup_waits_for_nobody(duty: PairMember) -> None:
-    duty.begin_hand_over(100.0)
-    assert duty.hands_over(100.0) is None
+def test_a_stop_of_a_backup_waits_for_nobody(member: PairMember) -> None:
+    member.begin_hand_over(100.0)
+    assert member.hand_over_until(100.0) is None
 
 
-def test_whoever_tells_a_role_without_an_order_is_the_latest(duty: PairMember) -> None:
+def test_whoever_tells_a_role_without_an_order_is_the_latest(member: PairMember) -> None:
     for words in ({"role": "master", "order": 5}, {"role": "backup"}):
-        duty.tell(words)
-    shown = duty.show()
+        member.set_role(words)
+    shown = member.show()
     assert shown is not None and shown["role"] == "backup"
-    duty.tell({"role": "master", "order": 4})
-    assert duty.show() == shown, "it was overtaken"
+    member.set_role({"role": "master", "order": 4})
+    assert member.show() == shown, "it was overtaken"
 
 
 NO_ORDERS: list[Any] = ["late", None, [], {}, 1e999, -1]
 
 
 @pytest.mark.parametrize("words", [{}, {"role": "king"}, *({"role": "master", "order": order} for order in NO_ORDERS)])
-def test_what_is_no_role_is_refused(duty: PairMember, words: dict[str, Any]) -> None:
+def test_what_is_no_role_is_refused(member: PairMember, words: dict[str, Any]) -> None:
     with pytest.raises((KeyError, ValueError)):
-        duty.tell(words)
+        member.set_role(words)
 
 
 def test_a_host_alone_has_no_role(api: str) -> None:
-    duty = PairMember(None, 1, lambda: [1])
-    assert duty.show() is None
+    member = PairMember(None, 1, lambda: [1])
+    assert member.show() is None
     with pytest.raises(ValueError, match="no section ha"):
-        duty.tell({"role": "master"})
+        member.set_role({"role": "master"})
 
 
 # keepalived.conf

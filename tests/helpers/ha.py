@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from natmirror.lab.process import wait_for
-from natmirror.replication.kinds import Post
+from natmirror.replication.record_kind import RecordWriter
 from natmirror.replication.store import ENDED, GONE, PUT, Op, Record, StoreError
 
 
@@ -88,12 +88,12 @@ class FakeStore:
 
 
 class Things:
-    """A Part whose things are a dictionary."""
+    """A RecordKind whose things are a dictionary."""
 
-    kind = "thing"
+    name = "thing"
 
-    def __init__(self, post: Post) -> None:
-        self._post = post
+    def __init__(self, writer: RecordWriter) -> None:
+        self._writer = writer
         self.own: dict[str, str] = {}
         self.others: dict[str, str] = {}
         self.withdrawn: dict[str, bool] = {}
@@ -101,11 +101,11 @@ class Things:
 
     def put(self, **things: str) -> None:
         self.own |= things
-        self._post.tell([Op(PUT, f"thing {key}", value) for key, value in things.items()])
+        self._writer.write([Op(PUT, f"thing {key}", value) for key, value in things.items()])
 
     def remove(self, key: str, *, ended: bool = True) -> None:
         value = self.own.pop(key)
-        self._post.tell([Op(ENDED if ended else GONE, f"thing {key}", value)])
+        self._writer.write([Op(ENDED if ended else GONE, f"thing {key}", value)])
 
     async def take_in(self, records: Mapping[str, str]) -> int:
         self.others |= records
@@ -116,25 +116,25 @@ class Things:
         for key in gone:
             self.others.pop(key, None)
 
-    async def tell_all(self) -> None:
+    async def write_all(self) -> None:
         for key, value in self.own.items():
-            await self._post.room()
-            self._post.tell([Op(PUT, f"thing {key}", value)])
+            await self._writer.wait_for_room()
+            self._writer.write([Op(PUT, f"thing {key}", value)])
 
-    async def look(self, now: float) -> None:
+    async def write_changes(self, now: float) -> None:
         pass
 
-    async def begin(self) -> None:
-        self.log.append("begin")
+    async def become_active(self) -> None:
+        self.log.append("become active")
         self.own |= self.others
         self.others.clear()
-        await self.tell_all()
+        await self.write_all()
 
-    async def tell_last(self) -> None:
-        self.log.append("tell last")
+    async def write_last_changes(self) -> None:
+        self.log.append("write last changes")
 
-    async def stand_by(self) -> None:
-        self.log.append("stand by")
+    async def become_standby(self) -> None:
+        self.log.append("become standby")
         self.others |= self.own
         self.own.clear()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, Gear, Memory, Plan, PlannedService
-from natmirror.linux.loop import BoundQueue, Loop, Why
+from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Queue
 from natmirror.net.packet import ACK, build
 from tests.helpers.nfqueue import queued
@@ -36,7 +36,7 @@ class Stage:
         self.timer = os.fdopen(lib.nl_timer(), "rb", buffering=0)
         fields = {
             "gear": self.gear.handle,
-            "outbox": {"fd": out.fileno(), "pause": 0.005, "due_at": NEVER},
+            "outbox": {"fd": out.fileno(), "gather_time": 0.005, "due_at": NEVER},
             "wake_fd": self.ear.fileno(),
         }
         fields |= {"timer_fd": self.timer.fileno(), "armed_at": NEVER}
@@ -52,8 +52,8 @@ class Stage:
         """The kernel queues a packet."""
         self.kernel.send(queued(number, payload, hook=PREROUTING, mark=mark))
 
-    def run(self, until: float = FAR) -> Why:
-        return Why(lib.nl_run(self.loop, until))
+    def run(self, until: float = FAR) -> LoopEvent:
+        return LoopEvent(lib.nl_run(self.loop, until))
 
     def drop(self) -> None:
         """Python decides the punted packet."""

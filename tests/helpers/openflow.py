@@ -9,7 +9,7 @@ from os_ken.ofproto import ofproto_parser
 from os_ken.ofproto.ofproto_protocol import ProtocolDesc
 
 from natmirror.fastpath import Memory
-from natmirror.openflow.datapath import Directory
+from natmirror.openflow.directory import Directory
 from natmirror.openflow.messages import V10, V13, V14, V15, Type, build, hello
 from natmirror.openflow.observer import Observer
 from natmirror.openflow.session import Session, SessionPolicy

@@ -79,12 +79,12 @@ def test_many_questions_do_not_hide_it(other: "subprocess.Popen[str]", tmp_path:
         Instance()
 
 
-def test_visitors_are_forgotten() -> None:
+def test_connections_are_closed() -> None:
     one = Instance()
     for _ in range(3):
         for _ in range(500):
             assert running() == f"pid {os.getpid()}"
-        one.forget_visitors()
+        one.close_connections()
     one.close()
 
 
@@ -102,12 +102,12 @@ def test_nor_does_one_that_does_not_answer(
     address: str, listens: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """Any user may hold the name, without listening or with a queue of connections that is full."""
-    monkeypatch.setattr(instance, "_PATIENCE", 0.1)
-    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as visitor:
+    monkeypatch.setattr(instance, "_TIMEOUT", 0.1)
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as client:
         other.bind(address)
         if listens:
             other.listen(0)
-            visitor.connect(address)
+            client.connect(address)
         Instance().close()
         assert "a process that does not answer, which is no natmirror, holds the lock @natmirror" in caplog.text
         (tmp_path / "queues").write_text(QUEUES.format(port=os.getpid()))

@@ -4,7 +4,7 @@ import pytest
 
 from natmirror.errors import HostError
 from natmirror.linux import nftables
-from natmirror.linux.nftables import MARKS, Pair, Translation, plan
+from natmirror.linux.nftables import MARKS, ServiceBackend, Translation, plan
 from natmirror.net.packet import Endpoint, endpoint_of
 from natmirror.rules import Rules, parse_rules
 from tests.helpers.nftables import Nft
@@ -24,7 +24,7 @@ def service(of: Rules) -> Endpoint:
     return endpoint_of(of.services[0])
 
 
-def pairs(of: Rules) -> list[Pair]:
+def pairs(of: Rules) -> list[ServiceBackend]:
     pool = of.services[0].pool
     assert pool is not None
     return [(service(of), endpoint_of(backend)) for backend in pool.members]

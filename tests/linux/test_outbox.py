@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from natmirror._ffi import ffi, lib
 
+from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, Gear, Memory
 from natmirror.net.packet import ACK, FIN, PSH, Endpoint, Segment, parse, synthesise
 from tests.helpers.support import C1, CLIENT
@@ -31,7 +31,7 @@ class BoundQueue:
         self.end.setblocking(False)
         self.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._written.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 23)
-        fields = {"fd": self._written.fileno(), "pause": PAUSE, "due_at": NEVER, "left_at": 1.0}
+        fields = {"fd": self._written.fileno(), "gather_time": PAUSE, "due_at": NEVER, "written_at": 1.0}
         self.outbox: Any = ffi.new("nl_outbox *", fields)
         self._gear = Gear(4, Memory(1 << 20), bytes(16))
         self.out: Any = ffi.addressof(self._gear.handle, "out")
@@ -46,7 +46,7 @@ class BoundQueue:
 
     def look(self, now: float) -> list[Segment]:
         """What leaves now."""
-        lib.nl_outbox_look(self.outbox, self.out, now)
+        lib.nl_outbox_gather(self.outbox, self.out, now)
         return self.left()
 
     def left(self) -> list[Segment]:
@@ -92,7 +92,7 @@ def test_pieces_that_come_soon_after_wait_and_leave_as_one(way: BoundQueue) -> N
     assert way.outbox.due_at == 1 + PAUSE
     (whole,) = way.look(way.outbox.due_at)
     assert whole.raw == piece(10, b"one,two,three", ack=3, window=9), "checksums and all"
-    assert (way.outbox.due_at, way.outbox.left_at) == (NEVER, 1 + PAUSE)
+    assert (way.outbox.due_at, way.outbox.written_at) == (NEVER, 1 + PAUSE)
     assert (way.outbox.counters.sent, way.outbox.counters.joined) == (1, 2)
     way.add(piece(23, b"four"))
     assert way.look(1 + 1.5 * PAUSE) == [], "something has just left"
@@ -102,7 +102,7 @@ def test_pieces_that_come_soon_after_wait_and_leave_as_one(way: BoundQueue) -> N
 
 
 def test_without_a_pause_nothing_waits(way: BoundQueue) -> None:
-    way.outbox.pause = 0.0
+    way.outbox.gather_time = 0.0
     for number in range(2):
         way.add(piece(10 + number, b"a"))
         assert len(way.look(1.0)) == 1
@@ -148,7 +148,7 @@ def test_too_much_does_not_wait(way: BoundQueue) -> None:
         assert way.look(1.001) == []
         way.add(piece(2000 * most, bytes(length)))
         assert len(way.look(1.001)) == most
-        way.outbox.left_at = 1.0
+        way.outbox.written_at = 1.0
 
 
 def test_a_packet_that_the_kernel_refuses_is_counted_and_costs_no_other(way: BoundQueue) -> None:
@@ -187,7 +187,7 @@ def test_each_streams_bytes_leave_in_the_order_in_which_they_came(steps: list[tu
 
 def check_left(way: BoundQueue, came: defaultdict[Endpoint, list[tuple[int, int]]]) -> None:
     got: defaultdict[Endpoint, list[tuple[int, int]]] = defaultdict(list)
-    for segment in way.look(way.outbox.left_at + 1):
+    for segment in way.look(way.outbox.written_at + 1):
         assert segment.payload_len <= 3000
         got[segment.src, segment.sport] += [
             ((segment.seq + place) % (1 << 32), byte) for place, byte in enumerate(segment.payload)

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from natmirror.linux.preflight import Host, judge
+from natmirror.linux.preflight import HostState, find_problems
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
 
@@ -11,8 +11,8 @@ PAIR = (Path(__file__).parents[2] / "rules/pair.yaml").read_text()
 TARGETS = [IPv4Address(f"10.20.0.{last}") for last in (11, 12, 13)]
 
 
-def good() -> Host:
-    return Host(
+def good() -> HostState:
+    return HostState(
         addresses={IPv4Address("10.10.0.1"), IPv4Address("10.10.0.100"), IPv4Address("10.20.0.1")},
         links={"sw0": [IPv4Network("10.10.0.0/24")], "pl0": [IPv4Network("10.20.0.0/24")]},
         routes=dict.fromkeys(TARGETS, "pl0"),
@@ -20,8 +20,8 @@ def good() -> Host:
     )
 
 
-def findings(host: Host, rules: str = RULES) -> list[tuple[str, str]]:
-    return [(finding.level, str(finding)) for finding in judge(parse_rules(rules), host)]
+def findings(host: HostState, rules: str = RULES) -> list[tuple[str, str]]:
+    return [(finding.level, str(finding)) for finding in find_problems(parse_rules(rules), host)]
 
 
 def test_a_host_with_everything_hears_nothing() -> None:

@@ -12,7 +12,7 @@ import pytest
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Drop
 from natmirror.errors import HostError
-from natmirror.linux.loop import Why
+from natmirror.linux.loop import LoopEvent
 from natmirror.linux.nfqueue import Queue
 from tests.helpers.loop import Stage, data, new_loop
 from tests.helpers.nfqueue import (
@@ -136,16 +136,16 @@ def test_a_loop_sends_refused_verdicts_again_and_reads_nothing_meanwhile() -> No
     stage.queue(1, data(10))
     stage.queue(2, data(11))
     before = time.process_time()
-    assert stage.run(time.monotonic() + 0.3) is Why.TIMER
+    assert stage.run(time.monotonic() + 0.3) is LoopEvent.TIMER
     refusals = lib.nq_queue_counters(stage.codec).send_refusals
     assert 5 < refusals < 50, "it pauses between its attempts"
     assert time.process_time() - before < 0.1
     stage.queue(3, data(12))
     os.write(stage.mouth.fileno(), b"?")
-    assert stage.run() is Why.WAKE, "others have their turn"
+    assert stage.run() is LoopEvent.WAKE, "others have their turn"
     stage.ear.recv(1)
     assert messages(stage.kernel) == []
-    assert stage.run(time.monotonic() + 0.1) is Why.TIMER
+    assert stage.run(time.monotonic() + 0.1) is LoopEvent.TIMER
     assert [number for _, number, _, _ in messages(stage.kernel)] == [1, 2, 3]
     stage.close()
 
@@ -179,10 +179,10 @@ def test_verdicts_without_room_wait_for_the_next_flush(kernels: list[socket.sock
         queue.accept(number, payload)
         queue.flush()
     queue.drop(40)
-    assert queue.waits
+    assert queue.is_refused
     assert queue.has_backlog
     found = []
-    while queue.waits:
+    while queue.is_refused:
         found += messages(kernels[0])
         queue.flush()
     found += messages(kernels[0])
@@ -199,22 +199,22 @@ def test_the_kernel_is_asked_about_what_was_decided_on(
     for number in (7, 8, 9):
         kernels[0].send(queued(number, b"x"))
     assert len(queue.receive()) == 3
-    assert queue.answer() is None
+    assert queue.take_answer() is None
     queue.defer(8, 100.0)
-    queue.ask(101.0)
+    queue.probe(101.0)
     assert messages(kernels[0]) == [(BATCH, 7, verdict, b"")], "another thread has the next one"
     queue.accept(8)
-    queue.ask(102.0)
-    assert not queue.is_silent
+    queue.probe(102.0)
+    assert not queue.is_unanswered
     assert [sent[:2] for sent in messages(kernels[0])] == [(VERDICT, 8), (BATCH, 9)]
     queue.receive()
-    assert queue.is_silent
-    queue.ask(103.0)
+    assert queue.is_unanswered
+    queue.probe(103.0)
     answer(kernels[0], ENOENT)
     queue.receive()
-    assert (queue.answer(), queue.answer(), queue.is_silent) == (ENOENT, None, False)
+    assert (queue.take_answer(), queue.take_answer(), queue.is_unanswered) == (ENOENT, None, False)
     queue.defer(9, 104.0)
-    queue.ask(200.0)
+    queue.probe(200.0)
     assert messages(kernels[0]) == [(BATCH, 9, verdict, b"")], "what is forgotten does not wait for ever"
     queue.close()
 
@@ -222,15 +222,15 @@ def test_the_kernel_is_asked_about_what_was_decided_on(
 def test_a_verdict_for_a_queue_that_is_bound_again_does_not_reach_the_new_one(kernels: list[socket.socket]) -> None:
     queue, stage = Queue(NUMBER), Stage()
     loop = new_loop(stage, queue)
-    way = loop.ways[0]
+    bound = loop.queues[0]
     queue.drop(1)
     fresh = loop.bind_again(0)
-    way.give(1, Drop("late"))
-    way.give(2, Accept(b"late"))
+    bound.set_verdict(1, Drop("late"))
+    bound.set_verdict(2, Accept(b"late"))
     loop.flush()
     assert messages(kernels[1]) == []
     assert (fresh.counters["verdicts_never_sent"], fresh.counters["bound_again"]) == (1, 1)
-    assert loop.ways[0].queue is fresh
+    assert loop.queues[0].queue is fresh
     loop.close()
     fresh.close()
     stage.close()
@@ -241,12 +241,12 @@ def test_a_loop_goes_on_without_a_queue_that_fails(kernels: list[socket.socket])
     loop = new_loop(stage, queue)
     kernels[0].close()
     queue.drop(1)
-    assert loop.run(time.monotonic() + 5) is Why.TIMER
+    assert loop.run(time.monotonic() + 5) is LoopEvent.TIMER
     assert (queue.is_closed, queue.failure) == (True, "its socket fails: EPIPE")
-    assert loop.run(time.monotonic() + 0.01) is Why.TIMER
+    assert loop.run(time.monotonic() + 0.01) is LoopEvent.TIMER
     fresh = loop.bind_again(0)
     fresh.drop(2)
-    assert loop.run(time.monotonic() + 0.01) is Why.TIMER
+    assert loop.run(time.monotonic() + 0.01) is LoopEvent.TIMER
     assert [number for _, number, _, _ in messages(kernels[1])] == [2]
     loop.close()
     fresh.close()
@@ -271,7 +271,7 @@ def test_a_machine_without_memory_for_a_queue_costs_no_more_than_that(
     kernels[2].close()
     kernels[3].close()
     assert len(os.listdir("/proc/self/fd")) == before - 2, "the queue itself is closed"
-    assert loop.bind_again(0) is loop.ways[0].queue
-    loop.ways[0].queue.close()
+    assert loop.bind_again(0) is loop.queues[0].queue
+    loop.queues[0].queue.close()
     loop.close()
     stage.close()

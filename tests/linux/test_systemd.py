@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from natmirror.engine.engine import Engine
 from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
-from natmirror.linux.loop import Why
+from natmirror.linux.loop import LoopEvent
 from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
@@ -22,6 +23,7 @@ from natmirror.runtime import worker as worker_module
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.runner import Runner
 from natmirror.runtime.worker import Worker
+from tests.helpers.listener import Listener
 from tests.helpers.support import RULES
 from tests.helpers.unitfile import UNIT, settings
 
@@ -88,7 +90,7 @@ def test_a_watchdog_is_ours_or_none(environment: dict[str, str], interval: float
 def test_a_beat_is_that_of_all_threads() -> None:
     beats: list[str] = []
     heartbeat = Heartbeat(lambda: beats.append("beat"), 2)
-    seen = [(heartbeat.look(counts), len(beats)) for counts in ([0, 0], [1, 0], [2, 0], [2, 1], [2, 1], [3, 2])]
+    seen = [(heartbeat.check(counts), len(beats)) for counts in ([0, 0], [1, 0], [2, 0], [2, 1], [2, 1], [3, 2])]
     assert seen == [([], 1), ([1], 1), ([1], 1), ([], 2), ([0, 1], 2), ([], 3)]
 
 
@@ -100,12 +102,12 @@ class Loop:
         self.turns = turns
         self.rests: list[float] = []
 
-    def run(self, until: float) -> Why:
+    def run(self, until: float) -> LoopEvent:
         if len(self.rests) == self.turns:
             raise SystemExit("enough")  # nothing less ends a thread
         self.rests.append(max(0.0, until - self.now))
         self.now = max(self.now, until)
-        return Why.TIMER
+        return LoopEvent.TIMER
 
     def send(self, sends: list[object]) -> None:
         assert sends == []
@@ -115,17 +117,9 @@ class Loop:
 
 
 def a_worker(pulse_interval: float) -> Worker:
-    return Worker(
-        parse_rules(RULES),
-        ALL,
-        bytes(16),
-        Memory(1 << 20),
-        ended=lambda events: None,
-        ordered=lambda orders: None,
-        failed=lambda failed: None,
-        over=lambda: None,
-        pulse_interval=pulse_interval,
-    )
+    rules = parse_rules(RULES)
+    engine = Engine(rules, key=bytes(16), memory=Memory(1 << 20))
+    return Worker(rules, ALL, engine, Listener(), pulse_interval=pulse_interval)
 
 
 @pytest.mark.parametrize(("pulse_interval", "rests"), [(1.0, [0.0, 1.0, 1.0, 1.0]), (NEVER, [0.0, NEVER])])
@@ -155,12 +149,12 @@ def test_a_wedged_thread_ends_the_beats(ear: Ear, run: Callable[[dict[str, str]]
     runner = run({"WATCHDOG_USEC": "10000000"})
     feeder = runner._feeder
     assert feeder is not None
-    feeder.look()
+    feeder.check()
     assert ear.heard() == ["WATCHDOG=1"]
     for passing in (2, 1):
         for worker in runner._workers[:passing]:
             worker.rounds += 1
-        feeder.look()
+        feeder.check()
         assert ear.heard() == (["WATCHDOG=1"] if passing == 2 else [])
 
 
@@ -206,17 +200,17 @@ def test_a_look_that_fails_does_not_end_the_beats(ear: Ear, caplog: pytest.LogCa
     ear.socket.settimeout(5.0)
     assert [ear.socket.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
     feeder.stop()
-    assert "a look at the threads failed" in caplog.text
+    assert "a check of the threads failed" in caplog.text
 
 
-def test_nothing_is_looked_at_for_nobody(run: Callable[[dict[str, str]], Runner]) -> None:
+def test_threads_are_checked_only_for_a_watchdog(run: Callable[[dict[str, str]], Runner]) -> None:
     assert run({"NOTIFY_SOCKET": "", "WATCHDOG_USEC": "9"})._feeder is None
     assert run({})._feeder is None
     assert run({"WATCHDOG_USEC": "9"})._feeder is not None
 
 
 def test_the_status_is_one_line(ear: Ear, run: Callable[[dict[str, str]], Runner]) -> None:
-    run({})._tell_status()
+    run({})._send_status()
     assert ear.heard() == ["STATUS=0 flows, 0 legs"]
 
 

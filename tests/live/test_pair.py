@@ -78,10 +78,10 @@ def test_whoever_may_not_use_the_api_may_ask_how_it_is() -> None:
     with tempfile.TemporaryDirectory() as directory, ExitStack() as held:
         Path(directory).chmod(0o755)
         api = Path(directory) / "api.sock"
-        duty = PairMember(None, 1, lambda: [1])
+        member = PairMember(None, 1, lambda: [1])
         held.callback(Server(api, {}, {"role": lambda words: {}}).close)
-        duty.open(held, api)
-        duty.fitness.not_ready, duty.fitness.rules_are_in_place = None, True
+        member.open(held, api)
+        member.readiness.not_ready, member.readiness.rules_are_in_place = None, True
         assert as_nobody(["health", "--api", str(api)]) == exit_codes.FIT
         assert as_nobody(["role", "--api", str(api), "master"]) == exit_codes.NOT_RUNNING
         assert keepalived_hooks.main("role", ["--api", str(api), "master"]) == 0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.fastpath import Memory
-from natmirror.openflow.datapath import Directory
+from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import TYPES, V10, V14, Multipart, Type, build, hello, parse
 from natmirror.openflow.observer import Observer

@@ -4,10 +4,11 @@ from struct import pack
 
 import pytest
 
+from natmirror.openflow.answers import ECHO_LIMIT
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, VERSIONS, Message, Multipart, Type, build, hello
 from natmirror.openflow.observer import MessageClass, Observer
-from natmirror.openflow.session import ECHO_LIMIT, Session, SessionPolicy
+from natmirror.openflow.session import Session, SessionPolicy
 from tests.helpers.openflow import (
     ALL,
     DPID,
@@ -370,7 +371,7 @@ def test_answers_in_parts_are_told_in_parts(version: int) -> None:
     told = split(ask(made, request(version, 200, kind), now=10.0))
     assert told == [raw[:4] + pack("!I", 200) + raw[8:] for raw in parts]
     assert made.asked == {"answered": 2}
-    assert made.oldest_answer_seconds == 7.0
+    assert made.shown()["oldest_answer_seconds"] == 7.0
 
 
 def test_statistics_may_be_refused() -> None:

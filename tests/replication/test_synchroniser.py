@@ -86,7 +86,7 @@ def test_a_host_that_becomes_active_makes_everything_its_own(pair: tuple[Host, H
     eventually(lambda: len(other.things.others) == 2)
     one.sharing.stop()
     other.sharing.set_active(True)
-    other.sharing.wait_until_heeded(5.0)
+    other.sharing.wait_until_role_taken(5.0)
     eventually(lambda: world.of("other") == {"thing a": "1", "thing b": "2"})
 
 
@@ -103,7 +103,7 @@ def test_a_host_that_is_active_no_longer_reads_everything_anew(pair: tuple[Host,
     world.records["thing late"] = "other", "1"  # that was told while nobody listened
     one.sharing.set_active(False)
     eventually(lambda: one.things.others == {"late": "1"})
-    assert one.things.log[-3:] == ["begin", "tell last", "stand by"]
+    assert one.things.log[-3:] == ["become active", "write last changes", "become standby"]
 
 
 def test_a_role_that_comes_back_at_once_was_never_lost(
@@ -114,10 +114,10 @@ def test_a_role_that_comes_back_at_once_was_never_lost(
     one, other = pair
     one.things.put(a="1")
     one.sharing.set_active(False)
-    eventually(lambda: one.things.log[-1] == "tell last")
+    eventually(lambda: one.things.log[-1] == "write last changes")
     one.sharing.set_active(True)
-    one.sharing.wait_until_heeded(5.0)
-    assert one.things.log[-1] == "tell last"
+    one.sharing.wait_until_role_taken(5.0)
+    assert one.things.log[-1] == "write last changes"
     assert one.things.own == {"a": "1"}
     one.things.put(b="2")
     eventually(lambda: other.things.others == {"a": "1", "b": "2"})
@@ -154,7 +154,7 @@ def test_a_standby_takes_in_anew_what_it_knows_when_the_rules_change_during_an_o
     other.sharing.refresh()
     eventually(lambda: other.things.others == {"a": "1", "b": "2"})
     other.sharing.set_active(True)
-    other.sharing.wait_until_heeded(5.0)
+    other.sharing.wait_until_role_taken(5.0)
     assert other.things.own == {"a": "1", "b": "2"}
 
 
@@ -209,11 +209,11 @@ def test_too_much_at_once_means_that_all_is_written_anew(world: World, monkeypat
 def test_a_fault_of_a_parts_costs_one_attempt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = ["once"]
 
-    async def tell_all(self: Things) -> None:
+    async def write_all(self: Things) -> None:
         if failures:
             raise ZeroDivisionError(failures.pop())
 
-    monkeypatch.setattr(Things, "tell_all", tell_all)
+    monkeypatch.setattr(Things, "write_all", write_all)
     host = Host(world, "host").complete()
     host.sharing.stop()
 
@@ -224,14 +224,14 @@ def test_a_fault_at_a_change_of_role_does_not_leave_the_host_half_way(
     one, other = pair
     one.things.put(a="1")
     eventually(lambda: other.things.others == {"a": "1"})
-    begin, failures = Things.begin, ["once"]
+    begin, failures = Things.become_active, ["once"]
 
     async def failing(self: Things) -> None:
         if failures:
             raise ZeroDivisionError(failures.pop())
         await begin(self)
 
-    monkeypatch.setattr(Things, "begin", failing)
+    monkeypatch.setattr(Things, "become_active", failing)
     other.sharing.set_active(True)
     eventually(lambda: other.things.own == {"a": "1"})
 
@@ -279,7 +279,7 @@ def test_a_full_outbox_tells_that_something_is_missing_and_one_that_is_closed_ke
 def test_an_outbox_knows_what_was_put_since_it_was_asked_to() -> None:
     box = outbox()
     box.add([Op(PUT, "before")], 0.0)
-    box.watch()
+    box.watch_puts()
     box.add([Op(PUT, "a"), Op(GONE, "b")], 0.0)
-    assert box.watched() == {"a"}
-    assert box.watched() == set()
+    assert box.take_puts() == {"a"}
+    assert box.take_puts() == set()

@@ -11,7 +11,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import Memory
 from natmirror.rules import LEG_PORTS, parse_rules
 from natmirror.rules.shards import Shard
-from natmirror.runtime.aggregate import together
+from natmirror.runtime.aggregate import aggregate
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.session import KEY, Session, engine
 from tests.helpers.support import C1, RULES, SERVICE, assert_adds_up, at, icmp_error, packet
@@ -102,7 +102,7 @@ def test_sums_of_several_engines_are_those_of_one() -> None:
             if address % 3:
                 session.from_client("RA")
     expected = whole.snapshot(1000.0)
-    summed = together([one.snapshot(1000.0) for one in parts])
+    summed = aggregate([one.snapshot(1000.0) for one in parts])
     assert_adds_up(summed)
     assert summed == expected
-    assert together([expected]) == expected
+    assert aggregate([expected]) == expected

@@ -10,7 +10,7 @@ import pytest
 
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
-from natmirror.runtime.chores import NEVER, Chore, Keeper, failures, read_mail
+from natmirror.runtime.chores import NEVER, Chore, ChoreThread, failures
 from tests.helpers.clock import Clock
 
 
@@ -87,7 +87,7 @@ def test_what_fails_is_shown_since_it_began_to(clock: Clock) -> None:
 
 def test_what_is_done_once_is_tried_until_it_has_worked(clock: Clock) -> None:
     work = Work(no_files(), no_files())
-    chore = Chore("standing down", NEVER, work, clock.now)
+    chore = Chore("legs", NEVER, work, clock.now)
     for _ in range(10):
         chore.run_if_due(clock)
         clock.now += 5.0
@@ -104,12 +104,12 @@ def test_what_takes_long_rests_long(clock: Clock) -> None:
 
 
 def test_a_letter_that_fails_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    keeper, work = Keeper("one", []), Work(KeyError(7))
+    thread, work = ChoreThread("one", []), Work(KeyError(7))
     for _ in range(2):
-        keeper.post(work)
-    read_mail(keeper._mail)
+        thread.post(work)
+    thread._mailbox.read()
     assert work.count == 2
-    assert "internal error: an order was not carried out" in caplog.text
+    assert "internal error: a request from another thread failed" in caplog.text
 
 
 class Disk:
@@ -137,61 +137,61 @@ def test_what_hangs_is_told_once_and_nothing_is_begun_beside_it(
     clock: Clock, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    keeper = Keeper("files", [Chore("known-switches", 0.0, disk)], clock)
-    keeper.start()
+    thread = ChoreThread("files", [Chore("known-switches", 0.0, disk)], clock)
+    thread.start()
     assert disk.begun.wait(5.0)
     for _ in range(3):
-        keeper.report_hung()
+        thread.report_hung()
         clock.now += 6.0
-    keeper.report_hung()
+    thread.report_hung()
     assert caplog.text.count("known-switches: has not returned after 10 s") == 1
-    assert keeper.failures() == [{"name": "known-switches", "error": "it hangs", "since_seconds": 18.0}]
+    assert thread.failures() == [{"name": "known-switches", "error": "it hangs", "since_seconds": 18.0}]
     assert disk.count == 1
-    keeper.end()
-    assert keeper.wait(clock.now) == "known-switches", "it is not waited for"
+    thread.end()
+    assert thread.wait(clock.now) == "known-switches", "it is not waited for"
     disk.thaw.set()
-    assert keeper.wait(clock.now + 5.0) is None
-    keeper.report_hung()
+    assert thread.wait(clock.now + 5.0) is None
+    thread.report_hung()
     assert "files: has returned" in caplog.text
 
 
-def test_at_its_end_a_keeper_does_what_it_has_to_and_no_more(clock: Clock) -> None:
+def test_at_its_end_a_chore_thread_does_what_it_has_to_and_no_more(clock: Clock) -> None:
     last, other = Work(no_files()), Work()
     chores = [Chore("save", NEVER, last, NEVER, at_end=True), Chore("look", NEVER, other, NEVER)]
-    keeper = Keeper("files", chores, clock)
-    keeper.start()
-    keeper.end()
-    assert keeper.wait(clock.now + 5.0) is None
+    thread = ChoreThread("files", chores, clock)
+    thread.start()
+    thread.end()
+    assert thread.wait(clock.now + 5.0) is None
     assert (last.count, other.count) == (1, 0)
 
 
-def test_a_keeper_answers_or_the_question_is_void(clock: Clock, disk: Disk) -> None:
-    keeper = Keeper("files", [], clock)
-    keeper.start()
-    assert keeper.ask(lambda: 7, 5.0) == 7
+def test_a_chore_thread_answers_or_the_question_is_void(clock: Clock, disk: Disk) -> None:
+    thread = ChoreThread("files", [], clock)
+    thread.start()
+    assert thread.ask(lambda: 7, 5.0) == 7
     with pytest.raises(HostError, match="refused"):
-        keeper.ask(Work(HostError("refused")), 5.0)
-    keeper.post(disk)
+        thread.ask(Work(HostError("refused")), 5.0)
+    thread.post(disk)
     late: Callable[[], None] = Work()
     with pytest.raises(TimeoutError):
-        keeper.ask(late, 0.05)
+        thread.ask(late, 0.05)
     disk.thaw.set()
-    assert keeper.ask(lambda: 8, 5.0) == 8
+    assert thread.ask(lambda: 8, 5.0) == 8
     assert isinstance(late, Work)
     assert late.count == 0
-    keeper.end()
-    assert keeper.wait(clock.now + 5.0) is None
+    thread.end()
+    assert thread.wait(clock.now + 5.0) is None
 
 
-def test_a_keeper_that_has_ended_keeps_nobody_waiting(clock: Clock) -> None:
+def test_a_chore_thread_that_has_ended_keeps_nobody_waiting(clock: Clock) -> None:
     """A stop is not to wait for who asks for a reload just then."""
-    keeper = Keeper("files", [], clock)
-    keeper.start()
-    keeper.end()
-    assert keeper.wait(clock.now + 5.0) is None
+    thread = ChoreThread("files", [], clock)
+    thread.start()
+    thread.end()
+    assert thread.wait(clock.now + 5.0) is None
     began_at = time.monotonic()
     with pytest.raises(TimeoutError):
-        keeper.ask(Work(), 60.0)
+        thread.ask(Work(), 60.0)
     assert time.monotonic() - began_at < 5.0
 
 
@@ -201,17 +201,17 @@ def test_no_thread_left_is_an_error_that_a_start_can_tell(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(HostError, match="cannot start the thread files: can't start new thread"):
-        Keeper("files", []).start()
+        ChoreThread("files", []).start()
 
 
-def test_many_words_to_a_keeper_that_hangs_cost_nothing_but_their_place(clock: Clock, disk: Disk) -> None:
-    keeper = Keeper("files", [], clock)
-    keeper.start()
-    keeper.post(disk)
+def test_many_words_to_a_chore_thread_that_hangs_cost_nothing_but_their_place(clock: Clock, disk: Disk) -> None:
+    thread = ChoreThread("files", [], clock)
+    thread.start()
+    thread.post(disk)
     assert disk.begun.wait(5.0)
     work = Work()
     for _ in range(100):
-        keeper.post(work)
+        thread.post(work)
     disk.thaw.set()
     wait_for(lambda: work.count == 100, "them all")
-    keeper.end()
+    thread.end()

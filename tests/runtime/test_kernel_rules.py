@@ -7,7 +7,7 @@ import pytest
 
 from natmirror.errors import HostError
 from natmirror.linux import nftables
-from natmirror.linux.nftables import MARKS, Pair
+from natmirror.linux.nftables import MARKS, ServiceBackend
 from natmirror.net.packet import endpoint_of
 from natmirror.rules import Rules, parse_rules
 from natmirror.rules.reload import Kept
@@ -28,12 +28,12 @@ class Machine:
     def __init__(self, nft: Nft) -> None:
         self.nft = nft
         self.heard: list[Any] = []
-        self.marks: Mapping[Pair, int] = {}
+        self.marks: Mapping[ServiceBackend, int] = {}
         self.refuses = False
         self.kept: list[Kept] = []
         self.strangers = 0
 
-    def set_marks(self, marks: Mapping[Pair, int]) -> None:
+    def set_marks(self, marks: Mapping[ServiceBackend, int]) -> None:
         self.marks = marks
         self.heard.append(("marks", len(self.nft.fed)))
 
@@ -86,8 +86,8 @@ def test_over_a_reload_nobody_gives_a_mark_before_the_table_knows_it_nor_after(
     place.extend(AFTER)
     assert set(machine.marks) == {(SERVICE, C1), (SERVICE, C2), (SERVICE, C3)}
     assert machine.heard[2:] == [("extend", 1), ("marks", 2)]
-    place.go_by(AFTER)
-    place.let_go()
+    place.set_configured(AFTER)
+    place.remove_unused()
     assert set(machine.marks) == {(SERVICE, C1), (SERVICE, C3)}
     assert machine.heard[4:] == [("reduce", 2), ("marks", 2)]
     assert nft.fed[2].startswith("delete element"), "after the marks"
@@ -96,11 +96,11 @@ def test_over_a_reload_nobody_gives_a_mark_before_the_table_knows_it_nor_after(
 def test_what_still_has_connections_keeps_its_mark(place: KernelRules, machine: Machine) -> None:
     place.install()
     place.extend(AFTER)
-    place.go_by(AFTER)
+    place.set_configured(AFTER)
     pool = BEFORE.services[0].pool
     assert pool is not None
     machine.kept = [(BEFORE.services[0], pool.backends[1])]
-    place.let_go()
+    place.remove_unused()
     assert machine.marks[SERVICE, C2] == MARKS + 2
     assert endpoint_of(pool.backends[1]) == C2
 
@@ -108,7 +108,7 @@ def test_what_still_has_connections_keeps_its_mark(place: KernelRules, machine: 
 def test_rules_that_are_taken_back_leave_nothing(place: KernelRules, machine: Machine) -> None:
     place.install()
     place.extend(AFTER)
-    place.take_back()
+    place.undo_extend()
     assert set(machine.marks) == {(SERVICE, C1), (SERVICE, C2)}
     assert place.rules == BEFORE
 
@@ -151,13 +151,13 @@ def test_where_iptables_refuses_the_table_goes_too(
 def test_what_iptables_refuses_to_let_go_is_tried_again(place: KernelRules, machine: Machine) -> None:
     place.install()
     place.extend(AFTER)
-    place.go_by(AFTER)
+    place.set_configured(AFTER)
     machine.refuses = True
     with pytest.raises(HostError, match="the lock is taken"):
-        place.let_go()
+        place.remove_unused()
     assert (SERVICE, C2) in machine.marks
     machine.refuses = False
-    place.let_go()
+    place.remove_unused()
     assert (SERVICE, C2) not in machine.marks
 
 

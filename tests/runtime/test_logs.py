@@ -114,7 +114,7 @@ def test_a_reader_that_does_not_read_costs_records_and_they_are_counted(
     assert logs.status() == {"queued": MAX_QUEUED, "dropped": 500, "suppressed": 0}
     clock.now += WINDOW
     drain(logs)
-    assert "500 more like this were left out: leg %d" in out.lines()
+    assert "500 similar messages suppressed: leg %d" in out.lines()
     assert len(out.lines()) == MAX_QUEUED + 1
 
 
@@ -131,7 +131,7 @@ def test_while_packets_pass_a_kind_is_limited_and_a_start_says_all(
     assert len(out.lines()) == 30 + MAX_OF_A_KIND
     clock.now += WINDOW
     logs.write_one(0.0)
-    assert out.lines()[-1] == "123 more like this were left out: leg %d"
+    assert out.lines()[-1] == "123 similar messages suppressed: leg %d"
 
 
 def test_a_writer_that_hangs_keeps_nobody(clock: Clock) -> None:

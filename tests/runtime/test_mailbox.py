@@ -1,4 +1,4 @@
-"""What other threads want of the main one."""
+"""How one thread has another one do something."""
 
 import threading
 import time
@@ -6,32 +6,57 @@ from collections.abc import Iterator
 
 import pytest
 
-from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.mailbox import Mailbox, Waker
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    one = Mailbox()
+def waker() -> Iterator[Waker]:
+    one = Waker()
+    one.open()
     yield one
     one.close()
 
 
-def test_a_letter_wakes_whoever_waits(mailbox: Mailbox) -> None:
+@pytest.fixture
+def mailbox(waker: Waker) -> Mailbox:
+    return Mailbox(waker.wake)
+
+
+def test_a_request_wakes_the_owner(mailbox: Mailbox, waker: Waker) -> None:
     done: list[int] = []
     thread = threading.Thread(target=lambda: mailbox.post(lambda: done.append(7)))
     thread.start()
     began_at = time.monotonic()
-    mailbox.wait(10.0)
+    waker.wait(10.0)
     assert time.monotonic() - began_at < 5.0
     mailbox.read()
     assert done == [7]
     thread.join()
 
 
-def test_words_without_end_do_not_stop_who_says_them(mailbox: Mailbox) -> None:
+def test_a_waker_that_is_not_heard_never_blocks(waker: Waker) -> None:
     for _ in range(100_000):
-        mailbox.wake()
-    mailbox.wait(0.0)
+        waker.wake()
+    waker.wait(0.0)
+
+
+def test_a_waker_that_is_closed_or_not_open_yet_wakes_no_one() -> None:
+    waker = Waker()
+    waker.wake()
+    waker.open()
+    waker.close()
+    waker.wake()
+
+
+def test_what_a_request_raises_goes_where_the_owner_wants_it(waker: Waker) -> None:
+    errors: list[Exception] = []
+    done: list[int] = []
+    mailbox = Mailbox(waker.wake, errors.append)
+    mailbox.post(lambda: done.append(1 // 0))
+    mailbox.post(lambda: done.append(7))
+    mailbox.read()
+    assert done == [7]
+    assert [type(error) for error in errors] == [ZeroDivisionError]
 
 
 def test_a_request_gets_what_it_gives_or_raises_and_a_letter_that_fails_is_logged(
@@ -45,7 +70,7 @@ def test_a_request_gets_what_it_gives_or_raises_and_a_letter_that_fails_is_logge
     mailbox.read()
     assert fine.result(0.0) == 7
     assert isinstance(wrong.exception(0.0), KeyError)
-    assert caplog.text.count("internal error: an order was not carried out") == 1
+    assert caplog.text.count("internal error: a request from another thread failed") == 1
 
 
 def test_a_request_that_nobody_waits_for_any_more_is_not_done(mailbox: Mailbox) -> None:

@@ -23,6 +23,12 @@ def rules(path: Path) -> Rules:
     return parse_rules(recorded(path))
 
 
+def recorder(rules: Rules) -> OrderRecorder:
+    one = OrderRecorder()
+    one.reload(rules)
+    return one
+
+
 def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
     path = tmp_path / "orders.pcap"
     one = engine(recorded(path))
@@ -33,7 +39,7 @@ def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
     assert one.take_orders() == []
     assert [order.message for order in orders] == sent
     huge = replace(orders[0], offset=orders[1].offset + len(sent[1]), message=bytes(0xFFFF))
-    with closing(OrderRecorder(rules(path))) as written:
+    with closing(recorder(rules(path))) as written:
         written.add([*orders, huge])
         written.write()
     segments = [parse_packet(one.packet) for one in read(path) if one.packet is not None]
@@ -48,7 +54,7 @@ def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match=r"nothing/orders\.pcap"):
-        OrderRecorder(rules(tmp_path / "nothing" / "orders.pcap"))
+        recorder(rules(tmp_path / "nothing" / "orders.pcap"))
 
 
 def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +67,7 @@ def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with closing(OrderRecorder(rules(path))) as written:
+    with closing(recorder(rules(path))) as written:
         monkeypatch.setattr(dpkt.pcap.Writer, "writepkt", full)
         written.add(orders)
         with pytest.raises(CaptureError, match="No space left"):
@@ -76,7 +82,7 @@ def test_files_come_and_go_with_the_rules(tmp_path: Path) -> None:
     _, master = introduced(one)
     master.say(request(Type.FLOW_MOD, 1, bytes(48)))
     orders = one.take_orders()
-    with closing(OrderRecorder(rules(first))) as written:
+    with closing(recorder(rules(first))) as written:
         written.add(orders)
         written.write()
         written.reload(rules(first))

@@ -1,20 +1,19 @@
-"""What the main thread makes of words from others, and of a machine that refuses something: no thread runs here."""
+"""What the main thread makes of requests, and of a machine that refuses something: no worker runs here."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from natmirror.errors import HostError, RulesError
 from natmirror.ha.exit_codes import STUCK
+from natmirror.lab.process import wait_for
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Notifier
 from natmirror.rules import Rules, load_rules, parse_rules
 from natmirror.rules.reload import merged
-from natmirror.runtime.changeover import Changeover
-from natmirror.runtime.files import Files
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.runner import Runner
 from tests.helpers.support import RULES
@@ -52,41 +51,34 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     file.write_text(f"queues: 1\n{CHECKED}")
     rules = load_rules(str(file))
     one = Runner(rules, machine, Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
-    ear = SimpleNamespace(send=lambda data: None)
-    one._files = Files(rules, list)
-    one._files.start()
-    one._changeover = Changeover(
-        rules, one._kernel_rules, one._upkeep, one._files, one._mailbox, one._go_by, lasts=False
-    )
-    monkeypatch.setattr(one._changeover, "_in_main", lambda do: do())
-    monkeypatch.setattr(one._workers[0], "_wake_write", ear, raising=False)
-    monkeypatch.setattr(one._monitor, "start", lambda: None)
+    one._order_files.open()
+    one._order_files.thread.start()
+    monkeypatch.setattr(one._reloader, "_run_in_main_thread", one._reloader._apply)
+    monkeypatch.setattr(one._backends._monitor, "start", lambda: None)
     yield one
-    for keeper in one._files.keepers:
-        keeper.end()
-    one._mailbox.close()
+    one._order_files.thread.end()
 
 
 @pytest.fixture
 def change(runner: Runner) -> Callable[[str, str], list[str]]:
     def rewrite(old: str, new: str) -> list[str]:
-        file = Path(runner._rules.path)
+        file = Path(runner._rules_path)
         file.write_text(file.read_text().replace(old, new))
-        return runner._changeover.run()
+        return runner._reloader.reload()
 
     return rewrite
 
 
 def states(runner: Runner) -> dict[str, str]:
-    return {name: shown["state"] for (_, name), shown in runner._steering._pool.show(0.0).items()}
+    return {name: shown["state"] for (_, name), shown in runner._backends.states().items()}
 
 
 def test_a_check_of_before_a_reload_says_nothing_about_who_has_the_name_now(
     runner: Runner, change: Callable[[str, str], list[str]]
 ) -> None:
-    pool = runner._rules.services[0].pool
+    pool = runner._reloader._rules.services[0].pool
     assert pool is not None
-    runner._on_health("openflow", pool.backends[0], False, "connection refused")
+    runner._backends._on_health("openflow", pool.backends[0], False, "connection refused")
     change("10.20.0.11", "10.20.0.19")
     runner._mailbox.read()
     assert states(runner) == {"c1": "up", "c2": "up"}
@@ -109,15 +101,14 @@ def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
 ) -> None:
     mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
     watched = f"  - {{name: w, address: 10.10.0.9, port: 80, {mirrors}}}\n"
-    runner._rules = runner._kernel_rules.rules = parse_rules(f"queues: 1\n{CHECKED}{watched}", runner._rules.path)
-    runner._changeover._rules = runner._rules
+    reloader = runner._reloader
+    reloader._rules = runner._kernel_rules.rules = parse_rules(f"queues: 1\n{CHECKED}{watched}", runner._rules_path)
     for worker in runner._workers:
-        worker.reload(runner._rules)
+        worker.engine.reload(reloader._rules)
     change("services:\n", f"services:\n{watched}")
-    pooled = runner._rules.services[1]
-    runner._rules = replace(runner._rules, services=runner._rules.services[:1])
-    runner._changeover._rules = runner._rules
-    runner._kernel_rules.rules = merged(runner._rules, [(pooled, None)])
+    pooled = reloader._rules.services[1]
+    reloader._rules = replace(reloader._rules, services=reloader._rules.services[:1])
+    runner._kernel_rules.rules = merged(reloader._rules, [(pooled, None)])
     with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
         change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
 
@@ -138,46 +129,46 @@ def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_i
     dues = []
     for limit in (1, 2):
         text = CHECKED.replace("    pool:\n", f"    pool:\n      slow-start: {limit}s\n")
-        Path(runner._rules.path).write_text(f"queues: 1\n{text}")
-        assert runner._changeover.run()
-        dues.append(runner._upkeep.letting_go.due_at)
+        Path(runner._rules_path).write_text(f"queues: 1\n{text}")
+        assert runner._reloader.reload()
+        dues.append(runner._maintenance.removal.due_at)
     assert dues[0] == dues[1]
-    runner._kernel_rules.let_go()
-    assert runner._kernel_rules.go_by(runner._rules)
+    runner._kernel_rules.remove_unused()
+    assert runner._kernel_rules.set_configured(runner._reloader._rules)
 
 
 # Threads that end, and mirroring that comes on again
 
 
 @pytest.fixture
-def several(tmp_path: Path) -> Iterator[Runner]:
+def several(tmp_path: Path) -> Runner:
     rules = parse_rules(f"queues: 2\n{RULES}")
-    one = Runner(rules, Machine(), Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
-    yield one
-    one._mailbox.close()
+    return Runner(rules, Machine(), Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
 
 
 def test_a_thread_that_ends_takes_no_other_with_it_and_health_says_so(several: Runner) -> None:
     several._workers[1].failure = HostError("its queue is gone")
-    several._heed_ended_threads()
-    several.duty.fitness.not_ready = None
-    code, reason = several.duty.fitness.look([1, 1], 100.0)
+    several._note_ended_workers()
+    several.member.readiness.not_ready = None
+    code, reason = several.member.readiness.check([1, 1], 100.0)
     assert (code, reason) == (STUCK, "thread 1 of those that pass packets has ended: HostError: its queue is gone")
-    assert several.duty.fitness.ended == {1: "HostError: its queue is gone"}
+    assert several.member.readiness.ended == {1: "HostError: its queue is gone"}
 
 
 def test_the_last_thread_that_ends_ends_the_run(several: Runner) -> None:
     for worker in several._workers:
         worker.failure = HostError("its queue is gone")
     with pytest.raises(HostError, match="its queue is gone"):
-        several._heed_ended_threads()
+        several._note_ended_workers()
 
 
 def test_an_order_switches_mirroring_on_in_all_threads(several: Runner) -> None:
     for worker in several._workers:
-        worker._wake_write = SimpleNamespace(send=lambda data: None)  # type: ignore[assignment]
         worker._engine.faults.switch_off(None)
-    several._resume_mirroring({})
+    resume = ThreadPoolExecutor(1).submit(several._orders["resume-mirroring"], {})
+    wait_for(lambda: len(several._mailbox) == 1, "the order")
+    several._mailbox.read()
+    assert resume.result(10.0) == {}
     for worker in several._workers:
-        worker.serve()
+        worker.do_requests()
         assert not worker._engine.faults.off

@@ -1,7 +1,8 @@
-"""A thread of the live run, with a loop that is none."""
+"""A worker, with a loop that is none."""
 
 import os
-import socket
+import select
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -11,36 +12,39 @@ from types import SimpleNamespace
 import pytest
 
 from natmirror.actions import Decision, Hook, Send
+from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
 from natmirror.lab.process import wait_for
-from natmirror.linux.loop import Punted, Why
+from natmirror.linux.loop import LoopEvent, Punted
 from natmirror.linux.nfqueue import Packet
 from natmirror.mirror.faults import Work
 from natmirror.net.packet import Checksum
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
+from natmirror.runtime.mailbox import settle
 from natmirror.runtime.runner import queue_count
-from natmirror.runtime.worker import Worker, _answer
+from natmirror.runtime.worker import Worker
+from tests.helpers.listener import Listener
 from tests.helpers.support import RULES
 
 
 class Loop:
-    """Waits for mail; then does what ``then`` says."""
+    """Waits for mail; then raises ``then``."""
 
-    def __init__(self, ear: socket.socket, then: Exception | None = None) -> None:
-        self.ear = ear
+    def __init__(self, wake_fd: int, then: Exception | None = None) -> None:
+        self.wake_fd = wake_fd
         self.then = then
         self.has_punted = False
         self.decided: list[Decision] = []
 
-    def run(self, until: float) -> Why:
+    def run(self, until: float) -> LoopEvent:
         if self.then is not None:
             raise self.then
-        self.ear.recv(1, socket.MSG_PEEK)
-        return Why.WAKE
+        select.select([self.wake_fd], [], [])
+        return LoopEvent.WAKE
 
     def decide(self, decision: Decision) -> None:
         self.has_punted = False
@@ -54,59 +58,54 @@ class Loop:
 
 
 @pytest.fixture
-def over() -> Event:
-    return Event()
+def listener() -> Listener:
+    return Listener()
 
 
 @pytest.fixture
-def worker(over: Event) -> Worker:
-    return Worker(
-        parse_rules(RULES),
-        ALL,
-        bytes(16),
-        Memory(1 << 20),
-        ended=lambda events: None,
-        ordered=lambda orders: None,
-        failed=lambda failed: None,
-        over=over.set,
-    )
+def worker(listener: Listener) -> Iterator[Worker]:
+    rules = parse_rules(RULES)
+    one = Worker(rules, ALL, Engine(rules, key=bytes(16), memory=Memory(1 << 20)), listener)
+    one._waker.open()
+    yield one
+    one.stop()
+    one._waker.close()
 
 
 class PuntingLoop(Loop):
     """Begins with a packet for Python."""
 
-    def __init__(self, ear: socket.socket, packet: Packet) -> None:
-        super().__init__(ear)
+    def __init__(self, wake_fd: int, packet: Packet) -> None:
+        super().__init__(wake_fd)
         self.packet = packet
         self.has_punted = True
 
-    def run(self, until: float) -> Why:
-        return Why.PUNT if self.has_punted else super().run(until)
+    def run(self, until: float) -> LoopEvent:
+        return LoopEvent.PUNT if self.has_punted else super().run(until)
 
     def punted(self) -> Punted:
         return Punted(self.packet, 1.0)
 
 
 def begin(worker: Worker, then: Exception | None = None) -> None:
-    worker._wake_read, worker._wake_write = socket.socketpair()
-    worker._loop = Loop(worker._wake_read, then)  # type: ignore[assignment]
+    worker._loop = Loop(worker._waker.fd, then)  # type: ignore[assignment]
     worker.start([worker])
 
 
 def test_what_is_asked_is_answered_by_the_thread_and_after_it_by_whoever_asks(worker: Worker) -> None:
     begin(worker)
-    assert worker.snapshot()["flows"] == 0
-    assert worker.flows() == []
+    assert worker.engine.snapshot()["flows"] == 0
+    assert worker.engine.flows() == []
     with pytest.raises(ZeroDivisionError):
         worker.ask(lambda: 1 / 0)
     worker.stop()
-    assert worker.snapshot()["flows"] == 0
+    assert worker.engine.snapshot()["flows"] == 0
     assert worker.failure is None
 
 
-def test_a_failure_ends_the_thread_and_is_kept(worker: Worker, over: Event) -> None:
+def test_a_failure_ends_the_thread_and_is_kept(worker: Worker, listener: Listener) -> None:
     begin(worker, HostError("a queue fails"))
-    assert over.wait(10.0)
+    assert listener.ended.wait(10.0)
     worker.stop()
     assert isinstance(worker.failure, HostError)
 
@@ -114,8 +113,7 @@ def test_a_failure_ends_the_thread_and_is_kept(worker: Worker, over: Event) -> N
 def test_mail_for_one_that_is_over_does_no_harm(worker: Worker) -> None:
     begin(worker)
     worker.stop()
-    worker._wake_read.close()
-    worker._wake_write.close()
+    worker._waker.close()
     worker.post(lambda: pytest.fail("nobody is there"))
 
 
@@ -129,7 +127,7 @@ def test_there_are_as_many_threads_as_cores_rounded_down(
     assert queue_count(replace(rules, queues=8)) == 8
 
 
-def test_one_who_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Worker, over: Event) -> None:
+def test_one_who_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Worker, listener: Listener) -> None:
     def fail() -> None:
         asked.wait(10)
         raise SystemExit("not to be survived")
@@ -138,11 +136,11 @@ def test_one_who_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Wo
     begin(worker)
     worker.post(fail)
     with ThreadPoolExecutor(1) as somebody:
-        answer = somebody.submit(worker.prune)
-        wait_for(lambda: worker._mail.qsize() == 1, "the question")
+        answer = somebody.submit(worker.engine.prune)
+        wait_for(lambda: len(worker._mailbox) == 1, "the question")
         asked.set()
         assert answer.result(10) == []
-    assert over.is_set()
+    assert listener.ended.is_set()
     assert isinstance(worker.failure, SystemExit)
 
 
@@ -163,7 +161,7 @@ def test_mail_that_raises_costs_neither_the_thread_nor_other_mail(
     assert "a mistake" in caplog.text
 
 
-@pytest.mark.parametrize("failing", ["exchange.tell", "_tell_ended", "_engine.handle_timer"])
+@pytest.mark.parametrize("failing", ["replication.report_bindings", "_report_events", "_engine.handle_timer"])
 def test_a_chore_of_the_thread_that_raises_costs_no_other(
     worker: Worker, failing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,8 +197,7 @@ def test_a_packet_that_nobody_can_decide_gets_a_verdict_and_costs_no_thread(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    worker._wake_read, worker._wake_write = socket.socketpair()
-    loop = PuntingLoop(worker._wake_read, Packet(1, Hook.PREROUTING, bytes(20), Checksum.VALID, False))
+    loop = PuntingLoop(worker._waker.fd, Packet(1, Hook.PREROUTING, bytes(20), Checksum.VALID, False))
     worker._loop = loop  # type: ignore[assignment]
     place, name = failing.split(".")
     monkeypatch.setattr(getattr(worker, place), name, fail)
@@ -212,8 +209,7 @@ def test_a_packet_that_nobody_can_decide_gets_a_verdict_and_costs_no_thread(
 
 
 def test_a_packet_of_a_hook_that_no_rule_of_ours_has_costs_no_thread(worker: Worker) -> None:
-    worker._wake_read, worker._wake_write = socket.socketpair()
-    loop = PuntingLoop(worker._wake_read, Packet(1, 1, bytes(20), Checksum.VALID, False))
+    loop = PuntingLoop(worker._waker.fd, Packet(1, 1, bytes(20), Checksum.VALID, False))
     worker._loop = loop  # type: ignore[assignment]
     worker.start([worker])
     wait_for(lambda: len(loop.decided) == 1, "a verdict")
@@ -221,23 +217,23 @@ def test_a_packet_of_a_hook_that_no_rule_of_ours_has_costs_no_thread(worker: Wor
     assert worker.failure is None
 
 
-def test_a_thread_that_has_failed_answers_all_the_same(worker: Worker, over: Event) -> None:
+def test_a_thread_that_has_failed_answers_all_the_same(worker: Worker, listener: Listener) -> None:
     begin(worker, HostError("a queue fails"))
-    assert over.wait(10.0)
+    assert listener.ended.wait(10.0)
     assert worker.ask(lambda: 1) == 1
     assert worker.request(lambda: 2).result(10.0) == 2
     assert worker.request(lambda: 3).result(10.0) == 3
 
 
 def test_a_question_that_was_answered_meanwhile_is_not_answered_twice(
-    worker: Worker, over: Event, caplog: pytest.LogCaptureFixture
+    worker: Worker, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
     begin(worker, HostError("a queue fails"))
-    assert over.wait(10.0)
+    assert listener.ended.wait(10.0)
     worker.stop()
     caplog.clear()
     answer = worker.request(lambda: 1)
-    worker.post(partial(_answer, lambda: 2, answer))
+    worker.post(partial(settle, answer, lambda: 2))
     assert worker.request(lambda: 3).result(10.0) == 3
     assert answer.result() == 1
     assert not caplog.records
@@ -248,10 +244,10 @@ def test_bindings_that_cannot_be_told_are_told_anew(worker: Worker, monkeypatch:
         raise ZeroDivisionError
 
     told: list[tuple[list[BindingChange], bool]] = []
-    exchange = EngineAdapter(worker._engine, lambda actions: None, lambda *change: told.append(change))
+    adapter = EngineAdapter(worker._engine, lambda actions: None, lambda *change: told.append(change))
     monkeypatch.setattr(worker._engine.bindings, "take", fail)
     with pytest.raises(ZeroDivisionError):
-        exchange.tell(1e9)
+        adapter.report_bindings(1e9)
     assert told == [([], True)]
 
 
@@ -262,7 +258,7 @@ def test_a_slice_that_fails_does_not_end_what_is_done_bit_by_bit(worker: Worker)
 
     seen: list[int] = []
     begin(worker)
-    worker.post(lambda: worker._bit_by_bit(list(range(500)), do))
+    worker.post(lambda: worker.engine._in_slices(list(range(500)), do))
     wait_for(lambda: sum(seen) == 500, "all slices")
     worker.stop()
 
@@ -275,7 +271,7 @@ def test_what_failed_in_mirroring_is_logged_with_its_traceback(
     except ZeroDivisionError as error:
         worker._engine.faults.note(Work.COPY, "10.10.0.11:40001", error)
     begin(worker)
-    worker.resume_mirroring()
+    worker.engine.resume_mirroring()
     worker.stop()
     assert "internal error in copies for client 10.10.0.11:40001" in caplog.text
     assert "ZeroDivisionError: a mistake" in caplog.text

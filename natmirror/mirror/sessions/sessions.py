@@ -20,8 +20,9 @@ from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.timers import Timers
 from natmirror.net.packet import Endpoint, endpoint_of, show
-from natmirror.openflow.datapath import Datapath, Directory
+from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import By, Decisions
+from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.observer import MessageClass, Observer

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-from natmirror.backends.probes import Monitor
+from natmirror.backends.monitor import Monitor
 from natmirror.rules import load_rules
 
 _PERIOD = 0.1

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from natmirror.errors import CaptureError
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime import switch_file
-from natmirror.runtime.files import Files
 from natmirror.runtime.order_recorder import OrderRecorder
+from natmirror.runtime.output_files import KnownSwitches, OrderFiles
 from tests.helpers.openflow_sessions import recorded
 from tests.helpers.support import RULES
 
@@ -34,13 +35,13 @@ def test_a_frozen_disk_under_known_switches_is_named_at_the_end(
         saved.append(switches)
 
     monkeypatch.setattr(switch_file, "save", save)
-    files = Files(parse_rules(f"known-switches: {tmp_path}/switches.json\n{RULES}"), lambda: [{"client": "10.10.0.11"}])
-    files.start()
-    for keeper in files.keepers:
-        keeper.end()
-    assert [keeper.wait(time.monotonic() + 0.2) for keeper in files.keepers] == [None, "known-switches"]
+    engine: Any = SimpleNamespace(known_switches=lambda: [{"client": "10.10.0.11"}])
+    thread = KnownSwitches(tmp_path / "switches.json", [engine]).thread
+    thread.start()
+    thread.end()
+    assert thread.wait(time.monotonic() + 0.2) == "known-switches"
     thaw.set()
-    assert [keeper.wait(time.monotonic() + 5.0) for keeper in files.keepers] == [None, None]
+    assert thread.wait(time.monotonic() + 5.0) is None
     assert saved == [[{"client": "10.10.0.11"}]]
 
 
@@ -48,8 +49,9 @@ def test_a_reload_gives_up_on_a_disk_that_does_not_answer_and_goes_by_the_old_ru
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thaw: threading.Event
 ) -> None:
     rules = parse_rules(RULES)
-    files = Files(rules, list)
-    files.start()
+    files = OrderFiles(rules)
+    files.open()
+    files.thread.start()
     heard: list[Rules] = []
 
     def reload(self: OrderRecorder, rules: Rules) -> None:
@@ -57,11 +59,10 @@ def test_a_reload_gives_up_on_a_disk_that_does_not_answer_and_goes_by_the_old_ru
         heard.append(rules)
 
     monkeypatch.setattr(OrderRecorder, "reload", reload)
-    monkeypatch.setattr("natmirror.runtime.files._RELOAD_TIMEOUT", 0.1)
+    monkeypatch.setattr("natmirror.runtime.output_files._RELOAD_TIMEOUT", 0.1)
     others = parse_rules(recorded(tmp_path / "orders.pcap"))
     with pytest.raises(CaptureError, match="the disk with the records has not answered"):
         files.reload(others)
     thaw.set()
-    assert files._record.ask(lambda: heard[-1], 5.0) is rules
-    for keeper in files.keepers:
-        keeper.end()
+    assert files.thread.ask(lambda: heard[-1], 5.0) is rules
+    files.thread.end()

@@ -1,4 +1,4 @@
-"""What is looked after on the host, on one that refuses whatever is asked of it: no thread runs here."""
+"""The maintenance of a host that refuses whatever is asked of it: no thread runs here."""
 
 import errno
 import os
@@ -12,8 +12,8 @@ from natmirror.ha.member import PairMember
 from natmirror.ha.role import HostRole
 from natmirror.linux.iptables import Firewall
 from natmirror.rules import parse_rules
+from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
-from natmirror.runtime.upkeep import Upkeep
 from tests.helpers.clock import Clock
 from tests.helpers.support import RULES
 
@@ -24,6 +24,10 @@ class Worker:
     """Has a process that has ended, and cannot be started again."""
 
     strangers = 1
+
+    @property
+    def engine(self) -> "Worker":
+        return self
 
     def prune(self) -> list[Any]:
         return []
@@ -36,28 +40,28 @@ class Worker:
 
 
 @pytest.fixture
-def upkeep(monkeypatch: pytest.MonkeyPatch) -> Upkeep:
+def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     rules = parse_rules(RULES + WATCHED)
     workers: Any = [Worker()]
     kernel_rules = KernelRules(rules, Firewall("nft"), workers)
     kernel_rules.why_not_translated = None
-    duty = PairMember(None, 1, lambda: [0])
-    duty.fitness.rules_are_in_place = True
+    member = PairMember(None, 1, lambda: [0])
+    member.readiness.rules_are_in_place = True
 
-    def heed(role: HostRole | None) -> None:
+    def on_shown_role(role: HostRole | None) -> None:
         raise AssertionError("there is no pair")
 
-    return Upkeep(rules, workers, kernel_rules, duty, heed, None, 0.0)
+    return HostMaintenance(rules, workers, kernel_rules, member, on_shown_role, None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
 def test_a_host_that_refuses_everything_ends_nothing_and_everything_is_tried_again(
-    upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+    maintenance: HostMaintenance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    clock, chores = Clock(), upkeep.keeper._chores
+    clock, chores = Clock(), maintenance.thread._chores
     with monkeypatch.context() as patched:
         patched.setattr(subprocess, "Popen", refuse)
         patched.setattr(socket, "socket", refuse)
@@ -68,13 +72,13 @@ def test_a_host_that_refuses_everything_ends_nothing_and_everything_is_tried_aga
             clock.now += 20.0
     failing = {chore.name: chore.failure.error for chore in chores if chore.failure is not None}
     assert set(failing) == {
-        "rules of before a reload",
+        "unused kernel rules",
         "iptables rules",
-        "table of nftables",
-        "MTUs of the routes to mirrors",
+        "nftables table",
+        "path MTUs to mirrors",
         "bypass of services without a pool",
     }
     assert all(os.strerror(number) in error for error in failing.values())
-    assert upkeep._duty.fitness.rules_are_in_place, "nothing has been seen"
+    assert maintenance._member.readiness.rules_are_in_place, "nothing has been seen"
     assert len(caplog.records) == len(failing), "one report each"
     assert "Traceback" not in caplog.text

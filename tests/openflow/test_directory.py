@@ -6,21 +6,20 @@ from itertools import starmap
 import pytest
 
 from natmirror.fastpath import Memory
-from natmirror.openflow import datapath as module
+from natmirror.openflow import directory as module
 from natmirror.openflow.datapath import (
     CONFIG,
     FEATURES,
-    MAX_PORTS,
     PORTS,
     Answer,
     Datapath,
-    Directory,
     Key,
     cost_of,
     multipart_key,
-    split_ports,
 )
+from natmirror.openflow.directory import Directory, MemoryAccount
 from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, parse
+from natmirror.openflow.ports import MAX_PORTS, split_ports
 from tests.helpers.openflow import ALL, ANY_PORT, DPID, features, multipart, port, port_status, understood
 
 ADD, DELETE, MODIFY = 0, 1, 2
@@ -65,7 +64,7 @@ def ports_of(datapath: Datapath) -> dict[int, str]:
     return found
 
 
-def adds_up(directory: Directory, memory: module.MemoryAccount) -> bool:
+def adds_up(directory: Directory, memory: MemoryAccount) -> bool:
     datapaths = directory._datapaths.values()
     assert all(one.used == sum(starmap(cost_of, one.answers.items())) for one in datapaths)
     return memory.used == sum(one.used for one in datapaths)

@@ -1,0 +1,229 @@
+"""The monitor: a thread that checks the backends of pools with ``health``, and reports what changes.
+
+It touches no packet, engine or queue. What a check costs the threads that pass packets is Python's lock for some
+hundred microseconds.
+"""
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from natmirror.backends.health import BackendHealth
+from natmirror.backends.probes import PROBES, Outcome
+from natmirror.errors import HostError
+from natmirror.rules import Backend, Health, Rules
+
+log = logging.getLogger("natmirror")
+
+_STOP_TIMEOUT = 0.9
+_MAX_SIGNS = 1024
+
+Changed = Callable[[str, Backend, bool, str], None]
+"""Called with the service's name, the backend, whether it is up, and why."""
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """A backend that is checked."""
+
+    service: str
+    backend: Backend
+    settings: Health
+    health: BackendHealth
+    seconds: float | None = None
+    """That its last check took."""
+    unclear: str = ""
+    """Why a check has last said nothing about it: told once."""
+    is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
+    """Its next check may be due earlier than it was."""
+
+
+class Monitor:
+    """The checks of all backends of pools with ``health``, from start() to stop().
+
+    ``changed`` is called in the monitor's thread; what it raises is logged. Until then all backends are up.
+    """
+
+    def __init__(self, rules: Rules, changed: Changed) -> None:
+        self._changed = changed
+        self._lock = threading.Lock()  # for what status() reads; packets' threads never wait for it
+        self._signs: deque[tuple[_Watched, float]] = deque(maxlen=_MAX_SIGNS)
+        self._is_told = False
+        self._thread: threading.Thread | None = None
+        self._tasks: dict[_Watched, asyncio.Task[None]] = {}
+        self._watched = _to_watch(rules, {})
+
+    def start(self) -> None:
+        """Begin to check, where there is something to check and it has not begun; from one thread. HostError where the
+        host has no descriptor or thread left."""
+        if not self._watched or self._thread is not None:
+            return
+        try:
+            self._loop = asyncio.new_event_loop()
+            self._checks = self._loop.create_task(self._check_all())
+            thread = threading.Thread(target=self._run, name="health", daemon=True)
+            thread.start()
+        except (OSError, RuntimeError) as error:
+            raise HostError(f"cannot start the health checks: {error}") from None
+        self._thread = thread
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on. Backends with the name and place of before are as healthy as they were. It is
+        for start() to begin, where there was nothing to check."""
+        with self._lock:
+            self._watched = _to_watch(rules, self._watched)
+        if self._thread is not None:
+            with suppress(RuntimeError):  # it is over
+                self._loop.call_soon_threadsafe(self._take_up)
+
+    def stop(self) -> None:
+        """End all checks and their programs, within a second; nothing is told any more."""
+        if self._thread is not None and self._thread.is_alive():
+            with suppress(RuntimeError):  # its loop has just closed
+                self._loop.call_soon_threadsafe(self._checks.cancel)
+            self._thread.join(_STOP_TIMEOUT)
+
+    def status(self) -> list[dict[str, Any]]:
+        """What is known of each backend, in the order of the rules; from any thread."""
+        with self._lock:
+            now = time.monotonic()
+            return [self._plain(watched, now) for watched in self._watched.values()]
+
+    def syn_failed(self, service: str, backend: str) -> None:
+        """A client's SYN was refused, or not answered; from any thread, without waiting. Backends that are not checked
+        may come."""
+        watched = self._watched.get((service, backend))
+        if watched is None or self._thread is None:
+            return
+        self._signs.append((watched, time.monotonic()))
+        if not self._is_told:
+            self._is_told = True
+            with suppress(RuntimeError):  # it is over
+                self._loop.call_soon_threadsafe(self._heed_signs)
+
+    # In the thread
+
+    def _run(self) -> None:
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._checks)
+        self._loop.close()
+
+    async def _check_all(self) -> None:
+        self._take_up()
+        try:
+            await asyncio.get_running_loop().create_future()  # until stop()
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _take_up(self) -> None:
+        """Check what is to be checked, and nothing else."""
+        wanted = set(self._watched.values())
+        for watched in self._tasks.keys() - wanted:
+            self._tasks.pop(watched).cancel()
+        for watched in wanted - self._tasks.keys():
+            self._tasks[watched] = self._loop.create_task(self._watch(watched))
+
+    async def _watch(self, watched: _Watched) -> None:
+        while True:
+            while (left := watched.health.next_check() - time.monotonic()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await watched.is_hastened.wait()
+                watched.is_hastened.clear()
+            try:
+                await self._check(watched)
+            except Exception:
+                log.exception("health of %s: a check went wrong", watched.backend.name)
+                self._enter(watched, Outcome(None, "internal error"))
+
+    async def _check(self, watched: _Watched) -> None:
+        probe = PROBES[watched.settings.check](watched.backend, watched.settings)
+        try:
+            began_at = time.monotonic()
+            outcome = await probe.outcome()
+            watched.seconds = time.monotonic() - began_at
+            self._enter(watched, outcome)
+            if outcome.ok:
+                with suppress(OSError):  # a timeout too
+                    until = min(began_at + watched.settings.timeout, watched.health.next_check())
+                    async with asyncio.timeout_at(until):
+                        await probe.leave()
+        finally:
+            probe.abandon()
+
+    def _enter(self, watched: _Watched, outcome: Outcome) -> None:
+        now, health = time.monotonic(), watched.health
+        with self._lock:
+            if outcome.ok is None:
+                health.unclear(now)
+                if outcome.reason != watched.unclear:
+                    watched.unclear = outcome.reason
+                    log.warning(
+                        "health of %s/%s: %s, which counts for nothing; it stays %s",
+                        *(watched.service, watched.backend.name, outcome.reason, "up" if health.is_up else "down"),
+                    )
+                return
+            has_changed = health.result(outcome.ok, outcome.reason, now)
+        if has_changed:
+            self._tell(watched)
+
+    def _heed_signs(self) -> None:
+        self._is_told = False
+        while self._signs:
+            watched, at = self._signs.popleft()
+            with self._lock:
+                watched.health.syn_failed(at)
+            watched.is_hastened.set()
+
+    def _tell(self, watched: _Watched) -> None:
+        health = watched.health
+        try:
+            self._changed(watched.service, watched.backend, health.is_up, health.reason)
+        except Exception:
+            log.exception("health of %s: nobody could be told", watched.backend.name)
+
+    def _plain(self, watched: _Watched, now: float) -> dict[str, Any]:
+        health = watched.health
+        return {
+            "service": watched.service,
+            "backend": watched.backend.name,
+            "check": watched.settings.check,
+            "state": "up" if health.is_up else "down",
+            "since_seconds": round(max(0.0, now - health.since_at), 3),
+            "reason": health.reason,
+            "checks": health.checks,
+            "failures": health.failures,
+            "unclear": health.unclear_checks,
+            "failed_syns": health.failed_syns,
+            "last_ms": None if watched.seconds is None else round(watched.seconds * 1000, 3),
+        }
+
+
+def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tuple[str, str], _Watched]:
+    """The backends to be checked, by their names; what is known of those that were is kept."""
+    found: dict[tuple[str, str], _Watched] = {}
+    now = time.monotonic()
+    for service in rules.services:
+        settings = None if service.pool is None else service.pool.health
+        if service.pool is None or settings is None:
+            continue
+        for backend in service.pool.backends:
+            key = service.name, backend.name
+            old = before.get(key)
+            if old is None or (old.backend.address, old.backend.port) != (backend.address, backend.port):
+                found[key] = _Watched(service.name, backend, settings, BackendHealth(settings, now, random.random))
+            elif old.settings == settings:  # weights and limits are nothing to a check
+                found[key] = old
+            else:
+                old.health.change(settings, now)
+                found[key] = _Watched(service.name, backend, settings, old.health, old.seconds)
+    return found

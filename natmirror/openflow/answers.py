@@ -1,0 +1,281 @@
+"""What a master's questions are answered with: what the switch said in production when it was asked the same.
+
+A question whose answer may be under way in production stays open for PATIENCE; BARRIERs wait behind it. What was never
+asked in production, or would change the switch, is refused; roles, the asynchronous configuration and bundles are
+granted on paper.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from struct import Struct
+
+from natmirror.openflow.async_config import AsyncConfig, Role
+from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Answer, Key, Ports, multipart_key
+from natmirror.openflow.messages import (
+    BAD_REQUEST,
+    BUNDLE_BAD_TYPE,
+    BUNDLE_FAILED,
+    HEADER_LEN,
+    MORE,
+    MULTIPART_HEADER_LEN,
+    NICIRA,
+    ROLE_BAD,
+    ROLE_REQUEST_FAILED,
+    ROLE_STALE,
+    STATISTICS,
+    Message,
+    Multipart,
+    Refusal,
+    Type,
+    build,
+    error,
+    multipart_of,
+)
+from natmirror.openflow.observer import Observer
+from natmirror.openflow.send_queue import SendQueue
+
+ECHO_LIMIT = 12.0
+"""Seconds since the switch was heard after which the master's ECHO is left unanswered: Open vSwitch gives up a silent
+controller after twice its probe interval, 10 s."""
+PATIENCE = 2.0
+"""Seconds that a question is kept open where the switch's answer to it may be under way in production."""
+_MAX_OPEN = 16  # questions that are kept open
+_MAX_BEGUN = 16  # questions of a master's of which more parts are to come; the oldest are forgotten first
+_DEFAULT_CONFIG = Struct("!HH").pack(0, 128)  # OFPC_FRAG_NORMAL, OFP_DEFAULT_MISS_SEND_LEN
+_NX_ROLE_REQUEST, _NX_ROLE_REPLY = 10, 11
+_NX_TLV_TABLE_REQUEST = 25
+_NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
+_BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
+
+
+class Answers:
+    """One master's questions. Answers go into ``queue``; what the master asks for of its role and configuration is
+    entered in ``async_config``."""
+
+    def __init__(
+        self,
+        version: int,
+        observer: Observer,
+        async_config: AsyncConfig,
+        queue: SendQueue,
+        *,
+        tells_statistics: bool,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        """Questions, by what became of them: ``answered``, ``refused``, ``unheard``."""
+        self.oldest_answer_seconds = 0.0
+        """The age of the oldest statistics that the master was given."""
+        self._version = version
+        self._observer = observer
+        self._async_config = async_config
+        self._queue = queue
+        self._tells_statistics = tells_statistics
+        self._config: bytes | None = None
+        self._open: list[tuple[Message, Key | None, float]] = []
+        """Questions that cannot be answered yet, and BARRIERs, which have no key, behind them; until when they wait."""
+        self._begun: OrderedDict[tuple[int, int], None] = OrderedDict()
+
+    @property
+    def held(self) -> int:
+        """Bytes held of open questions."""
+        return sum(len(one.raw) for one, *_ in self._open)
+
+    def settle(self, now: float) -> None:
+        """Answer the open questions whose answers have come, and refuse those whose answers will not come."""
+        still: list[tuple[Message, Key | None, float]] = []
+        for message, key, until in self._open:
+            if key is None and not still:
+                self._reply(message, Type.BARRIER_REPLY)
+            elif key is None or (self._answer_to(key) is None and now < until and self._may_come(key, now)):
+                still.append((message, key, until))
+            else:
+                self._answer_with(message, key, now)
+        self._open = still
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the switch's features are known."""
+        return self._answer_to(FEATURES) is not None
+
+    def _answer_to(self, key: Key) -> Answer | Ports | None:
+        return None if self._observer.datapath is None else self._observer.datapath.answers.get(key)
+
+    def next_settling(self) -> float | None:
+        """Return when the question that has been open longest will not wait any more; None where none is open."""
+        return self._open[0][2] if self._open else None
+
+    def _may_come(self, key: Key, now: float) -> bool:
+        """Controllers ask the same questions at about the same time: when they meet a switch."""
+        return now - self._observer.known_at <= PATIENCE or self._observer.awaits(key)
+
+    def answer(self, message: Message, now: float) -> None:
+        """Answer a question, now or once the switch has answered it in production; refuse what nobody may ask."""
+        handler = _HANDLERS.get(message.kind) if message.kind is not None else None
+        if handler is None:
+            self.refuse(message, Refusal.BAD_TYPE)
+        else:
+            handler(self, message, now)
+
+    def _reply(self, message: Message, kind: Type, body: bytes = b"") -> None:
+        self._queue.put_answer(build(self._version, kind, message.xid, body), HEADER_LEN + len(body))
+        self.counts["answered"] += 1
+
+    def refuse(self, message: Message, code: int, kind: int = BAD_REQUEST) -> None:
+        """Answer with an ERROR."""
+        refusal = error(message, kind, code)
+        self._queue.put_answer(refusal, len(refusal))
+        self.counts["refused"] += 1
+
+    def _echo(self, message: Message, now: float) -> None:
+        if now - self._observer.heard_at > ECHO_LIMIT:
+            self.counts["unheard"] += 1  # the switch is silent, and so is its session with the master
+        else:
+            self._reply(message, Type.ECHO_REPLY, message.body)
+
+    def _barrier(self, message: Message, now: float) -> None:
+        """It is answered when all that came before it has been."""
+        if self._open and len(self._open) < _MAX_OPEN:
+            self._open.append((message, None, now + PATIENCE))
+        else:
+            self._reply(message, Type.BARRIER_REPLY)
+
+    def _features(self, message: Message, now: float) -> None:
+        self._answer_with(message, FEATURES, now)
+
+    def _get_config(self, message: Message, now: float) -> None:
+        known = self._observer.datapath and self._observer.datapath.answers.get(CONFIG)
+        config = self._config or (known.bodies[0][:4] if known else b"")
+        self._reply(message, Type.GET_CONFIG_REPLY, config if len(config) == 4 else _DEFAULT_CONFIG)
+
+    def _set_config(self, message: Message, now: float) -> None:
+        if len(message.body) < 4:
+            return self.refuse(message, Refusal.BAD_LEN)
+        self._config = message.body[:4]
+        return None
+
+    def _ask_multipart(self, message: Message, now: float) -> None:
+        try:
+            kind, flags, body = multipart_of(message)
+        except ValueError:
+            return self.refuse(message, Refusal.BAD_LEN)
+        place = (message.xid, kind)
+        is_continuation = place in self._begun
+        self._begun.pop(place, None)
+        if flags & MORE:
+            self._begun[place] = None
+            if len(self._begun) > _MAX_BEGUN:
+                self._begun.popitem(last=False)
+            return None
+        if kind == Multipart.TABLE_FEATURES and (body or is_continuation):
+            return self.refuse(message, Refusal.EPERM)  # it would change the tables
+        if is_continuation:
+            return self.refuse(message, Refusal.BAD_MULTIPART)  # nothing else is so long
+        if kind in STATISTICS and not self._tells_statistics:
+            return self.refuse(message, Refusal.EPERM)
+        return self._answer_or_wait(message, multipart_key(self._version, kind, body), now)
+
+    def _ask_queues(self, message: Message, now: float) -> None:
+        self._answer_or_wait(message, (Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body), now)
+
+    def _answer_or_wait(self, message: Message, key: Key, now: float) -> None:
+        """Answer, or let the question wait: only this one and BARRIERs wait, not what comes behind it."""
+        if self._answer_to(key) is None and len(self._open) < _MAX_OPEN and self._may_come(key, now):
+            self._open.append((message, key, now + PATIENCE))
+        else:
+            self._answer_with(message, key, now)
+
+    def _answer_with(self, message: Message, key: Key, now: float) -> None:
+        """Answer with what the switch said in production when it was asked the same; refuse where it was not."""
+        answer = self._answer_to(key)
+        if answer is None:
+            self.refuse(message, Refusal.BAD_TYPE if key[1] == NO_MULTIPART else Refusal.BAD_MULTIPART)
+            return
+        if key[0] is not Type.MULTIPART_REPLY:
+            self._reply(message, key[0], answer.bodies[0])
+            return
+        if key[1] in STATISTICS:
+            self.oldest_answer_seconds = max(self.oldest_answer_seconds, now - answer.at)
+        bodies = answer.bodies
+        length = sum(map(len, bodies)) + len(bodies) * (HEADER_LEN + MULTIPART_HEADER_LEN.get(self._version, 8))
+        self._queue.put_answer(_parts(self._version, message.xid, key[1], bodies), length)
+        self.counts["answered"] += 1
+
+    def _ask_role(self, message: Message, now: float) -> None:
+        if len(message.body) < 16:
+            return self.refuse(message, Refusal.BAD_LEN)
+        role, generation_id = Struct("!I4xQ").unpack_from(message.body)
+        try:
+            is_granted = self._async_config.ask_role(role, generation_id)
+        except ValueError:
+            return self.refuse(message, ROLE_BAD, ROLE_REQUEST_FAILED)
+        if not is_granted:
+            return self.refuse(message, ROLE_STALE, ROLE_REQUEST_FAILED)
+        generation = self._async_config.generation_id
+        body = Struct("!I4xQ").pack(self._async_config.role, (1 << 64) - 1 if generation is None else generation)
+        return self._reply(message, Type.ROLE_REPLY, body)
+
+    def _get_async(self, message: Message, now: float) -> None:
+        self._reply(message, Type.GET_ASYNC_REPLY, self._async_config.get_async(self._version))
+
+    def _set_async(self, message: Message, now: float) -> None:
+        try:
+            self._async_config.set_async(self._version, message.body)
+        except ValueError:
+            self.refuse(message, Refusal.BAD_LEN)
+
+    def _bundle(self, message: Message, now: float) -> None:
+        """Opened, closed, committed and discarded on paper (1.4.1 §7.3.9): each request's number plus one is its
+        answer's."""
+        if len(message.body) < 8:
+            return self.refuse(message, Refusal.BAD_LEN)
+        bundle, kind, flags = Struct("!IHH").unpack_from(message.body)
+        if kind not in _BUNDLE_REQUESTS:
+            return self.refuse(message, BUNDLE_BAD_TYPE, BUNDLE_FAILED)
+        return self._reply(message, Type.BUNDLE_CONTROL, Struct("!IHH").pack(bundle, kind + 1, flags))
+
+    def _experimenter(self, message: Message, now: float) -> None:
+        """Of Open vSwitch's extensions only roles, as 1.0 has none, and mapped options have answers. Of others nothing
+        is known."""
+        if len(message.body) < 8:
+            return self.refuse(message, Refusal.BAD_LEN)
+        experimenter, subtype = Struct("!II").unpack_from(message.body)
+        if experimenter != NICIRA:
+            return self.refuse(message, Refusal.BAD_EXPERIMENTER)
+        if subtype == _NX_TLV_TABLE_REQUEST:
+            return self.refuse(message, Refusal.BAD_EXPERIMENTER)
+        if subtype != _NX_ROLE_REQUEST:
+            return None
+        if len(message.body) < 12:
+            return self.refuse(message, Refusal.BAD_LEN)
+        number = Struct("!I").unpack_from(message.body, 8)[0]
+        if number not in _NX_ROLES:
+            return self.refuse(message, Refusal.EPERM)
+        self._async_config.role = _NX_ROLES[number]
+        return self._reply(message, Type.EXPERIMENTER, Struct("!III").pack(NICIRA, _NX_ROLE_REPLY, number))
+
+
+def _parts(version: int, xid: int, kind: int, bodies: tuple[bytes, ...]) -> Iterator[bytes]:
+    """A multipart answer in as many messages as it came in."""
+    padding = bytes(MULTIPART_HEADER_LEN.get(version, 8) - 4)
+    last = len(bodies) - 1
+    for place, body in enumerate(bodies):
+        head = Struct("!HH").pack(kind, MORE if place < last else 0) + padding
+        yield build(version, Type.MULTIPART_REPLY, xid, head + body)
+
+
+_HANDLERS = {
+    Type.ECHO_REQUEST: Answers._echo,
+    Type.BARRIER_REQUEST: Answers._barrier,
+    Type.FEATURES_REQUEST: Answers._features,
+    Type.GET_CONFIG_REQUEST: Answers._get_config,
+    Type.SET_CONFIG: Answers._set_config,
+    Type.MULTIPART_REQUEST: Answers._ask_multipart,
+    Type.QUEUE_GET_CONFIG_REQUEST: Answers._ask_queues,
+    Type.ROLE_REQUEST: Answers._ask_role,
+    Type.GET_ASYNC_REQUEST: Answers._get_async,
+    Type.SET_ASYNC: Answers._set_async,
+    Type.BUNDLE_CONTROL: Answers._bundle,
+    Type.EXPERIMENTER: Answers._experimenter,
+}
+ANSWERED = frozenset(_HANDLERS)
+"""The types of what a master may ask."""

@@ -1,0 +1,294 @@
+"""The switches that are known, and which one each living connection belongs to.
+
+All that a switch can make long has a bound. What lies beyond is not kept, and counted: a master that asks for it is
+refused, as if the switch had never been asked.
+"""
+
+from collections import Counter
+from typing import Any, Protocol
+
+from natmirror.openflow.datapath import (
+    ANY_PORT,
+    ANY_PORTS,
+    CONFIG,
+    FEATURES,
+    MAX_SAVED_LEN,
+    PORT_COST,
+    PORTS,
+    Answer,
+    Datapath,
+    Key,
+    Ports,
+    cost_of,
+    multipart_key,
+    v15_port_key,
+)
+from natmirror.openflow.messages import HEADER_LEN, V10, V15, VERSIONS, Message, Type
+from natmirror.openflow.ports import MAX_PORTS, V10_FEATURES_LEN, V10_MAX_PORTS, port_len, port_number, split_ports
+
+_MAX_DATAPATHS = 10_000  # beyond them, those without a connection are forgotten, the longest unseen first
+_MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest that was seen are table features, of 1.2 MB
+_MAX_ANSWERS = 512
+"""Answers of one switch, the latest: controllers ask some dozen things again and again."""
+_MAX_PORTS_LEN = 1 << 20  # bytes of the ports of one switch
+_CLAIM_TIMEOUT = 600.0  # seconds
+_MAX_ANSWER_LEN = 0xFFFF - HEADER_LEN - 8  # bytes of a body, behind a multipart message's headers
+_SHARE = 4  # this part of the memory is for what is known of switches
+_DELETED = 1  # OFPPR_DELETE
+
+
+class MemoryAccount(Protocol):
+    """An account of bytes, see fastpath.Memory."""
+
+    @property
+    def limit(self) -> int:
+        """Bytes that may be taken."""
+
+    @property
+    def used(self) -> int:
+        """Bytes taken."""
+
+    def take(self, count: int) -> bool:
+        """Take ``count`` bytes, if they are there."""
+
+    def give(self, count: int) -> None:
+        """Give ``count`` bytes back."""
+
+
+class Directory:
+    """The switches that are known; what is kept of them is taken from ``memory``."""
+
+    def __init__(self, memory: MemoryAccount) -> None:
+        self.left_out: Counter[str] = Counter()
+        """What was not kept, by the reason why."""
+        self._memory = memory
+        self._used = 0
+        self._unclaimed: dict[str, float] = {}  # those that were restored and not met yet, and since when
+        self._datapaths: dict[tuple[int, int], Datapath] = {}
+        self._behind: dict[str, tuple[int, int]] = {}  # by the client's end of a living connection
+
+    def find(self, datapath_id: int, auxiliary_id: int) -> Datapath | None:
+        """The switch with these ids."""
+        return self._datapaths.get((datapath_id, auxiliary_id))
+
+    def enter(self, datapath_id: int, auxiliary_id: int, version: int) -> Datapath:
+        """A switch that has told its features. What it told in another version of OpenFlow is worth nothing now."""
+        ids = datapath_id, auxiliary_id
+        known = self._datapaths.pop(ids, None)
+        if known is not None and known.version == version:
+            self._datapaths[ids] = known  # the last seen last
+            return known
+        if known is not None:
+            self.forget(known)
+        if len(self._datapaths) >= _MAX_DATAPATHS:
+            connected = set(self._behind.values())
+            unconnected = (datapath for place, datapath in self._datapaths.items() if place not in connected)
+            self.forget(next(unconnected, next(iter(self._datapaths.values()))))
+        self._datapaths[ids] = Datapath(datapath_id, auxiliary_id, version)
+        return self._datapaths[ids]
+
+    def forget(self, datapath: Datapath) -> None:
+        """Let go what is known of a switch."""
+        self._give(datapath.used)
+        datapath.answers.clear()
+        datapath.used = 0
+        if self.find(datapath.datapath_id, datapath.auxiliary_id) is datapath:
+            del self._datapaths[datapath.datapath_id, datapath.auxiliary_id]
+
+    def leave_out(self, reason: str) -> None:
+        """Something is not kept."""
+        self.left_out[reason] += 1
+
+    def learn(self, datapath: Datapath, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
+        """A whole answer of a switch's, if there is memory for it; older ones give way."""
+        self._drop(datapath, key)
+        answer = Answer(bodies, now)
+        cost = cost_of(key, answer)
+        if self.find(datapath.datapath_id, datapath.auxiliary_id) is not datapath:
+            return  # it was forgotten, and its memory given back
+        if cost > _MAX_LEN:
+            self.leave_out("too-long")
+            return
+        while len(datapath.answers) >= _MAX_ANSWERS:
+            self.leave_out("too-many-answers")
+            self._drop(datapath, self._oldest(datapath))
+        self._make_room(datapath, cost)
+        if self._take(cost):
+            datapath.answers[key] = answer
+            datapath.used += cost
+        else:
+            self.leave_out("no-memory")
+
+    def _make_room(self, datapath: Datapath, cost: int, key: Key | None = None) -> None:
+        """Older answers give way to so many bytes, all but the one with this key."""
+        while datapath.used + cost > _MAX_LEN and (oldest := self._oldest(datapath)) != key:
+            self.leave_out("too-many-answers")
+            self._drop(datapath, oldest)
+
+    @staticmethod
+    def _oldest(datapath: Datapath) -> Key:
+        """Who the switch is goes last."""
+        return next(
+            (key for key in datapath.answers if key not in (FEATURES, CONFIG, PORTS, ANY_PORTS)),
+            next(iter(datapath.answers)),
+        )
+
+    def _drop(self, datapath: Datapath, key: Key) -> None:
+        answer = datapath.answers.pop(key, None)
+        if answer is not None:
+            datapath.used -= cost_of(key, answer)
+            self._give(cost_of(key, answer))
+
+    def _take(self, cost: int) -> bool:
+        """Legs need most of the memory; and who switches are is worth more than their longest answers."""
+        share = self._memory.limit // (_SHARE if cost <= MAX_SAVED_LEN else 2 * _SHARE)
+        if self._used + cost > share or not self._memory.take(cost):
+            return False
+        self._used += cost
+        return True
+
+    def _give(self, cost: int) -> None:
+        self._used -= cost
+        self._memory.give(cost)
+
+    def port_changed(self, datapath: Datapath, status: Message, now: float) -> None:
+        """A PORT_STATUS: ports are what they are now."""
+        described = status.raw[HEADER_LEN + 8 :]
+        if (length := port_len(datapath.version, described, 0)) is None:
+            return
+        port = described[:length]
+        number = port_number(datapath.version, port)
+        new = None if status.body[0] == _DELETED else port
+        if datapath.version == V15 and (alone := v15_port_key(number)) in datapath.answers and number != ANY_PORT:
+            if new is None:
+                self._drop(datapath, alone)
+            else:
+                self.learn(datapath, alone, (new,), now)
+        key = FEATURES if datapath.version == V10 else ANY_PORTS if datapath.version == V15 else PORTS
+        if key in datapath.answers and (ports := self._by_number(datapath, key)) is not None:
+            self._change(datapath, key, ports, number, new, now)
+
+    def _by_number(self, datapath: Datapath, key: Key) -> Ports | None:
+        """An answer with ports, taken apart; None where they are too many to follow, and the answer is not kept any
+        more."""
+        answer = datapath.answers[key]
+        if isinstance(answer, Ports):
+            return answer
+        if answer.used > _MAX_PORTS_LEN:
+            self._drop(datapath, key)
+            self.leave_out("too-many-ports")
+            return None
+        whole = b"".join(answer.bodies)
+        head = whole[: V10_FEATURES_LEN if datapath.version == V10 else 0]
+        self._drop(datapath, key)
+        try:
+            known = split_ports(datapath.version, whole[len(head) :])
+        except ValueError:
+            self.leave_out("too-many-ports")
+            return None
+        ports = Ports(head, known, answer.at, sum(map(len, known.values())))
+        cost = cost_of(key, ports)
+        self._make_room(datapath, cost)
+        if not self._take(cost):
+            self.leave_out("no-memory")
+            return None
+        datapath.answers[key] = ports
+        datapath.used += cost
+        return ports
+
+    def _change(self, datapath: Datapath, key: Key, ports: Ports, number: int, new: bytes | None, now: float) -> None:
+        """One port of an answer is another one now, is new, or is gone."""
+        ports.at = now
+        datapath.answers.move_to_end(key)
+        old = ports.ports.get(number)
+        count = len(ports.ports) - (old is not None) + (new is not None)
+        length = ports.length - len(old or b"") + len(new or b"")
+        if ports.head and count > V10_MAX_PORTS:
+            self.leave_out("too-many-ports")
+            return  # the message that the switch itself would send has no room for it either
+        more = length - ports.length + PORT_COST * (count - len(ports.ports))
+        self._make_room(datapath, more, key)
+        if count > MAX_PORTS or length > _MAX_PORTS_LEN or datapath.used + more > _MAX_LEN:
+            self.leave_out("too-many-ports")
+            self._drop(datapath, key)
+            return
+        if more <= 0:
+            self._give(-more)
+        elif not self._take(more):
+            self.leave_out("no-memory")
+            self._drop(datapath, key)
+            return
+        datapath.used += more
+        ports.length = length
+        if new is not None:
+            ports.ports[number] = new
+        else:
+            ports.ports.pop(number, None)
+
+    def stands_behind(self, client: str, datapath: Datapath) -> None:
+        """Which switch a living connection is of."""
+        self._behind[client] = datapath.identity
+        self._unclaimed.pop(client, None)
+
+    def leave(self, client: str) -> None:
+        """The connection is over."""
+        self._behind.pop(client, None)
+        self._unclaimed.pop(client, None)
+
+    def lend(self, now: float) -> None:
+        """Another host passes all connections from now on: what is known of them holds until it tells otherwise."""
+        for client in self._behind:
+            self._unclaimed.setdefault(client, now)
+
+    def behind(self, client: str) -> Datapath | None:
+        """The switch of a connection, where that is known from before."""
+        ids = self._behind.get(client)
+        return None if ids is None else self._datapaths.get(ids)
+
+    def clients(self, now: float) -> list[str]:
+        """The ends of the living connections whose switch is known; what was restored and has not been met within ten
+        minutes is none."""
+        for client in [one for one, at in self._unclaimed.items() if now - at > _CLAIM_TIMEOUT]:
+            self.leave(client)
+        return list(self._behind)
+
+    def living(self) -> list[str]:
+        """The same without what was restored and has not been met yet."""
+        return [client for client in self._behind if client not in self._unclaimed]
+
+    def take_in(self, entry: dict[str, Any], now: float) -> None:
+        """The same as restore(), of another host's connection; where it is met here, this host knows better."""
+        client = str(entry["client"])
+        if client not in self._behind or client in self._unclaimed:
+            self.restore(entry, now)
+
+    def withdraw(self, client: str) -> None:
+        """The other host does not have the connection any more."""
+        if client in self._unclaimed:
+            self.leave(client)
+
+    def plain(self, client: str, now: float) -> dict[str, Any] | None:
+        """What is known of the switch behind a connection, as values for JSON."""
+        datapath = self.behind(client)
+        return None if datapath is None else {"client": client, **datapath.plain(now)}
+
+    def restore(self, entry: dict[str, Any], now: float) -> None:
+        """What plain() once gave; KeyError, TypeError or ValueError where it did not."""
+        answers = []
+        try:
+            ids = (int(entry["datapath_id"]), int(entry["auxiliary_id"]))
+            for kind, multipart, body, age, bodies in entry["answers"]:
+                key = (Type(kind), int(multipart), bytes.fromhex(body))
+                if key[0] is Type.MULTIPART_REPLY:
+                    key = multipart_key(int(entry["version"]), *key[1:])
+                answers.append((key, tuple(bytes.fromhex(one) for one in bodies), now - float(age)))
+        except OverflowError as error:
+            raise ValueError(str(error)) from None
+        is_possible = all(bodies and max(map(len, bodies)) <= _MAX_ANSWER_LEN for _, bodies, _ in answers)
+        if entry["version"] not in VERSIONS or not is_possible:
+            raise ValueError("a switch that cannot be")
+        datapath = self.enter(*ids, int(entry["version"]))
+        client = str(entry["client"])
+        self._behind[client], self._unclaimed[client] = datapath.identity, now
+        for key, known, at in answers:
+            self.learn(datapath, key, known, at)

@@ -1,0 +1,77 @@
+"""What the API offers of a run: the resources that it shows, and the orders that it obeys.
+
+The API's threads call all of this. What belongs to another thread is passed to it, and waited for.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from natmirror.errors import NatmirrorError
+from natmirror.ha.member import PairMember
+from natmirror.runtime.backend_control import BackendControl
+from natmirror.runtime.chores import ChoreThread
+from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.reloader import Reloader
+from natmirror.runtime.run_status import RunStatus
+from natmirror.runtime.worker_events import WorkerEvents
+
+_ANSWER_TIMEOUT = 5.0
+_RELOAD_TIMEOUT = 60.0
+
+Request = dict[str, Any]
+Order = Callable[[Request], dict[str, Any]]
+
+
+def resources(status: RunStatus, events: WorkerEvents) -> dict[str, Callable[[], Any]]:
+    """Return the functions that give each resource."""
+    return {
+        "status": status.status,
+        "flows": status.flows,
+        "ended": events.ended_legs,
+        "decisions": status.decisions,
+    }
+
+
+def orders(
+    mailbox: Mailbox,
+    maintenance: ChoreThread,
+    *,
+    backends: BackendControl,
+    member: PairMember,
+    engines: Sequence[EngineProxy],
+    reloader: Reloader,
+) -> dict[str, Order]:
+    """Return the functions that obey each order; they raise ValueError where that cannot be. ``mailbox`` is the main
+    thread's, ``maintenance`` the thread that reloads."""
+
+    def in_main_thread(obey: Callable[[Request], None]) -> Order:
+        def order(request: Request) -> dict[str, Any]:
+            _refusing(lambda: mailbox.request(partial(obey, request)).result(_ANSWER_TIMEOUT))
+            return {}
+
+        return order
+
+    def reload(request: Request) -> dict[str, Any]:
+        return {"changes": _refusing(lambda: maintenance.ask(reloader.reload, _RELOAD_TIMEOUT))}
+
+    def resume_mirroring(request: Request) -> None:
+        for engine in engines:
+            engine.resume_mirroring()
+
+    return {
+        "drain": in_main_thread(backends.drain),
+        "enable": in_main_thread(backends.enable),
+        "reload": reload,
+        "role": in_main_thread(member.set_role),
+        "resume-mirroring": in_main_thread(resume_mirroring),
+    }
+
+
+def _refusing(do: Callable[[], Any]) -> Any:
+    """Return what a function returns; ValueError, which the API answers with, for natmirror's own errors."""
+    try:
+        return do()
+    except NatmirrorError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,121 @@
+"""Where new connections go: health checks, orders and time decide which backends take how many of them.
+
+Admission decides; this passes the changes on to the workers' engines, and logs them.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from natmirror.backends.admission import Admission, AdmissionChange, Kill
+from natmirror.backends.monitor import Monitor
+from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.rules import Backend, Rules
+from natmirror.runtime.chores import NEVER, Chore
+from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.mailbox import Mailbox
+
+log = logging.getLogger("natmirror")
+
+
+class BackendControl:
+    """All backends. It belongs to the main thread, which reads ``mailbox``, but for syn_failed(), states() and
+    health(). ``is_active`` says whether this host passes the packets."""
+
+    def __init__(self, rules: Rules, mailbox: Mailbox, *, is_active: bool) -> None:
+        self._admission = Admission(rules, time.monotonic())
+        self._monitor = Monitor(rules, self._on_health)
+        self._mailbox = mailbox
+        self._engines: Sequence[EngineProxy] = ()
+        self._is_active = is_active
+        self.starting_checks = Chore("start of the health checks", NEVER, self._monitor.start, NEVER)
+
+    def attach(self, engines: Sequence[EngineProxy]) -> None:
+        """Pass changes on to these engines, from the first change on."""
+        self._engines = engines
+
+    def start(self) -> None:
+        """Begin with the health checks. HostError where the host has no descriptor or thread left."""
+        self._monitor.start()
+
+    def stop(self) -> None:
+        """End the health checks."""
+        self._monitor.stop()
+
+    def tick(self, now: float) -> float | None:
+        """Do what is due; return when something is next, None where nothing is."""
+        self._apply(self._admission.tick(now))
+        return self._admission.next_tick(now)
+
+    def reload(self, rules: Rules) -> None:
+        """Go by other rules, which the engines go by already."""
+        shares = {key: shown["share"] for key, shown in self._admission.show(0.0).items()}
+        self._apply(self._admission.reload(rules, time.monotonic()), shares)
+        self._monitor.reload(rules)
+        self.starting_checks.due_at = 0.0
+
+    def set_active(self, is_active: bool) -> None:
+        """Take whether this host passes the packets: a standby's health checks must not cost the active host's
+        connections."""
+        self._is_active = is_active
+        if is_active:
+            self._apply(self._admission.dead())
+
+    def drain(self, request: Mapping[str, Any]) -> None:
+        """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``; KeyError, TypeError or ValueError where
+        it is something else."""
+        deadline = request.get("deadline")
+        until = None if deadline is None else float(deadline)
+        self._apply(self._admission.drain(str(request["service"]), str(request["backend"]), until, time.monotonic()))
+
+    def enable(self, request: Mapping[str, Any]) -> None:
+        """Obey ``{"service": …, "backend": …}``, likewise."""
+        self._apply(self._admission.enable(str(request["service"]), str(request["backend"]), time.monotonic()))
+
+    def syn_failed(self, service: str, backend: str) -> None:
+        """Have a backend checked soon, since a client's SYN to it has failed; from any thread, without waiting."""
+        self._monitor.syn_failed(service, backend)
+
+    def states(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return each backend's state by service and name, as plain values; from any thread."""
+        return self._admission.show(time.monotonic())
+
+    def health(self) -> list[dict[str, Any]]:
+        """Return what the checks know of each backend, as plain values; from any thread."""
+        return self._monitor.status()
+
+    def _on_health(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
+        """Called in the monitor's thread."""
+        set_health = partial(self._set_health, service, backend.name, endpoint_of(backend))
+        self._mailbox.post(partial(set_health, is_up=is_up, reason=reason, at=time.monotonic()))
+
+    def _set_health(self, service: str, backend: str, place: Endpoint, *, is_up: bool, reason: str, at: float) -> None:
+        """Note that a backend is up or down since a time."""
+        with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
+            changes = self._admission.set_health(service, backend, is_up=is_up, reason=reason, now=at, place=place)
+            why = "" if is_up else f": {reason}"
+            log.warning("%s/%s is %s%s", service, backend, "up" if is_up else "down", why)
+            self._apply(changes)
+
+    def _apply(
+        self, changes: list[AdmissionChange], known: Mapping[tuple[str, str], float] = MappingProxyType({})
+    ) -> None:
+        """Pass changes on to the engines, and log those that are not ``known``: shares by service and backend."""
+        for change in changes:
+            if isinstance(change, Kill) and not self._is_active:
+                continue
+            if isinstance(change, Kill) and change.is_repeated:
+                log.debug("resetting the connections of %s/%s once more", change.service, change.backend)
+            elif isinstance(change, Kill):
+                log.info("resetting the connections of %s/%s", change.service, change.backend)
+            elif known.get((change.service, change.backend)) != change.share:
+                log.info("%s/%s takes %.0f %% of its part", change.service, change.backend, 100 * change.share)
+            for engine in self._engines:
+                if isinstance(change, Kill):
+                    engine.kill(change)
+                else:
+                    engine.set_share(change)

@@ -1,0 +1,181 @@
+"""A worker's engine for other threads: what they ask of it is done in the worker's thread, between packets.
+
+What takes long is cut into slices, so that packets pass between them.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+
+from natmirror.actions import Send
+from natmirror.backends.admission import Kill, Share
+from natmirror.engine.engine import Engine
+from natmirror.linux.nftables import ServiceBackend
+from natmirror.replication.engine_adapter import EngineAdapter
+from natmirror.rules import Rules
+from natmirror.rules.reload import Kept
+
+_ANSWER_TIMEOUT = 5.0
+_FLOWS_SLICE = 200
+_SWITCHES_SLICE = 1
+
+
+class EngineThread(Protocol):
+    """The thread that an engine belongs to."""
+
+    def post(self, do: Callable[[], None]) -> None:
+        """Have the thread call a function soon."""
+
+    def ask(self, question: Callable[[], Any], timeout: float | None) -> Any:
+        """Have the thread call a function, and return its answer; TimeoutError where that takes too long."""
+
+    def send(self, sends: list[Send]) -> None:
+        """Send synthesised packets, in the thread itself."""
+
+
+class EngineProxy:
+    """The engine of ``thread``, which goes by ``rules``. Any thread but that one may call its methods.
+
+    Methods that return something wait for it, and raise TimeoutError where the thread does not answer soon. Of those
+    that return nothing only reload() and set_marks() wait: for as long as it takes.
+    """
+
+    def __init__(self, engine: Engine, replication: EngineAdapter, thread: EngineThread, rules: Rules) -> None:
+        self._engine = engine
+        self._replication = replication
+        self._thread = thread
+        self._rules = rules
+
+    # What the API shows
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the engine's sums."""
+        return dict(self._ask(lambda: self._engine.snapshot(time.monotonic())))
+
+    def flows(self) -> list[dict[str, Any]]:
+        """Return the flows with their legs."""
+        found: list[dict[str, Any]] = []
+        for ids in _slices(self._ask(self._engine.flow_ids)):
+            found += self._ask(partial(self._flows_now, ids))
+        return found + list(self._ask(lambda: self._engine.lingering(time.monotonic())))
+
+    def _flows_now(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        return self._engine.flows(time.monotonic(), ids)
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """Return what backends and masters have decided for each switch."""
+        found: list[dict[str, Any]] = []
+        for ids in _slices(self._ask(self._engine.flow_ids)):
+            found += self._ask(partial(self._engine.decisions, ids))
+        return found
+
+    # Known switches
+
+    def known_switches(self) -> list[dict[str, Any]]:
+        """Return what is known of switches."""
+        clients = self._ask(lambda: self._engine.directory.clients(time.monotonic()))
+        known: list[dict[str, Any]] = []
+        for start in range(0, len(clients), _SWITCHES_SLICE):
+            known += self._ask(partial(self._switches_now, clients[start : start + _SWITCHES_SLICE]))
+        return [entry for entry in known if entry is not None]
+
+    def _switches_now(self, clients: Sequence[str]) -> list[dict[str, Any] | None]:
+        now = time.monotonic()
+        return [self._engine.directory.plain(client, now) for client in clients]
+
+    def restore_switch(self, entry: dict[str, Any]) -> None:
+        """Restore what known_switches() returned in a run before, while the thread has not started. KeyError, TypeError
+        or ValueError where it did not return that."""
+        self._engine.directory.restore(entry, time.monotonic())
+
+    # Rules
+
+    def reload(self, rules: Rules) -> None:
+        """Go by these rules from now on.
+
+        1. Flows of switches that are no longer served end. 2. The engine takes the rules. 3. Bindings that could be
+        derived until now, or can be from now on, are reported to the other host. 4. Legs to removed mirrors end.
+        """
+        flow_ids = self._wait_for(self._engine.flow_ids) if set(self._rules.switches) - set(rules.switches) else []
+        self._wait_for_slices(flow_ids, lambda ids: self._engine.expel(rules.switches, ids, time.monotonic()))
+        self._wait_for(partial(self._replication.reload, rules))
+        self._rules = rules
+        first: int | None = 0
+        while first is not None:
+            first = self._wait_for(partial(self._replication.sweep_bindings, first, 0))
+        leg_ids = self._wait_for(self._engine.leg_ids)
+        self._wait_for_slices(leg_ids, lambda ids: self._engine.end_removed(ids, time.monotonic()))
+
+    def prune(self) -> list[Kept]:
+        """Forget services and backends that the rules do not name any more and that have no connections; return those
+        that have some."""
+        return list(self._wait_for(self._replication.prune))
+
+    @property
+    def strangers(self) -> int:
+        """See Engine: prune() returns those among them that have connections."""
+        return self._engine.strangers
+
+    def set_marks(self, marks: Mapping[ServiceBackend, int]) -> None:
+        """Let the kernel translate these from now on, see Engine."""
+        self._wait_for(partial(self._engine.set_marks, marks))
+
+    # Backends, mirrors and the host's role
+
+    def set_share(self, change: Share) -> None:
+        """Give a backend more or less of the new connections."""
+        self._thread.post(lambda: self._engine.set_share(change.service, change.backend, change.share))
+
+    def kill(self, change: Kill) -> None:
+        """Reset a backend's connections."""
+        self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), partial(self._kill_now, change)))
+
+    def _kill_now(self, change: Kill, ids: list[int]) -> list[Send]:
+        kill = self._engine.reset_again if change.is_repeated else self._engine.kill
+        with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
+            return kill(change.service, change.backend, ids, time.monotonic())
+        return []
+
+    def stand_down(self) -> None:
+        """End the legs, since another host passes the packets from now on, see Engine."""
+        self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), self._stand_down_now))
+
+    def _stand_down_now(self, ids: list[int]) -> list[Send]:
+        return self._engine.stand_down(ids, time.monotonic())
+
+    def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
+        """Take the MTU of the host's route to a mirror, see Engine."""
+        self._thread.post(lambda: self._engine.set_path_mtu(mirror, mtu))
+
+    def resume_mirroring(self) -> None:
+        """Switch on what was switched off after internal errors."""
+        self._thread.post(self._engine.faults.resume)
+
+    # How the thread is asked
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        return self._thread.ask(question, _ANSWER_TIMEOUT)
+
+    def _wait_for(self, question: Callable[[], Any]) -> Any:
+        return self._thread.ask(question, None)
+
+    def _wait_for_slices(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
+        """Have the thread do something slice by slice; return when all is done."""
+        for some in _slices(ids):
+            self._wait_for(partial(self._send, do, some))
+
+    def _in_slices(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
+        """In the thread: do something slice by slice, between packets."""
+        some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
+        if others:  # first: a fault costs one slice
+            self._thread.post(lambda: self._in_slices(others, do))
+        self._send(do, some)
+
+    def _send(self, do: Callable[[list[int]], list[Send]], ids: list[int]) -> None:
+        self._thread.send(do(ids))
+
+
+def _slices(ids: list[int]) -> list[list[int]]:
+    return [ids[start : start + _FLOWS_SLICE] for start in range(0, len(ids), _FLOWS_SLICE)]

@@ -1,0 +1,86 @@
+"""What is checked and mended on the host while packets pass, in a thread: iptables, nftables, routes, addresses.
+
+All of it may wait: for a program that has to be started, for another one's lock, for the kernel. So neither packets,
+nor the main thread with its signals, roles and health, nor the service manager's watchdog depend on it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from natmirror.ha.member import PairMember
+from natmirror.ha.role import HostRole
+from natmirror.linux.tun import path_mtu
+from natmirror.net.packet import endpoint_of
+from natmirror.rules import Rules
+from natmirror.runtime.chores import Chore, ChoreThread
+from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
+from natmirror.runtime.worker import Worker
+
+_GRACE = 1.0  # seconds, for packets of services that the rules do not name any more
+_PATHS_INTERVAL = 10.0
+_BYPASS_INTERVAL = 1.0
+_STATUS_INTERVAL = 10.0
+
+
+class HostMaintenance:
+    """The chores of ``thread``; ``kernel_rules`` belongs to that thread once it runs.
+
+    ``on_shown_role`` is given the role that the host's addresses show, ``send_status`` sends a line to the service
+    manager, where there is one.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        workers: Sequence[Worker],
+        kernel_rules: KernelRules,
+        member: PairMember,
+        on_shown_role: Callable[[HostRole | None], None],
+        send_status: Callable[[], None] | None,
+        now: float,
+    ) -> None:
+        self.kernel_rules = kernel_rules
+        self._rules = rules
+        self._workers = workers
+        self._member = member
+        self._on_shown_role = on_shown_role
+        self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
+        self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
+        chores = [
+            self.removal,
+            Chore("iptables rules", CHECK_INTERVAL, self._check_rules, now + CHECK_INTERVAL),
+            Chore("nftables table", CHECK_INTERVAL, kernel_rules.check_translation, now + CHECK_INTERVAL),
+            self._path_mtus,
+        ]
+        if rules.ha is not None:
+            chores.append(Chore("this host's addresses", CHECK_INTERVAL, self._check_role, now + CHECK_INTERVAL))
+        if any(service.pool is None for service in rules.services):
+            chores.append(Chore("bypass of services without a pool", _BYPASS_INTERVAL, self._mend_bypass))
+        if send_status is not None:
+            chores.append(Chore("service manager's status", _STATUS_INTERVAL, send_status, now + _STATUS_INTERVAL))
+        self.thread = ChoreThread("host-maintenance", chores)
+
+    def reload(self, rules: Rules, *, others_may_lag: bool) -> None:
+        """In the thread: the engines go by these rules now. With ``others_may_lag`` another host may still pass packets
+        of services that they do not name."""
+        self._rules = rules
+        self._path_mtus.due_at = 0.0
+        if self.kernel_rules.set_configured(rules):
+            self.removal.due_at = self.thread.now() + (CHECK_INTERVAL if others_may_lag else _GRACE)
+
+    def read_path_mtus(self) -> None:
+        """Read how large packets to each mirror may be, as far as the kernel knows: legs need not find it out."""
+        for service in self._rules.services:
+            for mirror in service.mirrors:
+                if mtu := path_mtu(mirror.address.packed):
+                    for worker in self._workers:
+                        worker.engine.set_path_mtu(endpoint_of(mirror), mtu)
+
+    def _check_rules(self) -> None:
+        self._member.readiness.rules_are_in_place = self.kernel_rules.check()
+
+    def _check_role(self) -> None:
+        self._on_shown_role(self._member.role_by_addresses())
+
+    def _mend_bypass(self) -> None:
+        for worker in self._workers:
+            worker.mend_bypass()

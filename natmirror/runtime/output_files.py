@@ -1,0 +1,97 @@
+"""The files that a run writes while packets pass: what masters would have sent, and what is known of switches.
+
+Each kind is written in a thread of its own. A disk that does not answer costs what would have been written, and delays
+neither packets nor the main thread.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from natmirror.actions import Ordered
+from natmirror.errors import CaptureError, HostError
+from natmirror.rules import Rules
+from natmirror.rules.shards import shard_of_client
+from natmirror.runtime import switch_file
+from natmirror.runtime.chores import NEVER, Chore, ChoreThread
+from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.order_recorder import OrderRecorder
+
+log = logging.getLogger("natmirror")
+
+_SAVE_INTERVAL = 10.0
+_RECORD_INTERVAL = 1.0
+_RELOAD_TIMEOUT = 5.0
+
+
+class OrderFiles:
+    """The recordings of what masters would have sent, which ``thread`` writes."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._recorder = OrderRecorder()
+        chores = [
+            Chore("record", _RECORD_INTERVAL, self._write),
+            Chore("record", NEVER, self._finish, NEVER, at_end=True),
+        ]
+        self.thread = ChoreThread("record", chores)
+
+    def open(self) -> None:
+        """Make the files, before the thread starts. CaptureError where one cannot be made."""
+        self._recorder.reload(self._rules)
+
+    def add(self, orders: list[Ordered]) -> None:
+        """Record what masters would have sent just now; from any thread."""
+        self._recorder.add(orders)
+
+    def reload(self, rules: Rules) -> None:
+        """Go by other rules, from any thread. CaptureError where a new file cannot be made, or not soon: then nothing
+        has changed."""
+        try:
+            self.thread.ask(lambda: self._recorder.reload(rules), _RELOAD_TIMEOUT)
+        except TimeoutError:
+            before = self._rules
+            self.thread.post(lambda: self._recorder.reload(before))  # it may have begun
+            raise CaptureError(f"the disk with the records has not answered for {_RELOAD_TIMEOUT:g} s") from None
+        self._rules = rules
+
+    # In the thread
+
+    def _write(self) -> None:
+        try:
+            self._recorder.write()
+        except CaptureError as error:
+            log.error("record: %s; nothing more is recorded there", error)
+
+    def _finish(self) -> None:
+        self._write()
+        self._recorder.close()
+
+
+class KnownSwitches:
+    """The file with what the engines know of switches: restored from at a start, then written by ``thread``."""
+
+    def __init__(self, path: Path, engines: Sequence[EngineProxy]) -> None:
+        self._path = path
+        self._engines = engines
+        first_at = time.monotonic() + _SAVE_INTERVAL
+        chore = Chore("known-switches", _SAVE_INTERVAL, self._save, first_at, at_end=True)
+        self.thread = ChoreThread("known-switches", [chore])
+
+    def restore(self) -> None:
+        """Give the engines what a run before this one has known, before their threads start. A fault costs no more than
+        that."""
+        try:
+            entries = switch_file.load(self._path)
+        except HostError as error:
+            log.warning("known-switches: %s", error)
+            return
+        for entry in entries:
+            try:
+                self._engines[shard_of_client(str(entry["client"]), len(self._engines))].restore_switch(entry)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("known-switches: %s: an entry that cannot be understood: %r", self._path, error)
+
+    def _save(self) -> None:
+        switch_file.save(self._path, [entry for engine in self._engines for entry in engine.known_switches()])

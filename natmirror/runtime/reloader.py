@@ -1,0 +1,143 @@
+"""Reload the rules while packets pass: on SIGHUP, or for ``natmirror reload``.
+
+On SIGHUP the signal handler notes the signal and wakes the main thread, which passes reload_for_signal() to the thread
+of HostMaintenance; an order to the API goes there directly. That thread may wait for files, iptables and nft. The order
+of what happens then stands in _reload().
+"""
+
+import gc
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import wait
+from contextlib import suppress
+
+from natmirror.errors import CaptureError, HostError, NatmirrorError
+from natmirror.fastpath import Memory
+from natmirror.linux import preflight
+from natmirror.rules import Rules, load_rules
+from natmirror.rules.reload import refuse_what_cannot_change
+from natmirror.rules.text import differences
+from natmirror.runtime.backend_control import BackendControl
+from natmirror.runtime.chores import NEVER, Chore
+from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.host_maintenance import HostMaintenance
+from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.output_files import OrderFiles
+from natmirror.runtime.shared_state import SharedState
+
+log = logging.getLogger("natmirror")
+
+_COLLECT_DELAY = 1.0
+_STOP_CHECK_INTERVAL = 0.5  # between two looks whether natmirror stops, while the main thread has not answered
+
+
+class Reloader:
+    """Reads the rules file again and applies it. ``mailbox`` is the main thread's."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        maintenance: HostMaintenance,
+        order_files: OrderFiles,
+        mailbox: Mailbox,
+        *,
+        engines: Sequence[EngineProxy],
+        memory: Memory,
+        backends: BackendControl,
+        shared: SharedState | None,
+    ) -> None:
+        self.collection = Chore("garbage collection after a reload", NEVER, _collect, NEVER)
+        """For the main thread."""
+        self._rules = rules
+        self._maintenance = maintenance
+        self._order_files = order_files
+        self._mailbox = mailbox
+        self._engines = engines
+        self._memory = memory
+        self._backends = backends
+        self._shared = shared
+        self._is_stopping = False
+
+    def reload(self) -> list[str]:
+        """Go by what the rules file says now; return what has changed. NatmirrorError where that cannot be: then
+        nothing has. To be called in the thread of HostMaintenance."""
+        began_at = time.monotonic()
+        gc.disable()
+        self.collection.due_at = min(self.collection.due_at, began_at + _COLLECT_DELAY)
+        try:
+            changes = self._reload()
+        except NatmirrorError as error:
+            log.error("the rules stay as they were: %s", error)
+            raise
+        for change in changes:
+            log.info("rules: %s", change)
+        log.info("reloaded %s in %.0f ms", self._rules.path, 1000 * (time.monotonic() - began_at))
+        return changes
+
+    def reload_for_signal(self) -> None:
+        """Reload for a signal, which gets no answer."""
+        with suppress(NatmirrorError):  # it has been logged
+            self.reload()
+
+    def stop(self) -> None:
+        """Have a reload that waits for the main thread give up, since that thread stops."""
+        self._is_stopping = True
+
+    def _reload(self) -> list[str]:
+        kernel_rules = self._maintenance.kernel_rules
+        # 1. Read the rules file. Refuse it where something has changed that cannot change while packets pass, also of
+        #    services that the rules name no more but that have connections left.
+        rules = load_rules(self._rules.path)
+        refuse_what_cannot_change(kernel_rules.rules, rules)
+        changes = differences(self._rules, rules)
+        if rules == self._rules:
+            return changes
+        # 2. Install the iptables rules and the nftables elements of new services, before any client can reach them.
+        #    Those of removed services stay.
+        kernel_rules.extend(rules)
+        # 3. Make the files of new recordings. Where that fails, undo step 2: nothing has changed.
+        try:
+            self._order_files.reload(rules)
+        except CaptureError:
+            kernel_rules.undo_extend()
+            raise
+        # 4. In the main thread: the engines, and then all that follows them, go by the new rules.
+        self._run_in_main_thread(rules)
+        self._rules = rules
+        # 5. Look for the MTUs of routes to new mirrors; soon, remove the kernel rules of removed services that have no
+        #    connections left. Where state is shared, another host may still pass packets of the old rules: wait longer.
+        self._maintenance.reload(rules, others_may_lag=self._shared is not None)
+        # 6. Report what on this host keeps the new rules from working. They apply already: an error is only logged.
+        try:
+            preflight.log_findings(rules, kernel_rules.firewall)
+        except HostError as error:
+            log.error("preflight: %s", error)
+        return changes
+
+    def _apply(self, rules: Rules) -> None:
+        """Step 4, in the main thread."""
+        # 4a. Each engine in turn, between packets: EngineProxy.reload() has the order.
+        for engine in self._engines:
+            engine.reload(rules)
+        # 4b. The bound of what all mirrors' buffers hold.
+        self._memory.limit = rules.mirror_memory
+        # 4c. The backends' shares of new connections, and the health checks.
+        self._backends.reload(rules)
+        # 4d. The shared state is read and written again: backends that are gone here are known by it.
+        if self._shared is not None:
+            self._shared.refresh()
+
+    def _run_in_main_thread(self, rules: Rules) -> None:
+        done = self._mailbox.request(lambda: self._apply(rules))
+        while not wait([done], _STOP_CHECK_INTERVAL).done:
+            if self._is_stopping and done.cancel():
+                raise HostError("natmirror is stopping")
+        done.result()
+
+
+def _collect() -> None:
+    """Collect the reference cycles that YAML parsing leaves, while they are in generation 0: generation 2 is disabled.
+    The caller of the reload has its answer by then."""
+    gc.enable()
+    gc.collect(0)

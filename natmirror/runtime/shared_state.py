@@ -1,0 +1,78 @@
+"""The state that this host of a pair shares with the other one, where the rules say where that is kept."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from natmirror.engine.replicated_bindings import BindingChange
+from natmirror.replication.bindings import BindingRecords
+from natmirror.replication.legs import LegRecords
+from natmirror.replication.redis_store import RedisStore
+from natmirror.replication.switches import SwitchRecords
+from natmirror.replication.synchroniser import Synchroniser
+from natmirror.rules import Rules
+from natmirror.runtime.worker import Worker
+
+OFF = {"state": "off"}
+"""What is shown where nothing is shared."""
+
+_FIRST_TIMEOUT = 5.0
+"""Seconds that a start waits for the shared state: packets come later then, but go where they went."""
+_ROLE_TIMEOUT = 2.0
+_POLL = 0.01
+
+
+class SharedState:
+    """Bindings, switches and legs in a store, from open() to close(); ``rules.ha.state`` says where."""
+
+    def __init__(self, rules: Rules) -> None:
+        assert rules.ha is not None and rules.ha.state is not None, "the caller checks that state is shared"
+        self._where = rules.ha.state_shown
+        # A run has a name of its own: what the one before has left is read like another host's.
+        store = RedisStore(rules.ha.state, str(rules.ha.switch_side.vrrp_id), os.urandom(8).hex())
+        self._synchroniser = Synchroniser(store)
+        self._bindings: BindingRecords | None = None
+
+    def report_bindings(self, changes: list[BindingChange], missed: bool) -> None:
+        """Share what has become of a worker's bindings, ``missed``: and of others; called in the worker's thread."""
+        assert self._bindings is not None, "workers run after open()"
+        self._bindings.report(changes)
+        if missed:
+            self._synchroniser.note_missed()
+
+    def open(self, workers: Sequence[Worker]) -> None:
+        """Begin, before the workers do; return when they know what was shared until now, or it cannot be had soon."""
+        self._bindings = BindingRecords(workers, self._synchroniser)
+        self._synchroniser.start(
+            [self._bindings, SwitchRecords(workers, self._synchroniser), LegRecords(workers, self._synchroniser)]
+        )
+        deadline = time.monotonic() + _FIRST_TIMEOUT
+        while not self._synchroniser.settled.wait(_POLL) and time.monotonic() < deadline:
+            for worker in workers:
+                worker.do_requests()
+
+    def set_active(self, is_active: bool) -> None:
+        """Take whether this host is the active one of the pair."""
+        self._synchroniser.set_active(is_active)
+
+    def wait_until_role_taken(self) -> None:
+        """Wait until legs are left to the other host, where set_active() has said so."""
+        self._synchroniser.wait_until_role_taken(_ROLE_TIMEOUT)
+
+    def why_incomplete(self) -> str | None:
+        """Return why this host could not yet go on with the other one's connections; None: it could, or that cannot be
+        known."""
+        return self._synchroniser.why_incomplete()
+
+    def refresh(self) -> None:
+        """Have everything read and written again, since the rules have changed."""
+        self._synchroniser.refresh()
+
+    def show(self) -> dict[str, Any]:
+        """Return the state as plain values."""
+        return {"where": self._where, **self._synchroniser.status()}
+
+    def close(self) -> None:
+        """Write what is still to be written, and end."""
+        self._synchroniser.stop()

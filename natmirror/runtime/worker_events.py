@@ -1,0 +1,63 @@
+"""What becomes of the workers' reports: where each kind of them goes."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from natmirror.actions import LegEnded, Ordered
+from natmirror.engine.replicated_bindings import BindingChange
+from natmirror.runtime.backend_control import BackendControl
+from natmirror.runtime.output_files import OrderFiles
+from natmirror.runtime.shared_state import SharedState
+
+log = logging.getLogger("natmirror")
+
+_MAX_ENDED_LEGS = 200
+
+
+class WorkerEvents:
+    """The WorkerListener of all workers: its methods are called in their threads. ``wake`` wakes the main thread."""
+
+    def __init__(
+        self, backends: BackendControl, order_files: OrderFiles, shared: SharedState | None, wake: Callable[[], None]
+    ) -> None:
+        self._backends = backends
+        self._order_files = order_files
+        self._shared = shared
+        self._wake = wake
+        self._ended_legs: deque[tuple[float, LegEnded]] = deque(maxlen=_MAX_ENDED_LEGS)
+
+    def on_ended(self, events: list[LegEnded]) -> None:
+        """Log legs that have ended, and keep the last ones for the API."""
+        for event in events:
+            log.info("leg ended: %s", event)  # made text only where the log does not leave it out
+            self._ended_legs.append((time.time(), event))
+
+    def on_orders(self, orders: list[Ordered]) -> None:
+        """Record what masters would have sent."""
+        self._order_files.add(orders)
+
+    def on_failed_syns(self, failed: list[tuple[str, str]]) -> None:
+        """Have backends checked that have failed a client's SYN."""
+        for service, backend in failed:
+            self._backends.syn_failed(service, backend)
+
+    def on_bindings(self, changes: list[BindingChange], missed: bool) -> None:
+        """Share what has become of bindings."""
+        if self._shared is not None:
+            self._shared.report_bindings(changes, missed)
+
+    def on_end(self) -> None:
+        """Have the main thread look which worker has ended."""
+        self._wake()
+
+    def ended_legs(self) -> list[dict[str, Any]]:
+        """Return the legs that ended last, as plain values; from any thread."""
+        return [
+            {"ended_at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"), **asdict(event)}
+            for at, event in list(self._ended_legs)
+        ]
