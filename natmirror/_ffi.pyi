@@ -81,7 +81,9 @@ class _Lib:
     NM_EVENT_RST: int
     NM_EVENT_SYN_ACK: int
     NM_FLOW_ABORTED: int
+    NM_FLOW_CLOSED: int
     NM_FLOW_DIRECT: int
+    NM_FLOW_EMBRYONIC: int
     NM_FLOW_FEEDS_LEGS: int
     NM_FLOW_HAS_READER: int
     NM_FLOW_HELD: int
