@@ -49,6 +49,9 @@ NO_LEG = lib.NM_NO_LEG
 IPV4 = 4
 """The ``family`` of every row."""
 
+CLIENT_KEY = bytes(lib.nm_client_key)
+"""The key of the hash by which clients are spread over backends; the same on every host, so that all choose alike."""
+
 SYN_ANSWER_TIMEOUT = lib.NM_SYN_ANSWER_TIMEOUT
 """Seconds after which a SYN counts as unanswered."""
 

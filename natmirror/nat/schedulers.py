@@ -20,7 +20,6 @@ TABLE_SIZE = 65537
 
 _STEPS = 10  # in which a round-robin's share grows
 
-_KEY_CLIENT = b"natmirror client"
 _KEY_OFFSET = b"natmirror offset"
 _KEY_SKIP = b"natmirror skip  "
 
@@ -182,7 +181,7 @@ def client_hash(client: Endpoint, *, with_port: bool) -> int:
     """The published hash of a client: SipHash-2-4 under a fixed key over its address bytes, and port in network
     order."""
     address, port = client
-    return fastpath.siphash(_KEY_CLIENT, address + port.to_bytes(2, "big") if with_port else address)
+    return fastpath.siphash(fastpath.CLIENT_KEY, address + port.to_bytes(2, "big") if with_port else address)
 
 
 def _lookup_table(backends: Sequence[Backend]) -> "array[int]":

@@ -16,6 +16,8 @@ from natmirror.fastpath import (
     NEVER,
     NO_BACKEND,
     PUNT,
+    FlowRow,
+    FlowTable,
     Gear,
     Memory,
     Plan,
@@ -61,11 +63,9 @@ halves = st.fixed_dictionaries(
 )
 
 
-def numbers_of(row: Any) -> dict[str, object]:
-    """All that process() may change of a row, but the bits by which the table orders its victims: the reference has no
-    table."""
-    flags = row.flags & ~(lib.NM_FLOW_EMBRYONIC | lib.NM_FLOW_CLOSED)
-    found: dict[str, object] = {"seen_at": row.seen_at, "state": row.state, "flags": flags}
+def numbers_of(row: FlowRow) -> dict[str, object]:
+    """All that process() may change of a row."""
+    found: dict[str, object] = {"seen_at": row.seen_at, "state": row.state, "flags": row.flags}
     for name in ("orig", "reply"):
         for field in HALF_FIELDS:
             found[f"{name}.{field}"] = getattr(getattr(row, name), field)
@@ -96,7 +96,7 @@ def planned(
     return plan
 
 
-def set_up(one: Gear, orig: dict[str, int], reply: dict[str, int], state: int, flags: int) -> Any:
+def set_up(one: Gear, orig: dict[str, int], reply: dict[str, int], state: int, flags: int) -> FlowRow:
     """The flow that the packets of these tests belong to."""
     row = one.flows.insert(CLIENT, *((1, NO_BACKEND) if flags & WATCHED else (0, 0)))
     assert row is not None
@@ -107,7 +107,9 @@ def set_up(one: Gear, orig: dict[str, int], reply: dict[str, int], state: int, f
     return row
 
 
-def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -> tuple[int, bytes]:
+def reference(
+    flows: FlowTable, row: FlowRow, raw: bytes, hook: int, checksum: Checksum, now: float
+) -> tuple[int, bytes]:
     """What process() has to say, by the Python code."""
     try:
         parsed = parse(raw)
@@ -123,7 +125,7 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
     if hook == OUTPUT and not row.flags & WATCHED:
         return PUNT, raw
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
-        return reference_of_control(row, parsed, raw, checksum, now, is_orig=is_orig)
+        return reference_of_control(flows, row, parsed, raw, checksum, now, is_orig=is_orig)
     if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and segment_checksum_ok(parsed, checksum):
         return PUNT, raw  # these flows' data waits for a gap to be filled
     if row.flags & HELD and not is_orig:
@@ -144,7 +146,7 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
 
 
 def reference_of_control(
-    row: Any, parsed: Segment, raw: bytes, checksum: Checksum, now: float, *, is_orig: bool
+    flows: FlowTable, row: FlowRow, parsed: Segment, raw: bytes, checksum: Checksum, now: float, *, is_orig: bool
 ) -> tuple[int, bytes]:
     """The same for what opens and closes flows."""
     syn, reset = parsed.flags & SYN, parsed.flags & RST
@@ -154,8 +156,8 @@ def reference_of_control(
         return PUNT, raw
     if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
         return PUNT, raw
-    tracker.track(row, parsed, from_client=is_orig, picked_up=bool(row.flags & LOOSE))
-    row.seen_at = now
+    event = tracker.track(row, parsed, from_client=is_orig, picked_up=bool(row.flags & LOOSE))
+    flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
     return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
@@ -201,7 +203,7 @@ def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
                 raw[index] = value
         cut = data.draw(st.sampled_from([len(raw)] * 5 + list(range(0, len(raw), 7))))
         checksum = data.draw(st.sampled_from(Checksum))
-        expected, bytes_expected = reference(rows[1], bytes(raw[:cut]), hook, checksum, 2.0 + step)
+        expected, bytes_expected = reference(gears[1].flows, rows[1], bytes(raw[:cut]), hook, checksum, 2.0 + step)
         buffer = raw[:cut]
         assert min(gears[0].process(buffer, hook, checksum, 2.0 + step), PUNT) == expected
         assert bytes(buffer) == bytes_expected
