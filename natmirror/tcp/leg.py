@@ -136,8 +136,8 @@ class Leg(LegNumbers):
         if self.end != seq.add(fin, 1):
             return self.abort(NO_RECORD)
         self.sender.finished_elsewhere()
-        self.step(LegEvent.FIN_SENT)
-        self.step(LegEvent.FIN_ACKED)
+        self._step(LegEvent.FIN_SENT)
+        self._step(LegEvent.FIN_ACKED)
         return []
 
     def client_gone(self, now: float) -> None:
@@ -234,7 +234,7 @@ class Leg(LegNumbers):
         acceptable = bool(segment.flags & ACK) and segment.ack == self.row.snd_max
         if segment.flags & RST:
             if acceptable:
-                self.step(LegEvent.RST, REFUSED)
+                self._step(LegEvent.RST, REFUSED)
             return []
         if segment.flags & ACK and not acceptable:
             # An older connection of these ports still stands at the mirror. The RST clears it, and the SYN follows at
@@ -247,7 +247,7 @@ class Leg(LegNumbers):
         mss = limit_mss(segment.mss() or _DEFAULT_MSS, self._path_mtu)
         # The window is never scaled on a SYN (RFC 7323 §2.2)
         self.sender.start(segment.ack, segment.window, mss, sack=segment.sack_permitted(), now=now)
-        self.step(LegEvent.SYN_ACK)
+        self._step(LegEvent.SYN_ACK)
         return self._output(now) or [leg_packets.ack(self)]
 
     def _receive_resuming(self, resumption: Resumption, segment: Segment, now: float) -> list[bytes]:
@@ -259,7 +259,7 @@ class Leg(LegNumbers):
             return self.abort(NO_RECORD)
         if answer is Answer.IGNORED:
             return []
-        self.step(LegEvent.ANSWERED)
+        self._step(LegEvent.ANSWERED)
         return self._receive_synchronized(segment, now)
 
     def _receive_synchronized(self, segment: Segment, now: float) -> list[bytes]:
@@ -282,7 +282,7 @@ class Leg(LegNumbers):
     def _receive_reset(self, segment: Segment, now: float) -> list[bytes]:
         """Take a RST in any state but SYN_SENT (RFC 5961 §3.2)."""
         if segment.seq == self.row.rcv_nxt:
-            self.step(LegEvent.RST, MIRROR_RESET)
+            self._step(LegEvent.RST, MIRROR_RESET)
             return []
         return leg_packets.challenge(self, now) if self.receiver.is_in_window(segment) else []
 
@@ -298,7 +298,7 @@ class Leg(LegNumbers):
         )
         out = self._sent(pieces)
         if sender.fin_acked and not was_acked:
-            self.step(LegEvent.FIN_ACKED)
+            self._step(LegEvent.FIN_ACKED)
         return out
 
     def _take_data(self, segment: Segment, now: float) -> list[bytes]:
@@ -311,7 +311,7 @@ class Leg(LegNumbers):
         if self._listener is not None and fresh:
             self._listener(fresh)
         if receiver.finished and not was_finished:
-            self.step(LegEvent.FIN_RECEIVED)
+            self._step(LegEvent.FIN_RECEIVED)
             if self._listener is not None:
                 self._listener(b"")
         # What fills a gap, or makes one, is acknowledged at once (RFC 5681 §4.2), and so is each second segment in its
@@ -336,7 +336,7 @@ class Leg(LegNumbers):
         leg when the client was reset."""
         out = leg_packets.data(self, pieces)
         if self.sender.fin_sent:
-            self.step(LegEvent.FIN_SENT)
+            self._step(LegEvent.FIN_SENT)
         if self.is_resetting and not self.row.buffered and self.ended is None:
             out += self.abort(CLIENT_RESET)
         return out
@@ -368,16 +368,16 @@ class Leg(LegNumbers):
         if self.ended is not None:
             return []
         state = self.state
-        self.step(LegEvent.ABORT, reason)
+        self._step(LegEvent.ABORT, reason)
         return [leg_packets.reset(self, state)]
 
     def abandon(self, reason: str) -> list[bytes]:
         """End the leg at once without a packet: its ends belong to another connection, or another host has it."""
         if self.ended is None:
-            self.step(LegEvent.ABANDON, reason)
+            self._step(LegEvent.ABANDON, reason)
         return []
 
-    def step(self, event: LegEvent, reason: str = COMPLETE) -> None:
+    def _step(self, event: LegEvent, reason: str = COMPLETE) -> None:
         """Move the state as leg_states.TRANSITIONS says; nothing else moves it, but cut() where this has failed."""
         following = TRANSITIONS.get((self.state, event))
         if following is LegState.CLOSED:
