@@ -374,14 +374,14 @@ class Mirroring:
             if leg is not None and leg.resumption is not None:
                 leg.row.acked_bytes += seq.diff(leg.resumption.recorded_una, first)
                 self._ledger.of(copy).adopted += 1
-                leg.resumption.take_over(now)
+                leg.resumption.activate(now)
                 leg.schedule()
 
     def _note_activated(self, copy: StreamCopy, leg: Leg) -> None:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
         resumption = leg.resumption
         if copy.stream.standby_from is not None and resumption is not None and not resumption.is_standby:
-            self.activate(copy.stream.flow, resumption.taken_over_at)
+            self.activate(copy.stream.flow, resumption.activated_at)
 
     def _end_stale(self, stream: MirroredStream) -> None:
         """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.

@@ -80,7 +80,7 @@ class Leg(LegNumbers):
 
     @classmethod
     def from_record(cls, table: LegTable, settings: Mirror, record: LegRecord, *, path_mtu: int = MTU) -> Self:
-        """Return another host's leg. It does nothing before ``resumption.take_over()``."""
+        """Return another host's leg. It does nothing before ``resumption.activate()``."""
         iss = seq.add(record.snd_una, -1)
         leg = cls(table, record.local_end, settings, iss=iss, offset=record.offset, path_mtu=path_mtu)
         leg.state = LegState.RESUMING
@@ -220,7 +220,7 @@ class Leg(LegNumbers):
         self.sender.reclaim()
         resumption = self.resumption
         if resumption is not None:
-            resumption.take_over(now)
+            resumption.activate(now)
             if self.state is LegState.RESUMING:
                 return self._receive_resuming(resumption, segment, now)
             if segment.flags & (ACK | SYN | RST) == ACK and self.receiver.is_in_window(segment):

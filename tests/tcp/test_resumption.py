@@ -38,9 +38,9 @@ def resumption_of(wire: Wire) -> Resumption:
     return wire.leg.resumption
 
 
-def taken_over() -> Wire:
+def activated() -> Wire:
     wire = Wire(record=RECORD)
-    resumption_of(wire).take_over(wire.now)
+    resumption_of(wire).activate(wire.now)
     return wire
 
 
@@ -52,7 +52,7 @@ def test_on_standby_it_has_no_timer_and_says_nothing_even_at_its_end(resumed: Wi
 
 
 def test_it_probes_with_back_off_until_the_mirror_answers() -> None:
-    wire = taken_over()
+    wire = activated()
     times = []
     for _ in range(4):
         assert wire.timer() == PROBE
@@ -64,15 +64,15 @@ def test_it_probes_with_back_off_until_the_mirror_answers() -> None:
 
 
 def test_a_mirror_that_never_answers_ends_it_without_a_reset() -> None:
-    wire = taken_over()
+    wire = activated()
     while wire.leg.ended is None:
         out = wire.timer()
     assert (wire.leg.ended, wire.now - 100.0, out) == ("no-answer", CONNECT, [])
 
 
-def test_a_packet_of_its_mirrors_takes_it_over(resumed: Wire) -> None:
+def test_a_packet_of_its_mirrors_activates_it(resumed: Wire) -> None:
     resumed.ack(0)
-    assert (resumed.state(), resumption_of(resumed).taken_over_at) == (LegState.ESTABLISHED, resumed.now)
+    assert (resumed.state(), resumption_of(resumed).activated_at) == (LegState.ESTABLISHED, resumed.now)
 
 
 def test_a_reset_counts_with_the_next_number_only(resumed: Wire) -> None:
@@ -84,7 +84,7 @@ def test_a_reset_counts_with_the_next_number_only(resumed: Wire) -> None:
 
 
 def test_it_goes_on_where_the_mirror_says_and_sends_only_what_is_missing_there() -> None:
-    wire = taken_over()
+    wire = activated()
     data = b"x" * 50 + b"y" * 50
     assert wire.write(resumption_of(wire).missing_part(data, FIRST)) == [], "no byte before the answer"
     assert wire.timer() == PROBE
@@ -96,7 +96,7 @@ def test_it_goes_on_where_the_mirror_says_and_sends_only_what_is_missing_there()
 
 
 def test_bytes_that_the_mirror_has_already_are_not_written() -> None:
-    wire = taken_over()
+    wire = activated()
     wire.ack(80)
     resumption = resumption_of(wire)
     assert resumption.missing_part(b"x" * 50, FIRST) == b""
@@ -106,7 +106,7 @@ def test_bytes_that_the_mirror_has_already_are_not_written() -> None:
 
 
 def test_what_another_host_has_sent_is_believed_for_a_while() -> None:
-    wire = taken_over()
+    wire = activated()
     wire.ack(0)
     wire.now += 59
     wire.ack(30)
@@ -117,7 +117,7 @@ def test_what_another_host_has_sent_is_believed_for_a_while() -> None:
 
 
 def test_an_answer_that_contradicts_the_record_twice_ends_it() -> None:
-    wire = taken_over()
+    wire = activated()
     for _ in range(2):
         wire.timer()
         out = wire.send("A", THEIRS, seq.add(FIRST, -1))
@@ -126,7 +126,7 @@ def test_an_answer_that_contradicts_the_record_twice_ends_it() -> None:
 
 
 def test_a_hole_is_asked_about_once_and_a_second_later() -> None:
-    wire = taken_over()
+    wire = activated()
     wire.ack(0)
     resumption = resumption_of(wire)
     assert resumption.ask_again(wire.now)
@@ -148,7 +148,7 @@ def test_a_later_record_counts_while_another_host_has_it(resumed: Wire) -> None:
 
 
 def test_a_fin_that_another_host_has_sent_is_not_sent_again() -> None:
-    wire = taken_over()
+    wire = activated()
     wire.ack(11)
     assert wire.on_the_wire(wire.leg.finished_elsewhere(seq.add(FIRST, 10))) == []
     assert (wire.state(), wire.leg.acked_bytes) == (LegState.FIN_WAIT_2, 10)
