@@ -18,7 +18,7 @@ from bench.ecmp import Router
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Share
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.nat.schedulers import Maglev, RoundRobin
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Backend, Rules, Service
 from natmirror.rules import Pool as PoolRules
 

@@ -9,8 +9,10 @@ from typing import Any
 from natmirror import fastpath
 from natmirror.actions import Hook, Send
 from natmirror.engine.engine import Engine
-from natmirror.net.packet import ACK, PSH, RST, SYN, Checksum, Endpoint, Segment, parse
-from natmirror.net.packet import build as build_packet
+from natmirror.net.build import build as build_packet
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, PSH, RST, SYN, Segment, parse
 from natmirror.openflow.messages import V13, Type, build, hello
 from natmirror.rules import parse_rules
 from natmirror.runtime import worker
@@ -139,7 +141,7 @@ class Connection:
 
     def widen(self, window: int) -> None:
         """Let the leg's congestion window grow."""
-        row = next(iter(self.loop.engine._legs._living.values())).leg.row  # type: ignore[union-attr]
+        row = next(iter(self.loop.engine._legs.living.values())).leg.row  # type: ignore[union-attr]
         while row.cwnd < window:
             self.write(2 * min(int(row.cwnd), 8 * MIB) - (self.client_seq - self.una))
             while self.una < self.sent_to:

@@ -74,6 +74,9 @@ class _Lib:
     NM_CHANGE_BOUND: int
     NM_CHANGE_ENDED: int
     NM_CHANGE_FORGOTTEN: int
+    NM_CHECKSUM_PARTIAL: int
+    NM_CHECKSUM_UNVERIFIED: int
+    NM_CHECKSUM_VALID: int
     NM_CONSUMED: int
     NM_EVENT_FIN: int
     NM_EVENT_HANDSHAKE: int
@@ -81,9 +84,7 @@ class _Lib:
     NM_EVENT_RST: int
     NM_EVENT_SYN_ACK: int
     NM_FLOW_ABORTED: int
-    NM_FLOW_CLOSED: int
     NM_FLOW_DIRECT: int
-    NM_FLOW_EMBRYONIC: int
     NM_FLOW_FEEDS_LEGS: int
     NM_FLOW_HAS_READER: int
     NM_FLOW_HELD: int
@@ -164,7 +165,7 @@ class _Lib:
     def nm_flows_add_up(self, flows: Flows, client_bytes: Array[int], count: int, /) -> None: ...
     def nm_flow_count(self, flows: Flows, /) -> int: ...
     def nm_out_add(self, out: OutRow, packet: Buffer, len: int, segment_len: int, /) -> int: ...
-    def nm_read_add(self, read: OutRow, kind: int, of: int, data: Buffer, len: int, /) -> int: ...
+    def nm_read_add(self, read: OutRow, kind: int, owner: int, data: Buffer, len: int, /) -> int: ...
     def nm_out_clear(self, out: OutRow, /) -> None: ...
     def nm_legs_count(self, legs: Legs, /) -> int: ...
     def nm_leg_insert(

@@ -6,7 +6,7 @@ No I/O: checks and orders come in with their times, changes go out.
 from dataclasses import dataclass
 from typing import Any
 
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service
 
 _REPEATS = (1.0, 5.0)  # seconds after which ends are reset again: nobody acknowledges a RST, and one may be lost

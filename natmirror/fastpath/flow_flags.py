@@ -115,9 +115,12 @@ def has_reader(row: FlowRow) -> bool:
     return row.flags & HAS_READER != 0
 
 
-def add_reader(row: FlowRow) -> None:
-    """Have C keep what both ends send for a session with a master."""
-    row.flags |= HAS_READER
+def add_reader(row: FlowRow, *, is_late: bool = False) -> None:
+    """Have C keep what both ends send for a session with a master.
+
+    ``is_late`` says that the connection was picked up: until its place is known, what comes waits for earlier data.
+    """
+    row.flags |= HAS_READER | ORIG_GAP | REPLY_GAP if is_late else HAS_READER
 
 
 def remove_reader(row: FlowRow) -> None:
@@ -161,12 +164,12 @@ def is_held(row: FlowRow) -> bool:
     return row.flags & HELD != 0
 
 
-def hold(row: FlowRow) -> None:
+def hold_client(row: FlowRow) -> None:
     """Have C leave what the backend sends to Python, which holds the client back by it."""
     row.flags |= HELD
 
 
-def release(row: FlowRow) -> None:
+def release_client(row: FlowRow) -> None:
     """Hold the client back no longer."""
     row.flags &= ~HELD
 

@@ -1,27 +1,27 @@
 """Holding clients back for mirrors that are slower than their backends: what becomes of each flow's throttle as its
 packets pass and its legs move."""
 
-from collections.abc import Callable
-
 from natmirror.actions import Send
-from natmirror.fastpath.flow_flags import hold, release
+from natmirror.fastpath.flow_flags import hold_client, release_client
 from natmirror.fastpath.flow_states import State
-from natmirror.mirror.ledger import MirroredFlow, MirroredStream
-from natmirror.mirror.legs import Legs
+from natmirror.mirror.copies import MirroredFlow, MirroredStream
+from natmirror.mirror.outgoing import Outgoing
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.net import seq
-from natmirror.net.packet import ACK, Segment, endpoint_of, synthesise
+from natmirror.net.build import synthesise
+from natmirror.net.endpoint import endpoint_of
+from natmirror.net.packet import ACK, Segment
 from natmirror.tcp.client_window import ClientWindow
 
 
 class Backpressure:
-    """The throttles of all flows; ``stream_of`` gives a flow's stream, once it has one."""
+    """The throttles of all flows."""
 
-    def __init__(self, timers: Timers, legs: Legs, stream_of: Callable[[MirroredFlow], MirroredStream | None]) -> None:
+    def __init__(self, timers: Timers, outgoing: Outgoing, streams: dict[MirroredFlow, MirroredStream]) -> None:
         self._timers = timers
-        self._legs = legs
-        self._stream_of = stream_of
+        self._outgoing = outgoing
+        self._streams = streams
         self._throttles: dict[MirroredFlow, ClientWindow] = {}
 
     def accepted(self, flow: MirroredFlow) -> None:
@@ -35,7 +35,7 @@ class Backpressure:
         ):
             first = seq.add(flow.row.iss, 1)
             self._throttles[flow] = ClientWindow(seq.add(first, min(buffers)), min(buffers))
-            hold(flow.row)
+            hold_client(flow.row)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
         """The window field that the client is to see in a segment of its backend's."""
@@ -43,7 +43,7 @@ class Backpressure:
         if throttle is None:
             return segment.window
         window = throttle.window(segment, flow.row.reply.scale)
-        if (stream := self._stream_of(flow)) is not None:
+        if (stream := self._streams.get(flow)) is not None:
             self._mark_waiting(stream, throttle)
         return window
 
@@ -78,7 +78,7 @@ class Backpressure:
         """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
         throttle = self._throttles[flow]
         self._tell(flow, throttle)
-        stream = self._stream_of(flow)
+        stream = self._streams.get(flow)
         if stream is not None:
             self._mark_waiting(stream, throttle)
         if stream is None or not any(copy.mirror.throttles for copy, _ in stream.alive()):
@@ -91,7 +91,7 @@ class Backpressure:
             ends = (endpoint_of(flow.service), flow.client)
             options = throttle.options()
             update = synthesise(*ends, seq=reply.end, ack=reply.ack, flags=ACK, window=window, options=options)
-            self._legs.send([Send(update)])
+            self._outgoing.add([Send(update)])
 
     def let_go(self, flow: MirroredFlow) -> None:
         """Hold the client back no more, whatever its legs say. One that waits is told at once: it would learn it only
@@ -110,4 +110,4 @@ class Backpressure:
         """No leg holds the client back any more."""
         if self._throttles.pop(flow, None) is not None:
             self._timers.set(("window", flow), None)
-            release(flow.row)
+            release_client(flow.row)

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
-from natmirror.mirror.ledger import MirroredFlow
-from natmirror.net.packet import show
+from natmirror.net.endpoint import show
 
 _T = TypeVar("_T")
 

@@ -8,18 +8,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
-from natmirror.actions import Send
-from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
-from natmirror.mirror.guard import Guard
-from natmirror.mirror.ledger import MirroredFlow, MirroredStream, StreamCopy
-from natmirror.mirror.legs import HANDED_OVER, LegOwner, Legs
-from natmirror.mirror.mirroring import Mirroring
+from natmirror.mirror.copies import MirroredFlow, StreamCopy
+from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Work
+from natmirror.mirror.legs import HANDED_OVER, LegEvent, LegOwner
+from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
-from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.teardown import Teardown
-from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.mirror.timers import AT_ONCE
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.net.icmp import IcmpError
-from natmirror.net.packet import Endpoint, Segment, show
+from natmirror.net.packet import Segment
 from natmirror.rules import Service
 from natmirror.tcp.leg_record import FlowRecord
 
@@ -31,30 +29,27 @@ _END_SLICE = 32  # flows whose work was switched off and that are ended between 
 class GuardedMirroring:
     """The door between production and mirroring."""
 
-    def __init__(
-        self,
-        mirroring: Mirroring,
-        sessions: MasterSessions,
-        legs: Legs,
-        timers: Timers,
-        guard: Guard,
-        faults: Faults,
-        teardown: Teardown,
-    ) -> None:
-        self._mirroring = mirroring
-        self._sessions = sessions
-        self._legs = legs
-        self._timers = timers
-        self._guard = guard
-        self._faults = faults
-        self._teardown = teardown
+    def __init__(self, parts: MirrorParts, is_known: Callable[[MirroredFlow], bool]) -> None:
+        """``is_known`` says whether a flow is still in the table."""
+        self.streams = parts.streams
+        """Each mirrored flow's, from its handshake on."""
+        self._mirroring = parts.mirroring
+        self._adoption = parts.adoption
+        self._backpressure = parts.backpressure
+        self._sessions = parts.sessions
+        self._legs = parts.legs
+        self._events = parts.events
+        self._timers = parts.timers
+        self._faults = parts.faults
+        self._guard = parts.guard
+        self._teardown = Teardown(parts, is_known)
+        self._guard.end = self._teardown.end
         self._ending: dict[Work, list[MirroredFlow]] = {}
-        faults.on_change = self._heed_change
+        self._faults.on_change = self._heed_change
 
-    @property
-    def streams(self) -> dict[MirroredFlow, MirroredStream]:
-        """Each mirrored flow's stream."""
-        return self._mirroring.streams
+    def begin(self, now: float) -> None:
+        """Date what happens in this call of the engine."""
+        self._faults.now = self._legs.now = now
 
     # What production does
 
@@ -79,12 +74,12 @@ class GuardedMirroring:
         self._guard.run(Work.COPY, flow, self._mirroring.window_moved, flow, now)
 
     def accepted(self, flow: MirroredFlow) -> None:
-        """See Holding."""
-        self._guard.run(Work.THROTTLE, flow, self._mirroring.backpressure.accepted, flow)
+        """See Backpressure."""
+        self._guard.run(Work.THROTTLE, flow, self._backpressure.accepted, flow)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
-        """See Holding; the backend's own window where that fails."""
-        window = self._guard.run(Work.THROTTLE, flow, self._mirroring.backpressure.throttled_window, flow, segment)
+        """See Backpressure; the backend's own window where that fails."""
+        window = self._guard.run(Work.THROTTLE, flow, self._backpressure.throttled_window, flow, segment)
         return segment.window if window is None else max(0, min(window, segment.window))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
@@ -119,16 +114,16 @@ class GuardedMirroring:
 
     def renew(self, flow: MirroredFlow, record: FlowRecord) -> bool:
         """See Mirroring."""
-        return bool(self._guard.run(Work.TAKEOVER, flow, self._mirroring.renew, flow, record))
+        return bool(self._guard.run(Work.TAKEOVER, flow, self._adoption.renew, flow, record))
 
     def activate(self, flow: MirroredFlow, now: float) -> None:
-        """See Mirroring."""
-        if self._mirroring.is_standby(flow):
-            self._guard.run(Work.TAKEOVER, flow, self._mirroring.activate, flow, now)
+        """See Adoption."""
+        if self._adoption.is_standby(flow):
+            self._guard.run(Work.TAKEOVER, flow, self._adoption.activate, flow, now)
 
     def is_standby(self, flow: MirroredFlow) -> bool:
         """See Mirroring."""
-        return self._mirroring.is_standby(flow)
+        return self._adoption.is_standby(flow)
 
     def forget(self, flow: MirroredFlow) -> None:
         """See Mirroring."""
@@ -139,7 +134,7 @@ class GuardedMirroring:
 
     def leave(self) -> None:
         """Another host passes all flows: their legs end here without a word, and go on there."""
-        for stream in self._mirroring.streams.values():
+        for stream in self.streams.values():
             stream.is_handed_over = True
         self._each_leg(self._legs.abandon, HANDED_OVER)
         self._try(Work.TAKEOVER, self._sessions.leave)
@@ -177,28 +172,20 @@ class GuardedMirroring:
         """End all legs."""
         self._each_leg(self._legs.abort, "shutdown")
 
-    def send(self, sends: Iterable[Send]) -> None:
-        """Something is to be sent with what legs send."""
-        self._try(Work.COPY, self._legs.send, sends)
-
-    def take_sends(self) -> list[Send]:
-        """What is to be sent since the last call."""
-        try:
-            return self._legs.take_sends()
-        except Exception as error:
-            self._faults.note(Work.COPY, None, error)
-            return []
-
-    def _each_leg(self, do: Callable[[int, str], None], reason: str) -> None:
+    def _each_leg(self, do: Callable[[int, str], LegEvent | None], reason: str) -> None:
         for leg_id in self._try(Work.COPY, self._legs.ids) or []:
             self._at_leg(partial(self._legs.owner, leg_id), do, leg_id, reason)
 
-    def _at_leg(self, find: Callable[[], LegOwner | None], do: Callable[..., None], *arguments: object) -> None:
-        """Do something with a leg; where that raises, everything ends that its flow has."""
+    def _at_leg(
+        self, find: Callable[[], LegOwner | None], do: Callable[..., LegEvent | None], *arguments: object
+    ) -> None:
+        """Do something with a leg, and apply what comes of it; where that raises, everything ends that its flow has."""
         owner = None
         try:
             owner = find()
-            do(*arguments)
+            event = do(*arguments)
+            if event is not None:
+                self._events.apply(event)
         except Exception as error:
             work, client = Work.COPY, None
             if isinstance(owner, MasterSession):
@@ -246,7 +233,7 @@ class GuardedMirroring:
         elif isinstance(of, MasterSession):
             self._at_leg(lambda: of, self._sessions.handle_timer, of, now)
         elif what == "window":
-            self._guard.run(Work.THROTTLE, of, self._mirroring.backpressure.tell_window, of)  # type: ignore[arg-type]
+            self._guard.run(Work.THROTTLE, of, self._backpressure.tell_window, of)  # type: ignore[arg-type]
         else:
             do = self._mirroring.positions_known if what == "heard" else self._mirroring.write_rest
             self._guard.run(Work.COPY, of, do, of, now)  # type: ignore[arg-type]
@@ -255,7 +242,7 @@ class GuardedMirroring:
         """Begin to end what was switched off, and set the time when it comes on again."""
         self._timers.set(("on-again", None), self._faults.next_on())
         for work in self._faults.off.keys() - self._ending.keys():
-            self._ending[work] = list(self._mirroring.streams)
+            self._ending[work] = list(self.streams)
             self._timers.set(("end-disabled", work), AT_ONCE)
         for work in self._ending.keys() - self._faults.off.keys():
             del self._ending[work]

@@ -9,29 +9,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from natmirror.fastpath import FlowRow, Gear
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.fastpath import Gear
+from natmirror.mirror.copies import MirroredStream, StreamCopy
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
-from natmirror.tcp.reassembler import Reassembler
 
 MID_CONNECTION = "mid-connection"
 OWN_BACKEND = "own-backend"
 REMOVED = "removed"
 UNTRACKED = "untracked"
-
-
-class MirroredFlow(Protocol):
-    """What has to be known of a flow to mirror it."""
-
-    row: FlowRow
-    client: Endpoint
-    service: Service
-    syn_data: bytes
-
-    @property
-    def picked_up(self) -> bool:
-        """Whether the connection was met in its middle."""
 
 
 class Account(Protocol):
@@ -44,97 +31,6 @@ class Account(Protocol):
     @property
     def service_name(self) -> str:
         """The service's name."""
-
-
-class Keeper(Protocol):
-    """Who looks after copies."""
-
-    def leg_ended(self, copy: "StreamCopy", leg: Leg, reason: str) -> None:
-        """The copy's leg is over."""
-
-    def leg_moved(self, copy: "StreamCopy") -> None:
-        """The copy's leg has done something."""
-
-
-@dataclass(slots=True, eq=False)
-class StreamCopy:
-    """One flow's copy for one mirror: a leg, or why there is none."""
-
-    mirror: Mirror
-    stream: "MirroredStream"
-    leg: Leg | None = None
-    why_absent: str | None = None
-    is_resumed: bool = False
-    """The leg was another host's, and has gone on here."""
-
-    @property
-    def service_name(self) -> str:
-        """The service's name."""
-        return self.stream.flow.service.name
-
-    @property
-    def client_is_gone(self) -> bool:
-        """Whether the client's connection is over."""
-        return self.stream.flow_over
-
-    def leg_ended(self, leg: Leg, reason: str) -> None:
-        """Its leg is over."""
-        self.stream.keeper.leg_ended(self, leg, reason)
-
-    def leg_moved(self) -> None:
-        """Its leg has done something."""
-        self.stream.keeper.leg_moved(self)
-
-    @property
-    def why_over(self) -> str | None:
-        """Why no more bytes will arrive; None while a leg lives."""
-        return self.why_absent if self.leg is None else self.leg.ended
-
-    @property
-    def acked_bytes(self) -> int:
-        """Bytes that the mirror has acknowledged."""
-        return 0 if self.leg is None else self.leg.acked_bytes
-
-    @property
-    def missing_bytes(self) -> int:
-        """Bytes that the client has sent and the mirror has not acknowledged."""
-        return self.stream.client_bytes - self.acked_bytes
-
-
-@dataclass(slots=True, eq=False)
-class MirroredStream:
-    """A flow's stream, and where it goes."""
-
-    flow: MirroredFlow
-    reassembler: Reassembler
-    keeper: Keeper
-    copies: tuple[StreamCopy, ...] = ()
-    replies: Reassembler | None = None
-    """Of what the backend sends, where somebody reads both directions."""
-    is_handed_over: bool = False
-    """Another host passes it since."""
-    finished: bool = False
-    """The stream's end has been told to the legs."""
-    flow_over: bool = False
-    is_draining: bool = False
-    """More bytes are in order than were given in one call: the rest is about to follow."""
-    is_adopted: bool = False
-    """Another host has passed what lies before."""
-    standby_from: int | None = None
-    """As far as is known it still does; then this is as far as the client had come when that was told."""
-    is_asking: bool = False
-    """Not all its mirrors have said yet how far they have come: nothing counts as missing."""
-    final_bytes: int | None = None
-    """What the client sent in all, once the flow's row is gone."""
-
-    @property
-    def client_bytes(self) -> int:
-        """Bytes the client has sent on this connection."""
-        return int(self.flow.row.orig.bytes) if self.final_bytes is None else self.final_bytes
-
-    def alive(self) -> list[tuple[StreamCopy, Leg]]:
-        """The legs that have not ended."""
-        return [(copy, copy.leg) for copy in self.copies if copy.leg is not None and copy.leg.ended is None]
 
 
 @dataclass(slots=True)

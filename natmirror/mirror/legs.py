@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from natmirror.actions import Send
-from natmirror.fastpath import LegRow, LegTable
+from natmirror.fastpath import FlowRow, LegRow, LegTable
+from natmirror.mirror.outgoing import Outgoing
 from natmirror.net import seq
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.icmp import IcmpError
-from natmirror.net.packet import Endpoint, Segment, endpoint_of
+from natmirror.net.packet import Segment
 from natmirror.rules import Mirror
 from natmirror.tcp.initial_numbers import Numbers
 from natmirror.tcp.leg import Leg
@@ -40,15 +43,19 @@ class LegOwner(Protocol):
     def client_is_gone(self) -> bool:
         """Whether the client's connection is over: then the leg gives way to the next one of the same port."""
 
-    def leg_ended(self, leg: Leg, reason: str) -> None:
-        """The leg is over."""
 
-    def leg_moved(self) -> None:
-        """The leg has done something."""
+@dataclass(slots=True)
+class LegEvent:
+    """What has happened to a leg: it has moved, and may have ended. LegEvents.apply() is to be given it."""
+
+    owner: LegOwner
+    leg: Leg
+    end_reason: str | None
+    """Why the leg has ended, where its owner has still to be told; else None."""
 
 
 class Legs:
-    """What its methods make legs send waits for take_sends().
+    """The legs; what they send goes to ``outgoing``.
 
     ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
     ``ports`` are for legs with an address of ours. ``numbers`` gives the legs their initial numbers. ``now`` is set by
@@ -56,46 +63,53 @@ class Legs:
     """
 
     def __init__(
-        self, table: LegTable, in_use: Callable[[Endpoint, Endpoint], bool], ports: range, numbers: Numbers
+        self,
+        table: LegTable,
+        outgoing: Outgoing,
+        in_use: Callable[[Endpoint, Endpoint], bool],
+        ports: range,
+        numbers: Numbers,
     ) -> None:
         self.now = 0.0
         self._table = table
+        self._outgoing = outgoing
         self._in_use = in_use
         self._ports = ports
         self._numbers = numbers
         self._next_port = 0
         self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
         self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
-        self._living: dict[int, LegOwner] = {}  # by the leg's number in the table
-        self._sends: list[Send] = []
-
-    def take_sends(self) -> list[Send]:
-        """What is to be sent since the last call."""
-        sends, self._sends = self._sends, []
-        return sends
-
-    def send(self, sends: Iterable[Send]) -> None:
-        """Something else that is to be sent."""
-        self._sends += sends
+        self.living: dict[int, LegOwner] = {}
+        """What each leg belongs to, by the leg's number in the table, until its owner has been told of its end."""
 
     def owners(self) -> list[tuple[LegOwner, Leg]]:
         """The living legs, and what each belongs to."""
-        return [(owner, owner.leg) for owner in self._living.values() if owner.leg is not None]
+        return [(owner, owner.leg) for owner in self.living.values() if owner.leg is not None]
 
     def ids(self) -> list[int]:
         """The numbers of the living legs; a number is given anew when its leg is gone."""
-        return list(self._living)
+        return list(self.living)
 
     def owner(self, leg_id: int) -> LegOwner | None:
         """What the leg with this number belongs to; None where there is none any more."""
-        return self._living.get(leg_id)
+        return self.living.get(leg_id)
 
     def owner_between(self, mirror: Endpoint, local: Endpoint) -> LegOwner | None:
         """What the leg between the two belongs to; None where there is none."""
         row = self._table.find(mirror, local)
-        return None if row is None else self._living.get(row.id)
+        return None if row is None else self.living.get(row.id)
+
+    def link(self, flow_row: FlowRow, legs: Iterable[Leg]) -> None:
+        """Tell the C gear which legs a flow has."""
+        self._table.link(flow_row, [leg.row for leg in legs])
 
     # Opening
+
+    def left_over(self, mirror: Mirror, client: Endpoint) -> tuple[LegOwner, Leg] | None:
+        """Return the leg that a connection which is over has left where a new one of the same client's port would have
+        its own; it has to end before make()."""
+        older = None if mirror.source is not None else self._find(endpoint_of(mirror), client)
+        return older if older is not None and older[0].client_is_gone else None
 
     def make(
         self,
@@ -112,9 +126,6 @@ class Legs:
         local = self._local_endpoint(owner.mirror, mirror, client)
         if local is None:
             return NO_FREE_PORT
-        older = self._find(mirror, local)
-        if older is not None and older[0].client_is_gone:
-            self.end(*older, "port-reused")
         if self.has(mirror, local) or self._in_use(mirror, local):
             return PORT_IN_USE
         offset = seq.add(self._numbers.first(local, mirror, now), -iss)
@@ -142,7 +153,7 @@ class Legs:
             if isinstance(error, MemoryError):
                 return NO_MEMORY
             raise
-        self._living[leg.row.id] = owner
+        self.living[leg.row.id] = owner
         return leg
 
     def _local_endpoint(self, settings: Mirror, mirror: Endpoint, client: Endpoint) -> Endpoint | None:
@@ -163,29 +174,29 @@ class Legs:
         """Whether a leg stands between the two."""
         return self._table.find(mirror, local) is not None
 
-    def make_way(self, mirror: Endpoint, local: Endpoint) -> None:
+    def make_way(self, mirror: Endpoint, local: Endpoint) -> LegEvent | None:
         """Production is about to have a connection between these two: a leg in its place says nothing any more."""
-        self._do(mirror, local, lambda leg: leg.abandon("port-reused"))
+        found = self._find(mirror, local)
+        return None if found is None else self.settle(*found, found[1].abandon("port-reused"))
 
-    def receive(self, segment: Segment, now: float) -> None:
-        """A believed segment of a mirror's, for a leg that stands."""
-        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
-        self._do(mirror, local, lambda leg: leg.receive(segment, now))
+    def receive(self, segment: Segment, now: float) -> LegEvent | None:
+        """Take a segment of a mirror's whose checksum is right, for a leg that stands."""
+        found = self._find((segment.src, segment.sport), (segment.dst, segment.dport))
+        return None if found is None else self.settle(*found, found[1].receive(segment, now))
 
-    def icmp_error(self, error: IcmpError, now: float) -> None:
-        """An error about a segment of a leg that stands."""
+    def icmp_error(self, error: IcmpError, now: float) -> LegEvent | None:
+        """Take an error about a segment of a leg that stands."""
+        found = self._find(error.inner_dst, error.inner_src)
+        if found is None:
+            return None
+        owner, leg = found
         if not error.is_fragmentation_needed:
-            self._do(error.inner_dst, error.inner_src, lambda leg: leg.unreachable(error.inner_seq))
-            return
-
-        def narrow(leg: Leg) -> list[bytes]:
-            before = leg.segment_len
-            packets = leg.path_mtu(error.mtu, error.inner_seq, now)
-            if leg.segment_len < before:
-                self._narrow_paths[leg.mirror] = (leg.segment_len + HEADERS_LEN, now + _NARROW_TIMEOUT)
-            return packets
-
-        self._do(error.inner_dst, error.inner_src, narrow)
+            return self.settle(owner, leg, leg.unreachable(error.inner_seq))
+        before = leg.segment_len
+        packets = leg.path_mtu(error.mtu, error.inner_seq, now)
+        if leg.segment_len < before:
+            self._narrow_paths[leg.mirror] = (leg.segment_len + HEADERS_LEN, now + _NARROW_TIMEOUT)
+        return self.settle(owner, leg, packets)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """This host's routes say that the way to a mirror takes packets of at most ``mtu`` bytes."""
@@ -197,55 +208,44 @@ class Legs:
         narrow, until = self._narrow_paths.get(mirror, (MTU, 0.0))
         return min(mtu, narrow) if now < until else mtu
 
-    def handle_timer(self, leg_id: int, now: float) -> None:
+    def handle_timer(self, leg_id: int, now: float) -> LegEvent | None:
         """The deadline of the leg with this number has come."""
-        if (found := self._living_at(self._table.row(leg_id))) is not None:
-            self.settle(*found, found[1].handle_timer(now))
+        found = self._living_at(self._table.row(leg_id))
+        return None if found is None else self.settle(*found, found[1].handle_timer(now))
 
-    def abandon(self, leg_id: int, reason: str) -> None:
+    def abandon(self, leg_id: int, reason: str) -> LegEvent | None:
         """End the leg with this number without a word to its mirror."""
-        if (found := self._living_at(self._table.row(leg_id))) is not None:
-            self.settle(*found, found[1].abandon(reason))
+        found = self._living_at(self._table.row(leg_id))
+        return None if found is None else self.settle(*found, found[1].abandon(reason))
 
-    def abort(self, leg_id: int, reason: str) -> None:
+    def abort(self, leg_id: int, reason: str) -> LegEvent | None:
         """End the leg with this number with a RST."""
-        if (found := self._living_at(self._table.row(leg_id))) is not None:
-            self.settle(*found, found[1].abort(reason))
+        found = self._living_at(self._table.row(leg_id))
+        return None if found is None else self.settle(*found, found[1].abort(reason))
 
-    def end(self, owner: LegOwner, leg: Leg, reason: str) -> None:
-        """End a leg with a RST on behalf of another connection: what raises there counts for that one, but the leg is
-        over, and its owner knows it."""
-        try:
-            self.settle(owner, leg, leg.abort(reason))
-        except Exception:
-            self.cut(owner, leg, reason)
-            raise
-
-    def cut(self, owner: LegOwner, leg: Leg, reason: str) -> None:
+    def cut(self, owner: LegOwner, leg: Leg, reason: str) -> LegEvent | None:
         """End a leg whatever state a fault of ours has left it in, with a RST where that can still be made; never
         raises."""
+        event = None
         with suppress(Exception):
-            self.settle(owner, leg, leg.abort(reason))
+            event = self.settle(owner, leg, leg.abort(reason))
         if leg.ended is None:
             leg.cut(reason)
-        if self._living.get(leg.row.id) is owner and owner.leg is leg:
-            del self._living[leg.row.id]
-            with suppress(Exception):
-                self._numbers.note_last(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
-            with suppress(Exception):
-                owner.leg_ended(leg, reason)
+        return LegEvent(owner, leg, reason) if event is None and self._is_untold(owner, leg) else event
 
-    def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> None:
-        """After a leg has moved: keep what it sends, set its timer anew, or write it off."""
-        self._sends += [Send(packet, leg.segment_len) for packet in packets]
+    def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> LegEvent:
+        """After a leg has moved: keep what it sends, and set its timer anew."""
+        if packets:
+            self._outgoing.add([Send(packet, leg.segment_len) for packet in packets])
         leg.schedule()
-        if leg.ended is not None and self._living.get(leg.row.id) is owner and owner.leg is leg:
-            del self._living[leg.row.id]
-            try:
-                self._numbers.note_last(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
-            finally:  # or its owner would never learn of its end
-                owner.leg_ended(leg, leg.ended)
-        owner.leg_moved()
+        return LegEvent(owner, leg, None if leg.ended is None or not self._is_untold(owner, leg) else leg.ended)
+
+    def _is_untold(self, owner: LegOwner, leg: Leg) -> bool:
+        return self.living.get(leg.row.id) is owner and owner.leg is leg
+
+    def number_used(self, leg: Leg) -> None:
+        """Remember how far the numbers of a leg that has ended went: the next between the same ends begins above."""
+        self._numbers.note_last(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
 
     def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[LegOwner, Leg] | None:
         return self._living_at(self._table.find(mirror, local))
@@ -255,15 +255,10 @@ class Legs:
         here: its ports are needed."""
         if row is None:
             return None
-        owner = self._living.get(row.id)
+        owner = self.living.get(row.id)
         leg = None if owner is None else owner.leg
         if owner is not None and leg is not None and leg.ended is None and leg.row.id == row.id:
             return owner, leg
-        self._living.pop(row.id, None)
+        self.living.pop(row.id, None)
         self._table.retire(row)
         return None
-
-    def _do(self, mirror: Endpoint, local: Endpoint, do: Callable[[Leg], list[bytes]]) -> None:
-        found = self._find(mirror, local)
-        if found is not None:
-            self.settle(*found, do(found[1]))

@@ -1,49 +1,29 @@
 """Between production and the legs: each mirrored flow's byte stream, given to a leg for each of its mirrors."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from natmirror.actions import LegEnded
-from natmirror.fastpath import NO_FLOW, Gear, Memory
-from natmirror.fastpath.flow_flags import (
-    add_reader,
-    clear_mirroring,
-    clear_orig_waiting,
-    has_reader,
-    is_ack_known,
-    is_finished,
-    remove_reader,
-    set_orig_waiting,
-    set_reply_gap,
-    start_feeding_legs,
-    stop_feeding_legs,
-)
+from natmirror.fastpath import NO_FLOW, Memory, flow_flags
 from natmirror.fastpath.flow_states import State
+from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
+from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
-from natmirror.mirror.ledger import (
-    MID_CONNECTION,
-    OWN_BACKEND,
-    REMOVED,
-    Ledger,
-    MirroredFlow,
-    MirroredStream,
-    StreamCopy,
-)
-from natmirror.mirror.legs import HANDED_OVER, Legs
-from natmirror.mirror.report import gone_flow, shown_copy, shown_session
+from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger
+from natmirror.mirror.leg_events import LegEvents
+from natmirror.mirror.legs import HANDED_OVER, LegEvent, Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.net import seq
-from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
+from natmirror.net.packet import RST, SYN, Segment
 from natmirror.rules import Service
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
-from natmirror.tcp.leg_record import FlowRecord, LegRecord, endpoint
+from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
 from natmirror.tcp.tracker import is_taken
@@ -56,14 +36,17 @@ class Mirroring:
 
     def __init__(
         self,
-        gear: Gear,
         memory: Memory,
         timers: Timers,
         legs: Legs,
         ledger: Ledger,
+        backpressure: Backpressure,
+        adoption: Adoption,
+        events: LegEvents,
         sessions: MasterSessions,
         read_queue: ReadQueue,
         guard: Guard,
+        streams: dict[MirroredFlow, MirroredStream],
         *,
         shares_state: bool,
     ) -> None:
@@ -75,19 +58,13 @@ class Mirroring:
         self._timers = timers
         self._legs = legs
         self._ledger = ledger
+        self._backpressure = backpressure
+        self._adoption = adoption
+        self._events = events
         self._sessions = sessions
         self._read_queue = read_queue
-        self._gear = gear
-        self.streams: dict[MirroredFlow, MirroredStream] = {}
+        self.streams = streams
         """Each mirrored flow's, from its handshake on."""
-        self.backpressure = Backpressure(timers, legs, self.streams.get)
-        """Whose clients are held back."""
-        self._events: list[LegEnded] = []
-
-    def take_events(self) -> list[LegEnded]:
-        """The legs that have ended since the last call."""
-        events, self._events = self._events, []
-        return events + self._sessions.take_events()
 
     # What production does
 
@@ -98,7 +75,7 @@ class Mirroring:
             return
         first = seq.add(flow.row.iss, 1)
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        stream = MirroredStream(flow, Reassembler(flow.row, "orig", first, max_waiting, self.budget), self)
+        stream = MirroredStream(flow, Reassembler(flow.row, "orig", first, max_waiting, self.budget))
         self.streams[flow] = stream
         for mirror in flow.service.copies:
             copy = StreamCopy(mirror, stream)
@@ -109,12 +86,12 @@ class Mirroring:
             if copy.why_absent is None:
                 self._open_leg(copy, flow.row.iss, now)
         if stream.alive():
-            start_feeding_legs(flow.row)
+            flow_flags.start_feeding_legs(flow.row)
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self.budget)
-            add_reader(flow.row)
+            flow_flags.add_reader(flow.row)
         flow.row.account = self._ledger.account(stream)
-        self._guard.run(Work.THROTTLE, flow, self.backpressure.hold, stream)
+        self._guard.run(Work.THROTTLE, flow, self._backpressure.hold, stream)
         if flow.syn_data:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
             self._feed(stream, first, flow.syn_data[: max(taken, 0)], now)
@@ -122,16 +99,14 @@ class Mirroring:
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
         """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget), self)
+        stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget))
         stream.copies = tuple(
             StreamCopy(mirror, stream, why_absent=self._why_absent_from_picked_up) for mirror in flow.service.copies
         )
         self.streams[flow] = stream
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", None, max_waiting, self.budget)
-            add_reader(flow.row)
-            set_orig_waiting(flow.row, past_window=False, has_gap=True)
-            set_reply_gap(flow.row, True)
+            flow_flags.add_reader(flow.row, is_late=True)
         flow.row.account = self._ledger.account(stream)
         return stream
 
@@ -160,24 +135,13 @@ class Mirroring:
             stream.reassembler.place(segment.seq)
         self._feed(stream, segment.seq, segment.payload, now)
 
-    def unread(self, flow: MirroredFlow) -> None:
-        """Nobody reads the flow any more."""
-        stream, row = self.streams.get(flow), flow.row
-        remove_reader(row)
-        if stream is None or stream.replies is None:
-            return
-        stream.replies.clear()
-        if not stream.alive():
-            clear_orig_waiting(row)
-            stream.reassembler.clear()
-
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
         """The same for a segment of the backend's, where somebody reads it."""
         stream = self.streams.get(flow)
         if stream is None or stream.replies is None or segment.flags & (SYN | RST):
             return
         row, replies = flow.row, stream.replies
-        if not has_reader(row) or not is_taken(row.orig, segment, picked_up=flow.picked_up):
+        if not flow_flags.has_reader(row) or not is_taken(row.orig, segment, picked_up=flow.picked_up):
             return
         if not replies.is_placed:
             replies.place(segment.seq)
@@ -194,14 +158,14 @@ class Mirroring:
         if data:
             self._read_queue.add(Kind.REPLY, row.id, data)
         rest = replies.ready_len(edge)
-        if not rest and is_ack_known(row.orig) and seq.lt(replies.next, row.orig.ack):
+        if not rest and flow_flags.is_ack_known(row.orig) and seq.lt(replies.next, row.orig.ack):
             self._read_queue.add(Kind.REPLY_LOST, row.id)
             if data := replies.restart(row.orig.ack, edge):
                 self._read_queue.add(Kind.REPLY, row.id, data)
             rest = replies.ready_len(edge)
         if rest:
             self._timers.set(("rest", stream.flow), AT_ONCE)
-        set_reply_gap(row, replies.waiting_bytes > 0)
+        flow_flags.set_reply_gap(row, replies.waiting_bytes > 0)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
         """End those of the legs with these numbers whose mirrors the rules do not name any more."""
@@ -209,7 +173,7 @@ class Mirroring:
             if isinstance(owner, MasterSession):
                 self._sessions.end_if_removed(owner)
             elif isinstance(owner, StreamCopy) and owner.leg is not None and not self._ledger.has(owner):
-                self._legs.settle(owner, owner.leg, owner.leg.abort(REMOVED))
+                self._events.apply(self._legs.settle(owner, owner.leg, owner.leg.abort(REMOVED)))
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
         """The backend has spoken, and may take now what waited for its window."""
@@ -222,35 +186,36 @@ class Mirroring:
         if stream is None:
             return
         self._feed(stream, stream.reassembler.next, b"", now)
-        if stream.replies is not None and has_reader(flow.row):
+        if stream.replies is not None and flow_flags.has_reader(flow.row):
             edge = seq.latest(flow.row.orig.edge, flow.row.orig.ack)
             self._read_reply(stream, stream.replies.push(stream.replies.next, b"", edge), edge)
 
     def _feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
         """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
         row, reassembler = stream.flow.row, stream.reassembler
-        is_read = has_reader(row)
+        is_read = flow_flags.has_reader(row)
         if stream.finished or not (stream.alive() or is_read):
             return
-        self.activate(stream.flow, now)
-        if stream.is_adopted and is_ack_known(row.reply):
-            self._end_stale(stream)
-        fin_seq = seq.add(row.orig.end, -1) if is_finished(row.orig) else None
+        if stream.is_adopted:
+            self._adoption.activate(stream.flow, now)
+            if flow_flags.is_ack_known(row.reply):
+                self._apply_all(self._adoption.end_stale(stream))
+        fin_seq = seq.add(row.orig.end, -1) if flow_flags.is_finished(row.orig) else None
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = seq.latest(row.reply.edge, row.reply.ack)
         if stream.flow.picked_up:  # nobody knows how wide its window is
             edge = seq.latest(edge, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
-        set_orig_waiting(row, past_window=reassembler.blocked, has_gap=reassembler.waiting_bytes > 0)
+        flow_flags.set_orig_waiting(row, past_window=reassembler.blocked, has_gap=reassembler.waiting_bytes > 0)
         was_draining = stream.is_draining
         self._write(stream, data, edge, now)
         if fin_seq is not None and stream.is_adopted:
-            self._end_past_fin(stream, fin_seq)
+            self._apply_all(self._adoption.end_past_fin(stream, fin_seq))
         if stream.is_asking or stream.is_draining:
             return
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
-        is_told = is_ack_known(row.reply) or stream.is_adopted
+        is_told = flow_flags.is_ack_known(row.reply) or stream.is_adopted
         if is_told and seq.lt(reassembler.next, acked) and self._handle_gap(stream, acked, edge, now):
             return
         if fin_seq is not None and seq.le(fin_seq, reassembler.next):
@@ -275,7 +240,7 @@ class Mirroring:
             return
         start = seq.add(stream.reassembler.next, -len(data))
         self._each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
-        if has_reader(stream.flow.row):
+        if flow_flags.has_reader(stream.flow.row):
             self._read_queue.add(Kind.ORIG, stream.flow.row.id, data)
 
     def _handle_gap(self, stream: MirroredStream, acked: int, edge: int, now: float) -> bool:
@@ -286,141 +251,32 @@ class Mirroring:
         resumed = [(copy, leg, leg.resumption) for copy, leg in lacking if leg.resumption is not None]
         asked = [(copy, leg) for copy, leg, resumption in resumed if resumption.ask_again(now)]
         for copy, leg in asked:
-            self._legs.settle(copy, leg, [])
+            self._events.apply(self._legs.settle(copy, leg, []))
         if asked:
             stream.is_asking = True
             return True
         for copy, leg in lacking:
-            self._legs.settle(copy, leg, leg.abort(reassembler.left_out or leg.hole_reason))
+            self._events.apply(self._legs.settle(copy, leg, leg.abort(reassembler.left_out or leg.hole_reason)))
         self._skip(stream, acked, edge, now)
         return False
 
     def _skip(self, stream: MirroredStream, to: int, edge: int, now: float) -> None:
         """Nobody waits any more for the client's bytes before a number."""
         row = stream.flow.row
-        is_read = has_reader(row)
+        is_read = flow_flags.has_reader(row)
         if is_read:
             self._read_queue.add(Kind.ORIG_LOST, row.id)
         if is_read or stream.alive():
             self._write(stream, stream.reassembler.restart(to, edge), edge, now)
-            set_orig_waiting(row, past_window=False, has_gap=stream.reassembler.waiting_bytes > 0)
+            flow_flags.set_orig_waiting(row, past_window=False, has_gap=stream.reassembler.waiting_bytes > 0)
 
     # Another host's connections
 
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
-        """Another host's connection may go on here, and so may its legs: they wait for activate()."""
-        legs = _legs_by_place(record)
+        """Another host's connection may go on here, and so may its legs: they stand by for Adoption.activate()."""
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
-        backend = None if record.backend is None else endpoint(record.backend)
-        stream = self.picked_up(flow, backend)
-        for copy in stream.copies:
-            leg = legs.get((copy.mirror.name, endpoint_of(copy.mirror)))
-            why_absent = (
-                OWN_BACKEND if endpoint_of(copy.mirror) == backend else why_not_mirrored(copy.mirror, flow.client[0])
-            )
-            copy.why_absent = why_absent or copy.why_absent
-            if leg is not None and why_absent is None:
-                self._adopt_leg(copy, leg, now)
-        flow.row.account = self._ledger.account(stream)
-        if stream.alive():
-            start_feeding_legs(flow.row)
-            self._link(stream)
-            stream.is_adopted = stream.is_asking = True
-            self._stand_by(stream, record)
-
-    def _adopt_leg(self, copy: StreamCopy, record: LegRecord, now: float) -> None:
-        made = self._legs.adopt(copy, record, copy.stream.flow.client, now)
-        if isinstance(made, str):
-            copy.why_absent = made
-            return
-        copy.leg, copy.why_absent = made, None
-        made.row.flow_id = copy.stream.flow.row.id
-        made.row.mirror_id = self._ledger.number(copy)
-
-    def _stand_by(self, stream: MirroredStream, record: FlowRecord) -> None:
-        """The client's stream may go on from the first number that a mirror may lack. Its bytes count once it does."""
-        una = [leg.una for _, leg in stream.alive()]
-        stream.reassembler.place(min(una, key=lambda number: seq.diff(number, record.client_nxt)))
-        stream.standby_from = record.client_nxt
-
-    def renew(self, flow: MirroredFlow, record: FlowRecord) -> bool:
-        """A later record of a connection that waits; False where it has other legs now."""
-        stream, legs = self.streams[flow], _legs_by_place(record)
-        pairs = [(leg, legs.pop((copy.mirror.name, leg.mirror), None)) for copy, leg in stream.alive()]
-        if legs or any(later is None or later.local_end != leg.local for leg, later in pairs):
-            return False
-        for leg, later in pairs:
-            if leg.resumption is not None and later is not None:
-                leg.resumption.renew(later)
-        tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
-        self._stand_by(stream, record)
-        return True
-
-    def is_standby(self, flow: MirroredFlow) -> bool:
-        """Whether another host still has a connection, as far as is known, and its legs with it."""
-        stream = self.streams.get(flow)
-        return stream is not None and stream.standby_from is not None
-
-    def activate(self, flow: MirroredFlow, now: float) -> None:
-        """A connection that waits is this host's from now on: its mirrors are asked how far they have come."""
-        stream = self.streams.get(flow)
-        if stream is None or stream.standby_from is None:
-            return
-        first = stream.reassembler.next
-        flow.row.orig.bytes += seq.diff(stream.standby_from, first)
-        stream.standby_from = None
-        for copy in stream.copies:
-            leg = copy.leg
-            if leg is not None and leg.resumption is not None:
-                leg.row.acked_bytes += seq.diff(leg.resumption.recorded_una, first)
-                self._ledger.of(copy).adopted += 1
-                leg.resumption.activate(now)
-                leg.schedule()
-
-    def _note_activated(self, copy: StreamCopy, leg: Leg) -> None:
-        """A leg may have heard from its mirror, and so has the connection become this host's."""
-        resumption = leg.resumption
-        if copy.stream.standby_from is not None and resumption is not None and not resumption.is_standby:
-            self.activate(copy.stream.flow, resumption.activated_at)
-
-    def _end_stale(self, stream: MirroredStream) -> None:
-        """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.
-        So their record was of an older leg between the same ends, whose numbers lie near."""
-        row = stream.flow.row
-        room = max(seq.diff(row.reply.edge, row.reply.ack), 0)
-        for copy, leg in stream.alive():
-            ahead = seq.diff(leg.end, row.reply.ack)
-            if leg.resumption is not None and not leg.awaits_answer and ahead > room + _LATE:
-                wrong = min(ahead, leg.row.acked_bytes, row.orig.bytes)
-                leg.row.acked_bytes -= wrong
-                if row.orig.end == leg.end:
-                    row.orig.end = row.reply.ack
-                    row.orig.bytes -= wrong
-                self._legs.settle(copy, leg, leg.abort(NO_RECORD))
-
-    def _adopted_leg_moved(self, copy: StreamCopy) -> None:
-        """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""
-        stream, leg, row = copy.stream, copy.leg, copy.stream.flow.row
-        if stream.final_bytes is not None or leg is None:
-            return
-        self._note_activated(copy, leg)
-        if stream.standby_from is not None:
-            return
-        if not is_finished(row.orig):
-            tracker.infer_sent(row.orig, leg.end)
-        else:
-            self._end_past_fin(stream, seq.add(row.orig.end, -1))
-        living = [leg for _, leg in stream.alive()]
-        if any(leg.awaits_answer for leg in living):
-            return
-        if stream.is_asking or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
-            self._timers.set(("heard", stream.flow), AT_ONCE)
-
-    def _end_past_fin(self, stream: MirroredStream, fin: int) -> None:
-        """The client's stream ends before number ``fin``: tell legs that another host has brought further."""
-        for copy, leg in stream.alive():
-            if leg.resumption is not None and seq.lt(fin, leg.end):
-                self._legs.settle(copy, leg, leg.finished_elsewhere(fin))
+        backend = None if record.backend is None else parse_endpoint(record.backend)
+        self._adoption.begin(self.picked_up(flow, backend), record, backend, now)
 
     def positions_known(self, flow: MirroredFlow, now: float) -> None:
         """All mirrors have said how far they have come: from there on the client's stream goes on."""
@@ -435,10 +291,7 @@ class Mirroring:
         if ahead:
             self._skip(stream, seq.add(at, ahead), seq.latest(row.reply.ack, row.orig.end), now)
         self._feed(stream, stream.reassembler.next, b"", now)
-        for copy, leg in stream.alive():
-            if not leg.awaits_answer and not copy.is_resumed:
-                copy.is_resumed = True
-                self._ledger.of(copy).resumed += 1
+        self._adoption.note_resumed(stream)
         if stream.flow_over and not stream.is_asking and not stream.is_draining:
             self._end_deferred(stream, now)
 
@@ -469,8 +322,8 @@ class Mirroring:
     def forget(self, flow: MirroredFlow) -> None:
         """The flow stays in the table, and begins anew there."""
         self._forget(flow, continues=True)
-        self._gear.legs.link(flow.row, [])
-        clear_mirroring(flow.row)
+        self._legs.link(flow.row, [])
+        flow_flags.clear_mirroring(flow.row)
 
     def handed_over(self, flow: MirroredFlow) -> None:
         """Another host passes the connection from here on: no leg of ours gets the rest of it."""
@@ -482,7 +335,7 @@ class Mirroring:
         self._forget(flow, continues=False)
 
     def _forget(self, flow: MirroredFlow, *, continues: bool) -> None:
-        self.backpressure.release(flow)
+        self._backpressure.release(flow)
         stream = self.streams.get(flow)
         if stream is None:
             return
@@ -504,16 +357,18 @@ class Mirroring:
         stream.copies = ()  # no circle is left for a collector of garbage
 
     def _open_leg(self, copy: StreamCopy, iss: int, now: float) -> None:
-        made = self._legs.make(copy, copy.stream.flow.client, iss, now)
+        stream, client = copy.stream, copy.stream.flow.client
+        self._events.end_left_over(copy.mirror, client)
+        made = self._legs.make(copy, client, iss, now)
         if isinstance(made, str):
             copy.why_absent = made
             return
         copy.leg = made
         self._ledger.of(copy).opened += 1
-        made.row.flow_id = copy.stream.flow.row.id
+        made.row.flow_id = stream.flow.row.id
         made.row.mirror_id = self._ledger.number(copy)
-        self._link(copy.stream)
-        self._legs.settle(copy, made, made.open(now))
+        self._legs.link(stream.flow.row, [leg for _, leg in stream.alive()])
+        self._events.apply(self._legs.settle(copy, made, made.open(now)))
 
     def _flow_over(self, flow: MirroredFlow, now: float, do: Callable[[Leg], list[bytes]]) -> None:
         stream = self.streams.get(flow)
@@ -532,76 +387,11 @@ class Mirroring:
 
     def _each_leg(self, stream: MirroredStream, do: Callable[[Leg], list[bytes]]) -> None:
         for copy, leg in stream.alive():
-            self._legs.settle(copy, leg, do(leg))
+            self._events.apply(self._legs.settle(copy, leg, do(leg)))
 
-    def _link(self, stream: MirroredStream) -> None:
-        """Tell the C gear which legs the flow has."""
-        if stream.final_bytes is None:
-            self._gear.legs.link(stream.flow.row, [leg.row for _, leg in stream.alive()])
-
-    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
-        """A copy's leg is over."""
-        self._link(copy.stream)  # first: its row in C is gone
-        self._note_activated(copy, leg)
-        self._settle_account(copy, leg, reason)
-
-    def leg_moved(self, copy: StreamCopy) -> None:
-        """A copy's leg has done something."""
-        if copy.mirror.throttles:
-            self._guard.run(Work.THROTTLE, copy.stream.flow, self.backpressure.hold, copy.stream)
-        if copy.stream.is_adopted:
-            self._adopted_leg_moved(copy)
-
-    def _settle_account(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
-        stream = copy.stream
-        service, mirror = stream.flow.service.name, copy.mirror.name
-        if stream.standby_from is None:  # else it was another host's all the time
-            self._ledger.leg_ended(copy, leg, reason)
-            event = LegEnded(show(stream.flow.client), service, mirror, reason, stream.client_bytes, leg.acked_bytes)
-            self._events.append(event)
-        if stream.final_bytes is None and len(stream.copies) == len(stream.flow.service.copies):
-            stream.flow.row.account = self._ledger.account(stream)
-        if stream.final_bytes is None and not stream.alive():
-            stop_feeding_legs(stream.flow.row)
-            if not has_reader(stream.flow.row):
-                clear_orig_waiting(stream.flow.row)
-                stream.reassembler.clear()
-
-    # Reporting
-
-    def legs_of(self, flow: MirroredFlow, now: float) -> list[dict[str, Any]]:
-        """The flow's legs as plain values."""
-        stream = self.streams.get(flow)
-        copies = () if stream is None else stream.copies
-        return [shown_copy(copy, copy.leg, now) for copy in copies if copy.leg is not None] + [
-            shown_session(master, now) for master in self._sessions.masters_of(flow.row.id)
-        ]
-
-    def lingering(self, now: float) -> list[dict[str, Any]]:
-        """The legs that have outlived their flow, each as a flow that is gone, with its leg."""
-        found = []
-        for owner, leg in self._legs.owners():
-            if isinstance(owner, StreamCopy) and owner.stream.final_bytes is not None:
-                found.append(gone_flow(owner.service_name, owner.stream.flow.client, shown_copy(owner, leg, now)))
-            elif isinstance(owner, MasterSession) and owner.connection.is_forgotten:
-                found.append(gone_flow(owner.service_name, owner.connection.client, shown_session(owner, now)))
-        return found
-
-    def mirrors(self, now: float) -> list[dict[str, Any]]:
-        """Each mirror's ledger as plain values, living legs included."""
-        shown, sums = self._ledger.show(self._gear, now), self._sessions.sums()
-        for entry in shown:
-            entry["sessions"] = sums.get((entry["service"], entry["name"]), {})
-        return shown
-
-    def memory(self) -> dict[str, int]:
-        """Bytes that are held back for mirrors, and how many may be."""
-        return {"used_bytes": self.budget.used, "limit_bytes": self.budget.limit}
-
-
-def _legs_by_place(record: FlowRecord) -> dict[tuple[str, Endpoint], LegRecord]:
-    """By the mirror's name and its end: one that has moved in the rules is another."""
-    return {(leg.mirror, leg.mirror_end): leg for leg in record.legs}
+    def _apply_all(self, events: Iterable[LegEvent]) -> None:
+        for event in events:
+            self._events.apply(event)
 
 
 def _missing_part(leg: Leg, data: bytes, start: int) -> bytes:

@@ -1,13 +1,55 @@
-"""Legs as plain values: what the state tells of each."""
+"""What mirroring reports of itself, as plain values: legs, what outlives its flow, and each mirror's sums."""
 
 from typing import Any
 
-from natmirror.mirror.ledger import StreamCopy
+from natmirror.mirror.copies import MirroredFlow, StreamCopy
+from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
-from natmirror.net.packet import Endpoint, show
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_states import LegState
+
+
+class MirrorReport:
+    """Reads legs, ledger and sessions; changes nothing."""
+
+    def __init__(self, parts: MirrorParts) -> None:
+        self._gear = parts.gear
+        self._memory = parts.memory
+        self._legs = parts.legs
+        self._ledger = parts.ledger
+        self._sessions = parts.sessions
+        self._streams = parts.streams
+
+    def legs_of(self, flow: MirroredFlow, now: float) -> list[dict[str, Any]]:
+        """Return the flow's legs."""
+        stream = self._streams.get(flow)
+        copies = () if stream is None else stream.copies
+        return [shown_copy(copy, copy.leg, now) for copy in copies if copy.leg is not None] + [
+            shown_session(master, now) for master in self._sessions.masters_of(flow.row.id)
+        ]
+
+    def lingering(self, now: float) -> list[dict[str, Any]]:
+        """Return the legs that have outlived their flow, each as a flow that is gone, with its leg."""
+        found = []
+        for owner, leg in self._legs.owners():
+            if isinstance(owner, StreamCopy) and owner.stream.final_bytes is not None:
+                found.append(gone_flow(owner.service_name, owner.stream.flow.client, shown_copy(owner, leg, now)))
+            elif isinstance(owner, MasterSession) and owner.connection.is_forgotten:
+                found.append(gone_flow(owner.service_name, owner.connection.client, shown_session(owner, now)))
+        return found
+
+    def mirrors(self, now: float) -> list[dict[str, Any]]:
+        """Return each mirror's ledger, living legs included."""
+        shown, sums = self._ledger.show(self._gear, now), self._sessions.sums()
+        for entry in shown:
+            entry["sessions"] = sums.get((entry["service"], entry["name"]), {})
+        return shown
+
+    def memory(self) -> dict[str, int]:
+        """Return how many bytes are held back for mirrors, and how many may be."""
+        return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
 
 
 def gone_flow(service: str, client: Endpoint, leg: dict[str, Any]) -> dict[str, Any]:

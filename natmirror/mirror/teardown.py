@@ -8,34 +8,26 @@ costs that step alone.
 from collections.abc import Callable
 from contextlib import suppress
 
-from natmirror.fastpath import Gear
-from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, release
+from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, release_client
+from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.faults import Work
-from natmirror.mirror.ledger import Ledger, MirroredFlow, MirroredStream, StreamCopy
-from natmirror.mirror.legs import LegOwner, Legs
-from natmirror.mirror.mirroring import Mirroring
+from natmirror.mirror.legs import LegOwner
+from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
-from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.tcp.reassembler import Reassembler
 
 
 class Teardown:
     """``is_known`` says whether a flow is still in the table: the row of one that is not may be another's."""
 
-    def __init__(
-        self,
-        gear: Gear,
-        legs: Legs,
-        ledger: Ledger,
-        mirroring: Mirroring,
-        sessions: MasterSessions,
-        is_known: Callable[[MirroredFlow], bool],
-    ) -> None:
-        self._gear = gear
-        self._legs = legs
-        self._ledger = ledger
-        self._mirroring = mirroring
-        self._sessions = sessions
+    def __init__(self, parts: MirrorParts, is_known: Callable[[MirroredFlow], bool]) -> None:
+        self._memory = parts.memory
+        self._legs = parts.legs
+        self._ledger = parts.ledger
+        self._backpressure = parts.backpressure
+        self._events = parts.events
+        self._sessions = parts.sessions
+        self._streams = parts.streams
         self._is_known = is_known
 
     def end(self, work: Work, flow: MirroredFlow, reason: str) -> None:
@@ -56,11 +48,11 @@ class Teardown:
         elif isinstance(owner, StreamCopy) and self._is_known(owner.stream.flow):
             self._end_all(owner.stream.flow, reason)
         if owner.leg is not None:
-            self._legs.cut(owner, owner.leg, reason)
+            self._events.cut(owner, owner.leg, reason)
 
     def drop(self, flow: MirroredFlow) -> None:
         """After end(): the flow is about to leave the table."""
-        stream = self._mirroring.streams.pop(flow, None)
+        stream = self._streams.pop(flow, None)
         if stream is None:
             return
         stream.final_bytes = int(flow.row.orig.bytes)
@@ -73,18 +65,18 @@ class Teardown:
 
     def _is_over(self, flow: MirroredFlow) -> bool:
         """Whether nothing of the flow's is left to be ended."""
-        stream = self._mirroring.streams.get(flow)
+        stream = self._streams.get(flow)
         if stream is None or len(stream.copies) < len(flow.service.copies) or concerns_mirroring(flow.row):
             return False
         return all(copy.leg is None or copy.leg.ended is not None for copy in stream.copies)
 
     def _is_settled(self, flow: MirroredFlow) -> bool:
         """Whether no leg of the flow's still depends on another host's record."""
-        stream = self._mirroring.streams.get(flow)
+        stream = self._streams.get(flow)
         return stream is not None and stream.standby_from is None and not stream.is_asking
 
     def _end_all(self, flow: MirroredFlow, reason: str) -> None:
-        self._gear.legs.link(flow.row, [])
+        self._legs.link(flow.row, [])
         clear_mirroring(flow.row)
         self._release(flow)
         if flow.service.mirrors:
@@ -94,22 +86,20 @@ class Teardown:
 
     def _release(self, flow: MirroredFlow) -> None:
         with suppress(Exception):
-            self._mirroring.backpressure.let_go(flow)
-        release(flow.row)
+            self._backpressure.let_go(flow)
+        release_client(flow.row)
 
     def _end_copies(self, flow: MirroredFlow, reason: str) -> None:
         """The stream stays: what the client sends from now on counts as lost for this reason."""
-        stream = self._mirroring.streams.get(flow)
+        stream = self._streams.get(flow)
         if stream is None:
-            stream = MirroredStream(
-                flow, Reassembler(flow.row, "orig", None, 0, self._mirroring.budget), self._mirroring
-            )
-            self._mirroring.streams[flow] = stream
+            stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, 0, self._memory))
+            self._streams[flow] = stream
         for copy in stream.copies:
             if copy.leg is None:
                 copy.why_absent = copy.why_absent or reason
             else:
-                self._legs.cut(copy, copy.leg, reason)
+                self._events.cut(copy, copy.leg, reason)
         missing = flow.service.copies[len(stream.copies) :]
         stream.copies += tuple(StreamCopy(mirror, stream, why_absent=reason) for mirror in missing)
         stream.is_asking = stream.is_draining = False

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Protocol
 
 from natmirror import fastpath
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Backend, Pool
 
 TABLE_SIZE = 65537

@@ -13,7 +13,8 @@ from typing import Any
 
 from natmirror.fastpath import Array, ConnectionCounts, Gear, Plan, PlannedService
 from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
+from natmirror.net.prefixes import ClientNetworks
 from natmirror.rules import Backend, Pool, Rules, Service
 from natmirror.rules.reload import Kept
 
@@ -82,7 +83,8 @@ class ServiceTable:
         self._free_backends: list[int] = []
         self._at: dict[Endpoint, _Entry] = {}
         self._services_of: dict[Endpoint, list[Service]] = {}
-        self._networks: list[tuple[int, int]] = []
+        self.clients = ClientNetworks(())
+        """The networks that clients come from."""
         self._marks: Mapping[tuple[Endpoint, Endpoint], int] = {}
         self.strangers = 0
         """How many backends have become known by another host's connections alone, ever."""
@@ -156,11 +158,6 @@ class ServiceTable:
     def services_of(self, backend: Endpoint) -> list[Service]:
         """The services that a backend belongs to: more than one makes unbound replies ambiguous."""
         return self._services_of.get(backend, [])
-
-    def is_client(self, address: bytes) -> bool:
-        """Whether an address lies in one of the clients' networks."""
-        number = int.from_bytes(address, "big")
-        return any(number & mask == network for network, mask in self._networks)
 
     def is_removed(self, service: Service) -> bool:
         """Whether a service is in the rules no more."""
@@ -258,8 +255,8 @@ class ServiceTable:
                 self._at[endpoint] = self._update(entry or self._new_entry(service), service)
         # In the order of the rules: whoever is shown them finds them there.
         self._at = {endpoint: self._at[endpoint] for endpoint in dict.fromkeys((*wanted, *self._at))}
-        self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
-        self._plan.put_networks(self._networks)
+        self.clients = ClientNetworks(rules.switches)
+        self._plan.put_networks(self.clients.masked)
         self.prune()
 
     def prune(self) -> list[Kept]:

@@ -15,7 +15,8 @@ from typing import Self
 from natmirror.fastpath import LEG_ACK_DELAY, NEVER, LegTable
 from natmirror.fastpath.leg_flags import set_steady, uses_sack
 from natmirror.net import seq
-from natmirror.net.packet import ACK, RST, SYN, Endpoint, Segment
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.rules import Mirror
 from natmirror.tcp import leg_deadlines, leg_packets, retransmit_timer
 from natmirror.tcp.client_window import slack_of

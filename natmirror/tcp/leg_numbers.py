@@ -3,7 +3,8 @@
 from natmirror.fastpath import NEVER, LegTable
 from natmirror.fastpath.leg_flags import uses_sack
 from natmirror.net import seq
-from natmirror.net.packet import Endpoint, Segment, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import Segment
 from natmirror.rules import Mirror
 from natmirror.tcp import retransmit_timer
 from natmirror.tcp.leg_states import HOLE, LegState

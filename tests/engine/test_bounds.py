@@ -12,7 +12,9 @@ from natmirror.actions import Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import LEG_MAX_SEGMENTS
 from natmirror.net import seq
-from natmirror.net.packet import FIN, RST, SYN, Checksum, Segment, finish
+from natmirror.net.build import finish
+from natmirror.net.checksum import Checksum
+from natmirror.net.packet import FIN, RST, SYN, Segment
 from natmirror.openflow import directory as directory_module
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
@@ -228,7 +230,7 @@ class Mirror:
 
 def grown(mirror: Mirror, cwnd: int) -> None:
     """Let the congestion window grow."""
-    [row] = [owner.leg.row for owner in mirror.session.engine._legs._living.values() if owner.leg is not None]
+    [row] = [owner.leg.row for owner in mirror.session.engine._legs.living.values() if owner.leg is not None]
     while row.cwnd < cwnd:
         mirror.write(2 * int(row.cwnd))
         while (due := mirror.session.engine.next_timer()) is not None and due <= mirror.session.now:

@@ -10,7 +10,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import LEG_ACK_DELAY, SYN_ANSWER_TIMEOUT
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
-from natmirror.net.packet import Checksum, ones_sum
+from natmirror.net.checksum import Checksum, ones_sum
 from natmirror.rules import parse_rules
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import (

@@ -9,7 +9,7 @@ from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
 from natmirror.fastpath.flow_states import TIMEOUTS, State
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
 from tests.helpers.session import IRS, ISS, Session, engine
 from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, at, packet

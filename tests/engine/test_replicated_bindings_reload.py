@@ -9,7 +9,7 @@ from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, HAND_OVER
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.nat.services import MAX_STRANGERS
-from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session

@@ -10,7 +10,9 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import PUNT, SYN_ANSWER_TIMEOUT
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.nat.failed_attempts import AVOID_TIMEOUT
-from natmirror.net.packet import Checksum, Endpoint, parse
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import parse
 from tests.helpers.session import Session, engine
 from tests.helpers.support import C1, RULES, SERVICE, at, packet
 

@@ -26,18 +26,10 @@ from natmirror.fastpath import (
 from natmirror.fastpath.flow_flags import DIRECT, FEEDS_LEGS, HELD, LOOSE, ORIG_GAP, SERVICE_MIRRORED, WATCHED
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
-from natmirror.net.packet import (
-    FIN,
-    RST,
-    SYN,
-    Checksum,
-    Endpoint,
-    Malformed,
-    Segment,
-    parse,
-    rewrite,
-    segment_checksum_ok,
-)
+from natmirror.net.build import rewrite
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import FIN, RST, SYN, Malformed, Segment, parse
 from natmirror.tcp import tracker
 from tests.helpers.siphash import siphash
 from tests.helpers.support import C1, CLIENT, SERVICE, at, packet
@@ -112,7 +104,7 @@ def reference(
 ) -> tuple[int, bytes]:
     """What process() has to say, by the Python code."""
     try:
-        parsed = parse(raw)
+        parsed = parse(raw, checksum)
     except Malformed:
         return PUNT, raw
     if not isinstance(parsed, Segment) or len(parsed.raw) != len(raw):
@@ -125,8 +117,8 @@ def reference(
     if hook == OUTPUT and not row.flags & WATCHED:
         return PUNT, raw
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
-        return reference_of_control(flows, row, parsed, raw, checksum, now, is_orig=is_orig)
-    if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and segment_checksum_ok(parsed, checksum):
+        return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
+    if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and parsed.checksum_ok():
         return PUNT, raw  # these flows' data waits for a gap to be filled
     if row.flags & HELD and not is_orig:
         return PUNT, raw
@@ -136,21 +128,21 @@ def reference(
         row.seen_at = now
         row.reply.packets += 1
         return ACCEPT, raw
-    if segment_checksum_ok(parsed, checksum):
+    if parsed.checksum_ok():
         sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
         tracker.update(sender, receiver, parsed, picked_up=bool(row.flags & LOOSE))
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
-    return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+    return MODIFIED, rewrite(parsed, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
 
 
 def reference_of_control(
-    flows: FlowTable, row: FlowRow, parsed: Segment, raw: bytes, checksum: Checksum, now: float, *, is_orig: bool
+    flows: FlowTable, row: FlowRow, parsed: Segment, raw: bytes, now: float, *, is_orig: bool
 ) -> tuple[int, bytes]:
     """The same for what opens and closes flows."""
     syn, reset = parsed.flags & SYN, parsed.flags & RST
-    if row.flags & DIRECT or not segment_checksum_ok(parsed, checksum):
+    if row.flags & DIRECT or not parsed.checksum_ok():
         return PUNT, raw
     if row.flags & SERVICE_MIRRORED and not syn and not (reset and row.state == State.SYN_RECEIVED):
         return PUNT, raw
@@ -160,7 +152,7 @@ def reference_of_control(
     flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
-    return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+    return MODIFIED, rewrite(parsed, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
 
 
 @given(st.data())
@@ -221,10 +213,10 @@ def test_a_sum_left_to_hardware_is_computed_over_any_length(sizes: range, conten
         payload = (content * (size // len(content) + 1))[:size]
         raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 1, payload))
         raw[36:38] = b"\x12\x34"
-        buffer, parsed = bytearray(raw), parse(bytes(raw))
+        buffer, parsed = bytearray(raw), parse(bytes(raw), Checksum.PARTIAL)
         assert isinstance(parsed, Segment)
         assert one.process(buffer, PREROUTING, Checksum.PARTIAL, 2.0) == MODIFIED
-        assert bytes(buffer) == rewrite(parsed, Checksum.PARTIAL, destination=C1)
+        assert bytes(buffer) == rewrite(parsed, destination=C1)
     assert row.orig.packets == len(sizes)
 
 

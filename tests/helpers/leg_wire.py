@@ -5,7 +5,8 @@ from typing import Any
 
 from natmirror.fastpath import Gear, Memory
 from natmirror.net import seq
-from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, finish
+from natmirror.net.build import finish
+from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import LegRecord

@@ -12,7 +12,8 @@ from natmirror.fastpath import NEVER
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.fastpath.leg_flags import set_steady
 from natmirror.linux.loop import LoopEvent
-from natmirror.net.packet import ACK, build, parse, synthesise
+from natmirror.net.build import build, synthesise
+from natmirror.net.packet import ACK, parse
 from tests.helpers.loop import FAR, PREROUTING, Stage, data
 from tests.helpers.nfqueue import queued
 from tests.helpers.support import C1, CLIENT, SERVICE

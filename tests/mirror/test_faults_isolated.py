@@ -23,8 +23,11 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import NO_FLOW
 from natmirror.mirror.ledger import LEG_SUMS
 from natmirror.net import seq
-from natmirror.net.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, finish
-from natmirror.net.packet import build as build_packet
+from natmirror.net.build import build as build_packet
+from natmirror.net.build import finish
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.openflow.messages import V13, Type, build, hello
 from natmirror.replay.ideal_mirror import IdealMirror
 from natmirror.rules import parse_rules
@@ -34,8 +37,10 @@ from tests.helpers.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_
 PRODUCTION = (
     *("natmirror.actions.", "natmirror.fastpath.", "natmirror.nat.", "natmirror.replay.", "natmirror.rules."),
     *(f"natmirror.engine.{name}." for name in ("counters", "engine", "failover", "forwarding", "icmp_errors")),
-    *("natmirror.net.icmp.", "natmirror.net.packet.", "natmirror.net.seq.", "natmirror.tcp.tracker."),
-    *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "teardown", "timers")),
+    *(f"natmirror.engine.{name}." for name in ("mirror_endpoints", "report")),
+    *(f"natmirror.net.{name}." for name in ("build", "checksum", "endpoint", "icmp", "packet", "prefixes", "seq")),
+    "natmirror.tcp.tracker.",
+    *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "outgoing", "teardown", "timers")),
 )
 """Production's modules, the door, and the tests' mirror; all others that are entered are mirroring's."""
 
@@ -327,7 +332,9 @@ def undisturbed(*, fast: bool) -> list[object]:
 def test_the_scenario_reaches_all_of_mirroring() -> None:
     modules = {name.partition(":")[0].removeprefix("natmirror.") for name in ENTERED}
     assert modules >= {
-        *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring", "mirror.sessions.sessions"),
+        *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring"),
+        *("mirror.adoption", "mirror.copies", "mirror.leg_events", "mirror.report"),
+        *(f"mirror.sessions.{name}" for name in ("calls", "relay", "sessions", "totals")),
         *("openflow.observer", "openflow.answers", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumption"),
     }
     assert len(ENTERED) > 200
@@ -348,7 +355,12 @@ def test_a_fault_in_mirroring_costs_no_packet(name: str, always: bool, fast: boo
 
 ENDING = (
     *(f"teardown:Teardown.{name}" for name in ("end", "end_leg", "drop", "_end_all", "_end_copies")),
-    *("sessions.sessions:MasterSessions.fail", "sessions.sessions:MasterSessions.end_flow", "legs:Legs.cut"),
+    *(
+        "sessions.sessions:MasterSessions.fail",
+        "sessions.sessions:MasterSessions.end_flow",
+        "legs:Legs.cut",
+        "leg_events:LegEvents.cut",
+    ),
 )
 FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mirroring.flow_forgotten")
 
@@ -395,7 +407,7 @@ def test_a_call_that_fails_after_its_work_is_done_leaves_every_leg_a_row_and_an_
 
 def assert_every_leg_is_somebodys(one: Engine) -> None:
     """Python's legs, their rows in C, the flows that C gives them bytes of, and the sessions agree."""
-    legs, rows, flows = one._legs._living, one._gear.legs, one._gear.flows
+    legs, rows, flows = one._legs.living, one._gear.legs, one._gear.flows
     assert len(rows) == len(legs)
     linked: dict[int, set[int]] = {}
     for flow_id in flows.ids():
@@ -413,12 +425,16 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
     for flow, stream in one._mirroring.streams.items():
         assert one._nat.is_known(flow)
         assert {leg.row.id for _, leg in stream.alive()} == linked[flow.row.id]
-    for master, session in one._sessions._by_number.values():
+    for master, session in one._sessions._calls.by_number.values():
         assert master.lives
         assert master.session is session
 
 
-BOOKKEEPING = ("natmirror.mirror.ledger", *(f"natmirror.tcp.leg_numbers:LegNumbers.{name}" for name in LEG_SUMS))
+BOOKKEEPING = (
+    "natmirror.mirror.copies",
+    "natmirror.mirror.ledger",
+    *(f"natmirror.tcp.leg_numbers:LegNumbers.{name}" for name in LEG_SUMS),
+)
 
 
 @pytest.mark.parametrize("name", [name for name in ENTERED if not name.startswith(BOOKKEEPING)])

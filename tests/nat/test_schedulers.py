@@ -8,7 +8,7 @@ import pytest
 
 from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, FailedAttempts
 from natmirror.nat.schedulers import TABLE_SIZE, Maglev, RoundRobin, Scheduler
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Backend, Pool
 
 GOLDEN = ["c2", "c1", "c1", "c1", "c1", "c3", "c3", "c2", "c2", "c3", "c1", "c2"]

@@ -14,7 +14,9 @@ from natmirror.actions import Accept, Action, Send
 from natmirror.errors import CaptureError
 from natmirror.lab.record import replayed
 from natmirror.net import seq
-from natmirror.net.packet import PROTO_ICMP, PROTO_TCP, Checksum, Endpoint, ones_sum, pseudo_header_sum
+from natmirror.net.checksum import Checksum, ones_sum, pseudo_header_sum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import PROTO_ICMP, PROTO_TCP
 from natmirror.replay.capture import Writer, ipv4_of, read
 from natmirror.replay.replay import Replay, checksum_of, replay
 from natmirror.rules import Rules, load_rules, parse_rules

@@ -20,7 +20,7 @@ from natmirror.lab.process import wait_for
 from natmirror.linux.loop import LoopEvent, Punted
 from natmirror.linux.nfqueue import Packet
 from natmirror.mirror.faults import Work
-from natmirror.net.packet import Checksum
+from natmirror.net.checksum import Checksum
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from natmirror.net import seq
-from natmirror.net.packet import show
+from natmirror.net.endpoint import show
 from natmirror.tcp.leg_record import LegRecord
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.receiver import SCALE

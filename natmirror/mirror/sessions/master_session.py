@@ -1,10 +1,9 @@
 """One connection, as it is told to masters, and its session with each of them."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from natmirror.mirror.ledger import MirroredFlow
-from natmirror.net.packet import Endpoint, show
+from natmirror.mirror.copies import MirroredFlow
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer
@@ -13,20 +12,12 @@ from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
 
-class Keeper(Protocol):
-    """Who looks after sessions."""
-
-    def leg_ended(self, master: "MasterSession", leg: Leg, reason: str) -> None:
-        """A session's leg is over."""
-
-
 @dataclass(slots=True, eq=False)
 class MasterSession:
     """One connection's session with one master: with its leg, or why there is none."""
 
     mirror: Mirror
     connection: "Connection"
-    keeper: Keeper
     number: int = 0
     """Of the session at hand."""
     session: Session | None = None
@@ -68,13 +59,6 @@ class MasterSession:
     def is_over(self) -> bool:
         """Whether nothing will come of it any more."""
         return self.why_absent is not None and not self.lives
-
-    def leg_ended(self, leg: Leg, reason: str) -> None:
-        """Its leg is over."""
-        self.keeper.leg_ended(self, leg, reason)
-
-    def leg_moved(self) -> None:
-        """Nothing depends on how far it has come."""
 
 
 @dataclass(slots=True, eq=False)

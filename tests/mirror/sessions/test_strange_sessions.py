@@ -12,7 +12,8 @@ from natmirror.actions import Hook
 from natmirror.api.report import status_screen
 from natmirror.engine.engine import Engine
 from natmirror.fastpath.flow_flags import has_reader
-from natmirror.net.packet import SYN, Checksum
+from natmirror.net.checksum import Checksum
+from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
 from natmirror.openflow.messages import Type, build
@@ -178,7 +179,7 @@ def test_connections_whose_master_was_not_there_leave_nothing() -> None:
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert not one.flow_ids()
-    assert len(one._sessions._live) == 0
+    assert len(one._sessions._calls._of_switches) == 0
 
 
 # One session for each datapath and master

@@ -1,0 +1,65 @@
+"""All parts of mirroring in one engine, made in the order in which they need each other.
+
+Below stand the legs and the accounts; above them what goes on with another host's copies and what calls masters; then
+LegEvents, which tells those of legs' ends; on top the sessions and the streams, which move legs and apply the events.
+"""
+
+from collections.abc import Callable
+
+from natmirror.fastpath import Gear, Memory
+from natmirror.mirror.adoption import Adoption
+from natmirror.mirror.backpressure import Backpressure
+from natmirror.mirror.copies import MirroredFlow, MirroredStream
+from natmirror.mirror.faults import Faults
+from natmirror.mirror.guard import Guard
+from natmirror.mirror.ledger import Ledger
+from natmirror.mirror.leg_events import LegEvents
+from natmirror.mirror.legs import Legs
+from natmirror.mirror.mirroring import Mirroring
+from natmirror.mirror.outgoing import Outgoing
+from natmirror.mirror.sessions.calls import Calls
+from natmirror.mirror.sessions.read_queue import ReadQueue
+from natmirror.mirror.sessions.sessions import MasterSessions
+from natmirror.mirror.sessions.totals import SessionTotals
+from natmirror.mirror.timers import Timers
+from natmirror.net.endpoint import Endpoint
+from natmirror.rules import Rules
+from natmirror.tcp.initial_numbers import Numbers
+
+
+class MirrorParts:
+    """What GuardedMirroring, Teardown and MirrorReport work with."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        gear: Gear,
+        memory: Memory,
+        in_use: Callable[[Endpoint, Endpoint], bool],
+        ports: range,
+        numbers: Numbers,
+    ) -> None:
+        """For ``in_use``, ``ports`` and ``numbers`` see Legs."""
+        self.gear = gear
+        self.memory = memory
+        self.streams: dict[MirroredFlow, MirroredStream] = {}
+        """Each mirrored flow's, from its handshake on."""
+        self.faults = Faults()
+        self.guard = Guard(self.faults)
+        self.timers = Timers()
+        self.outgoing = Outgoing()
+        self.legs = Legs(gear.legs, self.outgoing, in_use, ports, numbers)
+        self.ledger = Ledger(rules.services)
+        read_queue, totals = ReadQueue(gear), SessionTotals()
+        self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
+        self.adoption = Adoption(self.timers, self.legs, self.ledger, self.streams)
+        calls = Calls(read_queue, self.timers, self.legs, self.ledger, totals, self.streams)
+        self.events = LegEvents(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, calls)
+        self.sessions = MasterSessions(
+            *(read_queue, memory, self.timers, self.legs, self.ledger), *(self.events, calls, totals, self.faults)
+        )
+        self.mirroring = Mirroring(
+            *(memory, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),
+            *(self.events, self.sessions, read_queue, self.guard, self.streams),
+            shares_state=rules.ha is not None and rules.ha.state is not None,
+        )

@@ -1,0 +1,152 @@
+"""Calling masters: which session may open a leg and when, whose place it takes, and what its orders are.
+
+Theory. A master is called once the protocol's version is known, of a picked up connection once the switch is. A master
+that cannot be reached, or ends the session, is called again after a pause that doubles with each attempt, when the
+switch says something next. Of one switch's connections only the youngest has a session with a master.
+"""
+
+from natmirror.actions import LegEnded, Ordered
+from natmirror.fastpath import NO_FLOW, SOURCE_MESSAGES
+from natmirror.mirror.copies import MirroredFlow, MirroredStream, stop_reading
+from natmirror.mirror.ledger import Ledger
+from natmirror.mirror.legs import LegEvent, Legs
+from natmirror.mirror.sessions.master_session import Connection, MasterSession
+from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.totals import SessionTotals
+from natmirror.mirror.timers import Timers
+from natmirror.net.endpoint import show
+from natmirror.openflow.datapath import Datapath
+from natmirror.openflow.messages import Message
+from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.tcp.leg import Leg
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
+_ISS = 0  # inside; a session's numbers have nothing to do with the client's
+
+
+class Calls:
+    """The sessions at hand, and their masters' orders. ``now`` is set by MasterSessions before it works."""
+
+    def __init__(
+        self,
+        read_queue: ReadQueue,
+        timers: Timers,
+        legs: Legs,
+        ledger: Ledger,
+        totals: SessionTotals,
+        streams: dict[MirroredFlow, MirroredStream],
+    ) -> None:
+        self.now = float("-inf")
+        self.by_number: dict[int, tuple[MasterSession, Session]] = {}
+        """The sessions at hand, until all that their masters have said has been read."""
+        self._read_queue = read_queue
+        self._timers = timers
+        self._legs = legs
+        self._ledger = ledger
+        self._totals = totals
+        self._streams = streams
+        self._next_number = 0
+        self._of_switches: dict[tuple[str, str, int, int], MasterSession] = {}  # by service, master and datapath
+        self._orders: list[Ordered] = []
+
+    # Beginning
+
+    def is_due(self, master: MasterSession) -> bool:
+        """Return whether a master may be called: not too early, and not just after it was tried."""
+        connection = master.connection
+        is_known = connection.observer.version is not None
+        if connection.is_picked_up and connection.observer.datapath is None:
+            is_known = False  # nobody could say which switch this is
+        if connection.is_over or not is_known or self.now - master.tried_at < master.pause:
+            return False
+        # Else a younger connection of the switch has taken its place
+        return master.key is None or self._of_switches.get(master.key) is master
+
+    def call(self, master: MasterSession) -> LegEvent | None:
+        """Open a leg and begin a session; None where there is no leg, for a reason that is counted."""
+        now = self.now
+        connection = master.connection
+        number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
+
+        policy = SessionPolicy(
+            passes_unsolicited=master.mirror.unsolicited == "pass",
+            tells_statistics=master.mirror.statistics == "last-seen",
+        )
+        session = Session(connection.observer, policy)  # before the leg, which without a session would be nobody's
+
+        def listener(data: bytes) -> None:
+            self._read_queue.add(Kind.MASTER, number, data)
+
+        made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
+        if isinstance(made, str):
+            self._totals.count(master, "unopened", made)
+            master.why_absent = made if master.mirror.reconnect == "never" else None
+            return None
+        master.leg, master.session, master.number, master.is_closing = made, session, number, False
+        made.row.source, made.row.reader, made.row.flow_id = SOURCE_MESSAGES, number, NO_FLOW
+        made.row.mirror_id = self._ledger.number(master)
+        self._ledger.of(master).opened += 1
+        self.by_number[number] = (master, session)
+        return self._legs.settle(master, made, made.open(now))
+
+    def note_attempt(self, master: MasterSession) -> None:
+        """A master is about to be called: the next attempt has to wait for longer."""
+        master.tried_at = self.now
+        master.pause = min(max(_FIRST_PAUSE, 2 * master.pause), _LONGEST_PAUSE)
+
+    def take_place(self, master: MasterSession, datapath: Datapath) -> MasterSession | None:
+        """The session of a switch's youngest connection takes the place of an older one, which is returned."""
+        key = (master.service_name, master.mirror.name, *datapath.identity)
+        older = self._of_switches.get(key)
+        self.give_up_place(master)
+        self._of_switches[key] = master
+        master.key = key
+        return None if older is master else older
+
+    def give_up_place(self, master: MasterSession) -> None:
+        """The session is no switch's any more."""
+        if master.key is not None and self._of_switches.get(master.key) is master:
+            del self._of_switches[master.key]
+        master.key = None
+
+    # Ending
+
+    def leg_ended(self, master: MasterSession, leg: Leg, reason: str) -> LegEnded:
+        """A session's leg is over."""
+        self._timers.set(("session", master), None)
+        self._read_queue.add(Kind.ENDED, master.number)  # first: whatever fails below, the session is let go
+        self._ledger.session_ended(master, leg, reason)
+        if self.now - master.tried_at >= _LONGEST_PAUSE:
+            master.pause = 0.0
+        if master.why_absent is None and (master.mirror.reconnect == "never" or master.connection.is_over):
+            master.why_absent = reason
+            self.stop_reading_if_over(master.connection)
+        count, acked = int(leg.row.client_bytes), leg.acked_bytes
+        client = show(master.connection.client)
+        return LegEnded(client, master.service_name, master.mirror.name, reason, count, acked)
+
+    def retire(self, number: int) -> Connection:
+        """A session is over, and all that its master has said has been read. Return its connection."""
+        master, session = self.by_number.pop(number)
+        self._totals.add(master, session)
+        if master.session is session:
+            master.session = None
+        return master.connection
+
+    def stop_reading_if_over(self, connection: Connection) -> None:
+        """A connection that no master is told of any more need not be read."""
+        if not connection.is_forgotten and all(master.is_over for master in connection.masters):
+            stop_reading(connection.flow, self._streams.get(connection.flow))
+
+    # Orders
+
+    def record(self, master: MasterSession, message: Message) -> None:
+        """Keep an order of a master's for take_orders()."""
+        names = (master.service_name, master.mirror.name)
+        self._orders.append(Ordered(*names, master.connection.client, master.ordered_bytes, message.raw))
+        master.ordered_bytes += len(message.raw)
+
+    def take_orders(self) -> list[Ordered]:
+        """Return what masters that are recorded have ordered since the last call."""
+        orders, self._orders = self._orders, []
+        return orders
