@@ -17,7 +17,7 @@ from natmirror.nat.flows import Flow, Nat
 from natmirror.net.build import build_reset, synthesise
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, RST, Segment
-from natmirror.rules import Backend, Pool, Service
+from natmirror.rules import Backend, Pool, Service, WhenNone
 
 
 class Failover:
@@ -101,7 +101,7 @@ class Failover:
 
     def refuse(self, syn: Segment, pool: Pool) -> Verdict:
         """Drop a SYN that no backend is left to answer, and reset the client if the rules say so."""
-        if pool.when_none != "drop":
+        if pool.when_none is WhenNone.REFUSE:
             self._outgoing.add([Send(build_reset(syn))])
         self._counters.drop("no-backend")
         return Drop("no-backend")

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from natmirror import fastpath
 from natmirror.net.endpoint import Endpoint
-from natmirror.rules import Backend, Pool
+from natmirror.rules import Backend, HashInput, Pool
 
 TABLE_SIZE = 65537
 """The paper's smaller table: prime, and over a hundred times the number of backends (§5.3)."""
@@ -52,7 +52,7 @@ class Maglev:
         self._backends = pool.backends
         self._whole = _lookup_table(pool.backends)
         self.table = self._whole
-        self._with_port = pool.hash == "address-port"
+        self._with_port = pool.hash is HashInput.ADDRESS_PORT
 
     @property
     def whole(self) -> "array[int]":

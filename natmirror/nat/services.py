@@ -15,7 +15,7 @@ from natmirror.fastpath import Array, ConnectionCounts, Gear, Plan, PlannedServi
 from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.net.prefixes import ClientNetworks
-from natmirror.rules import Backend, Pool, Rules, Service
+from natmirror.rules import Backend, Balance, HashInput, Pool, Rules, Service, WhenNone
 from natmirror.rules.reload import Kept
 
 MAX_STRANGERS = 64
@@ -339,7 +339,7 @@ class ServiceTable:
         for member in entry.members.values():
             member.is_removed, member.share = True, 0.0
         if pool is not None:
-            pool = replace(pool, sorry=None, when_none="refuse")
+            pool = replace(pool, sorry=None, when_none=WhenNone.REFUSE)
         entry.service = replace(entry.service, pool=pool, mirrors=())
         self._put(entry)
 
@@ -363,20 +363,24 @@ class ServiceTable:
                 table,
                 derived,
                 is_mirrored=bool(service.mirrors),
-                in_turn=pool.balance == "round-robin",
-                with_port=pool.hash == "address-port",
+                in_turn=pool.balance is Balance.ROUND_ROBIN,
+                with_port=pool.hash is HashInput.ADDRESS_PORT,
                 is_held=service.throttles,
                 needs_python=entry.is_removed or _needs_python(pool, scheduler),
             )
         self._plan.put_service(entry.number, planned)
 
     def _new_scheduler(self, entry: _Entry, pool: Pool) -> Scheduler:
-        if pool.balance == "round-robin":
-            return RoundRobin(pool, _Turn(self._plan, entry.number))
-        if pool.balance == "least-connections":
-            return LeastConnections(pool, lambda backend: self._load(entry, backend))
-        assert entry.maglev is not None, "a service with a pool"
-        return Priority(pool) if pool.balance == "priority" else entry.maglev
+        match pool.balance:
+            case Balance.MAGLEV:
+                assert entry.maglev is not None, "a service with a pool"
+                return entry.maglev
+            case Balance.ROUND_ROBIN:
+                return RoundRobin(pool, _Turn(self._plan, entry.number))
+            case Balance.LEAST_CONNECTIONS:
+                return LeastConnections(pool, lambda backend: self._load(entry, backend))
+            case Balance.PRIORITY:
+                return Priority(pool)
 
     @staticmethod
     def _numbered(entry: _Entry, pool: Pool, table: "array[int]") -> "array[int]":
@@ -388,4 +392,4 @@ class ServiceTable:
 def _needs_python(pool: Pool, scheduler: Scheduler) -> bool:
     """Whether the load counts for the choice, or there is nothing to choose."""
     has_limits = any(backend.max_connections for backend in pool.backends)
-    return pool.balance == "least-connections" or has_limits or not scheduler.table
+    return pool.balance is Balance.LEAST_CONNECTIONS or has_limits or not scheduler.table

@@ -1,6 +1,7 @@
 """Why a leg ends, as packet scripts: full buffers, timeouts, and what its owner says."""
 
 from natmirror.net import seq
+from natmirror.rules import WhenBehind
 from tests.helpers.leg_wire import FIRST, LINGER, STALL, THEIRS, Wire
 
 
@@ -113,7 +114,7 @@ def test_without_such_a_rule_an_idle_leg_has_no_timer(wire: Wire) -> None:
 
 
 def test_a_client_is_not_held_back_for_longer_than_the_limit() -> None:
-    wire = Wire(when_behind="throttle", buffer=1 << 16)
+    wire = Wire(when_behind=WhenBehind.THROTTLE, buffer=1 << 16)
     wire.connect(window=0)
     wire.write(b"x" * (1 << 14))
     wire.now += 1
@@ -127,7 +128,7 @@ def test_a_client_is_not_held_back_for_longer_than_the_limit() -> None:
 
 
 def test_nor_for_a_mirror_that_does_not_answer_at_all() -> None:
-    wire = Wire(when_behind="throttle", buffer=1 << 16)
+    wire = Wire(when_behind=WhenBehind.THROTTLE, buffer=1 << 16)
     wire.leg.open(wire.now)
     wire.now += 5
     begun = wire.now

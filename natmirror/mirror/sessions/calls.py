@@ -18,6 +18,7 @@ from natmirror.net.endpoint import show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.messages import Message
 from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.rules import Reconnect, Statistics, Unsolicited
 from natmirror.tcp.leg import Leg
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
@@ -69,8 +70,8 @@ class Calls:
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
 
         policy = SessionPolicy(
-            passes_unsolicited=master.mirror.unsolicited == "pass",
-            tells_statistics=master.mirror.statistics == "last-seen",
+            passes_unsolicited=master.mirror.unsolicited is Unsolicited.PASS,
+            tells_statistics=master.mirror.statistics is Statistics.LAST_SEEN,
         )
         session = Session(connection.observer, policy)  # before the leg, which without a session would be nobody's
 
@@ -80,7 +81,7 @@ class Calls:
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
         if isinstance(made, str):
             self._totals.count(master, "unopened", made)
-            master.why_absent = made if master.mirror.reconnect == "never" else None
+            master.why_absent = made if master.mirror.reconnect is Reconnect.NEVER else None
             return None
         master.leg, master.session, master.number, master.is_closing = made, session, number, False
         made.row.source, made.row.reader, made.row.flow_id = SOURCE_MESSAGES, number, NO_FLOW
@@ -118,7 +119,7 @@ class Calls:
         self._ledger.session_ended(master, leg, reason)
         if self.now - master.tried_at >= _LONGEST_PAUSE:
             master.pause = 0.0
-        if master.why_absent is None and (master.mirror.reconnect == "never" or master.connection.is_over):
+        if master.why_absent is None and (master.mirror.reconnect is Reconnect.NEVER or master.connection.is_over):
             master.why_absent = reason
             self.stop_reading_if_over(master.connection)
         count, acked = int(leg.row.client_bytes), leg.acked_bytes

@@ -29,7 +29,7 @@ from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.observer import Observer
-from natmirror.rules import Mirror
+from natmirror.rules import Mirror, Reconnect
 
 _MAX_UNFLUSHED_LEN = 64 << 10  # bytes that are read before masters are told what came of it, however much waits
 _MAX_UNFLUSHED = 64  # the same for sessions
@@ -96,7 +96,7 @@ class MasterSessions:
             return SWITCHED_OFF
         if endpoint_of(mirror) == backend:
             return OWN_BACKEND
-        if flow.picked_up and mirror.reconnect == "never":
+        if flow.picked_up and mirror.reconnect is Reconnect.NEVER:
             return MID_CONNECTION
         return why_not_mirrored(mirror, flow.client[0])
 
