@@ -16,6 +16,7 @@ from natmirror.engine.counters import Counters
 from natmirror.fastpath.flow_flags import is_aborted, is_finished
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
+from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
@@ -165,7 +166,7 @@ class ReplicatedLegs:
         service, or ``client`` is no address with a port."""
         flow = self._nat.find_orig(parse_endpoint(client), endpoint_of(self._services.service_named(service)))
         stream = None if flow is None else self._mirroring.streams.get(flow)
-        if flow is not None and stream is not None and stream.standby_from is not None:
+        if flow is not None and stream is not None and stream.state is StreamState.STANDBY:
             self._nat.forget(flow)
 
     def leave(self) -> None:
@@ -208,7 +209,7 @@ class ReplicatedLegs:
         """Whether what is known here of a record's connection stays, with a later record's numbers where it waits."""
         backend = None if flow.backend is None else show(endpoint_of(flow.backend))
         stream = self._mirroring.streams.get(flow)
-        if stream is not None and stream.standby_from is not None:
+        if stream is not None and stream.state is StreamState.STANDBY:
             if backend == one.backend and self._mirroring.renew(flow, one):
                 self._nat.renew(flow, now)
                 return True

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from errno import EPERM, errorcode
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from netfilterqueue import NetfilterQueue
 
@@ -52,7 +52,19 @@ class Packet:
     truncated: bool
 
 
-def packet_of(raw: Any) -> Packet:
+class PacketRow(Protocol):
+    """``nq_packet``: a packet as the codec has received it, while its bytes lie there."""
+
+    payload: object
+    len: int
+    id: int
+    mark: int
+    hook: int
+    checksum: int
+    truncated: int
+
+
+def packet_of(raw: PacketRow) -> Packet:
     """A copy of a packet that the codec has received."""
     payload = ffi.buffer(raw.payload, raw.len)[:] if raw.len else b""
     return Packet(raw.id, raw.hook, payload, raw.checksum, bool(raw.truncated))

@@ -9,6 +9,7 @@ import pytest
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath import rows
+from natmirror.linux.nfqueue import PacketRow
 
 if TYPE_CHECKING:
     from natmirror._ffi import CType
@@ -54,6 +55,10 @@ def view_of(c_type: "CType") -> object:
 def test_a_view_has_the_fields_of_its_struct(name: str) -> None:
     fields = {field: view_of(about.type) for field, about in ffi.typeof(name).fields}
     assert get_type_hints(VIEWS[name]) == fields
+
+
+def test_the_view_of_a_queued_packet_has_the_fields_of_its_struct() -> None:
+    assert list(get_type_hints(PacketRow)) == [name for name, _ in ffi.typeof("nq_packet").fields]
 
 
 def test_each_struct_of_the_gear_has_a_view() -> None:
