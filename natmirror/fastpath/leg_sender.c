@@ -93,7 +93,7 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out)
     }
 }
 
-/* RetransmitTimer.acknowledged() in Python. */
+/* retransmit_timer.acknowledged() in Python. */
 static void take_sample(nm_leg *leg, uint32_t ack, double now)
 {
     if (leg->flags & NM_LEG_SAMPLING && diff(ack, leg->sample_end) >= 0) {

@@ -105,14 +105,14 @@ class Adoption:
             if leg is not None and leg.resumption is not None:
                 leg.row.acked_bytes += seq.diff(leg.resumption.recorded_una, first)
                 self._ledger.of(copy).adopted += 1
-                leg.resumption.take_over(now)
+                leg.resumption.activate(now)
                 leg.schedule()
 
     def note_activated(self, copy: StreamCopy, leg: Leg) -> None:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
         resumption = leg.resumption
         if copy.stream.state is StreamState.STANDBY and resumption is not None and not resumption.is_standby:
-            self.activate(copy.stream.flow, resumption.taken_over_at)
+            self.activate(copy.stream.flow, resumption.activated_at)
 
     def leg_moved(self, copy: StreamCopy) -> Iterator[LegEvent]:
         """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""

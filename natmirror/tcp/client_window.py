@@ -13,28 +13,28 @@ from natmirror.net.packet import ACK, OPT_NOP, OPT_TIMESTAMPS, RST, SYN, Segment
 
 _MIN_SLACK, _SLACK_SHARE = 0x10000, 4
 _UPDATE_SHARE, _UPDATE_MAX = 4, 0x10000  # room that is worth a packet: a quarter of the buffer, at most 64 KiB
-_SEGMENT_LEN = 0x2400  # a jumbo frame's: who has room for less than a segment waits (RFC 9293 §3.8.6.2.1)
+_SEGMENT_LEN = 0x2400  # a jumbo frame's: a sender with room for less than a segment waits (RFC 9293 §3.8.6.2.1)
 
 
 def slack_of(buffer: int) -> int:
-    """How far past a leg's ``buffer`` a client may be shown a window, in bytes."""
+    """Return how far past a leg's ``buffer`` a client may be shown a window, in bytes."""
     return max(_MIN_SLACK, buffer // _SLACK_SHARE)
 
 
 class ClientWindow:
-    """One flow's. ``hold`` moves forwards only."""
+    """The window that one flow's client is shown. ``hold`` moves forwards only."""
 
     def __init__(self, hold: int, buffer: int) -> None:
         self.hold = hold
         self.shown = hold
         """The right edge that the client has been shown; ``hold`` as long as it was shown none."""
         self._slack = slack_of(buffer)
-        self._worth_telling = min(buffer // _UPDATE_SHARE, _UPDATE_MAX)
+        self._worth_an_update = min(buffer // _UPDATE_SHARE, _UPDATE_MAX)
         self._has_shown = False
         self._timestamps = b""
 
     def window(self, segment: Segment, scale: int) -> int:
-        """The window field that the client is to see in a segment of its backend's, whose windows are scaled by
+        """Return the window field that the client is to see in a segment of its backend's, whose windows are scaled by
         ``scale``."""
         if not segment.flags & ACK or segment.flags & RST:
             return segment.window
@@ -42,7 +42,7 @@ class ClientWindow:
         return self.cut(segment.ack, segment.window, 0 if segment.flags & SYN else scale)
 
     def cut(self, ack: int, window: int, scale: int) -> int:
-        """The window field to show with an acknowledgement of ``ack``, in place of ``window``."""
+        """Return the window field to show with an acknowledgement of ``ack``, in place of ``window``."""
         if seq.lt(self.hold, seq.add(ack, window << scale)):
             room = seq.diff(self.hold, ack) >> scale
             if self._has_shown and seq.lt(seq.add(ack, room << scale), self.shown):
@@ -55,24 +55,25 @@ class ClientWindow:
         return window
 
     def is_used_up(self, end: int, edge: int) -> bool:
-        """Whether the client, which has sent up to ``end``, waits for us and not for its backend, which has offered up
-        to ``edge``."""
+        """Return whether the client, which has sent up to ``end``, waits for us and not for its backend, which has
+        offered up to ``edge``."""
         return self._has_shown and seq.lt(self.shown, edge) and seq.diff(self.shown, end) < _SEGMENT_LEN
 
     def is_update_due(self, end: int, edge: int) -> bool:
-        """Whether there is so much more room than the client knows of that it is to be told (RFC 9293 §3.8.6.2.2).
+        """Return whether there is so much more room than the client knows of that a window update is due (RFC 9293
+        §3.8.6.2.2).
 
-        All that its backend has offered is worth a packet to a client that waits: there is no more to come.
+        To a client that waits, all that its backend has offered is worth a packet: there is no more to come.
         """
         reachable = self.hold if seq.lt(self.hold, edge) else edge
         room = seq.diff(reachable, self.shown)
         if room <= 0 or not self._has_shown:
             return False
-        return room >= self._worth_telling or (reachable == edge and self.is_used_up(end, edge))
+        return room >= self._worth_an_update or (reachable == edge and self.is_used_up(end, edge))
 
     def options(self) -> bytes:
-        """The options of a synthesised acknowledgement: the backend's latest timestamps, where the connection uses
-        them (RFC 7323 §3.2)."""
+        """Return the options of a synthesised acknowledgement: the backend's latest timestamps, where the connection
+        uses them (RFC 7323 §3.2)."""
         if len(self._timestamps) != 8:
             return b""
         return bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10)) + self._timestamps

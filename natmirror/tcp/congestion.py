@@ -1,5 +1,5 @@
 """The congestion window of a leg: slow start and congestion avoidance (RFC 5681), recovery by NewReno (RFC 6582) or,
-where the mirror tells what it holds, by that (RFC 6675).
+where the mirror sends selective acknowledgements, by these (RFC 6675).
 
 Its numbers lie in the leg's row, where the C gear keeps the same rules for a leg that loses nothing.
 """
@@ -13,7 +13,8 @@ _LIMITED_TRANSMIT_ACKS = 2  # RFC 3042 §2
 
 
 class Congestion:
-    """How much may be in flight, ``window`` in bytes; told what happens, it says when to retransmit."""
+    """How much may be in flight: ``window``, in bytes. Its methods take what has happened, and return when to
+    retransmit."""
 
     __slots__ = ("_recover", "_timeout_recover", "row")
 
@@ -24,7 +25,7 @@ class Congestion:
         self._timeout_recover: int | None = None  # duplicates up to here follow a timeout, not another loss
 
     def start(self) -> None:
-        """The connection is up, and its segment size known; or nothing is known of the path any more."""
+        """Begin with the initial window: the connection is established, or nothing is known of its path any more."""
         self.row.duplicates = 0
         self._recover = self._timeout_recover = None
         self.row.cwnd = INITIAL_SEGMENTS * self.row.mss
@@ -48,8 +49,8 @@ class Congestion:
         return self._recover is None and self._timeout_recover is None and not self.row.duplicates
 
     def new_ack(self, acked: int, ack: int, flight: int) -> bool:
-        """``acked`` bytes more are acknowledged, up to number ``ack``, of ``flight`` that were under way; whether to
-        retransmit the first segment after them."""
+        """Take an acknowledgement of ``acked`` new bytes, up to number ``ack``, of ``flight`` in flight; return whether
+        to retransmit the first segment after them."""
         row = self.row
         row.duplicates = 0
         if self._recover is not None:
@@ -69,8 +70,8 @@ class Congestion:
         return False
 
     def duplicate_ack(self, in_flight: int, highest: int, *, lost: bool = False) -> bool:
-        """One more acknowledgement without progress, ``highest`` being one past the last number sent, ``lost`` what the
-        scoreboard says of the first segment; whether to retransmit that one."""
+        """Take a duplicate acknowledgement; return whether to retransmit the first segment. ``highest`` is one past the
+        last number sent; ``lost`` is what the scoreboard says of the first segment."""
         row = self.row
         if self._recover is not None:
             if not uses_sack(row):
@@ -85,7 +86,8 @@ class Congestion:
         return True
 
     def timeout(self, in_flight: int, highest: int) -> None:
-        """The retransmission timer ran out (RFC 5681 §3.1, equation 4; RFC 6582 §4)."""
+        """Begin again with one segment: the retransmission timer has expired (RFC 5681 §3.1, equation 4; RFC 6582
+        §4)."""
         row = self.row
         if self._timeout_recover is None:
             row.ssthresh = max(in_flight // 2, 2 * row.mss)
@@ -95,7 +97,8 @@ class Congestion:
         self._timeout_recover = highest
 
     def idle(self) -> None:
-        """Nothing was sent for longer than a retransmission timeout: the path is to be tried anew (RFC 5681 §4.1)."""
+        """Fall back to the initial window: nothing was sent for longer than a retransmission timeout (RFC 5681
+        §4.1)."""
         self.row.cwnd = min(self.row.cwnd, INITIAL_SEGMENTS * self.row.mss)
 
     def _grow(self, acked: int, flight: int) -> None:

@@ -18,7 +18,7 @@ from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.rules import Mirror
-from natmirror.tcp import leg_deadlines, leg_packets
+from natmirror.tcp import leg_deadlines, leg_packets, retransmit_timer
 from natmirror.tcp.client_window import slack_of
 from natmirror.tcp.leg_numbers import LegNumbers
 from natmirror.tcp.leg_record import LegRecord
@@ -81,7 +81,7 @@ class Leg(LegNumbers):
 
     @classmethod
     def from_record(cls, table: LegTable, settings: Mirror, record: LegRecord, *, path_mtu: int = MTU) -> Self:
-        """Return another host's leg. It does nothing before ``resumption.take_over()``."""
+        """Return another host's leg. It does nothing before ``resumption.activate()``."""
         iss = seq.add(record.snd_una, -1)
         leg = cls(table, record.local_end, settings, iss=iss, offset=record.offset, path_mtu=path_mtu)
         leg.state = LegState.RESUMING
@@ -95,7 +95,7 @@ class Leg(LegNumbers):
         row = self.row
         row.progress_at = row.heard_at = now
         row.snd_nxt = row.snd_max = seq.add(row.snd_una, 1)
-        self.sender.timer.start(now, row.snd_max)
+        retransmit_timer.start(row, now, row.snd_max)
         return [leg_packets.syn(self)]
 
     def write(self, data: bytes, now: float, *, wanted: int | None = None) -> list[bytes]:
@@ -137,8 +137,8 @@ class Leg(LegNumbers):
         if self.end != seq.add(fin, 1):
             return self.abort(NO_RECORD)
         self.sender.finished_elsewhere()
-        self.step(LegEvent.FIN_SENT)
-        self.step(LegEvent.FIN_ACKED)
+        self._step(LegEvent.FIN_SENT)
+        self._step(LegEvent.FIN_ACKED)
         return []
 
     def client_gone(self, now: float) -> None:
@@ -221,7 +221,7 @@ class Leg(LegNumbers):
         self.sender.reclaim()
         resumption = self.resumption
         if resumption is not None:
-            resumption.take_over(now)
+            resumption.activate(now)
             if self.state is LegState.RESUMING:
                 return self._receive_resuming(resumption, segment, now)
             if segment.flags & (ACK | SYN | RST) == ACK and self.receiver.is_in_window(segment):
@@ -235,7 +235,7 @@ class Leg(LegNumbers):
         acceptable = bool(segment.flags & ACK) and segment.ack == self.row.snd_max
         if segment.flags & RST:
             if acceptable:
-                self.step(LegEvent.RST, REFUSED)
+                self._step(LegEvent.RST, REFUSED)
             return []
         if segment.flags & ACK and not acceptable:
             # An older connection of these ports still stands at the mirror. The RST clears it, and the SYN follows at
@@ -248,7 +248,7 @@ class Leg(LegNumbers):
         mss = limit_mss(segment.mss() or _DEFAULT_MSS, self._path_mtu)
         # The window is never scaled on a SYN (RFC 7323 §2.2)
         self.sender.start(segment.ack, segment.window, mss, sack=segment.sack_permitted(), now=now)
-        self.step(LegEvent.SYN_ACK)
+        self._step(LegEvent.SYN_ACK)
         return self._output(now) or [leg_packets.ack(self)]
 
     def _receive_resuming(self, resumption: Resumption, segment: Segment, now: float) -> list[bytes]:
@@ -260,7 +260,7 @@ class Leg(LegNumbers):
             return self.abort(NO_RECORD)
         if answer is Answer.IGNORED:
             return []
-        self.step(LegEvent.ANSWERED)
+        self._step(LegEvent.ANSWERED)
         return self._receive_synchronized(segment, now)
 
     def _receive_synchronized(self, segment: Segment, now: float) -> list[bytes]:
@@ -283,7 +283,7 @@ class Leg(LegNumbers):
     def _receive_reset(self, segment: Segment, now: float) -> list[bytes]:
         """Take a RST in any state but SYN_SENT (RFC 5961 §3.2)."""
         if segment.seq == self.row.rcv_nxt:
-            self.step(LegEvent.RST, MIRROR_RESET)
+            self._step(LegEvent.RST, MIRROR_RESET)
             return []
         return leg_packets.challenge(self, now) if self.receiver.is_in_window(segment) else []
 
@@ -299,7 +299,7 @@ class Leg(LegNumbers):
         )
         out = self._sent(pieces)
         if sender.fin_acked and not was_acked:
-            self.step(LegEvent.FIN_ACKED)
+            self._step(LegEvent.FIN_ACKED)
         return out
 
     def _take_data(self, segment: Segment, now: float) -> list[bytes]:
@@ -312,11 +312,11 @@ class Leg(LegNumbers):
         if self._listener is not None and fresh:
             self._listener(fresh)
         if receiver.finished and not was_finished:
-            self.step(LegEvent.FIN_RECEIVED)
+            self._step(LegEvent.FIN_RECEIVED)
             if self._listener is not None:
                 self._listener(b"")
-        # What fills a gap, or makes one, is told at once (RFC 5681 §4.2). Data in its turn: each second segment is
-        # acknowledged at once, a first one with the next packet or after a moment (RFC 9293 §3.8.6.3).
+        # What fills a gap, or makes one, is acknowledged at once (RFC 5681 §4.2), and so is each second segment in its
+        # turn; a first one with the next packet or after a moment (RFC 9293 §3.8.6.3).
         row = self.row  # it may have ended
         may_wait = in_turn and receiver.is_steady and segment.payload_len <= row.mss
         if not may_wait or row.ack_at != NEVER:
@@ -337,14 +337,14 @@ class Leg(LegNumbers):
         leg when the client was reset."""
         out = leg_packets.data(self, pieces)
         if self.sender.fin_sent:
-            self.step(LegEvent.FIN_SENT)
+            self._step(LegEvent.FIN_SENT)
         if self.is_resetting and not self.row.buffered and self.ended is None:
             out += self.abort(CLIENT_RESET)
         return out
 
     def _resend_syn(self, now: float) -> list[bytes]:
         """RFC 6298 §5.4-5.6."""
-        self.sender.timer.back_off(now)
+        retransmit_timer.back_off(self.row, now)
         self.row.timeouts += 1
         self.row.retransmits += 1
         return [leg_packets.syn(self)]
@@ -355,8 +355,8 @@ class Leg(LegNumbers):
             return []
         self.challenged_at = now
         self.row.retransmits += 1
-        self.sender.timer.forget_sample()
-        self.sender.timer.restart(now)
+        retransmit_timer.forget_sample(self.row)
+        retransmit_timer.restart(self.row, now)
         return [leg_packets.syn(self)]
 
     # Ending
@@ -369,16 +369,16 @@ class Leg(LegNumbers):
         if self.ended is not None:
             return []
         state = self.state
-        self.step(LegEvent.ABORT, reason)
+        self._step(LegEvent.ABORT, reason)
         return [leg_packets.reset(self, state)]
 
     def abandon(self, reason: str) -> list[bytes]:
         """End the leg at once without a packet: its ends belong to another connection, or another host has it."""
         if self.ended is None:
-            self.step(LegEvent.ABANDON, reason)
+            self._step(LegEvent.ABANDON, reason)
         return []
 
-    def step(self, event: LegEvent, reason: str = COMPLETE) -> None:
+    def _step(self, event: LegEvent, reason: str = COMPLETE) -> None:
         """Move the state as leg_states.TRANSITIONS says; nothing else moves it, but cut() where this has failed."""
         following = TRANSITIONS.get((self.state, event))
         if following is LegState.CLOSED:

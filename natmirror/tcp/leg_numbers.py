@@ -6,6 +6,7 @@ from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import Segment
 from natmirror.rules import Mirror
+from natmirror.tcp import retransmit_timer
 from natmirror.tcp.leg_states import HOLE, LegState
 from natmirror.tcp.receiver import Receiver
 from natmirror.tcp.resumption import Resumption
@@ -149,7 +150,7 @@ class LegNumbers:
     @property
     def rtt_seconds(self) -> float | None:
         """The smoothed round-trip time to the mirror; None before the first sample."""
-        return self.sender.timer.smoothed
+        return retransmit_timer.smoothed(self.row)
 
     def lag_seconds(self, now: float) -> float:
         """Return the age of the oldest byte that the mirror has not acknowledged; 0 where there is none."""

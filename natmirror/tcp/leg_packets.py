@@ -55,7 +55,7 @@ def packet(
 ) -> bytes:
     """Return a packet with the leg's number ``at``; without ``ack`` it acknowledges all that has come."""
     if ack is None:
-        ack, leg.row.ack_at = leg.row.rcv_nxt, NEVER  # whatever is owed is told with it
+        ack, leg.row.ack_at = leg.row.rcv_nxt, NEVER  # a delayed acknowledgement goes with it
     return synthesise(
         leg.local,
         leg.mirror,

@@ -16,8 +16,8 @@ from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.tcp.record_masks import NONCE_LEN, Masks
 
 FORMAT = 2
-"""Of the records. One of another format is not understood: hosts of different versions go on without each other's
-legs."""
+"""The version of the records. One of another format is not understood: hosts of different versions go on without each
+other's legs."""
 
 _MAX_NUMBER = 0xFFFF_FFFF
 
@@ -80,7 +80,7 @@ class FlowRecord:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Service and client: a later record with the same key takes the place of an earlier one."""
+        """Service and client: a later record with the same key replaces an earlier one."""
         return self.service, self.client
 
     @property
@@ -89,14 +89,14 @@ class FlowRecord:
         return parse_endpoint(self.client)
 
     def plain(self, masks: Masks) -> dict[str, Any]:
-        """The record as values that JSON can hold; parse() reads it again, under the same pair key."""
+        """Return the record as values that JSON can hold; parse() reads them again, under the same pair key."""
         nonce = _nonce_of(self, masks)
         values = asdict(_masked(self, nonce, masks))
         return {"format": FORMAT, "nonce": nonce.hex(), **values, "legs": list(values["legs"])}
 
 
 def parse(record: Any, masks: Masks) -> FlowRecord:
-    """A record from its plain values; ValueError says what is wrong with it."""
+    """Return the record of plain values; ValueError says what is wrong with them."""
     if not isinstance(record, dict):
         raise ValueError(f"a record is a mapping, not {record!r:.40}")
     if record.get("format") != FORMAT:

@@ -23,7 +23,7 @@ exactly the next number that is expected; another one inside the window is answe
 it is ignored (RFC 5961 §3.2). A leg that is CLOSED is in no table any more: no segment reaches it.
 
 Whatever else ends a leg (a full buffer, a timeout, a mirror that has left the rules) ends it in any state, by ABORT or
-by ABANDON: ENDS says by which. Leg.step() is the only place that moves the state.
+by ABANDON: ENDS says by which. Leg._step() is the only place that moves the state.
 """
 
 from enum import IntEnum
@@ -116,7 +116,7 @@ ENDS: dict[str, LegEvent] = {
     THROTTLE_LIMIT: LegEvent.ABORT,  # ``throttle-limit``: a client was held back as long for this leg
     LINGER_TIMEOUT: LegEvent.ABORT,  # ``linger``: production's connection is over, and the mirror lacks bytes
     COMPLETE: LegEvent.ABORT,  # the same, where the mirror has everything and keeps its own side open
-    # What only a leg of another host's, or one whose bytes another host has taken, meets
+    # Bytes or answers that are missing: all but the first only where another host has begun the leg
     HOLE: LegEvent.ABORT,  # bytes never passed here, and the client will not send them again
     TAKEOVER_HOLE: LegEvent.ABORT,  # the same between the record of another host's and what came here
     NO_ANSWER: LegEvent.ABANDON,  # ``connect-timeout``: the mirror answers no probe, and would hear no RST

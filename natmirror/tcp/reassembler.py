@@ -16,8 +16,8 @@ _MAX_OUT_LEN = 256 << 10
 MAX_RUNS = 256
 """Pieces that wait with a gap between any two. Each gap is a loss of its own within one window."""
 MEMORY_FULL, TOO_MANY_GAPS = "memory-full", "too-many-gaps"
-"""Why something was left out that had come."""
-_NONE: Any = ()  # instead of lists, where nothing waits: most flows never have any
+"""Why a segment that had come was left out."""
+_NONE: Any = ()  # in place of two empty lists a flow: most never have anything that waits
 
 
 class Reassembler:
@@ -50,12 +50,12 @@ class Reassembler:
         self._runs = 0  # how many there are of pieces that touch
 
     def push(self, at: int, data: bytes, limit: int) -> bytes:
-        """Take ``data`` whose first byte is number ``at``; gives the bytes that are in order now.
+        """Take ``data`` whose first byte is number ``at``; return the bytes that are in order now.
 
         What overlaps bytes taken before is cut: the first copy counts, as with most receivers. A segment that begins
         past ``limit`` is left out: its receiver refuses it. One ahead of its turn that finds ``max_waiting`` bytes
-        waiting already, no memory, or MAX_RUNS gaps before it, is left out too: the client will send it again, or the
-        hole will be told.
+        waiting already, no memory, or MAX_RUNS gaps before it, is left out too: the client sends it again, or the
+        caller finds a hole.
         """
         ahead = seq.diff(at, self.next)
         out = b""
@@ -81,7 +81,7 @@ class Reassembler:
         return bool(self._starts) and self._starts[0] <= self._given
 
     def ready_len(self, limit: int) -> int:
-        """How many bytes that are in order have still to be given."""
+        """Return how many bytes are in order and have not been given out yet."""
         ready = 0
         room = seq.diff(limit, self.next)
         for start, data in zip(self._starts, self._pieces, strict=True):
@@ -96,24 +96,24 @@ class Reassembler:
         return self._given >= 0
 
     def place(self, at: int) -> None:
-        """The stream begins with number ``at``."""
+        """Begin the stream with number ``at``."""
         self._given = 0
         getattr(self._row, self._side).next = at
 
     def restart(self, at: int, limit: int) -> bytes:
-        """Go on with number ``at``, whatever is missing before it; gives the bytes that are in order now."""
+        """Go on with number ``at``, whatever is missing before it; return the bytes that are in order now."""
         self._advance(seq.diff(at, self.next))
         self.left_out = None
         return self._take(limit)
 
     def clear(self) -> None:
-        """Nobody wants the stream any more: let go what waits."""
+        """Free all that waits: no reader is left."""
         self._memory.give(self.waiting_bytes + _PIECE_COST * len(self._pieces))
         self._starts = self._pieces = _NONE
         self._runs = self.waiting_bytes = 0
 
     def _store(self, at: int, data: bytes) -> None:
-        """Keep what is not kept already."""
+        """Keep those of the bytes that are not kept already."""
         start = self._given + seq.diff(at, self.next)
         end = start + len(data)
         first, last = self._touching(start, end)
@@ -143,14 +143,15 @@ class Reassembler:
         self.waiting_bytes += count
 
     def _touching(self, start: int, end: int) -> tuple[int, int]:
-        """The pieces that overlap or touch a part of the stream: the place of the first, one past that of the last."""
+        """Return the pieces that overlap or touch a part of the stream: the place of the first, one past that of the
+        last."""
         first = bisect_left(self._starts, start)
         if first and self._starts[first - 1] + len(self._pieces[first - 1]) >= start:
             first -= 1
         return first, bisect_left(self._starts, end + 1)
 
     def _fresh(self, start: int, end: int, data: bytes, first: int, last: int) -> Iterator[tuple[int, bytearray]]:
-        """What of ``data`` is not kept yet, by its place."""
+        """Give the parts of ``data`` that are not kept yet, each with its place in the stream."""
         at = start
         for index in range(first, last):
             after = self._starts[index]
@@ -161,7 +162,7 @@ class Reassembler:
             yield at, bytearray(data[at - start :])
 
     def _runs_in(self, first: int, last: int) -> int:
-        """How many runs some pieces that follow on each other belong to."""
+        """Return to how many runs some pieces that follow on each other belong."""
         gaps = sum(self._has_gap_before(index) for index in range(first + 1, last))
         return 1 + gaps if first < last else 0
 
@@ -169,7 +170,7 @@ class Reassembler:
         return self._starts[index] > self._starts[index - 1] + len(self._pieces[index - 1])
 
     def _drop_last_run(self) -> None:
-        """The run that is furthest ahead gives way."""
+        """Let go the run that is furthest ahead."""
         index = len(self._starts) - 1
         while index and not self._has_gap_before(index):
             index -= 1
@@ -211,7 +212,7 @@ class Reassembler:
 
 
 def _merged(pieces: Iterable[tuple[int, bytearray]]) -> list[tuple[int, bytearray]]:
-    """Pieces in their order, of which none overlap, with those as one that touch and are small."""
+    """Return pieces that are in order and do not overlap with small ones that touch joined."""
     merged: list[tuple[int, bytearray]] = []
     for start, piece in pieces:
         if merged:

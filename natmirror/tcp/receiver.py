@@ -23,11 +23,11 @@ class Receiver:
     def __init__(self, row: LegRow) -> None:
         self.row = row
         self._ahead = Ranges()
-        self._latest = 0  # within the range that came last, which is told first (RFC 2018 §4)
+        self._latest = 0  # within the range that came last, which is reported first (RFC 2018 §4)
         self._fin: int | None = None
 
     def start(self, irs: int) -> None:
-        """The mirror's own initial number is known."""
+        """Begin with the mirror's initial number."""
         self.row.rcv_nxt = seq.add(irs, 1)
 
     @property
@@ -41,15 +41,18 @@ class Receiver:
         return self._fin is not None and self.row.rcv_nxt == seq.add(self._fin, 1)
 
     def is_in_window(self, segment: Segment) -> bool:
-        """The acceptability test of RFC 9293 §3.4."""
+        """Return whether a segment is acceptable by the test of RFC 9293 §3.4."""
         window = LEG_WINDOW << SCALE
         first = seq.diff(segment.seq, self.row.rcv_nxt)
         last = first + max(segment.seq_len, 1) - 1
         return 0 <= first < window or (segment.seq_len > 0 and 0 <= last < window)
 
     def take(self, segment: Segment, *, keeps_order: bool = False) -> bytes:
-        """The data and FIN of an acceptable segment, in its turn or ahead of it. With ``keeps_order`` somebody wants
-        the bytes themselves: those that are new are given, and what comes ahead of its turn has to come again."""
+        """Take the data and FIN of an acceptable segment, in its turn or ahead of it.
+
+        With ``keeps_order`` the bytes themselves count: return those that are new, and leave out what comes ahead of
+        its turn, which the mirror has to send again.
+        """
         if self.finished or segment.flags & (SYN | RST):
             return b""
         if keeps_order and seq.lt(self.row.rcv_nxt, segment.seq):
@@ -71,7 +74,7 @@ class Receiver:
         return fresh
 
     def sack_option(self) -> bytes:
-        """The option that tells what came ahead of its turn; empty where nothing has (RFC 2018 §3, §4)."""
+        """Return the option that reports what came ahead of its turn; empty where nothing has (RFC 2018 §3, §4)."""
         blocks = [one for one in self._ahead if seq.le(one[0], self._latest) and seq.lt(self._latest, one[1])]
         blocks += [one for one in self._ahead if one not in blocks]
         blocks = blocks[:_MAX_BLOCKS]

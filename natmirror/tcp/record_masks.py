@@ -1,9 +1,9 @@
 """How a record for another host carries sequence numbers: masked, with a key that both hosts have.
 
-Records lie in a store. Whoever reads it could reset production's connections by their numbers, and legs by theirs; so
+Records lie in a store. A reader of it could reset production's connections by their numbers, and legs by theirs; so
 each number stands there masked by a keyed hash of the record's nonce. The nonce is a keyed hash itself, of the whole
-record (as in RFC 5297): no other record has the same, and whoever takes the masks off sees whether the record is as it
-was written, and under the same key.
+record (as in RFC 5297): no other record has the same, and a host that takes the masks off sees whether the record is as
+it was written, and under the same key.
 """
 
 import hashlib

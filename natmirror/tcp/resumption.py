@@ -6,11 +6,11 @@ instead (RFC 9293 §3.10.7.4): such a probe is sent until something comes. The a
 goes on; its own number is where the mirror's stream does, whatever of that never came here: it is thrown away anyhow.
 
 Meanwhile the client's bytes are kept that come. Other copies that the first host has sent may still be under way, or
-lie at the mirror behind a gap; so an acknowledgement past all that was sent here is believed for a while: nobody has to
-send those bytes any more. And where bytes are missing that the client will not send again, the mirror is asked once
+lie at the mirror behind a gap; so an acknowledgement past all that was sent here is believed for a while: those bytes
+need not be sent any more. And where bytes are missing that the client will not send again, the mirror is asked once
 more, a second later, before that ends the leg.
 
-The way of such a leg: on standby (the other host has it, renew() takes later records), taken over (probes are sent,
+The way of such a leg: on standby (the other host has it, renew() takes later records), active (probes are sent,
 RESUMING), answered (an ordinary leg, but for acknowledgements of the other host's bytes). leg.py asks this object at
 those places only where it differs from a leg of our own.
 """
@@ -30,7 +30,7 @@ from natmirror.tcp.sender import Piece, Sender
 _PROBE_INTERVAL = 1.0  # RFC 6298 §2.1, and more than the half second in which Linux answers one probe only
 _MAX_BEHIND = LEG_WINDOW << SCALE  # how far behind the record an older segment of the mirror's may be
 _MAX_AHEAD = 1 << 30  # and how far ahead of it a leg
-_SETTLING = 60.0  # seconds: nobody sends a byte again later than that (RFC 6298 §2.5)
+_SETTLING = 60.0  # seconds after which no TCP sends a byte again (RFC 6298 §2.5)
 
 
 class Answer(Enum):
@@ -49,7 +49,7 @@ class Resumption:
 
     __slots__ = (
         *("_asked_again", "_interval", "_path_mtu", "_probes", "_sender", "asking_since", "awaits_answer"),
-        *("is_in_step", "probe_at", "recorded_una", "taken_over_at"),
+        *("is_in_step", "probe_at", "recorded_una", "activated_at"),
     )
 
     def __init__(self, sender: Sender, record: LegRecord, path_mtu: int) -> None:
@@ -58,7 +58,7 @@ class Resumption:
         """Whether the client's stream, as far as it was written, ends where the leg does."""
         self.awaits_answer = True
         """Whether the mirror has still to say how far it has come."""
-        self.taken_over_at = NEVER
+        self.activated_at = NEVER
         """When it became this host's."""
         self.asking_since = NEVER
         """When the mirror was asked first, of the times that it was asked in a row."""
@@ -74,7 +74,7 @@ class Resumption:
     @property
     def is_standby(self) -> bool:
         """Whether another host still has the leg, as far as is known."""
-        return self.taken_over_at == NEVER
+        return self.activated_at == NEVER
 
     @property
     def hole_reason(self) -> str:
@@ -94,11 +94,11 @@ class Resumption:
         row.mss = limit_mss(record.mss, self._path_mtu)
         set_sack(row, record.sack)
 
-    def take_over(self, now: float) -> None:
+    def activate(self, now: float) -> None:
         """Make the leg this host's from now on: its mirror is to be asked."""
         if self.is_standby:
             row = self._sender.row
-            self.taken_over_at = self.asking_since = self.probe_at = now
+            self.activated_at = self.asking_since = self.probe_at = now
             row.progress_at = row.heard_at = now
 
     def missing_part(self, data: bytes, start: int) -> bytes:
@@ -148,7 +148,7 @@ class Resumption:
     def take_ack(self, ack: int, now: float, *, is_open: bool) -> None:
         """Take an acknowledgement in the window, before the sender does: it may be of bytes that another host has sent,
         while the leg ``is_open``, with the client there and no FIN sent."""
-        if is_open and now < self.taken_over_at + _SETTLING and seq.lt(self._sender.row.snd_max, ack):
+        if is_open and now < self.activated_at + _SETTLING and seq.lt(self._sender.row.snd_max, ack):
             self._skip(ack, now)
         if self._probes and seq.le(self._sender.row.snd_una, ack):
             self._note_answer()

@@ -1,4 +1,4 @@
-"""What a mirror has told in selective acknowledgements (RFC 2018), and what follows from it for recovery (RFC 6675)."""
+"""What a mirror has reported in selective acknowledgements (RFC 2018), and what recovery makes of it (RFC 6675)."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,9 @@ _DUPLICATES = 3  # DupThresh
 
 
 class Scoreboard:
-    """The ranges that the mirror holds above ``snd_una``, and how far holes between them were filled again.
+    """The ranges that the mirror holds above ``snd_una``, and how far the holes between them were sent again.
 
-    Without the option it stays empty, and says that all that was sent is under way.
+    Without the option it stays empty, and counts all that was sent as in flight.
     """
 
     __slots__ = ("_held", "_lost_below", "_resent_to")
@@ -25,8 +25,8 @@ class Scoreboard:
         return bool(self._held)
 
     def take(self, blocks: Iterable[tuple[int, int]], una: int, highest: int, mss: int) -> bool:
-        """The blocks of an acknowledgement; those outside of what is unacknowledged are not believed. Whether they
-        told anything new."""
+        """Take the blocks of an acknowledgement, but those outside of what is unacknowledged; return whether they
+        report anything new."""
         self._held.cut(una)
         self._resent_to = seq.latest(self._resent_to, una)
         news = False
@@ -37,24 +37,25 @@ class Scoreboard:
         return news
 
     def forget(self) -> None:
-        """After a timeout nothing told so far is relied on: a receiver may have thrown it away (RFC 2018 §8)."""
+        """Forget all blocks, after a timeout: a receiver may have thrown the data away (RFC 2018 §8)."""
         self._held.clear()
         self._lost_below = None
 
     def nothing_resent(self, una: int) -> None:
-        """All holes from ``una`` on are to be sent again."""
+        """Count all holes from ``una`` on as not sent again yet."""
         self._resent_to = una
 
     def note_resent(self, end: int) -> None:
-        """A hole has been sent again up to number ``end``."""
+        """Take note that a hole has been sent again up to number ``end``."""
         self._resent_to = seq.latest(self._resent_to, end)
 
     def is_lost(self, at: int) -> bool:
-        """Whether an unacknowledged byte counts as lost (RFC 6675 §4, IsLost)."""
+        """Return whether an unacknowledged byte counts as lost (RFC 6675 §4, IsLost)."""
         return self._lost_below is not None and seq.lt(at, self._lost_below)
 
     def pipe(self, una: int, nxt: int) -> int:
-        """Bytes between the two numbers that are taken to be in the network (RFC 6675 §4, SetPipe)."""
+        """Return how many bytes between the two numbers are in the network, as far as is known (RFC 6675 §4,
+        SetPipe)."""
         total = 0
         at = una
         for start, end in (*self._held, (nxt, nxt)):
@@ -68,7 +69,8 @@ class Scoreboard:
         return total
 
     def next_hole(self, una: int, mss: int, *, likely: bool = False) -> tuple[int, int] | None:
-        """The lost bytes to be sent again next, at most ``mss``: number and length (RFC 6675 §4, NextSeg, rule 1).
+        """Return the lost bytes to be sent again next, at most ``mss``: number and length (RFC 6675 §4, NextSeg, rule
+        1).
 
         ``likely``: any hole will do that has something above it (rule 3: when there is nothing better to send).
         """
@@ -78,7 +80,8 @@ class Scoreboard:
         return at, min(seq.diff(end, at), mss)
 
     def skip(self, at: int) -> tuple[int, int | None]:
-        """The first number from ``at`` on that the mirror does not hold, and how many follow until one that it does."""
+        """Return the first number from ``at`` on that the mirror does not hold, and how many follow until one that it
+        does."""
         at, end = self._held.gap(at)
         return at, None if end is None else seq.diff(end, at)
 

@@ -1,9 +1,9 @@
 """The sending half of a leg: the client's bytes that the mirror has not acknowledged, and when to send which of them.
 
 Theory. ``snd_una`` <= ``snd_nxt`` <= ``snd_max``: the first number not acknowledged, the next to be sent, and one past
-the highest ever sent. After a timeout ``snd_nxt`` falls back on ``snd_una`` and all counts as lost; what the mirror
-tells that it holds is left out on the way. The bytes from ``buffer_seq`` on are held. All these numbers lie in the
-leg's row, and while ``is_steady`` the C gear moves them by the same rules.
+the highest ever sent. After a timeout ``snd_nxt`` falls back to ``snd_una`` and all counts as lost; what the mirror has
+reported in selective acknowledgements is left out when that is sent again. The bytes from ``buffer_seq`` on are held.
+All these numbers lie in the leg's row, and while ``is_steady`` the C gear moves them by the same rules.
 """
 
 from collections.abc import Iterable
@@ -12,19 +12,19 @@ from natmirror.fastpath import LEG_MAX_SEGMENTS, NEVER, RTO_MAX, LegRow, LegTabl
 from natmirror.fastpath.leg_flags import is_steady, set_sack, set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MAX_PACKET_LEN, PSH
+from natmirror.tcp import retransmit_timer
 from natmirror.tcp.congestion import Congestion
-from natmirror.tcp.retransmit_timer import RetransmitTimer
 from natmirror.tcp.sack import Scoreboard
 
 Piece = tuple[int, int, bytes]
-"""What is to be sent as one packet: sequence number, flags, data. More data than a segment takes is cut on its way."""
+"""What is to be sent as one packet: sequence number, flags, data. More data than a segment takes is cut later."""
 
 _MAX_DATA_LEN = MAX_PACKET_LEN - 40
 _MAX_RESENT = 32  # packets that one call sends again at most: each costs Python as much as a large one does
 
 
 class Sender:
-    """One stream's way to a mirror. Methods that take ``now`` (seconds) give what to send."""
+    """One stream to a mirror. Methods that take ``now`` (seconds) return what to send."""
 
     __slots__ = (
         *("_congestion", "_probe_interval", "_scoreboard", "_table"),
@@ -35,7 +35,7 @@ class Sender:
         self.row = row
         row.snd_una = row.snd_nxt = row.snd_max = iss
         row.buffer_seq = seq.add(iss, 1)
-        self.timer.reset()
+        retransmit_timer.reset(row)
         self.probe_at = NEVER
         self.finishing = False
         """The stream is complete: a FIN follows the last byte."""
@@ -43,11 +43,6 @@ class Sender:
         self._congestion = Congestion(row)
         self._scoreboard = Scoreboard(iss)
         self._probe_interval = 0.0
-
-    @property
-    def timer(self) -> RetransmitTimer:
-        """Its retransmission timer."""
-        return RetransmitTimer(self.row)
 
     # The stream
 
@@ -91,12 +86,12 @@ class Sender:
         return seq.add(self.row.buffer_seq, self.row.buffered)
 
     def age(self, now: float) -> float:
-        """Seconds that the oldest byte not acknowledged has been here, and at most an eighth more; 0 where there is
-        none."""
+        """Return for how many seconds the oldest byte not acknowledged has been here, or at most an eighth more; 0
+        where there is none."""
         return now - self.row.mark_at[0] if self.row.mark_count else 0.0
 
     def write(self, data: bytes, now: float) -> bool:
-        """Take the next bytes of the stream; False where there is no memory for them."""
+        """Take the next bytes of the stream; return False where there is no memory for them."""
         if not self.outstanding:
             self.row.progress_at = now
         return self._table.append(self.row, data, now)
@@ -108,33 +103,33 @@ class Sender:
             self._scoreboard.nothing_resent(self.row.snd_una)
 
     def retire(self, row: LegRow) -> None:
-        """The leg is over; ``row`` is what it leaves."""
+        """Stop all timers, at the leg's end; ``row`` is a copy of the row that it had in the table."""
         self.row = self._congestion.row = row
-        self.timer.stop()
+        retransmit_timer.stop(self.row)
         self.probe_at = NEVER
 
     # The mirror's side
 
     def start(self, ack: int, window: int, mss: int, *, sack: bool, now: float) -> None:
-        """The SYN is acknowledged; ``window`` as the SYN-ACK told it."""
+        """Begin to send: the SYN is acknowledged. ``window`` as it stands in the SYN-ACK."""
         row = self.row
         row.snd_una = ack
         row.window = row.max_window = window
         row.mss = mss
         set_sack(row, sack)
         self._congestion.start()
-        self.timer.acknowledged(ack, now)
-        self.timer.stop()
+        retransmit_timer.acknowledged(row, ack, now)
+        retransmit_timer.stop(row)
         row.progress_at = row.sent_at = now
 
     def is_acceptable(self, ack: int) -> bool:
-        """Whether an acknowledgement number can be the mirror's (RFC 5961 §5.2)."""
+        """Return whether an acknowledgement number can be the mirror's (RFC 5961 §5.2)."""
         return seq.le(ack, self.row.snd_max) and seq.diff(self.row.snd_una, ack) <= self.row.max_window
 
     def take_ack(
         self, ack: int, window: int, blocks: Iterable[tuple[int, int]], *, bare: bool, now: float
     ) -> list[Piece]:
-        """An acceptable acknowledgement; ``bare`` where it came without data or FIN."""
+        """Take an acceptable acknowledgement; ``bare`` where it came without data or FIN."""
         row = self.row
         acked = seq.diff(ack, row.snd_una)
         if acked < 0:
@@ -158,26 +153,26 @@ class Sender:
         return out + self.output(now)
 
     def skip(self, ack: int, now: float) -> None:
-        """The mirror has everything before number ``ack``, which another host has sent it; nothing is under way."""
+        """Go on with number ``ack``, with nothing in flight: the mirror has everything before it, from another host."""
         row = self.row
         row.acked_bytes += seq.diff(ack, row.snd_una)
         self._table.drop(row, min(seq.diff(ack, row.buffer_seq), row.buffered), ack)
         row.buffer_seq = row.snd_una = row.snd_nxt = row.snd_max = ack
         row.progress_at = row.sent_at = now
-        self.timer.forget_sample()
-        self.timer.stop()
+        retransmit_timer.forget_sample(row)
+        retransmit_timer.stop(row)
         self._scoreboard.forget()
         self._scoreboard.nothing_resent(ack)
         self._congestion.start()
 
     def finished_elsewhere(self) -> None:
-        """The last number that the mirror has acknowledged was the FIN, which another host has sent it."""
+        """Count the last number that the mirror has acknowledged as the FIN, which another host has sent it."""
         self.row.buffer_seq = seq.add(self.row.snd_una, -1)
         self.finishing = True
 
     def shrink(self, mss: int, about: int) -> bool:
-        """The way takes segments of at most ``mss`` bytes, as somebody says of the one with number ``about``; whether
-        that is news, and all is to be sent again."""
+        """Send segments of at most ``mss`` bytes from now on, as a router says of the one with number ``about``; return
+        whether that is less than before, and all has to be sent again."""
         in_flight = seq.le(self.row.snd_una, about) and seq.lt(about, self.row.snd_max)
         if not in_flight or mss >= self.row.mss:
             return False
@@ -188,15 +183,15 @@ class Sender:
     # Sending
 
     def output(self, now: float) -> list[Piece]:
-        """What the mirror's window and the congestion window allow (RFC 9293 §3.8.6.2, without Nagle: the client's own
-        pauses are kept), lost bytes first, then what ends the stream. Where that is too much for one call, the rest is
-        due from ``row.more_at`` on."""
+        """Return what the mirror's window and the congestion window allow (RFC 9293 §3.8.6.2, without Nagle: the
+        client's own pauses are kept), lost bytes first, then what ends the stream. Where that is too much for one call,
+        the rest is due from ``row.more_at`` on."""
         row = self.row
         row.more_at = NEVER
         if row.buffered and not self.in_flight and now - row.sent_at > row.rto:
             self._congestion.idle()
         pipe = self._scoreboard.pipe(row.snd_una, row.snd_nxt)
-        out = self._mend(pipe, now) if self._congestion.recovering else []
+        out = self._resend_lost(pipe, now) if self._congestion.recovering else []
         if row.more_at != NEVER:
             return out
         pipe += sum(len(data) for _, _, data in out)
@@ -227,7 +222,7 @@ class Sender:
             pipe += size
             allowed -= size
         if not out and self._congestion.recovering:
-            out += self._mend(pipe, now, likely=True)
+            out += self._resend_lost(pipe, now, likely=True)
         if left <= 0:
             out += self._output_fin(end, now)
         elif not row.window and not self.in_flight and self.probe_at == NEVER:
@@ -236,8 +231,8 @@ class Sender:
         return out
 
     def time_out(self, now: float) -> list[Piece]:
-        """The retransmission timer has run out (RFC 6298 §5.4-5.7): all that is in flight counts as lost."""
-        self.timer.back_off(now)
+        """Count all that is in flight as lost: the retransmission timer has expired (RFC 6298 §5.4-5.7)."""
+        retransmit_timer.back_off(self.row, now)
         self.row.timeouts += 1
         self._congestion.timeout(self.in_flight, self.row.snd_max)
         self._scoreboard.forget()
@@ -248,14 +243,15 @@ class Sender:
         return out
 
     def probe(self, now: float) -> Piece:
-        """Ask for the window with a number below it, which any TCP answers (RFC 9293 §3.8.6.1; as Linux probes)."""
+        """Return a probe of the window, with a number below it, which any TCP answers (RFC 9293 §3.8.6.1; as Linux
+        probes)."""
         self._probe_interval = min(self._probe_interval * 2, RTO_MAX)
         self.probe_at = now + self._probe_interval
         return seq.add(self.row.snd_una, -1), ACK, b""
 
-    def _mend(self, pipe: int, now: float, *, likely: bool = False) -> list[Piece]:
-        """What the scoreboard says is lost, or ``likely`` is, as far as the congestion window goes (RFC 6675 §5, step
-        C)."""
+    def _resend_lost(self, pipe: int, now: float, *, likely: bool = False) -> list[Piece]:
+        """Send again what the scoreboard says is lost, or ``likely`` is, as far as the congestion window allows (RFC
+        6675 §5, step C)."""
         out: list[Piece] = []
         while pipe + self.row.mss <= self._congestion.window:
             hole = self._scoreboard.next_hole(self.row.snd_una, self.row.mss, likely=likely)
@@ -269,7 +265,7 @@ class Sender:
         return out
 
     def _next(self, size: int, now: float) -> Piece:
-        """The next ``size`` bytes."""
+        """Send the next ``size`` bytes, for the first time or again."""
         row = self.row
         at = row.snd_nxt
         row.snd_nxt = seq.add(at, size)
@@ -279,7 +275,7 @@ class Sender:
         row.snd_max = seq.latest(row.snd_max, row.snd_nxt)
         if again:
             return self._resend(at, size, now)
-        self.timer.start(now, row.snd_nxt)
+        retransmit_timer.start(row, now, row.snd_nxt)
         return self._piece(at, size, now)
 
     def _resend_first(self, now: float) -> Piece:
@@ -288,7 +284,7 @@ class Sender:
         _, gap = self._scoreboard.skip(row.snd_una)
         sent = min(row.buffered, seq.diff(row.snd_max, row.snd_una))
         size = min(row.mss, sent, sent if gap is None else gap)
-        self.timer.restart(now)
+        retransmit_timer.restart(row, now)
         if size:
             return self._resend(row.snd_una, size, now)
         self._note_resent(now)
@@ -301,9 +297,9 @@ class Sender:
 
     def _note_resent(self, now: float) -> None:
         self.row.retransmits += 1
-        self.timer.forget_sample()
+        retransmit_timer.forget_sample(self.row)
         if self.row.rto_at == NEVER:
-            self.timer.restart(now)
+            retransmit_timer.restart(self.row, now)
 
     def _piece(self, at: int, size: int, now: float) -> Piece:
         self.row.sent_at = now
@@ -312,7 +308,7 @@ class Sender:
         return at, ACK | push, self._table.copy(self.row, offset, size)
 
     def _output_fin(self, end: int, now: float) -> list[Piece]:
-        """All data is out: send the FIN, if the stream has ended."""
+        """Send the FIN, if the stream has ended and all data is out."""
         row = self.row
         if not self.finishing or row.snd_nxt != end:
             return []
@@ -323,13 +319,13 @@ class Sender:
         row.snd_nxt = seq.add(end, 1)
         row.snd_max = seq.latest(row.snd_max, row.snd_nxt)
         if row.rto_at == NEVER:
-            self.timer.restart(now)
+            retransmit_timer.restart(row, now)
         return [(end, FIN | ACK, b"")]
 
     # Numbers
 
     def _advance(self, ack: int, now: float) -> None:
-        """New data is acknowledged (RFC 9293 §3.10.7.4, fifth check)."""
+        """Take note that everything before ``ack`` is acknowledged (RFC 9293 §3.10.7.4, fifth check)."""
         row = self.row
         row.snd_una = ack
         if seq.lt(row.snd_nxt, ack):
@@ -338,11 +334,11 @@ class Sender:
         self._table.drop(row, data, ack)
         row.acked_bytes += data
         row.progress_at = now
-        self.timer.acknowledged(ack, now)
+        retransmit_timer.acknowledged(row, ack, now)
         if self.in_flight:
-            self.timer.restart(now)
+            retransmit_timer.restart(row, now)
         else:
-            self.timer.stop()
+            retransmit_timer.stop(row)
 
     def _fall_back(self) -> None:
         """Send everything from the first unacknowledged byte on again, as the windows allow."""

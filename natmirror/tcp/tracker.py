@@ -15,8 +15,9 @@ The states are the connection's, not an endpoint's: both ends' view folded into 
 
 A RST counts where its receiver takes it: in SYN_SENT the backend's that acknowledges the SYN, later either end's with
 exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that was picked up, met in
-mid-connection, begins at ESTABLISHED with no number known. ``_move()`` is the only place that moves the state; after
-the timeout of its state, counted from its last packet, a flow is forgotten.
+mid-connection, begins at ESTABLISHED with no number known. ``_move()`` is the only place that moves the state, as the
+table in flow_states.c says, which serves both gears. There are the timeouts too: so long after its last packet a flow
+expires, by its state.
 """
 
 from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
