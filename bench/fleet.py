@@ -17,8 +17,8 @@ from ipaddress import IPv4Address
 from bench.ecmp import Router
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Share
 from natmirror.nat.schedulers import Maglev, RoundRobin
-from natmirror.net.packet import Endpoint
-from natmirror.rules import Backend, Rules, Service
+from natmirror.net.endpoint import Endpoint
+from natmirror.rules import Backend, Balance, HashInput, Rules, Service
 from natmirror.rules import Pool as PoolRules
 from natmirror.tcp.tracker import TIMEOUTS, State
 
@@ -91,7 +91,7 @@ class Outcome:
 class Balancing:
     """A service's pool, as each host keeps it."""
 
-    def __init__(self, backends: int, balance: str, hosts: int) -> None:
+    def __init__(self, backends: int, balance: Balance, hosts: int) -> None:
         self._balance = balance
         self._hosts = hosts
         self._members = set(range(backends))
@@ -101,7 +101,7 @@ class Balancing:
 
     def pick(self, host: int, slot: int) -> str | None:
         """The backend of a new connection at a host; None where nobody is open."""
-        if self._balance == "maglev":
+        if self._balance is Balance.MAGLEV:
             return self._names[self._open[slot]] if self._open else None
         chosen = self._turns[host].pick(_ANYBODY)
         return None if chosen is None else chosen.name
@@ -137,7 +137,7 @@ class Balancing:
     def _begin(self, now: float) -> list[str]:
         """The rules as they are now."""
         members = tuple(Backend(_name(who), IPv4Address("10.20.0.1") + who, 6653) for who in sorted(self._members))
-        pool = PoolRules(self._balance, "address", members)
+        pool = PoolRules(self._balance, HashInput.ADDRESS, members)
         service = Service(_SERVICE, IPv4Address("192.0.2.100"), 6653, pool, ())
         self._pool = Admission(Rules("", (), (service,)), now)
         self._backends = {backend.name: backend for backend in members}

@@ -496,7 +496,7 @@ static void latency(const options *o)
            quantile_us(&times, 0.999), quantile_us(&times, 1), quantile_us(&lateness, 0.99));
 }
 
-/* Connections without data: open them, say how many there are, hold them until somebody ends this program. */
+/* Connections without data: open them, say how many there are, hold them until this program is ended. */
 static void idle(const options *o)
 {
     int poll = epoll_create1(0), opening = 0, open = 0, errors = 0, lost = 0;

@@ -18,6 +18,7 @@ import click
 from bench.ecmp import ROUTERS
 from bench.fleet import Balancing, Connection, Event, Fleet, Outcome
 from bench.workloads import HTTP, OPENFLOW, Workload, connections, mishaps
+from natmirror.rules import Balance
 
 HOSTS = (2, 4, 8, 16, 32, 64)
 LAG = 0.05
@@ -41,7 +42,7 @@ _POOL = {"down", "up", "drain", "enable", "add", "remove"}
 
 
 def simulate(
-    hosts: int, router: str, workload: Workload, plans: Sequence[Connection], events: Sequence[Event], balance: str
+    hosts: int, router: str, workload: Workload, plans: Sequence[Connection], events: Sequence[Event], balance: Balance
 ) -> Outcome:
     """One fleet through one day."""
     balancing = Balancing(workload.backends, balance, hosts)
@@ -77,11 +78,11 @@ def tables(workloads: Sequence[Workload], hosts: Sequence[int], seed: int) -> It
         yield from (f"### {workload.name}", "", f"{workload.text}. {_told(days[hosts[0]])}", "", HEAD, ruler)
         for count in hosts:
             for router in ROUTERS:
-                outcome = simulate(count, router, workload, plans, days[count], "maglev")
+                outcome = simulate(count, router, workload, plans, days[count], Balance.MAGLEV)
                 yield line(count, router, workload, outcome)
         most = hosts[-1]
         quiet = [event for event in days[most] if event.what not in _POOL]
-        outcome = simulate(most, "modulo", workload, plans, quiet, "maglev")
+        outcome = simulate(most, "modulo", workload, plans, quiet, Balance.MAGLEV)
         yield ""
         yield (
             f"The same without any change of the pool, {most} hosts, modulo: {outcome.moved / outcome.flows:.2%} of"
@@ -89,7 +90,7 @@ def tables(workloads: Sequence[Workload], hosts: Sequence[int], seed: int) -> It
         )
         yield from ("", "With `balance: round-robin`:", "", HEAD, ruler)
         for count in hosts:
-            outcome = simulate(count, "resilient", workload, plans, days[count], "round-robin")
+            outcome = simulate(count, "resilient", workload, plans, days[count], Balance.ROUND_ROBIN)
             yield line(count, "resilient", workload, outcome)
         yield ""
 

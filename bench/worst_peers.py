@@ -9,8 +9,10 @@ from typing import Any
 from natmirror import fastpath
 from natmirror.actions import Hook, Send
 from natmirror.engine.engine import Engine
-from natmirror.net.packet import ACK, PSH, RST, SYN, Checksum, Endpoint, Segment, parse
-from natmirror.net.packet import build as build_packet
+from natmirror.net.build import build as build_packet
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, PSH, RST, SYN, Segment, parse
 from natmirror.openflow.messages import V13, Type, build, hello
 from natmirror.rules import parse_rules
 from natmirror.runtime import worker

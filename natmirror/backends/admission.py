@@ -6,8 +6,8 @@ No I/O: checks and orders come in with their times, changes go out.
 from dataclasses import dataclass
 from typing import Any
 
-from natmirror.net.packet import Endpoint, endpoint_of, show
-from natmirror.rules import Backend, Rules, Service
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
+from natmirror.rules import Backend, Rules, Service, WhenDown
 
 _REPEATS = (1.0, 5.0)  # seconds after which ends are reset again: nobody acknowledges a RST, and one may be lost
 _STEPS = 20  # in which the share of a backend that has returned grows
@@ -99,7 +99,7 @@ class Admission:
         member.is_up, member.reason, member.since = is_up, "" if is_up else reason, now
         self._begin_slowly(member, now)
         assert member.service.pool is not None, "a member is in a pool"
-        resets = not is_up and member.service.pool.when_down == "reset"
+        resets = not is_up and member.service.pool.when_down is WhenDown.RESET
         return self._changed(member, now) + (self._kill(service, backend, now) if resets else [])
 
     def drain(self, service: str, backend: str, deadline: float | None, now: float) -> list[AdmissionChange]:
@@ -123,7 +123,7 @@ class Admission:
         return [
             Kill(service, backend)
             for (service, backend), member in self._members.items()
-            if not member.is_up and member.service.pool is not None and member.service.pool.when_down == "reset"
+            if not member.is_up and member.service.pool is not None and member.service.pool.when_down is WhenDown.RESET
         ]
 
     def tick(self, now: float) -> list[AdmissionChange]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.handshake import Handshake
-from natmirror.rules import Backend, Health
+from natmirror.rules import Backend, CheckKind, Health
 
 _REAP_TIMEOUT = 0.05  # what was killed ends at once, unless it hangs in the kernel
 _MAX_LATE = 0.1  # a timeout that is told later than this was ours: this host is too busy to judge others
@@ -210,4 +210,8 @@ async def _ended(pid: int) -> None:
         os.close(fd)
 
 
-PROBES: dict[str, type[Probe]] = {"tcp": TcpProbe, "openflow": OpenFlowProbe, "exec": ExecProbe}
+PROBES: dict[CheckKind, type[Probe]] = {
+    CheckKind.TCP: TcpProbe,
+    CheckKind.OPENFLOW: OpenFlowProbe,
+    CheckKind.EXEC: ExecProbe,
+}

@@ -1,21 +1,8 @@
-"""The engine: packets and a clock value go in, actions come out.
+"""The engine: packets and a clock value go in, decisions and packets to be sent come out.
 
 It composes NAT and mirroring and does no I/O: the same engine runs live behind NFQUEUE, offline over a capture, and in
 tests. Two gears: the C gear repeats for a packet what was decided for its flow; everything that it punts is decided
-here. With the C gear off the actions are the same.
-
-What happens to a packet follows from its hook and its addresses:
-
-========== ======================= ================================================================================
-hook       packet                  action
-========== ======================= ================================================================================
-PREROUTING client to service       destination becomes the backend; its data also goes to the legs
-PREROUTING mirror to client        a leg's: consumed; nobody's: reset; a backend's too: passes to FORWARD
-FORWARD    backend to client       source becomes the service
-FORWARD,   service to client       a service without a pool: looked at, passes
-OUTPUT
-any        ICMP error              a leg's: consumed; a NATed connection's: translated
-========== ======================= ================================================================================
+in Python, by forwarding.py. With the C gear off the decisions are the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,30 +15,23 @@ from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
 from natmirror.engine.forwarding import Forwarding
 from natmirror.engine.icmp_errors import IcmpErrors
+from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
+from natmirror.engine.report import EngineReport
 from natmirror.fastpath import ConnectionCounts, GearRow, Memory
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.timers import AT_ONCE
-from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
-from natmirror.net.packet import (
-    RST,
-    Checksum,
-    Datagram,
-    Endpoint,
-    Malformed,
-    Segment,
-    build_reset,
-    endpoint_of,
-    parse,
-    segment_checksum_ok,
-    show,
-)
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import Datagram, Malformed, parse
+from natmirror.net.prefixes import ClientNetworks
 from natmirror.openflow.directory import Directory
-from natmirror.rules import Mirror, Rules
+from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard
 from natmirror.tcp.initial_numbers import InitialNumbers, Numbers
@@ -88,7 +68,7 @@ class Engine:
     ) -> None:
         self._fast = fast
         self._shard = shard
-        self._stats = Counters()
+        counters = Counters()
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         parts = MirrorParts(
@@ -96,24 +76,29 @@ class Engine:
         )
         self.faults = parts.faults
         """What has failed in mirroring, and what is off because of it."""
-        self._timers, self._legs, self._ledger = parts.timers, parts.legs, parts.ledger
-        self._sessions, self._mirroring, self._leg_events = parts.sessions, parts.mirroring, parts.events
-        self._mirror_report = MirrorReport(parts)
-        self._guarded = GuardedMirroring(parts, lambda flow: self._nat.is_known(flow))
-        self._registry = ServiceTable(rules, self._gear, loads or ConnectionCounts())
-        self._nat = Nat(self._registry, self._gear, self._guarded.make_way, self._guarded.flow_forgotten)
-        self.bindings = ReplicatedBindings(self._registry, self._nat, self._guarded)
-        """What other hosts have to know of connections, and tell of them."""
-        self._mirrors: dict[Endpoint, Mirror] = {}
-        self._sources: set[bytes] = set()
-        self._take_mirrors(rules)
-        self._failover = Failover(self._nat, self._guarded, self._stats)
-        self._forwarding = Forwarding(self._registry, self._nat, self._guarded, self._failover, self._stats)
+        self._outgoing, self._timers, self._legs, self._ledger = parts.outgoing, parts.timers, parts.legs, parts.ledger
+        self._sessions, self._leg_events = parts.sessions, parts.events
+        self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.is_known(flow))
+        self._services = ServiceTable(rules, self._gear, loads or ConnectionCounts())
+        self._nat = Nat(self._services, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
+        self._mirrors = MirrorEndpoints(rules)
+        self.bindings = ReplicatedBindings(self._services, self._nat, self._mirroring)
+        """Bindings that other hosts have to know, and those that they have reported."""
         self.handover = ReplicatedLegs(
-            *(shard, self._registry, self._nat, self._guarded, self._stats, self.faults), masks(rules.ha)
+            *(shard, self._services, self._nat, self._mirroring, counters, self.faults), masks(rules.ha)
         )
-        """Legs that pass from one host to another. What they send because of it is given by study()."""
-        self._icmp = IcmpErrors(self._registry, self._mirrors, self._sources, self._nat, self._guarded, self._stats)
+        """Legs that pass from one host to another. study() returns what they send because of it."""
+        self._failover = Failover(self._nat, self._mirroring, self._outgoing, counters)
+        self._icmp_errors = IcmpErrors(self._services, self._mirrors, self._nat, self._mirroring, counters)
+        self.decide = Forwarding(
+            *(self._services, self._nat, self._mirrors, self._mirroring, self._failover, self._icmp_errors),
+            *(self.handover, self._outgoing, counters),
+        ).decide
+        """Return what becomes of a packet that the C gear leaves to Python: see Forwarding."""
+        self._report = EngineReport(
+            *(shard.number, self._gear, self._services, self._nat, self._sessions),
+            *(MirrorReport(parts), self.faults, counters),
+        )
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> Decision:
         """Decide one packet, given from its IP header on."""
@@ -130,35 +115,13 @@ class Engine:
         decision.sends += self.study(now)
         return decision
 
-    def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> Decision:
-        """What receive() gives for a packet that the C gear leaves to Python."""
-        self.faults.now = self._legs.now = now
-        try:
-            parsed = parse(packet)
-        except Malformed as reason:
-            return Decision(self._drop(str(reason)), [])
-        if isinstance(parsed, Datagram):
-            verdict = self._icmp.receive(parsed, now, to_service=hook is Hook.PREROUTING)
-            return Decision(verdict, self._guarded.take_sends())
-        source, destination = (parsed.src, parsed.sport), (parsed.dst, parsed.dport)
-        if hook is not Hook.PREROUTING:
-            decision = self._forwarding.from_backend(parsed, source, destination, checksum, now)
-        elif (service := self._registry.at(destination)) is not None and self._registry.is_client(parsed.src):
-            decision = self._forwarding.from_client(parsed, service, checksum, now)
-        elif source in self._mirrors and (parsed.dst in self._sources or self._registry.is_client(parsed.dst)):
-            return self._from_mirror(parsed, checksum, now)
-        else:
-            return Decision(Accept(), [])
-        decision.sends += self._guarded.take_sends()
-        return decision
-
     def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
         """Read what connections that somebody reads have sent since: after the verdicts of the packets that brought it,
         so that nothing there delays or costs a packet. All of it, or some until ``is_spent``, which is asked after each
         message, says that there is no more time: while there is more, next_own_timer() is due at once."""
-        self.faults.now = self._legs.now = now
-        self._guarded.study(now, is_spent)
-        return self._guarded.take_sends()
+        self._mirroring.begin(now)
+        self._mirroring.study(now, is_spent)
+        return self._outgoing.drain()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
         """Whose packet it is: nearly always this engine's own. Only errors about what this host or a service has sent
@@ -169,7 +132,7 @@ class Engine:
             parsed = parse(packet)
         except Malformed:
             return self._shard.number
-        owner = self._icmp.shard_of(parsed, self._shard.count) if isinstance(parsed, Datagram) else None
+        owner = self._icmp_errors.shard_of(parsed, self._shard.count) if isinstance(parsed, Datagram) else None
         return self._shard.number if owner is None else owner
 
     @property
@@ -185,26 +148,26 @@ class Engine:
 
     def next_own_timer(self) -> float | None:
         """The same for what the C gear does not know of: a loop in C that drives the gear looks after the rest."""
-        return AT_ONCE if self._guarded.has_more else self._timers.next()
+        return AT_ONCE if self._mirroring.has_more else self._timers.next()
 
     def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
         """Do what is due: retransmissions, expiry, windows that clients are to hear of; and read what waits, as
         study() does. Not all at once, but some of each, until ``is_spent`` says that there is no more time: while there
         is more, next_timer() stays where it is."""
-        self.faults.now = self._legs.now = now
+        self._mirroring.begin(now)
         is_spent = is_spent or _never
         for _ in range(_MAX_LEGS_DUE):
             if self._fast:
-                self._guarded.send(self._gear.acknowledge(now))
+                self._outgoing.add(self._gear.acknowledge(now))
             leg_id = self._gear.legs.take_due(now)
             if leg_id is None:
                 break
-            self._guarded.leg_due(leg_id, now)
+            self._mirroring.leg_due(leg_id, now)
             if is_spent():
                 break
         self._nat.expire(now, _MAX_EXPIRED, is_spent)
         for what, of in self._timers.due(now):
-            self._guarded.timer(what, of, now)
+            self._mirroring.timer(what, of, now)
             if is_spent():
                 break
         return self.study(now, is_spent)
@@ -215,8 +178,8 @@ class Engine:
 
     def close(self) -> list[Send]:
         """End all legs, so that no mirror waits for us."""
-        self._guarded.close()
-        return self._guarded.take_sends()
+        self._mirroring.close()
+        return self._outgoing.drain()
 
     @property
     def directory(self) -> Directory:
@@ -243,28 +206,14 @@ class Engine:
         """Go by these rules from now on. Connections stay where they are, and legs with them: those of mirrors that the
         rules do not name any more go with end_removed(), connections of clients that they do not name with expel(),
         which comes before."""
-        self._registry.reload(rules)
+        self._services.reload(rules)
         self._ledger.reload(rules.services)
-        self._take_mirrors(rules)
-
-    def _take_mirrors(self, rules: Rules) -> None:
-        """Those of before are known until prune(): what they have sent is still under way, and is not for clients."""
-        self._wanted = [mirror for service in rules.services for mirror in service.mirrors]
-        self._know_mirrors()
-
-    def _know_mirrors(self) -> None:
-        self._mirrors.update((endpoint_of(mirror), mirror) for mirror in self._wanted)
-        self._sources.update(mirror.source.packed for mirror in self._wanted if mirror.source is not None)
+        self._mirrors.reload(rules)
 
     def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Send]:
         """Reset those of the flows with these numbers whose clients are in none of these networks."""
-        networks = [(int(network.network_address), int(network.netmask)) for network in switches]
-
-        def is_outside(flow: Flow) -> bool:
-            client = int.from_bytes(flow.client[0], "big")
-            return not any(client & mask == network for network, mask in networks)
-
-        self._failover.expel([flow for flow in self._nat.by_ids(ids) if not flow.direct and is_outside(flow)], now)
+        clients, flows = ClientNetworks(switches), self._nat.by_ids(ids)
+        self._failover.expel([flow for flow in flows if not flow.is_direct and flow.client[0] not in clients], now)
         return self.study(now)
 
     def leg_ids(self) -> list[int]:
@@ -273,41 +222,39 @@ class Engine:
 
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
         """End those of these legs whose mirrors the rules do not name any more."""
-        self._guarded.end_removed(leg_ids)
+        self._mirroring.end_removed(leg_ids)
         return self.study(now)
 
     def prune(self) -> list[Kept]:
         """Forget mirrors that the rules do not name any more, and services and backends that have no connections left
         either; gives those that have some."""
-        self._mirrors.clear()
-        self._sources.clear()
-        self._know_mirrors()
-        return self._registry.prune()
+        self._mirrors.prune()
+        return self._services.prune()
 
     @property
     def strangers(self) -> int:
         """How many backends have become known by another host's connections alone, ever: they are like those that the
         rules do not name any more."""
-        return self._registry.strangers
+        return self._services.strangers
 
     def set_share(self, service: str, backend: str, share: float) -> None:
         """How much of its part a backend takes of the new connections from now on, from 0, none, to 1; ValueError where
         there is none of that name."""
-        self._registry.set_share(*self._registry.backend_named(service, backend), share)
+        self._services.set_share(*self._services.backend_named(service, backend), share)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
         """The loop may leave it to the kernel to translate packets of these services and backends: it knows them by
         these marks. What receive() gives is translated."""
-        self._registry.set_marks(marks)
+        self._services.set_marks(marks)
 
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
-        self._failover.kill(self._nat.of_backend(self._registry.backend_named(service, backend), ids), now)
+        self._failover.kill(self._nat.of_backend(self._services.backend_named(service, backend), ids), now)
         return self.study(now)
 
     def reset_again(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
         """Send the RSTs of those of these flows once more that kill() has reset, and that are a backend's."""
-        self._failover.reset_again(self._nat.of_backend(self._registry.backend_named(service, backend), ids))
+        self._failover.reset_again(self._nat.of_backend(self._services.backend_named(service, backend), ids))
         return self.study(now)
 
     def stand_down(self, ids: Iterable[int], now: float) -> list[Send]:
@@ -316,91 +263,27 @@ class Engine:
         self._failover.stand_down(ids, now)
         return self.study(now)
 
-    # Packets of mirrors
-
-    def _from_mirror(self, segment: Segment, checksum: Checksum, now: float) -> Decision:
-        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
-        if not self._guarded.has_leg(mirror, local, otherwise=True):
-            if self._registry.services_of(mirror) or self._mirrors[mirror].direct or segment.dst in self._sources:
-                return Decision(Accept(), [])
-            verdict = self._drop("mirror-without-leg")
-            is_known_elsewhere = not self.handover.is_active
-            if is_known_elsewhere or segment.flags & RST or not segment_checksum_ok(segment, checksum):
-                return Decision(verdict, [])
-            return Decision(verdict, [Send(build_reset(segment))])
-        if not segment_checksum_ok(segment, checksum):
-            return Decision(self._drop("mirror-bad-checksum"), [])
-        self._stats.count("mirror_packets")
-        self._guarded.from_mirror(segment, now)
-        return Decision(Drop("consumed"), self._guarded.take_sends())
-
-    # The rest
-
-    def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
-        return self._nat.find_reply(backend, client) is not None
-
-    def _drop(self, reason: str) -> Drop:
-        self._stats.drop(reason)
-        return Drop(reason)
+    # What is reported, as plain values
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        """The engine's sums as plain values: counters, drops by reason, backends, mirrors with their ledgers."""
-        counters = dict(sorted(self._stats.counters.items()))
-        in_c = self._gear.counters
-        counters["fast_packets"] = in_c.fast_packets
-        counters["flows_evicted"] = self._nat.evicted
-        for name in ("bad_checksums", "mirror_packets", "unbound_packets", "flows_opened", "flows_evicted"):
-            counters[name] = counters.get(name, 0) + getattr(in_c, name)
-        return {
-            "counters": counters,
-            "drops": dict(sorted(self._stats.drops.items())),
-            "punts": {reason: count for reason, count in self._gear.punts().items() if count},
-            "flows": self._registry.flow_count(),
-            "flows_not_derivable": self._nat.table.shared(),
-            "backends": self._registry.backends(),
-            "mirrors": self._mirror_report.mirrors(now),
-            "mirror_memory": self._mirror_report.memory(),
-            "faults": self.faults.show(self._shard.number),
-            "answers_left_out": dict(sorted(self.directory.left_out.items())),
-        }
+        """See EngineReport."""
+        return self._report.snapshot(now)
 
     def flow_ids(self) -> list[int]:
-        """The numbers of the flows, for flows() in slices."""
+        """Return the numbers of the flows, for flows() in slices."""
         return self._nat.ids()
 
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
-        """The flows with these numbers, or all, as plain values, each with its legs; those that are gone are left
-        out."""
-        flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
-        return [self._show(flow, now) for flow in flows if not flow.direct]
+        """See EngineReport."""
+        return self._report.flows(now, ids)
 
     def decisions(self, ids: Iterable[int]) -> list[dict[str, Any]]:
-        """What backend and masters have decided for the switches behind the flows with these numbers, as plain values,
-        with times on the clock of ``now``."""
-        found = []
-        for flow in self._nat.by_ids(ids):
-            decisions = self._sessions.decisions_of(flow.row.id)
-            if decisions is not None:
-                found.append({"client": show(flow.client), "service": flow.service.name, **decisions.plain()})
-        return found
+        """See EngineReport."""
+        return self._report.decisions(ids)
 
     def lingering(self, now: float) -> list[dict[str, Any]]:
-        """The legs that have outlived their flow, each below a flow whose state is ``gone``."""
-        return self._mirror_report.lingering(now)
+        """See EngineReport."""
+        return self._report.lingering(now)
 
-    def _show(self, flow: Flow, now: float) -> dict[str, Any]:
-        row = flow.row
-        is_guest = bool(row.sharing & fastpath.GUEST)
-        legs = self._mirror_report.legs_of(flow, now)
-        return {
-            "service": flow.service.name,
-            "client": show(flow.client),
-            "backend": flow.backend.name if flow.backend else None,
-            "state": flow.state.name.lower().replace("_", "-"),
-            "idle_seconds": None if is_guest and not row.seen_at else round(now - row.seen_at, 3),
-            "guest": is_guest,
-            "mirrored": bool(legs),
-            "client_bytes": row.orig.bytes,
-            "server_bytes": row.reply.bytes,
-            "legs": legs,
-        }
+    def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
+        return self._nat.find_reply(backend, client) is not None

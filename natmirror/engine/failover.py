@@ -7,23 +7,27 @@ highest numbers that were passed on to them, and whatever still comes is answere
 
 from collections.abc import Iterable
 
-from natmirror.actions import Decision, Drop, Send
+from natmirror.actions import Drop, Send, Verdict
 from natmirror.engine.counters import Counters
 from natmirror.fastpath import GUEST, KILLED, UNDERIVED
 from natmirror.mirror.guarded import GuardedMirroring
+from natmirror.mirror.outgoing import Outgoing
 from natmirror.nat.flows import Flow, Nat
-from natmirror.net.packet import ACK, RST, Endpoint, Segment, build_reset, endpoint_of, synthesise
-from natmirror.rules import Backend, Pool, Service
+from natmirror.net.build import build_reset, synthesise
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import ACK, RST, Segment
+from natmirror.rules import Backend, Pool, Service, WhenNone
 from natmirror.tcp.tracker import HALF_SEQ, State
 
 
 class Failover:
-    """What it sends waits for ``mirroring.take_sends()``, where it is not given."""
+    """The engine's part that resets connections, and takes over those that are met in mid-connection."""
 
-    def __init__(self, nat: Nat, mirroring: GuardedMirroring, stats: Counters) -> None:
+    def __init__(self, nat: Nat, mirroring: GuardedMirroring, outgoing: Outgoing, counters: Counters) -> None:
         self._nat = nat
         self._mirroring = mirroring
-        self._stats = stats
+        self._outgoing = outgoing
+        self._counters = counters
 
     def kill(self, flows: Iterable[Flow], now: float) -> None:
         """Reset those of these flows that are alive; a connection that we only look at goes on without us."""
@@ -33,7 +37,7 @@ class Failover:
                 continue
             if flow.state >= State.TIME_WAIT or flow.backend is None:
                 continue
-            self._stats.count("flows_killed")
+            self._counters.count("flows_killed")
             self._reset_ends(flow, flow.backend)
             self._mirroring.flow_reset(flow, now)
             flow.row.state = State.RESET
@@ -60,15 +64,15 @@ class Failover:
             return  # nobody knows what they expect: they are told when they speak
         here, there = endpoint_of(flow.service), endpoint_of(backend)
         for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
-            self._mirroring.send([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
+            self._outgoing.add([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
 
     def stand_down(self, ids: Iterable[int], now: float) -> None:
         """Another host passes the packets of these flows from now on. Should they come here again, their numbers are
         others, so they are met in their middle; but their bindings stay, which nobody could derive."""
         for flow in self._nat.by_ids(ids):
-            if flow.direct or flow.row.flags & KILLED:
+            if flow.is_direct or flow.row.flags & KILLED:
                 continue
-            self._stats.count("flows_handed_over")
+            self._counters.count("flows_handed_over")
             self._mirroring.handed_over(flow)
             client, service, backend, state = flow.client, flow.service, flow.backend, flow.state
             self._nat.forget(flow)
@@ -88,14 +92,16 @@ class Failover:
             self._mirroring.picked_up(self._nat.know(flow), None if backend is None else endpoint_of(backend))
         return flow
 
-    def tell_again(self, segment: Segment) -> Decision:
-        """Somebody has not heard that its connection was reset, or challenges that."""
-        self._stats.drop("killed")
-        verdict = Drop("killed")
-        return Decision(verdict, [] if segment.flags & RST else [Send(build_reset(segment))])
+    def answer_killed(self, segment: Segment) -> Verdict:
+        """Drop a packet of a killed flow, and reset its sender: the RST before was lost, or is challenged."""
+        if not segment.flags & RST:
+            self._outgoing.add([Send(build_reset(segment))])
+        self._counters.drop("killed")
+        return Drop("killed")
 
-    def turn_away(self, syn: Segment, pool: Pool) -> Decision:
-        """Nobody is left to answer a client."""
-        self._stats.drop("no-backend")
-        verdict = Drop("no-backend")
-        return Decision(verdict, [] if pool.when_none == "drop" else [Send(build_reset(syn))])
+    def refuse(self, syn: Segment, pool: Pool) -> Verdict:
+        """Drop a SYN that no backend is left to answer, and reset the client if the rules say so."""
+        if pool.when_none is WhenNone.REFUSE:
+            self._outgoing.add([Send(build_reset(syn))])
+        self._counters.drop("no-backend")
+        return Drop("no-backend")

@@ -1,151 +1,230 @@
-"""What becomes of production's packets: those of clients to the services, and those of backends back to them.
+"""What becomes of a packet that the C gear leaves to Python: find its flow, track it, rewrite it, hand it on.
 
-The verdict, NAT and the tracker come first, then mirroring is told, through a door that lets no exception out
-(guarded.py). What legs send because of it waits for ``legs.take_sends()``.
+========== ======================= ================================================================================
+hook       packet                  action
+========== ======================= ================================================================================
+PREROUTING client to service       destination becomes the backend; its data also goes to the legs
+PREROUTING mirror to client        a leg's: consumed; of no leg: reset; a backend's too: passes to FORWARD
+FORWARD    backend to client       source becomes the service
+FORWARD,   service to client       a service without a pool: looked at, passes
+OUTPUT
+any        ICMP error              a leg's: consumed; a NATed connection's: translated
+========== ======================= ================================================================================
+
+The way of a packet. The client 10.10.0.11:40001 sends 5 bytes, "hello", to the service 10.10.0.100:6653, whose backend
+10.20.0.11:6653 it has had since its SYN. Its data is copied to a mirror, 10.20.0.13:6653:
+
+1. **Find.** decide() parses the packet. It came at PREROUTING, a service is at its destination, and its source lies in
+   a client network: so it is the client's, and nat/flows finds the flow by the two endpoints. Without a flow the
+   connection is picked up here, with the backend that Maglev derives for the client.
+2. **Track.** tcp/tracker moves the flow's state by the segment's flags and numbers, and nat/flows sets its deadline.
+3. **Rewrite.** net/build puts 10.20.0.11:6653 in place of the destination and mends both checksums. That is the
+   verdict, Accept(packet): mirroring gets the packet only afterwards, and a fault there changes nothing of it.
+4. **Hand on.** Mirroring is given the segment, through a door that lets no exception out (mirror/guarded). It puts a
+   packet for 10.20.0.13 into Outgoing, and decide() returns Decision(verdict, [that packet]).
+
+The backend's reply takes the same four steps the other way: the flow is found by 10.20.0.11:6653 and the client, and
+the source becomes 10.10.0.100:6653. The mirror's acknowledgement belongs to no flow of production: it is found by its
+leg, handed to it, and consumed.
 """
 
-from natmirror import fastpath
-from natmirror.actions import Accept, Decision, Drop, Verdict
+from natmirror.actions import Accept, Decision, Drop, Hook, Send, Verdict
 from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
+from natmirror.engine.icmp_errors import IcmpErrors
+from natmirror.engine.mirror_endpoints import MirrorEndpoints
+from natmirror.engine.replicated_legs import ReplicatedLegs
+from natmirror.fastpath import HELD, KILLED, READ, TAPPED, WAITING
 from natmirror.mirror.guarded import GuardedMirroring
+from natmirror.mirror.outgoing import Outgoing
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
-from natmirror.net.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, endpoint_of, rewrite, segment_checksum_ok
+from natmirror.net.build import build_reset, rewrite
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import ACK, RST, SYN, Datagram, Malformed, Segment, parse
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.tracker import State
 
 
 class Forwarding:
-    """The engine's part that production passes through. Each method gives the verdict, then what is to be sent."""
+    """The part of an engine that each packet passes."""
 
     def __init__(
-        self, registry: ServiceTable, nat: Nat, mirroring: GuardedMirroring, failover: Failover, stats: Counters
+        self,
+        services: ServiceTable,
+        nat: Nat,
+        mirrors: MirrorEndpoints,
+        mirroring: GuardedMirroring,
+        failover: Failover,
+        icmp_errors: IcmpErrors,
+        replicated_legs: ReplicatedLegs,
+        outgoing: Outgoing,
+        counters: Counters,
     ) -> None:
-        self._registry = registry
+        self._services = services
         self._nat = nat
+        self._mirrors = mirrors
         self._mirroring = mirroring
         self._failover = failover
-        self._stats = stats
+        self._icmp_errors = icmp_errors
+        self._replicated_legs = replicated_legs
+        self._outgoing = outgoing
+        self._counters = counters
 
-    # Packets of the client
+    def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> Decision:
+        """Return what becomes of a packet, given from its IP header on."""
+        self._mirroring.begin(now)
+        try:
+            parsed = parse(packet, checksum)
+        except Malformed as reason:
+            return Decision(self._drop(str(reason)), [])
+        if isinstance(parsed, Datagram):
+            verdict = self._icmp_errors.receive(parsed, now, to_service=hook is Hook.PREROUTING)
+        elif hook is not Hook.PREROUTING:
+            verdict = self._from_backend(parsed, now)
+        elif (service := self._services.at((parsed.dst, parsed.dport))) and parsed.src in self._services.clients:
+            verdict = self._from_client(parsed, service, now)
+        elif (parsed.src, parsed.sport) in self._mirrors.at and (
+            parsed.dst in self._mirrors.sources or parsed.dst in self._services.clients
+        ):
+            verdict = self._from_mirror(parsed, now)
+        else:
+            verdict = Accept()
+        return Decision(verdict, self._outgoing.drain())
 
-    def from_client(self, segment: Segment, service: Service, checksum: Checksum, now: float) -> Decision:
-        """A packet to a service from one of the networks of clients."""
-        client = (segment.src, segment.sport)
-        flow = self._nat.find_orig(client, endpoint_of(service))
-        if flow is not None and flow.row.flags & fastpath.KILLED:
-            if segment.flags & (SYN | ACK | RST) != SYN:
+    # From a client
+
+    def _from_client(self, segment: Segment, service: Service, now: float) -> Verdict:
+        """A packet to a service from one of the client networks."""
+        # 1. Find the flow. A killed one is answered with a RST, until the client begins a new connection.
+        is_syn = segment.flags & (SYN | ACK | RST) == SYN
+        flow = self._nat.find_orig((segment.src, segment.sport), endpoint_of(service))
+        if flow is not None and flow.row.flags & KILLED:
+            if not is_syn:
                 self._nat.touch(flow, now, moved=False)
-                return self._failover.tell_again(segment)
+                return self._failover.answer_killed(segment)
             self._nat.forget(flow)
             flow = None
-        if not segment_checksum_ok(segment, checksum):
-            self._stats.count("bad_checksums")
-            return Decision(self._to_backend(segment, service, flow, checksum), [])
-        if segment.flags & (SYN | ACK | RST) == SYN:
-            return self._client_syn(segment, service, flow, checksum, now)
+        if not segment.checksum_ok():  # its receiver will drop it, so it changes nothing here
+            self._counters.count("bad_checksums")
+            return self._to_backend(segment, service, flow)
+        if is_syn:
+            return self._from_client_syn(segment, service, flow, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
-            backend = None if service.pool is None else self._registry.derived_backend(service, client)
-            flow = self._pick_up(service, client, backend, now)
+            flow = self._pick_up_by_client(segment, service, now)
         if flow is None:
-            self._stats.count("unbound_packets")
+            self._counters.count("unbound_packets")
             self._count_untracked(segment, service)
-            return Decision(self._to_backend(segment, service, None, checksum), [])
-        verdict = self._to_backend(segment, service, flow, checksum)
+            return self._to_backend(segment, service, None)
+
+        # 2. Track it.
         event = tracker.track(flow.row, segment, from_client=True, picked_up=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
-        if event is tracker.Event.HANDSHAKE and flow.row.flags & fastpath.TAPPED:
-            self._mirroring.open(
-                self._nat.know(flow), endpoint_of(service if flow.backend is None else flow.backend), now
-            )
-        if segment.seq_len:  # a bare acknowledgement is the C gear's, and may change nothing here that it does not
-            self._mirroring.feed(flow, segment, now)
-        self._tell_legs(flow, event, now)
-        return Decision(verdict, [])
 
-    def _client_syn(
-        self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum, now: float
-    ) -> Decision:
+        # 3. Rewrite it.
+        verdict = self._to_backend(segment, service, flow)
+
+        # 4. Hand on what mirrors are to get. A bare acknowledgement changes nothing there: in the C gear it does not
+        # either.
+        if event is tracker.Event.HANDSHAKE and flow.row.flags & TAPPED:
+            backend = endpoint_of(service if flow.backend is None else flow.backend)
+            self._mirroring.open(self._nat.know(flow), backend, now)
+        if segment.seq_len:
+            self._mirroring.feed(flow, segment, now)
+        self._hand_on_end(flow, event, now)
+        return verdict
+
+    def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
+        """A SYN: of a new connection, repeated, or inside a living connection."""
+        # 1. Find what it belongs to; 2. track it, where that is a flow.
         if flow is not None and self._nat.await_new_syn(flow, segment, now):
             # Not ours to believe: the backend will challenge it (RFC 5961 §4) or accept it, and then we follow.
             flow.row.orig.packets += 1
-            return Decision(self._to_backend(segment, service, flow, checksum), [])
+            return self._to_backend(segment, service, flow)
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
                 tracker.track(flow.row, segment, from_client=True, picked_up=False)
                 self._nat.touch(flow, now)
-                return Decision(self._to_backend(segment, service, flow, checksum), [])
-            self._stats.count("syns_unanswered")
+                return self._to_backend(segment, service, flow)
+            self._counters.count("syns_unanswered")
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
-            return self._failover.turn_away(segment, service.pool)
-        if self._registry.is_removed(service):
-            return Decision(Accept(), [])
+            return self._failover.refuse(segment, service.pool)
+        if self._services.is_removed(service):
+            return Accept()
         flow = self._nat.open(service, backend, segment, now)
-        self._stats.count("flows_opened" if flow else "flows_refused")
+        self._counters.count("flows_opened" if flow else "flows_refused")
         if flow is None:
             self._count_untracked(segment, service)
-        return Decision(self._to_backend(segment, service, flow, checksum), [])
+
+        # 3. Rewrite it. 4. Mirrors get nothing before the handshake is complete.
+        return self._to_backend(segment, service, flow)
+
+    def _pick_up_by_client(self, segment: Segment, service: Service, now: float) -> Flow | None:
+        client = (segment.src, segment.sport)
+        backend = None if service.pool is None else self._services.derived_backend(service, client)
+        return self._pick_up(service, client, backend, now)
 
     def _count_untracked(self, segment: Segment, service: Service) -> None:
         """What a client sends on a connection that has found no room in the flow table reaches no mirror."""
         if segment.payload_len and not segment.flags & RST:
             self._mirroring.untracked(service, segment.payload_len)
 
-    def _to_backend(self, segment: Segment, service: Service, flow: Flow | None, checksum: Checksum) -> Verdict:
-        """The packet on its way to the flow's backend, or without a flow to the one that the rules alone give."""
+    def _to_backend(self, segment: Segment, service: Service, flow: Flow | None) -> Verdict:
+        """Return the packet with the flow's backend as its destination, without a flow with the derived one."""
         if service.pool is None:
             return Accept()
         backend = flow.backend if flow is not None else None
-        backend = backend or self._registry.derived_backend(service, (segment.src, segment.sport))
-        return Accept(rewrite(segment, checksum, destination=endpoint_of(backend)))
+        backend = backend or self._services.derived_backend(service, (segment.src, segment.sport))
+        return Accept(rewrite(segment, destination=endpoint_of(backend)))
 
-    def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        flow = self._failover.pick_up(service, client, backend, now)
-        self._stats.count("flows_picked_up" if flow else "flows_refused")
-        return flow
+    # From a backend
 
-    # Packets of the backend
-
-    def from_backend(
-        self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
-    ) -> Decision:
+    def _from_backend(self, segment: Segment, now: float) -> Verdict:
         """A packet that may be a backend's, or a service's without a pool."""
+        # 1. Find the flow.
+        source, client = (segment.src, segment.sport), (segment.dst, segment.dport)
         flow = self._nat.find_reply(source, client)
         if flow is None:
-            return self._unbound_reply(segment, source, client, checksum, now)
-        if flow.row.flags & fastpath.KILLED:
-            return self._failover.tell_again(segment)
-        if flow.direct:
+            return self._unbound_reply(segment, source, client, now)
+        if flow.row.flags & KILLED:
+            return self._failover.answer_killed(segment)
+        if flow.is_direct:
             self._nat.direct_reply(flow, segment, now)
-            return Decision(Accept(), [])
-        verdict = self._to_client(segment, flow.service, checksum)
-        if not segment_checksum_ok(segment, checksum):
-            self._stats.count("bad_checksums")
-            return Decision(verdict, [])
+            return Accept()
+        if not segment.checksum_ok():
+            self._counters.count("bad_checksums")
+            return self._to_client(segment, flow.service)
         flow = self._follow_new_syn(flow, segment, now)
-        refused = flow.state is State.SYN_SENT
+
+        # 2. Track it.
+        was_unanswered = flow.state is State.SYN_SENT
         event = tracker.track(flow.row, segment, from_client=False, picked_up=flow.picked_up)
         self._nat.touch(flow, now, moved=event is not None)
         if event is tracker.Event.SYN_ACK:
             self._nat.answered(flow)
-            if flow.service.throttles:
-                self._mirroring.accepted(self._nat.know(flow))
-        elif event is tracker.Event.RST and refused:
+        elif event is tracker.Event.RST and was_unanswered:
             self._nat.refused(flow, now)
-            self._stats.count("syns_refused")
-        if flow.row.flags & fastpath.WAITING:
+            self._counters.count("syns_refused")
+
+        # 3. Rewrite it.
+        verdict = self._to_client(segment, flow.service)
+
+        # 4. Hand on what mirrors wait for. A mirror that is behind may narrow the client's window.
+        if event is tracker.Event.SYN_ACK and flow.service.throttles:
+            self._mirroring.accepted(self._nat.know(flow))
+        if flow.row.flags & WAITING:
             self._mirroring.window_moved(flow, now)
-        if flow.row.flags & fastpath.READ and segment.seq_len:
+        if flow.row.flags & READ and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
-        self._tell_legs(flow, event, now)
-        if flow.row.flags & fastpath.HELD:
+        self._hand_on_end(flow, event, now)
+        if flow.row.flags & HELD:
             window = self._mirroring.throttled_window(flow, segment)
             if window != segment.window:
-                verdict = self._to_client(segment, flow.service, checksum, window)
-        return Decision(verdict, [])
+                verdict = self._to_client(segment, flow.service, window)
+        return verdict
 
     def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
         """If the backend accepts a new connection of the client's ports, the old one is over."""
@@ -153,55 +232,100 @@ class Forwarding:
         if syn is None or segment.flags & (SYN | ACK) != SYN | ACK or segment.ack != (syn.seq + 1) & 0xFFFF_FFFF:
             return flow
         self._mirroring.flow_reset(flow, now)
-        self._stats.count("flows_opened")
+        self._counters.count("flows_opened")
         return self._nat.reopen(flow, syn, now)
 
-    def _unbound_reply(
-        self, segment: Segment, source: Endpoint, client: Endpoint, checksum: Checksum, now: float
-    ) -> Decision:
-        services = self._registry.services_of(source)
-        if not services or not self._registry.is_client(client[0]):
-            return Decision(Accept(), [])
-        is_answer = segment.flags & (SYN | ACK | RST) == SYN | ACK and len(services) == 1
+    def _unbound_reply(self, segment: Segment, source: Endpoint, client: Endpoint, now: float) -> Verdict:
+        """A packet to a client that no flow is found for: a backend's of an unknown connection, or anything."""
+        # 1. Find the service that it must seem to come from.
+        services = self._services.services_of(source)
+        if not services or client[0] not in self._services.clients:
+            return Accept()
+        is_syn_ack = segment.flags & (SYN | ACK) == SYN | ACK
+        is_answer = is_syn_ack and not segment.flags & RST and len(services) == 1
         if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
             # Most likely of a flow that had to go, and no other backend is to answer in its place.
-            self._stats.count("unbound_packets")
-            return Decision(self._to_client(segment, services[0], checksum), [])
-        if segment.flags & (SYN | ACK) == SYN | ACK:
-            # Nobody came to this backend through us: the client called it itself.
-            self._stats.count("direct_connections")
+            self._counters.count("unbound_packets")
+            return self._to_client(segment, services[0])
+        if is_syn_ack:
+            # No SYN passed here on its way to this backend: the client called it itself.
+            self._counters.count("direct_connections")
             self._nat.open_direct(services[0], source, client, now)
-            return Decision(Accept(), [])
+            return Accept()
         if len(services) > 1:
-            return Decision(self._drop("ambiguous-reply"), [])
+            return self._drop("ambiguous-reply")
         service = services[0]
         bound = self._nat.find_orig(client, endpoint_of(service))
         if bound is not None and (not bound.picked_up or bound.row.reply.packets):
             # An older connection of this client port; what it still sends is not the client's any more.
-            return Decision(self._drop("stale-backend"), [])
-        if segment.payload_len and not segment.flags & RST and segment_checksum_ok(segment, checksum):
+            return self._drop("stale-backend")
+        flow = None
+        if segment.payload_len and not segment.flags & RST and segment.checksum_ok():
             # The backend itself is the best witness of where the connection belongs.
-            flow = self._pick_up(service, client, self._registry.backend_at(service, source), now)
-            if flow is not None:
-                tracker.track(flow.row, segment, from_client=False, picked_up=True)
-                self._nat.touch(flow, now)  # its backend has spoken: so it is not half open any more
-                if flow.row.flags & fastpath.READ:
-                    self._mirroring.feed_replies(flow, segment)
+            flow = self._pick_up(service, client, self._services.backend_at(service, source), now)
         else:
-            self._stats.count("unbound_packets")
-        return Decision(self._to_client(segment, service, checksum), [])
+            self._counters.count("unbound_packets")
 
-    def _to_client(self, segment: Segment, service: Service, checksum: Checksum, window: int | None = None) -> Verdict:
+        # 2. Track it.
+        if flow is not None:
+            tracker.track(flow.row, segment, from_client=False, picked_up=True)
+            self._nat.touch(flow, now)  # its backend has spoken: so it is not half open any more
+
+        # 3. Rewrite it.
+        verdict = self._to_client(segment, service)
+
+        # 4. Hand it on.
+        if flow is not None and flow.row.flags & READ:
+            self._mirroring.feed_replies(flow, segment)
+        return verdict
+
+    def _to_client(self, segment: Segment, service: Service, window: int | None = None) -> Verdict:
+        """Return the packet with the service as its source."""
         if service.pool is None:
             return Accept()
-        return Accept(rewrite(segment, checksum, source=endpoint_of(service), window=window))
+        return Accept(rewrite(segment, source=endpoint_of(service), window=window))
 
-    def _tell_legs(self, flow: Flow, event: tracker.Event | None, now: float) -> None:
+    # From a mirror
+
+    def _from_mirror(self, segment: Segment, now: float) -> Verdict:
+        """A packet of a mirror's to a client, or to an address of ours."""
+        # 1. Find the leg.
+        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
+        if not self._mirroring.has_leg(mirror, local, otherwise=True):
+            return self._of_no_leg(segment, mirror)
+        if not segment.checksum_ok():
+            return self._drop("mirror-bad-checksum")
+
+        # 2. and 3.: the leg tracks its mirror itself, and nothing is rewritten that is consumed.
+        verdict = Drop("consumed")
+
+        # 4. Hand it on to the leg.
+        self._counters.count("mirror_packets")
+        self._mirroring.from_mirror(segment, now)
+        return verdict
+
+    def _of_no_leg(self, segment: Segment, mirror: Endpoint) -> Verdict:
+        """Reset what a mirror sends to a leg that is gone, if this host passes the packets: else another one has it."""
+        is_production = self._services.services_of(mirror) or self._mirrors.at[mirror].direct
+        if is_production or segment.dst in self._mirrors.sources:
+            return Accept()
+        if self._replicated_legs.is_active and not segment.flags & RST and segment.checksum_ok():
+            self._outgoing.add([Send(build_reset(segment))])
+        return self._drop("mirror-without-leg")
+
+    # From all
+
+    def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
+        flow = self._failover.pick_up(service, client, backend, now)
+        self._counters.count("flows_picked_up" if flow else "flows_refused")
+        return flow
+
+    def _hand_on_end(self, flow: Flow, event: tracker.Event | None, now: float) -> None:
         if event is tracker.Event.RST:
             self._mirroring.flow_reset(flow, now)
         elif event is tracker.Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 
     def _drop(self, reason: str) -> Drop:
-        self._stats.drop(reason)
+        self._counters.drop(reason)
         return Drop(reason)

@@ -15,7 +15,7 @@ from natmirror.fastpath import CLAIM_ALL, GUEST, LEND, QUIET
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
-from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Service
 
 _YOUNG = 10.0  # seconds: more than a word of another host's is ever under way
@@ -45,10 +45,10 @@ class BindingChange:
 class ReplicatedBindings:
     """Those of one engine. ``now`` as everywhere; it is greater than 0."""
 
-    def __init__(self, registry: ServiceTable, nat: Nat, mirroring: GuardedMirroring) -> None:
+    def __init__(self, services: ServiceTable, nat: Nat, mirroring: GuardedMirroring) -> None:
         self._nat = nat
         self._mirroring = mirroring
-        self._registry = registry
+        self._services = services
         self._is_lent = False  # another host passes our packets
 
     def tell(self, most: int) -> None:
@@ -62,7 +62,7 @@ class ReplicatedBindings:
         return [self._change(*row) for row in rows], bool(missed)
 
     def _change(self, kind: int, client: Endpoint, service_id: int, backend_id: int) -> BindingChange:
-        service, backend = self._registry.service(service_id), self._registry.backend(backend_id)
+        service, backend = self._services.service(service_id), self._services.backend(backend_id)
         return BindingChange(BindingEvent(kind), service.name, client, endpoint_of(backend))
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
@@ -77,9 +77,9 @@ class ReplicatedBindings:
         """Another host has this binding: whoever told of one last is right, but that a connection which has just been
         opened here is younger. False where it means nothing here, or there is no room."""
         known = self._service(service, client)
-        if known is None or not self._registry.is_client(client[0]):
+        if known is None or client[0] not in self._services.clients:
             return False
-        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._registry.backend_elsewhere(known, backend)
+        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._services.backend_elsewhere(known, backend)
         if there is None:
             return False
         if flow is not None and flow.backend == there:
@@ -87,7 +87,7 @@ class ReplicatedBindings:
             return True
         if flow is not None and not flow.picked_up and now - flow.row.created_at < _YOUNG:
             return True
-        if not self._registry.is_removed(known) and self._registry.derived_backend(known, client) == there:
+        if not self._services.is_removed(known) and self._services.derived_backend(known, client) == there:
             if flow is not None:
                 self._nat.forget(flow)
             return True
@@ -114,6 +114,6 @@ class ReplicatedBindings:
 
     def _service(self, name: str, client: Endpoint) -> Service | None:
         """Of several with the name the one that knows the client already: it may be one that was removed."""
-        named = self._registry.services_named(name)
+        named = self._services.services_named(name)
         knowing = (service for service in named if self._nat.find_orig(client, endpoint_of(service)) is not None)
         return next(knowing, named[0] if named else None)

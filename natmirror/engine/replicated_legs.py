@@ -21,7 +21,7 @@ from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net import seq
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint, show
 from natmirror.rules import Backend, Service
 from natmirror.rules.shards import Shard, shard_of_client
 from natmirror.tcp import leg_record
@@ -36,25 +36,25 @@ _Key = tuple[str, Endpoint]  # service and client
 
 
 class ReplicatedLegs:
-    """The engine's part of a pair. What it makes legs send waits for ``legs.take_sends()``."""
+    """The engine's part of a pair."""
 
     def __init__(
         self,
         shard: Shard,
-        registry: ServiceTable,
+        services: ServiceTable,
         nat: Nat,
         mirroring: GuardedMirroring,
-        stats: Counters,
+        counters: Counters,
         faults: Faults,
         masks: Masks,
     ) -> None:
         """Records are masked with ``masks``."""
         self._masks = masks
         self._shard = shard
-        self._registry = registry
+        self._services = services
         self._nat = nat
         self._mirroring = mirroring
-        self._stats = stats
+        self._counters = counters
         self._faults = faults
         self._told: dict[_Key, tuple[MirroredFlow, tuple[int, ...]]] = {}  # with the numbers that were told
         self._gone: dict[_Key, None] = {}
@@ -129,8 +129,8 @@ class ReplicatedLegs:
         """
         self._faults.now = now
         one = leg_record.parse(record, self._masks)
-        service = self._registry.service_named(one.service)
-        if not self._registry.is_client(one.client_end[0]):
+        service = self._services.service_named(one.service)
+        if one.client_end[0] not in self._services.clients:
             raise ValueError(f"client: {one.client} is none of the clients")
         if shard_of_client(one.client, self._shard.count) != self._shard.number:
             raise ValueError(f"client: {one.client} is another thread's")
@@ -144,7 +144,7 @@ class ReplicatedLegs:
         flow = self._nat.find_orig(one.client_end, endpoint_of(service))
         if flow is not None and self._stands(flow, one, now):
             return
-        backend = None if one.backend is None else self._backend(service, leg_record.endpoint(one.backend))
+        backend = None if one.backend is None else self._backend(service, parse_endpoint(one.backend))
         if flow is not None and (flow.backend != backend or flow.row.flags & KILLED):
             self._nat.forget(flow)
             flow = None
@@ -155,7 +155,7 @@ class ReplicatedLegs:
             flow.service = service  # as it is now: it may have other mirrors
             self._nat.adopt_known(flow, now, is_ours=self.is_active)
         if flow is None:
-            self._stats.count("flows_refused")
+            self._counters.count("flows_refused")
             return
         self._mirroring.adopt(self._nat.know(flow), one, now)
         if self.is_active:
@@ -164,7 +164,7 @@ class ReplicatedLegs:
     def disown(self, service: str, client: str) -> None:
         """Forget an adopted connection that still waits: its record holds no more. ValueError where there is no such
         service, or ``client`` is no address with a port."""
-        flow = self._nat.find_orig(leg_record.endpoint(client), endpoint_of(self._registry.service_named(service)))
+        flow = self._nat.find_orig(parse_endpoint(client), endpoint_of(self._services.service_named(service)))
         stream = None if flow is None else self._mirroring.streams.get(flow)
         if flow is not None and stream is not None and stream.state is StreamState.STANDBY:
             self._nat.forget(flow)
@@ -200,7 +200,7 @@ class ReplicatedLegs:
             self._mirroring.picked_up(flow, None if flow.backend is None else endpoint_of(flow.backend))
 
     def _backend(self, service: Service, place: Endpoint) -> Backend:
-        backend = self._registry.backend_elsewhere(service, place)
+        backend = self._services.backend_elsewhere(service, place)
         if backend is None:
             raise ValueError(f"backend: {service.name} can have none at {show(place)}")
         return backend

@@ -30,7 +30,7 @@
 /* nm_send.kind of what lies in nm_gear.read; Python has kinds of its own besides. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */
 #define NM_READ_REPLY 1  /* the next bytes of its backend */
-#define NM_READ_MIRROR 2 /* the next bytes of a leg's mirror; nm_send.of is the leg's reader */
+#define NM_READ_MIRROR 2 /* the next bytes of a leg's mirror; nm_send.owner is the leg's reader */
 
 /* What nm_process() has counted besides flows' and legs' own numbers. */
 typedef struct {

@@ -90,6 +90,6 @@ class Gear:
         if not read.count:
             return []
         raw = ffi.buffer(read.bytes, read.used) if read.used else b""
-        found = [(one.kind, one.of, raw[one.at : one.at + one.len]) for one in read.sends[0 : read.count]]
+        found = [(one.kind, one.owner, raw[one.at : one.at + one.len]) for one in read.sends[0 : read.count]]
         lib.nm_out_clear(ffi.addressof(self.handle, "read"))
         return found

@@ -4,7 +4,7 @@ from weakref import WeakValueDictionary
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.rows import Array, Budget
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 
 
 class Memory:

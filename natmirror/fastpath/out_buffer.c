@@ -41,11 +41,11 @@ int nm_out_add(nm_out *out, const uint8_t *packet, uint32_t len, uint16_t segmen
     return at != NULL;
 }
 
-int nm_read_add(nm_out *read, uint8_t kind, uint32_t of, const uint8_t *data, uint32_t len)
+int nm_read_add(nm_out *read, uint8_t kind, uint32_t owner, const uint8_t *data, uint32_t len)
 {
     if (!nm_out_add(read, data, len, 0))
         return 0;
     read->sends[read->count - 1].kind = kind;
-    read->sends[read->count - 1].of = of;
+    read->sends[read->count - 1].owner = owner;
     return 1;
 }

@@ -8,7 +8,7 @@ from typing import TypeVar
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.constants import IPV4
 from natmirror.fastpath.rows import Array, BackendRow, GearRow, ServiceRow
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 
 T = TypeVar("T")
 

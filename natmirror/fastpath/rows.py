@@ -224,7 +224,7 @@ class SendRow(Protocol):
 
     at: int
     len: int
-    of: int
+    owner: int
     segment_len: int
     kind: int
 

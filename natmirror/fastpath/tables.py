@@ -6,7 +6,7 @@ A row is a C struct (rows.py): Python reads and writes the very numbers of C. Do
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.constants import IPV4, NO_FLOW, NO_LEG
 from natmirror.fastpath.rows import Array, ChangeRow, ChangesRow, FlowRow, GearRow, LegRow
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 
 _IDS_AT_ONCE = 4096
 _LEG_LEN = ffi.sizeof("nm_leg")

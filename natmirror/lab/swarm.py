@@ -26,6 +26,7 @@ from types import FrameType
 
 from natmirror.errors import HostError
 from natmirror.lab.switch import VERSIONS, SessionError, Switch, Tally
+from natmirror.net.endpoint import parse_endpoint
 
 _MAX_BURST = 64  # PACKET_INs between two looks at what has come
 _LAST_TIMEOUT = 2.0  # seconds for the answers that are under way at the end
@@ -274,10 +275,8 @@ def allow_files(switches: int) -> None:
 
 def endpoint(text: str) -> tuple[str, int]:
     """``ADDRESS:PORT``."""
-    address, _, port = text.rpartition(":")
-    if not 1 <= int(port) <= 65535:
-        raise ValueError
-    return str(IPv4Address(address)), int(port)
+    address, port = parse_endpoint(text)
+    return str(IPv4Address(address)), port
 
 
 def positive(text: str) -> float:

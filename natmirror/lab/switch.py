@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 
-from natmirror.net.packet import ones_sum
+from natmirror.net.checksum import ones_sum
 
 VERSIONS = {"1.0": 1, "1.3": 4}
 ECHO_INTERVAL = 5.0

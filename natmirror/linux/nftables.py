@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from natmirror.errors import HostError
 from natmirror.linux import commands
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Rules
 
 ServiceBackend = tuple[Endpoint, Endpoint]

@@ -19,7 +19,7 @@ from natmirror.mirror.legs import LegEvent, Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
-from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord

@@ -4,11 +4,13 @@ packets pass and its legs move."""
 from natmirror.actions import Send
 from natmirror.fastpath import HELD
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
-from natmirror.mirror.legs import Legs
+from natmirror.mirror.outgoing import Outgoing
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
-from natmirror.net.packet import ACK, Segment, endpoint_of, synthesise
+from natmirror.net.build import synthesise
+from natmirror.net.endpoint import endpoint_of
+from natmirror.net.packet import ACK, Segment
 from natmirror.tcp.client_window import ClientWindow
 from natmirror.tcp.tracker import State
 
@@ -16,9 +18,9 @@ from natmirror.tcp.tracker import State
 class Backpressure:
     """The throttles of all flows."""
 
-    def __init__(self, timers: Timers, legs: Legs, streams: dict[MirroredFlow, MirroredStream]) -> None:
+    def __init__(self, timers: Timers, outgoing: Outgoing, streams: dict[MirroredFlow, MirroredStream]) -> None:
         self._timers = timers
-        self._legs = legs
+        self._outgoing = outgoing
         self._streams = streams
         self._throttles: dict[MirroredFlow, ClientWindow] = {}
 
@@ -89,7 +91,7 @@ class Backpressure:
             ends = (endpoint_of(flow.service), flow.client)
             options = throttle.options()
             update = synthesise(*ends, seq=reply.end, ack=reply.ack, flags=ACK, window=window, options=options)
-            self._legs.send([Send(update)])
+            self._outgoing.add([Send(update)])
 
     def let_go(self, flow: MirroredFlow) -> None:
         """Hold the client back no more, whatever its legs say. One that waits is told at once: it would learn it only

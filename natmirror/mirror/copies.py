@@ -5,7 +5,7 @@ from typing import Protocol
 
 from natmirror.fastpath import GAPPED, READ, REPLY_GAPPED, WAITING, FlowRow
 from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.reassembler import Reassembler

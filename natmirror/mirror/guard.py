@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
-from natmirror.net.packet import show
+from natmirror.net.endpoint import show
 
 _T = TypeVar("_T")
 

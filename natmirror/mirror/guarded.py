@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-from natmirror.actions import Send
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Work
 from natmirror.mirror.legs import HANDED_OVER, LegEvent, LegOwner
@@ -16,8 +15,9 @@ from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.teardown import Teardown
 from natmirror.mirror.timers import AT_ONCE, TimerKind
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.net.icmp import IcmpError
-from natmirror.net.packet import Endpoint, Segment, show
+from natmirror.net.packet import Segment
 from natmirror.rules import Service
 from natmirror.tcp.leg_record import FlowRecord
 
@@ -46,6 +46,10 @@ class GuardedMirroring:
         self._guard.end = self._teardown.end
         self._ending: dict[Work, list[MirroredFlow]] = {}
         self._faults.on_change = self._heed_change
+
+    def begin(self, now: float) -> None:
+        """Date what happens in this call of the engine."""
+        self._faults.now = self._legs.now = now
 
     # What production does
 
@@ -167,18 +171,6 @@ class GuardedMirroring:
     def close(self) -> None:
         """End all legs."""
         self._each_leg(self._legs.abort, "shutdown")
-
-    def send(self, sends: Iterable[Send]) -> None:
-        """Something is to be sent with what legs send."""
-        self._try(Work.COPY, self._legs.send, sends)
-
-    def take_sends(self) -> list[Send]:
-        """What is to be sent since the last call."""
-        try:
-            return self._legs.take_sends()
-        except Exception as error:
-            self._faults.note(Work.COPY, None, error)
-            return []
 
     def _each_leg(self, do: Callable[[int, str], LegEvent | None], reason: str) -> None:
         for leg_id in self._try(Work.COPY, self._legs.ids) or []:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from natmirror.fastpath import Gear
 from natmirror.mirror.copies import MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import StreamState
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
 

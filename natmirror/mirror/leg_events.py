@@ -22,7 +22,7 @@ from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import LegEvent, LegOwner, Legs
 from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.master_session import MasterSession
-from natmirror.net.packet import Endpoint, show
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 

@@ -8,9 +8,11 @@ from typing import Protocol
 
 from natmirror.actions import Send
 from natmirror.fastpath import FlowRow, LegRow, LegTable
+from natmirror.mirror.outgoing import Outgoing
 from natmirror.net import seq
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.icmp import IcmpError
-from natmirror.net.packet import Endpoint, Segment, endpoint_of
+from natmirror.net.packet import Segment
 from natmirror.rules import Mirror
 from natmirror.tcp.initial_numbers import Numbers
 from natmirror.tcp.leg import Leg
@@ -53,7 +55,7 @@ class LegEvent:
 
 
 class Legs:
-    """What its methods make legs send waits for take_sends().
+    """The legs; what they send goes to ``outgoing``.
 
     ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
     ``ports`` are for legs with an address of ours. ``numbers`` gives the legs their initial numbers. ``now`` is set by
@@ -61,10 +63,16 @@ class Legs:
     """
 
     def __init__(
-        self, table: LegTable, in_use: Callable[[Endpoint, Endpoint], bool], ports: range, numbers: Numbers
+        self,
+        table: LegTable,
+        outgoing: Outgoing,
+        in_use: Callable[[Endpoint, Endpoint], bool],
+        ports: range,
+        numbers: Numbers,
     ) -> None:
         self.now = 0.0
         self._table = table
+        self._outgoing = outgoing
         self._in_use = in_use
         self._ports = ports
         self._numbers = numbers
@@ -73,16 +81,6 @@ class Legs:
         self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
         self.living: dict[int, LegOwner] = {}
         """What each leg belongs to, by the leg's number in the table, until its owner has been told of its end."""
-        self._sends: list[Send] = []
-
-    def take_sends(self) -> list[Send]:
-        """What is to be sent since the last call."""
-        sends, self._sends = self._sends, []
-        return sends
-
-    def send(self, sends: Iterable[Send]) -> None:
-        """Something else that is to be sent."""
-        self._sends += sends
 
     def owners(self) -> list[tuple[LegOwner, Leg]]:
         """The living legs, and what each belongs to."""
@@ -237,7 +235,8 @@ class Legs:
 
     def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> LegEvent:
         """After a leg has moved: keep what it sends, and set its timer anew."""
-        self._sends += [Send(packet, leg.segment_len) for packet in packets]
+        if packets:
+            self._outgoing.add([Send(packet, leg.segment_len) for packet in packets])
         leg.schedule()
         return LegEvent(owner, leg, None if leg.ended is None or not self._is_untold(owner, leg) else leg.ended)
 

@@ -19,11 +19,12 @@ from natmirror.mirror.sessions.replies import Replies
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
-from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
+from natmirror.net.packet import RST, SYN, Segment
 from natmirror.rules import Service
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
-from natmirror.tcp.leg_record import FlowRecord, endpoint
+from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
 from natmirror.tcp.tracker import HALF_ACK, HALF_FIN, State, is_taken
@@ -248,7 +249,7 @@ class Mirroring:
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
         """Another host's connection may go on here, and so may its legs: they stand by for Adoption.activate()."""
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
-        backend = None if record.backend is None else endpoint(record.backend)
+        backend = None if record.backend is None else parse_endpoint(record.backend)
         self._adoption.begin(self.picked_up(flow, backend), record, backend, now)
 
     def positions_known(self, flow: MirroredFlow, now: float) -> None:

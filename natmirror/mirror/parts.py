@@ -16,12 +16,13 @@ from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_events import LegEvents
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.mirroring import Mirroring
+from natmirror.mirror.outgoing import Outgoing
 from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.read_queue import ReadQueue
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import Timers
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import Numbers
 
@@ -46,10 +47,11 @@ class MirrorParts:
         self.faults = Faults()
         self.guard = Guard(self.faults)
         self.timers = Timers()
-        self.legs = Legs(gear.legs, in_use, ports, numbers)
+        self.outgoing = Outgoing()
+        self.legs = Legs(gear.legs, self.outgoing, in_use, ports, numbers)
         self.ledger = Ledger(rules.services)
         read_queue, totals = ReadQueue(gear), SessionTotals()
-        self.backpressure = Backpressure(self.timers, self.legs, self.streams)
+        self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
         self.adoption = Adoption(self.timers, self.legs, self.ledger, self.streams)
         calls = Calls(read_queue, self.timers, self.legs, self.ledger, totals, self.streams)
         self.events = LegEvents(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, calls)

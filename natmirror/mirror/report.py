@@ -6,7 +6,7 @@ from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
-from natmirror.net.packet import Endpoint, show
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_states import LegState

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from natmirror.fastpath import DIRECT, GUEST, KNOWN, LOOSE, NO_BACKEND, UNANSWERED, FlowRow, FlowTable, Gear
 from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, FailedAttempts
 from natmirror.nat.services import ServiceTable
-from natmirror.net.packet import RST, SYN, Endpoint, Segment, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import RST, SYN, Segment
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.tracker import State
@@ -45,7 +46,7 @@ class Flow:
         return State(self.row.state)
 
     @property
-    def direct(self) -> bool:
+    def is_direct(self) -> bool:
         """Whether the client talks to the backend itself, and we only let it pass."""
         return bool(self.row.flags & DIRECT)
 
@@ -64,7 +65,7 @@ class Nat:
 
     def __init__(
         self,
-        registry: ServiceTable,
+        services: ServiceTable,
         gear: Gear,
         opening: Callable[[Endpoint, Endpoint], None],
         forgotten: Callable[[Flow], None],
@@ -78,12 +79,12 @@ class Nat:
         """Services and backends that have refused a SYN, or left it unanswered; whoever reads it empties it."""
         self.evicted = 0
         """Flows that had to go because others needed their room: over, or half open."""
-        self._registry = registry
-        self._attempts = FailedAttempts(registry.suspect)
+        self._services = services
+        self._attempts = FailedAttempts(services.suspect)
 
     def of_backend(self, place: tuple[Service, Backend], ids: Iterable[int]) -> list[Flow]:
         """The flows with these numbers that are a backend's."""
-        number = self._registry.backend_number(place[0], endpoint_of(place[1]))
+        number = self._services.backend_number(place[0], endpoint_of(place[1]))
         rows = (self.table.row(flow_id) for flow_id in ids)
         return [self._view(row) for row in rows if row is not None and row.backend_id == number]
 
@@ -113,11 +114,11 @@ class Nat:
         if row.flags & KNOWN:
             flow = self._known[row.id]
             if row.state <= State.SYN_RECEIVED:  # from then on it goes by the rules of that moment
-                flow.service = self._registry.service(row.service_id)
+                flow.service = self._services.service(row.service_id)
             return flow
         client = (bytes(row.client[0:4]), row.client_port)
-        backend = None if row.backend_id == NO_BACKEND else self._registry.backend(row.backend_id)
-        return Flow(row, client, self._registry.service(row.service_id), backend)
+        backend = None if row.backend_id == NO_BACKEND else self._services.backend(row.backend_id)
+        return Flow(row, client, self._services.service(row.service_id), backend)
 
     def know(self, flow: Flow) -> Flow:
         """Keep the flow's object, because somebody is going to remember something about it."""
@@ -183,8 +184,8 @@ class Nat:
         """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""
         self._opening(backend, client)
         self._discard_twins(client, backend, backend)
-        backend_id = self._registry.backend_number(service, backend)
-        row = self.table.insert(client, self._registry.number(service), backend_id, direct=True)
+        backend_id = self._services.backend_number(service, backend)
+        row = self.table.insert(client, self._services.number(service), backend_id, direct=True)
         if row is not None:
             row.state = State.SYN_RECEIVED
             self.table.touch(row, now, moved=True)
@@ -229,7 +230,7 @@ class Nat:
     def answered(self, flow: Flow) -> None:
         """The backend has accepted the connection."""
         if flow.backend is not None:
-            self._registry.connected(flow.row.backend_id)
+            self._services.connected(flow.row.backend_id)
             self._attempts.answered(self._attempts_key(flow), flow.backend)
 
     def refused(self, flow: Flow, now: float) -> None:
@@ -246,15 +247,15 @@ class Nat:
         """The backend that a client's new connection goes to; None without a pool, or where nobody is left."""
         if service.pool is None:
             return None
-        key = (self._registry.number(service), client[0])
-        candidates, full = self._registry.candidates(service, service.pool)
+        key = (self._services.number(service), client[0])
+        candidates, full = self._services.candidates(service, service.pool)
         if not candidates:
             return service.pool.sorry
         avoid = self._attempts.to_avoid(key, now)
         if all(backend in avoid for backend in candidates):
             self._attempts.forget(key)
             avoid = []
-        return self._registry.scheduler(service).pick(client, [*avoid, *full])
+        return self._services.scheduler(service).pick(client, [*avoid, *full])
 
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
@@ -285,8 +286,8 @@ class Nat:
         if victim is not None:
             self.forget(self._view(victim))
             self.evicted += 1
-        backend_id = NO_BACKEND if backend is None else self._registry.backend_number(service, there)
-        return self._flow(self.table.insert(client, self._registry.number(service), backend_id))
+        backend_id = NO_BACKEND if backend is None else self._services.backend_number(service, there)
+        return self._flow(self.table.insert(client, self._services.number(service), backend_id))
 
     def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint, *, is_end: bool = True) -> None:
         """Make room: whatever else holds one of the two tuples is older than what comes. ``is_end``: so it is over."""

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 from typing import Protocol
 
 from natmirror import fastpath
-from natmirror.net.packet import Endpoint
-from natmirror.rules import Backend, Pool
+from natmirror.net.endpoint import Endpoint
+from natmirror.rules import Backend, HashInput, Pool
 
 TABLE_SIZE = 65537
 """The paper's smaller table: prime, and over a hundred times the number of backends (§5.3)."""
@@ -53,7 +53,7 @@ class Maglev:
         self._backends = pool.backends
         self._whole = _lookup_table(pool.backends)
         self.table = self._whole
-        self._with_port = pool.hash == "address-port"
+        self._with_port = pool.hash is HashInput.ADDRESS_PORT
 
     @property
     def whole(self) -> "array[int]":

@@ -13,8 +13,9 @@ from typing import Any
 
 from natmirror.fastpath import TAPPED, WATCHED, Array, ConnectionCounts, Gear, Plan, PlannedService
 from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
-from natmirror.net.packet import Endpoint, endpoint_of, show
-from natmirror.rules import Backend, Pool, Rules, Service
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
+from natmirror.net.prefixes import ClientNetworks
+from natmirror.rules import Backend, Balance, HashInput, Pool, Rules, Service, WhenNone
 from natmirror.rules.reload import Kept
 
 MAX_STRANGERS = 64
@@ -82,7 +83,8 @@ class ServiceTable:
         self._free_backends: list[int] = []
         self._at: dict[Endpoint, _Entry] = {}
         self._services_of: dict[Endpoint, list[Service]] = {}
-        self._networks: list[tuple[int, int]] = []
+        self.clients = ClientNetworks(())
+        """The networks that clients come from."""
         self._marks: Mapping[tuple[Endpoint, Endpoint], int] = {}
         self.strangers = 0
         """How many backends have become known by another host's connections alone, ever."""
@@ -156,11 +158,6 @@ class ServiceTable:
     def services_of(self, backend: Endpoint) -> list[Service]:
         """The services that a backend belongs to: more than one makes unbound replies ambiguous."""
         return self._services_of.get(backend, [])
-
-    def is_client(self, address: bytes) -> bool:
-        """Whether an address lies in one of the clients' networks."""
-        number = int.from_bytes(address, "big")
-        return any(number & mask == network for network, mask in self._networks)
 
     def is_removed(self, service: Service) -> bool:
         """Whether a service is in the rules no more."""
@@ -258,8 +255,8 @@ class ServiceTable:
                 self._at[endpoint] = self._update(entry or self._new_entry(service), service)
         # In the order of the rules: whoever is shown them finds them there.
         self._at = {endpoint: self._at[endpoint] for endpoint in dict.fromkeys((*wanted, *self._at))}
-        self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
-        self._plan.put_networks(self._networks)
+        self.clients = ClientNetworks(rules.switches)
+        self._plan.put_networks(self.clients.masked)
         self.prune()
 
     def prune(self) -> list[Kept]:
@@ -342,7 +339,7 @@ class ServiceTable:
         for member in entry.members.values():
             member.is_removed, member.share = True, 0.0
         if pool is not None:
-            pool = replace(pool, sorry=None, when_none="refuse")
+            pool = replace(pool, sorry=None, when_none=WhenNone.REFUSE)
         entry.service = replace(entry.service, pool=pool, mirrors=())
         self._put(entry)
 
@@ -365,20 +362,24 @@ class ServiceTable:
                 flags,
                 table,
                 derived,
-                in_turn=pool.balance == "round-robin",
-                with_port=pool.hash == "address-port",
+                in_turn=pool.balance is Balance.ROUND_ROBIN,
+                with_port=pool.hash is HashInput.ADDRESS_PORT,
                 is_held=service.throttles,
                 needs_python=entry.is_removed or _needs_python(pool, scheduler),
             )
         self._plan.put_service(entry.number, planned)
 
     def _new_scheduler(self, entry: _Entry, pool: Pool) -> Scheduler:
-        if pool.balance == "round-robin":
-            return RoundRobin(pool, _Turn(self._plan, entry.number))
-        if pool.balance == "least-connections":
-            return LeastConnections(pool, lambda backend: self._load(entry, backend))
-        assert entry.maglev is not None, "a service with a pool"
-        return Priority(pool) if pool.balance == "priority" else entry.maglev
+        match pool.balance:
+            case Balance.MAGLEV:
+                assert entry.maglev is not None, "a service with a pool"
+                return entry.maglev
+            case Balance.ROUND_ROBIN:
+                return RoundRobin(pool, _Turn(self._plan, entry.number))
+            case Balance.LEAST_CONNECTIONS:
+                return LeastConnections(pool, lambda backend: self._load(entry, backend))
+            case Balance.PRIORITY:
+                return Priority(pool)
 
     @staticmethod
     def _numbered(entry: _Entry, pool: Pool, table: "array[int]") -> "array[int]":
@@ -390,4 +391,4 @@ class ServiceTable:
 def _needs_python(pool: Pool, scheduler: Scheduler) -> bool:
     """Whether the load counts for the choice, or there is nothing to choose."""
     has_limits = any(backend.max_connections for backend in pool.backends)
-    return pool.balance == "least-connections" or has_limits or not scheduler.table
+    return pool.balance is Balance.LEAST_CONNECTIONS or has_limits or not scheduler.table

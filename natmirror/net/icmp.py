@@ -3,7 +3,9 @@
 import struct
 from dataclasses import dataclass
 
-from natmirror.net.packet import PROTO_ICMP, PROTO_TCP, Datagram, Endpoint, ones_sum, update_checksum_at
+from natmirror.net.checksum import ones_sum, update_checksum_at
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import PROTO_ICMP, PROTO_TCP, Datagram
 
 UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM = 3, 11, 12
 ERRORS = frozenset({UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM})

@@ -5,15 +5,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from natmirror.actions import Hook
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.icmp import IcmpError, parse_error
-from natmirror.net.packet import (
-    Datagram,
-    Endpoint,
-    Malformed,
-    Segment,
-    endpoint_of,
-    parse,
-)
+from natmirror.net.packet import Datagram, Malformed, Segment, parse
+from natmirror.net.prefixes import ClientNetworks
 from natmirror.rules import Rules
 
 _REWRITTEN, _STRANGE, _OF_A_MIRROR, _OTHER_SIDE = "already rewritten", "none of ours", "of a mirror", "seen before"
@@ -34,7 +29,7 @@ class Router:
     """
 
     def __init__(self, rules: Rules, *, from_mirrors: bool, has_leg: Callable[[Endpoint, Endpoint], bool]) -> None:
-        self._networks = [(int(net.network_address), int(net.netmask)) for net in rules.switches]
+        self._clients = ClientNetworks(rules.switches)
         self._pooled = {endpoint_of(service): service.pool is not None for service in rules.services}
         self._addresses = {address for address, _ in self._pooled}
         self._backends = {
@@ -56,11 +51,11 @@ class Router:
 
     def _of_segment(self, segment: Segment) -> Hook | str:
         source, destination = (segment.src, segment.sport), (segment.dst, segment.dport)
-        if self._is_client(segment.src) and destination in self._pooled:
+        if segment.src in self._clients and destination in self._pooled:
             return Hook.PREROUTING
-        if self._is_client(segment.src) and (destination in self._backends or destination in self._mirrors):
+        if segment.src in self._clients and (destination in self._backends or destination in self._mirrors):
             return _REWRITTEN
-        if not self._is_client(segment.dst):
+        if segment.dst not in self._clients:
             return _STRANGE
         if source in self._mirrors and (source not in self._backends or self._has_leg(source, destination)):
             return Hook.PREROUTING if self._from_mirrors else _OF_A_MIRROR
@@ -74,11 +69,11 @@ class Router:
         error = parse_error(datagram)
         if error is None:
             return _STRANGE
-        if self._is_client(datagram.dst):
+        if datagram.dst in self._clients:
             return self._of_error_to_client(error)
         if datagram.dst in self._addresses:
             return Hook.PREROUTING
-        return _REWRITTEN if error.inner_src in self._backends and self._is_client(error.inner_dst[0]) else _STRANGE
+        return _REWRITTEN if error.inner_src in self._backends and error.inner_dst[0] in self._clients else _STRANGE
 
     def _of_error_to_client(self, error: IcmpError) -> Hook | str:
         there = error.inner_dst
@@ -86,10 +81,6 @@ class Router:
             return _REWRITTEN
         of_a_mirror = there in self._mirrors and (there not in self._backends or self._has_leg(there, error.inner_src))
         return _OF_A_MIRROR if of_a_mirror and not self._from_mirrors else Hook.FORWARD
-
-    def _is_client(self, address: bytes) -> bool:
-        number = int.from_bytes(address, "big")
-        return any(number & mask == network for network, mask in self._networks)
 
 
 class _Twins:

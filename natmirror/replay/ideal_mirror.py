@@ -6,7 +6,9 @@ Theory: a receiver on a path without loss, whose window is always open (RFC 9293
 from typing import Protocol
 
 from natmirror.net import seq
-from natmirror.net.packet import ACK, FIN, OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE, RST, SYN, Endpoint, Segment, build
+from natmirror.net.build import build
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, FIN, OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE, RST, SYN, Segment
 
 DELAY = 0.001
 """Seconds until the answer to a packet is there."""

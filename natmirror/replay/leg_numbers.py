@@ -10,7 +10,8 @@ from pathlib import Path
 
 from natmirror.errors import CaptureError
 from natmirror.net import seq
-from natmirror.net.packet import ACK, SYN, Endpoint, Malformed, Segment, endpoint_of, parse
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import ACK, SYN, Malformed, Segment, parse
 from natmirror.replay.capture import read
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import Numbers

@@ -9,15 +9,9 @@ from pathlib import Path
 from natmirror.actions import Accept, Action, Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.errors import CaptureError
-from natmirror.net.packet import (
-    PROTO_TCP,
-    Checksum,
-    Malformed,
-    Segment,
-    finish,
-    parse,
-    pseudo_header_sum,
-)
+from natmirror.net.build import finish
+from natmirror.net.checksum import Checksum, pseudo_header_sum
+from natmirror.net.packet import PROTO_TCP, Malformed, Segment, parse
 from natmirror.replay.capture import Writer, read
 from natmirror.replay.hooks import Router
 from natmirror.replay.ideal_mirror import DELAY, IdealMirror, Model

@@ -4,16 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from natmirror.net import seq
-from natmirror.net.packet import (
-    ACK,
-    SYN,
-    Endpoint,
-    Malformed,
-    Segment,
-    endpoint_of,
-    parse,
-    show,
-)
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
+from natmirror.net.packet import ACK, SYN, Malformed, Segment, parse
 from natmirror.rules import Rules
 
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from ipaddress import IPv4Address
 
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
-from natmirror.net.packet import Endpoint, show
+from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.replication.record_kind import EngineThread, RecordWriter, ask, slices
 from natmirror.replication.store import ENDED, GONE, PUT, Op
 from natmirror.rules.shards import shard_of_client
@@ -104,7 +103,7 @@ def _shard(key: str, count: int) -> int:
 def _binding(key: str, value: str) -> Binding | None:
     found = _service_and_client(key)
     try:
-        return None if found is None else (*found, _endpoint(value))
+        return None if found is None else (*found, parse_endpoint(value))
     except ValueError:
         return None
 
@@ -112,13 +111,6 @@ def _binding(key: str, value: str) -> Binding | None:
 def _service_and_client(key: str) -> tuple[str, Endpoint] | None:
     service, _, client = key.rpartition("/")
     try:
-        return service, _endpoint(client)
+        return service, parse_endpoint(client)
     except ValueError:
         return None
-
-
-def _endpoint(text: str) -> Endpoint:
-    address, _, port = text.rpartition(":")
-    if not 0 <= int(port) <= 0xFFFF:
-        raise ValueError(text)
-    return IPv4Address(address).packed, int(port)

@@ -13,7 +13,7 @@ from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
 from natmirror.mirror.faults import Work
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
 

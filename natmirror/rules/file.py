@@ -7,6 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from natmirror.errors import RulesError
+from natmirror.rules.kinds import (
+    Balance,
+    CheckKind,
+    HashInput,
+    MirrorProtocol,
+    Reconnect,
+    Statistics,
+    Unsolicited,
+    WhenBehind,
+    WhenDown,
+    WhenNone,
+)
 from natmirror.rules.model import (
     DEFAULT_FLOWS,
     DEFAULT_MEMORY,
@@ -110,15 +122,14 @@ def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
 
 def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> Pool:
     fields = value.mapping("balance", "hash", "backends", "sorry", "when-none", "when-down", "slow-start", "health")
-    kinds = ("maglev", "round-robin", "least-connections", "priority")
-    balance = fields.get("balance", lambda value: value.choice(*kinds), "maglev")
-    if balance != "maglev" and "hash" in fields:
+    balance = fields.get("balance", lambda value: value.choice(Balance), Balance.MAGLEV)
+    if balance is not Balance.MAGLEV and "hash" in fields:
         raise fields["hash"].complain(f"expected no hash with balance {balance}, found one")
-    hashed = fields.get("hash", lambda value: value.choice("address", "address-port"), "address")
+    hashed = fields.get("hash", lambda value: value.choice(HashInput), HashInput.ADDRESS)
     backends: list[Backend] = []
     for one in fields["backends"].list("backends"):
         keys = one.mapping("name", "address", "port", "weight", "max-connections")
-        if balance == "priority" and "weight" in keys:
+        if balance is Balance.PRIORITY and "weight" in keys:
             raise keys["weight"].complain("expected no weight with balance priority, found one")
         backend = Backend(
             read_name(keys["name"]),
@@ -130,8 +141,8 @@ def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> P
         _refuse_twin(one, backend, backends)
         backends.append(backend)
     sorry = fields.get("sorry", lambda value: _sorry(value, port, outside, backends), None)
-    when_none = fields.get("when-none", lambda value: value.choice("drop", "refuse"), "drop")
-    when_down = fields.get("when-down", lambda value: value.choice("reset", "keep"), "reset")
+    when_none = fields.get("when-none", lambda value: value.choice(WhenNone), WhenNone.DROP)
+    when_down = fields.get("when-down", lambda value: value.choice(WhenDown), WhenDown.RESET)
     slow_start = fields.get("slow-start", read_duration, 0.0)
     health = fields.get("health", _health, None)
     return Pool(balance, hashed, tuple(backends), sorry, when_none, when_down, slow_start, health)
@@ -153,11 +164,11 @@ def _health(value: Value) -> Health:
         "command": _command,
     }
     keys = value.mapping("check", *optional)
-    check = keys["check"].choice("tcp", "openflow", "exec")
+    check = keys["check"].choice(CheckKind)
     health = Health(check, **{key: read(keys[key]) for key, read in optional.items() if key in keys})
-    if check != "exec" and "command" in keys:
+    if check is not CheckKind.EXEC and "command" in keys:
         raise keys["command"].complain(f"expected no command with check: {check}, found one")
-    if check == "exec" and "command" not in keys:
+    if check is CheckKind.EXEC and "command" not in keys:
         raise value.complain("expected a command with check: exec, found none")
     if health.timeout > health.interval:
         place = keys.get("timeout", lambda timeout: timeout, value)
@@ -197,7 +208,7 @@ def _mirror(
 ) -> Mirror:
     optional: dict[str, Callable[[Value], Any]] = {
         "buffer": lambda value: read_size(value, _BUFFER_BOUNDS),
-        "when-behind": lambda value: value.choice("drop", "throttle"),
+        "when-behind": lambda value: value.choice(WhenBehind),
         "throttle-limit": read_duration,
         "sample": read_percent,
         "only": lambda value: _networks_inside(value, switches),
@@ -207,7 +218,7 @@ def _mirror(
         "stall-timeout": read_duration,
         "idle-timeout": read_duration,
         "direct": Value.boolean,
-        "protocol": lambda value: value.choice("raw", "openflow"),
+        "protocol": lambda value: value.choice(MirrorProtocol),
         **_OF_SESSIONS,
     }
     keys = value.mapping("name", "address", "port", *optional)
@@ -230,9 +241,9 @@ def _mirror(
 
 
 _OF_SESSIONS: dict[str, Callable[[Value], Any]] = {
-    "reconnect": lambda value: value.choice("never", "next-message"),
-    "unsolicited": lambda value: value.choice("hold", "pass"),
-    "statistics": lambda value: value.choice("last-seen", "refuse"),
+    "reconnect": lambda value: value.choice(Reconnect),
+    "unsolicited": lambda value: value.choice(Unsolicited),
+    "statistics": lambda value: value.choice(Statistics),
     "record": lambda value: read_absolute_path(value),
 }
 """Keys of mirrors with OpenFlow sessions."""

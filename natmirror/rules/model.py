@@ -1,10 +1,23 @@
-"""The rules, as frozen values: what a rules file comes to."""
+"""The rules as frozen values, as a rules file gives them."""
 
 import re
 from collections.abc import Container
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
+
+from natmirror.rules.kinds import (
+    Balance,
+    CheckKind,
+    HashInput,
+    MirrorProtocol,
+    Reconnect,
+    Statistics,
+    Unsolicited,
+    WhenBehind,
+    WhenDown,
+    WhenNone,
+)
 
 LEG_PORTS = range(10240, 32768)
 """Where legs with an address of ours come from: below the ports that Linux gives its own connections."""
@@ -33,8 +46,7 @@ class Backend:
 class Health:
     """How the backends of a pool are checked."""
 
-    check: str
-    """``tcp``: they take a connection; ``openflow``: they answer an ECHO too; ``exec``: a command says so."""
+    check: CheckKind
     interval: float = 1.0
     """Seconds from one check of a backend to the next."""
     timeout: float = 0.5
@@ -51,17 +63,16 @@ class Health:
 class Pool:
     """The backends of a service, and how connections are spread over them."""
 
-    balance: str
-    """``maglev``, ``round-robin``, ``least-connections`` or ``priority``."""
-    hash: str
-    """What of the client Maglev hashes: ``address`` or ``address-port``."""
+    balance: Balance
+    hash: HashInput
+    """What of the client Maglev hashes."""
     backends: tuple[Backend, ...]
     sorry: Backend | None = None
-    """Who is called when none of them is left."""
-    when_none: str = "drop"
-    """What a client's SYN meets when nobody is left to answer: ``drop`` or ``refuse``."""
-    when_down: str = "reset"
-    """What becomes of a backend's connections when it goes down: ``reset`` or ``keep``."""
+    """The server that takes new connections when no backend is left."""
+    when_none: WhenNone = WhenNone.DROP
+    """What a client's SYN meets when no backend is left to answer, nor ``sorry``."""
+    when_down: WhenDown = WhenDown.RESET
+    """What becomes of a backend's connections when it goes down."""
     slow_start: float = 0.0
     """Seconds in which a backend that returns comes to its part of the new connections."""
     health: Health | None = None
@@ -69,7 +80,7 @@ class Pool:
 
     @property
     def members(self) -> tuple[Backend, ...]:
-        """All who may be called: the backends, and who is called when none of them is left."""
+        """All that may get connections: the backends, and the one for when none of them is left."""
         return (*self.backends, *(() if self.sorry is None else (self.sorry,)))
 
 
@@ -82,10 +93,10 @@ class Mirror:
     port: int
     buffer: int = 16 << 20
     """Bytes that one leg may hold back for it."""
-    when_behind: str = "drop"
-    """When the buffer is full: ``drop`` the leg, or ``throttle`` the client before it comes to that."""
+    when_behind: WhenBehind = WhenBehind.DROP
+    """What happens when the buffer is full."""
     throttle_limit: float = 2.0
-    """Seconds without progress that a client is held back for it."""
+    """Seconds that a client is throttled for a stalled mirror before the leg is dropped."""
     sample: float = 1.0
     """The share of the clients that are mirrored."""
     only: tuple[IPv4Network, ...] = ()
@@ -102,31 +113,27 @@ class Mirror:
     """Seconds without data from either side after which a leg is closed; None: as long as the client's connection."""
     direct: bool = False
     """Whether clients also talk to the host themselves."""
-    protocol: str = "raw"
-    """``raw``: the client's bytes as they are; ``openflow``: a session of the mirror's own with the switch."""
-    reconnect: str = "never"
-    """When an OpenFlow session begins again that has ended before its switch's: ``never``, at the ``next-message``."""
-    unsolicited: str = "hold"
-    """What becomes of answers to questions that only the backend has asked: ``hold`` or ``pass``."""
-    statistics: str = "last-seen"
-    """What a mirror is told that asks for some: what the backend was told last (``last-seen``), or ``refuse``."""
+    protocol: MirrorProtocol = MirrorProtocol.RAW
+    reconnect: Reconnect = Reconnect.NEVER
+    unsolicited: Unsolicited = Unsolicited.HOLD
+    statistics: Statistics = Statistics.LAST_SEEN
     record: Path | None = None
-    """The pcap file that keeps what it would have done; None: nothing is kept."""
+    """The pcap file that the mirror's orders are written to; None: they are not."""
 
     @property
     def speaks_openflow(self) -> bool:
         """Whether it has a session of its own."""
-        return self.protocol == "openflow"
+        return self.protocol is MirrorProtocol.OPENFLOW
 
     @property
     def throttles(self) -> bool:
-        """Whether clients are held back for it."""
-        return self.when_behind == "throttle"
+        """Whether clients are throttled for it."""
+        return self.when_behind is WhenBehind.THROTTLE
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The one address and port that clients know. Without a pool somebody else serves it, and we only mirror."""
+    """The one address and port that clients know. Without a pool another program serves it, and we only mirror."""
 
     name: str
     address: IPv4Address
@@ -139,7 +146,7 @@ class Service:
     sessions: tuple[Mirror, ...] = field(init=False, repr=False, compare=False)
     """The mirrors that have OpenFlow sessions of their own."""
     throttles: bool = field(init=False, repr=False, compare=False)
-    """Whether clients may be held back for one of its mirrors."""
+    """Whether clients may be throttled for one of its mirrors."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "copies", tuple(mirror for mirror in self.mirrors if not mirror.speaks_openflow))
@@ -177,7 +184,7 @@ class Pair:
     switch_side: Side
     pool_side: Side
     advert_interval: float = DEFAULT_ADVERT_INTERVAL
-    """Seconds between two words of the active host; three that are missing make the other one active."""
+    """Seconds between two VRRP advertisements of the active host; three that are missing make the other one active."""
     state: str | None = None
     """Where the two share what cannot be derived from the rules: ``redis://…``; None: nowhere."""
     key: str | None = field(default=None, repr=False)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface
 from urllib.parse import urlsplit
 
+from natmirror.rules.kinds import Balance
 from natmirror.rules.model import DEFAULT_ADVERT_INTERVAL, Host, Pair, Service, Side
 from natmirror.rules.scalars import read_duration, read_matching, read_name
 from natmirror.rules.yaml_reader import Value
@@ -47,11 +48,11 @@ def ha_warnings(pair: Pair, services: Sequence[Service]) -> Iterator[str]:
     for service in services:
         if pair.state is not None or service.pool is None:
             continue
-        ways = [f"balance: {service.pool.balance}"] if service.pool.balance != "maglev" else []
-        ways += ["max-connections"] if any(one.max_connections for one in service.pool.backends) else []
-        if ways:
+        reasons = [] if service.pool.balance is Balance.MAGLEV else [f"balance: {service.pool.balance}"]
+        reasons += ["max-connections"] if any(one.max_connections for one in service.pool.backends) else []
+        if reasons:
             yield (
-                f"service {service.name} has {' and '.join(ways)}, and nothing is shared (ha.state): a"
+                f"service {service.name} has {' and '.join(reasons)}, and nothing is shared (ha.state): a"
                 " connection whose client speaks first after a move goes to the backend that maglev would give it,"
                 " and ends unless that is its own"
             )

@@ -5,8 +5,9 @@ out likewise. So each thread has its own flows and legs, and shares none with an
 """
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
+from natmirror.net.endpoint import parse_endpoint
 from natmirror.net.icmp import IcmpError
 from natmirror.rules.model import LEG_PORTS
 
@@ -52,7 +53,8 @@ def shard_of_error(error: IcmpError, sources: set[bytes], count: int) -> int:
 
 def shard_of_client(client: str, count: int) -> int:
     """Which of ``count`` shards has a client, given as ``service/address:port``; ValueError where it is none."""
-    return int(IPv4Address(client.rpartition("/")[2].rpartition(":")[0])) & (count - 1)
+    address, _ = parse_endpoint(client.rpartition("/")[2])
+    return address[-1] & (count - 1)
 
 
 def _dotted(number: int) -> str:

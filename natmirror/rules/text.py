@@ -2,6 +2,7 @@
 
 import shlex
 
+from natmirror.rules.kinds import Balance
 from natmirror.rules.model import Health, Mirror, Pair, Pool, Rules, Service, Side
 from natmirror.rules.units import show_duration, show_size
 
@@ -50,9 +51,9 @@ def _describe_service(service: Service) -> list[str]:
     mirrors = [f"mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
     if (pool := service.pool) is None:
         return ["no pool: whatever listens there stays in charge, connections are only mirrored", *mirrors]
-    over = f" over the client's {pool.hash}" if pool.balance == "maglev" else ""
+    over = f" over the client's {pool.hash}" if pool.balance is Balance.MAGLEV else ""
     # Lines are compared without regard to their order, which says everything here.
-    order = ": " + ", ".join(backend.name for backend in pool.backends) if pool.balance == "priority" else ""
+    order = ": " + ", ".join(backend.name for backend in pool.backends) if pool.balance is Balance.PRIORITY else ""
     lines = [f"balance {pool.balance}{over}{order}"]
     lines += [
         f"backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"

@@ -7,6 +7,7 @@ ten, a key that occurs twice is an error.
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
+from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from natmirror.errors import RulesError
 
 T = TypeVar("T")
+Kind = TypeVar("Kind", bound=StrEnum)
 
 MAX_FILE_LEN = 1 << 20
 _SHOWN_LEN = 40
@@ -58,12 +60,13 @@ class Value:
         """``true`` or ``false``."""
         return self._scalar("bool", "true or false").lower() == "true"
 
-    def choice(self, *choices: str) -> str:
-        """One of some words."""
-        word = self._scalar("str", " or ".join(choices))
-        if word not in choices:
-            raise self.error(" or ".join(choices))
-        return word
+    def choice(self, kinds: type[Kind]) -> Kind:
+        """Return one of some kinds, by its word in the file."""
+        expected = " or ".join(kinds)
+        word = self._scalar("str", expected)
+        if word not in list(kinds):
+            raise self.error(expected)
+        return kinds(word)
 
     def scalar(self, expected: str) -> str:
         """Any scalar as it is written."""

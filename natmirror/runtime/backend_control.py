@@ -13,7 +13,7 @@ from typing import Any
 
 from natmirror.backends.admission import Admission, AdmissionChange, Kill
 from natmirror.backends.monitor import Monitor
-from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Backend, Rules
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.engine_proxy import EngineProxy

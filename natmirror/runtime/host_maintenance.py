@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from natmirror.ha.member import PairMember
 from natmirror.ha.role import HostRole
 from natmirror.linux.tun import path_mtu
-from natmirror.net.packet import endpoint_of
+from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
 from natmirror.runtime.chores import Chore, ChoreThread
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from natmirror.actions import Ordered
 from natmirror.errors import CaptureError
-from natmirror.net.packet import ACK, PSH, Endpoint, build, endpoint_of
+from natmirror.net.build import build
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import ACK, PSH
 from natmirror.replay.capture import Writer
 from natmirror.rules import Rules
 

@@ -25,7 +25,7 @@ from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.queue_keeper import QueueKeeper
 from natmirror.mirror.faults import Fault
-from natmirror.net.packet import Checksum
+from natmirror.net.checksum import Checksum
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from natmirror.fastpath import siphash, subkey
 from natmirror.net import seq
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 
 _TICKS_PER_SECOND = 250_000  # RFC 6528 §3: M is the 4 microsecond timer
 _MAX_REMEMBERED = 65_536  # pairs of ends; some 200 bytes each

@@ -14,7 +14,8 @@ from typing import Self
 
 from natmirror.fastpath import NEVER, SACK, STEADY, LegTable
 from natmirror.net import seq
-from natmirror.net.packet import ACK, RST, SYN, Endpoint, Segment
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.rules import Mirror
 from natmirror.tcp import leg_deadlines, leg_packets
 from natmirror.tcp.client_window import slack_of

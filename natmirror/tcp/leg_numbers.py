@@ -2,7 +2,8 @@
 
 from natmirror.fastpath import NEVER, SACK, LegTable
 from natmirror.net import seq
-from natmirror.net.packet import Endpoint, Segment, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.packet import Segment
 from natmirror.rules import Mirror
 from natmirror.tcp.leg_states import HOLE, LegState
 from natmirror.tcp.receiver import Receiver

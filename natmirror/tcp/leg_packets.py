@@ -3,16 +3,8 @@
 from collections.abc import Iterable
 
 from natmirror.fastpath import NEVER, SACK
-from natmirror.net.packet import (
-    ACK,
-    OPT_MSS,
-    OPT_NOP,
-    OPT_SACK_PERMITTED,
-    OPT_WINDOW_SCALE,
-    RST,
-    SYN,
-    synthesise,
-)
+from natmirror.net.build import synthesise
+from natmirror.net.packet import ACK, OPT_MSS, OPT_NOP, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, RST, SYN
 from natmirror.tcp.leg_numbers import LegNumbers
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.path_mtu import MSS

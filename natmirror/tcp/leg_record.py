@@ -8,11 +8,10 @@ bounds: the host that goes on takes none of them for the present. All sequence n
 """
 
 from dataclasses import asdict, dataclass, replace
-from ipaddress import IPv4Address
 from typing import Any
 
 from natmirror.net import seq
-from natmirror.net.packet import Endpoint, show
+from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.tcp.record_masks import NONCE_LEN, Masks
 
 FORMAT = 2
@@ -51,12 +50,12 @@ class LegRecord:
     @property
     def mirror_end(self) -> Endpoint:
         """The mirror's end."""
-        return endpoint(self.address)
+        return parse_endpoint(self.address)
 
     @property
     def local_end(self) -> Endpoint:
         """Our end."""
-        return endpoint(self.local)
+        return parse_endpoint(self.local)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class FlowRecord:
     @property
     def client_end(self) -> Endpoint:
         """The client's end."""
-        return endpoint(self.client)
+        return parse_endpoint(self.client)
 
     def plain(self, masks: Masks) -> dict[str, Any]:
         """The record as values that JSON can hold; parse() reads it again, under the same pair key."""
@@ -123,14 +122,6 @@ def parse(record: Any, masks: Masks) -> FlowRecord:
     if any(seq.lt(one.client_nxt, number) for number in (one.client_una, *(leg.snd_una for leg in one.legs))):
         raise ValueError("client_nxt: it lies before what has been acknowledged")
     return one
-
-
-def endpoint(text: str) -> Endpoint:
-    """An endpoint from what show() has made of it; ValueError where it is none."""
-    address, _, port = text.rpartition(":")
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) <= 0xFFFF:
-        raise ValueError(f"expected an address and a port, found {text!r:.40}")
-    return IPv4Address(address).packed, int(port)
 
 
 def _nonce_of(record: FlowRecord, masks: Masks) -> bytes:
@@ -188,7 +179,7 @@ def _text(record: dict[str, Any], name: str) -> str:
 
 def _end(record: dict[str, Any], name: str) -> str:
     try:
-        return show(endpoint(_text(record, name)))
+        return show(parse_endpoint(_text(record, name)))
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.backends.health import ASSUMED, BackendHealth
-from natmirror.rules import Health
+from natmirror.rules import CheckKind, Health
 
 PASSED, FAILED, SYN, UNCLEAR = "passed", "failed", "syn", "unclear"
 
 
 def fresh(*, rise: int = 2, fall: int = 3, chance: float = 0.0, now: float = 100.0) -> BackendHealth:
-    return BackendHealth(Health("tcp", rise=rise, fall=fall), now, lambda: chance)
+    return BackendHealth(Health(CheckKind.TCP, rise=rise, fall=fall), now, lambda: chance)
 
 
 def tell(health: BackendHealth, event: str, now: float) -> bool:
@@ -122,7 +122,7 @@ def test_a_check_is_due_within_an_interval_after_the_last_was_and_not_before_tha
     rounds: list[tuple[float, float]],
 ) -> None:
     chances = iter([0.0, *(chance for chance, _ in rounds)])
-    health = BackendHealth(Health("tcp", interval=2.0), 0.0, lambda: next(chances))
+    health = BackendHealth(Health(CheckKind.TCP, interval=2.0), 0.0, lambda: next(chances))
     for _, took in rounds:
         due = health.next_check()
         health.result(True, "", due + took)

@@ -18,11 +18,11 @@ from natmirror.backends.probes import PROBES, Outcome
 from natmirror.lab.process import wait_for
 from natmirror.openflow import messages
 from natmirror.openflow.messages import V10, V13, V14, V15, Type
-from natmirror.rules import Backend, Health
+from natmirror.rules import Backend, CheckKind, Health
 from tests.helpers.controllers import HOST, Controller, Talk, hang_until_closed, speaks
 
 
-def check(backend: Backend, kind: str, *command: str, timeout: float = 0.3) -> Outcome:
+def check(backend: Backend, kind: CheckKind, *command: str, timeout: float = 0.3) -> Outcome:
     """One check from its beginning to its end."""
     settings = Health(kind, timeout=timeout, command=command)
 
@@ -49,21 +49,21 @@ def test_tcp_a_program_that_listens_is_well_and_never_hears_of_it(
 ) -> None:
     controller = controllers(hang_until_closed)
     for _ in range(3):
-        assert check(controller.backend(), "tcp") == (True, "it takes connections")
+        assert check(controller.backend(), CheckKind.TCP) == (True, "it takes connections")
     with socket.create_connection((HOST, controller.port)):
         wait_for(lambda: controller.accepted > 0, "the test's own connection")
     assert controller.accepted == 1
 
 
-@pytest.mark.parametrize("kind", ["tcp", "openflow"])
-def test_a_port_where_nobody_listens_refuses(controllers: Callable[[Talk | None], Controller], kind: str) -> None:
+@pytest.mark.parametrize("kind", [CheckKind.TCP, CheckKind.OPENFLOW])
+def test_a_port_where_nobody_listens_refuses(controllers: Callable[[Talk | None], Controller], kind: CheckKind) -> None:
     controller = controllers(None)
     controller.close()
     assert check(controller.backend(), kind) == (False, "connection refused")
 
 
-@pytest.mark.parametrize("kind", ["tcp", "openflow"])
-def test_a_full_queue_does_not_answer(kind: str) -> None:
+@pytest.mark.parametrize("kind", [CheckKind.TCP, CheckKind.OPENFLOW])
+def test_a_full_queue_does_not_answer(kind: CheckKind) -> None:
     with socket.create_server((HOST, 0), backlog=0) as listener:
         waiting = [socket.create_connection(listener.getsockname())]
         backend = Backend("c1", IPv4Address(HOST), listener.getsockname()[1])
@@ -81,7 +81,7 @@ def test_openflow_a_controller_that_answers_is_well_and_knows_no_switch(
 ) -> None:
     said: list[messages.Message] = []
     controller = controllers(speaks(version, said=said))
-    assert check(controller.backend(), "openflow") == (True, "it answers an ECHO_REQUEST")
+    assert check(controller.backend(), CheckKind.OPENFLOW) == (True, "it answers an ECHO_REQUEST")
     wait_for(lambda: said[-1].kind is None, "the end of the connection")
     kinds = [message.kind for message in said]
     assert kinds in (
@@ -100,7 +100,7 @@ def test_openflow_a_hello_may_come_in_pieces(controllers: Callable[[Talk | None]
             sock.sendall(piece)
             time.sleep(0.01)  # so that they are not read as one
 
-    assert check(controllers(speaks(V13, greeting=greeting)).backend(), "openflow").ok
+    assert check(controllers(speaks(V13, greeting=greeting)).backend(), CheckKind.OPENFLOW).ok
 
 
 def says(data: bytes) -> Talk:
@@ -139,15 +139,15 @@ OTHER = "it speaks no OpenFlow version that is known here"
 def test_openflow_whoever_does_not_answer_is_not_well(
     controllers: Callable[[Talk | None], Controller], talk: Talk, reason: str
 ) -> None:
-    assert check(controllers(talk).backend(), "openflow") == (False, reason)
+    assert check(controllers(talk).backend(), CheckKind.OPENFLOW) == (False, reason)
 
 
 def test_openflow_a_kernel_that_takes_connections_is_not_enough(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
     wedged = controllers(None)
-    assert check(wedged.backend(), "tcp").ok
-    assert check(wedged.backend(), "openflow") == (False, "no HELLO within 300 ms")
+    assert check(wedged.backend(), CheckKind.TCP).ok
+    assert check(wedged.backend(), CheckKind.OPENFLOW) == (False, "no HELLO within 300 ms")
 
 
 def test_openflow_who_babbles_without_end_is_not_listened_to(
@@ -158,7 +158,7 @@ def test_openflow_who_babbles_without_end_is_not_listened_to(
         while True:
             sock.sendall(messages.build(V13, Type.FEATURES_REQUEST, 2) * 1000)
 
-    assert check(controllers(babble).backend(), "openflow", timeout=5.0) == (False, "it speaks no OpenFlow")
+    assert check(controllers(babble).backend(), CheckKind.OPENFLOW, timeout=5.0) == (False, "it speaks no OpenFlow")
 
 
 # exec
@@ -167,7 +167,7 @@ NOWHERE = Backend("c7", IPv4Address("192.0.2.7"), 6653)
 
 
 def shell(script: str, **options: Any) -> Outcome:
-    return check(NOWHERE, "exec", "/bin/sh", "-c", script, **options)
+    return check(NOWHERE, CheckKind.EXEC, "/bin/sh", "-c", script, **options)
 
 
 def test_exec_the_exit_code_tells() -> None:
@@ -203,7 +203,7 @@ def test_exec_the_children_of_a_command_end_with_it(tmp_path: Path, after: str, 
     ("command", "said"), [("/nowhere/check", "no such file or directory"), ("/etc/passwd", "permission denied")]
 )
 def test_exec_a_command_that_cannot_be_run_says_so(command: str, said: str) -> None:
-    assert check(NOWHERE, "exec", command) == (None, f"cannot run {command}: {said}")
+    assert check(NOWHERE, CheckKind.EXEC, command) == (None, f"cannot run {command}: {said}")
 
 
 # Ourselves
@@ -216,7 +216,7 @@ def test_want_of_descriptors_is_no_fault_of_a_backend(
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr("natmirror.backends.probes.Probe._connect", none_left)
-    for kind in ("tcp", "openflow"):
+    for kind in (CheckKind.TCP, CheckKind.OPENFLOW):
         assert check(controllers(None).backend(), kind) == (None, "too many open files")
 
     def no_more(*_: object, **__: object) -> None:
@@ -227,10 +227,10 @@ def test_want_of_descriptors_is_no_fault_of_a_backend(
 
 
 def test_who_is_late_himself_judges_nobody(controllers: Callable[[Talk | None], Controller]) -> None:
-    settings = Health("openflow", timeout=0.1)
+    settings = Health(CheckKind.OPENFLOW, timeout=0.1)
 
     async def run() -> Outcome:
-        probe = PROBES["openflow"](controllers(None).backend(), settings)
+        probe = PROBES[CheckKind.OPENFLOW](controllers(None).backend(), settings)
         try:
             asked = asyncio.ensure_future(probe.outcome())
             await asyncio.sleep(0.01)
@@ -247,7 +247,7 @@ def test_checks_leave_no_circles_behind(controllers: Callable[[Talk | None], Con
     silent, closed, well = controllers(None), controllers(None), controllers(speaks(V13))
     closed.close()
 
-    async def one(kind: str, backend: Backend, *command: str) -> None:
+    async def one(kind: CheckKind, backend: Backend, *command: str) -> None:
         probe = PROBES[kind](backend, Health(kind, timeout=0.05, command=command))
         outcome = await probe.outcome()
         if outcome.ok:
@@ -260,11 +260,11 @@ def test_checks_leave_no_circles_behind(controllers: Callable[[Talk | None], Con
                 gc.collect()
                 gc.disable()
             for backend in (silent, closed, well):
-                await one("tcp", backend.backend())
-                await one("openflow", backend.backend())
-            await one("exec", NOWHERE, "/bin/true")
-            await one("exec", NOWHERE, "/nowhere")
-            await one("exec", NOWHERE, "/bin/sleep", "60")
+                await one(CheckKind.TCP, backend.backend())
+                await one(CheckKind.OPENFLOW, backend.backend())
+            await one(CheckKind.EXEC, NOWHERE, "/bin/true")
+            await one(CheckKind.EXEC, NOWHERE, "/nowhere")
+            await one(CheckKind.EXEC, NOWHERE, "/bin/sleep", "60")
         return gc.collect()
 
     try:

@@ -13,7 +13,7 @@ from bench.fleet import Balancing, Event, Fleet, Outcome
 from bench.scaling import BEGIN, END, insert, main, tables
 from bench.workloads import Workload, connections, mishaps
 from natmirror.nat.schedulers import TABLE_SIZE, Maglev
-from natmirror.rules import parse_rules
+from natmirror.rules import Balance, parse_rules
 from tests.helpers.support import RULES
 
 SMALL = Workload("small", "", 10_000.0, 400, 0.0, 5_000.0, False, 5)
@@ -23,7 +23,7 @@ OF_THE_POOL = ("down", "up", "drain", "enable", "add", "remove")
 
 small_and_brisk = pytest.mark.parametrize("workload", [SMALL, BRISK], ids=lambda one: one.name)
 routers = pytest.mark.parametrize("router", ROUTERS)
-balances = pytest.mark.parametrize("balance", ["maglev", "round-robin"])
+balances = pytest.mark.parametrize("balance", [Balance.MAGLEV, Balance.ROUND_ROBIN])
 
 
 def play(
@@ -31,7 +31,7 @@ def play(
     router: str,
     *,
     hosts: int = 4,
-    balance: str = "maglev",
+    balance: Balance = Balance.MAGLEV,
     lag: float = 0.0,
     without: Collection[str] = (),
     until: float | None = None,
@@ -53,14 +53,16 @@ def test_nothing_breaks_without_a_change_of_the_pool_whatever_hosts_do(workload:
 @small_and_brisk
 @routers
 @balances
-def test_nothing_breaks_with_records_that_are_everywhere_at_once(workload: Workload, router: str, balance: str) -> None:
+def test_nothing_breaks_with_records_that_are_everywhere_at_once(
+    workload: Workload, router: str, balance: Balance
+) -> None:
     outcome, _ = play(workload, router, balance=balance)
     assert outcome.broken == 0
     assert outcome.broken_alone > 0, "without them something does"
 
 
 @balances
-def test_nothing_moves_or_breaks_without_a_change_of_hosts(balance: str) -> None:
+def test_nothing_moves_or_breaks_without_a_change_of_hosts(balance: Balance) -> None:
     outcome, _ = play(SMALL, "modulo", balance=balance, without=OF_HOSTS)
     assert (outcome.moved, outcome.broken_alone, outcome.broken) == (0, 0, 0)
     assert outcome.records > 0, "what could not be derived is told all the same"
@@ -68,18 +70,21 @@ def test_nothing_moves_or_breaks_without_a_change_of_hosts(balance: str) -> None
 
 @balances
 @pytest.mark.parametrize("until", [2_000.0, 5_000.0, 7_000.0, 9_500.0])
-def test_records_are_of_exactly_those_that_the_rules_alone_would_send_elsewhere(balance: str, until: float) -> None:
+def test_records_are_of_exactly_those_that_the_rules_alone_would_send_elsewhere(balance: Balance, until: float) -> None:
     _, fleet = play(SMALL, "threshold", balance=balance, until=until)
     assert fleet.held == fleet.underivable() > 0
 
 
 def test_a_record_that_comes_too_late_breaks_its_connection() -> None:
-    outcome, _ = play(SMALL, "modulo", balance="round-robin", lag=SMALL.seconds)
+    outcome, _ = play(SMALL, "modulo", balance=Balance.ROUND_ROBIN, lag=SMALL.seconds)
     assert outcome.broken > 0
 
 
 def test_the_same_seed_gives_the_same_day() -> None:
-    assert play(BRISK, "resilient", balance="round-robin")[0] == play(BRISK, "resilient", balance="round-robin")[0]
+    assert (
+        play(BRISK, "resilient", balance=Balance.ROUND_ROBIN)[0]
+        == play(BRISK, "resilient", balance=Balance.ROUND_ROBIN)[0]
+    )
     assert connections(BRISK, Random("1")) != connections(BRISK, Random("2"))
 
 
@@ -131,7 +136,7 @@ def test_a_fleet_decides_as_natmirror_does() -> None:
     """The tables are Maglev's own, for the names and the shares that the rules would have."""
     [service] = parse_rules(RULES.replace("192.0.2.100", "10.10.0.100")).services
     assert service.pool is not None
-    maglev, balancing = Maglev(service.pool), Balancing(2, "maglev", 1)
+    maglev, balancing = Maglev(service.pool), Balancing(2, Balance.MAGLEV, 1)
     for slot in range(0, TABLE_SIZE, 97):
         assert balancing.pick(0, slot) == balancing.derive(slot) == service.pool.backends[maglev.table[slot]].name
     maglev.open_for({service.pool.backends[0]: 0.0, service.pool.backends[1]: 1.0})

@@ -11,7 +11,9 @@ import pytest
 from natmirror.actions import Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
-from natmirror.net.packet import FIN, RST, SYN, Checksum, Segment, finish
+from natmirror.net.build import finish
+from natmirror.net.checksum import Checksum
+from natmirror.net.packet import FIN, RST, SYN, Segment
 from natmirror.openflow import directory as directory_module
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build

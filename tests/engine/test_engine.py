@@ -9,7 +9,7 @@ from natmirror.actions import Accept, Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.nat.failed_attempts import ANSWER_TIMEOUT
 from natmirror.net import seq
-from natmirror.net.packet import Checksum, ones_sum
+from natmirror.net.checksum import Checksum, ones_sum
 from natmirror.rules import parse_rules
 from natmirror.tcp.receiver import ACK_DELAY
 from natmirror.tcp.tracker import TIMEOUTS, State

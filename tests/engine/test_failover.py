@@ -6,7 +6,7 @@ from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import ConnectionCounts
 from natmirror.net import seq
-from natmirror.net.packet import finish
+from natmirror.net.build import finish
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import Shard
 from tests.helpers.session import IRS, ISS, Session, engine

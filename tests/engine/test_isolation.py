@@ -8,7 +8,8 @@ import pytest
 
 from natmirror.actions import Action, Send
 from natmirror.net import seq
-from natmirror.net.packet import ACK, RST, SYN, Segment, build
+from natmirror.net.build import build
+from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.replay.ideal_mirror import IdealMirror
 from natmirror.replay.replay import Replay
 from natmirror.rules import load_rules

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Hook, Send, Verdict
 from natmirror.net import seq
+from natmirror.net.build import build_reset, finish
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import (
     ACK,
     OPT_MSS,
@@ -17,11 +20,7 @@ from natmirror.net.packet import (
     OPT_TIMESTAMPS,
     OPT_WINDOW_SCALE,
     SYN,
-    Checksum,
-    Endpoint,
     Segment,
-    build_reset,
-    finish,
 )
 from tests.helpers.session import engine
 from tests.helpers.support import assert_adds_up, at, packet, segment

@@ -8,7 +8,7 @@ from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import CLAIM_ALL, CLAIM_SEEN, LEND, TELL
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
 from tests.helpers.session import IRS, ISS, Session, engine

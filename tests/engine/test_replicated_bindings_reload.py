@@ -8,7 +8,7 @@ from natmirror.actions import Hook
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import CLAIM_ALL, LEND, TELL
 from natmirror.nat.services import MAX_STRANGERS
-from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.tcp.tracker import TIMEOUTS, State

@@ -9,7 +9,8 @@ import pytest
 from natmirror.actions import Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
-from natmirror.net.packet import finish, show
+from natmirror.net.build import finish
+from natmirror.net.endpoint import show
 from natmirror.openflow.messages import Type
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import Shard

@@ -5,7 +5,8 @@ import pytest
 from natmirror.actions import Drop, Hook
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
-from natmirror.net.packet import Checksum, Endpoint
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
 from tests.helpers.session import ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import CLIENT, MASTER, SERVICE, assert_adds_up, at, packet, told
 

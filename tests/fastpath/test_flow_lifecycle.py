@@ -9,7 +9,9 @@ from natmirror.actions import Accept, Decision, Hook
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import PUNT
 from natmirror.nat.failed_attempts import ANSWER_TIMEOUT, AVOID_TIMEOUT
-from natmirror.net.packet import Checksum, Endpoint, parse
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import parse
 from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.session import Session, engine
 from tests.helpers.support import C1, RULES, SERVICE, at, packet

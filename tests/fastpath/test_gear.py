@@ -29,18 +29,10 @@ from natmirror.fastpath import (
     PlannedService,
 )
 from natmirror.net import seq
-from natmirror.net.packet import (
-    FIN,
-    RST,
-    SYN,
-    Checksum,
-    Endpoint,
-    Malformed,
-    Segment,
-    parse,
-    rewrite,
-    segment_checksum_ok,
-)
+from natmirror.net.build import rewrite
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import FIN, RST, SYN, Malformed, Segment, parse
 from natmirror.tcp import tracker
 from tests.helpers.siphash import siphash
 from tests.helpers.support import C1, CLIENT, SERVICE, at, packet
@@ -113,7 +105,7 @@ def set_up(one: Gear, orig: dict[str, int], reply: dict[str, int], state: int, f
 def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -> tuple[int, bytes]:
     """What process() has to say, by the Python code."""
     try:
-        parsed = parse(raw)
+        parsed = parse(raw, checksum)
     except Malformed:
         return PUNT, raw
     if not isinstance(parsed, Segment) or len(parsed.raw) != len(raw):
@@ -126,8 +118,8 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
     if hook == OUTPUT and not row.flags & WATCHED:
         return PUNT, raw
     if row.state != tracker.State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
-        return reference_of_control(row, parsed, raw, checksum, now, is_orig=is_orig)
-    if is_orig and row.flags & MIRRORED and parsed.payload_len and segment_checksum_ok(parsed, checksum):
+        return reference_of_control(row, parsed, raw, now, is_orig=is_orig)
+    if is_orig and row.flags & MIRRORED and parsed.payload_len and parsed.checksum_ok():
         return PUNT, raw  # these flows' data waits for a gap to be filled
     if row.flags & HELD and not is_orig:
         return PUNT, raw
@@ -137,21 +129,19 @@ def reference(row: Any, raw: bytes, hook: int, checksum: Checksum, now: float) -
         row.seen_at = now
         row.reply.packets += 1
         return ACCEPT, raw
-    if segment_checksum_ok(parsed, checksum):
+    if parsed.checksum_ok():
         sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
         tracker.update(sender, receiver, parsed, picked_up=bool(row.flags & LOOSE))
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
-    return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+    return MODIFIED, rewrite(parsed, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
 
 
-def reference_of_control(
-    row: Any, parsed: Segment, raw: bytes, checksum: Checksum, now: float, *, is_orig: bool
-) -> tuple[int, bytes]:
+def reference_of_control(row: Any, parsed: Segment, raw: bytes, now: float, *, is_orig: bool) -> tuple[int, bytes]:
     """The same for what opens and closes flows."""
     syn, reset = parsed.flags & SYN, parsed.flags & RST
-    if row.flags & DIRECT or not segment_checksum_ok(parsed, checksum):
+    if row.flags & DIRECT or not parsed.checksum_ok():
         return PUNT, raw
     if row.flags & TAPPED and not syn and not (reset and row.state == tracker.State.SYN_RECEIVED):
         return PUNT, raw
@@ -161,7 +151,7 @@ def reference_of_control(
     row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
-    return MODIFIED, rewrite(parsed, checksum, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+    return MODIFIED, rewrite(parsed, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
 
 
 @given(st.data())
@@ -223,10 +213,10 @@ def test_a_sum_left_to_hardware_is_computed_over_any_length(sizes: range, conten
         payload = (content * (size // len(content) + 1))[:size]
         raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 1, payload))
         raw[36:38] = b"\x12\x34"
-        buffer, parsed = bytearray(raw), parse(bytes(raw))
+        buffer, parsed = bytearray(raw), parse(bytes(raw), Checksum.PARTIAL)
         assert isinstance(parsed, Segment)
         assert one.process(buffer, PREROUTING, Checksum.PARTIAL, 2.0) == MODIFIED
-        assert bytes(buffer) == rewrite(parsed, Checksum.PARTIAL, destination=C1)
+        assert bytes(buffer) == rewrite(parsed, destination=C1)
     assert row.orig.packets == len(sizes)
 
 

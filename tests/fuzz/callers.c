@@ -89,7 +89,7 @@ static nm_flow *insert(world *w, const uint8_t *client, uint16_t client_port, nm
     check_victim(w, for_embryonic);
     nm_flow *victim;
     for (int is_callers = 0; !is_callers && (victim = nm_flows_victim(flows, for_embryonic));) {
-        is_callers = index_of(w, victim) < 0; /* the world's own begin anew, and are in nobody's way */
+        is_callers = index_of(w, victim) < 0; /* the world's own are opened again */
         forget(w, victim);
     }
     uint16_t service_id = (uint16_t)(service - w->plan.services);
@@ -101,7 +101,7 @@ static nm_flow *insert(world *w, const uint8_t *client, uint16_t client_port, nm
 static void open_for(world *w, nm_service *service, const nm_segment *syn)
 {
     if (has_pool((int)(service - w->plan.services)) && !service->table_len)
-        return; /* nobody is open */
+        return; /* no backend is open */
     uint16_t backend_id = choose(w, service, syn);
     nm_flow *row = insert(w, syn->ip + 12, syn->sport, service, backend_id, 1);
     if (!row)
@@ -113,7 +113,7 @@ static void open_for(world *w, nm_service *service, const nm_segment *syn)
     nm_flow_touch(w->gear->flows, row, w->now, 1);
 }
 
-/* A connection that is met in its middle. */
+/* A connection that is picked up in mid-connection. */
 static void pick_up(world *w, nm_service *service, uint16_t backend_id, const nm_segment *seg, int is_orig)
 {
     const uint8_t *client = is_orig ? seg->ip + 12 : seg->ip + 16;
@@ -128,7 +128,7 @@ static void pick_up(world *w, nm_service *service, uint16_t backend_id, const nm
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || !is_orig);
 }
 
-/* The backend of a client that is met in its middle: the rules', whatever the tables are now. */
+/* The backend of a client that is picked up in mid-connection: the rules', whatever the tables are now. */
 static uint16_t usual_backend(const world *w, int service, const uint8_t *client, uint16_t client_port)
 {
     uint16_t first = 0;
@@ -153,7 +153,7 @@ void adopt(world *w, uint8_t which, uint8_t whose)
     if (is_own(w, row))
         return;
     if (row && row->backend_id == backend_id) {
-        lend_flow(w, row);
+        hand_over_flow(w, row);
         return;
     }
     row = insert(w, client, end.port, service, backend_id, 0);
@@ -164,7 +164,7 @@ void adopt(world *w, uint8_t which, uint8_t whose)
     row->reply.packets = 1;
     row->flags |= NM_FLOW_LOOSE | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
     if (!(whose & 128))
-        lend_flow(w, row);
+        hand_over_flow(w, row);
     if (!(row->sharing & NM_FOREIGN))
         nm_flow_touch(w->gear->flows, row, w->now, 1);
 }

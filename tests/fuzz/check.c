@@ -86,11 +86,11 @@ static void check_data(mirror_leg *leg, const uint8_t *packet, uint32_t seq, uin
 {
     const nm_leg *row = leg->row;
     uint32_t end = row->buffer_seq + row->buffered, at = seq - leg->flow->first;
-    must(all_there ? seq == leg->told : after(seq, leg->told) >= 0);
-    leg->told = seq + len;
-    must(after(leg->told, row->snd_max) <= 0 && after(leg->told, row->snd_una + row->window) <= 0);
+    must(all_there ? seq == leg->sent : after(seq, leg->sent) >= 0);
+    leg->sent = seq + len;
+    must(after(leg->sent, row->snd_max) <= 0 && after(leg->sent, row->snd_una + row->window) <= 0);
     must(row->snd_max - row->snd_una <= row->cwnd);
-    must((packet[33] == (ACK | PSH)) == (leg->told == end));
+    must((packet[33] == (ACK | PSH)) == (leg->sent == end));
     must(at + (uint64_t)len <= leg->flow->len);
     must(!memcmp(packet + HEADERS_LEN, leg->flow->stream + at, len));
 }
@@ -134,8 +134,8 @@ void check_sends(world *w, int all_there)
         mirror_leg *leg = &w->legs[i];
         if (!leg->row)
             continue;
-        must(!all_there || leg->told == leg->row->snd_max);
-        leg->told = leg->row->snd_max;
+        must(!all_there || leg->sent == leg->row->snd_max);
+        leg->sent = leg->row->snd_max;
         leg->heard = leg->row->rcv_nxt;
     }
     nm_out_clear(out);

@@ -16,7 +16,7 @@ double flow_deadline(const nm_flow *row);
 const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig);
 /* The one service in whose pool the sender of a packet is; -1 where there is none, or more than one. */
 int service_of(const world *w, const uint8_t *packet);
-/* Who is to go so that another has room is who has to, and it is only told. */
+/* The victim is the flow that has to go, and nm_flows_victim() changes nothing. */
 void check_victim(world *w, int for_embryonic);
 /* Nothing has changed with a packet that was punted for a reason. */
 void check_same_flows(const world *w, const snapshot *before, int reason);
@@ -27,7 +27,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
 /* Whether a packet that opens or ends a flow, or answers for one that is gone, is Python's. */
 void check_whose(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,
                  int is_punted);
-/* Only flows have gone that were due, and nobody else's; so is the one that is left to Python, if there is one. */
+/* Only flows have gone that were due; so is the one that is left to Python, if there is one. */
 void check_expired(world *w, const snapshot *before, const nm_flow *left);
 /* What was synthesised since the last step, unless packets of it may be missing. */
 void check_sends(world *w, int all_there);

@@ -341,7 +341,7 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
 {
     size_t header_len = packet[0] % 16 * 4u;
     uint8_t flags = packet[header_len + 13];
-    int is_known = flow->flags & NM_FLOW_PYTHON_STATE, is_tapped = flow->flags & NM_FLOW_SERVICE_MIRRORED;
+    int is_known = flow->flags & NM_FLOW_PYTHON_STATE, is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED;
     if (flow->flags & NM_FLOW_DIRECT || (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff))
         return 0;
     if (flags & RST && flow->state == NM_STATE_SYN_SENT)
@@ -353,9 +353,9 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
     }
     if (flags & SYN)
         return flow->state == NM_STATE_SYN_SENT && !is_known &&
-               !(is_tapped && w->plan.services[flow->service_id].may_hold_clients) &&
+               !(is_mirrored && w->plan.services[flow->service_id].may_hold_clients) &&
                !*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, flow->client);
-    return !is_tapped || (flags & RST && flow->state == NM_STATE_SYN_RECEIVED && !is_known);
+    return !is_mirrored || (flags & RST && flow->state == NM_STATE_SYN_RECEIVED && !is_known);
 }
 
 void check_whose(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,

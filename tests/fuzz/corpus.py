@@ -11,22 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from natmirror.net.packet import (
-    ACK,
-    FIN,
-    OPT_MSS,
-    OPT_NOP,
-    OPT_WINDOW_SCALE,
-    PSH,
-    RST,
-    SYN,
-    Checksum,
-    Malformed,
-    Segment,
-    build,
-    endpoint_of,
-    parse,
-)
+from natmirror.net.build import build
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import endpoint_of
+from natmirror.net.packet import ACK, FIN, OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE, PSH, RST, SYN, Malformed, Segment, parse
 from natmirror.replay.capture import read
 from natmirror.rules import Rules, load_rules
 

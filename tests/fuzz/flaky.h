@@ -1,4 +1,4 @@
-/* Memory that runs out when it is told to: natmirror's files are built with malloc(), calloc() and realloc() renamed to
+/* Memory that runs out on demand: natmirror's files are built with malloc(), calloc() and realloc() renamed to
  * these. */
 #ifndef FUZZ_FLAKY_H
 #define FUZZ_FLAKY_H

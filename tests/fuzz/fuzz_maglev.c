@@ -1,4 +1,5 @@
-/* A pool's lookup table, for sizes and weights as Python gives them, or nearly: each slot is somebody's, in his part. */
+/* A pool's lookup table, for sizes and weights as Python gives them, or nearly: each slot has a backend, each backend its
+ * share. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,7 +45,8 @@ static void check_parts(const uint16_t *table, uint32_t size, const nm_maglev_ba
     }
 }
 
-/* Whoever takes nothing has no slot, whoever takes all has kept his, and what has moved is another's who has stayed. */
+/* A place without share has no slot, one with a whole share has kept its own, and a slot that has moved is a place's that
+ * stays. */
 static void check_share(input *in, const uint16_t *whole, uint32_t size, uint32_t count)
 {
     uint32_t *limits = calloc(2 * count, sizeof *limits);

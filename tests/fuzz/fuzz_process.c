@@ -37,7 +37,7 @@ enum {
 };
 
 /* how, the byte that packets begin with after the step and its flow or leg */
-#define HOW_CHECKSUM 3 /* 0 to 2: as nm_process() is told; 3: unverified, and wrong */
+#define HOW_CHECKSUM 3 /* 0 to 2: as nm_process() gets it; 3: unverified, and wrong */
 #define HOW_OPTIONS 4
 #define HOW_NO_ACK 8
 #define HOW_PUSH 16
@@ -117,7 +117,7 @@ static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t o
     receive(w, len, hook, checksum);
 }
 
-/* Whether somebody takes what the client sends: then it comes in turn. */
+/* Whether a leg or a reader takes what the client sends: then it comes in order. */
 static int is_taken(const nm_flow *row) { return row->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER); }
 
 static void from_client(world *w, input *in)
@@ -171,8 +171,8 @@ static void from_mirror(world *w, input *in)
 static void raw(world *w, input *in)
 {
     static const int HOOKS[] = {PREROUTING, FORWARD, OUTPUT, 1};
-    uint8_t which = take8(in), how = take8(in), told = take8(in);
-    int hook = HOOKS[told & 3], checksum = (told >> 2) % 3;
+    uint8_t which = take8(in), how = take8(in), context = take8(in);
+    int hook = HOOKS[context & 3], checksum = (context >> 2) % 3;
     client_flow *flow = &w->flows[which % FLOWS];
     mirror_leg *leg = &w->legs[which % LEGS];
     uint32_t len = take16(in);
@@ -295,15 +295,15 @@ static void share(world *w, input *in)
         adopt(w, which, how);
         break;
     case 1:
-        tell_changes(w, how % (MAX_FLOWS + 1), how < 192);
+        log_changes(w, how % (MAX_FLOWS + 1), how < 192);
         break;
     case 2:
         if (row)
-            lend_flow(w, row);
+            hand_over_flow(w, row);
         break;
     case 3:
         if (row)
-            tell_again(w, row);
+            announce(w, row);
         break;
     case 4:
         if (row)

@@ -109,7 +109,7 @@ void check_victim(world *w, int for_embryonic)
 /* Who was in a list and is has kept its place; who is new is at its end. */
 static void check_list(world *w, const snapshot *now, int which)
 {
-    id_list *was = &w->lists[which], is = list_of(now, which == OVER_LIST ? NM_FLOW_CLOSED : NM_FLOW_EMBRYONIC);
+    id_list *was = &w->lists[which], is = list_of(now, which == CLOSED_LIST ? NM_FLOW_CLOSED : NM_FLOW_EMBRYONIC);
     uint32_t i = 0;
     for (uint32_t at = 0; i < is.count; i++) {
         while (at < was->count && was->ids[at] != is.ids[i])

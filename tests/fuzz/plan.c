@@ -15,9 +15,9 @@ static const struct {
     uint8_t round_robin, hash_port, first, count;
 } OF_SERVICE[SERVICES] = {
     [MAGLEV] = {{10, 10, 0, 100}, PORT, 0, 0, 0, FIRST_OF_MAGLEV, 3},
-    [IN_TURN] = {{10, 10, 0, 100}, PORT + 1, 0, 1, 0, FIRST_OF_TURN, 3},
+    [ROUND_ROBIN] = {{10, 10, 0, 100}, PORT + 1, 0, 1, 0, FIRST_OF_ROUND_ROBIN, 3},
     [UNPOOLED] = {{10, 10, 0, 101}, PORT, NM_FLOW_WATCHED, 0, 0, 0, 0},
-    [TAPPED] = {{10, 10, 0, 102}, PORT, NM_FLOW_SERVICE_MIRRORED, 0, 1, FIRST_OF_TAPPED, 2},
+    [MIRRORED] = {{10, 10, 0, 102}, PORT, NM_FLOW_SERVICE_MIRRORED, 0, 1, FIRST_OF_MIRRORED, 2},
 };
 /* Some are in two pools, in each are some that are in no other; 13 is where mirrors are too. */
 static const uint8_t LAST_OF_BACKEND[BACKENDS] = {11, 12, 14, 12, 13, 15, 11, 16};
@@ -46,14 +46,14 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int may_hold_clients, int needs_
         service->flags = OF_SERVICE[i].flags;
         service->round_robin = OF_SERVICE[i].round_robin;
         service->hash_port = OF_SERVICE[i].hash_port;
-        service->may_hold_clients = i == TAPPED && may_hold_clients;
-        service->needs_python = i == IN_TURN && needs_python;
+        service->may_hold_clients = i == MIRRORED && may_hold_clients;
+        service->needs_python = i == ROUND_ROBIN && needs_python;
         service->table = rows->tables[i];
         service->derived = rows->derived[i];
         service->table_len = service->derived_len = OF_SERVICE[i].count ? 2u * OF_SERVICE[i].count + 1 : 0;
         fill(service->table, i, service->table_len, 0);
         fill(service->derived, i, service->derived_len, 0);
-        if (i == TAPPED)
+        if (i == MIRRORED)
             service->derived_len = 0;
         for (int j = 0; j < OF_SERVICE[i].count; j++)
             rows->backends[OF_SERVICE[i].first + j].service_id = (uint16_t)i;
@@ -79,7 +79,7 @@ void plan_change(plan_rows *rows, int number, uint8_t how)
     if (how & 128) {
         service->table_len = len;
         fill(service->table, number, len, by);
-        service->needs_python = !len; /* nobody is open */
+        service->needs_python = !len; /* no backend is open */
         service->next_entry %= len ? len : 1;
     } else {
         service->derived_len = len;

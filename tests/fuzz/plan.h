@@ -6,8 +6,8 @@
 #include "fastpath/plan.h"
 #include "packets.h"
 
-enum { MAGLEV, IN_TURN, UNPOOLED, TAPPED, SERVICES };
-enum { FIRST_OF_MAGLEV = 0, FIRST_OF_TURN = 3, FIRST_OF_TAPPED = 6, BACKENDS = 8 };
+enum { MAGLEV, ROUND_ROBIN, UNPOOLED, MIRRORED, SERVICES };
+enum { FIRST_OF_MAGLEV = 0, FIRST_OF_ROUND_ROBIN = 3, FIRST_OF_MIRRORED = 6, BACKENDS = 8 };
 enum { MAX_TABLE_LEN = 7, NETWORKS = 2 };
 
 typedef struct {

@@ -1,4 +1,4 @@
-/* What other hosts hear of flows; sharing.h says what each function is for. */
+/* The log of changes for other hosts; sharing.h says what each function is for. */
 #include "sharing.h"
 
 #include <math.h>
@@ -18,15 +18,15 @@ static int is_underived(const world *w, const nm_flow *row)
 
 /* Changes */
 
-void tell_changes(world *w, uint32_t max, int is_told)
+void log_changes(world *w, uint32_t max, int is_logging)
 {
     check_changes(w);
     free(w->changes.rows);
     w->changes = (nm_changes){.rows = malloc(max * sizeof(nm_change)), .max = max};
     must(w->changes.rows || !max);
-    w->is_told = is_told;
-    w->knows_told = 0;
-    nm_flows_log_changes(w->gear->flows, is_told ? &w->changes : NULL);
+    w->is_logging = is_logging;
+    w->knows_announced = 0;
+    nm_flows_log_changes(w->gear->flows, is_logging ? &w->changes : NULL);
 }
 
 static int is_of(const nm_change *change, const nm_flow *row)
@@ -43,52 +43,52 @@ static const nm_flow *row_of(const snapshot *now, const nm_change *change)
     return NULL;
 }
 
-/* What was told of a client last, and not taken back; NULL: nothing. */
-static nm_change *told_of(world *w, const nm_change *change)
+/* The last announcement of a client's flow that was not withdrawn, or NULL. */
+static nm_change *announced_of(world *w, const nm_change *change)
 {
-    for (uint32_t i = 0; i < w->told_count; i++) {
-        nm_change *told = &w->told[i];
-        if (told->service_id == change->service_id && told->client_port == change->client_port &&
-            !memcmp(told->client, change->client, 16))
-            return told;
+    for (uint32_t i = 0; i < w->announced_count; i++) {
+        nm_change *announced = &w->announced[i];
+        if (announced->service_id == change->service_id && announced->client_port == change->client_port &&
+            !memcmp(announced->client, change->client, 16))
+            return announced;
     }
     return NULL;
 }
 
-static void take_back(world *w, nm_change *told)
+static void withdraw(world *w, nm_change *announced)
 {
-    if (told)
-        *told = w->told[--w->told_count];
+    if (announced)
+        *announced = w->announced[--w->announced_count];
 }
 
 static void take_change(world *w, const snapshot *now, const nm_change *change)
 {
     const nm_flow *row = row_of(now, change);
-    nm_change *told = told_of(w, change);
+    nm_change *announced = announced_of(w, change);
     must(change->family == 4 && change->service_id < SERVICES && has_pool(change->service_id));
     must(change->backend_id < BACKENDS && w->plan.backends[change->backend_id].service_id == change->service_id);
     must(change->kind <= NM_CHANGE_ENDED);
     if (change->kind == NM_CHANGE_BOUND) {
         must(row && row->backend_id == change->backend_id && is_lasting(row) && row->sharing & NM_UNDERIVED);
-        must(!told || w->is_telling || !w->knows_told);
-        must(told || w->told_count < MAX_FLOWS);
-        *(told ? told : &w->told[w->told_count++]) = *change;
+        must(!announced || w->is_announcing || !w->knows_announced);
+        must(announced || w->announced_count < MAX_FLOWS);
+        *(announced ? announced : &w->announced[w->announced_count++]) = *change;
         return;
     }
-    must(!w->knows_told || w->is_ending || (told && told->backend_id == change->backend_id));
+    must(!w->knows_announced || w->is_ending || (announced && announced->backend_id == change->backend_id));
     if (change->kind == NM_CHANGE_FORGOTTEN)
         must(!row || !(row->sharing & NM_UNDERIVED));
     else
         must(w->is_ending || (row && !is_lasting(row)));
-    take_back(w, told);
+    withdraw(w, announced);
 }
 
-/* What is known to be told is what is shared. */
-static void check_told(world *w, const snapshot *now)
+/* The flows with NM_SHARED are those that were announced. */
+static void check_announced(world *w, const snapshot *now)
 {
     uint32_t shared = 0;
-    if (!w->is_told || !w->knows_told)
-        w->told_count = 0;
+    if (!w->is_logging || !w->knows_announced)
+        w->announced_count = 0;
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *row = &now->rows[id];
         if (!row->family || row->flags & NM_FLOW_DIRECT)
@@ -96,16 +96,16 @@ static void check_told(world *w, const snapshot *now)
         nm_change one = {.client_port = row->client_port, .service_id = row->service_id, .backend_id = row->backend_id};
         memcpy(one.client, row->client, 16);
         if (row->sharing & NM_FOREIGN)
-            take_back(w, told_of(w, &one)); /* its own host tells of it now */
+            withdraw(w, announced_of(w, &one)); /* its own host announces it now */
         if (!(row->sharing & NM_SHARED))
             continue;
         shared++;
-        if (!w->is_told || !w->knows_told)
-            w->told[w->told_count++] = one;
-        must(told_of(w, &one) && told_of(w, &one)->backend_id == row->backend_id);
+        if (!w->is_logging || !w->knows_announced)
+            w->announced[w->announced_count++] = one;
+        must(announced_of(w, &one) && announced_of(w, &one)->backend_id == row->backend_id);
     }
-    must(nm_flows_shared(w->gear->flows) == shared && w->told_count == shared);
-    w->knows_told = 1;
+    must(nm_flows_shared(w->gear->flows) == shared && w->announced_count == shared);
+    w->knows_announced = 1;
 }
 
 void check_changes(world *w)
@@ -114,19 +114,19 @@ void check_changes(world *w)
     snapshot now;
     take_snapshot(w, &now);
     must(changes->count <= changes->max && (!changes->missed || changes->count == changes->max));
-    must(w->is_told || !changes->count);
+    must(w->is_logging || !changes->count);
     if (changes->missed)
-        w->knows_told = 0;
+        w->knows_announced = 0;
     for (uint32_t i = 0; i < changes->count; i++)
-        if (w->knows_told)
+        if (w->knows_announced)
             take_change(w, &now, &changes->rows[i]);
     changes->count = changes->missed = 0;
-    check_told(w, &now);
+    check_announced(w, &now);
 }
 
 /* Rows */
 
-static void check_guest(const nm_flow *row)
+static void check_foreign(const nm_flow *row)
 {
     must(row->state == NM_STATE_ESTABLISHED && !(row->sharing & NM_SHARED));
     must(!(row->flags & (NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED)));
@@ -145,14 +145,14 @@ static void check_row(world *w, const nm_flow *row)
     if (!(w->stale & bit))
         must(!(row->sharing & NM_UNDERIVED) == !is_underived(w, row));
     if (row->sharing & NM_FOREIGN)
-        check_guest(row);
+        check_foreign(row);
     if (is_embryonic(row))
-        w->quiet |= bit; /* once its backend has spoken it is told when it is looked at */
+        w->unannounced |= bit; /* once its backend has answered, it is announced when it is touched */
     if (row->sharing & NM_SHARED) {
         must(may_be_shared && !is_embryonic(row));
-        w->quiet &= ~bit;
+        w->unannounced &= ~bit;
     } else {
-        must(!may_be_shared || w->quiet & bit);
+        must(!may_be_shared || w->unannounced & bit);
     }
 }
 
@@ -163,7 +163,7 @@ void check_sharing(world *w)
         if (nm_flow_by_id(w->gear->flows, id))
             same |= 1u << id & ~w->removed;
     w->stale &= same;
-    w->quiet &= same;
+    w->unannounced &= same;
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *row = nm_flow_by_id(w->gear->flows, id);
         if (row)
@@ -177,8 +177,8 @@ void check_sharing(world *w)
 static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int how)
 {
     uint32_t bit = 1u << was->id;
-    int underived = is_underived(w, was), is_quiet = how & NM_SWEEP_STANDBY && underived;
-    if (is_quiet && was->state == NM_STATE_ESTABLISHED && was->flags & NM_FLOW_LOOSE &&
+    int underived = is_underived(w, was), is_standby = how & NM_SWEEP_STANDBY && underived;
+    if (is_standby && was->state == NM_STATE_ESTABLISHED && was->flags & NM_FLOW_LOOSE &&
         !(was->flags & NM_FLOW_PYTHON_STATE) && !was->sharing) {
         must(!now->family);
         w->removed |= bit;
@@ -186,19 +186,19 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     }
     int is_claimed = was->sharing & NM_FOREIGN &&
                      (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && was->seen_at > 0));
-    int is_lent = how & NM_SWEEP_HAND_OVER && was->state == NM_STATE_ESTABLISHED;
-    int begins_anew = is_lent && !(was->flags & NM_FLOW_PYTHON_STATE);
-    int is_guest = (is_lent && underived) || (was->sharing & NM_FOREIGN && !is_claimed);
-    must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_FOREIGN) == !is_guest);
-    must(now->seen_at == (is_lent && underived ? 0 : is_claimed ? w->now : was->seen_at));
-    if (is_claimed && !is_guest)
+    int is_handed_over = how & NM_SWEEP_HAND_OVER && was->state == NM_STATE_ESTABLISHED;
+    int loses_numbers = is_handed_over && !(was->flags & NM_FLOW_PYTHON_STATE);
+    int is_foreign = (is_handed_over && underived) || (was->sharing & NM_FOREIGN && !is_claimed);
+    must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_FOREIGN) == !is_foreign);
+    must(now->seen_at == (is_handed_over && underived ? 0 : is_claimed ? w->now : was->seen_at));
+    if (is_claimed && !is_foreign)
         must(now->due.due_at == flow_deadline(now));
-    if (begins_anew)
+    if (loses_numbers)
         must(now->flags & NM_FLOW_LOOSE && !now->orig.flags && !now->reply.flags);
     nm_flow mended = *now;
     mend_links(&mended, was);
     mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_EMBRYONIC) | (was->flags & NM_FLOW_EMBRYONIC));
-    if (begins_anew) {
+    if (loses_numbers) {
         mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_LOOSE) | (was->flags & NM_FLOW_LOOSE));
         mended.orig.flags = was->orig.flags;
         mended.reply.flags = was->reply.flags;
@@ -207,11 +207,11 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     mended.seen_at = was->seen_at;
     must(!memcmp(&mended, was, sizeof mended));
     w->stale &= ~bit;
-    if (is_quiet)
-        w->quiet |= bit;
+    if (is_standby)
+        w->unannounced |= bit;
     else if (!is_embryonic(now))
-        w->quiet &= ~bit;
-    if (!(how & NM_SWEEP_ANNOUNCE) || !w->is_told || w->changes.missed || !(now->sharing & NM_SHARED))
+        w->unannounced &= ~bit;
+    if (!(how & NM_SWEEP_ANNOUNCE) || !w->is_logging || w->changes.missed || !(now->sharing & NM_SHARED))
         return;
     uint32_t i = 0;
     while (w->changes.rows[i].kind != NM_CHANGE_BOUND || !is_of(&w->changes.rows[i], now))
@@ -242,37 +242,37 @@ uint32_t sweep(world *w, uint32_t first, uint32_t max, int how)
         must(!memcmp(&mended, was, sizeof mended));
     }
     must(next == expected && !memcmp(&now.counters, &before.counters, sizeof now.counters));
-    w->is_telling = 1;
+    w->is_announcing = 1;
     check_world(w);
-    w->is_telling = 0;
+    w->is_announcing = 0;
     return next;
 }
 
-void lend_flow(world *w, nm_flow *row)
+void hand_over_flow(world *w, nm_flow *row)
 {
     if (row->state != NM_STATE_ESTABLISHED || row->flags & NM_FLOW_DIRECT)
         return;
-    int was_guest = row->sharing & NM_FOREIGN; /* and stays one, if the rules would give it the same backend by now */
+    int was_foreign = row->sharing & NM_FOREIGN; /* and stays so, if the rules would give it the same backend by now */
     nm_flow_hand_over(w->gear->flows, row);
-    must(!(row->sharing & NM_FOREIGN) == !(was_guest || row->sharing & NM_UNDERIVED));
+    must(!(row->sharing & NM_FOREIGN) == !(was_foreign || row->sharing & NM_UNDERIVED));
     must(!(row->sharing & NM_UNDERIVED) || (row->sharing & NM_FOREIGN && row->seen_at == 0));
     check_changes(w);
 }
 
-void tell_again(world *w, const nm_flow *row)
+void announce(world *w, const nm_flow *row)
 {
     nm_flow_announce(w->gear->flows, row);
-    must(!w->is_told || w->changes.count + w->changes.missed == !!(row->sharing & NM_SHARED));
-    w->is_telling = 1;
+    must(!w->is_logging || w->changes.count + w->changes.missed == !!(row->sharing & NM_SHARED));
+    w->is_announcing = 1;
     check_changes(w);
-    w->is_telling = 0;
+    w->is_announcing = 0;
 }
 
 void end_flow(world *w, nm_flow *row)
 {
     int is_heard = row->sharing & (NM_SHARED | NM_FOREIGN);
     nm_flow_end(w->gear->flows, row);
-    must(!row->sharing && (!w->is_told || w->changes.count + w->changes.missed == !!is_heard));
+    must(!row->sharing && (!w->is_logging || w->changes.count + w->changes.missed == !!is_heard));
     w->is_ending = 1;
     check_changes(w);
     w->is_ending = 0;

@@ -28,13 +28,13 @@ static const struct {
     uint16_t service_id, backend_id, flags;
 } OF_FLOW[FLOWS] = {
     [PLAIN] = {MAGLEV, FIRST_OF_MAGLEV, 0},
-    [ONE_LEG] = {TAPPED, FIRST_OF_TAPPED, NM_FLOW_FEEDS_LEGS},
-    [TWO_LEGS] = {TAPPED, FIRST_OF_TAPPED, NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER},
+    [ONE_LEG] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS},
+    [TWO_LEGS] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER},
     [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_FLOW_SERVICE_MIRRORED | NM_FLOW_FEEDS_LEGS},
     [LOOSE] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_LOOSE},
     [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_DIRECT},
-    [READ] = {TAPPED, FIRST_OF_TAPPED, NM_FLOW_HAS_READER},
-    [LOOSE_READ] = {TAPPED, FIRST_OF_TAPPED, NM_FLOW_HAS_READER | NM_FLOW_LOOSE},
+    [READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER},
+    [LOOSE_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_LOOSE},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)
@@ -52,7 +52,7 @@ static void put_address(uint8_t *to, const endpoint *from)
 
 /* Flows */
 
-/* Known to Python, so that nobody but the world ends it. */
+/* Python keeps state for it, so that only the world ends it. */
 void open_flow(world *w, int index)
 {
     client_flow *flow = &w->flows[index];
@@ -141,7 +141,7 @@ void open_leg(world *w, int index)
         return;
     }
     leg->row = row;
-    leg->first = leg->told = leg->flow ? leg->flow->row->orig.next : w->first;
+    leg->first = leg->sent = leg->flow ? leg->flow->row->orig.next : w->first;
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
     row->seq_offset = (leg->first + (uint32_t)index + 1) * SPREAD;
     row->rcv_nxt = leg->heard = ~leg->first;
@@ -238,7 +238,7 @@ void world_begin(world *w, input *in)
     if (!w->gear)
         must(w->gear = nm_gear_new(MAX_FLOWS, &w->budget, KEY));
     plan_begin(&w->plan, &w->gear->plan, scale >= 128, how >= 128);
-    tell_changes(w, MAX_FLOWS, 1);
+    log_changes(w, MAX_FLOWS, 1);
     for (int i = 0; i < FLOWS; i++)
         open_flow(w, i);
     for (int i = 0; i < LEGS; i++)
@@ -292,10 +292,10 @@ static void remember(client_flow *flow, const uint8_t *data, size_t len)
 }
 
 /* A packet's payload, and nothing else, is to be read. */
-static void check_read(const nm_out *read, uint8_t kind, uint32_t of, const uint8_t *payload, size_t len)
+static void check_read(const nm_out *read, uint8_t kind, uint32_t owner, const uint8_t *payload, size_t len)
 {
     const nm_send *one = read->sends;
-    must(read->count == 1 && one->kind == kind && one->of == of && one->len == len);
+    must(read->count == 1 && one->kind == kind && one->owner == owner && one->len == len);
     must(!memcmp(read->bytes + one->at, payload, len));
 }
 

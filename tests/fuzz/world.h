@@ -1,7 +1,7 @@
 /* A gear with flows and legs in their steady state, and what their clients have sent: what the target plays with.
  *
  * Beside these there are flows of callers, which come and go; the world knows no more of them than their rows.
- * Python's part is played here too, as far as C can be told of it: legs open and close, take what was punted, are due.
+ * Python's part is played here too, as far as C notices it: legs open and close, take what was punted, are due.
  */
 #ifndef FUZZ_WORLD_H
 #define FUZZ_WORLD_H
@@ -31,7 +31,7 @@ typedef struct {
     client_flow *flow;
     endpoint mirror, local;
     uint32_t first; /* where it came in */
-    uint32_t told;  /* one past the last number that it has sent */
+    uint32_t sent;  /* one past the last number that it has sent */
     uint32_t heard; /* its rcv_nxt after the step before */
 } mirror_leg;
 
@@ -57,7 +57,7 @@ typedef struct {
     uint32_t ids[MAX_FLOWS], count;
 } id_list;
 
-enum { EMBRYONIC_LIST, OVER_LIST, LISTS };
+enum { EMBRYONIC_LIST, CLOSED_LIST, LISTS };
 
 typedef struct {
     nm_budget budget;
@@ -70,11 +70,11 @@ typedef struct {
     client_flow flows[FLOWS];
     mirror_leg legs[LEGS];
     nm_changes changes;
-    nm_change told[MAX_FLOWS]; /* what other hosts know from us */
-    uint32_t told_count;
-    uint32_t stale; /* like removed: whether its backend can be derived was looked at by other tables than now */
-    uint32_t quiet; /* likewise: it may be to be told, and was not */
-    uint8_t is_told, knows_told, is_telling, is_ending;
+    nm_change announced[MAX_FLOWS]; /* that other hosts have from us */
+    uint32_t announced_count;
+    uint32_t stale; /* like removed: whether its backend can be derived was decided by other tables than now */
+    uint32_t unannounced; /* likewise: it may have to be announced, and was not */
+    uint8_t is_logging, knows_announced, is_announcing, is_ending;
     uint32_t crowd; /* legs that only make the table large */
     uint32_t checks;
     double now;
@@ -103,7 +103,7 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum);
 
 /* Python's Leg.write() to all legs of a flow, after a punt; nothing happens where one has no room. */
 void write_to_legs(world *w, client_flow *flow, const uint8_t *data, uint32_t len);
-/* Python's handle_timer(): what is due by now backs off, or is given up and opened anew. */
+/* Python's handle_timer(): what is due by now backs off, or is given up and opened again. */
 void take_due(world *w);
 
 void take_snapshot(const world *w, snapshot *of);

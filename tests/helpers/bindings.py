@@ -3,7 +3,7 @@
 from functools import cache
 
 from natmirror.engine.engine import Engine
-from natmirror.net.packet import Endpoint
+from natmirror.net.endpoint import Endpoint
 from tests.helpers.session import Session, engine
 from tests.helpers.support import C1, C2, CLIENT, RULES, at
 

@@ -10,7 +10,8 @@ from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, Gear, Memory, Plan, PlannedService
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Queue
-from natmirror.net.packet import ACK, build
+from natmirror.net.build import build
+from natmirror.net.packet import ACK
 from tests.helpers.nfqueue import queued
 from tests.helpers.support import C1, CLIENT, SERVICE
 

@@ -11,18 +11,10 @@ from typing import Any
 from natmirror.actions import Decision, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
+from natmirror.net.checksum import Checksum, update_checksum_at
+from natmirror.net.endpoint import Endpoint
 from natmirror.net.icmp import parse_error
-from natmirror.net.packet import (
-    OPT_NOP,
-    OPT_SACK,
-    SYN,
-    Checksum,
-    Endpoint,
-    Malformed,
-    Segment,
-    parse,
-    update_checksum_at,
-)
+from natmirror.net.packet import OPT_NOP, OPT_SACK, SYN, Malformed, Segment, parse
 
 _Leg = tuple[Endpoint, Endpoint]  # local end, mirror
 
@@ -33,15 +25,15 @@ class RelativeEngine(Engine):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._offsets: dict[_Leg, int] = {}
-        legs, gear, acknowledge = self._legs.take_sends, self._gear.take_sends, self._gear.acknowledge
+        drain, gear, acknowledge = self._outgoing.drain, self._gear.take_sends, self._gear.acknowledge
 
         def acknowledgements(now: float) -> list[Send]:
-            self._gear.take_sends = gear  # type: ignore[method-assign]  # the legs are to give them
+            self._gear.take_sends = gear  # type: ignore[method-assign]  # drain() is to shift them
             sends = acknowledge(now)
             self._gear.take_sends = lambda: self._back(gear())  # type: ignore[method-assign]
             return sends
 
-        self._legs.take_sends = lambda: self._back(legs())  # type: ignore[method-assign]
+        self._outgoing.drain = lambda: self._back(drain())  # type: ignore[method-assign]
         self._gear.take_sends = lambda: self._back(gear())  # type: ignore[method-assign]
         self._gear.acknowledge = acknowledgements  # type: ignore[method-assign]
 

@@ -5,7 +5,10 @@ from dataclasses import replace
 from natmirror.actions import Accept, Drop, Hook, Verdict
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
-from natmirror.net.packet import OPT_MSS, Checksum, Endpoint, Segment, finish
+from natmirror.net.build import finish
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import OPT_MSS, Segment
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL, Shard
 from tests.helpers.relative import RelativeEngine

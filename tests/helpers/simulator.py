@@ -13,6 +13,9 @@ import dpkt
 from natmirror.actions import Accept, Action, Hook, LegEnded, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
+from natmirror.net.build import build, build_reset, finish
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import (
     ACK,
     FIN,
@@ -25,12 +28,7 @@ from natmirror.net.packet import (
     PSH,
     RST,
     SYN,
-    Checksum,
-    Endpoint,
     Segment,
-    build,
-    build_reset,
-    finish,
 )
 from natmirror.rules import parse_rules
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, segment

@@ -5,7 +5,9 @@ from typing import Any
 
 import dpkt
 
-from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Endpoint, Segment, build, parse
+from natmirror.net.build import build
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Segment, parse
 
 _FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
 

@@ -10,7 +10,8 @@ import pytest
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, STEADY
 from natmirror.linux.loop import LoopEvent
-from natmirror.net.packet import ACK, build, parse, synthesise
+from natmirror.net.build import build, synthesise
+from natmirror.net.packet import ACK, parse
 from natmirror.tcp.tracker import TIMEOUTS, State
 from tests.helpers.loop import FAR, PREROUTING, Stage, data
 from tests.helpers.nfqueue import queued

@@ -5,7 +5,7 @@ import pytest
 from natmirror.errors import HostError
 from natmirror.linux import nftables
 from natmirror.linux.nftables import MARKS, ServiceBackend, Translation, plan
-from natmirror.net.packet import Endpoint, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Rules, parse_rules
 from tests.helpers.nftables import Nft
 from tests.helpers.support import RULES

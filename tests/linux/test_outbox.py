@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER, Gear, Memory
-from natmirror.net.packet import ACK, FIN, PSH, Endpoint, Segment, parse, synthesise
+from natmirror.net.build import synthesise
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, FIN, PSH, Segment, parse
 from tests.helpers.support import C1, CLIENT
 
 HEADER_LEN = struct.calcsize("=BBHHHH")

@@ -23,8 +23,11 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import NO_FLOW
 from natmirror.mirror.ledger import LEG_SUMS
 from natmirror.net import seq
-from natmirror.net.packet import ACK, RST, SYN, Checksum, Endpoint, Segment, finish
-from natmirror.net.packet import build as build_packet
+from natmirror.net.build import build as build_packet
+from natmirror.net.build import finish
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.openflow.messages import V13, Type, build, hello
 from natmirror.replay.ideal_mirror import IdealMirror
 from natmirror.rules import parse_rules
@@ -34,8 +37,10 @@ from tests.helpers.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_
 PRODUCTION = (
     *("natmirror.actions.", "natmirror.fastpath.", "natmirror.nat.", "natmirror.replay.", "natmirror.rules."),
     *(f"natmirror.engine.{name}." for name in ("counters", "engine", "failover", "forwarding", "icmp_errors")),
-    *("natmirror.net.icmp.", "natmirror.net.packet.", "natmirror.net.seq.", "natmirror.tcp.tracker."),
-    *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "teardown", "timers")),
+    *(f"natmirror.engine.{name}." for name in ("mirror_endpoints", "report")),
+    *(f"natmirror.net.{name}." for name in ("build", "checksum", "endpoint", "icmp", "packet", "prefixes", "seq")),
+    "natmirror.tcp.tracker.",
+    *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "outgoing", "teardown", "timers")),
 )
 """Production's modules, the door, and the tests' mirror; all others that are entered are mirroring's."""
 

@@ -8,7 +8,9 @@ import pytest
 from natmirror.actions import Action, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
-from natmirror.net.packet import OPT_MSS, Endpoint, Segment, finish
+from natmirror.net.build import finish
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import OPT_MSS, Segment
 from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from natmirror.tcp.leg import Leg

@@ -6,7 +6,7 @@ import pytest
 
 from natmirror.actions import Accept, Hook
 from natmirror.net import seq
-from natmirror.net.packet import Checksum
+from natmirror.net.checksum import Checksum
 from natmirror.rules import parse_rules
 from tests.helpers.session import IRS, ISS, Session, engine
 from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet

@@ -8,16 +8,16 @@ import pytest
 
 from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, FailedAttempts
 from natmirror.nat.schedulers import TABLE_SIZE, Maglev, RoundRobin, Scheduler
-from natmirror.net.packet import Endpoint
-from natmirror.rules import Backend, Pool
+from natmirror.net.endpoint import Endpoint
+from natmirror.rules import Backend, Balance, HashInput, Pool
 
 GOLDEN = ["c2", "c1", "c1", "c1", "c1", "c3", "c3", "c2", "c2", "c3", "c1", "c2"]
 CLIENTS: list[Endpoint] = [(IPv4Address(0x0A0A_0000 + number).packed, 40_000) for number in range(2000)]
 
 
-def pool(*weights: int, hash: str = "address") -> Pool:
+def pool(*weights: int, hash: HashInput = HashInput.ADDRESS) -> Pool:
     backends = (Backend(f"c{n}", IPv4Address("10.20.0.0") + n, 6653, weight) for n, weight in enumerate(weights, 1))
-    return Pool("maglev", hash, tuple(backends))
+    return Pool(Balance.MAGLEV, hash, tuple(backends))
 
 
 def shares(scheduler: Maglev | RoundRobin, clients: list[Endpoint]) -> Counter[str]:
@@ -38,8 +38,8 @@ def test_maglevs_answers_are_published_ones() -> None:
 
 def test_maglev_does_not_depend_on_the_order_of_the_rules() -> None:
     backends = pool(1, 2, 3).backends
-    forwards = Maglev(Pool("maglev", "address", backends))
-    backwards = Maglev(Pool("maglev", "address", backends[::-1]))
+    forwards = Maglev(Pool(Balance.MAGLEV, HashInput.ADDRESS, backends))
+    backwards = Maglev(Pool(Balance.MAGLEV, HashInput.ADDRESS, backends[::-1]))
     assert [pick(forwards, client) for client in CLIENTS] == [pick(backwards, client) for client in CLIENTS]
 
 
@@ -96,7 +96,7 @@ def test_an_entry_of_who_takes_less_is_that_of_the_next_who_stays(parts: tuple[f
 def test_by_default_a_clients_connections_go_together_and_on_request_apart() -> None:
     ports = [(CLIENTS[0][0], port) for port in range(1000, 1100)]
     assert len(shares(Maglev(pool(1, 1, 1)), ports)) == 1
-    assert len(shares(Maglev(pool(1, 1, 1, hash="address-port")), ports)) == 3
+    assert len(shares(Maglev(pool(1, 1, 1, hash=HashInput.ADDRESS_PORT)), ports)) == 3
 
 
 def test_maglev_avoids_what_it_is_told_to_unless_that_is_all() -> None:

@@ -5,23 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.net.packet import (
-    ACK,
-    OPT_MSS,
-    PROTO_TCP,
-    Checksum,
-    Datagram,
-    Malformed,
-    Segment,
-    build_reset,
-    ones_sum,
-    parse,
-    pseudo_header_sum,
-    rewrite,
-    segment_checksum_ok,
-    synthesise,
-    updated_checksum,
-)
+from natmirror.net.build import build_reset, rewrite, synthesise
+from natmirror.net.checksum import Checksum, ones_sum, pseudo_header_sum, updated_checksum
+from natmirror.net.packet import ACK, OPT_MSS, PROTO_TCP, Datagram, Malformed, Segment, parse
 from tests.helpers.support import C1, CLIENT, SERVICE, packet, segment, told
 
 RAW = packet(CLIENT, SERVICE, "PA", 0xFFFF_FFFF, 7, b"data")
@@ -132,7 +118,7 @@ def test_an_updated_checksum_is_a_computed_one(data: bytes, at: int, new: bytes)
 def test_built_packets_have_right_checksums(data: bytes, number: int, options: bytes) -> None:
     raw = packet(CLIENT, SERVICE, "PA", number, 1, data, options=options)
     assert raw == recomputed(raw)
-    assert segment_checksum_ok(segment(raw), Checksum.UNVERIFIED)
+    assert segment(raw).checksum_ok()
 
 
 @given(st.binary(max_size=200), st.sampled_from([Checksum.UNVERIFIED, Checksum.VALID, Checksum.PARTIAL]))
@@ -140,12 +126,13 @@ def test_rewritten_packets_have_right_checksums(data: bytes, checksum: Checksum)
     raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 1, data))
     if checksum is Checksum.PARTIAL:
         raw[36:38] = b"\xde\xad"
-    before = segment(bytes(raw))
+    before = parse(bytes(raw), checksum)
+    assert isinstance(before, Segment)
     for out in (
-        rewrite(before, checksum, destination=C1),
-        rewrite(before, checksum, source=C1),
-        rewrite(before, checksum, source=C1, destination=CLIENT),
-        rewrite(before, checksum, source=C1, window=77),
+        rewrite(before, destination=C1),
+        rewrite(before, source=C1),
+        rewrite(before, source=C1, destination=CLIENT),
+        rewrite(before, source=C1, window=77),
     ):
         assert out == recomputed(out)
     assert segment(out).window == 77
@@ -156,9 +143,8 @@ def test_a_wrong_checksum_stays_wrong(data: bytes, off: int) -> None:
     raw = bytearray(packet(CLIENT, SERVICE, "PA", 1, 1, data))
     field = (int.from_bytes(raw[36:38], "big") + off) & 0xFFFF
     raw[36:38] = field.to_bytes(2, "big")
-    before = segment_checksum_ok(segment(bytes(raw)), Checksum.UNVERIFIED)
-    out = rewrite(segment(bytes(raw)), Checksum.UNVERIFIED, destination=C1)
-    assert segment_checksum_ok(segment(out), Checksum.UNVERIFIED) == before
+    before = segment(bytes(raw))
+    assert segment(rewrite(before, destination=C1)).checksum_ok() == before.checksum_ok()
 
 
 def test_resets_answer_as_the_rfc_says() -> None:

@@ -14,10 +14,12 @@ from natmirror.actions import Accept, Action, Send
 from natmirror.errors import CaptureError
 from natmirror.lab.record import replayed
 from natmirror.net import seq
-from natmirror.net.packet import PROTO_ICMP, PROTO_TCP, Checksum, Endpoint, ones_sum, pseudo_header_sum
+from natmirror.net.checksum import Checksum, ones_sum, pseudo_header_sum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import PROTO_ICMP, PROTO_TCP
 from natmirror.replay.capture import Writer, ipv4_of, read
 from natmirror.replay.replay import Replay, checksum_of, replay
-from natmirror.rules import Rules, load_rules, parse_rules
+from natmirror.rules import MirrorProtocol, Rules, WhenBehind, load_rules, parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from tests.helpers.session import IRS, ISS
 from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
@@ -33,14 +35,16 @@ def actions(capture: Path, *, fast: bool) -> list[tuple[float, Action]]:
     return [(step.at, step.action) for step in Replay(rules, capture, fast=fast).steps()]
 
 
-def production(capture: Path, protocol: str | None, *, fast: bool = True) -> list[tuple[float, Action]]:
+def production(capture: Path, protocol: MirrorProtocol | None, *, fast: bool = True) -> list[tuple[float, Action]]:
     """The verdicts about captured packets, with mirrors that speak a protocol, or without any."""
     rules = load_rules(capture.with_suffix(".yaml"))
     services = [
         replace(
             service,
             mirrors=tuple(
-                replace(mirror, protocol=protocol, when_behind="drop") for mirror in service.mirrors if protocol
+                replace(mirror, protocol=protocol, when_behind=WhenBehind.DROP)
+                for mirror in service.mirrors
+                if protocol
             ),
         )
         for service in rules.services
@@ -69,9 +73,9 @@ def test_the_c_gear_changes_no_action(capture: Path) -> None:
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_the_mirror_changes_no_action_towards_production(capture: Path) -> None:
     without = production(capture, None)
-    assert production(capture, "raw") == without
-    assert production(capture, "openflow") == without
-    assert production(capture, "openflow", fast=False) == without
+    assert production(capture, MirrorProtocol.RAW) == without
+    assert production(capture, MirrorProtocol.OPENFLOW) == without
+    assert production(capture, MirrorProtocol.OPENFLOW, fast=False) == without
     assert len(without) > 10
 
 
@@ -79,7 +83,7 @@ def test_the_mirror_changes_no_action_towards_production(capture: Path) -> None:
 def test_sessions_are_the_same_with_the_c_gear_off(capture: Path) -> None:
     rules = load_rules(capture.with_suffix(".yaml"))
     services = [
-        replace(service, mirrors=tuple(replace(mirror, protocol="openflow") for mirror in service.mirrors))
+        replace(service, mirrors=tuple(replace(mirror, protocol=MirrorProtocol.OPENFLOW) for mirror in service.mirrors))
         for service in rules.services
     ]
     rules = replace(rules, services=tuple(services))

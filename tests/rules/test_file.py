@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.errors import RulesError
-from natmirror.rules import Health, load_rules, parse_rules
+from natmirror.rules import CheckKind, Health, load_rules, parse_rules
 from natmirror.rules.text import describe
 
 DIRECTORY = Path(__file__).parents[2] / "rules"
@@ -293,15 +293,15 @@ def test_everything_that_can_be_said_of_a_session() -> None:
 @pytest.mark.parametrize(
     ("said", "health", "shown"),
     [
-        ("{check: tcp}", Health("tcp"), "tcp interval 1s timeout 500ms rise 2 fall 3"),
+        ("{check: tcp}", Health(CheckKind.TCP), "tcp interval 1s timeout 500ms rise 2 fall 3"),
         (
             "{check: openflow, interval: 200ms, timeout: 200ms, rise: 1, fall: 2}",
-            Health("openflow", 0.2, 0.2, 1, 2),
+            Health(CheckKind.OPENFLOW, 0.2, 0.2, 1, 2),
             "openflow interval 200ms timeout 200ms rise 1 fall 2",
         ),
         (
             "{check: exec, interval: 1m, timeout: 5s, command: [/bin/check, -p, a b]}",
-            Health("exec", 60.0, 5.0, command=("/bin/check", "-p", "a b")),
+            Health(CheckKind.EXEC, 60.0, 5.0, command=("/bin/check", "-p", "a b")),
             "exec interval 1m timeout 5s rise 2 fall 3 command /bin/check -p 'a b'",
         ),
     ],

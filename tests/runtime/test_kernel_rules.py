@@ -8,7 +8,7 @@ import pytest
 from natmirror.errors import HostError
 from natmirror.linux import nftables
 from natmirror.linux.nftables import MARKS, ServiceBackend
-from natmirror.net.packet import endpoint_of
+from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules, parse_rules
 from natmirror.rules.reload import Kept
 from natmirror.runtime.kernel_rules import KernelRules

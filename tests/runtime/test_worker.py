@@ -21,7 +21,7 @@ from natmirror.linux.loop import LoopEvent, Punted
 from natmirror.linux.nfqueue import Packet
 from natmirror.mirror.faults import Work
 from natmirror.mirror.timers import TimerKind
-from natmirror.net.packet import Checksum
+from natmirror.net.checksum import Checksum
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL

@@ -8,8 +8,9 @@ import pytest
 
 from natmirror.fastpath import Gear, Memory
 from natmirror.net import seq
-from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE, finish
-from natmirror.rules import Mirror
+from natmirror.net.build import finish
+from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_SACK, OPT_SACK_PERMITTED, OPT_WINDOW_SCALE
+from natmirror.rules import Mirror, WhenBehind
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_states import LegState
 from tests.helpers.support import CLIENT, MASTER, packet, segment, told
@@ -707,7 +708,7 @@ def test_without_such_a_rule_an_idle_leg_has_no_timer(wire: Wire) -> None:
 
 
 def test_a_client_is_not_held_back_for_longer_than_the_limit() -> None:
-    wire = Wire(when_behind="throttle", buffer=1 << 16)
+    wire = Wire(when_behind=WhenBehind.THROTTLE, buffer=1 << 16)
     wire.connect(window=0)
     wire.write(b"x" * (1 << 14))
     wire.now += 1
@@ -721,7 +722,7 @@ def test_a_client_is_not_held_back_for_longer_than_the_limit() -> None:
 
 
 def test_nor_for_a_mirror_that_does_not_answer_at_all() -> None:
-    wire = Wire(when_behind="throttle", buffer=1 << 16)
+    wire = Wire(when_behind=WhenBehind.THROTTLE, buffer=1 << 16)
     wire.leg.open(wire.now)
     wire.now += 5
     begun = wire.now

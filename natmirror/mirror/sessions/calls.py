@@ -15,10 +15,11 @@ from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.sessions.session_states import SessionEvent, SessionState
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import TimerKind, Timers
-from natmirror.net.packet import show
+from natmirror.net.endpoint import show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.messages import Message
 from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.rules import Reconnect, Statistics, Unsolicited
 from natmirror.tcp.leg import Leg
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
@@ -70,8 +71,8 @@ class Calls:
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
 
         policy = SessionPolicy(
-            passes_unsolicited=master.mirror.unsolicited == "pass",
-            tells_statistics=master.mirror.statistics == "last-seen",
+            passes_unsolicited=master.mirror.unsolicited is Unsolicited.PASS,
+            tells_statistics=master.mirror.statistics is Statistics.LAST_SEEN,
         )
         session = Session(connection.observer, policy)  # before the leg, which without a session would be nobody's
 
@@ -81,7 +82,7 @@ class Calls:
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
         if isinstance(made, str):
             self._totals.count(master, "unopened", made)
-            if master.mirror.reconnect == "never":
+            if master.mirror.reconnect is Reconnect.NEVER:
                 master.give_up(made)
             return None
         master.leg, master.session, master.number = made, session, number
@@ -122,7 +123,7 @@ class Calls:
         self._ledger.session_ended(master, leg, reason)
         if self.now - master.tried_at >= _LONGEST_PAUSE:
             master.pause = 0.0
-        is_last = master.mirror.reconnect == "never" or master.connection.is_over
+        is_last = master.mirror.reconnect is Reconnect.NEVER or master.connection.is_over
         if is_last and master.state is SessionState.WAITING:
             master.give_up(reason)
             self.stop_reading_if_over(master.connection)

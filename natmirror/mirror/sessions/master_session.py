@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.sessions.session_states import HAS_LEG, TRANSITIONS, SessionEvent, SessionState
-from natmirror.net.packet import Endpoint, show
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer

@@ -24,12 +24,12 @@ from natmirror.mirror.sessions.relay import Relay
 from natmirror.mirror.sessions.session_states import SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import Timers
-from natmirror.net.packet import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.observer import Observer
-from natmirror.rules import Mirror
+from natmirror.rules import Mirror, Reconnect
 
 _MAX_UNFLUSHED_LEN = 64 << 10  # bytes that are read before masters are told what came of it, however much waits
 _MAX_UNFLUSHED = 64  # the same for sessions
@@ -99,7 +99,7 @@ class MasterSessions:
             return SWITCHED_OFF
         if endpoint_of(mirror) == backend:
             return OWN_BACKEND
-        if flow.picked_up and mirror.reconnect == "never":
+        if flow.picked_up and mirror.reconnect is Reconnect.NEVER:
             return MID_CONNECTION
         return why_not_mirrored(mirror, flow.client[0])
 
@@ -112,7 +112,7 @@ class MasterSessions:
 
     def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
         """All that waits to be read, or step by step until ``is_spent`` says that there is no more time; one step in
-        any case. What legs send because of it waits for ``legs.take_sends()``."""
+        any case."""
         self._calls.now = now
         while self.has_more:
             self._step()

@@ -13,7 +13,8 @@ import socket
 import struct
 import sys
 
-from natmirror.net.packet import PROTO_TCP, Segment, build, parse
+from natmirror.net.build import build
+from natmirror.net.packet import PROTO_TCP, Segment, parse
 
 _SMALL_BUFFER = 4096
 _CHUNK_LEN = 1 << 16

@@ -7,7 +7,8 @@ import socket
 import sys
 from ipaddress import IPv4Address
 
-from natmirror.net.packet import SYN, build
+from natmirror.net.build import build
+from natmirror.net.packet import SYN
 
 SERVICE = ("10.10.0.100", 6653)
 

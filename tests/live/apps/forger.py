@@ -15,7 +15,9 @@ import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Endpoint, Malformed, Segment, build, parse
+from natmirror.net.build import build
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Malformed, Segment, parse
 
 WINDOW = 4242
 DATA = b"forged " * 10

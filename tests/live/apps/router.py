@@ -6,7 +6,8 @@ python -m tests.live.apps.router CLIENT:PORT...
 import socket
 import sys
 
-from natmirror.net.packet import ACK, build
+from natmirror.net.build import build
+from natmirror.net.packet import ACK
 from tests.helpers.support import SERVICE, at, icmp_error
 
 ROUTER, SERVICE_ADDRESS = "10.10.0.11", "10.10.0.100"

@@ -7,7 +7,7 @@ import random
 import socket
 from ipaddress import IPv4Address
 
-from natmirror.net.packet import build
+from natmirror.net.build import build
 
 SERVICE = ("10.10.0.100", 6653)
 

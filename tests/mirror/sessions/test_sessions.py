@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from natmirror.actions import Accept, Decision, Hook
-from natmirror.net.packet import SYN, Checksum
+from natmirror.net.checksum import Checksum
+from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from tests.helpers.openflow_sessions import (

@@ -12,7 +12,8 @@ from natmirror.actions import Hook
 from natmirror.api.report import status_screen
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import READ
-from natmirror.net.packet import SYN, Checksum
+from natmirror.net.checksum import Checksum
+from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
 from natmirror.openflow.messages import Type, build

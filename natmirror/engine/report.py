@@ -1,0 +1,96 @@
+"""What an engine tells about itself as plain values, which JSON can hold: its snapshot, flows, decisions, legs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from natmirror.engine.counters import Counters
+from natmirror.fastpath import GUEST, Gear
+from natmirror.mirror.faults import Faults
+from natmirror.mirror.report import MirrorReport
+from natmirror.mirror.sessions.sessions import MasterSessions
+from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.services import ServiceTable
+from natmirror.net.endpoint import show
+
+_COUNTED_IN_BOTH_GEARS = ("bad_checksums", "mirror_packets", "unbound_packets", "flows_opened", "flows_evicted")
+
+
+class EngineReport:
+    """The report of one engine, the one with the number ``thread``. ``now`` as in Engine."""
+
+    def __init__(
+        self,
+        thread: int,
+        gear: Gear,
+        services: ServiceTable,
+        nat: Nat,
+        sessions: MasterSessions,
+        mirrors: MirrorReport,
+        faults: Faults,
+        counters: Counters,
+    ) -> None:
+        self._thread = thread
+        self._gear = gear
+        self._services = services
+        self._nat = nat
+        self._sessions = sessions
+        self._mirrors = mirrors
+        self._faults = faults
+        self._counters = counters
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return the engine's sums: counters, drops by reason, backends, mirrors with their ledgers."""
+        counters = dict(sorted(self._counters.counters.items()))
+        in_c = self._gear.counters
+        counters["fast_packets"] = in_c.fast_packets
+        counters["flows_evicted"] = self._nat.evicted
+        for name in _COUNTED_IN_BOTH_GEARS:
+            counters[name] = counters.get(name, 0) + getattr(in_c, name)
+        return {
+            "counters": counters,
+            "drops": dict(sorted(self._counters.drops.items())),
+            "punts": {reason: count for reason, count in self._gear.punts().items() if count},
+            "flows": self._services.flow_count(),
+            "flows_not_derivable": self._nat.table.shared(),
+            "backends": self._services.backends(),
+            "mirrors": self._mirrors.mirrors(now),
+            "mirror_memory": self._mirrors.memory(),
+            "faults": self._faults.show(self._thread),
+            "answers_left_out": dict(sorted(self._sessions.directory.left_out.items())),
+        }
+
+    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
+        """Return the flows with these numbers, or all, each with its legs; those that are gone are left out."""
+        flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
+        return [self._flow(flow, now) for flow in flows if not flow.is_direct]
+
+    def decisions(self, ids: Iterable[int]) -> list[dict[str, Any]]:
+        """Return what backend and masters have decided for the switches behind the flows with these numbers, with times
+        on the clock of ``now``."""
+        found = []
+        for flow in self._nat.by_ids(ids):
+            decisions = self._sessions.decisions_of(flow.row.id)
+            if decisions is not None:
+                found.append({"client": show(flow.client), "service": flow.service.name, **decisions.plain()})
+        return found
+
+    def lingering(self, now: float) -> list[dict[str, Any]]:
+        """Return the legs that have outlived their flow, each below a flow whose state is ``gone``."""
+        return self._mirrors.lingering(now)
+
+    def _flow(self, flow: Flow, now: float) -> dict[str, Any]:
+        row = flow.row
+        is_guest = bool(row.sharing & GUEST)
+        legs = self._mirrors.legs_of(flow, now)
+        return {
+            "service": flow.service.name,
+            "client": show(flow.client),
+            "backend": flow.backend.name if flow.backend else None,
+            "state": flow.state.name.lower().replace("_", "-"),
+            "idle_seconds": None if is_guest and not row.seen_at else round(now - row.seen_at, 3),
+            "guest": is_guest,
+            "mirrored": bool(legs),
+            "client_bytes": row.orig.bytes,
+            "server_bytes": row.reply.bytes,
+            "legs": legs,
+        }

@@ -1,0 +1,134 @@
+"""CONTRIBUTING.md says which files to change to add something: they exist, and what there is has gone these steps."""
+
+import ast
+import re
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from natmirror.backends.probes import PROBES
+from natmirror.linux import iptables
+from natmirror.linux.iptables import CHAINS, Chain
+from natmirror.openflow.answers import ANSWERED
+from natmirror.rules import kinds, model
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SECTION = TEXT.partition("## To add something")[2].partition("\n## ")[0]
+QUOTED = re.findall(r"`([^`]+)`", SECTION)
+PLACES = [one for one in QUOTED if "/" in one]
+NAMES = {one for one in QUOTED if re.fullmatch(r"_?[A-Z][a-zA-Z]+(\.(?!md)\w+)?|_[a-z]\w+|[a-z]+_\w+", one)}
+SNAPSHOT = next(one.partition(":")[0] for one in PLACES if one.endswith(".snapshot"))
+THINGS = re.findall(r"^\*\*([^*]+)\*\*", SECTION, re.MULTILINE)
+
+
+def source(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def defined(path: str) -> set[str]:
+    """The names that a module defines, those inside classes with the class's."""
+    found: set[str] = set()
+
+    def enter(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(prefix + node.name)
+            if isinstance(node, ast.ClassDef):
+                enter(node.body, f"{prefix}{node.name}.")
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                found.update(prefix + target.id for target in targets if isinstance(target, ast.Name))
+
+    enter(ast.parse(source(path)).body, "")
+    return found
+
+
+def paragraph(title: str) -> str:
+    return SECTION.partition(f"**{title}**")[2].partition("\n**")[0]
+
+
+def test_the_list_is_whole() -> None:
+    wanted = "scheduler", "key of the rules", "health check", "counter", "OpenFlow message", "mirror policy"
+    assert [one.partition(" ")[2] for one in THINGS] == [*wanted, "rule in the kernel"]
+
+
+@pytest.mark.parametrize("title", THINGS)
+def test_there_is_a_list_of_steps(title: str) -> None:
+    assert "\n1. " in paragraph(title)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_to_be_changed_exists(place: str) -> None:
+    path, _, symbol = place.partition(":")
+    assert (ROOT / path).exists()
+    if symbol:
+        assert symbol in defined(path)
+
+
+def test_names_without_a_file_stand_in_a_file_of_the_same_list() -> None:
+    for title in THINGS:
+        quoted = re.findall(r"`([^`]+)`", paragraph(title))
+        files = [ROOT / one.partition(":")[0] for one in quoted if "/" in one]
+        texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+        for name in quoted:
+            if name in NAMES:
+                assert any(re.search(rf"\b{name.rpartition('.')[2]}\b", text) for text in texts), f"{title}: {name}"
+
+
+@pytest.mark.parametrize("balance", kinds.Balance)
+def test_schedulers_have_gone_these_steps(balance: kinds.Balance) -> None:
+    assert f"case Balance.{balance.name}:" in source("natmirror/nat/services.py")
+    assert balance in source("tests/engine/test_failover.py")
+    assert f"`{balance}`" in source("README.md") or f"`balance: {balance}`" in source("README.md")
+
+
+@pytest.mark.parametrize("kind", kinds.CheckKind)
+def test_health_checks_have_gone_these_steps(kind: kinds.CheckKind) -> None:
+    assert PROBES[kind].__name__ in defined("natmirror/backends/probes.py")
+    assert f"`check: {kind}`" in source("README.md")
+    assert f"CheckKind.{kind.name}" in source("tests/backends/test_probes.py")
+
+
+NOT_IN_THE_FILE = {"path", "warnings", "copies", "sessions", "throttles"}
+"""Fields of the rules that follow from others."""
+
+
+@pytest.mark.parametrize("thing", [model.Pool, model.Mirror, model.Health, model.Backend, model.Service, model.Rules])
+def test_keys_of_the_rules_have_gone_these_steps(thing: type) -> None:
+    readers, text = source("natmirror/rules/file.py"), source("natmirror/rules/text.py")
+    for field in fields(thing):
+        if field.name in NOT_IN_THE_FILE:
+            continue
+        assert f'"{field.name.replace("_", "-")}"' in readers, "its reader"
+        assert f".{field.name}" in text, "its words"
+        assert field.name.replace("_", "-") in source("README.md")
+
+
+@pytest.mark.parametrize(
+    "policy", [kinds.WhenBehind, kinds.MirrorProtocol, kinds.Reconnect, kinds.Unsolicited, kinds.Statistics]
+)
+def test_mirror_policies_have_gone_these_steps(policy: type[StrEnum]) -> None:
+    packages = [path for path in (ROOT / "natmirror").rglob("*.py") if path.name not in ("kinds.py", "file.py")]
+    used = " ".join(path.read_text(encoding="utf-8") for path in packages)
+    assert re.search(rf"\b{policy.__name__}\.[A-Z_]+\b", used)
+    assert any(f"{word}`" in source("README.md") for word in policy)
+
+
+def test_a_masters_questions_have_handlers() -> None:
+    assert all(f"Type.{kind.name}: Answers." in source("natmirror/openflow/answers.py") for kind in ANSWERED)
+
+
+def test_each_chain_is_installed_and_removed() -> None:
+    assert {one for one in vars(iptables).values() if isinstance(one, Chain)} == set(CHAINS)
+
+
+def test_counters_of_c_are_read_by_name() -> None:
+    header, rows = source("natmirror/fastpath/gear.h"), source("natmirror/fastpath/rows.py")
+    body = re.findall(r"typedef struct \{([^}]*)\} nm_counters;", header)
+    assert body, "nm_counters"
+    counted = set(re.findall(r"uint64_t (\w+);", body[0]))
+    assert counted
+    assert all(f"    {name}: " in rows and name in source(SNAPSHOT) for name in counted)
