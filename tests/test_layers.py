@@ -1,6 +1,6 @@
 """Imports go downwards only, the core knows nothing of the machine, and no file outgrows its job.
 
-A new package takes its place in LAYERS; inside a package modules import each other without a circle.
+A new package takes its place in tests/helpers/layers.py; inside a package modules import each other without a circle.
 """
 
 import ast
@@ -8,22 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.layers import LAYERS, row
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "natmirror"
 
-# Highest first: a package imports from rows below its own.
-LAYERS = (
-    ("__main__",),
-    ("cli",),
-    ("lab", "runtime"),
-    ("replication", "replay"),
-    ("engine", "ha"),
-    ("mirror", "nat", "linux"),
-    ("tcp", "backends"),
-    ("fastpath", "rules", "api"),
-    ("net", "openflow", "actions", "errors"),
-    ("_ffi", "_fastpath_build"),
-)
 MAX_LEVELS = 10
 CORE = {"actions", "engine", "errors", "fastpath", "mirror", "nat", "net", "openflow", "rules", "tcp"}
 FORBIDDEN_IN_CORE = {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time"}
@@ -78,12 +67,6 @@ def ours(module: str) -> set[str]:
     """Return which units a module imports from, its own left out."""
     found = {unit(name) for name in imports(module) if name.startswith("natmirror.")}
     return found - {unit(module)}
-
-
-def row(name: str) -> int:
-    rows = [index for index, layer in enumerate(LAYERS) if name in layer]
-    assert len(rows) == 1, f"natmirror.{name} has to stand in exactly one row of LAYERS"
-    return rows[0]
 
 
 def test_there_are_not_too_many_layers() -> None:

@@ -18,7 +18,7 @@ from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.endpoint import show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.messages import Message
-from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.openflow.session import SessionPolicy, SwitchSession
 from natmirror.rules import Reconnect, Statistics, Unsolicited
 from natmirror.tcp.leg import Leg
 
@@ -39,7 +39,7 @@ class Calls:
         streams: dict[MirroredFlow, MirroredStream],
     ) -> None:
         self.now = float("-inf")
-        self.by_number: dict[int, tuple[MasterSession, Session]] = {}
+        self.by_number: dict[int, tuple[MasterSession, SwitchSession]] = {}
         """The sessions at hand, until all that their masters have said has been read."""
         self._read_queue = read_queue
         self._timers = timers
@@ -74,7 +74,9 @@ class Calls:
             passes_unsolicited=master.mirror.unsolicited is Unsolicited.PASS,
             tells_statistics=master.mirror.statistics is Statistics.LAST_SEEN,
         )
-        session = Session(connection.observer, policy)  # before the leg, which without a session would be nobody's
+        session = SwitchSession(
+            connection.observer, policy
+        )  # before the leg, which without a session would be nobody's
 
         def listener(data: bytes) -> None:
             self._read_queue.add(Kind.MASTER, number, data)

@@ -8,7 +8,7 @@ from natmirror.net.endpoint import Endpoint, show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer
-from natmirror.openflow.session import Session
+from natmirror.openflow.session import SwitchSession
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
@@ -21,7 +21,7 @@ class MasterSession:
     connection: "Connection"
     number: int = 0
     """Of the session at hand."""
-    session: Session | None = None
+    session: SwitchSession | None = None
     leg: Leg | None = None
     state: SessionState = SessionState.WAITING
     why_absent: str | None = None

@@ -20,7 +20,7 @@ from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.observer import MessageClass
-from natmirror.openflow.session import ORDERS, Session
+from natmirror.openflow.session import ORDERS, SwitchSession
 
 _ROOM_SHARE = 2  # a master that owes this part of its buffer gets no PACKET_INs
 _PIECE_LEN = 128 << 10  # bytes that a leg is given in one step
@@ -193,7 +193,7 @@ class Relay:
 
     # Masters
 
-    def from_master(self, master: MasterSession, session: Session, data: bytes, now: float) -> Iterator[None]:
+    def from_master(self, master: MasterSession, session: SwitchSession, data: bytes, now: float) -> Iterator[None]:
         """Read what a master has said; no bytes mean that it has closed its side."""
         leg = master.leg
         if leg is None or master.session is not session:
@@ -230,12 +230,12 @@ class Relay:
             return
         self._timers.set((TimerKind.SETTLE_SESSION, master), session.next_settling())
         counted = 0
-        while session.unsaid_len and leg.ended is None:
-            fresh = session.unsaid_len - counted  # all, and then what a timer has added between two pieces
+        while session.unsent_len and leg.ended is None:
+            fresh = session.unsent_len - counted  # all, and then what a timer has added between two pieces
             leg.row.client_bytes += fresh
-            wanted = session.unsaid_len if fresh else 0
+            wanted = session.unsent_len if fresh else 0
             data = session.take(_PIECE_LEN)
-            counted = session.unsaid_len
+            counted = session.unsent_len
             self._events.apply(self._legs.settle(master, leg, leg.write(data, self._calls.now, wanted=wanted)))
             yield
 

@@ -1,0 +1,22 @@
+"""The order of the packages: each imports, and calls, what stands in rows below its own."""
+
+# Highest first: a package imports from rows below its own.
+LAYERS = (
+    ("__main__",),
+    ("cli",),
+    ("lab", "runtime"),
+    ("replication", "replay"),
+    ("engine", "ha"),
+    ("mirror", "nat", "linux"),
+    ("tcp", "backends"),
+    ("fastpath", "rules", "api"),
+    ("net", "openflow", "actions", "errors"),
+    ("_ffi", "_fastpath_build"),
+)
+
+
+def row(name: str) -> int:
+    """Return the row of a package, or of a module beside them; 0 is the highest."""
+    rows = [index for index, layer in enumerate(LAYERS) if name in layer]
+    assert len(rows) == 1, f"natmirror.{name} has to stand in exactly one row of LAYERS"
+    return rows[0]
