@@ -97,7 +97,7 @@ class Mirroring:
             self._feed(stream, first, flow.syn_data[: max(taken, 0)], now)
 
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
-        """Begin the stream of a flow that was picked up. A session can begin there; copies cannot: bytes count as lost."""
+        """Begin the stream of a flow that was picked up. A session can begin there; copies cannot."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget))
         stream.copies = tuple(
