@@ -232,10 +232,10 @@ class Engine:
         return self._services.prune()
 
     @property
-    def strangers(self) -> int:
-        """How many backends have become known by another host's connections alone, ever: they are like those that the
-        rules do not name any more."""
-        return self._services.strangers
+    def unlisted_backends(self) -> int:
+        """How many backends have become known only by connections that another host reported, ever: they are treated
+        like those that the rules do not name any more."""
+        return self._services.unlisted_backends
 
     def set_share(self, service: str, backend: str, share: float) -> None:
         """How much of its part a backend takes of the new connections from now on, from 0, none, to 1; ValueError where
@@ -252,15 +252,15 @@ class Engine:
         self._failover.kill(self._nat.of_backend(self._services.backend_named(service, backend), ids), now)
         return self.study(now)
 
-    def reset_again(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
-        """Send the RSTs of those of these flows once more that kill() has reset, and that are a backend's."""
-        self._failover.reset_again(self._nat.of_backend(self._services.backend_named(service, backend), ids))
+    def repeat_resets(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
+        """Send the RSTs of kill() once more, for those of these flows that are a backend's."""
+        self._failover.repeat_resets(self._nat.of_backend(self._services.backend_named(service, backend), ids))
         return self.study(now)
 
-    def stand_down(self, ids: Iterable[int], now: float) -> list[Send]:
-        """Another host passes the packets of these flows from now on: their legs end, and should they come here again,
-        they are met in their middle."""
-        self._failover.stand_down(ids, now)
+    def stop_forwarding(self, ids: Iterable[int], now: float) -> list[Send]:
+        """End the legs of these flows: another host forwards their packets from now on. If they come here again, they
+        are picked up."""
+        self._failover.stop_forwarding(ids, now)
         return self.study(now)
 
     # What is reported, as plain values

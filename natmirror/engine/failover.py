@@ -1,4 +1,4 @@
-"""What becomes of connections whose backend is gone, or that another host passes, and of clients when nobody is left.
+"""What becomes of connections whose backend has failed or that another host forwards, and of clients without a backend.
 
 Theory. A RST is believed at exactly the number that its receiver expects next; at another one inside its window it is
 challenged, by an acknowledgement that tells that number (RFC 5961 §3.2). So a connection is reset at both ends at the
@@ -21,7 +21,7 @@ from natmirror.tcp.tracker import HALF_SEQ, State
 
 
 class Failover:
-    """The engine's part that resets connections, and takes over those that are met in mid-connection."""
+    """The engine's part that resets connections, and picks up those that are met in mid-connection."""
 
     def __init__(self, nat: Nat, mirroring: GuardedMirroring, outgoing: Outgoing, counters: Counters) -> None:
         self._nat = nat
@@ -30,7 +30,7 @@ class Failover:
         self._counters = counters
 
     def kill(self, flows: Iterable[Flow], now: float) -> None:
-        """Reset those of these flows that are alive; a connection that we only look at goes on without us."""
+        """Reset those of these flows that are alive, at both ends; forget those of services without a pool."""
         for flow in flows:
             if flow.service.pool is None:
                 self._nat.forget(flow)
@@ -45,15 +45,15 @@ class Failover:
             self._nat.touch(flow, now)
 
     def expel(self, flows: Iterable[Flow], now: float) -> None:
-        """Reset these flows, whose clients are none any more. Those that another host passes it resets itself."""
+        """Reset these flows, whose clients the rules name no more. Another host resets those that it forwards."""
         for flow in flows:
             if flow.row.sharing & GUEST or self._mirroring.is_standby(flow):
                 self._nat.forget(flow)
             else:
                 self.kill([flow], now)
 
-    def reset_again(self, flows: Iterable[Flow]) -> None:
-        """A RST may be lost, and nobody acknowledges one: those of these flows that were killed are reset once more."""
+    def repeat_resets(self, flows: Iterable[Flow]) -> None:
+        """Send the RSTs of killed flows once more: one may be lost, and none is acknowledged."""
         for flow in flows:
             if flow.row.flags & KILLED and flow.backend is not None:
                 self._reset_ends(flow, flow.backend)
@@ -61,14 +61,14 @@ class Failover:
     def _reset_ends(self, flow: Flow, backend: Backend) -> None:
         orig, reply = flow.row.orig, flow.row.reply
         if not orig.flags & reply.flags & HALF_SEQ:
-            return  # nobody knows what they expect: they are told when they speak
+            return  # what they expect is not known: they are reset when they send something
         here, there = endpoint_of(flow.service), endpoint_of(backend)
         for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
             self._outgoing.add([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
 
-    def stand_down(self, ids: Iterable[int], now: float) -> None:
-        """Another host passes the packets of these flows from now on. Should they come here again, their numbers are
-        others, so they are met in their middle; but their bindings stay, which nobody could derive."""
+    def stop_forwarding(self, ids: Iterable[int], now: float) -> None:
+        """End the legs of these flows, whose packets another host forwards from now on. If they come here again, their
+        numbers are others, so they are picked up; bindings that cannot be derived stay."""
         for flow in self._nat.by_ids(ids):
             if flow.is_direct or flow.row.flags & KILLED:
                 continue
@@ -80,13 +80,13 @@ class Failover:
                 self._remember(self.pick_up(service, client, backend, now), now)
 
     def _remember(self, flow: Flow | None, now: float) -> None:
-        """What nobody could derive is no less certain than it was."""
+        """A binding that cannot be derived is no less certain than it was."""
         if flow is not None and flow.row.sharing & UNDERIVED:
             flow.row.reply.packets = 1  # so it was established, and is not half open
             self._nat.touch(flow, now)
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        """A flow for a connection that is met in its middle; None when the table is full."""
+        """Return a flow for a connection that is picked up here; None when the table is full."""
         flow = self._nat.pick_up(service, client, backend, now)
         if flow is not None and service.mirrors:
             self._mirroring.picked_up(self._nat.know(flow), None if backend is None else endpoint_of(backend))

@@ -5,70 +5,22 @@ Numbers stand in each flow's row; one that nothing has any more is given anew. A
 port, a backend by the same within its service: whatever else changes, connections stay.
 """
 
-from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
-from natmirror.fastpath import TAPPED, WATCHED, Array, ConnectionCounts, Gear, Plan, PlannedService
-from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
+from natmirror.fastpath import ConnectionCounts, Gear, Plan, PlannedService
+from natmirror.nat.schedulers import Maglev, Scheduler
+from natmirror.nat.service_tables import PoolMember, ServiceEntry, ServiceTables
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.net.prefixes import ClientNetworks
-from natmirror.rules import Backend, Balance, HashInput, Pool, Rules, Service, WhenNone
+from natmirror.rules import Backend, Pool, Rules, Service, WhenNone
 from natmirror.rules.reload import Kept
 
-MAX_STRANGERS = 64
+MAX_UNLISTED = 64
 """Backends of a service that the rules do not name and only another host's connections have: no record is to fill our
 tables with nonsense."""
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """A backend of a service's pool."""
-
-    number: int
-    backend: Backend
-    load: Array[int]
-    """How many connections it has now, in all threads."""
-    share: float = 1.0
-    is_removed: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """A service."""
-
-    number: int
-    service: Service
-    members: dict[Endpoint, _Member] = field(default_factory=dict)
-    """The pool in the order of the rules, then who is called when none of it is left, then those that were removed."""
-    scheduler: Scheduler | None = None
-    maglev: Maglev | None = None
-    is_removed: bool = False
-
-    def of(self, backend: Backend) -> _Member:
-        return self.members[endpoint_of(backend)]
-
-    def shares(self, pool: Pool) -> dict[Backend, float]:
-        """Of the pool's backends, without those that were removed."""
-        return {backend: self.of(backend).share for backend in pool.backends}
-
-
-class _Turn:
-    """Whose turn it is, kept where the C gear keeps it."""
-
-    def __init__(self, plan: Plan, number: int) -> None:
-        self._plan = plan
-        self._number = number
-
-    @property
-    def turn(self) -> int:
-        return int(self._plan.services[self._number].next_entry)
-
-    @turn.setter
-    def turn(self, turn: int) -> None:
-        self._plan.services[self._number].next_entry = turn
 
 
 class ServiceTable:
@@ -77,16 +29,16 @@ class ServiceTable:
     def __init__(self, rules: Rules, gear: Gear, loads: ConnectionCounts) -> None:
         self._loads = loads
         self._plan = Plan(gear.handle)
+        self._tables = ServiceTables(self._plan)
         self._services: list[Service] = []  # by number; where that is free, the last that had it
         self._backends: list[Backend] = []
         self._free_services: list[int] = []
         self._free_backends: list[int] = []
-        self._at: dict[Endpoint, _Entry] = {}
+        self._at: dict[Endpoint, ServiceEntry] = {}
         self._services_of: dict[Endpoint, list[Service]] = {}
         self.clients = ClientNetworks(())
         """The networks that clients come from."""
-        self._marks: Mapping[tuple[Endpoint, Endpoint], int] = {}
-        self.strangers = 0
+        self.unlisted_backends = 0
         """How many backends have become known by another host's connections alone, ever."""
         self.suspect = self._plan.suspect
         """See Plan."""
@@ -141,18 +93,18 @@ class ServiceTable:
         """The backend at an endpoint that another host has for a connection of a service; None where it cannot have
         one. The rules may have named it before, or there: here it is like one that was removed."""
         entry = self._entry(service)
-        if place not in entry.members and not self._meet(entry, place):
+        if place not in entry.members and not self._add_unlisted(entry, place):
             return None
         return entry.members[place].backend
 
-    def _meet(self, entry: _Entry, place: Endpoint) -> bool:
+    def _add_unlisted(self, entry: ServiceEntry, place: Endpoint) -> bool:
         pool, (address, port) = entry.service.pool, place
-        if pool is None or not port or place in self._at or len(entry.members) >= len(pool.members) + MAX_STRANGERS:
+        if pool is None or not port or place in self._at or len(entry.members) >= len(pool.members) + MAX_UNLISTED:
             return False
         self._add_member(entry, Backend(show(place), IPv4Address(address), port))
         entry.members[place].share, entry.members[place].is_removed = 0.0, True
         self._services_of.setdefault(place, []).append(entry.service)
-        self.strangers += 1
+        self.unlisted_backends += 1
         return True
 
     def services_of(self, backend: Endpoint) -> list[Service]:
@@ -163,10 +115,10 @@ class ServiceTable:
         """Whether a service is in the rules no more."""
         return self._entry(service).is_removed
 
-    def _entry(self, service: Service) -> _Entry:
+    def _entry(self, service: Service) -> ServiceEntry:
         return self._at[endpoint_of(service)]
 
-    def _all(self) -> Iterator[tuple[_Entry, _Member]]:
+    def _all(self) -> Iterator[tuple[ServiceEntry, PoolMember]]:
         return ((entry, member) for entry in self._at.values() for member in entry.members.values())
 
     # Choosing
@@ -199,26 +151,17 @@ class ServiceTable:
         pool, scheduler = service.pool, entry.scheduler
         assert pool is not None and scheduler is not None, "a backend is in a pool"
         scheduler.open_for(entry.shares(pool))
-        self._plan.set_table(
-            entry.number, self._numbered(entry, pool, scheduler.table), needs_python=_needs_python(pool, scheduler)
-        )
+        self._tables.put_table(entry, pool, scheduler)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
         """The marks by which the kernel translates, of services and their backends: those without one we translate."""
-        self._marks = marks
+        self._tables.marks = marks
         for entry, member in self._all():
-            self._plan.set_mark(member.number, self._mark(entry, endpoint_of(member.backend)))
+            self._tables.put_mark(entry, member)
 
-    def _mark(self, entry: _Entry, place: Endpoint) -> int:
-        return self._marks.get((endpoint_of(entry.service), place), 0)
-
-    def _is_full(self, entry: _Entry, backend: Backend) -> bool:
+    def _is_full(self, entry: ServiceEntry, backend: Backend) -> bool:
         most = backend.max_connections
-        return most is not None and self._load(entry, backend) >= most
-
-    def _load(self, entry: _Entry, backend: Backend) -> int:
-        """How many connections a backend has now, in all threads."""
-        return entry.of(backend).load[0]
+        return most is not None and entry.load(backend) >= most
 
     # Counting
 
@@ -285,17 +228,17 @@ class ServiceTable:
             self._services_of.setdefault(endpoint_of(member.backend), []).append(entry.service)
         return kept
 
-    def _flows_of(self, what: _Entry | _Member) -> int:
-        rows = self._plan.services if isinstance(what, _Entry) else self._plan.backends
+    def _flows_of(self, what: ServiceEntry | PoolMember) -> int:
+        rows = self._plan.services if isinstance(what, ServiceEntry) else self._plan.backends
         return int(rows[what.number].flows)
 
-    def _new_entry(self, service: Service) -> _Entry:
+    def _new_entry(self, service: Service) -> ServiceEntry:
         number = self._free_services.pop() if self._free_services else len(self._services)
         self._services[number : number + 1] = [service]
         self._plan.put_service(number, PlannedService(endpoint_of(service), 0))
-        return _Entry(number, service)
+        return ServiceEntry(number, service)
 
-    def _update(self, entry: _Entry, service: Service) -> _Entry:
+    def _update(self, entry: ServiceEntry, service: Service) -> ServiceEntry:
         """A service is, or is still, in the rules."""
         pool = service.pool
         stays = entry.scheduler is not None and not entry.is_removed and entry.service.pool == pool
@@ -303,12 +246,12 @@ class ServiceTable:
         if pool is not None and not stays:
             self._update_members(entry, pool)
             entry.maglev = Maglev(pool)
-            entry.scheduler = self._new_scheduler(entry, pool)
+            entry.scheduler = self._tables.new_scheduler(entry, pool)
             entry.scheduler.open_for(entry.shares(pool))
         self._put(entry)
         return entry
 
-    def _update_members(self, entry: _Entry, pool: Pool) -> None:
+    def _update_members(self, entry: ServiceEntry, pool: Pool) -> None:
         before, entry.members = entry.members, {}
         for backend in pool.members:
             place = endpoint_of(backend)
@@ -324,16 +267,15 @@ class ServiceTable:
             member.is_removed, member.share = True, 0.0
             entry.members[place] = member
 
-    def _add_member(self, entry: _Entry, backend: Backend) -> None:
+    def _add_member(self, entry: ServiceEntry, backend: Backend) -> None:
         number = self._free_backends.pop() if self._free_backends else len(self._backends)
         place = endpoint_of(backend)
         load = self._loads.of(endpoint_of(entry.service), place)
-        self._plan.put_backend(number, entry.number, place, load)
-        self._plan.set_mark(number, self._mark(entry, place))
         self._backends[number : number + 1] = [backend]
-        entry.members[place] = _Member(number, backend, load)
+        entry.members[place] = PoolMember(number, backend, load)
+        self._tables.put_member(entry, entry.members[place])
 
-    def _remove(self, entry: _Entry) -> None:
+    def _remove(self, entry: ServiceEntry) -> None:
         """A service is in the rules no more: who calls it is refused, as by a host that has no such port."""
         pool, entry.is_removed = entry.service.pool, True
         for member in entry.members.values():
@@ -343,52 +285,6 @@ class ServiceTable:
         entry.service = replace(entry.service, pool=pool, mirrors=())
         self._put(entry)
 
-    def _put(self, entry: _Entry) -> None:
-        """Tell the C gear of a service."""
-        service, pool, scheduler = entry.service, entry.service.pool, entry.scheduler
-        self._services[entry.number] = service
-        flags = TAPPED if service.mirrors else 0
-        here = endpoint_of(service)
-        if pool is None or scheduler is None or entry.maglev is None:
-            planned = PlannedService(here, flags | WATCHED, needs_python=entry.is_removed)
-        else:
-            table = derived = array("H")
-            if not entry.is_removed:
-                whole = entry.maglev.whole
-                derived = self._numbered(entry, pool, whole)
-                table = derived if scheduler.table is whole else self._numbered(entry, pool, scheduler.table)
-            planned = PlannedService(
-                here,
-                flags,
-                table,
-                derived,
-                in_turn=pool.balance is Balance.ROUND_ROBIN,
-                with_port=pool.hash is HashInput.ADDRESS_PORT,
-                is_held=service.throttles,
-                needs_python=entry.is_removed or _needs_python(pool, scheduler),
-            )
-        self._plan.put_service(entry.number, planned)
-
-    def _new_scheduler(self, entry: _Entry, pool: Pool) -> Scheduler:
-        match pool.balance:
-            case Balance.MAGLEV:
-                assert entry.maglev is not None, "a service with a pool"
-                return entry.maglev
-            case Balance.ROUND_ROBIN:
-                return RoundRobin(pool, _Turn(self._plan, entry.number))
-            case Balance.LEAST_CONNECTIONS:
-                return LeastConnections(pool, lambda backend: self._load(entry, backend))
-            case Balance.PRIORITY:
-                return Priority(pool)
-
-    @staticmethod
-    def _numbered(entry: _Entry, pool: Pool, table: "array[int]") -> "array[int]":
-        """A table of places in a pool, in numbers of backends."""
-        numbers = [entry.of(backend).number for backend in pool.backends]
-        return array("H", map(numbers.__getitem__, table))
-
-
-def _needs_python(pool: Pool, scheduler: Scheduler) -> bool:
-    """Whether the load counts for the choice, or there is nothing to choose."""
-    has_limits = any(backend.max_connections for backend in pool.backends)
-    return pool.balance is Balance.LEAST_CONNECTIONS or has_limits or not scheduler.table
+    def _put(self, entry: ServiceEntry) -> None:
+        self._services[entry.number] = entry.service
+        self._tables.put_service(entry)

@@ -116,7 +116,7 @@ class EngineProxy:
     @property
     def strangers(self) -> int:
         """See Engine: prune() returns those among them that have connections."""
-        return self._engine.strangers
+        return self._engine.unlisted_backends
 
     def set_marks(self, marks: Mapping[ServiceBackend, int]) -> None:
         """Let the kernel translate these from now on, see Engine."""
@@ -133,7 +133,7 @@ class EngineProxy:
         self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), partial(self._kill_now, change)))
 
     def _kill_now(self, change: Kill, ids: list[int]) -> list[Send]:
-        kill = self._engine.reset_again if change.is_repeated else self._engine.kill
+        kill = self._engine.repeat_resets if change.is_repeated else self._engine.kill
         with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
             return kill(change.service, change.backend, ids, time.monotonic())
         return []
@@ -143,7 +143,7 @@ class EngineProxy:
         self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), self._stand_down_now))
 
     def _stand_down_now(self, ids: list[int]) -> list[Send]:
-        return self._engine.stand_down(ids, time.monotonic())
+        return self._engine.stop_forwarding(ids, time.monotonic())
 
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         """Take the MTU of the host's route to a mirror, see Engine."""

@@ -192,7 +192,7 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     living = Session(one, client=(CLIENT[0], 40_002))
     living.connect()
     assert living.backend == session.backend
-    assert resets(one.reset_again("openflow", name, one.flow_ids(), session.now)) == resets(killed)[:2]
+    assert resets(one.repeat_resets("openflow", name, one.flow_ids(), session.now)) == resets(killed)[:2]
     assert living.from_client("PA", b"on").dst == living.backend_address, "it was not killed"
     living.from_client("R")
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
@@ -258,7 +258,7 @@ def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fa
     session.from_client("PA", b"before")
     session.mirrored()
     session.to_mirror += [
-        segment(send.packet) for send in one.stand_down(one.flow_ids(), 1000.0) if isinstance(send, Send)
+        segment(send.packet) for send in one.stop_forwarding(one.flow_ids(), 1000.0) if isinstance(send, Send)
     ]
     assert [letters for letters, *_ in session.mirrored()] == ["RA"]
     elsewhere(session, 5000)
@@ -281,7 +281,7 @@ def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirro
     sessions = [Session(one, client=client) for client in CLIENTS]
     for session in sessions:
         session.connect()
-    one.stand_down(one.flow_ids(), 1000.0)
+    one.stop_forwarding(one.flow_ids(), 1000.0)
     for session in sessions:
         elsewhere(session, 3000)
         assert session.from_client("PA", b"x").dst == session.backend_address
@@ -295,7 +295,7 @@ def test_what_another_host_has_now_is_believed_of_backends_that_speak_first() ->
     one = engine(PLAIN)
     session = Session(one)
     session.connect()
-    one.stand_down(one.flow_ids(), 1000.0)
+    one.stop_forwarding(one.flow_ids(), 1000.0)
     elsewhere(session, 3000)
     session.backend = C2 if session.backend == C1 else C1
     session.from_backend("PA", b"x")
@@ -306,5 +306,5 @@ def test_half_open_and_finished_flows_are_nobody_s_when_another_host_passes_them
     one = engine(RULES)
     session = Session(one)
     session.syn()
-    one.stand_down(one.flow_ids(), 1000.0)
+    one.stop_forwarding(one.flow_ids(), 1000.0)
     assert one.flow_ids() == []

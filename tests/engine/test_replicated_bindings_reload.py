@@ -7,7 +7,7 @@ import pytest
 from natmirror.actions import Hook
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import CLAIM_ALL, LEND, TELL
-from natmirror.nat.services import MAX_STRANGERS
+from natmirror.nat.services import MAX_UNLISTED
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
@@ -244,8 +244,8 @@ def test_only_so_many_backends_are_known_from_other_hosts_alone() -> None:
         (BindingEvent.BOUND, "openflow", client, at(f"10.21.0.{number}", 1))
         for number, client in enumerate(CLIENTS * 3)
     ]
-    assert host.hears(news) == len(news) - MAX_STRANGERS
-    assert len(host.removed()) <= MAX_STRANGERS
+    assert host.hears(news) == len(news) - MAX_UNLISTED
+    assert len(host.removed()) <= MAX_UNLISTED
 
 
 # Any order of events
