@@ -49,7 +49,7 @@ class Adoption:
             copy.why_absent = why_absent or copy.why_absent
             if leg is not None and why_absent is None:
                 self._begin_leg(copy, leg, now)
-        row.account = self._ledger.account(stream)
+        row.account = self._ledger.account_number(stream)
         if stream.alive():
             start_feeding_legs(row)
             self._legs.link(row, [leg for _, leg in stream.alive()])
@@ -64,7 +64,7 @@ class Adoption:
             return
         copy.leg, copy.why_absent = made, None
         made.row.flow_id = copy.stream.flow.row.id
-        made.row.mirror_id = self._ledger.number(copy)
+        made.row.mirror_id = self._ledger.mirror_id(copy)
 
     def _stand_by(self, stream: MirroredStream, record: FlowRecord) -> None:
         """The client's stream may go on from the first number that a mirror may lack. Its bytes count once it does."""
@@ -104,7 +104,7 @@ class Adoption:
             leg = copy.leg
             if leg is not None and leg.resumption is not None:
                 leg.row.acked_bytes += seq.diff(leg.resumption.recorded_una, first)
-                self._ledger.of(copy).adopted += 1
+                self._ledger.totals_of(copy).adopted += 1
                 leg.resumption.activate(now)
                 leg.schedule()
 
@@ -133,7 +133,7 @@ class Adoption:
             self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
 
     def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegEvent]:
-        """The client's stream ends before number ``fin``: tell legs that another host has brought further."""
+        """Finish legs that another host has brought past number ``fin``, before which the client's stream ends."""
         for copy, leg in stream.alive():
             if leg.resumption is not None and seq.lt(fin, leg.end):
                 yield self._legs.settle(copy, leg, leg.finished_elsewhere(fin))
@@ -158,7 +158,7 @@ class Adoption:
         for copy, leg in stream.alive():
             if not leg.awaits_answer and not copy.is_resumed:
                 copy.is_resumed = True
-                self._ledger.of(copy).resumed += 1
+                self._ledger.totals_of(copy).resumed += 1
 
 
 def _legs_by_place(record: FlowRecord) -> dict[tuple[str, Endpoint], LegRecord]:

@@ -16,7 +16,7 @@ from natmirror.tcp.client_window import ClientWindow
 
 
 class Backpressure:
-    """The throttles of all flows."""
+    """The throttles of all flows that have one."""
 
     def __init__(self, timers: Timers, outgoing: Outgoing, streams: dict[MirroredFlow, MirroredStream]) -> None:
         self._timers = timers
@@ -38,7 +38,7 @@ class Backpressure:
             hold_client(flow.row)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
-        """The window field that the client is to see in a segment of its backend's."""
+        """Return the window field that the client is to see in a segment of its backend's."""
         throttle = self._throttles.get(flow)
         if throttle is None:
             return segment.window
@@ -94,8 +94,8 @@ class Backpressure:
             self._outgoing.add([Send(update)])
 
     def let_go(self, flow: MirroredFlow) -> None:
-        """Hold the client back no more, whatever its legs say. One that waits is told at once: it would learn it only
-        by its own probes, which come minutes apart."""
+        """Hold the client back no more, whatever its legs say. One that waits gets an update at once: it would learn it
+        only by its own probes, which come minutes apart."""
         throttle = self._throttles.get(flow)
         if throttle is None:
             return

@@ -22,7 +22,7 @@ class MirroredFlow(Protocol):
 
     @property
     def picked_up(self) -> bool:
-        """Whether the connection was met in its middle."""
+        """Whether the flow began in mid-connection."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,13 +64,13 @@ class StreamCopy:
 
 @dataclass(slots=True, eq=False)
 class MirroredStream:
-    """A flow's stream, and where it goes."""
+    """A flow's stream of bytes, and its copies."""
 
     flow: MirroredFlow
     reassembler: Reassembler
     copies: tuple[StreamCopy, ...] = ()
     replies: Reassembler | None = None
-    """Of what the backend sends, where somebody reads both directions."""
+    """Of what the backend sends, where masters have sessions."""
     state: StreamState = StreamState.COPYING
     has_rest: bool = False
     """More bytes are in order than were written in one call: the rest is about to follow."""
@@ -103,7 +103,7 @@ class MirroredStream:
 
 
 def stop_reading(flow: MirroredFlow, stream: MirroredStream | None) -> None:
-    """No master is told any more of what a flow's ends send."""
+    """Stop reading what a flow's ends send: no master has a session any more."""
     row = flow.row
     remove_reader(row)
     if stream is None or stream.replies is None:

@@ -1,14 +1,14 @@
 """The states of a mirrored stream, and what moves it from one to the next: the whole machine is one table.
 
-Theory. Two things are known of a stream at any time. One is how far its legs have been told: the client's bytes go to
-them as they come in order (COPYING), and a FIN after the last one (FINISHED). The other is whether production's
-connection still stands: once it is over, nothing follows, and the legs live on only to deliver what they hold.
+Theory. Two things are known of a stream at any time. One is how much of it its legs have: they get the client's bytes
+as these come in order (COPYING), and a FIN after the last one (FINISHED). The other is whether production's connection
+still stands: once it is over, nothing follows, and the legs live on only to deliver what they hold.
 
 A stream that another host has begun takes two steps before that. While the other host still passes the packets, it
 stands by (STANDBY), and later records take the place of the first one. Then its mirrors are asked how far they have
 come (ASKING): until all have answered, bytes that are missing here may have reached them from the first host, so
-nothing counts as missing, and an end of the connection is not told either (OVER_ASKING). A mirror may be asked a second
-time, when bytes are missing that the client will not send again.
+nothing counts as missing, and the legs do not learn of the connection's end either (OVER_ASKING). A mirror may be asked
+a second time, when bytes are missing that the client will not send again.
 
 At last the flow leaves its table, and the stream is GONE: legs that it has left count its bytes from ``final_bytes``.
 
@@ -29,13 +29,13 @@ class StreamState(IntEnum):
     COPYING = 2
     """The client's bytes go to the legs as they come in order."""
     FINISHED = 3
-    """The legs have been told the stream's end."""
+    """The legs have the stream's end."""
     OVER_ASKING = 4
-    """Production's connection is over, and the legs are told when their mirrors have answered."""
+    """Production's connection is over; the legs learn it when their mirrors have answered."""
     OVER_UNFINISHED = 5
     """Production's connection is over: it was reset, or bytes are missing, or a rest is still to be written."""
     OVER_FINISHED = 6
-    """Production's connection is over, and the legs have been told the stream's end."""
+    """Production's connection is over, and the legs have the stream's end."""
     GONE = 7
     """The flow has left its table."""
 

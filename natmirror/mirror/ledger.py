@@ -103,40 +103,40 @@ class Ledger:
             self._totals.setdefault(key, Totals(endpoint_of(mirror))).endpoint = endpoint_of(mirror)
             self._numbers.setdefault(key, len(self._numbers))
 
-    def has(self, account: Account) -> bool:
-        """Whether a mirror is in the rules, as the same host with the same bytes to get."""
+    def is_current(self, account: Account) -> bool:
+        """Return whether the rules name a mirror still, as the same host that gets the same bytes."""
         mirror = self._mirrors.get(self._key(account))
         return mirror is not None and _nature(mirror) == _nature(account.mirror)
 
-    def of(self, account: Account) -> Totals:
-        """The totals of a mirror."""
+    def totals_of(self, account: Account) -> Totals:
+        """Return the totals of a mirror."""
         return self._totals[self._key(account)]
 
-    def number(self, account: Account) -> int:
-        """The number of a mirror."""
+    def mirror_id(self, account: Account) -> int:
+        """Return the number of a mirror, which its legs' rows in C have."""
         return self._numbers[self._key(account)]
 
     def session_ended(self, account: Account, leg: Leg, reason: str) -> None:
         """A leg is over that did not carry its client's bytes, but ``row.client_bytes`` of its own."""
-        totals = self.of(account)
+        totals = self.totals_of(account)
         totals.count_leg(leg, reason)
         totals.client_bytes += leg.row.client_bytes
         totals.lost[reason] += leg.row.client_bytes - leg.acked_bytes
 
-    def account(self, stream: MirroredStream) -> int:
-        """The number of the account that a living flow belongs to now."""
+    def account_number(self, stream: MirroredStream) -> int:
+        """Return the number of the account that a living flow belongs to now, which its row in C has."""
         account = (stream.flow.service.name, tuple((copy.mirror.name, copy.why_over) for copy in stream.copies))
         return self._accounts.setdefault(account, len(self._accounts))
 
     def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
         """A leg is over."""
-        self.of(copy).leg_ended(copy, leg, reason)
+        self.totals_of(copy).leg_ended(copy, leg, reason)
         if copy.stream.state is not StreamState.GONE:
             self._acked_before[*self._key(copy), reason] += leg.acked_bytes
 
     def flow_forgotten(self, copy: StreamCopy) -> None:
         """A flow is over, see Totals."""
-        self.of(copy).flow_forgotten(copy)
+        self.totals_of(copy).flow_forgotten(copy)
         if copy.leg is not None and copy.leg.ended is not None:
             self._acked_before[*self._key(copy), copy.leg.ended] -= copy.acked_bytes
 

@@ -1,11 +1,11 @@
 """What follows from a leg's move or end: the one place where events of legs are applied.
 
 Theory. Legs know nothing of streams, sessions and accounts: what a method of Legs does to a leg, it returns as a
-LegEvent, and whoever has called it gives that to apply(). From here the copies, the ledger and the sessions are told,
-always in the same order: first the tables in C, then the accounts, then those who wait for the leg.
+LegEvent, and its caller gives that to apply(). Here copies, ledger and sessions are brought up to date, always in the
+same order: first the tables in C, then the accounts, then what waits for the leg.
 
-A leg stays in ``Legs.living`` until its end was applied here, and leaves it before anybody is told: so whatever fails,
-an owner is told of an end once.
+A leg stays in ``Legs.living`` until its end is applied here, and leaves it before its owner learns of it: so whatever
+fails, an end is applied once.
 """
 
 from contextlib import suppress
@@ -43,7 +43,7 @@ class LegEvents:
         self._ended_sessions: list[LegEnded] = []
 
     def apply(self, event: LegEvent) -> None:
-        """Tell everything that depends on a leg what has happened to it."""
+        """Bring everything up to date that depends on a leg."""
         owner, leg, reason = event.owner, event.leg, event.end_reason
         if reason is not None:
             try:
@@ -102,7 +102,7 @@ class LegEvents:
         if stream.state is StreamState.GONE:
             return
         if len(stream.copies) == len(flow.service.copies):
-            flow.row.account = self._ledger.account(stream)
+            flow.row.account = self._ledger.account_number(stream)
         if not stream.alive():
             stop_feeding_legs(flow.row)
             if not has_reader(flow.row):

@@ -1,4 +1,4 @@
-"""All legs of an engine, whoever they belong to: opened, found, told what mirrors and the network do, written off."""
+"""All legs of an engine, of copies and of sessions: opened, found, and given what mirrors and the network send."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -83,19 +83,19 @@ class Legs:
         """What each leg belongs to, by the leg's number in the table, until its owner has been told of its end."""
 
     def owners(self) -> list[tuple[LegOwner, Leg]]:
-        """The living legs, and what each belongs to."""
+        """Return the living legs, and what each belongs to."""
         return [(owner, owner.leg) for owner in self.living.values() if owner.leg is not None]
 
     def ids(self) -> list[int]:
-        """The numbers of the living legs; a number is given anew when its leg is gone."""
+        """Return the numbers of the living legs; a number is used again when its leg is gone."""
         return list(self.living)
 
     def owner(self, leg_id: int) -> LegOwner | None:
-        """What the leg with this number belongs to; None where there is none any more."""
+        """Return what the leg with this number belongs to; None where there is none any more."""
         return self.living.get(leg_id)
 
     def owner_between(self, mirror: Endpoint, local: Endpoint) -> LegOwner | None:
-        """What the leg between the two belongs to; None where there is none."""
+        """Return what the leg between the two belongs to; None where there is none."""
         row = self._table.find(mirror, local)
         return None if row is None else self.living.get(row.id)
 
@@ -171,7 +171,7 @@ class Legs:
     # What happens to them
 
     def has(self, mirror: Endpoint, local: Endpoint) -> bool:
-        """Whether a leg stands between the two."""
+        """Return whether a leg stands between the two."""
         return self._table.find(mirror, local) is not None
 
     def make_way(self, mirror: Endpoint, local: Endpoint) -> LegEvent | None:
@@ -209,7 +209,7 @@ class Legs:
         return min(mtu, narrow) if now < until else mtu
 
     def handle_timer(self, leg_id: int, now: float) -> LegEvent | None:
-        """The deadline of the leg with this number has come."""
+        """Do what is due at the leg with this number."""
         found = self._living_at(self._table.row(leg_id))
         return None if found is None else self.settle(*found, found[1].handle_timer(now))
 
@@ -234,7 +234,7 @@ class Legs:
         return LegEvent(owner, leg, reason) if event is None and self._is_untold(owner, leg) else event
 
     def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> LegEvent:
-        """After a leg has moved: keep what it sends, and set its timer anew."""
+        """Keep what a leg that has moved sends, and set its timer again."""
         if packets:
             self._outgoing.add([Send(packet, leg.segment_len) for packet in packets])
         leg.schedule()

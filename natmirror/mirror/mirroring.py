@@ -79,8 +79,8 @@ class Mirroring:
     # What production does
 
     def open(self, flow: MirroredFlow, backend: Endpoint, now: float) -> None:
-        """The client's handshake is complete: call each mirror, but one that is the connection's own backend or does
-        not want this client."""
+        """Begin the stream of a flow whose handshake is complete: call each mirror, except one that is the connection's
+        own backend or does not want this client."""
         if flow.picked_up or not flow.service.mirrors:
             return
         first = seq.add(flow.row.iss, 1)
@@ -100,14 +100,14 @@ class Mirroring:
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self.budget)
             add_reader(flow.row)
-        flow.row.account = self._ledger.account(stream)
+        flow.row.account = self._ledger.account_number(stream)
         self._guard.run(Work.THROTTLE, flow, self._backpressure.hold, stream)
         if flow.syn_data:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
             self._feed(stream, first, flow.syn_data[: max(taken, 0)], now)
 
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
-        """A connection was met in its middle: no copy can begin there, but its bytes count as lost; a session can."""
+        """Begin the stream of a flow that was picked up. A session can begin there; copies cannot."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget))
         stream.copies = tuple(
@@ -117,11 +117,11 @@ class Mirroring:
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", None, max_waiting, self.budget)
             add_reader(flow.row, is_late=True)
-        flow.row.account = self._ledger.account(stream)
+        flow.row.account = self._ledger.account_number(stream)
         return stream
 
     def _is_wanted_by_masters(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
-        """Whether some master wants a session for a new connection; a fault there costs no copy."""
+        """Return whether some master wants a session for a new connection; a fault there costs no copy."""
         try:
             return self._sessions.opened(flow, backend)
         except Exception as error:
@@ -133,7 +133,7 @@ class Mirroring:
         self._ledger.untracked(service, count)
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
-        """A segment of the client's with a right checksum, which the tracker has seen before."""
+        """Take a segment of the client's whose checksum is right, and that the tracker has seen."""
         stream = self.streams.get(flow)
         if (
             stream is None
@@ -146,26 +146,26 @@ class Mirroring:
         self._feed(stream, segment.seq, segment.payload, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
-        """The same for a segment of the backend's, where a master is told of it."""
+        """Take such a segment of the backend's, where a master has a session."""
         stream = self.streams.get(flow)
         if stream is not None and stream.replies is not None and not segment.flags & (SYN | RST):
             self._replies.feed(stream, segment)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
-        """End those of the legs with these numbers whose mirrors the rules do not name any more."""
+        """End those of the legs with these numbers whose mirrors the rules name no longer."""
         for owner in map(self._legs.owner, leg_ids):
             if isinstance(owner, MasterSession):
                 self._sessions.end_if_removed(owner)
-            elif isinstance(owner, StreamCopy) and owner.leg is not None and not self._ledger.has(owner):
+            elif isinstance(owner, StreamCopy) and owner.leg is not None and not self._ledger.is_current(owner):
                 self._events.apply(self._legs.settle(owner, owner.leg, owner.leg.abort(REMOVED)))
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
-        """The backend has spoken, and may take now what waited for its window."""
+        """Write what waited for the backend's window, after a segment of the backend's."""
         if (stream := self.streams.get(flow)) is not None:
             self._feed(stream, stream.reassembler.next, b"", now)
 
     def write_rest(self, flow: MirroredFlow, now: float) -> None:
-        """What was in order, and too much for one call: the next of it."""
+        """Write the next of what was in order, and too much for one call."""
         stream = self.streams.get(flow)
         if stream is None:
             return
@@ -173,7 +173,7 @@ class Mirroring:
         self._replies.read_rest(stream)
 
     def _feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
-        """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
+        """Take the client's bytes from number ``at`` on: what is in order goes to the legs."""
         row, reassembler = stream.flow.row, stream.reassembler
         is_read = has_reader(row)
         if stream.state in FINISHED or not (stream.alive() or is_read):
@@ -186,7 +186,7 @@ class Mirroring:
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = seq.latest(row.reply.edge, row.reply.ack)
-        if stream.flow.picked_up:  # nobody knows how wide its window is
+        if stream.flow.picked_up:  # the width of its window is unknown
             edge = seq.latest(edge, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
         set_orig_waiting(row, past_window=reassembler.blocked, has_gap=reassembler.waiting_bytes > 0)
@@ -211,8 +211,8 @@ class Mirroring:
                 self._read_queue.add(Kind.RESET if row.state == State.RESET else Kind.FINISHED, row.id)
 
     def _write(self, stream: MirroredStream, data: bytes, edge: int, now: float) -> None:
-        """The client's next bytes in order: to its legs, and to who reads them. Where more follow at once, a leg has
-        room for all of them, or for nothing."""
+        """Write the client's next bytes in order to its legs, and to the sessions' queue. Where more follow at once, a
+        leg has room for all of them, or for nothing."""
         rest = stream.reassembler.ready_len(edge)
         wanted = 0 if stream.has_rest else len(data) + rest if rest else None
         stream.has_rest = rest > 0
@@ -227,7 +227,7 @@ class Mirroring:
 
     def _handle_gap(self, stream: MirroredStream, acked: int, edge: int, now: float) -> bool:
         """The backend has bytes before number ``acked`` that never passed here, or found no room, so the client will
-        not send them again. Whether a mirror is to be asked first if it has them from elsewhere."""
+        not send them again. Return whether a mirror is asked first if it has them from another host."""
         reassembler = stream.reassembler
         lacking = [(copy, leg) for copy, leg in stream.alive() if seq.lt(leg.end, acked)]
         resumed = [(copy, leg, leg.resumption) for copy, leg in lacking if leg.resumption is not None]
@@ -243,7 +243,7 @@ class Mirroring:
         return False
 
     def _skip(self, stream: MirroredStream, to: int, edge: int, now: float) -> None:
-        """Nobody waits any more for the client's bytes before a number."""
+        """Go on at a number: the client's bytes before it are not waited for any more."""
         row = stream.flow.row
         is_read = has_reader(row)
         if is_read:
@@ -255,13 +255,13 @@ class Mirroring:
     # Another host's connections
 
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
-        """Another host's connection may go on here, and so may its legs: they stand by for Adoption.activate()."""
+        """Begin the stream of another host's connection: its legs stand by for Adoption.activate()."""
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         backend = None if record.backend is None else parse_endpoint(record.backend)
         self._adoption.begin(self.picked_up(flow, backend), record, backend, now)
 
     def positions_known(self, flow: MirroredFlow, now: float) -> None:
-        """All mirrors have said how far they have come: from there on the client's stream goes on."""
+        """Go on with the client's stream where its mirrors are, if all have answered."""
         stream, row = self.streams.get(flow), flow.row
         if stream is None:
             return
@@ -279,21 +279,21 @@ class Mirroring:
             self._end_deferred(stream, now)
 
     def _end_deferred(self, stream: MirroredStream, now: float) -> None:
-        """Production's connection was over before the legs could be told: now they are."""
+        """End the legs of a connection that was over while they had to wait for that."""
         if stream.flow.row.state == State.RESET:
             self._each_leg(stream, lambda leg: leg.reset(now))
         elif stream.state not in FINISHED:
             self._each_leg(stream, lambda leg: leg.abort(leg.hole_reason))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
-        """Production's connection was reset."""
+        """Production's connection was reset: so are its legs."""
         self.window_moved(flow, now)
         self._flow_over(flow, now, lambda leg: leg.reset(now))
         if (stream := self.streams.get(flow)) is not None and stream.replies is not None and not stream.has_rest:
             self._read_queue.add(Kind.RESET, flow.row.id)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
-        """Production's connection has closed in order: the backend has everything, so whoever lacks something has a
+        """Production's connection has closed in order: the backend has everything, so a copy that lacks something has a
         hole."""
         self.window_moved(flow, now)
         stream = self.streams.get(flow)
@@ -303,18 +303,18 @@ class Mirroring:
             self._read_queue.add(Kind.FINISHED, flow.row.id)
 
     def forget(self, flow: MirroredFlow) -> None:
-        """The flow stays in the table, and begins anew there."""
+        """End the stream of a flow that stays in the table, and begins again there."""
         self._forget(flow, continues=True)
         self._legs.link(flow.row, [])
         clear_mirroring(flow.row)
 
     def handed_over(self, flow: MirroredFlow) -> None:
-        """Another host passes the connection from here on: no leg of ours gets the rest of it."""
+        """Another host passes the connection from now on: end its legs, which get nothing of the rest."""
         if (stream := self.streams.get(flow)) is not None:
             self._each_leg(stream, lambda leg: leg.abort(HANDED_OVER))
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
-        """The flow leaves the table, and its numbers with it; legs that were not told of its end are cut."""
+        """End the stream of a flow that leaves the table. Legs live on that have the stream's end; others are reset."""
         self._forget(flow, continues=False)
 
     def _forget(self, flow: MirroredFlow, *, continues: bool) -> None:
@@ -335,7 +335,7 @@ class Mirroring:
         stream.move(StreamEvent.FORGOTTEN)
         for _, leg in stream.alive():
             leg.row.flow_id, leg.row.client_bytes = NO_FLOW, stream.final_bytes
-        del self.streams[flow]  # not before: legs that nobody finds would outlive the numbers of their flow
+        del self.streams[flow]  # not before: legs that cannot be found would outlive the numbers of their flow
         for copy in stream.copies:
             self._ledger.flow_forgotten(copy)
         stream.copies = ()  # no circle is left for a collector of garbage
@@ -348,9 +348,9 @@ class Mirroring:
             copy.why_absent = made
             return
         copy.leg = made
-        self._ledger.of(copy).opened += 1
+        self._ledger.totals_of(copy).opened += 1
         made.row.flow_id = stream.flow.row.id
-        made.row.mirror_id = self._ledger.number(copy)
+        made.row.mirror_id = self._ledger.mirror_id(copy)
         self._legs.link(stream.flow.row, [leg for _, leg in stream.alive()])
         self._events.apply(self._legs.settle(copy, made, made.open(now)))
 

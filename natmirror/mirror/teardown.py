@@ -111,4 +111,4 @@ class Teardown:
             with suppress(Exception):
                 half.clear()
         with suppress(Exception):
-            flow.row.account = self._ledger.account(stream)
+            flow.row.account = self._ledger.account_number(stream)

@@ -58,7 +58,7 @@ class Calls:
         connection = master.connection
         is_known = connection.observer.version is not None
         if connection.is_picked_up and connection.observer.datapath is None:
-            is_known = False  # nobody could say which switch this is
+            is_known = False  # it is unknown which switch this is
         if connection.is_over or not is_known or self.now - master.tried_at < master.pause:
             return False
         # Else a younger connection of the switch has taken its place
@@ -74,9 +74,7 @@ class Calls:
             passes_unsolicited=master.mirror.unsolicited is Unsolicited.PASS,
             tells_statistics=master.mirror.statistics is Statistics.LAST_SEEN,
         )
-        session = SwitchSession(
-            connection.observer, policy
-        )  # before the leg, which without a session would be nobody's
+        session = SwitchSession(connection.observer, policy)  # before the leg, which has no use without it
 
         def listener(data: bytes) -> None:
             self._read_queue.add(Kind.MASTER, number, data)
@@ -90,8 +88,8 @@ class Calls:
         master.leg, master.session, master.number = made, session, number
         master.move(SessionEvent.CALLED)
         made.row.source, made.row.reader, made.row.flow_id = SOURCE_MESSAGES, number, NO_FLOW
-        made.row.mirror_id = self._ledger.number(master)
-        self._ledger.of(master).opened += 1
+        made.row.mirror_id = self._ledger.mirror_id(master)
+        self._ledger.totals_of(master).opened += 1
         self.by_number[number] = (master, session)
         return self._legs.settle(master, made, made.open(now))
 
@@ -142,7 +140,7 @@ class Calls:
         return master.connection
 
     def stop_reading_if_over(self, connection: Connection) -> None:
-        """A connection that no master is told of any more need not be read."""
+        """Stop reading a connection with which no master has a session any more."""
         if not connection.is_forgotten and all(master.state is SessionState.OVER for master in connection.masters):
             stop_reading(connection.flow, self._streams.get(connection.flow))
 

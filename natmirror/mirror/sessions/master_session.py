@@ -1,4 +1,4 @@
-"""One connection, as it is told to masters, and its session with each of them."""
+"""One connection that is read along, and its session with each master."""
 
 from dataclasses import dataclass, field
 
@@ -62,13 +62,13 @@ class MasterSession:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A client's connection that somebody is told of."""
+    """A client's connection that is read along for masters."""
 
     flow: MirroredFlow
     client: Endpoint
     service_name: str
     is_picked_up: bool
-    """It was met in its middle."""
+    """Its flow began in mid-connection."""
     observer: Observer
     masters: tuple[MasterSession, ...] = ()
     decisions: Decisions = field(default_factory=Decisions)
@@ -76,7 +76,7 @@ class Connection:
     is_forgotten: bool = False
     """The flow has left its table: its row may be another's."""
     continues: bool = False
-    """It is begun anew here: the switch behind it is the same."""
+    """It begins again here: the switch behind it is the same."""
     datapath: Datapath | None = None
     """As far as the masters have been told."""
 

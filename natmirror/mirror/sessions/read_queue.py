@@ -1,4 +1,4 @@
-"""What is to be read of connections and masters, in its order, until somebody has time for it.
+"""What is to be read of connections and masters, in its order, until there is time for it.
 
 C puts there what both ends of a connection send, and what masters say; Python puts between that what C does not see. It
 is read after the verdicts of the packets that brought it, and held for no longer than memory allows.

@@ -151,7 +151,7 @@ class Relay:
         """Call a master, unless it is too early for that or the rules do not name it any more."""
         if not self._calls.is_due(master):
             return
-        if not self._ledger.has(master):
+        if not self._ledger.is_current(master):
             self.end_if_removed(master)
             return
         self._calls.note_attempt(master)
@@ -174,7 +174,7 @@ class Relay:
 
     def end_if_removed(self, master: MasterSession) -> None:
         """End a session whose master the rules do not name any more: none will follow it."""
-        if self._ledger.has(master):
+        if self._ledger.is_current(master):
             return
         if master.why_absent is None:
             master.give_up(REMOVED)

@@ -27,7 +27,7 @@ class Replies:
         if not replies.is_placed:
             replies.place(segment.seq)
         edge = seq.latest(row.orig.edge, row.orig.ack)
-        if flow.picked_up:  # nobody knows how wide its window is
+        if flow.picked_up:  # the width of its window is unknown
             edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
         self._read(stream, replies.push(segment.seq, segment.payload, edge), edge)
 

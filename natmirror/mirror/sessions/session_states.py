@@ -17,7 +17,7 @@ class SessionState(IntEnum):
     OPEN = 1
     """Something may be said to the master."""
     CLOSING = 2
-    """The leg has been told of the end: nothing more is said."""
+    """The leg has the end: nothing more is said."""
     LAST = 3
     """It is open, and none will follow."""
     LAST_CLOSING = 4
@@ -32,7 +32,7 @@ class SessionEvent(IntEnum):
     CALLED = 0
     """The master is being called: there is a leg."""
     CLOSED = 1
-    """The leg is told of the end."""
+    """The leg gets the end."""
     GIVEN_UP = 2
     """There is a reason why none will follow."""
     LEG_ENDED = 3

@@ -32,7 +32,7 @@ from natmirror.openflow.framer import Broken
 from natmirror.openflow.observer import Observer
 from natmirror.rules import Mirror, Reconnect
 
-_MAX_UNFLUSHED_LEN = 64 << 10  # bytes that are read before masters are told what came of it, however much waits
+_MAX_UNFLUSHED_LEN = 64 << 10  # bytes that are read before sessions are flushed, however much waits
 _MAX_UNFLUSHED = 64  # the same for sessions
 
 
@@ -63,14 +63,13 @@ class MasterSessions:
         self._opened: deque[Connection] = deque()
         self._of_flows: dict[MirroredFlow, Connection] = {}
         self._connections: dict[int, Connection] = {}  # by the flow's number
-        # What is being done: the rest of an entry, or of what a master is told
+        # What is being done: the rest of an entry, or of a session's flush
         self._steps: Iterator[None] | None = None
         self._current: Callable[[], Connection | None] = lambda: None
-        self._read_len = 0  # bytes that have been read since masters were told
+        self._read_len = 0  # bytes that have been read since sessions were flushed
 
     def opened(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
-        """A client's connection is established, or was met in its middle; whether some master wants to be told of
-        it."""
+        """Take a client's connection that is established, or was picked up. Return whether a master wants a session."""
         reasons = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not reasons:
             return False
@@ -86,7 +85,7 @@ class MasterSessions:
         return any(why_not is None for _, why_not in reasons)
 
     def forgotten(self, flow: MirroredFlow, *, continues: bool) -> None:
-        """The flow leaves the table, or begins anew there."""
+        """The flow leaves the table, or begins again there."""
         if (connection := self._of_flows.pop(flow, None)) is not None:
             connection.is_forgotten, connection.continues = True, continues
             self._read_queue.add(Kind.FORGOTTEN, flow.row.id)
@@ -121,20 +120,19 @@ class MasterSessions:
                 break
 
     def _step(self) -> None:
-        """Read a message, or tell a master what has come of some."""
+        """Read a message, or flush a session."""
         if self._steps is None:
             self._steps = self._next_steps()
         try:
             next(self._steps)
         except StopIteration:
             self._steps = None
-        except Exception as error:  # a fault of ours costs this connection's sessions, and nobody else
+        except Exception as error:  # a fault of ours costs this connection's sessions alone
             self._steps = None
             self._failed(self._current(), error)
 
     def _next_steps(self) -> Iterator[None]:
-        """What is to be done next: the first entry that waits, unless masters are to be told first what has come of
-        those before."""
+        """Return what is to be done next: read the first entry that waits, unless sessions are to be flushed first."""
         is_time = self._read_len >= _MAX_UNFLUSHED_LEN or len(self._relay.unflushed) >= _MAX_UNFLUSHED
         is_time = is_time or not self._read_queue.has_more
         if is_time and self._relay.unflushed:
@@ -215,7 +213,7 @@ class MasterSessions:
         connection = self._opened.popleft()
         self._connections[flow_id] = connection
         if not connection.is_picked_up:
-            self.directory.leave(connection.name)  # whoever was there before
+            self.directory.leave(connection.name)  # an earlier connection was of the same name
         elif (datapath := self.directory.behind(connection.name)) is not None:
             connection.observer.restore(datapath)
         for master in connection.masters:
@@ -223,7 +221,7 @@ class MasterSessions:
                 self._totals.count(master, "unopened", master.why_absent)
 
     def handle_timer(self, master: MasterSession, now: float) -> None:
-        """A question of a master's has waited long enough. The master is told by study()."""
+        """Settle a question of a master's that has waited long enough. study() sends the answer."""
         self._calls.now = now
         try:
             if master.session is not None:
