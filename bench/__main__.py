@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.contenders import all_contenders
 from bench.growth import GROWTH
 from bench.isolated import ISOLATED
 from bench.measures import MEASURES
@@ -15,7 +16,6 @@ from bench.plots import plot
 from bench.programs import compile_programs
 from bench.report import report
 from bench.suite import FULL, QUICK, Suite
-from bench.ways import all_ways
 from natmirror.errors import HostError
 
 _DOCS = Path(__file__).parents[1] / "docs"
@@ -29,7 +29,11 @@ _NAMES = [*(measure.name for measure in MEASURES), ISOLATED, GROWTH]
 )
 @click.option("--only", multiple=True, type=click.Choice(_NAMES), help="Make this measure only; may be repeated.")
 @click.option(
-    "--way", "ways", multiple=True, type=click.Choice([way.name for way in all_ways()]), help="Measure this way only."
+    "--way",
+    "ways",
+    multiple=True,
+    type=click.Choice([contender.name for contender in all_contenders()]),
+    help="Measure this way only.",
 )
 @click.option("--rounds", type=click.IntRange(1), help="How often everything is measured.")
 @click.option("--seconds", type=click.FloatRange(0.1), help="How long each measure takes.")

@@ -161,9 +161,9 @@ class LiveGauge(Gauge):
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.measures = []
-        for way in _WAYS:
+        for contender in _WAYS:
             for measure, (_, unit, _, cost_unit) in _LIVE.items():
-                name = f"live.{way}.{measure}"
+                name = f"live.{contender}.{measure}"
                 self.measures += [Measure(name, unit, is_speed=True), Measure(f"{name}.cpu", cost_unit)]
 
     def obstacle(self) -> str | None:
@@ -172,10 +172,15 @@ class LiveGauge(Gauge):
 
     def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
         """Make those measures."""
-        chosen = [(way, measure) for way in _WAYS for measure in _LIVE if _covers(wanted, f"live.{way}.{measure}")]
+        chosen = [
+            (contender, measure)
+            for contender in _WAYS
+            for measure in _LIVE
+            if _covers(wanted, f"live.{contender}.{measure}")
+        ]
         words = ["--seconds", str(self._seconds)]
-        for way in dict.fromkeys(way for way, _ in chosen):
-            words += ["--way", way]
+        for contender in dict.fromkeys(contender for contender, _ in chosen):
+            words += ["--way", contender]
         for measure in dict.fromkeys(measure for _, measure in chosen):
             words += ["--only", measure]
         found: dict[str, float] = {}

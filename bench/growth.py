@@ -3,12 +3,12 @@
 import time
 from statistics import median
 
+from bench.contenders import Contender, Natmirror
 from bench.counters import Usage, resident_bytes
-from bench.machine import WAY_CORES, running_on
+from bench.machine import CONTENDER_CORES, running_on
 from bench.measures import MEASURES, Measure, take
 from bench.network import Network
 from bench.results import Sample, Step
-from bench.ways import Contender, Natmirror
 from natmirror.errors import HostError
 from natmirror.lab.process import Program, wait_for
 
@@ -22,9 +22,9 @@ _LEGS_TIMEOUT = 20.0
 
 
 def grow(
-    way: Contender, network: Network, steps: list[int], seconds: float, patience: float, samples: int
+    contender: Contender, network: Network, steps: list[int], seconds: float, patience: float, samples: int
 ) -> list[Step]:
-    """Measure a way that is not started yet with more and more idle flows; it stays up afterwards.
+    """Measure a contender that is not started yet with more and more idle flows; it stays up afterwards.
 
     ``seconds`` is for each measure, ``patience`` how many seconds the opening of connections may take; packets are
     measured ``samples`` times: one alone says more of the machine's mood than of the number of flows. After a step
@@ -32,17 +32,17 @@ def grow(
     """
     done: list[Step] = []
     held: list[Program] = []
-    with running_on(WAY_CORES):
-        way.start(network)
-    _take("latency", way, network, _WARM_UP)  # so that what a program takes once is not counted as a flow's
+    with running_on(CONTENDER_CORES):
+        contender.start(network)
+    _take("latency", contender, network, _WARM_UP)  # so that what a program takes once is not counted as a flow's
     empty = resident_bytes(network.lab)
     open_flows = 0
     for flows in steps:
-        step = Step(way.name, flows)
+        step = Step(contender.name, flows)
         done.append(step)
         try:
-            wanted = min(flows, way.max_flows())
-            programs, opened, took = network.hold(way.target, wanted - open_flows, patience)
+            wanted = min(flows, contender.max_flows())
+            programs, opened, took = network.hold(contender.target, wanted - open_flows, patience)
             held += programs
             open_flows += opened
             step.values = {"open": open_flows, "opened_per_s": opened / took}
@@ -50,7 +50,7 @@ def grow(
                 step.failure = f"{wanted:,} is as many as the limit of open files allows here"
             elif open_flows < flows:
                 step.failure = f"only {open_flows:,} could be opened within {patience:g} s"
-            step.values |= _look(way, network, open_flows, seconds, empty, samples)
+            step.values |= _look(contender, network, open_flows, seconds, empty, samples)
             lost = [program.text.splitlines()[-1] for program in held if '"lost"' in program.text]
             if lost:
                 step.failure = f"idle connections were lost: {', '.join(lost)}"
@@ -62,35 +62,39 @@ def grow(
 
 
 def compare(
-    way: Contender, network: Network, few: Contender, its_network: Network, seconds: float, times: int
+    contender: Contender, network: Network, few: Contender, its_network: Network, seconds: float, times: int
 ) -> float:
-    """What a way that has many idle flows passes of what another of its kind passes with ``FEW`` at the same time: the
-    median of ``times`` pairs of samples, in turn, for the machine's mood changes within a minute."""
-    with running_on(WAY_CORES):
+    """Return what a contender with many idle flows passes, over what another of its kind passes with ``FEW``.
+
+    The median of ``times`` pairs of samples, in turn, for the machine's mood changes within a minute.
+    """
+    with running_on(CONTENDER_CORES):
         few.start(its_network)
     its_network.hold(few.target, FEW, _LEGS_TIMEOUT)
     time.sleep(_SETTLE)
     ratios = []
     for number in range(times):
-        pair = [(way, network), (few, its_network)]
+        pair = [(contender, network), (few, its_network)]
         passed = {
             one: _take("packets", one, where, seconds)["packets_per_s"]
             for one, where in (pair if number % 2 else pair[::-1])
         }
-        ratios.append(passed[way] / passed[few])
+        ratios.append(passed[contender] / passed[few])
     return median(ratios)
 
 
-def _look(way: Contender, network: Network, flows: int, seconds: float, empty: int, samples: int) -> dict[str, float]:
-    if isinstance(way, Natmirror) and way.mirrors:
-        wait_for(lambda: _legs(way) >= flows * way.mirrors, "the legs of all flows", _LEGS_TIMEOUT)
+def _look(
+    contender: Contender, network: Network, flows: int, seconds: float, empty: int, samples: int
+) -> dict[str, float]:
+    if isinstance(contender, Natmirror) and contender.mirrors:
+        wait_for(lambda: _legs(contender) >= flows * contender.mirrors, "the legs of all flows", _LEGS_TIMEOUT)
     time.sleep(_SETTLE)
     before = Usage.now(network.lab)
     time.sleep(seconds)
     used = Usage.now(network.lab).since(before)
     resident = resident_bytes(network.lab)
-    latency = _take("latency", way, network, seconds)
-    packets = [_take("packets", way, network, seconds)["packets_per_s"] for _ in range(samples)]
+    latency = _take("latency", contender, network, seconds)
+    packets = [_take("packets", contender, network, seconds)["packets_per_s"] for _ in range(samples)]
     return {
         "resident_bytes": resident,
         "bytes_per_flow": (resident - empty) / flows if flows else 0.0,
@@ -101,12 +105,12 @@ def _look(way: Contender, network: Network, flows: int, seconds: float, empty: i
     }
 
 
-def _legs(way: Natmirror) -> int:
-    return sum(int(mirror["legs"]) for mirror in way.status()["mirrors"])
+def _legs(contender: Natmirror) -> int:
+    return sum(int(mirror["legs"]) for mirror in contender.status()["mirrors"])
 
 
-def _take(name: str, way: Contender, network: Network, seconds: float) -> dict[str, float]:
+def _take(name: str, contender: Contender, network: Network, seconds: float) -> dict[str, float]:
     measure: Measure = next(measure for measure in MEASURES if measure.name == name)
-    sample = Sample(way.name, name, 0)
-    take(measure, way, network, seconds, sample)
+    sample = Sample(contender.name, name, 0)
+    take(measure, contender, network, seconds, sample)
     return sample.values

@@ -22,9 +22,9 @@ _VERSIONS = {
 }
 _LOOK = 0.5
 _CORES = sorted(os.sched_getaffinity(0))
-WAY_CORES = set(_CORES[: max(1, len(_CORES) // 2)])
-"""For the programs of a way."""
-LOAD_CORES = set(_CORES) - WAY_CORES or WAY_CORES
+CONTENDER_CORES = set(_CORES[: max(1, len(_CORES) // 2)])
+"""For the programs of a contender."""
+LOAD_CORES = set(_CORES) - CONTENDER_CORES or CONTENDER_CORES
 """For clients, servers and mirrors."""
 _TIMEOUT = 10.0
 

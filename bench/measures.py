@@ -1,12 +1,12 @@
-"""The measures of a way: throughput, small packets, new connections, latency, with the processor time they cost."""
+"""The measures of a contender: throughput, small packets, new connections, latency, and what they cost of the cores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.contenders import Contender, Natmirror, changes, ledger
 from bench.counters import Usage
 from bench.network import Network
 from bench.results import Sample
-from bench.ways import Contender, Natmirror, changes, ledger
 
 BULK_CONNECTIONS = 4
 PACKETS_CONNECTIONS = 64
@@ -94,17 +94,17 @@ MEASURES = [
 ]
 
 
-def take(measure: Measure, way: Contender, network: Network, seconds: float, sample: Sample) -> None:
-    """Make one measure of a way that runs, and write it into ``sample``; HostError where it fails."""
-    way.check()
-    status = way.status() if isinstance(way, Natmirror) else None
+def take(measure: Measure, contender: Contender, network: Network, seconds: float, sample: Sample) -> None:
+    """Make one measure of a contender that runs, and write it into ``sample``; HostError where it fails."""
+    contender.check()
+    status = contender.status() if isinstance(contender, Natmirror) else None
     before = Usage.now(network.lab)
-    got = measure.load(network, way.target, seconds)
+    got = measure.load(network, contender.target, seconds)
     used = Usage.now(network.lab).since(before)
-    way.check()
+    contender.check()
     values = {**measure.read(got, used), "others_cores": used.others_cores}
     sample.values = {key: round(value, 4) for key, value in values.items()}
-    if isinstance(way, Natmirror) and status is not None:
-        after, waited = way.settled()
+    if isinstance(contender, Natmirror) and status is not None:
+        after, waited = contender.settled()
         sample.counters = changes(status, after)
-        sample.ledger = ledger(status, after, waited) if way.mirrors else None
+        sample.ledger = ledger(status, after, waited) if contender.mirrors else None

@@ -36,7 +36,7 @@ def plot(results: Results, directory: Path) -> list[str]:
 
 
 def _bars(results: Results) -> Figure:
-    """One panel for each figure, one bar for each way; the thin line spans the rounds."""
+    """One panel for each figure, one bar for each contender; the thin line spans the rounds."""
     columns = [column for column in FIGURES if column.measure in results.measures()]
     wide = min(3, len(columns))
     tall = -(-len(columns) // wide)
@@ -50,13 +50,13 @@ def _bars(results: Results) -> Figure:
 
 
 def _bar_panel(panel: Axes, results: Results, column: Column) -> None:
-    for place, way in enumerate(results.ways):
-        rounds = [value / column.scale for value in results.rounds(way, column.measure, column.value).values()]
-        middle = results.median(way, column.measure, column.value)
+    for place, contender in enumerate(results.ways):
+        rounds = [value / column.scale for value in results.rounds(contender, column.measure, column.value).values()]
+        middle = results.median(contender, column.measure, column.value)
         if middle is None:
             continue
         middle /= column.scale
-        panel.barh(place, middle, color=_OURS if way.startswith("natmirror") else _OTHERS)
+        panel.barh(place, middle, color=_OURS if contender.startswith("natmirror") else _OTHERS)
         panel.plot([min(rounds), max(rounds)], [place, place], color="black", linewidth=0.8)
         panel.annotate(
             f"{middle:,.{column.digits}f}",
@@ -77,18 +77,18 @@ def _bar_panel(panel: Axes, results: Results, column: Column) -> None:
 
 
 def _lines(results: Results) -> Figure:
-    """One panel for each figure, one line for each way, by the number of idle flows."""
+    """One panel for each figure, one line for each contender, by the number of idle flows."""
     figure = Figure(figsize=(2 * _INCH + 2, 2 * 3), layout="constrained")
     panels = figure.subplots(2, 2)
     for panel, column in zip(panels.flat, _GROWTH, strict=True):
-        for way in dict.fromkeys(step.way for step in results.growth):
+        for contender in dict.fromkeys(step.way for step in results.growth):
             points = [
                 (step.values["open"], step.values[column.value] / column.scale)
                 for step in results.growth
-                if step.way == way and column.value in step.values
+                if step.way == contender and column.value in step.values
             ]
             if points:
-                panel.plot(*zip(*points, strict=True), marker="o", markersize=3, label=results.ways[way])
+                panel.plot(*zip(*points, strict=True), marker="o", markersize=3, label=results.ways[contender])
         panel.set_xscale("log")
         panel.set_ylim(bottom=0)
         panel.set_title(column.title, fontsize=9)

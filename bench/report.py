@@ -103,8 +103,8 @@ were none. *Idle CPU* is these programs' share of one core while nothing is sent
 over further connections, as above, while the idle ones stay; small packets five times. The bare loop in C has no flows:
 what it loses with their number is what the sockets of clients and servers cost the machine."""
 _COMPARED = """
-{way} with {flows} idle flows, and another one with {few} on the same machine at the same time, measured in turn: small
-packets {ratio:.2f} of the other's, the median of {pairs} pairs."""
+{contender} with {flows} idle flows, and another one with {few} on the same machine at the same time, measured in turn:
+small packets {ratio:.2f} of the other's, the median of {pairs} pairs."""
 _ALONE = """
 Without kernel, queue or Python, on one core, medians of several passes. 100,000 flows do not fit into the caches: each
 packet of another flow waits for memory."""
@@ -144,8 +144,8 @@ def _intro(results: Results) -> str:
 def _figures(results: Results, columns: Sequence[Column]) -> str:
     known = _known(results, columns)
     rows = [
-        [title, *(_show(results.median(way, column.measure, column.value), column) for column in known)]
-        for way, title in results.ways.items()
+        [title, *(_show(results.median(contender, column.measure, column.value), column) for column in known)]
+        for contender, title in results.ways.items()
     ]
     return _table(["", *(column.title for column in known)], rows)
 
@@ -153,8 +153,8 @@ def _figures(results: Results, columns: Sequence[Column]) -> str:
 def _ratios(results: Results, other: str) -> str:
     known = _known(results, FIGURES)
     rows = []
-    for way, title in results.ways.items():
-        ratios = (results.ratio(way, other, column.measure, column.value) for column in known)
+    for contender, title in results.ways.items():
+        ratios = (results.ratio(contender, other, column.measure, column.value) for column in known)
         rows.append([title, *(_NOTHING if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
     return _table(["", *(column.title.partition(",")[0] for column in known)], rows)
 
@@ -173,12 +173,12 @@ def _alone(nanoseconds: dict[str, float]) -> str:
 
 def _mirrors(results: Results) -> list[str]:
     rows = []
-    for way, title in results.ways.items():
+    for contender, title in results.ways.items():
         for measure in results.measures():
             ledgers = [
                 sample.ledger
                 for sample in results.samples
-                if (sample.way, sample.measure) == (way, measure) and sample.ledger is not None
+                if (sample.way, sample.measure) == (contender, measure) and sample.ledger is not None
             ]
             if not ledgers:
                 continue
@@ -217,7 +217,7 @@ def _compared(results: Results) -> list[str]:
     """Those that were measured beside another one with few flows."""
     return [
         _COMPARED.format(
-            way=results.ways[step.way],
+            contender=results.ways[step.way],
             flows=f"{step.flows:,}",
             few=FEW,
             pairs=results.settings["growth_pairs"],

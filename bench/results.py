@@ -24,9 +24,10 @@ class Ledger:
 
 @dataclass(slots=True)
 class Sample:
-    """One measure of one way in one round."""
+    """One measure of one contender in one round."""
 
     way: str
+    """The contender's name."""
     measure: str
     round: int
     values: dict[str, float] = field(default_factory=dict)
@@ -38,7 +39,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Step:
-    """One way with so many idle connections."""
+    """One contender with so many idle connections."""
 
     way: str
     flows: int
@@ -59,40 +60,40 @@ class Results:
     isolated: dict[str, float] = field(default_factory=dict)
     """Nanoseconds that natmirror's C code takes alone, by measure."""
     notes: list[str] = field(default_factory=list)
-    """What the ways' own logs complained of."""
+    """What the contenders' own logs complained of."""
 
     def measures(self) -> list[str]:
         """The measures that were made, in their order."""
         return list(dict.fromkeys(sample.measure for sample in self.samples))
 
-    def rounds(self, way: str, measure: str, value: str) -> dict[int, float]:
+    def rounds(self, contender: str, measure: str, value: str) -> dict[int, float]:
         """A value of each round in which the measure did not fail."""
         return {
             sample.round: sample.values[value]
             for sample in self.samples
-            if (sample.way, sample.measure) == (way, measure) and value in sample.values
+            if (sample.way, sample.measure) == (contender, measure) and value in sample.values
         }
 
-    def median(self, way: str, measure: str, value: str) -> float | None:
+    def median(self, contender: str, measure: str, value: str) -> float | None:
         """Over the rounds; None where the measure failed in all of them."""
-        return _median(self.rounds(way, measure, value).values())
+        return _median(self.rounds(contender, measure, value).values())
 
-    def ratio(self, way: str, other: str, measure: str, value: str) -> float | None:
-        """Of one way's value to another's: the median of each round's ratio, since the machine's mood changes less
-        within a round than between two."""
-        ours, theirs = self.rounds(way, measure, value), self.rounds(other, measure, value)
+    def ratio(self, contender: str, other: str, measure: str, value: str) -> float | None:
+        """Return the ratio of one contender's value to another's: the median of each round's, since the machine's mood
+        changes less within a round than between two."""
+        ours, theirs = self.rounds(contender, measure, value), self.rounds(other, measure, value)
         return _median(ours[number] / theirs[number] for number in ours.keys() & theirs.keys() if theirs[number])
 
-    def step(self, way: str, flows: int) -> Step | None:
-        """A way's step of growth."""
-        return next((step for step in self.growth if (step.way, step.flows) == (way, flows)), None)
+    def step(self, contender: str, flows: int) -> Step | None:
+        """A contender's step of growth."""
+        return next((step for step in self.growth if (step.way, step.flows) == (contender, flows)), None)
 
     def failures(self) -> list[str]:
         """What did not work, how often, and why it did not for the first time."""
         lines = []
-        for way, title in self.ways.items():
+        for contender, title in self.ways.items():
             for measure in self.measures():
-                samples = [sample for sample in self.samples if (sample.way, sample.measure) == (way, measure)]
+                samples = [sample for sample in self.samples if (sample.way, sample.measure) == (contender, measure)]
                 reasons = [sample.failure for sample in samples if sample.failure]
                 if reasons:
                     lines.append(f"{title}, {measure}, {len(reasons)} of {len(samples)} rounds: {reasons[0]}")
@@ -104,16 +105,16 @@ class Results:
     def write(self, path: Path) -> None:
         """All samples, and their medians, as JSON."""
         medians = {
-            way: {
+            contender: {
                 measure: {
-                    value: self.median(way, measure, value)
+                    value: self.median(contender, measure, value)
                     for sample in self.samples
-                    if (sample.way, sample.measure) == (way, measure)
+                    if (sample.way, sample.measure) == (contender, measure)
                     for value in sample.values
                 }
                 for measure in self.measures()
             }
-            for way in self.ways
+            for contender in self.ways
         }
         path.write_text(json.dumps({"medians": medians, **asdict(self)}, indent=1) + "\n")
 

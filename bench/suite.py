@@ -1,24 +1,24 @@
-"""A whole run: all ways interleaved, round after round, then each way's growth. What fails is noted, and it goes on."""
+"""A whole run: all contenders interleaved, round after round, then each one's growth. What fails is noted."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
+from bench.contenders import Contender, Natmirror, all_contenders
 from bench.growth import FEW, GROWTH, compare, grow
 from bench.isolated import ISOLATED, measure
-from bench.machine import LOAD_CORES, WAY_CORES, describe, running_on
+from bench.machine import CONTENDER_CORES, LOAD_CORES, describe, running_on
 from bench.measures import MEASURES, Measure, take
 from bench.network import Network
 from bench.programs import Programs
 from bench.results import Results, Sample, Step
-from bench.ways import Contender, Natmirror, all_ways
 from natmirror.errors import HostError
 
 GROWING = ("dnat", "haproxy", "nginx", "bare-loop", "natmirror-0", "natmirror-1")
-"""The ways whose growth is measured: those with a state for each flow, and one without any."""
+"""The contenders whose growth is measured: those with a state for each flow, and one without any."""
 
-_MAX_NOTES = 5  # of each way
+_MAX_NOTES = 5  # of each contender
 _FAILURES = (HostError, OSError, ValueError, KeyError)
 
 
@@ -71,13 +71,15 @@ class Suite:
         self._settings = settings
         self._programs = programs
         self._tell = tell
-        self._ways = [way for way in all_ways() if not settings.ways or way.name in settings.ways]
-        titles = {way.name: way.title for way in self._ways}
-        pinning = {"way_cores": sorted(WAY_CORES), "load_cores": sorted(LOAD_CORES)}
+        self._contenders = [
+            contender for contender in all_contenders() if not settings.ways or contender.name in settings.ways
+        ]
+        titles = {contender.name: contender.title for contender in self._contenders}
+        pinning = {"way_cores": sorted(CONTENDER_CORES), "load_cores": sorted(LOAD_CORES)}
         self.results = Results(describe(), {**asdict(settings), **pinning}, titles)
 
     def run(self) -> Results:
-        """Everything that is wanted. All that is started is pinned, so that ways share the machine alike with the
+        """Everything that is wanted. All that is started is pinned, so that contenders share the machine alike with the
         load."""
         start = time.monotonic()
         with running_on(LOAD_CORES):
@@ -95,53 +97,53 @@ class Suite:
             self._tell("natmirror's C code alone")
             self.results.isolated = measure(self._programs)
         if self._wanted(GROWTH):
-            for way in self._ways:
-                if way.name in self._settings.growing:
-                    self._growth(way)
+            for contender in self._contenders:
+                if contender.name in self._settings.growing:
+                    self._growth(contender)
 
     def _wanted(self, name: str) -> bool:
         return not self._settings.only or name in self._settings.only
 
     def _round(self, number: int, measures: list[Measure], network: Network) -> None:
-        """All ways once; each round begins with another one, so that none always comes after the same."""
-        first = number % len(self._ways)
-        for way in self._ways[first:] + self._ways[:first]:
-            samples = [Sample(way.name, measure.name, number) for measure in measures]
+        """All contenders once; each round begins with another one, so that none always comes after the same."""
+        first = number % len(self._contenders)
+        for contender in self._contenders[first:] + self._contenders[:first]:
+            samples = [Sample(contender.name, measure.name, number) for measure in measures]
             self.results.samples += samples
             try:
-                with self._running(way, network):
+                with self._running(contender, network):
                     for measure, sample in zip(measures, samples, strict=True):
-                        self._measure(measure, way, network, sample)
+                        self._measure(measure, contender, network, sample)
             except _FAILURES as error:
-                self._tell(f"{way.title}: {error}")
+                self._tell(f"{contender.title}: {error}")
                 for sample in samples:
                     if not sample.values:
                         sample.failure = sample.failure or str(error)
 
     @contextmanager
-    def _running(self, way: Contender, network: Network) -> Iterator[None]:
+    def _running(self, contender: Contender, network: Network) -> Iterator[None]:
         try:
-            with running_on(WAY_CORES):
-                way.start(network)
+            with running_on(CONTENDER_CORES):
+                contender.start(network)
             yield
         finally:
-            self._note(way)
-            way.stop()
+            self._note(contender)
+            contender.stop()
 
-    def _note(self, way: Contender) -> None:
-        """Some of what a way's log complains of."""
-        known = [note for note in self.results.notes if note.startswith(f"{way.title}: ")]
+    def _note(self, contender: Contender) -> None:
+        """Some of what a contender's log complains of."""
+        known = [note for note in self.results.notes if note.startswith(f"{contender.title}: ")]
         room = max(0, _MAX_NOTES - len(known))
-        self.results.notes += [f"{way.title}: {line}" for line in way.complaints()][:room]
+        self.results.notes += [f"{contender.title}: {line}" for line in contender.complaints()][:room]
 
-    def _measure(self, measure: Measure, way: Contender, network: Network, sample: Sample) -> None:
+    def _measure(self, measure: Measure, contender: Contender, network: Network, sample: Sample) -> None:
         try:
-            take(measure, way, network, self._settings.seconds, sample)
+            take(measure, contender, network, self._settings.seconds, sample)
         except _FAILURES as error:
             sample.failure = str(error)
-        self._tell(f"round {sample.round + 1}, {way.title}, {measure.title}: {_shown(sample)}")
+        self._tell(f"round {sample.round + 1}, {contender.title}, {measure.title}: {_shown(sample)}")
 
-    def _growth(self, way: Contender) -> None:
+    def _growth(self, contender: Contender) -> None:
         """In a network of its own, which takes the idle connections with it at its end."""
         settings = self._settings
         try:
@@ -149,25 +151,32 @@ class Suite:
             with Network(self._programs, flows=flows) as network:
                 try:
                     span = settings.growth_seconds
-                    steps = grow(way, network, settings.growth_steps, span, settings.patience, settings.growth_samples)
-                    if settings.growth_pairs and isinstance(way, Natmirror) and way.mirrors and not steps[-1].failure:
-                        self._compare(way, network, steps[-1])
+                    steps = grow(
+                        contender, network, settings.growth_steps, span, settings.patience, settings.growth_samples
+                    )
+                    if (
+                        settings.growth_pairs
+                        and isinstance(contender, Natmirror)
+                        and contender.mirrors
+                        and not steps[-1].failure
+                    ):
+                        self._compare(contender, network, steps[-1])
                 finally:
-                    self._note(way)
+                    self._note(contender)
         except _FAILURES as error:
-            steps = [Step(way.name, settings.growth_steps[0], failure=str(error))]
+            steps = [Step(contender.name, settings.growth_steps[0], failure=str(error))]
         self.results.growth += steps
         for step in steps:
-            self._tell(f"{way.title}, {step.flows:,} idle flows: {_shown(step)}")
+            self._tell(f"{contender.title}, {step.flows:,} idle flows: {_shown(step)}")
 
-    def _compare(self, way: Natmirror, network: Network, step: Step) -> None:
+    def _compare(self, contender: Natmirror, network: Network, step: Step) -> None:
         """Beside another one with few flows, in a network of its own."""
         settings = self._settings
-        few = Natmirror(way.mirrors)
+        few = Natmirror(contender.mirrors)
         with Network(self._programs, flows=step.flows) as its_network:
             try:
                 step.values["of_few"] = compare(
-                    way, network, few, its_network, settings.growth_seconds, settings.growth_pairs
+                    contender, network, few, its_network, settings.growth_seconds, settings.growth_pairs
                 )
             finally:
                 few.stop()

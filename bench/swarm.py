@@ -2,7 +2,7 @@
 
     python -m bench.swarm [--switches N] [--rate PER_SECOND] [--rounds N] [--output DIR]
 
-The controller is os-ken with a learning switch, and so is the master. What is told of each way: the latency of answers
+The controller is os-ken with a learning switch, and so is the master. Of each contender: the latency of answers
 to PACKET_INs as the switches see it, and the processor time of the program on the load-balancer host. Writes swarm.json
 and swarm.md.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from bench.machine import LOAD_CORES, WAY_CORES, describe, running_on
+from bench.machine import CONTENDER_CORES, LOAD_CORES, describe, running_on
 from bench.network import raise_files_limit
 from natmirror.errors import HostError
 from natmirror.lab.controllers.programs import PORT, OsKen
@@ -62,7 +62,7 @@ WAYS = {
 
 @dataclass(slots=True)
 class Sample:
-    """One way in one round: what the swarm told, and what the way cost."""
+    """One contender in one round: what the swarm reported, and what the contender cost."""
 
     way: str
     swarm: dict[str, Any]
@@ -73,16 +73,16 @@ class Sample:
     """That backend and master have seen."""
 
 
-def measure(way: str, switches: int, rate: int, seconds: float) -> Sample:
-    """One way, in a lab of its own; HostError where something in it fails."""
+def measure(contender: str, switches: int, rate: int, seconds: float) -> Sample:
+    """Measure one contender, in a lab of its own; HostError where something in it fails."""
     with Lab() as lab:
         for number in range(_SOURCES):
             lab.address("s1", "eth0", f"{SWITCH_SIDE}.{_FIRST_SOURCE + number}")
         with running_on(LOAD_CORES):
             backend, master = OsKen(lab, "c1"), OsKen(lab, "m")
-        with running_on(WAY_CORES):
-            program, balancer = _start(lab, way)
-        words = ["--to", f"{_BACKEND if way == 'direct' else SERVICE}:{PORT}", "--switches", str(switches)]
+        with running_on(CONTENDER_CORES):
+            program, balancer = _start(lab, contender)
+        words = ["--to", f"{_BACKEND if contender == 'direct' else SERVICE}:{PORT}", "--switches", str(switches)]
         words += ["--rate", str(rate), "--seconds", str(seconds), "--together"]
         words += ["--from", f"{SWITCH_SIDE}.{_FIRST_SOURCE}", "--sources", str(_SOURCES)]
         before = _program_seconds(program)
@@ -96,20 +96,22 @@ def measure(way: str, switches: int, rate: int, seconds: float) -> Sample:
             mirror = next(iter(balancer.status()["mirrors"]), None)
             balancer.stop()
         counts = [program.program.text.count("packet-in ") for program in (backend, master)]
-        return Sample(way, told, told["up_seconds"] + seconds, cost, mirror, (counts[0], counts[1]))
+        return Sample(contender, told, told["up_seconds"] + seconds, cost, mirror, (counts[0], counts[1]))
 
 
-def _start(lab: Lab, way: str) -> tuple[Program | None, LoadBalancer | None]:
-    if way == "direct":
+def _start(lab: Lab, contender: str) -> tuple[Program | None, LoadBalancer | None]:
+    if contender == "direct":
         return None, None
-    if way == "haproxy":
+    if contender == "haproxy":
         config = lab.directory / "haproxy.cfg"
         config.write_text(HAPROXY)
         program = lab.start("lb", ["haproxy", "-db", "-f", str(config)])
         wait_listen(lab.ns("lb"), PORT)
         return program, None
     rules = lab.directory / "swarm.yaml"
-    mirror = "" if way == "nat" else f"    mirrors: [{{name: master, address: {_MASTER}, protocol: {way}}}]\n"
+    mirror = (
+        "" if contender == "nat" else f"    mirrors: [{{name: master, address: {_MASTER}, protocol: {contender}}}]\n"
+    )
     rules.write_text(RULES + mirror)
     balancer = LoadBalancer(lab, rules)
     return balancer.program, balancer
@@ -138,8 +140,8 @@ def report(samples: list[Sample], machine: dict[str, Any], switches: int, rate: 
         " connections lost | legs lost | PACKET_INs at backend and master |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for way, title in WAYS.items():
-        mine = [sample for sample in samples if sample.way == way]
+    for contender, title in WAYS.items():
+        mine = [sample for sample in samples if sample.way == contender]
         if not mine:
             continue
 
@@ -180,9 +182,9 @@ def main(switches: int, rate: int, rounds: int, seconds: float, ways: tuple[str,
     samples: list[Sample] = []
     try:
         for number in range(rounds):
-            for way in ways or WAYS:
-                samples.append(measure(way, switches, rate, seconds))
-                click.echo(f"round {number + 1}, {WAYS[way]}: {json.dumps(samples[-1].swarm)}", err=True)
+            for contender in ways or WAYS:
+                samples.append(measure(contender, switches, rate, seconds))
+                click.echo(f"round {number + 1}, {WAYS[contender]}: {json.dumps(samples[-1].swarm)}", err=True)
     except HostError as error:
         sys.exit(f"swarm: {error}")
     output.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,14 @@
 """What all tests share: hypothesis profiles, and the rule that tests in network namespaces need root."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from natmirror.mirror import copy_states
+from natmirror.mirror.sessions import session_states
 from tests.helpers.nftables import Nft
 
 # fast is the same on each run and each machine; deep is for searching: pytest --hypothesis-profile=deep
@@ -20,6 +24,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("live"):
             item.add_marker(skip)
+
+
+class _Watched(dict[Any, Any]):
+    """A table of transitions that remembers what it was asked for and does not have."""
+
+    def __init__(self, table: dict[Any, Any]) -> None:
+        super().__init__(table)
+        self.illegal: list[Any] = []
+
+    def __missing__(self, key: Any) -> Any:
+        self.illegal.append(key)
+        raise KeyError(key)
+
+
+_TABLES = {
+    "natmirror.mirror.copies.TRANSITIONS": _Watched(copy_states.TRANSITIONS),
+    "natmirror.mirror.sessions.master_session.TRANSITIONS": _Watched(session_states.TRANSITIONS),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_illegal_transition(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The guard would hide an illegal transition of a stream or session: it would only end its copies."""
+    for name, table in _TABLES.items():
+        table.illegal.clear()
+        monkeypatch.setattr(name, table)
+    yield
+    assert not [key for table in _TABLES.values() for key in table.illegal]
 
 
 @pytest.fixture(params=[True, False], ids=["fast", "slow"])

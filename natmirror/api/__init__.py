@@ -1,6 +1,7 @@
 """The state and the orders of a running natmirror, as JSON over HTTP on a Unix socket.
 
-server.py answers in the running program, client.py asks, report.py makes text of what it says. Imports errors alone.
+Begin with server.py, which answers in the running program; client.py asks it, report.py makes text and tables of the
+answers. Imports errors alone.
 """
 
 PREFIX = "/v1/"

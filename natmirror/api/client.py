@@ -12,13 +12,13 @@ _TIMEOUT = 5.0
 
 
 def ask(resource: str, path: Path) -> Any:
-    """What a running natmirror says of ``resource``; HostError where none answers."""
+    """Return a running natmirror's ``resource``; HostError where none answers."""
     return _call("GET", resource, path)
 
 
-def order(name: str, words: dict[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
+def order(name: str, arguments: dict[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
     """Have a running natmirror do something within some seconds; HostError where none answers, or it refuses."""
-    return _call("POST", name, path, timeout, json=words)
+    return _call("POST", name, path, timeout, json=arguments)
 
 
 def _call(method: str, resource: str, path: Path, timeout: float = _TIMEOUT, **more: Any) -> Any:

@@ -33,7 +33,7 @@ def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
     for number, counters in machine["queues"].items():
         lines.append(f"queue {number}: " + _listed(counters))
     lines.append("tunnel: " + _listed(machine["tunnel"]))
-    lines += [f"{name}: {words}" for name, words in _faults(snapshot, machine)]
+    lines += [f"{name}: {text}" for name, text in _faults(snapshot, machine)]
     return "\n".join(lines)
 
 
@@ -62,11 +62,13 @@ def status_screen(status: dict[str, Any]) -> Group:
         facts.append(("log", _listed(left_out)))
     for mirror in status["mirrors"]:
         if mirror["sessions"]:
-            words = "; ".join(f"{name}: {_listed(counter)}" for name, counter in mirror["sessions"].items() if counter)
-            facts.append((f"sessions of {mirror['service']}/{mirror['name']}", words or "none"))
+            sessions = "; ".join(
+                f"{name}: {_listed(counter)}" for name, counter in mirror["sessions"].items() if counter
+            )
+            facts.append((f"sessions of {mirror['service']}/{mirror['name']}", sessions or "none"))
             facts.append((f"legs of {mirror['service']}/{mirror['name']} ended", _listed(mirror["ended"])))
     facts += _faults(status, machine)
-    lines = "\n".join(f"{name}: {words}" for name, words in facts)
+    lines = "\n".join(f"{name}: {text}" for name, text in facts)
     return Group(Text(head), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
 
 
@@ -86,10 +88,10 @@ def _pair(status: dict[str, Any]) -> list[tuple[str, str]]:
     pair = status.get("pair")
     if pair is None:
         return []
-    told = "" if pair["told_by"] == "keepalived" else ", as its addresses say: keepalived has not told"
+    source = "" if pair["told_by"] == "keepalived" else ", by its addresses: keepalived has not reported it"
     return [
         ("pair", " and ".join(pair["hosts"])),
-        ("this host", f"{pair['role']} since {pair['since']}{told}"),
+        ("this host", f"{pair['role']} since {pair['since']}{source}"),
         ("shared state", _shared_state(status["shared_state"])),
         ("connections that cannot be derived from the rules", str(status["flows_not_derivable"])),
     ]
@@ -98,16 +100,16 @@ def _pair(status: dict[str, Any]) -> list[tuple[str, str]]:
 def _shared_state(shared: dict[str, Any]) -> str:
     if "where" not in shared:
         return "none (ha.state): a move costs all legs, and connections that cannot be derived from the rules"
-    words = [f"{shared['where']} {shared['state']}", f"{shared['records']} records of other hosts"]
+    parts = [f"{shared['where']} {shared['state']}", f"{shared['records']} records of other hosts"]
     if shared["waiting"]:
-        words.append(f"{shared['waiting']} of our own wait to be written, for {shared['lag_seconds']:.1f} s")
+        parts.append(f"{shared['waiting']} of our own wait to be written, for {shared['lag_seconds']:.1f} s")
     if shared["refused"]:
-        words.append(f"{shared['refused']} mean nothing here")
+        parts.append(f"{shared['refused']} mean nothing here")
     if shared["outages"]:
-        words.append(f"outages {shared['outages']}")
+        parts.append(f"outages {shared['outages']}")
     if shared["error"]:
-        words.append(shared["error"])
-    return ", ".join(words)
+        parts.append(shared["error"])
+    return ", ".join(parts)
 
 
 def _backends(backends: list[dict[str, Any]]) -> Table:
@@ -204,9 +206,9 @@ def ended_table(ended: list[dict[str, Any]]) -> Table:
     return _table(("ended", "client", "mirror", "reason"), ("mirrored",), rows)
 
 
-def _table(words: Iterable[str], numbers: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
+def _table(texts: Iterable[str], numbers: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in words:
+    for column in texts:
         table.add_column(column, overflow="fold")
     for column in numbers:
         table.add_column(column, overflow="fold", justify="right")

@@ -7,9 +7,9 @@ GET /v1/ended              the legs that ended last: when, why, how much of its 
 GET /v1/decisions          for each OpenFlow switch: what its backend has ordered last, and what masters would have
 POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
 POST /v1/enable            ``{"service": …, "backend": …}``: a drained backend takes connections again
-POST /v1/reload            ``{}``: go by what the rules file says now; gives the changes, or says what is wrong with it
+POST /v1/reload            ``{}``: go by what the rules file says now; returns the changes, or what is wrong with it
 POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
-POST /v1/role              ``{"role": "master", "backup" or "fault"}``: what keepalived has made of this host of a pair
+POST /v1/role              ``{"role": "master", "backup" or "fault"}``: the role that keepalived has given this host
 ========================== ==============================================================================
 
 The server runs in threads of its own and never touches an engine: it asks the engine's own thread, which answers
@@ -40,8 +40,8 @@ log = logging.getLogger("natmirror")
 
 
 class Server:
-    """Answers on ``path`` until close(). ``resources`` give what to answer, or raise TimeoutError; ``orders`` do what
-    they are told, or raise ValueError.
+    """Answers on ``path`` until close(). ``resources`` return what to answer, or raise TimeoutError; ``orders`` take
+    the arguments, and raise ValueError where they cannot be obeyed.
 
     HostError where the socket cannot be made, or another natmirror answers there.
     """
@@ -110,7 +110,7 @@ class Server:
     def _resource(self, request: Request) -> Any:
         name = request.path.removeprefix(PREFIX)
         if request.path.startswith(PREFIX) and name in self._orders:
-            return self._obey(name, request)
+            return self._run_order(name, request)
         if not request.path.startswith(PREFIX) or name not in self._resources:
             raise NotFound("there are " + " and ".join(PREFIX + resource for resource in self._resources))
         if request.method != "GET":
@@ -120,14 +120,14 @@ class Server:
         except TimeoutError:
             raise ServiceUnavailable("it is too busy to answer") from None
 
-    def _obey(self, name: str, request: Request) -> Any:
+    def _run_order(self, name: str, request: Request) -> Any:
         if request.method != "POST":
             raise MethodNotAllowed(["POST"], "this is an order: it has to be posted")
-        words = request.get_json(silent=True)
-        if not isinstance(words, dict):
+        arguments = request.get_json(silent=True)
+        if not isinstance(arguments, dict):
             raise BadRequest("expected a JSON object")
         try:
-            return self._orders[name](words)
+            return self._orders[name](arguments)
         except (KeyError, TypeError, ValueError) as error:
             raise BadRequest(f"expected {error} too" if isinstance(error, KeyError) else str(error)) from None
         except TimeoutError:

@@ -1,6 +1,6 @@
-"""Which backends take new connections, and how many of them: by their health, and as somebody has ordered.
+"""Which backends take new connections, and how many of them: by their health, and by the operator's orders.
 
-No I/O: checks and orders come in with their times, changes go out.
+No I/O, no clock: results of checks and orders come in with their times, changes are returned.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from typing import Any
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service, WhenDown
 
-_REPEATS = (1.0, 5.0)  # seconds after which ends are reset again: nobody acknowledges a RST, and one may be lost
+_REPEATS = (1.0, 5.0)  # seconds after which connections are reset again: a RST is not acknowledged, and may be lost
 _STEPS = 20  # in which the share of a backend that has returned grows
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A backend takes this much of its part of the new connections from now on: 0 none, 1 all."""
+    """A backend takes this share of what is its part of the new connections: 0 none, 1 all of it."""
 
     service: str
     backend: str
@@ -24,12 +24,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """What a backend still has of connections is to be reset."""
+    """The connections that a backend still has are to be reset."""
 
     service: str
     backend: str
     is_repeated: bool = False
-    """Only the RSTs of those that were are to be sent again."""
+    """Only the RSTs of those that were reset are to be sent again."""
 
 
 AdmissionChange = Share | Kill
@@ -50,12 +50,12 @@ class _Member:
     drain_until: float | None = None
     """When a drained backend's last connections are reset; None: never."""
     started_at: float | None = None
-    """When it began to return; None: it is wholly there."""
+    """When its slow start began; None: it is over."""
     share: float = 1.0
 
 
 class Admission:
-    """All backends of the rules. Methods that take ``now`` (seconds) give what has changed because of it."""
+    """The backends of the rules. Methods that take ``now`` (seconds) return what has changed because of it."""
 
     def __init__(self, rules: Rules, now: float) -> None:
         self._members = {
@@ -65,12 +65,12 @@ class Admission:
             for backend in service.pool.backends
         }
         self._leaving: dict[tuple[str, str], float] = {}
-        """When those are reset that were drained with a deadline, and then taken out of the rules."""
+        """Backends that were removed from the rules while draining, and when their connections are reset."""
         self._repeats: list[tuple[float, Kill]] = []
 
     def reload(self, rules: Rules, now: float) -> list[AdmissionChange]:
         """Go by these rules from now on: backends with the names of before are as healthy, and as drained, as they
-        were; those that are new begin as they would after a return. A drain's deadline holds for who is gone."""
+        were; new ones begin with a slow start. A drain's deadline holds for removed ones, too."""
         before, self._members = self._members, {}
         for key, fresh in Admission(rules, now)._members.items():
             member = before.get(key, fresh)
@@ -80,46 +80,51 @@ class Admission:
             if not _is_checked(member):
                 member.is_up, member.reason = True, ""
             if member is fresh or not _slow_start(member):
-                self._begin_slowly(member, now)
+                self._begin_slow_start(member, now)
             self._members[key] = member
         self._leaving |= {key: one.drain_until for key, one in before.items() if one.drain_until is not None}
         self._leaving = {key: until for key, until in self._leaving.items() if key not in self._members}
-        return [change for member in self._members.values() for change in self._told(member, now)]
+        return [change for member in self._members.values() for change in self._set_share(member, now)]
 
     def set_health(
         self, service: str, backend: str, *, is_up: bool, reason: str, now: float, place: Endpoint | None = None
     ) -> list[AdmissionChange]:
-        """A check has changed its mind about a backend. ValueError where there is no such backend, or it is not checked
-        at this ``place`` any more: a word about the one before it would stand until its own checks change theirs."""
+        """Enter that a backend has gone up or down.
+
+        ValueError where there is no such backend, or it is not checked at this ``place`` any more: a result about the
+        one before it would hold until its own checks change theirs.
+        """
         member = self._member(service, backend)
         if place is not None and (place != endpoint_of(member.backend) or not _is_checked(member)):
             raise ValueError(f"nobody checks {backend} of {service} at {show(place)} any more")
         if member.is_up == is_up:
             return []
         member.is_up, member.reason, member.since = is_up, "" if is_up else reason, now
-        self._begin_slowly(member, now)
+        self._begin_slow_start(member, now)
         assert member.service.pool is not None, "a member is in a pool"
         resets = not is_up and member.service.pool.when_down is WhenDown.RESET
-        return self._changed(member, now) + (self._kill(service, backend, now) if resets else [])
+        return self._update_share(member, now) + (self._kill(service, backend, now) if resets else [])
 
     def drain(self, service: str, backend: str, deadline: float | None, now: float) -> list[AdmissionChange]:
-        """No new connections from now on; those that are left after ``deadline`` seconds are reset. ValueError where
-        there is no such backend."""
+        """Give a backend no new connections; after ``deadline`` seconds, reset those that are left.
+
+        ValueError where there is no such backend.
+        """
         member = self._member(service, backend)
         member.is_draining = True
         member.drain_until = None if deadline is None else now + deadline
-        return self._changed(member, now)
+        return self._update_share(member, now)
 
     def enable(self, service: str, backend: str, now: float) -> list[AdmissionChange]:
-        """A drained backend takes connections again; ValueError where there is no such backend."""
+        """Let a drained backend take connections again; ValueError where there is no such backend."""
         member = self._member(service, backend)
         if member.is_draining:
             member.is_draining, member.drain_until = False, None
-            self._begin_slowly(member, now)
-        return self._changed(member, now)
+            self._begin_slow_start(member, now)
+        return self._update_share(member, now)
 
     def dead(self) -> list[AdmissionChange]:
-        """What their failure has already led to, for those whose connections are then reset."""
+        """Return the resets that the backends which are down now have already led to."""
         return [
             Kill(service, backend)
             for (service, backend), member in self._members.items()
@@ -127,13 +132,13 @@ class Admission:
         ]
 
     def tick(self, now: float) -> list[AdmissionChange]:
-        """What is due by now."""
+        """Return the changes that are due by ``now``."""
         changes: list[AdmissionChange] = []
         for (service, backend), member in self._members.items():
             if member.drain_until is not None and now >= member.drain_until:
                 member.drain_until = None
                 changes += self._kill(service, backend, now)
-            changes += self._changed(member, now)
+            changes += self._update_share(member, now)
         for key in [key for key, until in self._leaving.items() if now >= until]:
             del self._leaving[key]
             changes += self._kill(*key, now)
@@ -142,7 +147,7 @@ class Admission:
         return changes
 
     def next_tick(self, now: float) -> float | None:
-        """When tick() is due, or None."""
+        """Return when tick() is due, or None."""
         due = [member.drain_until for member in self._members.values() if member.drain_until is not None]
         due += [*self._leaving.values(), *(at for at, _ in self._repeats)]
         for member in self._members.values():
@@ -151,7 +156,7 @@ class Admission:
         return min(due, default=None)
 
     def show(self, now: float) -> dict[tuple[str, str], dict[str, Any]]:
-        """Each backend's state, by service and name, as plain values."""
+        """Return each backend's state, by service and name, as values for JSON."""
         return {
             key: {
                 "state": "draining" if member.is_draining else "up" if member.is_up else "down",
@@ -177,15 +182,15 @@ class Admission:
         self._repeats += [(now + after, Kill(service, backend, is_repeated=True)) for after in _REPEATS]
         return [Kill(service, backend)]
 
-    def _begin_slowly(self, member: _Member, now: float) -> None:
+    def _begin_slow_start(self, member: _Member, now: float) -> None:
         member.started_at = now if self._takes_any(member) and _slow_start(member) else None
 
-    def _changed(self, member: _Member, now: float) -> list[AdmissionChange]:
+    def _update_share(self, member: _Member, now: float) -> list[AdmissionChange]:
         before = member.share
-        told = self._told(member, now)
-        return [] if member.share == before else told
+        changes = self._set_share(member, now)
+        return [] if member.share == before else changes
 
-    def _told(self, member: _Member, now: float) -> list[AdmissionChange]:
+    def _set_share(self, member: _Member, now: float) -> list[AdmissionChange]:
         share = 1.0 if self._takes_any(member) else 0.0
         if share and member.started_at is not None:
             progress = (now - member.started_at) / _slow_start(member)

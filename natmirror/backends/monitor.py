@@ -23,10 +23,10 @@ from natmirror.rules import Backend, Health, Rules
 log = logging.getLogger("natmirror")
 
 _STOP_TIMEOUT = 0.9
-_MAX_SIGNS = 1024
+_MAX_FAILED_SYNS = 1024
 
 Changed = Callable[[str, Backend, bool, str], None]
-"""Called with the service's name, the backend, whether it is up, and why."""
+"""Is called with the service's name, the backend, whether it is up, and why."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,11 +38,11 @@ class _Watched:
     settings: Health
     health: BackendHealth
     seconds: float | None = None
-    """That its last check took."""
+    """How long its last check took."""
     unclear: str = ""
-    """Why a check has last said nothing about it: told once."""
+    """Why a check has last said nothing about it: logged once."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
-    """Its next check may be due earlier than it was."""
+    """Set where its next check may be due earlier than before."""
 
 
 class Monitor:
@@ -54,8 +54,8 @@ class Monitor:
     def __init__(self, rules: Rules, changed: Changed) -> None:
         self._changed = changed
         self._lock = threading.Lock()  # for what status() reads; packets' threads never wait for it
-        self._signs: deque[tuple[_Watched, float]] = deque(maxlen=_MAX_SIGNS)
-        self._is_told = False
+        self._failed_syns: deque[tuple[_Watched, float]] = deque(maxlen=_MAX_FAILED_SYNS)
+        self._is_waking = False
         self._thread: threading.Thread | None = None
         self._tasks: dict[_Watched, asyncio.Task[None]] = {}
         self._watched = _to_watch(rules, {})
@@ -81,32 +81,34 @@ class Monitor:
             self._watched = _to_watch(rules, self._watched)
         if self._thread is not None:
             with suppress(RuntimeError):  # it is over
-                self._loop.call_soon_threadsafe(self._take_up)
+                self._loop.call_soon_threadsafe(self._match_tasks)
 
     def stop(self) -> None:
-        """End all checks and their programs, within a second; nothing is told any more."""
+        """End all checks and their programs, within a second; nothing is reported any more."""
         if self._thread is not None and self._thread.is_alive():
             with suppress(RuntimeError):  # its loop has just closed
                 self._loop.call_soon_threadsafe(self._checks.cancel)
             self._thread.join(_STOP_TIMEOUT)
 
     def status(self) -> list[dict[str, Any]]:
-        """What is known of each backend, in the order of the rules; from any thread."""
+        """Return what is known of each backend, in the order of the rules; from any thread."""
         with self._lock:
             now = time.monotonic()
             return [self._plain(watched, now) for watched in self._watched.values()]
 
     def syn_failed(self, service: str, backend: str) -> None:
-        """A client's SYN was refused, or not answered; from any thread, without waiting. Backends that are not checked
-        may come."""
+        """Note that a client's SYN was refused, or not answered; from any thread, without waiting.
+
+        Backends that are not checked are ignored.
+        """
         watched = self._watched.get((service, backend))
         if watched is None or self._thread is None:
             return
-        self._signs.append((watched, time.monotonic()))
-        if not self._is_told:
-            self._is_told = True
+        self._failed_syns.append((watched, time.monotonic()))
+        if not self._is_waking:
+            self._is_waking = True
             with suppress(RuntimeError):  # it is over
-                self._loop.call_soon_threadsafe(self._heed_signs)
+                self._loop.call_soon_threadsafe(self._take_failed_syns)
 
     # In the thread
 
@@ -116,7 +118,7 @@ class Monitor:
         self._loop.close()
 
     async def _check_all(self) -> None:
-        self._take_up()
+        self._match_tasks()
         try:
             await asyncio.get_running_loop().create_future()  # until stop()
         finally:
@@ -124,8 +126,8 @@ class Monitor:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def _take_up(self) -> None:
-        """Check what is to be checked, and nothing else."""
+    def _match_tasks(self) -> None:
+        """Begin and end tasks, so that each watched backend has one."""
         wanted = set(self._watched.values())
         for watched in self._tasks.keys() - wanted:
             self._tasks.pop(watched).cancel()
@@ -143,7 +145,7 @@ class Monitor:
                 await self._check(watched)
             except Exception:
                 log.exception("health of %s: a check went wrong", watched.backend.name)
-                self._enter(watched, Outcome(None, "internal error"))
+                self._enter_outcome(watched, Outcome(None, "internal error"))
 
     async def _check(self, watched: _Watched) -> None:
         probe = PROBES[watched.settings.check](watched.backend, watched.settings)
@@ -151,7 +153,7 @@ class Monitor:
             began_at = time.monotonic()
             outcome = await probe.outcome()
             watched.seconds = time.monotonic() - began_at
-            self._enter(watched, outcome)
+            self._enter_outcome(watched, outcome)
             if outcome.ok:
                 with suppress(OSError):  # a timeout too
                     until = min(began_at + watched.settings.timeout, watched.health.next_check())
@@ -160,7 +162,7 @@ class Monitor:
         finally:
             probe.abandon()
 
-    def _enter(self, watched: _Watched, outcome: Outcome) -> None:
+    def _enter_outcome(self, watched: _Watched, outcome: Outcome) -> None:
         now, health = time.monotonic(), watched.health
         with self._lock:
             if outcome.ok is None:
@@ -174,17 +176,17 @@ class Monitor:
                 return
             has_changed = health.result(outcome.ok, outcome.reason, now)
         if has_changed:
-            self._tell(watched)
+            self._report(watched)
 
-    def _heed_signs(self) -> None:
-        self._is_told = False
-        while self._signs:
-            watched, at = self._signs.popleft()
+    def _take_failed_syns(self) -> None:
+        self._is_waking = False
+        while self._failed_syns:
+            watched, at = self._failed_syns.popleft()
             with self._lock:
                 watched.health.syn_failed(at)
             watched.is_hastened.set()
 
-    def _tell(self, watched: _Watched) -> None:
+    def _report(self, watched: _Watched) -> None:
         health = watched.health
         try:
             self._changed(watched.service, watched.backend, health.is_up, health.reason)
@@ -209,7 +211,7 @@ class Monitor:
 
 
 def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tuple[str, str], _Watched]:
-    """The backends to be checked, by their names; what is known of those that were is kept."""
+    """Return the backends to be checked, by their names, with what is known of those that were."""
     found: dict[tuple[str, str], _Watched] = {}
     now = time.monotonic()
     for service in rules.services:
@@ -221,7 +223,7 @@ def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tup
             old = before.get(key)
             if old is None or (old.backend.address, old.backend.port) != (backend.address, backend.port):
                 found[key] = _Watched(service.name, backend, settings, BackendHealth(settings, now, random.random))
-            elif old.settings == settings:  # weights and limits are nothing to a check
+            elif old.settings == settings:  # weights and limits do not matter to a check
                 found[key] = old
             else:
                 old.health.change(settings, now)

@@ -20,9 +20,9 @@ from natmirror.openflow.handshake import Handshake
 from natmirror.rules import Backend, CheckKind, Health
 
 _REAP_TIMEOUT = 0.05  # what was killed ends at once, unless it hangs in the kernel
-_MAX_LATE = 0.1  # a timeout that is told later than this was ours: this host is too busy to judge others
+_MAX_LATE = 0.1  # a timeout that comes later than this was ours: this host is too busy to judge others
 _PIECE_LEN = 1 << 16
-_MAX_FAREWELLS = 16  # pieces that are read after the end
+_MAX_FAREWELLS = 16  # pieces that are read after our FIN
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 _OUR_FAULTS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
@@ -38,7 +38,7 @@ _WORDS = {
 
 
 class Outcome(NamedTuple):
-    """What a check has come to; ``ok`` is None where it says nothing about the backend."""
+    """The outcome of a check; ``ok`` is None where it says nothing about the backend."""
 
     ok: bool | None
     reason: str
@@ -83,15 +83,15 @@ class Probe:
             return Outcome(None, str(unclear))
 
     async def leave(self) -> None:
-        """Part as friends after a check that was passed, which may take a while; OSError where that fails."""
+        """Close the connection in order after a passed check, which may take a while; OSError where that fails."""
 
     def abandon(self) -> None:
-        """Let go of everything, at once."""
+        """Close and end everything, at once."""
         if self._sock is not None:
             self._sock.close()
 
     async def _ask(self) -> str:
-        """Why it is well; it raises where it is not."""
+        """Make the check, and return why it is passed; raise where it is not."""
         raise NotImplementedError
 
     def _open(self) -> socket.socket:
@@ -119,24 +119,24 @@ class OpenFlowProbe(Probe):
     """The backend's program says HELLO and answers an ECHO_REQUEST."""
 
     async def _ask(self) -> str:
-        sock, greeting = self._open(), Handshake()
+        sock, handshake = self._open(), Handshake()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await self._connect(sock)
         try:
-            await self._greet(sock, greeting)
+            await self._shake_hands(sock, handshake)
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise Failed(f"it hung up before its {greeting.awaited}") from None
+            raise Failed(f"it hung up before its {handshake.awaited}") from None
         return "it answers an ECHO_REQUEST"
 
-    async def _greet(self, sock: socket.socket, greeting: Handshake) -> None:
-        loop, answer = asyncio.get_running_loop(), greeting.begin()
-        while not greeting.is_answered:
-            self.awaited = greeting.awaited
+    async def _shake_hands(self, sock: socket.socket, handshake: Handshake) -> None:
+        loop, answer = asyncio.get_running_loop(), handshake.begin()
+        while not handshake.is_answered:
+            self.awaited = handshake.awaited
             await loop.sock_sendall(sock, answer)
             data = await loop.sock_recv(sock, _PIECE_LEN)
             if not data:
                 raise EOFError
-            answer = greeting.receive(data)
+            answer = handshake.receive(data)
 
     async def leave(self) -> None:
         """Hang up and wait until the controller has too: a RST for what it still says would be an error to it."""
@@ -190,7 +190,7 @@ class ExecProbe(Probe):
             self._end(self._process)
 
     def _end(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Before it is waited for, nobody else can have its number."""
+        """Kill its process group and reap it. Until it is reaped, no other process can have its number."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):

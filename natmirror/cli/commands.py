@@ -32,7 +32,7 @@ _api_option = click.option(
     default=keepalived_hooks.DEFAULT_API,
     show_default=True,
     metavar="SOCKET",
-    help="Where a running natmirror tells its state, as HTTP on a Unix socket.",
+    help="Where a running natmirror serves its state, as HTTP on a Unix socket.",
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
@@ -192,19 +192,19 @@ _PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}
 
 
 @main.command(context_settings=_PASSED_ON)
-@click.argument("words", nargs=-1)
+@click.argument("arguments", nargs=-1)
 @click.pass_context
-def health(ctx: click.Context, words: tuple[str, ...]) -> None:
+def health(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Whether the running natmirror is fit: 0, or another exit code; what keepalived asks every second."""
-    ctx.exit(keepalived_hooks.main("health", list(words)))
+    ctx.exit(keepalived_hooks.main("health", list(arguments)))
 
 
 @main.command(context_settings=_PASSED_ON)
-@click.argument("words", nargs=-1)
+@click.argument("arguments", nargs=-1)
 @click.pass_context
-def role(ctx: click.Context, words: tuple[str, ...]) -> None:
+def role(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Tell the running natmirror that its host is master, backup or fault; what keepalived does at a change."""
-    ctx.exit(keepalived_hooks.main("role", list(words)))
+    ctx.exit(keepalived_hooks.main("role", list(arguments)))
 
 
 @main.command()
@@ -214,7 +214,11 @@ def role(ctx: click.Context, words: tuple[str, ...]) -> None:
     "--host", metavar="NAME", help="Which of the two it is for; the one with this host's addresses otherwise."
 )
 @click.option("--command", metavar="PATH", help="How keepalived is to call natmirror; this very one otherwise.")
-@click.option("--script-user", metavar="USER", help="Who asks and tells; natmirror where there is one, else root.")
+@click.option(
+    "--script-user",
+    metavar="USER",
+    help="As whom keepalived runs it; natmirror where there is one, else root.",
+)
 @_api_option
 def keepalived(
     rules_file: Path,
@@ -244,7 +248,7 @@ def keepalived(
 
 
 def _own_command() -> str:
-    """How this very natmirror is called, wherever one stands."""
+    """Return how this very natmirror is called, from any directory."""
     here = Path(sys.executable).with_name("natmirror")
     return str(here) if here.exists() else f"{sys.executable} -m natmirror"
 

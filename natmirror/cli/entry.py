@@ -1,10 +1,10 @@
-"""Where the command begins: what keepalived runs is answered before anything else is imported."""
+"""Where the command begins: what keepalived runs is done before anything else is imported."""
 
 import sys
 
 
 def main() -> int | None:
-    """``natmirror``; gives the exit code."""
+    """Run ``natmirror``; return the exit code."""
     if sys.argv[1:2] in (["health"], ["role"]):
         from natmirror.ha import keepalived_hooks
 

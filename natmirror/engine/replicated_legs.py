@@ -14,6 +14,7 @@ from typing import Any
 from natmirror.engine.counters import Counters
 from natmirror.fastpath import KILLED
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
+from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
@@ -164,7 +165,7 @@ class ReplicatedLegs:
         such service, or ``client`` is no address with a port."""
         flow = self._nat.find_orig(parse_endpoint(client), endpoint_of(self._services.service_named(service)))
         stream = None if flow is None else self._mirroring.streams.get(flow)
-        if flow is not None and stream is not None and stream.standby_from is not None:
+        if flow is not None and stream is not None and stream.state is StreamState.STANDBY:
             self._nat.forget(flow)
 
     def leave(self) -> None:
@@ -208,7 +209,7 @@ class ReplicatedLegs:
         numbers."""
         backend = None if flow.backend is None else show(endpoint_of(flow.backend))
         stream = self._mirroring.streams.get(flow)
-        if stream is not None and stream.standby_from is not None:
+        if stream is not None and stream.state is StreamState.STANDBY:
             if backend == one.backend and self._mirroring.renew(flow, one):
                 self._nat.renew(flow, now)
                 return True

@@ -25,7 +25,7 @@ _REST = 0.1
 
 
 class HealthServer:
-    """Answers on ``path`` until close(); ``health`` gives the code and the reason. HostError where that cannot be.
+    """Answers on ``path`` until close(); ``health`` returns the code and the reason. HostError where that cannot be.
 
     A socket that is there is a dead run's: the API, whose place is beside it, has been served before.
     """

@@ -23,7 +23,7 @@ vrrp_script natmirror_health {{
 """
 
 _HEAD = """\
-# Written by natmirror for {host}, from the section ha of its rules: change it there, and write this anew.
+# Written by natmirror for {host}, from the section ha of its rules: change it there, and write this again.
 
 global_defs {{
     router_id {host}
@@ -37,7 +37,7 @@ global_defs {{
 }}
 """
 
-# Whoever comes back stays the backup of whoever serves meanwhile: moving the address a second time would gain nothing.
+# A host that returns stays the backup of the one that serves: moving the addresses a second time would gain nothing.
 _GROUP = """\
 vrrp_sync_group natmirror {{              # the addresses of both sides move together
     group {{
@@ -88,11 +88,9 @@ def choose(pair: Pair, name: str | None, own: Container[IPv4Address]) -> Host:
 def text(pair: Pair, host: Host, command: str, api: str, user: str) -> str:
     """The whole file for ``host``. ``command`` and ``api``: how natmirror is called there, and its socket; ``user``: as
     whom."""
-    for words, plain in ((command, _WORDS), (api, _WORD)):
-        if not plain.fullmatch(words):
-            raise HostError(
-                f"keepalived.conf cannot hold the name {words!r}: give natmirror and its socket a plain one"
-            )
+    for name, plain in ((command, _WORDS), (api, _WORD)):
+        if not plain.fullmatch(name):
+            raise HostError(f"keepalived.conf cannot hold the name {name!r}: give natmirror and its socket a plain one")
     [peer] = [other for other in pair.hosts if other is not host]
     called = {"command": command, "api": api}
     sides = (

@@ -24,7 +24,7 @@ _HAND_OVER_TIMEOUT = 4.0
 class PairMember:
     """A host of a pair, or a host alone. It belongs to the main thread, but for the health socket.
 
-    ``rounds`` gives how often each thread that passes packets has gone through its loop.
+    ``rounds`` returns how often each thread that passes packets has gone through its loop.
     """
 
     def __init__(self, pair: Pair | None, threads: int, rounds: Callable[[], Sequence[int]]) -> None:

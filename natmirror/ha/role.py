@@ -22,7 +22,7 @@ class HostRole(StrEnum):
 class CurrentRole:
     """The role of this host; functions that follow it are called in the order in which they were added.
 
-    ``time_of_day`` gives the time of day, as text.
+    ``time_of_day`` returns the time of day, as text.
     """
 
     def __init__(self, time_of_day: Callable[[], str]) -> None:

@@ -37,7 +37,7 @@ class LoadBalancer:
         self.program.wait_for_text("ready: ")
 
     def status(self) -> dict[str, Any]:
-        """The state as natmirror tells it now, with the flows; what it told last, where it is gone."""
+        """Return the state that natmirror reports now, with the flows; the last one, where it is gone."""
         if self.program.running():
             self._last = {**ask("status", self.api), "flows": ask("flows", self.api)}
         return self._last

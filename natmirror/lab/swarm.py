@@ -67,8 +67,8 @@ class Swarm:
         self._timers: list[tuple[float, int]] = []  # when to look at which connection
         self._slot = 0
         self._slots_from: float | None = None
-        self._start = self._told_at = time.monotonic()
-        self._told = 0  # latencies that lines of progress have told of
+        self._start = self._reported_at = time.monotonic()
+        self._reported = 0  # latencies that lines of progress have reported
 
     def run(self) -> bool:
         """From the first connection to the last answer; whether all came up and none was lost."""
@@ -78,7 +78,7 @@ class Swarm:
         if tally.up == wanted:
             self._up_seconds = begin - self._start
         tally.count_from(begin)
-        self._told, self._late, self._measuring = 0, 0.0, True
+        self._reported, self._late, self._measuring = 0, 0.0, True
         self._turn(self._arguments.seconds, lambda: self._lost == wanted)
         seconds, self._rate = time.monotonic() - begin, 0.0
         self._turn(_LAST_TIMEOUT, lambda: tally.answered == tally.sent)
@@ -96,8 +96,8 @@ class Swarm:
             next_at = min(self._send(now), self._tick(now), until, now + _LONGEST_WAIT)
             for fd, events in self._poll.poll(max(0.0, next_at - time.monotonic())):
                 self._serve(fd, events)
-            if self._arguments.progress and now >= self._told_at + 1.0:
-                self._tell(now)
+            if self._arguments.progress and now >= self._reported_at + 1.0:
+                self._print_progress(now)
 
     def _open(self) -> None:
         """Begin as many connections as may be without a word of the controller's at once."""
@@ -224,10 +224,10 @@ class Swarm:
         self._never_up += not was_up
         self._tally.errors[why] += 1
 
-    def _tell(self, now: float) -> None:
+    def _print_progress(self, now: float) -> None:
         """A line of progress, with the latencies since the one before."""
-        tally, lately = self._tally, sorted(self._tally.latencies[self._told :])
-        self._told, self._told_at = len(tally.latencies), now
+        tally, lately = self._tally, sorted(self._tally.latencies[self._reported :])
+        self._reported, self._reported_at = len(tally.latencies), now
         words = (
             f"{now - self._start:.0f} s: {tally.up} up, {self._lost} lost, {tally.sent} sent, {tally.answered} answered"
         )

@@ -75,7 +75,7 @@ _STATISTICS = {
 
 
 class SessionError(Exception):
-    """The controller said what ends the session; what is still to be sent stands in the switch's ``out``."""
+    """The controller sent what ends the session; what is still to be sent is in the switch's ``out``."""
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ class Switch:
         self._heard_at = now
         self._probed_at: float | None = None
         self._awaited: dict[bytes, float] = {}  # when the PACKET_IN with this source address was sent
-        self._neighbour: bytes | None = None  # who is to be answered by the next frame
+        self._neighbour: bytes | None = None  # whose frame the next one answers
         self._say(_HELLO, 1, _VERSION_BITMAP if version == 4 else b"")
 
     def receive(self, data: bytes, now: float) -> None:

@@ -8,7 +8,7 @@
                     │     10.10.0.100                  └── m  10.20.0.13  (the master)
 
 With ``pair`` there are two such hosts, ``lb1`` with .1 and ``lb2`` with .2. The controllers reach the switches by
-10.20.0.100 then, and who has that and 10.10.0.100 is keepalived's affair.
+10.20.0.100 then, and keepalived decides which host has that and 10.10.0.100.
 
 Each host is a network namespace; two bridges, in a namespace of their own, are the cables. Names carry the process id
 of whoever made them, so that what a killed run has left behind can be told from what is in use.

@@ -11,7 +11,7 @@ from natmirror.linux.descriptors import require_descriptors
 
 
 def own_addresses() -> set[IPv4Address]:
-    """All IPv4 addresses of this network namespace. HostError where the kernel does not say."""
+    """All IPv4 addresses of this network namespace. HostError where the kernel refuses."""
     try:
         require_descriptors()
         with IPRoute() as netlink:
@@ -20,4 +20,4 @@ def own_addresses() -> set[IPv4Address]:
                 for address in netlink.get_addr(family=AF_INET)
             }
     except (NetlinkError, OSError) as error:
-        raise HostError(f"cannot tell which addresses this host has: {error}") from None
+        raise HostError(f"cannot read the addresses of this host: {error}") from None

@@ -1,7 +1,7 @@
 """The watchdog of services without a pool: their packets pass even while natmirror is frozen.
 
-A queue that nobody is bound to lets packets pass (--queue-bypass), and so does a full one (fail-open); but a bound
-queue that nobody reads holds them. So a small process of its own shares the queue's socket, whose verdicts are
+A queue that no program is bound to lets packets pass (--queue-bypass), and so does a full one (fail-open); but a bound
+queue that is not read holds them. So a small process of its own shares the queue's socket, whose verdicts are
 therefore valid. While natmirror's heartbeat is missing it accepts what waits; when natmirror is gone it goes too, and
 with it the last hold on the queue.
 """

@@ -44,8 +44,8 @@ def run(command: Sequence[str], text: str | None = None, *, package: str, timeou
     finally:
         _end(process)
     if process.returncode:
-        said = errors.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise HostError(f"{called} failed: {said[0]}")
+        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise HostError(f"{called} failed: {lines[0]}")
     return output
 
 

@@ -44,14 +44,14 @@ class Chain:
 
 
 OURS = Chain("raw", "NATMIRROR-OURS", "PREROUTING", f"-i {TUN_NAME}+")
-"""What we have synthesised ourselves comes in by our own device, and is nobody's connection."""
+"""Packets that we have synthesised come in by our own device, and belong to no connection that conntrack knows."""
 PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING", f"! -i {TUN_NAME}+ -p tcp")
 PRE_ERRORS = Chain("raw", "NATMIRROR-PRE-ICMP", "PREROUTING", "-p icmp")
 FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD", "-p tcp")
 FORWARD_ERRORS = Chain("mangle", "NATMIRROR-FWD-ICMP", "FORWARD", "-p icmp")
 OUT = Chain("mangle", "NATMIRROR-OUT", "OUTPUT")
 POST = Chain("mangle", "NATMIRROR-POST", "POSTROUTING", f"-m mark --mark {MARKS:#x}/{MARKS_MASK:#x}")
-"""What nobody has translated though a mark says so."""
+"""Packets that were to be translated by their mark, and were not."""
 GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
 
 CHAINS = (GUARD, POST, FORWARD_ERRORS, FORWARD, OUT, OURS, PRE_ERRORS, PRE)
@@ -73,7 +73,7 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
                 chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
                 chains[OUT].append(f"-d {clients} {errors}")
     if any(service.pool for service in rules.services):
-        # Somebody has swept away what was to translate it: better lost than seen with a backend's address.
+        # The table that was to translate it is gone: better lost than seen with a backend's address.
         chains[POST].append("-j DROP")
     for service in rules.services:
         if service.pool is not None:
@@ -113,8 +113,8 @@ def _service(chains: dict[Chain, list[str]], clients: str, service: Service, sha
 
 
 def _answers_to_us(mirror: Mirror, source: IPv4Address, queues: int) -> Iterator[str]:
-    """Of a mirror whose legs have an address of ours. Without us our own kernel may answer: these are nobody's
-    connections but ours."""
+    """Yield the rules for answers of a mirror whose legs have an address of ours. Without natmirror the host's kernel
+    may answer: no other program has these connections."""
     for shard in (Shard(number, queues) for number in range(queues)):
         ports = f"{shard.leg_ports[0]}:{shard.leg_ports[-1]}"
         yield (
@@ -155,8 +155,8 @@ class Firewall:
         self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
 
     def install(self, rules: Rules, queues: int) -> None:
-        """Put the rules in for so many threads, in place of whatever of ours is there; all of them or, with HostError,
-        none."""
+        """Install the rules for so many threads, in place of what an earlier run has left; all of them or, with
+        HostError, none."""
         filled = contents(rules, queues)
         done: list[tuple[str, list[str]]] = []
         try:
@@ -171,12 +171,12 @@ class Firewall:
         self._filled = filled
 
     def extend(self, rules: Rules, queues: int) -> None:
-        """After install(), put rules in that have all that is there: tables that stay as they are are left alone. All
-        of them or, with HostError, none."""
+        """After install(), install rules that have all that is there, and more; tables that do not change are left
+        alone. All of them or, with HostError, none."""
         self._change(contents(rules, queues), _tables())
 
     def reduce(self, rules: Rules, queues: int) -> None:
-        """The same with rules that lack some of what is there: the guard goes last."""
+        """Do the same with rules that lack some of what is there: the guard goes last."""
         self._change(contents(rules, queues), _tables()[::-1])
 
     def _change(self, filled: dict[Chain, list[str]], tables: list[str]) -> None:
@@ -192,7 +192,7 @@ class Firewall:
         self._filled = filled
 
     def remove(self) -> list[str]:
-        """Take everything of ours away, the guard last; gives the names of the chains that were there. HostError where
+        """Remove everything of ours, the guard last; return the names of the chains that were there. HostError where
         iptables refuses: it names the chains that may be left."""
         removed: list[str] = []
         tables = _tables()
@@ -210,7 +210,7 @@ class Firewall:
         return removed
 
     def is_in_place(self) -> bool:
-        """Whether all our chains and jumps still stand; a firewall's reload may have swept them away."""
+        """Return whether all our chains and jumps are there; a firewall's reload may have removed them."""
         return all(
             _is_declared(chain, saved) and _jumps(chain, saved)
             for table in _tables()
@@ -232,7 +232,7 @@ class Firewall:
 
 
 def cleanup() -> list[str]:
-    """Take everything of ours away in both backends; gives what was there, as ``nft: NATMIRROR-PRE``."""
+    """Remove everything of ours in both backends; return what was there, as ``nft: NATMIRROR-PRE``."""
     removed = []
     for backend in _BACKENDS:
         if backend == "legacy" and not _legacy_is_in_use():

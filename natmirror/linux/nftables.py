@@ -42,21 +42,21 @@ class Translation:
         return {pair: self._marks[pair] for pair in _pairs(rules) if pair in self._marks}
 
     def install(self, rules: Rules) -> None:
-        """Put the table in for these rules, in place of whatever of ours is there; HostError where the machine
-        refuses: then it is as it was. Marks that it has known before stay: somebody may be giving them."""
+        """Install the table for these rules, in place of what an earlier run has left; HostError where the machine
+        refuses: then it is as it was. Marks that it has known before stay: workers may be giving them."""
         marks = self._with(rules, self.marks(rules))
         _feed(f"table {_TABLE} {{}}\ndelete table {_TABLE}\n{script(marks)}")
         self._marks = marks
 
     def extend(self, rules: Rules) -> None:
-        """After install(), let the table know these rules too; the same error."""
+        """After install(), add these rules to the table; the same error."""
         marks = self._with(rules, self._marks)
         if added := {pair: mark for pair, mark in marks.items() if pair not in self._marks}:
             _feed("".join(f"add element {_TABLE} {name} {{ {value} }}\n" for name, value in _elements(added)))
         self._marks = marks
 
     def reduce(self, rules: Rules) -> None:
-        """Let it forget all but these, whose marks nobody gives any more; the same error."""
+        """Remove all but these rules, after no worker gives the others' marks any more; the same error."""
         kept = self.marks(rules)
         if gone := {pair: mark for pair, mark in self._marks.items() if pair not in kept}:
             keys = ", ".join(map(hex, gone.values()))
@@ -64,7 +64,7 @@ class Translation:
         self._marks = kept
 
     def is_in_place(self) -> bool:
-        """Whether the table still stands; a firewall's reload may have swept it away, or what it holds."""
+        """Return whether the table is there; a firewall's reload may have removed it, or what it holds."""
         words = set((_list() or "").replace(",", " ").split())
         chains, marks = {f"@{end}-address" for end, *_ in _CHAINS}, map(hex, self._marks.values())
         return words.issuperset(chains) and words.issuperset(marks)
@@ -80,7 +80,7 @@ class Translation:
 
 
 def remove() -> list[str]:
-    """Take our table away, or what is left of it; gives its name if there was one. Without nft there is none."""
+    """Remove our table, or what is left of it; return its name if there was one. Without nft there is none."""
     if shutil.which("nft") is None or _list() is None:
         return []
     _feed(f"delete table {_TABLE}\n")
@@ -88,7 +88,7 @@ def remove() -> list[str]:
 
 
 def plan(rules: Rules) -> str:
-    """What a start would feed to nft on a host that has no table of ours."""
+    """Return what a start would feed to nft on a host that has no table of ours."""
     return script(Translation()._with(rules, {}))
 
 

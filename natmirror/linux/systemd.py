@@ -77,10 +77,10 @@ class Heartbeat:
 
 
 class Feeder:
-    """Feeds the watchdog in a thread of its own, which looks at the packets' threads and at nothing else: a disk, a
+    """Feeds the watchdog in a thread of its own, which checks the packets' threads and nothing else: a disk, a
     program or a reader of the log that hangs is no reason to end what passes packets.
 
-    ``rounds`` gives how often each of them has gone through its loop; they are looked at every ``interval`` seconds.
+    ``rounds`` returns how often each of them has gone through its loop; they are checked every ``interval`` seconds.
     """
 
     def __init__(self, heartbeat: Heartbeat, rounds: Callable[[], Sequence[int]], interval: float) -> None:

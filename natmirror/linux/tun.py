@@ -1,7 +1,7 @@
-"""The way out for synthesised packets: a TUN device of our own.
+"""The output of synthesised packets: a TUN device of our own.
 
 What is written to it counts as received by this host, which routes it on by its destination. It takes up to 64 KiB of a
-stream as one packet, to be cut by whoever sends it at last, and leaves checksums to the kernel (the virtio-net header:
+stream as one packet, to be cut by the device that sends it, and leaves checksums to the kernel (the virtio-net header:
 Virtual I/O Device 1.2 §5.1.6). The device goes with the process.
 """
 
@@ -23,7 +23,7 @@ _DEVICE = "/dev/net/tun"
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
-# The kernel's check of source addresses wants one on the device, whatever it is: this one is nobody's (RFC 7600 §3).
+# The kernel's check of source addresses wants one on the device, any one: this one belongs to no host (RFC 7600 §3).
 _ADDRESS = "192.0.0.8"
 # linux/ip.h: IPV4_DEVCONF_*
 _FORWARDING, _RP_FILTER, _ACCEPT_LOCAL = 1, 8, 23

@@ -2,7 +2,7 @@
 
 Theory. Another host's record says of a connection how far its client had come, and of each leg how far its mirror had.
 Until this host passes the connection's packets, the stream stands by: later records take the place of the first one.
-Then it becomes active: each mirror is asked how far it has come (resumption is the leg's own affair), and what it has
+Then it becomes active: each mirror is asked how far it has come (tcp/resumption.py), and what it has
 from the first host beyond what has passed here need not come again. When all have answered, the client's stream goes on
 from the nearest of these positions.
 
@@ -13,10 +13,11 @@ from collections.abc import Iterator
 
 from natmirror.fastpath import MIRRORED
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
+from natmirror.mirror.copy_states import ASKING, StreamEvent, StreamState
 from natmirror.mirror.ledger import OWN_BACKEND, Ledger
 from natmirror.mirror.legs import LegEvent, Legs
 from natmirror.mirror.sampling import why_not_mirrored
-from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.tcp import tracker
@@ -53,7 +54,8 @@ class Adoption:
         if stream.alive():
             row.flags |= MIRRORED
             self._legs.link(row, [leg for _, leg in stream.alive()])
-            stream.is_adopted = stream.is_asking = True
+            stream.is_adopted = True
+            stream.move(StreamEvent.ADOPTED)
             self._stand_by(stream, record)
 
     def _begin_leg(self, copy: StreamCopy, record: LegRecord, now: float) -> None:
@@ -87,18 +89,18 @@ class Adoption:
     def is_standby(self, flow: MirroredFlow) -> bool:
         """Return whether another host still passes a connection, as far as is known, and has its legs."""
         stream = self._streams.get(flow)
-        return stream is not None and stream.standby_from is not None
+        return stream is not None and stream.state is StreamState.STANDBY
 
     # From when it does
 
     def activate(self, flow: MirroredFlow, now: float) -> None:
         """Make a connection that stands by this host's from now on: its mirrors are asked how far they have come."""
         stream = self._streams.get(flow)
-        if stream is None or stream.standby_from is None:
+        if stream is None or stream.state is not StreamState.STANDBY:
             return
         first = stream.reassembler.next
         flow.row.orig.bytes += seq.diff(stream.standby_from, first)
-        stream.standby_from = None
+        stream.move(StreamEvent.ACTIVATED)
         for copy in stream.copies:
             leg = copy.leg
             if leg is not None and leg.resumption is not None:
@@ -110,16 +112,16 @@ class Adoption:
     def note_activated(self, copy: StreamCopy, leg: Leg) -> None:
         """A leg may have heard from its mirror, and so has the connection become this host's."""
         resumption = leg.resumption
-        if copy.stream.standby_from is not None and resumption is not None and not resumption.is_standby:
+        if copy.stream.state is StreamState.STANDBY and resumption is not None and not resumption.is_standby:
             self.activate(copy.stream.flow, resumption.taken_over_at)
 
     def leg_moved(self, copy: StreamCopy) -> Iterator[LegEvent]:
         """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""
         stream, leg, row = copy.stream, copy.leg, copy.stream.flow.row
-        if stream.final_bytes is not None or leg is None:
+        if stream.state is StreamState.GONE or leg is None:
             return
         self.note_activated(copy, leg)
-        if stream.standby_from is not None:
+        if stream.state is StreamState.STANDBY:
             return
         if not row.orig.flags & HALF_FIN:
             tracker.infer_sent(row.orig, leg.end)
@@ -128,8 +130,8 @@ class Adoption:
         living = [leg for _, leg in stream.alive()]
         if any(leg.awaits_answer for leg in living):
             return
-        if stream.is_asking or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
-            self._timers.set(("heard", stream.flow), AT_ONCE)
+        if stream.state in ASKING or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
+            self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
 
     def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegEvent]:
         """The client's stream ends before number ``fin``: tell legs that another host has brought further."""

@@ -6,7 +6,7 @@ from natmirror.fastpath import HELD
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.mirror.sampling import why_not_mirrored
-from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.build import synthesise
 from natmirror.net.endpoint import endpoint_of
@@ -58,16 +58,16 @@ class Backpressure:
         nearest = min(edges, key=lambda edge: seq.diff(edge, row.reply.ack)) if edges else row.reply.edge
         throttle.hold = seq.latest(throttle.hold, nearest)
         self._mark_waiting(stream, throttle)
-        due = throttle.is_update_due(row.orig.end, row.reply.edge) and not stream.flow_over
+        due = throttle.is_update_due(row.orig.end, row.reply.edge) and not stream.is_over
         # Not now: packets of the same batch may tell the client more.
-        self._timers.set(("window", flow), AT_ONCE if due else None)
+        self._timers.set((TimerKind.WINDOW_UPDATE, flow), AT_ONCE if due else None)
         if not edges and not due:
             self.release(flow)
 
     def _mark_waiting(self, stream: MirroredStream, throttle: ClientWindow) -> None:
         """Tell the legs that hold the client back whether it waits for them now."""
         row = stream.flow.row
-        waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not stream.flow_over
+        waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not stream.is_over
         for copy, leg in stream.alive():
             holds = copy.mirror.throttles and seq.le(seq.add(leg.una, copy.mirror.buffer), throttle.hold)
             if leg.client_waits != (waits and holds):
@@ -109,5 +109,5 @@ class Backpressure:
     def release(self, flow: MirroredFlow) -> None:
         """No leg holds the client back any more."""
         if self._throttles.pop(flow, None) is not None:
-            self._timers.set(("window", flow), None)
+            self._timers.set((TimerKind.WINDOW_UPDATE, flow), None)
             flow.row.flags &= ~HELD

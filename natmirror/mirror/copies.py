@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from natmirror.fastpath import GAPPED, READ, REPLY_GAPPED, WAITING, FlowRow
+from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
 from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
@@ -42,7 +43,7 @@ class StreamCopy:
     @property
     def client_is_gone(self) -> bool:
         """Whether the client's connection is over."""
-        return self.stream.flow_over
+        return self.stream.is_over
 
     @property
     def why_over(self) -> str | None:
@@ -69,26 +70,31 @@ class MirroredStream:
     copies: tuple[StreamCopy, ...] = ()
     replies: Reassembler | None = None
     """Of what the backend sends, where somebody reads both directions."""
-    is_handed_over: bool = False
-    """Another host passes it since."""
-    finished: bool = False
-    """The stream's end has been told to the legs."""
-    flow_over: bool = False
-    is_draining: bool = False
-    """More bytes are in order than were given in one call: the rest is about to follow."""
+    state: StreamState = StreamState.COPYING
+    has_rest: bool = False
+    """More bytes are in order than were written in one call: the rest is about to follow."""
     is_adopted: bool = False
     """Another host has passed what lies before."""
-    standby_from: int | None = None
-    """As far as is known it still does; then this is as far as the client had come when that was told."""
-    is_asking: bool = False
-    """Not all its mirrors have said yet how far they have come: nothing counts as missing."""
-    final_bytes: int | None = None
-    """What the client sent in all, once the flow's row is gone."""
+    is_handed_over: bool = False
+    """Another host passes it since."""
+    standby_from: int = 0
+    """While it stands by: the number that the client had come to when its last record was made."""
+    final_bytes: int = 0
+    """What the client sent in all, once the stream is gone."""
+
+    def move(self, event: StreamEvent) -> None:
+        """Go to the state that follows; KeyError where none does."""
+        self.state = TRANSITIONS[self.state, event]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether production's connection is over."""
+        return self.state >= StreamState.OVER_ASKING
 
     @property
     def client_bytes(self) -> int:
         """Bytes the client has sent on this connection."""
-        return int(self.flow.row.orig.bytes) if self.final_bytes is None else self.final_bytes
+        return self.final_bytes if self.state is StreamState.GONE else int(self.flow.row.orig.bytes)
 
     def alive(self) -> list[tuple[StreamCopy, Leg]]:
         """The legs that have not ended."""

@@ -6,7 +6,7 @@ sessions of the flow that it came up with, and is reported by ``Faults``.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Work
@@ -14,7 +14,7 @@ from natmirror.mirror.legs import HANDED_OVER, LegEvent, LegOwner
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.teardown import Teardown
-from natmirror.mirror.timers import AT_ONCE
+from natmirror.mirror.timers import AT_ONCE, TimerKind
 from natmirror.net.endpoint import Endpoint, show
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Segment
@@ -224,33 +224,34 @@ class GuardedMirroring:
             self._faults.note(Work.SESSION, None, error)
             return False
 
-    def timer(self, what: str, of: object, now: float) -> None:
-        """A deadline has come that is none of a leg's."""
-        if what == "on-again":
-            self._faults.expire()
-        elif what == "end-disabled":
-            self._end_disabled(Work(str(of)))
-        elif isinstance(of, MasterSession):
+    def timer(self, kind: TimerKind, of: Any, now: float) -> None:
+        """A deadline has come that is none of a leg's; see TimerKind for what ``of`` is."""
+        if kind is TimerKind.WRITE_REST:
+            self._guard.run(Work.COPY, of, self._mirroring.write_rest, of, now)
+        elif kind is TimerKind.WINDOW_UPDATE:
+            self._guard.run(Work.THROTTLE, of, self._backpressure.tell_window, of)
+        elif kind is TimerKind.POSITIONS_KNOWN:
+            self._guard.run(Work.COPY, of, self._mirroring.positions_known, of, now)
+        elif kind is TimerKind.SETTLE_SESSION:
             self._at_leg(lambda: of, self._sessions.handle_timer, of, now)
-        elif what == "window":
-            self._guard.run(Work.THROTTLE, of, self._backpressure.tell_window, of)  # type: ignore[arg-type]
+        elif kind is TimerKind.END_DISABLED:
+            self._end_disabled(of)
         else:
-            do = self._mirroring.positions_known if what == "heard" else self._mirroring.write_rest
-            self._guard.run(Work.COPY, of, do, of, now)  # type: ignore[arg-type]
+            self._faults.expire()
 
     def _heed_change(self) -> None:
         """Begin to end what was switched off, and set the time when it comes on again."""
-        self._timers.set(("on-again", None), self._faults.next_on())
+        self._timers.set((TimerKind.SWITCH_ON, None), self._faults.next_on())
         for work in self._faults.off.keys() - self._ending.keys():
             self._ending[work] = list(self.streams)
-            self._timers.set(("end-disabled", work), AT_ONCE)
+            self._timers.set((TimerKind.END_DISABLED, work), AT_ONCE)
         for work in self._ending.keys() - self._faults.off.keys():
             del self._ending[work]
-            self._timers.set(("end-disabled", work), None)
+            self._timers.set((TimerKind.END_DISABLED, work), None)
 
     def _end_disabled(self, work: Work) -> None:
         flows = self._ending.get(work, [])
         for _ in range(min(len(flows), _END_SLICE)):
             self._try(work, self._teardown.end, work, flows.pop(), SWITCHED_OFF)
         if flows:
-            self._timers.set(("end-disabled", work), AT_ONCE)
+            self._timers.set((TimerKind.END_DISABLED, work), AT_ONCE)

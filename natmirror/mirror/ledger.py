@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from natmirror.fastpath import Gear
 from natmirror.mirror.copies import MirroredStream, StreamCopy
+from natmirror.mirror.copy_states import StreamState
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
@@ -57,7 +58,7 @@ class Totals:
     def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
         """A leg is over; if its flow is, then so is the account of its bytes."""
         self.count_leg(leg, reason)
-        if copy.stream.final_bytes is not None:
+        if copy.stream.state is StreamState.GONE:
             self.lost[reason] += copy.missing_bytes
 
     def count_leg(self, leg: Leg, reason: str) -> None:
@@ -130,7 +131,7 @@ class Ledger:
     def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
         """A leg is over."""
         self.of(copy).leg_ended(copy, leg, reason)
-        if copy.stream.final_bytes is None:
+        if copy.stream.state is not StreamState.GONE:
             self._acked_before[*self._key(copy), reason] += leg.acked_bytes
 
     def flow_forgotten(self, copy: StreamCopy) -> None:

@@ -15,6 +15,7 @@ from natmirror.fastpath import GAPPED, MIRRORED, READ, WAITING
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import StreamCopy
+from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import Ledger
@@ -90,15 +91,15 @@ class LegEvents:
 
     def _copy_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
         stream, flow = copy.stream, copy.stream.flow
-        if stream.final_bytes is None:
+        if stream.state is not StreamState.GONE:
             self._legs.link(flow.row, [one for _, one in stream.alive()])  # first: the leg's row in C is gone
         self._adoption.note_activated(copy, leg)
-        if stream.standby_from is None:  # else it was another host's all the time
+        if stream.state is not StreamState.STANDBY:  # else it was another host's all the time
             self._ledger.leg_ended(copy, leg, reason)
             count, acked = stream.client_bytes, leg.acked_bytes
             event = LegEnded(show(flow.client), flow.service.name, copy.mirror.name, reason, count, acked)
             self._ended_copies.append(event)
-        if stream.final_bytes is not None:
+        if stream.state is StreamState.GONE:
             return
         if len(stream.copies) == len(flow.service.copies):
             flow.row.account = self._ledger.account(stream)

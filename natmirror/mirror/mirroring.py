@@ -6,6 +6,7 @@ from natmirror.fastpath import GAPPED, MIRRORED, NO_FLOW, READ, REPLY_GAPPED, WA
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
+from natmirror.mirror.copy_states import ASKING, FINISHED, StreamEvent
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger
@@ -14,8 +15,9 @@ from natmirror.mirror.legs import HANDED_OVER, LegEvent, Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.replies import Replies
 from natmirror.mirror.sessions.sessions import MasterSessions
-from natmirror.mirror.timers import AT_ONCE, Timers
+from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
 from natmirror.net.packet import RST, SYN, Segment
@@ -26,8 +28,6 @@ from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
 from natmirror.tcp.tracker import HALF_ACK, HALF_FIN, State, is_taken
-
-_LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
 
 
 class Mirroring:
@@ -62,6 +62,7 @@ class Mirroring:
         self._events = events
         self._sessions = sessions
         self._read_queue = read_queue
+        self._replies = Replies(timers, read_queue)
         self.streams = streams
         """Each mirrored flow's, from its handshake on."""
 
@@ -135,36 +136,10 @@ class Mirroring:
         self._feed(stream, segment.seq, segment.payload, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
-        """The same for a segment of the backend's, where somebody reads it."""
+        """The same for a segment of the backend's, where a master is told of it."""
         stream = self.streams.get(flow)
-        if stream is None or stream.replies is None or segment.flags & (SYN | RST):
-            return
-        row, replies = flow.row, stream.replies
-        if not row.flags & READ or not is_taken(row.orig, segment, picked_up=flow.picked_up):
-            return
-        if not replies.is_placed:
-            replies.place(segment.seq)
-        edge = seq.latest(row.orig.edge, row.orig.ack)
-        if flow.picked_up:  # nobody knows how wide its window is
-            edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
-        self._read_reply(stream, replies.push(segment.seq, segment.payload, edge), edge)
-
-    def _read_reply(self, stream: MirroredStream, data: bytes, edge: int) -> None:
-        """The backend's next bytes in order go to who reads them."""
-        row, replies = stream.flow.row, stream.replies
-        if replies is None:
-            return
-        if data:
-            self._read_queue.add(Kind.REPLY, row.id, data)
-        rest = replies.ready_len(edge)
-        if not rest and row.orig.flags & HALF_ACK and seq.lt(replies.next, row.orig.ack):
-            self._read_queue.add(Kind.REPLY_LOST, row.id)
-            if data := replies.restart(row.orig.ack, edge):
-                self._read_queue.add(Kind.REPLY, row.id, data)
-            rest = replies.ready_len(edge)
-        if rest:
-            self._timers.set(("rest", stream.flow), AT_ONCE)
-        row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)
+        if stream is not None and stream.replies is not None and not segment.flags & (SYN | RST):
+            self._replies.feed(stream, segment)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
         """End those of the legs with these numbers whose mirrors the rules do not name any more."""
@@ -185,15 +160,13 @@ class Mirroring:
         if stream is None:
             return
         self._feed(stream, stream.reassembler.next, b"", now)
-        if stream.replies is not None and flow.row.flags & READ:
-            edge = seq.latest(flow.row.orig.edge, flow.row.orig.ack)
-            self._read_reply(stream, stream.replies.push(stream.replies.next, b"", edge), edge)
+        self._replies.read_rest(stream)
 
     def _feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
         """Bytes of the client's from number ``at`` on: what is in order goes to the legs."""
         row, reassembler = stream.flow.row, stream.reassembler
         is_read = bool(row.flags & READ)
-        if stream.finished or not (stream.alive() or is_read):
+        if stream.state in FINISHED or not (stream.alive() or is_read):
             return
         if stream.is_adopted:
             self._adoption.activate(stream.flow, now)
@@ -208,22 +181,22 @@ class Mirroring:
         data = reassembler.push(at, payload, edge)
         row.flags &= ~(WAITING | GAPPED)
         row.flags |= (WAITING if reassembler.blocked else 0) | (GAPPED if reassembler.waiting_bytes else 0)
-        was_draining = stream.is_draining
+        had_rest = stream.has_rest
         self._write(stream, data, edge, now)
         if fin_seq is not None and stream.is_adopted:
             self._apply_all(self._adoption.end_past_fin(stream, fin_seq))
-        if stream.is_asking or stream.is_draining:
+        if stream.state in ASKING or stream.has_rest:
             return
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
         is_told = row.reply.flags & HALF_ACK or stream.is_adopted
         if is_told and seq.lt(reassembler.next, acked) and self._handle_gap(stream, acked, edge, now):
             return
         if fin_seq is not None and seq.le(fin_seq, reassembler.next):
-            stream.finished = True
+            stream.move(StreamEvent.FIN)
             self._each_leg(stream, lambda leg: leg.finish(now))
             if is_read:
                 self._read_queue.add(Kind.FINISHED, row.id)
-        if was_draining and stream.flow_over and not stream.is_draining:
+        if had_rest and stream.is_over and not stream.has_rest:
             self._end_deferred(stream, now)
             if stream.replies is not None:
                 self._read_queue.add(Kind.RESET if row.state == State.RESET else Kind.FINISHED, row.id)
@@ -232,10 +205,10 @@ class Mirroring:
         """The client's next bytes in order: to its legs, and to who reads them. Where more follow at once, a leg has
         room for all of them, or for nothing."""
         rest = stream.reassembler.ready_len(edge)
-        wanted = 0 if stream.is_draining else len(data) + rest if rest else None
-        stream.is_draining = rest > 0
+        wanted = 0 if stream.has_rest else len(data) + rest if rest else None
+        stream.has_rest = rest > 0
         if rest:
-            self._timers.set(("rest", stream.flow), AT_ONCE)
+            self._timers.set((TimerKind.WRITE_REST, stream.flow), AT_ONCE)
         if not data:
             return
         start = seq.add(stream.reassembler.next, -len(data))
@@ -253,7 +226,7 @@ class Mirroring:
         for copy, leg in asked:
             self._events.apply(self._legs.settle(copy, leg, []))
         if asked:
-            stream.is_asking = True
+            stream.move(StreamEvent.ASKED)
             return True
         for copy, leg in lacking:
             self._events.apply(self._legs.settle(copy, leg, leg.abort(reassembler.left_out or leg.hole_reason)))
@@ -284,30 +257,31 @@ class Mirroring:
         stream, row = self.streams.get(flow), flow.row
         if stream is None:
             return
-        stream.is_asking = any(leg.awaits_answer for _, leg in stream.alive())
-        if stream.is_asking:
+        if any(leg.awaits_answer for _, leg in stream.alive()):
             return
+        if stream.state in ASKING:
+            stream.move(StreamEvent.ANSWERED)
         at = stream.reassembler.next
         ahead = min((max(seq.diff(leg.end, at), 0) for _, leg in stream.alive()), default=0)
         if ahead:
             self._skip(stream, seq.add(at, ahead), seq.latest(row.reply.ack, row.orig.end), now)
         self._feed(stream, stream.reassembler.next, b"", now)
         self._adoption.note_resumed(stream)
-        if stream.flow_over and not stream.is_asking and not stream.is_draining:
+        if stream.is_over and stream.state not in ASKING and not stream.has_rest:
             self._end_deferred(stream, now)
 
     def _end_deferred(self, stream: MirroredStream, now: float) -> None:
         """Production's connection was over before the legs could be told: now they are."""
         if stream.flow.row.state == State.RESET:
             self._each_leg(stream, lambda leg: leg.reset(now))
-        elif not stream.finished:
+        elif stream.state not in FINISHED:
             self._each_leg(stream, lambda leg: leg.abort(leg.hole_reason))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection was reset."""
         self.window_moved(flow, now)
         self._flow_over(flow, now, lambda leg: leg.reset(now))
-        if (stream := self.streams.get(flow)) is not None and stream.replies is not None and not stream.is_draining:
+        if (stream := self.streams.get(flow)) is not None and stream.replies is not None and not stream.has_rest:
             self._read_queue.add(Kind.RESET, flow.row.id)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
@@ -315,9 +289,9 @@ class Mirroring:
         hole."""
         self.window_moved(flow, now)
         stream = self.streams.get(flow)
-        complete = stream is not None and stream.finished
+        complete = stream is not None and stream.state in FINISHED
         self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(HOLE))
-        if stream is not None and stream.replies is not None and not stream.is_draining:
+        if stream is not None and stream.replies is not None and not stream.has_rest:
             self._read_queue.add(Kind.FINISHED, flow.row.id)
 
     def forget(self, flow: MirroredFlow) -> None:
@@ -341,15 +315,16 @@ class Mirroring:
         if stream is None:
             return
         self._each_leg(stream, lambda leg: leg.abandon(NO_ANSWER) if leg.awaits_answer else [])
-        if not stream.flow_over or stream.is_draining:
+        if not stream.is_over or stream.has_rest:
             self._each_leg(stream, lambda leg: leg.abort("flow-expired"))
-        self._timers.set(("heard", flow), None)
-        self._timers.set(("rest", flow), None)
+        self._timers.set((TimerKind.POSITIONS_KNOWN, flow), None)
+        self._timers.set((TimerKind.WRITE_REST, flow), None)
         self._sessions.forgotten(flow, continues=continues)
         stream.reassembler.clear()
         if stream.replies is not None:
             stream.replies.clear()
         stream.final_bytes = stream.client_bytes
+        stream.move(StreamEvent.FORGOTTEN)
         for _, leg in stream.alive():
             leg.row.flow_id, leg.row.client_bytes = NO_FLOW, stream.final_bytes
         del self.streams[flow]  # not before: legs that nobody finds would outlive the numbers of their flow
@@ -373,14 +348,14 @@ class Mirroring:
 
     def _flow_over(self, flow: MirroredFlow, now: float, do: Callable[[Leg], list[bytes]]) -> None:
         stream = self.streams.get(flow)
-        if stream is None or stream.flow_over:
+        if stream is None or stream.is_over:
             return
-        stream.flow_over = True
+        stream.move(StreamEvent.OVER)
 
         def end(leg: Leg) -> list[bytes]:
             leg.client_gone(now)
             # Else when the mirrors have answered, or have got the rest
-            return [] if stream.is_asking or stream.is_draining else do(leg)
+            return [] if stream.state in ASKING or stream.has_rest else do(leg)
 
         self._each_leg(stream, end)
 

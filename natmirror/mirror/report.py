@@ -3,6 +3,7 @@
 from typing import Any
 
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
+from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.net.endpoint import Endpoint, show
@@ -34,7 +35,7 @@ class MirrorReport:
         """Return the legs that have outlived their flow, each as a flow that is gone, with its leg."""
         found = []
         for owner, leg in self._legs.owners():
-            if isinstance(owner, StreamCopy) and owner.stream.final_bytes is not None:
+            if isinstance(owner, StreamCopy) and owner.stream.state is StreamState.GONE:
                 found.append(gone_flow(owner.service_name, owner.stream.flow.client, shown_copy(owner, leg, now)))
             elif isinstance(owner, MasterSession) and owner.connection.is_forgotten:
                 found.append(gone_flow(owner.service_name, owner.connection.client, shown_session(owner, now)))

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from natmirror.fastpath import GAPPED, HELD, MIRRORED, READ, REPLY_GAPPED, WAITING
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
+from natmirror.mirror.copy_states import ASKING, StreamEvent, StreamState
 from natmirror.mirror.faults import Work
 from natmirror.mirror.legs import LegOwner
 from natmirror.mirror.parts import MirrorParts
@@ -58,6 +59,7 @@ class Teardown:
         if stream is None:
             return
         stream.final_bytes = int(flow.row.orig.bytes)
+        stream.move(StreamEvent.FORGOTTEN)
         for copy in stream.copies:
             with suppress(Exception):
                 self._ledger.flow_forgotten(copy)
@@ -75,7 +77,7 @@ class Teardown:
     def _is_settled(self, flow: MirroredFlow) -> bool:
         """Whether no leg of the flow's still depends on another host's record."""
         stream = self._streams.get(flow)
-        return stream is not None and stream.standby_from is None and not stream.is_asking
+        return stream is not None and stream.state is not StreamState.STANDBY and stream.state not in ASKING
 
     def _end_all(self, flow: MirroredFlow, reason: str) -> None:
         self._legs.link(flow.row, [])
@@ -104,7 +106,9 @@ class Teardown:
                 self._events.cut(copy, copy.leg, reason)
         missing = flow.service.copies[len(stream.copies) :]
         stream.copies += tuple(StreamCopy(mirror, stream, why_absent=reason) for mirror in missing)
-        stream.is_asking = stream.is_draining = False
+        stream.has_rest = False
+        if stream.state in ASKING:
+            stream.move(StreamEvent.ANSWERED)
         for half in filter(None, (stream.reassembler, stream.replies)):
             with suppress(Exception):
                 half.clear()

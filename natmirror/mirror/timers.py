@@ -2,10 +2,29 @@
 
 import heapq
 from collections.abc import Iterator
+from enum import IntEnum
 from typing import Any
 
-Key = tuple[str, Any]
-"""What a deadline is for: a kind, and which one of it (hashable)."""
+
+class TimerKind(IntEnum):
+    """What a deadline is for. Each kind says what the second part of its key is."""
+
+    WINDOW_UPDATE = 1
+    """A flow: its client may send further than it knows."""
+    WRITE_REST = 2
+    """A flow: more of its bytes are in order than were written in one call."""
+    POSITIONS_KNOWN = 3
+    """A flow: all its mirrors have answered how far they have come."""
+    SETTLE_SESSION = 4
+    """A master's session: a question of the master's has waited long enough."""
+    END_DISABLED = 5
+    """A kind of work that was switched off: more flows are to be ended for it."""
+    SWITCH_ON = 6
+    """None: the time when work that was switched off comes on again."""
+
+
+Key = tuple[TimerKind, Any]
+"""A kind, and which one of it (hashable)."""
 
 AT_ONCE = 0.0
 """Due on any clock."""

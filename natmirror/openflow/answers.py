@@ -205,7 +205,7 @@ class Answers:
             return self.refuse(message, Refusal.BAD_LEN)
         role, generation_id = Struct("!I4xQ").unpack_from(message.body)
         try:
-            is_granted = self._async_config.ask_role(role, generation_id)
+            is_granted = self._async_config.request_role(role, generation_id)
         except ValueError:
             return self.refuse(message, ROLE_BAD, ROLE_REQUEST_FAILED)
         if not is_granted:

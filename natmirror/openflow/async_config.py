@@ -1,6 +1,6 @@
 """Which of a switch's messages a master wants: by its role and its asynchronous configuration (1.3.5 §6.3.5, §7.3.10).
 
-What a master that has not said anything gets is what the switch sends in production.
+By default it wants all that the switch sends in production.
 """
 
 from enum import IntEnum
@@ -36,7 +36,7 @@ _V15_FLOW_REMOVED_REASON_AT = 1
 
 
 class AsyncConfig:
-    """One master's."""
+    """One master's role and configuration."""
 
     def __init__(self) -> None:
         self.role = Role.EQUAL
@@ -45,7 +45,7 @@ class AsyncConfig:
         self._for_others: dict[Type | None, int] = {**dict.fromkeys(_MASKS, _ALL)}
 
     def wants(self, message: Message) -> bool:
-        """Whether a message that the switch sends by itself is to be passed on."""
+        """Return whether a message that the switch sends by itself is to be passed."""
         mask = (self._for_slave if self.role is Role.SLAVE else self._for_others).get(message.kind)
         if mask is None:
             return message.kind is not Type.EXPERIMENTER or self.role is not Role.SLAVE
@@ -54,9 +54,11 @@ class AsyncConfig:
         reason = _reason_of(message)
         return reason is None or bool(mask >> reason & 1)
 
-    def ask_role(self, role: int, generation_id: int) -> bool:
-        """A master asks for a role; False where it is behind another one (1.3.5 §6.3.5: stale), ValueError where there
-        is no such role."""
+    def request_role(self, role: int, generation_id: int) -> bool:
+        """Give the master a role; return False where its generation is stale (1.3.5 §6.3.5).
+
+        ValueError where there is no such role.
+        """
         wanted = Role(role)
         if wanted is Role.NOCHANGE:
             return True
@@ -68,7 +70,7 @@ class AsyncConfig:
         return True
 
     def set_async(self, version: int, body: bytes) -> None:
-        """What SET_ASYNC says; ValueError where it says nothing that can be understood."""
+        """Enter the body of a SET_ASYNC; ValueError where it is none."""
         if version == V13:
             if len(body) < 24:
                 raise ValueError("an asynchronous configuration that is too short")
@@ -92,7 +94,7 @@ class AsyncConfig:
                 (self._for_others if is_other else self._for_slave)[about] = mask
 
     def get_async(self, version: int) -> bytes:
-        """The body of a GET_ASYNC_REPLY."""
+        """Return the body of a GET_ASYNC_REPLY."""
         if version == V13:
             pairs = [(self._for_others[kind], self._for_slave[kind]) for kind in _V13_MASKS]
             return b"".join(Struct("!II").pack(*pair) for pair in pairs)
@@ -104,7 +106,7 @@ class AsyncConfig:
 
 
 def _reason_of(message: Message) -> int | None:
-    """The reason that a message gives; None where it has none, or is too short."""
+    """Return the reason in a message; None where it has none, or is too short."""
     at = _REASON_AT.get(message.kind) if message.kind is not None else None
     if message.version < V13 or at is None:
         return None
@@ -115,6 +117,6 @@ def _reason_of(message: Message) -> int | None:
 
 
 def _distance(one: int, other: int) -> int:
-    """How far a generation id lies after another (1.3.5 §6.3.5: as signed 64-bit numbers)."""
+    """Return how far a generation id lies after another (1.3.5 §6.3.5: as signed 64-bit numbers)."""
     difference = (one - other) & (1 << 64) - 1
     return difference - (1 << 64) if difference >> 63 else difference

@@ -56,23 +56,23 @@ class MemoryAccount(Protocol):
 
 
 class Directory:
-    """The switches that are known; what is kept of them is taken from ``memory``."""
+    """The switches that are known. What is kept of them is accounted in ``memory``."""
 
     def __init__(self, memory: MemoryAccount) -> None:
         self.left_out: Counter[str] = Counter()
-        """What was not kept, by the reason why."""
+        """Counts what was not kept, by reason."""
         self._memory = memory
         self._used = 0
-        self._unclaimed: dict[str, float] = {}  # those that were restored and not met yet, and since when
+        self._unclaimed: dict[str, float] = {}  # connections that were restored and not seen yet, and since when
         self._datapaths: dict[tuple[int, int], Datapath] = {}
-        self._behind: dict[str, tuple[int, int]] = {}  # by the client's end of a living connection
+        self._behind: dict[str, tuple[int, int]] = {}  # by a living connection's name
 
     def find(self, datapath_id: int, auxiliary_id: int) -> Datapath | None:
-        """The switch with these ids."""
+        """Return the switch with these ids, or None."""
         return self._datapaths.get((datapath_id, auxiliary_id))
 
     def enter(self, datapath_id: int, auxiliary_id: int, version: int) -> Datapath:
-        """A switch that has told its features. What it told in another version of OpenFlow is worth nothing now."""
+        """Return the switch with these ids, new or known. What it sent in another version of OpenFlow is forgotten."""
         ids = datapath_id, auxiliary_id
         known = self._datapaths.pop(ids, None)
         if known is not None and known.version == version:
@@ -88,7 +88,7 @@ class Directory:
         return self._datapaths[ids]
 
     def forget(self, datapath: Datapath) -> None:
-        """Let go what is known of a switch."""
+        """Forget a switch, and give its memory back."""
         self._give(datapath.used)
         datapath.answers.clear()
         datapath.used = 0
@@ -96,11 +96,11 @@ class Directory:
             del self._datapaths[datapath.datapath_id, datapath.auxiliary_id]
 
     def leave_out(self, reason: str) -> None:
-        """Something is not kept."""
+        """Count something that is not kept."""
         self.left_out[reason] += 1
 
     def learn(self, datapath: Datapath, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
-        """A whole answer of a switch's, if there is memory for it; older ones give way."""
+        """Keep a whole answer of a switch's, if there is memory for it; older ones give way."""
         self._drop(datapath, key)
         answer = Answer(bodies, now)
         cost = cost_of(key, answer)
@@ -120,14 +120,14 @@ class Directory:
             self.leave_out("no-memory")
 
     def _make_room(self, datapath: Datapath, cost: int, key: Key | None = None) -> None:
-        """Older answers give way to so many bytes, all but the one with this key."""
+        """Drop older answers for ``cost`` bytes, but not the one with this key."""
         while datapath.used + cost > _MAX_LEN and (oldest := self._oldest(datapath)) != key:
             self.leave_out("too-many-answers")
             self._drop(datapath, oldest)
 
     @staticmethod
     def _oldest(datapath: Datapath) -> Key:
-        """Who the switch is goes last."""
+        """Return the key to drop first. What the switch is goes last."""
         return next(
             (key for key in datapath.answers if key not in (FEATURES, CONFIG, PORTS, ANY_PORTS)),
             next(iter(datapath.answers)),
@@ -140,7 +140,7 @@ class Directory:
             self._give(cost_of(key, answer))
 
     def _take(self, cost: int) -> bool:
-        """Legs need most of the memory; and who switches are is worth more than their longest answers."""
+        """Take memory within a share: legs need most of it, and short answers are worth more than long ones."""
         share = self._memory.limit // (_SHARE if cost <= MAX_SAVED_LEN else 2 * _SHARE)
         if self._used + cost > share or not self._memory.take(cost):
             return False
@@ -152,7 +152,7 @@ class Directory:
         self._memory.give(cost)
 
     def port_changed(self, datapath: Datapath, status: Message, now: float) -> None:
-        """A PORT_STATUS: ports are what they are now."""
+        """Change the kept ports as a PORT_STATUS says."""
         described = status.raw[HEADER_LEN + 8 :]
         if (length := port_len(datapath.version, described, 0)) is None:
             return
@@ -169,8 +169,7 @@ class Directory:
             self._change(datapath, key, ports, number, new, now)
 
     def _by_number(self, datapath: Datapath, key: Key) -> Ports | None:
-        """An answer with ports, taken apart; None where they are too many to follow, and the answer is not kept any
-        more."""
+        """Return an answer with ports, taken apart; None where they are too many: it is not kept any more then."""
         answer = datapath.answers[key]
         if isinstance(answer, Ports):
             return answer
@@ -197,7 +196,7 @@ class Directory:
         return ports
 
     def _change(self, datapath: Datapath, key: Key, ports: Ports, number: int, new: bytes | None, now: float) -> None:
-        """One port of an answer is another one now, is new, or is gone."""
+        """Change, add or remove one port of an answer."""
         ports.at = now
         datapath.answers.move_to_end(key)
         old = ports.ports.get(number)
@@ -226,54 +225,56 @@ class Directory:
             ports.ports.pop(number, None)
 
     def stands_behind(self, client: str, datapath: Datapath) -> None:
-        """Which switch a living connection is of."""
+        """Enter which switch a living connection belongs to."""
         self._behind[client] = datapath.identity
         self._unclaimed.pop(client, None)
 
     def leave(self, client: str) -> None:
-        """The connection is over."""
+        """Remove a connection that is over."""
         self._behind.pop(client, None)
         self._unclaimed.pop(client, None)
 
     def lend(self, now: float) -> None:
-        """Another host passes all connections from now on: what is known of them holds until it tells otherwise."""
+        """Note that another host takes all connections over: what is known holds until that host reports otherwise."""
         for client in self._behind:
             self._unclaimed.setdefault(client, now)
 
     def behind(self, client: str) -> Datapath | None:
-        """The switch of a connection, where that is known from before."""
+        """Return the switch of a connection, where it is known from before."""
         ids = self._behind.get(client)
         return None if ids is None else self._datapaths.get(ids)
 
     def clients(self, now: float) -> list[str]:
-        """The ends of the living connections whose switch is known; what was restored and has not been met within ten
-        minutes is none."""
+        """Return the names of living connections whose switch is known.
+
+        One that was restored, and has not been seen within ten minutes, is removed.
+        """
         for client in [one for one, at in self._unclaimed.items() if now - at > _CLAIM_TIMEOUT]:
             self.leave(client)
         return list(self._behind)
 
     def living(self) -> list[str]:
-        """The same without what was restored and has not been met yet."""
+        """Return the same without those that were restored and have not been seen yet."""
         return [client for client in self._behind if client not in self._unclaimed]
 
     def take_in(self, entry: dict[str, Any], now: float) -> None:
-        """The same as restore(), of another host's connection; where it is met here, this host knows better."""
+        """Restore the switch of another host's connection, unless it is known here by its own packets."""
         client = str(entry["client"])
         if client not in self._behind or client in self._unclaimed:
             self.restore(entry, now)
 
     def withdraw(self, client: str) -> None:
-        """The other host does not have the connection any more."""
+        """Remove a connection that the other host does not have any more."""
         if client in self._unclaimed:
             self.leave(client)
 
     def plain(self, client: str, now: float) -> dict[str, Any] | None:
-        """What is known of the switch behind a connection, as values for JSON."""
+        """Return what is known of a connection's switch as values for JSON, or None."""
         datapath = self.behind(client)
         return None if datapath is None else {"client": client, **datapath.plain(now)}
 
     def restore(self, entry: dict[str, Any], now: float) -> None:
-        """What plain() once gave; KeyError, TypeError or ValueError where it did not."""
+        """Enter what plain() once returned; KeyError, TypeError or ValueError where it did not."""
         answers = []
         try:
             ids = (int(entry["datapath_id"]), int(entry["auxiliary_id"]))

@@ -1,6 +1,6 @@
-"""The least that a switch can say to a controller to learn that it is alive: HELLO, and an ECHO_REQUEST.
+"""The least that a switch can send to a controller to learn that it is alive: HELLO, and an ECHO_REQUEST.
 
-Who we are it is never told, so it knows no switch of ours. That the controller's kernel takes connections is not
+No features are sent, so the controller knows no switch of ours. That the controller's kernel takes connections is not
 enough: only the program itself answers an ECHO.
 """
 
@@ -10,16 +10,16 @@ from natmirror.openflow.framer import Broken, Framer
 from natmirror.openflow.messages import V15, VERSIONS, Message, Type, build, negotiated, parse
 
 _HELLO_XID, _ECHO_XID = 1, 2
-_MAX_LEN = 1 << 16  # controllers say some hundred bytes before they know who they talk to
+_MAX_LEN = 1 << 16  # controllers send some hundred bytes before they know the switch
 _BITMAP = Struct("!HHI")  # 1.3.5 §7.5.1
 
 
 class Handshake:
-    """One connection's: what the controller says goes into receive(), what comes out is to be sent."""
+    """One connection's handshake: the controller's bytes go into receive(), what it returns is to be sent."""
 
     def __init__(self) -> None:
         self.version: int | None = None
-        """What both HELLOs come to."""
+        """The version that both HELLOs agree on."""
         self.is_answered = False
         """Whether the ECHO has come back."""
         self._framer = Framer()
@@ -28,15 +28,15 @@ class Handshake:
 
     @property
     def awaited(self) -> str:
-        """What the controller has to say next."""
+        """The message that is awaited from the controller."""
         return "HELLO" if self.version is None else "ECHO_REPLY"
 
     def begin(self) -> bytes:
-        """What to send first."""
+        """Return what to send first."""
         return self._hello
 
     def receive(self, data: bytes) -> bytes:
-        """What to send back; Broken where the controller speaks no OpenFlow, or none that is spoken here."""
+        """Return what to send back; Broken where the controller speaks no OpenFlow version that is known here."""
         self._received_len += len(data)
         if self._received_len > _MAX_LEN:
             raise Broken("of-length")

@@ -1,7 +1,7 @@
-"""What a switch and its controller say to each other in production: read along, never touched.
+"""Follow what a switch and its controller send each other in production. Their packets are not touched.
 
-It tells which of the switch's messages come by themselves and which answer the controller, keeps the answers for
-masters that ask the same, and knows when the switch was heard last.
+An Observer tells messages that the switch sends by itself from answers to its controller, enters the answers in the
+directory for masters that ask the same, and knows when the switch was heard last.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -27,7 +27,7 @@ from natmirror.openflow.messages import (
     parse,
 )
 
-_MAX_SKIPPED_LEN = 16 << 20  # bytes of a connection met in its middle in which no message was recognised
+_MAX_SKIPPED_LEN = 16 << 20  # bytes of a picked-up connection in which no message was recognised
 _TLS_RECORDS = (b"\x16\x03", b"\x17\x03")  # RFC 8446 §5.1: handshake, application data
 _MAX_PENDING = 1024  # questions without an answer; the oldest are forgotten first
 _MAX_QUESTION_LEN = 1024  # bytes of a question's body, beyond which its answer is not kept
@@ -37,7 +37,7 @@ _MAX_PARTS = 1024
 _PART_COST = 50  # bytes that Python's own bookkeeping takes for a part
 
 _Place = tuple[int, Type, int]
-"""What an answer has of its question: its transaction id, its own type, the multipart type."""
+"""What an answer shares with its question: transaction id, the answer's type, the multipart type."""
 
 _KEPT = frozenset((Type.FEATURES_REPLY, Type.GET_CONFIG_REPLY, Type.QUEUE_GET_CONFIG_REPLY))
 """Answers of one message that are worth keeping."""
@@ -53,24 +53,24 @@ _UNASKED = frozenset(
         Type.ECHO_REQUEST,
     )
 )
-"""What a switch says by itself (§6.1.2 of 1.3.5, 1.4.1 and 1.5.1); and its own ECHO_REQUEST, as a sign of life."""
+"""What a switch sends by itself (§6.1.2 of 1.3.5, 1.4.1 and 1.5.1); and its own ECHO_REQUEST, as a sign of life."""
 _NICIRA_UNASKED = {Struct("!II").pack(NICIRA, subtype) for subtype in (14, 17, 30)}
 """NXT_FLOW_REMOVED, NXT_PACKET_IN and NXT_PACKET_IN2."""
 
 
 class MessageClass(Enum):
-    """What a message of the switch's is."""
+    """Why a switch has sent a message."""
 
     UNASKED = auto()
-    """It has come by itself."""
+    """By itself."""
     ANSWER = auto()
-    """The controller had asked for it."""
+    """The controller has asked for it."""
     OPENING = auto()
-    """HELLO, or its failure."""
+    """It is a HELLO, or says that HELLO has failed."""
 
 
 def key_of(message: Message) -> Key | None:
-    """What a request asks for; None where nothing is kept of the answers to it. ValueError where it is too short."""
+    """Return what a request asks for; None where its answers are not kept. ValueError where it is too short."""
     match message.kind:
         case Type.FEATURES_REQUEST:
             return FEATURES
@@ -86,27 +86,30 @@ def key_of(message: Message) -> Key | None:
 
 @dataclass(slots=True, eq=False)
 class _Question:
-    """The controller's, with the parts of the answer that have come. Without a key the answer is not kept."""
+    """A question of the controller's, with the parts of the answer that have come. Without a key it is not kept."""
 
     key: Key | None
     asked: Key | None
-    """The same, for good."""
+    """The key that it had at first."""
     parts: list[bytes] = field(default_factory=list)
     held: int = 0
 
 
 class Observer:
-    """One connection of a switch's. Broken comes out of both methods where it cannot be followed."""
+    """One production connection of a switch. Both ``from_`` methods raise Broken where it cannot be followed.
+
+    ``in_middle``: it is picked up, so that its streams may begin within a message.
+    """
 
     def __init__(self, directory: Directory, *, in_middle: bool = False) -> None:
         self.version: int | None = None
-        """What both HELLOs have come to, or what is spoken where those were not seen."""
+        """The version that both HELLOs agree on, or that is spoken where those were not seen."""
         self.datapath: Datapath | None = None
-        """The switch, once it has told its features."""
+        """The switch, once it has sent its features."""
         self.heard_at = float("-inf")
-        """When the switch said something last, in seconds."""
+        """When the switch sent something last, in seconds."""
         self.known_at = float("-inf")
-        """When it told its features on this connection for the first time."""
+        """When it sent its features on this connection for the first time."""
         self.questions = 0
         """The controller's questions that have not been answered."""
         self._directory = directory
@@ -126,11 +129,11 @@ class Observer:
         return self._switch.held + self._controller.held + self._parts_held + asked
 
     def from_controller(self, piece: bytes) -> Iterator[Message]:
-        """The next of what the controller has sent: its messages that are whole now, each read when it is asked for."""
+        """Take the controller's next bytes, and yield its messages that are whole now."""
         for raw in self._controller.push(piece):
             message = parse(raw)
             if message.version != self.version:
-                self._meet(self._controller, message)
+                self._learn_version(self._controller, message)
             if message.kind is Type.EXPERIMENTER:
                 self._experiments[message.xid] = None
                 if len(self._experiments) > _MAX_PENDING:
@@ -140,7 +143,7 @@ class Observer:
             yield message
 
     def from_switch(self, piece: bytes, now: float) -> Iterator[tuple[MessageClass, Message]]:
-        """The next of what the switch has sent, likewise."""
+        """Take the switch's next bytes, and yield its messages that are whole now, classified."""
         self.heard_at = now
         if self._switch.in_middle and self._switch.skipped_bytes > _MAX_SKIPPED_LEN:
             raise Broken("no-message-found")
@@ -149,11 +152,11 @@ class Observer:
         for raw in self._switch.push(piece):
             message = parse(raw)
             if message.version != self.version:
-                self._meet(self._switch, message)
+                self._learn_version(self._switch, message)
             yield self._classify(message, now), message
 
     def lose_place(self, *, of_switch: bool) -> None:
-        """Bytes of one end are missing from here on. Which answers are whose is not known any more."""
+        """Note that bytes of one end are missing from here on: answers cannot be matched with questions any more."""
         (self._switch if of_switch else self._controller).lose_place()
         self._pending.clear()
         self._awaited.clear()
@@ -165,12 +168,14 @@ class Observer:
         return self._awaited[key] > 0
 
     def restore(self, datapath: Datapath) -> None:
-        """The switch that is at the other end of a connection met in its middle, as is known from before."""
+        """Set which switch a picked-up connection belongs to, as known from before."""
         self.datapath = datapath
 
-    def _meet(self, framer: Framer, message: Message) -> None:
-        """A message in no known version, or in another one: both HELLOs, or the first message of a connection that was
-        met in its middle, tell the version."""
+    def _learn_version(self, framer: Framer, message: Message) -> None:
+        """Find out the version: by both HELLOs, or by the first message of a connection that was picked up.
+
+        Broken where it changes later.
+        """
         if self.version is not None:
             if message.kind is not Type.HELLO and message.kind is not Type.ERROR:
                 raise Broken("of-version")  # in one piece with the HELLO
@@ -209,7 +214,7 @@ class Observer:
         return MessageClass.ANSWER
 
     def _classify_experiment(self, message: Message) -> MessageClass:
-        """Nicira's own PACKET_INs come by themselves, and have transaction ids that controllers use, too."""
+        """Classify an EXPERIMENTER. Nicira's PACKET_INs come unasked, with ids that controllers use, too."""
         if message.raw[HEADER_LEN : HEADER_LEN + 8] in _NICIRA_UNASKED or message.xid not in self._experiments:
             return MessageClass.UNASKED
         del self._experiments[message.xid]
@@ -240,7 +245,7 @@ class Observer:
             self._close(next(iter(self._pending)))
 
     def _close(self, place: _Place) -> _Question:
-        """The oldest question in a place is pending no more."""
+        """Remove the oldest pending question in a place, and return it."""
         alike = self._pending[place]
         question = alike.popleft()
         if not alike:
@@ -253,7 +258,7 @@ class Observer:
         return question
 
     def _take_part(self, message: Message, now: float) -> None:
-        """A multipart answer is known once its last part is here."""
+        """Take a part of a multipart answer, which is known once its last part is here."""
         try:
             multipart, flags, body = multipart_of(message)
         except ValueError:
@@ -279,7 +284,7 @@ class Observer:
                 self._learn(question.key, tuple(question.parts), now)
 
     def _take_error(self, message: Message) -> None:
-        """A refusal has the beginning of the question (1.3.5 §7.5.4)."""
+        """Close the question that an ERROR refuses: it has the beginning of that (1.3.5 §7.5.4)."""
         data = message.body[4:]
         if len(data) < HEADER_LEN or data[0] not in VERSIONS:
             return

@@ -66,7 +66,7 @@ class SessionPolicy:
     """Statistics as they were seen last; else they are refused."""
 
 
-class Session:
+class SwitchSession:
     """The switch's end of one session with a master.
 
     ``observer`` follows the production connection whose switch is played. Its version is known: both HELLOs were seen,
@@ -104,7 +104,7 @@ class Session:
         self._framer.version = self.version
 
     @property
-    def unsaid_len(self) -> int:
+    def unsent_len(self) -> int:
         """Bytes that wait for take()."""
         return self._queue.unsent_len
 

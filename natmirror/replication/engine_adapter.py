@@ -18,7 +18,7 @@ from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
 
 _SWEEP_SLICE = 1000
-_MAX_CHANGES = 16_384  # of bindings, until they are told
+_MAX_CHANGES = 16_384  # of bindings, until they are reported
 _REPORT_INTERVAL = 0.05
 
 OnBindings = Callable[[list[BindingChange], bool], None]
@@ -47,7 +47,7 @@ class EngineAdapter:
         self._engine.reload(rules)
 
     def prune(self) -> list[Kept]:
-        """Forget what was removed and has no flows left, likewise; gives what stays."""
+        """Forget what was removed and has no flows left, likewise; return what stays."""
         self._report_now()
         return self._engine.prune()
 
@@ -67,7 +67,7 @@ class EngineAdapter:
             self._on_bindings(changes, missed)
 
     def sweep_bindings(self, first: int, how: int) -> int | None:
-        """A slice of Bindings.sweep(), told of when it returns; where to go on."""
+        """Sweep a slice, see ReplicatedBindings.sweep(), and report it; return where to go on, None at the end."""
         following = self._engine.bindings.sweep(first, _SWEEP_SLICE, how, time.monotonic())
         self._report_now()
         return following
@@ -78,12 +78,12 @@ class EngineAdapter:
             self.report_bindings(self.next_report_at)
 
     def take_in_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
-        """Bindings of another host's: service, client, backend; gives how many could not be taken in."""
+        """Take in another host's bindings: service, client, backend; return how many could not be taken in."""
         now = time.monotonic()
         return sum(not self._engine.bindings.accept(*binding, now) for binding in bindings)
 
     def withdraw_bindings(self, gone: Sequence[tuple[str, Endpoint, bool]]) -> None:
-        """Bindings of another host's are gone: service, client, whether it has ended."""
+        """Drop another host's bindings: service, client, whether the connection has ended."""
         now = time.monotonic()
         for service, client, ended in gone:
             self._engine.bindings.withdraw(service, client, now, ended=ended)
@@ -91,17 +91,17 @@ class EngineAdapter:
     # Switches
 
     def living_switches(self) -> list[str]:
-        """The connections whose switch is known, but for what another host or run has told."""
+        """Return the connections whose switch is known, but for those that another host or run has reported."""
         return self._engine.directory.living()
 
     def show_switches(self, clients: Sequence[str]) -> list[dict[str, Any]]:
-        """What is known of the switches behind some connections."""
+        """Return what is known of the switches behind some connections."""
         now = time.monotonic()
         shown = (self._engine.directory.plain(client, now) for client in clients)
         return [entry for entry in shown if entry is not None]
 
     def take_in_switches(self, entries: Sequence[dict[str, Any]]) -> int:
-        """Another host's switches; gives how many of them make no sense."""
+        """Take in another host's switches; return how many of them make no sense."""
         refused = 0
         for entry in entries:
             try:
@@ -111,26 +111,26 @@ class EngineAdapter:
         return refused
 
     def withdraw_switches(self, clients: Sequence[str]) -> None:
-        """The other host does not have these connections any more."""
+        """Forget switches whose connections the other host does not have any more."""
         for client in clients:
             self._engine.directory.withdraw(client)
 
     # Legs
 
     def mirrored_ids(self) -> list[int]:
-        """The numbers of flows with legs."""
+        """Return the numbers of flows with legs."""
         return self._engine.handover.ids()
 
     def leg_records(self, ids: Sequence[int], *, everything: bool) -> list[dict[str, Any]]:
-        """The legs of these flows that have moved since they were told last, or all."""
+        """Return the legs of these flows that have moved since the last call, or all."""
         return self._engine.handover.records(ids, everything=everything)
 
     def take_gone_legs(self) -> list[tuple[str, str]]:
-        """Service and client of records that hold no more."""
+        """Return service and client of records that are no longer valid."""
         return self._engine.handover.take_gone()
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
-        """Know another host's legs, which wait; gives how many records make no sense here."""
+        """Take in another host's legs, which wait for take_over(); return how many records make no sense here."""
         refused = 0
         for record in records:
             try:
@@ -144,15 +144,15 @@ class EngineAdapter:
         return refused
 
     def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:
-        """Records of another host's legs hold no more: service and client."""
+        """Drop records of another host's legs: service and client."""
         for service, client in gone:
             with suppress(ValueError):  # it was refused before
                 self._engine.handover.disown(service, client)
 
     def take_over(self) -> None:
-        """This host passes the packets from now on."""
+        """Go on with other hosts' legs: this host passes the packets from now on."""
         self._engine.handover.take_over(time.monotonic())
 
     def hand_over(self) -> None:
-        """Another host passes the packets from now on."""
+        """Leave the legs: another host passes the packets from now on."""
         self._engine.handover.leave()

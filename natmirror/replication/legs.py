@@ -1,4 +1,4 @@
-"""Legs, as records: ``leg openflow/10.10.0.11:40001`` → what Engine.leg_records() gives of the connection's legs.
+"""Legs, as records: ``leg openflow/10.10.0.11:40001`` → what EngineAdapter.leg_records() returns.
 
 The active host writes those that have moved. A standby knows them, and goes on with all of them when it becomes the
 active host: from then on they are its own.
@@ -92,7 +92,7 @@ class LegRecords:
         for thread in self._threads:
             await ask(thread, thread.replication.take_over)
         kept, self._kept = self._kept, {}
-        for some in slices(kept.items(), _SLICE):  # what does not go on is removed when all is told anew
+        for some in slices(kept.items(), _SLICE):  # what does not go on is removed when all is written again
             await self._writer.wait_for_room()
             self._writer.write([Op(PUT, f"{_KIND} {key}", text) for key, text in some])
 

@@ -5,7 +5,7 @@ For a pair with VRRP id 51, in format 1:
 ================================ =====================================================================================
 ``natmirror:51:1:records``       a hash: key → host, time of Redis in seconds, value, with a blank between them
 ``natmirror:51:1:changes``       a channel: what a host has just done, as JSON ``[host, what, key, value, what, …]``
-``natmirror:51:formats``         a set: the formats in which somebody has written lately
+``natmirror:51:formats``         a set: the formats in which hosts have written lately
 ================================ =====================================================================================
 
 One script writes, so that records, channel and lifetimes always agree, and what one host does falls between what others
@@ -30,7 +30,7 @@ log = logging.getLogger("natmirror")
 _FORMAT = "1"
 _CONNECT_TIMEOUT = 1.0
 _ANSWER_TIMEOUT = 2.0
-_AT_ONCE = 500  # ops in one run of the script, which nobody else's command interrupts
+_AT_ONCE = 500  # ops in one run of the script, which no other client's command interrupts
 _SCAN = 500
 
 _WRITE = """
@@ -71,8 +71,8 @@ end
 
 
 class RedisStore:
-    """A Store. ``url`` as the rules have it, ``pair`` tells pairs apart that share a Redis, ``host`` those that write:
-    a word without blanks."""
+    """A Store. ``url`` as the rules have it, ``pair`` distinguishes pairs that share a Redis, ``host`` those that
+    write: a word without blanks."""
 
     def __init__(self, url: str, pair: str, host: str) -> None:
         self._url = url
@@ -81,14 +81,14 @@ class RedisStore:
         self._records, self._changes = f"{prefix}:{_FORMAT}:records", f"{prefix}:{_FORMAT}:changes"
         self._formats = f"{prefix}:formats"
         self._redis: Any = None
-        self._heard: Any = None
+        self._subscription: Any = None
         self._foreign: set[str] = set()
-        self._was_strange = False
+        self._had_foreign_formats = False
 
     async def connect(self) -> None:
-        """Begin: hear() misses nothing from now on."""
+        """Begin: read_changes() misses nothing from now on."""
         with _translated():
-            # No retries: whoever connects anew behind our back would miss what others have done meanwhile.
+            # No retries: a client that reconnects by itself would miss what others have done meanwhile.
             self._redis = Redis.from_url(
                 self._url,
                 decode_responses=True,
@@ -99,9 +99,9 @@ class RedisStore:
                 socket_timeout=_ANSWER_TIMEOUT,
             )
             self._write, self._purge = self._redis.register_script(_WRITE), self._redis.register_script(_PURGE)
-            self._heard = self._redis.pubsub()
-            await self._heard.subscribe(self._changes)
-            message = await self._heard.get_message(timeout=_ANSWER_TIMEOUT)
+            self._subscription = self._redis.pubsub()
+            await self._subscription.subscribe(self._changes)
+            message = await self._subscription.get_message(timeout=_ANSWER_TIMEOUT)
             if message is None or message["type"] != "subscribe":
                 raise StoreError("it does not answer")
             foreign = {str(one) for one in await self._redis.smembers(self._formats)} - {_FORMAT}
@@ -134,24 +134,24 @@ class RedisStore:
         with _translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for start in range(0, len(ops), _AT_ONCE):
-                    words = [word for op in ops[start : start + _AT_ONCE] for word in (op.what, op.key, op.value)]
-                    await self._run(words, pipe)
+                    fields = [field for op in ops[start : start + _AT_ONCE] for field in (op.what, op.key, op.value)]
+                    await self._run(fields, pipe)
                 await pipe.execute()
 
-    async def hear(self, timeout: float) -> list[Op]:
+    async def read_changes(self, timeout: float) -> list[Op]:
         """What other hosts have done since the last call, in its order; waits up to ``timeout`` seconds for some."""
         ops: list[Op] = []
         with _translated():
-            while message := await self._heard.get_message(timeout=0.0 if ops else timeout):
+            while message := await self._subscription.get_message(timeout=0.0 if ops else timeout):
                 if message["type"] != "message":
-                    raise StoreError("the connection was cut and made anew")
+                    raise StoreError("the connection was cut and made again")
                 ops += self._read(message["data"])
         return ops
 
     def _read(self, text: str) -> list[Op]:
         try:
-            host, *words = json.loads(text)
-            ops = [Op(*map(str, words[at : at + 3])) for at in range(0, len(words), 3)]
+            host, *fields = json.loads(text)
+            ops = [Op(*map(str, fields[at : at + 3])) for at in range(0, len(fields), 3)]
         except (TypeError, ValueError):
             host, ops = None, []
         if host is None or not all(op.what in (PUT, GONE, ENDED) for op in ops):
@@ -166,19 +166,19 @@ class RedisStore:
 
     async def close(self) -> None:
         """End; it can be begun again with connect()."""
-        for one in (self._heard, self._redis):
+        for one in (self._subscription, self._redis):
             if one is not None:
                 with suppress(RedisError, OSError):
                     await one.aclose()
-        self._heard = self._redis = None
+        self._subscription = self._redis = None
 
-    async def _run(self, words: list[str], client: Any) -> None:
+    async def _run(self, fields: list[str], client: Any) -> None:
         keys = [self._records, self._formats, self._changes]
-        await self._write(keys=keys, args=[self._host, _FORMAT, int(RECORD_LIFETIME), *words], client=client)
+        await self._write(keys=keys, args=[self._host, _FORMAT, int(RECORD_LIFETIME), *fields], client=client)
 
     def _tell_strange(self, what: str) -> None:
-        if not self._was_strange:
-            self._was_strange = True
+        if not self._had_foreign_formats:
+            self._had_foreign_formats = True
             log.warning("shared state: ignoring what natmirror has not written: %.80r", what)
 
 

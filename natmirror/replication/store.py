@@ -1,7 +1,7 @@
-"""Where hosts share records: what is asked of such a place.
+"""Where hosts share records: the interface of a store.
 
-A record has a key, a value and the host that wrote it last: it is that host's *own*. Whoever writes a key last is
-right. A record that nobody has written anew for RECORD_LIFETIME goes by itself.
+A record has a key, a value and the host that wrote it last: it is that host's *own*. The last write of
+a key holds. A record that no host has written again for RECORD_LIFETIME expires.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -33,7 +33,7 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What load() gives."""
+    """A record as load() yields it."""
 
     key: str
     value: str
@@ -42,22 +42,23 @@ class Record:
 
 
 class Store(Protocol):
-    """One host's way to what all share. Every method may raise StoreError; from then on only close() makes sense."""
+    """One host's connection to the shared records. Every method may raise StoreError; from then on only close() makes
+    sense."""
 
     async def connect(self) -> None:
-        """Begin: hear() misses nothing from now on."""
+        """Begin: read_changes() misses nothing from now on."""
 
     def load(self) -> AsyncIterator[list[Record]]:
-        """All records, a few at a time."""
+        """Yield all records, a few at a time."""
 
     async def write(self, ops: Sequence[Op]) -> None:
         """Do this, in this order."""
 
-    async def hear(self, timeout: float) -> list[Op]:
-        """What other hosts have done since the last call, in its order; waits up to ``timeout`` seconds for some."""
+    async def read_changes(self, timeout: float) -> list[Op]:
+        """Return what other hosts have done since the last call, in order; wait up to ``timeout`` seconds for it."""
 
     async def beat(self) -> None:
-        """Tell that this host is there, and find out whether the store is."""
+        """Report that this host is alive, and find out whether the store is."""
 
     async def close(self) -> None:
         """End; it can be begun again with connect()."""

@@ -1,4 +1,4 @@
-"""What is known of OpenFlow switches, as records: ``switch openflow/10.10.0.11:40001`` → what Directory.plain() gives.
+"""What is known of switches, as records: ``switch openflow/10.10.0.11:40001`` → what Directory.plain() returns.
 
 A switch is looked at often while it is new, since it goes on telling about itself, then now and then; only what has
 changed is written.
@@ -91,13 +91,13 @@ class SwitchRecords:
         return ops
 
     async def become_active(self) -> None:
-        """This host is the active one; whoever is met here from now on is written by it."""
+        """Write the switches that are known here from now on."""
         self._is_active = True
 
     async def write_last_changes(self) -> None:
         """There is nothing that would not have been written."""
 
     async def become_standby(self) -> None:
-        """Another host is the active one; whoever is met there is written by it."""
+        """Leave writing switches to the other host."""
         self._is_active = False
         self._written.clear()

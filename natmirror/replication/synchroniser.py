@@ -2,7 +2,7 @@
 
 Theory. Each host writes what is its own and hears what others write. After it has begun, and after each outage, it
 *synchronises*: it listens, then reads everything, which brings what it knows of others up to date whatever it has
-missed, then writes all of its own anew, and removes what is its own in the store and nowhere else. An outage, or a
+missed, then writes all of its own again, and removes what is its own in the store and nowhere else. An outage, or a
 queue that is full, therefore only means that this has to be done again; it is done now and then anyway, so that nothing
 that went wrong lasts.
 
@@ -30,11 +30,11 @@ from natmirror.replication.write_queue import WriteQueue
 log = logging.getLogger("natmirror")
 
 REFRESH_INTERVAL = 300.0
-"""Seconds after which everything is read and written anew: several times in a record's lifetime."""
+"""Seconds after which everything is read and written again: several times in a record's lifetime."""
 
 _WRITE_INTERVAL = 0.05
 _BEAT_INTERVAL = 1.0
-_HEAR_TIMEOUT = 0.2
+_CHANGES_TIMEOUT = 0.2
 _LOOK_INTERVAL = 0.15
 _PAUSES = (0.2, 2.0)  # after the first attempt in vain, and at most
 _MAX_WAITING = 200_000  # ops that wait to be written
@@ -107,7 +107,7 @@ class Synchroniser:
         self._queue.note_missed()
 
     def set_active(self, is_active: bool) -> None:
-        """Whether this host is the active one; from any thread."""
+        """Take whether this host is the active one; from any thread."""
         self._role_taken.clear()
         self._is_active = is_active
         with suppress(RuntimeError):  # the loop is closed
@@ -123,8 +123,8 @@ class Synchroniser:
         self._queue.note_missed()
 
     def why_incomplete(self) -> str | None:
-        """Why this host could not go on with another one's connections yet; None: it could, or nobody knows better. It
-        is asked for once: an outage later takes nothing away from what was read before."""
+        """Return why this host could not go on with another one's connections yet; None: it could, or the store does
+        not answer. An outage later takes nothing away from what was read before."""
         if self._was_complete or self._is_active:
             return None
         if self._state is SyncState.CONNECTING and self._error is not None:
@@ -132,7 +132,7 @@ class Synchroniser:
         return f"the shared state is {self._state}"
 
     def status(self) -> dict[str, Any]:
-        """The state as plain values; from any thread."""
+        """Return the state as plain values; from any thread."""
         now, changed_at = self._clock(), self._changed_at
         return {
             "state": str(self._state),
@@ -242,7 +242,7 @@ class Synchroniser:
                 await self._synchronise()
                 until = self._clock() + REFRESH_INTERVAL
                 while not writing.done() and self._clock() < until and not self._queue.take_missed():
-                    await self._apply(await self._store.hear(_HEAR_TIMEOUT))
+                    await self._apply(await self._store.read_changes(_CHANGES_TIMEOUT))
             await writing
         finally:
             writing.cancel()

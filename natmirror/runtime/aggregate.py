@@ -1,4 +1,4 @@
-"""One snapshot of several engines'."""
+"""One snapshot of several engines."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ _MAXIMA = ("lag_seconds", "rtt_seconds")
 
 
 def aggregate(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What engines that share their clients and their memory have done together: what engine.snapshot() gives."""
+    """Return the sums of what Engine.snapshot() returns, for engines that share their clients and their memory."""
     first, *others = snapshots
     whole = {
         name: _sum([snapshot[name] for snapshot in snapshots])

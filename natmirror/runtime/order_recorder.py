@@ -54,7 +54,7 @@ class OrderRecorder:
             self._close(path)
 
     def _close(self, path: Path) -> None:
-        with suppress(CaptureError):  # what is left of a file that could not be written has been told
+        with suppress(CaptureError):  # that the file could not be written has been logged
             self._files.pop(path).close()
 
     def add(self, orders: list[Ordered]) -> None:

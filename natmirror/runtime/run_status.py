@@ -16,7 +16,7 @@ from natmirror.runtime.worker import Worker
 
 
 class RunStatus:
-    """A run as plain values; asked by the API's threads, and by the main one. ``log`` gives the log's counters,
+    """A run as plain values; asked by the API's threads, and by the main one. ``log`` returns the log's counters,
     ``failing_chores`` the chores that fail."""
 
     def __init__(

@@ -67,7 +67,8 @@ class WorkerListener(Protocol):
 class Worker:
     """A thread for the clients of ``shard``, whose state is in ``engine``.
 
-    With ``is_replicated`` another host is told of its bindings and legs, and goes on with them if this one fails.
+    With ``is_replicated`` its bindings and legs are shared with another host, which goes on with them if this
+    one fails.
     ``rounds`` grows at least every ``pulse_interval`` seconds, unless the thread is wedged.
     """
 
@@ -90,7 +91,7 @@ class Worker:
         self._shard = shard
         self._engine = engine
         self._listener = listener
-        # Where a leg goes on elsewhere after we were killed, what waited here is a hole: nobody sends it again.
+        # Where a leg goes on elsewhere after we were killed, pieces that waited here are a hole: none is sent again.
         self._gathers = not is_replicated
         self._has_watched_services = any(service.pool is None for service in rules.services)
         self.replication = EngineAdapter(engine, self._send_at_once, listener.on_bindings if is_replicated else None)

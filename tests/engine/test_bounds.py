@@ -354,7 +354,7 @@ def test_what_a_filled_gap_lets_out_comes_in_several_calls_and_before_the_end(fa
         session.from_client("FA")
         session.from_backend("FA")
         session.from_client("A")
-    assert stream.is_draining
+    assert stream.has_rest
     received = bytearray()
     flags = 0
     calls = 0
@@ -380,5 +380,5 @@ def test_what_a_filled_gap_lets_out_comes_in_several_calls_and_before_the_end(fa
             break
     assert bytes(received) == data
     assert flags == {"none": 0, "fin": FIN, "rst": RST}[end]
-    assert not stream.is_draining
+    assert not stream.has_rest
     assert_adds_up(one.snapshot(session.now))

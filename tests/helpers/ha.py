@@ -67,7 +67,7 @@ class FakeStore:
             return False
         return True
 
-    async def hear(self, timeout: float) -> list[Op]:
+    async def read_changes(self, timeout: float) -> list[Op]:
         self._check()
         await asyncio.sleep(0.001)
         with self._world.lock:

@@ -12,7 +12,7 @@ from natmirror.fastpath import Memory
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.messages import V10, V13, V14, V15, Type, build, hello
 from natmirror.openflow.observer import Observer
-from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.openflow.session import SessionPolicy, SwitchSession
 
 ALL = (V10, V13, V14, V15)
 DPID = 0x00AB_CDEF_0123_4567
@@ -148,9 +148,9 @@ def introduced(version: int, *, ports: bytes = b"") -> tuple[Observer, Directory
     return production, directory
 
 
-def session(production: Observer, *, greeted: bool = True, manners: SessionPolicy | None = None) -> Session:
+def session(production: Observer, *, greeted: bool = True, policy: SessionPolicy | None = None) -> SwitchSession:
     """A session with a master; ``greeted``: with the HELLOs over and the switch introduced."""
-    made = Session(production, manners or SessionPolicy())
+    made = SwitchSession(production, policy or SessionPolicy())
     if greeted:
         version = made.version
         list(made.from_master(hello(version, 1) + build(version, Type.FEATURES_REQUEST, 2), 0.0))
@@ -158,7 +158,7 @@ def session(production: Observer, *, greeted: bool = True, manners: SessionPolic
     return made
 
 
-def hear(made: Session, production: Observer, piece: bytes, now: float = 0.0) -> bytes:
+def hear(made: SwitchSession, production: Observer, piece: bytes, now: float = 0.0) -> bytes:
     """What a master is told of what the switch says next."""
     for said, message in production.from_switch(piece, now):
         made.from_switch(said, message, has_room=True)
@@ -166,8 +166,27 @@ def hear(made: Session, production: Observer, piece: bytes, now: float = 0.0) ->
     return made.take()
 
 
-def ask(made: Session, *questions: bytes, now: float = 0.0) -> bytes:
+def ask(made: SwitchSession, *questions: bytes, now: float = 0.0) -> bytes:
     """What a master is answered."""
     for question in questions:
         list(made.from_master(question, now))
     return made.take()
+
+
+def begin(version: int) -> tuple[SwitchSession, Observer]:
+    """A master that has been introduced to the switch."""
+    production, _ = introduced(version)
+    return session(production), production
+
+
+def refusals(stream: bytes) -> list[tuple[int, int, int]]:
+    """Transaction id, type and code of errors; all are errors."""
+    found = [understood(raw) for raw in split(stream)]
+    assert all(raw[1] == 1 for raw in split(stream)), names(stream)
+    return [(one.xid, one.type, one.code) for one in found]
+
+
+def request(version: int, xid: int, kind: int, body: bytes = b"", *, flags: int = 0) -> bytes:
+    """A MULTIPART_REQUEST."""
+    head = pack("!HH", kind, flags) + bytes(0 if version == V10 else 4)
+    return build(version, Type.MULTIPART_REQUEST, xid, head + body)

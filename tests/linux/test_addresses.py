@@ -17,7 +17,7 @@ def test_no_descriptors_left_is_one_kind_of_error_and_leaks_none(spare: int) -> 
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free[spare], before[1]))
     try:
-        with pytest.raises(HostError, match=r"cannot tell which addresses this host has: .*Too many open files"):
+        with pytest.raises(HostError, match=r"cannot read the addresses of this host: .*Too many open files"):
             addresses.own_addresses()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

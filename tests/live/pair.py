@@ -10,8 +10,8 @@ from pathlib import Path
 
 from natmirror.lab.controllers.programs import PORT as OPENFLOW_PORT
 from natmirror.lab.controllers.programs import Pinger
-from natmirror.lab.keepalived import Member
 from natmirror.lab.openvswitch import OpenVSwitch
+from natmirror.lab.pair_host import PairHost
 from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
 from tests.helpers.support import assert_adds_up
@@ -86,7 +86,7 @@ class Pair:
     """Both hosts, and what passes through them."""
 
     scene: Scene
-    members: dict[str, Member]
+    members: dict[str, PairHost]
     traffic: Traffic
     moves: list[tuple[str, float, list[float]]] = field(default_factory=list)
 
@@ -168,7 +168,7 @@ def running(rules: str) -> Iterator[Pair]:
             lab.run(host, ["iptables", "-I", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"])
             lab.run(host, ["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_be_liberal=1"])
         file = scene.rules(rules)
-        members = {host: Member(lab, host, file) for host in ("lb1", "lb2")}
+        members = {host: PairHost(lab, host, file) for host in ("lb1", "lb2")}
         members["lb1"].wait_for_role("master")
         members["lb2"].wait_for_role("backup")
         pair = Pair(scene, members, _start_traffic(scene))
@@ -201,11 +201,11 @@ def _start_traffic(scene: Scene) -> Traffic:
     return traffic
 
 
-EVENTS: dict[str, tuple[Callable[[Member], None], Callable[[Member], None]]] = {
-    "killed, cables down": (Member.crash, Member.boot),
-    "stopped": (Member.stop, Member.start),
+EVENTS: dict[str, tuple[Callable[[PairHost], None], Callable[[PairHost], None]]] = {
+    "killed, cables down": (PairHost.crash, PairHost.boot),
+    "stopped": (PairHost.stop, PairHost.start),
     "switches' cable pulled": (lambda member: member.pull("sw0"), lambda member: member.plug("sw0")),
     "pool's cable pulled": (lambda member: member.pull("pl0"), lambda member: member.plug("pl0")),
-    "natmirror alone stopped": (Member.stop_natmirror, Member.start_natmirror),
-    "natmirror alone killed": (lambda member: member.balancer.kill(), Member.start_natmirror),
+    "natmirror alone stopped": (PairHost.stop_natmirror, PairHost.start_natmirror),
+    "natmirror alone killed": (lambda member: member.balancer.kill(), PairHost.start_natmirror),
 }

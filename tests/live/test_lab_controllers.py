@@ -107,5 +107,7 @@ def test_a_switch_forgets_its_flows_and_flaps_its_ports(fresh_lab: Lab, version:
     assert switch.ping()
     controller.wait_for_packet_ins(DATAPATH, before + 2)
     switch.flap(1)
-    wait_for(lambda: len(list(report_lines.told(controller.program.text, "port-status", DATAPATH))) >= 2, "PORT_STATUS")
+    wait_for(
+        lambda: len(list(report_lines.reported(controller.program.text, "port-status", DATAPATH))) >= 2, "PORT_STATUS"
+    )
     assert switch.ping()

@@ -37,7 +37,7 @@ def mirror(pair: Pair, host: str, service: str) -> dict[str, Any]:
 def sessions(pair: Pair) -> list[int]:
     """How many sessions the master has had with each switch that were complete."""
     text = pair.traffic.master.program.text
-    return [len(list(report_lines.told(text, "switch", switch.datapath_id))) for switch in pair.traffic.switches]
+    return [len(list(report_lines.reported(text, "switch", switch.datapath_id))) for switch in pair.traffic.switches]
 
 
 def wait_until_the_other_host_knows(pair: Pair, host: str) -> None:

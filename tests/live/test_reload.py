@@ -119,7 +119,7 @@ def test_what_the_rules_do_not_name_any_more_keeps_its_connections(scene: Scene)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
     rules.write_text(text(1).replace("        - {name: c2, address: 10.20.0.12}\n", ""))
     assert order("reload", {}, balancer.api)["changes"] == ["- openflow: backend c2 10.20.0.12:6653 weight 1"]
-    assert "- openflow: backend c2" in balancer.program.text
+    balancer.program.wait_for_text("- openflow: backend c2")
     states = {backend["name"]: (backend["state"], bool(backend["flows"])) for backend in balancer.status()["backends"]}
     assert states["c2"] == ("removed", True)
     later = assert_all_well(scene.run_client(connections=10, requests=5, seed=7), 10)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from natmirror.api.client import order
-from natmirror.lab.keepalived import Member
+from natmirror.lab.pair_host import PairHost
 from natmirror.lab.process import Program, wait_for
 from natmirror.lab.topology import SERVICE, Lab, leftovers
 from natmirror.nat.schedulers import Maglev
@@ -61,7 +61,7 @@ class Pair:
 
     scene: Scene
     file: Path
-    members: dict[str, Member] = field(default_factory=dict)
+    members: dict[str, PairHost] = field(default_factory=dict)
     crowds: list[Crowd] = field(default_factory=list)
     redis: Program | None = None
 
@@ -153,7 +153,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         pair = Pair(scene, file)
         if "state:" in rules:
             pair.start_redis()
-        pair.members |= {host: Member(lab, host, file) for host in ("lb1", "lb2")}
+        pair.members |= {host: PairHost(lab, host, file) for host in ("lb1", "lb2")}
         scene.record("c1", "c2", "m")
         pair.members["lb1"].wait_for_role("master")
         pair.members["lb2"].wait_for_role("backup")

@@ -334,7 +334,7 @@ def test_the_scenario_reaches_all_of_mirroring() -> None:
     assert modules >= {
         *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring"),
         *("mirror.adoption", "mirror.copies", "mirror.leg_events", "mirror.report"),
-        *(f"mirror.sessions.{name}" for name in ("calls", "relay", "sessions", "totals")),
+        *(f"mirror.sessions.{name}" for name in ("calls", "relay", "replies", "sessions", "totals")),
         *("openflow.observer", "openflow.answers", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumption"),
     }
     assert len(ENTERED) > 200

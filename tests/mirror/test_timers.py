@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.mirror.timers import Timers
+from natmirror.mirror.timers import TimerKind, Timers
 
 
 def test_deadlines_come_in_the_order_of_their_times() -> None:
     timers = Timers()
     for key, when in (("b", 2.0), ("a", 1.0), ("c", 3.0)):
-        timers.set(("kind", key), when)
+        timers.set((TimerKind.WRITE_REST, key), when)
     assert timers.next() == 1.0
     assert [key for _, key in timers.due(2.0)] == ["a", "b"]
     assert timers.next() == 3.0
@@ -17,17 +17,17 @@ def test_deadlines_come_in_the_order_of_their_times() -> None:
 
 def test_a_deadline_moves_and_is_cancelled() -> None:
     timers = Timers()
-    timers.set(("kind", "a"), 1.0)
-    timers.set(("kind", "a"), 5.0)
+    timers.set((TimerKind.WRITE_REST, "a"), 1.0)
+    timers.set((TimerKind.WRITE_REST, "a"), 5.0)
     assert timers.next() == 5.0
     assert list(timers.due(4.0)) == []
-    timers.set(("kind", "a"), None)
+    timers.set((TimerKind.WRITE_REST, "a"), None)
     assert timers.next() is None
 
 
 def test_a_key_that_is_set_while_others_are_due_is_seen() -> None:
     timers = Timers()
-    timers.set(("kind", "a"), 1.0)
+    timers.set((TimerKind.WRITE_REST, "a"), 1.0)
     seen = []
     for key in timers.due(2.0):
         seen.append(key)
@@ -40,7 +40,7 @@ def test_a_key_that_is_set_while_others_are_due_is_seen() -> None:
 def test_timers_do_as_a_dictionary_does(steps: list[tuple[int, int | None]]) -> None:
     timers, model = Timers(), dict[int, int]()
     for key, when in steps:
-        timers.set(("kind", key), when)
+        timers.set((TimerKind.WRITE_REST, key), when)
         if when is None:
             model.pop(key, None)
         else:

@@ -15,9 +15,9 @@ MAX = (1 << 64) - 1
 
 
 def wished(version: int, role: Role = Role.EQUAL) -> AsyncConfig:
-    wishes = AsyncConfig()
-    wishes.role = role
-    return wishes
+    config = AsyncConfig()
+    config.role = role
+    return config
 
 
 def messages(version: int, reason: int = 0) -> dict[str, Message]:
@@ -30,8 +30,8 @@ def messages(version: int, reason: int = 0) -> dict[str, Message]:
     return {name: parse(raw) for name, raw in found.items()}
 
 
-def wanted(wishes: AsyncConfig, version: int, reason: int = 0) -> set[str]:
-    return {name for name, message in messages(version, reason).items() if wishes.wants(message)}
+def wanted(config: AsyncConfig, version: int, reason: int = 0) -> set[str]:
+    return {name for name, message in messages(version, reason).items() if config.wants(message)}
 
 
 def set_async(version: int, **masks: tuple[int, int]) -> bytes:
@@ -59,13 +59,13 @@ def test_a_master_wants_all_and_a_slave_port_status_only(version: int, reason: i
 
 
 def test_set_async_of_1_3() -> None:
-    wishes = wished(V13)
-    wishes.set_async(
+    config = wished(V13)
+    config.set_async(
         V13, set_async(V13, packet_in_mask=(0b10, 0b01), port_status_mask=(0, 0b111), flow_removed_mask=(0b01, 0))
     )
     by_reason = {role: [] for role in (Role.EQUAL, Role.SLAVE)}  # type: dict[Role, list[set[str]]]
-    for wishes.role in by_reason:
-        by_reason[wishes.role] = [wanted(wishes, V13, reason) - {"experimenter"} for reason in (0, 1, 2)]
+    for config.role in by_reason:
+        by_reason[config.role] = [wanted(config, V13, reason) - {"experimenter"} for reason in (0, 1, 2)]
     assert by_reason == {
         Role.EQUAL: [{"flow-removed"}, {"packet-in"}, set()],
         Role.SLAVE: [{"packet-in", "port-status"}, {"port-status"}, {"port-status"}],
@@ -74,26 +74,26 @@ def test_set_async_of_1_3() -> None:
 
 @pytest.mark.parametrize("version", [V14, V15])
 def test_set_async_changes_what_it_names(version: int) -> None:
-    wishes = wished(version)
-    wishes.set_async(version, set_async(version, PACKET_IN=(0b10, 0b01), FLOW_REMOVED=(0b01, 0)))
-    assert wanted(wishes, version, 0) == {"port-status", "flow-removed", "experimenter"}
-    assert wanted(wishes, version, 1) == {"port-status", "packet-in", "experimenter"}
-    wishes.role = Role.SLAVE
-    assert wanted(wishes, version, 0) == {"port-status", "packet-in"}
-    wishes.set_async(version, set_async(version, PORT_STATUS=(0, 0)))
-    assert wanted(wishes, version, 0) == {"packet-in"}
+    config = wished(version)
+    config.set_async(version, set_async(version, PACKET_IN=(0b10, 0b01), FLOW_REMOVED=(0b01, 0)))
+    assert wanted(config, version, 0) == {"port-status", "flow-removed", "experimenter"}
+    assert wanted(config, version, 1) == {"port-status", "packet-in", "experimenter"}
+    config.role = Role.SLAVE
+    assert wanted(config, version, 0) == {"port-status", "packet-in"}
+    config.set_async(version, set_async(version, PORT_STATUS=(0, 0)))
+    assert wanted(config, version, 0) == {"packet-in"}
 
 
 @pytest.mark.parametrize("version", [V13, V14, V15])
 def test_get_async_tells_what_set_async_said(version: int) -> None:
-    wishes = wished(version)
+    config = wished(version)
     names = ("packet_in_mask", "port_status_mask", "flow_removed_mask")
     if version == V13:
         body = set_async(V13, **{name: (place, 7 - place) for place, name in enumerate(names)})
     else:
         body = set_async(version, PACKET_IN=(5, 6), REQUESTFORWARD=(0, 3))
-    wishes.set_async(version, body)
-    told = understood(build(version, Type.GET_ASYNC_REPLY, 1, wishes.get_async(version)))
+    config.set_async(version, body)
+    told = understood(build(version, Type.GET_ASYNC_REPLY, 1, config.get_async(version)))
     if version == V13:
         assert [list(getattr(told, name)) for name in names] == [[0, 7], [1, 6], [2, 5]]
     else:
@@ -109,19 +109,19 @@ def test_get_async_tells_what_set_async_said(version: int) -> None:
     [(V13, bytes(23)), (V13, b""), (V14, pack("!HHI", 0, 7, 0)), (V15, pack("!HHIHHI", 1, 8, 0, 3, 4, 0))],
 )
 def test_a_set_async_that_makes_no_sense_changes_nothing(version: int, body: bytes) -> None:
-    wishes = wished(version)
-    before = wishes.get_async(version)
+    config = wished(version)
+    before = config.get_async(version)
     with pytest.raises(ValueError, match="too short"):
-        wishes.set_async(version, body)
-    assert wishes.get_async(version) == before
+        config.set_async(version, body)
+    assert config.get_async(version) == before
 
 
 def test_messages_too_short_for_a_reason_go_by_their_type() -> None:
-    wishes = wished(V13)
+    config = wished(V13)
     short = parse(build(V13, Type.PACKET_IN, 0, bytes(6)))
-    assert wishes.wants(short)
-    wishes.role = Role.SLAVE
-    assert not wishes.wants(short)
+    assert config.wants(short)
+    config.role = Role.SLAVE
+    assert not config.wants(short)
 
 
 @pytest.mark.parametrize(
@@ -137,28 +137,28 @@ def test_messages_too_short_for_a_reason_go_by_their_type() -> None:
     ],
 )
 def test_generation_ids(asked: list[tuple[int, int]], granted: list[bool]) -> None:
-    wishes = wished(V13)
-    assert [wishes.ask_role(*one) for one in asked] == granted
+    config = wished(V13)
+    assert [config.request_role(*one) for one in asked] == granted
 
 
 def test_a_role_stays_where_another_is_not_granted() -> None:
-    wishes = wished(V13)
-    wishes.ask_role(Role.SLAVE, 5)
-    assert not wishes.ask_role(Role.MASTER, 4)
-    assert (wishes.role, wishes.generation_id) == (Role.SLAVE, 5)
-    wishes.ask_role(Role.NOCHANGE, 9)
-    assert (wishes.role, wishes.generation_id) == (Role.SLAVE, 5)
+    config = wished(V13)
+    config.request_role(Role.SLAVE, 5)
+    assert not config.request_role(Role.MASTER, 4)
+    assert (config.role, config.generation_id) == (Role.SLAVE, 5)
+    config.request_role(Role.NOCHANGE, 9)
+    assert (config.role, config.generation_id) == (Role.SLAVE, 5)
     with pytest.raises(ValueError, match="4"):
-        wishes.ask_role(4, 6)
+        config.request_role(4, 6)
 
 
 @given(st.sampled_from(ALL), st.sampled_from(list(Type)), st.binary(max_size=40), st.binary(max_size=80))
-def test_any_bytes(version: int, kind: Type, body: bytes, config: bytes) -> None:
-    wishes = AsyncConfig()
+def test_any_bytes(version: int, kind: Type, body: bytes, properties: bytes) -> None:
+    config = AsyncConfig()
     if version != V10:
         try:
-            wishes.set_async(version, config)
+            config.set_async(version, properties)
         except ValueError:
-            assert wishes.get_async(version) == AsyncConfig().get_async(version)
+            assert config.get_async(version) == AsyncConfig().get_async(version)
     message = Message(version, kind, 0, bytes((version, kind, 0, 8 + len(body))) + bytes(4) + body)
-    assert wishes.wants(message) in (True, False)
+    assert config.wants(message) in (True, False)

@@ -13,7 +13,7 @@ from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import TYPES, V10, V14, Multipart, Type, build, hello, parse
 from natmirror.openflow.observer import Observer
-from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.openflow.session import SessionPolicy, SwitchSession
 from tests.helpers.openflow import (
     ALL,
     HEADER,
@@ -137,7 +137,7 @@ def test_production_in_any_cutting(case: tuple[int, list[tuple[bool, bytes]]], w
 # Masters
 
 
-def made_for(version: int, *, knows: bool) -> tuple[Session, Observer]:
+def made_for(version: int, *, knows: bool) -> tuple[SwitchSession, Observer]:
     """A session, with a switch of which all is known or nothing."""
     production, _ = introduced(version, ports=port(V10, 1) if version == V10 else b"") if knows else begun(version)
     if knows:
@@ -148,10 +148,10 @@ def made_for(version: int, *, knows: bool) -> tuple[Session, Observer]:
             ports = [multipart(version, 1, 13, port(version, number), more=number < 3) for number in range(1, 4)]
             exchange(production, kit.make("OFPPortDescStatsRequest", 1, flags=0), *ports)
     production.heard_at = 0.0
-    return Session(production, SessionPolicy()), production
+    return SwitchSession(production, SessionPolicy()), production
 
 
-def talk(made: Session, pieces: list[bytes]) -> tuple[bytes, list[bytes], str | None]:
+def talk(made: SwitchSession, pieces: list[bytes]) -> tuple[bytes, list[bytes], str | None]:
     """What a master is told for what it says, its messages, and why it broke."""
     out, messages = made.take(), []
     try:

@@ -4,17 +4,17 @@ from struct import pack
 
 import pytest
 
-from natmirror.openflow.answers import ECHO_LIMIT
 from natmirror.openflow.framer import Broken
-from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, VERSIONS, Message, Multipart, Type, build, hello
+from natmirror.openflow.messages import V10, V13, V14, V15, VERSIONS, Message, Multipart, Type, build, hello
 from natmirror.openflow.observer import MessageClass, Observer
-from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.openflow.session import SessionPolicy, SwitchSession
 from tests.helpers.openflow import (
     ALL,
     DPID,
     HEADER,
     KITS,
     ask,
+    begin,
     begun,
     exchange,
     features,
@@ -26,33 +26,15 @@ from tests.helpers.openflow import (
     packet_in,
     port,
     port_status,
+    refusals,
+    request,
     session,
     split,
-    understood,
 )
 
 NICIRA = 0x2320
-BAD_TYPE, BAD_MULTIPART, BAD_EXPERIMENTER, EPERM, BAD_LEN = 1, 2, 3, 5, 6
 since_13 = pytest.mark.parametrize("version", [V13, V14, V15])
 everywhere = pytest.mark.parametrize("version", ALL)
-
-
-def begin(version: int) -> tuple[Session, Observer]:
-    """A master that has been introduced to the switch."""
-    production, _ = introduced(version)
-    return session(production), production
-
-
-def refusals(stream: bytes) -> list[tuple[int, int, int]]:
-    """Transaction id, type and code of errors; all are errors."""
-    found = [understood(raw) for raw in split(stream)]
-    assert all(raw[1] == 1 for raw in split(stream)), names(stream)
-    return [(one.xid, one.type, one.code) for one in found]
-
-
-def request(version: int, xid: int, kind: int, body: bytes = b"", *, flags: int = 0) -> bytes:
-    head = pack("!HH", kind, flags) + bytes(0 if version == V10 else 4)
-    return build(version, Type.MULTIPART_REQUEST, xid, head + body)
 
 
 # Greetings
@@ -67,7 +49,7 @@ def test_a_master_is_greeted_at_once_in_the_version_that_was_agreed_on(version: 
 
 def test_no_session_before_the_version_is_known() -> None:
     with pytest.raises(ValueError, match="version"):
-        Session(Observer(begun(V13)[1]), SessionPolicy())
+        SwitchSession(Observer(begun(V13)[1]), SessionPolicy())
 
 
 @pytest.mark.parametrize(
@@ -150,13 +132,13 @@ def test_answers_to_production_are_production_s(version: int) -> None:
         HEADER.pack(version, 99, 8, 10),
     ]
     assert hear(made, production, b"".join(answers)) == b""
-    polite = session(production, manners=SessionPolicy(passes_unsolicited=True))
+    polite = session(production, policy=SessionPolicy(passes_unsolicited=True))
     assert hear(polite, production, b"".join(answers)) == b"".join(answers[:6])
 
 
 def test_a_switch_s_error_in_another_version_is_not_passed_on() -> None:
     production, _ = introduced(V13)
-    made = session(production, manners=SessionPolicy(passes_unsolicited=True))
+    made = session(production, policy=SessionPolicy(passes_unsolicited=True))
     assert hear(made, production, build(V10, Type.ERROR, 7, pack("!HH", 0, 0))) == b""
 
 
@@ -184,346 +166,6 @@ def test_a_slave_of_1_0_gets_port_status() -> None:
     ask(made, build(V10, Type.EXPERIMENTER, 5, pack("!III", NICIRA, 10, 2)))
     status = port_status(V10, 0, port(V10, 1))
     assert hear(made, production, packet_in(V10) + status + flow_removed(V10)) == status
-
-
-# What a master asks
-
-
-@everywhere
-def test_answers_have_the_master_s_transaction_ids(version: int) -> None:
-    made, production = begin(version)
-    kit = KITS[version]
-    desc, ports = b"who it is".ljust(1056, b"\0"), port(version, 1) + port(version, 2)
-    exchange(production, kit.make("OFPDescStatsRequest", 4, flags=0), multipart(version, 4, 0, desc))
-    exchange(production, kit.make("OFPGetConfigRequest", 4), build(version, Type.GET_CONFIG_REPLY, 4, b"\0\1\0\x50"))
-    questions = [
-        kit.make("OFPFeaturesRequest", 101),
-        kit.make("OFPGetConfigRequest", 102),
-        kit.make("OFPDescStatsRequest", 103, flags=0),
-        kit.make("OFPBarrierRequest", 104),
-        kit.make("OFPEchoRequest", 105, data=b"are you there"),
-    ]
-    expected = [
-        ("OFPSwitchFeatures", 101),
-        ("OFPGetConfigReply", 102),
-        ("OFPDescStatsReply", 103),
-        ("OFPBarrierReply", 104),
-        ("OFPEchoReply", 105),
-    ]
-    if version != V10:
-        asked = kit.make("OFPPortDescStatsRequest", 4, flags=0)
-        exchange(production, asked, multipart(version, 4, 13, ports))
-        questions.append(asked[:4] + pack("!I", 106) + asked[8:])
-        expected.append(("OFPPortDescStatsReply", 106))
-    told = ask(made, *questions)
-    assert names(told) == expected
-    answers = [understood(raw) for raw in split(told)]
-    assert answers[0].datapath_id == DPID
-    assert (answers[1].flags, answers[1].miss_send_len) == (1, 80)
-    assert (answers[4].data) == b"are you there"
-    if version != V10:
-        assert [one.port_no for one in answers[5].body] == [1, 2]
-    assert made.asked == {"answered": len(questions) + 1}
-
-
-@everywhere
-def test_what_nobody_knows_is_refused_and_holds_nothing_up(version: int) -> None:
-    made, _ = begin(version)
-    kit = KITS[version]
-    told = ask(
-        made,
-        kit.make("OFPTableStatsRequest", 11, flags=0),
-        request(version, 12, 0xFFFF, pack("!II", 1, 2)),
-        build(version, Type.MULTIPART_REQUEST, 13, b"\0"),
-        build(version, Type.EXPERIMENTER, 14, pack("!II", 0xABCDEF, 1)),
-        build(version, Type.EXPERIMENTER, 15, b"\0\0"),
-        HEADER.pack(version, 99, 8, 16),
-        kit.make("OFPBarrierRequest", 17),
-    )
-    *errors, barrier = split(told)
-    assert refusals(b"".join(errors)) == [
-        (11, 1, BAD_MULTIPART),
-        (12, 1, BAD_MULTIPART),
-        (13, 1, BAD_LEN),
-        (14, 1, BAD_EXPERIMENTER),
-        (15, 1, BAD_LEN),
-        (16, 1, BAD_TYPE),
-    ]
-    assert names(barrier) == [("OFPBarrierReply", 17)]
-
-
-@everywhere
-def test_what_only_switches_say_is_refused(version: int) -> None:
-    made, _ = begin(version)
-    quiet = {Type.HELLO, Type.ERROR, Type.ECHO_REPLY}
-    for kind in TYPES[version]:
-        if kind is not None and (kind.name.endswith(("_REPLY", "STATUS")) or kind in (Type.PACKET_IN, Type.ERROR)):
-            told = ask(made, build(version, kind, 50 + kind, bytes(20)))
-            assert told == b"" if kind in quiet else refusals(told) == [(50 + kind, 1, BAD_TYPE)], kind
-
-
-@pytest.mark.parametrize(("silence", "is_answered"), [(0.0, True), (ECHO_LIMIT, True), (ECHO_LIMIT + 0.1, False)])
-def test_an_echo_is_answered_while_the_switch_is_heard(silence: float, is_answered: bool) -> None:
-    production, _ = introduced(V13)
-    made = session(production)
-    list(production.from_switch(packet_in(V13)[:5], 100.0))
-    told = ask(made, KITS[V13].make("OFPEchoRequest", 5, data=b"x"), now=100.0 + silence)
-    assert told == (build(V13, Type.ECHO_REPLY, 5, b"x") if is_answered else b"")
-    assert made.asked["unheard"] == (not is_answered)
-
-
-@everywhere
-def test_features_wait_for_production_and_so_does_all_behind_them(version: int) -> None:
-    production, _ = begun(version)
-    made, kit = session(production, greeted=False), KITS[version]
-    made.take()
-    told = ask(
-        made,
-        kit.make("OFPHello", 1),
-        kit.make("OFPFeaturesRequest", 2),
-        kit.make("OFPBarrierRequest", 3),
-        kit.make("OFPEchoRequest", 4, data=b""),
-        kit.make("OFPFeaturesRequest", 5),
-    )
-    assert names(told) == [("OFPEchoReply", 4)]
-    assert hear(made, production, packet_in(version)) == b""
-    exchange(production, kit.make("OFPFeaturesRequest", 77), features(version, 77))
-    list(made.switch_known(0.0))
-    told = made.take()
-    assert names(told)[0] == ("OFPSwitchFeatures", 2)
-    assert sorted(names(told)[1:]) == [("OFPBarrierReply", 3), ("OFPPacketIn", 0), ("OFPSwitchFeatures", 5)]
-    list(made.switch_known(0.0))
-    assert made.take() == b""
-
-
-def test_features_that_could_not_be_kept_are_refused_and_hold_nothing_up() -> None:
-    production, _ = begun(V13, limit=10)
-    exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 3))
-    made = session(production, greeted=False)
-    made.take()
-    told = ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 7), KITS[V13].make("OFPBarrierRequest", 8))
-    first, second = split(told)
-    assert refusals(first) == [(7, 1, BAD_TYPE)]
-    assert names(second) == [("OFPBarrierReply", 8)]
-    assert not made.is_introduced
-    assert hear(made, production, packet_in(V13)) == b""
-
-
-@everywhere
-@pytest.mark.parametrize("asks_first", [True, False])
-def test_what_production_is_about_to_learn_is_waited_for(version: int, asks_first: bool) -> None:
-    production, _ = begun(version)
-    kit = KITS[version]
-    exchange(production, kit.make("OFPFeaturesRequest", 3), features(version, 3), now=0.0)
-    made = session(production)
-    questions = [
-        kit.make("OFPDescStatsRequest", 5, flags=0),
-        kit.make("OFPBarrierRequest", 6),
-        kit.make("OFPGetConfigRequest", 7),
-        kit.make("OFPTableStatsRequest", 8, flags=0),
-        kit.make("OFPBarrierRequest", 9),
-    ]
-    if asks_first:
-        list(production.from_controller(questions[0]))
-    assert names(ask(made, *questions, now=1.0)) == [("OFPGetConfigReply", 7)]  # it is held up by nothing
-    if not asks_first:
-        list(production.from_controller(questions[0]))
-    told = hear(made, production, multipart(version, 5, 0, bytes(1056)), 1.5)
-    assert names(told) == [("OFPDescStatsReply", 5), ("OFPBarrierReply", 6)]
-    assert hear(made, production, packet_in(version), 1.9) == packet_in(version)
-    heard, refused, barrier = split(hear(made, production, packet_in(version), 3.1))
-    assert refusals(refused) == [(8, 1, BAD_MULTIPART)]
-    assert (names(barrier), heard) == ([("OFPBarrierReply", 9)], packet_in(version))
-
-
-@everywhere
-def test_what_production_has_asked_and_is_refused_is_refused(version: int) -> None:
-    made, production = begin(version)
-    kit = KITS[version]
-    question = kit.make("OFPDescStatsRequest", 5, flags=0)
-    list(production.from_controller(question))
-    other = kit.make("OFPTableStatsRequest", 6, flags=0)
-    assert refusals(ask(made, question, other)) == [(6, 1, BAD_MULTIPART)]
-    told = hear(made, production, build(version, Type.ERROR, 5, pack("!HH", 1, 2) + question))
-    assert refusals(told) == [(5, 1, BAD_MULTIPART)]
-    list(production.from_controller(question))
-    assert ask(made, question) == b""
-    assert refusals(ask(made, now=2.0) + ask(made, b"", now=2.1)) == [(5, 1, BAD_MULTIPART)]
-
-
-def test_questions_that_are_waited_for_are_few() -> None:
-    production, _ = begun(V13)
-    exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 3))
-    made = session(production)
-    told = ask(made, *(request(V13, xid, Multipart.FLOW, bytes(1000)) for xid in range(1000)))
-    assert len(refusals(told)) == 1000 - 16
-    assert made.held < 20_000
-    assert len(refusals(ask(made, b"", now=9.0))) == 16
-    assert made.held == 0
-
-
-@everywhere
-def test_answers_in_parts_are_told_in_parts(version: int) -> None:
-    made, production = begin(version)
-    kind, bodies = Multipart.TABLE, [bytes((place,)) * 60_000 for place in range(20)]
-    parts = [multipart(version, 4, kind, body, more=place < 19) for place, body in enumerate(bodies)]
-    exchange(production, request(version, 4, kind), *parts, now=3.0)
-    told = split(ask(made, request(version, 200, kind), now=10.0))
-    assert told == [raw[:4] + pack("!I", 200) + raw[8:] for raw in parts]
-    assert made.asked == {"answered": 2}
-    assert made.shown()["oldest_answer_seconds"] == 7.0
-
-
-def test_statistics_may_be_refused() -> None:
-    production, _ = introduced(V13)
-    made = session(production, manners=SessionPolicy(tells_statistics=False))
-    for kind in (Multipart.PORT_STATS, Multipart.DESC):
-        exchange(production, request(V13, 4, kind), multipart(V13, 4, kind, bytes(1056)))
-    first, second = split(ask(made, request(V13, 5, Multipart.PORT_STATS), request(V13, 6, Multipart.DESC)))
-    assert refusals(first) == [(5, 1, EPERM)]
-    assert names(second) == [("OFPDescStatsReply", 6)]
-
-
-@since_13
-def test_table_features_are_told_and_not_set(version: int) -> None:
-    made, production = begin(version)
-    exchange(production, request(version, 4, 12), multipart(version, 4, 12, b""))
-    first, second = split(ask(made, request(version, 5, 12, bytes(64)), request(version, 6, 12)))
-    assert refusals(first) == [(5, 1, EPERM)]
-    assert names(second) == [("OFPTableFeaturesStatsReply", 6)]
-
-
-@since_13
-def test_a_question_in_parts_has_one_answer(version: int) -> None:
-    made, _ = begin(version)
-    parts = [request(version, 5, 12, bytes(60_000), flags=1) for _ in range(40)]
-    assert ask(made, *parts) == b""
-    other = request(version, 6, 12, bytes(64))
-    assert refusals(ask(made, other)) == [(6, 1, EPERM)]
-    assert refusals(ask(made, request(version, 5, 12, bytes(64)))) == [(5, 1, EPERM)]
-    assert refusals(ask(made, request(version, 5, 0, flags=1), request(version, 5, 0))) == [(5, 1, BAD_MULTIPART)]
-    assert ask(made, *(request(version, xid, 1, b"x", flags=1) for xid in range(1000))) == b""
-    assert made.held < 1 << 16
-
-
-@since_13
-def test_ports_are_told_as_they_are_now(version: int) -> None:
-    made, production = begin(version)
-    asked = KITS[version].make("OFPPortDescStatsRequest", 4, flags=0)
-    exchange(production, asked, multipart(version, 4, 13, port(version, 1)))
-    hear(made, production, port_status(version, 0, port(version, 2)) + port_status(version, 1, port(version, 1)))
-    (answer,) = split(ask(made, asked))
-    assert [one.port_no for one in understood(answer).body] == [2]
-
-
-def test_1_0_s_ports_are_told_with_its_features() -> None:
-    production, _ = introduced(V10, ports=port(V10, 1))
-    made = session(production)
-    hear(made, production, port_status(V10, 0, port(V10, 2)))
-    (answer,) = split(ask(made, KITS[V10].make("OFPFeaturesRequest", 4)))
-    assert sorted(understood(answer).ports) == [1, 2]
-
-
-@pytest.mark.parametrize("version", [V10, V13])
-def test_queues_are_told_by_port(version: int) -> None:
-    made, production = begin(version)
-    asked = KITS[version].make("OFPQueueGetConfigRequest", 4, port=1)
-    body = asked[8:].ljust(8, b"\0")
-    exchange(production, asked, build(version, Type.QUEUE_GET_CONFIG_REPLY, 4, body))
-    other = KITS[version].make("OFPQueueGetConfigRequest", 6, port=2)
-    first, second = split(ask(made, asked[:4] + pack("!I", 5) + asked[8:], other))
-    assert names(first) == [("OFPQueueGetConfigReply", 5)]
-    assert refusals(second) == [(6, 1, BAD_TYPE)]
-
-
-# Configuration and roles
-
-
-@everywhere
-def test_get_config_tells_what_the_master_has_set(version: int) -> None:
-    made, _ = begin(version)
-    kit = KITS[version]
-
-    def told() -> tuple[int, int]:
-        answer = understood(ask(made, kit.make("OFPGetConfigRequest", 5)))
-        return answer.flags, answer.miss_send_len
-
-    assert told() == (0, 128)
-    assert ask(made, kit.make("OFPSetConfig", 6, flags=1, miss_send_len=0xFFFF)) == b""
-    assert told() == (1, 0xFFFF)
-    assert refusals(ask(made, build(version, Type.SET_CONFIG, 7, b"\0\2"))) == [(7, 1, BAD_LEN)]
-    assert told() == (1, 0xFFFF)
-
-
-def role_request(version: int, xid: int, role: int, generation_id: int) -> bytes:
-    fields = {"short_id": 0} if version == V15 else {}
-    return KITS[version].make("OFPRoleRequest", xid, role=role, generation_id=generation_id, **fields)
-
-
-@since_13
-def test_roles_are_granted_on_paper(version: int) -> None:
-    made, _ = begin(version)
-    none = (1 << 64) - 1
-    for xid, (role, generation_id), told in (
-        (1, (0, 0), (1, none)),
-        (2, (2, 5), (2, 5)),
-        (3, (0, 1), (2, 5)),
-        (4, (3, 6), (3, 6)),
-        (5, (1, 0), (1, 6)),
-    ):
-        answer = understood(ask(made, role_request(version, xid, role, generation_id)))
-        assert (answer.xid, answer.role, answer.generation_id) == (xid, *told)
-    assert refusals(ask(made, role_request(version, 6, 2, 5))) == [(6, 11, 0)]
-    assert refusals(ask(made, build(version, Type.ROLE_REQUEST, 7, pack("!I4xQ", 9, 9)))) == [(7, 11, 2)]
-    assert refusals(ask(made, build(version, Type.ROLE_REQUEST, 8, pack("!I", 2)))) == [(8, 1, BAD_LEN)]
-    assert made.shown()["role"] == "equal"
-
-
-@pytest.mark.parametrize("version", [V10, V13])
-def test_nicira_s_roles(version: int) -> None:
-    made, _ = begin(version)
-    for xid, role, name in ((1, 1, "master"), (2, 2, "slave"), (3, 0, "equal")):
-        told = ask(made, build(version, Type.EXPERIMENTER, xid, pack("!III", NICIRA, 10, role)))
-        assert told == build(version, Type.EXPERIMENTER, xid, pack("!III", NICIRA, 11, role))
-        assert made.shown()["role"] == name
-    assert refusals(ask(made, build(version, Type.EXPERIMENTER, 4, pack("!II", NICIRA, 10)))) == [(4, 1, BAD_LEN)]
-    assert refusals(ask(made, build(version, Type.EXPERIMENTER, 5, pack("!III", NICIRA, 10, 7)))) == [(5, 1, EPERM)]
-    assert ask(made, build(version, Type.EXPERIMENTER, 6, pack("!III", NICIRA, 16, 1))) == b""  # has no answer
-    assert refusals(ask(made, build(version, Type.EXPERIMENTER, 7, pack("!II", NICIRA, 25)))) == [
-        (7, 1, BAD_EXPERIMENTER)
-    ]
-
-
-@since_13
-def test_async_configuration(version: int) -> None:
-    made, production = begin(version)
-    kit = KITS[version]
-    if version == V13:
-        config = kit.make("OFPSetAsync", 3, packet_in_mask=(2, 0), port_status_mask=(0, 0), flow_removed_mask=(0, 0))
-    else:
-        mask = kit.parser.OFPAsyncConfigPropReasons(kit.ofproto.OFPACPT_PACKET_IN_MASTER, 8, 2)
-        config = kit.make("OFPSetAsync", 3, properties=[mask])
-    assert ask(made, config) == b""
-    answer = understood(ask(made, kit.make("OFPGetAsyncRequest", 4)))
-    assert (type(answer).__name__, answer.xid) == ("OFPGetAsyncReply", 4)
-    wanted = packet_in(version, reason=1)
-    assert hear(made, production, packet_in(version, reason=0) + wanted) == wanted
-    broken = build(version, Type.SET_ASYNC, 5, pack("!HHI", 1, 4, 0))
-    assert refusals(ask(made, broken)) == [(5, 1, BAD_LEN)]
-
-
-@pytest.mark.parametrize("version", [V14, V15])
-def test_bundles_are_opened_and_committed_on_paper(version: int) -> None:
-    made, _ = begin(version)
-    kit = KITS[version]
-    for kind in (0, 2, 4, 6):
-        asked = kit.make("OFPBundleCtrlMsg", kind, bundle_id=7, type_=kind, flags=1, properties=[])
-        answer = understood(ask(made, asked))
-        assert (answer.xid, answer.bundle_id, answer.type, answer.flags) == (kind, 7, kind + 1, 1)
-    for kind in (1, 8, 9):
-        wrong = build(version, Type.BUNDLE_CONTROL, 9, pack("!IHH", 7, kind, 0))
-        assert refusals(ask(made, wrong)) == [(9, 17, 6)]
-    assert refusals(ask(made, build(version, Type.BUNDLE_CONTROL, 9, b"\0"))) == [(9, 1, BAD_LEN)]
 
 
 # Orders

@@ -10,23 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.actions import Accept, Action, Send
+from natmirror.actions import Accept, Action
 from natmirror.errors import CaptureError
 from natmirror.lab.record import replayed
 from natmirror.net import seq
-from natmirror.net.checksum import Checksum, ones_sum, pseudo_header_sum
-from natmirror.net.endpoint import Endpoint
-from natmirror.net.packet import PROTO_ICMP, PROTO_TCP
-from natmirror.replay.capture import Writer, ipv4_of, read
+from natmirror.net.checksum import Checksum, pseudo_header_sum
+from natmirror.net.packet import PROTO_TCP
+from natmirror.replay.capture import read
 from natmirror.replay.replay import Replay, checksum_of, replay
 from natmirror.rules import MirrorProtocol, Rules, WhenBehind, load_rules, parse_rules
-from natmirror.tcp.initial_numbers import InitialNumbers
-from tests.helpers.session import IRS, ISS
-from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
+from tests.helpers.captures import ONE_BACKEND, session, write
+from tests.helpers.support import C2, CLIENT, MASTER, RULES, SERVICE, at, packet
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 CAPTURES = sorted(path for path in PCAPS.glob("*.pcap") if not path.name.endswith(".out.pcap"))
-ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
 
 
 def actions(capture: Path, *, fast: bool) -> list[tuple[float, Action]]:
@@ -105,82 +102,6 @@ def test_the_mirrors_own_packets_acknowledge_what_the_model_does(capture: Path, 
         assert len(captured[name]) > 0.9 * len(stream), "but for what was under way at the end"
 
 
-def mirrored(iss: int, *, shows_syn: bool = True, begun: int = 0) -> list[bytes]:
-    """A connection as the host's two sides see it, and its leg whose number on the wire is ``iss``; the client's own
-    number is ``begun`` bytes further than usual."""
-    first, last = seq.add(ISS, begun + 1), seq.add(iss, 1)
-    syn = [packet(CLIENT, MASTER, "S", iss)] if shows_syn else []
-    return [
-        packet(CLIENT, SERVICE, "S", seq.add(first, -1)),
-        packet(C1, CLIENT, "SA", IRS, first),
-        packet(CLIENT, SERVICE, "A", first, seq.add(IRS, 1)),
-        *syn,
-        *syn,  # sent again
-        packet(MASTER, CLIENT, "SA", IRS, last),
-        packet(CLIENT, SERVICE, "PA", first, seq.add(IRS, 1), b"hello"),
-        packet(MASTER, CLIENT, "A", seq.add(IRS, 1), seq.add(last, 5)),
-        packet(CLIENT, SERVICE, "FA", seq.add(first, 5), seq.add(IRS, 1)),
-        packet(C1, CLIENT, "FA", seq.add(IRS, 1), seq.add(first, 6)),
-        packet(MASTER, CLIENT, "FA", seq.add(IRS, 1), seq.add(last, 6)),
-        packet(CLIENT, SERVICE, "A", seq.add(first, 6), seq.add(IRS, 2)),
-    ]
-
-
-@pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("shows_syn", [True, False])
-@pytest.mark.parametrize("iss", [ISS, 0x1234_5678, 0xFFFF_FFFF])
-def test_a_leg_has_the_number_that_the_capture_gives_it(tmp_path: Path, iss: int, shows_syn: bool, fast: bool) -> None:
-    """An older capture has the client's own number there."""
-    capture = write(tmp_path / "in.pcap", mirrored(iss, shows_syn=shows_syn))
-    run = Replay(parse_rules(ONE_BACKEND), capture, mirror="capture", fast=fast)
-    sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
-    assert int.from_bytes(sent[0][24:28], "big") == iss
-    assert list(run.streams.values()) == [b"hello"]
-    assert run.report.legs == ["leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged"]
-
-
-def test_each_leg_between_the_same_ends_has_its_own(tmp_path: Path) -> None:
-    numbers = [0x1234_5678, 0x9234_5678]
-    packets = [raw for count, iss in enumerate(numbers) for raw in mirrored(iss, begun=70_000 * count)]
-    run = Replay(parse_rules(ONE_BACKEND), write(tmp_path / "in.pcap", packets, step=0.1), mirror="capture")
-    sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
-    assert [int.from_bytes(raw[24:28], "big") for raw in sent if raw[33] == 2] == numbers
-    assert list(run.streams.values()) == [b"hello"] * 2
-
-
-def test_a_leg_that_the_capture_does_not_have_gets_a_number_all_the_same(tmp_path: Path) -> None:
-    packets = [raw for raw in mirrored(ISS) if MASTER[0] not in (raw[12:16], raw[16:20])]
-    run = Replay(parse_rules(ONE_BACKEND), write(tmp_path / "in.pcap", packets), mirror="capture")
-    sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
-    assert {int.from_bytes(raw[24:28], "big") for raw in sent if raw[33] == 2} == {
-        InitialNumbers(bytes(16)).first(CLIENT, MASTER, 100.02)
-    }
-
-
-def test_a_leg_that_the_capture_does_not_have_leaves_the_next_one_its_number(tmp_path: Path) -> None:
-    """As where the mirror was taken into the rules in between."""
-    without = [raw for raw in mirrored(ISS) if MASTER[0] not in (raw[12:16], raw[16:20])]
-    with Writer(tmp_path / "in.pcap") as writer:
-        for begun, packets in ((100.0, without), (500.0, mirrored(0x1234_5678, begun=70_000))):
-            for count, raw in enumerate(packets):
-                writer.write(begun + count * 0.01, raw)
-    run = Replay(parse_rules(ONE_BACKEND), tmp_path / "in.pcap", mirror="capture")
-    sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
-    numbers = [int.from_bytes(raw[24:28], "big") for raw in sent if raw[33] == 2]
-    assert (numbers[0] != 0x1234_5678, numbers[-1]) == (True, 0x1234_5678)
-    assert list(run.streams.values()) == [b"", b"hello"]
-
-
-def test_where_the_capture_breaks_off_the_numbers_before_are_known(tmp_path: Path) -> None:
-    capture = write(tmp_path / "in.pcap", mirrored(0x1234_5678))
-    whole = capture.read_bytes()
-    capture.write_bytes(whole[:-3])
-    run = Replay(parse_rules(ONE_BACKEND), capture, mirror="capture")
-    with pytest.raises(CaptureError):
-        list(run.steps())
-    assert list(run.streams.values()) == [b"hello"]
-
-
 def sent_by_clients(capture: Path) -> dict[int, list[tuple[int, bytes]]]:
     """What clients sent to the service, by client port, in the order of arrival: where in the stream, and the data."""
     service = load_rules(capture.with_suffix(".yaml")).services[0]
@@ -216,29 +137,6 @@ def test_each_leg_gets_what_the_capture_shows_that_the_client_sent(capture: Path
 def test_the_capture_with_losses_has_some() -> None:
     [pieces] = sent_by_clients(PCAPS / "redis-loss.pcap").values()
     assert [begin for begin, _ in pieces] != sorted(begin for begin, _ in pieces)
-
-
-def write(path: Path, packets: list[bytes], *, step: float = 0.01) -> Path:
-    with Writer(path) as writer:
-        for number, raw in enumerate(packets):
-            writer.write(100 + number * step, raw)
-    return path
-
-
-def session(*, data: bytes = b"hello", client: Endpoint = CLIENT) -> list[bytes]:
-    """A connection as the host's two sides see it, the rewritten packets too."""
-    end = len(data) + 2
-    return [
-        packet(client, SERVICE, "S", ISS),
-        packet(client, C1, "S", ISS),
-        packet(C1, client, "SA", IRS, seq.add(ISS, 1)),
-        packet(SERVICE, client, "SA", IRS, seq.add(ISS, 1)),
-        packet(client, SERVICE, "A", seq.add(ISS, 1), seq.add(IRS, 1)),
-        packet(client, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), data),
-        packet(client, SERVICE, "FA", seq.add(ISS, end - 1), seq.add(IRS, 1)),
-        packet(C1, client, "FA", seq.add(IRS, 1), seq.add(ISS, end)),
-        packet(client, SERVICE, "A", seq.add(ISS, end), seq.add(IRS, 2)),
-    ]
 
 
 def test_each_packet_counts_once_and_strangers_are_left_out(tmp_path: Path) -> None:
@@ -305,121 +203,14 @@ def test_a_checksum_left_to_hardware_is_recognised(tmp_path: Path) -> None:
     assert checksum_of(bytes(raw)) is Checksum.PARTIAL
 
 
-IP = packet(CLIENT, C2, "A", 1)
-
-
-@pytest.mark.parametrize(
-    ("link", "frame"),
-    [
-        (1, bytes(12) + b"\x08\x00" + IP),
-        (1, bytes(12) + b"\x81\x00\x00\x05\x08\x00" + IP),
-        (1, bytes(12) + b"\x88\xa8\x00\x05\x81\x00\x00\x06\x08\x00" + IP),
-        (113, bytes(14) + b"\x08\x00" + IP),
-        (276, b"\x08\x00" + bytes(18) + IP),
-        (12, IP),
-    ],
-    ids=["ethernet", "vlan", "qinq", "cooked", "cooked2", "raw"],
-)
-def test_link_layers(link: int, frame: bytes) -> None:
-    assert ipv4_of(link, frame) == IP
-    for cut in range(len(frame) - len(IP) + 1):
-        assert ipv4_of(link, frame[:cut]) is None
-
-
-def test_other_link_types_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "in.pcap"
-    with path.open("wb") as file:
-        dpkt.pcap.Writer(file, linktype=105).writepkt(b"802.11", 1.0)
-    with pytest.raises(CaptureError, match="link type 105"):
-        list(read(path))
-
-
 def test_packets_cut_short_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "in.pcap"
-    whole = write(tmp_path / "whole.pcap", [IP]).read_bytes()
+    whole = write(tmp_path / "whole.pcap", [packet(CLIENT, C2, "A", 1)]).read_bytes()
     path.write_bytes(whole[:36] + (100).to_bytes(4, "little") + whole[40:])
     [captured] = read(path)
     assert captured.cut_short
     report = replay(parse_rules(RULES), path, tmp_path / "out.pcap")
     assert dict(report.left_out) == {"cut short": 1}
-
-
-def forwarded(raw: bytes) -> bytes:
-    """A packet as it leaves a router: one hop fewer."""
-    header = raw[:8] + bytes([raw[8] - 1]) + raw[9:10] + b"\0\0" + raw[12:20]
-    return header[:10] + (~ones_sum(header) & 0xFFFF).to_bytes(2, "big") + header[12:] + raw[20:]
-
-
-def unreachable(source: Endpoint, destination: Endpoint, inner: bytes) -> bytes:
-    """An ICMP error (host unreachable) about ``inner``."""
-    body = b"\x03\x01" + bytes(6) + inner[:28]
-    body = body[:2] + (~ones_sum(body) & 0xFFFF).to_bytes(2, "big") + body[4:]
-    header = bytes([0x45, 0, 0, 20 + len(body), 0, 0, 0, 0, 64, PROTO_ICMP, 0, 0]) + source[0] + destination[0]
-    return header[:10] + (~ones_sum(header) & 0xFFFF).to_bytes(2, "big") + header[12:] + body
-
-
-WEB = at("10.20.0.50", 6653)
-WITHOUT_POOL = """
-switches: [10.10.0.0/24]
-services:
-  - {name: web, address: 10.20.0.50, port: 6653, mirrors: [{name: master, address: 10.20.0.13}]}
-"""
-
-
-def test_a_packet_that_passed_unchanged_counts_once_and_a_repetition_again(tmp_path: Path) -> None:
-    syn = packet(CLIENT, WEB, "S", ISS)
-    sent = [
-        syn,
-        syn,
-        packet(WEB, CLIENT, "SA", IRS, seq.add(ISS, 1)),
-        packet(CLIENT, WEB, "A", seq.add(ISS, 1), seq.add(IRS, 1)),
-    ]
-    capture = write(tmp_path / "in.pcap", [side for raw in sent for side in (raw, forwarded(raw))])
-    report = replay(parse_rules(WITHOUT_POOL), capture, tmp_path / "out.pcap")
-    assert (report.accepted, dict(report.left_out)) == (4, {"seen before": 4})
-
-
-def test_icmp_errors_count_once_and_those_of_a_captured_leg_do_not_meet_the_models(tmp_path: Path) -> None:
-    errors = [
-        unreachable(C1, CLIENT, packet(CLIENT, C1, "A", 1)),
-        unreachable(SERVICE, CLIENT, packet(CLIENT, SERVICE, "A", 1)),
-        unreachable(CLIENT, SERVICE, packet(SERVICE, CLIENT, "A", 1)),
-        unreachable(CLIENT, C1, packet(C1, CLIENT, "A", 1)),
-        unreachable(MASTER, CLIENT, packet(CLIENT, MASTER, "A", seq.add(ISS, 1))),
-    ]
-    capture = write(tmp_path / "in.pcap", [*session()[:6], *errors])
-    report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap")
-    assert dict(report.left_out) == {"already rewritten": 4, "of a mirror": 1}
-    report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", mirror="capture")
-    assert dict(report.left_out) == {"already rewritten": 4}
-    assert dict(report.dropped) == {"consumed": 1}
-
-
-@pytest.mark.parametrize("mirror", ["model", "capture"])
-def test_a_mirror_that_is_a_backend_too_is_told_from_production(tmp_path: Path, mirror: str) -> None:
-    rules = parse_rules(RULES.replace("{name: master, address: 10.20.0.13}", "{name: master, address: 10.20.0.12}"))
-    client = next(
-        client
-        for client in (at(f"10.10.0.{host}", 40001) for host in range(1, 200))
-        if first_hop(rules, client, tmp_path) == C1[0]
-    )
-    leg = [
-        packet(C2, client, "SA", IRS, seq.add(ISS, 1)),
-        packet(C2, client, "A", seq.add(IRS, 1), seq.add(ISS, 6)),
-    ]
-    whole = session(client=client)
-    capture = write(tmp_path / "in.pcap", [*whole[:5], leg[0], whole[5], leg[1]], step=0.0001)
-    run = Replay(rules, capture, mirror=mirror)
-    passed = [step.packet for step in run.steps() if step.cause == "capture" and isinstance(step.action, Accept)]
-    assert not set(leg) & set(passed)
-    assert list(run.streams.values()) == [b"hello"]
-
-
-def first_hop(rules: Rules, client: Endpoint, directory: Path) -> bytes:
-    """The address of the backend that a client is given."""
-    [step] = list(Replay(rules, write(directory / "syn.pcap", [packet(client, SERVICE, "S", ISS)])).steps())
-    assert isinstance(step.action, Accept) and step.action.packet is not None
-    return step.action.packet[16:20]
 
 
 def test_streams_of_ports_with_a_common_beginning_keep_their_names(tmp_path: Path) -> None:
@@ -453,16 +244,6 @@ def test_times_that_no_pcap_can_hold_are_told(tmp_path: Path) -> None:
     capture.write_bytes(raw)
     with pytest.raises(CaptureError, match="expected times from 1970 to 2106"):
         replay(parse_rules(RULES), capture, tmp_path / "out.pcap")
-
-
-def test_microseconds_stay_below_a_second(tmp_path: Path) -> None:
-    with Writer(tmp_path / "out.pcap") as writer:
-        writer.write(7.9999999, IP)
-    assert (tmp_path / "out.pcap").read_bytes()[24:32] == (8).to_bytes(4, "little") + bytes(4)
-
-
-def test_padding_of_short_frames_is_cut_off() -> None:
-    assert ipv4_of(1, bytes(12) + b"\x08\x00" + IP + bytes(6)) == IP
 
 
 def outcome(rules: Rules, capture: Path, mirror: str, *, fast: bool) -> tuple[list[tuple[float, str, Action]], str]:

@@ -95,7 +95,7 @@ async def loaded(store: RedisStore) -> list[Record]:
 
 
 async def heard(store: RedisStore) -> list[Op]:
-    return await store.hear(1.0)
+    return await store.read_changes(1.0)
 
 
 def test_what_one_writes_another_hears_and_reads(server: Server) -> None:
@@ -105,7 +105,7 @@ def test_what_one_writes_another_hears_and_reads(server: Server) -> None:
         assert await heard(other) == [*ops[:3], Op(GONE, "b", "")]
         assert await loaded(other) == [Record("c", "", False), Record("flow a/10.10.0.1:5", "x y  z", False)]
         assert [record.is_own for record in await loaded(one)] == [True, True]
-        assert await one.hear(0.01) == [], "its own words are no news"
+        assert await one.read_changes(0.01) == [], "its own words are no news"
 
     run(test, server, "one", "other")
 
@@ -194,7 +194,7 @@ def test_a_redis_that_goes_is_an_error_and_can_be_begun_with_again(fresh: Server
         fresh.start()  # before anybody has looked
         with pytest.raises(StoreError):
             for _ in range(3):
-                await one.hear(0.2)
+                await one.read_changes(0.2)
         await one.close()
         await one.connect()
         await one.write([Op(PUT, "a", "1")])
@@ -235,7 +235,7 @@ def test_the_user_that_the_readme_gives_may_do_all_that_is_needed_and_nothing_el
         await one.write([Op(PUT, "flow a", "1"), Op(PUT, "flow b", "2")])
         await other.write([Op(ENDED, "flow a", "1")])
         await one.beat()
-        assert [op.key for op in await other.hear(1.0)] == ["flow a", "flow b"]
+        assert [op.key for op in await other.read_changes(1.0)] == ["flow a", "flow b"]
         assert await loaded(other) == [Record("flow b", "2", False)]
 
     run(test, fresh, "a", "b")
@@ -260,7 +260,7 @@ def test_a_redis_that_hangs_is_an_error_in_time(fresh: Server) -> None:
 
 def test_a_stop_in_the_middle_of_a_word_is_no_error(server: Server) -> None:
     async def test(one: RedisStore) -> None:
-        hearing: asyncio.Task[Any] = asyncio.create_task(one.hear(10.0))
+        hearing: asyncio.Task[Any] = asyncio.create_task(one.read_changes(10.0))
         await asyncio.sleep(0)
         hearing.cancel()
         with pytest.raises(asyncio.CancelledError):

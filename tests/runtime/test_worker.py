@@ -20,6 +20,7 @@ from natmirror.lab.process import wait_for
 from natmirror.linux.loop import LoopEvent, Punted
 from natmirror.linux.nfqueue import Packet
 from natmirror.mirror.faults import Work
+from natmirror.mirror.timers import TimerKind
 from natmirror.net.checksum import Checksum
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
@@ -170,7 +171,7 @@ def test_a_chore_of_the_thread_that_raises_costs_no_other(
 
     *path, name = failing.split(".")
     monkeypatch.setattr(getattr(worker, path[0]) if path else worker, name, fail)
-    worker._engine._timers.set(("window", None), 0.0)
+    worker._engine._timers.set((TimerKind.WINDOW_UPDATE, None), 0.0)
     begin(worker)
     before = worker.rounds
     done = Event()

@@ -95,7 +95,7 @@ class Inquirer(LearningSwitch):
         if kind is not None and name != "OFPErrorMsg" and what != kind:
             what = f"{kind}:{what}"  # an answer to another question
         seconds = time.monotonic() - questions.asked_at
-        report_lines.say(f"answer {what} {'no' if kind is None else 'yes'} {seconds:.3f}")
+        report_lines.print_line(f"answer {what} {'no' if kind is None else 'yes'} {seconds:.3f}")
         questions.answered += kind is not None
         if kind is not None and not questions.open:
             self._report(message.datapath)
@@ -108,8 +108,8 @@ class Inquirer(LearningSwitch):
     def _report(self, datapath: Any) -> None:
         questions = self._questions[datapath]
         for kind in questions.open.values():
-            report_lines.say(f"unanswered {kind}")
-        report_lines.say(f"inquired {datapath.id} {questions.answered} {questions.asked}")
+            report_lines.print_line(f"unanswered {kind}")
+        report_lines.print_line(f"inquired {datapath.id} {questions.answered} {questions.asked}")
 
 
 def _questions(datapath: Any) -> dict[str, Any]:

@@ -24,8 +24,8 @@ class Printer(app_manager.OSKenApp):  # type: ignore[misc]
 
     @set_ev_cls(ofp_event.EventOFPSwitchFeatures, CONFIG_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_features(self, event: Any) -> None:
-        """A switch has told who it is."""
-        report_lines.say("switch", event.msg.datapath_id)
+        """A switch has sent its features."""
+        report_lines.print_line("switch", event.msg.datapath_id)
         self.begin(event.msg.datapath)
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
@@ -33,24 +33,24 @@ class Printer(app_manager.OSKenApp):  # type: ignore[misc]
         """A session is complete, or has ended."""
         datapath = event.datapath
         if event.state == MAIN_DISPATCHER:
-            report_lines.say_ports(datapath.id, datapath.ports)
+            report_lines.print_ports(datapath.id, datapath.ports)
             self.complete(datapath)
         elif datapath.id is not None:
-            report_lines.say("gone", datapath.id)
+            report_lines.print_line("gone", datapath.id)
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, [CONFIG_DISPATCHER, MAIN_DISPATCHER])  # type: ignore[untyped-decorator]
     def on_packet_in(self, event: Any) -> None:
         """A frame that matched nothing."""
         message = event.msg
         datapath, in_port = message.datapath, in_port_of(message)
-        report_lines.say_packet_in(datapath.id, in_port, message.data)
+        report_lines.print_packet_in(datapath.id, in_port, message.data)
         self.packet(datapath, in_port, message.data)
 
     @set_ev_cls(ofp_event.EventOFPPortStatus, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_port_status(self, event: Any) -> None:
         """A port has come, gone or changed."""
         message = event.msg
-        report_lines.say("port-status", message.datapath.id, message.desc.port_no, message.reason)
+        report_lines.print_line("port-status", message.datapath.id, message.desc.port_no, message.reason)
 
     def begin(self, datapath: Any) -> None:
         """The switch is known."""

@@ -33,7 +33,7 @@ class Pinger(LearningSwitch):
         """Tell of an answer."""
         message = event.msg
         if message.data.isdigit():  # else os-ken's own
-            report_lines.say("pong", message.datapath.id, int(message.data), f"{time.monotonic():.4f}")
+            report_lines.print_line("pong", message.datapath.id, int(message.data), f"{time.monotonic():.4f}")
 
     def _ping(self, datapath: Any) -> None:
         number = 0

@@ -37,7 +37,7 @@ class Controller:
         wait_listen(lab.ns(host), PORT)
 
     def knows(self, datapath: int) -> bool:
-        """Whether the switch has told it its features."""
+        """Whether it has got the switch's features."""
         raise NotImplementedError
 
     def ports(self, datapath: int) -> tuple[int, ...] | None:
@@ -49,15 +49,15 @@ class Controller:
         raise NotImplementedError
 
     def packet_ins(self, datapath: int) -> list[str] | None:
-        """Port, length and digest of each PACKET_IN in order; None where it does not tell."""
+        """Return port, length and digest of each PACKET_IN in order; None where it does not report them."""
         return None
 
     def gone(self, datapath: int) -> int | None:
-        """How many sessions of a switch have ended; None where it does not tell."""
+        """Return how many sessions of a switch have ended; None where it does not report that."""
         return None
 
     def wait_until_known(self, datapath: int, timeout: float = 10.0) -> None:
-        """Wait until the switch has told it its features, and its ports where it tells of them."""
+        """Wait until it has got the switch's features, and its ports where it reports them."""
         self._wait(lambda: self.knows(datapath) and self.ports(datapath) != (), f"datapath {datapath}", timeout)
 
     def wait_for_packet_ins(self, datapath: int, count: int, timeout: float = 10.0) -> None:
@@ -81,25 +81,25 @@ class Controller:
         raise NotImplementedError
 
 
-class _Telling(Controller):
-    """An application of ours, which tells in the words of report_lines.py."""
+class _ReportingController(Controller):
+    """An application of ours, which reports what it sees in the lines of report_lines.py."""
 
     _MODULE: ClassVar[str]
 
     def knows(self, datapath: int) -> bool:
-        return any(True for _ in report_lines.told(self.program.text, "switch", datapath))
+        return any(True for _ in report_lines.reported(self.program.text, "switch", datapath))
 
     def ports(self, datapath: int) -> tuple[int, ...]:
-        return report_lines.ports_told(self.program.text, datapath)
+        return report_lines.reported_ports(self.program.text, datapath)
 
     def packet_in_count(self, datapath: int) -> int:
         return len(self.packet_ins(datapath))
 
     def packet_ins(self, datapath: int) -> list[str]:
-        return list(report_lines.told(self.program.text, "packet-in", datapath))
+        return list(report_lines.reported(self.program.text, "packet-in", datapath))
 
     def gone(self, datapath: int) -> int:
-        return len(list(report_lines.told(self.program.text, "gone", datapath)))
+        return len(list(report_lines.reported(self.program.text, "gone", datapath)))
 
     def unanswered(self) -> list[str]:
         """The questions that it has given up, by kind."""
@@ -120,14 +120,14 @@ class _Telling(Controller):
         return ()
 
 
-class OsKen(_Telling):
+class OsKen(_ReportingController):
     """os-ken with the learning switch."""
 
     REQUIRES = "os_ken"
     _MODULE = "learning_switch"
 
 
-class Inquirer(_Telling):
+class Inquirer(_ReportingController):
     """os-ken with a learning switch that asks its switch everything and waits ``wait`` seconds for the answers.
 
     With ``echo`` it pings: every so many seconds, and hangs up when more than so many pings are not answered.
@@ -154,13 +154,13 @@ class Inquirer(_Telling):
         return int(answered), int(asked)
 
     def _inquired(self, datapath: int) -> list[str]:
-        return list(report_lines.told(self.program.text, "inquired", datapath))
+        return list(report_lines.reported(self.program.text, "inquired", datapath))
 
     def _arguments(self) -> Sequence[str]:
         return [str(self._wait_seconds), *map(str, self._echo or ())]
 
 
-class Pinger(_Telling):
+class Pinger(_ReportingController):
     """os-ken with a learning switch that pings its switches every 100 ms, so that it speaks first."""
 
     REQUIRES = "os_ken"
@@ -169,14 +169,14 @@ class Pinger(_Telling):
 
     def pongs(self, datapath: int) -> list[tuple[int, float]]:
         """The answers: which ping, and when by the monotonic clock."""
-        words = (line.split() for line in report_lines.told(self.program.text, "pong", datapath))
+        words = (line.split() for line in report_lines.reported(self.program.text, "pong", datapath))
         return [(int(number), float(at)) for number, at in words]
 
     def _arguments(self) -> Sequence[str]:
         return [str(self.INTERVAL)]
 
 
-class StrictHub(_Telling):
+class StrictHub(_ReportingController):
     """twink with a hub that asks one thing after another and takes answers by their xid only."""
 
     REQUIRES = "twink"
@@ -207,7 +207,7 @@ class OvsTestController(Controller):
         return sum(text.count(f"|{peer}: received: OFPT_PACKET_IN") for peer in self._peers(datapath))
 
     def _peers(self, datapath: int) -> set[str]:
-        """The connections, as its log names them, on which the switch has told its features."""
+        """The connections, as its log names them, on which the switch has sent its features."""
         pattern = rf"\|([^|\s]+): received: OFPT_FEATURES_REPLY .*dpid:{datapath:016x}"
         return set(re.findall(pattern, self.program.text))
 

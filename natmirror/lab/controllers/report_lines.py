@@ -1,6 +1,6 @@
-"""The lines in which the lab's own controller applications tell what they see, written and read.
+"""The lines in which the lab's own controller applications report what they see, written and read.
 
-``switch DPID`` when a switch has told its features, ``ports DPID 1,2,4294967294`` when its session is complete,
+``switch DPID`` when a switch has sent its features, ``ports DPID 1,2,4294967294`` when its session is complete,
 ``packet-in DPID IN_PORT LENGTH DIGEST`` for each PACKET_IN, ``port-status DPID PORT REASON``, ``gone DPID`` at the end.
 """
 
@@ -11,31 +11,31 @@ from collections.abc import Iterable, Iterator
 _DIGEST_LEN = 12  # hexadecimal digits
 
 
-def say(*words: object) -> None:
-    """Print a line, in one piece: several threads may talk at once."""
+def print_line(*words: object) -> None:
+    """Print a line, in one piece: several threads may print at once."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
-def say_ports(datapath: int, ports: Iterable[int]) -> None:
-    """The ports that are known of a switch."""
-    say("ports", datapath, ",".join(map(str, sorted(ports))))
+def print_ports(datapath: int, ports: Iterable[int]) -> None:
+    """Print the ports that are known of a switch."""
+    print_line("ports", datapath, ",".join(map(str, sorted(ports))))
 
 
-def say_packet_in(datapath: int, in_port: int, frame: bytes) -> None:
-    """A PACKET_IN."""
-    say("packet-in", datapath, in_port, len(frame), hashlib.sha256(frame).hexdigest()[:_DIGEST_LEN])
+def print_packet_in(datapath: int, in_port: int, frame: bytes) -> None:
+    """Print a PACKET_IN."""
+    print_line("packet-in", datapath, in_port, len(frame), hashlib.sha256(frame).hexdigest()[:_DIGEST_LEN])
 
 
-def told(text: str, kind: str, datapath: int) -> Iterator[str]:
-    """What the lines of a kind say about a switch; a line that is not complete yet is left out."""
+def reported(text: str, kind: str, datapath: int) -> Iterator[str]:
+    """Yield what the lines of a kind say about a switch; a line that is not complete yet is left out."""
     start = f"{kind} {datapath}"
     for line in text.splitlines(keepends=True):
         if line.endswith("\n") and (line.startswith(f"{start} ") or line == f"{start}\n"):
             yield line[len(start) :].strip()
 
 
-def ports_told(text: str, datapath: int) -> tuple[int, ...]:
-    """The ports told last, sorted; none where the session is not complete."""
-    *_, last = ["", *told(text, "ports", datapath)]
+def reported_ports(text: str, datapath: int) -> tuple[int, ...]:
+    """Return the ports reported last, sorted; none where the session is not complete."""
+    *_, last = ["", *reported(text, "ports", datapath)]
     return tuple(int(port) for port in last.split(",") if port)

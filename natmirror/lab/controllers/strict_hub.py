@@ -36,7 +36,7 @@ class Hub(base.PortMonitorChannel, base.SyncChannel, base.AutoEchoChannel):  # t
         """The next message, still in the switch's order."""
         message = super().recv()
         if message and message[1] == _PACKET_IN and self.datapath is not None:
-            report_lines.say_packet_in(self.datapath, *_packet_in(message))
+            report_lines.print_packet_in(self.datapath, *_packet_in(message))
         return message
 
     def handle(self, message: bytes, channel: Any) -> None:
@@ -50,18 +50,18 @@ class Hub(base.PortMonitorChannel, base.SyncChannel, base.AutoEchoChannel):  # t
     def close(self) -> None:
         """The switch has gone, or is left."""
         if self.datapath is not None and not self.closed:
-            report_lines.say("gone", self.datapath)
+            report_lines.print_line("gone", self.datapath)
         super().close()
 
     def _begin(self) -> None:
         self._ask("FEATURES", self.feature)
-        report_lines.say("switch", self.datapath)
+        report_lines.print_line("switch", self.datapath)
         if self.version != _OPENFLOW_1_0:
             self.send(_all_to_controller(self.version))
         ports = self._ask("PORT_DESC", lambda: self.ports)
         self._ask("GET_CONFIG", self.get_config)
         self._ask("BARRIER", self.barrier)
-        report_lines.say_ports(self.datapath, (port.port_no for port in ports))
+        report_lines.print_ports(self.datapath, (port.port_no for port in ports))
 
     def _ask(self, kind: str, question: Callable[[], Any]) -> Any:
         try:
@@ -69,7 +69,7 @@ class Hub(base.PortMonitorChannel, base.SyncChannel, base.AutoEchoChannel):  # t
                 return answer
         except base.ChannelClose:
             pass
-        report_lines.say("unanswered", kind)
+        report_lines.print_line("unanswered", kind)
         raise base.ChannelClose(kind)
 
 

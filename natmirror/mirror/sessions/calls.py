@@ -12,12 +12,13 @@ from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import LegEvent, Legs
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.session_states import SessionEvent, SessionState
 from natmirror.mirror.sessions.totals import SessionTotals
-from natmirror.mirror.timers import Timers
+from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.endpoint import show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.messages import Message
-from natmirror.openflow.session import Session, SessionPolicy
+from natmirror.openflow.session import SessionPolicy, SwitchSession
 from natmirror.rules import Reconnect, Statistics, Unsolicited
 from natmirror.tcp.leg import Leg
 
@@ -38,7 +39,7 @@ class Calls:
         streams: dict[MirroredFlow, MirroredStream],
     ) -> None:
         self.now = float("-inf")
-        self.by_number: dict[int, tuple[MasterSession, Session]] = {}
+        self.by_number: dict[int, tuple[MasterSession, SwitchSession]] = {}
         """The sessions at hand, until all that their masters have said has been read."""
         self._read_queue = read_queue
         self._timers = timers
@@ -73,7 +74,9 @@ class Calls:
             passes_unsolicited=master.mirror.unsolicited is Unsolicited.PASS,
             tells_statistics=master.mirror.statistics is Statistics.LAST_SEEN,
         )
-        session = Session(connection.observer, policy)  # before the leg, which without a session would be nobody's
+        session = SwitchSession(
+            connection.observer, policy
+        )  # before the leg, which without a session would be nobody's
 
         def listener(data: bytes) -> None:
             self._read_queue.add(Kind.MASTER, number, data)
@@ -81,9 +84,11 @@ class Calls:
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
         if isinstance(made, str):
             self._totals.count(master, "unopened", made)
-            master.why_absent = made if master.mirror.reconnect is Reconnect.NEVER else None
+            if master.mirror.reconnect is Reconnect.NEVER:
+                master.give_up(made)
             return None
-        master.leg, master.session, master.number, master.is_closing = made, session, number, False
+        master.leg, master.session, master.number = made, session, number
+        master.move(SessionEvent.CALLED)
         made.row.source, made.row.reader, made.row.flow_id = SOURCE_MESSAGES, number, NO_FLOW
         made.row.mirror_id = self._ledger.number(master)
         self._ledger.of(master).opened += 1
@@ -114,13 +119,15 @@ class Calls:
 
     def leg_ended(self, master: MasterSession, leg: Leg, reason: str) -> LegEnded:
         """A session's leg is over."""
-        self._timers.set(("session", master), None)
+        self._timers.set((TimerKind.SETTLE_SESSION, master), None)
         self._read_queue.add(Kind.ENDED, master.number)  # first: whatever fails below, the session is let go
+        master.move(SessionEvent.LEG_ENDED)
         self._ledger.session_ended(master, leg, reason)
         if self.now - master.tried_at >= _LONGEST_PAUSE:
             master.pause = 0.0
-        if master.why_absent is None and (master.mirror.reconnect is Reconnect.NEVER or master.connection.is_over):
-            master.why_absent = reason
+        is_last = master.mirror.reconnect is Reconnect.NEVER or master.connection.is_over
+        if is_last and master.state is SessionState.WAITING:
+            master.give_up(reason)
             self.stop_reading_if_over(master.connection)
         count, acked = int(leg.row.client_bytes), leg.acked_bytes
         client = show(master.connection.client)
@@ -136,7 +143,7 @@ class Calls:
 
     def stop_reading_if_over(self, connection: Connection) -> None:
         """A connection that no master is told of any more need not be read."""
-        if not connection.is_forgotten and all(master.is_over for master in connection.masters):
+        if not connection.is_forgotten and all(master.state is SessionState.OVER for master in connection.masters):
             stop_reading(connection.flow, self._streams.get(connection.flow))
 
     # Orders

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 
 from natmirror.mirror.copies import MirroredFlow
+from natmirror.mirror.sessions.session_states import HAS_LEG, TRANSITIONS, SessionEvent, SessionState
 from natmirror.net.endpoint import Endpoint, show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer
-from natmirror.openflow.session import Session
+from natmirror.openflow.session import SwitchSession
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
@@ -20,12 +21,11 @@ class MasterSession:
     connection: "Connection"
     number: int = 0
     """Of the session at hand."""
-    session: Session | None = None
+    session: SwitchSession | None = None
     leg: Leg | None = None
+    state: SessionState = SessionState.WAITING
     why_absent: str | None = None
     """Why there will be no session any more, once the one at hand is over."""
-    is_closing: bool = False
-    """The leg has been told of the end: nothing more is said."""
     key: tuple[str, str, int, int] | None = None
     """Whose session it is: service, master, datapath id and auxiliary id."""
     tried_at: float = float("-inf")
@@ -45,20 +45,19 @@ class MasterSession:
         """Whether the client's connection is over."""
         return self.connection.is_over
 
+    def move(self, event: SessionEvent) -> None:
+        """Go to the state that follows; KeyError where none does."""
+        self.state = TRANSITIONS[self.state, event]
+
+    def give_up(self, reason: str) -> None:
+        """No session will follow the one at hand, or the next one that is still waited for."""
+        self.why_absent = reason
+        self.move(SessionEvent.GIVEN_UP)
+
     @property
     def lives(self) -> bool:
         """Whether it has a leg that has not ended."""
-        return self.leg is not None and self.leg.ended is None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether something may be said to the master."""
-        return self.lives and not self.is_closing and self.session is not None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing will come of it any more."""
-        return self.why_absent is not None and not self.lives
+        return self.state in HAS_LEG
 
 
 @dataclass(slots=True, eq=False)

@@ -11,15 +11,16 @@ from natmirror.mirror.legs import Legs
 from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import Kind
+from natmirror.mirror.sessions.session_states import IS_OPEN, SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
-from natmirror.mirror.timers import Timers
+from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import By
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.observer import MessageClass
-from natmirror.openflow.session import ORDERS, Session
+from natmirror.openflow.session import ORDERS, SwitchSession
 
 _ROOM_SHARE = 2  # a master that owes this part of its buffer gets no PACKET_INs
 _PIECE_LEN = 128 << 10  # bytes that a leg is given in one step
@@ -71,7 +72,7 @@ class Relay:
         for master in connection.masters:
             if (leg := master.leg) is None or leg.ended is not None:
                 continue
-            master.is_closing = True
+            master.move(SessionEvent.CLOSED)
             leg.client_gone(self._calls.now)
             if kind is Kind.FORGOTTEN:
                 packets = leg.abort("flow-expired")
@@ -93,7 +94,7 @@ class Relay:
                     continue
                 if not master.lives and what is not MessageClass.OPENING:
                     self._call(master)
-                if master.is_open and master.session is not None:
+                if master.state in IS_OPEN and master.session is not None:
                     master.session.from_switch(what, message, has_room=_has_room(master))
                     self.unflushed[master] = None
                 elif what is MessageClass.UNASKED:
@@ -101,7 +102,7 @@ class Relay:
             yield
         if has_answers:
             for master in connection.masters:
-                if master.is_open and master.session is not None:
+                if master.state in IS_OPEN and master.session is not None:
                     master.session.settle(now)
         self._call_all(connection)
 
@@ -125,7 +126,7 @@ class Relay:
         for master in connection.masters:
             if master.why_absent is None:
                 self._supersede(master, datapath)
-            if master.is_open and master.session is not None:
+            if master.state in IS_OPEN and master.session is not None:
                 yield from master.session.switch_known(now)
                 self.unflushed[master] = None
 
@@ -133,7 +134,7 @@ class Relay:
         older = self._calls.take_place(master, datapath)
         if older is None:
             return
-        older.why_absent = "superseded"
+        older.give_up("superseded")
         if older.leg is not None and older.leg.ended is None:
             self._events.end(older, older.leg, "superseded")
         self._calls.stop_reading_if_over(older.connection)
@@ -165,7 +166,7 @@ class Relay:
         """The connection cannot be followed: its sessions are over, and production goes on."""
         for master in connection.masters:
             if master.why_absent is None:
-                master.why_absent = reason
+                master.give_up(reason)
                 if not master.lives:
                     self._totals.count(master, "unopened", reason)
         yield from self._end_all(connection, reason)
@@ -175,7 +176,8 @@ class Relay:
         """End a session whose master the rules do not name any more: none will follow it."""
         if self._ledger.has(master):
             return
-        master.why_absent = master.why_absent or REMOVED
+        if master.why_absent is None:
+            master.give_up(REMOVED)
         self._abort(master, REMOVED)
         self._calls.stop_reading_if_over(master.connection)
 
@@ -191,14 +193,15 @@ class Relay:
 
     # Masters
 
-    def from_master(self, master: MasterSession, session: Session, data: bytes, now: float) -> Iterator[None]:
+    def from_master(self, master: MasterSession, session: SwitchSession, data: bytes, now: float) -> Iterator[None]:
         """Read what a master has said; no bytes mean that it has closed its side."""
         leg = master.leg
         if leg is None or master.session is not session:
             return
         if not data:
             yield from self.flush(master)
-            master.is_closing = True
+            if master.lives:
+                master.move(SessionEvent.CLOSED)
             self._events.apply(self._legs.settle(master, leg, leg.finish(self._calls.now)))
             return
         try:
@@ -223,16 +226,16 @@ class Relay:
         """What a session has to say goes to its leg, which has room for all of it, or for nothing."""
         self.unflushed.pop(master, None)
         leg, session = master.leg, master.session
-        if not master.is_open or leg is None or session is None:
+        if master.state not in IS_OPEN or leg is None or session is None:
             return
-        self._timers.set(("session", master), session.next_settling())
+        self._timers.set((TimerKind.SETTLE_SESSION, master), session.next_settling())
         counted = 0
-        while session.unsaid_len and leg.ended is None:
-            fresh = session.unsaid_len - counted  # all, and then what a timer has added between two pieces
+        while session.unsent_len and leg.ended is None:
+            fresh = session.unsent_len - counted  # all, and then what a timer has added between two pieces
             leg.row.client_bytes += fresh
-            wanted = session.unsaid_len if fresh else 0
+            wanted = session.unsent_len if fresh else 0
             data = session.take(_PIECE_LEN)
-            counted = session.unsaid_len
+            counted = session.unsent_len
             self._events.apply(self._legs.settle(master, leg, leg.write(data, self._calls.now, wanted=wanted)))
             yield
 

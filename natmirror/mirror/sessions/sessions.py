@@ -21,6 +21,7 @@ from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.sessions.relay import Relay
+from natmirror.mirror.sessions.session_states import SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import Timers
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
@@ -74,7 +75,10 @@ class MasterSessions:
             return False
         observer = Observer(self.directory, in_middle=flow.picked_up)
         connection = Connection(flow, flow.client, flow.service.name, flow.picked_up, observer)
-        connection.masters = tuple(MasterSession(mirror, connection, why_absent=why_not) for mirror, why_not in reasons)
+        connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
+        for master, (_, why_not) in zip(connection.masters, reasons, strict=True):
+            if why_not is not None:
+                master.give_up(why_not)
         self._read_queue.add(Kind.OPENED, flow.row.id)
         self._opened.append(connection)
         self._of_flows[flow] = connection
@@ -154,9 +158,11 @@ class MasterSessions:
         their masters; never raises."""
         for master in connection.masters:
             self._relay.unflushed.pop(master, None)
-            master.why_absent = master.why_absent or reason
+            if master.why_absent is None:
+                master.give_up(reason)
             if master.leg is not None:
                 self._events.cut(master, master.leg, reason)
+            master.move(SessionEvent.FAILED)
         if not connection.is_forgotten:
             connection.flow.row.flags &= ~(READ | REPLY_GAPPED)
         with suppress(Exception):

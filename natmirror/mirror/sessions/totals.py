@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from natmirror.mirror.sessions.master_session import MasterSession
-from natmirror.openflow.session import Session
+from natmirror.openflow.session import SwitchSession
 
 _Counters = dict[str, Counter[str]]
 
@@ -19,12 +19,14 @@ class SessionTotals:
         """Count one more of a kind."""
         self._counter(master, name)[reason] += 1
 
-    def add(self, master: MasterSession, session: Session) -> None:
+    def add(self, master: MasterSession, session: SwitchSession) -> None:
         """Add a session that is over."""
         for name, counter in session.counters().items():
             self._counter(master, name).update(counter)
 
-    def sums(self, living: Iterable[tuple[MasterSession, Session]]) -> dict[tuple[str, str], dict[str, dict[str, int]]]:
+    def sums(
+        self, living: Iterable[tuple[MasterSession, SwitchSession]]
+    ) -> dict[tuple[str, str], dict[str, dict[str, int]]]:
         """Return for each master, by service and name, what all its sessions come to, ``living`` included."""
         found: dict[tuple[str, str], _Counters] = {
             key: {name: Counter(counter) for name, counter in past.items()} for key, past in self._past.items()

@@ -89,7 +89,7 @@ def test_a_fins_number_is_no_delivered_byte() -> None:
 @pytest.mark.parametrize("where", ["take", "next_settling"])
 def test_a_fault_in_what_is_flushed_costs_a_session(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     session, _ = introduced(engine(OF))
-    monkeypatch.setattr(of_session.Session, where, _fail)
+    monkeypatch.setattr(of_session.SwitchSession, where, _fail)
     session.from_client("PA", packet_in(1))
 
 
@@ -97,7 +97,7 @@ def test_a_fault_at_a_timer_costs_a_session(monkeypatch: pytest.MonkeyPatch) -> 
     one = engine(OF)
     _, master = introduced(one)
     master.say(build(V13, Type.MULTIPART_REQUEST, 9, bytes(8)))
-    monkeypatch.setattr(of_session.Session, "settle", _fail)
+    monkeypatch.setattr(of_session.SwitchSession, "settle", _fail)
     due = one.next_own_timer()
     assert due is not None
     one.handle_timer(due)

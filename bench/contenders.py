@@ -1,4 +1,8 @@
-"""The ways from a client to the backend that are compared: each is started, says where clients connect, is stopped."""
+"""The contenders: what is compared with natmirror between a client and the backend.
+
+Each is started, says where clients connect, and is stopped. Samples and the option ``--way`` call a contender's name
+its way.
+"""
 
 import resource
 import signal
@@ -7,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.machine import WAY_CORES
+from bench.machine import CONTENDER_CORES
 from bench.network import BACKEND, MIRRORS, PORT, PORTS, SILENT_PORT, Network
 from bench.results import Ledger
 from natmirror.api.client import ask
@@ -62,7 +66,10 @@ services:
 
 
 class Contender:
-    """One way. ``name`` is for programs, ``title`` for people, ``target`` the address that clients connect to."""
+    """One of those compared.
+
+    ``name`` is for programs, ``title`` for people, ``target`` the address that clients connect to.
+    """
 
     name: str
     title: str
@@ -111,8 +118,8 @@ class KernelDnat(Contender):
         self._lab.run("lb", ["iptables", "-t", "nat", "-D", *self._RULE], check=False)
 
 
-class _ProgramWay(Contender):
-    """A way that is a program on the load-balancer host."""
+class ProgramContender(Contender):
+    """A contender that is a program on the load-balancer host."""
 
     program: Program | None = None
 
@@ -153,7 +160,7 @@ def _proxied() -> int:
     return min(MAX_FLOWS, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES) // 2)
 
 
-class HAProxy(_ProgramWay):
+class HAProxy(ProgramContender):
     """HAProxy in TCP mode, with a thread for each of its cores."""
 
     name, title = "haproxy", "HAProxy, TCP mode"
@@ -173,14 +180,14 @@ class HAProxy(_ProgramWay):
         self._wait_listen(network)
 
 
-class Nginx(_ProgramWay):
+class Nginx(ProgramContender):
     """nginx's stream module, with a worker for each of its cores."""
 
     name, title = "nginx", "nginx stream"
 
     def max_flows(self) -> int:
         """As many as its workers can hold, who do not share evenly."""
-        return int(_proxied() * len(WAY_CORES) * _NGINX_EVENNESS)
+        return int(_proxied() * len(CONTENDER_CORES) * _NGINX_EVENNESS)
 
     def start(self, network: Network) -> None:
         """Start it."""
@@ -188,7 +195,7 @@ class Nginx(_ProgramWay):
         servers = " ".join(f"server {BACKEND}:{PORT + number};" for number in range(PORTS))
         config = directory / "nginx.conf"
         values = {
-            "workers": len(WAY_CORES),
+            "workers": len(CONTENDER_CORES),
             "connections": 2 * _proxied() + _SPARE_FILES // 2,
             "service": SERVICE,
             "port": PORT,
@@ -200,7 +207,7 @@ class Nginx(_ProgramWay):
         self._wait_listen(network)
 
 
-class _QueueWay(_ProgramWay):
+class QueueContender(ProgramContender):
     """A program that translates what rules lead to its queue."""
 
     _QUEUE = ("-j", "NFQUEUE", "--queue-num", "1")
@@ -229,8 +236,8 @@ class _QueueWay(_ProgramWay):
             self._lab.run("lb", ["iptables", "-t", table, command, *rule], check=check)
 
 
-class Dpkt(_QueueWay):
-    """The naive way: one callback for each packet, in Python."""
+class Dpkt(QueueContender):
+    """The naive program: one callback for each packet, in Python."""
 
     name, title = "dpkt", "netfilterqueue + dpkt"
 
@@ -239,7 +246,7 @@ class Dpkt(_QueueWay):
         return [sys.executable, "-u", str(script), SERVICE, BACKEND, str(PORT)]
 
 
-class BareLoop(_QueueWay):
+class BareLoop(QueueContender):
     """The least that translating on a queue can cost: a loop in C without flows."""
 
     name, title = "bare-loop", "bare loop in C"
@@ -248,7 +255,7 @@ class BareLoop(_QueueWay):
         return [str(network.programs.bare_loop), "1", SERVICE, BACKEND]
 
 
-class Natmirror(_ProgramWay):
+class Natmirror(ProgramContender):
     """natmirror with so many mirrors, each with the defaults; they answer, or ``only_read``."""
 
     def __init__(self, mirrors: int, *, only_read: bool = False) -> None:
@@ -272,7 +279,7 @@ class Natmirror(_ProgramWay):
         self.program, self._api = balancer.program, balancer.api
 
     def _ended(self, code: int) -> None:
-        """One that has crashed leaves rules that hold the next way's packets back."""
+        """One that has crashed leaves rules that hold the next contender's packets back."""
         if code:
             self._lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
 
@@ -325,7 +332,7 @@ def _flat(status: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def all_ways() -> list[Contender]:
+def all_contenders() -> list[Contender]:
     """Those compared, in the order of the tables."""
     others = [Forwarding(), KernelDnat(), HAProxy(), Nginx(), Dpkt(), BareLoop()]
     return [*others, Natmirror(0), Natmirror(1), Natmirror(1, only_read=True), Natmirror(3)]

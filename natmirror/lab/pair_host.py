@@ -48,7 +48,7 @@ class Keepalived:
         self.program.popen.wait()
 
 
-class Member:
+class PairHost:
     """One of a pair's two hosts, ``lb1`` or ``lb2``, with both programs running when the constructor returns."""
 
     def __init__(self, lab: Lab, host: str, rules: Path | str) -> None:
@@ -77,12 +77,12 @@ class Member:
         return self.lab.addresses(self.host) >= VIRTUAL_ADDRESSES
 
     def wait_for_role(self, role: str, timeout: float = 20.0) -> None:
-        """Wait until its natmirror has been told by keepalived what it is, and the addresses say the same."""
+        """Wait until keepalived has given its natmirror the role, and the addresses agree."""
 
         def has_come() -> bool:
             pair = self.balancer.status()["pair"]
-            told = (pair["role"], pair["told_by"]) == (role, "keepalived")
-            return told and self.has_addresses() is (role == "master")
+            is_set = (pair["role"], pair["told_by"]) == (role, "keepalived")
+            return is_set and self.has_addresses() is (role == "master")
 
         try:
             wait_for(has_come, f"{self.host} to be {role}", timeout)
@@ -98,7 +98,7 @@ class Member:
         self.lab.plug(self.host, link)
 
     def crash(self) -> None:
-        """The whole host dies: no cable, no program, and nobody has been told."""
+        """The whole host dies: no cable, no program, no farewell."""
         for link in ("sw0", "pl0"):
             self.pull(link)
         self.keepalived.kill()

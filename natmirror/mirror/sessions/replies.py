@@ -1,0 +1,55 @@
+"""The backend's side of connections with sessions: its bytes go, in order, to the queue of what is to be read.
+
+A reply that never passed here is reported as lost once the client has acknowledged it.
+"""
+
+from natmirror.fastpath import READ, REPLY_GAPPED
+from natmirror.mirror.copies import MirroredStream
+from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
+from natmirror.net import seq
+from natmirror.net.packet import Segment
+from natmirror.tcp.tracker import HALF_ACK, is_taken
+
+
+class Replies:
+    """Reads what backends send."""
+
+    def __init__(self, timers: Timers, read_queue: ReadQueue) -> None:
+        self._timers = timers
+        self._read_queue = read_queue
+
+    def feed(self, stream: MirroredStream, segment: Segment) -> None:
+        """Take a segment of the backend's with a right checksum, which is no SYN and no RST."""
+        flow, row, replies = stream.flow, stream.flow.row, stream.replies
+        if replies is None or not row.flags & READ or not is_taken(row.orig, segment, picked_up=flow.picked_up):
+            return
+        if not replies.is_placed:
+            replies.place(segment.seq)
+        edge = seq.latest(row.orig.edge, row.orig.ack)
+        if flow.picked_up:  # nobody knows how wide its window is
+            edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
+        self._read(stream, replies.push(segment.seq, segment.payload, edge), edge)
+
+    def read_rest(self, stream: MirroredStream) -> None:
+        """Read the next of what was in order, and too much for one call."""
+        row, replies = stream.flow.row, stream.replies
+        if replies is not None and row.flags & READ:
+            edge = seq.latest(row.orig.edge, row.orig.ack)
+            self._read(stream, replies.push(replies.next, b"", edge), edge)
+
+    def _read(self, stream: MirroredStream, data: bytes, edge: int) -> None:
+        row, replies = stream.flow.row, stream.replies
+        if replies is None:
+            return
+        if data:
+            self._read_queue.add(Kind.REPLY, row.id, data)
+        rest = replies.ready_len(edge)
+        if not rest and row.orig.flags & HALF_ACK and seq.lt(replies.next, row.orig.ack):
+            self._read_queue.add(Kind.REPLY_LOST, row.id)
+            if data := replies.restart(row.orig.ack, edge):
+                self._read_queue.add(Kind.REPLY, row.id, data)
+            rest = replies.ready_len(edge)
+        if rest:
+            self._timers.set((TimerKind.WRITE_REST, stream.flow), AT_ONCE)
+        row.flags = row.flags & ~REPLY_GAPPED | (REPLY_GAPPED if replies.waiting_bytes else 0)

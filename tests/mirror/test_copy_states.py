@@ -1,0 +1,67 @@
+"""The table of a stream's states: what each event leads to, and what cannot happen."""
+
+from unittest.mock import Mock
+
+import pytest
+
+from natmirror.mirror import copies
+from natmirror.mirror.copies import MirroredStream
+from natmirror.mirror.copy_states import ASKING, FINISHED, TRANSITIONS, StreamEvent, StreamState
+
+
+def after(*events: StreamEvent) -> StreamState:
+    stream = MirroredStream(Mock(), Mock())
+    for event in events:
+        stream.move(event)
+    return stream.state
+
+
+def test_a_stream_is_copied_finished_over_and_gone() -> None:
+    assert after() is StreamState.COPYING
+    assert after(StreamEvent.FIN) is StreamState.FINISHED
+    assert after(StreamEvent.FIN, StreamEvent.OVER) is StreamState.OVER_FINISHED
+    assert after(StreamEvent.FIN, StreamEvent.OVER, StreamEvent.FORGOTTEN) is StreamState.GONE
+    assert after(StreamEvent.OVER) is StreamState.OVER_UNFINISHED
+
+
+def test_another_hosts_stream_stands_by_and_asks_before_it_is_copied() -> None:
+    adopted = (StreamEvent.ADOPTED, StreamEvent.ACTIVATED)
+    assert after(StreamEvent.ADOPTED) is StreamState.STANDBY
+    assert after(*adopted) is StreamState.ASKING
+    assert after(*adopted, StreamEvent.ANSWERED) is StreamState.COPYING
+    assert after(*adopted, StreamEvent.OVER, StreamEvent.ANSWERED) is StreamState.OVER_UNFINISHED
+    assert after(*adopted, StreamEvent.ANSWERED, StreamEvent.ASKED) is StreamState.ASKING
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (StreamEvent.FIN, StreamEvent.FIN),
+        (StreamEvent.FIN, StreamEvent.ASKED),
+        (StreamEvent.OVER, StreamEvent.OVER),
+        (StreamEvent.ACTIVATED,),
+        (StreamEvent.ADOPTED, StreamEvent.FIN),
+        (StreamEvent.FORGOTTEN, StreamEvent.FORGOTTEN),
+    ],
+)
+def test_an_illegal_transition_raises(monkeypatch: pytest.MonkeyPatch, events: tuple[StreamEvent, ...]) -> None:
+    monkeypatch.setattr(copies, "TRANSITIONS", TRANSITIONS)
+    with pytest.raises(KeyError):
+        after(*events)
+
+
+def test_nothing_leads_out_of_gone_and_everything_leads_there() -> None:
+    assert not [state for state, _ in TRANSITIONS if state is StreamState.GONE]
+    assert {state for state, event in TRANSITIONS if event is StreamEvent.FORGOTTEN} == set(StreamState) - {
+        StreamState.GONE
+    }
+
+
+def test_a_connection_that_is_over_stays_so() -> None:
+    for (state, _), following in TRANSITIONS.items():
+        if state >= StreamState.OVER_ASKING:
+            assert following >= StreamState.OVER_ASKING
+
+
+def test_no_state_asks_and_is_finished() -> None:
+    assert not ASKING & FINISHED

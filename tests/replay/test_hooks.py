@@ -1,0 +1,94 @@
+"""Which hook a captured packet would have met: packets that show twice, errors, mirrors that are backends."""
+
+from pathlib import Path
+
+import pytest
+
+from natmirror.actions import Accept
+from natmirror.net import seq
+from natmirror.net.checksum import ones_sum
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import PROTO_ICMP
+from natmirror.replay.replay import Replay, replay
+from natmirror.rules import Rules, parse_rules
+from tests.helpers.captures import ONE_BACKEND, session, write
+from tests.helpers.session import IRS, ISS
+from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
+
+
+def forwarded(raw: bytes) -> bytes:
+    """A packet as it leaves a router: one hop fewer."""
+    header = raw[:8] + bytes([raw[8] - 1]) + raw[9:10] + b"\0\0" + raw[12:20]
+    return header[:10] + (~ones_sum(header) & 0xFFFF).to_bytes(2, "big") + header[12:] + raw[20:]
+
+
+def unreachable(source: Endpoint, destination: Endpoint, inner: bytes) -> bytes:
+    """An ICMP error (host unreachable) about ``inner``."""
+    body = b"\x03\x01" + bytes(6) + inner[:28]
+    body = body[:2] + (~ones_sum(body) & 0xFFFF).to_bytes(2, "big") + body[4:]
+    header = bytes([0x45, 0, 0, 20 + len(body), 0, 0, 0, 0, 64, PROTO_ICMP, 0, 0]) + source[0] + destination[0]
+    return header[:10] + (~ones_sum(header) & 0xFFFF).to_bytes(2, "big") + header[12:] + body
+
+
+WEB = at("10.20.0.50", 6653)
+WITHOUT_POOL = """
+switches: [10.10.0.0/24]
+services:
+  - {name: web, address: 10.20.0.50, port: 6653, mirrors: [{name: master, address: 10.20.0.13}]}
+"""
+
+
+def test_a_packet_that_passed_unchanged_counts_once_and_a_repetition_again(tmp_path: Path) -> None:
+    syn = packet(CLIENT, WEB, "S", ISS)
+    sent = [
+        syn,
+        syn,
+        packet(WEB, CLIENT, "SA", IRS, seq.add(ISS, 1)),
+        packet(CLIENT, WEB, "A", seq.add(ISS, 1), seq.add(IRS, 1)),
+    ]
+    capture = write(tmp_path / "in.pcap", [side for raw in sent for side in (raw, forwarded(raw))])
+    report = replay(parse_rules(WITHOUT_POOL), capture, tmp_path / "out.pcap")
+    assert (report.accepted, dict(report.left_out)) == (4, {"seen before": 4})
+
+
+def test_icmp_errors_count_once_and_those_of_a_captured_leg_do_not_meet_the_models(tmp_path: Path) -> None:
+    errors = [
+        unreachable(C1, CLIENT, packet(CLIENT, C1, "A", 1)),
+        unreachable(SERVICE, CLIENT, packet(CLIENT, SERVICE, "A", 1)),
+        unreachable(CLIENT, SERVICE, packet(SERVICE, CLIENT, "A", 1)),
+        unreachable(CLIENT, C1, packet(C1, CLIENT, "A", 1)),
+        unreachable(MASTER, CLIENT, packet(CLIENT, MASTER, "A", seq.add(ISS, 1))),
+    ]
+    capture = write(tmp_path / "in.pcap", [*session()[:6], *errors])
+    report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap")
+    assert dict(report.left_out) == {"already rewritten": 4, "of a mirror": 1}
+    report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", mirror="capture")
+    assert dict(report.left_out) == {"already rewritten": 4}
+    assert dict(report.dropped) == {"consumed": 1}
+
+
+@pytest.mark.parametrize("mirror", ["model", "capture"])
+def test_a_mirror_that_is_a_backend_too_is_told_from_production(tmp_path: Path, mirror: str) -> None:
+    rules = parse_rules(RULES.replace("{name: master, address: 10.20.0.13}", "{name: master, address: 10.20.0.12}"))
+    client = next(
+        client
+        for client in (at(f"10.10.0.{host}", 40001) for host in range(1, 200))
+        if first_hop(rules, client, tmp_path) == C1[0]
+    )
+    leg = [
+        packet(C2, client, "SA", IRS, seq.add(ISS, 1)),
+        packet(C2, client, "A", seq.add(IRS, 1), seq.add(ISS, 6)),
+    ]
+    whole = session(client=client)
+    capture = write(tmp_path / "in.pcap", [*whole[:5], leg[0], whole[5], leg[1]], step=0.0001)
+    run = Replay(rules, capture, mirror=mirror)
+    passed = [step.packet for step in run.steps() if step.cause == "capture" and isinstance(step.action, Accept)]
+    assert not set(leg) & set(passed)
+    assert list(run.streams.values()) == [b"hello"]
+
+
+def first_hop(rules: Rules, client: Endpoint, directory: Path) -> bytes:
+    """The address of the backend that a client is given."""
+    [step] = list(Replay(rules, write(directory / "syn.pcap", [packet(client, SERVICE, "S", ISS)])).steps())
+    assert isinstance(step.action, Accept) and step.action.packet is not None
+    return step.action.packet[16:20]
