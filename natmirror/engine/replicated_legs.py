@@ -216,7 +216,7 @@ class ReplicatedLegs:
         elif stream is not None and stream.is_handed_over:
             pass  # what is known here is older than the record
         elif not flow.picked_up and flow.row.iss != one.iss:
-            raise ValueError(f"{one.client} has connected anew")
+            raise ValueError(f"{one.client} has opened a new connection")
         elif flow.row.reply.packets and backend != one.backend:
             raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")
         elif stream is not None and stream.alive():
@@ -225,7 +225,7 @@ class ReplicatedLegs:
 
 
 def _lasting(stream: MirroredStream) -> list[tuple[str, Leg]]:
-    """The legs of a connection on which nobody has begun to close, each with its mirror's name."""
+    """Return the legs of a connection that neither end has begun to close, each with its mirror's name."""
     row = stream.flow.row
     if row.state != State.ESTABLISHED or row.orig.flags & HALF_FIN:
         return []

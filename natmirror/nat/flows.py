@@ -37,7 +37,7 @@ class Flow:
 
     @property
     def picked_up(self) -> bool:
-        """Whether the connection was met in mid-connection."""
+        """Whether the flow began in mid-connection: its SYN did not pass here."""
         return bool(self.row.flags & LOOSE)
 
     @property
