@@ -5,14 +5,15 @@ nor the main thread with its signals, roles and health, nor the service manager'
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from natmirror.ha.member import PairMember
-from natmirror.ha.role import HostRole
 from natmirror.linux.tun import path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
 from natmirror.runtime.chores import Chore, ChoreThread
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
+from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.worker import Worker
 
 _GRACE = 1.0  # seconds, for packets of services that the rules do not name any more
@@ -24,8 +25,8 @@ _STATUS_INTERVAL = 10.0
 class HostMaintenance:
     """The chores of ``thread``; ``kernel_rules`` belongs to that thread once it runs.
 
-    ``on_shown_role`` is given the role that the host's addresses show, ``send_status`` sends a line to the service
-    manager, where there is one.
+    ``mailbox`` is the main thread's, which ``member`` belongs to. ``send_status`` sends a line to the service manager,
+    where there is one.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class HostMaintenance:
         workers: Sequence[Worker],
         kernel_rules: KernelRules,
         member: PairMember,
-        on_shown_role: Callable[[HostRole | None], None],
+        mailbox: Mailbox,
         send_status: Callable[[], None] | None,
         now: float,
     ) -> None:
@@ -42,7 +43,7 @@ class HostMaintenance:
         self._rules = rules
         self._workers = workers
         self._member = member
-        self._on_shown_role = on_shown_role
+        self._mailbox = mailbox
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         chores = [
@@ -79,7 +80,7 @@ class HostMaintenance:
         self._member.readiness.rules_are_in_place = self.kernel_rules.check()
 
     def _check_role(self) -> None:
-        self._on_shown_role(self._member.role_by_addresses())
+        self._mailbox.post(partial(self._member.compare, self._member.role_by_addresses()))
 
     def _mend_bypass(self) -> None:
         for worker in self._workers:

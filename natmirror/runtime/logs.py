@@ -1,8 +1,8 @@
 """The log of a live run: records wait in a bounded queue for a thread that writes them to stderr.
 
-A thread that logs never blocks. While stderr is not read, the queue fills up, and further records are counted and left
-out. So are records of one kind (a level and a message before its arguments) that come too often. The log says how many
-were left out as soon as it can.
+A thread that logs never blocks. While stderr is not read, the queue fills up, and further records are counted and
+dropped. So are records of one kind (a level and a message before its arguments) that come too often. The log
+says how many were suppressed as soon as it can.
 """
 
 import logging
@@ -42,7 +42,7 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 class _Window:
     began_at: float
     admitted: int = 0
-    left_out: int = 0
+    suppressed: int = 0
 
 
 class Limiter:
@@ -55,28 +55,28 @@ class Limiter:
         """Return whether one more of a kind may be written; otherwise it is counted."""
         window = self._window(kind, now)
         if window.admitted >= MAX_OF_A_KIND:
-            window.left_out += 1
+            window.suppressed += 1
             return False
         window.admitted += 1
         return True
 
-    def leave_out(self, kind: Kind, now: float) -> None:
+    def suppress(self, kind: Kind, now: float) -> None:
         """Count a record that could not be written."""
-        self._window(kind, now).left_out += 1
+        self._window(kind, now).suppressed += 1
 
-    def take_left_out(self, now: float) -> list[tuple[Kind, int]]:
-        """Return how many of each kind were left out in windows that are over; each is given once."""
+    def take_suppressed(self, now: float) -> list[tuple[Kind, int]]:
+        """Return how many of each kind were suppressed in windows that are over; each is returned once."""
         over = [(kind, window) for kind, window in self._windows.items() if now - window.began_at >= WINDOW]
         for kind, _ in over:
             del self._windows[kind]
-        return [(kind, window.left_out) for kind, window in over if window.left_out]
+        return [(kind, window.suppressed) for kind, window in over if window.suppressed]
 
     def _window(self, kind: Kind, now: float) -> _Window:
         window = self._windows.get(kind)
         if window is None:
             kind = kind if len(self._windows) < _MAX_KINDS else _OTHERS
             window = self._windows.setdefault(kind, _Window(now))
-        if now - window.began_at >= WINDOW and not window.left_out:
+        if now - window.began_at >= WINDOW and not window.suppressed:
             window.began_at, window.admitted = now, 0
         return window
 
@@ -127,7 +127,7 @@ class Logs(logging.Handler):
             self._counts["suppressed"] += 1
             return
         if self._records.qsize() >= MAX_QUEUED:
-            self._limiter.leave_out(kind, now)
+            self._limiter.suppress(kind, now)
             self._counts["dropped"] += 1
             return
         try:
@@ -137,7 +137,7 @@ class Logs(logging.Handler):
         self._records.put(record)
 
     def status(self) -> dict[str, int]:
-        """Return how many records wait, were dropped because the queue was full, and were left out as too many."""
+        """Return how many records wait, were dropped because the queue was full, and were suppressed as too many."""
         return {
             "queued": self._records.qsize(),
             "dropped": self._counts["dropped"],
@@ -153,25 +153,25 @@ class Logs(logging.Handler):
         super().close()
 
     def write_one(self, timeout: float) -> bool:
-        """Write the next record, waiting for it for some seconds, and what was left out; return whether to go on."""
+        """Write the next record, waiting for it for some seconds, and what was suppressed; return whether to go on."""
         try:
             record = self._records.get(timeout=timeout)
             if record is None:
-                self._write_left_out(float("inf"))
+                self._write_suppressed(float("inf"))
                 return False
             self._write(self.format(record) + "\n")
         except Empty:
             pass
-        self._write_left_out(self._clock())
+        self._write_suppressed(self._clock())
         return True
 
-    def _write_left_out(self, now: float) -> None:
+    def _write_suppressed(self, now: float) -> None:
         self.acquire()
         try:
-            left_out = self._limiter.take_left_out(now)
+            suppressed = self._limiter.take_suppressed(now)
         finally:
             self.release()
-        for (level, message), count in left_out:
+        for (level, message), count in suppressed:
             short = message if len(message) <= _MAX_KIND_LEN else f"{message[:_MAX_KIND_LEN]}…"
             text = f"{count} similar messages suppressed: {short}"
             self._write(self.format(logging.LogRecord("natmirror", level, "", 0, text, None, None)) + "\n")

@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ class Runner:
             self._workers,
             self._kernel_rules,
             self.member,
-            lambda role: self._mailbox.post(partial(self.member.compare, role)),
+            self._mailbox,
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )

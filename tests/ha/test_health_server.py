@@ -11,10 +11,10 @@ import pytest
 from natmirror.ha.health_server import HealthServer
 
 
-def ask(path: Path, visitor: socket.socket) -> bytes:
-    visitor.settimeout(5.0)
-    visitor.connect(str(path))
-    return visitor.recv(4096)
+def ask(path: Path, client: socket.socket) -> bytes:
+    client.settimeout(5.0)
+    client.connect(str(path))
+    return client.recv(4096)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def answering(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_it_answers_with_no_descriptor_left_and_again_and_again(answering: Path) -> None:
-    visitors = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest_free)
@@ -35,11 +35,11 @@ def test_it_answers_with_no_descriptor_left_and_again_and_again(answering: Path)
     try:
         with pytest.raises(OSError, match="Too many open files"):
             os.open(os.devnull, os.O_RDONLY)
-        assert [ask(answering, visitor) for visitor in visitors] == [b"0 well\n"] * 3
+        assert [ask(answering, client) for client in clients] == [b"0 well\n"] * 3
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for visitor in visitors:
-            visitor.close()
+        for client in clients:
+            client.close()
 
 
 def test_a_fault_of_whoever_is_asked_costs_one_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -53,8 +53,8 @@ def test_a_fault_of_whoever_is_asked_costs_one_answer(tmp_path: Path, caplog: py
     one = HealthServer(tmp_path / "health", look)
     answers = []
     for _ in range(3):
-        with socket.socket(socket.AF_UNIX) as visitor:
-            answers.append(ask(tmp_path / "health", visitor))
+        with socket.socket(socket.AF_UNIX) as client:
+            answers.append(ask(tmp_path / "health", client))
     one.close()
     assert answers == [b"", b"", b"0 well\n"]
     assert caplog.text.count("health: cannot answer") == 1

@@ -50,37 +50,37 @@ class Clock:
 
 
 def test_whoever_is_concerned_is_told_the_role_now_and_at_each_change() -> None:
-    standing, told = CurrentRole(Clock()), list[HostRole]()
-    standing.on_role(told.append)
-    assert standing.set_by_keepalived(HostRole.MASTER, 1)
-    assert not standing.set_by_keepalived(HostRole.MASTER, 2)
-    assert standing.set_by_keepalived(HostRole.FAULT, 3)
+    current_role, told = CurrentRole(Clock()), list[HostRole]()
+    current_role.on_role(told.append)
+    assert current_role.set_by_keepalived(HostRole.MASTER, 1)
+    assert not current_role.set_by_keepalived(HostRole.MASTER, 2)
+    assert current_role.set_by_keepalived(HostRole.FAULT, 3)
     assert told == [HostRole.BACKUP, HostRole.MASTER, HostRole.FAULT]
-    assert standing.show() == {"role": "fault", "since": "3:00", "told_by": "keepalived"}
+    assert current_role.show() == {"role": "fault", "since": "3:00", "told_by": "keepalived"}
 
 
 def test_a_word_that_was_overtaken_is_nothing_but_late() -> None:
-    standing = CurrentRole(Clock())
-    assert standing.set_by_keepalived(HostRole.MASTER, 20)
-    assert not standing.set_by_keepalived(HostRole.BACKUP, 19)
-    assert standing.role is HostRole.MASTER
+    current_role = CurrentRole(Clock())
+    assert current_role.set_by_keepalived(HostRole.MASTER, 20)
+    assert not current_role.set_by_keepalived(HostRole.BACKUP, 19)
+    assert current_role.role is HostRole.MASTER
 
 
 def test_addresses_show_the_role_until_keepalived_tells() -> None:
-    standing = CurrentRole(Clock())
-    standing.set_by_addresses(HostRole.MASTER)
-    assert standing.show() == {"role": "master", "since": "2:00", "told_by": "addresses"}
-    assert not standing.set_by_keepalived(HostRole.MASTER)
-    assert standing.show()["told_by"] == "keepalived"
+    current_role = CurrentRole(Clock())
+    current_role.set_by_addresses(HostRole.MASTER)
+    assert current_role.show() == {"role": "master", "since": "2:00", "told_by": "addresses"}
+    assert not current_role.set_by_keepalived(HostRole.MASTER)
+    assert current_role.show()["told_by"] == "keepalived"
 
 
-# Fitness
+# Readiness
 
 
 def fit(threads: int = 2) -> Readiness:
-    fitness = Readiness(threads)
-    fitness.not_ready, fitness.rules_are_in_place = None, True
-    return fitness
+    readiness = Readiness(threads)
+    readiness.not_ready, readiness.rules_are_in_place = None, True
+    return readiness
 
 
 def test_a_natmirror_that_starts_is_not_ready() -> None:
@@ -88,42 +88,42 @@ def test_a_natmirror_that_starts_is_not_ready() -> None:
 
 
 def test_one_whose_threads_go_on_is_fit() -> None:
-    fitness = fit()
+    readiness = fit()
     for second in range(10):
-        assert fitness.check([second, 7 * second], float(second)) == (exit_codes.FIT, "")
+        assert readiness.check([second, 7 * second], float(second)) == (exit_codes.FIT, "")
 
 
 def test_a_thread_that_stands_still_makes_it_unfit_and_is_named() -> None:
-    fitness = fit()
-    assert fitness.check([5, 5], 100.0)[0] == exit_codes.FIT, "seen for the first time"
-    assert fitness.check([6, 5], 100.0 + STALLED_AFTER)[0] == exit_codes.FIT
-    code, reason = fitness.check([7, 5], 100.1 + STALLED_AFTER)
+    readiness = fit()
+    assert readiness.check([5, 5], 100.0)[0] == exit_codes.FIT, "seen for the first time"
+    assert readiness.check([6, 5], 100.0 + STALLED_AFTER)[0] == exit_codes.FIT
+    code, reason = readiness.check([7, 5], 100.1 + STALLED_AFTER)
     assert (code, "thread 1 " in reason) == (exit_codes.STUCK, True)
-    assert fitness.check([8, 6], 101.0 + STALLED_AFTER)[0] == exit_codes.FIT
+    assert readiness.check([8, 6], 101.0 + STALLED_AFTER)[0] == exit_codes.FIT
 
 
 def test_a_queue_that_does_not_work_makes_it_unfit() -> None:
-    fitness = fit()
+    readiness = fit()
     trouble: str | None = "queue 7: the kernel has refused verdicts for 3 s"
-    fitness.queue_trouble = lambda: trouble
-    assert fitness.check([1, 1], 0.0) == (exit_codes.STUCK, trouble)
+    readiness.queue_trouble = lambda: trouble
+    assert readiness.check([1, 1], 0.0) == (exit_codes.STUCK, trouble)
     trouble = None
-    assert fitness.check([2, 2], 1.0)[0] == exit_codes.FIT
+    assert readiness.check([2, 2], 1.0)[0] == exit_codes.FIT
 
 
 def test_iptables_rules_that_are_gone_make_it_unfit() -> None:
-    fitness = fit()
-    fitness.rules_are_in_place = False
-    assert fitness.check([1, 1], 0.0)[0] == exit_codes.RULES_MISSING
+    readiness = fit()
+    readiness.rules_are_in_place = False
+    assert readiness.check([1, 1], 0.0)[0] == exit_codes.RULES_MISSING
 
 
 def test_one_that_does_not_hold_the_flows_yet_is_not_ready() -> None:
-    fitness = fit()
+    readiness = fit()
     missing: str | None = "3 of 4 flows"
-    fitness.why_incomplete = lambda: missing
-    assert fitness.check([1, 1], 0.0) == (exit_codes.NOT_READY, "3 of 4 flows")
+    readiness.why_incomplete = lambda: missing
+    assert readiness.check([1, 1], 0.0) == (exit_codes.NOT_READY, "3 of 4 flows")
     missing = None
-    assert fitness.check([2, 2], 1.0)[0] == exit_codes.FIT
+    assert readiness.check([2, 2], 1.0)[0] == exit_codes.FIT
 
 
 # Asking and telling

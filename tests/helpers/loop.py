@@ -29,7 +29,7 @@ class Stage:
         self.plan.put_backend(0, 0, C1)
         self.socket, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.kernel.setblocking(False)
-        self.ear, self.mouth = socket.socketpair()
+        self.wake_read, self.wake_write = socket.socketpair()
         self.out, out = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.out.setblocking(False)
         self.way_out = out
@@ -38,7 +38,7 @@ class Stage:
         fields = {
             "gear": self.gear.handle,
             "outbox": {"fd": out.fileno(), "gather_time": 0.005, "due_at": NEVER},
-            "wake_fd": self.ear.fileno(),
+            "wake_fd": self.wake_read.fileno(),
         }
         fields |= {"timer_fd": self.timer.fileno(), "armed_at": NEVER}
         self.loop: Any = ffi.new("nl_loop *", fields)
@@ -46,7 +46,7 @@ class Stage:
         self.loop.queue_count = 1
 
     def close(self) -> None:
-        for end in (self.socket, self.kernel, self.ear, self.mouth, self.out, self.way_out, self.timer):
+        for end in (self.socket, self.kernel, self.wake_read, self.wake_write, self.out, self.way_out, self.timer):
             end.close()
 
     def queue(self, number: int, payload: bytes, *, mark: int = 0) -> None:
@@ -81,5 +81,5 @@ def data(number: int) -> bytes:
 
 
 def new_loop(stage: Stage, queue: Queue) -> Loop:
-    out_fd, wake_fd = stage.way_out.fileno(), stage.ear.fileno()
+    out_fd, wake_fd = stage.way_out.fileno(), stage.wake_read.fileno()
     return Loop(stage.gear.handle, [BoundQueue(queue, False)], out_fd=out_fd, wake_fd=wake_fd, gathers=False)

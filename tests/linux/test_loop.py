@@ -124,7 +124,7 @@ def test_what_waits_for_company_leaves_though_nothing_else_comes(stage: Stage) -
         try:
             assert stage.out.recv(1 << 17)[10:] == packet
         finally:
-            os.write(stage.mouth.fileno(), b"?")
+            os.write(stage.wake_write.fileno(), b"?")
         assert why.result() is LoopEvent.WAKE
 
 
@@ -134,14 +134,14 @@ def test_nothing_waits_while_python_is_at_work(stage: Stage) -> None:
     for until, why in ((0.0, LoopEvent.TIMER), (FAR, LoopEvent.WAKE)):
         stage.loop.outbox.written_at = FAR
         if why is LoopEvent.WAKE:
-            os.write(stage.mouth.fileno(), b"?")
+            os.write(stage.wake_write.fileno(), b"?")
         assert lib.nm_out_add(out, packet, len(packet), 1460)
         assert stage.run(until) is why
         assert stage.out.recv(1 << 17)[10:] == packet
 
 
 def test_a_loop_that_is_punted_one_packet_after_the_other_still_hears_who_wakes_it(stage: Stage) -> None:
-    os.write(stage.mouth.fileno(), b"?")
+    os.write(stage.wake_write.fileno(), b"?")
     stage.queue(1, b"E" + bytes(27))
     for number in range(2, 100):
         if stage.run() is LoopEvent.WAKE:

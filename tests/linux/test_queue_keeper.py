@@ -62,7 +62,7 @@ def test_nothing_is_asked_while_packets_have_no_verdict_yet(
     """Else the kernel would let go of them, and take them for lost."""
     keeper = QueueKeeper(loop, None, 100.0)
     kernels[0].send(queued(1, b"E" + bytes(27)))
-    stage.mouth.send(b"?")
+    stage.wake_write.send(b"?")
     assert loop.run(time.monotonic() + 5) is LoopEvent.WAKE
     keeper.check(101.0)
     assert keeper.next_at == 101.0
@@ -71,7 +71,7 @@ def test_nothing_is_asked_while_packets_have_no_verdict_yet(
     assert loop.has_punted
     loop.decide(Decision(Drop("of the test"), []))
     assert not loop.has_punted
-    stage.ear.recv(1)
+    stage.wake_read.recv(1)
     assert loop.run(0.0) is LoopEvent.TIMER
     keeper.check(101.1)
     assert [sent[:2] for sent in messages(kernels[0])] == [(VERDICT, 1), (BATCH, 1)]

@@ -141,9 +141,9 @@ def test_a_loop_sends_refused_verdicts_again_and_reads_nothing_meanwhile() -> No
     assert 5 < refusals < 50, "it pauses between its attempts"
     assert time.process_time() - before < 0.1
     stage.queue(3, data(12))
-    os.write(stage.mouth.fileno(), b"?")
+    os.write(stage.wake_write.fileno(), b"?")
     assert stage.run() is LoopEvent.WAKE, "others have their turn"
-    stage.ear.recv(1)
+    stage.wake_read.recv(1)
     assert messages(stage.kernel) == []
     assert stage.run(time.monotonic() + 0.1) is LoopEvent.TIMER
     assert [number for _, number, _, _ in messages(stage.kernel)] == [1, 2, 3]

@@ -31,7 +31,7 @@ MAX_EXPOSURE = 2.0
 needs_systemd_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 
 
-class Ear:
+class ManagerSocket:
     """The service manager's socket."""
 
     def __init__(self, name: str) -> None:
@@ -40,8 +40,8 @@ class Ear:
         self.socket.bind(name.replace("@", "\0"))
         self.socket.setblocking(False)
 
-    def heard(self) -> list[str]:
-        """What has been told since this was asked last."""
+    def received(self) -> list[str]:
+        """Return what has come since the last call."""
         found = []
         while True:
             try:
@@ -51,19 +51,19 @@ class Ear:
 
 
 @pytest.fixture(params=["path", "abstract"])
-def ear(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ear]:
-    ear = Ear(str(tmp_path / "notify") if request.param == "path" else f"@natmirror-test-{os.getpid()}")
-    yield ear
-    ear.socket.close()
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ManagerSocket]:
+    manager = ManagerSocket(str(tmp_path / "notify") if request.param == "path" else f"@natmirror-test-{os.getpid()}")
+    yield manager
+    manager.socket.close()
 
 
-def test_each_word_is_a_datagram(ear: Ear) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": ear.name})
+def test_each_word_is_a_datagram(manager: ManagerSocket) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.name})
     notifier.ready()
     notifier.status("3 flows, 3 legs")
     notifier.beat()
     notifier.stopping()
-    assert ear.heard() == ["READY=1", "STATUS=3 flows, 3 legs", "WATCHDOG=1", "STOPPING=1"]
+    assert manager.received() == ["READY=1", "STATUS=3 flows, 3 legs", "WATCHDOG=1", "STOPPING=1"]
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/notify"}])
@@ -136,30 +136,30 @@ def test_an_idle_thread_comes_back_only_where_somebody_wants_it(
 
 
 @pytest.fixture
-def run(ear: Ear, tmp_path: Path) -> Callable[[dict[str, str]], Runner]:
+def run(manager: ManagerSocket, tmp_path: Path) -> Callable[[dict[str, str]], Runner]:
     def make(more: dict[str, str]) -> Runner:
-        notifier = Notifier({"NOTIFY_SOCKET": ear.name, **more})
+        notifier = Notifier({"NOTIFY_SOCKET": manager.name, **more})
         rules = parse_rules(f"queues: 2\n{RULES}")
         return Runner(rules, Firewall("nft"), notifier, Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
 
     return make
 
 
-def test_a_wedged_thread_ends_the_beats(ear: Ear, run: Callable[[dict[str, str]], Runner]) -> None:
+def test_a_wedged_thread_ends_the_beats(manager: ManagerSocket, run: Callable[[dict[str, str]], Runner]) -> None:
     runner = run({"WATCHDOG_USEC": "10000000"})
     feeder = runner._feeder
     assert feeder is not None
     feeder.check()
-    assert ear.heard() == ["WATCHDOG=1"]
+    assert manager.received() == ["WATCHDOG=1"]
     for passing in (2, 1):
         for worker in runner._workers[:passing]:
             worker.rounds += 1
         feeder.check()
-        assert ear.heard() == (["WATCHDOG=1"] if passing == 2 else [])
+        assert manager.received() == (["WATCHDOG=1"] if passing == 2 else [])
 
 
-def test_a_beat_takes_no_descriptor(ear: Ear) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": ear.name})
+def test_a_beat_takes_no_descriptor(manager: ManagerSocket) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.name})
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
     try:
@@ -168,26 +168,26 @@ def test_a_beat_takes_no_descriptor(ear: Ear) -> None:
         notifier.beat()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert ear.heard() == ["WATCHDOG=1"]
+    assert manager.received() == ["WATCHDOG=1"]
 
 
-def test_a_beat_does_not_wait_for_a_manager_that_does_not_read(ear: Ear) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": ear.name})
+def test_a_beat_does_not_wait_for_a_manager_that_does_not_read(manager: ManagerSocket) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.name})
     for _ in range(10_000):
         notifier.beat()
-    assert 0 < len(ear.heard()) < 10_000
+    assert 0 < len(manager.received()) < 10_000
 
 
-def test_beats_go_on_while_files_programs_and_the_main_thread_hang(ear: Ear) -> None:
+def test_beats_go_on_while_files_programs_and_the_main_thread_hang(manager: ManagerSocket) -> None:
     rounds = itertools.count()
-    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": ear.name}).beat, 1), lambda: [next(rounds)], 0.01)
+    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": manager.name}).beat, 1), lambda: [next(rounds)], 0.01)
     feeder.start()
-    ear.socket.settimeout(5.0)
-    assert [ear.socket.recv(4096) for _ in range(5)] == [b"WATCHDOG=1"] * 5
+    manager.socket.settimeout(5.0)
+    assert [manager.socket.recv(4096) for _ in range(5)] == [b"WATCHDOG=1"] * 5
     feeder.stop()
 
 
-def test_a_look_that_fails_does_not_end_the_beats(ear: Ear, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_look_that_fails_does_not_end_the_beats(manager: ManagerSocket, caplog: pytest.LogCaptureFixture) -> None:
     counts = itertools.count()
 
     def rounds() -> list[int]:
@@ -195,10 +195,10 @@ def test_a_look_that_fails_does_not_end_the_beats(ear: Ear, caplog: pytest.LogCa
             raise MemoryError
         return [count]
 
-    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": ear.name}).beat, 1), rounds, 0.01)
+    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": manager.name}).beat, 1), rounds, 0.01)
     feeder.start()
-    ear.socket.settimeout(5.0)
-    assert [ear.socket.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+    manager.socket.settimeout(5.0)
+    assert [manager.socket.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
     feeder.stop()
     assert "a check of the threads failed" in caplog.text
 
@@ -209,9 +209,9 @@ def test_threads_are_checked_only_for_a_watchdog(run: Callable[[dict[str, str]],
     assert run({"WATCHDOG_USEC": "9"})._feeder is not None
 
 
-def test_the_status_is_one_line(ear: Ear, run: Callable[[dict[str, str]], Runner]) -> None:
+def test_the_status_is_one_line(manager: ManagerSocket, run: Callable[[dict[str, str]], Runner]) -> None:
     run({})._send_status()
-    assert ear.heard() == ["STATUS=0 flows, 0 legs"]
+    assert manager.received() == ["STATUS=0 flows, 0 legs"]
 
 
 # The unit

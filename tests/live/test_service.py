@@ -44,8 +44,8 @@ class Manager:
         self.directory = scene.file("service")
         self.directory.mkdir()
         os.chown(self.directory, USER, USER)
-        self.ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.ear.bind(str(self.directory / "notify"))
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(self.directory / "notify"))
         (self.directory / "notify").chmod(0o666)
         self.told: list[str] = []
 
@@ -72,10 +72,10 @@ class Manager:
 
     def hear(self, wanted: str, timeout: float = 10.0) -> bool:
         """Whether something is told in time."""
-        self.ear.settimeout(timeout)
+        self.socket.settimeout(timeout)
         try:
             while True:
-                self.told.append(self.ear.recv(4096).decode())
+                self.told.append(self.socket.recv(4096).decode())
                 if re.fullmatch(wanted, self.told[-1]):
                     return True
         except TimeoutError:
@@ -83,10 +83,10 @@ class Manager:
 
     def forget(self) -> None:
         """What has been told until now."""
-        self.ear.setblocking(False)
+        self.socket.setblocking(False)
         try:
             while True:
-                self.ear.recv(4096)
+                self.socket.recv(4096)
         except BlockingIOError:
             pass
 
@@ -95,7 +95,7 @@ class Manager:
 def manager(scene: Scene, iptables: str) -> Iterator[Manager]:
     manager = Manager(scene, iptables)
     yield manager
-    manager.ear.close()
+    manager.socket.close()
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from natmirror.ha.member import PairMember
-from natmirror.ha.role import HostRole
 from natmirror.linux.iptables import Firewall
 from natmirror.rules import parse_rules
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
+from natmirror.runtime.mailbox import Mailbox
 from tests.helpers.clock import Clock
 from tests.helpers.support import RULES
 
@@ -48,10 +48,7 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member = PairMember(None, 1, lambda: [0])
     member.readiness.rules_are_in_place = True
 
-    def on_shown_role(role: HostRole | None) -> None:
-        raise AssertionError("there is no pair")
-
-    return HostMaintenance(rules, workers, kernel_rules, member, on_shown_role, None, 0.0)
+    return HostMaintenance(rules, workers, kernel_rules, member, Mailbox(lambda: None), None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])

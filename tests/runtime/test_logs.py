@@ -58,9 +58,9 @@ def test_so_many_of_a_kind_in_so_many_seconds_and_the_rest_is_counted() -> None:
     admitted = [limiter.admits(KIND, 1000.0 + second / 100) for second in range(MAX_OF_A_KIND + 7)]
     assert admitted == [True] * MAX_OF_A_KIND + [False] * 7
     assert limiter.admits((logging.ERROR, "another"), 1000.0)
-    assert limiter.take_left_out(1000.0 + WINDOW - 0.1) == []
-    assert limiter.take_left_out(1000.0 + WINDOW) == [(KIND, 7)]
-    assert limiter.take_left_out(1000.0 + WINDOW) == []
+    assert limiter.take_suppressed(1000.0 + WINDOW - 0.1) == []
+    assert limiter.take_suppressed(1000.0 + WINDOW) == [(KIND, 7)]
+    assert limiter.take_suppressed(1000.0 + WINDOW) == []
     assert limiter.admits(KIND, 1000.0 + WINDOW)
 
 
@@ -72,8 +72,8 @@ def test_a_kind_that_is_rare_is_never_left_out() -> None:
 def test_kinds_without_end_take_no_memory_without_end() -> None:
     limiter = Limiter()
     for number in range(5000):
-        limiter.leave_out((logging.INFO, str(number)), 1000.0)
-    assert sum(count for _, count in limiter.take_left_out(1000.0 + WINDOW)) == 5000
+        limiter.suppress((logging.INFO, str(number)), 1000.0)
+    assert sum(count for _, count in limiter.take_suppressed(1000.0 + WINDOW)) == 5000
     assert len(limiter._windows) == 0
 
 
