@@ -1,11 +1,11 @@
-"""What the engine is told and tells its caller to do, and what it reports: comparable values."""
+"""What goes into the engine and comes out of it, as comparable values: hooks, decisions, and what it reports."""
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 
 class Hook(IntEnum):
-    """Where netfilter handed the packet over; the kernel's NF_INET_* numbers."""
+    """The netfilter hook that a packet was queued at; the kernel's NF_INET_* numbers."""
 
     PREROUTING = 0
     FORWARD = 2
@@ -21,7 +21,7 @@ class Accept:
 
 @dataclass(slots=True)
 class Drop:
-    """Let the packet vanish; ``reason`` is counted."""
+    """Drop the packet; ``reason`` is counted."""
 
     reason: str
 
@@ -41,7 +41,7 @@ Action = Verdict | Send
 
 @dataclass(slots=True)
 class Decision:
-    """What becomes of a packet, and what is to be sent besides. (A named tuple takes 80 ns longer to make.)"""
+    """What becomes of a packet, and what is to be sent besides. A named tuple would take 80 ns longer to make."""
 
     verdict: Verdict
     sends: list[Send]

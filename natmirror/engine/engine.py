@@ -116,16 +116,17 @@ class Engine:
         return decision
 
     def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
-        """Read what connections that somebody reads have sent since: after the verdicts of the packets that brought it,
-        so that nothing there delays or costs a packet. All of it, or some until ``is_spent``, which is asked after each
-        message, says that there is no more time: while there is more, next_own_timer() is due at once."""
+        """Read what has come for OpenFlow sessions, and return what is to be sent because of it. Call it after the
+        verdicts of the packets that brought it, so that nothing there delays or costs a packet. It reads all, or stops
+        when ``is_spent``, which is called after each message, says that the time is over: while there is more,
+        next_own_timer() is due at once."""
         self._mirroring.begin(now)
         self._mirroring.study(now, is_spent)
         return self._outgoing.drain()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
-        """Whose packet it is: nearly always this engine's own. Only errors about what this host or a service has sent
-        are not dealt out by the address of the client."""
+        """Return the number of the engine that a packet is for: nearly always this one. Only errors about what this
+        host or a service has sent are not dealt out by the address of the client."""
         if self._shard.count == 1 or hook is not Hook.PREROUTING or packet[9:10] == _TCP:
             return self._shard.number
         try:
@@ -141,19 +142,19 @@ class Engine:
         return self._gear.handle
 
     def next_timer(self) -> float | None:
-        """When handle_timer() is due, on the clock of ``now``; None when nothing is."""
+        """Return when handle_timer() is due, on the clock of ``now``; None when nothing is."""
         due = min(self._gear.legs.next_due(), self._gear.flows.next_due())
         timer = self.next_own_timer()
         return (None if due == fastpath.NEVER else due) if timer is None else min(timer, due)
 
     def next_own_timer(self) -> float | None:
-        """The same for what the C gear does not know of: a loop in C that drives the gear looks after the rest."""
+        """Return the same for what the C gear does not know of: the loop in C that drives the gear times the rest."""
         return AT_ONCE if self._mirroring.has_more else self._timers.next()
 
     def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
-        """Do what is due: retransmissions, expiry, windows that clients are to hear of; and read what waits, as
-        study() does. Not all at once, but some of each, until ``is_spent`` says that there is no more time: while there
-        is more, next_timer() stays where it is."""
+        """Do what is due: retransmissions, expiry, window updates to clients; and read what waits, as study() does.
+        Some of each in one call, until ``is_spent`` says that the time is over: while there is more, next_timer() does
+        not move."""
         self._mirroring.begin(now)
         is_spent = is_spent or _never
         for _ in range(_MAX_LEGS_DUE):
@@ -173,7 +174,7 @@ class Engine:
         return self.study(now, is_spent)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
-        """The way to a mirror takes packets of at most ``mtu`` bytes, as this host's routes say: for legs to come."""
+        """Set how many bytes a packet to a mirror may have by this host's routes: for legs to come."""
         self._legs.set_path_mtu(mirror, mtu)
 
     def close(self) -> list[Send]:
@@ -187,25 +188,25 @@ class Engine:
         return self._sessions.directory
 
     def take_events(self) -> list[LegEnded]:
-        """The legs that have ended since the last call."""
+        """Return the legs that have ended since the last call."""
         return self._leg_events.take_ended()
 
     def take_failed_syns(self) -> list[tuple[str, str]]:
-        """Since the last call: service and backend of each client's SYN that was refused, or left unanswered."""
+        """Return service and backend of each client's SYN that was refused, or left unanswered, since the last call."""
         failed = self._nat.failed_syns[:]
         self._nat.failed_syns.clear()
         return failed
 
     def take_orders(self) -> list[Ordered]:
-        """What masters that are recorded would have done since the last call."""
+        """Return what masters whose orders are recorded would have done since the last call."""
         return self._sessions.take_orders()
 
     # Rules and backends that come and go
 
     def reload(self, rules: Rules) -> None:
-        """Go by these rules from now on. Connections stay where they are, and legs with them: those of mirrors that the
-        rules do not name any more go with end_removed(), connections of clients that they do not name with expel(),
-        which comes before."""
+        """Go by these rules from now on. Connections stay where they are, and legs with them: end_removed() ends those
+        of mirrors that the rules do not name any more, and expel(), which comes before, resets connections of clients
+        that they do not name."""
         self._services.reload(rules)
         self._ledger.reload(rules.services)
         self._mirrors.reload(rules)
@@ -217,7 +218,7 @@ class Engine:
         return self.study(now)
 
     def leg_ids(self) -> list[int]:
-        """The numbers of the legs, for end_removed() in slices."""
+        """Return the numbers of the legs, for end_removed() in slices."""
         return self._legs.ids()
 
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
@@ -226,8 +227,8 @@ class Engine:
         return self.study(now)
 
     def prune(self) -> list[Kept]:
-        """Forget mirrors that the rules do not name any more, and services and backends that have no connections left
-        either; gives those that have some."""
+        """Forget what the rules do not name any more: mirrors, and services and backends without connections; return
+        those that still have some."""
         self._mirrors.prune()
         return self._services.prune()
 
@@ -238,13 +239,13 @@ class Engine:
         return self._services.unlisted_backends
 
     def set_share(self, service: str, backend: str, share: float) -> None:
-        """How much of its part a backend takes of the new connections from now on, from 0, none, to 1; ValueError where
-        there is none of that name."""
+        """Set how much of its part of the new connections a backend takes from now on, from 0, none, to 1; ValueError
+        where there is none of that name."""
         self._services.set_share(*self._services.backend_named(service, backend), share)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
-        """The loop may leave it to the kernel to translate packets of these services and backends: it knows them by
-        these marks. What receive() gives is translated."""
+        """Set the marks by which the kernel translates packets of services and backends: the loop may leave that to it.
+        What receive() returns is translated."""
         self._services.set_marks(marks)
 
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:

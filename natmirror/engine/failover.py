@@ -21,7 +21,7 @@ from natmirror.rules import Backend, Pool, Service, WhenNone
 
 
 class Failover:
-    """The engine's part that resets connections, and picks up those that are met in mid-connection."""
+    """The engine's part that resets connections, and picks them up."""
 
     def __init__(self, nat: Nat, mirroring: GuardedMirroring, outgoing: Outgoing, counters: Counters) -> None:
         self._nat = nat

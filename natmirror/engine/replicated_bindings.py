@@ -1,10 +1,10 @@
-"""Bindings that another host could not derive: told when they come and go, and taken in from other hosts.
+"""Bindings that another host could not derive: reported when they come and go, and accepted from other hosts.
 
 Theory. Maglev over the whole pool gives every host the same backend for a client. A binding that differs is *shared*
 while its connection is established: it was made under a drained or dead backend, before the pool changed, or by
 another scheduler. What comes from another host is a *guest*: it is there for the moment when its packets pass here, and
 until then it stays as long as the other host says so. Packets of a guest that change its state make it our own, and so
-does claim(). Both gears tell the same, since rows in C tell it when they change their state or go.
+does CLAIM_ALL. Both gears report the same, since rows in C log it when they change their state or go.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Service
 
-_YOUNG = 10.0  # seconds: more than a word of another host's is ever under way
+_YOUNG = 10.0  # seconds: longer than a report is ever on its way
 
 
 class BindingEvent(IntEnum):
     """What has become of a binding."""
 
     BOUND = fastpath.BOUND
-    """It is to be known: its connection is established, or goes on here now."""
+    """Report it: its connection is established, or goes on here now."""
     FORGOTTEN = fastpath.FORGOTTEN
     """It is no longer known here, but its connection may live on elsewhere."""
     ENDED = fastpath.ENDED
@@ -52,13 +52,12 @@ class ReplicatedBindings:
         self._services = services
         self._is_lent = False  # another host passes our packets
 
-    def tell(self, most: int) -> None:
-        """From now on keep up to ``most`` changes for take()."""
+    def record_changes(self, most: int) -> None:
+        """Keep up to ``most`` changes for take_changes() from now on."""
         self._nat.table.log_changes(most)
 
-    def take(self) -> tuple[list[BindingChange], bool]:
-        """What has changed since the last call, in its order; and whether there was more, for which there was no
-        room."""
+    def take_changes(self) -> tuple[list[BindingChange], bool]:
+        """Return what has changed since the last call, in order, and whether there was no room for some."""
         rows, missed = self._nat.table.take_changes()
         return [self._change(*row) for row in rows], bool(missed)
 
@@ -67,16 +66,16 @@ class ReplicatedBindings:
         return BindingChange(BindingEvent(kind), service.name, client, endpoint_of(backend))
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
-        """Go through some of the flows, from a number on: ANNOUNCE again what is shared, make guests our own
-        (CLAIM_SEEN: those whose packets pass here; CLAIM_ALL), or our own flows those of whoever is active now
-        (HAND_OVER). The number to go on with, None at the end."""
+        """Go through some of the flows, from a number on, and return the next number, or None at the end: ANNOUNCE
+        reports again what is shared, CLAIM_SEEN makes guests our own whose packets pass here, CLAIM_ALL all guests, and
+        HAND_OVER makes our own flows guests of the host that is active now."""
         if how & (HAND_OVER | CLAIM_ALL):
             self._is_lent = bool(how & HAND_OVER)
         return self._nat.table.sweep(first, most, how | (STANDBY if self._is_lent else 0), now)
 
-    def take_in(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
-        """Another host has this binding: whoever told of one last is right, but that a connection which has just been
-        opened here is younger. False where it means nothing here, or there is no room."""
+    def accept(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
+        """Take a binding that another host has reported. The latest report wins, except over a connection opened here
+        less than 10 s ago. Return False where it means nothing here, or there is no room."""
         known = self._service(service, client)
         if known is None or client[0] not in self._services.clients:
             return False
@@ -98,8 +97,8 @@ class ReplicatedBindings:
         return taken is not None
 
     def withdraw(self, service: str, client: Endpoint, now: float, *, ended: bool) -> None:
-        """Another host does not know a guest any more, or its connection has ``ended``. What was only forgotten there
-        becomes our own where its packets pass here."""
+        """Forget a guest that another host does not know any more, or whose connection has ``ended``. One that was only
+        forgotten there becomes our own if its packets pass here."""
         flow = self._find_guest(service, client)
         if flow is None:
             return
@@ -114,7 +113,7 @@ class ReplicatedBindings:
         return flow if flow is not None and is_foreign(flow.row) else None
 
     def _service(self, name: str, client: Endpoint) -> Service | None:
-        """Of several with the name the one that knows the client already: it may be one that was removed."""
+        """Return the service with the name; of several the one with a flow of the client: it may have been removed."""
         named = self._services.services_named(name)
         knowing = (service for service in named if self._nat.find_orig(client, endpoint_of(service)) is not None)
         return next(knowing, named[0] if named else None)

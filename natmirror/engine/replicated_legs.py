@@ -1,12 +1,11 @@
 """Legs that pass from one host to another: the records of those here, and going on with those of another host.
 
-Theory. The host that passes packets tells its records again and again, as leg_record.py has them; when another host
-comes to pass the packets, it adopts what it was told last. There the client's stream is met in its middle, and each
-mirror says itself how far it has come (resumption.py). Bytes that the mirror lacks and nobody holds any more end the
-leg.
+Theory. The host that forwards packets reports its records again and again, as leg_record.py has them. When another host
+takes over, it adopts the records that were reported last. There the client's stream is picked up, and each mirror says
+itself how far it has come (resumption.py). Bytes that the mirror lacks and no host holds any more end the leg.
 
-The ledger of the host that goes on counts a connection's bytes from the first one that the record says a mirror has not
-acknowledged. What lies before is the first host's.
+The ledger of the host that takes over counts a connection's bytes from the first one that the record says a mirror has
+not acknowledged. What lies before is the first host's.
 """
 
 from collections.abc import Iterable
@@ -56,33 +55,33 @@ class ReplicatedLegs:
         self._mirroring = mirroring
         self._counters = counters
         self._faults = faults
-        self._told: dict[_Key, tuple[MirroredFlow, tuple[int, ...]]] = {}  # with the numbers that were told
+        self._reported: dict[_Key, tuple[MirroredFlow, tuple[int, ...]]] = {}  # with the numbers that were reported
         self._gone: dict[_Key, None] = {}
         self.is_active = True
         """Whether this host passes the packets."""
 
-    # Telling
+    # Reporting
 
     def ids(self) -> list[int]:
-        """The numbers of the flows with living legs, for records() in slices."""
+        """Return the numbers of the flows with living legs, for records() in slices."""
         mirrored = dict.fromkeys(flow for flow, stream in self._mirroring.streams.items() if stream.alive())
-        for key in [key for key, (flow, _) in self._told.items() if flow not in mirrored]:
+        for key in [key for key, (flow, _) in self._reported.items() if flow not in mirrored]:
             self._forget(key)
         return [int(flow.row.id) for flow in mirrored]
 
     def records(self, ids: Iterable[int], *, everything: bool = False) -> list[dict[str, Any]]:
-        """For each of these flows with established legs of raw bytes what another host needs to go on with them: plain
-        values, small, that JSON can hold. Of flows on which nothing has moved since they were told last only where
-        ``everything`` is asked for. Keys and values: takeover.FlowRecord.
+        """Return what another host needs to go on with those of these flows that have established legs of raw bytes:
+        small plain values that JSON can hold, with the keys of leg_record.FlowRecord. Flows on which nothing has moved
+        since they were reported last are left out, unless ``everything`` is wanted.
 
-        Positions are as old as the record, which does no harm: adopt() asks the mirror. Nothing is kept of what was
-        told but its numbers; packets do not notice.
+        Positions are as old as the record, which does no harm: adopt() asks the mirror. Only the numbers of what was
+        reported are kept.
         """
         found = []
         for flow in self._nat.by_ids(ids):
             try:
                 record = self._record_of(flow, everything=everything)
-            except Exception as error:  # the other connections are to be told all the same
+            except Exception as error:  # the other connections are reported all the same
                 self._faults.note(Work.TAKEOVER, show(flow.client), error)
                 continue
             if record is not None:
@@ -92,40 +91,40 @@ class ReplicatedLegs:
     def _record_of(self, flow: Flow, *, everything: bool) -> FlowRecord | None:
         stream = self._mirroring.streams.get(flow)
         if stream is None or any(leg.state is LegState.RESUMING for _, leg in stream.alive()):
-            return None  # what another host has told of it holds
+            return None  # the record of the other host holds
         key, legs = (flow.service.name, flow.client), _lasting(stream)
         if not legs:
             self._forget(key)
             return None
         numbers = _numbers(flow, legs)
-        if not everything and self._told.get(key) == (flow, numbers):
+        if not everything and self._reported.get(key) == (flow, numbers):
             return None
-        self._told[key] = flow, numbers
+        self._reported[key] = flow, numbers
         self._gone.pop(key, None)
         return _record(flow, legs)
 
     def take_gone(self) -> list[tuple[str, str]]:
-        """Service and client, as in the records, of those that hold no more: a leg has ended, or the connection is
-        closing. Those since the last call, each found by the next round of ids() and records(), and told before a later
+        """Return service and client, as in the records, of the records that hold no more since the last call: a leg has
+        ended, or the connection is closing. The next round of ids() and records() finds each; report it before a later
         record of the same key."""
         gone, self._gone = self._gone, {}
         return [(service, show(client)) for service, client in gone]
 
     def _forget(self, key: _Key) -> None:
-        if self._told.pop(key, None) is not None:
+        if self._reported.pop(key, None) is not None:
             self._gone[key] = None
 
     # Going on
 
     def adopt(self, record: dict[str, Any], now: float) -> None:
-        """Know a connection and its legs from another host's record, in place of what is known of them here, if not
-        legs that live; by the engine whose client it is (shards.shard_of_client()).
+        """Take a connection and its legs from another host's record, in place of what is known of them here, unless
+        legs live here; in the engine that the client belongs to (shards.shard_of_client()).
 
-        The flow is bound to the record's backend; its legs are ``resuming``. After leave() they wait until take_over(),
-        or until a packet of theirs comes, and a later record of the same connection takes the place of the one before;
-        else they go on at once, and Engine.handle_timer() is due to ask their mirrors. ValueError where the record is
-        nonsense, does not fit the rules, or is about an older connection than the one that is known here; then nothing
-        has changed.
+        The flow is bound to the record's backend; its legs are ``resuming``. After leave() they stand by until
+        take_over(), or until a packet of theirs comes, and a later record of the same connection replaces the one
+        before. Without leave() they go on at once, and Engine.handle_timer() is due to ask their mirrors. ValueError
+        where the record is malformed, does not fit the rules, or is about an older connection than the one that is
+        known here; then nothing has changed.
         """
         self._faults.now = now
         one = leg_record.parse(record, self._masks)
@@ -142,7 +141,7 @@ class ReplicatedLegs:
             if leg.our_scale != SCALE:
                 raise ValueError(f"our_scale: expected {SCALE}, found {leg.our_scale}")
         flow = self._nat.find_orig(one.client_end, endpoint_of(service))
-        if flow is not None and self._stands(flow, one, now):
+        if flow is not None and self._keep_known(flow, one, now):
             return
         backend = None if one.backend is None else self._backend(service, parse_endpoint(one.backend))
         if flow is not None and (flow.backend != backend or is_aborted(flow.row)):
@@ -162,36 +161,36 @@ class ReplicatedLegs:
             self._mirroring.activate(flow, now)
 
     def disown(self, service: str, client: str) -> None:
-        """Forget an adopted connection that still waits: its record holds no more. ValueError where there is no such
-        service, or ``client`` is no address with a port."""
+        """Forget an adopted connection that still stands by: its record holds no more. ValueError where there is no
+        such service, or ``client`` is no address with a port."""
         flow = self._nat.find_orig(parse_endpoint(client), endpoint_of(self._services.service_named(service)))
         stream = None if flow is None else self._mirroring.streams.get(flow)
         if flow is not None and stream is not None and stream.state is StreamState.STANDBY:
             self._nat.forget(flow)
 
     def leave(self) -> None:
-        """Another host passes the packets, from now on or from the start: all legs end without a word to the mirrors,
-        as ``handed-over``. From then on adopted legs wait, and what mirrors send to no leg is answered with nothing."""
+        """Leave the packets to another host, from now on or from the start: all legs end as ``handed-over``, and send
+        nothing more. From then on adopted legs stand by, and what mirrors send to no leg is not answered."""
         if self.is_active:
             self.is_active = False
             self._mirroring.leave()
 
     def take_over(self, now: float) -> None:
-        """This host passes the packets from now on: adopted legs go on, each mirror is asked by Engine.handle_timer().
-        To be called when everything is adopted that there is: mirrors whose legs are not known here are reset again."""
+        """Forward the packets from now on: adopted legs go on, and Engine.handle_timer() asks each mirror. Adopt all
+        records first: from now on mirrors whose legs are not known here are reset."""
         self._faults.now = now
         self.is_active = True
         left = [int(flow.row.id) for flow, stream in self._mirroring.streams.items() if stream.is_handed_over]
         for flow in self._nat.by_ids(left):
             try:
-                self._begin_anew(flow, now)
+                self._pick_up_again(flow, now)
             except Exception as error:  # the other connections are to go on all the same
                 self._faults.note(Work.TAKEOVER, show(flow.client), error)
         for known in list(self._mirroring.streams):
             self._mirroring.activate(known, now)
 
-    def _begin_anew(self, flow: Flow, now: float) -> None:
-        """A connection comes back of which nobody has told since it was left: its numbers are others now."""
+    def _pick_up_again(self, flow: Flow, now: float) -> None:
+        """Pick up a connection that comes back, and that no host has reported since: it has other numbers."""
         self._mirroring.forget(flow)
         if flow.state is not State.ESTABLISHED or is_aborted(flow.row):
             return
@@ -205,8 +204,9 @@ class ReplicatedLegs:
             raise ValueError(f"backend: {service.name} can have none at {show(place)}")
         return backend
 
-    def _stands(self, flow: Flow, one: FlowRecord, now: float) -> bool:
-        """Whether what is known here of a record's connection stays, with a later record's numbers where it waits."""
+    def _keep_known(self, flow: Flow, one: FlowRecord, now: float) -> bool:
+        """Return whether what is known here of a record's connection stays; a connection that stands by takes the later
+        numbers."""
         backend = None if flow.backend is None else show(endpoint_of(flow.backend))
         stream = self._mirroring.streams.get(flow)
         if stream is not None and stream.state is StreamState.STANDBY:
@@ -216,7 +216,7 @@ class ReplicatedLegs:
         elif stream is not None and stream.is_handed_over:
             pass  # what is known here is older than the record
         elif not flow.picked_up and flow.row.iss != one.iss:
-            raise ValueError(f"{one.client} has connected anew")
+            raise ValueError(f"{one.client} has opened a new connection")
         elif flow.row.reply.packets and backend != one.backend:
             raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")
         elif stream is not None and stream.alive():
@@ -225,7 +225,7 @@ class ReplicatedLegs:
 
 
 def _lasting(stream: MirroredStream) -> list[tuple[str, Leg]]:
-    """The legs of a connection on which nobody has begun to close, each with its mirror's name."""
+    """Return the legs of a connection that neither end has begun to close, each with its mirror's name."""
     row = stream.flow.row
     if row.state != State.ESTABLISHED or is_finished(row.orig):
         return []

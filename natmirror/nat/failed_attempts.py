@@ -1,4 +1,4 @@
-"""Which backends a client has lately tried in vain, so that its next SYN goes to another."""
+"""Which backends have lately refused a client or not answered it, so that its next SYN goes to another."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Client = tuple[int, bytes]
 class FailedAttempts:
     """For each client, the backends that have refused its SYN or left it unanswered, and since when.
 
-    ``suspect`` is told with 1 of a client that has some, with -1 when it has none any more.
+    ``suspect`` is called with 1 for a client that has some, with -1 when it has none any more.
     """
 
     def __init__(self, suspect: Callable[[int, bytes, int], None]) -> None:

@@ -1,7 +1,7 @@
 """Bindings: which backend a client's connection belongs to, and which service a backend's reply must seem to come from.
 
 The mapping is a pure function of the rules and the client wherever it can be (Maglev for requests, the backend's
-address and port for replies), so that a connection met in its middle goes on; a binding is kept because other
+address and port for replies), so that a connection that is picked up goes on; a binding is kept because other
 schedulers, and backends that did not answer, make the function's answer change under a living flow.
 """
 
@@ -47,7 +47,7 @@ class Flow:
 
     @property
     def picked_up(self) -> bool:
-        """Whether the connection was met in its middle."""
+        """Whether the flow began in mid-connection: its SYN did not pass here."""
         return is_picked_up(self.row)
 
     @property
@@ -69,8 +69,8 @@ class Nat:
     """All flows.
 
     A flow lives in its row; Python has an object for it only where there is more to know: of a service with mirrors, or
-    with a SYN to be watched. ``opening`` is told of a backend and a client before there is a connection between them,
-    ``forgotten`` of such a flow before its numbers go.
+    with a SYN to be watched. ``opening`` is called with a backend and a client before there is a connection between
+    them, ``forgotten`` with a flow that has an object before its row goes.
     """
 
     def __init__(
@@ -86,41 +86,41 @@ class Nat:
         """The rows of all flows."""
         self._known: dict[int, Flow] = {}
         self.failed_syns: list[tuple[str, str]] = []
-        """Services and backends that have refused a SYN, or left it unanswered; whoever reads it empties it."""
+        """Services and backends that have refused a SYN, or left it unanswered; the reader empties it."""
         self.evicted = 0
         """Flows that had to go because others needed their room: over, or half open."""
         self._services = services
         self._attempts = FailedAttempts(services.suspect)
 
     def of_backend(self, place: tuple[Service, Backend], ids: Iterable[int]) -> list[Flow]:
-        """The flows with these numbers that are a backend's."""
+        """Return the flows with these numbers that are a backend's."""
         number = self._services.backend_number(place[0], endpoint_of(place[1]))
         rows = (self.table.row(flow_id) for flow_id in ids)
         return [self._view(row) for row in rows if row is not None and row.backend_id == number]
 
     def ids(self) -> list[int]:
-        """The numbers of all flows; a number is given anew when its flow is gone."""
+        """Return the numbers of all flows; the number of a flow that is gone is used again."""
         return self.table.ids()
 
     def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
-        """The flows with these numbers that are still there."""
+        """Yield the flows with these numbers that are still there."""
         return (self._view(row) for number in ids if (row := self.table.row(number)) is not None)
 
     # Finding
 
     def find_orig(self, client: Endpoint, service: Endpoint) -> Flow | None:
-        """The flow of a packet from the client to the service."""
+        """Return the flow of a packet from the client to the service."""
         return self._flow(self.table.find_orig(client, service))
 
     def find_reply(self, backend: Endpoint, client: Endpoint) -> Flow | None:
-        """The flow of a packet from the backend to the client."""
+        """Return the flow of a packet from the backend to the client."""
         return self._flow(self.table.find_reply(backend, client))
 
     def _flow(self, row: FlowRow | None) -> Flow | None:
         return None if row is None else self._view(row)
 
     def _view(self, row: FlowRow) -> Flow:
-        """The flow of a row: always the same object where it is known, else one for this moment."""
+        """Return the flow of a row: always the same object if it is kept, else one for this call."""
         if has_python_state(row):
             flow = self._known[row.id]
             if row.state <= State.SYN_RECEIVED:  # from then on it goes by the rules of that moment
@@ -131,7 +131,7 @@ class Nat:
         return Flow(row, client, self._services.service(row.service_id), backend)
 
     def know(self, flow: Flow) -> Flow:
-        """Keep the flow's object, because somebody is going to remember something about it."""
+        """Keep the flow's object: mirroring, or a SYN that is watched, refers to it from now on."""
         set_python_state(flow.row)
         self._known[flow.row.id] = flow
         return flow
@@ -143,11 +143,11 @@ class Nat:
     # Opening
 
     def open(self, service: Service, backend: Backend | None, syn: Segment, now: float) -> Flow | None:
-        """A new flow for the client's SYN, in place of any older one of its ports; None when the table is full."""
+        """Return a new flow for a client's SYN, in place of an older one of its ports; None when the table is full."""
         return self._begin((syn.src, syn.sport), service, backend, syn, now)
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        """A flow for a connection that is met in its middle; None when the table is full."""
+        """Return a flow for a connection that is picked up; None when the table is full."""
         flow = self._insert(client, service, backend, for_embryonic=False)
         if flow is not None:
             tracker.begin_picked_up(flow.row)
@@ -156,29 +156,29 @@ class Nat:
         return flow
 
     def renew(self, flow: Flow, now: float) -> None:
-        """The other host has told of the flow again. One that is no guest has a deadline: nobody may tell its end."""
+        """The other host has reported the flow again. Unless it is a guest it expires: its end may not be reported."""
         if not is_foreign(flow.row):
             self.lend(flow)  # other rules may have made it one
         if not is_foreign(flow.row):
             self.touch(flow, now)
 
     def lend(self, flow: Flow) -> None:
-        """The flow's packets pass another host from now on, if they have ever passed at all."""
+        """Another host forwards the flow's packets from now on, if they have ever passed here."""
         if flow.state is State.ESTABLISHED:
             self.table.hand_over(flow.row)
 
     def adopt(
         self, service: Service, client: Endpoint, backend: Backend | None, now: float, *, is_ours: bool
     ) -> Flow | None:
-        """A flow for a connection that another host knows, with this backend, in place of any of its ports; None when
-        the table is full. ``is_ours``: its packets pass here from now on."""
+        """Return a flow for a connection that another host knows, with this backend, in place of any of its ports; None
+        when the table is full. ``is_ours``: its packets pass here from now on."""
         flow = self._insert(client, service, backend, for_embryonic=False, is_end=is_ours)
         if flow is not None:
             self.adopt_known(flow, now, is_ours=is_ours)
         return flow
 
     def adopt_known(self, flow: Flow, now: float, *, is_ours: bool) -> None:
-        """Begin a flow anew that is known here, because another host knows better; ``is_ours``: its packets pass here
+        """Start a flow afresh that is known here: another host's record is newer. ``is_ours``: its packets pass here
         from now on."""
         tracker.begin_picked_up(flow.row)
         flow.row.reply.packets = 1  # its backend has spoken there: it is neither half open nor another backend's
@@ -191,7 +191,7 @@ class Nat:
             self.renew(flow, now)
 
     def open_direct(self, service: Service, backend: Endpoint, client: Endpoint, now: float) -> None:
-        """Remember that the client talks to the backend itself, so that what follows passes unchanged too."""
+        """Note that the client talks to the backend itself, so that what follows passes unchanged too."""
         self._opening(backend, client)
         self._discard_twins(client, backend, backend)
         backend_id = self._services.backend_number(service, backend)
@@ -210,17 +210,17 @@ class Nat:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether flows have to go before their handshakes are complete."""
+        """Whether flows are evicted before their handshakes are complete."""
         return self.table.victim(for_embryonic=True) is not None
 
     def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
-        """The backend has accepted a new connection of the same ports: the flow begins anew, where it was."""
+        """The backend has accepted a new connection of the same ports: return its flow, in the row of the old one."""
         fresh = self._begin(flow.client, flow.service, flow.backend, syn, now)
         assert fresh is not None, "the row that the old flow has left"
         return fresh
 
     def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
-        """Whether a SYN on a living connection is to go to its backend: yes, until that has left it unanswered."""
+        """Return whether a SYN on a living connection goes to its backend: yes, until that has left it unanswered."""
         if flow.state not in (State.ESTABLISHED, State.CLOSING):
             return False
         if flow.is_first_syn(syn):
@@ -231,7 +231,7 @@ class Nat:
         return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:
-        """Whether the backend has left the client's SYN without an answer for longer than it should; it is noted."""
+        """Return whether the backend has left the client's SYN unanswered for too long; if so, count it as failed."""
         if flow.state is not State.SYN_SENT or now - flow.row.created_at < SYN_ANSWER_TIMEOUT:
             return False
         self._failed(flow, flow.row.created_at)
@@ -254,7 +254,7 @@ class Nat:
             self._attempts.failed(self._attempts_key(flow), flow.backend, at)
 
     def choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:
-        """The backend that a client's new connection goes to; None without a pool, or where nobody is left."""
+        """Return the backend for a client's new connection; None without a pool, or where no backend is left."""
         if service.pool is None:
             return None
         key = (self._services.number(service), client[0])
@@ -300,7 +300,7 @@ class Nat:
         return self._flow(self.table.insert(client, self._services.number(service), backend_id))
 
     def _discard_twins(self, client: Endpoint, here: Endpoint, there: Endpoint, *, is_end: bool = True) -> None:
-        """Make room: whatever else holds one of the two tuples is older than what comes. ``is_end``: so it is over."""
+        """Forget older flows that hold one of the two tuples. ``is_end``: their connections are over."""
         for find, ends in ((self.table.find_orig, (client, here)), (self.table.find_reply, (there, client))):
             row = find(*ends)
             if row is not None:
@@ -314,11 +314,11 @@ class Nat:
     # Ageing
 
     def touch(self, flow: Flow, now: float, *, moved: bool = True) -> None:
-        """A packet of the flow has passed; ``moved`` says that it changed the flow's state, and so its timeout."""
+        """Note that a packet of the flow has passed; ``moved``: it changed the flow's state, and so its timeout."""
         self.table.touch(flow.row, now, moved=moved)
 
     def expire(self, now: float, at_most: int, is_spent: Callable[[], bool]) -> None:
-        """Forget flows whose deadline has come, not all at once; one, if ``is_spent`` says so after it."""
+        """Forget flows whose deadline has come, up to ``at_most``, until ``is_spent`` says that the time is over."""
         for _ in range(at_most):
             row = self.table.due(now)
             if row is None:
@@ -326,7 +326,9 @@ class Nat:
             try:
                 self._expire(row, now)
             except Exception:
-                self.table.touch(row, now, moved=True)  # else it would be due first for ever, and nothing after it
+                self.table.touch(
+                    row, now, moved=True
+                )  # else it stays first in the order of deadlines for ever, and hides all others
                 raise
             if is_spent():
                 return

@@ -45,7 +45,7 @@ class Scheduler(Protocol):
 class Maglev:
     """Consistent hashing by a lookup table, over the client's address, or address and port.
 
-    A backend that is closed gives its entries to those that follow, and takes them back: nobody else's clients move.
+    A backend that is closed gives its entries to those that follow, and takes them back: clients of others do not move.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -77,7 +77,7 @@ class Maglev:
         return self._backends[self.table[slot]]
 
     def derive(self, client: Endpoint) -> Backend:
-        """The backend that the rules alone give, whoever is open."""
+        """Return the backend that the rules alone give, whichever are open."""
         return self._backends[self._whole[client_hash(client, with_port=self._with_port) % TABLE_SIZE]]
 
 
@@ -93,7 +93,7 @@ class RoundRobin:
     backend's turns do not bunch."""
 
     def __init__(self, pool: Pool, turns: Turns | None = None) -> None:
-        """``turns`` remembers whose turn it is, where somebody else is to know it too."""
+        """``turns`` keeps whose turn it is, where the C gear reads it too."""
         self._backends = pool.backends
         self.table = _turns({place: backend.weight for place, backend in enumerate(pool.backends)})
         self.turns: Turns = turns or SimpleNamespace(turn=0)
@@ -108,7 +108,7 @@ class RoundRobin:
         self.turns.turn = 0
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
-        """The next in turn, whoever the client is; those that are to be avoided lose their turn."""
+        """Return the next in turn, for any client; those that are to be avoided lose their turn."""
         if not self.table:
             return None
         order = [*self.table[self.turns.turn :], *self.table[: self.turns.turn]] if avoid else []

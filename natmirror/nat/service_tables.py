@@ -1,4 +1,4 @@
-"""What the C gear is told of services: their rows, and the lookup tables by which it gives clients their backends.
+"""What the C gear knows of services: their rows, and the lookup tables by which it gives clients their backends.
 
 services.py keeps the entries; here they are written into the gear's plan.
 """

@@ -1,8 +1,9 @@
 """The services and backends that an engine knows, by their numbers, and how new connections are spread over them.
 
-Those of the rules are there, and those that were in rules before and still have connections: these get no new ones.
-Numbers stand in each flow's row; one that nothing has any more is given anew. A service is known by its address and
-port, a backend by the same within its service: whatever else changes, connections stay.
+The table holds the services of the rules, and those that earlier rules had and that still have connections: these get
+no new ones. Each flow's row holds the numbers of its service and backend; a number that no flow has any more is used
+again. A service is identified by its address and port, a backend by the same within its service: whatever else changes,
+connections stay.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,8 +20,8 @@ from natmirror.rules import Backend, Pool, Rules, Service, WhenNone
 from natmirror.rules.reload import Kept
 
 MAX_UNLISTED = 64
-"""Backends of a service that the rules do not name and only another host's connections have: no record is to fill our
-tables with nonsense."""
+"""Backends of a service that the rules do not name and that only connections of another host have: records of nonsense
+may not fill our tables."""
 
 
 class ServiceTable:
@@ -39,7 +40,7 @@ class ServiceTable:
         self.clients = ClientNetworks(())
         """The networks that clients come from."""
         self.unlisted_backends = 0
-        """How many backends have become known by another host's connections alone, ever."""
+        """How many backends have become known only by connections that another host reported, ever."""
         self.suspect = self._plan.suspect
         """See Plan."""
         self.reload(rules)
@@ -47,51 +48,51 @@ class ServiceTable:
     # Finding
 
     def at(self, endpoint: Endpoint) -> Service | None:
-        """The service at an endpoint."""
+        """Return the service at an endpoint, or None."""
         entry = self._at.get(endpoint)
         return None if entry is None else entry.service
 
     def service(self, number: int) -> Service:
-        """The service with a number that a flow has."""
+        """Return the service with a number that a flow has."""
         return self._services[number]
 
     def backend(self, number: int) -> Backend:
-        """The backend with a number that a flow has."""
+        """Return the backend with a number that a flow has."""
         return self._backends[number]
 
     def service_named(self, name: str) -> Service:
-        """A service by its name, one of the rules if there is one; ValueError where there is none."""
+        """Return a service by its name, one of the rules if there is one; ValueError where there is none."""
         if named := self.services_named(name):
             return named[0]
         raise ValueError(f"there is no service {name}")
 
     def services_named(self, name: str) -> list[Service]:
-        """The services with a name, that of the rules first: those that were removed may have it too."""
+        """Return the services with a name, that of the rules first: removed ones may have it too."""
         entries = sorted(self._at.values(), key=lambda entry: entry.is_removed)
         return [entry.service for entry in entries if entry.service.name == name]
 
     def number(self, service: Service) -> int:
-        """A service's number."""
+        """Return a service's number."""
         return self._entry(service).number
 
     def backend_number(self, service: Service, place: Endpoint) -> int:
-        """The number of a service's backend at an endpoint."""
+        """Return the number of a service's backend at an endpoint."""
         return self._entry(service).members[place].number
 
     def backend_named(self, service: str, backend: str) -> tuple[Service, Backend]:
-        """A backend by its service's and its own name; ValueError where there is none."""
+        """Return a backend by its service's and its own name; ValueError where there is none."""
         for entry, member in self._all():
             if (entry.service.name, member.backend.name) == (service, backend):
                 return entry.service, member.backend
         raise ValueError(f"there is no backend {backend} in {service}")
 
     def backend_at(self, service: Service, place: Endpoint) -> Backend:
-        """The backend of a service at an endpoint."""
+        """Return the backend of a service at an endpoint."""
         return self._entry(service).members[place].backend
 
     def backend_elsewhere(self, service: Service, place: Endpoint) -> Backend | None:
-        """The backend at an endpoint that another host has for a connection of a service; None where it cannot have
-        one. The rules may have named it before, or there: here it is like one that was removed."""
+        """Return the backend at an endpoint that another host reports for a connection of a service; None where it
+        cannot have one. Earlier rules, or those of that host, may name it: here it is treated like a removed one."""
         entry = self._entry(service)
         if place not in entry.members and not self._add_unlisted(entry, place):
             return None
@@ -108,11 +109,11 @@ class ServiceTable:
         return True
 
     def services_of(self, backend: Endpoint) -> list[Service]:
-        """The services that a backend belongs to: more than one makes unbound replies ambiguous."""
+        """Return the services that a backend belongs to: more than one makes unbound replies ambiguous."""
         return self._services_of.get(backend, [])
 
     def is_removed(self, service: Service) -> bool:
-        """Whether a service is in the rules no more."""
+        """Return whether the rules do not have a service any more."""
         return self._entry(service).is_removed
 
     def _entry(self, service: Service) -> ServiceEntry:
@@ -124,29 +125,29 @@ class ServiceTable:
     # Choosing
 
     def derived_backend(self, service: Service, client: Endpoint) -> Backend:
-        """The backend that Maglev gives for a client, whatever the pool's scheduler: the answer that needs no state."""
+        """Return the backend that Maglev gives for a client, whatever the pool's scheduler: it needs no state."""
         maglev = self._entry(service).maglev
         assert maglev is not None, "a service with a pool"
         return maglev.derive(client)
 
     def candidates(self, service: Service, pool: Pool) -> tuple[list[Backend], list[Backend]]:
-        """The backends that take new connections, and those that have as many as they may."""
+        """Return the backends that take new connections, and those that have as many as they may."""
         entry = self._entry(service)
         full = [backend for backend in pool.backends if self._is_full(entry, backend)]
         shares = entry.shares(pool)
         return [backend for backend, share in shares.items() if share and backend not in full], full
 
     def scheduler(self, service: Service) -> Scheduler:
-        """Who chooses among a pool's backends."""
+        """Return the scheduler that chooses among a pool's backends."""
         scheduler = self._entry(service).scheduler
         assert scheduler is not None, "a service with a pool"
         return scheduler
 
     def set_share(self, service: Service, backend: Backend, share: float) -> None:
-        """How much of its part a backend takes of the new connections from now on: 0 none, 1 all."""
+        """Set how much of its part of the new connections a backend takes from now on: 0 none, 1 all."""
         entry = self._entry(service)
         if entry.of(backend).share == share:
-            return  # a reload tells all of them again, and each table costs the packets some milliseconds
+            return  # a reload sets all of them again, and each table costs the packets some milliseconds
         entry.of(backend).share = share
         pool, scheduler = service.pool, entry.scheduler
         assert pool is not None and scheduler is not None, "a backend is in a pool"
@@ -154,7 +155,7 @@ class ServiceTable:
         self._tables.put_table(entry, pool, scheduler)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
-        """The marks by which the kernel translates, of services and their backends: those without one we translate."""
+        """Set the marks by which the kernel translates, of services and their backends; without one we translate."""
         self._tables.marks = marks
         for entry, member in self._all():
             self._tables.put_mark(entry, member)
@@ -166,15 +167,15 @@ class ServiceTable:
     # Counting
 
     def flow_count(self) -> int:
-        """How many connections there are, those of clients that talk to a backend themselves not counted."""
+        """Return how many connections there are, direct ones of clients to backends not counted."""
         return sum(row.flows for row in self._plan.services)
 
     def connected(self, number: int) -> None:
-        """The backend with this number has accepted a connection."""
+        """Count a connection that the backend with this number has accepted."""
         self._plan.backends[number].connections += 1
 
     def backends(self) -> list[dict[str, Any]]:
-        """Each backend with its flows now and its connections ever, for a snapshot."""
+        """Return each backend with its flows now and its connections ever, for a snapshot."""
         shown = []
         for entry, member in self._all():
             row = self._plan.backends[member.number]
@@ -196,14 +197,14 @@ class ServiceTable:
             entry = self._at.get(endpoint)
             if entry is None or entry.is_removed or entry.service != service:
                 self._at[endpoint] = self._update(entry or self._new_entry(service), service)
-        # In the order of the rules: whoever is shown them finds them there.
+        # In the order of the rules: reports show them in it.
         self._at = {endpoint: self._at[endpoint] for endpoint in dict.fromkeys((*wanted, *self._at))}
         self.clients = ClientNetworks(rules.switches)
         self._plan.put_networks(self.clients.masked)
         self.prune()
 
     def prune(self) -> list[Kept]:
-        """Forget what was removed from the rules and has no flows any more; gives what stays of it."""
+        """Forget what was removed from the rules and has no flows any more; return what stays of it."""
         kept: list[Kept] = []
         for endpoint, entry in list(self._at.items()):
             if entry.is_removed and not self._flows_of(entry):
@@ -211,7 +212,7 @@ class ServiceTable:
                 self._free_services.append(entry.number)
                 self._plan.clear_service(entry.number)
             for place, member in list(entry.members.items()):
-                # A service that was removed keeps all of its backends: what is met in its middle may be any one's.
+                # A service that was removed keeps all of its backends: a connection that is picked up may be any one's.
                 with_flows = entry if entry.is_removed else member
                 if not member.is_removed:
                     continue
@@ -239,7 +240,7 @@ class ServiceTable:
         return ServiceEntry(number, service)
 
     def _update(self, entry: ServiceEntry, service: Service) -> ServiceEntry:
-        """A service is, or is still, in the rules."""
+        """Bring an entry in line with its service in the rules."""
         pool = service.pool
         stays = entry.scheduler is not None and not entry.is_removed and entry.service.pool == pool
         entry.service, entry.is_removed = service, False
@@ -276,7 +277,7 @@ class ServiceTable:
         self._tables.put_member(entry, entry.members[place])
 
     def _remove(self, entry: ServiceEntry) -> None:
-        """A service is in the rules no more: who calls it is refused, as by a host that has no such port."""
+        """Remove a service from the rules: new connections are refused, as by a host that has no such port."""
         pool, entry.is_removed = entry.service.pool, True
         for member in entry.members.values():
             member.is_removed, member.share = True, 0.0

@@ -1,4 +1,6 @@
-"""Packets as bytes: parsing and building them, checksums, sequence numbers, ICMP errors. Nothing here knows a flow.
+"""Packets as bytes. Nothing here knows a flow.
 
-Begin with packet.py. Imports errors alone.
+packet.py parses them, build.py rewrites and makes them, checksum.py computes their sums, icmp.py reads and translates
+errors; endpoint.py and prefixes.py hold addresses, seq.py and ranges.py sequence numbers. Begin with packet.py. Imports
+errors alone.
 """

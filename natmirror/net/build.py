@@ -74,7 +74,7 @@ def build(
     options: bytes = b"",
     payload: bytes = b"",
 ) -> bytes:
-    """A whole IPv4 packet with a TCP segment; ``options`` are padded by the caller to a multiple of four.
+    """Return a whole IPv4 packet with a TCP segment; ``options`` are padded by the caller to a multiple of four.
 
     It may not be fragmented, so its identification is 0 (RFC 6864 §4.1).
     """
@@ -97,10 +97,9 @@ def synthesise(
     options: bytes = b"",
     payload: bytes = b"",
 ) -> bytes:
-    """What build() gives, but for the TCP checksum, which holds the pseudo-header's sum only.
+    """Return what build() returns, but with the pseudo-header's sum only in the TCP checksum.
 
-    Who puts it on the wire completes that, and cuts the data into segments where there is more than one's: the kernel
-    behind a TUN device, or finish().
+    The kernel behind a TUN device, or finish(), completes it, and cuts the data into segments.
     """
     tcp_len = TCP_HEADER_LEN + len(options) + len(payload)
     total_len = IP_HEADER_LEN + tcp_len
@@ -115,8 +114,8 @@ def synthesise(
 
 
 def finish(packet: bytes, segment_len: int) -> list[bytes]:
-    """The packets on the wire of one that synthesise() gave: at most ``segment_len`` bytes of data in each (0: as many
-    as there are), complete checksums; PSH and FIN stay with the last."""
+    """Return the packets on the wire of one that synthesise() has made: at most ``segment_len`` bytes of data in each
+    (0: as many as there are), complete checksums; PSH and FIN stay with the last."""
     whole = parse(packet)
     assert isinstance(whole, Segment)
     data = whole.payload
@@ -140,7 +139,7 @@ def finish(packet: bytes, segment_len: int) -> list[bytes]:
 
 
 def build_reset(segment: Segment) -> bytes:
-    """The RST that answers a segment of no known connection (RFC 9293 §3.10.7.1)."""
+    """Return the RST that answers a segment of no known connection (RFC 9293 §3.10.7.1)."""
     seq, ack, flags = (segment.ack, 0, RST) if segment.flags & ACK else (0, segment.seq + segment.seq_len, RST | ACK)
     return synthesise(
         (segment.dst, segment.dport),

@@ -40,7 +40,7 @@ class IcmpError:
 
 
 def parse_error(datagram: Datagram) -> IcmpError | None:
-    """The ICMP error in ``datagram``; None for anything else, or one that is damaged or not about TCP over IPv4."""
+    """Return the ICMP error in ``datagram``; None for anything else, damaged errors, and those not about IPv4 TCP."""
     raw, at = datagram.raw, datagram.ip_len
     inner = at + _HEADER_LEN
     if datagram.proto != PROTO_ICMP or len(raw) < inner + 20 or raw[at] not in ERRORS or ones_sum(raw[at:]) != 0xFFFF:
@@ -66,7 +66,7 @@ def translate(
     inner_src: Endpoint | None = None,
     inner_dst: Endpoint | None = None,
 ) -> bytes:
-    """The packet with the addresses given, and all checksums right."""
+    """Return the packet with the addresses given, and all checksums right."""
     buffer = bytearray(error.datagram.raw)
     inner, tcp = error.inner_at, error.inner_at + error.inner_ip_len
     for address, at in ((outer_src, 12), (outer_dst, 16)):

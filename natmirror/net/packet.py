@@ -48,7 +48,7 @@ class Segment:
     data_at: int
     """Where the payload begins in ``raw``."""
     checksum: Checksum = Checksum.UNVERIFIED
-    """What whoever handed the packet over knows of its checksum."""
+    """What the kernel knows of its checksum."""
 
     def with_ack(self, ack: int) -> "Segment":
         """Return the same segment with another acknowledgement number; ``raw`` stays as it came."""

@@ -36,7 +36,7 @@ class EngineAdapter:
         self.next_report_at = NEVER
         """When report_bindings() is due."""
         if on_bindings is not None:
-            engine.bindings.tell(_MAX_CHANGES)
+            engine.bindings.record_changes(_MAX_CHANGES)
             self.next_report_at = 0.0
 
     # Other rules
@@ -59,7 +59,7 @@ class EngineAdapter:
             return
         self.next_report_at = now + _REPORT_INTERVAL
         try:
-            changes, missed = self._engine.bindings.take()
+            changes, missed = self._engine.bindings.take_changes()
         except Exception:  # what was taken is lost, so have all of them reported again
             self._on_bindings([], True)
             raise
@@ -80,7 +80,7 @@ class EngineAdapter:
     def take_in_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
         """Take in another host's bindings: service, client, backend; return how many could not be taken in."""
         now = time.monotonic()
-        return sum(not self._engine.bindings.take_in(*binding, now) for binding in bindings)
+        return sum(not self._engine.bindings.accept(*binding, now) for binding in bindings)
 
     def withdraw_bindings(self, gone: Sequence[tuple[str, Endpoint, bool]]) -> None:
         """Drop another host's bindings: service, client, whether the connection has ended."""

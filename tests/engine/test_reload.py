@@ -448,8 +448,8 @@ def test_a_standby_leaves_clients_that_are_none_any_more_to_the_other_host(fast:
     one = engine(TWO, fast=fast)
     one.handover.leave()
     one.handover.adopt(record(), 1000.0)
-    one.bindings.take_in("openflow", (CLIENT[0], 7), C1, 1000.0)
-    one.bindings.take_in("openflow", (CLIENT[0], 7), C2, 1000.0)
+    one.bindings.accept("openflow", (CLIENT[0], 7), C1, 1000.0)
+    one.bindings.accept("openflow", (CLIENT[0], 7), C2, 1000.0)
     assert go_over(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []
     assert one.flows(1000.0) == []
     assert one.handle_timer(1001.0) == [], "no word to the mirrors, which the other host's legs would hear"

@@ -713,7 +713,7 @@ def test_a_record_with_other_legs_or_of_a_newer_connection_does_too() -> None:
 def test_a_record_of_an_older_connection_or_another_backend_is_refused() -> None:
     one = engine()
     session = established(one)
-    with pytest.raises(ValueError, match="has connected anew"):
+    with pytest.raises(ValueError, match="has opened a new connection"):
         one.handover.adopt(sealed({**RECORD, "iss": 5}), NOW)
     assert session.backend is not None
     other = "10.20.0.11:6653" if session.backend == at("10.20.0.12", 6653) else "10.20.0.12:6653"

@@ -246,7 +246,7 @@ def test_bindings_that_cannot_be_told_are_told_anew(worker: Worker, monkeypatch:
 
     told: list[tuple[list[BindingChange], bool]] = []
     adapter = EngineAdapter(worker._engine, lambda actions: None, lambda *change: told.append(change))
-    monkeypatch.setattr(worker._engine.bindings, "take", fail)
+    monkeypatch.setattr(worker._engine.bindings, "take_changes", fail)
     with pytest.raises(ZeroDivisionError):
         adapter.report_bindings(1e9)
     assert told == [([], True)]
