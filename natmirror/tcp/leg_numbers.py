@@ -19,7 +19,7 @@ class LegNumbers:
     """The ends of a leg, its two halves, and the numbers that they keep in ``row``; leg.py moves them.
 
     The numbers inside are the client's; on the wire they are shifted by ``row.seq_offset``. Only outward(), inward(),
-    inner() and inner_blocks() know of that; in C, emit() and process_mirrors().
+    inner() and inner_blocks() know of that; in C, emit() and decide_mirror_packet().
     """
 
     __slots__ = (
