@@ -105,7 +105,7 @@ static void begin(uint32_t flows)
         if (!flow)
             abort();
         flow->state = NM_STATE_ESTABLISHED;
-        flow->flags |= NM_FLOW_LOOSE;
+        flow->flags |= NM_FLOW_PICKED_UP;
         flow->orig.scale = flow->reply.scale = 14;
         nm_flow_touch(b.gear->flows, flow, 1.0, 1);
         b.order[i] = i;

@@ -83,7 +83,7 @@ static int punt_reason(nm_gear *gear, const nm_flow *flow, const nm_segment *seg
     if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || !(seg->flags & TCP_ACK) ||
         seg->seq != sender->next || diff(end, receiver->ack) < 0)
         return NM_PUNT_DATA;
-    if (!(flow->flags & NM_FLOW_LOOSE) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
+    if (!(flow->flags & NM_FLOW_PICKED_UP) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
         return NM_PUNT_DATA;
     uint32_t first_leg = is_orig ? flow->first_leg : NM_NO_LEG;
     for (uint32_t id = first_leg; id != NM_NO_LEG;) {
@@ -156,7 +156,7 @@ static int needs_python(nm_gear *gear, const nm_flow *flow, const nm_segment *se
     if (flow->flags & NM_FLOW_DIRECT || (seg->flags & TCP_RST && flow->state == NM_STATE_SYN_SENT))
         return 1;
     if (seg->flags & TCP_SYN && is_orig) /* all but the repetition of its own SYN */
-        return flow->flags & (NM_FLOW_PYTHON_STATE | NM_FLOW_LOOSE) || seg->seq != flow->iss || seg->payload_len ||
+        return flow->flags & (NM_FLOW_PYTHON_STATE | NM_FLOW_PICKED_UP) || seg->seq != flow->iss || seg->payload_len ||
                seg->flags & (TCP_ACK | TCP_RST | TCP_FIN) || flow->state > NM_STATE_SYN_RECEIVED ||
                (flow->state == NM_STATE_SYN_SENT && now >= nm_flow_answer_due(flow));
     if (seg->flags & TCP_SYN)
@@ -173,7 +173,7 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
 {
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_CONTROL;
-    int event = nm_track(flow, seg, is_orig, flow->flags & NM_FLOW_LOOSE);
+    int event = nm_track(flow, seg, is_orig, flow->flags & NM_FLOW_PICKED_UP);
     nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
     if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
@@ -213,7 +213,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         gear->counters.fast_packets++;
         return pass_on(gear, flow, &seg, 1);
     }
-    if (flow && flow->flags & NM_FLOW_ABORTED)
+    if (flow && flow->flags & NM_FLOW_KILLED)
         return NM_PUNT_STATE;
     /* 2. A packet without a flow: a mirror's, or the answer to a SYN whose flow is gone. */
     if (!flow) {
@@ -249,7 +249,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         gear->counters.bad_checksums++;
     } else {
         nm_track_half(is_orig ? &flow->orig : &flow->reply, is_orig ? &flow->reply : &flow->orig, &seg,
-                      flow->flags & NM_FLOW_LOOSE);
+                      flow->flags & NM_FLOW_PICKED_UP);
         flow->seen_at = now;
     }
     if (is_taken)

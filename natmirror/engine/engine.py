@@ -77,14 +77,14 @@ class Engine:
         self.faults = parts.faults
         """What has failed in mirroring, and what is off because of it."""
         self._outgoing, self._timers, self._legs, self._ledger = parts.outgoing, parts.timers, parts.legs, parts.ledger
-        self._sessions, self._leg_events = parts.sessions, parts.events
+        self._sessions, self._leg_outcomes = parts.sessions, parts.outcomes
         self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.is_known(flow))
         self._services = ServiceTable(rules, self._gear, loads or ConnectionCounts())
         self._nat = Nat(self._services, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
         self._mirrors = MirrorEndpoints(rules)
         self.bindings = ReplicatedBindings(self._services, self._nat, self._mirroring)
         """Bindings that other hosts have to know, and those that they have reported."""
-        self.handover = ReplicatedLegs(
+        self.replicated_legs = ReplicatedLegs(
             *(shard, self._services, self._nat, self._mirroring, counters, self.faults), masks(rules.ha)
         )
         """Legs that pass from one host to another. study() returns what they send because of it."""
@@ -92,7 +92,7 @@ class Engine:
         self._icmp_errors = IcmpErrors(self._services, self._mirrors, self._nat, self._mirroring, counters)
         self.decide = Forwarding(
             *(self._services, self._nat, self._mirrors, self._mirroring, self._failover, self._icmp_errors),
-            *(self.handover, self._outgoing, counters),
+            *(self.replicated_legs, self._outgoing, counters),
         ).decide
         """Return what becomes of a packet that the C gear leaves to Python: see Forwarding."""
         self._report = EngineReport(
@@ -189,7 +189,7 @@ class Engine:
 
     def take_events(self) -> list[LegEnded]:
         """Return the legs that have ended since the last call."""
-        return self._leg_events.take_ended()
+        return self._leg_outcomes.take_ended()
 
     def take_failed_syns(self) -> list[tuple[str, str]]:
         """Return service and backend of each client's SYN that was refused, or left unanswered, since the last call."""

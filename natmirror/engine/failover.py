@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from natmirror.actions import Drop, Send, Verdict
 from natmirror.engine.counters import Counters
-from natmirror.fastpath.flow_flags import is_aborted, is_end_known, is_foreign, is_underived, set_aborted
+from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_underived, set_killed
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -41,13 +41,13 @@ class Failover:
             self._reset_ends(flow, flow.backend)
             self._mirroring.flow_reset(flow, now)
             flow.row.state = State.RESET
-            set_aborted(flow.row)
+            set_killed(flow.row)
             self._nat.touch(flow, now)
 
     def expel(self, flows: Iterable[Flow], now: float) -> None:
         """Reset these flows, whose clients the rules name no more. Another host resets those that it forwards."""
         for flow in flows:
-            if is_foreign(flow.row) or self._mirroring.is_standby(flow):
+            if is_guest(flow.row) or self._mirroring.is_standby(flow):
                 self._nat.forget(flow)
             else:
                 self.kill([flow], now)
@@ -55,7 +55,7 @@ class Failover:
     def repeat_resets(self, flows: Iterable[Flow]) -> None:
         """Send the RSTs of killed flows once more: one may be lost, and none is acknowledged."""
         for flow in flows:
-            if is_aborted(flow.row) and flow.backend is not None:
+            if is_killed(flow.row) and flow.backend is not None:
                 self._reset_ends(flow, flow.backend)
 
     def _reset_ends(self, flow: Flow, backend: Backend) -> None:
@@ -70,7 +70,7 @@ class Failover:
         """End the legs of these flows, whose packets another host forwards from now on. If they come here again, their
         numbers are others, so they are picked up; bindings that cannot be derived stay."""
         for flow in self._nat.by_ids(ids):
-            if flow.is_direct or is_aborted(flow.row):
+            if flow.is_direct or is_killed(flow.row):
                 continue
             self._counters.count("flows_handed_over")
             self._mirroring.handed_over(flow)

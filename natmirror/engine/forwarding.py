@@ -34,7 +34,7 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath.flow_flags import has_reader, is_aborted, is_held, is_past_window, is_service_mirrored
+from natmirror.fastpath.flow_flags import has_reader, is_held, is_killed, is_past_window, is_service_mirrored
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -101,7 +101,7 @@ class Forwarding:
         # 1. Find the flow. A killed one is answered with a RST, until the client begins a new connection.
         is_syn = segment.flags & (SYN | ACK | RST) == SYN
         flow = self._nat.find_orig((segment.src, segment.sport), endpoint_of(service))
-        if flow is not None and is_aborted(flow.row):
+        if flow is not None and is_killed(flow.row):
             if not is_syn:
                 self._nat.touch(flow, now, moved=False)
                 return self._failover.answer_killed(segment)
@@ -189,7 +189,7 @@ class Forwarding:
         flow = self._nat.find_reply(source, client)
         if flow is None:
             return self._unbound_reply(segment, source, client, now)
-        if is_aborted(flow.row):
+        if is_killed(flow.row):
             return self._failover.answer_killed(segment)
         if flow.is_direct:
             self._nat.direct_reply(flow, segment, now)

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from natmirror import fastpath
 from natmirror.fastpath import CLAIM_ALL, HAND_OVER, STANDBY
-from natmirror.fastpath.flow_flags import is_foreign
+from natmirror.fastpath.flow_flags import is_guest
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
@@ -110,7 +110,7 @@ class ReplicatedBindings:
     def _find_guest(self, service: str, client: Endpoint) -> Flow | None:
         known = self._service(service, client)
         flow = None if known is None else self._nat.find_orig(client, endpoint_of(known))
-        return flow if flow is not None and is_foreign(flow.row) else None
+        return flow if flow is not None and is_guest(flow.row) else None
 
     def _service(self, name: str, client: Endpoint) -> Service | None:
         """Return the service with the name; of several the one with a flow of the client: it may have been removed."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from natmirror.engine.counters import Counters
-from natmirror.fastpath.flow_flags import is_aborted, is_finished
+from natmirror.fastpath.flow_flags import is_finished, is_killed
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.copy_states import StreamState
@@ -144,7 +144,7 @@ class ReplicatedLegs:
         if flow is not None and self._keep_known(flow, one, now):
             return
         backend = None if one.backend is None else self._backend(service, parse_endpoint(one.backend))
-        if flow is not None and (flow.backend != backend or is_aborted(flow.row)):
+        if flow is not None and (flow.backend != backend or is_killed(flow.row)):
             self._nat.forget(flow)
             flow = None
         if flow is None:
@@ -192,7 +192,7 @@ class ReplicatedLegs:
     def _pick_up_again(self, flow: Flow, now: float) -> None:
         """Pick up a connection that comes back, and that no host has reported since: it has other numbers."""
         self._mirroring.forget(flow)
-        if flow.state is not State.ESTABLISHED or is_aborted(flow.row):
+        if flow.state is not State.ESTABLISHED or is_killed(flow.row):
             return
         self._nat.adopt_known(flow, now, is_ours=True)
         if flow.service.mirrors:

@@ -5,7 +5,7 @@ from typing import Any
 
 from natmirror.engine.counters import Counters
 from natmirror.fastpath import Gear
-from natmirror.fastpath.flow_flags import is_foreign
+from natmirror.fastpath.flow_flags import is_guest
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.sessions import MasterSessions
@@ -81,15 +81,15 @@ class EngineReport:
 
     def _flow(self, flow: Flow, now: float) -> dict[str, Any]:
         row = flow.row
-        is_guest = is_foreign(row)
+        guest = is_guest(row)
         legs = self._mirrors.legs_of(flow, now)
         return {
             "service": flow.service.name,
             "client": show(flow.client),
             "backend": flow.backend.name if flow.backend else None,
             "state": flow.state.name.lower().replace("_", "-"),
-            "idle_seconds": None if is_guest and not row.seen_at else round(now - row.seen_at, 3),
-            "guest": is_guest,
+            "idle_seconds": None if guest and not row.seen_at else round(now - row.seen_at, 3),
+            "guest": guest,
             "mirrored": bool(legs),
             "client_bytes": row.orig.bytes,
             "server_bytes": row.reply.bytes,

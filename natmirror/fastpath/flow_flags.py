@@ -6,7 +6,7 @@ from natmirror.fastpath.rows import FlowRow, HalfRow
 FEEDS_LEGS = lib.NM_FLOW_FEEDS_LEGS
 WATCHED = lib.NM_FLOW_WATCHED
 DIRECT = lib.NM_FLOW_DIRECT
-LOOSE = lib.NM_FLOW_LOOSE
+PICKED_UP = lib.NM_FLOW_PICKED_UP
 HELD = lib.NM_FLOW_HELD
 PAST_WINDOW = lib.NM_FLOW_PAST_WINDOW
 ORIG_GAP = lib.NM_FLOW_ORIG_GAP
@@ -15,7 +15,7 @@ SERVICE_MIRRORED = lib.NM_FLOW_SERVICE_MIRRORED
 PYTHON_STATE = lib.NM_FLOW_PYTHON_STATE
 UNANSWERED = lib.NM_FLOW_UNANSWERED
 HAS_READER = lib.NM_FLOW_HAS_READER
-ABORTED = lib.NM_FLOW_ABORTED
+KILLED = lib.NM_FLOW_KILLED
 """Bits of ``FlowRow.flags``."""
 
 HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
@@ -27,7 +27,7 @@ HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
 """Bits of ``HalfRow.flags``, for the tracker: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; what
 lies before ``end`` was not seen, only inferred from an acknowledgement's number."""
 
-_UNDERIVED, _FOREIGN = lib.NM_UNDERIVED, lib.NM_FOREIGN
+_UNDERIVED, _FOREIGN = lib.NM_UNDERIVED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
 _CLEAR_READER = ~(HAS_READER | REPLY_GAP)
 _OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP
@@ -44,22 +44,22 @@ def is_direct(row: FlowRow) -> bool:
 
 def is_picked_up(row: FlowRow) -> bool:
     """Say whether the connection was met in mid-connection."""
-    return row.flags & LOOSE != 0
+    return row.flags & PICKED_UP != 0
 
 
 def set_picked_up(row: FlowRow) -> None:
     """Note that the connection was met in mid-connection."""
-    row.flags |= LOOSE
+    row.flags |= PICKED_UP
 
 
-def is_aborted(row: FlowRow) -> bool:
+def is_killed(row: FlowRow) -> bool:
     """Say whether we have reset both ends because the backend is gone."""
-    return row.flags & ABORTED != 0
+    return row.flags & KILLED != 0
 
 
-def set_aborted(row: FlowRow) -> None:
+def set_killed(row: FlowRow) -> None:
     """Note that we have reset both ends."""
-    row.flags |= ABORTED
+    row.flags |= KILLED
 
 
 def is_unanswered(row: FlowRow) -> bool:
@@ -82,7 +82,7 @@ def set_python_state(row: FlowRow) -> None:
     row.flags |= PYTHON_STATE
 
 
-def is_foreign(row: FlowRow) -> bool:
+def is_guest(row: FlowRow) -> bool:
     """Say whether the flow is another host's, and none of its packets has changed its state here."""
     return row.sharing & _FOREIGN != 0
 

@@ -69,7 +69,7 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow)
 static int is_forgettable(const nm_flow *flow)
 {
     return flow->state == NM_STATE_ESTABLISHED && !flow->sharing &&
-           (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_PYTHON_STATE)) == NM_FLOW_LOOSE;
+           (flow->flags & (NM_FLOW_PICKED_UP | NM_FLOW_PYTHON_STATE)) == NM_FLOW_PICKED_UP;
 }
 
 uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now)
@@ -90,7 +90,7 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
         } else {
             nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
         }
-        if (flow->sharing & NM_FOREIGN && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
+        if (flow->sharing & NM_GUEST && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
             nm_flow_touch(gear->flows, flow, now, 1);
         if (how & NM_SWEEP_HAND_OVER && flow->state == NM_STATE_ESTABLISHED)
             nm_flow_hand_over(gear->flows, flow);

@@ -214,7 +214,7 @@ static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
 static int is_embryonic(const nm_flow *flow)
 {
     return flow->state <= NM_STATE_SYN_RECEIVED ||
-           (flow->flags & NM_FLOW_LOOSE && !flow->reply.packets && flow->state < NM_STATE_TIME_WAIT);
+           (flow->flags & NM_FLOW_PICKED_UP && !flow->reply.packets && flow->state < NM_STATE_TIME_WAIT);
 }
 
 static void log_change(nm_flows *flows, const nm_flow *flow, uint8_t kind)
@@ -247,7 +247,7 @@ static void set_shared(nm_flows *flows, nm_flow *flow, int is_shared, uint8_t ki
 static void update_shared(nm_flows *flows, nm_flow *flow)
 {
     int is_lasting = flow->state == NM_STATE_ESTABLISHED || flow->state == NM_STATE_CLOSING;
-    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_FOREIGN) && is_lasting && !is_embryonic(flow))
+    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_GUEST) && is_lasting && !is_embryonic(flow))
         set_shared(flows, flow, 1, NM_CHANGE_BOUND);
     else
         set_shared(flows, flow, 0, is_lasting ? NM_CHANGE_FORGOTTEN : NM_CHANGE_ENDED);
@@ -265,7 +265,7 @@ void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived)
 
 void nm_flow_end(nm_flows *flows, nm_flow *flow)
 {
-    if (flow->sharing & NM_FOREIGN)
+    if (flow->sharing & NM_GUEST)
         log_change(flows, flow, NM_CHANGE_ENDED);
     set_shared(flows, flow, 0, NM_CHANGE_ENDED);
     flow->sharing = 0;
@@ -280,7 +280,7 @@ void nm_flow_announce(nm_flows *flows, const nm_flow *flow)
 void nm_flow_hand_over(nm_flows *flows, nm_flow *flow)
 {
     if (!(flow->flags & NM_FLOW_PYTHON_STATE)) {
-        flow->flags |= NM_FLOW_LOOSE;
+        flow->flags |= NM_FLOW_PICKED_UP;
         flow->orig.flags = flow->reply.flags = 0;
     }
     if (!(flow->sharing & NM_UNDERIVED))
@@ -289,7 +289,7 @@ void nm_flow_hand_over(nm_flows *flows, nm_flow *flow)
         flow->sharing ^= NM_SHARED;
         flows->shared_count--;
     }
-    flow->sharing |= NM_FOREIGN;
+    flow->sharing |= NM_GUEST;
     flow->seen_at = 0.0;
     leave(flows, flow);
     nm_heap_remove(&flows->heap, &flow->due);
@@ -368,7 +368,7 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
     flow->seen_at = now;
     if (!moved)
         return;
-    flow->sharing &= (uint8_t)~NM_FOREIGN;
+    flow->sharing &= (uint8_t)~NM_GUEST;
     if (is_embryonic(flow))
         join(flows, flow, NM_FLOW_EMBRYONIC);
     else if (flow->state >= NM_STATE_TIME_WAIT)

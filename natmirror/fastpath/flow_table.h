@@ -19,7 +19,7 @@
 #define NM_FLOW_FEEDS_LEGS 1         /* a leg wants the client's data */
 #define NM_FLOW_WATCHED 2            /* of a service without a pool: looked at, never rewritten */
 #define NM_FLOW_DIRECT 4             /* of a client that talks to the backend directly: passes, untracked */
-#define NM_FLOW_LOOSE 8              /* picked up in mid-connection: window scales unknown, sequence checks off */
+#define NM_FLOW_PICKED_UP 8              /* picked up in mid-connection: window scales unknown, sequence checks off */
 #define NM_FLOW_HELD 16              /* the client is held back for a mirror: punt what the backend sends */
 #define NM_FLOW_PAST_WINDOW 32       /* a byte past the backend's window waits until the window moves: the same */
 #define NM_FLOW_ORIG_GAP 64          /* some of the client's data waits for earlier data: punt all that carries some */
@@ -30,12 +30,12 @@
 #define NM_FLOW_CLOSED 2048          /* in TIME-WAIT, or reset */
 #define NM_FLOW_HAS_READER 4096      /* the data of both ends goes into nm_gear.read too */
 #define NM_FLOW_REPLY_GAP 8192       /* some of the backend's data waits for earlier data: punt all that carries some */
-#define NM_FLOW_ABORTED 16384        /* its backend failed, and both ends were reset: punt what still comes */
+#define NM_FLOW_KILLED 16384        /* its backend failed, and both ends were reset: punt what still comes */
 
 /* nm_flow.sharing: whether another host needs to know the flow's backend to take the flow over */
 #define NM_UNDERIVED 1 /* yes: the rules alone would give another one */
 #define NM_SHARED 2    /* that was logged: underived, and neither embryonic nor closed */
-#define NM_FOREIGN 4   /* it is another host's, and none of its packets has changed its state here */
+#define NM_GUEST 4   /* it is another host's, and none of its packets has changed its state here */
 
 /* nm_change.kind */
 #define NM_CHANGE_BOUND 0     /* established with a backend that cannot be derived */
@@ -73,7 +73,7 @@ typedef struct {
     uint16_t backend_port;
     uint8_t family;        /* 4 or 6 */
     uint8_t state;         /* NM_STATE_* */
-    uint8_t sharing;       /* NM_UNDERIVED | NM_SHARED | NM_FOREIGN */
+    uint8_t sharing;       /* NM_UNDERIVED | NM_SHARED | NM_GUEST */
     uint16_t flags;        /* NM_FLOW_* */
     uint16_t service_id;   /* index of nm_plan.services */
     uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
@@ -143,7 +143,7 @@ void nm_flow_end(nm_flows *flows, nm_flow *flow);
 /* Log NM_CHANGE_BOUND again for a flow with NM_SHARED. */
 void nm_flow_announce(nm_flows *flows, const nm_flow *flow);
 /* Note that the flow's packets pass another host from now on, so that its numbers here grow stale. Where its backend cannot
- * be derived it is NM_FOREIGN without a deadline, until nm_flow_touch() with moved makes it our own again. */
+ * be derived it is NM_GUEST without a deadline, until nm_flow_touch() with moved makes it our own again. */
 void nm_flow_hand_over(nm_flows *flows, nm_flow *flow);
 
 /* Return the flow that expires first, if it has by now; it stays due. Flows that were seen meanwhile are put back, not all

@@ -21,7 +21,7 @@
 #define NM_PUNT_MALFORMED 3 /* no whole TCP segment: ICMP, fragments, padding, other protocols */
 #define NM_PUNT_CONTROL 4   /* SYN, FIN or RST, or another packet of a flow that is being opened or closed */
 #define NM_PUNT_UNKNOWN 5   /* of no flow and no leg */
-#define NM_PUNT_STATE 6     /* its flow is another hook's, a client's direct connection, or aborted */
+#define NM_PUNT_STATE 6     /* its flow is another hook's, a client's direct connection, or killed */
 #define NM_PUNT_HELD 7      /* its client is held back for a mirror */
 #define NM_PUNT_DATA 8      /* data that a leg or a reader wants, out of order or past the window */
 #define NM_PUNT_LEG 9       /* a leg has a loss to repair, or no room */

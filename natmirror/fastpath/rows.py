@@ -262,19 +262,19 @@ class CountersRow(Protocol):
     punts: Array[int]
 
 
-class Flows(Protocol):
+class FlowTableRow(Protocol):
     """``nm_flows``: the table of flows, which only C looks into."""
 
 
-class Legs(Protocol):
+class LegTableRow(Protocol):
     """``nm_legs``: the table of legs, which only C looks into."""
 
 
 class GearRow(Protocol):
     """``nm_gear``: the tables, the plan and what process() leaves for Python."""
 
-    flows: Flows
-    legs: Legs
+    flows: FlowTableRow
+    legs: LegTableRow
     plan: PlanRow
     out: OutRow
     read: OutRow

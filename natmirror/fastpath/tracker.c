@@ -7,19 +7,19 @@
 #define OPT_NOP 1
 #define OPT_WINDOW_SCALE 3
 
-void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int loose)
+void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int picked_up)
 {
     uint32_t fin = seg->flags & TCP_FIN;
     uint32_t end = seg->seq + seg->payload_len + fin + (seg->flags & TCP_SYN ? 1 : 0);
     sender->packets++;
     if (!(seg->flags & TCP_ACK) ||
-        !(loose || !(receiver->flags & NM_HALF_SEQ) || diff(seg->ack, receiver->end) <= 0))
+        !(picked_up || !(receiver->flags & NM_HALF_SEQ) || diff(seg->ack, receiver->end) <= 0))
         return;
     if (!(sender->flags & NM_HALF_SEQ)) {
         sender->end = end;
         sender->bytes += seg->payload_len;
         sender->flags |= NM_HALF_SEQ;
-    } else if (loose || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, receiver->edge) <= 0) {
+    } else if (picked_up || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, receiver->edge) <= 0) {
         int32_t advance = diff(end, sender->end);
         if (advance > 0 && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
@@ -100,21 +100,21 @@ static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
     return step(flow, NM_EVENT_SYN_ACK);
 }
 
-static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const nm_segment *seg, uint8_t state, int loose)
+static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const nm_segment *seg, uint8_t state, int picked_up)
 {
     if (state == NM_STATE_SYN_SENT) {
         int32_t past = diff(seg->ack, receiver->end);
         return seg->flags & TCP_ACK && past >= 0 && past <= NM_MAX_SYN_DATA;
     }
-    if (loose && !(receiver->flags & NM_HALF_ACK))
+    if (picked_up && !(receiver->flags & NM_HALF_ACK))
         return 1;
     return seg->seq == sender->end || (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
 }
 
-static int take_reset(nm_flow *flow, const nm_segment *seg, nm_half *sender, const nm_half *receiver, int loose)
+static int take_reset(nm_flow *flow, const nm_segment *seg, nm_half *sender, const nm_half *receiver, int picked_up)
 {
     sender->packets++;
-    return is_exact_reset(sender, receiver, seg, flow->state, loose) ? step(flow, NM_EVENT_RST) : NM_NO_EVENT;
+    return is_exact_reset(sender, receiver, seg, flow->state, picked_up) ? step(flow, NM_EVENT_RST) : NM_NO_EVENT;
 }
 
 /* Note a FIN that ends exactly where its half has sent to; was_sent: an earlier segment has reached that number. */
@@ -141,11 +141,11 @@ static int both_finished(const nm_flow *flow)
            flow->reply.ack == flow->orig.end;
 }
 
-int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int loose)
+int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int picked_up)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (seg->flags & TCP_RST)
-        return take_reset(flow, seg, sender, receiver, loose);
+        return take_reset(flow, seg, sender, receiver, picked_up);
     if (seg->flags & TCP_SYN && !from_client && flow->state == NM_STATE_SYN_SENT)
         return take_syn_ack(flow, seg);
     if (seg->flags & TCP_SYN || flow->state == NM_STATE_SYN_SENT) {
@@ -155,7 +155,7 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int loose)
     int knew = sender->flags & NM_HALF_SEQ;
     uint32_t known_end = sender->end;
     int event = NM_NO_EVENT;
-    nm_track_half(sender, receiver, seg, loose);
+    nm_track_half(sender, receiver, seg, picked_up);
     take_fin(sender, seg, knew && known_end == sender->end);
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);

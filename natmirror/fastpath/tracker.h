@@ -10,10 +10,10 @@
 void nm_track_syn(nm_flow *flow, const nm_segment *syn);
 
 /* Move the numbers of the half-stream that sent a segment, where they can be true: tracker.update(). */
-void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int loose);
+void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int picked_up);
 
 /* Take one segment with a right checksum into the flow's numbers and state: tracker.track(). Return the event that moved the
  * state, or NM_NO_EVENT. */
-int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int loose);
+int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int picked_up);
 
 #endif

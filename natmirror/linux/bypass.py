@@ -1,4 +1,4 @@
-"""The watchdog of services without a pool: their packets pass even while natmirror is frozen.
+"""The bypass of services without a pool: their packets pass even while natmirror is frozen.
 
 A queue that no program is bound to lets packets pass (--queue-bypass), and so does a full one (fail-open); but a bound
 queue that is not read holds them. So a small process of its own shares the queue's socket, whose verdicts are
@@ -26,7 +26,7 @@ _END_TIMEOUT = 2.0
 _LOCK_TIMEOUT = 0.1  # packets of other queues wait as long
 
 
-class Watchdog:
+class Bypass:
     """The parent's side: start() once, beat() every ``BEAT_INTERVAL`` seconds, mend() now and then, close() at the end.
 
     beat(), release() and move() belong to the thread that has the queue; mend() waits for the host, and so to another.

@@ -3,7 +3,7 @@
 import logging
 
 from natmirror.errors import HostError
-from natmirror.linux.bypass import Watchdog
+from natmirror.linux.bypass import Bypass
 from natmirror.linux.loop import BoundQueue, Loop
 from natmirror.linux.queue_health import CHECK_INTERVAL, QueueHealth
 
@@ -11,16 +11,16 @@ log = logging.getLogger("natmirror")
 
 
 class QueueKeeper:
-    """Keep the queues of ``loop`` bound. ``watchdog`` is the process that shares the socket of the watched queue.
+    """Keep the queues of ``loop`` bound. ``bypass`` is the process that shares the socket of the watched queue.
 
     It belongs to the loop's thread, but for ``trouble``.
     """
 
-    def __init__(self, loop: Loop, watchdog: Watchdog | None, now: float) -> None:
+    def __init__(self, loop: Loop, bypass: Bypass | None, now: float) -> None:
         self.next_at = now + CHECK_INTERVAL
         """When check() is due."""
         self._loop = loop
-        self._watchdog = watchdog
+        self._bypass = bypass
         self._healths = [QueueHealth(bound.queue.number, now) for bound in loop.queues]
 
     @property
@@ -64,15 +64,15 @@ class QueueKeeper:
         )
 
     def _bind_again(self, index: int, now: float) -> None:
-        health, watchdog = self._healths[index], self._watchdog if self._loop.queues[index].watched else None
+        health, bypass = self._healths[index], self._bypass if self._loop.queues[index].watched else None
         try:
-            if watchdog is not None:
-                watchdog.release()  # or its process would hold the old socket, and with it perhaps the queue
+            if bypass is not None:
+                bypass.release()  # or its process would hold the old socket, and with it perhaps the queue
             queue = self._loop.bind_again(index)
         except HostError as error:
             health.failed(str(error), now)
             return
         health.bound_again(now)
         log.warning("queue %d is bound again; packets that waited in it are dropped", queue.number)
-        if watchdog is not None:
-            watchdog.move(queue.fd)
+        if bypass is not None:
+            bypass.move(queue.fd)

@@ -15,7 +15,7 @@ from natmirror.fastpath.flow_flags import is_finished, start_feeding_legs
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import ASKING, StreamEvent, StreamState
 from natmirror.mirror.ledger import OWN_BACKEND, Ledger
-from natmirror.mirror.legs import LegEvent, Legs
+from natmirror.mirror.legs import LegOutcome, Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
@@ -114,7 +114,7 @@ class Adoption:
         if copy.stream.state is StreamState.STANDBY and resumption is not None and not resumption.is_standby:
             self.activate(copy.stream.flow, resumption.activated_at)
 
-    def leg_moved(self, copy: StreamCopy) -> Iterator[LegEvent]:
+    def leg_moved(self, copy: StreamCopy) -> Iterator[LegOutcome]:
         """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""
         stream, leg, row = copy.stream, copy.leg, copy.stream.flow.row
         if stream.state is StreamState.GONE or leg is None:
@@ -132,13 +132,13 @@ class Adoption:
         if stream.state in ASKING or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
             self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
 
-    def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegEvent]:
+    def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegOutcome]:
         """Finish legs that another host has brought past number ``fin``, before which the client's stream ends."""
         for copy, leg in stream.alive():
             if leg.resumption is not None and seq.lt(fin, leg.end):
                 yield self._legs.settle(copy, leg, leg.finished_elsewhere(fin))
 
-    def end_stale(self, stream: MirroredStream) -> Iterator[LegEvent]:
+    def end_stale(self, stream: MirroredStream) -> Iterator[LegOutcome]:
         """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.
         So their record was of an older leg between the same ends, whose numbers lie near."""
         row = stream.flow.row

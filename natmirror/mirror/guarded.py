@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Work
-from natmirror.mirror.legs import HANDED_OVER, LegEvent, LegOwner
+from natmirror.mirror.legs import HANDED_OVER, LegOutcome, LegOwner
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.teardown import Teardown
@@ -38,7 +38,7 @@ class GuardedMirroring:
         self._backpressure = parts.backpressure
         self._sessions = parts.sessions
         self._legs = parts.legs
-        self._events = parts.events
+        self._outcomes = parts.outcomes
         self._timers = parts.timers
         self._faults = parts.faults
         self._guard = parts.guard
@@ -172,20 +172,20 @@ class GuardedMirroring:
         """End all legs."""
         self._each_leg(self._legs.abort, "shutdown")
 
-    def _each_leg(self, do: Callable[[int, str], LegEvent | None], reason: str) -> None:
+    def _each_leg(self, do: Callable[[int, str], LegOutcome | None], reason: str) -> None:
         for leg_id in self._try(Work.COPY, self._legs.ids) or []:
             self._at_leg(partial(self._legs.owner, leg_id), do, leg_id, reason)
 
     def _at_leg(
-        self, find: Callable[[], LegOwner | None], do: Callable[..., LegEvent | None], *arguments: object
+        self, find: Callable[[], LegOwner | None], do: Callable[..., LegOutcome | None], *arguments: object
     ) -> None:
         """Do something with a leg, and apply what comes of it; where that raises, everything ends that its flow has."""
         owner = None
         try:
             owner = find()
-            event = do(*arguments)
-            if event is not None:
-                self._events.apply(event)
+            outcome = do(*arguments)
+            if outcome is not None:
+                self._outcomes.apply(outcome)
         except Exception as error:
             work, client = Work.COPY, None
             if isinstance(owner, MasterSession):

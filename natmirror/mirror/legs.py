@@ -45,8 +45,8 @@ class LegOwner(Protocol):
 
 
 @dataclass(slots=True)
-class LegEvent:
-    """What has happened to a leg: it has moved, and may have ended. LegEvents.apply() is to be given it."""
+class LegOutcome:
+    """What has happened to a leg: it has moved, and may have ended. LegOutcomes.apply() is to be given it."""
 
     owner: LegOwner
     leg: Leg
@@ -174,17 +174,17 @@ class Legs:
         """Return whether a leg stands between the two."""
         return self._table.find(mirror, local) is not None
 
-    def make_way(self, mirror: Endpoint, local: Endpoint) -> LegEvent | None:
+    def make_way(self, mirror: Endpoint, local: Endpoint) -> LegOutcome | None:
         """Production is about to have a connection between these two: a leg in its place says nothing any more."""
         found = self._find(mirror, local)
         return None if found is None else self.settle(*found, found[1].abandon("port-reused"))
 
-    def receive(self, segment: Segment, now: float) -> LegEvent | None:
+    def receive(self, segment: Segment, now: float) -> LegOutcome | None:
         """Take a segment of a mirror's whose checksum is right, for a leg that stands."""
         found = self._find((segment.src, segment.sport), (segment.dst, segment.dport))
         return None if found is None else self.settle(*found, found[1].receive(segment, now))
 
-    def icmp_error(self, error: IcmpError, now: float) -> LegEvent | None:
+    def icmp_error(self, error: IcmpError, now: float) -> LegOutcome | None:
         """Take an error about a segment of a leg that stands."""
         found = self._find(error.inner_dst, error.inner_src)
         if found is None:
@@ -208,37 +208,37 @@ class Legs:
         narrow, until = self._narrow_paths.get(mirror, (MTU, 0.0))
         return min(mtu, narrow) if now < until else mtu
 
-    def handle_timer(self, leg_id: int, now: float) -> LegEvent | None:
+    def handle_timer(self, leg_id: int, now: float) -> LegOutcome | None:
         """Do what is due at the leg with this number."""
         found = self._living_at(self._table.row(leg_id))
         return None if found is None else self.settle(*found, found[1].handle_timer(now))
 
-    def abandon(self, leg_id: int, reason: str) -> LegEvent | None:
+    def abandon(self, leg_id: int, reason: str) -> LegOutcome | None:
         """End the leg with this number without a word to its mirror."""
         found = self._living_at(self._table.row(leg_id))
         return None if found is None else self.settle(*found, found[1].abandon(reason))
 
-    def abort(self, leg_id: int, reason: str) -> LegEvent | None:
+    def abort(self, leg_id: int, reason: str) -> LegOutcome | None:
         """End the leg with this number with a RST."""
         found = self._living_at(self._table.row(leg_id))
         return None if found is None else self.settle(*found, found[1].abort(reason))
 
-    def cut(self, owner: LegOwner, leg: Leg, reason: str) -> LegEvent | None:
+    def cut(self, owner: LegOwner, leg: Leg, reason: str) -> LegOutcome | None:
         """End a leg whatever state a fault of ours has left it in, with a RST where that can still be made; never
         raises."""
-        event = None
+        outcome = None
         with suppress(Exception):
-            event = self.settle(owner, leg, leg.abort(reason))
+            outcome = self.settle(owner, leg, leg.abort(reason))
         if leg.ended is None:
             leg.cut(reason)
-        return LegEvent(owner, leg, reason) if event is None and self._is_untold(owner, leg) else event
+        return LegOutcome(owner, leg, reason) if outcome is None and self._is_untold(owner, leg) else outcome
 
-    def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> LegEvent:
+    def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> LegOutcome:
         """Keep what a leg that has moved sends, and set its timer again."""
         if packets:
             self._outgoing.add([Send(packet, leg.segment_len) for packet in packets])
         leg.schedule()
-        return LegEvent(owner, leg, None if leg.ended is None or not self._is_untold(owner, leg) else leg.ended)
+        return LegOutcome(owner, leg, None if leg.ended is None or not self._is_untold(owner, leg) else leg.ended)
 
     def _is_untold(self, owner: LegOwner, leg: Leg) -> bool:
         return self.living.get(leg.row.id) is owner and owner.leg is leg

@@ -20,8 +20,8 @@ from natmirror.mirror.copy_states import ASKING, FINISHED, StreamEvent
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger
-from natmirror.mirror.leg_events import LegEvents
-from natmirror.mirror.legs import HANDED_OVER, LegEvent, Legs
+from natmirror.mirror.leg_outcomes import LegOutcomes
+from natmirror.mirror.legs import HANDED_OVER, LegOutcome, Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
@@ -51,7 +51,7 @@ class Mirroring:
         ledger: Ledger,
         backpressure: Backpressure,
         adoption: Adoption,
-        events: LegEvents,
+        outcomes: LegOutcomes,
         sessions: MasterSessions,
         read_queue: ReadQueue,
         guard: Guard,
@@ -69,7 +69,7 @@ class Mirroring:
         self._ledger = ledger
         self._backpressure = backpressure
         self._adoption = adoption
-        self._events = events
+        self._outcomes = outcomes
         self._sessions = sessions
         self._read_queue = read_queue
         self._replies = Replies(timers, read_queue)
@@ -157,7 +157,7 @@ class Mirroring:
             if isinstance(owner, MasterSession):
                 self._sessions.end_if_removed(owner)
             elif isinstance(owner, StreamCopy) and owner.leg is not None and not self._ledger.is_current(owner):
-                self._events.apply(self._legs.settle(owner, owner.leg, owner.leg.abort(REMOVED)))
+                self._outcomes.apply(self._legs.settle(owner, owner.leg, owner.leg.abort(REMOVED)))
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
         """Write what waited for the backend's window, after a segment of the backend's."""
@@ -233,12 +233,12 @@ class Mirroring:
         resumed = [(copy, leg, leg.resumption) for copy, leg in lacking if leg.resumption is not None]
         asked = [(copy, leg) for copy, leg, resumption in resumed if resumption.ask_again(now)]
         for copy, leg in asked:
-            self._events.apply(self._legs.settle(copy, leg, []))
+            self._outcomes.apply(self._legs.settle(copy, leg, []))
         if asked:
             stream.move(StreamEvent.ASKED)
             return True
         for copy, leg in lacking:
-            self._events.apply(self._legs.settle(copy, leg, leg.abort(reassembler.left_out or leg.hole_reason)))
+            self._outcomes.apply(self._legs.settle(copy, leg, leg.abort(reassembler.left_out or leg.hole_reason)))
         self._skip(stream, acked, edge, now)
         return False
 
@@ -342,7 +342,7 @@ class Mirroring:
 
     def _open_leg(self, copy: StreamCopy, iss: int, now: float) -> None:
         stream, client = copy.stream, copy.stream.flow.client
-        self._events.end_left_over(copy.mirror, client)
+        self._outcomes.end_left_over(copy.mirror, client)
         made = self._legs.make(copy, client, iss, now)
         if isinstance(made, str):
             copy.why_absent = made
@@ -352,7 +352,7 @@ class Mirroring:
         made.row.flow_id = stream.flow.row.id
         made.row.mirror_id = self._ledger.mirror_id(copy)
         self._legs.link(stream.flow.row, [leg for _, leg in stream.alive()])
-        self._events.apply(self._legs.settle(copy, made, made.open(now)))
+        self._outcomes.apply(self._legs.settle(copy, made, made.open(now)))
 
     def _flow_over(self, flow: MirroredFlow, now: float, do: Callable[[Leg], list[bytes]]) -> None:
         stream = self.streams.get(flow)
@@ -371,11 +371,11 @@ class Mirroring:
 
     def _each_leg(self, stream: MirroredStream, do: Callable[[Leg], list[bytes]]) -> None:
         for copy, leg in stream.alive():
-            self._events.apply(self._legs.settle(copy, leg, do(leg)))
+            self._outcomes.apply(self._legs.settle(copy, leg, do(leg)))
 
-    def _apply_all(self, events: Iterable[LegEvent]) -> None:
-        for event in events:
-            self._events.apply(event)
+    def _apply_all(self, outcomes: Iterable[LegOutcome]) -> None:
+        for outcome in outcomes:
+            self._outcomes.apply(outcome)
 
 
 def _missing_part(leg: Leg, data: bytes, start: int) -> bytes:

@@ -1,7 +1,7 @@
 """All parts of mirroring in one engine, made in the order in which they need each other.
 
 Below stand the legs and the accounts; above them what goes on with another host's copies and what calls masters; then
-LegEvents, which tells those of legs' ends; on top the sessions and the streams, which move legs and apply the events.
+LegOutcomes, which tells those of legs' ends; on top the sessions and the streams, which move legs and apply the events.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import Ledger
-from natmirror.mirror.leg_events import LegEvents
+from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -54,12 +54,12 @@ class MirrorParts:
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
         self.adoption = Adoption(self.timers, self.legs, self.ledger, self.streams)
         calls = Calls(read_queue, self.timers, self.legs, self.ledger, totals, self.streams)
-        self.events = LegEvents(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, calls)
+        self.outcomes = LegOutcomes(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, calls)
         self.sessions = MasterSessions(
-            *(read_queue, memory, self.timers, self.legs, self.ledger), *(self.events, calls, totals, self.faults)
+            *(read_queue, memory, self.timers, self.legs, self.ledger), *(self.outcomes, calls, totals, self.faults)
         )
         self.mirroring = Mirroring(
             *(memory, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),
-            *(self.events, self.sessions, read_queue, self.guard, self.streams),
+            *(self.outcomes, self.sessions, read_queue, self.guard, self.streams),
             shares_state=rules.ha is not None and rules.ha.state is not None,
         )

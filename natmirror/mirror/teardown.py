@@ -26,7 +26,7 @@ class Teardown:
         self._legs = parts.legs
         self._ledger = parts.ledger
         self._backpressure = parts.backpressure
-        self._events = parts.events
+        self._outcomes = parts.outcomes
         self._sessions = parts.sessions
         self._streams = parts.streams
         self._is_known = is_known
@@ -49,7 +49,7 @@ class Teardown:
         elif isinstance(owner, StreamCopy) and self._is_known(owner.stream.flow):
             self._end_all(owner.stream.flow, reason)
         if owner.leg is not None:
-            self._events.cut(owner, owner.leg, reason)
+            self._outcomes.cut(owner, owner.leg, reason)
 
     def drop(self, flow: MirroredFlow) -> None:
         """After end(): the flow is about to leave the table."""
@@ -101,7 +101,7 @@ class Teardown:
             if copy.leg is None:
                 copy.why_absent = copy.why_absent or reason
             else:
-                self._events.cut(copy, copy.leg, reason)
+                self._outcomes.cut(copy, copy.leg, reason)
         missing = flow.service.copies[len(stream.copies) :]
         stream.copies += tuple(StreamCopy(mirror, stream, why_absent=reason) for mirror in missing)
         stream.has_rest = False

@@ -12,7 +12,7 @@ from natmirror.fastpath import NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTabl
 from natmirror.fastpath.flow_flags import (
     has_python_state,
     is_direct,
-    is_foreign,
+    is_guest,
     is_picked_up,
     is_unanswered,
     set_picked_up,
@@ -157,9 +157,9 @@ class Nat:
 
     def renew(self, flow: Flow, now: float) -> None:
         """The other host has reported the flow again. Unless it is a guest it expires: its end may not be reported."""
-        if not is_foreign(flow.row):
+        if not is_guest(flow.row):
             self.lend(flow)  # other rules may have made it one
-        if not is_foreign(flow.row):
+        if not is_guest(flow.row):
             self.touch(flow, now)
 
     def lend(self, flow: Flow) -> None:

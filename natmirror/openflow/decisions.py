@@ -42,7 +42,7 @@ class Cause:
 
 
 @dataclass(slots=True)
-class Decision:
+class SwitchDecision:
     """An order, when it was given, in seconds, and what it most likely answers."""
 
     at: float
@@ -67,7 +67,7 @@ class Decisions:
 
     def __init__(self) -> None:
         self.counts: dict[By, Counter[str]] = {by: Counter() for by in By}
-        self._latest: dict[By, deque[Decision]] = {by: deque(maxlen=_KEPT) for by in By}
+        self._latest: dict[By, deque[SwitchDecision]] = {by: deque(maxlen=_KEPT) for by in By}
         self._causes: deque[Cause] = deque(maxlen=_CAUSES)
 
     def saw(self, packet_in: Message, now: float) -> None:
@@ -83,9 +83,9 @@ class Decisions:
         cause = self._cause_of(message, now)
         if len(message.raw) > _MAX_KEPT_LEN:
             message = replace(message, raw=message.raw[:_MAX_KEPT_LEN])
-        self._latest[by].append(Decision(now, by, message, cause))
+        self._latest[by].append(SwitchDecision(now, by, message, cause))
 
-    def latest(self, by: By) -> Iterable[Decision]:
+    def latest(self, by: By) -> Iterable[SwitchDecision]:
         """Return one side's latest decisions, the oldest first."""
         return tuple(self._latest[by])
 

@@ -13,9 +13,9 @@ from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum, pseudo_header_sum
 from natmirror.net.packet import PROTO_TCP, Malformed, Segment, parse
 from natmirror.replay.capture import Writer, read
+from natmirror.replay.captured_numbers import captured_numbers
 from natmirror.replay.hooks import HookFinder
 from natmirror.replay.ideal_mirror import DELAY, IdealMirror, Model
-from natmirror.replay.leg_numbers import captured_numbers
 from natmirror.replay.streams import LegStreams
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import InitialNumbers

@@ -6,7 +6,7 @@ from functools import partial
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
 from natmirror.net.endpoint import Endpoint, parse_endpoint, show
-from natmirror.replication.record_kind import EngineThread, RecordWriter, ask, slices
+from natmirror.replication.record_kind import PacketThread, RecordWriter, ask, slices
 from natmirror.replication.store import ENDED, GONE, PUT, Op
 from natmirror.rules.shards import shard_of_client
 
@@ -24,7 +24,7 @@ class BindingRecords:
 
     name = _KIND
 
-    def __init__(self, threads: Sequence[EngineThread], writer: RecordWriter) -> None:
+    def __init__(self, threads: Sequence[PacketThread], writer: RecordWriter) -> None:
         self._threads = threads
         self._writer = writer
         self._is_active = False
@@ -80,7 +80,7 @@ class BindingRecords:
                 await self._writer.wait_for_room()
                 first = await ask(thread, partial(thread.replication.sweep_bindings, first, how))
 
-    def _by_thread(self, keys: Iterable[str]) -> Iterable[tuple[EngineThread, list[str]]]:
+    def _by_thread(self, keys: Iterable[str]) -> Iterable[tuple[PacketThread, list[str]]]:
         parts: list[list[str]] = [[] for _ in self._threads]
         for key in keys:
             parts[_shard(key, len(parts))].append(key)

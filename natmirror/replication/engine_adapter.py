@@ -119,22 +119,22 @@ class EngineAdapter:
 
     def mirrored_ids(self) -> list[int]:
         """Return the numbers of flows with legs."""
-        return self._engine.handover.ids()
+        return self._engine.replicated_legs.ids()
 
     def leg_records(self, ids: Sequence[int], *, everything: bool) -> list[dict[str, Any]]:
         """Return the legs of these flows that have moved since the last call, or all."""
-        return self._engine.handover.records(ids, everything=everything)
+        return self._engine.replicated_legs.records(ids, everything=everything)
 
     def take_gone_legs(self) -> list[tuple[str, str]]:
         """Return service and client of records that are no longer valid."""
-        return self._engine.handover.take_gone()
+        return self._engine.replicated_legs.take_gone()
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
         """Take in another host's legs, which wait for take_over(); return how many records make no sense here."""
         refused = 0
         for record in records:
             try:
-                self._engine.handover.adopt(record, time.monotonic())
+                self._engine.replicated_legs.adopt(record, time.monotonic())
             except ValueError:
                 refused += 1
             except Exception as error:  # a fault of ours costs this record, and no other
@@ -147,12 +147,12 @@ class EngineAdapter:
         """Drop records of another host's legs: service and client."""
         for service, client in gone:
             with suppress(ValueError):  # it was refused before
-                self._engine.handover.disown(service, client)
+                self._engine.replicated_legs.disown(service, client)
 
     def take_over(self) -> None:
         """Go on with other hosts' legs: this host passes the packets from now on."""
-        self._engine.handover.take_over(time.monotonic())
+        self._engine.replicated_legs.take_over(time.monotonic())
 
     def hand_over(self) -> None:
         """Leave the legs: another host passes the packets from now on."""
-        self._engine.handover.leave()
+        self._engine.replicated_legs.leave()

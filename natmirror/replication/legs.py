@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from natmirror.replication.record_kind import EngineThread, RecordWriter, ask, slices
+from natmirror.replication.record_kind import PacketThread, RecordWriter, ask, slices
 from natmirror.replication.store import GONE, PUT, Op
 from natmirror.rules.shards import shard_of_client
 
@@ -28,7 +28,7 @@ class LegRecords:
     name = _KIND
 
     def __init__(
-        self, threads: Sequence[EngineThread], writer: RecordWriter, clock: Callable[[], float] = time.monotonic
+        self, threads: Sequence[PacketThread], writer: RecordWriter, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._threads = threads
         self._writer = writer

@@ -49,7 +49,7 @@ class RecordKind(Protocol):
         """Give up what is this host's own, since another host is the active one."""
 
 
-class EngineThread(Protocol):
+class PacketThread(Protocol):
     """One of the threads that pass packets: those of some of the clients."""
 
     replication: EngineAdapter
@@ -59,7 +59,7 @@ class EngineThread(Protocol):
         """Have the thread answer soon."""
 
 
-async def ask(thread: EngineThread, question: Callable[[], Any]) -> Any:
+async def ask(thread: PacketThread, question: Callable[[], Any]) -> Any:
     """Return what a thread answers."""
     return await asyncio.wrap_future(thread.request(question))
 

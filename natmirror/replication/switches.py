@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from natmirror.replication.record_kind import EngineThread, RecordWriter, ask, slices
+from natmirror.replication.record_kind import PacketThread, RecordWriter, ask, slices
 from natmirror.replication.store import GONE, PUT, Op
 from natmirror.rules.shards import shard_of_client
 
@@ -24,7 +24,7 @@ class SwitchRecords:
 
     name = _KIND
 
-    def __init__(self, threads: Sequence[EngineThread], writer: RecordWriter) -> None:
+    def __init__(self, threads: Sequence[PacketThread], writer: RecordWriter) -> None:
         self._threads = threads
         self._writer = writer
         self._is_active = False

@@ -114,7 +114,7 @@ class EngineProxy:
         return list(self._wait_for(self._replication.prune))
 
     @property
-    def strangers(self) -> int:
+    def unlisted_backends(self) -> int:
         """See Engine: prune() returns those among them that have connections."""
         return self._engine.unlisted_backends
 

@@ -39,7 +39,7 @@ class KernelRules:
         self._before_extend = rules
         self._has_unused = False  # since set_configured(), for remove_unused()
         self._engines = engines
-        self._strangers = 0  # of the engines, as far as they are installed
+        self._unlisted_backends = 0  # of the engines, as far as they are installed
         self._translation = Translation()
         self._sent_marks: Mapping[ServiceBackend, int] = {}
 
@@ -97,12 +97,12 @@ class KernelRules:
         """Remove what the rules do not name, as far as it has no connections. HostError where iptables refuses: to be
         tried again."""
         self._has_unused = False
-        strangers = sum(engine.strangers for engine in self._engines)
-        if self.rules == self._configured and self._strangers == strangers:
+        unlisted_backends = sum(engine.unlisted_backends for engine in self._engines)
+        if self.rules == self._configured and self._unlisted_backends == unlisted_backends:
             return
         rules = self._with_connections()
         self.firewall.reduce(rules, len(self._engines))
-        self.rules, self._strangers = rules, strangers
+        self.rules, self._unlisted_backends = rules, unlisted_backends
         self._translate()
 
     def check(self) -> bool:

@@ -19,7 +19,7 @@ from natmirror.actions import Decision, Drop, Hook, LegEnded, Ordered, Send, Ver
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
-from natmirror.linux.bypass import BEAT_INTERVAL, Watchdog
+from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Packet, Queue
@@ -102,7 +102,7 @@ class Worker:
         self._mailbox = Mailbox(self._waker.wake, partial(self._note_error, "doing what another thread has asked"))
         self._stopping = False
         self._queues: list[BoundQueue] = []
-        self._watchdog: Watchdog | None = None
+        self._bypass: Bypass | None = None
         self._keeper: QueueKeeper | None = None
         self._beat_at = 0.0
         self._pulse_interval = pulse_interval
@@ -119,12 +119,12 @@ class Worker:
         self._bind(held, NAT_QUEUE, watched=False)
         if self._has_watched_services:
             queue = self._bind(held, WATCH_QUEUE, watched=True)
-            self._watchdog = Watchdog(queue.fd, queue.number)
-            self._watchdog.start()
-            held.callback(self._watchdog.close)
+            self._bypass = Bypass(queue.fd, queue.number)
+            self._bypass.start()
+            held.callback(self._bypass.close)
         self._loop = Loop(self._engine.gear, self._queues, out_fd=out_fd, wake_fd=self._waker.fd, gathers=self._gathers)
         held.callback(self._loop.close)
-        self._keeper = QueueKeeper(self._loop, self._watchdog, time.monotonic())
+        self._keeper = QueueKeeper(self._loop, self._bypass, time.monotonic())
 
     def start(self, workers: Sequence["Worker"]) -> None:
         """Begin to pass packets; ``workers`` are all of them in the order of their shards, this one among them.
@@ -175,8 +175,8 @@ class Worker:
 
     def mend_bypass(self) -> None:
         """Restart the process that lets watched packets pass, if it has ended. HostError where the host refuses."""
-        if self._watchdog is not None:
-            self._watchdog.mend()
+        if self._bypass is not None:
+            self._bypass.mend()
 
     def queue_counters(self) -> dict[str, dict[str, int]]:
         """Return what each queue has counted, by its number."""
@@ -235,15 +235,15 @@ class Worker:
         timer = self._engine.next_own_timer()
         keeper_at = NEVER if self._keeper is None else self._keeper.next_at
         due = min(self._pulse_at, self.replication.next_report_at, keeper_at)
-        if self._watchdog is not None:
+        if self._bypass is not None:
             due = min(due, self._beat_at)
         return due if timer is None else min(due, timer)
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        if self._watchdog is not None and now >= self._beat_at:
+        if self._bypass is not None and now >= self._beat_at:
             self._beat_at = now + BEAT_INTERVAL
-            self._try("feeding the watchdog of services without a pool", self._watchdog.beat)
+            self._try("telling the bypass of services without a pool", self._bypass.beat)
         if now >= self._pulse_at:
             self._pulse_at = now + self._pulse_interval
         self._try("handling timers", self._handle_timer, now)

@@ -37,7 +37,7 @@ from natmirror.tcp.leg_states import (
     LegState,
 )
 from natmirror.tcp.path_mtu import MTU, limit_mss, path_mss
-from natmirror.tcp.resumption import Answer, Resumption
+from natmirror.tcp.resumption import FirstAnswer, Resumption
 from natmirror.tcp.sender import Piece
 
 _DEFAULT_MSS = 536  # RFC 9293 §3.7.1, where the peer names none
@@ -256,9 +256,9 @@ class Leg(LegNumbers):
         if segment.flags & RST:
             return self._receive_reset(segment, now)
         answer = resumption.take_answer(segment, now)
-        if answer is Answer.CONTRADICTED:
+        if answer is FirstAnswer.CONTRADICTED:
             return self.abort(NO_RECORD)
-        if answer is Answer.IGNORED:
+        if answer is FirstAnswer.IGNORED:
             return []
         self._step(LegEvent.ANSWERED)
         return self._receive_synchronized(segment, now)

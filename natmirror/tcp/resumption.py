@@ -33,7 +33,7 @@ _MAX_AHEAD = 1 << 30  # and how far ahead of it a leg
 _SETTLING = 60.0  # seconds after which no TCP sends a byte again (RFC 6298 §2.5)
 
 
-class Answer(Enum):
+class FirstAnswer(Enum):
     """What the first segments of a mirror's say to a leg that is RESUMING."""
 
     TAKEN = auto()
@@ -127,23 +127,23 @@ class Resumption:
         self._interval = min(2 * self._interval, RTO_MAX)
         return seq.add(self._sender.row.snd_una, -1), ACK, b""
 
-    def take_answer(self, segment: Segment, now: float) -> Answer:
+    def take_answer(self, segment: Segment, now: float) -> FirstAnswer:
         """Go on where an answer to a probe says; ``segment`` is no RST."""
         row = self._sender.row
         if segment.flags & (ACK | SYN) != ACK:
-            return Answer.IGNORED
+            return FirstAnswer.IGNORED
         ahead, acked = seq.diff(segment.seq, row.rcv_nxt), seq.diff(segment.ack, row.snd_una)
         if acked < 0 or not -_MAX_BEHIND <= ahead <= _MAX_AHEAD or acked > _MAX_AHEAD:
             # Older than the record, or another connection. A mirror that says so a second time means it.
-            return Answer.CONTRADICTED if self._probes > 1 else Answer.IGNORED
+            return FirstAnswer.CONTRADICTED if self._probes > 1 else FirstAnswer.IGNORED
         if ahead < 0 and not segment.seq_len:
-            return Answer.IGNORED  # older than the record
+            return FirstAnswer.IGNORED  # older than the record
         if ahead > 0:
             row.rcv_nxt = segment.seq
         self._skip(segment.ack, now)
         row.window = row.max_window = segment.window << row.scale
         self._note_answer()
-        return Answer.TAKEN
+        return FirstAnswer.TAKEN
 
     def take_ack(self, ack: int, now: float, *, is_open: bool) -> None:
         """Take an acknowledgement in the window, before the sender does: it may be of bytes that another host has sent,

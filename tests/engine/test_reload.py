@@ -402,7 +402,7 @@ def two_legs() -> tuple[Session, Callable[[], dict[str, Any]]]:
     session.take(packet(at("10.20.0.14", 6653), CLIENT, "SA", MIRROR_ISS, ISS + 1), Hook.PREROUTING)
 
     def record() -> dict[str, Any]:
-        [found] = one.handover.records(one.handover.ids(), everything=True)
+        [found] = one.replicated_legs.records(one.replicated_legs.ids(), everything=True)
         return found
 
     return session, record
@@ -416,17 +416,17 @@ def legs(one: Engine) -> list[str]:
 def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) -> None:
     session, record = two_legs()
     one = engine(fast=fast)
-    one.handover.leave()
-    one.handover.adopt(record(), 1000.0)
+    one.replicated_legs.leave()
+    one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master"], "the rules do not know the spare one yet"
     go_over(one, TWO)
     session.from_client("PA", b"on")
-    one.handover.adopt(record(), 1000.0)
+    one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master", "spare"]
     go_over(one, RULES)
-    one.handover.adopt(record(), 1000.0)
+    one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master"]
-    one.handover.take_over(1001.0)
+    one.replicated_legs.take_over(1001.0)
     assert [mirror["adopted"] for mirror in one.snapshot(1001.0)["mirrors"]] == [1]
     assert_adds_up(one.snapshot(1001.0))
 
@@ -435,10 +435,10 @@ def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) ->
 def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_leave_nothing(fast: bool) -> None:
     _, record = two_legs()
     one = engine(PLAIN, fast=fast)
-    one.handover.leave()
+    one.replicated_legs.leave()
     before = one.snapshot(1000.0)
     with pytest.raises(ValueError, match="legs: the service openflow has no mirrors"):
-        one.handover.adopt(record(), 1000.0)
+        one.replicated_legs.adopt(record(), 1000.0)
     assert one.snapshot(1000.0) == before
 
 
@@ -446,8 +446,8 @@ def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_lea
 def test_a_standby_leaves_clients_that_are_none_any_more_to_the_other_host(fast: bool) -> None:
     _, record = two_legs()
     one = engine(TWO, fast=fast)
-    one.handover.leave()
-    one.handover.adopt(record(), 1000.0)
+    one.replicated_legs.leave()
+    one.replicated_legs.adopt(record(), 1000.0)
     one.bindings.accept("openflow", (CLIENT[0], 7), C1, 1000.0)
     one.bindings.accept("openflow", (CLIENT[0], 7), C2, 1000.0)
     assert go_over(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []

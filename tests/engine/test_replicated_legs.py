@@ -37,7 +37,9 @@ def established(one: Engine) -> Session:
 
 def records(one: Engine, **options: bool) -> list[dict[str, Any]]:
     """What an engine tells, as it comes out of JSON at the other end."""
-    told: list[dict[str, Any]] = json.loads(json.dumps(one.handover.records(one.handover.ids(), **options)))
+    told: list[dict[str, Any]] = json.loads(
+        json.dumps(one.replicated_legs.records(one.replicated_legs.ids(), **options))
+    )
     return told
 
 
@@ -101,7 +103,7 @@ def test_a_record_is_told_again_only_when_something_has_moved() -> None:
     assert [unsealed(record)["client_nxt"] for record in records(one)] == [seq.add(ISS, 2)]
     session.from_mirror("A", 1, 2)
     assert [unsealed(record)["legs"][0]["snd_una"] for record in records(one)] == [seq.add(ISS, 2)]
-    assert one.handover.take_gone() == []
+    assert one.replicated_legs.take_gone() == []
 
 
 def test_a_leg_that_does_not_stand_yet_or_any_more_has_no_record() -> None:
@@ -112,8 +114,8 @@ def test_a_leg_that_does_not_stand_yet_or_any_more_has_no_record() -> None:
     session.connect_mirror()
     assert len(records(one)) == 1
     session.from_client("FA")
-    assert (records(one), one.handover.take_gone()) == ([], [("openflow", "10.10.0.11:40001")])
-    assert one.handover.take_gone() == []
+    assert (records(one), one.replicated_legs.take_gone()) == ([], [("openflow", "10.10.0.11:40001")])
+    assert one.replicated_legs.take_gone() == []
 
 
 @pytest.mark.parametrize("end", ["mirror", "forgotten"])
@@ -127,8 +129,8 @@ def test_a_record_that_holds_no_more_is_told_once(end: str) -> None:
         session.now += 8000.0
         one.handle_timer(session.now)
     assert records(one) == []
-    assert one.handover.take_gone() == [("openflow", "10.10.0.11:40001")]
-    assert one.handover.take_gone() == []
+    assert one.replicated_legs.take_gone() == [("openflow", "10.10.0.11:40001")]
+    assert one.replicated_legs.take_gone() == []
 
 
 def test_a_new_connection_of_the_same_ports_takes_the_place_of_the_old_record() -> None:
@@ -140,7 +142,7 @@ def test_a_new_connection_of_the_same_ports_takes_the_place_of_the_old_record() 
     later.connect()
     later.connect_mirror()
     assert [unsealed(record)["iss"] for record in records(one)] == [77]
-    assert one.handover.take_gone() == []
+    assert one.replicated_legs.take_gone() == []
 
 
 RECORD = {
@@ -218,20 +220,20 @@ def refused(record: dict[str, Any], words: str) -> None:
     one = engine()
     before = one.snapshot(NOW)
     with pytest.raises(ValueError, match=words):
-        one.handover.adopt(record, NOW)
+        one.replicated_legs.adopt(record, NOW)
     assert one.snapshot(NOW) == before
     assert one.next_timer() is None
 
 
 def test_what_is_no_record_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="a record is a mapping"):
-        engine().handover.adopt([], NOW)  # type: ignore[arg-type]
+        engine().replicated_legs.adopt([], NOW)  # type: ignore[arg-type]
 
 
 def test_an_adopted_connection_has_its_backend() -> None:
     for last in (11, 12):
         one = engine()
-        one.handover.adopt(sealed({**RECORD, "backend": f"10.20.0.{last}:6653"}), NOW)
+        one.replicated_legs.adopt(sealed({**RECORD, "backend": f"10.20.0.{last}:6653"}), NOW)
         session = Session(one)
         session.answered, session.sent = 5, 10
         assert session.from_client("A").dst == at(f"10.20.0.{last}", 6653)[0]
@@ -248,7 +250,7 @@ def second(*, fast: bool = True, rules: str = RULES, sent: int = 10, acked: int 
     session.backend = at("10.20.0.11", 6653)
     session.sent, session.answered = sent, 5
     numbers = {"client_nxt": seq.add(ISS, 1 + sent), "client_una": seq.add(ISS, 1 + acked)}
-    one.handover.adopt(sealed({**RECORD, **numbers, "legs": [{**RECORD["legs"][0], **leg}]}), session.now)  # type: ignore[index]
+    one.replicated_legs.adopt(sealed({**RECORD, **numbers, "legs": [{**RECORD["legs"][0], **leg}]}), session.now)  # type: ignore[index]
     return session
 
 
@@ -619,8 +621,8 @@ def test_a_new_connection_of_the_same_ports_takes_the_legs_place(fast: bool) -> 
 def waiting(**change: Any) -> Engine:
     """A host that does not pass the packets and has adopted a record."""
     one = engine()
-    one.handover.leave()
-    one.handover.adopt(sealed({**RECORD, **change}), NOW)
+    one.replicated_legs.leave()
+    one.replicated_legs.adopt(sealed({**RECORD, **change}), NOW)
     return one
 
 
@@ -631,7 +633,7 @@ def test_a_host_that_waits_says_nothing_and_counts_nothing() -> None:
     assert_adds_up(snapshot)
     mirror = snapshot["mirrors"][0]
     assert (mirror["client_bytes"], mirror["adopted"], mirror["legs"]) == (0, 0, 1)
-    one.handover.disown("openflow", "10.10.0.11:40001")
+    one.replicated_legs.disown("openflow", "10.10.0.11:40001")
     assert (one.flow_ids(), one.take_events(), one.next_timer()) == ([], [], None)
     mirror = one.snapshot(NOW)["mirrors"][0]
     assert (mirror["legs"], mirror["ended"], mirror["lost_bytes"]) == (0, {}, {})
@@ -645,19 +647,19 @@ def test_a_host_that_ends_while_it_waits_leaves_the_others_legs_alone() -> None:
 
 def test_taking_over_asks_the_mirrors() -> None:
     one = waiting()
-    one.handover.take_over(NOW)
+    one.replicated_legs.take_over(NOW)
     session = Session(one)
     assert due(session) == [("A", 4, 4, b"")]
     assert mirror_of(session)["adopted"] == 1
-    one.handover.disown("openflow", "10.10.0.11:40001")
+    one.replicated_legs.disown("openflow", "10.10.0.11:40001")
     assert len(one.flow_ids()) == 1, "it is this host's now"
 
 
 @pytest.mark.parametrize("who", ["client", "mirror"])
 def test_so_does_a_packet_of_the_connection(fast: bool, who: str) -> None:
     one = engine(fast=fast)
-    one.handover.leave()
-    one.handover.adopt(sealed(RECORD), NOW)
+    one.replicated_legs.leave()
+    one.replicated_legs.adopt(sealed(RECORD), NOW)
     session = Session(one)
     session.sent, session.answered = 10, 5
     if who == "client":
@@ -673,11 +675,11 @@ def test_so_does_a_packet_of_the_connection(fast: bool, who: str) -> None:
 def test_a_later_record_takes_the_place_of_the_one_before() -> None:
     one = waiting()
     leg = {**RECORD["legs"][0], "snd_una": seq.add(ISS, 31), "rcv_nxt": seq.add(MIRROR_ISS, 9)}  # type: ignore[index]
-    one.handover.adopt(
+    one.replicated_legs.adopt(
         sealed({**RECORD, "client_nxt": seq.add(ISS, 41), "client_una": seq.add(ISS, 31), "legs": [leg]}), NOW
     )
     assert len(one.flow_ids()) == 1
-    one.handover.take_over(NOW)
+    one.replicated_legs.take_over(NOW)
     session = Session(one)
     assert due(session) == [("A", 30, 9, b"")]
     assert mirror_of(session)["client_bytes"] == 10
@@ -686,16 +688,16 @@ def test_a_later_record_takes_the_place_of_the_one_before() -> None:
 def test_what_passed_before_a_later_record_counts_once(fast: bool) -> None:
     """The addresses have come, the other host's last word has not."""
     one = engine(fast=fast)
-    one.handover.leave()
-    one.handover.adopt(sealed(RECORD), NOW)
+    one.replicated_legs.leave()
+    one.replicated_legs.adopt(sealed(RECORD), NOW)
     session = Session(one)
     session.sent, session.answered = 30, 5
     session.from_client("A")
     leg = {**RECORD["legs"][0], "snd_una": seq.add(ISS, 31)}  # type: ignore[index]
-    one.handover.adopt(
+    one.replicated_legs.adopt(
         sealed({**RECORD, "client_nxt": seq.add(ISS, 31), "client_una": seq.add(ISS, 31), "legs": [leg]}), NOW
     )
-    one.handover.take_over(NOW)
+    one.replicated_legs.take_over(NOW)
     assert due(session) == [("A", 30, 4, b"")]
     answer(session, 31)
     mirror = mirror_of(session)
@@ -704,8 +706,8 @@ def test_what_passed_before_a_later_record_counts_once(fast: bool) -> None:
 
 def test_a_record_with_other_legs_or_of_a_newer_connection_does_too() -> None:
     one = waiting(iss=5)
-    one.handover.adopt(sealed({**RECORD, "iss": 6}), NOW)
-    one.handover.adopt(sealed({**RECORD, "iss": 6, "backend": "10.20.0.12:6653"}), NOW)
+    one.replicated_legs.adopt(sealed({**RECORD, "iss": 6}), NOW)
+    one.replicated_legs.adopt(sealed({**RECORD, "iss": 6, "backend": "10.20.0.12:6653"}), NOW)
     assert [flow["backend"] for flow in one.flows(NOW)] == ["c2"]
     assert one.take_events() == []
 
@@ -714,29 +716,29 @@ def test_a_record_of_an_older_connection_or_another_backend_is_refused() -> None
     one = engine()
     session = established(one)
     with pytest.raises(ValueError, match="has opened a new connection"):
-        one.handover.adopt(sealed({**RECORD, "iss": 5}), NOW)
+        one.replicated_legs.adopt(sealed({**RECORD, "iss": 5}), NOW)
     assert session.backend is not None
     other = "10.20.0.11:6653" if session.backend == at("10.20.0.12", 6653) else "10.20.0.12:6653"
     with pytest.raises(ValueError, match="is served by"):
-        one.handover.adopt(sealed({**RECORD, "backend": other}), NOW)
+        one.replicated_legs.adopt(sealed({**RECORD, "backend": other}), NOW)
 
 
 def test_legs_that_stand_are_left_alone() -> None:
     one = engine()
     session = established(one)
     assert session.backend is not None
-    one.handover.adopt(sealed({**RECORD, "backend": show(session.backend)}), NOW)
+    one.replicated_legs.adopt(sealed({**RECORD, "backend": show(session.backend)}), NOW)
     session.from_client("PA", b"abc")
     assert [data for *_, data in session.mirrored()] == [b"", b"", b"abc"]
 
 
 def test_without_a_record_a_mirror_is_reset_but_not_by_a_host_that_waits() -> None:
     one = engine()
-    one.handover.leave()
+    one.replicated_legs.leave()
     session = Session(one)
     assert session.from_mirror("A", 4, 11) == Drop("mirror-without-leg")
     assert session.to_mirror == []
-    one.handover.take_over(NOW)
+    one.replicated_legs.take_over(NOW)
     session.from_mirror("A", 4, 11)
     assert [flags for flags, *_ in session.mirrored()] == ["R"]
 
@@ -749,7 +751,7 @@ def test_legs_that_are_handed_over_end_without_a_word(fast: bool) -> None:
     session = established(one)
     session.from_client("PA", b"abc")
     session.mirrored()
-    one.handover.leave()
+    one.replicated_legs.leave()
     assert ends(session) == ["handed-over"]
     assert due(session, 300.0) == []
     session.from_client("PA", b"def")
@@ -762,9 +764,9 @@ def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast
     session = established(one)
     session.from_client("PA", b"abc")
     session.mirrored()
-    one.handover.leave()
+    one.replicated_legs.leave()
     session.sent, session.answered = session.sent + 5000, session.answered + 5000
-    one.handover.take_over(session.now)
+    one.replicated_legs.take_over(session.now)
     backend = session.backend_address
     assert session.from_client("PA", b"after").dst == backend
     session.from_backend("PA", b"answer")
@@ -781,16 +783,16 @@ def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast
 def test_there_and_back_again(fast: bool) -> None:
     """One connection at one host, at another, and at the first one again."""
     one, other = engine(fast=fast), engine(fast=fast)
-    other.handover.leave()
+    other.replicated_legs.leave()
     session = established(one)
     session.from_client("PA", b"abc")
     session.from_backend("A")
     session.from_mirror("A", 1, 4)
     for first, then, text in ((one, other, b"defg"), (other, one, b"hij"), (one, other, b"kl")):
         for record in records(first, everything=True):
-            then.handover.adopt(record, session.now)
-        first.handover.leave()
-        then.handover.take_over(session.now)
+            then.replicated_legs.adopt(record, session.now)
+        first.replicated_legs.leave()
+        then.replicated_legs.take_over(session.now)
         session.engine = then
         session.mirrored()
         assert due(session) == [("A", session.sent, 1, b"")]
@@ -823,7 +825,7 @@ def test_two_mirrors_may_stand_at_different_places(fast: bool) -> None:
     leg = RECORD["legs"][0]  # type: ignore[index]
     one = engine(TWO, fast=fast)
     far = {**leg, "mirror": "spare", "address": "10.20.0.14:6653", "snd_una": seq.add(ISS, 9)}
-    one.handover.adopt(sealed({**RECORD, "client_una": seq.add(ISS, 5), "legs": [leg, far]}), NOW)
+    one.replicated_legs.adopt(sealed({**RECORD, "client_una": seq.add(ISS, 5), "legs": [leg, far]}), NOW)
     session = Session(one)
     session.sent, session.answered = 10, 5
     assert sorted(due(session)) == [("A", 4, 4, b""), ("A", 8, 4, b"")]
@@ -843,7 +845,9 @@ def test_two_mirrors_may_stand_at_different_places(fast: bool) -> None:
 def test_one_mirror_that_does_not_answer_costs_the_other_nothing_but_time(fast: bool) -> None:
     leg = RECORD["legs"][0]  # type: ignore[index]
     one = engine(TWO, fast=fast)
-    one.handover.adopt(sealed({**RECORD, "legs": [leg, {**leg, "mirror": "spare", "address": "10.20.0.14:6653"}]}), NOW)
+    one.replicated_legs.adopt(
+        sealed({**RECORD, "legs": [leg, {**leg, "mirror": "spare", "address": "10.20.0.14:6653"}]}), NOW
+    )
     session = Session(one)
     session.sent, session.answered = 10, 5
     session.from_client("PA", b"abc")
@@ -892,19 +896,19 @@ def test_a_leg_with_an_address_of_ours_goes_on_from_there(fast: bool) -> None:
 def test_clients_of_another_thread_are_refused() -> None:
     one = engine(shard=Shard(0, 2))
     with pytest.raises(ValueError, match="another thread's"):
-        one.handover.adopt(sealed(RECORD), NOW)
+        one.replicated_legs.adopt(sealed(RECORD), NOW)
 
 
 def test_a_full_table_is_counted() -> None:
     one = engine(max_flows=1)
     established(one)
-    one.handover.adopt(sealed({**RECORD, "client": "10.10.0.12:40001"}), NOW)
+    one.replicated_legs.adopt(sealed({**RECORD, "client": "10.10.0.12:40001"}), NOW)
     assert one.snapshot(NOW)["counters"]["flows_refused"] == 1
 
 
 def test_an_adopted_connection_is_not_half_open() -> None:
     one = engine(max_flows=4)
-    one.handover.adopt(sealed(RECORD), NOW)
+    one.replicated_legs.adopt(sealed(RECORD), NOW)
     for port in range(50_000, 50_020):
         one.receive(packet((CLIENT[0], port), SERVICE, "S", 1), Hook.PREROUTING, NOW)
     assert "10.10.0.11:40001" in [flow["client"] for flow in one.flows(NOW)]
@@ -913,9 +917,9 @@ def test_an_adopted_connection_is_not_half_open() -> None:
 def test_a_host_that_has_handed_over_believes_that_the_client_has_connected_anew_elsewhere() -> None:
     one = engine()
     established(one)
-    one.handover.leave()
-    one.handover.adopt(sealed({**RECORD, "iss": 5}), NOW)
-    one.handover.take_over(NOW)
+    one.replicated_legs.leave()
+    one.replicated_legs.adopt(sealed({**RECORD, "iss": 5}), NOW)
+    one.replicated_legs.take_over(NOW)
     assert len(due(Session(one))) == 1
 
 
@@ -927,7 +931,7 @@ def test_a_connection_that_was_met_before_its_record_came_goes_on_with_it(fast: 
     session.sent, session.answered = 10, 5
     session.from_client("PA", b"abc")
     assert one.snapshot(NOW)["counters"]["flows_picked_up"] == 1
-    one.handover.adopt(sealed({**RECORD, "backend": f"10.20.0.{last}:6653"}), NOW)
+    one.replicated_legs.adopt(sealed({**RECORD, "backend": f"10.20.0.{last}:6653"}), NOW)
     assert due(session) == [("A", 4, 4, b"")]
     answer(session, 14)  # the first host has passed them on as well
     assert due(session) == []
@@ -972,11 +976,11 @@ def test_a_session_beside_the_leg_begins_anew_at_the_next_message(fast: bool) ->
 def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_known(fast: bool, elsewhere: int) -> None:
     one = engine(AGAIN, fast=fast)
     session, master = introduced(one)
-    one.handover.leave()
+    one.replicated_legs.leave()
     assert master.ended == "", "the other host calls the master anew"
     assert one.directory.living() == []
     session.sent, session.answered = session.sent + elsewhere, session.answered + elsewhere
-    one.handover.take_over(session.now)
+    one.replicated_legs.take_over(session.now)
     session.from_client("PA", packet_in(1))
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 78))
@@ -990,7 +994,7 @@ def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_know
 def test_a_switch_that_left_while_another_host_passed_it_is_forgotten(fast: bool) -> None:
     one = engine(AGAIN, fast=fast)
     introduced(one)
-    one.handover.leave()
+    one.replicated_legs.leave()
     [client] = one.directory.clients(NOW)
     one.directory.withdraw(client)
     assert one.directory.clients(NOW) == []
@@ -1030,11 +1034,11 @@ def opened_at(session: Session) -> int:
 
 def moved(session: Session, then: Engine, told_of: list[dict[str, Any]]) -> None:
     """The connection goes on at another host, which knows these records."""
-    then.handover.leave()
+    then.replicated_legs.leave()
     for record in told_of:
-        then.handover.adopt(record, session.now)
-    session.engine.handover.leave()
-    then.handover.take_over(session.now)
+        then.replicated_legs.adopt(record, session.now)
+    session.engine.replicated_legs.leave()
+    then.replicated_legs.take_over(session.now)
     session.engine = then
 
 
@@ -1112,7 +1116,7 @@ def test_a_host_with_another_key_ends_the_legs_by_name_and_shows_the_mirror_noth
         first = opened_at(session)
         then = records(one)
         with pytest.raises(ValueError, match=r"another ha\.key"):
-            other.handover.adopt(then[0], session.now)
+            other.replicated_legs.adopt(then[0], session.now)
         moved(session, other, [])
         assert timers(session) == []
         assert session.from_client("PA", b"hello").dst == session.backend_address

@@ -82,7 +82,7 @@ class Pair(World):
             self._change(moment)
 
     def _told(self) -> list[dict[str, Any]]:
-        told = self.engine.handover.records(self.engine.handover.ids(), everything=True)
+        told = self.engine.replicated_legs.records(self.engine.replicated_legs.ids(), everything=True)
         return list(json.loads(json.dumps(told))) or self._records
 
     def _change(self, moment: Moment) -> None:
@@ -90,7 +90,7 @@ class Pair(World):
         self.old.append(first)
         self._dark_until = self.now + moment.outage
         self.engine = second = Engine(self.rules, key=bytes(16), fast=self._fast)
-        second.handover.leave()
+        second.replicated_legs.leave()
         if moment.linger is not None:
             self._living.append(first)
             self._overlaps_until = self.now + moment.outage + moment.overlap
@@ -100,17 +100,17 @@ class Pair(World):
         self.later(moment.outage, lambda: self._take_over(second))
 
     def _leave(self, first: Engine) -> None:
-        first.handover.leave()
+        first.replicated_legs.leave()
         self.events += first.take_events()
         self._living.remove(first)
 
     def _adopt(self, second: Engine) -> None:
         for record in self._records:
-            second.handover.adopt(record, self.now)
+            second.replicated_legs.adopt(record, self.now)
 
     def _take_over(self, second: Engine) -> None:
         self._adopt(second)
-        second.handover.take_over(self.now)
+        second.replicated_legs.take_over(self.now)
 
 
 def check(world: Pair, stream: bytes) -> None:

@@ -23,7 +23,7 @@ from natmirror.fastpath import (
     Plan,
     PlannedService,
 )
-from natmirror.fastpath.flow_flags import DIRECT, FEEDS_LEGS, HELD, LOOSE, ORIG_GAP, SERVICE_MIRRORED, WATCHED
+from natmirror.fastpath.flow_flags import DIRECT, FEEDS_LEGS, HELD, ORIG_GAP, PICKED_UP, SERVICE_MIRRORED, WATCHED
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.build import rewrite
@@ -130,7 +130,7 @@ def reference(
         return ACCEPT, raw
     if parsed.checksum_ok():
         sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
-        tracker.update(sender, receiver, parsed, picked_up=bool(row.flags & LOOSE))
+        tracker.update(sender, receiver, parsed, picked_up=bool(row.flags & PICKED_UP))
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -148,7 +148,7 @@ def reference_of_control(
         return PUNT, raw
     if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
         return PUNT, raw
-    event = tracker.track(row, parsed, from_client=is_orig, picked_up=bool(row.flags & LOOSE))
+    event = tracker.track(row, parsed, from_client=is_orig, picked_up=bool(row.flags & PICKED_UP))
     flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -158,7 +158,7 @@ def reference_of_control(
 @given(st.data())
 def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
     copied = FEEDS_LEGS | ORIG_GAP
-    flags = data.draw(st.sampled_from([0, 0, SERVICE_MIRRORED | copied, LOOSE, WATCHED, WATCHED | copied, DIRECT]))
+    flags = data.draw(st.sampled_from([0, 0, SERVICE_MIRRORED | copied, PICKED_UP, WATCHED, WATCHED | copied, DIRECT]))
     state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
     orig, reply = data.draw(halves), data.draw(halves)
     gears = [gear(), gear()]

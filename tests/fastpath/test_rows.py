@@ -36,7 +36,7 @@ VIEWS = {
     "nm_service": rows.ServiceRow,
     "nm_translation": rows.TranslationRow,
 }
-OPAQUE = {"nm_flows": rows.Flows, "nm_legs": rows.Legs}
+OPAQUE = {"nm_flows": rows.FlowTableRow, "nm_legs": rows.LegTableRow}
 NOT_PYTHONS = {"nm_heap"}  # Python has no business in it
 
 

@@ -122,7 +122,7 @@ static void pick_up(world *w, nm_service *service, uint16_t backend_id, const nm
         return;
     row->state = NM_STATE_ESTABLISHED;
     row->orig.scale = row->reply.scale = LOOSE_SCALE;
-    row->flags |= NM_FLOW_LOOSE | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
+    row->flags |= NM_FLOW_PICKED_UP | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     int event = nm_track(row, seg, is_orig, 1);
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || !is_orig);
@@ -162,17 +162,17 @@ void adopt(world *w, uint8_t which, uint8_t whose)
     row->state = NM_STATE_ESTABLISHED;
     row->orig.scale = row->reply.scale = LOOSE_SCALE;
     row->reply.packets = 1;
-    row->flags |= NM_FLOW_LOOSE | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
+    row->flags |= NM_FLOW_PICKED_UP | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
     if (!(whose & 128))
         hand_over_flow(w, row);
-    if (!(row->sharing & NM_FOREIGN))
+    if (!(row->sharing & NM_GUEST))
         nm_flow_touch(w->gear->flows, row, w->now, 1);
 }
 
 /* Bindings.withdraw() */
 void withdraw(world *w, nm_flow *row, int has_ended)
 {
-    if (!(row->sharing & NM_FOREIGN))
+    if (!(row->sharing & NM_GUEST))
         return;
     if (row->seen_at > 0 && !has_ended)
         nm_flow_touch(w->gear->flows, row, w->now, 1);
@@ -214,7 +214,7 @@ static void take_unbound(world *w, const nm_segment *seg)
     nm_service *service = &w->plan.services[number];
     const nm_flow *bound =
         nm_flow_find_orig(w->gear->flows, 4, client, seg->dport, service->address, service->port);
-    if (seg->payload_len && !(seg->flags & TCP_RST) && (!bound || (bound->flags & NM_FLOW_LOOSE && !bound->reply.packets)))
+    if (seg->payload_len && !(seg->flags & TCP_RST) && (!bound || (bound->flags & NM_FLOW_PICKED_UP && !bound->reply.packets)))
         pick_up(w, service, backend_id, seg, 0);
 }
 
@@ -237,7 +237,7 @@ static int is_new(world *w, nm_flow *row, const nm_segment *syn)
 
 static void move(world *w, nm_flow *row, const nm_segment *seg, int is_orig)
 {
-    int event = nm_track(row, seg, is_orig, row->flags & NM_FLOW_LOOSE);
+    int event = nm_track(row, seg, is_orig, row->flags & NM_FLOW_PICKED_UP);
     int may_hold_clients = w->plan.services[row->service_id].may_hold_clients;
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || (is_orig && seg->flags & TCP_SYN));
     if (row->flags & NM_FLOW_SERVICE_MIRRORED &&

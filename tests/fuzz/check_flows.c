@@ -32,12 +32,12 @@ static void check_row(world *w, const nm_flow *row)
     nm_flows *flows = w->gear->flows;
     must(row->state < NM_STATES);
     must(row->due.queued_at <= row->due.due_at);
-    must(row->sharing & NM_FOREIGN || row->due.due_at <= flow_deadline(row));
+    must(row->sharing & NM_GUEST || row->due.due_at <= flow_deadline(row));
     must(!(row->flags & NM_FLOW_CLOSED) == (row->state < NM_STATE_TIME_WAIT));
     if (!(row->flags & NM_FLOW_EMBRYONIC))
-        must(!is_embryonic(row) || row->sharing & NM_FOREIGN);
+        must(!is_embryonic(row) || row->sharing & NM_GUEST);
     else if (!is_embryonic(row)) /* it leaves when it is met */
-        must(row->flags & NM_FLOW_LOOSE && row->reply.packets && row->state < NM_STATE_TIME_WAIT);
+        must(row->flags & NM_FLOW_PICKED_UP && row->reply.packets && row->state < NM_STATE_TIME_WAIT);
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
     must(nm_flow_find_orig(flows, 4, row->client, row->client_port, row->service, row->service_port) == row);
     must(nm_flow_find_reply(flows, 4, row->backend, row->backend_port, row->client, row->client_port) == row);
@@ -180,7 +180,7 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     must(flow->state == NM_STATE_SYN_SENT && flow->iss == u32_at(tcp + 4) && flow->orig.end == flow->iss + 1);
     must(flow->created_at == w->now && flow->seen_at == w->now && flow->first_leg == NM_NO_LEG);
     must(flow->flags == (before->services[flow->service_id].flags | NM_FLOW_EMBRYONIC) && flow->newer == NONE);
-    must(!(flow->sharing & (NM_SHARED | NM_FOREIGN)));
+    must(!(flow->sharing & (NM_SHARED | NM_GUEST)));
     check_pick(w, flow, before);
 }
 
@@ -206,7 +206,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         must(now->sharing == was->sharing);
         return;
     }
-    must(!(was->flags & NM_FLOW_DIRECT) && !(now->sharing & NM_FOREIGN)); /* who moves here is our own */
+    must(!(was->flags & NM_FLOW_DIRECT) && !(now->sharing & NM_GUEST)); /* who moves here is our own */
     int is_lasting = now->state == NM_STATE_ESTABLISHED || now->state == NM_STATE_CLOSING;
     must(!(now->sharing & NM_SHARED) == !(now->sharing & NM_UNDERIVED && is_lasting && !is_embryonic(now)));
     if (now->state == NM_STATE_SYN_RECEIVED)
@@ -349,7 +349,7 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
     if (flags & SYN && is_orig) {
         int is_waiting = flow->state == NM_STATE_SYN_SENT && w->now < flow->created_at + TIMEOUTS[NM_STATES];
         return is_syn(packet, len, checksum) && u32_at(packet + header_len + 4) == flow->iss && !is_known &&
-               !(flow->flags & NM_FLOW_LOOSE) && (is_waiting || flow->state == NM_STATE_SYN_RECEIVED);
+               !(flow->flags & NM_FLOW_PICKED_UP) && (is_waiting || flow->state == NM_STATE_SYN_RECEIVED);
     }
     if (flags & SYN)
         return flow->state == NM_STATE_SYN_SENT && !is_known &&
@@ -377,7 +377,7 @@ void check_whose(const world *w, const snapshot *before, const uint8_t *packet, 
                      (!flow || (flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE)));
     if (!flow || is_opening)
         return;
-    if (flow->flags & NM_FLOW_ABORTED) {
+    if (flow->flags & NM_FLOW_KILLED) {
         must(is_punted);
         return;
     }
@@ -397,7 +397,7 @@ void check_expired(world *w, const snapshot *before, const nm_flow *left)
             continue;
         }
         must(!(was->flags & NM_FLOW_PYTHON_STATE) && was->state != NM_STATE_SYN_SENT && flow_deadline(was) <= w->now);
-        must(!(was->sharing & NM_FOREIGN));
+        must(!(was->sharing & NM_GUEST));
     }
     check_world(w);
 }

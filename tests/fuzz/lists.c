@@ -10,7 +10,7 @@ int is_embryonic(const nm_flow *row)
 {
     if (row->state == NM_STATE_SYN_SENT || row->state == NM_STATE_SYN_RECEIVED)
         return 1;
-    return row->flags & NM_FLOW_LOOSE && !row->reply.packets &&
+    return row->flags & NM_FLOW_PICKED_UP && !row->reply.packets &&
            (row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_CLOSING);
 }
 

@@ -95,7 +95,7 @@ static void check_announced(world *w, const snapshot *now)
             continue;
         nm_change one = {.client_port = row->client_port, .service_id = row->service_id, .backend_id = row->backend_id};
         memcpy(one.client, row->client, 16);
-        if (row->sharing & NM_FOREIGN)
+        if (row->sharing & NM_GUEST)
             withdraw(w, announced_of(w, &one)); /* its own host announces it now */
         if (!(row->sharing & NM_SHARED))
             continue;
@@ -126,7 +126,7 @@ void check_changes(world *w)
 
 /* Rows */
 
-static void check_foreign(const nm_flow *row)
+static void check_guest(const nm_flow *row)
 {
     must(row->state == NM_STATE_ESTABLISHED && !(row->sharing & NM_SHARED));
     must(!(row->flags & (NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED)));
@@ -136,16 +136,16 @@ static void check_foreign(const nm_flow *row)
 static void check_row(world *w, const nm_flow *row)
 {
     uint32_t bit = 1u << row->id;
-    int may_be_shared = row->sharing & NM_UNDERIVED && !(row->sharing & NM_FOREIGN) && is_lasting(row);
+    int may_be_shared = row->sharing & NM_UNDERIVED && !(row->sharing & NM_GUEST) && is_lasting(row);
     if (row->flags & NM_FLOW_DIRECT) {
         must(!row->sharing);
         return;
     }
-    must(row->sharing <= (NM_UNDERIVED | NM_SHARED | NM_FOREIGN));
+    must(row->sharing <= (NM_UNDERIVED | NM_SHARED | NM_GUEST));
     if (!(w->stale & bit))
         must(!(row->sharing & NM_UNDERIVED) == !is_underived(w, row));
-    if (row->sharing & NM_FOREIGN)
-        check_foreign(row);
+    if (row->sharing & NM_GUEST)
+        check_guest(row);
     if (is_embryonic(row))
         w->unannounced |= bit; /* once its backend has answered, it is announced when it is touched */
     if (row->sharing & NM_SHARED) {
@@ -178,28 +178,28 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
 {
     uint32_t bit = 1u << was->id;
     int underived = is_underived(w, was), is_standby = how & NM_SWEEP_STANDBY && underived;
-    if (is_standby && was->state == NM_STATE_ESTABLISHED && was->flags & NM_FLOW_LOOSE &&
+    if (is_standby && was->state == NM_STATE_ESTABLISHED && was->flags & NM_FLOW_PICKED_UP &&
         !(was->flags & NM_FLOW_PYTHON_STATE) && !was->sharing) {
         must(!now->family);
         w->removed |= bit;
         return;
     }
-    int is_claimed = was->sharing & NM_FOREIGN &&
+    int is_claimed = was->sharing & NM_GUEST &&
                      (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && was->seen_at > 0));
     int is_handed_over = how & NM_SWEEP_HAND_OVER && was->state == NM_STATE_ESTABLISHED;
     int loses_numbers = is_handed_over && !(was->flags & NM_FLOW_PYTHON_STATE);
-    int is_foreign = (is_handed_over && underived) || (was->sharing & NM_FOREIGN && !is_claimed);
-    must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_FOREIGN) == !is_foreign);
+    int is_guest = (is_handed_over && underived) || (was->sharing & NM_GUEST && !is_claimed);
+    must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_GUEST) == !is_guest);
     must(now->seen_at == (is_handed_over && underived ? 0 : is_claimed ? w->now : was->seen_at));
-    if (is_claimed && !is_foreign)
+    if (is_claimed && !is_guest)
         must(now->due.due_at == flow_deadline(now));
     if (loses_numbers)
-        must(now->flags & NM_FLOW_LOOSE && !now->orig.flags && !now->reply.flags);
+        must(now->flags & NM_FLOW_PICKED_UP && !now->orig.flags && !now->reply.flags);
     nm_flow mended = *now;
     mend_links(&mended, was);
     mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_EMBRYONIC) | (was->flags & NM_FLOW_EMBRYONIC));
     if (loses_numbers) {
-        mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_LOOSE) | (was->flags & NM_FLOW_LOOSE));
+        mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_PICKED_UP) | (was->flags & NM_FLOW_PICKED_UP));
         mended.orig.flags = was->orig.flags;
         mended.reply.flags = was->reply.flags;
     }
@@ -252,10 +252,10 @@ void hand_over_flow(world *w, nm_flow *row)
 {
     if (row->state != NM_STATE_ESTABLISHED || row->flags & NM_FLOW_DIRECT)
         return;
-    int was_foreign = row->sharing & NM_FOREIGN; /* and stays so, if the rules would give it the same backend by now */
+    int was_guest = row->sharing & NM_GUEST; /* and stays so, if the rules would give it the same backend by now */
     nm_flow_hand_over(w->gear->flows, row);
-    must(!(row->sharing & NM_FOREIGN) == !(was_foreign || row->sharing & NM_UNDERIVED));
-    must(!(row->sharing & NM_UNDERIVED) || (row->sharing & NM_FOREIGN && row->seen_at == 0));
+    must(!(row->sharing & NM_GUEST) == !(was_guest || row->sharing & NM_UNDERIVED));
+    must(!(row->sharing & NM_UNDERIVED) || (row->sharing & NM_GUEST && row->seen_at == 0));
     check_changes(w);
 }
 
@@ -270,7 +270,7 @@ void announce(world *w, const nm_flow *row)
 
 void end_flow(world *w, nm_flow *row)
 {
-    int is_heard = row->sharing & (NM_SHARED | NM_FOREIGN);
+    int is_heard = row->sharing & (NM_SHARED | NM_GUEST);
     nm_flow_end(w->gear->flows, row);
     must(!row->sharing && (!w->is_logging || w->changes.count + w->changes.missed == !!is_heard));
     w->is_ending = 1;

@@ -31,10 +31,10 @@ static const struct {
     [ONE_LEG] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS},
     [TWO_LEGS] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER},
     [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_FLOW_SERVICE_MIRRORED | NM_FLOW_FEEDS_LEGS},
-    [LOOSE] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_LOOSE},
+    [LOOSE] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_PICKED_UP},
     [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_DIRECT},
     [READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER},
-    [LOOSE_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_LOOSE},
+    [LOOSE_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)
@@ -73,12 +73,12 @@ void open_flow(world *w, int index)
     row->state = NM_STATE_ESTABLISHED;
     row->flags |= OF_FLOW[index].flags | NM_FLOW_PYTHON_STATE;
     row->created_at = w->now;
-    int is_loose = OF_FLOW[index].flags & NM_FLOW_LOOSE;
+    int is_picked_up = OF_FLOW[index].flags & NM_FLOW_PICKED_UP;
     flow->replied = row->reply.next = ~flow->first;
-    row->reply.packets = is_loose ? 1 : 0; /* its backend has spoken: it is not for others to end */
+    row->reply.packets = is_picked_up ? 1 : 0; /* its backend has spoken: it is not for others to end */
     nm_flow_touch(w->gear->flows, row, w->now, 1);
-    row->orig.scale = row->reply.scale = is_loose ? MAX_SCALE : w->scale;
-    if (is_loose)
+    row->orig.scale = row->reply.scale = is_picked_up ? MAX_SCALE : w->scale;
+    if (is_picked_up)
         return;
     row->orig.flags = row->reply.flags = NM_HALF_SEQ | NM_HALF_ACK;
     row->orig.end = row->reply.ack = flow->first;

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.linux import bypass
-from natmirror.linux.bypass import Watchdog
+from natmirror.linux import bypass as bypass_module
+from natmirror.linux.bypass import Bypass
 from tests.helpers.nfqueue import FILLER, NUMBER, VERDICT, fill, messages, queued
 
 
@@ -35,7 +35,7 @@ def test_packets_whose_verdicts_are_refused_pass_later_also_after_the_heartbeat_
     for number in (1, 2):
         kernel.send(queued(number, b"x"))
     with ThreadPoolExecutor() as pool, os.fdopen(heartbeat, "wb", buffering=0) as beats:
-        served = pool.submit(bypass._serve, ours.fileno(), heard, NUMBER)
+        served = pool.submit(bypass_module._serve, ours.fileno(), heard, NUMBER)
         while has_packets(ours):  # until it has taken them, for want of a heartbeat
             assert not served.done()
         beats.write(b".")
@@ -58,83 +58,83 @@ def test_packets_whose_verdicts_are_refused_pass_later_also_after_the_heartbeat_
 
 
 @pytest.fixture
-def watchdog() -> Iterator[Watchdog]:
+def bypass() -> Iterator[Bypass]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as queue:
-        one = Watchdog(queue.fileno(), 6654)
+        one = Bypass(queue.fileno(), 6654)
         one.start()
         yield one
         one.close()
 
 
-def kill(watchdog: Watchdog) -> None:
-    assert watchdog._process is not None
-    watchdog._process.send_signal(signal.SIGKILL)
-    watchdog._process.wait(5.0)
+def kill(bypass: Bypass) -> None:
+    assert bypass._process is not None
+    bypass._process.send_signal(signal.SIGKILL)
+    bypass._process.wait(5.0)
 
 
-def test_a_beat_starts_nothing_and_raises_nothing(watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch) -> None:
-    kill(watchdog)
+def test_a_beat_starts_nothing_and_raises_nothing(bypass: Bypass, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(bypass)
     monkeypatch.setattr(subprocess, "Popen", None)
     for _ in range(3):
-        watchdog.beat()
+        bypass.beat()
 
 
-def test_another_process_gets_the_beats_over_the_same_descriptor(watchdog: Watchdog) -> None:
-    first, pipe = watchdog._process, watchdog._pipe
-    watchdog.mend()
-    assert watchdog._process is first, "it lives"
-    kill(watchdog)
-    watchdog.mend()
-    assert watchdog._process is not first
-    assert watchdog._pipe == pipe
+def test_another_process_gets_the_beats_over_the_same_descriptor(bypass: Bypass) -> None:
+    first, pipe = bypass._process, bypass._pipe
+    bypass.mend()
+    assert bypass._process is first, "it lives"
+    kill(bypass)
+    bypass.mend()
+    assert bypass._process is not first
+    assert bypass._pipe == pipe
     assert not os.get_blocking(pipe)
     assert not os.get_inheritable(pipe)
-    watchdog.beat()
+    bypass.beat()
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
 def test_a_fork_that_is_refused_is_tried_again_and_leaks_nothing(
-    watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch, number: int
+    bypass: Bypass, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    kill(watchdog)
+    kill(bypass)
     before = os.listdir("/proc/self/fd")
     with monkeypatch.context() as patched:
         patched.setattr(subprocess, "Popen", refuse)
         for _ in range(2):
             with pytest.raises(HostError, match=os.strerror(number)):
-                watchdog.mend()
+                bypass.mend()
     assert os.listdir("/proc/self/fd") == before
-    watchdog.mend()
-    assert watchdog._process is not None
-    assert watchdog._process.poll() is None
+    bypass.mend()
+    assert bypass._process is not None
+    assert bypass._process.poll() is None
 
 
-def test_none_is_started_while_its_queue_is_not_bound(watchdog: Watchdog) -> None:
+def test_none_is_started_while_its_queue_is_not_bound(bypass: Bypass) -> None:
     before = os.listdir("/proc/self/fd")
-    watchdog.release()
-    watchdog.mend()
-    watchdog.beat()
-    assert watchdog._process is None
+    bypass.release()
+    bypass.mend()
+    bypass.beat()
+    assert bypass._process is None
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as queue:
-        watchdog.move(queue.fileno())
-        watchdog.mend()
-        assert watchdog._process is not None
-        watchdog.beat()
+        bypass.move(queue.fileno())
+        bypass.mend()
+        assert bypass._process is not None
+        bypass.beat()
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_the_thread_that_has_the_queue_waits_neither_for_a_fork_nor_for_a_process_that_is_stopped(
-    watchdog: Watchdog,
+    bypass: Bypass,
 ) -> None:
-    assert watchdog._process is not None
-    watchdog._process.send_signal(signal.SIGSTOP)
+    assert bypass._process is not None
+    bypass._process.send_signal(signal.SIGSTOP)
     begun_at = time.monotonic()
-    with watchdog._lock, pytest.raises(HostError, match="being started"):
-        watchdog.release()
-    assert watchdog._process is not None
-    watchdog.release()
-    assert watchdog._process is None
+    with bypass._lock, pytest.raises(HostError, match="being started"):
+        bypass.release()
+    assert bypass._process is not None
+    bypass.release()
+    assert bypass._process is None
     assert time.monotonic() - begun_at < 1.0

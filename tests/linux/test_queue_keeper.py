@@ -18,7 +18,7 @@ from tests.helpers.loop import Stage, new_loop
 from tests.helpers.nfqueue import BATCH, NUMBER, VERDICT, answer, messages, queued
 
 
-class Watchdog:
+class Bypass:
     """Writes down what it is told."""
 
     def __init__(self) -> None:
@@ -92,12 +92,12 @@ def test_losses_are_counted_and_told(loop: Loop, kernels: list[socket.socket], c
 
 def test_a_queue_that_is_not_ours_is_bound_again(loop: Loop, kernels: list[socket.socket]) -> None:
     loop.queues[0] = BoundQueue(loop.queues[0].queue, True)
-    watchdog: Any = Watchdog()
-    keeper = QueueKeeper(loop, watchdog, 100.0)
+    bypass: Any = Bypass()
+    keeper = QueueKeeper(loop, bypass, 100.0)
     keeper.check(101.0)
     respond(loop, kernels[0], ENODEV)
     keeper.check(102.0)
-    assert watchdog.told == ["release", loop.queues[0].queue.fd], "its process shares the new socket"
+    assert bypass.told == ["release", loop.queues[0].queue.fd], "its process shares the new socket"
     assert len(kernels) == 2
     assert keeper.trouble is not None
     keeper.check(103.0)

@@ -41,8 +41,8 @@ class Counting:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        strangers = {"s1": ["-s", "10.20.0.0/24"], **{host: ["-d", SERVICE] for host in ("c1", "c2", "m")}}
-        self._rules = {host: ["PREROUTING", "-p", "tcp", *match] for host, match in strangers.items()}
+        unlisted_backends = {"s1": ["-s", "10.20.0.0/24"], **{host: ["-d", SERVICE] for host in ("c1", "c2", "m")}}
+        self._rules = {host: ["PREROUTING", "-p", "tcp", *match] for host, match in unlisted_backends.items()}
         for host, rule in self._rules.items():
             lab.run(host, ["iptables", "-t", "raw", "-A", *rule])
 

@@ -254,15 +254,15 @@ def test_the_status_says_what_is_off(one: Engine) -> None:
 
 def test_faults_on_a_host_without_packets_have_their_own_times(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     session = connected(one, 1)
-    record = one.handover.records(one.handover.ids())[0]
+    record = one.replicated_legs.records(one.replicated_legs.ids())[0]
     standby = engine(fast=one._fast)
-    standby.handover.leave()
+    standby.replicated_legs.leave()
     monkeypatch.setattr(Mirroring, "adopt", mistake)
     for number in range(MAX_OF_ONE_KIND):
         assert not standby.faults.off
-        standby.handover.adopt(record, session.now + number * WINDOW / 2)
+        standby.replicated_legs.adopt(record, session.now + number * WINDOW / 2)
     assert not standby.faults.off
-    standby.handover.adopt(record, session.now + WINDOW)
+    standby.replicated_legs.adopt(record, session.now + WINDOW)
     assert standby.faults.off == {Work.TAKEOVER: session.now + WINDOW + OFF_TIME}
 
 

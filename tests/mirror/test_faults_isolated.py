@@ -159,7 +159,7 @@ def play(scene: Scene) -> None:
     """Two connections: the first with everything that can happen to a stream, the second reuses its ports."""
     for client, iss in ((CLIENT, ISS), (at("10.10.0.12", 40001), 5), (CLIENT, 77)):
         connection(scene, client, iss)
-    handover = scene.engine.handover
+    handover = scene.engine.replicated_legs
     records = scene.ask(lambda: handover.records(handover.ids(), everything=True), [])
     scene.ask(handover.leave)
     for record in records:
@@ -333,7 +333,7 @@ def test_the_scenario_reaches_all_of_mirroring() -> None:
     modules = {name.partition(":")[0].removeprefix("natmirror.") for name in ENTERED}
     assert modules >= {
         *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring"),
-        *("mirror.adoption", "mirror.copies", "mirror.leg_events", "mirror.report"),
+        *("mirror.adoption", "mirror.copies", "mirror.leg_outcomes", "mirror.report"),
         *(f"mirror.sessions.{name}" for name in ("calls", "relay", "replies", "sessions", "totals")),
         *("openflow.observer", "openflow.answers", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumption"),
     }
@@ -359,7 +359,7 @@ ENDING = (
         "sessions.sessions:MasterSessions.fail",
         "sessions.sessions:MasterSessions.end_flow",
         "legs:Legs.cut",
-        "leg_events:LegEvents.cut",
+        "leg_outcomes:LegOutcomes.cut",
     ),
 )
 FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mirroring.flow_forgotten")

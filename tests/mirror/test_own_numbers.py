@@ -216,7 +216,7 @@ def test_so_does_one_after_a_leg_that_a_fault_of_ours_has_ended(fast: bool, monk
     [(owner, leg)] = session.engine._legs.owners()
     with monkeypatch.context() as broken:
         broken.setattr(Leg, "abort", None)
-        session.engine._leg_events.cut(owner, leg, "internal-error")
+        session.engine._leg_outcomes.cut(owner, leg, "internal-error")
     session.from_client("R")
     wire(session)
     again = Session(session.engine, iss=seq.add(ISS, 1 << 20))

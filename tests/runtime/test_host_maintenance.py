@@ -23,7 +23,7 @@ WATCHED = "  - {name: w, address: 10.10.0.9, port: 80, mirrors: [{name: n, addre
 class Worker:
     """Has a process that has ended, and cannot be started again."""
 
-    strangers = 1
+    unlisted_backends = 1
 
     @property
     def engine(self) -> "Worker":

@@ -31,7 +31,7 @@ class Machine:
         self.marks: Mapping[ServiceBackend, int] = {}
         self.refuses = False
         self.kept: list[Kept] = []
-        self.strangers = 0
+        self.unlisted_backends = 0
 
     def set_marks(self, marks: Mapping[ServiceBackend, int]) -> None:
         self.marks = marks

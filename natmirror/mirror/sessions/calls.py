@@ -9,7 +9,7 @@ from natmirror.actions import LegEnded, Ordered
 from natmirror.fastpath import NO_FLOW, SOURCE_MESSAGES
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, stop_reading
 from natmirror.mirror.ledger import Ledger
-from natmirror.mirror.legs import LegEvent, Legs
+from natmirror.mirror.legs import LegOutcome, Legs
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.sessions.session_states import SessionEvent, SessionState
@@ -64,7 +64,7 @@ class Calls:
         # Else a younger connection of the switch has taken its place
         return master.key is None or self._of_switches.get(master.key) is master
 
-    def call(self, master: MasterSession) -> LegEvent | None:
+    def call(self, master: MasterSession) -> LegOutcome | None:
         """Open a leg and begin a session; None where there is no leg, for a reason that is counted."""
         now = self.now
         connection = master.connection

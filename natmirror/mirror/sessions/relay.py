@@ -6,7 +6,7 @@ Each method that reads or speaks goes on in steps of about one message: it is a 
 from collections.abc import Iterable, Iterator
 
 from natmirror.mirror.ledger import REMOVED, Ledger
-from natmirror.mirror.leg_events import LegEvents
+from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
@@ -34,7 +34,7 @@ class Relay:
         timers: Timers,
         legs: Legs,
         ledger: Ledger,
-        events: LegEvents,
+        outcomes: LegOutcomes,
         calls: Calls,
         totals: SessionTotals,
         directory: Directory,
@@ -44,7 +44,7 @@ class Relay:
         self._timers = timers
         self._legs = legs
         self._ledger = ledger
-        self._events = events
+        self._outcomes = outcomes
         self._calls = calls
         self._totals = totals
         self._directory = directory
@@ -78,7 +78,7 @@ class Relay:
                 packets = leg.abort("flow-expired")
             else:
                 packets = leg.reset(self._calls.now) if kind is Kind.RESET else leg.finish(self._calls.now)
-            self._events.apply(self._legs.settle(master, leg, packets))
+            self._outcomes.apply(self._legs.settle(master, leg, packets))
 
     def _from_switch(
         self, connection: Connection, messages: Iterable[tuple[MessageClass, Message]], now: float
@@ -136,7 +136,7 @@ class Relay:
             return
         older.give_up("superseded")
         if older.leg is not None and older.leg.ended is None:
-            self._events.end(older, older.leg, "superseded")
+            self._outcomes.end(older, older.leg, "superseded")
         self._calls.stop_reading_if_over(older.connection)
 
     # Calling masters
@@ -155,9 +155,9 @@ class Relay:
             self.end_if_removed(master)
             return
         self._calls.note_attempt(master)
-        self._events.end_left_over(master.mirror, master.connection.client)
-        if (event := self._calls.call(master)) is not None:
-            self._events.apply(event)
+        self._outcomes.end_left_over(master.mirror, master.connection.client)
+        if (outcome := self._calls.call(master)) is not None:
+            self._outcomes.apply(outcome)
             self.unflushed[master] = None
 
     # Ending
@@ -189,7 +189,7 @@ class Relay:
 
     def _abort(self, master: MasterSession, reason: str) -> None:
         if master.leg is not None and master.leg.ended is None:
-            self._events.apply(self._legs.settle(master, master.leg, master.leg.abort(reason)))
+            self._outcomes.apply(self._legs.settle(master, master.leg, master.leg.abort(reason)))
 
     # Masters
 
@@ -202,7 +202,7 @@ class Relay:
             yield from self.flush(master)
             if master.lives:
                 master.move(SessionEvent.CLOSED)
-            self._events.apply(self._legs.settle(master, leg, leg.finish(self._calls.now)))
+            self._outcomes.apply(self._legs.settle(master, leg, leg.finish(self._calls.now)))
             return
         try:
             for message in session.from_master(data, now):
@@ -213,7 +213,7 @@ class Relay:
                 yield
         except Broken as broken:
             yield from self.flush(master)
-            self._events.apply(self._legs.settle(master, leg, leg.abort(f"mirror-{broken.reason}")))
+            self._outcomes.apply(self._legs.settle(master, leg, leg.abort(f"mirror-{broken.reason}")))
             return
         self.unflushed[master] = None
 
@@ -236,7 +236,7 @@ class Relay:
             wanted = session.unsent_len if fresh else 0
             data = session.take(_PIECE_LEN)
             counted = session.unsent_len
-            self._events.apply(self._legs.settle(master, leg, leg.write(data, self._calls.now, wanted=wanted)))
+            self._outcomes.apply(self._legs.settle(master, leg, leg.write(data, self._calls.now, wanted=wanted)))
             yield
 
 

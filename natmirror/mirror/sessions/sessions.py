@@ -15,7 +15,7 @@ from natmirror.fastpath.flow_flags import remove_reader
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
 from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger
-from natmirror.mirror.leg_events import LegEvents
+from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.calls import Calls
@@ -46,7 +46,7 @@ class MasterSessions:
         timers: Timers,
         legs: Legs,
         ledger: Ledger,
-        events: LegEvents,
+        outcomes: LegOutcomes,
         calls: Calls,
         totals: SessionTotals,
         faults: Faults,
@@ -54,12 +54,12 @@ class MasterSessions:
         self._faults = faults
         self._read_queue = read_queue
         self._legs = legs
-        self._events = events
+        self._outcomes = outcomes
         self._calls = calls
         self._totals = totals
         self.directory = Directory(memory)
         """What is known of switches."""
-        self._relay = Relay(timers, legs, ledger, events, calls, totals, self.directory)
+        self._relay = Relay(timers, legs, ledger, outcomes, calls, totals, self.directory)
         self._opened: deque[Connection] = deque()
         self._of_flows: dict[MirroredFlow, Connection] = {}
         self._connections: dict[int, Connection] = {}  # by the flow's number
@@ -160,7 +160,7 @@ class MasterSessions:
             if master.why_absent is None:
                 master.give_up(reason)
             if master.leg is not None:
-                self._events.cut(master, master.leg, reason)
+                self._outcomes.cut(master, master.leg, reason)
             master.move(SessionEvent.FAILED)
         if not connection.is_forgotten:
             remove_reader(connection.flow.row)
@@ -196,7 +196,7 @@ class MasterSessions:
         elif kind is Kind.MASTER_LOST:
             master = self._calls.by_number[of][0] if of in self._calls.by_number else None
             if master is not None and master.number == of and master.leg is not None:
-                self._events.apply(self._legs.settle(master, master.leg, master.leg.abort("hole")))
+                self._outcomes.apply(self._legs.settle(master, master.leg, master.leg.abort("hole")))
         elif kind is Kind.ENDED:
             self._release(self._calls.retire(of))
         elif (connection := self._connections.get(of)) is not None:

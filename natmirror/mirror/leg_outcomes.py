@@ -1,7 +1,7 @@
 """What follows from a leg's move or end: the one place where events of legs are applied.
 
 Theory. Legs know nothing of streams, sessions and accounts: what a method of Legs does to a leg, it returns as a
-LegEvent, and its caller gives that to apply(). Here copies, ledger and sessions are brought up to date, always in the
+LegOutcome, and its caller gives that to apply(). Here copies, ledger and sessions are brought up to date, always in the
 same order: first the tables in C, then the accounts, then what waits for the leg.
 
 A leg stays in ``Legs.living`` until its end is applied here, and leaves it before its owner learns of it: so whatever
@@ -19,7 +19,7 @@ from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import Ledger
-from natmirror.mirror.legs import LegEvent, LegOwner, Legs
+from natmirror.mirror.legs import LegOutcome, LegOwner, Legs
 from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.net.endpoint import Endpoint, show
@@ -27,7 +27,7 @@ from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
 
-class LegEvents:
+class LegOutcomes:
     """Applies what has happened to legs."""
 
     def __init__(
@@ -42,9 +42,9 @@ class LegEvents:
         self._ended_copies: list[LegEnded] = []
         self._ended_sessions: list[LegEnded] = []
 
-    def apply(self, event: LegEvent) -> None:
+    def apply(self, outcome: LegOutcome) -> None:
         """Bring everything up to date that depends on a leg."""
-        owner, leg, reason = event.owner, event.leg, event.end_reason
+        owner, leg, reason = outcome.owner, outcome.leg, outcome.end_reason
         if reason is not None:
             try:
                 self._legs.number_used(leg)
@@ -78,10 +78,10 @@ class LegEvents:
 
     def cut(self, owner: LegOwner, leg: Leg, reason: str) -> None:
         """End a leg whatever state a fault of ours has left it in; never raises."""
-        event = self._legs.cut(owner, leg, reason)
-        if event is not None:
+        outcome = self._legs.cut(owner, leg, reason)
+        if outcome is not None:
             with suppress(Exception):
-                self.apply(event)
+                self.apply(outcome)
 
     def take_ended(self) -> list[LegEnded]:
         """Return the legs that have ended since the last call."""
