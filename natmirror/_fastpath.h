@@ -1,4 +1,4 @@
-/* The C gear's process(): it repeats for a packet what Python has decided for its flow and its legs.
+/* The C gear's decision on a packet: it repeats what Python has decided for its flow and its legs.
  *
  * No I/O, no clock, no policy. This header serves #include and cffi's cdef() alike.
  */

@@ -1,4 +1,4 @@
-"""The C gear: the tables of flows and legs, the plan, and process(), which decides on a packet with them."""
+"""The C gear: the tables of flows and legs, the plan, and the decision on a packet by them."""
 
 from collections.abc import Sequence
 
@@ -28,11 +28,11 @@ class Gear:
 
     @property
     def counters(self) -> CountersRow:
-        """What process() has counted."""
+        """What the C gear has counted."""
         return self.handle.counters
 
     def punts(self) -> dict[str, int]:
-        """Return the number of packets that process() left to Python, by reason."""
+        """Return the number of packets that C left to Python, by reason."""
         return {reason: self.handle.counters.punts[number] for number, reason in PUNTS.items()}
 
     def process(self, packet: bytearray, hook: int, checksum: int, now: float) -> int:
@@ -63,7 +63,7 @@ class Gear:
         return list(found)
 
     def take_sends(self) -> list[Send]:
-        """Return the packets that legs have sent in process() since the last call."""
+        """Return the packets that legs have sent from C since the last call."""
         out = self.handle.out
         if not out.count:
             return []

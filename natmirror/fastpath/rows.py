@@ -251,7 +251,7 @@ class TranslationRow(Protocol):
 
 
 class CountersRow(Protocol):
-    """``nm_counters``: what process() has counted."""
+    """``nm_counters``: what C has counted."""
 
     fast_packets: int
     bad_checksums: int
@@ -271,7 +271,7 @@ class LegTableRow(Protocol):
 
 
 class GearRow(Protocol):
-    """``nm_gear``: the tables, the plan and what process() leaves for Python."""
+    """``nm_gear``: the tables, the plan and what C leaves for Python."""
 
     flows: FlowTableRow
     legs: LegTableRow

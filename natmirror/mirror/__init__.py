@@ -5,5 +5,5 @@ mirror, carried by a leg (legs.py), or a reason why there is none. What a method
 applied in leg_outcomes.py. ledger.py accounts for each byte, adoption.py goes on with another host's copies,
 backpressure.py holds clients back, sessions/ has the OpenFlow sessions with masters. Begin with mirroring.py; parts.py
 puts all together; guarded.py is production's only door, so that a mistake in here costs copies and no packet. Imports
-tcp, openflow, fastpath, rules and net.
+tcp, openflow, fastpath, rules, net and actions.
 """

@@ -113,7 +113,7 @@ class GuardedMirroring:
         self._guard.run(Work.TAKEOVER, flow, self._mirroring.adopt, flow, record, now)
 
     def renew(self, flow: MirroredFlow, record: FlowRecord) -> bool:
-        """See Mirroring."""
+        """See Adoption."""
         return bool(self._guard.run(Work.TAKEOVER, flow, self._adoption.renew, flow, record))
 
     def activate(self, flow: MirroredFlow, now: float) -> None:
@@ -207,7 +207,7 @@ class GuardedMirroring:
     # Time
 
     def study(self, now: float, is_spent: Callable[[], bool] | None) -> None:
-        """See Shadowing. Where reading itself fails it is unknown what was lost: then sessions are off at once."""
+        """See MasterSessions. Where reading itself fails it is unknown what was lost: then sessions are off at once."""
         try:
             self._sessions.study(now, is_spent)
         except Exception as error:

@@ -1,0 +1,44 @@
+"""What the documents name exists: files, functions, types, constants."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/compare.md", "docs/scaling.md")
+FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps")
+SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".service", ""}
+OF_OTHERS = {
+    *("IFLA_AF_SPEC", "accept_local", "fib_multipath_hash_policy"),  # Linux
+    "rules.yaml",  # an operator's
+}
+
+FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
+FILE_NAMES = {path.name for path in FILES} | {path.name for path in ROOT.glob("*")}
+TEXT = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in [*FILES, ROOT / "Makefile", ROOT / "pyproject.toml"]
+    if path.suffix in SOURCES and path.name not in ("_ffi.c", Path(__file__).name) and "__pycache__" not in path.parts
+)
+WORDS = set(re.findall(r"\w+", TEXT))
+
+
+def named(text: str) -> list[str]:
+    """Return the files and identifiers between backticks: what ends like a file of ours, has an underscore inside, or
+    is written in CamelCase."""
+    found = []
+    for quoted in re.findall(r"`([^`\n]+)`", text):
+        for word in re.findall(r"[\w/]+\.(?:pyi|py|md|yaml|[ch])\b|\w+", quoted):
+            last = word.rpartition("/")[2]
+            if "." in last or re.search(r"\w_\w|^[A-Z][a-z]+[A-Z]", last):
+                found.append(last)
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_all_that_a_document_names_exists(document: str) -> None:
+    names = named((ROOT / document).read_text(encoding="utf-8"))
+    assert names
+    gone = {name for name in names if name not in (FILE_NAMES if "." in name else WORDS | FILE_NAMES)}
+    assert gone - OF_OTHERS == set()
