@@ -24,7 +24,7 @@ PAUSE = 0.005
 NEIGHBOUR = (CLIENT[0], CLIENT[1] + 1)
 
 
-class BoundQueue:
+class Output:
     """An outbox, what waits in front of it, and the end where it comes out. The first packet of each test finds that
     something has left just now."""
 
@@ -64,10 +64,10 @@ class BoundQueue:
 
 
 @pytest.fixture
-def way() -> Iterator[BoundQueue]:
-    way = BoundQueue()
-    yield way
-    way.close()
+def output() -> Iterator[Output]:
+    output = Output()
+    yield output
+    output.close()
 
 
 def piece(
@@ -80,34 +80,34 @@ def data_of(segments: list[Segment]) -> list[bytes]:
     return [bytes(segment.payload) for segment in segments]
 
 
-def test_a_piece_leaves_at_once_where_nothing_has_left_for_a_moment(way: BoundQueue) -> None:
-    way.add(piece(10, b"a"))
-    assert data_of(way.look(1 + 2 * PAUSE)) == [b"a"]
-    assert way.outbox.due_at == NEVER
+def test_a_piece_leaves_at_once_where_nothing_has_left_for_a_moment(output: Output) -> None:
+    output.add(piece(10, b"a"))
+    assert data_of(output.look(1 + 2 * PAUSE)) == [b"a"]
+    assert output.outbox.due_at == NEVER
 
 
-def test_pieces_that_come_soon_after_wait_and_leave_as_one(way: BoundQueue) -> None:
-    way.add(piece(10, b"one,", ack=1, window=7))
-    assert way.look(1.001) == []
-    way.add(piece(14, b"two,", ack=2, window=8), piece(18, b"three", ack=3, window=9))
-    assert way.look(1.002) == []
-    assert way.outbox.due_at == 1 + PAUSE
-    (whole,) = way.look(way.outbox.due_at)
+def test_pieces_that_come_soon_after_wait_and_leave_as_one(output: Output) -> None:
+    output.add(piece(10, b"one,", ack=1, window=7))
+    assert output.look(1.001) == []
+    output.add(piece(14, b"two,", ack=2, window=8), piece(18, b"three", ack=3, window=9))
+    assert output.look(1.002) == []
+    assert output.outbox.due_at == 1 + PAUSE
+    (whole,) = output.look(output.outbox.due_at)
     assert whole.raw == piece(10, b"one,two,three", ack=3, window=9), "checksums and all"
-    assert (way.outbox.due_at, way.outbox.written_at) == (NEVER, 1 + PAUSE)
-    assert (way.outbox.counters.sent, way.outbox.counters.joined) == (1, 2)
-    way.add(piece(23, b"four"))
-    assert way.look(1 + 1.5 * PAUSE) == [], "something has just left"
-    assert data_of(way.look(2.0)) == [b"four"]
-    way.add(piece(27, b"", flags=ACK))
-    assert len(way.look(2.001)) == 1
+    assert (output.outbox.due_at, output.outbox.written_at) == (NEVER, 1 + PAUSE)
+    assert (output.outbox.counters.sent, output.outbox.counters.joined) == (1, 2)
+    output.add(piece(23, b"four"))
+    assert output.look(1 + 1.5 * PAUSE) == [], "something has just left"
+    assert data_of(output.look(2.0)) == [b"four"]
+    output.add(piece(27, b"", flags=ACK))
+    assert len(output.look(2.001)) == 1
 
 
-def test_without_a_pause_nothing_waits(way: BoundQueue) -> None:
-    way.outbox.gather_time = 0.0
+def test_without_a_pause_nothing_waits(output: Output) -> None:
+    output.outbox.gather_time = 0.0
     for number in range(2):
-        way.add(piece(10 + number, b"a"))
-        assert len(way.look(1.0)) == 1
+        output.add(piece(10 + number, b"a"))
+        assert len(output.look(1.0)) == 1
 
 
 @pytest.mark.parametrize(
@@ -120,47 +120,47 @@ def test_without_a_pause_nothing_waits(way: BoundQueue) -> None:
         synthesise(CLIENT, C1, seq=11, ack=1, flags=ACK, window=1, options=b"\1" * 4, payload=b"b"),
     ],
 )
-def test_whatever_else_leaves_at_once_with_all_that_waits(way: BoundQueue, packet: bytes) -> None:
-    way.add(piece(10, b"a"))
-    assert way.look(1.001) == []
-    way.add(packet)
-    first, second = way.look(1.001)
+def test_whatever_else_leaves_at_once_with_all_that_waits(output: Output, packet: bytes) -> None:
+    output.add(piece(10, b"a"))
+    assert output.look(1.001) == []
+    output.add(packet)
+    first, second = output.look(1.001)
     assert (first.payload, second.payload) == (b"a", parse(packet).payload)  # type: ignore[union-attr]
 
 
-def test_only_what_follows_on_each_other_in_one_stream_is_joined(way: BoundQueue) -> None:
-    way.add(piece(10, b"a"), piece(10, b"A", client=NEIGHBOUR), piece(11, b"b"), piece(11, b"B", client=NEIGHBOUR))
-    way.add(piece(13, b"d"), piece(11, b"b"), piece(12, b"c"))
-    assert data_of(way.look(2.0)) == [b"ab", b"AB", b"d", b"bc"]
+def test_only_what_follows_on_each_other_in_one_stream_is_joined(output: Output) -> None:
+    output.add(piece(10, b"a"), piece(10, b"A", client=NEIGHBOUR), piece(11, b"b"), piece(11, b"B", client=NEIGHBOUR))
+    output.add(piece(13, b"d"), piece(11, b"b"), piece(12, b"c"))
+    assert data_of(output.look(2.0)) == [b"ab", b"AB", b"d", b"bc"]
 
 
-def test_together_they_are_a_segment_on_the_wire_at_most(way: BoundQueue) -> None:
-    way.add(*(piece(100 * number, bytes(100)) for number in range(15)))
-    assert [len(data) for data in data_of(way.look(2.0))] == [1400, 100]
+def test_together_they_are_a_segment_on_the_wire_at_most(output: Output) -> None:
+    output.add(*(piece(100 * number, bytes(100)) for number in range(15)))
+    assert [len(data) for data in data_of(output.look(2.0))] == [1400, 100]
 
 
-def test_a_packet_has_a_bounded_number_of_pieces(way: BoundQueue) -> None:
-    way.add(*(piece(number, b"a") for number in range(100)))
-    assert [len(data) for data in data_of(way.look(2.0))] == [63, 37]
+def test_a_packet_has_a_bounded_number_of_pieces(output: Output) -> None:
+    output.add(*(piece(number, b"a") for number in range(100)))
+    assert [len(data) for data in data_of(output.look(2.0))] == [63, 37]
 
 
-def test_too_much_does_not_wait(way: BoundQueue) -> None:
+def test_too_much_does_not_wait(output: Output) -> None:
     for length, most in ((1, 512), (1300, 49)):
-        way.add(*(piece(2000 * number, bytes(length)) for number in range(most - 1)))
-        assert way.look(1.001) == []
-        way.add(piece(2000 * most, bytes(length)))
-        assert len(way.look(1.001)) == most
-        way.outbox.written_at = 1.0
+        output.add(*(piece(2000 * number, bytes(length)) for number in range(most - 1)))
+        assert output.look(1.001) == []
+        output.add(piece(2000 * most, bytes(length)))
+        assert len(output.look(1.001)) == most
+        output.outbox.written_at = 1.0
 
 
-def test_a_packet_that_the_kernel_refuses_is_counted_and_costs_no_other(way: BoundQueue) -> None:
-    way.add(piece(10, b"a"), piece(11, b"b"))
-    fd, way.outbox.fd = way.outbox.fd, -1
-    assert way.look(2.0) == []
-    assert (way.outbox.counters.sent, way.outbox.counters.send_errors) == (0, 1)
-    way.outbox.fd = fd
-    way.add(piece(12, b"c"))
-    assert data_of(way.look(3.0)) == [b"c"]
+def test_a_packet_that_the_kernel_refuses_is_counted_and_costs_no_other(output: Output) -> None:
+    output.add(piece(10, b"a"), piece(11, b"b"))
+    fd, output.outbox.fd = output.outbox.fd, -1
+    assert output.look(2.0) == []
+    assert (output.outbox.counters.sent, output.outbox.counters.send_errors) == (0, 1)
+    output.outbox.fd = fd
+    output.add(piece(12, b"c"))
+    assert data_of(output.look(3.0)) == [b"c"]
 
 
 streams = st.sampled_from([(CLIENT[0], CLIENT[1] + step) for step in (0, 1, 512)])  # two in one slot
@@ -171,7 +171,7 @@ steps = st.lists(st.tuples(streams, skips, lengths, st.sampled_from([ACK, ACK | 
 
 @given(steps)
 def test_each_streams_bytes_leave_in_the_order_in_which_they_came(steps: list[tuple[Endpoint, int, int, int]]) -> None:
-    way = BoundQueue()
+    output = Output()
     ends: defaultdict[Endpoint, int] = defaultdict(lambda: 0xFFFFFFFF - 500)
     came: defaultdict[Endpoint, list[tuple[int, int]]] = defaultdict(list)
     counter = itertools.count()
@@ -179,17 +179,17 @@ def test_each_streams_bytes_leave_in_the_order_in_which_they_came(steps: list[tu
         for client, skip, length, flags in steps:
             data = bytes(next(counter) % 251 for _ in range(length))
             seq = (ends[client] + skip) % (1 << 32)
-            way.add(piece(seq, data, client=client, flags=flags))
+            output.add(piece(seq, data, client=client, flags=flags))
             came[client] += [((seq + place) % (1 << 32), byte) for place, byte in enumerate(data)]
             ends[client] = (seq + length) % (1 << 32)
-        check_left(way, came)
+        check_left(output, came)
     finally:
-        way.close()
+        output.close()
 
 
-def check_left(way: BoundQueue, came: defaultdict[Endpoint, list[tuple[int, int]]]) -> None:
+def check_left(output: Output, came: defaultdict[Endpoint, list[tuple[int, int]]]) -> None:
     got: defaultdict[Endpoint, list[tuple[int, int]]] = defaultdict(list)
-    for segment in way.look(way.outbox.written_at + 1):
+    for segment in output.look(output.outbox.written_at + 1):
         assert segment.payload_len <= 3000
         got[segment.src, segment.sport] += [
             ((segment.seq + place) % (1 << 32), byte) for place, byte in enumerate(segment.payload)

@@ -108,9 +108,9 @@ def test_a_master_has_a_complete_session(fresh: Scene, kind: type[Controller], v
     session = leg["session"]
     assert (leg["state"], session["datapath_id"], session["introduced"]) == ("established", DATAPATH, True)
     # FAUCET wants no packets but those that its own flows send, and nothing at all while it begins.
-    why_not_mirrored = session["withheld"].get("packet_in:unwanted", 0)
-    assert session["passed"].get("packet_in", 0) + why_not_mirrored == backend.packet_in_count(DATAPATH) > 0
-    assert bool(why_not_mirrored) == (kind is Faucet)
+    not_wanted = session["withheld"].get("packet_in:unwanted", 0)
+    assert session["passed"].get("packet_in", 0) + not_wanted == backend.packet_in_count(DATAPATH) > 0
+    assert bool(not_wanted) == (kind is Faucet)
     assert kind is Faucet or session["passed"]["port_status"] >= 2
     assert not balancer.status()["faults"]["internal_errors"]
     assert master.gone(DATAPATH) in (None, 0)
@@ -286,8 +286,8 @@ def test_sessions_stand_after_a_minute_of_silence_and_one_of_traffic(fresh: Scen
         if protocol == "openflow":
             assert (leg["state"], master.gone(DATAPATH) or 0) == ("established", 0)
             assert ports == expected_ports(type(master), version)
-            why_not_mirrored = leg["session"]["withheld"].get("packet_in:unwanted", 0)
-            assert master.packet_in_count(DATAPATH) + why_not_mirrored == count > 0
+            not_wanted = leg["session"]["withheld"].get("packet_in:unwanted", 0)
+            assert master.packet_in_count(DATAPATH) + not_wanted == count > 0
 
 
 def wait_until(when: float) -> None:

@@ -23,12 +23,12 @@ _CHUNK_LEN = 1 << 16
 def babble(port: int) -> None:
     """Answer what comes to the port with nonsense; call it when the socket is readable."""
     source = random.Random(1)
-    ear = socket.socket(socket.AF_INET, socket.SOCK_RAW, PROTO_TCP)
-    mouth = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    ear.setblocking(False)
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_RAW, PROTO_TCP)
+    sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    receiver.setblocking(False)
 
     def hear() -> None:
-        heard = parse(ear.recv(_CHUNK_LEN))
+        heard = parse(receiver.recv(_CHUNK_LEN))
         if not isinstance(heard, Segment) or heard.dport != port:
             return
         ends = (heard.dst, heard.dport), (heard.src, heard.sport)
@@ -37,9 +37,9 @@ def babble(port: int) -> None:
         # No RST at the very number: that would be no garbage but the end of the leg.
         flags = source.getrandbits(8) & (0xFF if at != heard.ack else ~0x04)
         noise = build(*ends, seq=at, ack=ack, flags=flags, window=1, payload=source.randbytes(source.randrange(90)))
-        mouth.sendto(noise, (socket.inet_ntoa(heard.src), 0))
+        sender.sendto(noise, (socket.inet_ntoa(heard.src), 0))
 
-    asyncio.get_running_loop().add_reader(ear, hear)
+    asyncio.get_running_loop().add_reader(receiver, hear)
 
 
 async def main() -> None:
