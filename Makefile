@@ -27,7 +27,7 @@ check: ## linters, types, and a C build in which a warning is an error
 	$(BIN)/mypy --strict
 	NATMIRROR_STRICT=1 $(BIN)/python setup.py --quiet build_ext --force --build-lib build/strict --build-temp build/strict
 
-deep: ## 10,000 cases of the simulator, and as many random sessions (ten minutes)
+deep: ## 10,000 cases of the simulator, and as many random sessions (half an hour)
 	@scripts/setup
 	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/engine/test_simulation.py tests/engine/test_random_sessions.py
 
