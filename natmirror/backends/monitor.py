@@ -191,7 +191,7 @@ class Monitor:
         try:
             self._changed(watched.service, watched.backend, health.is_up, health.reason)
         except Exception:
-            log.exception("health of %s: nobody could be told", watched.backend.name)
+            log.exception("health of %s: a change could not be reported", watched.backend.name)
 
     def _plain(self, watched: _Watched, now: float) -> dict[str, Any]:
         health = watched.health

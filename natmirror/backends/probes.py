@@ -1,7 +1,7 @@
 """The probes: one check of one backend each, by its kernel, its program or a command.
 
-A probe's connection is this host's own: it meets none of our hooks but those where a mirror's packets are told from
-others, and what comes from a backend passes there.
+A probe's connection is this host's own: it meets none of our hooks, unless the backend is a mirror too. Then
+the answers meet the rule for mirrors' packets, where packets of a backend pass.
 """
 
 import asyncio

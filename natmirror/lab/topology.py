@@ -11,7 +11,7 @@ With ``pair`` there are two such hosts, ``lb1`` with .1 and ``lb2`` with .2. The
 10.20.0.100 then, and keepalived decides which host has that and 10.10.0.100.
 
 Each host is a network namespace; two bridges, in a namespace of their own, are the cables. Names carry the process id
-of whoever made them, so that what a killed run has left behind can be told from what is in use.
+of the process that made them, so that leftovers of a killed run can be distinguished from what is in use.
 """
 
 import itertools

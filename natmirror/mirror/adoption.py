@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from natmirror.fastpath.flow_flags import is_finished, start_feeding_legs
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
-from natmirror.mirror.copy_states import ASKING, StreamEvent, StreamState
+from natmirror.mirror.copy_states import IS_ASKING, StreamEvent, StreamState
 from natmirror.mirror.ledger import OWN_BACKEND, Ledger
 from natmirror.mirror.legs import LegOutcome, Legs
 from natmirror.mirror.sampling import why_not_mirrored
@@ -129,7 +129,7 @@ class Adoption:
         living = [leg for _, leg in stream.alive()]
         if any(leg.awaits_answer for leg in living):
             return
-        if stream.state in ASKING or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
+        if stream.state in IS_ASKING or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
             self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
 
     def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegOutcome]:

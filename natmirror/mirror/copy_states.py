@@ -76,5 +76,5 @@ TRANSITIONS: dict[tuple[StreamState, StreamEvent], StreamState] = {
     **{(state, StreamEvent.FORGOTTEN): StreamState.GONE for state in StreamState if state is not StreamState.GONE},
 }
 
-ASKING = frozenset((StreamState.ASKING, StreamState.OVER_ASKING))
-FINISHED = frozenset((StreamState.FINISHED, StreamState.OVER_FINISHED))
+IS_ASKING = frozenset((StreamState.ASKING, StreamState.OVER_ASKING))
+HAS_END = frozenset((StreamState.FINISHED, StreamState.OVER_FINISHED))

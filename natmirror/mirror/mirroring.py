@@ -16,7 +16,7 @@ from natmirror.fastpath.flow_states import State
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
-from natmirror.mirror.copy_states import ASKING, FINISHED, StreamEvent
+from natmirror.mirror.copy_states import HAS_END, IS_ASKING, StreamEvent
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger
@@ -176,7 +176,7 @@ class Mirroring:
         """Take the client's bytes from number ``at`` on: what is in order goes to the legs."""
         row, reassembler = stream.flow.row, stream.reassembler
         is_read = has_reader(row)
-        if stream.state in FINISHED or not (stream.alive() or is_read):
+        if stream.state in HAS_END or not (stream.alive() or is_read):
             return
         if stream.is_adopted:
             self._adoption.activate(stream.flow, now)
@@ -194,7 +194,7 @@ class Mirroring:
         self._write(stream, data, edge, now)
         if fin_seq is not None and stream.is_adopted:
             self._apply_all(self._adoption.end_past_fin(stream, fin_seq))
-        if stream.state in ASKING or stream.has_rest:
+        if stream.state in IS_ASKING or stream.has_rest:
             return
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
         is_told = is_ack_known(row.reply) or stream.is_adopted
@@ -267,7 +267,7 @@ class Mirroring:
             return
         if any(leg.awaits_answer for _, leg in stream.alive()):
             return
-        if stream.state in ASKING:
+        if stream.state in IS_ASKING:
             stream.move(StreamEvent.ANSWERED)
         at = stream.reassembler.next
         ahead = min((max(seq.diff(leg.end, at), 0) for _, leg in stream.alive()), default=0)
@@ -275,14 +275,14 @@ class Mirroring:
             self._skip(stream, seq.add(at, ahead), seq.latest(row.reply.ack, row.orig.end), now)
         self._feed(stream, stream.reassembler.next, b"", now)
         self._adoption.note_resumed(stream)
-        if stream.is_over and stream.state not in ASKING and not stream.has_rest:
+        if stream.is_over and stream.state not in IS_ASKING and not stream.has_rest:
             self._end_deferred(stream, now)
 
     def _end_deferred(self, stream: MirroredStream, now: float) -> None:
         """End the legs of a connection that was over while they had to wait for that."""
         if stream.flow.row.state == State.RESET:
             self._each_leg(stream, lambda leg: leg.reset(now))
-        elif stream.state not in FINISHED:
+        elif stream.state not in HAS_END:
             self._each_leg(stream, lambda leg: leg.abort(leg.hole_reason))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
@@ -297,7 +297,7 @@ class Mirroring:
         hole."""
         self.window_moved(flow, now)
         stream = self.streams.get(flow)
-        complete = stream is not None and stream.state in FINISHED
+        complete = stream is not None and stream.state in HAS_END
         self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(HOLE))
         if stream is not None and stream.replies is not None and not stream.has_rest:
             self._read_queue.add(Kind.FINISHED, flow.row.id)
@@ -363,7 +363,7 @@ class Mirroring:
         def end(leg: Leg) -> list[bytes]:
             leg.client_gone(now)
             # Else when the mirrors have answered, or have got the rest
-            return [] if stream.state in ASKING or stream.has_rest else do(leg)
+            return [] if stream.state in IS_ASKING or stream.has_rest else do(leg)
 
         self._each_leg(stream, end)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, release_client
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
-from natmirror.mirror.copy_states import ASKING, StreamEvent, StreamState
+from natmirror.mirror.copy_states import IS_ASKING, StreamEvent, StreamState
 from natmirror.mirror.faults import Work
 from natmirror.mirror.legs import LegOwner
 from natmirror.mirror.parts import MirrorParts
@@ -75,7 +75,7 @@ class Teardown:
     def _is_settled(self, flow: MirroredFlow) -> bool:
         """Whether no leg of the flow's still depends on another host's record."""
         stream = self._streams.get(flow)
-        return stream is not None and stream.state is not StreamState.STANDBY and stream.state not in ASKING
+        return stream is not None and stream.state is not StreamState.STANDBY and stream.state not in IS_ASKING
 
     def _end_all(self, flow: MirroredFlow, reason: str) -> None:
         self._legs.link(flow.row, [])
@@ -105,7 +105,7 @@ class Teardown:
         missing = flow.service.copies[len(stream.copies) :]
         stream.copies += tuple(StreamCopy(mirror, stream, why_absent=reason) for mirror in missing)
         stream.has_rest = False
-        if stream.state in ASKING:
+        if stream.state in IS_ASKING:
             stream.move(StreamEvent.ANSWERED)
         for half in filter(None, (stream.reassembler, stream.replies)):
             with suppress(Exception):

@@ -93,9 +93,9 @@ class ServiceTables:
                 table,
                 derived,
                 is_mirrored=bool(service.mirrors),
-                in_turn=pool.balance is Balance.ROUND_ROBIN,
+                round_robin=pool.balance is Balance.ROUND_ROBIN,
                 with_port=pool.hash is HashInput.ADDRESS_PORT,
-                is_held=service.throttles,
+                may_hold_clients=service.throttles,
                 needs_python=entry.is_removed or _needs_python(pool, scheduler),
             )
         self._plan.put_service(entry.number, planned)

@@ -109,7 +109,7 @@ class Answers:
         return now - self._observer.known_at <= PATIENCE or self._observer.awaits(key)
 
     def answer(self, message: Message, now: float) -> None:
-        """Answer a question, now or once the switch has answered it in production; refuse what nobody may ask."""
+        """Answer a question, now or once the switch has answered it in production; refuse what no master may ask."""
         handler = _HANDLERS.get(message.kind) if message.kind is not None else None
         if handler is None:
             self.refuse(message, Refusal.BAD_TYPE)

@@ -58,7 +58,7 @@ class Watch:
     def _changed(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
         self.told.append((service, backend.name, is_up, reason))
         self.threads.add(threading.current_thread().name)
-        raise RuntimeError("whoever is told may fail")
+        raise RuntimeError("the receiver of a report may fail")
 
 
 def test_a_monitor_tells_who_goes_down_and_comes_back(controllers: Callable[[Talk | None], Controller]) -> None:

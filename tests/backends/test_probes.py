@@ -104,7 +104,7 @@ def test_openflow_a_hello_may_come_in_pieces(controllers: Callable[[Talk | None]
 
 
 def says(data: bytes) -> Talk:
-    """Somebody who says that, and listens."""
+    """A peer that says that, and listens."""
 
     def talk(sock: socket.socket) -> None:
         sock.sendall(data)

@@ -34,7 +34,7 @@ def test_a_loop_lingers_for_an_answer_while_it_has_credit_and_nobody_wants_its_c
     stage.run(0.0)
     assert stage.loop.no_spin_until > time.monotonic(), "the thread was taken off its core since it last looked"
     while stage.loop.spin_credit:
-        stage.loop.no_spin_until = 0.0  # whoever else wants the core of this machine
+        stage.loop.no_spin_until = 0.0  # also where another program wants the core
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.01)
     stage.loop.spins_skipped = 0

@@ -99,7 +99,7 @@ class Pair:
         self.moves.append((what, began_at, self.traffic.silences(began_at)))
 
     def end(self) -> int:
-        """End the connections: each has carried its stream whole, and none was ever ended by somebody else. Gives the
+        """End the connections: each has carried its stream whole, and none was ended by another program. Return the
         bytes of all clients."""
         traffic = self.traffic
         assert [switch.peers() for switch in traffic.switches] == traffic.peers, "each session is still the same one"

@@ -6,7 +6,7 @@ import pytest
 
 from natmirror.mirror import copies
 from natmirror.mirror.copies import MirroredStream
-from natmirror.mirror.copy_states import ASKING, FINISHED, TRANSITIONS, StreamEvent, StreamState
+from natmirror.mirror.copy_states import HAS_END, IS_ASKING, TRANSITIONS, StreamEvent, StreamState
 
 
 def after(*events: StreamEvent) -> StreamState:
@@ -64,4 +64,4 @@ def test_a_connection_that_is_over_stays_so() -> None:
 
 
 def test_no_state_asks_and_is_finished() -> None:
-    assert not ASKING & FINISHED
+    assert not IS_ASKING & HAS_END

@@ -1,4 +1,4 @@
-"""A master's session: what it is told, what it is answered, what becomes of its orders."""
+"""A master's session: what it gets unasked, the answers to its questions, and what becomes of its orders."""
 
 from struct import pack
 
