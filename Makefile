@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check deep queues soak bench compare swarm scaling fuzz pcaps build clean
+.PHONY: help demo test unit check words deep queues soak bench compare swarm scaling fuzz pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ check: ## linters, types, and a C build in which a warning is an error
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	NATMIRROR_STRICT=1 $(BIN)/python setup.py --quiet build_ext --force --build-lib build/strict --build-temp build/strict
+
+words: ## count sentences that read like riddles
+	@scripts/words
 
 deep: ## 10,000 cases of the simulator, and as many random sessions (half an hour)
 	@scripts/setup
