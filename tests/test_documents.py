@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     *("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"),
-    *("docs/compare.md", "docs/notes.md", "docs/scaling.md"),
+    *("docs/compare.md", "docs/notes.md", "docs/scaling.md", "docs/words.md"),
 )
 FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps")
 SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".service", ""}
