@@ -27,7 +27,7 @@ int nm_flow_is_closed(const nm_flow *flow);
 #define NM_SWEEP_ANNOUNCE 1   /* log NM_CHANGE_BOUND again for all flows with NM_SHARED */
 #define NM_SWEEP_CLAIM_SEEN 2 /* claim those flows of other hosts that have had packets here */
 #define NM_SWEEP_CLAIM_ALL 4  /* claim all of them */
-#define NM_SWEEP_HAND_OVER 8  /* our packets pass another host from now on */
+#define NM_SWEEP_RELEASE 8    /* our packets pass another host from now on */
 #define NM_SWEEP_STANDBY 16   /* they do already: that host announces what cannot be derived any more, if it is alive */
 
 /* Go through at most max rows from number first on. Return the number to go on with, or NM_NO_FLOW after the last. */

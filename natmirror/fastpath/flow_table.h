@@ -25,7 +25,7 @@
 #define NM_FLOW_ORIG_GAP 64          /* some of the client's data waits for earlier data: punt all that carries some */
 #define NM_FLOW_SERVICE_MIRRORED 128 /* its service has mirrors: Python sees its handshake and its end */
 #define NM_FLOW_PYTHON_STATE 256     /* Python keeps state for it: only Python may remove it */
-#define NM_FLOW_EMBRYONIC 512        /* its handshake is not complete, or it was picked up and its backend is silent */
+#define NM_FLOW_HALF_OPEN 512        /* its handshake is not complete, or it was picked up and its backend is silent */
 #define NM_FLOW_UNANSWERED 1024      /* Python knows already that its SYN is unanswered */
 #define NM_FLOW_CLOSED 2048          /* in TIME-WAIT, or reset */
 #define NM_FLOW_HAS_READER 4096      /* the data of both ends goes into nm_gear.read too */
@@ -34,7 +34,7 @@
 
 /* nm_flow.sharing: whether another host needs to know the flow's backend to take the flow over */
 #define NM_UNDERIVED 1 /* yes: the rules alone would give another one */
-#define NM_SHARED 2    /* that was logged: underived, and neither embryonic nor closed */
+#define NM_SHARED 2    /* that was logged: underived, and neither half open nor closed */
 #define NM_GUEST 4   /* it is another host's, and none of its packets has changed its state here */
 
 /* nm_change.kind */
@@ -84,7 +84,7 @@ typedef struct {
     uint32_t first_leg;    /* the first of its legs, or NM_NO_LEG */
     uint32_t next_orig;    /* in the chain of the index by client */
     uint32_t next_reply;   /* in the chain of the index by backend */
-    uint32_t older, newer; /* among those that are embryonic, or closed */
+    uint32_t older, newer; /* among those that are half open, or closed */
 } nm_flow;
 
 /* What has become of a flow whose backend cannot be derived. */
@@ -144,7 +144,7 @@ void nm_flow_end(nm_flows *flows, nm_flow *flow);
 void nm_flow_announce(nm_flows *flows, const nm_flow *flow);
 /* Note that the flow's packets pass another host from now on, so that its numbers here grow stale. Where its backend cannot
  * be derived it is NM_GUEST without a deadline, until nm_flow_touch() with moved makes it our own again. */
-void nm_flow_hand_over(nm_flows *flows, nm_flow *flow);
+void nm_flow_release(nm_flows *flows, nm_flow *flow);
 
 /* Return the flow that expires first, if it has by now; it stays due. Flows that were seen meanwhile are put back, not all
  * at once: NULL may mean that there are more. */
@@ -152,10 +152,10 @@ nm_flow *nm_flows_due(nm_flows *flows, double now);
 /* Whether only Python may remove the flow: it keeps state for it, or the flow's SYN is unanswered. */
 int nm_flow_needs_python(const nm_flow *flow);
 
-/* Return the flow that has to go to make room: of a full table the oldest that is closed, or else the oldest that is
- * embryonic; an embryonic one too where the new flow begins as one and a quarter of the table is embryonic. NULL where none
- * has to go, or none may. */
-nm_flow *nm_flows_victim(nm_flows *flows, int for_embryonic);
+/* Return the flow to evict for a new one; NULL where none has to go, or none may. A full table evicts its oldest closed
+ * flow, or else its oldest half open one. Where the new flow begins half open, and a quarter of the table is half open, the
+ * oldest of these goes. */
+nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open);
 
 /* Return the row with a number, NULL where it is free; the numbers of at most max flows from number first on. */
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);

@@ -299,7 +299,7 @@ static void share(world *w, input *in)
         break;
     case 2:
         if (row)
-            hand_over_flow(w, row);
+            release_flow(w, row);
         break;
     case 3:
         if (row)

@@ -129,7 +129,7 @@ void check_changes(world *w)
 static void check_guest(const nm_flow *row)
 {
     must(row->state == NM_STATE_ESTABLISHED && !(row->sharing & NM_SHARED));
-    must(!(row->flags & (NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED)));
+    must(!(row->flags & (NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED)));
     must(row->due.due_at == INFINITY && row->due.queued_at == INFINITY);
 }
 
@@ -146,10 +146,10 @@ static void check_row(world *w, const nm_flow *row)
         must(!(row->sharing & NM_UNDERIVED) == !is_underived(w, row));
     if (row->sharing & NM_GUEST)
         check_guest(row);
-    if (is_embryonic(row))
+    if (is_half_open(row))
         w->unannounced |= bit; /* once its backend has answered, it is announced when it is touched */
     if (row->sharing & NM_SHARED) {
-        must(may_be_shared && !is_embryonic(row));
+        must(may_be_shared && !is_half_open(row));
         w->unannounced &= ~bit;
     } else {
         must(!may_be_shared || w->unannounced & bit);
@@ -186,18 +186,18 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     }
     int is_claimed = was->sharing & NM_GUEST &&
                      (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && was->seen_at > 0));
-    int is_handed_over = how & NM_SWEEP_HAND_OVER && was->state == NM_STATE_ESTABLISHED;
-    int loses_numbers = is_handed_over && !(was->flags & NM_FLOW_PYTHON_STATE);
-    int is_guest = (is_handed_over && underived) || (was->sharing & NM_GUEST && !is_claimed);
+    int is_released = how & NM_SWEEP_RELEASE && was->state == NM_STATE_ESTABLISHED;
+    int loses_numbers = is_released && !(was->flags & NM_FLOW_PYTHON_STATE);
+    int is_guest = (is_released && underived) || (was->sharing & NM_GUEST && !is_claimed);
     must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_GUEST) == !is_guest);
-    must(now->seen_at == (is_handed_over && underived ? 0 : is_claimed ? w->now : was->seen_at));
+    must(now->seen_at == (is_released && underived ? 0 : is_claimed ? w->now : was->seen_at));
     if (is_claimed && !is_guest)
         must(now->due.due_at == flow_deadline(now));
     if (loses_numbers)
         must(now->flags & NM_FLOW_PICKED_UP && !now->orig.flags && !now->reply.flags);
     nm_flow mended = *now;
     mend_links(&mended, was);
-    mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_EMBRYONIC) | (was->flags & NM_FLOW_EMBRYONIC));
+    mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_HALF_OPEN) | (was->flags & NM_FLOW_HALF_OPEN));
     if (loses_numbers) {
         mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_PICKED_UP) | (was->flags & NM_FLOW_PICKED_UP));
         mended.orig.flags = was->orig.flags;
@@ -209,7 +209,7 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     w->stale &= ~bit;
     if (is_standby)
         w->unannounced |= bit;
-    else if (!is_embryonic(now))
+    else if (!is_half_open(now))
         w->unannounced &= ~bit;
     if (!(how & NM_SWEEP_ANNOUNCE) || !w->is_logging || w->changes.missed || !(now->sharing & NM_SHARED))
         return;
@@ -248,12 +248,12 @@ uint32_t sweep(world *w, uint32_t first, uint32_t max, int how)
     return next;
 }
 
-void hand_over_flow(world *w, nm_flow *row)
+void release_flow(world *w, nm_flow *row)
 {
     if (row->state != NM_STATE_ESTABLISHED || row->flags & NM_FLOW_DIRECT)
         return;
     int was_guest = row->sharing & NM_GUEST; /* and stays so, if the rules would give it the same backend by now */
-    nm_flow_hand_over(w->gear->flows, row);
+    nm_flow_release(w->gear->flows, row);
     must(!(row->sharing & NM_GUEST) == !(was_guest || row->sharing & NM_UNDERIVED));
     must(!(row->sharing & NM_UNDERIVED) || (row->sharing & NM_GUEST && row->seen_at == 0));
     check_changes(w);
