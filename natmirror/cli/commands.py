@@ -91,11 +91,11 @@ def main(
     from natmirror.linux import nftables, preflight
     from natmirror.linux.iptables import Firewall, plan
     from natmirror.runtime.logs import Logs, say
-    from natmirror.runtime.runner import Runner, queue_count
+    from natmirror.runtime.runner import Runner, thread_count
 
     if dry_run:
         click.echo(f"# nft -f -\n{nftables.plan(loaded)}")
-        click.echo(f"# iptables-restore --noflush\n{plan(loaded, queue_count(loaded))}")
+        click.echo(f"# iptables-restore --noflush\n{plan(loaded, thread_count(loaded))}")
         return
 
     logs, code, runner = Logs(), 0, None
@@ -176,9 +176,9 @@ def drain(backend: str, deadline: float | None, api_path: Path) -> None:
 @main.command()
 @click.argument("backend", metavar="SERVICE/BACKEND")
 @_api_option
-def enable(backend: str, api_path: Path) -> None:
+def undrain(backend: str, api_path: Path) -> None:
     """Lead new connections to a drained backend again."""
-    _order("enable", backend, api_path)
+    _order("undrain", backend, api_path)
 
 
 def _order(name: str, backend: str, api_path: Path, **more: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from natmirror import fastpath
-from natmirror.fastpath import CLAIM_ALL, HAND_OVER, STANDBY
+from natmirror.fastpath import CLAIM_ALL, RELEASE, STANDBY
 from natmirror.fastpath.flow_flags import is_guest
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
@@ -68,9 +68,9 @@ class ReplicatedBindings:
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
         """Go through some of the flows, from a number on, and return the next number, or None at the end: ANNOUNCE
         reports again what is shared, CLAIM_SEEN makes guests our own whose packets pass here, CLAIM_ALL all guests, and
-        HAND_OVER makes our own flows guests of the host that is active now."""
-        if how & (HAND_OVER | CLAIM_ALL):
-            self._is_lent = bool(how & HAND_OVER)
+        RELEASE makes our own flows guests of the host that is active now."""
+        if how & (RELEASE | CLAIM_ALL):
+            self._is_lent = bool(how & RELEASE)
         return self._nat.table.sweep(first, most, how | (STANDBY if self._is_lent else 0), now)
 
     def accept(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:

@@ -148,7 +148,7 @@ class Nat:
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """Return a flow for a connection that is picked up; None when the table is full."""
-        flow = self._insert(client, service, backend, for_embryonic=False)
+        flow = self._insert(client, service, backend, for_half_open=False)
         if flow is not None:
             tracker.begin_picked_up(flow.row)
             set_picked_up(flow.row)
@@ -165,14 +165,14 @@ class Nat:
     def lend(self, flow: Flow) -> None:
         """Another host forwards the flow's packets from now on, if they have ever passed here."""
         if flow.state is State.ESTABLISHED:
-            self.table.hand_over(flow.row)
+            self.table.release(flow.row)
 
     def adopt(
         self, service: Service, client: Endpoint, backend: Backend | None, now: float, *, is_ours: bool
     ) -> Flow | None:
         """Return a flow for a connection that another host knows, with this backend, in place of any of its ports; None
         when the table is full. ``is_ours``: its packets pass here from now on."""
-        flow = self._insert(client, service, backend, for_embryonic=False, is_end=is_ours)
+        flow = self._insert(client, service, backend, for_half_open=False, is_end=is_ours)
         if flow is not None:
             self.adopt_known(flow, now, is_ours=is_ours)
         return flow
@@ -211,7 +211,7 @@ class Nat:
     @property
     def is_crowded(self) -> bool:
         """Whether flows are evicted before their handshakes are complete."""
-        return self.table.victim(for_embryonic=True) is not None
+        return self.table.victim(for_half_open=True) is not None
 
     def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
         """The backend has accepted a new connection of the same ports: return its flow, in the row of the old one."""
@@ -270,7 +270,7 @@ class Nat:
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
     ) -> Flow | None:
-        flow = self._insert(client, service, backend, for_embryonic=True)
+        flow = self._insert(client, service, backend, for_half_open=True)
         if flow is not None:
             tracker.begin(flow.row, syn)
             flow.row.created_at = now
@@ -285,14 +285,14 @@ class Nat:
         service: Service,
         backend: Backend | None,
         *,
-        for_embryonic: bool,
+        for_half_open: bool,
         is_end: bool = True,
     ) -> Flow | None:
         here = endpoint_of(service)
         there = here if backend is None else endpoint_of(backend)
         self._opening(there, client)
         self._discard_twins(client, here, there, is_end=is_end)
-        victim = self.table.victim(for_embryonic=for_embryonic)
+        victim = self.table.victim(for_half_open=for_half_open)
         if victim is not None:
             self.forget(self._view(victim))
             self.evicted += 1

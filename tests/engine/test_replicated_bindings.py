@@ -7,7 +7,7 @@ import pytest
 from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
-from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
+from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, RELEASE
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net.endpoint import Endpoint
 from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
@@ -259,7 +259,7 @@ def test_a_host_that_is_active_no_longer_lends_all_it_has(fast: bool) -> None:
     one.set_share("openflow", "c2", 1.0)
     ordinary.connect()
     changes(one)
-    whole_sweep(one, HAND_OVER, 1000.0)
+    whole_sweep(one, RELEASE, 1000.0)
     assert changes(one) == []
     assert {flow["client"]: flow["guest"] for flow in one.flows(1000.0)} == {
         "10.10.0.11:40001": True,

@@ -147,7 +147,7 @@ def test_an_idle_thread_comes_back_only_where_somebody_wants_it(
 def run(manager: ManagerSocket, tmp_path: Path) -> Callable[[dict[str, str]], Runner]:
     def make(more: dict[str, str]) -> Runner:
         notifier = Notifier({"NOTIFY_SOCKET": manager.name, **more})
-        rules = parse_rules(f"queues: 2\n{RULES}")
+        rules = parse_rules(f"threads: 2\n{RULES}")
         return Runner(rules, Firewall("nft"), notifier, Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
 
     return make

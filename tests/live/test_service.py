@@ -51,7 +51,7 @@ class Manager:
 
     def start(self) -> LoadBalancer:
         rules = self.directory / "rules.yaml"
-        known = f"queues: 2\nknown-switches: {self.directory}/switches.json\n"
+        known = f"threads: 2\nknown-switches: {self.directory}/switches.json\n"
         rules.write_text(known + RULES.read_text() + WATCHED)
         confine = ["unshare", "--mount", sys.executable, "-m", "tests.live.apps.confine", str(USER)]
         balancer = LoadBalancer(
