@@ -129,7 +129,7 @@ class Balancing:
                 return self._update(self._pool.drain(_SERVICE, name, None, event.at))
             case "undrain":
                 closed.discard("drained")
-                return self._update(self._pool.enable(_SERVICE, name, event.at))
+                return self._update(self._pool.undrain(_SERVICE, name, event.at))
             case "add":
                 self._members.add(event.number)
                 return self._load_rules(event.at)
