@@ -1,5 +1,4 @@
-/* What Python has prepared for new connections; plan.h says what each function is for. natmirror/nat/schedulers.py makes the
- * tables. */
+/* The plan; plan.h says what each function is for. natmirror/nat/schedulers.py makes its tables. */
 #include "fastpath/plan.h"
 
 #include <string.h>

@@ -36,7 +36,7 @@ class EngineAdapter:
         self.next_report_at = NEVER
         """When report_bindings() is due."""
         if on_bindings is not None:
-            engine.bindings.record_changes(_MAX_CHANGES)
+            engine.bindings.log_changes(_MAX_CHANGES)
             self.next_report_at = 0.0
 
     # Other rules
@@ -80,7 +80,7 @@ class EngineAdapter:
     def take_in_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
         """Take in another host's bindings: service, client, backend; return how many could not be taken in."""
         now = time.monotonic()
-        return sum(not self._engine.bindings.accept(*binding, now) for binding in bindings)
+        return sum(not self._engine.bindings.adopt(*binding, now) for binding in bindings)
 
     def withdraw_bindings(self, gone: Sequence[tuple[str, Endpoint, bool]]) -> None:
         """Drop another host's bindings: service, client, whether the connection has ended."""
@@ -127,7 +127,7 @@ class EngineAdapter:
 
     def take_gone_legs(self) -> list[tuple[str, str]]:
         """Return service and client of records that are no longer valid."""
-        return self._engine.replicated_legs.take_gone()
+        return self._engine.replicated_legs.take_withdrawn()
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
         """Take in another host's legs, which wait for take_over(); return how many records make no sense here."""
@@ -140,14 +140,14 @@ class EngineAdapter:
             except Exception as error:  # a fault of ours costs this record, and no other
                 refused += 1
                 self._engine.faults.note(Work.TAKEOVER, None, error)
-        self._send(self._engine.study(time.monotonic(), lambda: True))
+        self._send(self._engine.read_sessions(time.monotonic(), lambda: True))
         return refused
 
     def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:
         """Drop records of another host's legs: service and client."""
         for service, client in gone:
             with suppress(ValueError):  # it was refused before
-                self._engine.replicated_legs.disown(service, client)
+                self._engine.replicated_legs.withdraw(service, client)
 
     def take_over(self) -> None:
         """Go on with other hosts' legs: this host passes the packets from now on."""
@@ -155,4 +155,4 @@ class EngineAdapter:
 
     def hand_over(self) -> None:
         """Leave the legs: another host passes the packets from now on."""
-        self._engine.replicated_legs.leave()
+        self._engine.replicated_legs.release()

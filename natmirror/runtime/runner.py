@@ -82,12 +82,20 @@ class Runner:
         self._backends = BackendControl(rules, self._mailbox, is_active=is_active)
         self._order_files = OrderFiles(rules)
         self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
-        key, memory, loads, count = os.urandom(16), Memory(rules.mirror_memory), ConnectionCounts(), thread_count(rules)
+        key, memory, counts, count = (
+            os.urandom(16),
+            Memory(rules.mirror_memory),
+            ConnectionCounts(),
+            thread_count(rules),
+        )
         beat_interval = notifier.watchdog_interval
         pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
         self._workers = [
             Worker(
-                *(rules, shard, Engine(rules, key=key, shard=shard, memory=memory, loads=loads), self._events),
+                rules,
+                shard,
+                Engine(rules, key=key, shard=shard, memory=memory, connection_counts=counts),
+                self._events,
                 is_replicated=is_shared,
                 pulse_interval=pulse_interval,
             )
