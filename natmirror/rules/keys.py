@@ -52,7 +52,7 @@ SERVICE = Section(
 
 TOP = Section(
     "rules",
-    "The top of the file.",
+    "The clients, the services, and what holds for all of them.",
     (
         Key(
             "switches",

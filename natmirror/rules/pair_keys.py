@@ -11,9 +11,9 @@ _VRRP_ID = Integer(1, 255)  # RFC 9568 §5.2.3
 _ADVERT_INTERVAL = Duration(0.01, 40.95, 0.01)  # RFC 9568 §5.2.7: twelve bits of hundredths of a second
 _KEY = Secret(16, 1024)  # 16 hexadecimal digits hold a random key of 64 bits
 _INTERFACE = Text(
-    "interface",
     re.compile(r'[^\s/:"#!{}]{1,15}'),  # the names that Linux allows, without the syntax of keepalived.conf
-    "the name of a network interface",
+    "the",
+    "name of a network interface",
 )
 
 HOST = Section(
@@ -84,8 +84,8 @@ HA = Section(
         Key(
             "state",
             RedisUrl(),
-            "Redis database, at an IPv4 address, in which the two hosts share the bindings and legs that the rules"
-            " alone do not give.",
+            "Redis database, at an IPv4 address, in which the two hosts share what cannot be derived from the"
+            " rules: pinned bindings and legs.",
             "redis://10.20.0.30:6379/0",
             None,
             "not shared",

@@ -32,7 +32,7 @@ HEALTH = Section(
             "command",
             ListOf(Word(), "words, the program first"),
             "Program and arguments that check: exec runs. The program finds NATMIRROR_BACKEND, NATMIRROR_ADDRESS and"
-            " NATMIRRORPORT in its environment; on a timeout its process group is killed. A program that cannot be"
+            " NATMIRROR_PORT in its environment; on a timeout its process group is killed. A program that cannot be"
             " started counts as no check and is logged. Required with check: exec, refused with other checks.",
             "[/usr/local/bin/check-controller, --verbose]",
             (),
@@ -65,7 +65,7 @@ BACKEND = Section(
             "max-connections",
             Integer(1, MAX_CONNECTIONS, "connections"),
             "Limit on the backend's connections; threads that open connections at the same moment may exceed it by a"
-            " few. With a limit, Python opens new connections: some thousand per second.",
+            " few. With a limit, Python opens new connections: a few thousand per second.",
             "500",
             None,
             "no limit",

@@ -186,11 +186,7 @@ class Boolean(ValueType[bool]):
 
     @property
     def name(self) -> str:
-        return "boolean"
-
-    @property
-    def bounds(self) -> str:
-        return "true, false"
+        return "true or false"
 
     def read(self, value: Value) -> bool:
         return value.boolean()
@@ -231,11 +227,7 @@ class Threads(ValueType[int | None]):
 
     @property
     def name(self) -> str:
-        return "integer or auto"
-
-    @property
-    def bounds(self) -> str:
-        return ", ".join(("auto", *map(str, self._numbers)))
+        return ", ".join(("one of auto", *map(str, self._numbers)))
 
     @property
     def _numbers(self) -> list[int]:
@@ -259,20 +251,21 @@ class Threads(ValueType[int | None]):
 
 @dataclass(frozen=True)
 class Text(ValueType[str]):
-    """A text that matches ``pattern`` as a whole; ``title`` is the type's name, ``expected`` what errors say."""
+    """A text that matches ``pattern`` as a whole, with an article and a description for errors."""
 
-    title: str
     pattern: re.Pattern[str]
-    expected: str
+    article: str
+    description: str
 
     @property
     def name(self) -> str:
-        return self.title
+        return self.description
 
     def read(self, value: Value) -> str:
-        text = value.scalar(self.expected)
+        expected = f"{self.article} {self.description}"
+        text = value.scalar(expected)
         if not self.pattern.fullmatch(text):
-            raise value.error(self.expected)
+            raise value.error(expected)
         return text
 
     def schema(self) -> Schema:
@@ -281,9 +274,9 @@ class Text(ValueType[str]):
 
 
 NAME = Text(
-    "name",
     re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"),
-    "a name of letters, digits, dots, dashes and underscores",
+    "a",
+    "name of letters, digits, dots, dashes and underscores",
 )
 
 
