@@ -13,6 +13,7 @@ import click
 from natmirror import __version__
 from natmirror.errors import HostError, NatmirrorError
 from natmirror.ha import keepalived_hooks
+from natmirror.linux import systemd
 from natmirror.rules import load_rules, text
 
 log = logging.getLogger("natmirror")
@@ -78,6 +79,7 @@ def main(
 
     natmirror --rules rules/lb.yaml runs in the foreground until SIGINT or SIGTERM.
     """
+    service = systemd.take_variables(os.environ)  # no program that this process starts may inherit them
     if ctx.invoked_subcommand is not None:
         return
     if rules_file is None:
@@ -88,7 +90,6 @@ def main(
         return
     from natmirror.linux import nftables, preflight
     from natmirror.linux.iptables import Firewall, plan
-    from natmirror.linux.systemd import Notifier
     from natmirror.runtime.logs import Logs, say
     from natmirror.runtime.runner import Runner, thread_count
 
@@ -102,7 +103,8 @@ def main(
     try:
         firewall = Firewall(backend)
         preflight.log_findings(loaded, firewall)
-        runner = Runner(loaded, firewall, Notifier(os.environ), logs, keep_rules=on_stop == "keep", api_path=api_path)
+        notifier = systemd.Notifier(service)
+        runner = Runner(loaded, firewall, notifier, logs, keep_rules=on_stop == "keep", api_path=api_path)
         summary = runner.run()
     except NatmirrorError as error:
         code, summary = error.exit_code, "\n".join(getattr(error, "__notes__", ()))

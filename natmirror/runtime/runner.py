@@ -265,7 +265,7 @@ class Runner:
         while (until := self._roles.leg_removal.due_at) < NEVER and self._signals.stops == 1:
             self._do_turn(until)
         if self._shared is not None:
-            self._shared.wait_until_role_taken()
+            self._shared.wait_until_role_applied()
         # 4. The watchdog's beats, then the workers: their legs end, and no packet passes any more.
         if self._feeder is not None:
             self._feeder.stop()
