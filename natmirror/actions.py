@@ -48,7 +48,7 @@ class Decision:
 
 
 @dataclass(slots=True)
-class Ordered:
+class Order:
     """A master's message that would have changed a switch."""
 
     service: str

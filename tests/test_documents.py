@@ -87,3 +87,9 @@ def test_all_that_a_document_names_exists(document: str) -> None:
     names = named((ROOT / document).read_text(encoding="utf-8"))
     gone = {name for name in names if name not in (FILE_NAMES if "." in name else WORDS | FILE_NAMES)}
     assert gone - OF_OTHERS == set()
+
+
+def test_the_architecture_is_short_enough_to_be_read_whole() -> None:
+    lines = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 250
+    assert [line for line in lines if len(line) > 120] == []

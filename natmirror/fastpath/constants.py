@@ -17,11 +17,11 @@ BOUND, FORGOTTEN, ENDED = lib.NM_CHANGE_BOUND, lib.NM_CHANGE_FORGOTTEN, lib.NM_C
 """The kinds of changes that FlowTable.take_changes() gives: established with a backend that the rules alone do not
 give; no longer known here, but maybe elsewhere; over."""
 
-ANNOUNCE, CLAIM_SEEN, CLAIM_ALL, HAND_OVER, STANDBY = (
+ANNOUNCE, CLAIM_SEEN, CLAIM_ALL, RELEASE, STANDBY = (
     lib.NM_SWEEP_ANNOUNCE,
     lib.NM_SWEEP_CLAIM_SEEN,
     lib.NM_SWEEP_CLAIM_ALL,
-    lib.NM_SWEEP_HAND_OVER,
+    lib.NM_SWEEP_RELEASE,
     lib.NM_SWEEP_STANDBY,
 )
 """What FlowTable.sweep() does: report all shared flows again; make those of other hosts' flows our own whose packets

@@ -34,12 +34,12 @@ class FlowTable:
         """Take a row out; its number is used again."""
         lib.nm_gear_remove(self._gear, row)
 
-    def victim(self, *, for_embryonic: bool) -> FlowRow | None:
+    def victim(self, *, for_half_open: bool) -> FlowRow | None:
         """Return the row that has to go so that a new flow has room, or None where none has to, or none may.
 
-        ``for_embryonic`` says that the new flow begins with a handshake; else it is established.
+        ``for_half_open`` says that the new flow begins with a handshake; else it is established.
         """
-        return lib.nm_flows_victim(self._flows, for_embryonic) or None
+        return lib.nm_flows_victim(self._flows, for_half_open) or None
 
     def row(self, number: int) -> FlowRow | None:
         """Return the row with this number, or None where the number is free."""
@@ -55,9 +55,9 @@ class FlowTable:
             found += list(some[0:count])
         return found
 
-    def shared(self) -> int:
+    def announced(self) -> int:
         """Count the flows whose backend the rules alone do not give, without those that are being opened or over."""
-        return lib.nm_flows_shared(self._flows)
+        return lib.nm_flows_announced(self._flows)
 
     def log_changes(self, most: int) -> None:
         """From now on keep up to ``most`` changes for take_changes()."""
@@ -80,9 +80,9 @@ class FlowTable:
         """Mark a flow as over for certain, for all hosts that know of it."""
         lib.nm_flow_end(self._flows, row)
 
-    def hand_over(self, row: FlowRow) -> None:
+    def release(self, row: FlowRow) -> None:
         """Mark a flow as another host's: its packets pass there from now on."""
-        lib.nm_flow_hand_over(self._flows, row)
+        lib.nm_flow_release(self._flows, row)
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
         """Go through at most ``most`` rows from number ``first`` on, and do what ``how`` says (ANNOUNCE and the like).

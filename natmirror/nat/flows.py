@@ -46,7 +46,7 @@ class Flow:
     new_syn_at: float = 0.0
 
     @property
-    def picked_up(self) -> bool:
+    def is_picked_up(self) -> bool:
         """Whether the flow began in mid-connection: its SYN did not pass here."""
         return is_picked_up(self.row)
 
@@ -84,7 +84,7 @@ class Nat:
         self._forgotten = forgotten
         self.table: FlowTable = gear.flows
         """The rows of all flows."""
-        self._known: dict[int, Flow] = {}
+        self._objects: dict[int, Flow] = {}
         self.failed_syns: list[tuple[str, str]] = []
         """Services and backends that have refused a SYN, or left it unanswered; the reader empties it."""
         self.evicted = 0
@@ -122,7 +122,7 @@ class Nat:
     def _view(self, row: FlowRow) -> Flow:
         """Return the flow of a row: always the same object if it is kept, else one for this call."""
         if has_python_state(row):
-            flow = self._known[row.id]
+            flow = self._objects[row.id]
             if row.state <= State.SYN_RECEIVED:  # from then on it goes by the rules of that moment
                 flow.service = self._services.service(row.service_id)
             return flow
@@ -130,15 +130,15 @@ class Nat:
         backend = None if row.backend_id == NO_BACKEND else self._services.backend(row.backend_id)
         return Flow(row, client, self._services.service(row.service_id), backend)
 
-    def know(self, flow: Flow) -> Flow:
+    def keep_object(self, flow: Flow) -> Flow:
         """Keep the flow's object: mirroring, or a SYN that is watched, refers to it from now on."""
         set_python_state(flow.row)
-        self._known[flow.row.id] = flow
+        self._objects[flow.row.id] = flow
         return flow
 
-    def is_known(self, flow: object) -> bool:
+    def has_object(self, flow: object) -> bool:
         """Whether a flow whose object is kept is still in the table."""
-        return isinstance(flow, Flow) and self._known.get(flow.row.id) is flow
+        return isinstance(flow, Flow) and self._objects.get(flow.row.id) is flow
 
     # Opening
 
@@ -148,7 +148,7 @@ class Nat:
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """Return a flow for a connection that is picked up; None when the table is full."""
-        flow = self._insert(client, service, backend, for_embryonic=False)
+        flow = self._insert(client, service, backend, for_half_open=False)
         if flow is not None:
             tracker.begin_picked_up(flow.row)
             set_picked_up(flow.row)
@@ -158,26 +158,26 @@ class Nat:
     def renew(self, flow: Flow, now: float) -> None:
         """The other host has reported the flow again. Unless it is a guest it expires: its end may not be reported."""
         if not is_guest(flow.row):
-            self.lend(flow)  # other rules may have made it one
+            self.release(flow)  # other rules may have made it one
         if not is_guest(flow.row):
             self.touch(flow, now)
 
-    def lend(self, flow: Flow) -> None:
+    def release(self, flow: Flow) -> None:
         """Another host forwards the flow's packets from now on, if they have ever passed here."""
         if flow.state is State.ESTABLISHED:
-            self.table.hand_over(flow.row)
+            self.table.release(flow.row)
 
     def adopt(
         self, service: Service, client: Endpoint, backend: Backend | None, now: float, *, is_ours: bool
     ) -> Flow | None:
         """Return a flow for a connection that another host knows, with this backend, in place of any of its ports; None
         when the table is full. ``is_ours``: its packets pass here from now on."""
-        flow = self._insert(client, service, backend, for_embryonic=False, is_end=is_ours)
+        flow = self._insert(client, service, backend, for_half_open=False, is_end=is_ours)
         if flow is not None:
-            self.adopt_known(flow, now, is_ours=is_ours)
+            self.adopt_existing(flow, now, is_ours=is_ours)
         return flow
 
-    def adopt_known(self, flow: Flow, now: float, *, is_ours: bool) -> None:
+    def adopt_existing(self, flow: Flow, now: float, *, is_ours: bool) -> None:
         """Start a flow afresh that is known here: another host's record is newer. ``is_ours``: its packets pass here
         from now on."""
         tracker.begin_picked_up(flow.row)
@@ -187,7 +187,7 @@ class Nat:
         if is_ours:
             self.touch(flow, now)
         else:
-            self.lend(flow)
+            self.release(flow)
             self.renew(flow, now)
 
     def open_direct(self, service: Service, backend: Endpoint, client: Endpoint, now: float) -> None:
@@ -211,7 +211,7 @@ class Nat:
     @property
     def is_crowded(self) -> bool:
         """Whether flows are evicted before their handshakes are complete."""
-        return self.table.victim(for_embryonic=True) is not None
+        return self.table.victim(for_half_open=True) is not None
 
     def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
         """The backend has accepted a new connection of the same ports: return its flow, in the row of the old one."""
@@ -226,7 +226,7 @@ class Nat:
         if flow.is_first_syn(syn):
             return True
         if flow.new_syn is None or flow.new_syn.seq != syn.seq:
-            self.know(flow)
+            self.keep_object(flow)
             flow.new_syn, flow.new_syn_at = syn, now
         return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
 
@@ -270,12 +270,12 @@ class Nat:
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
     ) -> Flow | None:
-        flow = self._insert(client, service, backend, for_embryonic=True)
+        flow = self._insert(client, service, backend, for_half_open=True)
         if flow is not None:
             tracker.begin(flow.row, syn)
             flow.row.created_at = now
             if syn.payload_len:
-                self.know(flow).syn_data = syn.payload
+                self.keep_object(flow).syn_data = syn.payload
             self.touch(flow, now)
         return flow
 
@@ -285,14 +285,14 @@ class Nat:
         service: Service,
         backend: Backend | None,
         *,
-        for_embryonic: bool,
+        for_half_open: bool,
         is_end: bool = True,
     ) -> Flow | None:
         here = endpoint_of(service)
         there = here if backend is None else endpoint_of(backend)
         self._opening(there, client)
         self._discard_twins(client, here, there, is_end=is_end)
-        victim = self.table.victim(for_embryonic=for_embryonic)
+        victim = self.table.victim(for_half_open=for_half_open)
         if victim is not None:
             self.forget(self._view(victim))
             self.evicted += 1
@@ -349,5 +349,5 @@ class Nat:
         """Take the flow out of the table."""
         if has_python_state(flow.row):
             self._forgotten(flow)
-            del self._known[flow.row.id]
+            del self._objects[flow.row.id]
         self.table.remove(flow.row)

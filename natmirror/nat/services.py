@@ -27,8 +27,8 @@ may not fill our tables."""
 class ServiceTable:
     """Services and backends of the rules, for the flows of a gear."""
 
-    def __init__(self, rules: Rules, gear: Gear, loads: ConnectionCounts) -> None:
-        self._loads = loads
+    def __init__(self, rules: Rules, gear: Gear, connection_counts: ConnectionCounts) -> None:
+        self._connection_counts = connection_counts
         self._plan = Plan(gear.handle)
         self._tables = ServiceTables(self._plan)
         self._services: list[Service] = []  # by number; where that is free, the last that had it
@@ -271,7 +271,7 @@ class ServiceTable:
     def _add_member(self, entry: ServiceEntry, backend: Backend) -> None:
         number = self._free_backends.pop() if self._free_backends else len(self._backends)
         place = endpoint_of(backend)
-        load = self._loads.of(endpoint_of(entry.service), place)
+        load = self._connection_counts.of(endpoint_of(entry.service), place)
         self._backends[number : number + 1] = [backend]
         entry.members[place] = PoolMember(number, backend, load)
         self._tables.put_member(entry, entry.members[place])
