@@ -87,7 +87,7 @@ class _Lib:
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
     NM_FLOW_HAS_READER: int
-    NM_FLOW_HELD: int
+    NM_FLOW_THROTTLED: int
     NM_FLOW_PICKED_UP: int
     NM_FLOW_ORIG_GAP: int
     NM_FLOW_PAST_WINDOW: int
@@ -141,7 +141,7 @@ class _Lib:
     NM_SWEEP_RELEASE: int
     NM_SWEEP_STANDBY: int
     NM_SYN_ANSWER_TIMEOUT: float
-    NM_UNDERIVED: int
+    NM_PINNED: int
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]
     nm_client_key: Array[int]
@@ -156,7 +156,7 @@ class _Lib:
     def nm_flow_touch(self, flows: FlowTableRow, flow: FlowRow, now: float, moved: int, /) -> None: ...
     def nm_flows_next_due(self, flows: FlowTableRow, /) -> float: ...
     def nm_flows_log_changes(self, flows: FlowTableRow, changes: ChangesRow, /) -> None: ...
-    def nm_flows_shared(self, flows: FlowTableRow, /) -> int: ...
+    def nm_flows_announced(self, flows: FlowTableRow, /) -> int: ...
     def nm_flow_end(self, flows: FlowTableRow, flow: FlowRow, /) -> None: ...
     def nm_flow_release(self, flows: FlowTableRow, flow: FlowRow, /) -> None: ...
     def nm_flows_victim(self, flows: FlowTableRow, for_half_open: int, /) -> FlowRow: ...

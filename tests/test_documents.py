@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/compare.md", "docs/scaling.md")
+DOCUMENTS = (
+    *("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"),
+    *("docs/compare.md", "docs/notes.md", "docs/scaling.md", "docs/words.md"),
+)
 FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps")
 SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".service", ""}
 OF_OTHERS = {
@@ -42,3 +45,9 @@ def test_all_that_a_document_names_exists(document: str) -> None:
     assert names
     gone = {name for name in names if name not in (FILE_NAMES if "." in name else WORDS | FILE_NAMES)}
     assert gone - OF_OTHERS == set()
+
+
+def test_the_architecture_is_short_enough_to_be_read_whole() -> None:
+    lines = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 250
+    assert [line for line in lines if len(line) > 120] == []

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from natmirror.actions import Drop, Send, Verdict
 from natmirror.engine.counters import Counters
-from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_underived, set_killed
+from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_pinned, set_killed
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -81,7 +81,7 @@ class Failover:
 
     def _remember(self, flow: Flow | None, now: float) -> None:
         """A binding that cannot be derived is no less certain than it was."""
-        if flow is not None and is_underived(flow.row):
+        if flow is not None and is_pinned(flow.row):
             flow.row.reply.packets = 1  # so it was established, and is not half open
             self._nat.touch(flow, now)
 

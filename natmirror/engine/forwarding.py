@@ -34,7 +34,7 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath.flow_flags import has_reader, is_held, is_killed, is_past_window, is_service_mirrored
+from natmirror.fastpath.flow_flags import has_reader, is_killed, is_past_window, is_service_mirrored, is_throttled
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -220,7 +220,7 @@ class Forwarding:
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
         self._hand_on_end(flow, event, now)
-        if is_held(flow.row):
+        if is_throttled(flow.row):
             window = self._mirroring.throttled_window(flow, segment)
             if window != segment.window:
                 verdict = self._to_client(segment, flow.service, window)

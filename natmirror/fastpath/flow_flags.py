@@ -7,7 +7,7 @@ FEEDS_LEGS = lib.NM_FLOW_FEEDS_LEGS
 WATCHED = lib.NM_FLOW_WATCHED
 DIRECT = lib.NM_FLOW_DIRECT
 PICKED_UP = lib.NM_FLOW_PICKED_UP
-HELD = lib.NM_FLOW_HELD
+THROTTLED = lib.NM_FLOW_THROTTLED
 PAST_WINDOW = lib.NM_FLOW_PAST_WINDOW
 ORIG_GAP = lib.NM_FLOW_ORIG_GAP
 REPLY_GAP = lib.NM_FLOW_REPLY_GAP
@@ -27,7 +27,7 @@ HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
 """Bits of ``HalfRow.flags``, for the tracker: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; what
 lies before ``end`` was not seen, only inferred from an acknowledgement's number."""
 
-_UNDERIVED, _FOREIGN = lib.NM_UNDERIVED, lib.NM_GUEST
+_PINNED, _FOREIGN = lib.NM_PINNED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
 _CLEAR_READER = ~(HAS_READER | REPLY_GAP)
 _OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP
@@ -87,9 +87,9 @@ def is_guest(row: FlowRow) -> bool:
     return row.sharing & _FOREIGN != 0
 
 
-def is_underived(row: FlowRow) -> bool:
+def is_pinned(row: FlowRow) -> bool:
     """Say whether the flow's backend is not the one that the rules alone give."""
-    return row.sharing & _UNDERIVED != 0
+    return row.sharing & _PINNED != 0
 
 
 # Its copies
@@ -151,7 +151,7 @@ def set_reply_gap(row: FlowRow, has_gap: bool) -> None:
 
 def concerns_mirroring(row: FlowRow) -> bool:
     """Say whether C still does anything for the flow's copies, or the client is held back for a mirror."""
-    return row.flags & (_OF_MIRRORING | HELD) != 0
+    return row.flags & (_OF_MIRRORING | THROTTLED) != 0
 
 
 def clear_mirroring(row: FlowRow) -> None:
@@ -159,19 +159,19 @@ def clear_mirroring(row: FlowRow) -> None:
     row.flags &= _CLEAR_MIRRORING
 
 
-def is_held(row: FlowRow) -> bool:
+def is_throttled(row: FlowRow) -> bool:
     """Say whether the client is held back for a mirror."""
-    return row.flags & HELD != 0
+    return row.flags & THROTTLED != 0
 
 
-def hold_client(row: FlowRow) -> None:
+def throttle_client(row: FlowRow) -> None:
     """Have C leave what the backend sends to Python, which holds the client back by it."""
-    row.flags |= HELD
+    row.flags |= THROTTLED
 
 
-def release_client(row: FlowRow) -> None:
+def unthrottle_client(row: FlowRow) -> None:
     """Hold the client back no longer."""
-    row.flags &= ~HELD
+    row.flags &= ~THROTTLED
 
 
 # One direction

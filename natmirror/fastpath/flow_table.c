@@ -13,9 +13,9 @@
 
 #define NONE 0xffffffffu
 #define PUT_BACK_AT_ONCE 256
-#define HALF_OPEN_SHARE 4 /* at most one of so many rows is for connections that are not established */
+#define HALF_OPEN_SHARE 4 /* at most one row in four is for half open connections */
 
-/* Rows in the order in which they came to be what they are. */
+/* Rows in the order in which they entered the list. */
 typedef struct {
     uint32_t oldest, newest, count;
 } list;
@@ -30,17 +30,17 @@ struct nm_flows {
     uint32_t used_count; /* rows from here on were never used */
     uint32_t mask;
     list half_open, closed;
-    uint32_t shared_count;
+    uint32_t announced_count;
     nm_changes *changes;
     nm_heap heap;
     uint8_t key[16];
 };
 
-/* The two indexes: by a packet's addresses and ports on its way from the client to the service, or from the backend to the
+/* The two indexes: by the addresses and ports of a packet from the client to the service, or from the backend to the
  * client. */
 typedef enum { BY_CLIENT, BY_BACKEND } index_kind;
 
-/* The head of the chain for such a packet. */
+/* Return the head of the chain for a packet with these addresses and ports. */
 static uint32_t *head_of(const nm_flows *flows, index_kind kind, uint8_t family, const uint8_t *src, uint16_t sport,
                          const uint8_t *dst, uint16_t dport)
 {
@@ -75,7 +75,7 @@ static void unlink_from(nm_flows *flows, index_kind kind, nm_flow *flow)
     *link = *next_of(flow, kind);
 }
 
-/* Inlined with a kind that is constant, so that no packet pays for the choice. */
+/* Inlined with a constant kind, so that no packet pays for the choice. */
 static inline __attribute__((always_inline)) nm_flow *find(nm_flows *flows, index_kind kind, uint8_t family,
                                                            const uint8_t *src, uint16_t sport, const uint8_t *dst,
                                                            uint16_t dport)
@@ -235,45 +235,45 @@ static void log_change(nm_flows *flows, const nm_flow *flow, uint8_t kind)
     change->kind = kind;
 }
 
-static void set_shared(nm_flows *flows, nm_flow *flow, int is_shared, uint8_t kind)
+static void set_announced(nm_flows *flows, nm_flow *flow, int is_announced, uint8_t kind)
 {
-    if (is_shared == !!(flow->sharing & NM_SHARED))
+    if (is_announced == !!(flow->sharing & NM_ANNOUNCED))
         return;
-    flow->sharing ^= NM_SHARED;
-    flows->shared_count += is_shared ? 1u : -1u;
+    flow->sharing ^= NM_ANNOUNCED;
+    flows->announced_count += is_announced ? 1u : -1u;
     log_change(flows, flow, kind);
 }
 
-static void update_shared(nm_flows *flows, nm_flow *flow)
+static void update_announced(nm_flows *flows, nm_flow *flow)
 {
     int is_lasting = flow->state == NM_STATE_ESTABLISHED || flow->state == NM_STATE_CLOSING;
-    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_GUEST) && is_lasting && !is_half_open(flow))
-        set_shared(flows, flow, 1, NM_CHANGE_BOUND);
+    if (flow->sharing & NM_PINNED && !(flow->sharing & NM_GUEST) && is_lasting && !is_half_open(flow))
+        set_announced(flows, flow, 1, NM_CHANGE_BOUND);
     else
-        set_shared(flows, flow, 0, is_lasting ? NM_CHANGE_FORGOTTEN : NM_CHANGE_ENDED);
+        set_announced(flows, flow, 0, is_lasting ? NM_CHANGE_FORGOTTEN : NM_CHANGE_ENDED);
 }
 
 void nm_flows_log_changes(nm_flows *flows, nm_changes *changes) { flows->changes = changes; }
 
-uint32_t nm_flows_shared(const nm_flows *flows) { return flows->shared_count; }
+uint32_t nm_flows_announced(const nm_flows *flows) { return flows->announced_count; }
 
-void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived)
+void nm_flow_set_pinned(nm_flows *flows, nm_flow *flow, int is_pinned)
 {
-    flow->sharing = (uint8_t)(is_underived ? flow->sharing | NM_UNDERIVED : flow->sharing & ~NM_UNDERIVED);
-    update_shared(flows, flow);
+    flow->sharing = (uint8_t)(is_pinned ? flow->sharing | NM_PINNED : flow->sharing & ~NM_PINNED);
+    update_announced(flows, flow);
 }
 
 void nm_flow_end(nm_flows *flows, nm_flow *flow)
 {
     if (flow->sharing & NM_GUEST)
         log_change(flows, flow, NM_CHANGE_ENDED);
-    set_shared(flows, flow, 0, NM_CHANGE_ENDED);
+    set_announced(flows, flow, 0, NM_CHANGE_ENDED);
     flow->sharing = 0;
 }
 
 void nm_flow_announce(nm_flows *flows, const nm_flow *flow)
 {
-    if (flow->sharing & NM_SHARED)
+    if (flow->sharing & NM_ANNOUNCED)
         log_change(flows, flow, NM_CHANGE_BOUND);
 }
 
@@ -283,11 +283,11 @@ void nm_flow_release(nm_flows *flows, nm_flow *flow)
         flow->flags |= NM_FLOW_PICKED_UP;
         flow->orig.flags = flow->reply.flags = 0;
     }
-    if (!(flow->sharing & NM_UNDERIVED))
+    if (!(flow->sharing & NM_PINNED))
         return;
-    if (flow->sharing & NM_SHARED) { /* the host that has it now announces what becomes of it */
-        flow->sharing ^= NM_SHARED;
-        flows->shared_count--;
+    if (flow->sharing & NM_ANNOUNCED) { /* the host that passes it now announces its changes */
+        flow->sharing ^= NM_ANNOUNCED;
+        flows->announced_count--;
     }
     flow->sharing |= NM_GUEST;
     flow->seen_at = 0.0;
@@ -325,7 +325,7 @@ void nm_flow_remove(nm_flows *flows, nm_flow *flow)
     unlink_from(flows, BY_CLIENT, flow);
     unlink_from(flows, BY_BACKEND, flow);
     leave(flows, flow);
-    set_shared(flows, flow, 0, NM_CHANGE_FORGOTTEN);
+    set_announced(flows, flow, 0, NM_CHANGE_FORGOTTEN);
     nm_heap_remove(&flows->heap, &flow->due);
     flow->family = 0; /* a free row's mark */
     flows->free[flows->free_count++] = flow->id;
@@ -375,7 +375,7 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
         join(flows, flow, NM_FLOW_CLOSED);
     else
         leave(flows, flow);
-    update_shared(flows, flow);
+    update_announced(flows, flow);
     nm_heap_set(&flows->heap, &flow->due, deadline(flow));
 }
 

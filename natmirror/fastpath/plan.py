@@ -32,7 +32,7 @@ class PlannedService:
     """Take one entry of the table after the other; else the one that the client's hash gives."""
     with_port: bool = False
     """The hash covers the client's port too."""
-    may_hold_clients: bool = False
+    may_throttle: bool = False
     """Mirrors may hold its clients back."""
     needs_python: bool = False
     """Python chooses the backend of each new connection, or refuses it."""
@@ -74,7 +74,7 @@ class Plan:
         row.address[0 : len(address)] = address
         row.family, row.hash_port = IPV4, service.with_port
         row.flags = (WATCHED if service.is_watched else 0) | (SERVICE_MIRRORED if service.is_mirrored else 0)
-        row.round_robin, row.may_hold_clients = service.round_robin, service.may_hold_clients
+        row.round_robin, row.may_throttle = service.round_robin, service.may_throttle
         derived = self._derived[number] = _numbers(service.derived)
         row.derived, row.derived_len = derived, len(derived)
         self.set_table(number, service.table, needs_python=service.needs_python)

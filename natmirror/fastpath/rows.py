@@ -177,7 +177,7 @@ class ServiceRow(Protocol):
     family: int
     hash_port: int
     round_robin: int
-    may_hold_clients: int
+    may_throttle: int
     needs_python: int
     flags: int
     flows: int

@@ -55,9 +55,9 @@ class FlowTable:
             found += list(some[0:count])
         return found
 
-    def shared(self) -> int:
+    def announced(self) -> int:
         """Count the flows whose backend the rules alone do not give, without those that are being opened or over."""
-        return lib.nm_flows_shared(self._flows)
+        return lib.nm_flows_announced(self._flows)
 
     def log_changes(self, most: int) -> None:
         """From now on keep up to ``most`` changes for take_changes()."""

@@ -95,7 +95,7 @@ class ServiceTables:
                 is_mirrored=bool(service.mirrors),
                 round_robin=pool.balance is Balance.ROUND_ROBIN,
                 with_port=pool.hash is HashInput.ADDRESS_PORT,
-                may_hold_clients=service.throttles,
+                may_throttle=service.throttles,
                 needs_python=entry.is_removed or _needs_python(pool, scheduler),
             )
         self._plan.put_service(entry.number, planned)

@@ -22,7 +22,7 @@ from natmirror.rules.kinds import (
 from natmirror.rules.model import (
     DEFAULT_FLOWS,
     DEFAULT_MEMORY,
-    MAX_QUEUES,
+    MAX_THREADS,
     Backend,
     Health,
     Mirror,
@@ -35,7 +35,7 @@ from natmirror.rules.scalars import read_absolute_path, read_duration, read_name
 from natmirror.rules.units import show_duration
 from natmirror.rules.yaml_reader import MAX_FILE_LEN, Mapping, Value, parse
 
-_KEYS = ("switches", "services", "mirror-memory", "max-flows", "queues", "known-switches", "ha")
+_KEYS = ("switches", "services", "mirror-memory", "max-flows", "threads", "known-switches", "ha")
 _FLOWS_BOUNDS = (1024, 1 << 24)
 _BUFFER_BOUNDS = (64 << 10, 1 << 30)
 _MEMORY_BOUNDS = (1 << 20, 1 << 40)
@@ -77,12 +77,12 @@ def parse_rules(text: str, path: str = "<rules>") -> Rules:
         services.append(service)
     memory = top.get("mirror-memory", lambda value: read_size(value, _MEMORY_BOUNDS), DEFAULT_MEMORY)
     max_flows = top.get("max-flows", lambda value: value.integer(*_FLOWS_BOUNDS), DEFAULT_FLOWS)
-    queues = top.get("queues", _queues, None)
+    threads = top.get("threads", _threads, None)
     known_switches = top.get("known-switches", read_absolute_path, None)
     ha = top.get("ha", lambda value: read_ha(value, services), None)
     _refuse_masters_in_pools(top["services"], services)
     warnings = (*_warnings(services), *(ha_warnings(ha, services) if ha else ()))
-    return Rules(path, switches, tuple(services), warnings, memory, max_flows, queues, known_switches, ha)
+    return Rules(path, switches, tuple(services), warnings, memory, max_flows, threads, known_switches, ha)
 
 
 def _distinct_networks(values: list[Value]) -> Iterable[IPv4Network]:
@@ -298,12 +298,12 @@ def _refuse_masters_in_pools(value: Value, services: list[Service]) -> None:
                 )
 
 
-def _queues(value: Value) -> int | None:
-    expected = f"cores, or a power of two up to {MAX_QUEUES}"
+def _threads(value: Value) -> int | None:
+    expected = f"auto, or a power of two up to {MAX_THREADS}"
     word = value.scalar(expected)
-    if word == "cores":
+    if word == "auto":
         return None
-    if not word.isdecimal() or int(word) not in (1 << shift for shift in range(MAX_QUEUES.bit_length())):
+    if not word.isdecimal() or int(word) not in (1 << shift for shift in range(MAX_THREADS.bit_length())):
         raise value.error(expected)
     return int(word)
 

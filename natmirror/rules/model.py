@@ -22,7 +22,7 @@ from natmirror.rules.kinds import (
 LEG_PORTS = range(10240, 32768)
 """Where legs with an address of ours come from: below the ports that Linux gives its own connections."""
 
-MAX_QUEUES = 16
+MAX_THREADS = 16
 DEFAULT_FLOWS = 262_144
 DEFAULT_MEMORY = 256 << 20
 DEFAULT_ADVERT_INTERVAL = 0.2
@@ -220,7 +220,7 @@ class Rules:
     """Bytes that all legs together may hold back for their mirrors."""
     max_flows: int = DEFAULT_FLOWS
     """Connections that may be known at once."""
-    queues: int | None = None
+    threads: int | None = None
     """Threads that share the packets, each with a queue: a power of two; None: as many as there are cores for."""
     known_switches: Path | None = None
     """The file that keeps over a restart what is known of switches; None: nothing is kept."""

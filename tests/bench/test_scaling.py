@@ -19,7 +19,7 @@ from tests.helpers.support import RULES
 SMALL = Workload("small", "", 10_000.0, 400, 0.0, 5_000.0, False, 5)
 BRISK = Workload("brisk", "", 600.0, 1_000, 2.0, 20.0, True, 5)
 OF_HOSTS = ("leaves", "returns")
-OF_THE_POOL = ("down", "up", "drain", "enable", "add", "remove")
+OF_THE_POOL = ("down", "up", "drain", "undrain", "add", "remove")
 
 small_and_brisk = pytest.mark.parametrize("workload", [SMALL, BRISK], ids=lambda one: one.name)
 routers = pytest.mark.parametrize("router", ROUTERS)

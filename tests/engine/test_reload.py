@@ -295,7 +295,7 @@ def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_nobody(st
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        (f"queues: 2\n{RULES}", "rules.yaml: queues: it cannot change while natmirror runs, it needs a restart"),
+        (f"threads: 2\n{RULES}", "rules.yaml: threads: it cannot change while natmirror runs, it needs a restart"),
         (f"max-flows: 2000\n{RULES}", "rules.yaml: max-flows: it cannot change"),
         (f"known-switches: /var/lib/x\n{RULES}", "rules.yaml: known-switches: it cannot change"),
         (

@@ -23,7 +23,7 @@ from natmirror.fastpath import (
     Plan,
     PlannedService,
 )
-from natmirror.fastpath.flow_flags import DIRECT, FEEDS_LEGS, HELD, ORIG_GAP, PICKED_UP, SERVICE_MIRRORED, WATCHED
+from natmirror.fastpath.flow_flags import DIRECT, FEEDS_LEGS, ORIG_GAP, PICKED_UP, SERVICE_MIRRORED, THROTTLED, WATCHED
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.build import rewrite
@@ -120,7 +120,7 @@ def reference(
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
     if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and parsed.checksum_ok():
         return PUNT, raw  # these flows' data waits for a gap to be filled
-    if row.flags & HELD and not is_orig:
+    if row.flags & THROTTLED and not is_orig:
         return PUNT, raw
     if row.flags & DIRECT and is_orig:
         return PUNT, raw

@@ -238,10 +238,10 @@ static int is_new(world *w, nm_flow *row, const nm_segment *syn)
 static void move(world *w, nm_flow *row, const nm_segment *seg, int is_orig)
 {
     int event = nm_track(row, seg, is_orig, row->flags & NM_FLOW_PICKED_UP);
-    int may_hold_clients = w->plan.services[row->service_id].may_hold_clients;
+    int may_throttle = w->plan.services[row->service_id].may_throttle;
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || (is_orig && seg->flags & TCP_SYN));
     if (row->flags & NM_FLOW_SERVICE_MIRRORED &&
-        (event == NM_EVENT_HANDSHAKE || (event == NM_EVENT_SYN_ACK && may_hold_clients)))
+        (event == NM_EVENT_HANDSHAKE || (event == NM_EVENT_SYN_ACK && may_throttle)))
         row->flags |= NM_FLOW_PYTHON_STATE;
     if (event == NM_EVENT_SYN_ACK) {
         if (row->backend_id != NM_NO_BACKEND)

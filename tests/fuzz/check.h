@@ -8,7 +8,7 @@
 void check_world(world *w);
 /* Whether it is time to ask when the next one is due: that tidies the heaps, which have to be right untidied as well. */
 int looks_closer(const world *w);
-/* Each flow findable and counted where it belongs, those that are half open or over in their lists. */
+/* Each flow findable and counted where it belongs, those that are half_open or over in their lists. */
 void check_flows(world *w);
 /* When a flow is due, by its row. */
 double flow_deadline(const nm_flow *row);

@@ -225,13 +225,13 @@ def shared() -> dict[str, bytes]:
     others = b"".join(bytes((_SHARE, _ADOPT, one, whose)) for one, whose in zip(range(8), _BACKENDS, strict=True))
     talk = b"".join(said(step, one, length=9) for step in (_FROM_CALLER, _TO_CALLER) for one in range(4))
     turned = b"".join(bytes((_CHANGE_PLAN, service, how)) for service in (0, 1, 3) for how in (5, 12, 128 + 9))
-    underived = bytes((_CHANGE_PLAN, 0, 0, _CHANGE_PLAN, 1, 0))
+    pinned = bytes((_CHANGE_PLAN, 0, 0, _CHANGE_PLAN, 1, 0))
     hows = (0, _TELL, _CLAIM_SEEN, _CLAIM_ALL, _LEND, _QUIET, _LEND | _QUIET, _TELL | _CLAIM_ALL | _LEND)
     seeds = {}
     for how in hows:
         seeds[f"sweep-{how}"] = fill_of() + turned + sweep(how) + talk + sweep(how) + sweep(0) + _MINUTE
         seeds[f"guests-{how}"] = others + talk + sweep(how) + turned + sweep(how) + closed(0) + sweep(_CLAIM_ALL) + talk
-        seeds[f"met-{how}"] = underived + b"".join(map(met, range(6))) + sweep(how) + talk + sweep(how) + flood_of()
+        seeds[f"met-{how}"] = pinned + b"".join(map(met, range(6))) + sweep(how) + talk + sweep(how) + flood_of()
     for what in (_TELL_CHANGES, _LEND_ONE, _TELL_ONE, _END_ONE, _WITHDRAW, _TOUCH):
         each = b"".join(
             bytes((_SHARE, what | own, one, how)) for own in (0, _OWN) for one in range(3) for how in (2, 1)

@@ -48,7 +48,7 @@ static id_list list_of(const snapshot *of, uint16_t flag)
     return list;
 }
 
-/* How many of those that are oldest are no longer half open, because their backends have spoken. */
+/* How many of those that are oldest are not half_open any more, because their backends have spoken. */
 static uint32_t count_spoken(const snapshot *of, const id_list *half_open)
 {
     uint32_t count = 0;

@@ -1,4 +1,4 @@
-/* The lists of flows that are half open or over, and who is to go for another: a second opinion, by the rows alone. */
+/* The lists of flows that are half_open or over, and who is to go for another: a second opinion, by the rows alone. */
 #ifndef FUZZ_LISTS_H
 #define FUZZ_LISTS_H
 
@@ -14,7 +14,7 @@ uint32_t count_rows(const snapshot *of);
 uint32_t victim_of(const snapshot *of, int for_half_open);
 /* Both lists are whole: who was there before and is has kept its place, who is new is at the end. */
 void check_lists(world *w, const snapshot *now);
-/* Everything is what it was, but that those whose backends have spoken may have left the half open list's front. */
+/* Everything is what it was, but that those whose backends have spoken may have left the half_open list's front. */
 void check_same(const snapshot *before, snapshot *now);
 
 #endif

@@ -241,14 +241,20 @@ MISTAKES = [
         "max-flows: 1000\nservices:",
         "2: max-flows: expected 1024..16777216, found 1000",
     ),
-    ("services:", "queues: 3\nservices:", "2: queues: expected cores, or a power of two up to 16, found 3"),
-    ("services:", "queues: 32\nservices:", "2: queues: expected cores, or a power of two up to 16, found 32"),
+    ("services:", "threads: 3\nservices:", "2: threads: expected auto, or a power of two up to 16, found 3"),
+    ("services:", "threads: 32\nservices:", "2: threads: expected auto, or a power of two up to 16, found 32"),
     ("10.20.0.13}", "10.20.0.13, direct: on}", "12: services[0].mirrors[0].direct: expected true or false, found on"),
     (
         "services:",
         "services: {}\nother:",
-        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, queues, known-switches, ha,"
+        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, threads, known-switches, ha,"
         " found other",
+    ),
+    (
+        "services:",
+        "queues: cores\nservices:",
+        "2: queues: expected one of the keys switches, services, mirror-memory, max-flows, threads, known-switches, ha,"
+        " found queues",
     ),
 ]
 
@@ -376,7 +382,7 @@ def test_ambiguous_tuples_are_told() -> None:
         (b"# nothing\n", "1: expected rules, found an empty file"),
         (
             b"- a\n",
-            "1: expected a mapping with switches, services, mirror-memory, max-flows, queues, known-switches, ha,"
+            "1: expected a mapping with switches, services, mirror-memory, max-flows, threads, known-switches, ha,"
             " found a list",
         ),
         (b"a: [1\n", "2: expected YAML, found: "),
