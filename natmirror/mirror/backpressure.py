@@ -27,7 +27,7 @@ class Backpressure:
     def accepted(self, flow: MirroredFlow) -> None:
         """The backend has accepted the connection: from here on the client is shown no more than throttling legs have
         room for."""
-        if flow.picked_up:
+        if flow.is_picked_up:
             return
         buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
         if buffers and any(

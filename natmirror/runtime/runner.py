@@ -82,12 +82,20 @@ class Runner:
         self._backends = BackendControl(rules, self._mailbox, is_active=is_active)
         self._order_files = OrderFiles(rules)
         self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
-        key, memory, loads, count = os.urandom(16), Memory(rules.mirror_memory), ConnectionCounts(), thread_count(rules)
+        key, memory, counts, count = (
+            os.urandom(16),
+            Memory(rules.mirror_memory),
+            ConnectionCounts(),
+            thread_count(rules),
+        )
         beat_interval = notifier.watchdog_interval
         pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
         self._workers = [
             Worker(
-                *(rules, shard, Engine(rules, key=key, shard=shard, memory=memory, loads=loads), self._events),
+                rules,
+                shard,
+                Engine(rules, key=key, shard=shard, memory=memory, connection_counts=counts),
+                self._events,
                 is_replicated=is_shared,
                 pulse_interval=pulse_interval,
             )
@@ -257,7 +265,7 @@ class Runner:
         while (until := self._roles.leg_removal.due_at) < NEVER and self._signals.stops == 1:
             self._do_turn(until)
         if self._shared is not None:
-            self._shared.wait_until_role_taken()
+            self._shared.wait_until_role_applied()
         # 4. The watchdog's beats, then the workers: their legs end, and no packet passes any more.
         if self._feeder is not None:
             self._feeder.stop()

@@ -66,7 +66,7 @@ class Host:
             if what is not BindingEvent.BOUND
         ]
         self.adapter.withdraw_bindings(gone)
-        return self.adapter.take_in_bindings([(*ends,) for what, *ends in news if what is BindingEvent.BOUND])  # type: ignore[misc]
+        return self.adapter.adopt_bindings([(*ends,) for what, *ends in news if what is BindingEvent.BOUND])  # type: ignore[misc]
 
     def guests(self) -> dict[str, str]:
         return {flow["client"]: flow["backend"] for flow in self.engine.flows(1000.0) if flow["guest"]}

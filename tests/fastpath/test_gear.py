@@ -130,7 +130,7 @@ def reference(
         return ACCEPT, raw
     if parsed.checksum_ok():
         sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
-        tracker.update(sender, receiver, parsed, picked_up=bool(row.flags & PICKED_UP))
+        tracker.update(sender, receiver, parsed, is_picked_up=bool(row.flags & PICKED_UP))
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -148,7 +148,7 @@ def reference_of_control(
         return PUNT, raw
     if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
         return PUNT, raw
-    event = tracker.track(row, parsed, from_client=is_orig, picked_up=bool(row.flags & PICKED_UP))
+    event = tracker.track(row, parsed, from_client=is_orig, is_picked_up=bool(row.flags & PICKED_UP))
     flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
