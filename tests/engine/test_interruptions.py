@@ -4,7 +4,10 @@ import pytest
 
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
+from natmirror.openflow import messages
+from natmirror.openflow.messages import Type, build
 from natmirror.rules import parse_rules
+from tests.helpers.openflow_sessions import AGAIN, FEATURES, OF, introduced, packet_in, request
 from tests.helpers.session import ISS, Session, engine
 from tests.helpers.support import C1, CLIENT, RULES, assert_adds_up, told
 
@@ -106,3 +109,25 @@ def test_a_client_that_calls_a_backend_itself_gets_answers_in_the_services_name_
     session.backend = C1
     out = session.from_backend("PA", b"data")
     assert (out.src, out.dst) == (session.service[0], CLIENT[0])
+
+
+def test_a_session_begins_again_after_a_restart_once_the_switch_is_known() -> None:
+    session, _ = introduced(engine(AGAIN))
+    session.engine = engine(AGAIN)  # the new run, without a file of known switches
+    session.to_mirror.clear()
+    session.from_client("PA", packet_in(1))
+    assert session.mirrored() == []
+    session.from_backend("PA", request(Type.FEATURES_REQUEST, 6))
+    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 6, FEATURES))
+    session.from_client("PA", packet_in(2))
+    assert [letters for letters, *_ in session.mirrored()] == ["S"]
+
+
+def test_without_reconnect_no_session_begins_again_after_a_restart() -> None:
+    session, _ = introduced(engine(OF))
+    session.engine = engine(OF)
+    session.to_mirror.clear()
+    session.from_backend("PA", request(Type.FEATURES_REQUEST, 6))
+    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 6, FEATURES))
+    session.from_client("PA", packet_in(1))
+    assert session.mirrored() == []
