@@ -1,15 +1,18 @@
 """Cells of docs/interruptions.md that no other test has: what a restart, a reload or a move costs a copy."""
 
+import re
+
 import pytest
 
+from natmirror.actions import Accept, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.rules import parse_rules
 from tests.helpers.openflow_sessions import AGAIN, FEATURES, OF, introduced, packet_in, request
-from tests.helpers.session import ISS, Session, engine
-from tests.helpers.support import C1, CLIENT, RULES, assert_adds_up, told
+from tests.helpers.session import IRS, ISS, Session, engine
+from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, segment, told
 
 THROTTLED = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 64KiB}")
 WIDEST = 0xFFFF
@@ -131,3 +134,24 @@ def test_without_reconnect_no_session_begins_again_after_a_restart() -> None:
     session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 6, FEATURES))
     session.from_client("PA", packet_in(1))
     assert session.mirrored() == []
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_removed_client_of_a_service_without_a_pool_keeps_its_connection(fast: bool) -> None:
+    watched = re.sub(r"    pool:\n.*?(?=    mirrors:)", "", RULES, flags=re.DOTALL)
+    one = engine(watched, fast=fast)
+    for raw, hook in (
+        (packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING),
+        (packet(SERVICE, CLIENT, "SA", IRS, ISS + 1), Hook.FORWARD),
+        (packet(CLIENT, SERVICE, "A", ISS + 1, IRS + 1), Hook.PREROUTING),
+    ):
+        assert one.receive(raw, hook, 1000.0).verdict == Accept()
+    elsewhere = parse_rules(watched.replace("10.10.0.0/24", "10.11.0.0/24"))
+    sends = one.expel(elsewhere.switches, one.flow_ids(), 1000.0)
+    one.reload(elsewhere)
+    assert {segment(send.packet).dst for send in sends if isinstance(send, Send)} == {MASTER[0]}, (
+        "only the leg is reset"
+    )
+    assert (
+        one.receive(packet(CLIENT, SERVICE, "PA", ISS + 1, IRS + 1, b"on"), Hook.PREROUTING, 1000.0).verdict == Accept()
+    )
