@@ -65,18 +65,18 @@ class Fleet:
             lab.sysctl(host, ip_forward=1, conf__all__rp_filter=0, conf__eth0__rp_filter=0)
             lab.run(host, ["ip", "address", "add", f"{SERVICE}/32", "dev", "lo"])
             self.route(host)
-        self.return_by_asker()
+        self.reply_to_host()
 
     def route(self, host: str) -> None:
         """Set a host's route to the clients."""
         self.lab.run(host, ["ip", "route", "replace", f"{SWITCH_SIDE}.0/24", "via", f"{CORE}.1"])
 
-    def return_by_asker(self) -> None:
+    def reply_to_host(self) -> None:
         """Make backends and master answer to the host that has passed the request on."""
         calls = ""
         for number, host in enumerate(HOSTS, 1):
             mac = self.lab.run(host, ["cat", "/sys/class/net/eth0/address"]).strip()
-            calls += f"return_by_asker {number} {mac} {CONTROLLER_SIDE}.{100 + number}\n"
+            calls += f"reply_to_host {number} {mac} {CONTROLLER_SIDE}.{100 + number}\n"
         for host in CONTROLLERS:
             self.lab.run(host, ["sh", "-ec", block("# on a backend") + calls])
 
