@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
-from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
+from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, RELEASE
 from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.replication.record_kind import PacketThread, RecordWriter, ask, slices
 from natmirror.replication.store import ENDED, GONE, PUT, Op
@@ -71,7 +71,7 @@ class BindingRecords:
     async def release(self) -> None:
         """Make all bindings guests: the other host is the active one now."""
         self._is_active = False
-        await self._sweep(HAND_OVER)
+        await self._sweep(RELEASE)
 
     async def _sweep(self, how: int) -> None:
         for thread in self._threads:

@@ -36,7 +36,7 @@ class EngineAdapter:
         self.next_report_at = NEVER
         """When report_bindings() is due, in monotonic seconds."""
         if on_bindings is not None:
-            engine.bindings.record_changes(_MAX_CHANGES)
+            engine.bindings.log_changes(_MAX_CHANGES)
             self.next_report_at = 0.0
 
     # A reload of the rules
@@ -82,7 +82,7 @@ class EngineAdapter:
     def adopt_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
         """Adopt another host's bindings (service, client, backend); return how many were refused."""
         now = time.monotonic()
-        return sum(not self._engine.bindings.accept(*binding, now) for binding in bindings)
+        return sum(not self._engine.bindings.adopt(*binding, now) for binding in bindings)
 
     def withdraw_bindings(self, gone: Sequence[tuple[str, Endpoint, bool]]) -> None:
         """Forget another host's bindings: service, client, whether the connection has ended."""
@@ -129,7 +129,7 @@ class EngineAdapter:
 
     def take_gone_legs(self) -> list[tuple[str, str]]:
         """Return service and client of each record that has become invalid since the last call."""
-        return self._engine.replicated_legs.take_gone()
+        return self._engine.replicated_legs.take_withdrawn()
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
         """Adopt another host's legs, which stand by until activate_legs(); return how many records were refused."""
@@ -142,14 +142,14 @@ class EngineAdapter:
             except Exception as error:  # an internal error costs this record, and no other
                 refused += 1
                 self._engine.faults.note(Work.TAKEOVER, None, error)
-        self._send(self._engine.study(time.monotonic(), lambda: True))
+        self._send(self._engine.read_sessions(time.monotonic(), lambda: True))
         return refused
 
     def withdraw_legs(self, gone: Sequence[tuple[str, str]]) -> None:
         """Forget another host's legs: service and client of each record."""
         for service, client in gone:
             with suppress(ValueError):  # adopt_legs() has refused this record
-                self._engine.replicated_legs.disown(service, client)
+                self._engine.replicated_legs.withdraw(service, client)
 
     def activate_legs(self) -> None:
         """Activate the legs adopted from other hosts: this host passes the packets from now on."""
@@ -157,4 +157,4 @@ class EngineAdapter:
 
     def release_legs(self) -> None:
         """Release this host's legs: another host passes the packets from now on."""
-        self._engine.replicated_legs.leave()
+        self._engine.replicated_legs.release()

@@ -355,7 +355,7 @@ def test_what_waits_is_read_in_slices() -> None:
     slices = 0
     while one.next_own_timer() is not None:
         asked = itertools.count(1)
-        one.study(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
+        one.read_sessions(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
         slices += 1
     assert slices == 4, "1,000 messages, and one step in which their answers go to the leg"
     assert one.flows(session.now)[0]["legs"][0]["session"]["asked"]["answered"] == 1001
