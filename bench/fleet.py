@@ -161,7 +161,7 @@ class Balancing:
                 killed.append(change.backend)
         self._open = _table(self._rules, tuple(self._shares.values()))
         for turns in self._turns:
-            turns.open_for(self._shares)
+            turns.set_shares(self._shares)
         return killed
 
 
@@ -315,7 +315,7 @@ class Fleet:
 def _table(pool: PoolRules, shares: tuple[float, ...]) -> "array[int]":
     """Maglev's table for its backends' shares."""
     maglev = Maglev(pool)
-    maglev.open_for(dict(zip(pool.backends, shares, strict=True)))
+    maglev.set_shares(dict(zip(pool.backends, shares, strict=True)))
     return maglev.table
 
 

@@ -250,12 +250,12 @@ class Engine:
 
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
-        self._failover.kill(self._nat.of_backend(self._services.backend_named(service, backend), ids), now)
+        self._failover.kill(self._nat.of_backend(*self._services.backend_named(service, backend), ids), now)
         return self.read_sessions(now)
 
     def repeat_resets(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
         """Send the RSTs of kill() once more, for those of these flows that are a backend's."""
-        self._failover.repeat_resets(self._nat.of_backend(self._services.backend_named(service, backend), ids))
+        self._failover.repeat_resets(self._nat.of_backend(*self._services.backend_named(service, backend), ids))
         return self.read_sessions(now)
 
     def release_flows(self, ids: Iterable[int], now: float) -> list[Send]:

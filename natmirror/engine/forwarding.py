@@ -192,7 +192,7 @@ class Forwarding:
         if is_killed(flow.row):
             return self._failover.answer_killed(segment)
         if flow.is_direct:
-            self._nat.direct_reply(flow, segment, now)
+            self._nat.track_direct_reply(flow, segment, now)
             return Accept()
         if not segment.checksum_ok():
             self._counters.count("bad_checksums")
@@ -204,9 +204,9 @@ class Forwarding:
         event = tracker.track(flow.row, segment, from_client=False, is_picked_up=flow.is_picked_up)
         self._nat.touch(flow, now, moved=event is not None)
         if event is Event.SYN_ACK:
-            self._nat.answered(flow)
+            self._nat.note_accepted(flow)
         elif event is Event.RST and was_unanswered:
-            self._nat.refused(flow, now)
+            self._nat.note_refused(flow, now)
             self._counters.count("syns_refused")
 
         # 3. Rewrite it.

@@ -79,7 +79,7 @@ class ReplicatedBindings:
         known = self._service(service, client)
         if known is None or client[0] not in self._services.clients:
             return False
-        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._services.backend_elsewhere(known, backend)
+        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._services.reported_backend(known, backend)
         if there is None:
             return False
         if flow is not None and flow.backend == there:

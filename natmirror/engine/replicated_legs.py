@@ -199,7 +199,7 @@ class ReplicatedLegs:
             self._mirroring.picked_up(flow, None if flow.backend is None else endpoint_of(flow.backend))
 
     def _backend(self, service: Service, place: Endpoint) -> Backend:
-        backend = self._services.backend_elsewhere(service, place)
+        backend = self._services.reported_backend(service, place)
         if backend is None:
             raise ValueError(f"backend: {service.name} can have none at {show(place)}")
         return backend

@@ -139,7 +139,7 @@ def test_a_fleet_decides_as_natmirror_does() -> None:
     maglev, balancing = Maglev(service.pool), Balancing(2, Balance.MAGLEV, 1)
     for slot in range(0, TABLE_SIZE, 97):
         assert balancing.pick(0, slot) == balancing.derive(slot) == service.pool.backends[maglev.table[slot]].name
-    maglev.open_for({service.pool.backends[0]: 0.0, service.pool.backends[1]: 1.0})
+    maglev.set_shares({service.pool.backends[0]: 0.0, service.pool.backends[1]: 1.0})
     assert balancing.take(Event(1.0, "drain", 0)) == []
     assert {balancing.pick(0, slot) for slot in range(TABLE_SIZE)} == {"c2"}
     assert balancing.derive(int(maglev.table[0])) in ("c1", "c2"), "which the rules alone give, whoever is open"
