@@ -237,7 +237,7 @@ def test_cleanup_after_a_kill_needs_no_force(scene: Scene, iptables: str) -> Non
 def test_two_natmirrors_in_two_namespaces_do_not_disturb_each_other(scene: Scene) -> None:
     first = scene.balance()
     argv = [sys.executable, "-m", "natmirror", "cleanup"]
-    assert scene.lab.run("c1", argv, cwd=str(ROOT)) == "nothing of natmirror's is left here\n"
+    assert scene.lab.run("c1", argv, cwd=str(ROOT)) == "nothing to remove\n"
     with pytest.raises(HostError, match="is running here"):
         scene.lab.run("lb", argv, cwd=str(ROOT))
     assert first.program.running()
