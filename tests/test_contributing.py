@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md says which files to change to add something: the files exist, and all kinds went through the steps."""
+"""CONTRIBUTING.md says which files to change to add something: they exist, and all kinds went through its steps."""
 
 import ast
 import re
