@@ -19,7 +19,8 @@ _MAX_ANSWER_LEN = 4096
 _PID_BITS = 22  # proc(5): pid_max is at most 2^22
 USAGE = {
     "health": "natmirror health [--api SOCKET]",
-    "role": "natmirror role [--api SOCKET] master|backup|fault, or keepalived's arguments: GROUP NAME MASTER PRIORITY",
+    "role": "natmirror role [--api SOCKET] master|backup|fault\n"
+    "       natmirror role [--api SOCKET] TYPE NAME STATE PRIORITY",
 }
 
 
