@@ -92,7 +92,7 @@ class EngineAdapter:
 
     def living_switches(self) -> list[str]:
         """Return the connections whose switch is known, but for those that another host or run has reported."""
-        return self._engine.directory.living()
+        return self._engine.directory.seen()
 
     def show_switches(self, clients: Sequence[str]) -> list[dict[str, Any]]:
         """Return what is known of the switches behind some connections."""
@@ -105,7 +105,7 @@ class EngineAdapter:
         refused = 0
         for entry in entries:
             try:
-                self._engine.directory.take_in(entry, time.monotonic())
+                self._engine.directory.adopt(entry, time.monotonic())
             except (KeyError, TypeError, ValueError):
                 refused += 1
         return refused
@@ -140,7 +140,7 @@ class EngineAdapter:
             except Exception as error:  # a fault of ours costs this record, and no other
                 refused += 1
                 self._engine.faults.note(Work.TAKEOVER, None, error)
-        self._send(self._engine.study(time.monotonic(), lambda: True))
+        self._send(self._engine.serve_sessions(time.monotonic(), lambda: True))
         return refused
 
     def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:

@@ -124,13 +124,13 @@ def test_a_word_about_the_backend_that_had_the_name_before_is_not_believed() -> 
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
     one = Admission(parse_rules(text), 0.0)
     one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 1.0)
-    with pytest.raises(ValueError, match=r"nobody checks c1 of openflow at 10\.20\.0\.11:6653 any more"):
+    with pytest.raises(ValueError, match=r"backend c1 of openflow is not checked at 10\.20\.0\.11:6653 any more"):
         one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.11", 6653))
     assert state(one) == "up"
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.19", 6653))
     assert state(one) == "down"
     one.reload(parse_rules(RULES), 3.0)
-    with pytest.raises(ValueError, match="nobody checks"):
+    with pytest.raises(ValueError, match="is not checked"):
         one.set_health("openflow", "c1", is_up=False, reason="refused", now=4.0, place=at("10.20.0.11", 6653))
 
 

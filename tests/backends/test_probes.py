@@ -33,10 +33,10 @@ def check(backend: Backend, kind: CheckKind, *command: str, timeout: float = 0.3
             if outcome.ok:
                 with suppress(OSError):
                     async with asyncio.timeout(5):
-                        await probe.leave()
+                        await probe.close()
             return outcome
         finally:
-            probe.abandon()
+            probe.abort()
 
     return asyncio.run(run())
 
@@ -49,7 +49,7 @@ def test_tcp_a_program_that_listens_is_well_and_never_hears_of_it(
 ) -> None:
     controller = controllers(hang_until_closed)
     for _ in range(3):
-        assert check(controller.backend(), CheckKind.TCP) == (True, "it takes connections")
+        assert check(controller.backend(), CheckKind.TCP) == (True, "it accepts connections")
     with socket.create_connection((HOST, controller.port)):
         wait_for(lambda: controller.accepted > 0, "the test's own connection")
     assert controller.accepted == 1
@@ -114,7 +114,7 @@ def says(data: bytes) -> Talk:
 
 
 HELLO = messages.hello(V13, 77)
-OTHER = "it speaks no OpenFlow version that is known here"
+OTHER = "it speaks no OpenFlow version that natmirror supports"
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ OTHER = "it speaks no OpenFlow version that is known here"
         (says(HELLO), "no ECHO_REPLY within 300 ms"),
         (says(HELLO[:7]), "no HELLO within 300 ms"),
         (says(HELLO + messages.build(V13, Type.ERROR, 5, b"\0\0\0\0no")), "it has refused our HELLO"),
-        (lambda sock: None, "it hung up before its HELLO"),
-        (lambda sock: sock.recv(4096) and None, "it hung up before its HELLO"),
-        (lambda sock: sock.recv(4096) and sock.sendall(HELLO), "it hung up before its ECHO_REPLY"),
+        (lambda sock: None, "it closed the connection before its HELLO"),
+        (lambda sock: sock.recv(4096) and None, "it closed the connection before its HELLO"),
+        (lambda sock: sock.recv(4096) and sock.sendall(HELLO), "it closed the connection before its ECHO_REPLY"),
         (says(b"220 mail.example.org ESMTP\r\n"), "it speaks no OpenFlow"),
         (says(b"\x15\x03\x03\0\x02\x02\x46"), "it speaks no OpenFlow"),
         (says(b"\x16\x03\x03\0\x02\x02\x46"), "it speaks TLS"),
@@ -187,7 +187,7 @@ def test_exec_a_command_is_told_whom_it_checks_and_nothing_of_ours() -> None:
 
 def test_exec_who_hangs_is_killed() -> None:
     began_at = time.monotonic()
-    assert shell("sleep 60", timeout=0.2) == (False, "no end of /bin/sh within 200 ms")
+    assert shell("sleep 60", timeout=0.2) == (False, "no exit of /bin/sh within 200 ms")
     assert time.monotonic() - began_at < 2
 
 
@@ -237,9 +237,9 @@ def test_who_is_late_himself_judges_nobody(controllers: Callable[[Talk | None], 
             time.sleep(0.5)  # the whole thread is held up
             return await asked
         finally:
-            probe.abandon()
+            probe.abort()
 
-    assert asyncio.run(run()) == (None, "this host was too busy")
+    assert asyncio.run(run()) == (None, "this host was too busy to check it")
 
 
 def test_checks_leave_no_circles_behind(controllers: Callable[[Talk | None], Controller]) -> None:
@@ -251,8 +251,8 @@ def test_checks_leave_no_circles_behind(controllers: Callable[[Talk | None], Con
         probe = PROBES[kind](backend, Health(kind, timeout=0.05, command=command))
         outcome = await probe.outcome()
         if outcome.ok:
-            await probe.leave()
-        probe.abandon()
+            await probe.close()
+        probe.abort()
 
     async def run() -> int:
         for turn in range(3):

@@ -279,5 +279,5 @@ def test_too_many_switches_for_the_limit_of_open_files(monkeypatch: pytest.Monke
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 1024))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     allow_files(100)
-    with pytest.raises(HostError, match=r"1100 switches need 1116 open files, and 1024 are allowed"):
+    with pytest.raises(HostError, match=r"1100 switches need 1116 open files, and the hard limit is 1024"):
         allow_files(1100)

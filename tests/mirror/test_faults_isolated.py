@@ -334,7 +334,7 @@ def test_the_scenario_reaches_all_of_mirroring() -> None:
     assert modules >= {
         *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring"),
         *("mirror.adoption", "mirror.copies", "mirror.leg_outcomes", "mirror.report"),
-        *(f"mirror.sessions.{name}" for name in ("calls", "relay", "replies", "sessions", "totals")),
+        *(f"mirror.sessions.{name}" for name in ("open_sessions", "relay", "replies", "sessions", "totals")),
         *("openflow.observer", "openflow.answers", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumption"),
     }
     assert len(ENTERED) > 200
@@ -425,7 +425,7 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
     for flow, stream in one._mirroring.streams.items():
         assert one._nat.is_known(flow)
         assert {leg.row.id for _, leg in stream.alive()} == linked[flow.row.id]
-    for master, session in one._sessions._calls.by_number.values():
+    for master, session in one._sessions._open_sessions.by_number.values():
         assert master.lives
         assert master.session is session
 

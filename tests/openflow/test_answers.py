@@ -224,7 +224,7 @@ def test_answers_in_parts_are_told_in_parts(version: int) -> None:
 
 def test_statistics_may_be_refused() -> None:
     production, _ = introduced(V13)
-    made = session(production, policy=SessionPolicy(tells_statistics=False))
+    made = session(production, policy=SessionPolicy(answers_statistics=False))
     for kind in (Multipart.PORT_STATS, Multipart.DESC):
         exchange(production, request(V13, 4, kind), multipart(V13, 4, kind, bytes(1056)))
     first, second = split(ask(made, request(V13, 5, Multipart.PORT_STATS), request(V13, 6, Multipart.DESC)))

@@ -17,7 +17,7 @@ from natmirror.openflow.datapath import (
     cost_of,
     multipart_key,
 )
-from natmirror.openflow.directory import Directory, MemoryAccount
+from natmirror.openflow.directory import Directory, MemoryBudget
 from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, parse
 from natmirror.openflow.ports import MAX_PORTS, split_ports
 from tests.helpers.openflow import ALL, ANY_PORT, DPID, features, multipart, port, port_status, understood
@@ -64,7 +64,7 @@ def ports_of(datapath: Datapath) -> dict[int, str]:
     return found
 
 
-def adds_up(directory: Directory, memory: MemoryAccount) -> bool:
+def adds_up(directory: Directory, memory: MemoryBudget) -> bool:
     datapaths = directory._datapaths.values()
     assert all(one.used == sum(starmap(cost_of, one.answers.items())) for one in datapaths)
     return memory.used == sum(one.used for one in datapaths)
@@ -224,7 +224,7 @@ def test_switches_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "_MAX_DATAPATHS", 100)
     directory = Directory(Memory(1 << 30))
     lives = directory.enter(1, 0, V13)
-    directory.stands_behind("a", lives)
+    directory.set_switch("a", lives)
     for datapath_id in range(2, 300):
         datapath = directory.enter(datapath_id, 0, V13)
         directory.learn(datapath, FEATURES, (bytes(24),), 1.0)
@@ -237,11 +237,11 @@ def test_switches_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_connection_tells_its_switch_until_it_is_over() -> None:
     directory, datapath = known(V13)
-    directory.stands_behind("10.10.0.11:40001", datapath)
-    assert directory.behind("10.10.0.11:40001") is datapath
-    directory.leave("10.10.0.11:40001")
-    directory.leave("10.10.0.11:40001")
-    assert directory.behind("10.10.0.11:40001") is None
+    directory.set_switch("10.10.0.11:40001", datapath)
+    assert directory.switch_of("10.10.0.11:40001") is datapath
+    directory.remove("10.10.0.11:40001")
+    directory.remove("10.10.0.11:40001")
+    assert directory.switch_of("10.10.0.11:40001") is None
 
 
 @pytest.mark.parametrize("version", ALL)
@@ -250,7 +250,7 @@ def test_what_is_known_survives_as_json(version: int) -> None:
     directory, datapath = known(version, 1, 2)
     directory.learn(datapath, DESC, (b"one", b"two"), 3.0)
     directory.enter(77, 0, version)  # behind no connection
-    directory.stands_behind("client", datapath)
+    directory.set_switch("client", datapath)
     answers = dict(datapath.answers)
     directory.learn(datapath, (Type.MULTIPART_REPLY, 12, b""), (bytes(40_000), bytes(40_000)), 3.0)
     directory.learn(datapath, FLOWS, (b"soon", b"old"), 3.0)
@@ -259,7 +259,7 @@ def test_what_is_known_survives_as_json(version: int) -> None:
     told = json.loads(json.dumps(directory.plain("client", 5.0)))
     fresh = Directory(Memory(1 << 30))
     fresh.restore(told, 105.0)
-    restored = fresh.behind("client")
+    restored = fresh.switch_of("client")
     assert restored is not None
     assert restored.version == version
     assert {key: answer.bodies for key, answer in restored.answers.items()} == {
@@ -345,7 +345,7 @@ def test_answers_are_bounded_in_number() -> None:
 
 def test_what_is_told_of_a_switch_is_bounded() -> None:
     directory, datapath = known(V13, 1)
-    directory.stands_behind("c", datapath)
+    directory.set_switch("c", datapath)
     for number in range(30):
         directory.learn(datapath, (Type.MULTIPART_REPLY, 12, bytes((number,))), (bytes(50_000),), 1.0)
     told = directory.plain("c", 2.0)

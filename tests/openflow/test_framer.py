@@ -101,7 +101,7 @@ def test_what_is_whole_before_the_break_comes_out() -> None:
 
 @pytest.mark.parametrize("version", ALL)
 def test_a_stream_met_in_its_middle_begins_with_a_piece_of_whole_messages(version: int) -> None:
-    framer, one = Framer(in_middle=True), packet_in(version)
+    framer, one = Framer(picked_up=True), packet_in(version)
     assert list(framer.push(one[5:])) == []
     assert list(framer.push(one[:-1])) == []
     assert list(framer.push(b"")) == []
@@ -113,25 +113,25 @@ def test_a_stream_met_in_its_middle_begins_with_a_piece_of_whole_messages(versio
 
 
 def test_a_hello_in_the_middle_does_not_tell_what_is_spoken() -> None:
-    framer = Framer(in_middle=True)
+    framer = Framer(picked_up=True)
     assert list(framer.push(header(V15, 0))) == []
     assert list(framer.push(header(V13, 6))) == [header(V13, 6)]
     assert framer.version == V13
 
 
 def test_messages_of_two_versions_are_no_place_to_begin() -> None:
-    framer = Framer(in_middle=True)
+    framer = Framer(picked_up=True)
     assert list(framer.push(header(V13, 2) + header(V10, 2))) == []
 
 
 def test_a_place_lost_is_found_again() -> None:
     framer = Framer()
-    framer.lose_place()  # before anything was seen
+    framer.note_gap()  # before anything was seen
     one = packet_in(V13)
     assert list(framer.push(one[7:])) == []
     assert list(framer.push(one)) == [one]
     list(framer.push(one[:20]))
-    framer.lose_place()
+    framer.note_gap()
     assert framer.held == 0
     assert list(framer.push(one[30:])) == []
     assert list(framer.push(header(V10, 2))) == []  # another version is no sign
@@ -152,10 +152,10 @@ def test_any_bytes_in_any_cutting_give_messages_or_broken(stream: bytes, where: 
 
 @given(st.lists(st.binary(max_size=60), max_size=6), st.booleans())
 def test_any_bytes_in_the_middle_give_messages_or_broken(pieces: list[bytes], is_lost: bool) -> None:
-    framer = Framer(in_middle=True)
+    framer = Framer(picked_up=True)
     found = told(framer, pieces)[0]
     if is_lost:
-        framer.lose_place()
+        framer.note_gap()
         found += told(framer, pieces)[0]
     assert all(HEADER.unpack_from(raw)[2] == len(raw) for raw in found)
 

@@ -111,7 +111,7 @@ def test_a_controller_may_ask_before_the_switch_has_greeted() -> None:
 
 @pytest.mark.parametrize("version", ALL)
 def test_a_connection_met_in_its_middle_shows_its_version(version: int) -> None:
-    production = Observer(begun(version)[1], in_middle=True)
+    production = Observer(begun(version)[1], picked_up=True)
     assert list(production.from_switch(packet_in(version)[9:], 0.0)) == []
     exchange(production, KITS[version].make("OFPFeaturesRequest", 3), features(version, 3))
     assert production.version == version
@@ -121,7 +121,7 @@ def test_a_connection_met_in_its_middle_shows_its_version(version: int) -> None:
 def test_what_is_known_of_another_version_is_worth_nothing() -> None:
     first, directory = introduced(V10)
     assert first.datapath is not None
-    production = Observer(directory, in_middle=True)
+    production = Observer(directory, picked_up=True)
     production.restore(first.datapath)
     list(production.from_switch(packet_in(V13), 0.0))
     assert (production.version, production.datapath) == (V13, None)
@@ -131,7 +131,7 @@ def test_questions_are_forgotten_where_bytes_are_missing() -> None:
     for of_switch in (True, False):
         production, _ = introduced(V13)
         list(production.from_controller(request(V13, 0, Multipart.GROUP, b"one")))
-        production.lose_place(of_switch=of_switch)
+        production.note_gap(of_switch=of_switch)
         list(production.from_switch(multipart(V13, 0, Multipart.GROUP, b"?"), 0.0))
         assert known(production, Multipart.GROUP, b"one") is None
 
@@ -301,11 +301,11 @@ def test_multiparts_without_their_header_are_passed_over(version: int) -> None:
 def test_what_a_switch_says_by_itself(version: int) -> None:
     production, _ = introduced(version)
     for raw in (packet_in(version), port_status(version, 0, port(version, 1)), flow_removed(version)):
-        assert said(production, raw) is MessageClass.UNASKED
-    assert said(production, KITS[version].make("OFPEchoRequest", 0, data=b"")) is MessageClass.UNASKED
+        assert said(production, raw) is MessageClass.ASYNCHRONOUS
+    assert said(production, KITS[version].make("OFPEchoRequest", 0, data=b"")) is MessageClass.ASYNCHRONOUS
     for kind in (Type.ECHO_REPLY, Type.BARRIER_REPLY, Type.MULTIPART_REPLY, Type.ERROR):
         assert said(production, build(version, kind, 0, bytes(8))) is MessageClass.ANSWER
-    assert said(production, build(version, Type.HELLO, 0)) is MessageClass.OPENING
+    assert said(production, build(version, Type.HELLO, 0)) is MessageClass.HANDSHAKE
     assert said(production, pack("!BBHI", version, 200, 8, 0)) is MessageClass.ANSWER
 
 
@@ -315,7 +315,7 @@ def test_of_experiments_an_answer_is_what_was_asked_for(version: int) -> None:
     list(production.from_controller(build(version, Type.EXPERIMENTER, 9, pack("!III", NICIRA, 10, 1))))
     reply = build(version, Type.EXPERIMENTER, 9, pack("!III", NICIRA, 11, 1))
     assert said(production, reply) is MessageClass.ANSWER
-    assert said(production, build(version, Type.EXPERIMENTER, 0, pack("!II", 0xABCDEF, 1))) is MessageClass.UNASKED
+    assert said(production, build(version, Type.EXPERIMENTER, 0, pack("!II", 0xABCDEF, 1))) is MessageClass.ASYNCHRONOUS
 
 
 @pytest.mark.parametrize("subtype", [14, 17, 30])
@@ -325,7 +325,8 @@ def test_niciras_own_messages_come_by_themselves_whatever_the_transaction_ids(su
         list(production.from_controller(build(V10, Type.EXPERIMENTER, 0, pack("!III", NICIRA, format_, 1))))
     for _ in range(3):
         assert (
-            said(production, build(V10, Type.EXPERIMENTER, 0, pack("!II8x", NICIRA, subtype))) is MessageClass.UNASKED
+            said(production, build(V10, Type.EXPERIMENTER, 0, pack("!II8x", NICIRA, subtype)))
+            is MessageClass.ASYNCHRONOUS
         )
 
 

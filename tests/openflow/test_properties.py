@@ -111,9 +111,9 @@ def conversations(draw: st.DrawFn, version: int) -> list[tuple[bool, bytes]]:
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=100)), max_size=6), places, st.booleans(), st.booleans())
 def test_any_bytes_of_production(
-    steps: list[tuple[bool, bytes]], where: list[int], in_middle: bool, is_begun: bool
+    steps: list[tuple[bool, bytes]], where: list[int], picked_up: bool, is_begun: bool
 ) -> None:
-    production = begun(ALL[1])[0] if is_begun else Observer(Directory(Memory(1 << 20)), in_middle=in_middle)
+    production = begun(ALL[1])[0] if is_begun else Observer(Directory(Memory(1 << 20)), picked_up=picked_up)
     run(production, steps, where)
 
 
@@ -125,7 +125,7 @@ def test_production_in_any_cutting(case: tuple[int, list[tuple[bool, bytes]]], w
         production, directory = begun(version)
         found = run(production, steps, cuts)
         if is_lost:
-            production.lose_place(of_switch=True)
+            production.note_gap(of_switch=True)
             assert (production.questions, production.held) == (0, production._controller.held)
             found[0].extend(run(production, steps, [])[0])
         outcomes.append((found, [one.plain(0.0) for one in directory._datapaths.values()]))

@@ -238,7 +238,7 @@ def test_what_comes_before_the_introduction_is_bounded(body_len: int) -> None:
     made = session(production, greeted=False)
     message = Message(V13, Type.PACKET_IN, 0, build(V13, Type.PACKET_IN, 0, bytes(body_len)))
     for _ in range(8000):
-        made.from_switch(MessageClass.UNASKED, message, has_room=True)
+        made.from_switch(MessageClass.ASYNCHRONOUS, message, has_room=True)
     assert made.held <= 1 << 20
     made.take()
     told = ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2))

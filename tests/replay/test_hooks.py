@@ -48,7 +48,7 @@ def test_a_packet_that_passed_unchanged_counts_once_and_a_repetition_again(tmp_p
     ]
     capture = write(tmp_path / "in.pcap", [side for raw in sent for side in (raw, forwarded(raw))])
     report = replay(parse_rules(WITHOUT_POOL), capture, tmp_path / "out.pcap")
-    assert (report.accepted, dict(report.left_out)) == (4, {"seen before": 4})
+    assert (report.accepted, dict(report.skipped)) == (4, {"already seen": 4})
 
 
 def test_icmp_errors_count_once_and_those_of_a_captured_leg_do_not_meet_the_models(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_icmp_errors_count_once_and_those_of_a_captured_leg_do_not_meet_the_mode
     ]
     capture = write(tmp_path / "in.pcap", [*session()[:6], *errors])
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap")
-    assert dict(report.left_out) == {"already rewritten": 4, "of a mirror": 1}
+    assert dict(report.skipped) == {"already rewritten": 4, "from a mirror": 1}
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", mirror="capture")
-    assert dict(report.left_out) == {"already rewritten": 4}
+    assert dict(report.skipped) == {"already rewritten": 4}
     assert dict(report.dropped) == {"consumed": 1}
 
 

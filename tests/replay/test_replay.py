@@ -139,11 +139,11 @@ def test_the_capture_with_losses_has_some() -> None:
     assert [begin for begin, _ in pieces] != sorted(begin for begin, _ in pieces)
 
 
-def test_each_packet_counts_once_and_strangers_are_left_out(tmp_path: Path) -> None:
+def test_each_packet_counts_once_and_unrelated_ones_are_skipped(tmp_path: Path) -> None:
     stranger = packet(at("192.0.2.1", 1), at("192.0.2.2", 2), "A", 1)
     capture = write(tmp_path / "in.pcap", [*session(), stranger, packet(MASTER, CLIENT, "A", 1, 2)])
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
-    assert dict(report.left_out) == {"already rewritten": 2, "none of ours": 1, "of a mirror": 1}
+    assert dict(report.skipped) == {"already rewritten": 2, "unrelated": 1, "from a mirror": 1}
     assert (report.packets, report.accepted) == (11, 7)
     assert report.legs == ["leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged"]
     [stream] = (tmp_path / "streams").iterdir()
@@ -162,7 +162,7 @@ def test_a_clock_set_back_in_mid_capture_hurts_nothing(tmp_path: Path) -> None:
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap")
     assert len(report.legs) == 1
     assert report.set_back == 8
-    assert "8 packets with a time before" in str(report)
+    assert "8 packets have an earlier time" in str(report)
 
 
 @pytest.mark.parametrize("cut", [0, 3, 23, 24, 30, 60, 200, 400])
@@ -210,7 +210,7 @@ def test_packets_cut_short_are_counted(tmp_path: Path) -> None:
     [captured] = read(path)
     assert captured.cut_short
     report = replay(parse_rules(RULES), path, tmp_path / "out.pcap")
-    assert dict(report.left_out) == {"cut short": 1}
+    assert dict(report.skipped) == {"cut short": 1}
 
 
 def test_streams_of_ports_with_a_common_beginning_keep_their_names(tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ def test_what_waits_to_be_read_is_bounded() -> None:
         one.decide(ack, Hook.FORWARD, session.now, Checksum.VALID)
         if number == 1000:
             assert one.snapshot(session.now)["mirrors"][0]["ended"] == {}
-    one.study(session.now)
+    one.serve_sessions(session.now)
     assert master.messages()[0][0] is Type.HELLO
     [mirror] = one.snapshot(session.now)["mirrors"]
     assert mirror["ended"] == {"hole": 1}

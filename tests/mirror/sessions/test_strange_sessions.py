@@ -86,7 +86,7 @@ def test_a_fins_number_is_no_delivered_byte() -> None:
 # A fault of ours costs one session
 
 
-@pytest.mark.parametrize("where", ["take", "next_settling"])
+@pytest.mark.parametrize("where", ["take", "next_deadline"])
 def test_a_fault_in_what_is_flushed_costs_a_session(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     session, _ = introduced(engine(OF))
     monkeypatch.setattr(of_session.SwitchSession, where, _fail)
@@ -179,7 +179,7 @@ def test_connections_whose_master_was_not_there_leave_nothing() -> None:
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert not one.flow_ids()
-    assert len(one._sessions._calls._of_switches) == 0
+    assert len(one._sessions._open_sessions._of_switches) == 0
 
 
 # One session for each datapath and master
@@ -355,7 +355,7 @@ def test_what_waits_is_read_in_slices() -> None:
     slices = 0
     while one.next_own_timer() is not None:
         asked = itertools.count(1)
-        one.study(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
+        one.serve_sessions(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
         slices += 1
     assert slices == 4, "1,000 messages, and one step in which their answers go to the leg"
     assert one.flows(session.now)[0]["legs"][0]["session"]["asked"]["answered"] == 1001
