@@ -52,7 +52,7 @@ class EngineReport:
             "drops": dict(sorted(self._counters.drops.items())),
             "punts": {reason: count for reason, count in self._gear.punts().items() if count},
             "flows": self._services.flow_count(),
-            "flows_not_derivable": self._nat.table.shared(),
+            "flows_not_derivable": self._nat.table.announced(),
             "backends": self._services.backends(),
             "mirrors": self._mirrors.mirrors(now),
             "mirror_memory": self._mirrors.memory(),

@@ -4,7 +4,7 @@ A throttle limits the window that the client sees. It moves as the flow's packet
 """
 
 from natmirror.actions import Send
-from natmirror.fastpath.flow_flags import hold_client, release_client
+from natmirror.fastpath.flow_flags import throttle_client, unthrottle_client
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.outgoing import Outgoing
@@ -29,7 +29,7 @@ class Backpressure:
     def accepted(self, flow: MirroredFlow) -> None:
         """Begin to throttle a flow, if a mirror asks for it: its backend has accepted the connection, and from now on
         the client sees no larger window than the legs to throttling mirrors have room for."""
-        if flow.picked_up:
+        if flow.is_picked_up:
             return
         buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
         if buffers and any(
@@ -37,7 +37,7 @@ class Backpressure:
         ):
             first = seq.add(flow.row.iss, 1)
             self._throttles[flow] = ClientWindow(seq.add(first, min(buffers)), min(buffers))
-            hold_client(flow.row)
+            throttle_client(flow.row)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
         """Return the window field for the client, in a segment of its backend's."""
@@ -113,4 +113,4 @@ class Backpressure:
         """Remove the flow's throttle: no leg throttles its client any more."""
         if self._throttles.pop(flow, None) is not None:
             self._timers.set((TimerKind.WINDOW_UPDATE, flow), None)
-            release_client(flow.row)
+            unthrottle_client(flow.row)

@@ -21,7 +21,7 @@ class MirroredFlow(Protocol):
     syn_data: bytes
 
     @property
-    def picked_up(self) -> bool:
+    def is_picked_up(self) -> bool:
         """Whether the flow was picked up: its SYN did not pass here."""
 
 

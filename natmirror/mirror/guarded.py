@@ -189,11 +189,11 @@ class GuardedMirroring:
 
     # Time
 
-    def serve_sessions(self, now: float, is_spent: Callable[[], bool] | None) -> None:
+    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None) -> None:
         """Serve the OpenFlow sessions. If reading the queue itself fails, it is unknown what was lost: switch all
         sessions off at once."""
         try:
-            self._sessions.serve_sessions(now, is_spent)
+            self._sessions.read(now, is_spent)
         except Exception as error:
             self._faults.note(Work.SESSION, None, error)
             self._faults.switch_off(Work.SESSION)
@@ -201,7 +201,7 @@ class GuardedMirroring:
 
     @property
     def has_more(self) -> bool:
-        """Whether serve_sessions() has something to do."""
+        """Whether read_sessions() has something to do."""
         try:
             return self._sessions.has_more
         except Exception as error:

@@ -8,7 +8,7 @@ others are still done.
 from collections.abc import Callable
 from contextlib import suppress
 
-from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, release_client
+from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, unthrottle_client
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import IS_ASKING, StreamEvent, StreamState
 from natmirror.mirror.faults import Work
@@ -92,7 +92,7 @@ class Teardown:
     def _unthrottle(self, flow: MirroredFlow) -> None:
         with suppress(Exception):
             self._backpressure.lift(flow)
-        release_client(flow.row)
+        unthrottle_client(flow.row)
 
     def _end_copies(self, flow: MirroredFlow, reason: str) -> None:
         """End the flow's copies. Keep its stream: bytes that the client sends from now on count as lost for this

@@ -23,15 +23,15 @@ class Broken(Exception):
 class Framer:
     """The framer of one direction of a connection. It holds less than one message, so never 64 KiB."""
 
-    def __init__(self, *, picked_up: bool = False) -> None:
-        """``picked_up``: the stream begins in mid-connection, so that the framer has to find where a message begins."""
+    def __init__(self, *, is_picked_up: bool = False) -> None:
+        """``is_picked_up``: the stream begins in mid-connection, and the framer has to find where a message begins."""
         self.version: int | None = None
         """The version that both ends have agreed on: a message in another one is an error."""
-        self.seeks_start = picked_up
+        self.seeks_start = is_picked_up
         self.skipped_bytes = 0
         """Bytes before the first recognised message."""
         self._rest: bytearray = _NOTHING
-        self._is_first = not picked_up
+        self._is_first = not is_picked_up
 
     @property
     def held(self) -> int:

@@ -99,10 +99,10 @@ class Observer:
     """The observer of one production connection of a switch. Both ``from_`` methods raise Broken where the connection
     cannot be followed.
 
-    ``picked_up``: the connection was picked up, so that its streams may begin within a message.
+    ``is_picked_up``: the connection was picked up, so that its streams may begin within a message.
     """
 
-    def __init__(self, directory: Directory, *, picked_up: bool = False) -> None:
+    def __init__(self, directory: Directory, *, is_picked_up: bool = False) -> None:
         self.version: int | None = None
         """The version that both HELLOs agree on; without HELLOs, that of the first message."""
         self.datapath: Datapath | None = None
@@ -114,8 +114,8 @@ class Observer:
         self.questions = 0
         """The number of the controller's open questions."""
         self._directory = directory
-        self._switch = Framer(picked_up=picked_up)
-        self._controller = Framer(picked_up=picked_up)
+        self._switch = Framer(is_picked_up=is_picked_up)
+        self._controller = Framer(is_picked_up=is_picked_up)
         self._hellos: dict[Framer, Message] = {}
         self._pending: OrderedDict[_QuestionId, deque[_Question]] = (
             OrderedDict()

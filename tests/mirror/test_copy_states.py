@@ -16,7 +16,7 @@ def after(*events: StreamEvent) -> StreamState:
     return stream.state
 
 
-def test_a_stream_is_copied_finished_over_and_gone() -> None:
+def test_a_stream_is_copied_finished_ended_and_forgotten() -> None:
     assert after() is StreamState.COPYING
     assert after(StreamEvent.FIN) is StreamState.FINISHED
     assert after(StreamEvent.FIN, StreamEvent.ENDED) is StreamState.ENDED_FINISHED
@@ -24,7 +24,7 @@ def test_a_stream_is_copied_finished_over_and_gone() -> None:
     assert after(StreamEvent.ENDED) is StreamState.ENDED_UNFINISHED
 
 
-def test_another_hosts_stream_stands_by_and_asks_before_it_is_copied() -> None:
+def test_an_adopted_stream_is_standby_and_asks_before_it_is_copied() -> None:
     adopted = (StreamEvent.ADOPTED, StreamEvent.ACTIVATED)
     assert after(StreamEvent.ADOPTED) is StreamState.STANDBY
     assert after(*adopted) is StreamState.ASKING
@@ -50,14 +50,14 @@ def test_an_illegal_transition_raises(monkeypatch: pytest.MonkeyPatch, events: t
         after(*events)
 
 
-def test_nothing_leads_out_of_gone_and_everything_leads_there() -> None:
+def test_every_state_leads_to_forgotten_and_no_event_leaves_it() -> None:
     assert not [state for state, _ in TRANSITIONS if state is StreamState.FORGOTTEN]
     assert {state for state, event in TRANSITIONS if event is StreamEvent.FORGOTTEN} == set(StreamState) - {
         StreamState.FORGOTTEN
     }
 
 
-def test_a_connection_that_is_over_stays_so() -> None:
+def test_an_ended_connection_stays_ended() -> None:
     for (state, _), following in TRANSITIONS.items():
         if state >= StreamState.ENDED_ASKING:
             assert following >= StreamState.ENDED_ASKING

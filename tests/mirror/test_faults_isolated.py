@@ -161,7 +161,7 @@ def play(scene: Scene) -> None:
         connection(scene, client, iss)
     handover = scene.engine.replicated_legs
     records = scene.ask(lambda: handover.records(handover.ids(), everything=True), [])
-    scene.ask(handover.leave)
+    scene.ask(handover.release)
     for record in records:
         scene.ask(partial(handover.adopt, record, scene.now))
     scene.ask(lambda: handover.take_over(scene.now))
@@ -316,7 +316,7 @@ def raising(name: str, *, always: bool, late: bool = False) -> Iterator[list[int
 
 
 ENTERED = entered()
-KEPT_IN_TABLES = {f"natmirror.openflow.answers:Answers.{name}" for name in ("_echo", "_features")}
+CALLED_FROM_TABLES = {f"natmirror.openflow.answers:Answers.{name}" for name in ("_echo", "_features")}
 """Whoever calls these does not look for them by name."""
 UNDISTURBED: dict[bool, list[object]] = {}
 
@@ -348,9 +348,9 @@ def test_a_fault_in_mirroring_costs_no_packet(name: str, always: bool, fast: boo
     with raising(name, always=always) as raised:
         play(scene)
     assert seen(scene.verdicts) == expected
-    assert raised or fast or name in KEPT_IN_TABLES  # the C gear does without some
+    assert raised or fast or name in CALLED_FROM_TABLES  # the C gear does without some
     if not always:
-        assert_no_mirror_has_other_bytes(scene)
+        assert_mirrors_have_no_other_bytes(scene)
 
 
 ENDING = (
@@ -369,7 +369,7 @@ FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mi
 @pytest.mark.parametrize(
     "name", [*FAILING, "legs:Legs.receive", "legs:Legs.handle_timer", "backpressure:Backpressure.accepted"]
 )
-def test_a_fault_in_ending_what_has_failed_costs_no_packet_either(name: str, ending: str, fast: bool) -> None:
+def test_a_fault_while_failed_work_is_ended_costs_no_packet_either(name: str, ending: str, fast: bool) -> None:
     expected = undisturbed(fast=fast)
     scene = Scene(fast=fast)
     with raising(f"natmirror.mirror.{name}", always=True), raising(f"natmirror.mirror.{ending}", always=True):
@@ -377,7 +377,7 @@ def test_a_fault_in_ending_what_has_failed_costs_no_packet_either(name: str, end
     assert seen(scene.verdicts) == expected
 
 
-def assert_no_mirror_has_other_bytes(scene: Scene) -> None:
+def assert_mirrors_have_no_other_bytes(scene: Scene) -> None:
     """What a raw mirror was sent is the beginning of a stream of that client's, without a gap."""
     for (client, mirror), pieces in scene.mirrors.data.items():
         if mirror == MASTER:
@@ -390,22 +390,22 @@ def assert_no_mirror_has_other_bytes(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("name", ENTERED)
-def test_a_call_that_fails_after_its_work_is_done_leaves_every_leg_a_row_and_an_owner(name: str) -> None:
+def test_after_a_call_that_fails_at_its_end_every_leg_has_a_row_and_an_owner(name: str) -> None:
     scene = Scene(fast=True)
     with raising(name, always=False, late=True):
         play(scene)
     assert seen(scene.verdicts) == undisturbed(fast=True)
     scene.wait(1.0)
-    assert_every_leg_is_somebodys(scene.engine)
+    assert_every_leg_has_a_row_and_an_owner(scene.engine)
 
     scene = Scene(fast=False)
     with raising(name, always=False, late=True):
         connection(scene, CLIENT, ISS)
     connection(scene, CLIENT, 77)
-    assert_every_leg_is_somebodys(scene.engine)
+    assert_every_leg_has_a_row_and_an_owner(scene.engine)
 
 
-def assert_every_leg_is_somebodys(one: Engine) -> None:
+def assert_every_leg_has_a_row_and_an_owner(one: Engine) -> None:
     """Python's legs, their rows in C, the flows that C gives them bytes of, and the sessions agree."""
     legs, rows, flows = one._legs.living, one._gear.legs, one._gear.flows
     assert len(rows) == len(legs)
@@ -423,7 +423,7 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
         assert owner.leg.ended is None
         assert owner.leg.row.flow_id == NO_FLOW or number in linked[owner.leg.row.flow_id]
     for flow, stream in one._mirroring.streams.items():
-        assert one._nat.is_known(flow)
+        assert one._nat.has_object(flow)
         assert {leg.row.id for _, leg in stream.alive()} == linked[flow.row.id]
     for master, session in one._sessions._open_sessions.by_number.values():
         assert master.lives
@@ -438,7 +438,7 @@ BOOKKEEPING = (
 
 
 @pytest.mark.parametrize("name", [name for name in ENTERED if not name.startswith(BOOKKEEPING)])
-def test_after_a_fault_the_books_add_up_and_new_connections_are_copied(name: str) -> None:
+def test_after_a_fault_the_ledger_adds_up_and_new_connections_are_copied(name: str) -> None:
     scene = Scene(fast=False)
     with raising(name, always=False):
         connection(scene, CLIENT, ISS)

@@ -5,13 +5,13 @@ known. If the master cannot be reached, or ends the session, the next leg is ope
 attempt, when the switch sends its next message. Only the youngest connection of a switch has a session with a master.
 """
 
-from natmirror.actions import LegEnded, Ordered
+from natmirror.actions import LegEnded, Order
 from natmirror.fastpath import NO_FLOW, SOURCE_MESSAGES
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, stop_reading
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import LegOutcome, Legs
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
-from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.session_states import SessionEvent, SessionState
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import TimerKind, Timers
@@ -49,7 +49,7 @@ class OpenSessions:
         self._streams = streams
         self._next_number = 0
         self._of_switches: dict[tuple[str, str, int, int], MasterSession] = {}  # by service, master and datapath
-        self._orders: list[Ordered] = []
+        self._orders: list[Order] = []
 
     # Beginning
 
@@ -77,7 +77,7 @@ class OpenSessions:
         session = SwitchSession(connection.observer, policy)  # before the leg, which is useless without it
 
         def listener(data: bytes) -> None:
-            self._read_queue.add(Kind.MASTER, number, data)
+            self._read_queue.add(ReadEvent.MASTER, number, data)
 
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
         if isinstance(made, str):
@@ -119,7 +119,7 @@ class OpenSessions:
         """End a session whose leg has ended."""
         self._timers.set((TimerKind.SETTLE_SESSION, master), None)
         self._read_queue.add(
-            Kind.ENDED, master.number
+            ReadEvent.ENDED, master.number
         )  # first, so that the session is removed even if a step below fails
         master.move(SessionEvent.LEG_ENDED)
         self._ledger.session_ended(master, leg, reason)
@@ -151,10 +151,10 @@ class OpenSessions:
     def record(self, master: MasterSession, message: Message) -> None:
         """Keep a master's order for take_orders()."""
         names = (master.service_name, master.mirror.name)
-        self._orders.append(Ordered(*names, master.connection.client, master.ordered_bytes, message.raw))
+        self._orders.append(Order(*names, master.connection.client, master.ordered_bytes, message.raw))
         master.ordered_bytes += len(message.raw)
 
-    def take_orders(self) -> list[Ordered]:
+    def take_orders(self) -> list[Order]:
         """Return the orders that recorded masters have sent since the last call."""
         orders, self._orders = self._orders, []
         return orders

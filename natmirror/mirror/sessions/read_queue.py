@@ -16,7 +16,7 @@ _LITTLE = 64 << 10
 _ENTRY_COST = 200  # bytes that Python's own bookkeeping takes for an entry
 
 
-class Kind(IntEnum):
+class ReadEvent(IntEnum):
     """The kind of an entry; its ``of`` is the number of a session for MASTER, MASTER_LOST and ENDED, else of a flow."""
 
     ORIG = READ_ORIG
@@ -39,7 +39,11 @@ class Kind(IntEnum):
     """The session's leg has ended."""
 
 
-_LOST = {Kind.ORIG: Kind.ORIG_LOST, Kind.REPLY: Kind.REPLY_LOST, Kind.MASTER: Kind.MASTER_LOST}
+_LOST = {
+    ReadEvent.ORIG: ReadEvent.ORIG_LOST,
+    ReadEvent.REPLY: ReadEvent.REPLY_LOST,
+    ReadEvent.MASTER: ReadEvent.MASTER_LOST,
+}
 
 
 class ReadQueue:
@@ -47,18 +51,18 @@ class ReadQueue:
 
     def __init__(self, gear: Gear) -> None:
         self._gear = gear
-        self._waiting: deque[tuple[Kind, int, bytes]] = deque()
+        self._waiting: deque[tuple[ReadEvent, int, bytes]] = deque()
         self._waiting_len = 0
-        self._waiting_of: Counter[tuple[Kind, int]] = Counter()  # by stream, without Python's bookkeeping
-        self._lost: set[tuple[Kind, int]] = set()  # streams without a new entry since bytes of theirs were lost
+        self._waiting_of: Counter[tuple[ReadEvent, int]] = Counter()  # by stream, without Python's bookkeeping
+        self._lost: set[tuple[ReadEvent, int]] = set()  # streams without a new entry since bytes of theirs were lost
 
-    def add(self, kind: Kind, of: int, data: bytes = b"") -> None:
+    def add(self, kind: ReadEvent, of: int, data: bytes = b"") -> None:
         """Append an entry."""
         if not self._gear.add_read(kind, of, data):
             self._fetch()
             self._append(kind, of, data)
 
-    def take(self) -> tuple[Kind, int, bytes]:
+    def take(self) -> tuple[ReadEvent, int, bytes]:
         """Remove and return the first entry; there has to be one."""
         self._fetch()
         kind, of, data = self._waiting.popleft()
@@ -85,9 +89,9 @@ class ReadQueue:
     def _fetch(self) -> None:
         """Move the entries that the C gear holds here: its buffer is for the next batch."""
         for kind, of, data in self._gear.take_read():
-            self._append(Kind(kind), of, data)
+            self._append(ReadEvent(kind), of, data)
 
-    def _append(self, kind: Kind, of: int, data: bytes) -> None:
+    def _append(self, kind: ReadEvent, of: int, data: bytes) -> None:
         if data:
             limit = _MAX_LEN + (_RESERVE if self._waiting_of[kind, of] + len(data) <= _LITTLE else 0)
             if self._waiting_len + len(data) > limit:

@@ -10,7 +10,7 @@ from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.open_sessions import OpenSessions
-from natmirror.mirror.sessions.read_queue import Kind
+from natmirror.mirror.sessions.read_queue import ReadEvent
 from natmirror.mirror.sessions.session_states import IS_OPEN, SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import TimerKind, Timers
@@ -51,20 +51,20 @@ class Relay:
 
     # Production
 
-    def from_production(self, connection: Connection, kind: Kind, data: bytes, now: float) -> Iterator[None]:
+    def from_production(self, connection: Connection, kind: ReadEvent, data: bytes, now: float) -> Iterator[None]:
         """Process an entry of the read queue that is about a flow."""
-        if kind is Kind.ORIG:
+        if kind is ReadEvent.ORIG:
             yield from self._from_switch(connection, connection.observer.from_switch(data, now), now)
-        elif kind is Kind.REPLY:
+        elif kind is ReadEvent.REPLY:
             yield from self._from_controller(connection, connection.observer.from_controller(data), now)
-        elif kind in (Kind.ORIG_LOST, Kind.REPLY_LOST):
-            connection.observer.note_gap(of_switch=kind is Kind.ORIG_LOST)
-            if kind is Kind.ORIG_LOST:
+        elif kind in (ReadEvent.ORIG_LOST, ReadEvent.REPLY_LOST):
+            connection.observer.note_gap(of_switch=kind is ReadEvent.ORIG_LOST)
+            if kind is ReadEvent.ORIG_LOST:
                 yield from self._end_all(connection, "hole")
-        elif kind in (Kind.FINISHED, Kind.RESET, Kind.FORGOTTEN) and not connection.has_ended:
+        elif kind in (ReadEvent.FINISHED, ReadEvent.RESET, ReadEvent.FORGOTTEN) and not connection.has_ended:
             yield from self._production_ended(connection, kind)
 
-    def _production_ended(self, connection: Connection, kind: Kind) -> Iterator[None]:
+    def _production_ended(self, connection: Connection, kind: ReadEvent) -> Iterator[None]:
         connection.has_ended = True
         if not connection.continues:
             self._directory.remove(connection.name)
@@ -74,11 +74,13 @@ class Relay:
                 continue
             master.move(SessionEvent.CLOSED)
             leg.client_gone(self._open_sessions.now)
-            if kind is Kind.FORGOTTEN:
+            if kind is ReadEvent.FORGOTTEN:
                 packets = leg.abort("flow-expired")
             else:
                 packets = (
-                    leg.reset(self._open_sessions.now) if kind is Kind.RESET else leg.finish(self._open_sessions.now)
+                    leg.reset(self._open_sessions.now)
+                    if kind is ReadEvent.RESET
+                    else leg.finish(self._open_sessions.now)
                 )
             self._outcomes.apply(self._legs.collect(master, leg, packets))
 

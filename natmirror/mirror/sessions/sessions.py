@@ -1,6 +1,6 @@
 """OpenFlow sessions with masters: natmirror observes production's connections, and each master has its own session.
 
-All of this comes after the verdicts: the bytes wait in their order (read_queue.py), and serve_sessions() reads them
+All of this comes after the verdicts: the bytes wait in their order (read_queue.py), and read() reads them
 when production's packets have passed. It reads in steps of about one message, and may stop after each: no step takes
 long, whatever a peer sends. The results do not depend on where it stops.
 """
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from natmirror.actions import Ordered
+from natmirror.actions import Order
 from natmirror.fastpath import Memory
 from natmirror.fastpath.flow_flags import remove_reader
 from natmirror.mirror.copies import MirroredFlow
@@ -20,7 +20,7 @@ from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.open_sessions import OpenSessions
-from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.relay import Relay
 from natmirror.mirror.sessions.session_states import SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
@@ -73,13 +73,13 @@ class MasterSessions:
         reasons = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not reasons:
             return False
-        observer = Observer(self.directory, picked_up=flow.picked_up)
-        connection = Connection(flow, flow.client, flow.service.name, flow.picked_up, observer)
+        observer = Observer(self.directory, is_picked_up=flow.is_picked_up)
+        connection = Connection(flow, flow.client, flow.service.name, flow.is_picked_up, observer)
         connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
         for master, (_, why_not) in zip(connection.masters, reasons, strict=True):
             if why_not is not None:
                 master.give_up(why_not)
-        self._read_queue.add(Kind.OPENED, flow.row.id)
+        self._read_queue.add(ReadEvent.OPENED, flow.row.id)
         self._opened.append(connection)
         self._of_flows[flow] = connection
         return any(why_not is None for _, why_not in reasons)
@@ -88,7 +88,7 @@ class MasterSessions:
         """Note that the flow leaves the table, or (``continues``) begins again in it."""
         if (connection := self._of_flows.pop(flow, None)) is not None:
             connection.is_forgotten, connection.continues = True, continues
-            self._read_queue.add(Kind.FORGOTTEN, flow.row.id)
+            self._read_queue.add(ReadEvent.FORGOTTEN, flow.row.id)
 
     def release(self) -> None:
         """Note that another host passes all connections from now on."""
@@ -99,7 +99,7 @@ class MasterSessions:
             return SWITCHED_OFF
         if endpoint_of(mirror) == backend:
             return OWN_BACKEND
-        if flow.picked_up and mirror.reconnect is Reconnect.NEVER:
+        if flow.is_picked_up and mirror.reconnect is Reconnect.NEVER:
             return MID_CONNECTION
         return why_not_mirrored(mirror, flow.client[0])
 
@@ -107,10 +107,10 @@ class MasterSessions:
 
     @property
     def has_more(self) -> bool:
-        """Whether serve_sessions() has something to do."""
+        """Whether read() has something to do."""
         return self._steps is not None or bool(self._relay.unflushed) or self._read_queue.has_more
 
-    def serve_sessions(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
+    def read(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
         """Read the queue and flush the sessions, until nothing waits or ``is_spent`` says that the time is over; at
         least one step."""
         self._open_sessions.now = now
@@ -184,22 +184,22 @@ class MasterSessions:
             of: found for of, found in self._open_sessions.by_number.items() if found[0].lives
         }
 
-    def _connection_of(self, kind: Kind, of: int) -> Connection | None:
-        if kind in (Kind.MASTER, Kind.MASTER_LOST, Kind.ENDED):
+    def _connection_of(self, kind: ReadEvent, of: int) -> Connection | None:
+        if kind in (ReadEvent.MASTER, ReadEvent.MASTER_LOST, ReadEvent.ENDED):
             return self._open_sessions.by_number[of][0].connection if of in self._open_sessions.by_number else None
         return self._connections.get(of)
 
-    def _read_entry(self, kind: Kind, of: int, data: bytes) -> Iterator[None]:
-        if kind is Kind.OPENED:
+    def _read_entry(self, kind: ReadEvent, of: int, data: bytes) -> Iterator[None]:
+        if kind is ReadEvent.OPENED:
             self._begin(of)
-        elif kind is Kind.MASTER:
+        elif kind is ReadEvent.MASTER:
             if (found := self._open_sessions.by_number.get(of)) is not None:
                 yield from self._relay.from_master(*found, data, self._open_sessions.now)
-        elif kind is Kind.MASTER_LOST:
+        elif kind is ReadEvent.MASTER_LOST:
             master = self._open_sessions.by_number[of][0] if of in self._open_sessions.by_number else None
             if master is not None and master.number == of and master.leg is not None:
                 self._outcomes.apply(self._legs.collect(master, master.leg, master.leg.abort("hole")))
-        elif kind is Kind.ENDED:
+        elif kind is ReadEvent.ENDED:
             self._break_cycle(self._open_sessions.retire(of))
         elif (connection := self._connections.get(of)) is not None:
             try:
@@ -207,7 +207,7 @@ class MasterSessions:
             except Broken as broken:
                 yield from self._relay.give_up(connection, broken.reason)
             finally:
-                if kind is Kind.FORGOTTEN:
+                if kind is ReadEvent.FORGOTTEN:
                     del self._connections[of]
                     self._break_cycle(connection)
 
@@ -223,7 +223,7 @@ class MasterSessions:
                 self._totals.count(master, "unopened", master.why_absent)
 
     def handle_timer(self, master: MasterSession, now: float) -> None:
-        """Answer or refuse a question that has waited for ANSWER_TIMEOUT; serve_sessions() sends the answer."""
+        """Answer or refuse a question that has waited for ANSWER_TIMEOUT; read() sends the answer."""
         self._open_sessions.now = now
         try:
             if master.session is not None:
@@ -243,7 +243,7 @@ class MasterSessions:
         """End a session whose master is not in the rules any more."""
         self._relay.end_if_removed(master)
 
-    def take_orders(self) -> list[Ordered]:
+    def take_orders(self) -> list[Order]:
         """Return the orders that recorded masters have sent since the last call."""
         return self._open_sessions.take_orders()
 

@@ -18,7 +18,7 @@ def after(*events: SessionEvent) -> SessionState:
     return master.state
 
 
-def test_a_master_is_called_again_when_its_leg_has_ended() -> None:
+def test_a_session_opens_another_leg_when_its_leg_has_ended() -> None:
     assert after() is SessionState.WAITING
     assert after(LEG_OPENED) is SessionState.OPEN
     assert after(LEG_OPENED, CLOSED) is SessionState.CLOSING
@@ -26,7 +26,7 @@ def test_a_master_is_called_again_when_its_leg_has_ended() -> None:
     assert after(LEG_OPENED, CLOSED, LEG_ENDED, LEG_OPENED) is SessionState.OPEN
 
 
-def test_none_follows_a_session_that_was_given_up() -> None:
+def test_no_leg_follows_after_a_session_was_given_up() -> None:
     master = MasterSession(Mock(), Mock())
     master.move(LEG_OPENED)
     master.give_up("superseded")
@@ -37,7 +37,7 @@ def test_none_follows_a_session_that_was_given_up() -> None:
     assert (master.state, master.lives) == (SessionState.ENDED, False)
 
 
-def test_one_that_has_no_leg_is_over_at_once() -> None:
+def test_a_session_without_a_leg_ends_at_once() -> None:
     assert after(SessionEvent.GIVEN_UP) is SessionState.ENDED
 
 
@@ -54,7 +54,7 @@ def test_a_fault_ends_a_session_in_every_state() -> None:
     assert {TRANSITIONS[state, SessionEvent.FAILED] for state in SessionState} == {SessionState.ENDED}
 
 
-def test_a_leg_begins_with_a_call_and_ends_with_its_end() -> None:
+def test_a_session_has_a_leg_from_leg_opened_to_leg_ended() -> None:
     assert IS_OPEN <= HAS_LEG
     for (state, event), following in TRANSITIONS.items():
         if event is LEG_OPENED:

@@ -27,7 +27,7 @@ from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_master_is_told_what_a_switch_would_tell_it(fast: bool) -> None:
+def test_a_master_gets_the_messages_that_a_switch_would_send_it(fast: bool) -> None:
     one = engine(OF, fast=fast)
     session, master = began(one)
     assert master.messages() == [(Type.HELLO, 1, hello()[8:])]
@@ -59,7 +59,7 @@ def test_a_master_is_told_what_a_switch_would_tell_it(fast: bool) -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_nothing_is_opened_before_both_hellos() -> None:
+def test_no_leg_opens_before_both_hellos() -> None:
     session = Session(engine(OF))
     session.connect()
     session.from_client("PA", hello())
@@ -77,7 +77,7 @@ def test_nothing_is_opened_before_both_hellos() -> None:
         (bytes((2, 0, 0, 8, 0, 0, 0, 1)), "of-version"),
     ],
 )
-def test_what_is_no_openflow_passes_and_is_told(said: bytes, reason: str) -> None:
+def test_a_connection_that_is_not_openflow_passes_and_is_reported(said: bytes, reason: str) -> None:
     one = engine(OF)
     session = Session(one)
     session.connect()
@@ -91,7 +91,7 @@ def test_what_is_no_openflow_passes_and_is_told(said: bytes, reason: str) -> Non
     assert session.mirrored() == []
 
 
-def test_nonsense_in_the_middle_ends_the_session_and_not_the_connection() -> None:
+def test_malformed_messages_end_the_session_but_not_the_connection() -> None:
     one = engine(OF)
     session, master = introduced(one)
     assert session.from_client("PA", bytes(16)).payload == bytes(16)
@@ -119,7 +119,7 @@ def test_a_closed_connection_closes_the_session() -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_a_master_that_closes_is_called_again_at_the_next_message() -> None:
+def test_a_session_begins_again_at_the_next_message_after_its_master_has_closed() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     before = len(master.stream)
@@ -137,7 +137,7 @@ def test_a_master_that_closes_is_called_again_at_the_next_message() -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_a_master_that_is_not_there_is_called_less_and_less_often() -> None:
+def test_attempts_to_reach_an_absent_master_become_rarer() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     master.close()
@@ -156,7 +156,7 @@ def test_a_master_that_is_not_there_is_called_less_and_less_often() -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_a_new_connection_of_a_switch_takes_the_place_of_its_older_one() -> None:
+def test_a_new_connection_of_a_switch_supersedes_its_older_one() -> None:
     one = engine(OF)
     older_session, older = introduced(one)
     younger_session, younger = introduced(one, client=(older_session.client[0], 40002))
@@ -186,7 +186,7 @@ def test_missing_bytes_end_the_session() -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_a_connection_met_in_its_middle_has_a_session_where_the_switch_is_known() -> None:
+def test_a_picked_up_connection_has_a_session_if_its_switch_is_known() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     directory = before.directory
@@ -209,7 +209,7 @@ def test_a_connection_met_in_its_middle_has_a_session_where_the_switch_is_known(
     assert_adds_up(after.snapshot(session.now))
 
 
-def test_a_master_far_behind_gets_no_packets_until_it_has_caught_up() -> None:
+def test_a_master_that_is_far_behind_gets_no_packet_ins() -> None:
     one = engine(OF.replace("protocol: openflow", "protocol: openflow, buffer: 64KiB"))
     session, _ = introduced(one)
     session.to_mirror.clear()
@@ -223,7 +223,7 @@ def test_a_master_far_behind_gets_no_packets_until_it_has_caught_up() -> None:
 
 
 @pytest.mark.parametrize("text", [RULES, OF])
-def test_production_is_the_same_with_and_without_a_session(text: str) -> None:
+def test_verdicts_are_the_same_with_and_without_a_session(text: str) -> None:
     """What the other tests compare step by step, here the whole: verdicts are those of an engine without mirrors."""
     plain = engine(RULES[: RULES.index("    mirrors:")])
     mirrored = engine(text)
@@ -279,7 +279,7 @@ def test_sessions_leave_nothing_behind() -> None:
     assert_adds_up(one.snapshot(10_000.0))
 
 
-def test_what_waits_to_be_read_is_bounded() -> None:
+def test_the_read_queue_is_bounded() -> None:
     """A connection of which more comes than is read loses its session, and nothing else."""
     one = engine(OF)
     session, master = introduced(one)
@@ -294,7 +294,7 @@ def test_what_waits_to_be_read_is_bounded() -> None:
         one.decide(ack, Hook.FORWARD, session.now, Checksum.VALID)
         if number == 1000:
             assert one.snapshot(session.now)["mirrors"][0]["ended"] == {}
-    one.serve_sessions(session.now)
+    one.read_sessions(session.now)
     assert master.messages()[0][0] is Type.HELLO
     [mirror] = one.snapshot(session.now)["mirrors"]
     assert mirror["ended"] == {"hole": 1}

@@ -56,7 +56,7 @@ def states(one: Engine, now: float) -> dict[tuple[str, str], str]:
 
 
 @pytest.mark.parametrize("who", ["switch", "master"])
-def test_nothing_is_sent_behind_a_fin(who: str) -> None:
+def test_no_data_is_sent_after_a_fin(who: str) -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     if who == "switch":
@@ -70,7 +70,7 @@ def test_nothing_is_sent_behind_a_fin(who: str) -> None:
     assert not [data for _, _, _, data in map(lambda sent: told(sent.raw), session.to_mirror) if data]
 
 
-def test_a_fins_number_is_no_delivered_byte() -> None:
+def test_a_fin_does_not_count_as_an_acknowledged_byte() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     assert master.iss is not None
@@ -87,13 +87,13 @@ def test_a_fins_number_is_no_delivered_byte() -> None:
 
 
 @pytest.mark.parametrize("where", ["take", "next_deadline"])
-def test_a_fault_in_what_is_flushed_costs_a_session(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_a_fault_in_a_flush_costs_one_session(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     session, _ = introduced(engine(OF))
     monkeypatch.setattr(of_session.SwitchSession, where, _fail)
     session.from_client("PA", packet_in(1))
 
 
-def test_a_fault_at_a_timer_costs_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_a_timer_costs_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
     one = engine(OF)
     _, master = introduced(one)
     master.say(build(V13, Type.MULTIPART_REQUEST, 9, bytes(8)))
@@ -110,7 +110,7 @@ def _fail(*_: Any, **__: Any) -> None:
 # Memory
 
 
-def _mute(one: Engine, number: int) -> Session:
+def _with_mute_master(one: Engine, number: int) -> Session:
     """A connection whose master says HELLO and nothing else."""
     session, master = began(one, client=(CLIENT[0], 41000 + number))
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
@@ -120,11 +120,11 @@ def _mute(one: Engine, number: int) -> Session:
     return session
 
 
-def test_what_waits_for_mute_masters_is_of_the_memory_for_mirrors() -> None:
+def test_messages_that_wait_for_mute_masters_are_bounded() -> None:
     one = engine("mirror-memory: 16MiB\n" + OF)
     tracemalloc.start()
     for number in range(40):
-        session = _mute(one, number)
+        session = _with_mute_master(one, number)
         for count in range(120):
             session.from_client("PA", packet_in(count, 9000))
             session.from_backend("A")
@@ -134,11 +134,11 @@ def test_what_waits_for_mute_masters_is_of_the_memory_for_mirrors() -> None:
     assert used < 20 << 20
 
 
-def test_decisions_are_of_the_memory_for_mirrors() -> None:
+def test_decisions_are_bounded() -> None:
     one = engine("mirror-memory: 16MiB\n" + OF)
     tracemalloc.start()
     for number in range(40):
-        session = _mute(one, number)
+        session = _with_mute_master(one, number)
         for count in range(70):
             session.from_client("PA", packet_in(count, 9000))
             session.from_backend("PA", request(Type.FLOW_MOD, count, bytes(9000)))
@@ -148,7 +148,7 @@ def test_decisions_are_of_the_memory_for_mirrors() -> None:
     assert used < 20 << 20
 
 
-def test_a_connection_without_sessions_holds_nothing_back() -> None:
+def test_a_connection_without_sessions_buffers_nothing() -> None:
     one = engine(OF)
     session, _ = introduced(one)
     assert session.backend is not None
@@ -161,7 +161,7 @@ def test_a_connection_without_sessions_holds_nothing_back() -> None:
     assert one.snapshot(session.now)["mirror_memory"]["used_bytes"] <= before + 100
 
 
-def test_connections_whose_master_was_not_there_leave_nothing() -> None:
+def test_connections_with_an_absent_master_leave_nothing_behind() -> None:
     one = engine(AGAIN)
     for number in range(50):
         session = Session(one, client=(CLIENT[0], 42000 + number))
@@ -195,7 +195,7 @@ def test_an_older_connection_does_not_supersede_a_younger_one() -> None:
     assert states(one, older.now)["10.10.0.11:40002", "master"] == "established"
 
 
-def test_a_client_that_a_master_does_not_want_supersedes_nothing() -> None:
+def test_a_client_that_a_master_does_not_get_supersedes_no_session() -> None:
     text = RULES.replace(
         "10.20.0.13}",
         "10.20.0.13, protocol: openflow, only: [10.10.0.12/32]}\n"
@@ -211,7 +211,7 @@ def test_a_client_that_a_master_does_not_want_supersedes_nothing() -> None:
     assert states(one, wanted.now)["10.10.0.12:40001", "master"] == "established"
 
 
-def test_a_superseded_connection_is_not_read_any_more() -> None:
+def test_a_superseded_connection_is_no_longer_read() -> None:
     one = engine(OF)
     introduced(one)
     introduced(one, client=(CLIENT[0], 40002))
@@ -237,7 +237,7 @@ def _picked_up(one: Engine, datapath: int) -> tuple[Session, Master]:
     return session, master
 
 
-def test_a_master_that_was_told_a_wrong_switch_is_hung_up() -> None:
+def test_a_session_with_the_wrong_switch_is_closed() -> None:
     one = engine(AGAIN)
     session, master = _picked_up(one, 99)
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
@@ -246,7 +246,7 @@ def test_a_master_that_was_told_a_wrong_switch_is_hung_up() -> None:
     assert master.ended, "it believes that this is 99 and would go on so"
 
 
-def test_a_new_connection_makes_what_was_known_of_its_port_old() -> None:
+def test_a_new_connection_replaces_the_known_switch_of_its_port() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     one = engine(AGAIN)
@@ -256,7 +256,7 @@ def test_a_new_connection_makes_what_was_known_of_its_port_old() -> None:
     assert one.directory.clients(1e9) == []
 
 
-def test_connections_that_never_come_back_are_forgotten() -> None:
+def test_restored_connections_without_packets_are_forgotten() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     [entry] = known_of(before, session.now)
@@ -269,7 +269,7 @@ def test_connections_that_never_come_back_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize("damage", [{"datapath_id": float("inf")}, {"answers": [[6, -1, "", 10**400, ["00"]]]}])
-def test_a_damaged_entry_is_one_of_the_errors_that_are_expected(damage: dict[str, Any]) -> None:
+def test_a_damaged_entry_raises_an_expected_error(damage: dict[str, Any]) -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     [entry] = known_of(before, session.now)
@@ -277,7 +277,7 @@ def test_a_damaged_entry_is_one_of_the_errors_that_are_expected(damage: dict[str
         engine(AGAIN).directory.restore({**entry, **damage}, 1000.0)
 
 
-def test_an_answer_too_long_for_a_message_is_not_believed() -> None:
+def test_an_answer_too_long_for_a_message_is_refused() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     [entry] = known_of(before, session.now)
@@ -288,7 +288,7 @@ def test_an_answer_too_long_for_a_message_is_not_believed() -> None:
 # Calling masters again
 
 
-def test_a_switch_that_only_answers_brings_a_master_back() -> None:
+def test_a_switch_that_only_answers_reopens_the_session() -> None:
     """A backend that polls keeps Open vSwitch from ever sending an ECHO_REQUEST of its own."""
     one = engine(AGAIN)
     session, master = introduced(one)
@@ -301,7 +301,7 @@ def test_a_switch_that_only_answers_brings_a_master_back() -> None:
     assert any(sent.flags & SYN for sent in session.to_mirror)
 
 
-def test_a_master_that_hangs_up_each_time_is_not_called_at_each_message() -> None:
+def test_a_master_that_always_closes_does_not_get_a_leg_for_each_message() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     master.close()
@@ -318,7 +318,7 @@ def test_a_master_that_hangs_up_each_time_is_not_called_at_each_message() -> Non
 # What is told
 
 
-def test_the_status_screen_says_why_there_is_no_session() -> None:
+def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
     one = engine(OF)
     session = Session(one)
     session.connect()
@@ -337,7 +337,7 @@ def test_the_status_screen_says_why_there_is_no_session() -> None:
     assert "tls" in screen.getvalue()
 
 
-def test_a_connection_met_in_its_middle_does_not_wait_for_hellos() -> None:
+def test_a_picked_up_connection_does_not_wait_for_hellos() -> None:
     one = engine(AGAIN)
     session = Session(one)
     session.sent = session.answered = 500
@@ -345,7 +345,7 @@ def test_a_connection_met_in_its_middle_does_not_wait_for_hellos() -> None:
     assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits for both HELLOs"
 
 
-def test_what_waits_is_read_in_slices() -> None:
+def test_the_queue_is_read_in_slices() -> None:
     one = engine(OF)
     session, master = introduced(one)
     piece = request(Type.ECHO_REQUEST, 7) * 1000
@@ -355,7 +355,7 @@ def test_what_waits_is_read_in_slices() -> None:
     slices = 0
     while one.next_own_timer() is not None:
         asked = itertools.count(1)
-        one.serve_sessions(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
+        one.read_sessions(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
         slices += 1
     assert slices == 4, "1,000 messages, and one step in which their answers go to the leg"
     assert one.flows(session.now)[0]["legs"][0]["session"]["asked"]["answered"] == 1001
