@@ -7,7 +7,7 @@ has ended: then no more bytes follow, and the legs live on only to deliver what 
 A stream that another host has begun has two states before these. It stands by while the other host passes the packets
 (STANDBY); later records replace the first one. Then the legs ask their mirrors for their positions (ASKING). Until all
 mirrors have answered, bytes that are missing here may have reached them from the first host: nothing counts as missing
-yet, and the legs are not told that the connection has ended (ENDED_ASKING). A leg may ask its mirror a second time,
+yet, and the legs stay open although the connection has ended (ENDED_ASKING). A leg may ask its mirror a second time,
 when bytes are missing that the client will not send again.
 
 At last the flow leaves its table, and the stream is FORGOTTEN: its remaining legs count its bytes from
@@ -33,7 +33,7 @@ class StreamState(IntEnum):
     FINISHED = 3
     """The legs have got the stream's end."""
     ENDED_ASKING = 4
-    """Production's connection has ended; the legs are told when their mirrors have answered."""
+    """Production's connection has ended; the legs close when their mirrors have answered."""
     ENDED_UNFINISHED = 5
     """Production's connection has ended: it was reset, or bytes are missing, or a rest is still to be written."""
     ENDED_FINISHED = 6

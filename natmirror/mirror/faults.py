@@ -1,4 +1,4 @@
-"""Internal errors in mirroring: they are counted, and work that fails repeatedly is switched off.
+"""Faults, which are exceptions in mirroring: they are counted, and work that fails repeatedly is switched off.
 
 Theory. Production's verdict never depends on mirroring, so an exception in mirroring costs only the copies and sessions
 of one connection. A fault that repeats would cost processor time for each packet, and might cost every copy. After

@@ -83,7 +83,7 @@ class LegOutcomes:
             self.end(*older, "port-reused")
 
     def cut(self, owner: LegOwner, leg: Leg, reason: str) -> None:
-        """End a leg in whatever state an internal error has left it; never raises."""
+        """End a leg in whatever state a fault has left it; never raises."""
         outcome = self._legs.cut(owner, leg, reason)
         if outcome is not None:
             with suppress(Exception):

@@ -226,7 +226,7 @@ class Legs:
         return None if found is None else self.collect(*found, found[1].abort(reason))
 
     def cut(self, owner: LegOwner, leg: Leg, reason: str) -> LegOutcome | None:
-        """End a leg in whatever state an internal error has left it, with a RST where that is still possible; never
+        """End a leg in whatever state a fault has left it, with a RST where that is still possible; never
         raises."""
         outcome = None
         with suppress(Exception):
@@ -253,7 +253,7 @@ class Legs:
         return self._leg_of_row(self._table.find(mirror, local))
 
     def _leg_of_row(self, row: LegRow | None) -> tuple[LegOwner, Leg] | None:
-        """Return the leg of a row, with its owner. An internal error may have left a row without a leg: remove it,
+        """Return the leg of a row, with its owner. A fault may have left a row without a leg: remove it,
         because its ports are needed."""
         if row is None:
             return None

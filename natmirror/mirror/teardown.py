@@ -1,4 +1,4 @@
-"""Ending a flow's copies and sessions in whatever state an internal error has left them.
+"""Ending a flow's copies and sessions in whatever state a fault has left them.
 
 Theory. After an exception only the flow's row in C is certain, none of Python's objects. So the row comes first:
 without its flags and legs, C does nothing for mirrors any more. Each later step is tried on its own: if it fails, the

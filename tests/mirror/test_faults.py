@@ -1,4 +1,4 @@
-"""What faults in mirroring cost: their connection's copies; where they repeat, a kind of work or all, for a while."""
+"""The cost of faults in mirroring: one connection's copies; of repeated ones, a kind of work or all for a while."""
 
 import pytest
 
@@ -30,7 +30,7 @@ OF = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 def faulty(faults: Faults, work: Work, *times: float) -> None:
     for when in times:
         faults.now = when
-        faults.note(work, None, ValueError("a mistake"))
+        faults.note(work, None, ValueError("an error"))
 
 
 def test_three_of_one_kind_within_a_minute_switch_that_kind_off() -> None:
@@ -108,7 +108,7 @@ def connected(one: Engine, number: int) -> Session:
 
 
 def leg_of(one: Engine, session: Session) -> str:
-    """The state or the end of the session's only leg."""
+    """Return the state of the session's only leg."""
     for flow in one.flows(session.now):
         if flow["client"] == f"10.10.0.11:{session.client[1]}":
             return str(flow["legs"][0]["state"]) if flow["legs"] else "none"
@@ -120,7 +120,7 @@ def test_a_fault_ends_only_the_copies_of_its_own_connection(one: Engine, monkeyp
     first.from_client("PA", b"before")
     with monkeypatch.context() as patch:
         patch.setattr(Reassembler, "push", fail)
-        first.from_client("PA", b"ahead", at=100)  # out of its turn: Python's, in both gears
+        first.from_client("PA", b"ahead", at=100)  # out of order, so that Python handles it in both gears
     assert [(event.client, event.reason) for event in one.take_events()] == [("10.10.0.11:50001", INTERNAL_ERROR)]
     first.from_client("PA", b"after")
     second.from_client("PA", b"of another")
@@ -238,7 +238,7 @@ def test_a_failing_read_queue_leaves_nothing_of_ended_connections(fast: bool, mo
     for _ in range(10):
         one.handle_timer(later)
     assert one.flow_ids() == []
-    assert not one._sessions.masters_of(flow_id), "they would be shown with the next flow of that number"
+    assert not one._sessions.masters_of(flow_id), "they would be reported with the next flow of that number"
     assert one._sessions.sums() == {}
 
 

@@ -1,4 +1,4 @@
-"""A leg's numbers on the wire are its own: what a mirror is shown tells it nothing of production's."""
+"""A leg has its own sequence numbers on the wire: a mirror learns nothing about production's numbers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ def sent(actions: Sequence[Action]) -> list[Segment]:
 
 
 def wire(session: Session) -> list[tuple[str, int, int, bytes]]:
-    """What was sent to the mirror since the last call, as it is on the wire."""
+    """Return the packets to the mirror since the last call, with the numbers on the wire."""
     return session.mirrored()
 
 
@@ -43,7 +43,7 @@ def from_mirror(
 
 
 def opened(session: Session) -> int:
-    """The number of the leg's first byte on the wire, once it stands."""
+    """Open the leg, and return the number of its first byte on the wire."""
     session.connect()
     [(letters, iss, _, _)] = wire(session)
     assert letters == "S"
@@ -62,7 +62,7 @@ def test_each_leg_has_the_number_of_rfc_6528(fast: bool) -> None:
     other.connect()
     [(_, iss, _, _)] = wire(other)
     assert iss == InitialNumbers(KEY).first(other.client, MASTER, other.now)
-    assert abs(seq.diff(seq.add(iss, -first), 0)) > 1 << 20, "although both clients have the same"
+    assert abs(seq.diff(seq.add(iss, -first), 0)) > 1 << 20, "although both clients have the same number"
 
 
 def test_data_acknowledgements_and_the_fin_use_the_legs_numbers(fast: bool) -> None:
@@ -159,7 +159,7 @@ def test_a_leg_opens_within_two_round_trips_although_the_mirror_has_an_old_conne
 def test_a_reused_port_begins_with_a_higher_number(fast: bool, closes_first: str) -> None:
     session = started(fast)
     first = opened(session)
-    for _ in range(40):  # faster than the clock
+    for _ in range(40):  # faster than the clock of RFC 6528
         session.from_client("PA", b"x" * 1400)
         session.from_backend("A")
         from_mirror(session, "A", THEIRS, seq.add(first, session.sent))
@@ -203,12 +203,10 @@ def test_a_reused_port_begins_with_a_higher_number_after_a_leg_of_hours(fast: bo
     again.now = session.now + 1.0
     again.connect()
     [(_, iss, _, _)] = wire(again)
-    assert seq.diff(iss, seq.add(first, session.sent)) > 0, "the mirror, in TIME-WAIT, takes no lower one"
+    assert seq.diff(iss, seq.add(first, session.sent)) > 0, "the mirror, in TIME-WAIT, accepts no lower number"
 
 
-def test_a_reused_port_begins_with_a_higher_number_after_an_internal_error(
-    fast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reused_port_begins_with_a_higher_number_after_a_fault(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     session = started(fast)
     first = opened(session)
     for _ in range(40):
@@ -228,7 +226,7 @@ def test_a_reused_port_begins_with_a_higher_number_after_an_internal_error(
 
 
 def test_no_packet_to_a_mirror_depends_on_the_clients_numbers(fast: bool) -> None:
-    """The same session by two clients that differ in their numbers alone: the mirror sees no difference."""
+    """Two clients whose sessions differ only in their numbers: the mirror sees no difference."""
     seen = []
     for iss in (ISS, 0x1234_5678):
         session = Session(Engine(parse_rules(RULES), key=KEY, fast=fast), iss=iss)
@@ -246,7 +244,7 @@ def test_no_packet_to_a_mirror_depends_on_the_clients_numbers(fast: bool) -> Non
 
 
 def test_a_mirror_cannot_forge_packets_for_production_from_its_legs_numbers(fast: bool) -> None:
-    """Each name that it can use, the numbers of its leg, and those around them: no packet moves the flow's state."""
+    """Packets with any endpoints and numbers that the mirror can know do not change the flow's state."""
     session = started(fast)
     first = opened(session)
     session.from_client("PA", b"hello")
@@ -256,7 +254,7 @@ def test_a_mirror_cannot_forge_packets_for_production_from_its_legs_numbers(fast
         for at_number in (first, seq.add(first, 5), THEIRS, seq.add(first, 6)):
             for names in ((CLIENT, session.service, Hook.PREROUTING), (session.backend, CLIENT, Hook.FORWARD)):
                 if letters == "S" and names[0] == CLIENT:
-                    continue  # an attempt to connect anew: challenged by the backend
+                    continue  # a new connection, which the backend challenges
                 raw = packet(names[0], names[1], letters, at_number, THEIRS, data)
                 session.take(raw, names[2])
     session.mirrored()

@@ -1,4 +1,4 @@
-"""Which clients a mirror wants."""
+"""The choice of the clients that a mirror gets."""
 
 from ipaddress import IPv4Address, IPv4Network
 
@@ -34,7 +34,7 @@ def test_a_larger_sample_contains_the_smaller_one() -> None:
 
 
 def test_the_hash_never_changes() -> None:
-    """Known answers: every host and every release samples the same clients."""
+    """Every host and every release samples the same clients."""
     chosen = [client[3] for client in CLIENTS[:40] if why_not_mirrored(mirror(sample=0.25), client) is None]
     assert chosen == [4, 8, 9, 12, 18, 19, 20, 22, 25, 27, 29, 30, 33, 40]
 

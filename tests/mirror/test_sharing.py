@@ -1,4 +1,4 @@
-"""What a leg may not take: bytes that production refuses, and addresses and ports that production uses itself."""
+"""Bytes that must not enter a leg, since production refuses them, and endpoints that production itself uses."""
 
 from collections.abc import Iterator
 
@@ -47,7 +47,7 @@ def connected(session: Session) -> Session:
 
 
 def refused_segment(session: Session, letters: str, at_byte: int, data: bytes, *, ack: int = THEIRS) -> None:
-    """A packet of the client's that its backend will not take."""
+    """Send a packet of the client that its backend will refuse."""
     session.passed(packet(CLIENT, SERVICE, letters, seq.add(NEXT, at_byte), ack, data), Hook.PREROUTING)
 
 
@@ -145,9 +145,9 @@ def test_a_lingering_leg_ends_for_productions_connection_to_the_same_host(fast: 
     new.syn()
     assert new.backend == MASTER
     assert [event.reason for event in new.engine.take_events()] == ["port-reused"]
-    assert new.mirrored() == [], "not a word of the leg's into production's connection"
+    assert new.mirrored() == [], "the leg sends nothing into production's connection"
     syn_ack = packet(MASTER, CLIENT, "SA", IRS, seq.add(new.iss, 1))
-    assert new.take(syn_ack, Hook.PREROUTING) == Accept(), "it goes on to its own hook"
+    assert new.take(syn_ack, Hook.PREROUTING) == Accept(), "it passes to the FORWARD hook"
     new.syn_ack()
     new.from_client("A")
     [mirror] = new.engine.snapshot(new.now)["mirrors"]

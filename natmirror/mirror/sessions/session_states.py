@@ -37,7 +37,7 @@ class SessionEvent(IntEnum):
     """There is a reason against a further session."""
     LEG_ENDED = 3
     FAILED = 4
-    """An internal error has ended the session, in whatever state."""
+    """A fault has ended the session, in whatever state."""
 
 
 TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
@@ -56,10 +56,8 @@ TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (SessionState.LAST_CLOSING, SessionEvent.GIVEN_UP): SessionState.LAST_CLOSING,
     (SessionState.LAST_CLOSING, SessionEvent.LEG_ENDED): SessionState.ENDED,
     (SessionState.ENDED, SessionEvent.GIVEN_UP): SessionState.ENDED,
-    (
-        SessionState.ENDED,
-        SessionEvent.LEG_ENDED,
-    ): SessionState.ENDED,  # an internal error came between the leg and LEG_OPENED
+    # A fault came between the leg and LEG_OPENED
+    (SessionState.ENDED, SessionEvent.LEG_ENDED): SessionState.ENDED,
     **{(state, SessionEvent.FAILED): SessionState.ENDED for state in SessionState},
 }
 

@@ -127,7 +127,7 @@ class MasterSessions:
             next(self._steps)
         except StopIteration:
             self._steps = None
-        except Exception as error:  # an internal error costs only this connection's sessions
+        except Exception as error:  # a fault costs only this connection's sessions
             self._steps = None
             self._failed(self._current(), error)
 
@@ -147,13 +147,13 @@ class MasterSessions:
         return self._read_entry(kind, of, data)
 
     def _failed(self, connection: Connection | None, error: Exception) -> None:
-        """Count an internal error, and end the sessions of the connection on which it occurred."""
+        """Count a fault, and end the sessions of the connection on which it occurred."""
         self._faults.note(Work.SESSION, None if connection is None else show(connection.client), error)
         if connection is not None:
             self.fail(connection, INTERNAL_ERROR)
 
     def fail(self, connection: Connection, reason: str) -> None:
-        """End a connection's sessions, in whatever state an internal error has left them, without their unsent
+        """End a connection's sessions, in whatever state a fault has left them, without their unsent
         messages; never raises."""
         for master in connection.masters:
             self._relay.unflushed.pop(master, None)

@@ -1,4 +1,4 @@
-"""The table of a session's states: what each event leads to, and what cannot happen."""
+"""The table of a session's states: the state after each event, and impossible events."""
 
 from unittest.mock import Mock
 

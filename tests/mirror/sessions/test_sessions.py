@@ -1,4 +1,4 @@
-"""OpenFlow sessions through the whole engine: what masters are sent, and that production is as without them."""
+"""OpenFlow sessions through the whole engine: the messages to masters, and production's unchanged verdicts."""
 
 import gc
 from typing import Any
@@ -33,7 +33,7 @@ def test_a_master_gets_the_messages_that_a_switch_would_send_it(fast: bool) -> N
     assert master.messages() == [(Type.HELLO, 1, hello()[8:])]
     session.from_client("PA", packet_in(1))
     master.take()
-    assert len(master.messages()) == 1, "it does not know yet whose packet this is"
+    assert len(master.messages()) == 1, "it does not have the switch's features yet"
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES) + packet_in(2)[:9])
     master.take()
@@ -69,7 +69,7 @@ def test_no_leg_opens_before_both_hellos() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("data", "reason"),
     [
         (TLS, "tls"),
         (b"GET / HTTP/1.1\r\n\r\n", "not-openflow"),
@@ -77,13 +77,13 @@ def test_no_leg_opens_before_both_hellos() -> None:
         (bytes((2, 0, 0, 8, 0, 0, 0, 1)), "of-version"),
     ],
 )
-def test_a_connection_that_is_not_openflow_passes_and_is_reported(said: bytes, reason: str) -> None:
+def test_a_connection_that_is_not_openflow_passes_and_is_reported(data: bytes, reason: str) -> None:
     one = engine(OF)
     session = Session(one)
     session.connect()
-    assert session.from_client("PA", said).payload == said
-    assert session.from_backend("PA", said).payload == said
-    assert session.from_client("PA", said).payload == said
+    assert session.from_client("PA", data).payload == data
+    assert session.from_backend("PA", data).payload == data
+    assert session.from_client("PA", data).payload == data
     [leg] = one.flows(session.now)[0]["legs"]
     assert leg["state"] == f"none: {reason}"
     [mirror] = one.snapshot(session.now)["mirrors"]
@@ -141,18 +141,18 @@ def test_attempts_to_reach_an_absent_master_become_rarer() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     master.close()
-    calls = []
+    syns = []
     for _ in range(600):
         session.now += 0.1
         one.handle_timer(session.now)
         session.from_client("PA", packet_in(1))
         for sent in session.to_mirror:
             if sent.flags & SYN:
-                calls.append(session.now)
+                syns.append(session.now)
                 session.take(packet(MASTER, session.client, "RA", 0, sent.seq + 1), Hook.PREROUTING)
         session.to_mirror.clear()
-    assert 6 <= len(calls) <= 11
-    assert calls[-1] - calls[-2] >= 8.0
+    assert 6 <= len(syns) <= 11
+    assert syns[-1] - syns[-2] >= 8.0
     assert_adds_up(one.snapshot(session.now))
 
 
@@ -168,7 +168,7 @@ def test_a_new_connection_of_a_switch_supersedes_its_older_one() -> None:
 
 
 def test_missing_bytes_end_the_session() -> None:
-    """The backend has acknowledged what never passed here; at the next message a session begins again."""
+    """The backend has acknowledged bytes that did not pass here. A session begins again at the next message."""
     one = engine(AGAIN)
     session, master = introduced(one)
     session.sent += 30
@@ -224,7 +224,7 @@ def test_a_master_that_is_far_behind_gets_no_packet_ins() -> None:
 
 @pytest.mark.parametrize("text", [RULES, OF])
 def test_verdicts_are_the_same_with_and_without_a_session(text: str) -> None:
-    """What the other tests compare step by step, here the whole: verdicts are those of an engine without mirrors."""
+    """The verdicts on a whole session are those of an engine without mirrors."""
     plain = engine(RULES[: RULES.index("    mirrors:")])
     mirrored = engine(text)
     raws: list[tuple[bytes, Hook]] = []
@@ -253,7 +253,7 @@ def test_verdicts_are_the_same_with_and_without_a_session(text: str) -> None:
 
 
 def test_sessions_leave_nothing_behind() -> None:
-    """No circle either: a natmirror with many connections cannot afford a collector of garbage."""
+    """Not even reference cycles: a natmirror with many connections cannot afford garbage collection."""
     one = engine(AGAIN)
     gc.collect()
     gc.disable()
@@ -280,7 +280,7 @@ def test_sessions_leave_nothing_behind() -> None:
 
 
 def test_the_read_queue_is_bounded() -> None:
-    """A connection of which more comes than is read loses its session, and nothing else."""
+    """A connection whose bytes arrive faster than they are read loses its session, and nothing else."""
     one = engine(OF)
     session, master = introduced(one)
     for number in range(3000):

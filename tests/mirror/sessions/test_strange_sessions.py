@@ -1,4 +1,4 @@
-"""OpenFlow sessions where something strange happens: faults of ours, ends from both sides, switches that are others."""
+"""OpenFlow sessions in unusual cases: faults, ends from both sides, wrong switches, limits on memory."""
 
 import io
 import itertools
@@ -52,7 +52,7 @@ def states(one: Engine, now: float) -> dict[tuple[str, str], str]:
     return {(flow["client"], leg["mirror"]): leg["state"] for flow in one.flows(now) for leg in flow["legs"]}
 
 
-# Data behind a leg's own FIN
+# Data after a leg's own FIN
 
 
 @pytest.mark.parametrize("who", ["switch", "master"])
@@ -83,7 +83,7 @@ def test_a_fin_does_not_count_as_an_acknowledged_byte() -> None:
     assert one.snapshot(session.now)["mirrors"][0]["acked_bytes"] == len(master.stream)
 
 
-# A fault of ours costs one session
+# A fault costs one session
 
 
 @pytest.mark.parametrize("where", ["take", "next_deadline"])
@@ -104,14 +104,14 @@ def test_a_fault_in_a_timer_costs_one_session(monkeypatch: pytest.MonkeyPatch) -
 
 
 def _fail(*_: Any, **__: Any) -> None:
-    raise RuntimeError("a fault of ours")
+    raise RuntimeError("a fault")
 
 
 # Memory
 
 
 def _with_mute_master(one: Engine, number: int) -> Session:
-    """A connection whose master says HELLO and nothing else."""
+    """Return a connection whose master sends only a HELLO."""
     session, master = began(one, client=(CLIENT[0], 41000 + number))
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     session.from_client("PA", features(number))
@@ -142,7 +142,7 @@ def test_decisions_are_bounded() -> None:
         for count in range(70):
             session.from_client("PA", packet_in(count, 9000))
             session.from_backend("PA", request(Type.FLOW_MOD, count, bytes(9000)))
-        session.from_client("PA", bytes(16))  # its session is over, and what was decided stays
+        session.from_client("PA", bytes(16))  # ends its session; the decisions stay
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 20 << 20
@@ -157,7 +157,7 @@ def test_a_connection_without_sessions_buffers_nothing() -> None:
     ahead = IRS + 1 + session.answered + 50
     raw = packet(session.backend, session.client, "PA", ahead, session.iss + 1 + session.sent, b"y" * 20000)
     session.take(raw, Hook.FORWARD)
-    session.from_client("PA", bytes(16), at=session.sent)  # no OpenFlow: nobody reads any more
+    session.from_client("PA", bytes(16), at=session.sent)  # not OpenFlow: the connection is not read any more
     assert one.snapshot(session.now)["mirror_memory"]["used_bytes"] <= before + 100
 
 
@@ -219,11 +219,11 @@ def test_a_superseded_connection_is_no_longer_read() -> None:
     assert read == {40001: False, 40002: True}
 
 
-# What is known of switches
+# Known switches
 
 
 def _picked_up(one: Engine, datapath: int) -> tuple[Session, Master]:
-    """A connection that this engine meets in its middle, of a switch whose place in the file names another."""
+    """Return a connection that this engine picks up, restored with the datapath id of another switch."""
     before = engine(AGAIN)
     session, _ = introduced(before)
     for entry in known_of(before, session.now):
@@ -243,7 +243,7 @@ def test_a_session_with_the_wrong_switch_is_closed() -> None:
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     session.from_client("PA", features(7))
     master.take()
-    assert master.ended, "it believes that this is 99 and would go on so"
+    assert master.ended, "it would go on taking the switch for 99"
 
 
 def test_a_new_connection_replaces_the_known_switch_of_its_port() -> None:
@@ -285,11 +285,11 @@ def test_an_answer_too_long_for_a_message_is_refused() -> None:
         engine(AGAIN).directory.restore({**entry, "answers": [[6, -1, "", 0, ["00" * 65530]]]}, 1000.0)
 
 
-# Calling masters again
+# Opening sessions again
 
 
 def test_a_switch_that_only_answers_reopens_the_session() -> None:
-    """A backend that polls keeps Open vSwitch from ever sending an ECHO_REQUEST of its own."""
+    """Open vSwitch never sends an ECHO_REQUEST of its own if its backend polls it."""
     one = engine(AGAIN)
     session, master = introduced(one)
     master.close()
@@ -315,7 +315,7 @@ def test_a_master_that_always_closes_does_not_get_a_leg_for_each_message() -> No
     assert one.snapshot(session.now)["mirrors"][0]["opened"] < 10
 
 
-# What is told
+# Reports
 
 
 def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
