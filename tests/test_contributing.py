@@ -16,7 +16,7 @@ from natmirror.openflow.answers import ANSWERED
 from natmirror.rules import kinds
 from natmirror.rules.keys import SECTIONS
 from natmirror.rules.tables import Section
-from natmirror.runtime.api_control import orders
+from natmirror.runtime.api_control import commands
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def test_mirror_policies_follow_the_steps(policy: type[StrEnum]) -> None:
     assert all(f"`{word}`" in source("docs/reference/rules.md") for word in policy)
 
 
-COMMANDS = orders(Mock(), Mock(), backends=Mock(), member=Mock(), engines=(), reloader=Mock())
+COMMANDS = commands(Mock(), Mock(), backends=Mock(), member=Mock(), engines=(), reloader=Mock())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
