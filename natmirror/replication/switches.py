@@ -28,9 +28,8 @@ class SwitchRecords:
         self._threads = threads
         self._writer = writer
         self._is_active = False
-        self._written: dict[
-            str, tuple[float, int]
-        ] = {}  # by client: when it was first written, and a hash of the entry
+        # By client: when its switch was first written, and a hash of the latest entry.
+        self._written: dict[str, tuple[float, int]] = {}
         self._next_scan_at = 0.0
         self._next_full_scan_at = 0.0
 

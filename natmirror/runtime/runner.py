@@ -212,7 +212,8 @@ class Runner:
         self.member.readiness.rules_are_in_place = True
         held.callback(self._remove_kernel_rules)
         held.callback(self._stop_chore_threads)
-        # 10. The threads: chores, the service manager's watchdog, then the workers, which pass packets; health checks.
+        # 10. Start the chore threads, the service manager's watchdog, the workers, which pass packets, and the health
+        #     checks.
         for thread in self._chore_threads:
             thread.start()
         if self._feeder is not None:
@@ -252,7 +253,7 @@ class Runner:
             due = min(until, due, *(chore.due_at for chore in self._chores))
             self._waker.wait(due - time.monotonic())
         except Exception:  # e.g. no memory
-            log.exception("internal error; going on")
+            log.exception("internal error in the main thread; going on")
             time.sleep(_REST)
 
     def _stop(self) -> str:
@@ -269,11 +270,11 @@ class Runner:
             self._run_once(until)
         if self._shared is not None:
             self._shared.wait_until_role_applied()
-        # 4. The watchdog's beats, then the workers: their legs end, and no packet passes any more.
+        # 4. Stop the watchdog's beats, then the workers: their legs end, and no packet passes any more.
         if self._feeder is not None:
             self._feeder.stop()
         self._stop_workers()
-        # 5. The chore threads, which write their files for the last time.
+        # 5. Stop the chore threads, which write their files for the last time.
         self._stop_chore_threads()
         # 6. If a worker has failed, so has the run.
         self._raise_first_failure()
