@@ -68,7 +68,7 @@ def contents(rules: Rules, threads: int = 1) -> dict[Chain, list[str]]:
     chains[OURS].append("-j CT --notrack")
     for network in rules.switches:
         for shard in (Shard(number, threads) for number in range(threads)):
-            clients = shard.part_of(network)
+            clients = shard.clients_in(network)
             if clients is None:
                 continue
             for service in rules.services:

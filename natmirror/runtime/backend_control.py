@@ -63,7 +63,7 @@ class BackendControl:
         those of the active host."""
         self._is_active = is_active
         if is_active:
-            self._apply(self._admission.dead())
+            self._apply(self._admission.current_kills())
 
     def drain(self, request: Mapping[str, Any]) -> None:
         """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``. KeyError, TypeError or ValueError where

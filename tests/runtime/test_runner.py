@@ -109,7 +109,7 @@ def test_a_removed_service_with_connections_cannot_come_back_without_its_pool(
     pooled = reloader._rules.services[1]
     reloader._rules = replace(reloader._rules, services=reloader._rules.services[:1])
     runner._kernel_rules.rules = merged(reloader._rules, [(pooled, None)])
-    with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
+    with pytest.raises(RulesError, match=r"services\[1\]\.pool: cannot change"):
         change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
 
 
