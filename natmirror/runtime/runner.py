@@ -20,10 +20,10 @@ from natmirror.engine.engine import Engine
 from natmirror.errors import HostError
 from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.ha.member import PairMember
-from natmirror.linux.instance import Instance
+from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
-from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
-from natmirror.linux.tun import Tunnel
+from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
+from natmirror.linux.tun import TunDevice
 from natmirror.rules import MAX_THREADS, Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
@@ -109,7 +109,7 @@ class Runner:
         self._roles = RoleChanges(self.member, self._backends, engines, self._shared, is_active=is_active)
         self._feeder = None
         if beat_interval is not None:
-            self._feeder = Feeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
+            self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
         self._kernel_rules = KernelRules(rules, firewall, engines)
         self._maintenance = HostMaintenance(
             rules,
@@ -178,7 +178,7 @@ class Runner:
         if self._notifier.watchdog_interval is not None:
             faulthandler.enable()
         # 2. The lock of this network namespace: at most one natmirror runs in it.
-        instance = Instance()
+        instance = InstanceLock()
         held.callback(instance.close)
         self._chores.append(Chore("connections to the lock", _LOCK_INTERVAL, instance.close_connections))
         # 3. Signals.
@@ -186,10 +186,10 @@ class Runner:
         held.callback(self._waker.close)
         self._signals.catch(held, self._waker)
         # 4. The TUN device for synthesised packets, then the queues. No packets are queued yet.
-        tunnel = Tunnel()
-        held.callback(tunnel.close)
+        tun = TunDevice()
+        held.callback(tun.close)
         for worker in self._workers:
-            worker.open(held, tunnel.fd)
+            worker.open(held, tun.fd)
         held.callback(self._stop_workers)
         # 5. What the engines need before packets come: recordings, path MTUs, known switches.
         self._order_files.open()
