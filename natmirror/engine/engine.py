@@ -80,7 +80,7 @@ class Engine:
         self._sessions, self._leg_outcomes = parts.sessions, parts.outcomes
         self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.has_object(flow))
         self._services = ServiceTable(rules, self._gear, connection_counts or ConnectionCounts())
-        self._nat = Nat(self._services, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
+        self._nat = Nat(self._services, self._gear, self._mirroring.end_between, self._mirroring.flow_forgotten)
         self._mirrors = MirrorEndpoints(rules)
         self.bindings = ReplicatedBindings(self._services, self._nat, self._mirroring)
         """Bindings that other hosts have to know, and those that they have reported."""
@@ -120,7 +120,7 @@ class Engine:
         verdicts of the packets that brought it, so that nothing there delays or costs a packet. It reads all, or stops
         when ``is_spent``, which is called after each message, says that the time is over: while there is more,
         next_own_timer() is due at once."""
-        self._mirroring.begin(now)
+        self._mirroring.set_time(now)
         self._mirroring.read_sessions(now, is_spent)
         return self._outgoing.drain()
 
@@ -155,7 +155,7 @@ class Engine:
         """Do what is due: retransmissions, expiry, window updates to clients; and read_sessions().
         Some of each in one call, until ``is_spent`` says that the time is over: while there is more, next_timer() does
         not move."""
-        self._mirroring.begin(now)
+        self._mirroring.set_time(now)
         is_spent = is_spent or _never
         for _ in range(_MAX_LEGS_DUE):
             if self._fast:

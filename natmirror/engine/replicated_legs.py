@@ -173,14 +173,14 @@ class ReplicatedLegs:
         nothing more. From then on adopted legs stand by, and what mirrors send to no leg is not answered."""
         if self.is_active:
             self.is_active = False
-            self._mirroring.leave()
+            self._mirroring.release()
 
     def take_over(self, now: float) -> None:
         """Forward the packets from now on: adopted legs go on, and Engine.handle_timer() asks each mirror. Adopt all
         records first: from now on mirrors whose legs are not known here are reset."""
         self._faults.now = now
         self.is_active = True
-        left = [int(flow.row.id) for flow, stream in self._mirroring.streams.items() if stream.is_handed_over]
+        left = [int(flow.row.id) for flow, stream in self._mirroring.streams.items() if stream.is_released]
         for flow in self._nat.by_ids(left):
             try:
                 self._pick_up_again(flow, now)
@@ -213,7 +213,7 @@ class ReplicatedLegs:
             if backend == one.backend and self._mirroring.renew(flow, one):
                 self._nat.renew(flow, now)
                 return True
-        elif stream is not None and stream.is_handed_over:
+        elif stream is not None and stream.is_released:
             pass  # what is known here is older than the record
         elif not flow.is_picked_up and flow.row.iss != one.iss:
             raise ValueError(f"{one.client} has opened a new connection")
@@ -255,8 +255,8 @@ def _leg_record(mirror: str, leg: Leg) -> LegRecord:
     row = leg.row
     return LegRecord(
         mirror=mirror,
-        address=show(leg.mirror),
-        local=show(leg.local),
+        address=show(leg.mirror_endpoint),
+        local=show(leg.local_endpoint),
         scale=int(row.scale),
         our_scale=SCALE,
         mss=int(row.mss),

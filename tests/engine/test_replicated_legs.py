@@ -978,14 +978,14 @@ def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_know
     session, master = introduced(one)
     one.replicated_legs.release()
     assert master.ended == "", "the other host calls the master anew"
-    assert one.directory.living() == []
+    assert one.directory.seen() == []
     session.sent, session.answered = session.sent + elsewhere, session.answered + elsewhere
     one.replicated_legs.take_over(session.now)
     session.from_client("PA", packet_in(1))
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 78))
     assert [(kind, xid) for kind, xid, _ in master.messages()][:2] == [(Type.HELLO, 1), (Type.FEATURES_REPLY, 78)]
-    assert len(one.directory.living()) == 1
+    assert len(one.directory.seen()) == 1
     session.from_client("FA")
     session.from_backend("FA")
     assert one.directory.clients(session.now) == [], "its end is known"

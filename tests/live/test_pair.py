@@ -1,4 +1,4 @@
-"""Two hosts behind keepalived: the active one goes, and every connection goes on through the other one."""
+"""Two hosts behind keepalived: the active one fails, and every connection continues through the other one."""
 
 import os
 import tempfile
@@ -16,7 +16,7 @@ from tests.live.pair import CONNECTIONS, EVENTS, RULES, SWITCHES, Pair, running
 
 pytestmark = pytest.mark.live
 
-NOBODY = 65_534
+UNPRIVILEGED = 65_534
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_active_host_dies(pair: Pair) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("event", EVENTS)
-def test_every_connection_goes_there_and_back_again(pair: Pair, event: str) -> None:
+def test_every_connection_moves_to_the_other_host_and_back(pair: Pair, event: str) -> None:
     go, come_back = EVENTS[event]
     lb1, lb2 = pair.members["lb1"], pair.members["lb2"]
     pair.move(event, lambda: go(lb1), to="lb2")
@@ -55,26 +55,26 @@ def test_every_connection_goes_there_and_back_again(pair: Pair, event: str) -> N
     come_back(lb1)
     lb1.wait_for_role("backup")
     shown = lb2.balancer.status()["pair"]
-    assert (shown["role"], shown["since"]) == ("master", served_since), "whoever comes back takes nothing from it"
+    assert (shown["role"], shown["since"]) == ("master", served_since), "a host that comes back takes no role"
     pair.move(f"{event}, back again", lambda: go(lb2), to="lb1")
     sent = pair.end()
     if event.endswith("cable pulled"):
         pair.assert_ledgers_share(sent)
 
 
-def as_nobody(words: list[str]) -> int:
-    """The exit code of ``natmirror`` with these words, asked by somebody without any rights."""
+def as_unprivileged(words: list[str]) -> int:
+    """Return the exit code of ``natmirror`` with these arguments, run by a user without rights."""
     child = os.fork()
     if child == 0:
         os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+        os.setgid(UNPRIVILEGED)
+        os.setuid(UNPRIVILEGED)
         os._exit(keepalived_hooks.main(words[0], words[1:]))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_whoever_may_not_use_the_api_may_ask_how_it_is() -> None:
-    """As keepalived's scripts do where their user is not natmirror's."""
+def test_a_user_without_access_to_the_api_may_ask_for_health() -> None:
+    """keepalived's scripts do that if their user is not natmirror's."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as held:
         Path(directory).chmod(0o755)
         api = Path(directory) / "api.sock"
@@ -82,6 +82,6 @@ def test_whoever_may_not_use_the_api_may_ask_how_it_is() -> None:
         held.callback(Server(api, {}, {"role": lambda words: {}}).close)
         member.open(held, api)
         member.readiness.not_ready, member.readiness.rules_are_in_place = None, True
-        assert as_nobody(["health", "--api", str(api)]) == exit_codes.FIT
-        assert as_nobody(["role", "--api", str(api), "master"]) == exit_codes.NOT_RUNNING
+        assert as_unprivileged(["health", "--api", str(api)]) == exit_codes.FIT
+        assert as_unprivileged(["role", "--api", str(api), "master"]) == exit_codes.NOT_RUNNING
         assert keepalived_hooks.main("role", ["--api", str(api), "master"]) == 0
