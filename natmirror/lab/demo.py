@@ -107,7 +107,7 @@ def line(flows: list[dict[str, Any]]) -> str:
     """Return a line for each leg of the flows."""
     shown = [
         f"{flow['client']} -> {flow['backend']} {flow['state']}, leg to {leg['mirror']} {leg['state']}:"
-        f" {leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged, lag {leg['lag_bytes']}"
+        f" {leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged, lag {leg['lag_bytes']} bytes"
         for flow in flows
         for leg in flow["legs"]
     ]
