@@ -60,7 +60,7 @@ def test_only_what_maglev_would_not_say_is_told_when_it_is_established_and_when_
     assert bool(strange) == (balance != "maglev")
     for session in sessions:
         close(session)
-    assert {(got.what, got.client) for got in changes(one)} == {
+    assert {(got.event, got.client) for got in changes(one)} == {
         (BindingEvent.ENDED, session.client) for session in strange
     }
     assert one.snapshot(1000.0)["flows_not_derivable"] == 0
@@ -98,7 +98,7 @@ def test_a_connection_that_goes_for_want_of_packets_is_only_forgotten(fast: bool
     session = strange_session(one)
     changes(one)
     one.handle_timer(session.now + TIMEOUTS[State.ESTABLISHED])
-    assert [change.what for change in changes(one)] == [BindingEvent.FORGOTTEN]
+    assert [change.event for change in changes(one)] == [BindingEvent.FORGOTTEN]
 
 
 def test_a_new_connection_of_the_same_port_ends_the_old_one(fast: bool) -> None:
@@ -110,7 +110,7 @@ def test_a_new_connection_of_the_same_port_ends_the_old_one(fast: bool) -> None:
     again.backend = other(derived())
     again.passed(packet(again.backend, CLIENT, "SA", IRS, 78), Hook.FORWARD)
     again.from_client("A")
-    assert [change.what for change in changes(one)] == [BindingEvent.ENDED, BindingEvent.BOUND]
+    assert [change.event for change in changes(one)] == [BindingEvent.ENDED, BindingEvent.BOUND]
 
 
 def test_a_killed_connection_is_over(fast: bool) -> None:
@@ -119,7 +119,7 @@ def test_a_killed_connection_is_over(fast: bool) -> None:
     changes(one)
     name = "c2" if session.backend == C2 else "c1"
     one.kill("openflow", name, one.flow_ids(), session.now)
-    assert [change.what for change in changes(one)] == [BindingEvent.ENDED]
+    assert [change.event for change in changes(one)] == [BindingEvent.ENDED]
 
 
 def test_more_changes_than_there_is_room_for_are_missed_and_a_sweep_tells_all(fast: bool) -> None:
@@ -201,7 +201,7 @@ def test_a_guest_that_is_claimed_is_our_own(host: Engine) -> None:
     host.bindings.withdraw("openflow", CLIENT, 2000.0, ended=True)
     assert len(host.flows(2000.0)) == 1, "nobody else can take it away"
     host.handle_timer(2000.0 + TIMEOUTS[State.ESTABLISHED])
-    assert [change.what for change in changes(host)] == [BindingEvent.FORGOTTEN]
+    assert [change.event for change in changes(host)] == [BindingEvent.FORGOTTEN]
 
 
 def test_a_guest_whose_packets_pass_here_is_claimed_by_a_sweep(host: Engine) -> None:
@@ -209,7 +209,7 @@ def test_a_guest_whose_packets_pass_here_is_claimed_by_a_sweep(host: Engine) -> 
     whole_sweep(host, 0, 2000.0)
     assert changes(host) == []
     whole_sweep(host, CLAIM_SEEN, 2000.0)
-    assert [change.what for change in changes(host)] == [BindingEvent.BOUND]
+    assert [change.event for change in changes(host)] == [BindingEvent.BOUND]
 
 
 def test_a_guest_that_ends_here_has_ended(host: Engine) -> None:
@@ -217,13 +217,13 @@ def test_a_guest_that_ends_here_has_ended(host: Engine) -> None:
     session.from_client("PA", b"more")
     session.from_backend("A")
     close(session)
-    assert [change.what for change in changes(host)] == [BindingEvent.BOUND, BindingEvent.ENDED]
+    assert [change.event for change in changes(host)] == [BindingEvent.BOUND, BindingEvent.ENDED]
 
 
 def test_a_guest_in_use_that_the_other_host_forgets_is_our_own_but_not_one_that_has_ended(host: Engine) -> None:
     goes_on(host).from_client("PA", b"more")
     host.bindings.withdraw("openflow", CLIENT, 1000.0, ended=False)
-    assert [change.what for change in changes(host)] == [BindingEvent.BOUND]
+    assert [change.event for change in changes(host)] == [BindingEvent.BOUND]
     host.bindings.adopt("openflow", CLIENT, other(derived()), 1000.0)
     goes_on(host).from_client("PA", b"more")
     host.bindings.withdraw("openflow", CLIENT, 1000.0, ended=True)
@@ -270,7 +270,7 @@ def test_a_host_that_is_active_no_longer_lends_all_it_has(fast: bool) -> None:
         assert session.from_client("PA", b"later").dst == session.backend_address
         session.from_backend("PA", b"answer")
         close(session)
-    assert [change.what for change in changes(one)] == [BindingEvent.BOUND, BindingEvent.ENDED]
+    assert [change.event for change in changes(one)] == [BindingEvent.BOUND, BindingEvent.ENDED]
     assert all(flow["state"] == "time-wait" for flow in one.flows(1000.0))
 
 

@@ -52,7 +52,7 @@ class Host:
     def news(self) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
         self.sweep(0)
         told, self.told[:] = self.told[:], []
-        return [(one.what, one.service, one.client, one.backend) for one in told]
+        return [(one.event, one.service, one.client, one.backend) for one in told]
 
     def go_over(self, text: str) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
         self.adapter.reload(parse_rules(text))
@@ -284,7 +284,7 @@ class Both:
             own = [key for key, (owner, _) in self.records.items() if owner is host]
             host.told.clear()
             host.sweep(ANNOUNCE)
-            put = {(one.service, one.client) for one in host.told if one.what is BindingEvent.BOUND}
+            put = {(one.service, one.client) for one in host.told if one.event is BindingEvent.BOUND}
             self.deliver()
             for key in set(own) - put if host is self.hosts[0] else ():
                 del self.records[key]

@@ -206,8 +206,8 @@ def test_nonsense_is_refused_and_changes_nothing(change: dict[str, Any], words: 
     [
         ({"service": "elsewhere"}, "there is no service elsewhere"),
         ({"client": "10.99.0.11:40001"}, "none of the clients"),
-        ({"backend": "10.10.0.100:6653"}, "openflow can have none at 10.10.0.100:6653"),
-        ({"backend": None}, "the service openflow has other rules"),
+        ({"backend": "10.10.0.100:6653"}, "service openflow can have none at 10.10.0.100:6653"),
+        ({"backend": None}, "the rules of service openflow differ"),
         ({"client_nxt": ISS}, "client_nxt: it lies before"),
         ({"legs": [{**RECORD["legs"][0], "our_scale": 8}]}, "our_scale: expected 7"),  # type: ignore[index]
     ],
@@ -895,7 +895,7 @@ def test_a_leg_with_an_address_of_ours_goes_on_from_there(fast: bool) -> None:
 
 def test_clients_of_another_thread_are_refused() -> None:
     one = engine(shard=Shard(0, 2))
-    with pytest.raises(ValueError, match="another thread's"):
+    with pytest.raises(ValueError, match="belongs to another thread"):
         one.replicated_legs.adopt(sealed(RECORD), NOW)
 
 
