@@ -262,7 +262,7 @@ def _leg_record(mirror: str, leg: Leg) -> LegRecord:
         scale=row.scale,
         our_scale=SCALE,
         mss=row.mss,
-        sack=leg.speaks_sack,
+        sack=leg.uses_sack,
         rcv_nxt=row.rcv_nxt,
         snd_una=row.snd_una,
         offset=row.seq_offset,

@@ -136,7 +136,7 @@ class Adoption:
         """Finish legs that another host has brought past number ``fin``, before which the client's stream ends."""
         for copy, leg in stream.alive():
             if leg.resumption is not None and seq.lt(fin, leg.end):
-                yield self._legs.settle(copy, leg, leg.finished_elsewhere(fin))
+                yield self._legs.settle(copy, leg, leg.note_foreign_fin(fin))
 
     def end_stale(self, stream: MirroredStream) -> Iterator[LegOutcome]:
         """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.

@@ -115,7 +115,7 @@ def test_an_old_acknowledgement_changes_nothing(wire: Wire) -> None:
 def test_a_smaller_path_makes_smaller_segments(wire: Wire) -> None:
     wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
     wire.write(b"x" * 2000)
-    out = wire.on_the_wire(wire.leg.path_mtu(1000, seq.add(FIRST, OFFSET), wire.now))
+    out = wire.on_the_wire(wire.leg.set_path_mtu(1000, seq.add(FIRST, OFFSET), wire.now))
     assert [(at, len(data)) for _, at, _, data in out] == [
         (FIRST, 960),
         (seq.add(FIRST, 960), 960),
@@ -126,8 +126,8 @@ def test_a_smaller_path_makes_smaller_segments(wire: Wire) -> None:
 def test_a_path_mtu_about_nothing_in_flight_or_absurdly_small_is_not_believed(wire: Wire) -> None:
     wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
     wire.write(b"x" * 2000)
-    assert wire.leg.path_mtu(1000, seq.add(FIRST, OFFSET + 5000), wire.now) == []
-    assert len(told(wire.leg.path_mtu(68, seq.add(FIRST, OFFSET), wire.now)[0])[3]) == 512
+    assert wire.leg.set_path_mtu(1000, seq.add(FIRST, OFFSET + 5000), wire.now) == []
+    assert len(told(wire.leg.set_path_mtu(68, seq.add(FIRST, OFFSET), wire.now)[0])[3]) == 512
 
 
 def test_what_the_mirror_holds_is_not_sent_again(wire: Wire) -> None:

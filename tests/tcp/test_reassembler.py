@@ -85,17 +85,17 @@ def test_thousands_of_pieces_behind_one_hole_come_out_in_one_go() -> None:
     for at in range(1, 50_000):
         stream.push(seq.add(START, at), b"x", seq.add(START, 1 << 20))
     assert stream.push(START, b"x", seq.add(START, 1 << 20)) == b"x" * 50_000
-    assert (memory.used, stream.waiting_bytes, stream.blocked) == (0, 0, False)
+    assert (memory.used, stream.waiting_bytes, stream.is_blocked) == (0, 0, False)
 
 
 def test_the_next_byte_past_the_limit_is_blocked_and_nothing_else_is() -> None:
     stream = reassembler(START, 1000, Memory(1000))
     stream.push(seq.add(START, 5), b"later", seq.add(START, 8))
-    assert not stream.blocked
+    assert not stream.is_blocked
     assert stream.push(START, b"01234", seq.add(START, 8)) == b"01234lat"
-    assert stream.blocked
+    assert stream.is_blocked
     assert stream.push(stream.next, b"", seq.add(START, 10)) == b"er"
-    assert not stream.blocked
+    assert not stream.is_blocked
 
 
 @given(st.binary(min_size=1, max_size=400), st.data())

@@ -142,15 +142,15 @@ def test_a_hole_is_asked_about_once_and_a_second_later() -> None:
 
 
 def test_a_later_record_counts_while_another_host_has_it(resumed: Wire) -> None:
-    assert resumed.leg.speaks_sack is False
+    assert resumed.leg.uses_sack is False
     resumption_of(resumed).renew(replace(RECORD, snd_una=FIRST + 9, sack=True))
-    assert (resumed.leg.una, resumed.leg.speaks_sack) == (FIRST + 9, True)
+    assert (resumed.leg.una, resumed.leg.uses_sack) == (FIRST + 9, True)
 
 
 def test_a_fin_that_another_host_has_sent_is_not_sent_again() -> None:
     wire = activated()
     wire.ack(11)
-    assert wire.on_the_wire(wire.leg.finished_elsewhere(seq.add(FIRST, 10))) == []
+    assert wire.on_the_wire(wire.leg.note_foreign_fin(seq.add(FIRST, 10))) == []
     assert (wire.state(), wire.leg.acked_bytes) == (LegState.FIN_WAIT_2, 10)
     assert [letters for letters, *_ in wire.send("FA", THEIRS, seq.add(FIRST, 11))] == ["A"]
     assert wire.leg.ended == "closed"

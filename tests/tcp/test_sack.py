@@ -152,9 +152,9 @@ def test_what_came_ahead_of_its_turn_is_told_the_latest_first_and_not_asked_for_
 def test_a_fin_ahead_of_its_turn_waits_for_what_comes_before() -> None:
     receiver = listening()
     received(receiver, "FA", 5, b"x" * 5)
-    assert not receiver.finished
+    assert not receiver.is_finished
     received(receiver, "A", 0, b"x" * 5)
-    assert receiver.finished
+    assert receiver.is_finished
     assert (receiver.row.rcv_nxt, receiver.row.consumed_bytes) == (at(11), 10)
     received(receiver, "A", 11, b"more")
     assert receiver.row.rcv_nxt == at(11), "nothing follows a FIN"
@@ -165,5 +165,5 @@ def test_any_order_of_the_mirrors_segments_ends_the_same(order: list[int], again
     receiver = listening()
     for number in (*order[:6], again, *order):
         received(receiver, "FA" if number == 11 else "A", number * 20, b"x" * 20)
-    assert receiver.finished
+    assert receiver.is_finished
     assert (receiver.row.consumed_bytes, receiver.row.rcv_nxt) == (240, at(241))
