@@ -1,12 +1,13 @@
 /* The decision about a packet in C; _fastpath.h says what each function is for.
  *
- * For a client's data packet, nm_decide() parses the packet, finds its flow by client and service (flow_table.c), checks
- * that all legs of the flow can take the data (punt_reason()), updates the numbers of the client's direction (tracker.c),
- * sends the data on each leg to its mirror (leg_sender.c), and notes in gear.translation that the packet goes on to the
- * flow's backend. For a reply, it finds the flow by backend and client; no leg gets its data. For a mirror's packet, it
- * finds a leg instead of a flow (leg_table.c), which takes the acknowledgement and may send more.
+ * For a client's data packet, nm_decide() parses the packet, finds its flow by client and service (flow_table.c),
+ * checks that all legs of the flow can take the data (punt_reason()), updates the numbers of the client's direction
+ * (tracker.c), sends the data on each leg to its mirror (leg_sender.c), and notes in gear.translation that the packet
+ * goes on to the flow's backend. For a reply, it finds the flow by backend and client; no leg gets its data. For a
+ * mirror's packet, it finds a leg instead of a flow (leg_table.c), which takes the acknowledgement and may send more.
  *
- * Rare packets are punted to Python, to natmirror/engine/forwarding.py. Both follow the same rules; tests compare the two.
+ * Rare packets are punted to Python, to natmirror/engine/forwarding.py. Both follow the same rules; tests compare the
+ * two.
  */
 #include "_fastpath.h"
 
@@ -72,8 +73,8 @@ static int has_takers(const nm_flow *flow, int is_orig)
     return flow->flags & (is_orig ? NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER : NM_FLOW_HAS_READER);
 }
 
-/* Return 0 if the flow's legs and readers can take a segment's data: then legs have room for it, and readers have got it.
- * Return the reason to punt otherwise. */
+/* Return 0 if the flow's legs and readers can take a segment's data: then legs have room for it, and readers have
+ * got it. Return the reason to punt otherwise. */
 static int punt_reason(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig)
 {
     const nm_half *sender = is_orig ? &flow->orig : &flow->reply, *receiver = is_orig ? &flow->reply : &flow->orig;
@@ -166,8 +167,8 @@ static int needs_python(nm_gear *gear, const nm_flow *flow, const nm_segment *se
     return !(seg->flags & TCP_RST && flow->state == NM_STATE_SYN_RECEIVED && !has_python_state);
 }
 
-/* Decide a packet that opens a flow, except the handshake's last one where it opens legs; or one that ends a flow without
- * mirrors. */
+/* Decide a packet that opens a flow, except the handshake's last one where it opens legs; or one that ends a flow
+ * without mirrors. */
 static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now)
 {
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
@@ -180,8 +181,8 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     return pass_on(gear, flow, seg, is_orig);
 }
 
-/* Decide a backend's SYN-ACK without a flow. Usually the client has connected to the backend directly, and Python decides;
- * but while half open flows are evicted, the SYN-ACK most likely answers one of those. */
+/* Decide a backend's SYN-ACK without a flow. Usually the client has connected to the backend directly, and Python
+ * decides; but while half open flows are evicted, the SYN-ACK most likely answers one of those. */
 static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg)
 {
     const nm_service *service = nm_plan_service_of(&gear->plan, source_of(seg), seg->sport);

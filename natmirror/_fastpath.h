@@ -10,9 +10,10 @@
 
 #include "fastpath/gear.h"
 
-/* Decide a packet of len bytes, which begins with its IP header, at a hook (NF_INET_*); `checksum` (NM_CHECKSUM_*) is the
- * state of its transport checksum. Return NM_ACCEPT, NM_MODIFIED or NM_CONSUMED, with all numbers up to date; or NM_PUNT_*,
- * with nothing changed. The packet itself is never changed: after NM_MODIFIED, gear.translation holds the change. */
+/* Decide a packet of len bytes, which begins with its IP header, at a hook (NF_INET_*); `checksum` (NM_CHECKSUM_*)
+ * is the state of its transport checksum. Return NM_ACCEPT, NM_MODIFIED or NM_CONSUMED, with all numbers up to date;
+ * or NM_PUNT_*, with nothing changed. The packet itself is never changed: after NM_MODIFIED, gear.translation holds
+ * the change. */
 int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now);
 
 /* Rewrite the last packet decided by gear.translation. */

@@ -1,6 +1,6 @@
-"""The extension module that ``_fastpath_build.py`` makes from the headers, as far as Python uses it.
+"""The extension module that ``_fastpath_build.py`` makes from the headers: the part that Python uses.
 
-A test holds this to the library.
+A test compares this with the library.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class _Buffer(Buffer):
     def __getitem__(self, at: slice) -> bytes: ...
 
 class _FFI:
-    """What cffi does with C values."""
+    """cffi's functions on C values."""
 
     NULL: Any
     CData: type[object]
@@ -65,7 +65,7 @@ class _FFI:
     def gc(self, data: _T, destructor: Callable[[_T], object]) -> _T: ...
 
 class _Lib:
-    """The functions and constants of the headers. Where C says NULL, the value is false."""
+    """The functions and constants of the headers. A NULL pointer is false."""
 
     NL_PUNT: int
     NL_TIMER: int

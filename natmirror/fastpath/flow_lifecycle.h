@@ -1,5 +1,5 @@
-/* Open, remove and expire flows. The Python counterpart is natmirror/nat/flows.py; tests compare the two. This header serves
- * #include and cffi's cdef() alike.
+/* Open, remove and expire flows. The Python counterpart is natmirror/nat/flows.py; tests compare the two. This header
+ * serves #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_FLOW_LIFECYCLE_H
 #define NATMIRROR_FASTPATH_FLOW_LIFECYCLE_H
@@ -10,14 +10,14 @@
 
 struct nm_segment; /* packet.h */
 
-/* Insert a flow for a service and a backend of the plan, all other numbers zero. A direct flow has its backend's address and
- * port as its service's. Return NULL if the table is full or has one of the two tuples. */
+/* Insert a flow for a service and a backend of the plan, all other numbers zero. A direct flow has its backend's
+ * address and port as its service's. Return NULL if the table is full or has one of the two tuples. */
 nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, uint16_t client_port, uint16_t service_id,
                         uint16_t backend_id, int is_direct);
 void nm_gear_remove(nm_gear *gear, nm_flow *flow);
 
-/* Open a flow for a client's first SYN; it replaces `closed`, a closed flow with the same tuple, or NULL. Return NULL, with
- * nothing changed, if Python has to decide. */
+/* Open a flow for a client's first SYN; it replaces `closed`, a closed flow with the same tuple, or NULL. Return
+ * NULL, with nothing changed, if Python has to decide. */
 nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const struct nm_segment *syn, int checksum, double now);
 
 /* Whether the flow is closed and C may remove it for another. */

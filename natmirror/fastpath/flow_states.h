@@ -1,7 +1,7 @@
 /* The states of a connection between a client and its backend, as its packets show them, both directions together.
  *
- * This is the only definition: Python reads names, numbers, transitions and timeouts from the library. This header serves
- * #include and cffi's cdef() alike.
+ * This is the only definition: Python reads names, numbers, transitions and timeouts from the library. This header
+ * serves #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_FLOW_STATES_H
 #define NATMIRROR_FASTPATH_FLOW_STATES_H

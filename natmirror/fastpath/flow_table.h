@@ -111,7 +111,8 @@ typedef struct nm_flows nm_flows;
 nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key);
 void nm_flows_free(nm_flows *flows);
 
-/* Insert a flow into both indexes, all its numbers zero. Return NULL if the table is full or has one of the two tuples. */
+/* Insert a flow into both indexes, all its numbers zero. Return NULL if the table is full or has one of the two
+ * tuples. */
 nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, uint16_t client_port,
                         const uint8_t *service, uint16_t service_port, const uint8_t *backend, uint16_t backend_port);
 void nm_flow_remove(nm_flows *flows, nm_flow *flow);
@@ -124,8 +125,8 @@ nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *back
                             const uint8_t *client, uint16_t client_port);
 
 /* Note that a packet of the flow has passed; moved: the packet has changed the state. A flow expires
- * nm_state_timeouts[state] seconds after its last packet. A flow with an unanswered SYN is due once before that, for Python
- * to count it. */
+ * nm_state_timeouts[state] seconds after its last packet. A flow with an unanswered SYN is due once before that, for
+ * Python to count it. */
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
 /* Return the time at which the flow's SYN counts as unanswered. */
 double nm_flow_answer_due(const nm_flow *flow);
@@ -153,12 +154,13 @@ nm_flow *nm_flows_due(nm_flows *flows, double now);
 /* Whether only Python may remove the flow, because it keeps state for it or the flow's SYN is unanswered. */
 int nm_flow_needs_python(const nm_flow *flow);
 
-/* Return the flow to evict for a new one: in a full table the oldest closed flow, or else the oldest half open one; where a
- * quarter of the table is half open and the new flow begins as such, the oldest half open one. NULL if no flow has to be
- * evicted, or none may. */
+/* Return the flow to evict for a new one: in a full table the oldest closed flow, or else the oldest half open one;
+ * where a quarter of the table is half open and the new flow begins as such, the oldest half open one. NULL if no
+ * flow has to be evicted, or none may. */
 nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open);
 
-/* Return the row with this number, or NULL if it is free. Write the numbers of at most max flows, from number first on. */
+/* Return the row with this number, or NULL if it is free. Write the numbers of at most max flows, from number first
+ * on. */
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
 

@@ -1,5 +1,5 @@
-/* The deadlines of flows and legs: a heap with one place for each. An earlier deadline moves its place at once, a later one
- * only when the place has reached the top. This header serves #include and cffi's cdef() alike.
+/* The deadlines of flows and legs: a heap with one place for each. An earlier deadline moves its place at once, a later
+ * one only when the place has reached the top. This header serves #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_HEAP_H
 #define NATMIRROR_FASTPATH_HEAP_H

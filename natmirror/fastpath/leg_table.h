@@ -1,7 +1,8 @@
-/* The leg table: connections to mirrors, found by the mirror's and our own address and port. No I/O, no clock, no policy.
+/* The leg table: connections to mirrors, found by the mirror's and our own address and port. No I/O, no clock, no
+ * policy.
  *
- * A leg is the sending side of a TCP connection (natmirror/tcp/sender.py explains its numbers), with a queue of the client's
- * bytes that the mirror has not acknowledged. This header serves #include and cffi's cdef() alike.
+ * A leg is the sending side of a TCP connection (natmirror/tcp/sender.py explains its numbers), with a queue of the
+ * client's bytes that the mirror has not acknowledged. This header serves #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_LEG_TABLE_H
 #define NATMIRROR_FASTPATH_LEG_TABLE_H
@@ -123,7 +124,8 @@ void nm_leg_copy(const nm_leg *leg, uint32_t offset, uint8_t *to, uint32_t len);
 
 /* Set a leg's deadline. */
 void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at);
-/* Return the next deadline, or infinity. The second returns a time before which there is none (nm_heap_not_before()). */
+/* Return the next deadline, or infinity. The second returns a time before which there is none
+ * (nm_heap_not_before()). */
 double nm_legs_next_due(nm_legs *legs);
 double nm_legs_not_before(const nm_legs *legs);
 /* Return the first leg that is due by now, or NULL. The second clears its deadline. */

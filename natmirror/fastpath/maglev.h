@@ -14,16 +14,16 @@ typedef struct {
     uint16_t place; /* the value written into its slots */
 } nm_maglev_backend;
 
-/* Fill `size` slots, a prime number, from the preferences of `count` backends. Round by round, each backend's share grows by
- * its weight over the largest weight; at one, the backend takes its next preferred free slot. Maglev (Eisenbud et al., NSDI
- * 2016), pseudocode 1. */
+/* Fill `size` slots, a prime number, from the preferences of `count` backends. Round by round, each backend's share
+ * grows by its weight over the largest weight; at one, the backend takes its next preferred free slot. Maglev
+ * (Eisenbud et al., NSDI 2016), pseudocode 1. */
 void nm_maglev_fill(uint16_t *table, uint32_t size, nm_maglev_backend *backends, uint32_t count);
 
 #define NM_MAGLEV_WHOLE (1 << 16)
 
-/* Derive from the table `whole` one in which each place keeps only limits[place] of its slots, in units of NM_MAGLEV_WHOLE:
- * a slot that a place loses goes to the place of the next slot that is kept, and no other slot moves. Return 0, and leave
- * the table unfilled, if no slot is kept. */
+/* Derive from the table `whole` one in which each place keeps only limits[place] of its slots, in units of
+ * NM_MAGLEV_WHOLE: a slot that a place loses goes to the place of the next slot that is kept, and no other slot
+ * moves. Return 0, and leave the table unfilled, if no slot is kept. */
 int nm_maglev_share(uint16_t *table, const uint16_t *whole, uint32_t size, const uint32_t *limits);
 
 #endif

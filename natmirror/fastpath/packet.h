@@ -58,8 +58,8 @@ static inline uint16_t fold(uint64_t sum)
     return (uint16_t)sum;
 }
 
-/* A one's complement sum does not depend on the order of its words, nor on the place of a carry in a longer word. So add
- * four bytes at a time, in several sums in parallel (RFC 1071 2). */
+/* A one's complement sum does not depend on the order of its words, nor on the place of a carry in a longer word. So
+ * add four bytes at a time, in several sums in parallel (RFC 1071 2). */
 #define SUM_STRIDE 32
 
 typedef uint64_t sums __attribute__((vector_size(SUM_STRIDE / 2)));

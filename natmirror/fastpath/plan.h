@@ -1,4 +1,5 @@
-/* The plan, from which C opens connections: the clients' networks, the services, and their pools as tables. Python makes it.
+/* The plan, from which C opens connections: the clients' networks, the services, and their pools as tables. Python
+ * makes it.
  *
  * No I/O, no clock, no policy. This header serves #include and cffi's cdef() alike.
  */
@@ -52,7 +53,8 @@ typedef struct {
     uint32_t service_count;
     uint32_t backend_count;
     uint32_t network_count;
-    /* By a hash of service and client: the number of clients that have lately failed to connect. Python chooses for them. */
+    /* By a hash of service and client: the number of clients that have lately failed to connect. Python chooses for
+     * them. */
     uint16_t suspects[NM_SUSPECTS];
 } nm_plan;
 

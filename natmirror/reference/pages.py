@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from natmirror.reference import commands
+from natmirror.reference import commands, rules, rules_schema
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands.page,
+    "rules.md": rules.page,
+    "rules.schema.json": rules_schema.page,
 }
 """The function that returns the text of each file in docs/reference."""
 

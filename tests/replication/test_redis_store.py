@@ -15,7 +15,7 @@ from natmirror.lab.process import wait_for
 from natmirror.replication.redis_store import RedisStore
 from natmirror.replication.store import ENDED, GONE, PUT, RECORD_LIFETIME, Op, Record, StoreError
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "pair.md"
 RECORDS = "natmirror:51:1:records"
 
 
@@ -225,8 +225,8 @@ async def _write_something(one: RedisStore) -> None:
     await one.write([Op(PUT, "a", "1")])
 
 
-def test_the_redis_user_from_the_readme_has_the_permissions_that_are_needed_and_no_others(fresh: Server) -> None:
-    [line] = [line.strip() for line in README.read_text().splitlines() if line.startswith("    user natmirror ")]
+def test_the_redis_user_from_the_documents_has_the_permissions_that_are_needed_and_no_others(fresh: Server) -> None:
+    [line] = [line.strip() for line in PAGE.read_text().splitlines() if line.startswith("    user natmirror ")]
     fresh.stop()
     fresh.start(f"--{line}")
     fresh.url = f"unix://natmirror:PASSWORD@{fresh.socket}"
