@@ -1,4 +1,4 @@
-"""Puts the bytes of a stream's packets in order, each byte exactly once, however the packets are reordered or repeated."""
+"""Puts a stream's bytes in order, each exactly once, however its packets are reordered or repeated."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator

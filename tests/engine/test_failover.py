@@ -9,7 +9,7 @@ from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import Shard
-from tests.helpers.session import IRS, ISS, Session, engine
+from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, told
 
 PLAIN = RULES[: RULES.index("    mirrors:")]
@@ -69,13 +69,13 @@ def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
 
 def test_a_connection_that_stands_stays_where_it_is() -> None:
     one = engine(PLAIN)
-    session = Session(one)
-    session.connect()
-    assert session.backend is not None
-    name = "c1" if session.backend == C1 else "c2"
+    connection = ClientConnection(one)
+    connection.connect()
+    assert connection.backend is not None
+    name = "c1" if connection.backend == C1 else "c2"
     one.set_share("openflow", name, 0.0)
-    assert session.from_client("PA", b"x").dst == session.backend_address
-    assert session.from_backend("PA", b"y").src == SERVICE[0]
+    assert connection.from_client("PA", b"x").dst == connection.backend_address
+    assert connection.from_backend("PA", b"y").src == SERVICE[0]
 
 
 def test_a_closed_backends_clients_alone_move_with_maglev() -> None:
@@ -141,11 +141,11 @@ def test_a_sorry_backend_is_called_when_nobody_is_left() -> None:
     one = engine(with_pool(sorry="{name: sorry, address: 10.20.0.19}"))
     for name in ("c1", "c2"):
         one.set_share("openflow", name, 0.0)
-    session = Session(one)
-    session.connect()
-    assert session.backend_address == bytes((10, 20, 0, 19))
-    assert session.from_backend("PA", b"sorry").src == SERVICE[0]
-    assert [backend["flows"] for backend in one.snapshot(session.now)["backends"]] == [0, 0, 1]
+    connection = ClientConnection(one)
+    connection.connect()
+    assert connection.backend_address == bytes((10, 20, 0, 19))
+    assert connection.from_backend("PA", b"sorry").src == SERVICE[0]
+    assert [backend["flows"] for backend in one.snapshot(connection.now)["backends"]] == [0, 0, 1]
 
 
 def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
@@ -173,43 +173,43 @@ def resets(sends: list[Send]) -> list[tuple[tuple[bytes, int], tuple[bytes, int]
 @pytest.mark.parametrize("rules", [PLAIN, RULES])
 def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bool) -> None:
     one = engine(rules, fast=fast)
-    session = Session(one)
-    session.connect()
+    connection = ClientConnection(one)
+    connection.connect()
     if rules is RULES:
-        session.connect_mirror()
-    session.from_client("PA", b"hello")
-    session.from_backend("PA", b"welcome")
-    session.to_mirror.clear()
-    assert session.backend is not None
-    name = "c1" if session.backend == C1 else "c2"
+        connection.connect_mirror()
+    connection.from_client("PA", b"hello")
+    connection.from_backend("PA", b"welcome")
+    connection.to_mirror.clear()
+    assert connection.backend is not None
+    name = "c1" if connection.backend == C1 else "c2"
     other = "c2" if name == "c1" else "c1"
-    assert one.kill("openflow", other, one.flow_ids(), session.now) == []
-    killed = one.kill("openflow", name, one.flow_ids(), session.now)
+    assert one.kill("openflow", other, one.flow_ids(), connection.now) == []
+    killed = one.kill("openflow", name, one.flow_ids(), connection.now)
     to_client, to_backend = seq.add(IRS, 8), seq.add(ISS, 6)
     assert resets(killed)[:2] == [
         (SERVICE, CLIENT, to_client, to_backend),
-        (CLIENT, session.backend, to_backend, to_client),
+        (CLIENT, connection.backend, to_backend, to_client),
     ]
-    assert one.kill("openflow", name, one.flow_ids(), session.now) == []
-    living = Session(one, client=(CLIENT[0], 40_002))
+    assert one.kill("openflow", name, one.flow_ids(), connection.now) == []
+    living = ClientConnection(one, client=(CLIENT[0], 40_002))
     living.connect()
-    assert living.backend == session.backend
-    assert resets(one.repeat_resets("openflow", name, one.flow_ids(), session.now)) == resets(killed)[:2]
+    assert living.backend == connection.backend
+    assert resets(one.repeat_resets("openflow", name, one.flow_ids(), connection.now)) == resets(killed)[:2]
     assert living.from_client("PA", b"on").dst == living.backend_address, "it was not killed"
     living.from_client("R")
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
-    decision = one.receive(raw, Hook.PREROUTING, session.now + 1)
+    decision = one.receive(raw, Hook.PREROUTING, connection.now + 1)
     assert decision.verdict == Drop("killed")
     assert resets(decision.sends) == [(SERVICE, CLIENT, to_client - 3, 0)]
-    raw = packet(session.backend, CLIENT, "PA", to_client, to_backend, b"more")
-    decision = one.receive(raw, Hook.FORWARD, session.now + 1)
+    raw = packet(connection.backend, CLIENT, "PA", to_client, to_backend, b"more")
+    decision = one.receive(raw, Hook.FORWARD, connection.now + 1)
     assert decision.verdict == Drop("killed")
-    assert resets(decision.sends) == [(CLIENT, session.backend, to_backend, 0)]
-    decision = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, session.now + 1)
+    assert resets(decision.sends) == [(CLIENT, connection.backend, to_backend, 0)]
+    decision = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, connection.now + 1)
     assert decision == Decision(Drop("killed"), [])
-    assert_adds_up(one.snapshot(session.now))
+    assert_adds_up(one.snapshot(connection.now))
     one.set_share("openflow", name, 0.0)
-    verdict = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, session.now + 2).verdict
+    verdict = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, connection.now + 2).verdict
     assert isinstance(verdict, Accept)
     assert verdict.packet is not None
     assert segment(verdict.packet).dst == (C2 if name == "c1" else C1)[0]
@@ -245,48 +245,48 @@ def test_a_backend_that_has_returned_begins_with_a_part_of_its_part(balance: str
 # Another host
 
 
-def elsewhere(session: Session, count: int) -> None:
+def elsewhere(connection: ClientConnection, count: int) -> None:
     """Both ends go on for so many bytes each, through another host."""
-    session.sent += count
-    session.answered += count
+    connection.sent += count
+    connection.answered += count
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fast: bool) -> None:
     one = engine(RULES, fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    session.from_client("PA", b"before")
-    session.mirrored()
-    session.to_mirror += [
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    connection.from_client("PA", b"before")
+    connection.mirrored()
+    connection.to_mirror += [
         segment(send.packet) for send in one.release_flows(one.flow_ids(), 1000.0) if isinstance(send, Send)
     ]
-    assert [letters for letters, *_ in session.mirrored()] == ["RA"]
-    elsewhere(session, 5000)
-    assert session.from_client("PA", b"after").dst == session.backend_address
-    assert session.from_backend("PA", b"answer").dst == CLIENT[0]
+    assert [letters for letters, *_ in connection.mirrored()] == ["RA"]
+    elsewhere(connection, 5000)
+    assert connection.from_client("PA", b"after").dst == connection.backend_address
+    assert connection.from_backend("PA", b"answer").dst == CLIENT[0]
     snapshot = one.snapshot(1000.0)
     [mirror] = snapshot["mirrors"]
     assert (mirror["legs"], mirror["ended"]) == (0, {"handed-over": 1})
     assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"handed-over": 6, "mid-connection": 5})
     assert_adds_up(snapshot)
-    session.from_client("FA")
-    session.from_backend("FA")
-    session.from_client("A")
+    connection.from_client("FA")
+    connection.from_backend("FA")
+    connection.from_client("A")
     assert [flow["state"] for flow in one.flows(1000.0)] == ["time-wait"], "its end is seen"
 
 
 @pytest.mark.parametrize("mirrors", [True, False])
 def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirrors: bool) -> None:
     one = engine((RULES if mirrors else PLAIN).replace("    pool:\n", "    pool:\n      balance: round-robin\n"))
-    sessions = [Session(one, client=client) for client in CLIENTS]
-    for session in sessions:
-        session.connect()
+    connections = [ClientConnection(one, client=client) for client in CLIENTS]
+    for connection in connections:
+        connection.connect()
     one.release_flows(one.flow_ids(), 1000.0)
-    for session in sessions:
-        elsewhere(session, 3000)
-        assert session.from_client("PA", b"x").dst == session.backend_address
+    for connection in connections:
+        elsewhere(connection, 3000)
+        assert connection.from_client("PA", b"x").dst == connection.backend_address
     counters = one.snapshot(1000.0)["counters"]
     assert counters["flows_handed_over"] == len(CLIENTS)
     assert "flows_picked_up" not in counters
@@ -295,18 +295,18 @@ def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirro
 def test_what_another_host_has_now_is_believed_of_backends_that_speak_first() -> None:
     """A connection of the same ports that began there belongs where its backend says."""
     one = engine(PLAIN)
-    session = Session(one)
-    session.connect()
+    connection = ClientConnection(one)
+    connection.connect()
     one.release_flows(one.flow_ids(), 1000.0)
-    elsewhere(session, 3000)
-    session.backend = C2 if session.backend == C1 else C1
-    session.from_backend("PA", b"x")
-    assert session.from_client("PA", b"y").dst == session.backend_address
+    elsewhere(connection, 3000)
+    connection.backend = C2 if connection.backend == C1 else C1
+    connection.from_backend("PA", b"x")
+    assert connection.from_client("PA", b"y").dst == connection.backend_address
 
 
 def test_half_open_and_finished_flows_are_nobody_s_when_another_host_passes_them() -> None:
     one = engine(RULES)
-    session = Session(one)
-    session.syn()
+    connection = ClientConnection(one)
+    connection.syn()
     one.release_flows(one.flow_ids(), 1000.0)
     assert one.flow_ids() == []

@@ -22,7 +22,7 @@ from natmirror.net.packet import (
     SYN,
     Segment,
 )
-from tests.helpers.session import engine
+from tests.helpers.client_connection import engine
 from tests.helpers.support import assert_adds_up, at, packet, segment
 
 RULES = """

@@ -15,7 +15,7 @@ from natmirror.errors import RulesError
 from natmirror.rules import parse_rules
 from natmirror.rules.reload import merged, refuse_what_cannot_change
 from natmirror.rules.text import differences
-from tests.helpers.session import ISS, MIRROR_ISS, Session, engine
+from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
 
 PLAIN = RULES[: RULES.index("    mirrors:")]
@@ -41,35 +41,35 @@ def go_over(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
     return sends
 
 
-def without_its_backend(session: Session) -> str:
-    return WITHOUT_C1 if session.backend == C1 else WITHOUT_C2
+def without_its_backend(connection: ClientConnection) -> str:
+    return WITHOUT_C1 if connection.backend == C1 else WITHOUT_C2
 
 
 def shown(one: Engine) -> dict[str, tuple[int, str | None]]:
     return {row["name"]: (row["flows"], row.get("state")) for row in one.snapshot(1000.0)["backends"]}
 
 
-def names_of(session: Session) -> tuple[str, str]:
-    return ("c1", "c2") if session.backend == C1 else ("c2", "c1")
+def names_of(connection: ClientConnection) -> tuple[str, str]:
+    return ("c1", "c2") if connection.backend == C1 else ("c2", "c1")
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_connection_stays_with_a_backend_that_the_rules_do_not_name_any_more(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    mine, another = names_of(session)
-    go_over(one, without_its_backend(session))
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    mine, another = names_of(connection)
+    go_over(one, without_its_backend(connection))
     assert shown(one) == {another: (0, None), mine: (1, "removed")}
-    session.mirrored()
-    assert session.from_client("PA", b"on").dst == session.backend_address
-    assert [data for *_, data in session.mirrored()] == [b"on"]
-    assert session.from_backend("PA", b"and on").src == SERVICE[0]
-    later = Session(one, client=(CLIENT[0], 40_002))
+    connection.mirrored()
+    assert connection.from_client("PA", b"on").dst == connection.backend_address
+    assert [data for *_, data in connection.mirrored()] == [b"on"]
+    assert connection.from_backend("PA", b"and on").src == SERVICE[0]
+    later = ClientConnection(one, client=(CLIENT[0], 40_002))
     later.connect()
-    assert later.backend == (C2 if session.backend == C1 else C1)
-    session.from_client("R")
+    assert later.backend == (C2 if connection.backend == C1 else C1)
+    connection.from_client("R")
     end = one.next_timer()
     while end is not None and mine in shown(one):
         one.handle_timer(end)
@@ -81,31 +81,31 @@ def test_a_connection_stays_with_a_backend_that_the_rules_do_not_name_any_more(f
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_backend_that_comes_back_into_the_rules_is_the_one_it_was(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    go_over(one, without_its_backend(session))
+    connection = ClientConnection(one)
+    connection.connect()
+    go_over(one, without_its_backend(connection))
     go_over(one, RULES)
-    assert shown(one) == {"c1": (int(session.backend == C1), None), "c2": (int(session.backend == C2), None)}
-    again = Session(one, client=(CLIENT[0], 40_002))
+    assert shown(one) == {"c1": (int(connection.backend == C1), None), "c2": (int(connection.backend == C2), None)}
+    again = ClientConnection(one, client=(CLIENT[0], 40_002))
     again.connect()
-    assert again.backend == session.backend, "by the client's address"
+    assert again.backend == connection.backend, "by the client's address"
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_service_that_is_gone_keeps_its_connections_and_refuses_others(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
     sent = go_over(one, ELSEWHERE)
     assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"], "the mirror goes with it"
-    assert session.from_client("PA", b"on").dst == session.backend_address
-    assert session.from_backend("PA", b"and on").src == SERVICE[0]
+    assert connection.from_client("PA", b"on").dst == connection.backend_address
+    assert connection.from_backend("PA", b"and on").src == SERVICE[0]
     decision = one.receive(packet((CLIENT[0], 40_002), SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
     assert decision.verdict == Drop("no-backend")
     [reset] = decision.sends
     assert told(reset.packet)[0] == "RA"
-    session.from_client("R")
+    connection.from_client("R")
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert one.prune() == []
@@ -116,17 +116,17 @@ def test_a_service_that_is_gone_keeps_its_connections_and_refuses_others(fast: b
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_mirror_that_is_gone_gets_nothing_more_and_the_ledger_tells_why(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    session.from_client("PA", b"seen")
-    session.mirrored()
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    connection.from_client("PA", b"seen")
+    connection.mirrored()
     sent = go_over(one, PLAIN)
     assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"]
     assert [event.reason for event in one.take_events()] == ["removed"]
     assert one.snapshot(1000.0)["mirrors"] == []
-    session.from_client("PA", b"unseen")
-    assert session.mirrored() == []
+    connection.from_client("PA", b"unseen")
+    assert connection.mirrored() == []
     go_over(one, RULES)
     mirror = one.snapshot(1000.0)["mirrors"][0]
     assert (mirror["client_bytes"], mirror["lost_bytes"]) == (10, {"removed": 10})
@@ -136,24 +136,24 @@ def test_a_mirror_that_is_gone_gets_nothing_more_and_the_ledger_tells_why(fast: 
 @pytest.mark.parametrize("fast", [True, False])
 def test_what_a_mirror_that_is_gone_still_sends_is_not_for_the_client(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
     one.reload(parse_rules(PLAIN))
     one.end_removed(one.leg_ids(), 1000.0)
-    assert session.from_mirror("PA", 1, 1, b"late") == Drop("mirror-without-leg")
+    assert connection.from_mirror("PA", 1, 1, b"late") == Drop("mirror-without-leg")
     one.prune()
-    assert session.from_mirror("PA", 1, 1, b"later") == Accept(), "nobody's affair of ours"
+    assert connection.from_mirror("PA", 1, 1, b"later") == Accept(), "nobody's affair of ours"
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_mirror_at_another_place_is_another_and_settings_alone_change_nothing(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
     assert go_over(one, RULES.replace("10.20.0.13}", "10.20.0.13, linger: 1s, buffer: 64KiB}")) == []
-    session.from_client("PA", b"on")
+    connection.from_client("PA", b"on")
     go_over(one, RULES.replace("10.20.0.13", "10.20.0.14"))
     assert [event.reason for event in one.take_events()] == ["removed"]
     assert_adds_up(one.snapshot(1000.0))
@@ -165,26 +165,26 @@ def test_a_handshake_that_is_under_way_is_the_same_with_both_gears(change: tuple
     outcomes = []
     for fast in (True, False):
         one = engine(change[0], fast=fast)
-        session = Session(one)
-        said: list[Callable[[], object]] = [session.syn, session.syn_ack, partial(session.from_client, "A")]
+        connection = ClientConnection(one)
+        said: list[Callable[[], object]] = [connection.syn, connection.syn_ack, partial(connection.from_client, "A")]
         for step in range(3):
             if step == steps:
                 go_over(one, change[1])
             said[step]()
-        session.from_client("PA", b"x")
-        outcomes.append((session.mirrored(), one.snapshot(1000.0)["flows"]))
+        connection.from_client("PA", b"x")
+        outcomes.append((connection.mirrored(), one.snapshot(1000.0)["flows"]))
     assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_mirror_that_has_come_gets_connections_that_come_after_it(fast: bool) -> None:
     one = engine(PLAIN, fast=fast)
-    before = Session(one)
+    before = ClientConnection(one)
     before.connect()
     go_over(one, RULES)
     before.from_client("PA", b"x")
     assert before.mirrored() == []
-    after = Session(one, client=(CLIENT[0], 40_002))
+    after = ClientConnection(one, client=(CLIENT[0], 40_002))
     after.connect()
     assert [letters for letters, *_ in after.mirrored()] == ["S"]
     assert_adds_up(one.snapshot(1000.0))
@@ -193,14 +193,14 @@ def test_a_mirror_that_has_come_gets_connections_that_come_after_it(fast: bool) 
 @pytest.mark.parametrize("fast", [True, False])
 def test_clients_that_the_rules_do_not_name_any_more_are_reset(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.from_client("PA", b"x")
-    session.from_backend("PA", b"y")
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.from_client("PA", b"x")
+    connection.from_backend("PA", b"y")
     sent = go_over(one, RULES.replace("10.10.0.0/24", "10.10.1.0/24"))
     ends = [segment(action.packet) for action in sent if isinstance(action, Send)]
     resets = {(end.src, end.dst) for end in ends if told(end.raw)[0] == "RA"}
-    assert {(SERVICE[0], CLIENT[0]), (CLIENT[0], session.backend_address)} <= resets
+    assert {(SERVICE[0], CLIENT[0]), (CLIENT[0], connection.backend_address)} <= resets
 
 
 def test_a_drained_backend_stays_so_and_a_new_one_is_open() -> None:
@@ -209,15 +209,15 @@ def test_a_drained_backend_stays_so_and_a_new_one_is_open() -> None:
     go_over(one, PLAIN.replace("10.20.0.12}", "10.20.0.12, weight: 3}"))
     clients = [(bytes((10, 10, 0, last)), 40_000) for last in range(20, 60)]
     for client in clients:
-        session = Session(one, client=client)
-        session.syn()
-        assert session.backend == C2
+        connection = ClientConnection(one, client=client)
+        connection.syn()
+        assert connection.backend == C2
     go_over(one, PLAIN + "        - {name: c3, address: 10.20.0.14}\n")
     found = set()
     for address, _ in clients:
-        session = Session(one, client=(address, 41_000))
-        session.syn()
-        found.add(session.backend)
+        connection = ClientConnection(one, client=(address, 41_000))
+        connection.syn()
+        found.add(connection.backend)
     assert found == {C2, at("10.20.0.14", 6653)}
 
 
@@ -234,13 +234,13 @@ def test_a_share_that_is_told_again_costs_the_packets_nothing() -> None:
 def test_round_robin_goes_on_with_whom_there_is(fast: bool) -> None:
     text = PLAIN.replace("    pool:\n", "    pool:\n      balance: round-robin\n")
     one = engine(text, fast=fast)
-    Session(one, client=(CLIENT[0], 40_001)).syn()
+    ClientConnection(one, client=(CLIENT[0], 40_001)).syn()
     go_over(one, text + "        - {name: c3, address: 10.20.0.14}\n")
     found = []
     for port in range(40_002, 40_008):
-        session = Session(one, client=(CLIENT[0], port))
-        session.syn()
-        found.append(session.backend)
+        connection = ClientConnection(one, client=(CLIENT[0], port))
+        connection.syn()
+        found.append(connection.backend)
     assert found == [C1, C2, at("10.20.0.14", 6653)] * 2
 
 
@@ -254,11 +254,11 @@ def test_numbers_are_given_anew() -> None:
 
 def test_two_services_change_places() -> None:
     one = engine(RULES + OTHER)
-    session = Session(one)
-    session.connect()
+    connection = ClientConnection(one)
+    connection.connect()
     top, mine = RULES.split("services:\n")
     go_over(one, f"{top}services:{OTHER}{mine}")
-    assert session.from_client("PA", b"on").dst == session.backend_address
+    assert connection.from_client("PA", b"on").dst == connection.backend_address
     assert [row["service"] for row in one.snapshot(1000.0)["backends"]] == ["other", "openflow", "openflow"]
 
 
@@ -273,18 +273,18 @@ def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_nobody(st
         PLAIN.replace("pool:\n", "pool:\n      hash: address-port\n"),
     ]
     engines = [engine(fast=fast) for fast in (True, False)]
-    sessions: list[dict[int, Session]] = [{}, {}]
+    connections: list[dict[int, ClientConnection]] = [{}, {}]
     for variant, number in steps:
         seen = []
-        for one, mine in zip(engines, sessions, strict=True):
+        for one, mine in zip(engines, connections, strict=True):
             go_over(one, variants[variant])
             if number not in mine:
-                mine[number] = Session(one, client=(bytes((10, 10, 0, 30 + number)), 40_000 + number))
+                mine[number] = ClientConnection(one, client=(bytes((10, 10, 0, 30 + number)), 40_000 + number))
                 mine[number].connect()
-            session = mine[number]
-            assert session.from_client("PA", b"x").dst == session.backend_address
-            assert session.from_backend("PA", b"y").src == SERVICE[0]
-            seen.append((session.backend, session.mirrored(), one.snapshot(1000.0)["mirrors"]))
+            connection = mine[number]
+            assert connection.from_client("PA", b"x").dst == connection.backend_address
+            assert connection.from_backend("PA", b"y").src == SERVICE[0]
+            seen.append((connection.backend, connection.mirrored(), one.snapshot(1000.0)["mirrors"]))
             assert_adds_up(one.snapshot(1000.0))
         assert seen[0] == seen[1]
 
@@ -377,10 +377,10 @@ def test_another_order_is_a_difference_where_it_says_who_comes_first() -> None:
 
 def test_the_mirrors_number_is_its_own_over_reloads() -> None:
     one = engine()
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    session.from_client("PA", b"12345")
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    connection.from_client("PA", b"12345")
     two = RULES.replace("      - {name: master", "      - {name: first, address: 10.20.0.15}\n      - {name: master")
     go_over(one, two)
     sums = {mirror["name"]: mirror["client_bytes"] for mirror in one.snapshot(1000.0)["mirrors"]}
@@ -393,19 +393,19 @@ def test_the_mirrors_number_is_its_own_over_reloads() -> None:
 # Another host's legs
 
 
-def two_legs() -> tuple[Session, Callable[[], dict[str, Any]]]:
+def two_legs() -> tuple[ClientConnection, Callable[[], dict[str, Any]]]:
     """A connection with legs to two mirrors on another host, and what that tells of it now."""
     one = engine(TWO)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    session.take(packet(at("10.20.0.14", 6653), CLIENT, "SA", MIRROR_ISS, ISS + 1), Hook.PREROUTING)
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    connection.take(packet(at("10.20.0.14", 6653), CLIENT, "SA", MIRROR_ISS, ISS + 1), Hook.PREROUTING)
 
     def record() -> dict[str, Any]:
         [found] = one.replicated_legs.records(one.replicated_legs.ids(), everything=True)
         return found
 
-    return session, record
+    return connection, record
 
 
 def legs(one: Engine) -> list[str]:
@@ -414,13 +414,13 @@ def legs(one: Engine) -> list[str]:
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) -> None:
-    session, record = two_legs()
+    connection, record = two_legs()
     one = engine(fast=fast)
     one.replicated_legs.release()
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master"], "the rules do not know the spare one yet"
     go_over(one, TWO)
-    session.from_client("PA", b"on")
+    connection.from_client("PA", b"on")
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master", "spare"]
     go_over(one, RULES)

@@ -12,8 +12,8 @@ from natmirror.nat.services import MAX_UNLISTED
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
-from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
-from tests.helpers.session import Session, engine
+from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, pinned_connection
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.support import C1, C2, CLIENT, SERVICE, at, packet
 
 WITHOUT = {
@@ -75,17 +75,17 @@ class Host:
         return [row["address"] for row in self.engine.snapshot(1000.0)["backends"] if row.get("state") == "removed"]
 
 
-def connected(host: Host, client: Endpoint = CLIENT, service: Endpoint = SERVICE) -> Session:
-    session = Session(host.engine, client=client, service=service)
-    session.connect()
-    return session
+def connected(host: Host, client: Endpoint = CLIENT, service: Endpoint = SERVICE) -> ClientConnection:
+    connection = ClientConnection(host.engine, client=client, service=service)
+    connection.connect()
+    return connection
 
 
 def test_what_can_be_derived_no_more_is_told_and_what_can_be_again_is_withdrawn(fast: bool) -> None:
     host = Host(fast=fast)
-    sessions = [connected(host, client) for client in CLIENTS]
+    connections = [connected(host, client) for client in CLIENTS]
     assert host.news() == []
-    of_c1 = {("openflow", one.client, C1) for one in sessions if one.backend == C1}
+    of_c1 = {("openflow", one.client, C1) for one in connections if one.backend == C1}
     gone = host.go_over(WITHOUT[C1])
     assert {one[0] for one in gone} == {BindingEvent.BOUND}
     assert {one[1:] for one in gone} == of_c1
@@ -94,51 +94,51 @@ def test_what_can_be_derived_no_more_is_told_and_what_can_be_again_is_withdrawn(
     assert {one[0] for one in back} == {BindingEvent.FORGOTTEN}
     assert {one[1:] for one in back} == of_c1
     assert host.engine.snapshot(1000.0)["flows_not_derivable"] == 0
-    for session in sessions:
-        close(session)
+    for connection in connections:
+        close(connection)
     assert host.news() == []
 
 
 def test_the_connections_of_a_removed_service_are_told_until_it_is_back(fast: bool) -> None:
     host = Host(UNMIRRORED + OTHER, fast=fast)
-    session = connected(host)
-    assert host.go_over(ELSEWHERE) == [(BindingEvent.BOUND, "openflow", CLIENT, session.backend)]
-    assert host.go_over(UNMIRRORED + OTHER) == [(BindingEvent.FORGOTTEN, "openflow", CLIENT, session.backend)]
+    connection = connected(host)
+    assert host.go_over(ELSEWHERE) == [(BindingEvent.BOUND, "openflow", CLIENT, connection.backend)]
+    assert host.go_over(UNMIRRORED + OTHER) == [(BindingEvent.FORGOTTEN, "openflow", CLIENT, connection.backend)]
 
 
 def test_a_service_under_another_name_is_told_of_by_that(fast: bool) -> None:
     host = Host(fast=fast)
-    session = strange_session(host.engine)
+    connection = pinned_connection(host.engine)
     assert [one[:2] for one in host.news()] == [(BindingEvent.BOUND, "openflow")]
-    session.from_client("RA")
+    connection.from_client("RA")
     assert [one[:2] for one in host.go_over(RENAMED)] == [(BindingEvent.ENDED, "openflow")], (
         "it was told by the old name"
     )
-    again = Session(host.engine, client=(CLIENT[0], 7))
+    again = ClientConnection(host.engine, client=(CLIENT[0], 7))
     again.connect()
     assert [one[:2] for one in host.news()] == [(BindingEvent.BOUND, "renamed")]
 
 
 def test_a_change_is_told_before_its_numbers_are_given_anew(fast: bool) -> None:
     host = Host(fast=fast)
-    session = strange_session(host.engine)
+    connection = pinned_connection(host.engine)
     assert len(host.news()) == 1
-    session.from_client("RA")
+    connection.from_client("RA")
     while (due := host.engine.next_timer()) is not None:
         host.engine.handle_timer(due)
     for number in range(3):
         host.adapter.reload(parse_rules(ELSEWHERE.replace("7000", str(7000 + number)).replace("c9", f"c{number}")))
     assert host.engine.gear.plan.services[0].port >= 7000, "the number is another service's"
-    assert host.news() == [(BindingEvent.ENDED, "openflow", CLIENT, session.backend)]
+    assert host.news() == [(BindingEvent.ENDED, "openflow", CLIENT, connection.backend)]
 
 
 @pytest.mark.parametrize("first", ["active", "standby"])
 def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(first: str, fast: bool) -> None:
     active, standby = Host(fast=fast), Host(fast=fast)
     standby.sweep(RELEASE)
-    session = connected(active)
-    assert session.backend is not None
-    text = WITHOUT[session.backend]
+    connection = connected(active)
+    assert connection.backend is not None
+    text = WITHOUT[connection.backend]
     if first == "standby":
         assert standby.go_over(text) == []
     news = active.go_over(text)
@@ -150,15 +150,15 @@ def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(fir
     assert len(standby.removed()) == 1
     kept = standby.adapter.prune()
     assert [(service.name, backend and endpoint_of(backend)) for service, backend in kept] == [
-        ("openflow", session.backend)
+        ("openflow", connection.backend)
     ], "whose packets have to come here"
     standby.sweep(CLAIM_ALL)
-    session.engine = standby.engine
-    assert session.from_client("PA", b"on").dst == session.backend_address
-    assert session.from_backend("PA", b"and on").src == SERVICE[0]
+    connection.engine = standby.engine
+    assert connection.from_client("PA", b"on").dst == connection.backend_address
+    assert connection.from_backend("PA", b"and on").src == SERVICE[0]
     later = connected(standby, client=(CLIENT[0], 40_002))
-    assert later.backend == other(session.backend)
-    session.from_client("RA")
+    assert later.backend == other(connection.backend)
+    connection.from_client("RA")
     while (due := standby.engine.next_timer()) is not None:
         standby.engine.handle_timer(due)
     assert standby.adapter.prune() == []
@@ -197,9 +197,9 @@ def test_guests_of_a_service_stay_there_where_one_at_another_place_has_its_name_
     assert host.hears([bound]) == 0
     assert host.go_over(text.replace("    port: 6653", "    port: 6654")) == []
     assert host.hears([bound]) == 0, "as it is told when all is told anew"
-    session = Session(host.engine)
-    session.sent, session.answered = 1000, 2000
-    assert session.from_client("PA", b"on").dst == other(derived())[0]
+    connection = ClientConnection(host.engine)
+    connection.sent, connection.answered = 1000, 2000
+    assert connection.from_client("PA", b"on").dst == other(derived())[0]
     host.hears([(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))])
     assert host.engine.flows(1000.0) == []
     assert host.adapter.prune() == []
@@ -222,13 +222,16 @@ def test_a_standby_does_not_tell_what_it_alone_knows_when_the_rules_change(fast:
 
 def test_what_a_standby_alone_knows_moves_no_connection_that_came_later(fast: bool) -> None:
     host = Host(fast=fast)
-    session = connected(host)
-    assert session.backend is not None
+    connection = connected(host)
+    assert connection.backend is not None
     host.sweep(RELEASE)
-    host.go_over(WITHOUT[session.backend])
+    host.go_over(WITHOUT[connection.backend])
     host.sweep(CLAIM_ALL)
-    session.sent, session.answered = 1 << 20, 1 << 21  # the same port, but another connection that began elsewhere
-    assert session.from_client("PA", b"later").dst == other(session.backend)[0]
+    connection.sent, connection.answered = (
+        1 << 20,
+        1 << 21,
+    )  # the same port, but another connection that began elsewhere
+    assert connection.from_client("PA", b"later").dst == other(connection.backend)[0]
 
 
 @pytest.mark.parametrize("place", [at("10.20.0.99", 0), SERVICE], ids=["port", "service"])
@@ -258,7 +261,7 @@ class Both:
         self.hosts = [Host(fast=fast), Host(fast=fast)]
         self.texts = [UNMIRRORED, UNMIRRORED]
         self.records: dict[tuple[str, Endpoint], tuple[Host, Endpoint]] = {}
-        self.sessions: dict[Endpoint, Session] = {}
+        self.connections: dict[Endpoint, ClientConnection] = {}
         self.hosts[1].sweep(RELEASE)
 
     def deliver(self) -> None:
@@ -298,16 +301,16 @@ class Both:
         self.hosts[place].adapter.prune()
 
     def open(self, client: Endpoint, *, iss: int) -> None:
-        if client in self.sessions:
+        if client in self.connections:
             self.end(client)
-        self.sessions[client] = Session(self.hosts[0].engine, client=client, iss=iss)
-        self.sessions[client].connect()
+        self.connections[client] = ClientConnection(self.hosts[0].engine, client=client, iss=iss)
+        self.connections[client].connect()
         self.deliver()
 
     def end(self, client: Endpoint) -> None:
-        if (session := self.sessions.pop(client, None)) is not None:
-            session.from_client("RA")
-            self.wait(session.now + TIMEOUTS[State.RESET])
+        if (connection := self.connections.pop(client, None)) is not None:
+            connection.from_client("RA")
+            self.wait(connection.now + TIMEOUTS[State.RESET])
 
     def move(self) -> None:
         """The other host becomes the active one."""
@@ -317,8 +320,8 @@ class Both:
         self.hosts[0].sweep(CLAIM_ALL)
         self.deliver()
         self.synchronise()
-        for session in self.sessions.values():
-            session.engine = self.hosts[0].engine
+        for connection in self.connections.values():
+            connection.engine = self.hosts[0].engine
         self.all_go_on()
 
     def wait(self, now: float) -> None:
@@ -328,9 +331,9 @@ class Both:
         self.deliver()
 
     def all_go_on(self) -> None:
-        for session in self.sessions.values():
-            assert session.from_client("PA", b"x").dst == session.backend_address
-            assert session.from_backend("PA", b"y").src == SERVICE[0]
+        for connection in self.connections.values():
+            assert connection.from_client("PA", b"x").dst == connection.backend_address
+            assert connection.from_backend("PA", b"y").src == SERVICE[0]
 
 
 POOLS = [
@@ -351,8 +354,8 @@ def test_no_connection_moves_whatever_rules_come_to_which_host_first(seed: int, 
         what = random.choice(["open", "open", "open", "end", "active", "standby", "move"])
         if what == "open":
             both.open(random.choice(CLIENTS[:12]), iss=1000 * number)
-        elif what == "end" and both.sessions:
-            both.end(random.choice(list(both.sessions)))
+        elif what == "end" and both.connections:
+            both.end(random.choice(list(both.connections)))
         elif what == "move":
             both.move()
         elif what != "end":
@@ -372,7 +375,7 @@ def test_a_flood_to_a_service_that_was_removed_is_not_told_and_leaves_room_for_o
     connected(host)
     assert [what for what, *_ in host.go_over(ELSEWHERE)] == [BindingEvent.BOUND], "its service's rules are gone"
     for client in CLIENTS:
-        flood = Session(host.engine, client=client)
+        flood = ClientConnection(host.engine, client=client)
         flood.passed(packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
     assert host.news() == []
     connected(host, service=at("10.10.0.100", 7000))
@@ -387,7 +390,9 @@ def test_a_flood_is_not_told_when_other_rules_would_send_it_elsewhere(fast: bool
     connected(host, gone)
     for client in CLIENTS:
         if client != gone:
-            Session(host.engine, client=client).passed(packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
+            ClientConnection(host.engine, client=client).passed(
+                packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING
+            )
     assert [client for *_, client, _ in host.go_over(WITHOUT[C1])] == [gone]
     for client in CLIENTS:
         connected(host, client=(client[0], 7))

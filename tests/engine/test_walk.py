@@ -20,11 +20,11 @@ from natmirror.net import seq
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
 from natmirror.runtime.worker import Worker
+from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.layers import row
 from tests.helpers.loop import Stage, new_loop
 from tests.helpers.nfqueue import NUMBER, Bound, queued
 from tests.helpers.relative import RelativeEngine
-from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, packet
 
 PACKAGE = Path(natmirror.__file__).parent
@@ -115,38 +115,38 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
 
 
 @pytest.fixture
-def session() -> Session:
+def connection() -> ClientConnection:
     """A mirrored connection in the Python gear, with its leg, on the worker's clock."""
-    session = Session(engine(RULES, fast=False))
-    session.now = time.monotonic()
-    session.connect()
-    session.connect_mirror()
-    session.from_client("PA", b"x")
-    return session
+    connection = ClientConnection(engine(RULES, fast=False))
+    connection.now = time.monotonic()
+    connection.connect()
+    connection.connect_mirror()
+    connection.from_client("PA", b"x")
+    return connection
 
 
-def of_kind(session: Session, kind: str) -> tuple[bytes, Hook]:
+def of_kind(connection: ClientConnection, kind: str) -> tuple[bytes, Hook]:
     """Return a packet of the kind, and its hook."""
-    assert isinstance(session.engine, RelativeEngine)
-    assert session.backend is not None
+    assert isinstance(connection.engine, RelativeEngine)
+    assert connection.backend is not None
     at, ack = seq.add(ISS, FIRST), seq.add(IRS, 1)
     if kind == "A client's data":
         return packet(CLIENT, SERVICE, "PA", at, ack, b"hello"), Hook.PREROUTING
     if kind == "A reply":
-        return packet(session.backend, CLIENT, "PA", ack, at, b"welcome"), Hook.FORWARD
+        return packet(connection.backend, CLIENT, "PA", ack, at, b"welcome"), Hook.FORWARD
     raw = packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, 1), at)
-    return session.engine.on_the_wire(raw), Hook.PREROUTING
+    return connection.engine.on_the_wire(raw), Hook.PREROUTING
 
 
 @pytest.mark.parametrize(("kind", "stations"), IN_PYTHON)
 def test_a_packet_walks_through_python_as_the_document_says(
-    kind: str, stations: list[str], session: Session, loop: Loop
+    kind: str, stations: list[str], connection: ClientConnection, loop: Loop
 ) -> None:
-    worker = Worker(parse_rules(RULES), ALL, session.engine, Listener())
+    worker = Worker(parse_rules(RULES), ALL, connection.engine, Listener())
     worker._loop = loop
     [kernel] = Bound.kernels
     assert isinstance(kernel, socket.socket)
-    raw, hook = of_kind(session, kind)
+    raw, hook = of_kind(connection, kind)
     kernel.send(queued(1, raw, hook=hook))
     walk = Walk()
     sys.setprofile(walk.profile)

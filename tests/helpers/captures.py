@@ -5,7 +5,7 @@ from pathlib import Path
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.replay.capture import Writer
-from tests.helpers.session import IRS, ISS
+from tests.helpers.client_connection import IRS, ISS
 from tests.helpers.support import C1, CLIENT, RULES, SERVICE, packet
 
 ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")

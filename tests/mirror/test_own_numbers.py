@@ -14,7 +14,7 @@ from natmirror.net.packet import OPT_MSS, Segment
 from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from natmirror.tcp.leg import Leg
-from tests.helpers.session import IRS, ISS, KEY, MIRROR_ISS, Session
+from tests.helpers.client_connection import IRS, ISS, KEY, MIRROR_ISS, ClientConnection
 from tests.helpers.support import CLIENT, MASTER, RULES, at, icmp_error, packet, segment, told
 
 THEIRS = seq.add(MIRROR_ISS, 1)
@@ -22,27 +22,27 @@ MSS = bytes((OPT_MSS, 4, 5, 180))
 SESSIONS = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 
 
-def started(fast: bool, rules: str = RULES) -> Session:
-    return Session(Engine(parse_rules(rules), key=KEY, fast=fast))
+def started(fast: bool, rules: str = RULES) -> ClientConnection:
+    return ClientConnection(Engine(parse_rules(rules), key=KEY, fast=fast))
 
 
 def sent(actions: Sequence[Action]) -> list[Segment]:
     return [segment(one) for send in actions if isinstance(send, Send) for one in finish(send.packet, send.segment_len)]
 
 
-def wire(session: Session) -> list[tuple[str, int, int, bytes]]:
+def wire(session: ClientConnection) -> list[tuple[str, int, int, bytes]]:
     """What was sent to the mirror since the last call, as it is on the wire."""
     return session.mirrored()
 
 
 def from_mirror(
-    session: Session, letters: str, at_number: int, ack: int, data: bytes = b"", *, options: bytes = b""
+    session: ClientConnection, letters: str, at_number: int, ack: int, data: bytes = b"", *, options: bytes = b""
 ) -> None:
     raw = packet(MASTER, session.client, letters, at_number, ack, data, options=options)
     session.take(raw, Hook.PREROUTING)
 
 
-def opened(session: Session) -> int:
+def opened(session: ClientConnection) -> int:
     """The number of the leg's first byte on the wire, once it stands."""
     session.connect()
     [(letters, iss, _, _)] = wire(session)
@@ -58,7 +58,7 @@ def test_each_leg_has_the_number_of_rfc_6528(fast: bool) -> None:
     expected = InitialNumbers(KEY).first(CLIENT, MASTER, session.now)
     assert first == seq.add(expected, 1)
     assert abs(seq.diff(first, ISS)) > 1 << 20
-    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other = ClientConnection(session.engine, client=at("10.10.0.11", 40002))
     other.connect()
     [(_, iss, _, _)] = wire(other)
     assert iss == InitialNumbers(KEY).first(other.client, MASTER, other.now)
@@ -116,7 +116,7 @@ def test_errors_of_routers_are_read_in_them(fast: bool) -> None:
     error = icmp_error("10.20.0.254", "10.10.0.11", data)
     session.take(error, Hook.FORWARD)
     assert [(number, len(piece)) for _, number, _, piece in wire(session)] == [(first, 960), (seq.add(first, 960), 440)]
-    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other = ClientConnection(session.engine, client=at("10.10.0.11", 40002))
     other.connect()
     [syn] = other.to_mirror
     of_the_clients = packet(other.client, MASTER, "S", ISS)
@@ -174,7 +174,7 @@ def test_a_port_that_is_used_again_calls_with_a_higher_number(fast: bool, closes
         from_mirror(session, "FA", THEIRS, seq.add(first, session.sent))
     assert [event.reason for event in session.engine.take_events()] == ["closed"]
     wire(session)
-    again = Session(session.engine, iss=seq.add(ISS, -1000))
+    again = ClientConnection(session.engine, iss=seq.add(ISS, -1000))
     again.connect()
     [(letters, iss, _, _)] = wire(again)
     assert letters == "S"
@@ -184,7 +184,7 @@ def test_a_port_that_is_used_again_calls_with_a_higher_number(fast: bool, closes
 def test_so_does_one_whose_leg_has_stood_for_hours(fast: bool) -> None:
     session = started(fast)
     first = opened(session)
-    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other = ClientConnection(session.engine, client=at("10.10.0.11", 40002))
     other.now = session.now + 10.0
     other.connect()
     for _ in range(4):
@@ -199,7 +199,7 @@ def test_so_does_one_whose_leg_has_stood_for_hours(fast: bool) -> None:
     from_mirror(session, "A", seq.add(THEIRS, 1), seq.add(first, session.sent))
     assert "closed" in [event.reason for event in session.engine.take_events()]
     wire(session)
-    again = Session(session.engine, iss=seq.add(ISS, 1 << 20))
+    again = ClientConnection(session.engine, iss=seq.add(ISS, 1 << 20))
     again.now = session.now + 1.0
     again.connect()
     [(_, iss, _, _)] = wire(again)
@@ -219,7 +219,7 @@ def test_so_does_one_after_a_leg_that_a_fault_of_ours_has_ended(fast: bool, monk
         session.engine._leg_outcomes.cut(owner, leg, "internal-error")
     session.from_client("R")
     wire(session)
-    again = Session(session.engine, iss=seq.add(ISS, 1 << 20))
+    again = ClientConnection(session.engine, iss=seq.add(ISS, 1 << 20))
     again.connect()
     [(_, iss, _, _)] = wire(again)
     assert 0 < seq.diff(iss, seq.add(first, session.sent)) <= 1 << 20
@@ -229,7 +229,7 @@ def test_nothing_that_a_mirror_is_shown_depends_on_the_clients_number(fast: bool
     """The same session by two clients that differ in their numbers alone: the mirror sees no difference."""
     seen = []
     for iss in (ISS, 0x1234_5678):
-        session = Session(Engine(parse_rules(RULES), key=KEY, fast=fast), iss=iss)
+        session = ClientConnection(Engine(parse_rules(RULES), key=KEY, fast=fast), iss=iss)
         first = opened(session)
         session.from_client("PA", b"hello")
         from_mirror(session, "A", THEIRS, first)
@@ -267,7 +267,7 @@ def test_what_a_mirror_knows_of_its_leg_makes_no_reset_that_production_believes(
 def test_the_numbers_of_two_engines_with_different_keys_differ() -> None:
     firsts = set()
     for key in (KEY, bytes(16)):
-        session = Session(Engine(replace(parse_rules(RULES), max_flows=10), key=key))
+        session = ClientConnection(Engine(replace(parse_rules(RULES), max_flows=10), key=key))
         firsts.add(opened(session))
     assert len(firsts) == 2
 

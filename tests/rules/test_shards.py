@@ -12,8 +12,8 @@ from natmirror.fastpath import Memory
 from natmirror.rules import LEG_PORTS, parse_rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.aggregate import aggregate
+from tests.helpers.client_connection import KEY, ClientConnection, engine
 from tests.helpers.relative import RelativeEngine
-from tests.helpers.session import KEY, Session, engine
 from tests.helpers.support import C1, RULES, SERVICE, assert_adds_up, at, icmp_error, packet
 
 OURS = RULES.replace("address: 10.20.0.13}", "address: 10.20.0.13, source: 10.20.0.1}")
@@ -52,7 +52,7 @@ def test_ports_of_legs_are_dealt_out_without_overlap(count: int) -> None:
 
 def test_legs_with_an_address_of_ours_come_from_their_shards_ports() -> None:
     for shard in shards(4):
-        session = Session(engine(OURS, shard=shard))
+        session = ClientConnection(engine(OURS, shard=shard))
         session.connect()
         assert session.to_mirror[0].sport in shard.leg_ports
 
@@ -93,7 +93,7 @@ def test_sums_of_several_engines_are_those_of_one() -> None:
     for address in range(1, 30):
         client = at(f"10.10.0.{address}", 40_000)
         for one in (whole, parts[address % 4]):
-            session = Session(one, client=client)
+            session = ClientConnection(one, client=client)
             session.connect()
             session.connect_mirror()
             session.from_client("PA", bytes(address))

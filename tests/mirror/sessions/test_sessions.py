@@ -10,6 +10,7 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
@@ -22,7 +23,6 @@ from tests.helpers.openflow_sessions import (
     packet_in,
     request,
 )
-from tests.helpers.session import Session, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, told
 
 
@@ -60,7 +60,7 @@ def test_a_master_is_told_what_a_switch_would_tell_it(fast: bool) -> None:
 
 
 def test_nothing_is_opened_before_both_hellos() -> None:
-    session = Session(engine(OF))
+    session = ClientConnection(engine(OF))
     session.connect()
     session.from_client("PA", hello())
     assert session.mirrored() == []
@@ -79,7 +79,7 @@ def test_nothing_is_opened_before_both_hellos() -> None:
 )
 def test_what_is_no_openflow_passes_and_is_told(said: bytes, reason: str) -> None:
     one = engine(OF)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     assert session.from_client("PA", said).payload == said
     assert session.from_backend("PA", said).payload == said
@@ -164,7 +164,7 @@ def test_a_new_connection_of_a_switch_takes_the_place_of_its_older_one() -> None
     [mirror] = one.snapshot(younger_session.now)["mirrors"]
     assert (mirror["ended"], mirror["legs"]) == ({"superseded": 1}, 1)
     assert_adds_up(one.snapshot(younger_session.now))
-    assert older.session is older_session
+    assert older.connection is older_session
 
 
 def test_missing_bytes_end_the_session() -> None:
@@ -229,7 +229,7 @@ def test_production_is_the_same_with_and_without_a_session(text: str) -> None:
     mirrored = engine(text)
     raws: list[tuple[bytes, Hook]] = []
 
-    class Recording(Session):
+    class Recording(ClientConnection):
         def take(self, raw: bytes, hook: Hook, checksum: Any = 1) -> Any:
             raws.append((raw, hook))
             return super().take(raw, hook)

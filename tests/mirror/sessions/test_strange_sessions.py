@@ -17,6 +17,7 @@ from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
 from natmirror.openflow.messages import Type, build
+from tests.helpers.client_connection import IRS, ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
@@ -30,7 +31,6 @@ from tests.helpers.openflow_sessions import (
     packet_in,
     request,
 )
-from tests.helpers.session import IRS, Session, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, told
 
 V13 = messages.V13
@@ -110,7 +110,7 @@ def _fail(*_: Any, **__: Any) -> None:
 # Memory
 
 
-def _mute(one: Engine, number: int) -> Session:
+def _mute(one: Engine, number: int) -> ClientConnection:
     """A connection whose master says HELLO and nothing else."""
     session, master = began(one, client=(CLIENT[0], 41000 + number))
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
@@ -164,7 +164,7 @@ def test_a_connection_without_sessions_holds_nothing_back() -> None:
 def test_connections_whose_master_was_not_there_leave_nothing() -> None:
     one = engine(AGAIN)
     for number in range(50):
-        session = Session(one, client=(CLIENT[0], 42000 + number))
+        session = ClientConnection(one, client=(CLIENT[0], 42000 + number))
         session.connect()
         session.from_client("PA", hello())
         session.from_backend("PA", hello())
@@ -203,7 +203,7 @@ def test_a_client_that_a_master_does_not_want_supersedes_nothing() -> None:
     )
     one = engine(text)
     wanted, _ = introduced(one, client=at("10.10.0.12", 40001))
-    other = Session(one, client=at("10.10.0.13", 40001))
+    other = ClientConnection(one, client=at("10.10.0.13", 40001))
     other.connect()
     other.from_client("PA", hello())
     other.from_backend("PA", hello() + request(Type.FEATURES_REQUEST, 5))
@@ -222,7 +222,7 @@ def test_a_superseded_connection_is_not_read_any_more() -> None:
 # What is known of switches
 
 
-def _picked_up(one: Engine, datapath: int) -> tuple[Session, Master]:
+def _picked_up(one: Engine, datapath: int) -> tuple[ClientConnection, Master]:
     """A connection that this engine meets in its middle, of a switch whose place in the file names another."""
     before = engine(AGAIN)
     session, _ = introduced(before)
@@ -252,7 +252,7 @@ def test_a_new_connection_makes_what_was_known_of_its_port_old() -> None:
     one = engine(AGAIN)
     for entry in known_of(before, session.now):
         one.directory.restore(entry, session.now)
-    Session(one).connect()
+    ClientConnection(one).connect()
     assert one.directory.clients(1e9) == []
 
 
@@ -320,7 +320,7 @@ def test_a_master_that_hangs_up_each_time_is_not_called_at_each_message() -> Non
 
 def test_the_status_screen_says_why_there_is_no_session() -> None:
     one = engine(OF)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", TLS)
     machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "why_not_translated": None}
@@ -339,7 +339,7 @@ def test_the_status_screen_says_why_there_is_no_session() -> None:
 
 def test_a_connection_met_in_its_middle_does_not_wait_for_hellos() -> None:
     one = engine(AGAIN)
-    session = Session(one)
+    session = ClientConnection(one)
     session.sent = session.answered = 500
     session.from_client("PA", bytes.fromhex("1703030010") + bytes(16))
     assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits for both HELLOs"

@@ -25,7 +25,7 @@ def engine(rules: str = RULES, *, fast: bool = True, max_flows: int = 100_000, s
     return RelativeEngine(replace(parse_rules(rules), max_flows=max_flows), key=KEY, fast=fast, shard=shard)
 
 
-class Session:
+class ClientConnection:
     """One client connection through ``engine``: what each end sends goes in, what comes out is kept."""
 
     def __init__(
