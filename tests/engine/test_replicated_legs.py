@@ -1117,7 +1117,7 @@ def test_a_host_with_another_key_ends_the_legs_by_name_and_shows_the_mirror_noth
         connection = ClientConnection(one)
         first = opened_at(connection)
         then = records(one)
-        with pytest.raises(ValueError, match=r"another ha\.key"):
+        with pytest.raises(ValueError, match=r"ha\.key differ"):
             other.replicated_legs.adopt(then[0], connection.now)
         moved(connection, other, [])
         assert timers(connection) == []
