@@ -102,6 +102,12 @@ class ClientConnection:
         raw = packet(MASTER, self.client, "SA", MIRROR_ISS, seq.add(self.iss, 1), options=bytes((OPT_MSS, 4, 5, 180)))
         assert self.take(raw, Hook.PREROUTING) == Drop("consumed")
 
+    def establish(self) -> None:
+        """Complete the handshakes of the client and of its leg."""
+        self.connect()
+        self.connect_mirror()
+        self.mirrored()
+
     def mirrored(self) -> list[tuple[str, int, int, bytes]]:
         """What was sent to the mirror since the last call, in short."""
         out = [told(one.raw) for one in self.to_mirror]
