@@ -9,7 +9,7 @@ from tests.helpers.leg_records import adopted_connection, answer, due, end_reaso
 from tests.helpers.support import CLIENT, MASTER, packet
 
 
-def test_the_mirror_is_asked_below_its_window_and_the_stream_goes_on_where_it_says(fast: bool) -> None:
+def test_a_probe_below_the_window_asks_the_mirror_and_the_stream_goes_on_from_its_answer(fast: bool) -> None:
     connection = adopted_connection(fast=fast)
     assert due(connection) == [("A", 4, 4, b"")]
     assert connection.engine.flows(connection.now)[0]["legs"][0]["state"] == "resuming"
@@ -31,7 +31,7 @@ def test_the_mirror_is_asked_below_its_window_and_the_stream_goes_on_where_it_sa
     assert (mirror["client_bytes"], mirror["acked_bytes"]) == (12, 12), "from the first that was not acknowledged"
 
 
-def test_once_it_goes_on_the_leg_is_cs_again() -> None:
+def test_after_the_answer_the_c_gear_has_the_leg_again() -> None:
     connection = adopted_connection()
     due(connection)
     answer(connection, 11)
@@ -46,7 +46,7 @@ def test_once_it_goes_on_the_leg_is_cs_again() -> None:
     assert connection.engine.snapshot(connection.now)["punts"] == before
 
 
-def test_a_probe_without_an_answer_is_repeated_and_at_last_the_leg_ends_without_a_word(fast: bool) -> None:
+def test_an_unanswered_probe_is_repeated_and_at_last_the_leg_ends_without_a_packet(fast: bool) -> None:
     connection = adopted_connection(fast=fast)
     times = []
     while (timer := connection.engine.next_timer()) is not None and timer < connection.now + 1000:
@@ -58,7 +58,7 @@ def test_a_probe_without_an_answer_is_repeated_and_at_last_the_leg_ends_without_
     assert mirror_of(connection)["lost_bytes"] == {"no-answer": 6}
 
 
-def test_what_the_mirror_has_got_since_the_record_counts_as_acknowledged(fast: bool) -> None:
+def test_bytes_that_the_mirror_got_since_the_record_count_as_acknowledged(fast: bool) -> None:
     connection = adopted_connection(fast=fast)
     due(connection)
     answer(connection, 31)  # twenty bytes that the client has sent through the first host alone
@@ -70,7 +70,7 @@ def test_what_the_mirror_has_got_since_the_record_counts_as_acknowledged(fast: b
     assert (mirror["client_bytes"], mirror["acked_bytes"], mirror["pending_bytes"]) == (29, 26, 3)
 
 
-def test_what_the_client_sends_meanwhile_is_kept_for_the_mirror(fast: bool) -> None:
+def test_bytes_that_the_client_sends_before_the_answer_are_buffered(fast: bool) -> None:
     connection = adopted_connection(fast=fast)
     connection.from_client("PA", b"abc")
     connection.from_backend("A")
@@ -93,9 +93,7 @@ def test_bytes_that_the_client_sends_again_are_not_missing(fast: bool) -> None:
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_bytes_that_nobody_holds_any_more_end_the_leg_after_the_mirror_was_asked_again(
-    fast: bool, is_known: bool
-) -> None:
+def test_bytes_that_no_host_holds_end_the_leg_after_a_second_probe(fast: bool, is_known: bool) -> None:
     connection = adopted_connection(fast=fast, sent=20, acked=20 if is_known else 5)
     due(connection)
     answer(connection, 8)
@@ -115,7 +113,7 @@ def test_bytes_that_nobody_holds_any_more_end_the_leg_after_the_mirror_was_asked
     assert mirror["resumed"] == (0 if is_known else 1)
 
 
-def test_what_was_still_under_way_from_the_first_host_is_not_missing(fast: bool) -> None:
+def test_copies_of_the_first_host_that_arrive_late_are_not_missing(fast: bool) -> None:
     connection = adopted_connection(fast=fast, sent=20, acked=20)
     due(connection)
     answer(connection, 8)
@@ -127,7 +125,7 @@ def test_what_was_still_under_way_from_the_first_host_is_not_missing(fast: bool)
     assert mirror_of(connection)["lost_bytes"] == {}
 
 
-def test_the_mirror_may_hold_more_behind_a_gap(fast: bool) -> None:
+def test_the_mirror_may_hold_the_first_hosts_bytes_behind_a_gap(fast: bool) -> None:
     connection = adopted_connection(fast=fast, sent=20, acked=5)
     due(connection)
     answer(connection, 6)
@@ -142,7 +140,7 @@ def test_the_mirror_may_hold_more_behind_a_gap(fast: bool) -> None:
     assert mirror_of(connection)["acked_bytes"] == 16
 
 
-def test_later_an_acknowledgement_of_what_was_never_sent_is_not_believed(fast: bool) -> None:
+def test_after_a_while_an_acknowledgement_of_unsent_bytes_is_not_accepted(fast: bool) -> None:
     connection = adopted_connection(fast=fast)
     due(connection)
     answer(connection, 11)
@@ -153,7 +151,7 @@ def test_later_an_acknowledgement_of_what_was_never_sent_is_not_believed(fast: b
 
 
 @pytest.mark.parametrize("ack", [3, -100])
-def test_a_mirror_that_has_less_than_it_had_is_not_believed_twice(fast: bool, ack: int) -> None:
+def test_a_mirror_that_twice_claims_less_than_the_record_ends_the_leg(fast: bool, ack: int) -> None:
     connection = adopted_connection(fast=fast)
     due(connection)
     answer(connection, ack)
@@ -182,7 +180,7 @@ def test_a_reset_at_another_number_is_challenged(fast: bool) -> None:
     assert end_reasons(connection) == []
 
 
-def test_what_the_mirror_has_sent_meanwhile_is_acknowledged(fast: bool) -> None:
+def test_data_that_the_mirror_sent_since_the_record_is_acknowledged(fast: bool) -> None:
     connection = adopted_connection(fast=fast)
     due(connection)
     answer(connection, 11, at=104)
@@ -195,7 +193,7 @@ def test_what_the_mirror_has_sent_meanwhile_is_acknowledged(fast: bool) -> None:
 
 
 @pytest.mark.parametrize(("start", "expected"), [(4, 14), (1, 11), (100, 110)])
-def test_data_of_the_mirrors_is_an_answer_too(fast: bool, start: int, expected: int) -> None:
+def test_data_from_the_mirror_is_an_answer_too(fast: bool, start: int, expected: int) -> None:
     connection = adopted_connection(fast=fast)
     due(connection)
     answer(connection, 11, at=start, data=b"y" * 10)
@@ -211,7 +209,7 @@ def test_an_acknowledgement_from_before_the_record_is_no_answer(fast: bool) -> N
     assert due(connection, 1.0) == [("A", 4, 4, b"")]
 
 
-def test_the_mirrors_window_is_scaled_as_it_was(fast: bool) -> None:
+def test_the_mirrors_window_scale_is_that_of_the_record(fast: bool) -> None:
     connection = adopted_connection(fast=fast, scale=3, mss=1000)
     due(connection)
     answer(connection, 11, window=100)
@@ -220,7 +218,7 @@ def test_the_mirrors_window_is_scaled_as_it_was(fast: bool) -> None:
     assert heard(connection) == [("A", 11, 4, b"x" * 800)]
 
 
-def test_the_mirrors_segment_size_and_selective_acknowledgements_are_as_they_were(fast: bool) -> None:
+def test_the_mirrors_segment_size_and_sack_are_those_of_the_record(fast: bool) -> None:
     connection = adopted_connection(fast=fast, mss=100, sack=True)
     due(connection)
     answer(connection, 11)
@@ -233,7 +231,7 @@ def test_the_mirrors_segment_size_and_selective_acknowledgements_are_as_they_wer
     assert [at for _, at, _, _ in heard(connection)] == [11], "what the mirror lacks, before any timer"
 
 
-def test_after_hours_of_silence_both_go_on(fast: bool) -> None:
+def test_after_hours_of_silence_both_sides_go_on(fast: bool) -> None:
     connection = adopted_connection(fast=fast)
     due(connection)
     answer(connection, 11)

@@ -25,7 +25,7 @@ from tests.helpers.leg_records import (
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet
 
 
-def test_two_mirrors_may_stand_at_different_places(fast: bool) -> None:
+def test_two_mirrors_may_have_different_positions(fast: bool) -> None:
     leg = RECORD["legs"][0]  # type: ignore[index]
     one = engine(TWO, fast=fast)
     far = {**leg, "mirror": "spare", "address": "10.20.0.14:6653", "snd_una": seq.add(ISS, 9)}
@@ -46,7 +46,7 @@ def test_two_mirrors_may_stand_at_different_places(fast: bool) -> None:
     assert sorted(heard(connection)) == [("PA", 14, 4, b"!")] * 2
 
 
-def test_one_mirror_that_does_not_answer_costs_the_other_nothing_but_time(fast: bool) -> None:
+def test_a_mirror_that_does_not_answer_delays_the_other_and_costs_it_no_byte(fast: bool) -> None:
     leg = RECORD["legs"][0]  # type: ignore[index]
     one = engine(TWO, fast=fast)
     one.replicated_legs.adopt(
@@ -76,7 +76,7 @@ def test_one_mirror_that_does_not_answer_costs_the_other_nothing_but_time(fast: 
         (RULES.replace("10.20.0.13}", "10.20.0.13, only: [10.10.0.99/32]}"), {}, "not-selected"),
     ],
 )
-def test_a_leg_that_cannot_go_on_here_leaves_the_connection_its_backend(
+def test_a_leg_that_cannot_go_on_leaves_the_connection_with_its_backend(
     rules: str, change: dict[str, Any], reason: str
 ) -> None:
     connection = adopted_connection(rules=rules, **change)
@@ -85,7 +85,7 @@ def test_a_leg_that_cannot_go_on_here_leaves_the_connection_its_backend(
     assert mirror_of(connection)["lost_bytes"] == {reason: 3}
 
 
-def test_a_leg_with_an_address_of_ours_goes_on_from_there(fast: bool) -> None:
+def test_a_leg_from_an_address_of_this_host_goes_on_from_there(fast: bool) -> None:
     connection = adopted_connection(
         fast=fast, rules=RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}"), local="10.20.0.1:10240"
     )
@@ -119,7 +119,7 @@ def test_an_adopted_connection_is_not_half_open() -> None:
 
 
 @pytest.mark.parametrize("last", [11, 12])
-def test_a_connection_that_was_met_before_its_record_came_goes_on_with_it(fast: bool, last: int) -> None:
+def test_a_connection_that_was_picked_up_before_its_record_came_goes_on_with_it(fast: bool, last: int) -> None:
     one = engine(fast=fast)
     connection = ClientConnection(one)
     connection.backend = at("10.20.0.11", 6653)

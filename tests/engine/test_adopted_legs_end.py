@@ -19,7 +19,7 @@ def test_a_fin_that_comes_before_the_answer_follows_the_last_byte(fast: bool) ->
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_fin_that_the_first_host_has_passed_on_is_not_sent_again(fast: bool, is_first: bool) -> None:
+def test_a_fin_that_the_first_host_has_sent_is_not_sent_again(fast: bool, is_first: bool) -> None:
     connection = adopted_connection(fast=fast)
     due(connection)
     if is_first:
@@ -72,7 +72,7 @@ def test_a_connection_that_closes_before_the_answer_leaves_its_leg_the_usual_tim
     assert end_reasons(connection) == ["closed"]
 
 
-def test_a_connection_that_is_forgotten_before_the_answer_takes_its_leg_along(fast: bool) -> None:
+def test_a_connection_that_is_forgotten_before_the_answer_ends_its_leg(fast: bool) -> None:
     connection = adopted_connection(fast=fast, rules=RULES.replace("10.20.0.13}", "10.20.0.13, linger: 60s}"))
     connection.from_client("PA", b"abc")
     connection.from_client("RA")
@@ -84,7 +84,7 @@ def test_a_connection_that_is_forgotten_before_the_answer_takes_its_leg_along(fa
     assert connection.engine.snapshot(connection.now)["mirror_memory"]["used_bytes"] == 0
 
 
-def test_a_new_connection_of_the_same_ports_takes_the_legs_place(fast: bool) -> None:
+def test_a_new_connection_with_the_same_endpoints_replaces_the_leg(fast: bool) -> None:
     connection = adopted_connection(fast=fast)
     due(connection)
     later = ClientConnection(connection.engine, iss=77)

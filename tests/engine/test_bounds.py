@@ -101,7 +101,7 @@ def test_it_does_not_matter_where_reading_stops(fast: bool) -> None:
         assert heard(engine(AGAIN, fast=fast), stops) == whole
 
 
-def test_one_step_reads_one_message_and_is_done_whatever_the_time() -> None:
+def test_each_call_reads_at_least_one_message() -> None:
     one = engine(AGAIN)
     connection, master = introduced(one)
     before = one.flows(connection.now)[0]["legs"][0]["session"]["passed"].get("packet_in", 0)
@@ -115,7 +115,7 @@ def test_one_step_reads_one_message_and_is_done_whatever_the_time() -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_what_a_session_has_to_say_while_it_speaks_counts_too(fast: bool) -> None:
+def test_messages_that_a_session_adds_while_it_sends_are_counted(fast: bool) -> None:
     one = engine(AGAIN, fast=fast)
     connection, master = introduced(one)
     question = request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 12, 0))
@@ -243,7 +243,7 @@ def grown(mirror: Mirror, cwnd: int) -> None:
 
 
 @pytest.mark.parametrize("mss", [48, 1460])
-def test_a_window_that_opens_wide_is_used_in_several_calls_alike_in_both_gears(mss: int) -> None:
+def test_a_window_that_opens_wide_is_filled_in_several_calls_alike_in_both_gears(mss: int) -> None:
     told = []
     for fast in (True, False):
         mirror = Mirror(engine(RULES, fast=fast), mss)
@@ -310,7 +310,7 @@ def wide(one: Engine) -> tuple[ClientConnection, Callable[[int, bytes], list[Seg
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_hole_behind_too_many_gaps_ends_the_leg_by_that_name(fast: bool) -> None:
+def test_a_hole_behind_too_many_gaps_ends_the_leg_with_that_reason(fast: bool) -> None:
     connection, send = wide(engine(RULES, fast=fast))
     for number in range(MAX_RUNS + 1):
         send(2 + 2 * number, b"x")
@@ -325,7 +325,7 @@ def test_a_hole_behind_too_many_gaps_ends_the_leg_by_that_name(fast: bool) -> No
 
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("end", ["none", "fin", "rst"])
-def test_what_a_filled_gap_lets_out_comes_in_several_calls_and_before_the_end(fast: bool, end: str) -> None:
+def test_bytes_behind_a_filled_gap_come_in_several_calls_and_before_the_end(fast: bool, end: str) -> None:
     one = engine(RULES, fast=fast)
     connection = ClientConnection(one)
     connection.passed(packet(connection.client, SERVICE, "S", ISS, options=WIDE), Hook.PREROUTING)

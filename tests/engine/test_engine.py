@@ -26,7 +26,7 @@ def test_no_bytes_make_the_engine_raise(raw: bytes, hook: Hook, checksum: Checks
 
 
 @given(st.data())
-def test_damaged_packets_of_a_living_connection_change_no_verdict_count(data: st.DataObject) -> None:
+def test_damaged_packets_of_an_established_connection_make_nothing_raise(data: st.DataObject) -> None:
     connection = ClientConnection(engine(fast=data.draw(st.booleans())))
     connection.establish()
     source, destination, hook = data.draw(
@@ -64,5 +64,5 @@ def test_a_snapshot_is_plain_values(connection: ClientConnection) -> None:
     assert flow["legs"][0]["lag_bytes"] == 4
 
 
-def test_segments_of_test_packets_are_what_they_say() -> None:
+def test_the_helper_builds_the_segment_that_it_is_asked_for() -> None:
     assert segment(packet(CLIENT, SERVICE, "FA", 1, 2, b"x")).seq_len == 2

@@ -67,7 +67,7 @@ def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
         assert fast == slow
 
 
-def test_a_connection_that_stands_stays_where_it_is() -> None:
+def test_an_established_connection_keeps_its_backend() -> None:
     one = engine(PLAIN)
     connection = ClientConnection(one)
     connection.connect()
@@ -78,7 +78,7 @@ def test_a_connection_that_stands_stays_where_it_is() -> None:
     assert connection.from_backend("PA", b"y").src == SERVICE[0]
 
 
-def test_a_closed_backends_clients_alone_move_with_maglev() -> None:
+def test_with_maglev_only_a_closed_backends_clients_move() -> None:
     one = engine(PLAIN)
     before = {client: chosen(one, client) for client in CLIENTS}
     one.set_share("openflow", "c1", 0.0)
@@ -89,7 +89,7 @@ def test_a_closed_backends_clients_alone_move_with_maglev() -> None:
     assert before == after
 
 
-def test_least_connections_counts_what_stands_by_weight() -> None:
+def test_least_connections_counts_established_connections_by_weight() -> None:
     text = with_pool(balance="least-connections").replace("10.20.0.12}", "10.20.0.12, weight: 3}")
     one = engine(text)
     counts = [chosen(one, client) for client in CLIENTS]
@@ -129,7 +129,7 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
     assert counts(42_000) == [4, 5, len(CLIENTS) - 9]
 
 
-def test_least_connections_are_those_of_all_threads() -> None:
+def test_least_connections_counts_those_of_all_threads() -> None:
     text, counts = with_pool(balance="least-connections"), ConnectionCounts()
     parts = [Engine(parse_rules(text), key=bytes(16), shard=one, connection_counts=counts) for one in shards(2)]
     first = [chosen(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
@@ -137,7 +137,7 @@ def test_least_connections_are_those_of_all_threads() -> None:
     assert chosen(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]
 
 
-def test_a_sorry_backend_is_called_when_nobody_is_left() -> None:
+def test_the_sorry_backend_serves_when_no_other_is_left() -> None:
     one = engine(with_pool(sorry="{name: sorry, address: 10.20.0.19}"))
     for name in ("c1", "c2"):
         one.set_share("openflow", name, 0.0)
@@ -148,7 +148,7 @@ def test_a_sorry_backend_is_called_when_nobody_is_left() -> None:
     assert [backend["flows"] for backend in one.snapshot(connection.now)["backends"]] == [0, 0, 1]
 
 
-def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
+def test_without_a_backend_a_client_is_refused_if_the_rules_say_so() -> None:
     one = engine(with_pool(when_none="refuse"))
     for name in ("c1", "c2"):
         one.set_share("openflow", name, 0.0)
@@ -216,7 +216,7 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     assert len(one.flow_ids()) == 2
 
 
-def test_a_backend_of_another_name_is_told_so() -> None:
+def test_an_unknown_backend_name_is_an_error() -> None:
     one = engine(PLAIN)
     with pytest.raises(ValueError, match="no backend c9 in openflow"):
         one.set_share("openflow", "c9", 0.0)
@@ -226,7 +226,7 @@ def test_a_backend_of_another_name_is_told_so() -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections"])
-def test_a_backend_that_has_returned_begins_with_a_part_of_its_part(balance: str, fast: bool) -> None:
+def test_a_backend_that_returns_begins_with_a_small_share(balance: str, fast: bool) -> None:
     one = engine(with_pool(balance=balance, **({"hash": "address-port"} if balance == "maglev" else {})), fast=fast)
     counts = []
     for step, share in enumerate((0.1, 0.5, 1.0)):
@@ -252,7 +252,7 @@ def elsewhere(connection: ClientConnection, count: int) -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fast: bool) -> None:
+def test_a_connection_that_another_host_forwarded_meanwhile_is_picked_up(fast: bool) -> None:
     one = engine(RULES, fast=fast)
     connection = ClientConnection(one)
     connection.connect()
@@ -278,7 +278,7 @@ def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fa
 
 
 @pytest.mark.parametrize("mirrors", [True, False])
-def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirrors: bool) -> None:
+def test_a_pinned_binding_outlives_a_release_to_the_other_host(mirrors: bool) -> None:
     one = engine((RULES if mirrors else PLAIN).replace("    pool:\n", "    pool:\n      balance: round-robin\n"))
     connections = [ClientConnection(one, client=client) for client in CLIENTS]
     for connection in connections:
@@ -292,7 +292,7 @@ def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirro
     assert "flows_picked_up" not in counters
 
 
-def test_what_another_host_has_now_is_believed_of_backends_that_speak_first() -> None:
+def test_a_backend_that_sends_first_shows_where_a_released_connection_belongs() -> None:
     """A connection of the same ports that began there belongs where its backend says."""
     one = engine(PLAIN)
     connection = ClientConnection(one)
@@ -304,7 +304,7 @@ def test_what_another_host_has_now_is_believed_of_backends_that_speak_first() ->
     assert connection.from_client("PA", b"y").dst == connection.backend_address
 
 
-def test_half_open_and_finished_flows_are_nobody_s_when_another_host_passes_them() -> None:
+def test_half_open_and_closed_flows_are_forgotten_at_a_release() -> None:
     one = engine(RULES)
     connection = ClientConnection(one)
     connection.syn()

@@ -50,7 +50,7 @@ def test_requests_go_to_a_backend_and_replies_come_from_the_service(connection: 
     assert checksums_are_right(reply.raw)
 
 
-def test_a_checksum_left_to_hardware_leaves_complete(connection: ClientConnection) -> None:
+def test_a_checksum_left_to_hardware_is_completed(connection: ClientConnection) -> None:
     connection.connect()
     assert connection.backend
     for source, destination, hook in ((CLIENT, SERVICE, Hook.PREROUTING), (connection.backend, CLIENT, Hook.FORWARD)):
@@ -92,7 +92,7 @@ def test_maglev_maps_a_clients_connections_alike_on_any_host(fast: bool) -> None
 
 
 @pytest.mark.parametrize("letters", ["RA", "SRA"])
-def test_a_refused_syn_leads_the_clients_next_one_elsewhere(connection: ClientConnection, letters: str) -> None:
+def test_after_a_refused_syn_the_clients_next_one_goes_elsewhere(connection: ClientConnection, letters: str) -> None:
     connection.syn()
     refused = connection.backend
     assert refused
@@ -102,7 +102,7 @@ def test_a_refused_syn_leads_the_clients_next_one_elsewhere(connection: ClientCo
     assert {refused, again.backend} == {C1, C2}
 
 
-def test_an_unanswered_syn_leads_its_repetition_elsewhere(connection: ClientConnection) -> None:
+def test_an_unanswered_syn_is_repeated_to_another_backend(connection: ClientConnection) -> None:
     connection.syn()
     silent = connection.backend
     connection.now += SYN_ANSWER_TIMEOUT / 2
@@ -126,7 +126,7 @@ def test_when_no_backend_answers_the_first_choice_is_tried_again(connection: Cli
     assert chosen[2] == chosen[0]
 
 
-def test_a_connection_met_in_its_middle_goes_where_maglev_says(connection: ClientConnection) -> None:
+def test_a_picked_up_connection_goes_to_its_derived_backend(connection: ClientConnection) -> None:
     elsewhere = ClientConnection(engine())
     elsewhere.syn()
     out = connection.passed(packet(CLIENT, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
@@ -139,7 +139,7 @@ def test_a_connection_met_in_its_middle_goes_where_maglev_says(connection: Clien
     assert connection.to_mirror == []
 
 
-def test_a_reply_met_in_mid_connection_maps_back_and_binds_its_backend(connection: ClientConnection) -> None:
+def test_a_picked_up_reply_is_translated_and_binds_its_backend(connection: ClientConnection) -> None:
     for backend in (C1, C2):
         client = at("10.10.0.11", 40_000 + backend[0][3])
         out = connection.passed(packet(backend, client, "PA", 5, 6, b"data"), Hook.FORWARD)
@@ -147,13 +147,13 @@ def test_a_reply_met_in_mid_connection_maps_back_and_binds_its_backend(connectio
         assert connection.passed(packet(client, SERVICE, "A", 6, 9), Hook.PREROUTING).dst == backend[0]
 
 
-def test_a_reply_with_a_fin_met_in_mid_connection_is_kept_as_one_that_is_closing(connection: ClientConnection) -> None:
+def test_a_reply_with_a_fin_is_picked_up_as_a_closing_connection(connection: ClientConnection) -> None:
     connection.passed(packet(C1, CLIENT, "FPA", 5, 6, b"data"), Hook.FORWARD)
     assert [flow["state"] for flow in connection.engine.flows(connection.now)] == ["closing"]
     assert connection.engine.next_timer() == connection.now + TIMEOUTS[State.CLOSING]
 
 
-def test_a_backend_that_lost_the_client_to_another_changes_nothing(connection: ClientConnection) -> None:
+def test_packets_of_a_backend_that_lost_its_client_to_another_are_dropped(connection: ClientConnection) -> None:
     connection.connect()
     stale = C1 if connection.backend == C2 else C2
     for letters, data in (("PA", b"stale"), ("R", b""), ("FA", b"")):
@@ -162,7 +162,7 @@ def test_a_backend_that_lost_the_client_to_another_changes_nothing(connection: C
     assert connection.from_client("PA", b"on").dst == connection.backend_address
 
 
-def test_the_backend_that_speaks_is_believed_over_the_one_that_maglev_gave(connection: ClientConnection) -> None:
+def test_a_backend_that_sends_data_wins_over_the_derived_one(connection: ClientConnection) -> None:
     given = connection.passed(packet(CLIENT, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING).dst
     other = C1 if given == C2[0] else C2
     connection.passed(packet(other, CLIENT, "PA", 6, 9, b"answer"), Hook.FORWARD)
@@ -177,14 +177,14 @@ def test_late_packets_without_data_leave_no_flow(connection: ClientConnection) -
     assert connection.engine.flows(connection.now) == []
 
 
-def test_a_client_that_calls_a_backend_itself_is_left_alone(connection: ClientConnection) -> None:
+def test_a_clients_direct_connection_to_a_backend_passes_unchanged(connection: ClientConnection) -> None:
     for letters, data in (("SA", b""), ("A", b""), ("PA", b"data"), ("FA", b"")):
         raw = packet(C1, CLIENT, letters, IRS, FIRST, data)
         assert connection.take(raw, Hook.FORWARD) == Accept()
     assert connection.engine.snapshot(connection.now)["counters"]["direct_connections"] == 1
 
 
-def test_what_is_none_of_ours_passes(connection: ClientConnection) -> None:
+def test_packets_of_other_hosts_pass_unchanged(connection: ClientConnection) -> None:
     other = at("192.0.2.1", 80)
     for source, destination, hook in (
         (other, SERVICE, Hook.PREROUTING),
@@ -195,7 +195,7 @@ def test_what_is_none_of_ours_passes(connection: ClientConnection) -> None:
         assert connection.take(packet(source, destination, "PA", 5, 6, b"data"), hook) == Accept()
 
 
-def test_flows_are_forgotten_in_time(connection: ClientConnection) -> None:
+def test_flows_expire(connection: ClientConnection) -> None:
     connection.establish()
     connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED] - 1)
     assert connection.engine.flows(connection.now)
@@ -223,7 +223,7 @@ def test_an_orderly_close_leaves_nothing_behind(connection: ClientConnection) ->
     assert connection.engine.next_timer() is None
 
 
-def test_the_port_used_again_at_once_is_a_new_connection_with_a_new_leg(connection: ClientConnection) -> None:
+def test_a_port_that_is_used_again_at_once_is_a_new_connection_with_a_new_leg(connection: ClientConnection) -> None:
     connection.establish()
     connection.from_client("FA")
     connection.from_backend("FA")
@@ -235,7 +235,7 @@ def test_the_port_used_again_at_once_is_a_new_connection_with_a_new_leg(connecti
     assert letters == ["RA", "S"], "the old leg, which the mirror has not closed, gives way"
 
 
-def test_a_syn_inside_a_living_connection_changes_nothing_until_the_backend_accepts_it(
+def test_a_syn_inside_an_established_connection_changes_nothing_until_the_backend_accepts_it(
     connection: ClientConnection,
 ) -> None:
     connection.establish()
@@ -252,7 +252,7 @@ def test_a_syn_inside_a_living_connection_changes_nothing_until_the_backend_acce
     assert [(flow["state"], flow["mirrored"]) for flow in flows] == [("established", True)]
 
 
-def test_the_connections_own_syn_late_again_is_no_new_connection(connection: ClientConnection) -> None:
+def test_a_late_repetition_of_the_connections_own_syn_is_no_new_connection(connection: ClientConnection) -> None:
     connection.establish()
     connection.syn()
     connection.syn_ack()

@@ -46,7 +46,7 @@ def test_an_icmp_error_about_a_reply_reaches_the_backend(connection: ClientConne
 
 
 @pytest.mark.parametrize("hook", [Hook.FORWARD, Hook.OUTPUT])
-def test_an_icmp_error_about_a_leg_is_consumed_and_heeded(connection: ClientConnection, hook: Hook) -> None:
+def test_an_icmp_error_about_a_leg_is_taken_by_the_leg_and_dropped(connection: ClientConnection, hook: Hook) -> None:
     connection.establish()
     connection.from_client("PA", b"x" * 1400)
     connection.from_client("PA", b"x" * 1400)
@@ -64,6 +64,6 @@ def test_icmp_errors_about_other_things_pass(connection: ClientConnection) -> No
     assert connection.take(icmp_error("10.20.0.1", "10.10.0.100", inner), Hook.PREROUTING) == Accept()
 
 
-def test_a_late_icmp_error_about_a_leg_that_is_over_reaches_nobody(connection: ClientConnection) -> None:
+def test_a_late_icmp_error_about_an_ended_leg_is_dropped(connection: ClientConnection) -> None:
     inner = packet(CLIENT, MASTER, "A", 1)
     assert connection.take(icmp_error("10.20.0.1", "10.10.0.11", inner), Hook.FORWARD) == Drop("icmp-without-leg")

@@ -13,7 +13,7 @@ from tests.helpers.support import CLIENT, MASTER, at
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_record_tells_where_client_backend_and_mirror_stand(fast: bool) -> None:
+def test_a_record_holds_the_positions_of_client_backend_and_mirror(fast: bool) -> None:
     one = engine(fast=fast)
     connection = established(one)
     connection.from_client("PA", b"0123456789")
@@ -49,7 +49,7 @@ def test_a_record_tells_where_client_backend_and_mirror_stand(fast: bool) -> Non
     assert sealed(unsealed(told_of)) == told_of
 
 
-def test_a_record_is_told_again_only_when_something_has_moved() -> None:
+def test_a_record_is_reported_again_only_when_a_number_has_changed() -> None:
     one = engine()
     connection = established(one)
     assert len(records(one)) == 1
@@ -62,7 +62,7 @@ def test_a_record_is_told_again_only_when_something_has_moved() -> None:
     assert one.replicated_legs.take_withdrawn() == []
 
 
-def test_a_leg_that_does_not_stand_yet_or_any_more_has_no_record() -> None:
+def test_a_leg_has_a_record_only_while_it_is_established() -> None:
     one = engine()
     connection = ClientConnection(one)
     connection.connect()
@@ -75,7 +75,7 @@ def test_a_leg_that_does_not_stand_yet_or_any_more_has_no_record() -> None:
 
 
 @pytest.mark.parametrize("end", ["mirror", "forgotten"])
-def test_a_record_that_holds_no_more_is_told_once(end: str) -> None:
+def test_an_invalid_record_is_withdrawn_once(end: str) -> None:
     one = engine()
     connection = established(one)
     assert len(records(one)) == 1
@@ -89,7 +89,7 @@ def test_a_record_that_holds_no_more_is_told_once(end: str) -> None:
     assert one.replicated_legs.take_withdrawn() == []
 
 
-def test_a_new_connection_of_the_same_ports_takes_the_place_of_the_old_record() -> None:
+def test_the_record_of_a_new_connection_with_the_same_endpoints_replaces_the_old_one() -> None:
     one = engine()
     connection = established(one)
     assert len(records(one)) == 1
@@ -127,7 +127,7 @@ def test_a_new_connection_of_the_same_ports_takes_the_place_of_the_old_record() 
         ({"legs": RECORD["legs"]}, "nonce: the record was altered"),
     ],
 )
-def test_nonsense_is_refused_and_changes_nothing(change: dict[str, Any], words: str) -> None:
+def test_a_malformed_record_is_refused_and_changes_nothing(change: dict[str, Any], words: str) -> None:
     refused({**sealed(RECORD), **change}, words)
 
 
@@ -142,7 +142,9 @@ def test_nonsense_is_refused_and_changes_nothing(change: dict[str, Any], words: 
         ({"legs": [{**RECORD["legs"][0], "our_scale": 8}]}, "our_scale: expected 7"),  # type: ignore[index]
     ],
 )
-def test_so_is_what_does_not_fit_here(change: dict[str, Any], words: str) -> None:
+def test_a_record_that_does_not_fit_the_rules_is_refused_and_changes_nothing(
+    change: dict[str, Any], words: str
+) -> None:
     refused(sealed({**RECORD, **change}), words)
 
 
@@ -155,7 +157,7 @@ def refused(record: dict[str, Any], words: str) -> None:
     assert one.next_timer() is None
 
 
-def test_what_is_no_record_at_all_is_refused() -> None:
+def test_values_that_are_no_record_are_refused() -> None:
     with pytest.raises(ValueError, match="expected a record as a mapping"):
         engine().replicated_legs.adopt([], NOW)  # type: ignore[arg-type]
 

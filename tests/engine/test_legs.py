@@ -38,7 +38,7 @@ def test_a_leg_opens_when_the_clients_handshake_is_complete(connection: ClientCo
     assert told(syn.raw) == ("S", ISS, 0, b"")
 
 
-def test_the_mirror_gets_the_bytes_and_its_answers_reach_nobody(connection: ClientConnection) -> None:
+def test_the_mirror_gets_the_bytes_and_its_answers_are_discarded(connection: ClientConnection) -> None:
     connection.connect()
     connection.from_client("PA", b"hello ")
     connection.mirrored()
@@ -54,7 +54,7 @@ def test_the_mirror_gets_the_bytes_and_its_answers_reach_nobody(connection: Clie
     assert (mirror["client_bytes"], mirror["acked_bytes"], mirror["consumed_bytes"]) == (12, 12, 9)
 
 
-def test_an_answer_is_acknowledged_after_a_moment_where_nothing_is_to_be_said(connection: ClientConnection) -> None:
+def test_an_answer_is_acknowledged_after_a_delay_if_no_data_follows(connection: ClientConnection) -> None:
     connection.establish()
     for number in (0, 10):
         connection.from_mirror("PA", 1 + number, 1, b"an answer.")
@@ -77,7 +77,7 @@ def test_order_and_repetition_of_the_clients_packets_do_not_matter(connection: C
     assert connection.mirrored() == [("PA", FIRST, THEIRS, b"ABCDEF")]
 
 
-def test_what_lies_outside_the_backends_window_reaches_no_leg(connection: ClientConnection) -> None:
+def test_bytes_outside_the_backends_window_reach_no_leg(connection: ClientConnection) -> None:
     connection.establish()
     connection.from_client("PA", b"far", at=70_000)
     connection.from_client("PA", b"old", at=-50_000)
@@ -99,7 +99,7 @@ def test_bytes_that_never_passed_here_end_the_leg(connection: ClientConnection) 
     assert connection.from_client("PA", b"on it goes").dst == connection.backend_address
 
 
-def test_a_connection_that_closes_with_a_hole_does_not_end_as_if_it_were_whole(connection: ClientConnection) -> None:
+def test_a_connection_that_closes_with_a_hole_ends_its_leg_for_the_hole(connection: ClientConnection) -> None:
     connection.establish()
     connection.sent = 5  # five bytes took another way
     connection.from_client("FA")
@@ -109,7 +109,7 @@ def test_a_connection_that_closes_with_a_hole_does_not_end_as_if_it_were_whole(c
     assert [event.reason for event in connection.engine.take_events()] == ["hole"]
 
 
-def test_a_full_buffer_costs_the_leg_and_production_does_not_notice(fast: bool) -> None:
+def test_a_full_buffer_ends_the_leg_and_does_not_touch_production(fast: bool) -> None:
     rules = RULES.replace("10.20.0.13}", "10.20.0.13, buffer: 64KiB}")
     connection = ClientConnection(engine(rules, fast=fast))
     connection.connect()
@@ -122,7 +122,7 @@ def test_a_full_buffer_costs_the_leg_and_production_does_not_notice(fast: bool) 
     assert (mirror["client_bytes"], mirror["ended"]) == (70_000, {"buffer-full": 1})
 
 
-def test_no_leg_for_a_flow_that_was_balanced_to_the_mirror(fast: bool) -> None:
+def test_a_flow_whose_backend_is_the_mirror_has_no_leg(fast: bool) -> None:
     rules = RULES.replace("{name: c2, address: 10.20.0.12}", "{name: c2, address: 10.20.0.13}")
     seen = set()
     for number in range(1, 40):
@@ -160,7 +160,7 @@ def test_a_mirrors_packet_without_a_leg_is_answered_with_a_reset_and_dropped(con
     assert connection.mirrored() == []
 
 
-def test_a_mirror_that_clients_also_call_themselves_passes(fast: bool) -> None:
+def test_packets_of_a_mirror_with_direct_clients_pass(fast: bool) -> None:
     connection = ClientConnection(engine(RULES.replace("10.20.0.13}", "10.20.0.13, direct: true}"), fast=fast))
     assert connection.from_mirror("PA", 1, 1, b"hello") == Accept()
 

@@ -65,7 +65,7 @@ def timers(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
 
 
 @pytest.mark.parametrize("key", ["", "  key: a secret of both hosts\n"])
-def test_the_other_host_goes_on_with_the_legs_own_numbers(fast: bool, key: str) -> None:
+def test_the_other_host_goes_on_with_the_numbers_on_the_wire(fast: bool, key: str) -> None:
     one, other = (host(secret, SHARED + key, fast=fast) for secret in (KEY, bytes(16)))
     connection = ClientConnection(one)
     first = opened_at(connection)
@@ -85,7 +85,7 @@ def test_the_other_host_goes_on_with_the_legs_own_numbers(fast: bool, key: str) 
     assert mirror_of(connection)["lost_bytes"] == {}
 
 
-def test_a_record_holds_no_number_of_the_clients_the_legs_or_the_mirrors() -> None:
+def test_a_record_holds_no_unmasked_number() -> None:
     connection = ClientConnection(host(KEY))
     first = opened_at(connection)
     connection.from_client("PA", b"hello")
@@ -100,7 +100,7 @@ def test_a_record_holds_no_number_of_the_clients_the_legs_or_the_mirrors() -> No
     assert not numbers & (near | {seq.add(0, -offset)})
 
 
-def test_the_same_record_has_the_same_nonce_and_each_other_one_another() -> None:
+def test_only_the_same_record_has_the_same_nonce() -> None:
     connection = ClientConnection(host(KEY))
     opened_at(connection)
     told_of = [records(connection.engine, everything=True)[0] for _ in range(2)]
@@ -118,7 +118,7 @@ def test_the_same_record_has_the_same_nonce_and_each_other_one_another() -> None
     assert len({record["iss"] for record in told_of}) == 4
 
 
-def test_a_host_with_another_key_ends_the_legs_by_name_and_shows_the_mirror_nothing(fast: bool) -> None:
+def test_a_host_with_another_key_ends_the_legs_for_no_record_and_sends_the_mirror_no_byte(fast: bool) -> None:
     """Whatever its key makes of the numbers: of 64 keys some make numbers that look right."""
     for number in range(64):
         one = host(KEY, SHARED + "  key: the secret of one\n", fast=fast)
@@ -136,7 +136,7 @@ def test_a_host_with_another_key_ends_the_legs_by_name_and_shows_the_mirror_noth
         assert mirror_of(connection)["lost_bytes"] == {"no-record": 5}
 
 
-def test_a_leg_that_is_younger_than_all_records_ends_as_one_without(fast: bool) -> None:
+def test_a_leg_younger_than_all_records_ends_for_no_record(fast: bool) -> None:
     one, other = host(KEY, fast=fast), host(bytes(16), fast=fast)
     connection = ClientConnection(one)
     first = opened_at(connection)
@@ -150,7 +150,7 @@ def test_a_leg_that_is_younger_than_all_records_ends_as_one_without(fast: bool) 
 
 
 @pytest.mark.parametrize("iss", [77, ISS - (1 << 24), ISS + (1 << 28), ISS + (1 << 31)])
-def test_so_does_one_whose_record_is_of_an_older_leg_of_the_same_ports(fast: bool, iss: int) -> None:
+def test_a_leg_whose_record_is_of_an_older_leg_ends_for_no_record(fast: bool, iss: int) -> None:
     one, other = host(KEY, fast=fast), host(bytes(16), fast=fast)
     connection = ClientConnection(one)
     opened_at(connection)
@@ -193,7 +193,7 @@ def test_a_mirror_with_another_connection_is_recognised_at_its_second_answer(fas
         assert end_reasons(connection) == ["no-record"]
 
 
-def test_a_host_alone_calls_it_mid_connection(fast: bool) -> None:
+def test_a_host_without_a_pair_counts_the_bytes_as_mid_connection(fast: bool) -> None:
     connection = ClientConnection(host(KEY, RULES, fast=fast))
     connection.backend = at("10.20.0.11", 6653)
     connection.from_client("PA", b"hello")

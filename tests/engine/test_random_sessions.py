@@ -240,11 +240,11 @@ def play(seed: int) -> Chaos:
 
 
 @given(st.integers(0, 1 << 32))
-def test_whatever_they_do_the_sums_hold_and_nothing_is_left(seed: int) -> None:
+def test_whatever_the_ends_do_the_ledger_adds_up_and_nothing_is_left(seed: int) -> None:
     play(seed)
 
 
-def test_each_reason_for_a_loss_is_told_by_its_name() -> None:
+def test_each_reason_for_a_loss_occurs() -> None:
     reasons: Counter[str] = Counter()
     for seed in range(20):
         reasons += play(seed).reasons

@@ -19,7 +19,7 @@ from tests.helpers.leg_records import (
 from tests.helpers.support import assert_adds_up
 
 
-def test_legs_that_are_handed_over_end_without_a_word(fast: bool) -> None:
+def test_released_legs_end_without_a_packet(fast: bool) -> None:
     one = engine(fast=fast)
     connection = established(one)
     connection.from_client("PA", b"abc")
@@ -32,7 +32,7 @@ def test_legs_that_are_handed_over_end_without_a_word(fast: bool) -> None:
     assert mirror_of(connection)["lost_bytes"] == {"handed-over": 6}
 
 
-def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast: bool) -> None:
+def test_a_connection_that_comes_back_without_a_record_is_picked_up(fast: bool) -> None:
     one = engine(fast=fast)
     connection = established(one)
     connection.from_client("PA", b"abc")
@@ -53,7 +53,7 @@ def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast
     assert [flow["state"] for flow in one.flows(connection.now)] == ["time-wait"], "its end is seen"
 
 
-def test_there_and_back_again(fast: bool) -> None:
+def test_a_leg_moves_to_the_other_host_and_back(fast: bool) -> None:
     """One connection at one host, at another, and at the first one again."""
     one, other = engine(fast=fast), engine(fast=fast)
     other.replicated_legs.release()
@@ -80,7 +80,7 @@ def test_there_and_back_again(fast: bool) -> None:
     assert [one.snapshot(connection.now)["mirrors"][0]["acked_bytes"] for one in (one, other)] == [6, 6]
 
 
-def test_a_record_of_a_leg_whose_backend_has_not_spoken_here_says_what_the_one_before_said() -> None:
+def test_an_adopted_leg_without_a_reply_here_keeps_its_records_numbers() -> None:
     connection = adopted_connection()
     assert records(connection.engine) == [], "the record of the first host holds"
     due(connection)
@@ -91,7 +91,7 @@ def test_a_record_of_a_leg_whose_backend_has_not_spoken_here_says_what_the_one_b
     assert record["iss"] == ISS
 
 
-def test_a_host_that_has_handed_over_believes_that_the_client_has_connected_anew_elsewhere() -> None:
+def test_after_a_release_the_record_of_a_new_connection_replaces_the_old_one() -> None:
     one = engine()
     established(one)
     one.replicated_legs.release()

@@ -54,7 +54,7 @@ def names_of(connection: ClientConnection) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_connection_stays_with_a_backend_that_the_rules_do_not_name_any_more(fast: bool) -> None:
+def test_a_connection_stays_with_a_removed_backend(fast: bool) -> None:
     one = engine(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
@@ -79,7 +79,7 @@ def test_a_connection_stays_with_a_backend_that_the_rules_do_not_name_any_more(f
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_backend_that_comes_back_into_the_rules_is_the_one_it_was(fast: bool) -> None:
+def test_a_backend_that_comes_back_into_the_rules_has_its_old_number(fast: bool) -> None:
     one = engine(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
@@ -92,7 +92,7 @@ def test_a_backend_that_comes_back_into_the_rules_is_the_one_it_was(fast: bool) 
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_service_that_is_gone_keeps_its_connections_and_refuses_others(fast: bool) -> None:
+def test_a_removed_service_keeps_its_connections_and_refuses_new_ones(fast: bool) -> None:
     one = engine(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
@@ -114,7 +114,7 @@ def test_a_service_that_is_gone_keeps_its_connections_and_refuses_others(fast: b
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_mirror_that_is_gone_gets_nothing_more_and_the_ledger_tells_why(fast: bool) -> None:
+def test_a_removed_mirror_gets_nothing_more_and_the_ledger_tells_why(fast: bool) -> None:
     one = engine(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
@@ -134,7 +134,7 @@ def test_a_mirror_that_is_gone_gets_nothing_more_and_the_ledger_tells_why(fast: 
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_what_a_mirror_that_is_gone_still_sends_is_not_for_the_client(fast: bool) -> None:
+def test_packets_of_a_removed_mirror_do_not_reach_the_client(fast: bool) -> None:
     one = engine(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
@@ -147,7 +147,7 @@ def test_what_a_mirror_that_is_gone_still_sends_is_not_for_the_client(fast: bool
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_mirror_at_another_place_is_another_and_settings_alone_change_nothing(fast: bool) -> None:
+def test_a_mirror_with_another_endpoint_is_another_and_settings_alone_change_nothing(fast: bool) -> None:
     one = engine(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
@@ -161,7 +161,7 @@ def test_a_mirror_at_another_place_is_another_and_settings_alone_change_nothing(
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("change", [(PLAIN, RULES), (RULES, PLAIN)])
-def test_a_handshake_that_is_under_way_is_the_same_with_both_gears(change: tuple[str, str], steps: int) -> None:
+def test_a_reload_during_a_handshake_is_the_same_with_both_gears(change: tuple[str, str], steps: int) -> None:
     outcomes = []
     for fast in (True, False):
         one = engine(change[0], fast=fast)
@@ -177,7 +177,7 @@ def test_a_handshake_that_is_under_way_is_the_same_with_both_gears(change: tuple
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_mirror_that_has_come_gets_connections_that_come_after_it(fast: bool) -> None:
+def test_a_new_mirror_gets_later_connections(fast: bool) -> None:
     one = engine(PLAIN, fast=fast)
     before = ClientConnection(one)
     before.connect()
@@ -191,7 +191,7 @@ def test_a_mirror_that_has_come_gets_connections_that_come_after_it(fast: bool) 
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_clients_that_the_rules_do_not_name_any_more_are_reset(fast: bool) -> None:
+def test_connections_of_removed_clients_are_reset(fast: bool) -> None:
     one = engine(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
@@ -221,7 +221,7 @@ def test_a_drained_backend_stays_so_and_a_new_one_is_open() -> None:
     assert found == {C2, at("10.20.0.14", 6653)}
 
 
-def test_a_share_that_is_told_again_costs_the_packets_nothing() -> None:
+def test_setting_the_same_share_again_computes_no_table() -> None:
     one = engine(PLAIN)
     one.set_share("openflow", "c1", 0.5)
     for backend, share in (("c1", 0.5), ("c2", 1.0)):
@@ -231,7 +231,7 @@ def test_a_share_that_is_told_again_costs_the_packets_nothing() -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_round_robin_goes_on_with_whom_there_is(fast: bool) -> None:
+def test_round_robin_goes_on_with_the_remaining_backends(fast: bool) -> None:
     text = PLAIN.replace("    pool:\n", "    pool:\n      balance: round-robin\n")
     one = engine(text, fast=fast)
     ClientConnection(one, client=(CLIENT[0], 40_001)).syn()
@@ -244,7 +244,7 @@ def test_round_robin_goes_on_with_whom_there_is(fast: bool) -> None:
     assert found == [C1, C2, at("10.20.0.14", 6653)] * 2
 
 
-def test_numbers_are_given_anew() -> None:
+def test_numbers_are_used_again() -> None:
     one = engine()
     for number in range(300):
         go_over(one, RULES + OTHER.replace("7000", str(7000 + number)).replace("other", f"other-{number}"))
@@ -252,7 +252,7 @@ def test_numbers_are_given_anew() -> None:
     assert one.gear.plan.backend_count <= 8
 
 
-def test_two_services_change_places() -> None:
+def test_two_services_swap_their_endpoints() -> None:
     one = engine(RULES + OTHER)
     connection = ClientConnection(one)
     connection.connect()
@@ -263,7 +263,9 @@ def test_two_services_change_places() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=25))
-def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_nobody(steps: list[tuple[int, int]]) -> None:
+def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_no_connection(
+    steps: list[tuple[int, int]],
+) -> None:
     variants = [
         RULES,
         PLAIN,
@@ -330,7 +332,7 @@ def test_what_may_change_is_not_refused() -> None:
     refuse_what_cannot_change(parse_rules(RULES), parse_rules(ELSEWHERE))
 
 
-def test_both_rules_together_have_the_packets_of_each() -> None:
+def test_merged_rules_match_the_packets_of_both() -> None:
     old, new = parse_rules(RULES + OTHER), parse_rules(WITHOUT_C1.replace("10.10.0.0/24", "10.10.0.0/24, 10.11.0.0/24"))
     both = merged(new, [old])
     assert both.switches == (IPv4Network("10.10.0.0/24"), IPv4Network("10.11.0.0/24"))
@@ -341,7 +343,7 @@ def test_both_rules_together_have_the_packets_of_each() -> None:
     assert merged(new, []) == new
 
 
-def test_what_has_connections_left_is_added_alone() -> None:
+def test_merged_rules_add_only_removed_backends_with_connections() -> None:
     old, new = parse_rules(RULES + OTHER), parse_rules(WITHOUT_C1)
     pool, gone = old.services[0].pool, old.services[1]
     assert pool is not None
@@ -350,7 +352,7 @@ def test_what_has_connections_left_is_added_alone() -> None:
     assert [service.mirrors for service in both.services] == [new.services[0].mirrors, ()]
 
 
-def test_differences_are_told_line_by_line() -> None:
+def test_differences_are_listed_line_by_line() -> None:
     changed = WITHOUT_C1.replace("10.20.0.12}", "10.20.0.12, weight: 2}") + OTHER
     assert differences(parse_rules(RULES), parse_rules(changed)) == [
         "- openflow: backend c1 10.20.0.11:6653 weight 1",
@@ -365,7 +367,7 @@ def test_differences_are_told_line_by_line() -> None:
     assert differences(parse_rules(RULES), parse_rules(RULES)) == []
 
 
-def test_another_order_is_a_difference_where_it_says_who_comes_first() -> None:
+def test_another_order_is_a_difference_where_order_is_priority() -> None:
     head, c1, c2 = (part for part in PLAIN.replace("pool:\n", "pool:\n      balance: priority\n").split("        - "))
     assert differences(
         parse_rules("        - ".join((head, c1, c2))), parse_rules("        - ".join((head, c2, c1)))
@@ -375,7 +377,7 @@ def test_another_order_is_a_difference_where_it_says_who_comes_first() -> None:
     ]
 
 
-def test_the_mirrors_number_is_its_own_over_reloads() -> None:
+def test_a_mirror_keeps_its_number_over_reloads() -> None:
     one = engine()
     connection = ClientConnection(one)
     connection.connect()
@@ -413,7 +415,7 @@ def legs(one: Engine) -> list[str]:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) -> None:
+def test_another_hosts_records_of_legs_are_judged_by_the_present_rules(fast: bool) -> None:
     connection, record = two_legs()
     one = engine(fast=fast)
     one.replicated_legs.release()
@@ -432,7 +434,7 @@ def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) ->
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_leave_nothing(fast: bool) -> None:
+def test_records_of_a_service_without_mirrors_are_refused_and_leave_nothing(fast: bool) -> None:
     _, record = two_legs()
     one = engine(PLAIN, fast=fast)
     one.replicated_legs.release()
@@ -443,7 +445,7 @@ def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_lea
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_standby_leaves_clients_that_are_none_any_more_to_the_other_host(fast: bool) -> None:
+def test_a_standby_forgets_removed_clients_without_a_reset(fast: bool) -> None:
     _, record = two_legs()
     one = engine(TWO, fast=fast)
     one.replicated_legs.release()

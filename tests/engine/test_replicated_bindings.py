@@ -43,7 +43,7 @@ def whole_sweep(one: Engine, how: int, now: float) -> None:
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_only_what_maglev_would_not_say_is_told_when_it_is_established_and_when_it_is_over(
+def test_only_pinned_bindings_are_reported_when_they_are_established_and_when_they_end(
     balance: str, fast: bool
 ) -> None:
     one = telling(balance, fast=fast)
@@ -70,7 +70,7 @@ def test_only_what_maglev_would_not_say_is_told_when_it_is_established_and_when_
     assert one.snapshot(1000.0)["flows_not_derivable"] == 0
 
 
-def test_what_a_drain_has_moved_is_told_and_what_it_has_left_is_not(fast: bool) -> None:
+def test_bindings_that_a_drain_has_moved_are_reported_and_others_are_not(fast: bool) -> None:
     one = telling(fast=fast)
     before = [ClientConnection(one, client=client) for client in CLIENTS]
     for connection in before:
@@ -85,7 +85,7 @@ def test_what_a_drain_has_moved_is_told_and_what_it_has_left_is_not(fast: bool) 
 
 
 @pytest.mark.parametrize("by", ["client", "backend"])
-def test_a_reset_is_an_end(by: str, fast: bool) -> None:
+def test_a_reset_connection_is_reported_as_ended(by: str, fast: bool) -> None:
     one = telling(fast=fast)
     connection = pinned_connection(one)
     changes(one)
@@ -97,7 +97,7 @@ def test_a_reset_is_an_end(by: str, fast: bool) -> None:
     assert change == BindingChange(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))
 
 
-def test_a_connection_that_goes_for_want_of_packets_is_only_forgotten(fast: bool) -> None:
+def test_an_expired_connection_is_reported_as_forgotten(fast: bool) -> None:
     one = telling(fast=fast)
     connection = pinned_connection(one)
     changes(one)
@@ -105,7 +105,7 @@ def test_a_connection_that_goes_for_want_of_packets_is_only_forgotten(fast: bool
     assert [change.event for change in changes(one)] == [BindingEvent.FORGOTTEN]
 
 
-def test_a_new_connection_of_the_same_port_ends_the_old_one(fast: bool) -> None:
+def test_a_new_connection_with_the_same_endpoints_ends_the_old_one(fast: bool) -> None:
     one = telling(fast=fast)
     pinned_connection(one)
     changes(one)
@@ -117,7 +117,7 @@ def test_a_new_connection_of_the_same_port_ends_the_old_one(fast: bool) -> None:
     assert [change.event for change in changes(one)] == [BindingEvent.ENDED, BindingEvent.BOUND]
 
 
-def test_a_killed_connection_is_over(fast: bool) -> None:
+def test_a_killed_connection_is_reported_as_ended(fast: bool) -> None:
     one = telling(fast=fast)
     connection = pinned_connection(one)
     changes(one)
@@ -126,7 +126,7 @@ def test_a_killed_connection_is_over(fast: bool) -> None:
     assert [change.event for change in changes(one)] == [BindingEvent.ENDED]
 
 
-def test_more_changes_than_there_is_room_for_are_missed_and_a_sweep_tells_all(fast: bool) -> None:
+def test_more_changes_than_fit_are_missed_and_a_sweep_reports_all(fast: bool) -> None:
     one = telling("round-robin", fast=fast, most=5)
     connections = [ClientConnection(one, client=client) for client in CLIENTS]
     for connection in connections:
@@ -141,7 +141,7 @@ def test_more_changes_than_there_is_room_for_are_missed_and_a_sweep_tells_all(fa
     assert told == {connection.client for connection in connections if connection.backend != derived(connection.client)}
 
 
-def test_both_gears_tell_the_same() -> None:
+def test_both_gears_report_the_same() -> None:
     told = []
     for fast in (True, False):
         one = telling("round-robin", fast=fast)
@@ -175,7 +175,7 @@ def goes_on(one: Engine) -> ClientConnection:
     return connection
 
 
-def test_a_guests_packets_go_where_it_was_bound(host: Engine) -> None:
+def test_a_guests_packets_go_to_its_backend(host: Engine) -> None:
     connection = goes_on(host)
     assert (connection.from_client("PA", b"more").dst, connection.from_client("A").dst) == (
         connection.backend_address,
@@ -185,7 +185,7 @@ def test_a_guests_packets_go_where_it_was_bound(host: Engine) -> None:
     assert host.snapshot(1000.0)["counters"].get("flows_picked_up", 0) == 0
 
 
-def test_a_guest_stays_and_is_not_told_of(host: Engine) -> None:
+def test_a_guest_does_not_expire_and_is_not_reported(host: Engine) -> None:
     assert host.next_timer() is None
     host.handle_timer(1e9)
     assert len(host.flows(1e9)) == 1
@@ -195,12 +195,12 @@ def test_a_guest_stays_and_is_not_told_of(host: Engine) -> None:
     assert host.snapshot(2000.0)["flows_not_derivable"] == 0
 
 
-def test_a_guest_goes_when_the_other_host_says_so(host: Engine) -> None:
+def test_a_guest_is_forgotten_when_the_other_host_withdraws_it(host: Engine) -> None:
     host.bindings.withdraw("openflow", CLIENT, 1000.0, ended=False)
     assert (host.flows(1000.0), changes(host)) == ([], [])
 
 
-def test_a_guest_that_is_claimed_is_our_own(host: Engine) -> None:
+def test_a_claimed_guest_is_our_own(host: Engine) -> None:
     whole_sweep(host, CLAIM_ALL, 2000.0)
     assert changes(host) == [BindingChange(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]
     assert host.snapshot(2000.0)["flows_not_derivable"] == 1
@@ -218,7 +218,7 @@ def test_a_guest_whose_packets_pass_here_is_claimed_by_a_sweep(host: Engine) -> 
     assert [change.event for change in changes(host)] == [BindingEvent.BOUND]
 
 
-def test_a_guest_that_ends_here_has_ended(host: Engine) -> None:
+def test_a_guest_that_ends_here_is_reported_as_ended(host: Engine) -> None:
     connection = goes_on(host)
     connection.from_client("PA", b"more")
     connection.from_backend("A")
@@ -226,7 +226,7 @@ def test_a_guest_that_ends_here_has_ended(host: Engine) -> None:
     assert [change.event for change in changes(host)] == [BindingEvent.BOUND, BindingEvent.ENDED]
 
 
-def test_a_guest_in_use_that_the_other_host_forgets_is_our_own_but_not_one_that_has_ended(host: Engine) -> None:
+def test_a_guest_in_use_that_the_other_host_forgets_is_our_own_unless_it_has_ended(host: Engine) -> None:
     goes_on(host).from_client("PA", b"more")
     host.bindings.withdraw("openflow", CLIENT, 1000.0, ended=False)
     assert [change.event for change in changes(host)] == [BindingEvent.BOUND]
@@ -236,7 +236,7 @@ def test_a_guest_in_use_that_the_other_host_forgets_is_our_own_but_not_one_that_
     assert host.flows(1000.0) == []
 
 
-def test_the_last_who_tells_of_a_binding_is_right(host: Engine) -> None:
+def test_the_latest_report_of_a_binding_wins(host: Engine) -> None:
     assert host.bindings.adopt("openflow", CLIENT, derived(), 1000.0)
     assert host.flows(1000.0) == [], "it can be derived"
     connection = pinned_connection(host)
@@ -247,7 +247,7 @@ def test_the_last_who_tells_of_a_binding_is_right(host: Engine) -> None:
     assert host.snapshot(1000.0)["flows_not_derivable"] == 0
 
 
-def test_a_connection_that_was_just_opened_here_is_younger_than_what_another_host_tells(fast: bool) -> None:
+def test_a_connection_that_was_just_opened_here_wins_over_a_report(fast: bool) -> None:
     one = telling(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
@@ -257,7 +257,7 @@ def test_a_connection_that_was_just_opened_here_is_younger_than_what_another_hos
     assert connection.from_client("PA", b"there").dst == other(derived())[0]
 
 
-def test_a_host_that_is_active_no_longer_lends_all_it_has(fast: bool) -> None:
+def test_a_host_that_is_no_longer_active_releases_all_its_flows(fast: bool) -> None:
     one = telling(fast=fast)
     strange = pinned_connection(one)
     ordinary = ClientConnection(one, client=(CLIENT[0], 7))
@@ -285,14 +285,14 @@ def test_a_host_that_is_active_no_longer_lends_all_it_has(fast: bool) -> None:
     [("none", CLIENT, C1), ("openflow", at("192.0.2.1", 1), C1), ("openflow", CLIENT, at("10.20.0.99", 0))],
     ids=["service", "client", "backend"],
 )
-def test_what_means_nothing_here_is_refused(service: str, client: Endpoint, backend: Endpoint) -> None:
+def test_reports_that_do_not_fit_the_rules_are_refused(service: str, client: Endpoint, backend: Endpoint) -> None:
     one = telling()
     assert not one.bindings.adopt(service, client, backend, 1000.0)
     one.bindings.withdraw(service, client, 1000.0, ended=True)
     assert one.flows(1000.0) == []
 
 
-def test_guests_take_no_room_from_connections_and_a_full_table_refuses_them() -> None:
+def test_guests_evict_no_connection_and_a_full_table_refuses_them() -> None:
     text = UNMIRRORED.replace("10.10.0.0/24", "10.10.0.0/16")
     one = engine(text, max_flows=20)
     taken = [one.bindings.adopt("openflow", client, other(derived(client)), 1000.0) for client in CLIENTS]
@@ -302,7 +302,7 @@ def test_guests_take_no_room_from_connections_and_a_full_table_refuses_them() ->
     assert len(one.flows(1000.0)) == 20
 
 
-def test_a_guest_of_a_mirrored_service_counts_what_no_mirror_gets(fast: bool) -> None:
+def test_a_guest_of_a_mirrored_service_counts_bytes_that_no_mirror_gets(fast: bool) -> None:
     one = telling(fast=fast, mirrored=True)
     one.bindings.adopt("openflow", CLIENT, other(derived()), 1000.0)
     connection = goes_on(one)

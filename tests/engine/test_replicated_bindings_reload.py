@@ -81,7 +81,7 @@ def connected(host: Host, client: Endpoint = CLIENT, service: Endpoint = SERVICE
     return connection
 
 
-def test_what_can_be_derived_no_more_is_told_and_what_can_be_again_is_withdrawn(fast: bool) -> None:
+def test_a_reload_reports_bindings_that_become_pinned_and_withdraws_those_that_become_derived(fast: bool) -> None:
     host = Host(fast=fast)
     connections = [connected(host, client) for client in CLIENTS]
     assert host.news() == []
@@ -99,14 +99,14 @@ def test_what_can_be_derived_no_more_is_told_and_what_can_be_again_is_withdrawn(
     assert host.news() == []
 
 
-def test_the_connections_of_a_removed_service_are_told_until_it_is_back(fast: bool) -> None:
+def test_the_connections_of_a_removed_service_are_shared_until_it_is_back(fast: bool) -> None:
     host = Host(UNMIRRORED + OTHER, fast=fast)
     connection = connected(host)
     assert host.go_over(ELSEWHERE) == [(BindingEvent.BOUND, "openflow", CLIENT, connection.backend)]
     assert host.go_over(UNMIRRORED + OTHER) == [(BindingEvent.FORGOTTEN, "openflow", CLIENT, connection.backend)]
 
 
-def test_a_service_under_another_name_is_told_of_by_that(fast: bool) -> None:
+def test_a_renamed_service_is_reported_by_its_new_name(fast: bool) -> None:
     host = Host(fast=fast)
     connection = pinned_connection(host.engine)
     assert [one[:2] for one in host.news()] == [(BindingEvent.BOUND, "openflow")]
@@ -119,7 +119,7 @@ def test_a_service_under_another_name_is_told_of_by_that(fast: bool) -> None:
     assert [one[:2] for one in host.news()] == [(BindingEvent.BOUND, "renamed")]
 
 
-def test_a_change_is_told_before_its_numbers_are_given_anew(fast: bool) -> None:
+def test_a_change_is_reported_before_its_numbers_are_used_again(fast: bool) -> None:
     host = Host(fast=fast)
     connection = pinned_connection(host.engine)
     assert len(host.news()) == 1
@@ -165,7 +165,7 @@ def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(fir
     assert standby.removed() == []
 
 
-def test_a_backend_that_comes_to_the_other_host_first_is_the_one_of_the_rules_later(fast: bool) -> None:
+def test_a_backend_that_another_host_reports_first_is_that_of_the_rules_later(fast: bool) -> None:
     host = Host(fast=fast)
     assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, C3)]) == 0
     assert host.guests() == {"10.10.0.11:40001": "10.20.0.14:6653"}
@@ -175,7 +175,7 @@ def test_a_backend_that_comes_to_the_other_host_first_is_the_one_of_the_rules_la
     assert rows == {"c1": 0, "c2": 0, "c3": 1}
 
 
-def test_a_guest_of_a_removed_backend_stays_until_the_other_host_says_so(fast: bool) -> None:
+def test_a_guest_of_a_removed_backend_stays_until_the_other_host_withdraws_it(fast: bool) -> None:
     host = Host(fast=fast)
     assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]) == 0
     assert host.go_over(WITHOUT[other(derived())]) == []
@@ -188,7 +188,7 @@ def test_a_guest_of_a_removed_backend_stays_until_the_other_host_says_so(fast: b
     assert host.removed() == []
 
 
-def test_guests_of_a_service_stay_there_where_one_at_another_place_has_its_name_now(fast: bool) -> None:
+def test_guests_stay_with_their_service_after_its_name_went_to_another(fast: bool) -> None:
     text = UNMIRRORED.replace("10.20.0.11}", "10.20.0.11, port: 6653}").replace(
         "10.20.0.12}", "10.20.0.12, port: 6653}"
     )
@@ -205,7 +205,7 @@ def test_guests_of_a_service_stay_there_where_one_at_another_place_has_its_name_
     assert host.adapter.prune() == []
 
 
-def test_a_standby_does_not_tell_what_it_alone_knows_when_the_rules_change(fast: bool) -> None:
+def test_a_standby_does_not_report_what_only_it_knows_when_the_rules_change(fast: bool) -> None:
     host = Host(fast=fast)
     old, alive = connected(host), connected(host, client=(CLIENT[0], 40_002))
     assert old.backend is not None
@@ -220,7 +220,7 @@ def test_a_standby_does_not_tell_what_it_alone_knows_when_the_rules_change(fast:
     assert host.news() == [bound]
 
 
-def test_what_a_standby_alone_knows_moves_no_connection_that_came_later(fast: bool) -> None:
+def test_what_only_a_standby_knows_moves_no_later_connection(fast: bool) -> None:
     host = Host(fast=fast)
     connection = connected(host)
     assert connection.backend is not None
@@ -235,13 +235,13 @@ def test_what_a_standby_alone_knows_moves_no_connection_that_came_later(fast: bo
 
 
 @pytest.mark.parametrize("place", [at("10.20.0.99", 0), SERVICE], ids=["port", "service"])
-def test_what_can_be_nobodys_backend_is_refused(place: Endpoint) -> None:
+def test_an_endpoint_that_cannot_be_a_backend_is_refused(place: Endpoint) -> None:
     host = Host()
     assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, place)]) == 1
     assert host.removed() == []
 
 
-def test_only_so_many_backends_are_known_from_other_hosts_alone() -> None:
+def test_unlisted_backends_are_limited() -> None:
     host = Host()
     news = [
         (BindingEvent.BOUND, "openflow", client, at(f"10.21.0.{number}", 1))
@@ -347,7 +347,7 @@ POOLS = [
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_no_connection_moves_whatever_rules_come_to_which_host_first(seed: int, fast: bool) -> None:
+def test_no_connection_moves_in_whatever_order_the_hosts_reload(seed: int, fast: bool) -> None:
     random = Random(seed)
     both = Both(fast=fast)
     for number in range(40):
@@ -370,7 +370,7 @@ def test_no_connection_moves_whatever_rules_come_to_which_host_first(seed: int, 
     assert [host.engine.flows(1e9) for host in both.hosts] == [[], []]
 
 
-def test_a_flood_to_a_service_that_was_removed_is_not_told_and_leaves_room_for_others(fast: bool) -> None:
+def test_a_flood_to_a_removed_service_is_not_reported_and_leaves_room_for_others(fast: bool) -> None:
     host = Host(fast=fast, max_flows=20)
     connected(host)
     assert [what for what, *_ in host.go_over(ELSEWHERE)] == [BindingEvent.BOUND], "its service's rules are gone"
@@ -384,7 +384,7 @@ def test_a_flood_to_a_service_that_was_removed_is_not_told_and_leaves_room_for_o
     assert [flow["service"] for flow in host.engine.flows(1000.0)].count("other") == 1
 
 
-def test_a_flood_is_not_told_when_other_rules_would_send_it_elsewhere(fast: bool) -> None:
+def test_a_flood_is_not_reported_when_other_rules_would_send_it_elsewhere(fast: bool) -> None:
     host = Host(fast=fast, max_flows=20)
     [gone, *_] = [client for client in CLIENTS if derived(client) == C1]
     connected(host, gone)

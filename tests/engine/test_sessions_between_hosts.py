@@ -21,7 +21,7 @@ services:
 """
 
 
-def test_a_session_beside_the_leg_begins_anew_at_the_next_message(fast: bool) -> None:
+def test_a_session_beside_an_adopted_leg_is_opened_again_at_the_next_message(fast: bool) -> None:
     before = engine(AGAIN)
     introduced(before)
     [known] = [before.directory.plain(client, NOW) for client in before.directory.clients(NOW)]
@@ -38,7 +38,9 @@ def test_a_session_beside_the_leg_begins_anew_at_the_next_message(fast: bool) ->
 
 
 @pytest.mark.parametrize("elsewhere", [0, 5000])
-def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_known(fast: bool, elsewhere: int) -> None:
+def test_the_session_of_a_connection_that_comes_back_is_opened_again_with_the_known_switch(
+    fast: bool, elsewhere: int
+) -> None:
     one = engine(AGAIN, fast=fast)
     connection, master = introduced(one)
     one.replicated_legs.release()
@@ -56,7 +58,7 @@ def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_know
     assert one.directory.clients(connection.now) == [], "its end is known"
 
 
-def test_a_switch_that_left_while_another_host_passed_it_is_forgotten(fast: bool) -> None:
+def test_a_switch_that_another_host_withdraws_is_forgotten(fast: bool) -> None:
     one = engine(AGAIN, fast=fast)
     introduced(one)
     one.replicated_legs.release()

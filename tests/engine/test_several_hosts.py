@@ -34,7 +34,7 @@ def test_a_connection_that_comes_to_another_host_goes_on_with_its_backend(hosts:
         assert (answer.src, answer.sport) == SERVICE
 
 
-def test_what_was_opened_under_a_drained_backend_is_broken_elsewhere_unless_its_backend_speaks_first(
+def test_a_connection_opened_during_a_drain_breaks_elsewhere_unless_its_backend_sends_first(
     hosts: tuple[Engine, Engine],
 ) -> None:
     """The simulation's *broken alone*: exactly those that the rules alone would send to another."""
@@ -58,7 +58,7 @@ def test_what_was_opened_under_a_drained_backend_is_broken_elsewhere_unless_its_
     assert 15 < len(broken) < 45, "about half of all"
 
 
-def test_a_connection_that_comes_back_meets_its_old_binding(hosts: tuple[Engine, Engine]) -> None:
+def test_a_connection_that_comes_back_finds_its_old_binding(hosts: tuple[Engine, Engine]) -> None:
     """Whatever happened meanwhile: a host knows it for two hours."""
     hosts[0].set_share("openflow", "c1", 0.0)
     connections = [begin(hosts[0], client) for client in CLIENTS]
@@ -75,7 +75,7 @@ def test_a_connection_that_comes_back_meets_its_old_binding(hosts: tuple[Engine,
         assert (answer.src, answer.sport) == SERVICE
 
 
-def test_a_new_connection_whose_answer_comes_through_another_host_does_not_come_about(
+def test_a_handshake_whose_answer_passes_another_host_fails(
     hosts: tuple[Engine, Engine],
 ) -> None:
     """The other host takes it for one that the client has opened with the backend itself."""
@@ -87,7 +87,7 @@ def test_a_new_connection_whose_answer_comes_through_another_host_does_not_come_
     assert hosts[1].snapshot(connection.now)["counters"]["direct_connections"] == 1
 
 
-def test_an_established_connection_lives_while_its_directions_pass_different_hosts(
+def test_an_established_connection_lives_if_its_directions_pass_different_hosts(
     hosts: tuple[Engine, Engine],
 ) -> None:
     connection = begin(hosts[0])
@@ -102,7 +102,7 @@ def test_an_established_connection_lives_while_its_directions_pass_different_hos
         assert_adds_up(host.snapshot(connection.now))
 
 
-def test_a_connection_that_comes_to_another_host_is_copied_no_more(hosts: tuple[Engine, Engine]) -> None:
+def test_a_connection_that_comes_to_another_host_is_no_longer_copied(hosts: tuple[Engine, Engine]) -> None:
     connection = begin(hosts[0])
     connection.connect_mirror()
     connection.from_client("PA", b"copied")
@@ -117,7 +117,7 @@ def test_a_connection_that_comes_to_another_host_is_copied_no_more(hosts: tuple[
     assert (new["legs"], new["lost_bytes"]) == (0, {"mid-connection": 10})
 
 
-def test_what_a_mirror_says_to_a_host_without_its_leg_resets_it(hosts: tuple[Engine, Engine]) -> None:
+def test_a_mirrors_packet_at_a_host_without_its_leg_is_answered_with_a_reset(hosts: tuple[Engine, Engine]) -> None:
     connection = begin(hosts[0])
     connection.connect_mirror()
     answer = packet(MASTER, CLIENT, "PA", seq.add(MIRROR_ISS, 1), seq.add(ISS, 1), b"hello")

@@ -13,7 +13,7 @@ from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
 REASONS = ("linger-timeout", "stalled", "connect-timeout", "port-reused", "mirror-reset", "throttle-limit")
 
 
-def test_in_fine_weather_everything_arrives_at_once() -> None:
+def test_without_losses_everything_arrives_at_once() -> None:
     world = World(1, STREAM, answer=b"y" * 5000, client_side=FINE, backend_side=FINE, mirror_side=FINE)
     world.run()
     assert bytes(world.backend.received) == bytes(world.mirror.received) == STREAM
@@ -39,7 +39,7 @@ def test_loss_in_front_of_the_mirror_costs_no_byte(loss: float) -> None:
 
 @pytest.mark.parametrize("sack", [False, True])
 @pytest.mark.parametrize("fast", [False, True])
-def test_a_client_that_is_held_back_for_a_slow_mirror_loses_nothing(sack: bool, fast: bool) -> None:
+def test_a_client_that_is_throttled_for_a_slow_mirror_loses_nothing(sack: bool, fast: bool) -> None:
     slow = Weather(rate=100_000.0, delay=0.01)
     stream = STREAM * 20
     world = World(

@@ -21,7 +21,7 @@ def waiting(**change: Any) -> Engine:
     return one
 
 
-def test_a_host_that_waits_says_nothing_and_counts_nothing() -> None:
+def test_a_standby_sends_nothing_and_counts_nothing() -> None:
     one = waiting()
     assert one.handle_timer(NOW + 60) == []
     snapshot = one.snapshot(NOW)
@@ -34,7 +34,7 @@ def test_a_host_that_waits_says_nothing_and_counts_nothing() -> None:
     assert (mirror["legs"], mirror["ended"], mirror["lost_bytes"]) == (0, {}, {})
 
 
-def test_a_host_that_ends_while_it_waits_leaves_the_others_legs_alone() -> None:
+def test_a_standby_that_stops_leaves_the_other_hosts_legs_alone() -> None:
     one = waiting()
     assert one.close() == []
     assert_adds_up(one.snapshot(NOW))
@@ -51,7 +51,7 @@ def test_taking_over_asks_the_mirrors() -> None:
 
 
 @pytest.mark.parametrize("who", ["client", "mirror"])
-def test_so_does_a_packet_of_the_connection(fast: bool, who: str) -> None:
+def test_a_packet_of_the_connection_activates_it(fast: bool, who: str) -> None:
     one = engine(fast=fast)
     one.replicated_legs.release()
     one.replicated_legs.adopt(sealed(RECORD), NOW)
@@ -67,7 +67,7 @@ def test_so_does_a_packet_of_the_connection(fast: bool, who: str) -> None:
     assert end_reasons(connection) == []
 
 
-def test_a_later_record_takes_the_place_of_the_one_before() -> None:
+def test_a_later_record_replaces_the_one_before() -> None:
     one = waiting()
     leg = {**RECORD["legs"][0], "snd_una": seq.add(ISS, 31), "rcv_nxt": seq.add(MIRROR_ISS, 9)}  # type: ignore[index]
     one.replicated_legs.adopt(
@@ -80,7 +80,7 @@ def test_a_later_record_takes_the_place_of_the_one_before() -> None:
     assert mirror_of(connection)["client_bytes"] == 10
 
 
-def test_what_passed_before_a_later_record_counts_once(fast: bool) -> None:
+def test_bytes_that_passed_before_a_later_record_count_once(fast: bool) -> None:
     """The addresses have come, the other host's last word has not."""
     one = engine(fast=fast)
     one.replicated_legs.release()
@@ -99,7 +99,7 @@ def test_what_passed_before_a_later_record_counts_once(fast: bool) -> None:
     assert (mirror["client_bytes"], mirror["acked_bytes"], mirror["pending_bytes"]) == (0, 0, 0)
 
 
-def test_a_record_with_other_legs_or_of_a_newer_connection_does_too() -> None:
+def test_a_record_of_a_newer_connection_replaces_the_one_before() -> None:
     one = waiting(iss=5)
     one.replicated_legs.adopt(sealed({**RECORD, "iss": 6}), NOW)
     one.replicated_legs.adopt(sealed({**RECORD, "iss": 6, "backend": "10.20.0.12:6653"}), NOW)
@@ -118,7 +118,7 @@ def test_a_record_of_an_older_connection_or_another_backend_is_refused() -> None
         one.replicated_legs.adopt(sealed({**RECORD, "backend": other}), NOW)
 
 
-def test_legs_that_stand_are_left_alone() -> None:
+def test_a_record_does_not_touch_living_legs() -> None:
     one = engine()
     connection = established(one)
     assert connection.backend is not None
@@ -127,7 +127,7 @@ def test_legs_that_stand_are_left_alone() -> None:
     assert [data for *_, data in connection.mirrored()] == [b"", b"", b"abc"]
 
 
-def test_without_a_record_a_mirror_is_reset_but_not_by_a_host_that_waits() -> None:
+def test_without_a_record_the_active_host_resets_a_mirror_and_a_standby_does_not() -> None:
     one = engine()
     one.replicated_legs.release()
     connection = ClientConnection(one)

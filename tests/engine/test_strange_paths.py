@@ -134,7 +134,9 @@ def test_a_port_used_again_right_after_its_close_is_a_new_connection(connection:
 
 
 @pytest.mark.parametrize("step", [100_000, -100_000], ids=["above", "below"])
-def test_a_new_syn_on_a_living_connection_that_its_backend_takes(connection: ClientConnection, step: int) -> None:
+def test_a_new_syn_on_an_established_connection_that_its_backend_accepts(
+    connection: ClientConnection, step: int
+) -> None:
     connected(connection)
     connection.from_client("PA", b"first")
     connection.from_mirror("A", 1, 6)
@@ -182,7 +184,7 @@ def test_a_leg_that_stays_open_for_sixty_days(connection: ClientConnection) -> N
     assert flow["legs"][0]["retransmits"] == 0
 
 
-def test_what_is_lost_after_days_of_keep_alives_is_sent_again_in_time(connection: ClientConnection) -> None:
+def test_bytes_that_are_lost_after_days_of_keep_alives_are_sent_again_in_time(connection: ClientConnection) -> None:
     connected(connection)
     while connection.now < 4 * DAY:
         connection.now += 3600.0
@@ -263,7 +265,7 @@ def answer(leg: Segment, letters: str, data: bytes = b"") -> bytes:
     return packet(MASTER, (leg.src, leg.sport), letters, number, ack, data, options=options)
 
 
-def test_legs_from_an_address_of_ours_have_ports_of_their_own(fast: bool) -> None:
+def test_legs_from_an_address_of_this_host_have_ports_of_their_own(fast: bool) -> None:
     shared = engine(FROM_US, fast=fast)
     ports = set()
     for number in range(3):
@@ -282,7 +284,7 @@ def test_legs_from_an_address_of_ours_have_ports_of_their_own(fast: bool) -> Non
     assert all(10_240 <= port < 32_768 for port in ports)
 
 
-def test_what_reaches_our_address_and_belongs_to_no_leg_is_our_kernels(fast: bool) -> None:
+def test_packets_to_this_host_that_belong_to_no_leg_go_to_its_kernel(fast: bool) -> None:
     stray = packet(MASTER, (OURS, 40_000), "SA", 1, 1)
     assert engine(FROM_US, fast=fast).receive(stray, Hook.PREROUTING, 1.0) == Decision(Accept(), [])
 
@@ -305,7 +307,7 @@ def test_a_leg_that_outlives_its_flow_is_still_shown(connection: ClientConnectio
     assert [(leg["state"], leg["acked_bytes"]) for leg in gone["legs"]] == [("fin-wait-1", 1)]
 
 
-def test_flows_and_legs_leave_no_circles_behind() -> None:
+def test_flows_and_legs_leave_no_reference_cycles() -> None:
     """A natmirror with many connections cannot afford a collector of garbage."""
     shared = engine()
     gc.collect()

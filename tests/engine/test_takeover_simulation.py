@@ -145,7 +145,7 @@ def run(seed: int, stream: bytes, moments: list[Moment], **options: Any) -> Pair
 
 
 @pytest.mark.parametrize("outage", [0.0, 0.7])
-def test_in_fine_weather_a_leg_goes_on_at_a_host_that_knows_where_it_was(fast: bool, outage: float) -> None:
+def test_without_losses_a_leg_goes_on_at_a_host_that_has_its_record(fast: bool, outage: float) -> None:
     world = Pair(1, STREAM, [Moment(at=120, outage=outage)], fast=fast, **PEACE)
     world.backend.room = 5000  # so the client never has more under way than the mirror takes at once
     world.run()

@@ -54,7 +54,7 @@ def test_a_walk_has_at_most_six_stations_and_all_exist(kind: str, stations: list
         assert re.search(defined, text, flags=re.MULTILINE), station
 
 
-def test_the_document_lists_the_walks_of_both_gears() -> None:
+def test_the_document_lists_the_walks_through_both_gears() -> None:
     assert [kind for kind, _ in IN_C] == [kind for kind, _ in IN_PYTHON] == list(KINDS)
     assert all(station.split(":")[0].endswith(".c") for _, stations in IN_C for station in stations)
     assert all(station.split(":")[0].endswith(".py") for _, stations in IN_PYTHON for station in stations)

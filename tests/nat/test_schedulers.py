@@ -30,7 +30,7 @@ def pick(scheduler: Scheduler, client: Endpoint, avoid: Collection[Backend] = ()
     return chosen
 
 
-def test_maglevs_answers_are_published_ones() -> None:
+def test_maglev_gives_the_published_answers() -> None:
     """Another program, or a later version, that answers otherwise would move switches between hosts."""
     maglev = Maglev(pool(1, 1, 1))
     assert [pick(maglev, client).name for client in CLIENTS[:12]] == GOLDEN
@@ -50,7 +50,7 @@ def test_maglev_gives_each_backend_its_share(weights: tuple[int, ...]) -> None:
         assert counted[f"c{number}"] / len(CLIENTS) == pytest.approx(weight / sum(weights), abs=0.04)
 
 
-def test_a_backend_that_leaves_moves_hardly_anybody_else() -> None:
+def test_a_backend_that_leaves_moves_hardly_any_other_client() -> None:
     before, after = Maglev(pool(1, 1, 1, 1, 1)), Maglev(pool(1, 1, 1, 1))
     stayed = [client for client in CLIENTS if pick(before, client).name != "c5"]
     moved = sum(pick(before, client).name != pick(after, client).name for client in stayed)
@@ -80,7 +80,7 @@ def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
 
 
 @pytest.mark.parametrize("parts", [(0, 1, 1), (1, 0.05, 0), (0.5, 0.5, 0.5), (0, 0, 0.3), (0, 0, 0)])
-def test_an_entry_of_who_takes_less_is_that_of_the_next_who_stays(parts: tuple[float, ...]) -> None:
+def test_an_entry_that_a_backend_gives_up_goes_to_the_next_that_keeps_its_own(parts: tuple[float, ...]) -> None:
     three = pool(1, 2, 3)
     maglev = Maglev(three)
     maglev.set_shares(dict(zip(three.backends, parts, strict=True)))
@@ -93,13 +93,13 @@ def test_an_entry_of_who_takes_less_is_that_of_the_next_who_stays(parts: tuple[f
     assert maglev.table.tolist() == (expected[TABLE_SIZE:][::-1] if any(parts) else [])
 
 
-def test_by_default_a_clients_connections_go_together_and_on_request_apart() -> None:
+def test_a_clients_connections_go_to_one_backend_unless_ports_are_hashed() -> None:
     ports = [(CLIENTS[0][0], port) for port in range(1000, 1100)]
     assert len(shares(Maglev(pool(1, 1, 1)), ports)) == 1
     assert len(shares(Maglev(pool(1, 1, 1, hash=HashInput.ADDRESS_PORT)), ports)) == 3
 
 
-def test_maglev_avoids_what_it_is_told_to_unless_that_is_all() -> None:
+def test_maglev_avoids_backends_unless_all_are_to_be_avoided() -> None:
     three = pool(1, 1, 1)
     maglev = Maglev(three)
     for client in CLIENTS[:50]:
@@ -110,12 +110,12 @@ def test_maglev_avoids_what_it_is_told_to_unless_that_is_all() -> None:
         assert pick(maglev, client, three.backends) == first
 
 
-def test_round_robin_takes_turns_by_weight_without_bunching() -> None:
+def test_round_robin_spreads_turns_by_weight() -> None:
     turns = RoundRobin(pool(3, 1))
     assert [pick(turns, CLIENTS[0]).name for _ in range(8)] == ["c1", "c1", "c2", "c1", "c1", "c1", "c2", "c1"]
 
 
-def test_round_robin_passes_over_what_is_to_be_avoided() -> None:
+def test_round_robin_skips_backends_that_are_to_be_avoided() -> None:
     three = pool(1, 1, 1)
     turns = RoundRobin(three)
     assert {pick(turns, CLIENTS[0], three.backends[:2]).name for _ in range(5)} == {"c3"}
@@ -126,7 +126,7 @@ def test_the_table_size_is_prime() -> None:
     assert all(TABLE_SIZE % divisor for divisor in range(2, 257))
 
 
-def test_round_robins_turns_follow_from_a_table_however_uneven_the_weights() -> None:
+def test_round_robin_follows_its_table_however_uneven_the_weights() -> None:
     turns = RoundRobin(pool(1000, 10, 990))
     assert len(turns.table) == 200, "weights without their common divisor"
     assert Counter(turns.table) == {0: 100, 1: 1, 2: 99}
@@ -160,7 +160,7 @@ def test_a_backend_that_failed_is_avoided_until_it_answers() -> None:
     assert suspects[WHO] == 0
 
 
-def test_a_failure_does_not_count_for_ever() -> None:
+def test_a_failure_expires() -> None:
     one, other = pool(1, 1).backends
     suspects = Suspects()
     attempts = FailedAttempts(suspects.note)

@@ -50,14 +50,14 @@ def test_a_wrong_checksum_stays_wrong(data: bytes, off: int) -> None:
     assert segment(rewrite(before, destination=C1)).checksum_ok() == before.checksum_ok()
 
 
-def test_resets_answer_as_the_rfc_says() -> None:
+def test_resets_have_the_numbers_of_the_rfc() -> None:
     assert told(build_reset(segment(packet(CLIENT, C1, "A", 5, 9)))) == ("R", 9, 0, b"")
     assert told(build_reset(segment(packet(CLIENT, C1, "S", 0xFFFF_FFFF)))) == ("RA", 0, 0, b"")
     assert told(build_reset(segment(packet(CLIENT, C1, "F", 5, 0, b"ab")))) == ("RA", 0, 8, b"")
 
 
 @given(st.binary(min_size=8, max_size=8), st.binary(max_size=60), st.integers(0, 10))
-def test_sums_of_synthesised_packets_are_those_of_the_slow_way(addresses: bytes, data: bytes, words: int) -> None:
+def test_checksums_of_synthesised_packets_equal_slowly_computed_ones(addresses: bytes, data: bytes, words: int) -> None:
     ends = (addresses[:4], 1), (addresses[4:], 2)
     numbers = {"seq": 3, "ack": 4, "flags": ACK, "window": 5, "options": bytes(4 * words), "payload": data}
     packet = synthesise(*ends, **numbers)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ HELD = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 
     st.integers(0, 14),
     st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 0xFFFF), st.integers(0, 8000)), max_size=60),
 )
-def test_the_edge_stays_near_the_hold_and_is_never_taken_back(scale: int, steps: list[tuple[int, int, int]]) -> None:
+def test_the_edge_stays_near_the_hold_and_never_moves_back(scale: int, steps: list[tuple[int, int, int]]) -> None:
     throttle = ClientWindow(seq.add(FIRST, BUFFER), BUFFER)
     slack = slack_of(BUFFER)
     acked = held = shown = 0
@@ -43,7 +43,7 @@ def test_the_edge_stays_near_the_hold_and_is_never_taken_back(scale: int, steps:
 
 
 @pytest.mark.parametrize("scale", [0, 7, 9])
-def test_with_usual_scales_nothing_is_ever_taken_back_by_rounding(scale: int) -> None:
+def test_with_usual_scales_rounding_never_moves_the_edge_back(scale: int) -> None:
     buffer = 16 << 20
     throttle = ClientWindow(seq.add(FIRST, buffer), buffer)
     shown = 0
@@ -54,7 +54,7 @@ def test_with_usual_scales_nothing_is_ever_taken_back_by_rounding(scale: int) ->
         shown = max(shown, edge)
 
 
-def test_a_window_that_is_smaller_than_the_hold_passes_as_it_is() -> None:
+def test_a_window_below_the_hold_passes_unchanged() -> None:
     throttle = ClientWindow(seq.add(FIRST, BUFFER), BUFFER)
     assert throttle.cut(FIRST, 100, 3) == 100
     assert throttle.cut(FIRST, 0xFFFF, 0) == 0xFFFF
@@ -71,7 +71,7 @@ def test_an_update_is_due_when_it_is_worth_a_packet() -> None:
     assert not throttle.is_update_due(FIRST, throttle.shown), "the backend has offered no more"
 
 
-def test_the_last_of_the_backends_window_is_worth_telling_a_client_that_waits() -> None:
+def test_the_last_of_the_backends_window_is_worth_an_update_to_a_client_that_waits() -> None:
     throttle = ClientWindow(seq.add(FIRST, BUFFER), BUFFER)
     throttle.cut(FIRST, 0xFFFF, 4)
     throttle.hold = seq.add(throttle.hold, 2 * BUFFER)
@@ -116,7 +116,7 @@ def reply(connection: ClientConnection, letters: str = "A") -> int:
     return seq.diff(seq.add(out.ack, out.window << SCALE), ISS + 1)
 
 
-def test_the_client_is_shown_what_the_mirror_has_room_for() -> None:
+def test_the_client_sees_the_room_that_the_mirror_has() -> None:
     connection = throttled_connection()
     assert abs(reply(connection) - BUFFER) < 1 << SCALE
     acknowledge(connection, 10_000)
@@ -125,7 +125,7 @@ def test_the_client_is_shown_what_the_mirror_has_room_for() -> None:
     assert mirror["pending_bytes"] == 30_000
 
 
-def test_when_room_returns_the_client_is_told() -> None:
+def test_when_room_returns_the_client_gets_a_window_update() -> None:
     connection = throttled_connection(timestamps=True)
     reply(connection)
     connection.mirrored()
@@ -142,7 +142,7 @@ def test_when_room_returns_the_client_is_told() -> None:
     assert connection.engine.handle_timer(connection.now) == []
 
 
-def test_without_progress_the_leg_is_dropped_and_the_client_let_go() -> None:
+def test_without_progress_the_leg_is_dropped_and_the_client_no_longer_throttled() -> None:
     connection = throttled_connection()
     connection.from_mirror("A", 1, 1)
     reply(connection)
@@ -163,7 +163,7 @@ def test_without_progress_the_leg_is_dropped_and_the_client_let_go() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("work", [Work.COPY, Work.THROTTLE])
-def test_a_client_that_is_held_back_is_told_when_a_fault_of_ours_ends_that(
+def test_a_throttled_client_gets_a_window_update_when_a_fault_ends_throttling(
     work: Work, fails: bool, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would learn it by its own probes alone, which come minutes apart."""
@@ -191,7 +191,7 @@ def test_a_client_that_is_held_back_is_told_when_a_fault_of_ours_ends_that(
     assert (connection.engine.next_timer() or connection.now + 1) > connection.now
 
 
-def test_a_mirror_that_does_not_answer_holds_nobody_longer_than_the_limit() -> None:
+def test_a_mirror_that_does_not_answer_throttles_no_client_longer_than_the_limit() -> None:
     connection = ClientConnection(engine(HELD))
     options = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
     out = connection.passed(packet(CLIENT, connection.service, "S", ISS, options=options), Hook.PREROUTING)
@@ -211,7 +211,7 @@ def test_a_mirror_that_does_not_answer_holds_nobody_longer_than_the_limit() -> N
     assert reply(connection) > 2 * BUFFER
 
 
-def test_a_client_with_room_left_is_held_back_by_nobody() -> None:
+def test_a_client_with_room_left_is_not_throttled() -> None:
     connection = ClientConnection(engine(HELD))
     options = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
     out = connection.passed(packet(CLIENT, connection.service, "S", ISS, options=options), Hook.PREROUTING)
@@ -228,7 +228,7 @@ def test_a_client_with_room_left_is_held_back_by_nobody() -> None:
     assert connection.engine.take_events() == [], "half the buffer is free"
 
 
-def test_of_two_mirrors_the_slower_one_counts_and_one_that_drops_does_not() -> None:
+def test_the_slower_of_two_throttling_mirrors_counts_and_a_dropping_one_does_not() -> None:
     text = HELD + "      - {name: other, address: 10.20.0.14, when-behind: throttle, buffer: 128KiB}\n"
     text += "      - {name: third, address: 10.20.0.15}\n"
     connection = ClientConnection(engine(text))

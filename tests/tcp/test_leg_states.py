@@ -36,7 +36,7 @@ def test_the_fin_follows_the_last_byte_and_both_sides_close(wire: Wire) -> None:
     assert wire.leg.ended == "closed"
 
 
-def test_half_close_then_more_answers(wire: Wire) -> None:
+def test_after_a_half_close_answers_go_on(wire: Wire) -> None:
     wire.connect()
     wire.leg.finish(wire.now)
     wire.ack(1)
@@ -131,7 +131,7 @@ def test_a_syn_is_challenged_in_every_state(state: LegState) -> None:
 
 
 @pytest.mark.parametrize("state", [LegState.SYN_SENT, *SYNCHRONIZED])
-def test_an_end_from_outside_leaves_nothing_in_any_state(state: LegState) -> None:
+def test_an_abort_or_abandon_leaves_nothing_in_any_state(state: LegState) -> None:
     wire = Wire()
     in_state(wire, state)
     wire.leg.write(b"x" * 1000, wire.now)
@@ -144,25 +144,25 @@ def test_an_end_from_outside_leaves_nothing_in_any_state(state: LegState) -> Non
 # The tables
 
 
-def test_every_living_state_can_be_left_by_a_reset_an_abort_and_by_abandoning() -> None:
+def test_every_living_state_ends_by_a_reset_an_abort_or_abandoning() -> None:
     ends = (LegEvent.RST, LegEvent.ABORT, LegEvent.ABANDON)
     for state in LegState:
         following = {TRANSITIONS.get((state, event)) for event in ends}
         assert following == ({None} if state is LegState.CLOSED else {LegState.CLOSED})
 
 
-def test_every_state_is_reached_and_nothing_leaves_the_last() -> None:
+def test_every_state_is_reachable_and_the_last_is_final() -> None:
     begun = {LegState.SYN_SENT, LegState.RESUMING}
     assert set(TRANSITIONS.values()) | begun == set(LegState)
     assert LegState.CLOSED not in {state for state, _ in TRANSITIONS}
 
 
-def test_an_end_that_no_segment_brings_is_an_abort_or_says_nothing() -> None:
+def test_every_other_end_is_an_abort_or_an_abandonment() -> None:
     assert set(ENDS.values()) == {LegEvent.ABORT, LegEvent.ABANDON}
 
 
 @pytest.mark.parametrize("reason", ENDS)
-def test_a_leg_says_a_reset_for_each_reason_but_those_that_the_table_has_as_abandoned(reason: str) -> None:
+def test_a_leg_sends_a_reset_for_each_reason_except_abandonments(reason: str) -> None:
     wire = Wire()
     wire.connect()
     said = [told(raw)[0] for raw in wire.leg.abort(reason)]

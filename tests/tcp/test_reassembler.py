@@ -25,7 +25,7 @@ def test_in_order_bytes_come_out_at_once() -> None:
     assert stream.next == seq.add(START, 6)
 
 
-def test_a_repetition_gives_nothing_and_a_longer_one_its_new_part() -> None:
+def test_a_repetition_returns_nothing_and_a_longer_one_its_new_part() -> None:
     stream = reassembler(START, 1000, Memory(10_000))
     stream.push(START, b"abc", FAR)
     assert stream.push(START, b"abc", FAR) == b""
@@ -47,20 +47,20 @@ def test_a_byte_past_the_window_waits_until_the_window_moves() -> None:
     assert stream.push(seq.add(START, 4), b"ef", FAR) == b"def"
 
 
-def test_what_begins_past_the_window_is_left_out() -> None:
+def test_a_segment_that_begins_past_the_window_is_left_out() -> None:
     stream = reassembler(START, 1000, Memory(10_000))
     assert stream.push(seq.add(START, 10), b"x", seq.add(START, 9)) == b""
     assert stream.waiting_bytes == 0
 
 
-def test_waiting_bytes_are_bounded_but_what_is_in_order_always_enters() -> None:
+def test_waiting_bytes_are_bounded_but_bytes_in_order_always_enter() -> None:
     stream = reassembler(START, 10, Memory(10_000))
     assert stream.push(seq.add(START, 4), b"x" * 10, FAR) == b""
     assert stream.push(seq.add(START, 14), b"y", FAR) == b""
     assert stream.push(START, b"abcd", FAR) == b"abcd" + b"x" * 10
 
 
-def test_repetitions_take_no_room() -> None:
+def test_repetitions_take_no_memory() -> None:
     memory = Memory(1000)
     stream = reassembler(START, 10, memory)
     for _ in range(5):
@@ -72,14 +72,14 @@ def test_repetitions_take_no_room() -> None:
     assert memory.used == 0
 
 
-def test_a_piece_that_finds_no_memory_is_left_out_and_that_is_known() -> None:
+def test_a_piece_that_gets_no_memory_is_left_out_with_that_reason() -> None:
     stream = reassembler(START, 1000, Memory(100))
     assert stream.push(seq.add(START, 1), b"bc", FAR) == b""
     assert stream.left_out == "memory-full"
     assert stream.push(START, b"a", FAR) == b"a"
 
 
-def test_thousands_of_pieces_behind_one_hole_come_out_in_one_go() -> None:
+def test_thousands_of_pieces_behind_one_hole_come_out_at_once() -> None:
     memory = Memory(1 << 24)
     stream = reassembler(START, 1 << 20, memory)
     for at in range(1, 50_000):
@@ -88,7 +88,7 @@ def test_thousands_of_pieces_behind_one_hole_come_out_in_one_go() -> None:
     assert (memory.used, stream.waiting_bytes, stream.is_blocked) == (0, 0, False)
 
 
-def test_the_next_byte_past_the_limit_is_blocked_and_nothing_else_is() -> None:
+def test_only_a_next_byte_past_the_limit_is_blocked() -> None:
     stream = reassembler(START, 1000, Memory(1000))
     stream.push(seq.add(START, 5), b"later", seq.add(START, 8))
     assert not stream.is_blocked
@@ -120,7 +120,7 @@ def test_byte_by_byte_over_the_wrap(size: int) -> None:
     assert out == data[:size]
 
 
-def test_of_too_many_gaps_the_furthest_give_way_and_that_is_known() -> None:
+def test_of_too_many_runs_the_last_are_forgotten_with_that_reason() -> None:
     memory = Memory(1 << 20)
     stream = reassembler(START, 1 << 20, memory)
     for number in range(MAX_RUNS + 10):
@@ -136,7 +136,7 @@ def test_of_too_many_gaps_the_furthest_give_way_and_that_is_known() -> None:
     assert memory.used == 0
 
 
-def test_a_piece_before_all_others_takes_the_place_of_the_furthest() -> None:
+def test_a_piece_before_all_others_replaces_the_last_run() -> None:
     stream = reassembler(START, 1 << 20, Memory(1 << 20))
     for number in range(MAX_RUNS):
         stream.push(seq.add(START, 10 + 2 * number), b"x", FAR)
@@ -145,7 +145,7 @@ def test_a_piece_before_all_others_takes_the_place_of_the_furthest() -> None:
     assert stream.waiting_bytes == MAX_RUNS - 1
 
 
-def test_places_that_were_given_up_for_a_piece_without_memory_are_free() -> None:
+def test_a_run_that_was_forgotten_for_a_piece_without_memory_frees_its_place() -> None:
     memory = Memory(1 << 20)
     stream = reassembler(START, 1 << 20, memory)
     for number in range(MAX_RUNS):
@@ -163,7 +163,7 @@ def test_places_that_were_given_up_for_a_piece_without_memory_are_free() -> None
     assert stream.waiting_bytes == MAX_RUNS
 
 
-def test_what_waits_of_a_window_takes_little_more_than_the_window() -> None:
+def test_waiting_bytes_take_little_more_memory_than_the_window() -> None:
     memory = Memory(1 << 24)
     stream = reassembler(START, 1 << 20, memory)
     edge = seq.add(START, 65_535)
@@ -174,7 +174,7 @@ def test_what_waits_of_a_window_takes_little_more_than_the_window() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_much_that_waits_comes_out_in_several_calls(order: int) -> None:
+def test_many_waiting_bytes_come_out_in_several_calls(order: int) -> None:
     stream = reassembler(START, 1 << 22, Memory(1 << 24))
     data = bytes(range(256)) * 8000
     for at in range(1, len(data), 10_000)[::order]:
@@ -188,7 +188,7 @@ def test_much_that_waits_comes_out_in_several_calls(order: int) -> None:
     assert len(out) > 5
 
 
-def test_what_comes_while_more_is_to_be_given_keeps_its_place() -> None:
+def test_bytes_that_arrive_between_these_calls_keep_their_order() -> None:
     stream = reassembler(START, 1 << 22, Memory(1 << 24))
     limit = seq.add(START, 1 << 22)
     for at in range(1, 1 << 20, 50_000):
