@@ -81,7 +81,7 @@ class Engine:
         self._sessions, self._leg_outcomes = parts.sessions, parts.outcomes
         self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.has_object(flow))
         self._services = ServiceTable(rules, self._gear, connection_counts or ConnectionCounts())
-        self._nat = Nat(self._services, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
+        self._nat = Nat(self._services, self._gear, self._mirroring.end_between, self._mirroring.flow_forgotten)
         self._mirrors = MirrorEndpoints(rules)
         self.bindings = ReplicatedBindings(self._services, self._nat, self._mirroring)
         """Bindings that are shared with other hosts."""
@@ -123,7 +123,7 @@ class Engine:
         Call it after the verdicts of the packets that brought the data, so that OpenFlow delays and loses no packet. It
         calls ``is_spent`` after each message and stops once that returns True; then next_own_timer() is due at once.
         """
-        self._mirroring.begin(now)
+        self._mirroring.set_time(now)
         self._mirroring.read_sessions(now, is_spent)
         return self._outgoing.drain()
 
@@ -163,7 +163,7 @@ class Engine:
         One call does a bounded part of each, and stops early once ``is_spent`` returns True. As long as something is
         left, next_timer() stays due.
         """
-        self._mirroring.begin(now)
+        self._mirroring.set_time(now)
         is_spent = is_spent or _never
         for _ in range(_MAX_LEGS_DUE):
             if self._fast:

@@ -76,7 +76,7 @@ class Failover:
             if flow.is_direct or is_killed(flow.row):
                 continue
             self._counters.count("flows_handed_over")
-            self._mirroring.handed_over(flow)
+            self._mirroring.release_flow(flow)
             client, service, backend, state = flow.client, flow.service, flow.backend, flow.state
             self._nat.forget(flow)
             if state in (State.ESTABLISHED, State.CLOSING):

@@ -75,7 +75,7 @@ class Forwarding:
 
     def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> Decision:
         """Return the decision on a packet, given from its IP header on."""
-        self._mirroring.begin(now)
+        self._mirroring.set_time(now)
         try:
             parsed = parse(packet, checksum)
         except Malformed as reason:

@@ -174,14 +174,14 @@ class ReplicatedLegs:
         send nothing. From now on adopted legs stand by, and a mirror's packet without a leg gets no RST."""
         if self.is_active:
             self.is_active = False
-            self._mirroring.leave()
+            self._mirroring.release()
 
     def take_over(self, now: float) -> None:
         """Forward the packets from now on: adopted legs become active, and Engine.handle_timer() asks each mirror.
         Adopt all records first, because a mirror's packet without a leg is answered with a RST from now on."""
         self._faults.now = now
         self.is_active = True
-        released = [flow.row.id for flow, stream in self._mirroring.streams.items() if stream.is_handed_over]
+        released = [flow.row.id for flow, stream in self._mirroring.streams.items() if stream.is_released]
         for flow in self._nat.by_ids(released):
             try:
                 self._pick_up_again(flow, now)
@@ -214,7 +214,7 @@ class ReplicatedLegs:
             if backend == one.backend and self._mirroring.renew(flow, one):
                 self._nat.renew(flow, now)
                 return True
-        elif stream is not None and stream.is_handed_over:
+        elif stream is not None and stream.is_released:
             pass  # the record is newer than our flow
         elif not flow.is_picked_up and flow.row.iss != one.iss:
             raise ValueError(f"{one.client} has opened a new connection")
@@ -257,8 +257,8 @@ def _leg_record(mirror: str, leg: Leg) -> LegRecord:
     row = leg.row
     return LegRecord(
         mirror=mirror,
-        address=show(leg.mirror),
-        local=show(leg.local),
+        address=show(leg.mirror_endpoint),
+        local=show(leg.local_endpoint),
         scale=row.scale,
         our_scale=SCALE,
         mss=row.mss,

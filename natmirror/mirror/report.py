@@ -1,4 +1,4 @@
-"""What mirroring reports of itself, as plain values: legs, what outlives its flow, and each mirror's sums."""
+"""Mirroring's report, as values for JSON: legs, legs that have outlived their flows, and each mirror's sums."""
 
 from typing import Any
 
@@ -24,7 +24,6 @@ class MirrorReport:
         self._streams = parts.streams
 
     def legs_of(self, flow: MirroredFlow, now: float) -> list[dict[str, Any]]:
-        """Return the flow's legs."""
         stream = self._streams.get(flow)
         copies = () if stream is None else stream.copies
         return [shown_copy(copy, copy.leg, now) for copy in copies if copy.leg is not None] + [
@@ -32,29 +31,29 @@ class MirrorReport:
         ]
 
     def lingering(self, now: float) -> list[dict[str, Any]]:
-        """Return the legs that have outlived their flow, each as a flow that is gone, with its leg."""
+        """Return the legs that have outlived their flows, each as a flow in state ``gone`` with its leg."""
         found = []
         for owner, leg in self._legs.owners():
-            if isinstance(owner, StreamCopy) and owner.stream.state is StreamState.GONE:
+            if isinstance(owner, StreamCopy) and owner.stream.state is StreamState.FORGOTTEN:
                 found.append(gone_flow(owner.service_name, owner.stream.flow.client, shown_copy(owner, leg, now)))
             elif isinstance(owner, MasterSession) and owner.connection.is_forgotten:
                 found.append(gone_flow(owner.service_name, owner.connection.client, shown_session(owner, now)))
         return found
 
     def mirrors(self, now: float) -> list[dict[str, Any]]:
-        """Return each mirror's ledger, living legs included."""
+        """Return each mirror's sums, with those of living legs."""
         shown, sums = self._ledger.show(self._gear, now), self._sessions.sums()
         for entry in shown:
             entry["sessions"] = sums.get((entry["service"], entry["name"]), {})
         return shown
 
     def memory(self) -> dict[str, int]:
-        """Return how many bytes are held back for mirrors, and how many may be."""
+        """Return the bytes buffered for mirrors, and their limit."""
         return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
 
 
 def gone_flow(service: str, client: Endpoint, leg: dict[str, Any]) -> dict[str, Any]:
-    """A flow that is gone, with the leg that has outlived it."""
+    """Return a flow in state ``gone``, with the leg that has outlived it."""
     return {
         "service": service,
         "client": show(client),
@@ -66,13 +65,13 @@ def gone_flow(service: str, client: Endpoint, leg: dict[str, Any]) -> dict[str, 
 
 
 def shown_copy(copy: StreamCopy, leg: Leg, now: float) -> dict[str, Any]:
-    """A leg that carries its client's bytes."""
+    """Return a leg that carries its client's bytes."""
     missing = copy.missing_bytes if leg.ended is None else 0
     return _leg(copy.mirror, leg, copy.stream.client_bytes, missing, now)
 
 
 def shown_session(master: MasterSession, now: float) -> dict[str, Any]:
-    """A session, and its leg where it has one."""
+    """Return a session, with its leg where it has one."""
     leg, session = master.leg, master.session
     if leg is None:
         waits = "waits to know the switch" if master.connection.is_picked_up else "waits for both HELLOs"

@@ -23,18 +23,18 @@ class LegNumbers:
     """
 
     __slots__ = (
-        *("challenged_at", "client_gone_at", "client_waits", "ended", "is_resetting", "local", "mirror"),
-        *("receiver", "resumption", "row", "sender", "settings", "state"),
+        *("challenged_at", "client_gone_at", "client_waits", "ended", "is_resetting", "local_endpoint"),
+        *("mirror_endpoint", "receiver", "resumption", "row", "sender", "settings", "state"),
     )
 
     def __init__(self, table: LegTable, local: Endpoint, settings: Mirror, iss: int, offset: int) -> None:
-        self.local = local
-        self.mirror = endpoint_of(settings)
+        self.local_endpoint = local
+        self.mirror_endpoint = endpoint_of(settings)
         self.settings = settings
         self.state = LegState.SYN_SENT
         self.ended: str | None = None
         """The reason of its end; None while it lives."""
-        self.row = table.insert(self.mirror, local)
+        self.row = table.insert(self.mirror_endpoint, local)
         self.row.seq_offset = offset
         self.sender = Sender(table, self.row, iss)
         self.receiver = Receiver(self.row)

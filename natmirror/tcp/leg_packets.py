@@ -57,8 +57,8 @@ def packet(
     if ack is None:
         ack, leg.row.ack_at = leg.row.rcv_nxt, NEVER  # which serves as the delayed acknowledgement
     return synthesise(
-        leg.local,
-        leg.mirror,
+        leg.local_endpoint,
+        leg.mirror_endpoint,
         seq=leg.outward(at),
         ack=ack,
         flags=flags,

@@ -214,7 +214,7 @@ def test_a_gauge_that_keeps_failing_is_given_up() -> None:
 def test_a_measure_of_one_side_alone_is_given_up() -> None:
     comparison = compared(Made({"a": [100.0], "b": [100.0]}, {"a": [100.0]}))
     assert comparison.rows["made.a"].verdict is Verdict.EQUAL
-    assert comparison.given_up == ["made.b: one side does not know it"]
+    assert comparison.given_up == ["made.b: one side does not have this measure"]
     assert comparison.status() == 2
 
 
@@ -235,11 +235,11 @@ def test_unknown_measures_are_refused() -> None:
 
 def test_what_cannot_be_measured_is_left_out_unless_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    told: list[str] = []
-    assert "live" not in [gauge.name for gauge in choose(all_gauges(1.0), [], told.append)]
-    assert "live is left out: it needs root, for network namespaces" in told
+    reported: list[str] = []
+    assert "live" not in [gauge.name for gauge in choose(all_gauges(1.0), [], reported.append)]
+    assert "live is left out: it needs root, for network namespaces" in reported
     with pytest.raises(ComparisonError, match="live: it needs root"):
-        choose(all_gauges(1.0), ["live"], told.append)
+        choose(all_gauges(1.0), ["live"], reported.append)
 
 
 def test_instructions_are_those_that_python_calls_in_c() -> None:
@@ -395,7 +395,7 @@ def test_work_tree_is_compared_as_it_is(repository: Path) -> None:
     code, printed, complaints = finish(start(repository, "--base", "HEAD"), repository)
     assert code == 0, complaints
     assert "faster: engine.python.plain" in printed
-    assert "with what is not committed" in complaints
+    assert "with uncommitted changes" in complaints
 
 
 @needs_git

@@ -151,7 +151,7 @@ def test_a_packet_walks_through_python_as_the_document_says(
     walk = Walk()
     sys.setprofile(walk.profile)
     try:
-        worker._turn()
+        worker._run_once()
     finally:
         sys.setprofile(None)
     at_stations = [name for name in dict.fromkeys(walk.entered) if name in stations]

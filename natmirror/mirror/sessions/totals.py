@@ -1,4 +1,4 @@
-"""What all sessions with each master come to: counters by name, of sessions that are over and of those at hand."""
+"""The counters of all sessions with each master, those that have ended and those that are open."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -16,18 +16,18 @@ class SessionTotals:
         self._past: dict[tuple[str, str], _Counters] = {}
 
     def count(self, master: MasterSession, name: str, reason: str) -> None:
-        """Count one more of a kind."""
+        """Add 1 to a counter's ``reason``."""
         self._counter(master, name)[reason] += 1
 
     def add(self, master: MasterSession, session: SwitchSession) -> None:
-        """Add a session that is over."""
+        """Add a session that has ended."""
         for name, counter in session.counters().items():
             self._counter(master, name).update(counter)
 
     def sums(
         self, living: Iterable[tuple[MasterSession, SwitchSession]]
     ) -> dict[tuple[str, str], dict[str, dict[str, int]]]:
-        """Return for each master, by service and name, what all its sessions come to, ``living`` included."""
+        """Return each master's counters, by service and name, with those of the ``living`` sessions."""
         found: dict[tuple[str, str], _Counters] = {
             key: {name: Counter(counter) for name, counter in past.items()} for key, past in self._past.items()
         }
