@@ -28,7 +28,7 @@ def test_a_probe_below_the_window_asks_the_mirror_and_the_stream_goes_on_from_it
     assert end_reasons(connection) == ["closed"]
     mirror = mirror_of(connection)
     assert (mirror["adopted"], mirror["resumed"], mirror["opened"], mirror["ended"]) == (1, 1, 0, {"closed": 1})
-    assert (mirror["client_bytes"], mirror["acked_bytes"]) == (12, 12), "from the first that was not acknowledged"
+    assert (mirror["client_bytes"], mirror["acked_bytes"]) == (12, 12), "from the first unacknowledged byte on"
 
 
 def test_after_the_answer_the_c_gear_has_the_leg_again() -> None:
@@ -61,7 +61,7 @@ def test_an_unanswered_probe_is_repeated_and_at_last_the_leg_ends_without_a_pack
 def test_bytes_that_the_mirror_got_since_the_record_count_as_acknowledged(fast: bool) -> None:
     connection = adopted_connection(fast=fast)
     due(connection)
-    answer(connection, 31)  # twenty bytes that the client has sent through the first host alone
+    answer(connection, 31)  # twenty bytes of the client passed only the first host
     due(connection)
     connection.sent = 30
     connection.from_client("PA", b"abc")
@@ -99,7 +99,7 @@ def test_bytes_that_no_host_holds_end_the_leg_after_a_second_probe(fast: bool, i
     answer(connection, 8)
     if not is_known:
         assert due(connection) == []
-        connection.from_backend("A")  # it has acknowledged all twenty
+        connection.from_backend("A")  # which acknowledges all twenty
     assert due(connection) == []
     connection.from_client("PA", b"abc")
     assert due(connection, 0.9) == []
@@ -132,7 +132,7 @@ def test_the_mirror_may_hold_the_first_hosts_bytes_behind_a_gap(fast: bool) -> N
     due(connection)
     connection.from_client("PA", b"01234", at=5)
     assert heard(connection) == [("PA", 6, 4, b"01234")]
-    connection.from_mirror("A", 4, 21)  # the rest had come already, from the first host
+    connection.from_mirror("A", 4, 21)  # the first host had sent the rest before
     connection.from_client("PA", b"56789abcde", at=10)
     assert due(connection) == []
     connection.from_client("PA", b"x")
@@ -185,7 +185,7 @@ def test_data_that_the_mirror_sent_since_the_record_is_acknowledged(fast: bool) 
     due(connection)
     answer(connection, 11, at=104)
     due(connection)
-    connection.from_mirror("PA", 54, 11, b"y" * 50)  # nobody has acknowledged it: it comes again
+    connection.from_mirror("PA", 54, 11, b"y" * 50)  # unacknowledged, so the mirror repeats it
     assert heard(connection) == [("A", 11, 104, b"")]
     connection.from_mirror("PA", 104, 11, b"z")
     connection.from_client("PA", b"abc")
@@ -228,7 +228,7 @@ def test_the_mirrors_segment_size_and_sack_are_those_of_the_record(fast: bool) -
     blocks = b"\1\1\5\x0a" + seq.add(ISS, 111).to_bytes(4, "big") + seq.add(ISS, 411).to_bytes(4, "big")
     raw = packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, 4), seq.add(ISS, 11), options=blocks)
     connection.take(raw, Hook.PREROUTING)
-    assert [at for _, at, _, _ in heard(connection)] == [11], "what the mirror lacks, before any timer"
+    assert [at for _, at, _, _ in heard(connection)] == [11], "the missing segment, before any timer"
 
 
 def test_after_hours_of_silence_both_sides_go_on(fast: bool) -> None:

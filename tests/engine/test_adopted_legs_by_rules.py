@@ -128,7 +128,7 @@ def test_a_connection_that_was_picked_up_before_its_record_came_goes_on_with_it(
     assert one.snapshot(NOW)["counters"]["flows_picked_up"] == 1
     one.replicated_legs.adopt(sealed({**RECORD, "backend": f"10.20.0.{last}:6653"}), NOW)
     assert due(connection) == [("A", 4, 4, b"")]
-    answer(connection, 14)  # the first host has passed them on as well
+    answer(connection, 14)  # the first host has sent these bytes as well
     assert due(connection) == []
     connection.backend = at(f"10.20.0.{last}", 6653)
     connection.from_client("PA", b"def")

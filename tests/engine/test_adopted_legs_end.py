@@ -92,6 +92,6 @@ def test_a_new_connection_with_the_same_endpoints_replaces_the_leg(fast: bool) -
     later.from_client("S", at=-1)
     later.syn_ack()
     later.from_client("A")
-    assert [flags for flags, *_ in later.mirrored()] == ["S"], "which clears the old one at the mirror"
+    assert [flags for flags, *_ in later.mirrored()] == ["S"], "the SYN clears the old leg at the mirror"
     assert end_reasons(connection) == ["no-answer"]
     assert_adds_up(connection.engine.snapshot(connection.now))

@@ -26,14 +26,14 @@ from tests.helpers.relative import RelativeEngine
 from tests.helpers.support import MASTER, RULES, SERVICE, assert_adds_up, packet, segment
 
 WIDE = bytes((1, 3, 3, 14))
-RESENT = 33  # packets that one call sends again at most, and the one that three acknowledgements ask for
+RESENT = 33  # packets: the most that one call sends again, and the one after three duplicate acknowledgements
 
 
 # Reading
 
 
 def said() -> list[tuple[str, bytes]]:
-    """Everything that a switch, its controller and its master may say, and much of it in one piece."""
+    """Return data of a switch, its controller and its master, of every kind, often many messages at once."""
     question = request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 12, 0))
     answer = build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000))
     status = build(messages.V13, Type.PORT_STATUS, 0, pack("!B7x", 2) + pack("!I", 5) + bytes(60))
@@ -50,7 +50,8 @@ def said() -> list[tuple[str, bytes]]:
 
 
 def heard(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -> dict[str, Any]:
-    """What a master is told of all that, and what is counted; read in slices that end when ``stops`` says."""
+    """Return what a master gets of that data, and the counters. Reading stops after each step for which ``stops``
+    asks."""
     connection, master = introduced(one)
     for who, data in said():
         if who == "master":
@@ -91,7 +92,7 @@ def test_it_does_not_matter_where_reading_stops(fast: bool) -> None:
     whole = heard(engine(AGAIN, fast=fast), None)
     assert whole["errors"] == {"internal_errors": {}, "off": []}
     assert Counter(one["type"] for one in whole["decisions"][0]["backend"]["latest"]) == {"flow_mod": 30}
-    assert len(whole["stream"]) > 22 * 50_000, "long answers are among it"
+    assert len(whole["stream"]) > 22 * 50_000, "it contains the long answers"
     for steps in (1, 2, 3, 7, 50):
 
         def stops(steps: int = steps) -> Callable[[], bool]:
@@ -130,7 +131,7 @@ def test_messages_that_a_session_adds_while_it_sends_are_counted(fast: bool) -> 
     [(_, leg)] = one._legs.owners()
     while leg.lag_bytes < 100_000:
         one.read_sessions(connection.now, lambda: True)
-    one.handle_timer(connection.now + 3.0)  # by then the unknown is refused
+    one.handle_timer(connection.now + 3.0)  # by then the unknown request is refused
     assert leg.lag_bytes > 20 * 50_000
     assert leg.row.client_bytes == leg.acked_bytes + leg.lag_bytes
 
@@ -151,7 +152,7 @@ def test_a_port_status_does_not_look_at_other_ports(monkeypatch: pytest.MonkeyPa
     connection.from_client("PA", build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 13, 0) + ports[:-64]))
     status = build(messages.V13, Type.PORT_STATUS, 0, pack("!B7x", 0) + ports[-64:])
     connection.from_client("PA", status * 200)
-    assert split == [len(ports) - 64], "once, however many there are"
+    assert split == [len(ports) - 64], "once, however many messages there are"
     master.take()
     master.say(request(Type.MULTIPART_REQUEST, 9, pack("!HH4x", 13, 0)))
     answers = [body[8:] for kind, xid, body in master.messages() if (kind, xid) == (Type.MULTIPART_REPLY, 9)]
@@ -162,7 +163,7 @@ def test_a_port_status_does_not_look_at_other_ports(monkeypatch: pytest.MonkeyPa
 
 
 class Mirror:
-    """A mirror that holds back its acknowledgements, and may lose segments."""
+    """A mirror that delays its acknowledgements, and may lose segments."""
 
     def __init__(self, one: Engine, mss: int) -> None:
         self.connection = ClientConnection(one)
@@ -175,7 +176,7 @@ class Mirror:
         self.connection.to_mirror.clear()
 
     def _say(self, letters: str, number: int = 0, *, window: int = 0xFFFF, options: bytes = b"") -> list[Segment]:
-        """Send; gives the packets that one call answers it with."""
+        """Send a segment; return the packets by which one call answers it."""
         ack = seq.add(ISS, 1 + self.una)
         raw = packet(
             MASTER, self.connection.client, letters, MIRROR_ISS + 1 + number, ack, window=window, options=options
@@ -188,14 +189,14 @@ class Mirror:
         return [segment(send.packet) for send in sends if isinstance(send, Send)]
 
     def timer(self) -> list[Segment]:
-        """One call of handle_timer(), when it is due."""
+        """Call handle_timer() when it is due; return its packets."""
         due = self.connection.engine.next_timer()
         assert due is not None
         self.connection.now = max(self.connection.now, due)
         return self._segments(self.connection.engine.handle_timer(self.connection.now, lambda: True))
 
     def write(self, length: int) -> list[Segment]:
-        """The client sends, in packets of 60,000 bytes, and the backend acknowledges them."""
+        """Have the client send packets of 60,000 bytes, which the backend acknowledges; return the leg's packets."""
         self.connection.to_mirror.clear()
         for at in range(0, length, 60_000):
             self.connection.from_client("PA", bytes(min(60_000, length - at)))
@@ -204,7 +205,7 @@ class Mirror:
         return out
 
     def take(self, segments: list[Segment], *, loses: Callable[[int], bool] = lambda at: False) -> None:
-        """Hold what has come, but what is lost."""
+        """Hold the data of these segments, except those that are lost."""
         for one in segments:
             for part in finish(one.raw, 48):
                 got = segment(part)
@@ -216,7 +217,7 @@ class Mirror:
             self.una += self.held.pop(self.una)
 
     def acknowledge(self, *, sack: bool = False, window: int = 0xFFFF) -> list[Segment]:
-        """Tell what is held."""
+        """Acknowledge the data that is held; return the leg's packets."""
         edges: list[list[int]] = []
         for at in sorted(self.held) if sack else ():
             if at < self.una:
@@ -231,7 +232,7 @@ class Mirror:
 
 
 def grown(mirror: Mirror, cwnd: int) -> None:
-    """Let the congestion window grow."""
+    """Make the congestion window grow to ``cwnd`` bytes."""
     [row] = [owner.leg.row for owner in mirror.connection.engine._legs.living.values() if owner.leg is not None]
     while row.cwnd < cwnd:
         mirror.write(2 * int(row.cwnd))
@@ -256,7 +257,7 @@ def test_a_window_that_opens_wide_is_filled_in_several_calls_alike_in_both_gears
             calls.append(mirror.timer())
         told.append([[(one.seq, one.payload) for one in call] for call in calls])
         lengths = [sum(one.payload_len for one in call) for call in calls]
-        assert max(lengths) <= LEG_MAX_SEGMENTS * mss * (1 + fast), "a call of handle_timer() may be one of each gear's"
+        assert max(lengths) <= LEG_MAX_SEGMENTS * mss * (1 + fast), "one call of handle_timer() may send for each gear"
         assert len(calls) > 900_000 // (2 * LEG_MAX_SEGMENTS * mss)
         assert sum(lengths) == 900_000
     assert [one for call in told[0] for one in call] == [one for call in told[1] for one in call]
@@ -286,14 +287,14 @@ def test_a_mirror_of_tiny_segments_that_loses_half_of_a_large_flight_gets_all_of
     assert 20 <= most <= RESENT
     [mirrored] = mirror.connection.engine.snapshot(mirror.connection.now)["mirrors"]
     assert mirrored["acked_bytes"] == mirror.connection.sent
-    assert mirrored["timeouts"] == 0, "it went on without waiting for a timer"
+    assert mirrored["timeouts"] == 0, "the leg went on without its timer"
 
 
 # A client's bytes out of order
 
 
 def wide(one: Engine) -> tuple[ClientConnection, Callable[[int, bytes], list[Segment]]]:
-    """A connection with wide windows whose mirror takes all at once, and how its client sends from a place on."""
+    """Return a connection with wide windows, and a function by which its client sends from an offset on."""
     connection = ClientConnection(one)
     connection.connect()
     connection.connect_mirror()
@@ -315,7 +316,7 @@ def test_a_hole_behind_too_many_gaps_ends_the_leg_with_that_reason(fast: bool) -
     for number in range(MAX_RUNS + 1):
         send(2 + 2 * number, b"x")
     assert connection.engine.snapshot(connection.now)["mirror_memory"]["used_bytes"] <= MAX_RUNS * 200
-    connection.sent = 3 + 2 * MAX_RUNS  # the backend has it all, and says so
+    connection.sent = 3 + 2 * MAX_RUNS  # the backend has everything, and acknowledges it
     connection.from_backend("A")
     send(connection.sent, b"y")
     [event] = connection.engine.take_events()

@@ -26,7 +26,7 @@ def shards(count: int) -> list[Shard]:
 
 
 def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
-    """Where a client's SYN goes, as the last byte of an address; None where it goes nowhere."""
+    """Return the address of the backend that a client's SYN goes to, or None."""
     verdict = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0).verdict
     if isinstance(verdict, Drop):
         assert verdict == Drop("no-backend")
@@ -122,7 +122,7 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
     assert counts(40_000) == [3, 5, len(CLIENTS) - 8]
     for one in parts:
         one.reload(parse_rules(text.replace("max-connections: 3", "max-connections: 4")))
-    assert counts(41_000) == [1, 0, len(CLIENTS) - 1], "a reload forgets nobody"
+    assert counts(41_000) == [1, 0, len(CLIENTS) - 1], "a reload forgets no connection"
     for one in parts:
         while (due := one.next_timer()) is not None:
             one.handle_timer(due)
@@ -159,7 +159,7 @@ def test_without_a_backend_a_client_is_refused_if_the_rules_say_so() -> None:
 
 
 def resets(sends: list[Send]) -> list[tuple[tuple[bytes, int], tuple[bytes, int], int, int]]:
-    """The RSTs among what is sent: from where, to where, sequence number, acknowledgement."""
+    """Return the RSTs, which are all packets: source, destination, sequence number, acknowledgement."""
     found = []
     for send in sends:
         [raw] = finish(send.packet, send.segment_len)
@@ -195,7 +195,7 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     living.connect()
     assert living.backend == connection.backend
     assert resets(one.repeat_resets("openflow", name, one.flow_ids(), connection.now)) == resets(killed)[:2]
-    assert living.from_client("PA", b"on").dst == living.backend_address, "it was not killed"
+    assert living.from_client("PA", b"on").dst == living.backend_address, "this one was not killed"
     living.from_client("R")
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
     decision = one.receive(raw, Hook.PREROUTING, connection.now + 1)
@@ -237,7 +237,7 @@ def test_a_backend_that_returns_begins_with_a_small_share(balance: str, fast: bo
         after = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
         counts.append(after[0] - before[0])
     if balance == "least-connections":
-        assert 40 <= counts[0] <= 50  # a tenth of c2's
+        assert 40 <= counts[0] <= 50  # a tenth of c2's connections
     else:
         assert 20 <= counts[0] < counts[1] - 30 < counts[2] - 60 <= 240
 
@@ -246,7 +246,7 @@ def test_a_backend_that_returns_begins_with_a_small_share(balance: str, fast: bo
 
 
 def elsewhere(connection: ClientConnection, count: int) -> None:
-    """Both ends go on for so many bytes each, through another host."""
+    """Let both ends send so many bytes each through another host."""
     connection.sent += count
     connection.answered += count
 
@@ -274,7 +274,7 @@ def test_a_connection_that_another_host_forwarded_meanwhile_is_picked_up(fast: b
     connection.from_client("FA")
     connection.from_backend("FA")
     connection.from_client("A")
-    assert [flow["state"] for flow in one.flows(1000.0)] == ["time-wait"], "its end is seen"
+    assert [flow["state"] for flow in one.flows(1000.0)] == ["time-wait"], "its close is tracked"
 
 
 @pytest.mark.parametrize("mirrors", [True, False])
@@ -293,7 +293,7 @@ def test_a_pinned_binding_outlives_a_release_to_the_other_host(mirrors: bool) ->
 
 
 def test_a_backend_that_sends_first_shows_where_a_released_connection_belongs() -> None:
-    """A connection of the same ports that began there belongs where its backend says."""
+    """A connection with the same endpoints that began at the other host is bound to the backend that sends."""
     one = engine(PLAIN)
     connection = ClientConnection(one)
     connection.connect()

@@ -200,7 +200,7 @@ def test_flows_expire(connection: ClientConnection) -> None:
     connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED] - 1)
     assert connection.engine.flows(connection.now)
     connection.now += 100
-    connection.from_client("A")  # which the C gear takes, and no timer hears of
+    connection.from_client("A")  # by the C gear, which sets no timer
     connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED] - 1)
     assert connection.engine.flows(connection.now)
     sends = connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED])
@@ -232,7 +232,7 @@ def test_a_port_that_is_used_again_at_once_is_a_new_connection_with_a_new_leg(co
     connection.sent = connection.answered = 0
     connection.connect()
     letters = [letters for letters, *_ in connection.mirrored()]
-    assert letters == ["RA", "S"], "the old leg, which the mirror has not closed, gives way"
+    assert letters == ["RA", "S"], "the old leg, which the mirror has not closed, is reset"
 
 
 def test_a_syn_inside_an_established_connection_changes_nothing_until_the_backend_accepts_it(
@@ -243,7 +243,7 @@ def test_a_syn_inside_an_established_connection_changes_nothing_until_the_backen
     assert backend
     new = seq.add(ISS, 100_000)
     assert connection.passed(packet(CLIENT, SERVICE, "S", new), Hook.PREROUTING).dst == backend[0]
-    connection.from_backend("A")  # a challenge
+    connection.from_backend("A")  # a challenge ACK
     connection.from_client("PA", b"still here")
     assert connection.mirrored() == [("PA", FIRST, THEIRS, b"still here")]
     connection.passed(packet(backend, CLIENT, "SA", 77, seq.add(new, 1)), Hook.FORWARD)

@@ -33,7 +33,7 @@ def shown_window(connection: ClientConnection) -> int:
 
 
 def reasons(one: Engine) -> list[str]:
-    """Why legs have ended since the last call."""
+    """Return the end reasons of legs since the last call."""
     return [event.reason for event in one.take_events()]
 
 

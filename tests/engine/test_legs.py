@@ -46,7 +46,7 @@ def test_the_mirror_gets_the_bytes_and_its_answers_are_discarded(connection: Cli
     connection.from_client("PA", b"world")
     assert connection.mirrored() == [("PA", FIRST, THEIRS, b"hello "), ("PA", seq.add(FIRST, 6), THEIRS, b"world")]
     assert connection.from_mirror("PA", 1, 12, b"an answer") == Drop("consumed")
-    assert connection.mirrored() == [], "the acknowledgement waits for company"
+    assert connection.mirrored() == [], "the acknowledgement is delayed"
     connection.from_client("PA", b"!")
     assert connection.mirrored() == [("PA", seq.add(FIRST, 11), seq.add(THEIRS, 9), b"!")]
     connection.from_mirror("A", 10, 13)
@@ -88,7 +88,7 @@ def test_bytes_outside_the_backends_window_reach_no_leg(connection: ClientConnec
 
 def test_bytes_that_never_passed_here_end_the_leg(connection: ClientConnection) -> None:
     connection.establish()
-    connection.sent = 5  # five bytes took another way
+    connection.sent = 5  # five bytes did not pass here
     connection.from_client("PA", b"later")
     assert connection.mirrored() == [], "they may still come"
     connection.from_backend("A")
@@ -101,7 +101,7 @@ def test_bytes_that_never_passed_here_end_the_leg(connection: ClientConnection) 
 
 def test_a_connection_that_closes_with_a_hole_ends_its_leg_for_the_hole(connection: ClientConnection) -> None:
     connection.establish()
-    connection.sent = 5  # five bytes took another way
+    connection.sent = 5  # five bytes did not pass here
     connection.from_client("FA")
     connection.from_backend("FA")
     connection.from_client("A")
@@ -132,7 +132,7 @@ def test_a_flow_whose_backend_is_the_mirror_has_no_leg(fast: bool) -> None:
         seen.add(connection.backend)
         if connection.backend == MASTER:
             raw = packet(MASTER, connection.client, "PA", seq.add(IRS, 1), FIRST, b"production")
-            assert connection.take(raw, Hook.PREROUTING) == Accept(), "on its way to its own hook"
+            assert connection.take(raw, Hook.PREROUTING) == Accept(), "it passes on to its own hook"
             assert (connection.passed(raw, Hook.FORWARD).src) == SERVICE[0]
     assert seen == {C1, MASTER}
 
@@ -205,5 +205,5 @@ def test_each_byte_is_accounted_for_by_its_reason(fast: bool) -> None:
     assert mirror["lost_bytes"] == {"own-backend": 10 * own, "mid-connection": 4, "shutdown": 10 * (39 - own)}
     shared.handle_timer(100_000.0)
     [over] = shared.snapshot(100_000.0)["mirrors"]
-    assert over == mirror, "the same when the flows are over"
+    assert over == mirror, "the ledger is the same once the flows are gone"
     assert_adds_up({"mirrors": [over]})

@@ -28,12 +28,12 @@ ha:
 
 
 def host(key: bytes, rules: str = SHARED, *, fast: bool = True) -> Engine:
-    """A host of the pair, its legs as they are on the wire."""
+    """Return a host of the pair, which shows its legs by the numbers on the wire."""
     return Engine(parse_rules(rules), key=key, fast=fast)
 
 
 def opened_at(connection: ClientConnection) -> int:
-    """The number of the leg's first byte on the wire, once it stands."""
+    """Establish the leg; return the number of its first byte on the wire."""
     connection.connect()
     connection.engine.read_sessions(connection.now)
     [iss] = [number for letters, number, _, _ in connection.mirrored() if letters == "S"]
@@ -44,7 +44,7 @@ def opened_at(connection: ClientConnection) -> int:
 
 
 def moved(connection: ClientConnection, then: Engine, told_of: list[dict[str, Any]]) -> None:
-    """The connection goes on at another host, which knows these records."""
+    """Move the connection to another host, which adopts these records."""
     then.replicated_legs.release()
     for record in told_of:
         then.replicated_legs.adopt(record, connection.now)
@@ -54,12 +54,12 @@ def moved(connection: ClientConnection, then: Engine, told_of: list[dict[str, An
 
 
 def from_mirror(connection: ClientConnection, at_number: int, ack: int, data: bytes = b"") -> None:
-    """The mirror sends, by the numbers on the wire."""
+    """Send a segment of the mirror, by the numbers on the wire."""
     connection.take(packet(MASTER, connection.client, "A", at_number, ack, data), Hook.PREROUTING)
 
 
 def timers(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
-    """What is due, by the numbers on the wire."""
+    """Return the packets that are due, by the numbers on the wire."""
     sends = connection.engine.handle_timer(connection.now)
     return [told(one) for send in sends if isinstance(send, Send) for one in finish(send.packet, send.segment_len)]
 
@@ -119,7 +119,7 @@ def test_only_the_same_record_has_the_same_nonce() -> None:
 
 
 def test_a_host_with_another_key_ends_the_legs_for_no_record_and_sends_the_mirror_no_byte(fast: bool) -> None:
-    """Whatever its key makes of the numbers: of 64 keys some make numbers that look right."""
+    """With some of 64 keys the unmasked numbers look plausible."""
     for number in range(64):
         one = host(KEY, SHARED + "  key: the secret of one\n", fast=fast)
         other = host(KEY, SHARED + f"  key: the other's secret {number}\n", fast=fast)
@@ -132,7 +132,7 @@ def test_a_host_with_another_key_ends_the_legs_for_no_record_and_sends_the_mirro
         assert timers(connection) == []
         assert connection.from_client("PA", b"hello").dst == connection.backend_address
         from_mirror(connection, seq.add(MIRROR_ISS, 1), first)
-        assert connection.mirrored() == [("R", first, 0, b"")], "the mirror is told"
+        assert connection.mirrored() == [("R", first, 0, b"")], "the mirror gets a RST"
         assert mirror_of(connection)["lost_bytes"] == {"no-record": 5}
 
 
@@ -144,7 +144,7 @@ def test_a_leg_younger_than_all_records_ends_for_no_record(fast: bool) -> None:
     connection.from_client("PA", b"hello")
     connection.from_backend("A")
     from_mirror(connection, seq.add(MIRROR_ISS, 1), first)
-    assert connection.mirrored() == [("R", first, 0, b"")], "the mirror is told"
+    assert connection.mirrored() == [("R", first, 0, b"")], "the mirror gets a RST"
     connection.from_client("PA", b"again")
     assert mirror_of(connection)["lost_bytes"] == {"no-record": 10}
 
@@ -174,7 +174,7 @@ def test_a_leg_whose_record_is_of_an_older_leg_ends_for_no_record(fast: bool, is
         if any(letters == "A" and not data for letters, _, _, data in sends):
             from_mirror(later, seq.add(MIRROR_ISS, 1), seq.add(first, 5))
         later.now += 1.0
-    assert copied == b"", "nothing that does not belong there"
+    assert copied == b"", "no byte of another connection"
     assert set(end_reasons(later)) <= {"no-record", "takeover-hole"}
     mirror = mirror_of(later)
     assert mirror["pending_bytes"] == 0

@@ -50,7 +50,7 @@ def test_a_connection_that_comes_back_without_a_record_is_picked_up(fast: bool) 
     connection.from_client("FA")
     connection.from_backend("FA")
     connection.from_client("A")
-    assert [flow["state"] for flow in one.flows(connection.now)] == ["time-wait"], "its end is seen"
+    assert [flow["state"] for flow in one.flows(connection.now)] == ["time-wait"], "its close is tracked"
 
 
 def test_a_leg_moves_to_the_other_host_and_back(fast: bool) -> None:

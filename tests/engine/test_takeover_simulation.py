@@ -58,7 +58,7 @@ class Pair(World):
 
     @property
     def engines(self) -> list[Engine]:
-        """Those that run."""
+        """The engines that run."""
         return [self.engine, *self._living]
 
     def _through_engine(self, packet: bytes, hook: Hook) -> None:

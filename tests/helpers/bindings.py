@@ -1,4 +1,4 @@
-"""Connections whose backend Maglev would not give."""
+"""Connections with pinned bindings: Maglev would derive another backend."""
 
 from functools import cache
 
@@ -30,7 +30,7 @@ def close(connection: ClientConnection) -> None:
 
 
 def pinned_connection(one: Engine) -> ClientConnection:
-    """A connection that is established with the backend that Maglev would not give."""
+    """Return an established connection with another backend than the derived one."""
     connection = ClientConnection(one)
     one.set_share("openflow", "c1" if derived(connection.client) == C1 else "c2", 0.0)
     connection.connect()

@@ -1,4 +1,4 @@
-"""Captures that tests write, of one connection's packets."""
+"""Captures of one connection, written by tests."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def write(path: Path, packets: list[bytes], *, step: float = 0.01) -> Path:
 
 
 def session(*, data: bytes = b"hello", client: Endpoint = CLIENT) -> list[bytes]:
-    """A connection as the host's two sides see it, the rewritten packets too."""
+    """Return a connection's packets on both sides of the host, before and after they are rewritten."""
     end = len(data) + 2
     return [
         packet(client, SERVICE, "S", ISS),

@@ -44,7 +44,7 @@ RECORD = {
 
 
 def established(one: Engine) -> ClientConnection:
-    """A connection with a leg that stands."""
+    """Return a connection with an established leg."""
     connection = ClientConnection(one)
     connection.connect()
     connection.connect_mirror()
@@ -52,7 +52,7 @@ def established(one: Engine) -> ClientConnection:
 
 
 def records(one: Engine, **options: bool) -> list[dict[str, Any]]:
-    """What an engine tells, as it comes out of JSON at the other end."""
+    """Return the records that an engine reports, after a pass through JSON."""
     told: list[dict[str, Any]] = json.loads(
         json.dumps(one.replicated_legs.records(one.replicated_legs.ids(), **options))
     )
@@ -60,14 +60,14 @@ def records(one: Engine, **options: bool) -> list[dict[str, Any]]:
 
 
 def sealed(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as the other host writes it, from its values without masks."""
+    """Return a record with masks on, from its values without masks."""
     legs = tuple(LegRecord(**leg) for leg in record["legs"])
     values = {name: value for name, value in record.items() if name != "format"}
     return FlowRecord(**{**values, "legs": legs}).plain(masks(None))
 
 
 def unsealed(record: dict[str, Any]) -> dict[str, Any]:
-    """The values of a record that a host of RULES has written, without their masks."""
+    """Return the values of a record without masks, from a host with RULES."""
     values = asdict(leg_record.parse(record, masks(None)))
     return {"format": record["format"], **values, "legs": list(values["legs"])}
 
@@ -75,8 +75,8 @@ def unsealed(record: dict[str, Any]) -> dict[str, Any]:
 def adopted_connection(
     *, fast: bool = True, rules: str = RULES, sent: int = 10, acked: int = 10, **leg: Any
 ) -> ClientConnection:
-    """The connection of RECORD at a host that has adopted it, as far as its client has come: ``sent`` bytes, of which
-    the backend has acknowledged ``acked``. What its record says otherwise of the leg is in ``leg``."""
+    """Return the connection of RECORD at a host that has adopted it. Its client has sent ``sent`` bytes, and its
+    backend has acknowledged ``acked`` of them; ``leg`` replaces values of the leg's record."""
     one = engine(rules, fast=fast)
     connection = ClientConnection(one)
     connection.backend = at("10.20.0.11", 6653)
@@ -87,7 +87,7 @@ def adopted_connection(
 
 
 def due(connection: ClientConnection, after: float = 0.0) -> list[tuple[str, int, int, bytes]]:
-    """What is sent when so many seconds have passed: numbers count from the client's and the mirror's first."""
+    """Return the packets to the mirror after so many seconds; numbers count from the initial ones."""
     connection.now += after
     for send in connection.engine.handle_timer(connection.now):
         assert isinstance(send, Send)
@@ -96,20 +96,20 @@ def due(connection: ClientConnection, after: float = 0.0) -> list[tuple[str, int
 
 
 def heard(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
-    """What was sent to the mirror since the last call."""
+    """Return the packets to the mirror since the last call; numbers count from the initial ones."""
     return [
         (flags, seq.diff(at, ISS), seq.diff(ack, MIRROR_ISS), data) for flags, at, ack, data in connection.mirrored()
     ]
 
 
 def answer(connection: ClientConnection, ack: int, at: int = 4, *, window: int = 0xFFFF, data: bytes = b"") -> None:
-    """The mirror says how far it has come."""
+    """Send the mirror's answer: it has everything before ``ack``."""
     raw = packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, at), seq.add(ISS, ack), data, window=window)
     assert connection.take(raw, Hook.PREROUTING) == Drop("consumed")
 
 
 def mirror_of(connection: ClientConnection) -> dict[str, Any]:
-    """The mirror's ledger, which adds up."""
+    """Return the mirror's ledger, after a check that it adds up."""
     snapshot = connection.engine.snapshot(connection.now)
     assert_adds_up(snapshot)
     mirror: dict[str, Any] = snapshot["mirrors"][0]
@@ -117,5 +117,5 @@ def mirror_of(connection: ClientConnection) -> dict[str, Any]:
 
 
 def end_reasons(connection: ClientConnection) -> list[str]:
-    """Why legs have ended since the last call."""
+    """Return the end reasons of legs since the last call."""
     return [event.reason for event in connection.engine.take_events()]

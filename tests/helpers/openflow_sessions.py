@@ -33,7 +33,7 @@ def request(kind: Type, xid: int, body: bytes = b"") -> bytes:
 
 
 class Master:
-    """The master's end of a session's leg, an ideal receiver."""
+    """The master's end of a session's leg: it acknowledges everything at once."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -44,7 +44,7 @@ class Master:
         self.ended = ""
 
     def take(self) -> None:
-        """Read what the leg has sent, accept it, acknowledge it."""
+        """Take the leg's packets, accept its SYN, and acknowledge its data."""
         while legs := self.connection.to_mirror:
             segments, self.connection.to_mirror = list(legs), []
             for one in segments:
@@ -83,12 +83,12 @@ class Master:
         assert self.connection.take(raw, Hook.PREROUTING) == Drop("consumed")
 
     def messages(self) -> list[tuple[Type | None, int, bytes]]:
-        """All that it has been told: type, transaction id, body."""
+        """Return type, transaction id and body of each message that it got."""
         return [(one.kind, one.xid, one.body) for one in map(parse, Framer().push(bytes(self.stream)))]
 
 
 def began(one: Engine, **options: Any) -> tuple[ClientConnection, Master]:
-    """A connection whose ends have said HELLO, and whose master has accepted the leg."""
+    """Return a connection after both HELLOs, and its master, which has accepted the leg."""
     connection = ClientConnection(one, **options)
     connection.connect()
     connection.from_client("PA", hello())
@@ -99,7 +99,7 @@ def began(one: Engine, **options: Any) -> tuple[ClientConnection, Master]:
 
 
 def introduced(one: Engine, **options: Any) -> tuple[ClientConnection, Master]:
-    """The same, with everybody knowing the switch."""
+    """Return a connection and its master, which both have the switch's features."""
     connection, master = began(one, **options)
     connection.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     connection.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
