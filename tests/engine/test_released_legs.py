@@ -54,7 +54,7 @@ def test_a_connection_that_comes_back_without_a_record_is_picked_up(fast: bool) 
 
 
 def test_a_leg_moves_to_the_other_host_and_back(fast: bool) -> None:
-    """One connection at one host, at another, and at the first one again."""
+    """A connection moves to the other host, back, and to the other host again."""
     one, other = engine(fast=fast), engine(fast=fast)
     other.replicated_legs.release()
     connection = established(one)
@@ -82,7 +82,7 @@ def test_a_leg_moves_to_the_other_host_and_back(fast: bool) -> None:
 
 def test_an_adopted_leg_without_a_reply_here_keeps_its_records_numbers() -> None:
     connection = adopted_connection()
-    assert records(connection.engine) == [], "the record of the first host holds"
+    assert records(connection.engine) == [], "the first host's record is still valid"
     due(connection)
     answer(connection, 11)
     due(connection)

@@ -1,8 +1,7 @@
-"""Other rules while connections run: what stays, what goes, what is told."""
+"""A reload while connections run: which connections and legs stay, and which end."""
 
 from collections.abc import Callable
 from functools import partial
-from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -11,10 +10,7 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
-from natmirror.errors import RulesError
 from natmirror.rules import parse_rules
-from natmirror.rules.reload import merged, refuse_what_cannot_change
-from natmirror.rules.text import differences
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
 
@@ -32,7 +28,7 @@ ELSEWHERE = "switches: [10.10.0.0/24]\nservices:" + OTHER
 
 
 def go_over(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
-    """All that a thread does at a reload."""
+    """Apply rules as a thread does at a reload; return the packets that it sends."""
     rules = parse_rules(text)
     sends = one.expel(rules.switches, one.flow_ids(), now)
     one.reload(rules)
@@ -88,7 +84,7 @@ def test_a_backend_that_comes_back_into_the_rules_has_its_old_number(fast: bool)
     assert shown(one) == {"c1": (int(connection.backend == C1), None), "c2": (int(connection.backend == C2), None)}
     again = ClientConnection(one, client=(CLIENT[0], 40_002))
     again.connect()
-    assert again.backend == connection.backend, "by the client's address"
+    assert again.backend == connection.backend, "Maglev hashes the client's address"
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -98,7 +94,7 @@ def test_a_removed_service_keeps_its_connections_and_refuses_new_ones(fast: bool
     connection.connect()
     connection.connect_mirror()
     sent = go_over(one, ELSEWHERE)
-    assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"], "the mirror goes with it"
+    assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"], "its leg is reset"
     assert connection.from_client("PA", b"on").dst == connection.backend_address
     assert connection.from_backend("PA", b"and on").src == SERVICE[0]
     decision = one.receive(packet((CLIENT[0], 40_002), SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
@@ -143,7 +139,7 @@ def test_packets_of_a_removed_mirror_do_not_reach_the_client(fast: bool) -> None
     one.end_removed(one.leg_ids(), 1000.0)
     assert connection.from_mirror("PA", 1, 1, b"late") == Drop("mirror-without-leg")
     one.prune()
-    assert connection.from_mirror("PA", 1, 1, b"later") == Accept(), "nobody's affair of ours"
+    assert connection.from_mirror("PA", 1, 1, b"later") == Accept(), "the packet is not natmirror's"
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -227,7 +223,7 @@ def test_setting_the_same_share_again_computes_no_table() -> None:
     for backend, share in (("c1", 0.5), ("c2", 1.0)):
         before = one.gear.plan.services[0].table
         one.set_share("openflow", backend, share)
-        assert one.gear.plan.services[0].table == before, "tables are made where something has changed"
+        assert one.gear.plan.services[0].table == before, "no table is computed again"
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -291,92 +287,6 @@ def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_no_connec
         assert seen[0] == seen[1]
 
 
-# What may change, and what both rules come to
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        (f"threads: 2\n{RULES}", "rules.yaml: threads: cannot change while natmirror runs; restart natmirror"),
-        (f"max-flows: 2000\n{RULES}", "rules.yaml: max-flows: cannot change"),
-        (f"known-switches: /var/lib/x\n{RULES}", "rules.yaml: known-switches: cannot change"),
-        (
-            RULES[: RULES.index("    pool:")] + "    mirrors: [{name: m, address: 10.20.0.13}]\n",
-            "rules.yaml: services[0].pool: cannot change",
-        ),
-        (
-            f"{RULES}  - {{name: w, address: 10.10.0.9, port: 80, mirrors: [{{name: m, address: 10.20.0.14}}]}}\n",
-            "rules.yaml: services[1]: a first service without a pool cannot be added while natmirror runs",
-        ),
-    ],
-)
-def test_what_cannot_change_is_refused(text: str, error: str) -> None:
-    with pytest.raises(RulesError, match=f"^{error.replace('[', '.').replace(']', '.')}"):
-        refuse_what_cannot_change(parse_rules(RULES), parse_rules(text, "rules.yaml"))
-
-
-def test_a_service_that_has_connections_left_comes_back_with_a_pool_or_not_at_all() -> None:
-    watched = "  - {name: w, address: 10.10.0.9, port: 80, mirrors: [{name: m, address: 10.20.0.14}]}\n"
-    old = parse_rules(RULES + watched + OTHER)
-    bare = OTHER.replace(
-        "pool: {backends: [{name: c1, address: 10.20.0.11}]}", "mirrors: [{name: n, address: 10.20.0.14}]"
-    )
-    rest = parse_rules(RULES + watched)
-    refuse_what_cannot_change(old, rest)
-    with pytest.raises(RulesError, match=r"services\[2\]\.pool: cannot change"):
-        refuse_what_cannot_change(merged(rest, [(old.services[2], None)]), parse_rules(RULES + watched + bare))
-
-
-def test_what_may_change_is_not_refused() -> None:
-    refuse_what_cannot_change(parse_rules(RULES), parse_rules(f"mirror-memory: 1MiB\n{RULES}{OTHER}"))
-    refuse_what_cannot_change(parse_rules(RULES), parse_rules(ELSEWHERE))
-
-
-def test_merged_rules_match_the_packets_of_both() -> None:
-    old, new = parse_rules(RULES + OTHER), parse_rules(WITHOUT_C1.replace("10.10.0.0/24", "10.10.0.0/24, 10.11.0.0/24"))
-    both = merged(new, [old])
-    assert both.switches == (IPv4Network("10.10.0.0/24"), IPv4Network("10.11.0.0/24"))
-    assert [service.name for service in both.services] == ["openflow", "other"]
-    pool = both.services[0].pool
-    assert pool is not None
-    assert {backend.name for backend in pool.backends} == {"c1", "c2"}
-    assert merged(new, []) == new
-
-
-def test_merged_rules_add_only_removed_backends_with_connections() -> None:
-    old, new = parse_rules(RULES + OTHER), parse_rules(WITHOUT_C1)
-    pool, gone = old.services[0].pool, old.services[1]
-    assert pool is not None
-    both = merged(new, [(old.services[0], pool.backends[0]), (gone, None)])
-    assert [len(service.pool.backends) for service in both.services if service.pool] == [2, 0]
-    assert [service.mirrors for service in both.services] == [new.services[0].mirrors, ()]
-
-
-def test_differences_are_listed_line_by_line() -> None:
-    changed = WITHOUT_C1.replace("10.20.0.12}", "10.20.0.12, weight: 2}") + OTHER
-    assert differences(parse_rules(RULES), parse_rules(changed)) == [
-        "- openflow: backend c1 10.20.0.11:6653 weight 1",
-        "- openflow: backend c2 10.20.0.12:6653 weight 1",
-        "+ openflow: backend c2 10.20.0.12:6653 weight 2",
-        "+ service other 10.10.0.100:7000",
-        "+ other: balance maglev hash address",
-        "+ other: backend c1 10.20.0.11:7000 weight 1",
-        "+ other: when-none drop when-down reset",
-        "+ other: health  not checked",
-    ]
-    assert differences(parse_rules(RULES), parse_rules(RULES)) == []
-
-
-def test_another_order_is_a_difference_where_order_is_priority() -> None:
-    head, c1, c2 = (part for part in PLAIN.replace("pool:\n", "pool:\n      balance: priority\n").split("        - "))
-    assert differences(
-        parse_rules("        - ".join((head, c1, c2))), parse_rules("        - ".join((head, c2, c1)))
-    ) == [
-        "- openflow: balance priority: c1, c2",
-        "+ openflow: balance priority: c2, c1",
-    ]
-
-
 def test_a_mirror_keeps_its_number_over_reloads() -> None:
     one = engine()
     connection = ClientConnection(one)
@@ -396,7 +306,7 @@ def test_a_mirror_keeps_its_number_over_reloads() -> None:
 
 
 def two_legs() -> tuple[ClientConnection, Callable[[], dict[str, Any]]]:
-    """A connection with legs to two mirrors on another host, and what that tells of it now."""
+    """Return a connection with two legs on another host, and a function that returns its record there."""
     one = engine(TWO)
     connection = ClientConnection(one)
     connection.connect()
@@ -420,7 +330,7 @@ def test_another_hosts_records_of_legs_are_judged_by_the_present_rules(fast: boo
     one = engine(fast=fast)
     one.replicated_legs.release()
     one.replicated_legs.adopt(record(), 1000.0)
-    assert legs(one) == ["master"], "the rules do not know the spare one yet"
+    assert legs(one) == ["master"], "the rules do not name the spare one yet"
     go_over(one, TWO)
     connection.from_client("PA", b"on")
     one.replicated_legs.adopt(record(), 1000.0)
@@ -454,5 +364,5 @@ def test_a_standby_forgets_removed_clients_without_a_reset(fast: bool) -> None:
     one.bindings.adopt("openflow", (CLIENT[0], 7), C2, 1000.0)
     assert go_over(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []
     assert one.flows(1000.0) == []
-    assert one.handle_timer(1001.0) == [], "no word to the mirrors, which the other host's legs would hear"
+    assert one.handle_timer(1001.0) == [], "no packet to the mirrors: it would reach the other host's legs"
     assert_adds_up(one.snapshot(1000.0))

@@ -1,4 +1,4 @@
-"""What other hosts hear of bindings, and what is made of what they say: by both gears alike."""
+"""Bindings that are shared with other hosts: reports, and guests, alike in both gears."""
 
 from collections.abc import Iterator
 
@@ -51,7 +51,7 @@ def test_only_pinned_bindings_are_reported_when_they_are_established_and_when_th
     for connection in connections:
         connection.syn()
         connection.syn_ack()
-        assert changes(one) == [], "nobody needs to know: the client would repeat it"
+        assert changes(one) == [], "no report before the handshake is complete: the client would repeat its SYN"
         connection.from_client("A")
         expected = (
             []
@@ -161,7 +161,7 @@ def test_both_gears_report_the_same() -> None:
 
 @pytest.fixture
 def host(fast: bool) -> Iterator[Engine]:
-    """A host that has heard of a connection of another one's."""
+    """A host that has adopted a binding of another host."""
     one = telling(fast=fast)
     assert one.bindings.adopt("openflow", CLIENT, other(derived()), 1000.0)
     yield one
@@ -169,7 +169,7 @@ def host(fast: bool) -> Iterator[Engine]:
 
 
 def goes_on(one: Engine) -> ClientConnection:
-    """The connection that a guest is of, in its middle."""
+    """Return the connection of the guest, as it goes on here."""
     connection = ClientConnection(one)
     connection.backend, connection.sent, connection.answered = other(derived()), 1000, 2000
     return connection
@@ -205,7 +205,7 @@ def test_a_claimed_guest_is_our_own(host: Engine) -> None:
     assert changes(host) == [BindingChange(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]
     assert host.snapshot(2000.0)["flows_not_derivable"] == 1
     host.bindings.withdraw("openflow", CLIENT, 2000.0, ended=True)
-    assert len(host.flows(2000.0)) == 1, "nobody else can take it away"
+    assert len(host.flows(2000.0)) == 1, "it is the host's own"
     host.handle_timer(2000.0 + TIMEOUTS[State.ESTABLISHED])
     assert [change.event for change in changes(host)] == [BindingEvent.FORGOTTEN]
 
@@ -238,12 +238,12 @@ def test_a_guest_in_use_that_the_other_host_forgets_is_our_own_unless_it_has_end
 
 def test_the_latest_report_of_a_binding_wins(host: Engine) -> None:
     assert host.bindings.adopt("openflow", CLIENT, derived(), 1000.0)
-    assert host.flows(1000.0) == [], "it can be derived"
+    assert host.flows(1000.0) == [], "the binding is derived"
     connection = pinned_connection(host)
     changes(host)
     assert host.bindings.adopt("openflow", CLIENT, connection.backend or C1, 1000.0)
     assert [flow["guest"] for flow in host.flows(1000.0)] == [True]
-    assert changes(host) == [], "the other one tells what becomes of it"
+    assert changes(host) == [], "the other host reports its changes"
     assert host.snapshot(1000.0)["flows_not_derivable"] == 0
 
 
@@ -271,7 +271,7 @@ def test_a_host_that_is_no_longer_active_releases_all_its_flows(fast: bool) -> N
         "10.10.0.11:40001": True,
         "10.10.0.11:7": False,
     }
-    for connection in (strange, ordinary):  # both go on where they were, however much has passed elsewhere meanwhile
+    for connection in (strange, ordinary):  # both go on with their backends, however many bytes passed elsewhere
         connection.sent, connection.answered = 1 << 20, 1 << 21
         assert connection.from_client("PA", b"later").dst == connection.backend_address
         connection.from_backend("PA", b"answer")

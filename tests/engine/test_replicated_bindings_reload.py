@@ -1,4 +1,4 @@
-"""What other hosts hear of bindings, and tell of them, when the rules change on one host or on both."""
+"""Bindings that are shared with other hosts, when the rules change on one host or on both."""
 
 from random import Random
 
@@ -37,7 +37,7 @@ def fast(request: pytest.FixtureRequest) -> bool:
 
 
 class Host:
-    """An engine that tells changes as a thread does, and goes over to other rules as one does."""
+    """An engine that reports changes and applies rules as a thread does."""
 
     def __init__(self, text: str = UNMIRRORED, *, fast: bool = True, max_flows: int = 100_000) -> None:
         self.engine = engine(text, fast=fast, max_flows=max_flows)
@@ -59,7 +59,7 @@ class Host:
         return self.news()
 
     def hears(self, news: list[tuple[BindingEvent, str, Endpoint, Endpoint]]) -> int:
-        """Gives how many it has refused."""
+        """Adopt reported bindings; return how many were refused."""
         gone = [
             (service, client, what is BindingEvent.ENDED)
             for what, service, client, _ in news
@@ -128,7 +128,7 @@ def test_a_change_is_reported_before_its_numbers_are_used_again(fast: bool) -> N
         host.engine.handle_timer(due)
     for number in range(3):
         host.adapter.reload(parse_rules(ELSEWHERE.replace("7000", str(7000 + number)).replace("c9", f"c{number}")))
-    assert host.engine.gear.plan.services[0].port >= 7000, "the number is another service's"
+    assert host.engine.gear.plan.services[0].port >= 7000, "another service has the number"
     assert host.news() == [(BindingEvent.ENDED, "openflow", CLIENT, connection.backend)]
 
 
@@ -143,7 +143,7 @@ def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(fir
         assert standby.go_over(text) == []
     news = active.go_over(text)
     if first == "active":
-        assert standby.hears(news) == 0, "it can derive it itself, until now"
+        assert standby.hears(news) == 0, "the binding is still derived here"
         assert standby.go_over(text) == []
     assert standby.hears(news) == 0
     assert len(standby.guests()) == 1
@@ -151,7 +151,7 @@ def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(fir
     kept = standby.adapter.prune()
     assert [(service.name, backend and endpoint_of(backend)) for service, backend in kept] == [
         ("openflow", connection.backend)
-    ], "whose packets have to come here"
+    ], "now its packets come here"
     standby.sweep(CLAIM_ALL)
     connection.engine = standby.engine
     assert connection.from_client("PA", b"on").dst == connection.backend_address
@@ -196,7 +196,7 @@ def test_guests_stay_with_their_service_after_its_name_went_to_another(fast: boo
     bound = (BindingEvent.BOUND, "openflow", CLIENT, other(derived()))
     assert host.hears([bound]) == 0
     assert host.go_over(text.replace("    port: 6653", "    port: 6654")) == []
-    assert host.hears([bound]) == 0, "as it is told when all is told anew"
+    assert host.hears([bound]) == 0, "as if all bindings were reported again"
     connection = ClientConnection(host.engine)
     connection.sent, connection.answered = 1000, 2000
     assert connection.from_client("PA", b"on").dst == other(derived())[0]
@@ -212,7 +212,7 @@ def test_a_standby_does_not_report_what_only_it_knows_when_the_rules_change(fast
     host.sweep(RELEASE)
     assert host.go_over(WITHOUT[old.backend]) == []
     host.sweep(ANNOUNCE)
-    assert host.news() == [], "the active host tells, if they are still there"
+    assert host.news() == [], "the active host reports those that still exist"
     bound = (BindingEvent.BOUND, "openflow", alive.client, old.backend)
     assert host.hears([bound]) == 0
     assert list(host.guests()) == ["10.10.0.11:40002"]
@@ -230,7 +230,7 @@ def test_what_only_a_standby_knows_moves_no_later_connection(fast: bool) -> None
     connection.sent, connection.answered = (
         1 << 20,
         1 << 21,
-    )  # the same port, but another connection that began elsewhere
+    )  # the same port, but another connection, which began elsewhere
     assert connection.from_client("PA", b"later").dst == other(connection.backend)[0]
 
 
@@ -255,7 +255,7 @@ def test_unlisted_backends_are_limited() -> None:
 
 
 class Both:
-    """Two hosts that share their bindings; the first of ``hosts`` is the active one."""
+    """Two hosts that share their bindings; the first in ``hosts`` is active."""
 
     def __init__(self, *, fast: bool) -> None:
         self.hosts = [Host(fast=fast), Host(fast=fast)]
@@ -265,7 +265,7 @@ class Both:
         self.hosts[1].sweep(RELEASE)
 
     def deliver(self) -> None:
-        """What each has to tell, through the store, as redis_store.py has it."""
+        """Pass the hosts' reports through the store, by the rules of redis_store.py."""
         for host, peer in (self.hosts, self.hosts[::-1]):
             for what, service, client, backend in host.news():
                 owner, value = self.records.get((service, client), (None, None))
@@ -313,7 +313,7 @@ class Both:
             self.wait(connection.now + TIMEOUTS[State.RESET])
 
     def move(self) -> None:
-        """The other host becomes the active one."""
+        """Make the other host active."""
         self.go_over(1, self.texts[0])
         self.hosts.reverse()
         self.hosts[1].sweep(RELEASE)
@@ -373,7 +373,7 @@ def test_no_connection_moves_in_whatever_order_the_hosts_reload(seed: int, fast:
 def test_a_flood_to_a_removed_service_is_not_reported_and_leaves_room_for_others(fast: bool) -> None:
     host = Host(fast=fast, max_flows=20)
     connected(host)
-    assert [what for what, *_ in host.go_over(ELSEWHERE)] == [BindingEvent.BOUND], "its service's rules are gone"
+    assert [what for what, *_ in host.go_over(ELSEWHERE)] == [BindingEvent.BOUND], "its service was removed"
     for client in CLIENTS:
         flood = ClientConnection(host.engine, client=client)
         flood.passed(packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
@@ -396,4 +396,4 @@ def test_a_flood_is_not_reported_when_other_rules_would_send_it_elsewhere(fast: 
     assert [client for *_, client, _ in host.go_over(WITHOUT[C1])] == [gone]
     for client in CLIENTS:
         connected(host, client=(client[0], 7))
-    assert gone in [change[2] for change in host.go_over(UNMIRRORED)], "its connection is there still"
+    assert gone in [change[2] for change in host.go_over(UNMIRRORED)], "its connection still exists"

@@ -1,4 +1,4 @@
-"""OpenFlow sessions of connections that pass from one host to the other."""
+"""OpenFlow sessions of connections that move from one host to the other."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_the_session_of_a_connection_that_comes_back_is_opened_again_with_the_kn
     one = engine(AGAIN, fast=fast)
     connection, master = introduced(one)
     one.replicated_legs.release()
-    assert master.ended == "", "the other host calls the master anew"
+    assert master.ended == "", "the session ends without a packet"
     assert one.directory.seen() == []
     connection.sent, connection.answered = connection.sent + elsewhere, connection.answered + elsewhere
     one.replicated_legs.take_over(connection.now)
@@ -55,7 +55,7 @@ def test_the_session_of_a_connection_that_comes_back_is_opened_again_with_the_kn
     assert len(one.directory.seen()) == 1
     connection.from_client("FA")
     connection.from_backend("FA")
-    assert one.directory.clients(connection.now) == [], "its end is known"
+    assert one.directory.clients(connection.now) == [], "the switch has left"
 
 
 def test_a_switch_that_another_host_withdraws_is_forgotten(fast: bool) -> None:

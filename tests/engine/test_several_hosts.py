@@ -1,4 +1,4 @@
-"""What docs/scaling.md says of a connection whose packets pass several natmirrors: two engines that share nothing."""
+"""What docs/scaling.md says of a connection whose packets pass several hosts: two engines that share nothing."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_a_connection_that_comes_to_another_host_goes_on_with_its_backend(hosts:
 def test_a_connection_opened_during_a_drain_breaks_elsewhere_unless_its_backend_sends_first(
     hosts: tuple[Engine, Engine],
 ) -> None:
-    """The simulation's *broken alone*: exactly those that the rules alone would send to another."""
+    """The simulation's *broken alone*: exactly the connections whose derived backend is another one."""
     hosts[0].set_share("openflow", "c1", 0.0)
     connections = [begin(hosts[0], client) for client in CLIENTS]
     hosts[0].set_share("openflow", "c1", 1.0)
@@ -59,7 +59,7 @@ def test_a_connection_opened_during_a_drain_breaks_elsewhere_unless_its_backend_
 
 
 def test_a_connection_that_comes_back_finds_its_old_binding(hosts: tuple[Engine, Engine]) -> None:
-    """Whatever happened meanwhile: a host knows it for two hours."""
+    """Whatever happened meanwhile: a host keeps a flow for two hours."""
     hosts[0].set_share("openflow", "c1", 0.0)
     connections = [begin(hosts[0], client) for client in CLIENTS]
     hosts[0].set_share("openflow", "c1", 1.0)
@@ -78,12 +78,12 @@ def test_a_connection_that_comes_back_finds_its_old_binding(hosts: tuple[Engine,
 def test_a_handshake_whose_answer_passes_another_host_fails(
     hosts: tuple[Engine, Engine],
 ) -> None:
-    """The other host takes it for one that the client has opened with the backend itself."""
+    """The other host takes it for the client's direct connection to the backend."""
     connection = ClientConnection(hosts[0])
     connection.syn()
     connection.engine = hosts[1]
     answer = connection.syn_ack()
-    assert (answer.src, answer.sport) == connection.backend, "the client knows no such connection"
+    assert (answer.src, answer.sport) == connection.backend, "the client has no such connection"
     assert hosts[1].snapshot(connection.now)["counters"]["direct_connections"] == 1
 
 
@@ -113,7 +113,9 @@ def test_a_connection_that_comes_to_another_host_is_no_longer_copied(hosts: tupl
     connection.from_backend("A")
     assert connection.mirrored() == []
     [old], [new] = (host.snapshot(connection.now)["mirrors"] for host in hosts)
-    assert (old["acked_bytes"], old["legs"], old["ended"]) == (6, 1, {}), "it waits for a client that is elsewhere"
+    assert (old["acked_bytes"], old["legs"], old["ended"]) == (6, 1, {}), (
+        "the leg waits for a client whose packets pass elsewhere"
+    )
     assert (new["legs"], new["lost_bytes"]) == (0, {"mid-connection": 10})
 
 

@@ -1,4 +1,4 @@
-"""The one thing that a mirror is for, in bad weather: its stream is the client's."""
+"""In any weather of a simulated network the mirror's stream is the client's."""
 
 from typing import Any
 
@@ -22,7 +22,9 @@ def test_without_losses_everything_arrives_at_once() -> None:
     assert (event.reason, event.acked_bytes, event.client_bytes) == ("closed", len(STREAM), len(STREAM))
     snapshot = world.engine.snapshot(world.now)
     assert (snapshot["flows"], snapshot["mirrors"][0]["retransmits"]) == (0, 0)
-    assert snapshot["counters"]["fast_packets"] > snapshot["counters"]["mirror_packets"] > 80, "C had a hand in it"
+    assert snapshot["counters"]["fast_packets"] > snapshot["counters"]["mirror_packets"] > 80, (
+        "C decided on most packets"
+    )
     assert world.engine.next_timer() is None
 
 

@@ -14,7 +14,7 @@ from tests.helpers.support import assert_adds_up, at
 
 
 def waiting(**change: Any) -> Engine:
-    """A host that does not pass the packets and has adopted a record."""
+    """Return a standby host that has adopted a record."""
     one = engine()
     one.replicated_legs.release()
     one.replicated_legs.adopt(sealed({**RECORD, **change}), NOW)
@@ -47,7 +47,7 @@ def test_taking_over_asks_the_mirrors() -> None:
     assert due(connection) == [("A", 4, 4, b"")]
     assert mirror_of(connection)["adopted"] == 1
     one.replicated_legs.withdraw("openflow", "10.10.0.11:40001")
-    assert len(one.flow_ids()) == 1, "it is this host's now"
+    assert len(one.flow_ids()) == 1, "the connection is this host's own"
 
 
 @pytest.mark.parametrize("who", ["client", "mirror"])
@@ -81,7 +81,7 @@ def test_a_later_record_replaces_the_one_before() -> None:
 
 
 def test_bytes_that_passed_before_a_later_record_count_once(fast: bool) -> None:
-    """The addresses have come, the other host's last word has not."""
+    """The packets arrive here before the other host's last record."""
     one = engine(fast=fast)
     one.replicated_legs.release()
     one.replicated_legs.adopt(sealed(RECORD), NOW)

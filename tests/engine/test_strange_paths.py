@@ -1,5 +1,4 @@
-"""What networks and hosts do seldom, and a mirror has to survive: huge packets, ports used again, days of silence, tens
-of thousands of connections."""
+"""Rare events of networks and hosts: huge packets, reused ports, days of silence, tens of thousands of connections."""
 
 import gc
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ def connected(connection: ClientConnection) -> ClientConnection:
 
 
 class Stream:
-    """What a mirror that acknowledges everything at once makes of its leg's packets."""
+    """A mirror that acknowledges everything at once, and the stream that it gets."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -40,11 +39,11 @@ class Stream:
         self.largest = 0
 
     def settle(self) -> None:
-        """Take everything and acknowledge it until the leg is quiet."""
+        """Take and acknowledge the leg's packets until it sends none."""
         while self.connection.to_mirror:
             for one in self.connection.to_mirror:
                 ahead = seq.diff(one.seq, seq.add(self.connection.iss, 1 + len(self.data)))
-                assert ahead == 0 or not one.payload_len, "in order, and nothing twice"
+                assert ahead == 0 or not one.payload_len, "in order, and each byte once"
                 self.data += one.payload
                 self.largest = max(self.largest, len(one.raw))
             self.connection.to_mirror.clear()
@@ -191,7 +190,7 @@ def test_bytes_that_are_lost_after_days_of_keep_alives_are_sent_again_in_time(co
         assert connection.engine.handle_timer(connection.now) == []
         connection.from_client("A", at=-1)
         connection.from_backend("A")
-    assert connection.mirrored() == [], "keep-alives carry nothing that a mirror would miss"
+    assert connection.mirrored() == [], "keep-alives carry no byte"
     connection.from_client("PA", b"x" * 100)
     assert len(connection.mirrored()) == 1
     assert connection.engine.handle_timer(connection.now) == []
@@ -204,7 +203,7 @@ def test_bytes_that_are_lost_after_days_of_keep_alives_are_sent_again_in_time(co
 
 
 def call(engine: Engine, number: int) -> ClientConnection:
-    """One of many clients, from its SYN to the mirror's answer."""
+    """Return the connection of one of many clients, with its leg established."""
     client = at(f"10.10.0.{1 + number % 200}", 20_000 + number // 200)
     connection = ClientConnection(engine, client=client)
     connection.connect()
@@ -251,14 +250,14 @@ def test_more_connections_than_the_table_holds_are_served_and_counted_as_not_mir
     assert (mirror["client_bytes"], mirror["lost_bytes"]) == (15, {"untracked": 7})
 
 
-# Legs from an address of ours
+# Legs from an address of this host
 
 OURS = at("10.20.0.1", 0)[0]
 FROM_US = RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")
 
 
 def answer(leg: Segment, letters: str, data: bytes = b"") -> bytes:
-    """The mirror's answer to a leg's packet."""
+    """Return the mirror's answer to a leg's packet."""
     ack = seq.add(leg.seq, leg.seq_len)
     number = MIRROR_ISS if "S" in letters else seq.add(MIRROR_ISS, 1)
     options = bytes((OPT_MSS, 4, 5, 180)) if "S" in letters else b""
@@ -299,7 +298,7 @@ def test_a_leg_that_outlives_its_flow_is_still_shown(connection: ClientConnectio
     connection.from_backend("FA")
     connection.from_client("A")
     connection.now += TIMEOUTS[State.TIME_WAIT]
-    connection.from_mirror("A", 1, 2)  # progress, so that it lingers on
+    connection.from_mirror("A", 1, 2)  # progress, so that it lingers longer
     connection.engine.handle_timer(connection.now)
     assert connection.engine.flows(connection.now) == []
     [gone] = connection.engine.lingering(connection.now)
@@ -308,7 +307,7 @@ def test_a_leg_that_outlives_its_flow_is_still_shown(connection: ClientConnectio
 
 
 def test_flows_and_legs_leave_no_reference_cycles() -> None:
-    """A natmirror with many connections cannot afford a collector of garbage."""
+    """With many connections a garbage collection would take too long."""
     shared = engine()
     gc.collect()
     gc.disable()

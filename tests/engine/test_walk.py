@@ -1,4 +1,4 @@
-"""The walks of packets are those that ARCHITECTURE.md lists."""
+"""Packets take the walks that ARCHITECTURE.md lists."""
 
 import re
 import socket
@@ -30,7 +30,7 @@ from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, packet
 PACKAGE = Path(natmirror.__file__).parent
 DOCUMENT = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
 KINDS = ("A client's data", "A reply", "A mirror's acknowledgement")
-FIRST = 2  # the offset of what the tests send, behind the SYN and one byte
+FIRST = 2  # the offset of the tests' data, after the SYN and one byte
 
 
 def walks() -> list[tuple[str, list[str]]]:
@@ -61,7 +61,7 @@ def test_the_document_lists_the_walks_through_both_gears() -> None:
 
 
 class Listener:
-    """Hears what a worker reports, and does nothing."""
+    """A WorkerListener that ignores all reports."""
 
     def on_ended(self, ended: list[LegEnded]) -> None: ...
     def on_orders(self, orders: list[Order]) -> None: ...
@@ -71,7 +71,7 @@ class Listener:
 
 
 class Walk:
-    """The functions of natmirror that one turn of a worker enters, each with the one that has called it."""
+    """The functions of natmirror that one round of a worker calls, each with its caller."""
 
     def __init__(self) -> None:
         self.entered: list[str] = []
@@ -100,7 +100,7 @@ class Walk:
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
-    """A loop whose own gear knows no flow: so it leaves each packet to Python."""
+    """A loop whose gear has no flow, so that it punts each packet."""
     Bound.kernels = []
     monkeypatch.setattr(nfqueue, "NetfilterQueue", Bound)
     monkeypatch.setattr(Queue, "_configure", lambda *arguments: None)
@@ -116,7 +116,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
 
 @pytest.fixture
 def connection() -> ClientConnection:
-    """A mirrored connection in the Python gear, with its leg, on the worker's clock."""
+    """Return a mirrored connection with its leg in the Python gear, on the worker's clock."""
     connection = ClientConnection(engine(RULES, fast=False))
     connection.now = time.monotonic()
     connection.connect()
@@ -126,7 +126,7 @@ def connection() -> ClientConnection:
 
 
 def of_kind(connection: ClientConnection, kind: str) -> tuple[bytes, Hook]:
-    """Return a packet of the kind, and its hook."""
+    """Return a packet of a kind, and its hook."""
     assert isinstance(connection.engine, RelativeEngine)
     assert connection.backend is not None
     at, ack = seq.add(ISS, FIRST), seq.add(IRS, 1)

@@ -1,4 +1,4 @@
-"""Balancing: the same answer everywhere, fair shares, and what a change of the pool moves."""
+"""Schedulers: the same answer on every host, fair shares, and the clients that a changed pool moves."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -31,7 +31,7 @@ def pick(scheduler: Scheduler, client: Endpoint, avoid: Collection[Backend] = ()
 
 
 def test_maglev_gives_the_published_answers() -> None:
-    """Another program, or a later version, that answers otherwise would move switches between hosts."""
+    """A program or version with other answers would send switches to other backends."""
     maglev = Maglev(pool(1, 1, 1))
     assert [pick(maglev, client).name for client in CLIENTS[:12]] == GOLDEN
 
@@ -60,7 +60,7 @@ def test_a_backend_that_leaves_moves_hardly_any_other_client() -> None:
 @pytest.mark.parametrize(("count", "leaving"), [(10, 1), (100, 1), (1000, 1), (1000, 10)])
 def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
     """Eisenbud et al. §5.3 measure the same with 1,000 backends (figure 12): entries that change though their backend
-    stays. Backends that only go down give their entries away, and move nobody else's."""
+    stays. Backends that only go down give their entries away, and change no others."""
     everybody, fewer = Maglev(pool(*[1] * count)), Maglev(pool(*[1] * (count - leaving)))
     stays = [entry for entry in zip(everybody.table, fewer.table, strict=True) if entry[0] < count - leaving]
     moved = sum(before != after for before, after in stays) / len(stays)
@@ -84,7 +84,7 @@ def test_an_entry_that_a_backend_gives_up_goes_to_the_next_that_keeps_its_own(pa
     three = pool(1, 2, 3)
     maglev = Maglev(three)
     maglev.set_shares(dict(zip(three.backends, parts, strict=True)))
-    # The slow way, as other hosts may have been told it: an even spread of the slots, by Knuth's multiplicative hash.
+    # A slow version of the published rule: an even spread of the slots, by Knuth's multiplicative hash.
     stays = [slot * 40503 % 65536 < round(parts[place] * 65536) for slot, place in enumerate(maglev.full_table)]
     expected, following = [], None
     for place, is_kept in zip(reversed(maglev.full_table * 2), reversed(stays * 2), strict=True):
@@ -128,15 +128,15 @@ def test_the_table_size_is_prime() -> None:
 
 def test_round_robin_follows_its_table_however_uneven_the_weights() -> None:
     turns = RoundRobin(pool(1000, 10, 990))
-    assert len(turns.table) == 200, "weights without their common divisor"
+    assert len(turns.table) == 200, "weights divided by their common divisor"
     assert Counter(turns.table) == {0: 100, 1: 1, 2: 99}
 
 
-# Attempts
+# Failed attempts
 
 
 class Suspects(Counter[tuple[int, bytes]]):
-    """Who is told of suspects."""
+    """Counts the suspects that FailedAttempts reports."""
 
     def note(self, service_id: int, client: bytes, by: int) -> None:
         self[service_id, client] += by
@@ -168,7 +168,7 @@ def test_a_failure_expires() -> None:
     attempts.add(WHO, other, 5.0)
     assert attempts.to_avoid(WHO, 0.1 + AVOID_TIMEOUT) == [other]
     assert attempts.to_avoid((7, b""), 5.0 + AVOID_TIMEOUT) == []
-    assert suspects[WHO] == 0, "whoever asks, what is old is forgotten"
+    assert suspects[WHO] == 0, "a request about any client forgets old failures"
 
 
 def test_spoofed_clients_do_not_make_memory_grow() -> None:

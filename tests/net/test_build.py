@@ -1,4 +1,4 @@
-"""Packets are rewritten and built with right checksums."""
+"""Rewritten and built packets have right checksums."""
 
 import dpkt
 from hypothesis import given
@@ -11,7 +11,7 @@ from tests.helpers.support import C1, CLIENT, SERVICE, packet, segment, told
 
 
 def recomputed(raw: bytes) -> bytes:
-    """The packet with the checksums that dpkt gives it."""
+    """Return the packet with the checksums that dpkt computes."""
     ip = dpkt.ip.IP(raw)
     ip.sum = ip.data.sum = 0
     return bytes(ip)

@@ -1,4 +1,4 @@
-"""The internet checksum, in full and brought up to date."""
+"""The internet checksum, computed in full and updated."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,4 +19,4 @@ def test_the_sum_equals_that_of_the_obvious_loop(data: bytes) -> None:
 def test_an_updated_checksum_equals_a_computed_one(data: bytes, at: int, new: bytes) -> None:
     changed = data[: 2 * at] + new + data[2 * at + 2 :]
     updated = updated_checksum(~ones_sum(data) & 0xFFFF, data[2 * at : 2 * at + 2], new)
-    assert updated % 0xFFFF == (~ones_sum(changed) & 0xFFFF) % 0xFFFF, "0 and 0xffff are the same sum"
+    assert updated % 0xFFFF == (~ones_sum(changed) & 0xFFFF) % 0xFFFF, "0 and 0xffff are the same checksum"

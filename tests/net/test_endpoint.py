@@ -1,4 +1,4 @@
-"""Endpoints as text, and as what the rules' objects have."""
+"""Endpoints as text, and from the rules' objects."""
 
 import pytest
 

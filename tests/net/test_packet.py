@@ -1,4 +1,4 @@
-"""Packets are parsed with all lengths checked."""
+"""The parser checks all lengths of a packet."""
 
 import pytest
 from hypothesis import given

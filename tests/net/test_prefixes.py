@@ -1,4 +1,4 @@
-"""Whether an address lies in the clients' networks."""
+"""Membership of an address in the client networks."""
 
 from ipaddress import IPv4Address, IPv4Network
 

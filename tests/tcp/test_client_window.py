@@ -1,4 +1,4 @@
-"""What a client is shown of its backend's window while a mirror is behind."""
+"""The window that a client sees while a mirror is behind."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,7 @@ def test_the_edge_stays_near_the_hold_and_never_moves_back(scale: int, steps: li
     acked = held = shown = 0
     held = BUFFER
     for more_acked, window, room in steps:
-        acked = min(acked + more_acked, shown)  # a client sends no further than it was shown
+        acked = min(acked + more_acked, shown)  # a client sends no byte past the window that it sees
         held = max(held, min(held + room, acked + BUFFER))
         throttle.hold = seq.add(FIRST, held)
         field = throttle.cut(seq.add(FIRST, acked), window, scale)
@@ -36,7 +36,7 @@ def test_the_edge_stays_near_the_hold_and_never_moves_back(scale: int, steps: li
         assert 0 <= field <= window, "never more than the backend offers"
         assert edge <= held + slack
         if acked + (window << scale) >= shown and edge < shown:
-            # What rounding would take back is given from the slack, until that is used up.
+            # Rounding up uses the slack, until that is used up.
             assert shown - edge < 1 << scale
             assert edge + (1 << scale) > held + slack
         shown = max(shown, edge)
@@ -63,7 +63,7 @@ def test_a_window_below_the_hold_passes_unchanged() -> None:
 def test_an_update_is_due_when_it_is_worth_a_packet() -> None:
     throttle = ClientWindow(seq.add(FIRST, BUFFER), BUFFER)
     far = seq.add(FIRST, 1 << 20)
-    assert not throttle.is_update_due(FIRST, far), "the client was shown nothing yet"
+    assert not throttle.is_update_due(FIRST, far), "the client has seen no window yet"
     throttle.cut(FIRST, 0xFFFF, 4)
     assert not throttle.is_update_due(FIRST, far)
     throttle.hold = seq.add(throttle.hold, BUFFER // 4)
@@ -76,12 +76,12 @@ def test_the_last_of_the_backends_window_is_worth_an_update_to_a_client_that_wai
     throttle.cut(FIRST, 0xFFFF, 4)
     throttle.hold = seq.add(throttle.hold, 2 * BUFFER)
     edge = seq.add(throttle.shown, 100)
-    assert not throttle.is_update_due(FIRST, edge), "it can go on"
+    assert not throttle.is_update_due(FIRST, edge), "the client can still send"
     assert throttle.is_update_due(throttle.shown, edge)
 
 
 def throttled_connection(*, timestamps: bool = False, fast: bool = True) -> ClientConnection:
-    """A connection whose client has used up what it may send."""
+    """Return a connection whose client has used up its window."""
     connection = ClientConnection(engine(HELD, fast=fast))
     options = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
     out = connection.passed(packet(CLIENT, connection.service, "S", ISS, options=options), Hook.PREROUTING)
@@ -96,7 +96,7 @@ def throttled_connection(*, timestamps: bool = False, fast: bool = True) -> Clie
 
 
 def acknowledge(connection: ClientConnection, count: int) -> None:
-    """The mirror acknowledges so many bytes, as they come."""
+    """Acknowledge so many bytes for the mirror; return the window updates to the client."""
     for done in (*range(10_000, count, 10_000), count):
         connection.from_mirror("A", 1, 1 + done)
 
@@ -106,12 +106,12 @@ def mistake(*_: object, **__: object) -> None:
 
 
 def acknowledgement(connection: ClientConnection) -> bytes:
-    """The mirror's, of the first 10,000 bytes."""
+    """Return the mirror's acknowledgement of the first 10,000 bytes."""
     return packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, 1), seq.add(connection.iss, 1 + 10_000))
 
 
 def reply(connection: ClientConnection, letters: str = "A") -> int:
-    """The backend acknowledges everything with its widest window; how far the client may send by that."""
+    """Acknowledge everything for the backend, with its widest window; return how far the client may send."""
     out = connection.from_backend(letters)
     return seq.diff(seq.add(out.ack, out.window << SCALE), ISS + 1)
 
@@ -138,7 +138,7 @@ def test_when_room_returns_the_client_gets_a_window_update() -> None:
     assert (told.seq, told.ack, told.payload_len) == (seq.add(IRS, 1), seq.add(ISS, 1 + 40_000), 0)
     edge = seq.diff(seq.add(told.ack, told.window << SCALE), ISS + 1)
     assert abs(edge - BUFFER - 40_000) < 1 << SCALE
-    assert told.options()[OPT_TIMESTAMPS] == b"\0\0\0\7\0\0\0\5", "or a careful client would throw it away"
+    assert told.options()[OPT_TIMESTAMPS] == b"\0\0\0\7\0\0\0\5", "or a client with PAWS would drop it"
     assert connection.engine.handle_timer(connection.now) == []
 
 
@@ -166,7 +166,7 @@ def test_without_progress_the_leg_is_dropped_and_the_client_no_longer_throttled(
 def test_a_throttled_client_gets_a_window_update_when_a_fault_ends_throttling(
     work: Work, fails: bool, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it would learn it by its own probes alone, which come minutes apart."""
+    """Otherwise it would learn of its window only by its own probes, minutes apart."""
     connection = throttled_connection(fast=fast)
     connection.from_mirror("A", 1, 1)
     reply(connection)
@@ -176,7 +176,7 @@ def test_a_throttled_client_gets_a_window_update_when_a_fault_ends_throttling(
     if fails:
         monkeypatch.setattr(
             "natmirror."
-            + ("mirror.backpressure.Backpressure.hold" if work is Work.THROTTLE else "tcp.leg.Leg.receive"),
+            + ("mirror.backpressure.Backpressure.update" if work is Work.THROTTLE else "tcp.leg.Leg.receive"),
             mistake,
         )
         sends = connection.engine.receive(acknowledgement(connection), Hook.PREROUTING, connection.now).sends
@@ -240,7 +240,7 @@ def test_the_slower_of_two_throttling_mirrors_counts_and_a_dropping_one_does_not
     connection.from_client("PA", b"x" * 40_000)
     assert abs(reply(connection) - BUFFER) < 1 << SCALE
     connection.take(packet((bytes((10, 20, 0, 13)), 6653), CLIENT, "RA", 0, ISS + 1), Hook.PREROUTING)
-    assert abs(reply(connection) - 2 * BUFFER) < 1 << SCALE, "now the other one's"
+    assert abs(reply(connection) - 2 * BUFFER) < 1 << SCALE, "now the other mirror limits it"
 
 
 def test_a_flow_that_ends_before_its_handshake_leaves_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Why a leg ends, as packet scripts: full buffers, timeouts, and what its owner says."""
+"""Ends of a leg, as packet scripts: full buffers, timeouts, and its owner's decisions."""
 
 from natmirror.net import seq
 from natmirror.rules import WhenBehind
@@ -65,7 +65,7 @@ def test_a_mirror_that_falls_silent_ends_the_leg(wire: Wire) -> None:
     wire.write(b"x")
     begun = wire.now
     wire.timer()
-    assert wire.leg.ended is None, "the silence before counts for nothing"
+    assert wire.leg.ended is None, "earlier silence does not count"
     while wire.leg.ended is None:
         wire.timer()
     assert wire.leg.ended == "stalled"

@@ -1,4 +1,4 @@
-"""Calling a mirror, as packet scripts: the SYN and its answer, and what both ends agree on."""
+"""A leg's handshake, as packet scripts: the SYN, its answer, and the negotiated options."""
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_the_syn_follows_such_a_reset_at_once_but_not_more_often_than_allowed(wi
     assert wire.leg.retransmits == syns
     wire.now = 131.0
     assert wire.timer() == [("R", FIRST, 0, b"")]
-    assert wire.leg.ended == "connect-timeout", "none of it puts off the end"
+    assert wire.leg.ended == "connect-timeout", "nothing postpones the end"
 
 
 def test_a_syn_that_was_sent_again_measures_no_round_trip(wire: Wire) -> None:

@@ -1,4 +1,4 @@
-"""What a leg says to what its mirror sends, as packet scripts: acknowledgements, challenges, the mirror's FIN."""
+"""A leg's answers to its mirror, as packet scripts: acknowledgements, challenges, the mirror's FIN."""
 
 from natmirror.net import seq
 from natmirror.tcp.leg_states import LegState

@@ -1,4 +1,4 @@
-"""What a leg sends, as packet scripts: windows, probes, retransmissions, selective acknowledgements, the path's MTU."""
+"""A leg's sending, as packet scripts: windows, probes, retransmissions, selective acknowledgements, the path MTU."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_acknowledged_data_is_freed(wire: Wire) -> None:
 
 def test_the_mirrors_window_and_scale_are_honoured(wire: Wire) -> None:
     wire.connect(window=250)
-    assert sum(len(data) for *_, data in wire.write(b"x" * 1000)) == 200, "two whole segments: no silly window"
+    assert sum(len(data) for *_, data in wire.write(b"x" * 1000)) == 200, "two full segments: no silly window"
     out = wire.ack(200, window=50)  # 50 << 2
     assert sum(len(data) for *_, data in out) == 200
 
@@ -73,11 +73,11 @@ def test_after_a_timeout_all_in_flight_is_sent_again_as_the_window_opens(wire: W
 def test_the_third_duplicate_acknowledgement_brings_the_first_segment_again(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 1000)
-    wire.ack(0)  # brings a wider window, and so is no duplicate
+    wire.ack(0)  # its window is wider, so it is no duplicate
     assert wire.ack(0) == []
     assert wire.ack(0) == []
     assert wire.ack(0) == [("A", FIRST, THEIRS, b"x" * 100)]
-    assert wire.ack(0) == [], "once for each loss"
+    assert wire.ack(0) == [], "one retransmission for each loss"
 
 
 def test_a_partial_acknowledgement_brings_the_next_hole(wire: Wire) -> None:
@@ -135,7 +135,7 @@ def test_bytes_that_the_mirror_holds_are_not_sent_again(wire: Wire) -> None:
     wire.write(b"x" * 1000)
     assert wire.sack(0, (100, 200)) == []
     assert wire.sack(0, (100, 300)) == []
-    assert numbers(wire.sack(0, (100, 400))) == [(0, 100)], "the third"
+    assert numbers(wire.sack(0, (100, 400))) == [(0, 100)], "at the third duplicate"
     assert numbers(wire.sack(0, (100, 400), (500, 900))) == [(400, 100)], "the second hole, before any timer"
     assert wire.sack(400, (500, 900)) == []
     assert wire.sack(900) == []
@@ -164,12 +164,12 @@ def test_selective_acknowledgements_that_were_not_negotiated_are_ignored(wire: W
     wire.ack(0)
     assert [wire.sack(0, (100, 900)) for _ in range(2)] == [[], []]
     assert numbers(wire.sack(0, (100, 900))) == [(0, 100)]
-    assert numbers(wire.ack(100)) == [(100, 100)], "as without: a partial acknowledgement"
+    assert numbers(wire.ack(100)) == [(100, 100)], "a partial acknowledgement, as without SACK"
 
 
 def test_limited_transmit_sends_new_data_on_duplicate_acknowledgements(wire: Wire) -> None:
     wire.connect(window=0xFFFF)
-    wire.write(b"x" * 3000)  # ten segments are out, the initial window
+    wire.write(b"x" * 3000)  # ten segments are in flight, the initial window
     wire.ack(0)
     assert numbers(wire.ack(0)) == [(1000, 100)], "RFC 3042"
     assert numbers(wire.ack(0)) == [(1100, 100)]

@@ -9,7 +9,7 @@ from tests.helpers.support import told
 
 
 def in_state(wire: Wire, state: LegState) -> None:
-    """Bring a leg there, with nothing of ours unacknowledged but a FIN."""
+    """Bring a leg to a state, with nothing unacknowledged but perhaps its FIN."""
     if state is LegState.SYN_SENT:
         wire.leg.open(wire.now)
         return
@@ -114,7 +114,7 @@ def test_a_reset_counts_in_every_state_with_the_next_number_only(state: LegState
     wire = Wire()
     in_state(wire, state)
     following = THEIRS if state in (LegState.ESTABLISHED, LegState.FIN_WAIT_1, LegState.FIN_WAIT_2) else THEIRS + 1
-    assert [letters for letters, *_ in wire.send("R", seq.add(following, 1), 0)] == ["A"], "a challenge"
+    assert [letters for letters, *_ in wire.send("R", seq.add(following, 1), 0)] == ["A"], "a challenge ACK"
     assert wire.send("R", seq.add(following, -1), 0) == []
     assert wire.send("R", seq.add(following, 1 << 24), 0) == []
     assert wire.state() is state

@@ -1,4 +1,4 @@
-"""The client's stream out of its packets."""
+"""The reassembler: a stream's bytes in order, from packets in any order."""
 
 from types import SimpleNamespace
 
@@ -67,7 +67,7 @@ def test_repetitions_take_no_memory() -> None:
         assert stream.push(seq.add(START, 1), b"bcde", FAR) == b""
         assert stream.push(seq.add(START, 3), b"defg", FAR) == b""
     assert stream.waiting_bytes == 6
-    assert memory.used > 6, "what keeping a piece costs counts as well"
+    assert memory.used > 6, "the cost of keeping a piece counts too"
     assert stream.push(START, b"a", FAR) == b"abcdefg"
     assert memory.used == 0
 
@@ -106,7 +106,7 @@ def test_any_order_repetition_and_overlap_give_the_same_stream(stream_bytes: byt
     whole = [(at, at + 7) for at in range(0, size, 7)]
     order = data.draw(st.permutations(pieces + whole))
     memory = Memory(1 << 20)
-    stream = reassembler(START, size, memory)  # nothing waits twice
+    stream = reassembler(START, size, memory)  # no byte waits twice
     out = b"".join(stream.push(seq.add(START, a), stream_bytes[a:b], FAR) for a, b in order)
     assert out == stream_bytes
     assert (stream.waiting_bytes, memory.used) == (0, 0)
@@ -128,11 +128,11 @@ def test_of_too_many_runs_the_last_are_forgotten_with_that_reason() -> None:
     assert stream.left_out == "too-many-gaps"
     assert stream.waiting_bytes == MAX_RUNS
     used = memory.used
-    stream.push(seq.add(START, 1), b"y", FAR)  # touches one, and takes no place of its own
+    stream.push(seq.add(START, 1), b"y", FAR)  # adjoins a run, and so is no new one
     assert (memory.used, stream.waiting_bytes) == (used + 1, MAX_RUNS + 1)
     out = stream.push(START, b"y" * (2 + 2 * MAX_RUNS), FAR)
     assert len(out) == 2 + 2 * MAX_RUNS
-    assert stream.waiting_bytes == 0, "what came first filled its place, and the rest was left out"
+    assert stream.waiting_bytes == 0, "the pieces that arrived first are in, and the rest was left out"
     assert memory.used == 0
 
 
@@ -154,7 +154,7 @@ def test_a_run_that_was_forgotten_for_a_piece_without_memory_frees_its_place() -
         pass
     for _ in range(2 * MAX_RUNS):
         stream.push(seq.add(START, 1), b"z" * 1900, FAR)
-        while memory.take(1):  # others want what has been given back
+        while memory.take(1):  # other users take the freed memory
             pass
     assert stream.push(START, b"y", FAR)[:1] == b"y"
     memory.give(memory.used - stream.waiting_bytes)

@@ -1,4 +1,4 @@
-"""A leg of another host's, as packet scripts: standby, probes, the mirror's answer, and what is missing."""
+"""A leg from another host, as packet scripts: standby, probes, the mirror's answer, and missing bytes."""
 
 from dataclasses import replace
 
@@ -76,7 +76,7 @@ def test_a_packet_of_its_mirror_activates_the_leg(resumed: Wire) -> None:
 
 
 def test_a_reset_counts_with_the_next_number_only(resumed: Wire) -> None:
-    assert [letters for letters, *_ in resumed.send("R", seq.add(THEIRS, 1), 0)] == ["A"], "a challenge"
+    assert [letters for letters, *_ in resumed.send("R", seq.add(THEIRS, 1), 0)] == ["A"], "a challenge ACK"
     assert resumed.send("R", seq.add(THEIRS, -1), 0) == []
     assert resumed.state() is LegState.RESUMING
     assert resumed.send("R", THEIRS, 0) == []
@@ -100,7 +100,7 @@ def test_bytes_that_the_mirror_has_already_are_not_written() -> None:
     wire.ack(80)
     resumption = resumption_of(wire)
     assert resumption.missing_part(b"x" * 50, FIRST) == b""
-    assert not resumption.is_in_step, "the mirror is further than the client's stream"
+    assert not resumption.is_in_step, "the mirror has bytes that have not passed here"
     assert resumption.missing_part(b"y" * 50, seq.add(FIRST, 50)) == b"y" * 20
     assert resumption.is_in_step
 
@@ -112,7 +112,7 @@ def test_acknowledgements_of_the_other_hosts_bytes_are_accepted_for_a_while() ->
     wire.ack(30)
     assert wire.leg.una == seq.add(FIRST, 30)
     wire.now += 1
-    assert [letters for letters, *_ in wire.ack(60)] == ["A"], "a challenge"
+    assert [letters for letters, *_ in wire.ack(60)] == ["A"], "a challenge ACK"
     assert wire.leg.una == seq.add(FIRST, 30)
 
 
@@ -138,7 +138,7 @@ def test_a_hole_makes_the_leg_probe_once_more_a_second_later() -> None:
     assert not wire.leg.awaits_answer
     assert wire.leg.hole_reason == "takeover-hole"
     resumption.missing_part(b"", FIRST)
-    assert wire.leg.hole_reason == "hole", "the stream and the leg are in step"
+    assert wire.leg.hole_reason == "hole", "the leg has all bytes that passed here"
 
 
 def test_a_later_record_counts_while_the_leg_is_on_standby(resumed: Wire) -> None:

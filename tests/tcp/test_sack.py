@@ -1,4 +1,4 @@
-"""Ranges, the scoreboard of what a mirror holds, and the receiver that tells what we hold."""
+"""Ranges, the scoreboard of a mirror's selective acknowledgements, and the receiver's own."""
 
 from itertools import pairwise
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ def test_ranges_are_a_set_of_numbers(pieces: list[tuple[int, int]], floor: int) 
     shown = [(seq.diff(start, UNA), seq.diff(end, UNA)) for start, end in ranges]
     assert {number for start, end in shown for number in range(start, end)} == held
     assert shown == sorted(shown)
-    assert all(left[1] < right[0] for left, right in pairwise(shown)), "merged where they touch"
+    assert all(left[1] < right[0] for left, right in pairwise(shown)), "adjacent ranges are merged"
     free, _ = ranges.gap(UNA)
     assert seq.diff(free, UNA) == next(number for number in range(100) if number not in held)
 
@@ -71,7 +71,7 @@ def test_without_blocks_all_sent_bytes_are_in_the_network() -> None:
 
 def test_held_and_lost_bytes_are_not_in_the_network() -> None:
     scoreboard = board((100, 300))
-    assert not scoreboard.is_lost(UNA), "two segments above it are not yet enough"
+    assert not scoreboard.is_lost(UNA), "two segments above it are not enough"
     assert scoreboard.pipe(UNA, at(500)) == 300
     assert scoreboard.take(blocks((300, 350)), UNA, at(1000), MSS)
     assert scoreboard.is_lost(UNA)
@@ -121,7 +121,7 @@ def received(receiver: Receiver, letters: str, offset: int, data: bytes = b"") -
 
 
 def test_a_first_gap_of_several_segments_is_filled_however_many_follow() -> None:
-    """Else a mirror would send its first segment again for ever."""
+    """Otherwise a mirror would send its first segment again for ever."""
     receiver = listening()
     for number in range(300):
         received(receiver, "A", 200 + 40 * number, b"x" * 20)

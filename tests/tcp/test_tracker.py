@@ -1,4 +1,4 @@
-"""The passive tracker: what its two ends have told each other, and what it does not believe."""
+"""The passive tracker: the numbers of both ends, and implausible packets."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,7 @@ def blank() -> Any:
 
 
 class Connection:
-    """A tracked connection; ``sent`` and ``answered`` count what each side has sent."""
+    """A tracked connection; ``sent`` and ``answered`` count the bytes of client and backend."""
 
     def __init__(self, *, client_options: bytes = SCALE_7, backend_options: bytes = SCALE_7) -> None:
         self.row = blank()
@@ -123,7 +123,7 @@ def test_a_refusal_acknowledges_the_syn() -> None:
 @pytest.mark.parametrize(("at", "taken"), [(50, True), (0, True), (51, False), (49, False), (-10, False)])
 def test_a_reset_of_the_client_counts_with_an_exact_number_only(at: int, taken: bool) -> None:
     connection = Connection().connect()
-    connection.client("PA", 0, 0, b"x" * 50)  # not acknowledged yet
+    connection.client("PA", 0, 0, b"x" * 50)  # still unacknowledged
     assert (connection.client("R", at, 0) is Event.RST) == taken
 
 
