@@ -268,7 +268,7 @@ class Worker:
             self._listener.on_failed_syns(failed)
         for news in self._engine.faults.take_news():
             error = news.error if isinstance(news, Fault) else None
-            log.error("thread %d: %s", self._shard.number, news, exc_info=error)
+            log.error("packet thread %d: %s", self._shard.number, news, exc_info=error)
 
     def _try(self, what: str, do: Callable[..., object], *arguments: object) -> None:
         try:

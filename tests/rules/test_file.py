@@ -114,7 +114,7 @@ MISTAKES = [
     (
         "balance: maglev",
         "balance: maglev\n      sorry: {name: c1, address: 10.20.0.19}",
-        "8: services[0].pool.sorry: expected a name of its own, found c1 again",
+        "8: services[0].pool.sorry: expected a unique name, found c1 again",
     ),
     (
         "weight: 3",
@@ -127,11 +127,11 @@ MISTAKES = [
         "9: services[0].pool.backends[0].weight: expected no weight with balance priority, found one",
     ),
     ("weight: 3", "weight: 0", "9: services[0].pool.backends[0].weight: expected 1..1000, found 0"),
-    ("name: c2", "name: c1", "10: services[0].pool.backends[1]: expected a name of its own, found c1 again"),
+    ("name: c2", "name: c1", "10: services[0].pool.backends[1]: expected a unique name, found c1 again"),
     (
         "10.20.0.12}",
         "10.20.0.11, port: 6633}",
-        "10: services[0].pool.backends[1]: expected an address and port of its own, found 10.20.0.11:6633 of c1 again",
+        "10: services[0].pool.backends[1]: expected a unique address and port, found 10.20.0.11:6633 of c1 again",
     ),
     (
         "10.20.0.13}",
@@ -341,7 +341,9 @@ def test_a_sample_is_shown_as_it_was_written(sample: str, shown: str) -> None:
 
 def test_only_a_service_with_a_pool_can_throttle_its_clients() -> None:
     text = "switches: [10.10.0.0/24]\nservices:\n  - name: a\n    address: 10.10.0.100\n    port: 1\n    mirrors:\n"
-    with pytest.raises(RulesError, match=r"7: services\[0\]\.mirrors\[0\]: expected a pool where a mirror throttles"):
+    with pytest.raises(
+        RulesError, match=r"7: services\[0\]\.mirrors\[0\]: expected a pool with when-behind: throttle, found none"
+    ):
         parse_rules(text + "      - {name: m, address: 10.20.0.13, when-behind: throttle}")
 
 
@@ -366,7 +368,7 @@ def second(name: str, port: int, backend: str, mirror: str) -> str:
 
 
 def test_services_differ_in_name_and_endpoint() -> None:
-    with pytest.raises(RulesError, match=r"13: services\[1\]: expected a name of its own, found openflow again"):
+    with pytest.raises(RulesError, match=r"13: services\[1\]: expected a unique name, found openflow again"):
         parse_rules(second("openflow", 1, "10.20.0.21", "10.20.0.23"))
     with pytest.raises(RulesError, match=r"13: services\[1\]: .*10\.10\.0\.100:6653 of openflow again"):
         parse_rules(second("other", 6653, "10.20.0.21", "10.20.0.23"))

@@ -131,9 +131,9 @@ def test_both_hosts_derive_the_same_masks_and_others_do_not() -> None:
 # Each is GOOD with one change, and the beginning of the error that it gives.
 MISTAKES = [
     ("priority: 110", "priority: 255", "6: ha.hosts[0].priority: expected 1..254, found 255"),
-    ("priority: 100", "priority: 110", "7: ha.hosts[1]: expected a priority of its own, found 110 again"),
-    ("name: lb2", "name: lb1", "7: ha.hosts[1]: expected a name of its own, found lb1 again"),
-    ("10.10.0.2,", "10.20.0.1,", "7: ha.hosts[1]: expected addresses of its own, found 10.20.0.1 again"),
+    ("priority: 100", "priority: 110", "7: ha.hosts[1]: expected a unique priority, found 110 again"),
+    ("name: lb2", "name: lb1", "7: ha.hosts[1]: expected a unique name, found lb1 again"),
+    ("10.10.0.2,", "10.20.0.1,", "7: ha.hosts[1]: expected unique addresses, found 10.20.0.1 again"),
     (
         "pool-side: 10.20.0.2",
         "pool-side: 10.20.0.100",
@@ -145,7 +145,7 @@ MISTAKES = [
         "",
         "6: ha.hosts: expected two hosts, found 1",
     ),
-    ("vrrp-id: 52", "vrrp-id: 51", "9: ha.pool-side: expected a vrrp-id of its own, found 51 again"),
+    ("vrrp-id: 52", "vrrp-id: 51", "9: ha.pool-side: expected a unique vrrp-id, found 51 again"),
     ("vrrp-id: 52", "vrrp-id: 256", "9: ha.pool-side.vrrp-id: expected 1..255, found 256"),
     ("interface: sw0", "interface: sw/0", "8: ha.switch-side.interface: expected the name of a network interface"),
     (
@@ -167,7 +167,7 @@ MISTAKES = [
     (
         "addresses: [10.20.0.100/24]",
         "addresses: [10.10.0.100/24]",
-        "9: ha.pool-side: expected addresses of its own, found 10.10.0.100 again",
+        "9: ha.pool-side: expected unique addresses, found 10.10.0.100 again",
     ),
     (
         "addresses: [10.10.0.100/24]",

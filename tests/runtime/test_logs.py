@@ -155,13 +155,13 @@ def test_a_writer_that_hangs_blocks_neither_logging_nor_the_stop(clock: Clock) -
 
 PROGRAM = """
 import logging, sys, threading
-from natmirror.runtime.logs import Logs, say
+from natmirror.runtime.logs import Logs, print_line
 logs = Logs()
 logs.start()
 {body}
 logs.close()
-say("the summary")
-say("the last words", is_error=True)
+print_line("the summary")
+print_line("the last words", is_error=True)
 """
 
 
