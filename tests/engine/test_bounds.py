@@ -245,7 +245,7 @@ def grown(mirror: Mirror, cwnd: int) -> None:
 
 @pytest.mark.parametrize("mss", [48, 1460])
 def test_a_window_that_opens_wide_is_filled_in_several_calls_alike_in_both_gears(mss: int) -> None:
-    told = []
+    by_gear = []
     for fast in (True, False):
         mirror = Mirror(engine(RULES, fast=fast), mss)
         grown(mirror, 1 << 20)
@@ -255,12 +255,12 @@ def test_a_window_that_opens_wide_is_filled_in_several_calls_alike_in_both_gears
         calls = [out]
         while mirror.connection.engine.next_timer() == mirror.connection.now:
             calls.append(mirror.timer())
-        told.append([[(one.seq, one.payload) for one in call] for call in calls])
+        by_gear.append([[(one.seq, one.payload) for one in call] for call in calls])
         lengths = [sum(one.payload_len for one in call) for call in calls]
         assert max(lengths) <= LEG_MAX_SEGMENTS * mss * (1 + fast), "one call of handle_timer() may send for each gear"
         assert len(calls) > 900_000 // (2 * LEG_MAX_SEGMENTS * mss)
         assert sum(lengths) == 900_000
-    assert [one for call in told[0] for one in call] == [one for call in told[1] for one in call]
+    assert [one for call in by_gear[0] for one in call] == [one for call in by_gear[1] for one in call]
 
 
 @pytest.mark.parametrize("fast", [True, False])

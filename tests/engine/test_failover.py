@@ -10,7 +10,7 @@ from natmirror.net.build import finish
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import Shard
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
-from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, told
+from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, summary
 
 PLAIN = RULES[: RULES.index("    mirrors:")]
 CLIENTS = [(bytes((10, 10, 0, last)), 40_000) for last in range(20, 60)]
@@ -164,7 +164,7 @@ def resets(sends: list[Send]) -> list[tuple[tuple[bytes, int], tuple[bytes, int]
     for send in sends:
         [raw] = finish(send.packet, send.segment_len)
         one = segment(raw)
-        assert "R" in told(raw)[0]
+        assert "R" in summary(raw)[0]
         found.append(((one.src, one.sport), (one.dst, one.dport), one.seq, one.ack))
     return found
 

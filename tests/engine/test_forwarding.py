@@ -19,7 +19,7 @@ from tests.helpers.support import (
     SERVICE,
     at,
     packet,
-    told,
+    summary,
 )
 
 ROUND_ROBIN = RULES.replace("pool:", "pool:\n      balance: round-robin")
@@ -204,7 +204,7 @@ def test_flows_expire(connection: ClientConnection) -> None:
     connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED] - 1)
     assert connection.engine.flows(connection.now)
     sends = connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED])
-    assert [told(send.packet)[0] for send in sends if isinstance(send, Send)] == ["RA"]
+    assert [summary(send.packet)[0] for send in sends if isinstance(send, Send)] == ["RA"]
     assert connection.engine.flows(connection.now) == []
     assert connection.engine.next_timer() is None
 

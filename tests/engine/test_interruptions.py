@@ -12,7 +12,7 @@ from natmirror.openflow.messages import Type, build
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.openflow_sessions import AGAIN, FEATURES, OF, introduced, packet_in, request
-from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, segment, told
+from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, segment, summary
 
 THROTTLED = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 64KiB}")
 WIDEST = 0xFFFF
@@ -103,7 +103,7 @@ def test_a_mirror_that_was_not_told_of_a_crash_is_reset_when_it_sends_something(
     connection.mirrored()
     connection.from_mirror("A", 1, 1)
     [reset] = connection.to_mirror
-    assert (told(reset.raw)[0], reset.seq) == ("R", seq.add(ISS, 1))
+    assert (summary(reset.raw)[0], reset.seq) == ("R", seq.add(ISS, 1))
 
 
 @pytest.mark.parametrize("fast", [True, False])

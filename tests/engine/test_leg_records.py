@@ -20,9 +20,9 @@ def test_a_record_holds_the_positions_of_client_backend_and_mirror(fast: bool) -
     connection.from_backend("A")
     connection.from_mirror("PA", 1, 5, b"abc")
     assert connection.backend is not None
-    [told_of] = records(one)
+    [reported] = records(one)
     offset = InitialNumbers(KEY).first(CLIENT, MASTER, connection.now) - ISS & 0xFFFF_FFFF
-    assert unsealed(told_of) == {
+    assert unsealed(reported) == {
         "format": 2,
         "service": "openflow",
         "client": "10.10.0.11:40001",
@@ -46,7 +46,7 @@ def test_a_record_holds_the_positions_of_client_backend_and_mirror(fast: bool) -
             }
         ],
     }
-    assert sealed(unsealed(told_of)) == told_of
+    assert sealed(unsealed(reported)) == reported
 
 
 def test_a_record_is_reported_again_only_when_a_number_has_changed() -> None:

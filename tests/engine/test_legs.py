@@ -15,7 +15,7 @@ from tests.helpers.support import (
     assert_adds_up,
     at,
     packet,
-    told,
+    summary,
 )
 
 WATCHED = """
@@ -35,7 +35,7 @@ def test_a_leg_opens_when_the_clients_handshake_is_complete(connection: ClientCo
     connection.from_client("A")
     [syn] = connection.to_mirror
     assert ((syn.src, syn.sport), (syn.dst, syn.dport)) == (CLIENT, MASTER)
-    assert told(syn.raw) == ("S", ISS, 0, b"")
+    assert summary(syn.raw) == ("S", ISS, 0, b"")
 
 
 def test_the_mirror_gets_the_bytes_and_its_answers_are_discarded(connection: ClientConnection) -> None:
@@ -64,7 +64,7 @@ def test_an_answer_is_acknowledged_after_a_delay_if_no_data_follows(connection: 
         connection.now = due
         [ack] = connection.engine.handle_timer(due)
         assert isinstance(ack, Send)
-        assert told(ack.packet) == ("A", FIRST, seq.add(THEIRS, 10 + number), b"")
+        assert summary(ack.packet) == ("A", FIRST, seq.add(THEIRS, 10 + number), b"")
         assert connection.engine.next_timer() != due
 
 
@@ -180,7 +180,7 @@ def test_a_service_without_a_pool_passes_unchanged_and_is_mirrored(fast: bool) -
 
 def test_closing_the_engine_resets_all_legs(connection: ClientConnection) -> None:
     connection.establish()
-    assert [told(send.packet)[0] for send in connection.engine.close() if isinstance(send, Send)] == ["RA"]
+    assert [summary(send.packet)[0] for send in connection.engine.close() if isinstance(send, Send)] == ["RA"]
     assert [event.reason for event in connection.engine.take_events()] == ["shutdown"]
 
 

@@ -11,7 +11,7 @@ from natmirror.net.build import finish
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import ISS, KEY, MIRROR_ISS, ClientConnection
 from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, mirror_of, records
-from tests.helpers.support import MASTER, RULES, at, packet, told
+from tests.helpers.support import MASTER, RULES, at, packet, summary
 
 SHARED = (
     RULES
@@ -43,10 +43,10 @@ def opened_at(connection: ClientConnection) -> int:
     return seq.add(iss, 1)
 
 
-def moved(connection: ClientConnection, then: Engine, told_of: list[dict[str, Any]]) -> None:
+def moved(connection: ClientConnection, then: Engine, reported: list[dict[str, Any]]) -> None:
     """Move the connection to another host, which adopts these records."""
     then.replicated_legs.release()
-    for record in told_of:
+    for record in reported:
         then.replicated_legs.adopt(record, connection.now)
     connection.engine.replicated_legs.release()
     then.replicated_legs.take_over(connection.now)
@@ -61,7 +61,7 @@ def from_mirror(connection: ClientConnection, at_number: int, ack: int, data: by
 def timers(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
     """Return the packets that are due, by the numbers on the wire."""
     sends = connection.engine.handle_timer(connection.now)
-    return [told(one) for send in sends if isinstance(send, Send) for one in finish(send.packet, send.segment_len)]
+    return [summary(one) for send in sends if isinstance(send, Send) for one in finish(send.packet, send.segment_len)]
 
 
 @pytest.mark.parametrize("key", ["", "  key: a secret of both hosts\n"])
@@ -103,19 +103,19 @@ def test_a_record_holds_no_unmasked_number() -> None:
 def test_only_the_same_record_has_the_same_nonce() -> None:
     connection = ClientConnection(host(KEY))
     opened_at(connection)
-    told_of = [records(connection.engine, everything=True)[0] for _ in range(2)]
-    assert told_of[0] == told_of[1]
+    reported = [records(connection.engine, everything=True)[0] for _ in range(2)]
+    assert reported[0] == reported[1]
     connection.from_client("PA", b"hello")
-    told_of += records(connection.engine, everything=True)
+    reported += records(connection.engine, everything=True)
     connection.from_client("R")
     later = ClientConnection(connection.engine, iss=77)
     opened_at(later)
-    told_of += records(connection.engine, everything=True)
+    reported += records(connection.engine, everything=True)
     other = ClientConnection(connection.engine, client=at("10.10.0.12", 40001))
     opened_at(other)
-    told_of += records(connection.engine)
-    assert len({record["nonce"] for record in told_of}) == 4
-    assert len({record["iss"] for record in told_of}) == 4
+    reported += records(connection.engine)
+    assert len({record["nonce"] for record in reported}) == 4
+    assert len({record["iss"] for record in reported}) == 4
 
 
 def test_a_host_with_another_key_ends_the_legs_for_no_record_and_sends_the_mirror_no_byte(fast: bool) -> None:

@@ -12,7 +12,7 @@ from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
-from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
+from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, summary
 
 PLAIN = RULES[: RULES.index("    mirrors:")]
 WITHOUT_C1 = RULES.replace("        - {name: c1, address: 10.20.0.11}\n", "")
@@ -27,7 +27,7 @@ OTHER = """
 ELSEWHERE = "switches: [10.10.0.0/24]\nservices:" + OTHER
 
 
-def go_over(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
+def change_rules(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
     """Apply rules as a thread does at a reload; return the packets that it sends."""
     rules = parse_rules(text)
     sends = one.expel(rules.switches, one.flow_ids(), now)
@@ -56,7 +56,7 @@ def test_a_connection_stays_with_a_removed_backend(fast: bool) -> None:
     connection.connect()
     connection.connect_mirror()
     mine, another = names_of(connection)
-    go_over(one, without_its_backend(connection))
+    change_rules(one, without_its_backend(connection))
     assert shown(one) == {another: (0, None), mine: (1, "removed")}
     connection.mirrored()
     assert connection.from_client("PA", b"on").dst == connection.backend_address
@@ -79,8 +79,8 @@ def test_a_backend_that_comes_back_into_the_rules_has_its_old_number(fast: bool)
     one = engine(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
-    go_over(one, without_its_backend(connection))
-    go_over(one, RULES)
+    change_rules(one, without_its_backend(connection))
+    change_rules(one, RULES)
     assert shown(one) == {"c1": (int(connection.backend == C1), None), "c2": (int(connection.backend == C2), None)}
     again = ClientConnection(one, client=(CLIENT[0], 40_002))
     again.connect()
@@ -93,14 +93,14 @@ def test_a_removed_service_keeps_its_connections_and_refuses_new_ones(fast: bool
     connection = ClientConnection(one)
     connection.connect()
     connection.connect_mirror()
-    sent = go_over(one, ELSEWHERE)
-    assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"], "its leg is reset"
+    sent = change_rules(one, ELSEWHERE)
+    assert [summary(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"], "its leg is reset"
     assert connection.from_client("PA", b"on").dst == connection.backend_address
     assert connection.from_backend("PA", b"and on").src == SERVICE[0]
     decision = one.receive(packet((CLIENT[0], 40_002), SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
     assert decision.verdict == Drop("no-backend")
     [reset] = decision.sends
-    assert told(reset.packet)[0] == "RA"
+    assert summary(reset.packet)[0] == "RA"
     connection.from_client("R")
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
@@ -117,13 +117,13 @@ def test_a_removed_mirror_gets_nothing_more_and_the_ledger_tells_why(fast: bool)
     connection.connect_mirror()
     connection.from_client("PA", b"seen")
     connection.mirrored()
-    sent = go_over(one, PLAIN)
-    assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"]
+    sent = change_rules(one, PLAIN)
+    assert [summary(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"]
     assert [event.reason for event in one.take_events()] == ["removed"]
     assert one.snapshot(1000.0)["mirrors"] == []
     connection.from_client("PA", b"unseen")
     assert connection.mirrored() == []
-    go_over(one, RULES)
+    change_rules(one, RULES)
     mirror = one.snapshot(1000.0)["mirrors"][0]
     assert (mirror["client_bytes"], mirror["lost_bytes"]) == (10, {"removed": 10})
     assert_adds_up(one.snapshot(1000.0))
@@ -148,9 +148,9 @@ def test_a_mirror_with_another_endpoint_is_another_and_settings_alone_change_not
     connection = ClientConnection(one)
     connection.connect()
     connection.connect_mirror()
-    assert go_over(one, RULES.replace("10.20.0.13}", "10.20.0.13, linger: 1s, buffer: 64KiB}")) == []
+    assert change_rules(one, RULES.replace("10.20.0.13}", "10.20.0.13, linger: 1s, buffer: 64KiB}")) == []
     connection.from_client("PA", b"on")
-    go_over(one, RULES.replace("10.20.0.13", "10.20.0.14"))
+    change_rules(one, RULES.replace("10.20.0.13", "10.20.0.14"))
     assert [event.reason for event in one.take_events()] == ["removed"]
     assert_adds_up(one.snapshot(1000.0))
 
@@ -165,7 +165,7 @@ def test_a_reload_during_a_handshake_is_the_same_with_both_gears(change: tuple[s
         said: list[Callable[[], object]] = [connection.syn, connection.syn_ack, partial(connection.from_client, "A")]
         for step in range(3):
             if step == steps:
-                go_over(one, change[1])
+                change_rules(one, change[1])
             said[step]()
         connection.from_client("PA", b"x")
         outcomes.append((connection.mirrored(), one.snapshot(1000.0)["flows"]))
@@ -177,7 +177,7 @@ def test_a_new_mirror_gets_later_connections(fast: bool) -> None:
     one = engine(PLAIN, fast=fast)
     before = ClientConnection(one)
     before.connect()
-    go_over(one, RULES)
+    change_rules(one, RULES)
     before.from_client("PA", b"x")
     assert before.mirrored() == []
     after = ClientConnection(one, client=(CLIENT[0], 40_002))
@@ -193,22 +193,22 @@ def test_connections_of_removed_clients_are_reset(fast: bool) -> None:
     connection.connect()
     connection.from_client("PA", b"x")
     connection.from_backend("PA", b"y")
-    sent = go_over(one, RULES.replace("10.10.0.0/24", "10.10.1.0/24"))
+    sent = change_rules(one, RULES.replace("10.10.0.0/24", "10.10.1.0/24"))
     ends = [segment(action.packet) for action in sent if isinstance(action, Send)]
-    resets = {(end.src, end.dst) for end in ends if told(end.raw)[0] == "RA"}
+    resets = {(end.src, end.dst) for end in ends if summary(end.raw)[0] == "RA"}
     assert {(SERVICE[0], CLIENT[0]), (CLIENT[0], connection.backend_address)} <= resets
 
 
 def test_a_drained_backend_stays_so_and_a_new_one_is_open() -> None:
     one = engine(PLAIN)
     one.set_share("openflow", "c1", 0.0)
-    go_over(one, PLAIN.replace("10.20.0.12}", "10.20.0.12, weight: 3}"))
+    change_rules(one, PLAIN.replace("10.20.0.12}", "10.20.0.12, weight: 3}"))
     clients = [(bytes((10, 10, 0, last)), 40_000) for last in range(20, 60)]
     for client in clients:
         connection = ClientConnection(one, client=client)
         connection.syn()
         assert connection.backend == C2
-    go_over(one, PLAIN + "        - {name: c3, address: 10.20.0.14}\n")
+    change_rules(one, PLAIN + "        - {name: c3, address: 10.20.0.14}\n")
     found = set()
     for address, _ in clients:
         connection = ClientConnection(one, client=(address, 41_000))
@@ -231,7 +231,7 @@ def test_round_robin_goes_on_with_the_remaining_backends(fast: bool) -> None:
     text = PLAIN.replace("    pool:\n", "    pool:\n      balance: round-robin\n")
     one = engine(text, fast=fast)
     ClientConnection(one, client=(CLIENT[0], 40_001)).syn()
-    go_over(one, text + "        - {name: c3, address: 10.20.0.14}\n")
+    change_rules(one, text + "        - {name: c3, address: 10.20.0.14}\n")
     found = []
     for port in range(40_002, 40_008):
         connection = ClientConnection(one, client=(CLIENT[0], port))
@@ -243,7 +243,7 @@ def test_round_robin_goes_on_with_the_remaining_backends(fast: bool) -> None:
 def test_numbers_are_used_again() -> None:
     one = engine()
     for number in range(300):
-        go_over(one, RULES + OTHER.replace("7000", str(7000 + number)).replace("other", f"other-{number}"))
+        change_rules(one, RULES + OTHER.replace("7000", str(7000 + number)).replace("other", f"other-{number}"))
     assert one.gear.plan.service_count <= 4
     assert one.gear.plan.backend_count <= 8
 
@@ -253,7 +253,7 @@ def test_two_services_swap_their_endpoints() -> None:
     connection = ClientConnection(one)
     connection.connect()
     top, mine = RULES.split("services:\n")
-    go_over(one, f"{top}services:{OTHER}{mine}")
+    change_rules(one, f"{top}services:{OTHER}{mine}")
     assert connection.from_client("PA", b"on").dst == connection.backend_address
     assert [row["service"] for row in one.snapshot(1000.0)["backends"]] == ["other", "openflow", "openflow"]
 
@@ -275,7 +275,7 @@ def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_no_connec
     for variant, number in steps:
         seen = []
         for one, mine in zip(engines, connections, strict=True):
-            go_over(one, variants[variant])
+            change_rules(one, variants[variant])
             if number not in mine:
                 mine[number] = ClientConnection(one, client=(bytes((10, 10, 0, 30 + number)), 40_000 + number))
                 mine[number].connect()
@@ -294,7 +294,7 @@ def test_a_mirror_keeps_its_number_over_reloads() -> None:
     connection.connect_mirror()
     connection.from_client("PA", b"12345")
     two = RULES.replace("      - {name: master", "      - {name: first, address: 10.20.0.15}\n      - {name: master")
-    go_over(one, two)
+    change_rules(one, two)
     sums = {mirror["name"]: mirror["client_bytes"] for mirror in one.snapshot(1000.0)["mirrors"]}
     assert sums == {"master": 5, "first": 0}
     raw = packet(MASTER, CLIENT, "A", MIRROR_ISS + 1, (ISS + 6) & 0xFFFF_FFFF)
@@ -331,11 +331,11 @@ def test_another_hosts_records_of_legs_are_judged_by_the_present_rules(fast: boo
     one.replicated_legs.release()
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master"], "the rules do not name the spare one yet"
-    go_over(one, TWO)
+    change_rules(one, TWO)
     connection.from_client("PA", b"on")
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master", "spare"]
-    go_over(one, RULES)
+    change_rules(one, RULES)
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master"]
     one.replicated_legs.take_over(1001.0)
@@ -362,7 +362,7 @@ def test_a_standby_forgets_removed_clients_without_a_reset(fast: bool) -> None:
     one.replicated_legs.adopt(record(), 1000.0)
     one.bindings.adopt("openflow", (CLIENT[0], 7), C1, 1000.0)
     one.bindings.adopt("openflow", (CLIENT[0], 7), C2, 1000.0)
-    assert go_over(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []
+    assert change_rules(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []
     assert one.flows(1000.0) == []
     assert one.handle_timer(1001.0) == [], "no packet to the mirrors: it would reach the other host's legs"
     assert_adds_up(one.snapshot(1000.0))

@@ -133,16 +133,18 @@ def test_more_changes_than_fit_are_missed_and_a_sweep_reports_all(fast: bool) ->
         connection.connect()
     found, missed = one.bindings.take_changes()
     assert (len(found), missed) == (5, True)
-    told = set()
+    reported = set()
     first: int | None = 0
     while first is not None:
         first = one.bindings.sweep(first, 5, ANNOUNCE, 1000.0)
-        told |= {change.client for change in changes(one)}
-    assert told == {connection.client for connection in connections if connection.backend != derived(connection.client)}
+        reported |= {change.client for change in changes(one)}
+    assert reported == {
+        connection.client for connection in connections if connection.backend != derived(connection.client)
+    }
 
 
 def test_both_gears_report_the_same() -> None:
-    told = []
+    reported = []
     for fast in (True, False):
         one = telling("round-robin", fast=fast)
         for client in CLIENTS:
@@ -151,9 +153,9 @@ def test_both_gears_report_the_same() -> None:
             connection.from_client("PA", b"request")
             connection.from_backend("PA", b"reply")
             close(connection)
-        told.append(changes(one))
-    assert told[0] == told[1]
-    assert told[0]
+        reported.append(changes(one))
+    assert reported[0] == reported[1]
+    assert reported[0]
 
 
 # Guests

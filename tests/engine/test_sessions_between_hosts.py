@@ -6,7 +6,7 @@ from natmirror.openflow.messages import Type
 from tests.helpers.client_connection import engine
 from tests.helpers.leg_records import NOW, SPARE, adopted_connection, answer, due, heard
 from tests.helpers.openflow_sessions import AGAIN, hello, introduced, packet_in, request
-from tests.helpers.support import MASTER, told
+from tests.helpers.support import MASTER, summary
 
 BOTH = """
 switches: [10.10.0.0/24]
@@ -32,7 +32,7 @@ def test_a_session_beside_an_adopted_leg_is_opened_again_at_the_next_message(fas
     answer(connection, 11)
     due(connection)
     connection.from_client("PA", packet_in(1))
-    sent = {(one.dst, told(one.raw)[0]) for one in connection.to_mirror}
+    sent = {(one.dst, summary(one.raw)[0]) for one in connection.to_mirror}
     assert sent == {(MASTER[0], "PA"), (SPARE[0], "S")}
     assert heard(connection)[0][3] == packet_in(1)
 

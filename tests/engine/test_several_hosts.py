@@ -8,7 +8,7 @@ from natmirror.net import seq
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
-from tests.helpers.support import CLIENT, MASTER, SERVICE, assert_adds_up, at, packet, told
+from tests.helpers.support import CLIENT, MASTER, SERVICE, assert_adds_up, at, packet, summary
 
 CLIENTS = [at(f"10.10.0.{number}", 40001) for number in range(10, 90)]
 
@@ -126,4 +126,4 @@ def test_a_mirrors_packet_at_a_host_without_its_leg_is_answered_with_a_reset(hos
     decision = hosts[1].receive(answer, Hook.PREROUTING, connection.now, Checksum.VALID)
     assert decision.verdict == Drop("mirror-without-leg")
     [reset] = decision.sends
-    assert told(reset.packet)[0] == "R"
+    assert summary(reset.packet)[0] == "R"

@@ -11,7 +11,7 @@ from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, Segment
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
-from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
+from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, summary
 
 DAY = 86_400.0
 
@@ -123,7 +123,7 @@ def test_a_port_used_again_right_after_its_close_is_a_new_connection(connection:
     again = ClientConnection(connection.engine, iss=seq.add(connection.iss, connection.sent + step))
     again.now = connection.now + 0.001
     again.connect()
-    assert [told(one.raw)[:2] for one in again.to_mirror] == [("S", again.iss)]
+    assert [summary(one.raw)[:2] for one in again.to_mirror] == [("S", again.iss)]
     again.connect_mirror()
     again.mirrored()
     again.from_client("PA", b"second")
@@ -142,7 +142,7 @@ def test_a_new_syn_on_an_established_connection_that_its_backend_accepts(
     connection.mirrored()
     again = ClientConnection(connection.engine, iss=seq.add(connection.iss, step))
     again.connect()
-    assert [told(one.raw)[0] for one in again.to_mirror] == ["RA", "S"], "the old leg ends, a new one begins"
+    assert [summary(one.raw)[0] for one in again.to_mirror] == ["RA", "S"], "the old leg ends, a new one begins"
     again.connect_mirror()
     again.mirrored()
     again.from_client("PA", b"second")

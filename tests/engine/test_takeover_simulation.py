@@ -82,8 +82,8 @@ class Pair(World):
             self._change(moment)
 
     def _told(self) -> list[dict[str, Any]]:
-        told = self.engine.replicated_legs.records(self.engine.replicated_legs.ids(), everything=True)
-        return list(json.loads(json.dumps(told))) or self._records
+        reported = self.engine.replicated_legs.records(self.engine.replicated_legs.ids(), everything=True)
+        return list(json.loads(json.dumps(reported))) or self._records
 
     def _change(self, moment: Moment) -> None:
         first = self.engine

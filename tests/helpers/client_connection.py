@@ -12,7 +12,7 @@ from natmirror.net.packet import OPT_MSS, Segment
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL, Shard
 from tests.helpers.relative import RelativeEngine
-from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, packet, segment, told
+from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, packet, segment, summary
 
 ISS = 0xFFFF_FF00
 IRS = 0x0FFF_FFF0
@@ -110,6 +110,6 @@ class ClientConnection:
 
     def mirrored(self) -> list[tuple[str, int, int, bytes]]:
         """Return the packets to mirrors since the last call: flags, sequence number, acknowledgement, data."""
-        out = [told(one.raw) for one in self.to_mirror]
+        out = [summary(one.raw) for one in self.to_mirror]
         self.to_mirror.clear()
         return out

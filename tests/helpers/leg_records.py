@@ -53,10 +53,10 @@ def established(one: Engine) -> ClientConnection:
 
 def records(one: Engine, **options: bool) -> list[dict[str, Any]]:
     """Return the records that an engine reports, after a pass through JSON."""
-    told: list[dict[str, Any]] = json.loads(
+    reported: list[dict[str, Any]] = json.loads(
         json.dumps(one.replicated_legs.records(one.replicated_legs.ids(), **options))
     )
-    return told
+    return reported
 
 
 def sealed(record: dict[str, Any]) -> dict[str, Any]:

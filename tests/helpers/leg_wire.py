@@ -11,7 +11,7 @@ from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import LegRecord
 from natmirror.tcp.leg_states import LegState
-from tests.helpers.support import CLIENT, MASTER, packet, segment, told
+from tests.helpers.support import CLIENT, MASTER, packet, segment, summary
 
 ISS = 0xFFFF_FF00
 IRS = 0xFFFF_FFF0
@@ -41,11 +41,11 @@ class Wire:
 
     def on_the_wire(self, packets: list[bytes]) -> list[tuple[str, int, int, bytes]]:
         """Return the packets as the peer gets them, but with the numbers inside the leg."""
-        shown = [told(one) for raw in packets for one in finish(raw, self.leg.segment_len)]
+        shown = [summary(one) for raw in packets for one in finish(raw, self.leg.segment_len)]
         return [(letters, seq.add(at, -OFFSET), ack, data) for letters, at, ack, data in shown]
 
     def connect(self, *, window: int = 0xFFFF, options: bytes = OPTIONS) -> list[tuple[str, int, int, bytes]]:
-        assert [told(raw)[:2] for raw in self.leg.open(self.now)] == [("S", seq.add(ISS, OFFSET))]
+        assert [summary(raw)[:2] for raw in self.leg.open(self.now)] == [("S", seq.add(ISS, OFFSET))]
         return self.send("SA", IRS, FIRST, window=window, options=options)
 
     def send(

@@ -10,7 +10,7 @@ from natmirror.openflow import messages
 from natmirror.openflow.framer import Framer
 from natmirror.openflow.messages import Type, build, parse
 from tests.helpers.client_connection import ClientConnection
-from tests.helpers.support import MASTER, RULES, packet, told
+from tests.helpers.support import MASTER, RULES, packet, summary
 
 OF = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 AGAIN = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow, reconnect: next-message}")
@@ -48,7 +48,7 @@ class Master:
         while legs := self.connection.to_mirror:
             segments, self.connection.to_mirror = list(legs), []
             for one in segments:
-                letters, number, _, data = told(one.raw)
+                letters, number, _, data = summary(one.raw)
                 if one.flags & SYN:
                     self.iss, self.stream, self.said, self.ended = number, bytearray(), 0, ""
                     self._send("SA", options=bytes((2, 4, 5, 180)), at=-1)

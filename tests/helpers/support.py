@@ -74,7 +74,7 @@ def segment(raw: bytes) -> Segment:
     return parsed
 
 
-def told(raw: bytes) -> tuple[str, int, int, bytes]:
+def summary(raw: bytes) -> tuple[str, int, int, bytes]:
     """Return a packet's flags, sequence number, acknowledgement and data."""
     parsed = segment(raw)
     letters = "".join(letter for letter in "SFRPA" if parsed.flags & _FLAGS[letter])

@@ -15,7 +15,7 @@ from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from natmirror.tcp.leg import Leg
 from tests.helpers.client_connection import IRS, ISS, KEY, MIRROR_ISS, ClientConnection
-from tests.helpers.support import CLIENT, MASTER, RULES, at, icmp_error, packet, segment, told
+from tests.helpers.support import CLIENT, MASTER, RULES, at, icmp_error, packet, segment, summary
 
 THEIRS = seq.add(MIRROR_ISS, 1)
 MSS = bytes((OPT_MSS, 4, 5, 180))
@@ -76,7 +76,7 @@ def test_data_acknowledgements_and_the_fin_use_the_legs_numbers(fast: bool) -> N
     assert session.engine.flows(session.now)[0]["legs"][0]["acked_bytes"] == 15
     from_mirror(session, "PA", THEIRS, seq.add(first, 15), b"answer")
     [ack] = sent(session.engine.handle_timer(session.now + 0.05))
-    assert told(ack.raw) == ("A", seq.add(first, 15), seq.add(THEIRS, 6), b"")
+    assert summary(ack.raw) == ("A", seq.add(first, 15), seq.add(THEIRS, 6), b"")
     session.from_client("FA")
     assert wire(session) == [("FA", seq.add(first, 15), seq.add(THEIRS, 6), b"")]
     from_mirror(session, "FA", seq.add(THEIRS, 6), seq.add(first, 16))
@@ -239,7 +239,7 @@ def test_no_packet_to_a_mirror_depends_on_the_clients_numbers(fast: bool) -> Non
         assert due is not None
         later = sent(session.engine.handle_timer(due + 1.0))
         session.from_client("RA")
-        seen.append([*(told(one.raw) for one in (*later, *session.to_mirror)), first])
+        seen.append([*(summary(one.raw) for one in (*later, *session.to_mirror)), first])
     assert seen[0] == seen[1]
 
 

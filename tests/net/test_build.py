@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from natmirror.net.build import build_reset, rewrite, synthesise
 from natmirror.net.checksum import Checksum, ones_sum, pseudo_header_sum
 from natmirror.net.packet import ACK, PROTO_TCP, Segment, parse
-from tests.helpers.support import C1, CLIENT, SERVICE, packet, segment, told
+from tests.helpers.support import C1, CLIENT, SERVICE, packet, segment, summary
 
 
 def recomputed(raw: bytes) -> bytes:
@@ -51,9 +51,9 @@ def test_a_wrong_checksum_stays_wrong(data: bytes, off: int) -> None:
 
 
 def test_resets_have_the_numbers_of_the_rfc() -> None:
-    assert told(build_reset(segment(packet(CLIENT, C1, "A", 5, 9)))) == ("R", 9, 0, b"")
-    assert told(build_reset(segment(packet(CLIENT, C1, "S", 0xFFFF_FFFF)))) == ("RA", 0, 0, b"")
-    assert told(build_reset(segment(packet(CLIENT, C1, "F", 5, 0, b"ab")))) == ("RA", 0, 8, b"")
+    assert summary(build_reset(segment(packet(CLIENT, C1, "A", 5, 9)))) == ("R", 9, 0, b"")
+    assert summary(build_reset(segment(packet(CLIENT, C1, "S", 0xFFFF_FFFF)))) == ("RA", 0, 0, b"")
+    assert summary(build_reset(segment(packet(CLIENT, C1, "F", 5, 0, b"ab")))) == ("RA", 0, 8, b"")
 
 
 @given(st.binary(min_size=8, max_size=8), st.binary(max_size=60), st.integers(0, 10))

@@ -133,12 +133,12 @@ def test_when_room_returns_the_client_gets_a_window_update() -> None:
     assert connection.engine.next_timer() == 0.0
     [update] = connection.engine.handle_timer(connection.now)
     assert isinstance(update, Send)
-    told = segment(update.packet)
-    assert ((told.src, told.sport), (told.dst, told.dport)) == (connection.service, CLIENT)
-    assert (told.seq, told.ack, told.payload_len) == (seq.add(IRS, 1), seq.add(ISS, 1 + 40_000), 0)
-    edge = seq.diff(seq.add(told.ack, told.window << SCALE), ISS + 1)
+    sent = segment(update.packet)
+    assert ((sent.src, sent.sport), (sent.dst, sent.dport)) == (connection.service, CLIENT)
+    assert (sent.seq, sent.ack, sent.payload_len) == (seq.add(IRS, 1), seq.add(ISS, 1 + 40_000), 0)
+    edge = seq.diff(seq.add(sent.ack, sent.window << SCALE), ISS + 1)
     assert abs(edge - BUFFER - 40_000) < 1 << SCALE
-    assert told.options()[OPT_TIMESTAMPS] == b"\0\0\0\7\0\0\0\5", "or a client with PAWS would drop it"
+    assert sent.options()[OPT_TIMESTAMPS] == b"\0\0\0\7\0\0\0\5", "or a client with PAWS would drop it"
     assert connection.engine.handle_timer(connection.now) == []
 
 

@@ -19,8 +19,8 @@ def test_the_mirrors_data_is_acknowledged_and_discarded(wire: Wire) -> None:
 
 def test_every_second_segment_of_the_mirror_is_acknowledged_at_once(wire: Wire) -> None:
     wire.connect()
-    told = [wire.send("PA", seq.add(THEIRS, number), FIRST, b"x") for number in range(4)]
-    assert told == [[], [("A", FIRST, seq.add(THEIRS, 2), b"")], [], [("A", FIRST, seq.add(THEIRS, 4), b"")]]
+    reported = [wire.send("PA", seq.add(THEIRS, number), FIRST, b"x") for number in range(4)]
+    assert reported == [[], [("A", FIRST, seq.add(THEIRS, 2), b"")], [], [("A", FIRST, seq.add(THEIRS, 4), b"")]]
     many = bytes(2 * 1460)
     assert wire.send("PA", seq.add(THEIRS, 4), FIRST, many) == [("A", FIRST, seq.add(THEIRS, 2924), b"")]
 

@@ -5,7 +5,7 @@ import pytest
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS
 from tests.helpers.leg_wire import FIRST, MSS, OFFSET, SACK_OPTIONS, THEIRS, Wire, numbers
-from tests.helpers.support import told
+from tests.helpers.support import summary
 
 
 def test_data_is_cut_to_the_mirrors_segment_size(wire: Wire) -> None:
@@ -127,7 +127,7 @@ def test_a_path_mtu_is_ignored_if_it_is_too_small_or_about_nothing_in_flight(wir
     wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
     wire.write(b"x" * 2000)
     assert wire.leg.set_path_mtu(1000, seq.add(FIRST, OFFSET + 5000), wire.now) == []
-    assert len(told(wire.leg.set_path_mtu(68, seq.add(FIRST, OFFSET), wire.now)[0])[3]) == 512
+    assert len(summary(wire.leg.set_path_mtu(68, seq.add(FIRST, OFFSET), wire.now)[0])[3]) == 512
 
 
 def test_bytes_that_the_mirror_holds_are_not_sent_again(wire: Wire) -> None:

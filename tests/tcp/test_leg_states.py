@@ -5,7 +5,7 @@ import pytest
 from natmirror.net import seq
 from natmirror.tcp.leg_states import ENDS, TRANSITIONS, LegEvent, LegState
 from tests.helpers.leg_wire import FIRST, THEIRS, Wire
-from tests.helpers.support import told
+from tests.helpers.support import summary
 
 
 def in_state(wire: Wire, state: LegState) -> None:
@@ -51,7 +51,7 @@ def test_the_mirror_closes_first_and_still_gets_everything(wire: Wire) -> None:
     assert wire.state() is LegState.CLOSE_WAIT
     assert wire.write(b"still") == [("PA", FIRST, seq.add(THEIRS, 1), b"still")]
     wire.send("A", seq.add(THEIRS, 1), seq.add(FIRST, 5))
-    assert [told(raw)[0] for raw in wire.leg.finish(wire.now)] == ["FA"]
+    assert [summary(raw)[0] for raw in wire.leg.finish(wire.now)] == ["FA"]
     assert wire.state() is LegState.LAST_ACK
     wire.send("A", seq.add(THEIRS, 1), seq.add(FIRST, 6))
     assert wire.leg.ended == "closed"
@@ -135,7 +135,7 @@ def test_an_abort_or_abandon_leaves_nothing_in_any_state(state: LegState) -> Non
     wire = Wire()
     in_state(wire, state)
     wire.leg.write(b"x" * 1000, wire.now)
-    assert [told(raw)[0] for raw in wire.leg.abort("shutdown")] == ["R" if state is LegState.SYN_SENT else "RA"]
+    assert [summary(raw)[0] for raw in wire.leg.abort("shutdown")] == ["R" if state is LegState.SYN_SENT else "RA"]
     assert (wire.leg.next_timer(), wire.leg.lag_bytes, wire.memory.used) == (None, 0, 0)
     assert wire.leg.abort("again") == wire.leg.handle_timer(wire.now + 1e6) == []
     assert wire.leg.ended == "shutdown"
@@ -165,6 +165,6 @@ def test_every_other_end_is_an_abort_or_an_abandonment() -> None:
 def test_a_leg_sends_a_reset_for_each_reason_except_abandonments(reason: str) -> None:
     wire = Wire()
     wire.connect()
-    said = [told(raw)[0] for raw in wire.leg.abort(reason)]
+    said = [summary(raw)[0] for raw in wire.leg.abort(reason)]
     assert said == (["RA"] if ENDS[reason] is LegEvent.ABORT else [])
     assert (wire.leg.ended, wire.state()) == (reason, LegState.CLOSED)

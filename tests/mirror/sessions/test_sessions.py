@@ -23,7 +23,7 @@ from tests.helpers.openflow_sessions import (
     packet_in,
     request,
 )
-from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, told
+from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, summary
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -127,7 +127,7 @@ def test_a_session_begins_again_at_the_next_message_after_its_master_has_closed(
     assert "F" in master.ended
     session.now += 2.0
     session.from_client("PA", packet_in(1))
-    assert [letters for letters, *_ in map(lambda sent: told(sent.raw), session.to_mirror)] == ["S"]
+    assert [letters for letters, *_ in map(lambda sent: summary(sent.raw), session.to_mirror)] == ["S"]
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 90))
     assert master.messages()[1:] == [(Type.FEATURES_REPLY, 90, FEATURES), (Type.PACKET_IN, 0, packet_in(1)[8:])]

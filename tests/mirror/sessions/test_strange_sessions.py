@@ -31,7 +31,7 @@ from tests.helpers.openflow_sessions import (
     packet_in,
     request,
 )
-from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, told
+from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, summary
 
 V13 = messages.V13
 
@@ -67,7 +67,7 @@ def test_no_data_is_sent_after_a_fin(who: str) -> None:
         master._send("FA")
         session.to_mirror.clear()
         session.from_client("PA", packet_in(1))
-    assert not [data for _, _, _, data in map(lambda sent: told(sent.raw), session.to_mirror) if data]
+    assert not [data for _, _, _, data in map(lambda sent: summary(sent.raw), session.to_mirror) if data]
 
 
 def test_a_fin_does_not_count_as_an_acknowledged_byte() -> None:
