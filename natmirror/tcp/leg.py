@@ -1,10 +1,10 @@
 """A leg: our TCP connection to a mirror in the client's name, made of synthesised packets.
 
-Theory. A leg is the active side of an ordinary TCP connection (RFC 9293). It sends the client's byte stream and
-discards what it receives. Inside, a leg of raw bytes has the client's own sequence numbers, so that the two streams
-compare directly. On the wire its numbers are shifted by an offset (initial_numbers.py): a mirror that knew the numbers
-of production's connection could reset it. This file says what a segment does in each state of leg_states.py; the two
-halves, sender.py and receiver.py, keep the numbers.
+Theory. A leg is the active side of a TCP connection (RFC 9293). It sends the client's byte stream and discards what it
+receives. Inside, a leg of raw bytes has the client's own sequence numbers, so that the two streams compare directly. On
+the wire its numbers are shifted by an offset (initial_numbers.py): a mirror that knew the numbers of production's
+connection could reset it. This file says what a segment does in each state of leg_states.py; the two halves, sender.py
+and receiver.py, keep the numbers.
 
 A leg does no I/O and reads no clock: segments and times go in, packets come out.
 """
@@ -175,7 +175,7 @@ class Leg(LegNumbers):
 
     def schedule(self) -> None:
         """Set when the leg is due in the table, and whether the C gear may handle it until then: it may if only data
-        and acknowledgements are expected. The caller calls this after each change."""
+        and acknowledgements are expected. Call this after each change."""
         if self.ended is not None:
             return
         row = self.row
@@ -188,8 +188,7 @@ class Leg(LegNumbers):
         return self.resumption is None or (self.resumption.is_in_step and not self.resumption.awaits_answer)
 
     def handle_timer(self, now: float) -> list[bytes]:
-        """Do what is due: send more, retransmit, probe a closed window, probe for the mirror's position, or end the
-        leg."""
+        """Do what is due: send, retransmit, probe a window or the mirror's position, or end the leg."""
         if self.ended is not None:
             return []
         out = self._handle_due(now)
@@ -376,15 +375,13 @@ class Leg(LegNumbers):
         return [leg_packets.reset(self, state)]
 
     def abandon(self, reason: str) -> list[bytes]:
-        """End the leg at once without a packet: another connection needs its endpoints, or the other host has the
-        leg."""
+        """End the leg at once without a packet: its endpoints are needed, or the other host has the leg."""
         if self.ended is None:
             self._step(LegEvent.ABANDON, reason)
         return []
 
     def _step(self, event: LegEvent, reason: str = COMPLETE) -> None:
-        """Change the state as leg_states.TRANSITIONS says. Nothing else changes it, except cut() after a fault in
-        here."""
+        """Change the state as leg_states.TRANSITIONS says. Only cut(), after a fault, changes it too."""
         following = TRANSITIONS.get((self.state, event))
         if following is LegState.CLOSED:
             self._end(reason)

@@ -10,11 +10,11 @@ from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, RELEASE
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net.endpoint import Endpoint
+from natmirror.rules import Balance
 from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, pinned_connection
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, at, packet
 
-BALANCES = ["maglev", "round-robin", "least-connections", "priority"]
 ENOUGH = 1000
 
 
@@ -42,7 +42,7 @@ def whole_sweep(one: Engine, how: int, now: float) -> None:
         first = one.bindings.sweep(first, 7, how, now)
 
 
-@pytest.mark.parametrize("balance", BALANCES)
+@pytest.mark.parametrize("balance", Balance)
 def test_only_pinned_bindings_are_reported_when_they_are_established_and_when_they_end(
     balance: str, fast: bool
 ) -> None:
