@@ -133,9 +133,9 @@ class Drive:
             receive(raw, hook, now, checksum)
         return time.thread_time_ns() - began
 
-    def fast_packets(self) -> int:
+    def packets_decided_in_c(self) -> int:
         """How many packets the C gear has decided."""
-        return int(self.engine.snapshot(self.now)["counters"]["fast_packets"])
+        return int(self.engine.snapshot(self.now)["counters"]["packets_decided_in_c"])
 
 
 class Connection:
@@ -218,12 +218,12 @@ class Blocks:
 
     def check(self, *, fast: bool) -> None:
         """Refuse to measure another thing than what is meant."""
-        before = self._drive.fast_packets()
+        before = self._drive.packets_decided_in_c()
         for kind, packets in self:
             copies = sum(len(sends_of(self._drive.receive(raw))) for raw in packets)
             if copies != (FLOWS if kind == "data" else 0):
                 raise Unfit(f"{FLOWS} packets of kind {kind} gave {copies} to send")
-        decided, all_packets = self._drive.fast_packets() - before, (len(KINDS) + 1) * FLOWS
+        decided, all_packets = self._drive.packets_decided_in_c() - before, (len(KINDS) + 1) * FLOWS
         if decided != (all_packets if fast else 0):
             raise Unfit(f"of {all_packets} packets the C gear has decided {decided}")
 

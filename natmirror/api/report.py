@@ -29,7 +29,7 @@ def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
         )
     lines.append("counters: " + _listed(snapshot["counters"]))
     lines.append("drops: " + _listed(snapshot["drops"]))
-    lines.append("left to Python: " + _listed(snapshot["punts"]))
+    lines.append("packets decided in Python: " + _listed(snapshot["packets_decided_in_python"]))
     for number, counters in machine["queues"].items():
         lines.append(f"queue {number}: " + _listed(counters))
     lines.append("tunnel: " + _listed(machine["tunnel"]))
@@ -47,14 +47,14 @@ def status_screen(status: dict[str, Any]) -> Group:
     memory = status["mirror_memory"]
     facts = [
         *_pair(status),
-        ("held back for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
+        ("buffered for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
         ("counters", _listed(status["counters"])),
         ("drops", _listed(status["drops"])),
-        ("left to Python", _listed(status["punts"])),
+        ("packets decided in Python", _listed(status["packets_decided_in_python"])),
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
         ("tunnel", _listed(machine["tunnel"])),
     ]
-    if why := machine.get("why_not_translated"):  # one of before knows nothing of it
+    if why := machine.get("kernel_translation_off_because"):  # one of before knows nothing of it
         facts.append(("the kernel does not translate", why))
     for chore in status.get("chores", ()):  # an older natmirror has none
         facts.append((f"failing for {_duration(chore['since_seconds'])}", f"{chore['name']}: {chore['error']}"))
@@ -88,12 +88,12 @@ def _pair(status: dict[str, Any]) -> list[tuple[str, str]]:
     pair = status.get("pair")
     if pair is None:
         return []
-    source = "" if pair["told_by"] == "keepalived" else ", by its addresses: keepalived has not reported it"
+    source = "" if pair["source"] == "keepalived" else ", by its addresses: keepalived has not reported it"
     return [
         ("pair", " and ".join(pair["hosts"])),
         ("this host", f"{pair['role']} since {pair['since']}{source}"),
         ("shared state", _shared_state(status["shared_state"])),
-        ("connections that cannot be derived from the rules", str(status["flows_not_derivable"])),
+        ("connections that cannot be derived from the rules", str(status["pinned_flows"])),
     ]
 
 

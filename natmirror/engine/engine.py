@@ -31,6 +31,7 @@ from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import Datagram, Malformed, parse
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.openflow.directory import Directory
+from natmirror.reasons import DropReason
 from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard
@@ -110,7 +111,7 @@ class Engine:
             if decided == fastpath.ACCEPT:
                 return Decision(Accept(), [*self._gear.take_sends(), *self.study(now)])
             if decided == fastpath.CONSUMED:
-                return Decision(Drop("consumed"), [*self._gear.take_sends(), *self.study(now)])
+                return Decision(Drop(DropReason.FOR_LEG), [*self._gear.take_sends(), *self.study(now)])
         decision = self.decide(packet, hook, now, checksum)
         decision.sends += self.study(now)
         return decision

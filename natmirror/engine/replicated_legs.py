@@ -11,7 +11,7 @@ not acknowledged. What lies before is the first host's.
 from collections.abc import Iterable
 from typing import Any
 
-from natmirror.engine.counters import Counters
+from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.fastpath.flow_flags import is_finished, is_killed
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
@@ -154,7 +154,7 @@ class ReplicatedLegs:
             flow.service = service  # as it is now: it may have other mirrors
             self._nat.adopt_known(flow, now, is_ours=self.is_active)
         if flow is None:
-            self._counters.count("flows_refused")
+            self._counters.count(EngineCounter.FLOWS_UNTRACKED)
             return
         self._mirroring.adopt(self._nat.know(flow), one, now)
         if self.is_active:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from natmirror.engine.counters import Counters
+from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.fastpath import Gear
 from natmirror.fastpath.flow_flags import is_guest
 from natmirror.mirror.faults import Faults
@@ -13,7 +13,15 @@ from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import show
 
-_COUNTED_IN_BOTH_GEARS = ("bad_checksums", "mirror_packets", "unbound_packets", "flows_opened", "flows_evicted")
+_COUNTED_IN_C = (
+    EngineCounter.PACKETS_DECIDED_IN_C,
+    EngineCounter.BAD_CHECKSUM_PACKETS,
+    EngineCounter.MIRROR_PACKETS,
+    EngineCounter.PACKETS_WITHOUT_FLOW,
+    EngineCounter.FLOWS_OPENED,
+    EngineCounter.FLOWS_EVICTED,
+)
+"""The counters that C counts, too."""
 
 
 class EngineReport:
@@ -41,23 +49,21 @@ class EngineReport:
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return the engine's sums: counters, drops by reason, backends, mirrors with their ledgers."""
-        counters = dict(sorted(self._counters.counters.items()))
-        in_c = self._gear.counters
-        counters["fast_packets"] = in_c.fast_packets
-        counters["flows_evicted"] = self._nat.evicted
-        for name in _COUNTED_IN_BOTH_GEARS:
-            counters[name] = counters.get(name, 0) + getattr(in_c, name)
+        counters = {name: self._counters.counters[name] for name in EngineCounter}
+        counters[EngineCounter.FLOWS_EVICTED] += self._nat.evicted
+        for name in _COUNTED_IN_C:
+            counters[name] += getattr(self._gear.counters, name)
         return {
             "counters": counters,
             "drops": dict(sorted(self._counters.drops.items())),
-            "punts": {reason: count for reason, count in self._gear.punts().items() if count},
+            "packets_decided_in_python": {reason: count for reason, count in self._gear.punts().items() if count},
             "flows": self._services.flow_count(),
-            "flows_not_derivable": self._nat.table.shared(),
+            "pinned_flows": self._nat.table.shared(),
             "backends": self._services.backends(),
             "mirrors": self._mirrors.mirrors(now),
             "mirror_memory": self._mirrors.memory(),
             "faults": self._faults.show(self._thread),
-            "answers_left_out": dict(sorted(self._sessions.directory.left_out.items())),
+            "answers_not_kept": dict(sorted(self._sessions.directory.not_kept.items())),
         }
 
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[dict[str, Any]]:

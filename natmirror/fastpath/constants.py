@@ -6,13 +6,6 @@ ACCEPT, MODIFIED, CONSUMED, PUNT = lib.NM_ACCEPT, lib.NM_MODIFIED, lib.NM_CONSUM
 """What nm_process() answers: let the packet pass as it is; let it pass as it was rewritten in place; drop it, because
 it was a mirror's for its leg; from PUNT on: Python has to decide, for a reason."""
 
-PUNTS = {
-    int(getattr(lib, name)): name.removeprefix("NM_PUNT_").lower()
-    for name in dir(lib)
-    if name.startswith("NM_PUNT_") and name != "NM_PUNT_REASONS"
-}
-"""The reasons why nm_process() leaves a packet to Python, by its answer."""
-
 BOUND, FORGOTTEN, ENDED = lib.NM_CHANGE_BOUND, lib.NM_CHANGE_FORGOTTEN, lib.NM_CHANGE_ENDED
 """The kinds of changes that FlowTable.take_changes() gives: established with a backend that the rules alone do not
 give; no longer known here, but maybe elsewhere; over."""

@@ -55,7 +55,7 @@ class CurrentRole:
     def show(self) -> dict[str, Any]:
         """Return the role as plain values."""
         source = "keepalived" if self.is_reported else "addresses"
-        return {"role": str(self.role), "since": self._since, "told_by": source}
+        return {"role": str(self.role), "since": self._since, "source": source}
 
     def _change(self, role: HostRole) -> bool:
         if role is self.role:

@@ -220,7 +220,7 @@ class Queue:
     @property
     def counters(self) -> dict[str, int]:
         """What was counted under this queue's number, by name."""
-        counted = dict.fromkeys(("bound_again", "checks_that_found_lost_verdicts"), 0) | self._counted
+        counted = dict.fromkeys(("rebinds", "checks_with_lost_verdicts"), 0) | self._counted
         for name, value in self._codec_counters().items():
             counted[name] = counted.get(name, 0) + value
         return counted
@@ -239,15 +239,15 @@ class Queue:
         for line in lines:
             fields = line.split()
             if int(fields[0]) == self.number:
-                return {"queue_full": int(fields[5]), "buffer_full": int(fields[6])}
-        return {"queue_full": 0, "buffer_full": 0}
+                return {"packets_dropped_queue_full": int(fields[5]), "packets_dropped_buffer_full": int(fields[6])}
+        return {"packets_dropped_queue_full": 0, "packets_dropped_buffer_full": 0}
 
     def close(self) -> None:
         """Give the queue back; what waits in it is dropped by the kernel, and verdicts for it are ignored."""
         if self.is_closed:
             return
         self.is_closed = True
-        self._counted["verdicts_never_sent"] += lib.nq_waiting(self.codec) + len(self._backlog)
+        self._counted["verdicts_not_sent"] += lib.nq_waiting(self.codec) + len(self._backlog)
         self._backlog.clear()
         self._socket.close()
         self._bound.unbind()
@@ -263,7 +263,7 @@ class Queue:
         self.close()
         fresh = Queue(self.number, max_len=self._max_len, fail_open=self._fail_open)
         fresh._counted = Counter(self.counters)
-        fresh.count("bound_again")
+        fresh.count("rebinds")
         for packet in fresh.early():
             fresh._give(packet.id, None, self._fail_open)
         fresh.flush()

@@ -58,7 +58,7 @@ class QueueKeeper:
         queue = bound.queue
         answer, is_unanswered = queue.take_answer(), queue.is_unanswered
         if answer == 0:
-            queue.count("checks_that_found_lost_verdicts")
+            queue.count("checks_with_lost_verdicts")
         return self._healths[index].check(
             answer=answer, is_refused=queue.is_refused, is_unanswered=is_unanswered, now=now
         )

@@ -7,6 +7,7 @@ from natmirror.fastpath import FlowRow
 from natmirror.fastpath.flow_flags import clear_orig_waiting, remove_reader
 from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
 from natmirror.net.endpoint import Endpoint
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.reassembler import Reassembler
@@ -32,7 +33,7 @@ class StreamCopy:
     mirror: Mirror
     stream: "MirroredStream"
     leg: Leg | None = None
-    why_absent: str | None = None
+    why_absent: EndReason | None = None
     is_resumed: bool = False
     """The leg was another host's, and has gone on here."""
 
@@ -47,7 +48,7 @@ class StreamCopy:
         return self.stream.is_over
 
     @property
-    def why_over(self) -> str | None:
+    def why_over(self) -> EndReason | None:
         """Why no more bytes will arrive; None while a leg lives."""
         return self.why_absent if self.leg is None else self.leg.ended
 

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-SWITCHED_OFF = "mirroring-off"
-"""Why a copy has ended, or never began: its kind of work was switched off."""
-INTERNAL_ERROR = "internal-error"
-"""Why a copy has ended: natmirror itself has failed on its connection."""
+from natmirror.reasons import EndReason
 
 WINDOW = 60.0
 """Seconds in which faults are counted together."""
@@ -41,8 +38,8 @@ class Work(StrEnum):
 
 
 _COSTS = {
-    Work.COPY: f"its copies and sessions end as {INTERNAL_ERROR}",
-    Work.SESSION: f"its sessions end as {INTERNAL_ERROR}",
+    Work.COPY: f"its copies and sessions end as {EndReason.INTERNAL_ERROR}",
+    Work.SESSION: f"its sessions end as {EndReason.INTERNAL_ERROR}",
     Work.THROTTLE: "it is no longer held back for its mirrors",
     Work.TAKEOVER: "its copies do not go on here",
 }

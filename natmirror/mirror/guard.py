@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from natmirror.mirror.copies import MirroredFlow
-from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
+from natmirror.mirror.faults import Faults, Work
 from natmirror.net.endpoint import show
+from natmirror.reasons import EndReason
 
 _T = TypeVar("_T")
 
@@ -13,7 +14,7 @@ _T = TypeVar("_T")
 class End(Protocol):
     """Ends what a kind of work does for a flow, for a reason, whatever state a fault has left it in."""
 
-    def __call__(self, work: Work, flow: MirroredFlow, reason: str) -> None:
+    def __call__(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None:
         """End it."""
 
 
@@ -28,7 +29,7 @@ class Guard:
         """Return what ``do`` gives, or None where it raises or its work is off: then the flow's part in that work is
         over."""
         if work in self._faults.off:
-            self._end(work, flow, SWITCHED_OFF)
+            self._end(work, flow, EndReason.MIRRORING_OFF)
             return None
         try:
             return do(*arguments)
@@ -39,9 +40,9 @@ class Guard:
     def failed(self, work: Work, flow: MirroredFlow, error: Exception) -> None:
         """Count a fault, and end what it was at."""
         self._faults.note(work, show(flow.client), error)
-        self._end(work, flow, INTERNAL_ERROR)
+        self._end(work, flow, EndReason.INTERNAL_ERROR)
 
-    def _end(self, work: Work, flow: MirroredFlow, reason: str) -> None:
+    def _end(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None:
         try:
             self.end(work, flow, reason)
         except Exception as error:  # what ends may have a mistake too: it costs no packet either

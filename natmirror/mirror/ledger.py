@@ -13,13 +13,9 @@ from natmirror.fastpath import Gear
 from natmirror.mirror.copies import MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import StreamState
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
-
-MID_CONNECTION = "mid-connection"
-OWN_BACKEND = "own-backend"
-REMOVED = "removed"
-UNTRACKED = "untracked"
 
 
 class Account(Protocol):
@@ -50,18 +46,18 @@ class Totals:
     consumed_bytes: int = 0
     retransmits: int = 0
     timeouts: int = 0
-    ended: Counter[str] = field(default_factory=Counter)
+    ended: Counter[EndReason] = field(default_factory=Counter)
     """Legs by the reason of their end."""
-    lost: Counter[str] = field(default_factory=Counter)
+    lost: Counter[EndReason] = field(default_factory=Counter)
     """Bytes by the reason why they did not arrive."""
 
-    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
+    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
         """A leg is over; if its flow is, then so is the account of its bytes."""
         self.count_leg(leg, reason)
         if copy.stream.state is StreamState.GONE:
             self.lost[reason] += copy.missing_bytes
 
-    def count_leg(self, leg: Leg, reason: str) -> None:
+    def count_leg(self, leg: Leg, reason: EndReason) -> None:
         """A leg is over, for a reason."""
         self.ended[reason] += 1
         for name in LEG_SUMS:
@@ -77,7 +73,7 @@ class Totals:
 LEG_SUMS = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
 """What is summed over legs, by the same name here, there and in C."""
 
-Fates = tuple[str, tuple[tuple[str, str | None], ...]]
+Fates = tuple[str, tuple[tuple[str, EndReason | None], ...]]
 """Flows of one service whose copies have fared alike: for each mirror, why nothing more will arrive, or None."""
 
 
@@ -92,7 +88,7 @@ class Ledger:
         self._totals: dict[tuple[str, str], Totals] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._accounts: dict[Fates | None, int] = {None: 0}
-        self._acked_before: Counter[tuple[str, str, str]] = Counter()
+        self._acked_before: Counter[tuple[str, str, EndReason]] = Counter()
         """Of living flows, what legs that have ended for a reason had delivered: service, mirror, reason."""
         self.reload(services)
 
@@ -116,7 +112,7 @@ class Ledger:
         """Return the number of a mirror, which its legs' rows in C have."""
         return self._numbers[self._key(account)]
 
-    def session_ended(self, account: Account, leg: Leg, reason: str) -> None:
+    def session_ended(self, account: Account, leg: Leg, reason: EndReason) -> None:
         """A leg is over that did not carry its client's bytes, but ``row.client_bytes`` of its own."""
         totals = self.totals_of(account)
         totals.count_leg(leg, reason)
@@ -128,7 +124,7 @@ class Ledger:
         account = (stream.flow.service.name, tuple((copy.mirror.name, copy.why_over) for copy in stream.copies))
         return self._accounts.setdefault(account, len(self._accounts))
 
-    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
+    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
         """A leg is over."""
         self.totals_of(copy).leg_ended(copy, leg, reason)
         if copy.stream.state is not StreamState.GONE:
@@ -145,7 +141,7 @@ class Ledger:
         for mirror in service.copies:
             totals = self._totals[service.name, mirror.name]
             totals.client_bytes += count
-            totals.lost[UNTRACKED] += count
+            totals.lost[EndReason.FLOW_TABLE_FULL] += count
 
     def show(self, gear: Gear, now: float) -> list[dict[str, Any]]:
         """Each mirror's sums as plain values; of those that the rules do not name any more, while they have legs."""

@@ -23,6 +23,7 @@ from natmirror.mirror.legs import LegOutcome, LegOwner, Legs
 from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.net.endpoint import Endpoint, show
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
@@ -61,7 +62,7 @@ class LegOutcomes:
                 for following in self._adoption.leg_moved(owner):
                     self.apply(following)
 
-    def end(self, owner: LegOwner, leg: Leg, reason: str) -> None:
+    def end(self, owner: LegOwner, leg: Leg, reason: EndReason) -> None:
         """End a leg with a RST on behalf of another connection: what raises there counts for that one, but the leg is
         over, and its owner knows it."""
         try:
@@ -74,9 +75,9 @@ class LegOutcomes:
         """Make room for a leg of a new connection: one from the same port that is over may have left its own there."""
         older = self._legs.left_over(mirror, client)
         if older is not None:
-            self.end(*older, "port-reused")
+            self.end(*older, EndReason.PORT_REUSED)
 
-    def cut(self, owner: LegOwner, leg: Leg, reason: str) -> None:
+    def cut(self, owner: LegOwner, leg: Leg, reason: EndReason) -> None:
         """End a leg whatever state a fault of ours has left it in; never raises."""
         outcome = self._legs.cut(owner, leg, reason)
         if outcome is not None:
@@ -89,7 +90,7 @@ class LegOutcomes:
         self._ended_copies, self._ended_sessions = [], []
         return ended
 
-    def _copy_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
+    def _copy_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
         stream, flow = copy.stream, copy.stream.flow
         if stream.state is not StreamState.GONE:
             self._legs.link(flow.row, [one for _, one in stream.alive()])  # first: the leg's row in C is gone

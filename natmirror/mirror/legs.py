@@ -13,17 +13,12 @@ from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Segment
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.initial_numbers import Numbers
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import LegRecord
 from natmirror.tcp.path_mtu import HEADERS_LEN, MTU
-
-NO_FREE_PORT = "no-free-port"
-NO_MEMORY = "memory-full"
-PORT_IN_USE = "port-in-use"
-OTHER_ADDRESS = "other-address"
-HANDED_OVER = "handed-over"
 
 _NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
 
@@ -50,7 +45,7 @@ class LegOutcome:
 
     owner: LegOwner
     leg: Leg
-    end_reason: str | None
+    end_reason: EndReason | None
     """Why the leg has ended, where its owner has still to be told; else None."""
 
 
@@ -119,39 +114,39 @@ class Legs:
         now: float,
         *,
         listener: Callable[[bytes], None] | None = None,
-    ) -> Leg | str:
+    ) -> Leg | EndReason:
         """A leg in a client's name whose stream begins after the number ``iss``, which the mirror does not get to see,
         for open(); or why there is none. For ``listener`` see Leg."""
         mirror = endpoint_of(owner.mirror)
         local = self._local_endpoint(owner.mirror, mirror, client)
         if local is None:
-            return NO_FREE_PORT
+            return EndReason.NO_FREE_PORT
         if self.has(mirror, local) or self._in_use(mirror, local):
-            return PORT_IN_USE
+            return EndReason.PORT_IN_USE
         offset = seq.add(self._numbers.first(local, mirror, now), -iss)
         path_mtu = self._path_mtu(mirror, now)
         make = partial(Leg, self._table, local, owner.mirror, iss=iss, offset=offset, listener=listener)
         return self._begin(owner, mirror, local, partial(make, path_mtu=path_mtu))
 
-    def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> Leg | str:
+    def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> Leg | EndReason:
         """A leg of another host's in a client's name, for activate(); or why there is none."""
         mirror, local, source = endpoint_of(owner.mirror), record.local_end, owner.mirror.source
         is_ours = local == client if source is None else local[0] == source.packed and local[1] in self._ports
         if not is_ours:
-            return OTHER_ADDRESS
+            return EndReason.OTHER_ADDRESS
         if self.has(mirror, local) or self._in_use(mirror, local):
-            return PORT_IN_USE
+            return EndReason.PORT_IN_USE
         make = partial(Leg.from_record, self._table, owner.mirror, record, path_mtu=self._path_mtu(mirror, now))
         return self._begin(owner, mirror, local, make)
 
-    def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | str:
+    def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | EndReason:
         """A leg that ``make`` gives lives from now on; where it fails, the row that it has left goes."""
         try:
             leg = make()
         except Exception as error:
             self._find(mirror, local)
             if isinstance(error, MemoryError):
-                return NO_MEMORY
+                return EndReason.MEMORY_FULL
             raise
         self.living[leg.row.id] = owner
         return leg
@@ -177,7 +172,7 @@ class Legs:
     def make_way(self, mirror: Endpoint, local: Endpoint) -> LegOutcome | None:
         """Production is about to have a connection between these two: a leg in its place says nothing any more."""
         found = self._find(mirror, local)
-        return None if found is None else self.settle(*found, found[1].abandon("port-reused"))
+        return None if found is None else self.settle(*found, found[1].abandon(EndReason.PORT_REUSED))
 
     def receive(self, segment: Segment, now: float) -> LegOutcome | None:
         """Take a segment of a mirror's whose checksum is right, for a leg that stands."""
@@ -213,17 +208,17 @@ class Legs:
         found = self._living_at(self._table.row(leg_id))
         return None if found is None else self.settle(*found, found[1].handle_timer(now))
 
-    def abandon(self, leg_id: int, reason: str) -> LegOutcome | None:
+    def abandon(self, leg_id: int, reason: EndReason) -> LegOutcome | None:
         """End the leg with this number without a word to its mirror."""
         found = self._living_at(self._table.row(leg_id))
         return None if found is None else self.settle(*found, found[1].abandon(reason))
 
-    def abort(self, leg_id: int, reason: str) -> LegOutcome | None:
+    def abort(self, leg_id: int, reason: EndReason) -> LegOutcome | None:
         """End the leg with this number with a RST."""
         found = self._living_at(self._table.row(leg_id))
         return None if found is None else self.settle(*found, found[1].abort(reason))
 
-    def cut(self, owner: LegOwner, leg: Leg, reason: str) -> LegOutcome | None:
+    def cut(self, owner: LegOwner, leg: Leg, reason: EndReason) -> LegOutcome | None:
         """End a leg whatever state a fault of ours has left it in, with a RST where that can still be made; never
         raises."""
         outcome = None

@@ -15,6 +15,7 @@ from natmirror.mirror.faults import Work
 from natmirror.mirror.legs import LegOwner
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
+from natmirror.reasons import EndReason
 from natmirror.tcp.reassembler import Reassembler
 
 
@@ -31,7 +32,7 @@ class Teardown:
         self._streams = parts.streams
         self._is_known = is_known
 
-    def end(self, work: Work, flow: MirroredFlow, reason: str) -> None:
+    def end(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None:
         """End what a kind of work does for a flow. Sessions read the stream that copies carry: they end with them."""
         if not self._is_known(flow):
             return
@@ -42,7 +43,7 @@ class Teardown:
         elif not self._is_over(flow) and not (work is Work.TAKEOVER and self._is_settled(flow)):
             self._end_all(flow, reason)
 
-    def end_leg(self, owner: LegOwner, reason: str) -> None:
+    def end_leg(self, owner: LegOwner, reason: EndReason) -> None:
         """End everything that the flow of a leg has; of a flow that is gone, the leg alone."""
         if isinstance(owner, MasterSession):
             self._sessions.fail(owner.connection, reason)
@@ -77,7 +78,7 @@ class Teardown:
         stream = self._streams.get(flow)
         return stream is not None and stream.state is not StreamState.STANDBY and stream.state not in IS_ASKING
 
-    def _end_all(self, flow: MirroredFlow, reason: str) -> None:
+    def _end_all(self, flow: MirroredFlow, reason: EndReason) -> None:
         self._legs.link(flow.row, [])
         clear_mirroring(flow.row)
         self._release(flow)
@@ -91,7 +92,7 @@ class Teardown:
             self._backpressure.let_go(flow)
         release_client(flow.row)
 
-    def _end_copies(self, flow: MirroredFlow, reason: str) -> None:
+    def _end_copies(self, flow: MirroredFlow, reason: EndReason) -> None:
         """The stream stays: what the client sends from now on counts as lost for this reason."""
         stream = self._streams.get(flow)
         if stream is None:

@@ -7,6 +7,7 @@ granted on paper.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from enum import StrEnum
 from struct import Struct
 
 from natmirror.openflow.async_config import AsyncConfig, Role
@@ -48,6 +49,17 @@ _NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
 _BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
 
 
+class RequestOutcome(StrEnum):
+    """What became of a master's request."""
+
+    ANSWERED = "answered"
+    """It got what the switch last told the backend, or what natmirror knows."""
+    REFUSED = "refused"
+    """It got an ERROR: the backend has never asked this, or it would change the switch."""
+    UNANSWERED = "unanswered"
+    """An ECHO_REQUEST got no answer, because the switch has been silent for too long."""
+
+
 class Answers:
     """One master's questions. Answers go into ``queue``; what the master asks for of its role and configuration is
     entered in ``async_config``."""
@@ -61,8 +73,8 @@ class Answers:
         *,
         tells_statistics: bool,
     ) -> None:
-        self.counts: Counter[str] = Counter()
-        """Questions, by what became of them: ``answered``, ``refused``, ``unheard``."""
+        self.counts: Counter[RequestOutcome] = Counter()
+        """The master's requests, by what became of them."""
         self.oldest_answer_seconds = 0.0
         """The age of the oldest statistics that the master was given."""
         self._version = version
@@ -118,17 +130,17 @@ class Answers:
 
     def _reply(self, message: Message, kind: Type, body: bytes = b"") -> None:
         self._queue.put_answer(build(self._version, kind, message.xid, body), HEADER_LEN + len(body))
-        self.counts["answered"] += 1
+        self.counts[RequestOutcome.ANSWERED] += 1
 
     def refuse(self, message: Message, code: int, kind: int = BAD_REQUEST) -> None:
         """Answer with an ERROR."""
         refusal = error(message, kind, code)
         self._queue.put_answer(refusal, len(refusal))
-        self.counts["refused"] += 1
+        self.counts[RequestOutcome.REFUSED] += 1
 
     def _echo(self, message: Message, now: float) -> None:
         if now - self._observer.heard_at > ECHO_LIMIT:
-            self.counts["unheard"] += 1  # the switch is silent, and so is its session with the master
+            self.counts[RequestOutcome.UNANSWERED] += 1  # the switch is silent, and so is its session with the master
         else:
             self._reply(message, Type.ECHO_REPLY, message.body)
 
@@ -198,7 +210,7 @@ class Answers:
         bodies = answer.bodies
         length = sum(map(len, bodies)) + len(bodies) * (HEADER_LEN + MULTIPART_HEADER_LEN.get(self._version, 8))
         self._queue.put_answer(_parts(self._version, message.xid, key[1], bodies), length)
-        self.counts["answered"] += 1
+        self.counts[RequestOutcome.ANSWERED] += 1
 
     def _ask_role(self, message: Message, now: float) -> None:
         if len(message.body) < 16:

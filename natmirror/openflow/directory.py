@@ -25,6 +25,7 @@ from natmirror.openflow.datapath import (
 )
 from natmirror.openflow.messages import HEADER_LEN, V10, V15, VERSIONS, Message, Type
 from natmirror.openflow.ports import MAX_PORTS, V10_FEATURES_LEN, V10_MAX_PORTS, port_len, port_number, split_ports
+from natmirror.reasons import NotKeptReason
 
 _MAX_DATAPATHS = 10_000  # beyond them, those without a connection are forgotten, the longest unseen first
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest that was seen are table features, of 1.2 MB
@@ -59,8 +60,8 @@ class Directory:
     """The switches that are known. What is kept of them is accounted in ``memory``."""
 
     def __init__(self, memory: MemoryAccount) -> None:
-        self.left_out: Counter[str] = Counter()
-        """Counts what was not kept, by reason."""
+        self.not_kept: Counter[NotKeptReason] = Counter()
+        """Answers of switches that were not kept, by reason."""
         self._memory = memory
         self._used = 0
         self._unclaimed: dict[str, float] = {}  # connections that were restored and not seen yet, and since when
@@ -95,9 +96,9 @@ class Directory:
         if self.find(datapath.datapath_id, datapath.auxiliary_id) is datapath:
             del self._datapaths[datapath.datapath_id, datapath.auxiliary_id]
 
-    def leave_out(self, reason: str) -> None:
-        """Count something that is not kept."""
-        self.left_out[reason] += 1
+    def count_not_kept(self, reason: NotKeptReason) -> None:
+        """Count an answer that is not kept."""
+        self.not_kept[reason] += 1
 
     def learn(self, datapath: Datapath, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
         """Keep a whole answer of a switch's, if there is memory for it; older ones give way."""
@@ -107,22 +108,22 @@ class Directory:
         if self.find(datapath.datapath_id, datapath.auxiliary_id) is not datapath:
             return  # it was forgotten, and its memory given back
         if cost > _MAX_LEN:
-            self.leave_out("too-long")
+            self.count_not_kept(NotKeptReason.TOO_LONG)
             return
         while len(datapath.answers) >= _MAX_ANSWERS:
-            self.leave_out("too-many-answers")
+            self.count_not_kept(NotKeptReason.TOO_MANY_ANSWERS)
             self._drop(datapath, self._oldest(datapath))
         self._make_room(datapath, cost)
         if self._take(cost):
             datapath.answers[key] = answer
             datapath.used += cost
         else:
-            self.leave_out("no-memory")
+            self.count_not_kept(NotKeptReason.NO_MEMORY)
 
     def _make_room(self, datapath: Datapath, cost: int, key: Key | None = None) -> None:
         """Drop older answers for ``cost`` bytes, but not the one with this key."""
         while datapath.used + cost > _MAX_LEN and (oldest := self._oldest(datapath)) != key:
-            self.leave_out("too-many-answers")
+            self.count_not_kept(NotKeptReason.TOO_MANY_ANSWERS)
             self._drop(datapath, oldest)
 
     @staticmethod
@@ -175,7 +176,7 @@ class Directory:
             return answer
         if answer.used > _MAX_PORTS_LEN:
             self._drop(datapath, key)
-            self.leave_out("too-many-ports")
+            self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
             return None
         whole = b"".join(answer.bodies)
         head = whole[: V10_FEATURES_LEN if datapath.version == V10 else 0]
@@ -183,13 +184,13 @@ class Directory:
         try:
             known = split_ports(datapath.version, whole[len(head) :])
         except ValueError:
-            self.leave_out("too-many-ports")
+            self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
             return None
         ports = Ports(head, known, answer.at, sum(map(len, known.values())))
         cost = cost_of(key, ports)
         self._make_room(datapath, cost)
         if not self._take(cost):
-            self.leave_out("no-memory")
+            self.count_not_kept(NotKeptReason.NO_MEMORY)
             return None
         datapath.answers[key] = ports
         datapath.used += cost
@@ -203,18 +204,18 @@ class Directory:
         count = len(ports.ports) - (old is not None) + (new is not None)
         length = ports.length - len(old or b"") + len(new or b"")
         if ports.head and count > V10_MAX_PORTS:
-            self.leave_out("too-many-ports")
+            self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
             return  # the message that the switch itself would send has no room for it either
         more = length - ports.length + PORT_COST * (count - len(ports.ports))
         self._make_room(datapath, more, key)
         if count > MAX_PORTS or length > _MAX_PORTS_LEN or datapath.used + more > _MAX_LEN:
-            self.leave_out("too-many-ports")
+            self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
             self._drop(datapath, key)
             return
         if more <= 0:
             self._give(-more)
         elif not self._take(more):
-            self.leave_out("no-memory")
+            self.count_not_kept(NotKeptReason.NO_MEMORY)
             self._drop(datapath, key)
             return
         datapath.used += more

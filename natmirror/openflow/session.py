@@ -29,6 +29,7 @@ from natmirror.openflow.messages import (
 )
 from natmirror.openflow.observer import MessageClass, Observer
 from natmirror.openflow.send_queue import SendQueue
+from natmirror.reasons import EndReason, WithheldReason
 
 _MAX_EARLY_LEN = 128 << 10  # bytes of the switch's messages that wait until the master knows the switch
 _MAX_WAITING_LEN = 256 << 10  # bytes of questions that wait until the switch's features are known
@@ -160,9 +161,9 @@ class SwitchSession:
         if message_class is MessageClass.ANSWER and not self._policy.passes_unsolicited:
             return
         if not self._async_config.wants(message):
-            self.withheld[f"{message.name}:unwanted"] += 1
+            self.withheld[f"{message.name}:{WithheldReason.NOT_WANTED}"] += 1
         elif not has_room and message.kind is Type.PACKET_IN:
-            self.withheld[f"{message.name}:behind"] += 1
+            self.withheld[f"{message.name}:{WithheldReason.MASTER_BEHIND}"] += 1
         elif self.is_introduced:
             self._pass(message)
         else:
@@ -175,7 +176,7 @@ class SwitchSession:
         while self._early_len > _MAX_EARLY_LEN:
             message = self._early.popleft()
             self._early_len -= len(message.raw) + _MESSAGE_COST
-            self.withheld[f"{message.name}:early"] += 1
+            self.withheld[f"{message.name}:{WithheldReason.BEFORE_FEATURES}"] += 1
 
     def _pass(self, message: Message) -> None:
         self._queue.put(message.raw)
@@ -211,7 +212,7 @@ class SwitchSession:
         if kind in ORDERS:
             self.ordered[message.name] += 1
         if kind is Type.HELLO and negotiated(self._hello, message) != self.version:
-            raise Broken("of-version")
+            raise Broken(EndReason.BAD_VERSION)
         if kind in _CHANGES and self._async_config.role is Role.SLAVE and self.version >= V13:
             self._answers.refuse(message, Refusal.IS_SLAVE)  # 1.3.5 §6.3.5
         if kind in _UNANSWERED:
@@ -224,7 +225,7 @@ class SwitchSession:
         else:
             self._answer(message, now)
         if self._queue.answers_len > _MAX_ANSWERS_LEN or self._waiting_len > _MAX_WAITING_LEN:
-            raise Broken("too-much-asked")
+            raise Broken(EndReason.MIRROR_ASKS_TOO_MUCH)
 
     def _answer(self, message: Message, now: float) -> None:
         self._answers.answer(message, now)

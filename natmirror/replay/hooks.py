@@ -44,8 +44,8 @@ class HookFinder:
         """Return the hook, or why the packet is left out."""
         try:
             parsed = parse(packet)
-        except Malformed as reason:
-            return str(reason)
+        except Malformed as malformed:
+            return malformed.reason
         hook = self._of_segment(parsed) if isinstance(parsed, Segment) else self._of_datagram(parsed)
         return _OTHER_SIDE if isinstance(hook, Hook) and self._recent.knows(parsed.raw, now) else hook
 

@@ -11,7 +11,7 @@ def aggregate(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first, *others = snapshots
     whole = {
         name: _sum([snapshot[name] for snapshot in snapshots])
-        for name in ("counters", "drops", "punts", "flows", "flows_not_derivable", "answers_left_out")
+        for name in ("counters", "drops", "packets_decided_in_python", "flows", "pinned_flows", "answers_not_kept")
     }
     return (
         {

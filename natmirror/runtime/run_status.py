@@ -84,7 +84,7 @@ class RunStatus:
                 number: counters for worker in self._workers for number, counters in worker.queue_counters().items()
             },
             "tunnel": dict(tunnel),
-            "why_not_translated": self._kernel_rules.why_not_translated,
+            "kernel_translation_off_because": self._kernel_rules.why_not_translated,
             "internal_errors": sum(worker.internal_errors for worker in self._workers),
             "ended_threads": {str(number): why for number, why in self._member.readiness.ended.items()},
         }

@@ -26,6 +26,7 @@ from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.queue_keeper import QueueKeeper
 from natmirror.mirror.faults import Fault
 from natmirror.net.checksum import Checksum
+from natmirror.reasons import DropReason
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
@@ -40,8 +41,8 @@ _TIMER_SLICE = 0.001
 """Seconds that timers, and reading what OpenFlow connections say, take between two batches of packets."""
 _MAX_ERRORS = 10
 _ERROR_WINDOW = 10.0  # seconds: a thread that fails so often in that time fails for good
-_INTERNAL_ERROR = Drop("internal-error")
-_STALE = Drop("stale")
+_INTERNAL_ERROR = Drop(DropReason.INTERNAL_ERROR)
+_STALE = Drop(DropReason.QUEUED_BEFORE_START)
 _MAX_STALE_BATCHES = 256  # as much as a queue holds
 
 

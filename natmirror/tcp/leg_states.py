@@ -28,6 +28,8 @@ by ABANDON: ENDS says by which. Leg._step() is the only place that moves the sta
 
 from enum import IntEnum
 
+from natmirror.reasons import EndReason
+
 
 class LegState(IntEnum):
     """The states of RFC 9293 §3.3.2 that an active opener passes; CLOSED is the end."""
@@ -96,31 +98,23 @@ TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
 # wait.
 # Deviation: no simultaneous open (§3.5, figure 7). A mirror does not call.
 
-REFUSED, MIRROR_RESET, COMPLETE = "refused", "mirror-reset", "closed"
-"""Why a leg ends by a segment of its mirror's: the rows of TRANSITIONS above."""
 
-BUFFER_FULL, MEMORY_FULL, CLIENT_RESET, UNREACHABLE = "buffer-full", "memory-full", "client-reset", "unreachable"
-CONNECT_TIMEOUT, STALLED, IDLE_TIMEOUT = "connect-timeout", "stalled", "idle-timeout"
-THROTTLE_LIMIT, LINGER_TIMEOUT = "throttle-limit", "linger-timeout"
-HOLE, TAKEOVER_HOLE, NO_ANSWER, NO_RECORD = "hole", "takeover-hole", "no-answer", "no-record"
-
-ENDS: dict[str, LegEvent] = {
-    BUFFER_FULL: LegEvent.ABORT,  # more bytes wait than the mirror's ``buffer`` has room for: Leg.write()
-    MEMORY_FULL: LegEvent.ABORT,  # all legs together hold as much as they may: Leg.write()
-    CLIENT_RESET: LegEvent.ABORT,  # production's connection was reset, and the mirror has acknowledged all before that
-    UNREACHABLE: LegEvent.ABANDON,  # an ICMP error about the SYN, in SYN_SENT only (RFC 5927 §5.2)
+ENDS: dict[EndReason, LegEvent] = {
+    EndReason.BUFFER_FULL: LegEvent.ABORT,  # Leg.write()
+    EndReason.MEMORY_FULL: LegEvent.ABORT,  # Leg.write()
+    EndReason.CLIENT_RESET: LegEvent.ABORT,  # once the mirror has acknowledged all that came before the RST
+    EndReason.UNREACHABLE: LegEvent.ABANDON,  # in SYN_SENT only (RFC 5927 §5.2)
     # Timeouts, each a setting of the mirror's that leg_deadlines.py counts
-    CONNECT_TIMEOUT: LegEvent.ABORT,  # ``connect-timeout``: no SYN-ACK
-    STALLED: LegEvent.ABORT,  # ``stall-timeout``: bytes wait, and none is acknowledged
-    IDLE_TIMEOUT: LegEvent.ABORT,  # ``idle-timeout``: nothing waits, and neither side sends
-    THROTTLE_LIMIT: LegEvent.ABORT,  # ``throttle-limit``: a client was held back as long for this leg
-    LINGER_TIMEOUT: LegEvent.ABORT,  # ``linger``: production's connection is over, and the mirror lacks bytes
-    COMPLETE: LegEvent.ABORT,  # the same, where the mirror has everything and keeps its own side open
-    # Bytes or answers that are missing: all but the first only where another host has begun the leg
-    HOLE: LegEvent.ABORT,  # bytes never passed here, and the client will not send them again
-    TAKEOVER_HOLE: LegEvent.ABORT,  # the same between the record of another host's and what came here
-    NO_ANSWER: LegEvent.ABANDON,  # ``connect-timeout``: the mirror answers no probe, and would hear no RST
-    NO_RECORD: LegEvent.ABORT,  # there is no record of the leg, or only one of an older leg between the same ends
+    EndReason.CONNECT_TIMEOUT: LegEvent.ABORT,
+    EndReason.STALLED: LegEvent.ABORT,
+    EndReason.IDLE_TIMEOUT: LegEvent.ABORT,
+    EndReason.THROTTLE_LIMIT: LegEvent.ABORT,
+    EndReason.LINGER_TIMEOUT: LegEvent.ABORT,
+    EndReason.CLOSED: LegEvent.ABORT,  # after ``linger``: the mirror has everything, and keeps its own side open
+    # Missing bytes or answers: all but the first only where another host has begun the leg
+    EndReason.HOLE: LegEvent.ABORT,
+    EndReason.TAKEOVER_HOLE: LegEvent.ABORT,
+    EndReason.RESUME_TIMEOUT: LegEvent.ABANDON,  # the mirror answers no probe, and would hear no RST
+    EndReason.NO_RECORD: LegEvent.ABORT,
 }
-"""How a leg ends, by the reason, where no segment of its mirror's ends it. Its owner has more reasons, and says with
-Leg.abort() or Leg.abandon() which of the two it is."""
+"""Whether a leg ends with a RST, by the reason, where no segment of its mirror ends it. The leg's owner has more reasons: it calls Leg.abort() or Leg.abandon()."""

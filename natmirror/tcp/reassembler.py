@@ -7,6 +7,7 @@ from typing import Any
 
 from natmirror.fastpath import FlowRow, Memory
 from natmirror.net import seq
+from natmirror.reasons import EndReason
 
 _PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a piece that waits
 _MAX_PIECE_LEN = 64 << 10
@@ -15,8 +16,6 @@ _MAX_OUT_LEN = 256 << 10
 """Bytes after which no further piece is given in one call: a gap that is filled may let a whole window out."""
 MAX_RUNS = 256
 """Pieces that wait with a gap between any two. Each gap is a loss of its own within one window."""
-MEMORY_FULL, TOO_MANY_GAPS = "memory-full", "too-many-gaps"
-"""Why a segment that had come was left out."""
 _NONE: Any = ()  # in place of two empty lists a flow: most never have anything that waits
 
 
@@ -40,7 +39,7 @@ class Reassembler:
         self._side = side
         getattr(row, side).next = next_seq or 0
         self.waiting_bytes = 0
-        self.left_out: str | None = None
+        self.left_out: EndReason | None = None
         """Why something that had come ahead of its turn was left out since the last hole, if something was."""
         self._max_waiting = max_waiting
         self._memory = memory
@@ -123,13 +122,13 @@ class Reassembler:
             return
         runs = self._runs + 1 - self._runs_in(first, last)
         if runs > MAX_RUNS:
-            self.left_out = self.left_out or TOO_MANY_GAPS
+            self.left_out = self.left_out or EndReason.TOO_MANY_GAPS
             if start > self._starts[-1]:
                 return
             self._drop_last_run()
             runs = self._runs + 1
         if not self._memory.take(count + _PIECE_COST * len(fresh)):
-            self.left_out = MEMORY_FULL
+            self.left_out = EndReason.MEMORY_FULL
             return
         pieces = [*zip(self._starts[first:last], self._pieces[first:last], strict=True), *fresh]
         pieces.sort(key=lambda piece: piece[0])

@@ -21,7 +21,7 @@ from natmirror.lab.process import wait_for
 from tests.helpers.session import Session, engine
 from tests.helpers.support import CLIENT
 
-QUEUE = {"received": 7, "queue_full": 0}
+QUEUE = {"received": 7, "packets_dropped_queue_full": 0}
 ENDED = {
     "ended_at": "2026-01-02T03:04:05.678+00:00",
     "client": "10.10.0.11:40000",
@@ -42,7 +42,7 @@ MACHINE = {
     "queues": {"6653": QUEUE},
     "tunnel": {"sent": 3},
     "internal_errors": 0,
-    "why_not_translated": "nft is missing",
+    "kernel_translation_off_because": "nft is missing",
 }
 
 
@@ -177,13 +177,13 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
         assert any(all(word in line for word in words) for line in screen.splitlines()), screen
     assert "drops: consumed" not in screen
     assert "queue 6653: received 7\n" in screen
-    assert "held back for mirrors: 20.0 KiB of 256.0 MiB" in screen
+    assert "buffered for mirrors: 20.0 KiB of 256.0 MiB" in screen
     assert "the kernel does not translate: nft is missing" in screen
     assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
     assert "log: dropped 3\n" in screen
 
 
-PAIR = {"role": "master", "since": "03:04", "told_by": "keepalived", "hosts": ["lb1", "lb2"], "state": "redis://h"}
+PAIR = {"role": "master", "since": "03:04", "source": "keepalived", "hosts": ["lb1", "lb2"], "state": "redis://h"}
 SHARED = {
     "where": "redis://h",
     "state": "connecting",
@@ -213,7 +213,7 @@ SHARED = {
 )
 @pytest.mark.usefixtures("served")
 def test_the_status_screen_of_a_pair_says_what_a_move_would_cost(path: Path, shared: dict[str, Any], line: str) -> None:
-    status = {**ask("status", path), "pair": PAIR, "shared_state": shared, "flows_not_derivable": 4}
+    status = {**ask("status", path), "pair": PAIR, "shared_state": shared, "pinned_flows": 4}
     with ExitStack() as held:
         other = path.with_name("pair.sock")
         held.callback(Server(other, {"status": lambda: status}).close)

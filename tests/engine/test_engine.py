@@ -11,6 +11,7 @@ from natmirror.fastpath import LEG_ACK_DELAY, SYN_ANSWER_TIMEOUT
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum, ones_sum
+from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import (
@@ -94,7 +95,7 @@ def test_a_wrong_checksum_stays_wrong_and_reaches_no_leg(session: Session) -> No
     assert (out.dst, out.dport) == session.backend
     assert not checksums_are_right(out.raw)
     assert session.mirrored() == []
-    assert session.engine.snapshot(session.now)["counters"]["bad_checksums"] == 1
+    assert session.engine.snapshot(session.now)["counters"]["bad_checksum_packets"] == 1
 
 
 def test_round_robin_alternates_and_keeps_each_flow(fast: bool) -> None:
@@ -181,7 +182,7 @@ def test_a_backend_that_lost_the_client_to_another_changes_nothing(session: Sess
     stale = C1 if session.backend == C2 else C2
     for letters, data in (("PA", b"stale"), ("R", b""), ("FA", b"")):
         raw = packet(stale, CLIENT, letters, 5, 6, data)
-        assert session.take(raw, Hook.FORWARD) == Drop("stale-backend")
+        assert session.take(raw, Hook.FORWARD) == Drop(DropReason.FORMER_BACKEND)
     assert session.from_client("PA", b"on").dst == session.backend_address
 
 
@@ -302,7 +303,7 @@ def test_the_mirror_gets_the_bytes_and_its_answers_reach_nobody(session: Session
     session.connect_mirror()
     session.from_client("PA", b"world")
     assert session.mirrored() == [("PA", FIRST, THEIRS, b"hello "), ("PA", seq.add(FIRST, 6), THEIRS, b"world")]
-    assert session.from_mirror("PA", 1, 12, b"an answer") == Drop("consumed")
+    assert session.from_mirror("PA", 1, 12, b"an answer") == Drop(DropReason.FOR_LEG)
     assert session.mirrored() == [], "the acknowledgement waits for company"
     session.from_client("PA", b"!")
     assert session.mirrored() == [("PA", seq.add(FIRST, 11), seq.add(THEIRS, 9), b"!")]
@@ -411,9 +412,9 @@ def test_a_blind_reset_ends_nothing(session: Session) -> None:
 
 
 def test_a_mirrors_packet_without_a_leg_is_answered_with_a_reset_and_dropped(session: Session) -> None:
-    assert session.from_mirror("PA", 1, 1, b"hello?") == Drop("mirror-without-leg")
+    assert session.from_mirror("PA", 1, 1, b"hello?") == Drop(DropReason.MIRROR_WITHOUT_LEG)
     assert session.mirrored() == [("R", FIRST, 0, b"")]
-    assert session.from_mirror("R", 1, 1) == Drop("mirror-without-leg")
+    assert session.from_mirror("R", 1, 1) == Drop(DropReason.MIRROR_WITHOUT_LEG)
     assert session.mirrored() == []
 
 
@@ -438,7 +439,7 @@ def test_a_service_without_a_pool_passes_unchanged_and_is_mirrored(fast: bool) -
 def test_closing_the_engine_resets_all_legs(session: Session) -> None:
     connected(session)
     assert [told(send.packet)[0] for send in session.engine.close() if isinstance(send, Send)] == ["RA"]
-    assert [event.reason for event in session.engine.take_events()] == ["shutdown"]
+    assert [event.reason for event in session.engine.take_events()] == ["natmirror-stopped"]
 
 
 # The ledger
@@ -456,11 +457,11 @@ def test_each_byte_is_accounted_for_by_its_reason(fast: bool) -> None:
     assert 0 < own < 39
     Session(shared, client=at("10.10.0.200", 1)).passed(packet(at("10.10.0.200", 1), SERVICE, "PA", 5, 6, b"data"), PRE)
     [mirror] = shared.snapshot(1.0)["mirrors"]
-    assert mirror["lost_bytes"] == {"own-backend": 10 * own, "mid-connection": 4}
+    assert mirror["lost_bytes"] == {"mirror-is-backend": 10 * own, "picked-up": 4}
     assert mirror["pending_bytes"] == 10 * (39 - own)
     shared.close()
     [mirror] = shared.snapshot(1.0)["mirrors"]
-    assert mirror["lost_bytes"] == {"own-backend": 10 * own, "mid-connection": 4, "shutdown": 10 * (39 - own)}
+    assert mirror["lost_bytes"] == {"mirror-is-backend": 10 * own, "picked-up": 4, "natmirror-stopped": 10 * (39 - own)}
     shared.handle_timer(100_000.0)
     [over] = shared.snapshot(100_000.0)["mirrors"]
     assert over == mirror, "the same when the flows are over"
@@ -507,7 +508,7 @@ def test_an_icmp_error_about_a_leg_is_consumed_and_heeded(session: Session, hook
     sent = session.to_mirror[0]
     session.to_mirror.clear()
     raw = icmp_error("10.20.0.1", "10.10.0.11", sent.raw, mtu=700)
-    assert session.take(raw, hook) == Drop("consumed")
+    assert session.take(raw, hook) == Drop(DropReason.FOR_LEG)
     assert session.to_mirror[0].seq == sent.seq
     assert max(len(one.raw) for one in session.to_mirror) <= 700
 
@@ -520,7 +521,7 @@ def test_icmp_errors_about_other_things_pass(session: Session) -> None:
 
 def test_a_late_icmp_error_about_a_leg_that_is_over_reaches_nobody(session: Session) -> None:
     inner = packet(CLIENT, MASTER, "A", 1)
-    assert session.take(icmp_error("10.20.0.1", "10.10.0.11", inner), Hook.FORWARD) == Drop("icmp-without-leg")
+    assert session.take(icmp_error("10.20.0.1", "10.10.0.11", inner), Hook.FORWARD) == Drop(DropReason.ICMP_WITHOUT_LEG)
 
 
 # Robustness

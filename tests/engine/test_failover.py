@@ -7,6 +7,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import ConnectionCounts
 from natmirror.net import seq
 from natmirror.net.build import finish
+from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import Shard
 from tests.helpers.session import IRS, ISS, Session, engine
@@ -29,7 +30,7 @@ def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
     """Where a client's SYN goes, as the last byte of an address; None where it goes nowhere."""
     verdict = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0).verdict
     if isinstance(verdict, Drop):
-        assert verdict == Drop("no-backend")
+        assert verdict == Drop(DropReason.NO_BACKEND)
         return None
     assert isinstance(verdict, Accept)
     assert verdict.packet is not None
@@ -151,7 +152,7 @@ def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
     for name in ("c1", "c2"):
         one.set_share("openflow", name, 0.0)
     decision = one.receive(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
-    assert decision.verdict == Drop("no-backend")
+    assert decision.verdict == Drop(DropReason.NO_BACKEND)
     assert resets(decision.sends) == [(SERVICE, CLIENT, 0, ISS + 1)]
     assert one.snapshot(1000.0)["drops"]["no-backend"] == 1
 
@@ -197,14 +198,14 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     living.from_client("R")
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
     decision = one.receive(raw, Hook.PREROUTING, session.now + 1)
-    assert decision.verdict == Drop("killed")
+    assert decision.verdict == Drop(DropReason.FLOW_RESET)
     assert resets(decision.sends) == [(SERVICE, CLIENT, to_client - 3, 0)]
     raw = packet(session.backend, CLIENT, "PA", to_client, to_backend, b"more")
     decision = one.receive(raw, Hook.FORWARD, session.now + 1)
-    assert decision.verdict == Drop("killed")
+    assert decision.verdict == Drop(DropReason.FLOW_RESET)
     assert resets(decision.sends) == [(CLIENT, session.backend, to_backend, 0)]
     decision = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, session.now + 1)
-    assert decision == Decision(Drop("killed"), [])
+    assert decision == Decision(Drop(DropReason.FLOW_RESET), [])
     assert_adds_up(one.snapshot(session.now))
     one.set_share("openflow", name, 0.0)
     verdict = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, session.now + 2).verdict
@@ -266,8 +267,8 @@ def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fa
     assert session.from_backend("PA", b"answer").dst == CLIENT[0]
     snapshot = one.snapshot(1000.0)
     [mirror] = snapshot["mirrors"]
-    assert (mirror["legs"], mirror["ended"]) == (0, {"handed-over": 1})
-    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"handed-over": 6, "mid-connection": 5})
+    assert (mirror["legs"], mirror["ended"]) == (0, {"released": 1})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"released": 6, "picked-up": 5})
     assert_adds_up(snapshot)
     session.from_client("FA")
     session.from_backend("FA")
@@ -286,7 +287,7 @@ def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirro
         elsewhere(session, 3000)
         assert session.from_client("PA", b"x").dst == session.backend_address
     counters = one.snapshot(1000.0)["counters"]
-    assert counters["flows_handed_over"] == len(CLIENTS)
+    assert counters["flows_released"] == len(CLIENTS)
     assert "flows_picked_up" not in counters
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.errors import RulesError
+from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from natmirror.rules.reload import merged, refuse_what_cannot_change
 from natmirror.rules.text import differences
@@ -102,7 +103,7 @@ def test_a_service_that_is_gone_keeps_its_connections_and_refuses_others(fast: b
     assert session.from_client("PA", b"on").dst == session.backend_address
     assert session.from_backend("PA", b"and on").src == SERVICE[0]
     decision = one.receive(packet((CLIENT[0], 40_002), SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
-    assert decision.verdict == Drop("no-backend")
+    assert decision.verdict == Drop(DropReason.NO_BACKEND)
     [reset] = decision.sends
     assert told(reset.packet)[0] == "RA"
     session.from_client("R")
@@ -123,13 +124,13 @@ def test_a_mirror_that_is_gone_gets_nothing_more_and_the_ledger_tells_why(fast: 
     session.mirrored()
     sent = go_over(one, PLAIN)
     assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"]
-    assert [event.reason for event in one.take_events()] == ["removed"]
+    assert [event.reason for event in one.take_events()] == ["mirror-removed"]
     assert one.snapshot(1000.0)["mirrors"] == []
     session.from_client("PA", b"unseen")
     assert session.mirrored() == []
     go_over(one, RULES)
     mirror = one.snapshot(1000.0)["mirrors"][0]
-    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (10, {"removed": 10})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (10, {"mirror-removed": 10})
     assert_adds_up(one.snapshot(1000.0))
 
 
@@ -141,7 +142,7 @@ def test_what_a_mirror_that_is_gone_still_sends_is_not_for_the_client(fast: bool
     session.connect_mirror()
     one.reload(parse_rules(PLAIN))
     one.end_removed(one.leg_ids(), 1000.0)
-    assert session.from_mirror("PA", 1, 1, b"late") == Drop("mirror-without-leg")
+    assert session.from_mirror("PA", 1, 1, b"late") == Drop(DropReason.MIRROR_WITHOUT_LEG)
     one.prune()
     assert session.from_mirror("PA", 1, 1, b"later") == Accept(), "nobody's affair of ours"
 
@@ -155,7 +156,7 @@ def test_a_mirror_at_another_place_is_another_and_settings_alone_change_nothing(
     assert go_over(one, RULES.replace("10.20.0.13}", "10.20.0.13, linger: 1s, buffer: 64KiB}")) == []
     session.from_client("PA", b"on")
     go_over(one, RULES.replace("10.20.0.13", "10.20.0.14"))
-    assert [event.reason for event in one.take_events()] == ["removed"]
+    assert [event.reason for event in one.take_events()] == ["mirror-removed"]
     assert_adds_up(one.snapshot(1000.0))
 
 

@@ -56,14 +56,14 @@ def test_only_what_maglev_would_not_say_is_told_when_it_is_established_and_when_
         expected = [] if session.backend == derived(session.client) else [("openflow", session.client, session.backend)]
         assert [(got.service, got.client, got.backend) for got in changes(one)] == expected
     strange = [session for session in sessions if session.backend != derived(session.client)]
-    assert len(strange) == one.snapshot(1000.0)["flows_not_derivable"]
+    assert len(strange) == one.snapshot(1000.0)["pinned_flows"]
     assert bool(strange) == (balance != "maglev")
     for session in sessions:
         close(session)
     assert {(got.what, got.client) for got in changes(one)} == {
         (BindingEvent.ENDED, session.client) for session in strange
     }
-    assert one.snapshot(1000.0)["flows_not_derivable"] == 0
+    assert one.snapshot(1000.0)["pinned_flows"] == 0
 
 
 def test_what_a_drain_has_moved_is_told_and_what_it_has_left_is_not(fast: bool) -> None:
@@ -186,7 +186,7 @@ def test_a_guest_stays_and_is_not_told_of(host: Engine) -> None:
     assert host.flows(1e9)[0]["idle_seconds"] is None
     whole_sweep(host, ANNOUNCE | CLAIM_SEEN, 2000.0)
     assert changes(host) == []
-    assert host.snapshot(2000.0)["flows_not_derivable"] == 0
+    assert host.snapshot(2000.0)["pinned_flows"] == 0
 
 
 def test_a_guest_goes_when_the_other_host_says_so(host: Engine) -> None:
@@ -197,7 +197,7 @@ def test_a_guest_goes_when_the_other_host_says_so(host: Engine) -> None:
 def test_a_guest_that_is_claimed_is_our_own(host: Engine) -> None:
     whole_sweep(host, CLAIM_ALL, 2000.0)
     assert changes(host) == [BindingChange(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]
-    assert host.snapshot(2000.0)["flows_not_derivable"] == 1
+    assert host.snapshot(2000.0)["pinned_flows"] == 1
     host.bindings.withdraw("openflow", CLIENT, 2000.0, ended=True)
     assert len(host.flows(2000.0)) == 1, "nobody else can take it away"
     host.handle_timer(2000.0 + TIMEOUTS[State.ESTABLISHED])
@@ -238,7 +238,7 @@ def test_the_last_who_tells_of_a_binding_is_right(host: Engine) -> None:
     assert host.bindings.accept("openflow", CLIENT, session.backend or C1, 1000.0)
     assert [flow["guest"] for flow in host.flows(1000.0)] == [True]
     assert changes(host) == [], "the other one tells what becomes of it"
-    assert host.snapshot(1000.0)["flows_not_derivable"] == 0
+    assert host.snapshot(1000.0)["pinned_flows"] == 0
 
 
 def test_a_connection_that_was_just_opened_here_is_younger_than_what_another_host_tells(fast: bool) -> None:
@@ -304,7 +304,7 @@ def test_a_guest_of_a_mirrored_service_counts_what_no_mirror_gets(fast: bool) ->
     session.from_backend("PA", b"reply")
     session.from_client("PA", b"and more")
     [mirror] = one.snapshot(1000.0)["mirrors"]
-    assert mirror["lost_bytes"] == {"mid-connection": 12}
+    assert mirror["lost_bytes"] == {"picked-up": 12}
     assert_adds_up(one.snapshot(1000.0))
     one.bindings.withdraw("openflow", CLIENT, 1000.0, ended=True)
     assert one.flows(1000.0) == []

@@ -89,11 +89,11 @@ def test_what_can_be_derived_no_more_is_told_and_what_can_be_again_is_withdrawn(
     gone = host.go_over(WITHOUT[C1])
     assert {one[0] for one in gone} == {BindingEvent.BOUND}
     assert {one[1:] for one in gone} == of_c1
-    assert host.engine.snapshot(1000.0)["flows_not_derivable"] == len(of_c1) > 0
+    assert host.engine.snapshot(1000.0)["pinned_flows"] == len(of_c1) > 0
     back = host.go_over(UNMIRRORED)
     assert {one[0] for one in back} == {BindingEvent.FORGOTTEN}
     assert {one[1:] for one in back} == of_c1
-    assert host.engine.snapshot(1000.0)["flows_not_derivable"] == 0
+    assert host.engine.snapshot(1000.0)["pinned_flows"] == 0
     for session in sessions:
         close(session)
     assert host.news() == []
@@ -377,7 +377,7 @@ def test_a_flood_to_a_service_that_was_removed_is_not_told_and_leaves_room_for_o
     assert host.news() == []
     connected(host, service=at("10.10.0.100", 7000))
     shown = host.engine.snapshot(1000.0)
-    assert (shown["flows"], shown["flows_not_derivable"]) == (20, 1)
+    assert (shown["flows"], shown["pinned_flows"]) == (20, 1)
     assert [flow["service"] for flow in host.engine.flows(1000.0)].count("other") == 1
 
 

@@ -12,6 +12,7 @@ from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.net.endpoint import show
 from natmirror.openflow.messages import Type
+from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import Shard
 from natmirror.tcp import leg_record
@@ -271,7 +272,7 @@ def heard(session: Session) -> list[tuple[str, int, int, bytes]]:
 def answer(session: Session, ack: int, at: int = 4, *, window: int = 0xFFFF, data: bytes = b"") -> None:
     """The mirror says how far it has come."""
     raw = packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, at), seq.add(ISS, ack), data, window=window)
-    assert session.take(raw, Hook.PREROUTING) == Drop("consumed")
+    assert session.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
 
 
 def mirror_of(session: Session) -> dict[str, Any]:
@@ -316,12 +317,12 @@ def test_once_it_goes_on_the_leg_is_cs_again() -> None:
     due(session)
     session.from_client("PA", b"x")
     session.from_mirror("A", 4, 12)
-    before = session.engine.snapshot(session.now)["punts"]
+    before = session.engine.snapshot(session.now)["packets_decided_in_python"]
     for count in range(10):
         session.from_client("PA", b"x")
         session.from_backend("A")
         session.from_mirror("A", 4, 13 + count)
-    assert session.engine.snapshot(session.now)["punts"] == before
+    assert session.engine.snapshot(session.now)["packets_decided_in_python"] == before
 
 
 def test_a_probe_without_an_answer_is_repeated_and_at_last_the_leg_ends_without_a_word(fast: bool) -> None:
@@ -332,8 +333,8 @@ def test_a_probe_without_an_answer_is_repeated_and_at_last_the_leg_ends_without_
         probes = due(session, timer - session.now)
         assert probes == ([("A", 4, 4, b"")] if times[-1] < 30 else [])
     assert times == [0.0, 1.0, 3.0, 7.0, 15.0, 30.0]
-    assert ends(session) == ["no-answer"]
-    assert mirror_of(session)["lost_bytes"] == {"no-answer": 6}
+    assert ends(session) == ["resume-timeout"]
+    assert mirror_of(session)["lost_bytes"] == {"resume-timeout": 6}
 
 
 def test_what_the_mirror_has_got_since_the_record_counts_as_acknowledged(fast: bool) -> None:
@@ -597,8 +598,8 @@ def test_a_connection_that_is_forgotten_before_the_answer_takes_its_leg_along(fa
     due(session)
     while (timer := session.engine.next_timer()) is not None:
         assert all(flags == "A" for flags, *_ in due(session, max(timer - session.now, 0.0)))
-    assert ends(session) == ["no-answer"]
-    assert mirror_of(session)["lost_bytes"] == {"no-answer": 9}
+    assert ends(session) == ["resume-timeout"]
+    assert mirror_of(session)["lost_bytes"] == {"resume-timeout": 9}
     assert session.engine.snapshot(session.now)["mirror_memory"]["used_bytes"] == 0
 
 
@@ -611,7 +612,7 @@ def test_a_new_connection_of_the_same_ports_takes_the_legs_place(fast: bool) -> 
     later.syn_ack()
     later.from_client("A")
     assert [flags for flags, *_ in later.mirrored()] == ["S"], "which clears the old one at the mirror"
-    assert ends(session) == ["no-answer"]
+    assert ends(session) == ["resume-timeout"]
     assert_adds_up(session.engine.snapshot(session.now))
 
 
@@ -736,7 +737,7 @@ def test_without_a_record_a_mirror_is_reset_but_not_by_a_host_that_waits() -> No
     one = engine()
     one.replicated_legs.leave()
     session = Session(one)
-    assert session.from_mirror("A", 4, 11) == Drop("mirror-without-leg")
+    assert session.from_mirror("A", 4, 11) == Drop(DropReason.MIRROR_WITHOUT_LEG)
     assert session.to_mirror == []
     one.replicated_legs.take_over(NOW)
     session.from_mirror("A", 4, 11)
@@ -752,11 +753,11 @@ def test_legs_that_are_handed_over_end_without_a_word(fast: bool) -> None:
     session.from_client("PA", b"abc")
     session.mirrored()
     one.replicated_legs.leave()
-    assert ends(session) == ["handed-over"]
+    assert ends(session) == ["released"]
     assert due(session, 300.0) == []
     session.from_client("PA", b"def")
     assert heard(session) == []
-    assert mirror_of(session)["lost_bytes"] == {"handed-over": 6}
+    assert mirror_of(session)["lost_bytes"] == {"released": 6}
 
 
 def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast: bool) -> None:
@@ -772,7 +773,7 @@ def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast
     session.from_backend("PA", b"answer")
     assert heard(session) == []
     snapshot = one.snapshot(session.now)
-    assert snapshot["mirrors"][0]["lost_bytes"] == {"handed-over": 3, "mid-connection": 5}
+    assert snapshot["mirrors"][0]["lost_bytes"] == {"released": 3, "picked-up": 5}
     assert_adds_up(snapshot)
     session.from_client("FA")
     session.from_backend("FA")
@@ -830,7 +831,7 @@ def test_two_mirrors_may_stand_at_different_places(fast: bool) -> None:
     session.sent, session.answered = 10, 5
     assert sorted(due(session)) == [("A", 4, 4, b""), ("A", 8, 4, b"")]
     raw = packet(SPARE, CLIENT, "A", seq.add(MIRROR_ISS, 4), seq.add(ISS, 9))
-    assert session.take(raw, Hook.PREROUTING) == Drop("consumed")
+    assert session.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
     session.from_client("PA", b"456789xyz", at=4)
     assert due(session) == [("PA", 9, 4, b"89xyz")]
     answer(session, 5)
@@ -857,7 +858,7 @@ def test_one_mirror_that_does_not_answer_costs_the_other_nothing_but_time(fast: 
         sent = due(session, 5.0)
         if sent and sent[-1][3]:
             break
-    assert (sent[-1], ends(session)) == (("PA", 11, 4, b"abc"), ["no-answer"])
+    assert (sent[-1], ends(session)) == (("PA", 11, 4, b"abc"), ["resume-timeout"])
 
 
 @pytest.mark.parametrize(
@@ -866,9 +867,9 @@ def test_one_mirror_that_does_not_answer_costs_the_other_nothing_but_time(fast: 
         (RULES, {"local": "10.20.0.1:10240"}, "other-address"),
         (RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}"), {}, "other-address"),
         (RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}"), {"local": "10.20.0.1:80"}, "other-address"),
-        (RULES, {"mirror": "another"}, "mid-connection"),
-        (RULES, {"address": "10.20.0.13:99"}, "mid-connection"),
-        (RULES.replace("10.20.0.13}", "10.20.0.11}"), {"address": "10.20.0.11:6653"}, "own-backend"),
+        (RULES, {"mirror": "another"}, "picked-up"),
+        (RULES, {"address": "10.20.0.13:99"}, "picked-up"),
+        (RULES.replace("10.20.0.13}", "10.20.0.11}"), {"address": "10.20.0.11:6653"}, "mirror-is-backend"),
         (RULES.replace("10.20.0.13}", "10.20.0.13, only: [10.10.0.99/32]}"), {}, "not-selected"),
     ],
 )
@@ -887,7 +888,7 @@ def test_a_leg_with_an_address_of_ours_goes_on_from_there(fast: bool) -> None:
     )
     due(session)
     raw = packet(MASTER, at("10.20.0.1", 10240), "A", seq.add(MIRROR_ISS, 4), seq.add(ISS, 11))
-    assert session.take(raw, Hook.PREROUTING) == Drop("consumed")
+    assert session.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
     session.from_client("PA", b"abc")
     due(session)
     assert session.engine.flows(session.now)[0]["legs"][0]["sent_bytes"] == 3
@@ -903,7 +904,7 @@ def test_a_full_table_is_counted() -> None:
     one = engine(max_flows=1)
     established(one)
     one.replicated_legs.adopt(sealed({**RECORD, "client": "10.10.0.12:40001"}), NOW)
-    assert one.snapshot(NOW)["counters"]["flows_refused"] == 1
+    assert one.snapshot(NOW)["counters"]["flows_untracked"] == 1
 
 
 def test_an_adopted_connection_is_not_half_open() -> None:
@@ -939,7 +940,7 @@ def test_a_connection_that_was_met_before_its_record_came_goes_on_with_it(fast: 
     session.from_client("PA", b"def")
     assert heard(session) == [("PA", 14, 4, b"def")]
     mirror = mirror_of(session)
-    assert (mirror["lost_bytes"], mirror["pending_bytes"]) == ({"mid-connection": 3}, 3)
+    assert (mirror["lost_bytes"], mirror["pending_bytes"]) == ({"picked-up": 3}, 3)
     assert len(one.flow_ids()) == 1
 
 
@@ -1027,7 +1028,7 @@ def opened_at(session: Session) -> int:
     session.engine.study(session.now)
     [iss] = [number for letters, number, _, _ in session.mirrored() if letters == "S"]
     raw = packet(MASTER, session.client, "SA", MIRROR_ISS, seq.add(iss, 1))
-    assert session.take(raw, Hook.PREROUTING) == Drop("consumed")
+    assert session.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
     session.mirrored()
     return seq.add(iss, 1)
 
@@ -1186,4 +1187,4 @@ def test_a_host_alone_calls_it_mid_connection(fast: bool) -> None:
     session = Session(host(KEY, RULES, fast=fast))
     session.backend = at("10.20.0.11", 6653)
     session.from_client("PA", b"hello")
-    assert mirror_of(session)["lost_bytes"] == {"mid-connection": 5}
+    assert mirror_of(session)["lost_bytes"] == {"picked-up": 5}

@@ -7,6 +7,7 @@ from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
+from natmirror.reasons import DropReason
 from tests.helpers.session import ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import CLIENT, MASTER, SERVICE, assert_adds_up, at, packet, told
 
@@ -114,7 +115,7 @@ def test_a_connection_that_comes_to_another_host_is_copied_no_more(hosts: tuple[
     assert session.mirrored() == []
     [old], [new] = (host.snapshot(session.now)["mirrors"] for host in hosts)
     assert (old["acked_bytes"], old["legs"], old["ended"]) == (6, 1, {}), "it waits for a client that is elsewhere"
-    assert (new["legs"], new["lost_bytes"]) == (0, {"mid-connection": 10})
+    assert (new["legs"], new["lost_bytes"]) == (0, {"picked-up": 10})
 
 
 def test_what_a_mirror_says_to_a_host_without_its_leg_resets_it(hosts: tuple[Engine, Engine]) -> None:
@@ -122,6 +123,6 @@ def test_what_a_mirror_says_to_a_host_without_its_leg_resets_it(hosts: tuple[Eng
     session.connect_mirror()
     answer = packet(MASTER, CLIENT, "PA", seq.add(MIRROR_ISS, 1), seq.add(ISS, 1), b"hello")
     decision = hosts[1].receive(answer, Hook.PREROUTING, session.now, Checksum.VALID)
-    assert decision.verdict == Drop("mirror-without-leg")
+    assert decision.verdict == Drop(DropReason.MIRROR_WITHOUT_LEG)
     [reset] = decision.sends
     assert told(reset.packet)[0] == "R"

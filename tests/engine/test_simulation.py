@@ -22,7 +22,9 @@ def test_in_fine_weather_everything_arrives_at_once() -> None:
     assert (event.reason, event.acked_bytes, event.client_bytes) == ("closed", len(STREAM), len(STREAM))
     snapshot = world.engine.snapshot(world.now)
     assert (snapshot["flows"], snapshot["mirrors"][0]["retransmits"]) == (0, 0)
-    assert snapshot["counters"]["fast_packets"] > snapshot["counters"]["mirror_packets"] > 80, "C had a hand in it"
+    assert snapshot["counters"]["packets_decided_in_c"] > snapshot["counters"]["mirror_packets"] > 80, (
+        "C had a hand in it"
+    )
     assert world.engine.next_timer() is None
 
 

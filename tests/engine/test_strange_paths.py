@@ -11,6 +11,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, Segment
+from natmirror.reasons import DropReason
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
 
@@ -246,7 +247,7 @@ def test_more_connections_than_the_table_holds_are_served_and_counted_as_not_mir
     snapshot = full.snapshot(1000.0)
     assert_adds_up(snapshot)
     [mirror] = snapshot["mirrors"]
-    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (15, {"untracked": 7})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (15, {"flow-table-full": 7})
 
 
 # Legs from an address of ours
@@ -273,7 +274,7 @@ def test_legs_from_an_address_of_ours_have_ports_of_their_own(fast: bool) -> Non
         assert (syn.src, syn.dst, syn.dport) == (OURS, *MASTER)
         ports.add(syn.sport)
         session.to_mirror.clear()
-        assert session.take(answer(syn, "SA"), Hook.PREROUTING) == Drop("consumed")
+        assert session.take(answer(syn, "SA"), Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
         session.to_mirror.clear()
         session.from_client("PA", b"hello")
         [data] = session.to_mirror

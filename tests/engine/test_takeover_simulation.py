@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
+from natmirror.reasons import EndReason
 from tests.helpers.simulator import World
 from tests.helpers.support import assert_adds_up
 from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
 
 TAKEOVER_REASONS = {
-    *("closed", "linger-timeout", "stalled", "no-answer", "takeover-hole", "hole", "no-record"),
-    *("mirror-reset", "handed-over", "client-reset", "buffer-full"),
+    *("closed", "linger-timeout", "stalled", "resume-timeout", "takeover-hole", "hole", "no-record"),
+    *("mirror-reset", "released", "client-reset", "buffer-full"),
 }
 
 
@@ -121,7 +122,7 @@ def check(world: Pair, stream: bytes) -> None:
     for event in world.events:
         assert event.reason in TAKEOVER_REASONS | {"port-reused", "connect-timeout", "flow-expired"}, event
     ends = Counter(event.reason for event in world.events)
-    if ends["closed"]:
+    if ends[EndReason.CLOSED]:
         assert delivered == stream
     if world.mirror.closed_by_peer:
         assert delivered == stream

@@ -43,7 +43,7 @@ UNMIRRORED = RULES[: RULES.index("    mirrors:")]
 
 def in_python(one: Engine) -> dict[str, int]:
     """How many packets C has left to Python, by reason."""
-    return dict(one.snapshot(0.0)["punts"])
+    return dict(one.snapshot(0.0)["packets_decided_in_python"])
 
 
 def many(balance: str = "balance: maglev", *, fast: bool) -> Engine:
@@ -109,7 +109,7 @@ def test_the_next_connection_of_the_same_port_takes_the_place_of_one_that_is_ove
 def test_what_is_no_plain_syn_of_a_client_is_pythons(source: Endpoint, destination: Endpoint, letters: str) -> None:
     one = many(fast=True)
     one.receive(packet(source, destination, letters, 1), Hook.PREROUTING, 1.0, Checksum.VALID)
-    assert in_python(one) == {"control": 1}
+    assert in_python(one) == {"opening-or-closing": 1}
 
 
 def test_a_syn_with_a_wrong_checksum_opens_nothing(fast: bool) -> None:
@@ -172,7 +172,7 @@ def test_syns_that_nobody_completes_give_way_and_connections_stay(fast: bool) ->
     snapshot = one.snapshot(1000.0)
     assert snapshot["flows"] == 20 + 11
     assert snapshot["counters"]["flows_evicted"] == 1000 - 11
-    assert "flows_refused" not in snapshot["counters"]
+    assert snapshot["counters"]["flows_untracked"] == 0
     for session in kept:
         assert session.from_client("PA", b"still here").dst == session.backend_address
     late = Session(one, client=at("10.10.0.10", 7))
@@ -198,13 +198,13 @@ def test_with_a_table_full_of_connections_a_syn_is_refused_a_flow(fast: bool) ->
     out = Session(one, client=at("10.10.0.9", 7)).syn()
     assert parse(out.raw)
     counters = one.snapshot(1000.0)["counters"]
-    assert (counters["flows_refused"], counters["flows_evicted"]) == (1, 0)
+    assert (counters["flows_untracked"], counters["flows_evicted"]) == (1, 0)
 
 
 def test_the_reasons_of_punts_have_names() -> None:
     one = engine()
     one.receive(b"", Hook.PREROUTING, 1.0, Checksum.VALID)
-    assert in_python(one) == {"malformed": 1}
+    assert in_python(one) == {"not-tcp": 1}
     assert PUNT == 3
 
 
@@ -229,8 +229,8 @@ def test_answers_to_syns_that_had_to_go_take_no_room(fast: bool) -> None:
         answer = session.passed(syn_ack(session.backend, session.client, session.iss), Hook.FORWARD)
         assert (answer.src, answer.sport) == SERVICE, "it is mapped all the same"
     assert rows(one) == 11
-    assert one.snapshot(1000.0)["counters"]["unbound_packets"] == 180
-    assert "direct_connections" not in one.snapshot(1000.0)["counters"]
+    assert one.snapshot(1000.0)["counters"]["packets_without_flow"] == 180
+    assert one.snapshot(1000.0)["counters"]["direct_connections"] == 0
 
 
 def test_an_answer_is_not_passed_off_as_the_one_that_another_backend_owes(fast: bool) -> None:
@@ -275,7 +275,7 @@ def test_connections_that_are_over_give_way_first(fast: bool) -> None:
             session.from_backend("FA")
             session.from_client("A")
     counters = one.snapshot(1000.0)["counters"]
-    assert (counters["flows_opened"], counters.get("flows_refused", 0)) == (101, 0)
+    assert (counters["flows_opened"], counters.get("flows_untracked", 0)) == (101, 0)
     assert kept.from_client("PA", b"still here").dst == kept.backend_address
 
 
@@ -291,7 +291,7 @@ def test_made_up_data_takes_no_room_for_long(fast: bool) -> None:
         one.receive(packet(client, SERVICE, "PA", 1, 1, b"made up"), Hook.PREROUTING, 1.0, Checksum.VALID)
     late = Session(one, client=at("10.10.0.10", 7))
     late.connect()
-    assert "flows_refused" not in one.snapshot(1.0)["counters"]
+    assert one.snapshot(1.0)["counters"]["flows_untracked"] == 0
     assert [flow["client"] for flow in one.flows(1.0) if flow["server_bytes"]] == ["10.10.0.8:7"]
 
 

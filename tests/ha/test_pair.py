@@ -56,7 +56,7 @@ def test_whoever_is_concerned_is_told_the_role_now_and_at_each_change() -> None:
     assert not current_role.set_by_keepalived(HostRole.MASTER, 2)
     assert current_role.set_by_keepalived(HostRole.FAULT, 3)
     assert told == [HostRole.BACKUP, HostRole.MASTER, HostRole.FAULT]
-    assert current_role.show() == {"role": "fault", "since": "3:00", "told_by": "keepalived"}
+    assert current_role.show() == {"role": "fault", "since": "3:00", "source": "keepalived"}
 
 
 def test_a_word_that_was_overtaken_is_nothing_but_late() -> None:
@@ -69,9 +69,9 @@ def test_a_word_that_was_overtaken_is_nothing_but_late() -> None:
 def test_addresses_show_the_role_until_keepalived_tells() -> None:
     current_role = CurrentRole(Clock())
     current_role.set_by_addresses(HostRole.MASTER)
-    assert current_role.show() == {"role": "master", "since": "2:00", "told_by": "addresses"}
+    assert current_role.show() == {"role": "master", "since": "2:00", "source": "addresses"}
     assert not current_role.set_by_keepalived(HostRole.MASTER)
-    assert current_role.show()["told_by"] == "keepalived"
+    assert current_role.show()["source"] == "keepalived"
 
 
 # Readiness
@@ -265,7 +265,7 @@ def test_it_is_a_backup_without_the_addresses_and_master_with_them(
 ) -> None:
     shown = member.show()
     assert shown is not None
-    assert (shown["role"], shown["told_by"], shown["hosts"]) == ("backup", "addresses", ["lb1", "lb2"])
+    assert (shown["role"], shown["source"], shown["hosts"]) == ("backup", "addresses", ["lb1", "lb2"])
     monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: {address.ip for address in pair.addresses})
     roles: list[HostRole] = []
     with ExitStack() as held:
@@ -281,7 +281,7 @@ def test_a_role_that_was_lost_shows_in_the_addresses(
     def shown() -> tuple[str, str]:
         words = member.show()
         assert words is not None
-        return words["role"], words["told_by"]
+        return words["role"], words["source"]
 
     own = {address.ip for address in pair.addresses}
     monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: own)

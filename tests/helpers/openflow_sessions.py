@@ -9,6 +9,7 @@ from natmirror.net.packet import FIN, RST, SYN
 from natmirror.openflow import messages
 from natmirror.openflow.framer import Framer
 from natmirror.openflow.messages import Type, build, parse
+from natmirror.reasons import DropReason
 from tests.helpers.session import Session
 from tests.helpers.support import MASTER, RULES, packet, told
 
@@ -80,7 +81,7 @@ class Master:
         ack = self.iss + 1 + len(self.stream) + ("F" in self.ended)
         number = MASTER_ISS + 1 + self.said + at
         raw = packet(MASTER, self.port, letters, number, ack, data, options=options)
-        assert self.session.take(raw, Hook.PREROUTING) == Drop("consumed")
+        assert self.session.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
 
     def messages(self) -> list[tuple[Type | None, int, bytes]]:
         """All that it has been told: type, transaction id, body."""

@@ -112,7 +112,7 @@ def test_what_was_synthesised_leaves_with_the_header_that_a_tun_device_wants(sta
         assert HEADER.unpack(written[:10]) == (1, *gso, 20, 16)
         assert written[10:] == packet
         assert parse(packet)
-    assert stage.loop.outbox.counters.sent == 2
+    assert stage.loop.outbox.counters.packets_sent == 2
 
 
 def test_what_waits_for_company_leaves_though_nothing_else_comes(stage: Stage) -> None:
@@ -176,7 +176,7 @@ def test_what_is_due_in_c_does_not_come_back_to_python(stage: Stage) -> None:
         stage.gear.legs.set_due(leg, leg.ack_at)
     assert stage.run(now + 0.05) is LoopEvent.TIMER
     assert time.monotonic() >= now + 0.05
-    assert (len(stage.gear.flows), stage.loop.outbox.counters.sent) == (0, 4)
+    assert (len(stage.gear.flows), stage.loop.outbox.counters.packets_sent) == (0, 4)
 
 
 def test_a_deadline_that_was_put_off_is_not_looked_at_before_it_would_have_come(stage: Stage) -> None:

@@ -95,7 +95,7 @@ def test_pieces_that_come_soon_after_wait_and_leave_as_one(output: Output) -> No
     (whole,) = output.look(output.outbox.due_at)
     assert whole.raw == piece(10, b"one,two,three", ack=3, window=9), "checksums and all"
     assert (output.outbox.due_at, output.outbox.written_at) == (NEVER, 1 + PAUSE)
-    assert (output.outbox.counters.sent, output.outbox.counters.joined) == (1, 2)
+    assert (output.outbox.counters.packets_sent, output.outbox.counters.packets_joined) == (1, 2)
     output.add(piece(23, b"four"))
     assert output.look(1 + 1.5 * PAUSE) == [], "something has just left"
     assert data_of(output.look(2.0)) == [b"four"]
@@ -157,7 +157,7 @@ def test_a_packet_that_the_kernel_refuses_is_counted_and_costs_no_other(output: 
     output.add(piece(10, b"a"), piece(11, b"b"))
     fd, output.outbox.fd = output.outbox.fd, -1
     assert output.look(2.0) == []
-    assert (output.outbox.counters.sent, output.outbox.counters.send_errors) == (0, 1)
+    assert (output.outbox.counters.packets_sent, output.outbox.counters.packets_refused) == (0, 1)
     output.outbox.fd = fd
     output.add(piece(12, b"c"))
     assert data_of(output.look(3.0)) == [b"c"]

@@ -14,6 +14,7 @@ from natmirror.errors import HostError
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Queue
 from natmirror.linux.queue_keeper import QueueKeeper
+from natmirror.reasons import DropReason
 from tests.helpers.loop import Stage, new_loop
 from tests.helpers.nfqueue import BATCH, NUMBER, VERDICT, answer, messages, queued
 
@@ -69,7 +70,7 @@ def test_nothing_is_asked_while_packets_have_no_verdict_yet(
     assert not loop.has_punted
     assert loop.run(time.monotonic() + 5) is LoopEvent.PUNT
     assert loop.has_punted
-    loop.decide(Decision(Drop("of the test"), []))
+    loop.decide(Decision(Drop(DropReason.INTERNAL_ERROR), []))
     assert not loop.has_punted
     stage.wake_read.recv(1)
     assert loop.run(0.0) is LoopEvent.TIMER
@@ -83,7 +84,7 @@ def test_losses_are_counted_and_told(loop: Loop, kernels: list[socket.socket], c
     respond(loop, kernels[0], 0)
     keeper.check(102.0)
     assert keeper.trouble is not None
-    assert loop.queues[0].queue.counters["checks_that_found_lost_verdicts"] == 1
+    assert loop.queues[0].queue.counters["checks_with_lost_verdicts"] == 1
     respond(loop, kernels[0], ENOENT)
     keeper.check(103.0)
     assert keeper.trouble is None
@@ -104,7 +105,7 @@ def test_a_queue_that_is_not_ours_is_bound_again(loop: Loop, kernels: list[socke
     respond(loop, kernels[1], ENOENT)
     keeper.check(104.0)
     assert keeper.trouble is None
-    assert loop.queues[0].queue.counters["bound_again"] == 1
+    assert loop.queues[0].queue.counters["rebinds"] == 1
 
 
 def test_a_queue_that_has_failed_is_told_until_it_works(loop: Loop, kernels: list[socket.socket]) -> None:

@@ -129,7 +129,7 @@ def test_what_our_own_kernel_says_of_a_master_that_is_not_there_reaches_no_clien
     balancer = scene.balance(scene.rules(RULES.read_text().replace("10.20.0.13", "10.20.0.99")))
     sent = assert_all_well(scene.run_client(connections=5, requests=2), 5)
     assert wait_for_ends(balancer, 5) == {"unreachable": 5}
-    assert balancer.status()["counters"]["icmp_consumed"] >= 5
+    assert balancer.status()["counters"]["icmp_errors_for_legs"] >= 5
     assert scene.at_backends() == sent
     sniffer.end()
     assert {ip.p for ip in ip_packets(capture)} == {dpkt.ip.IP_PROTO_TCP}

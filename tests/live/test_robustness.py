@@ -48,7 +48,7 @@ def test_a_narrow_link_to_the_backend_is_told_to_the_client_in_words_that_it_und
     sent = assert_all_well(scene.run_client(connections=5, requests=5, size=50_000), 5)
     balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 5}, "the legs to end")
     assert scene.at_backends() == scene.at_master() == sent
-    assert balancer.status()["counters"]["icmp_translated"] > 0
+    assert balancer.status()["counters"]["icmp_errors_translated"] > 0
     scene.lab.run("lb", ["ip", "route", "del", "10.20.0.11/32"])
     scene.lab.run("s1", ["ip", "route", "flush", "cache"])
 
@@ -72,7 +72,7 @@ def test_a_flood_that_fills_the_queue_is_counted_and_passes(scene: Scene) -> Non
 
     def lost(balancer: LoadBalancer) -> int:
         queues = balancer.status()["machine"]["queues"].values()
-        return sum(queue["queue_full"] + queue["buffer_full"] for queue in queues)
+        return sum(queue["packets_dropped_queue_full"] + queue["packets_dropped_buffer_full"] for queue in queues)
 
     wait_for(lambda: lost(balancer) > 1000, "the kernel's losses to be told", 20.0)
     assert_all_well(scene.run_client(connections=20, requests=5), 20)

@@ -96,7 +96,7 @@ class Pair:
         wait_for(knows, f"{host} to know {records} records")
 
     def not_derivable(self) -> int:
-        return int(self.status("lb1")["flows_not_derivable"])
+        return int(self.status("lb1")["pinned_flows"])
 
     def strange_ports(self, rules: str = RULES) -> set[int]:
         """The ports of the connections whose backend nobody could derive."""
@@ -202,7 +202,7 @@ def test_with_redis_no_connection_moves_even_where_it_was_away_for_a_while(pair:
     crashed_at = time.monotonic()
     pair.crash()
     pair.wait_until_all_go_on(*pair.crowds)
-    assert pair.status("lb2")["flows_not_derivable"] == strange
+    assert pair.status("lb2")["pinned_flows"] == strange
     lost = pair.finish()
     waits = pair.waits(crashed_at)
     print(
@@ -271,7 +271,7 @@ def test_a_backend_that_both_hosts_have_removed_keeps_its_connections_through_a_
     pair.wait_for_quiet()
     pair.crash()
     pair.wait_until_all_go_on(*pair.crowds)
-    assert pair.status("lb2")["flows_not_derivable"] == strange
+    assert pair.status("lb2")["pinned_flows"] == strange
     assert pair.finish() == []
 
 

@@ -11,6 +11,7 @@ from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import OPT_MSS, Segment
+from natmirror.reasons import EndReason
 from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from natmirror.tcp.leg import Leg
@@ -216,7 +217,7 @@ def test_so_does_one_after_a_leg_that_a_fault_of_ours_has_ended(fast: bool, monk
     [(owner, leg)] = session.engine._legs.owners()
     with monkeypatch.context() as broken:
         broken.setattr(Leg, "abort", None)
-        session.engine._leg_outcomes.cut(owner, leg, "internal-error")
+        session.engine._leg_outcomes.cut(owner, leg, EndReason.INTERNAL_ERROR)
     session.from_client("R")
     wire(session)
     again = Session(session.engine, iss=seq.add(ISS, 1 << 20))

@@ -4,7 +4,7 @@ from struct import pack
 
 import pytest
 
-from natmirror.openflow.answers import ECHO_LIMIT
+from natmirror.openflow.answers import ECHO_LIMIT, RequestOutcome
 from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Multipart, Type, build, hello
 from natmirror.openflow.session import SessionPolicy
 from tests.helpers.openflow import (
@@ -117,7 +117,7 @@ def test_an_echo_is_answered_while_the_switch_is_heard(silence: float, is_answer
     list(production.from_switch(packet_in(V13)[:5], 100.0))
     told = ask(made, KITS[V13].make("OFPEchoRequest", 5, data=b"x"), now=100.0 + silence)
     assert told == (build(V13, Type.ECHO_REPLY, 5, b"x") if is_answered else b"")
-    assert made.asked["unheard"] == (not is_answered)
+    assert made.asked[RequestOutcome.UNANSWERED] == (not is_answered)
 
 
 @everywhere

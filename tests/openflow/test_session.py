@@ -4,6 +4,7 @@ from struct import pack
 
 import pytest
 
+from natmirror.openflow.answers import RequestOutcome
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import V10, V13, V14, V15, VERSIONS, Message, Multipart, Type, build, hello
 from natmirror.openflow.observer import MessageClass, Observer
@@ -70,7 +71,7 @@ def test_a_master_that_does_not_speak_the_version_is_broken(version: int, greeti
     if is_spoken:
         list(made.from_master(greeting, 0.0))
     else:
-        with pytest.raises(Broken, match="of-version"):
+        with pytest.raises(Broken, match="bad-version"):
             list(made.from_master(greeting, 0.0))
 
 
@@ -80,8 +81,8 @@ def test_a_master_that_does_not_speak_the_version_is_broken(version: int, greeti
         (b"\x16\x03\x01\x00\xc8\x01", "tls"),
         (b"HTTP/1.1 400", "not-openflow"),
         (KITS[V13].make("OFPFeaturesRequest", 1), "not-openflow"),
-        (hello(V13, 1)[:3] + b"\x04" + bytes(4), "of-length"),
-        (build(V13, Type.HELLO, 1) + KITS[V10].make("OFPFeaturesRequest", 1), "of-version"),
+        (hello(V13, 1)[:3] + b"\x04" + bytes(4), "bad-length"),
+        (build(V13, Type.HELLO, 1) + KITS[V10].make("OFPFeaturesRequest", 1), "bad-version"),
     ],
 )
 def test_a_master_that_speaks_something_else_is_broken(piece: bytes, reason: str) -> None:
@@ -148,7 +149,7 @@ def test_a_master_that_is_behind_gets_no_packet_ins() -> None:
         for said, message in production.from_switch(raw, 0.0):
             made.from_switch(said, message, has_room=False)
     assert made.take() == flow_removed(V13)
-    assert made.withheld == {"packet_in:behind": 1}
+    assert made.withheld == {"packet_in:master-behind": 1}
 
 
 @since_13
@@ -199,7 +200,7 @@ def test_a_master_that_asks_for_everything_at_once_is_broken() -> None:
     made, production = begin(V13)
     parts = [multipart(V13, 4, 12, bytes(60_000), more=place < 19) for place in range(20)]
     exchange(production, request(V13, 4, 12), *parts)
-    with pytest.raises(Broken, match="too-much-asked"):
+    with pytest.raises(Broken, match="mirror-asks-too-much"):
         list(made.from_master(request(V13, 5, 12) * 4000, 0.0))
     assert len(made.take()) < 20 << 20
     list(made.from_master(request(V13, 5, 12) * 3, 0.0))
@@ -215,7 +216,7 @@ def test_a_master_that_waits_for_everything_at_once_is_refused_the_rest() -> Non
     list(made.switch_known(0.0))
     told = made.take()
     assert len(told) < 20 << 20
-    assert made.asked["answered"] + made.asked["refused"] == 901
+    assert made.asked[RequestOutcome.ANSWERED] + made.asked[RequestOutcome.REFUSED] == 901
 
 
 def test_what_waits_for_the_switch_is_bounded() -> None:
@@ -226,7 +227,7 @@ def test_what_waits_for_the_switch_is_bounded() -> None:
     for _ in range(100):
         list(made.from_master(orders, 0.0))
     assert made.held < 1000
-    with pytest.raises(Broken, match="too-much-asked"):
+    with pytest.raises(Broken, match="mirror-asks-too-much"):
         for _ in range(100_000):
             list(made.from_master(KITS[V13].make("OFPBarrierRequest", 3), 0.0))
     assert made.held < (1 << 20) + 1000
@@ -242,7 +243,7 @@ def test_what_comes_before_the_introduction_is_bounded(body_len: int) -> None:
     assert made.held <= 1 << 20
     made.take()
     told = ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2))
-    assert len(split(told)) - 1 + made.withheld["packet_in:early"] == 8000
+    assert len(split(told)) - 1 + made.withheld["packet_in:before-features"] == 8000
     assert made.held == 0
 
 

@@ -1,6 +1,7 @@
 """Why a leg ends, as packet scripts: full buffers, timeouts, and what its owner says."""
 
 from natmirror.net import seq
+from natmirror.reasons import EndReason
 from natmirror.rules import WhenBehind
 from tests.helpers.leg_wire import FIRST, LINGER, STALL, THEIRS, Wire
 
@@ -33,7 +34,7 @@ def test_a_leg_that_finds_no_memory_is_ended() -> None:
 def test_a_leg_that_is_abandoned_says_nothing(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 100)
-    assert wire.leg.abandon("port-reused") == []
+    assert wire.leg.abandon(EndReason.PORT_REUSED) == []
     assert wire.leg.ended == "port-reused"
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from natmirror.net import seq
+from natmirror.reasons import EndReason
 from natmirror.tcp.leg_states import ENDS, TRANSITIONS, LegEvent, LegState
 from tests.helpers.leg_wire import FIRST, THEIRS, Wire
 from tests.helpers.support import told
@@ -135,10 +136,10 @@ def test_an_end_from_outside_leaves_nothing_in_any_state(state: LegState) -> Non
     wire = Wire()
     in_state(wire, state)
     wire.leg.write(b"x" * 1000, wire.now)
-    assert [told(raw)[0] for raw in wire.leg.abort("shutdown")] == ["R" if state is LegState.SYN_SENT else "RA"]
+    assert [told(raw)[0] for raw in wire.leg.abort(EndReason.STOPPED)] == ["R" if state is LegState.SYN_SENT else "RA"]
     assert (wire.leg.next_timer(), wire.leg.lag_bytes, wire.memory.used) == (None, 0, 0)
-    assert wire.leg.abort("again") == wire.leg.handle_timer(wire.now + 1e6) == []
-    assert wire.leg.ended == "shutdown"
+    assert wire.leg.abort(EndReason.HOLE) == wire.leg.handle_timer(wire.now + 1e6) == []
+    assert wire.leg.ended == "natmirror-stopped"
 
 
 # The tables
@@ -162,7 +163,7 @@ def test_an_end_that_no_segment_brings_is_an_abort_or_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("reason", ENDS)
-def test_a_leg_says_a_reset_for_each_reason_but_those_that_the_table_has_as_abandoned(reason: str) -> None:
+def test_a_leg_says_a_reset_for_each_reason_but_those_that_the_table_has_as_abandoned(reason: EndReason) -> None:
     wire = Wire()
     wire.connect()
     said = [told(raw)[0] for raw in wire.leg.abort(reason)]

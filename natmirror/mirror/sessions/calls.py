@@ -19,6 +19,7 @@ from natmirror.net.endpoint import show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.messages import Message
 from natmirror.openflow.session import SessionPolicy, SwitchSession
+from natmirror.reasons import EndReason
 from natmirror.rules import Reconnect, Statistics, Unsolicited
 from natmirror.tcp.leg import Leg
 
@@ -80,7 +81,7 @@ class Calls:
             self._read_queue.add(Kind.MASTER, number, data)
 
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
-        if isinstance(made, str):
+        if isinstance(made, EndReason):
             self._totals.count(master, "unopened", made)
             if master.mirror.reconnect is Reconnect.NEVER:
                 master.give_up(made)
@@ -115,7 +116,7 @@ class Calls:
 
     # Ending
 
-    def leg_ended(self, master: MasterSession, leg: Leg, reason: str) -> LegEnded:
+    def leg_ended(self, master: MasterSession, leg: Leg, reason: EndReason) -> LegEnded:
         """A session's leg is over."""
         self._timers.set((TimerKind.SETTLE_SESSION, master), None)
         self._read_queue.add(Kind.ENDED, master.number)  # first: whatever fails below, the session is let go

@@ -9,6 +9,7 @@ from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer
 from natmirror.openflow.session import SwitchSession
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
@@ -24,7 +25,7 @@ class MasterSession:
     session: SwitchSession | None = None
     leg: Leg | None = None
     state: SessionState = SessionState.WAITING
-    why_absent: str | None = None
+    why_absent: EndReason | None = None
     """Why there will be no session any more, once the one at hand is over."""
     key: tuple[str, str, int, int] | None = None
     """Whose session it is: service, master, datapath id and auxiliary id."""
@@ -49,7 +50,7 @@ class MasterSession:
         """Go to the state that follows; KeyError where none does."""
         self.state = TRANSITIONS[self.state, event]
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: EndReason) -> None:
         """No session will follow the one at hand, or the next one that is still waited for."""
         self.why_absent = reason
         self.move(SessionEvent.GIVEN_UP)

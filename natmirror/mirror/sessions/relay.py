@@ -5,7 +5,7 @@ Each method that reads or speaks goes on in steps of about one message: it is a 
 
 from collections.abc import Iterable, Iterator
 
-from natmirror.mirror.ledger import REMOVED, Ledger
+from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sessions.calls import Calls
@@ -21,9 +21,18 @@ from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.observer import MessageClass
 from natmirror.openflow.session import ORDERS, SwitchSession
+from natmirror.reasons import EndReason
 
 _ROOM_SHARE = 2  # a master that owes this part of its buffer gets no PACKET_INs
 _PIECE_LEN = 128 << 10  # bytes that a leg is given in one step
+_MASTERS_FAULTS = {
+    EndReason.TLS: EndReason.MIRROR_TLS,
+    EndReason.NOT_OPENFLOW: EndReason.MIRROR_NOT_OPENFLOW,
+    EndReason.BAD_LENGTH: EndReason.MIRROR_BAD_LENGTH,
+    EndReason.BAD_VERSION: EndReason.MIRROR_BAD_VERSION,
+    EndReason.MIRROR_ASKS_TOO_MUCH: EndReason.MIRROR_ASKS_TOO_MUCH,
+}
+"""Why a session ends, by what is wrong with the master's stream."""
 
 
 class Relay:
@@ -60,7 +69,7 @@ class Relay:
         elif kind in (Kind.ORIG_LOST, Kind.REPLY_LOST):
             connection.observer.lose_place(of_switch=kind is Kind.ORIG_LOST)
             if kind is Kind.ORIG_LOST:
-                yield from self._end_all(connection, "hole")
+                yield from self._end_all(connection, EndReason.HOLE)
         elif kind in (Kind.FINISHED, Kind.RESET, Kind.FORGOTTEN) and not connection.is_over:
             yield from self._production_over(connection, kind)
 
@@ -75,7 +84,7 @@ class Relay:
             master.move(SessionEvent.CLOSED)
             leg.client_gone(self._calls.now)
             if kind is Kind.FORGOTTEN:
-                packets = leg.abort("flow-expired")
+                packets = leg.abort(EndReason.FLOW_EXPIRED)
             else:
                 packets = leg.reset(self._calls.now) if kind is Kind.RESET else leg.finish(self._calls.now)
             self._outcomes.apply(self._legs.settle(master, leg, packets))
@@ -122,7 +131,7 @@ class Relay:
         connection.datapath = datapath
         self._directory.stands_behind(connection.name, datapath)
         if is_another:  # what was known from before was wrong
-            yield from self._end_all(connection, "another-switch")
+            yield from self._end_all(connection, EndReason.ANOTHER_SWITCH)
         for master in connection.masters:
             if master.why_absent is None:
                 self._supersede(master, datapath)
@@ -134,9 +143,9 @@ class Relay:
         older = self._calls.take_place(master, datapath)
         if older is None:
             return
-        older.give_up("superseded")
+        older.give_up(EndReason.NEWER_CONNECTION)
         if older.leg is not None and older.leg.ended is None:
-            self._outcomes.end(older, older.leg, "superseded")
+            self._outcomes.end(older, older.leg, EndReason.NEWER_CONNECTION)
         self._calls.stop_reading_if_over(older.connection)
 
     # Calling masters
@@ -162,7 +171,7 @@ class Relay:
 
     # Ending
 
-    def give_up(self, connection: Connection, reason: str) -> Iterator[None]:
+    def give_up(self, connection: Connection, reason: EndReason) -> Iterator[None]:
         """The connection cannot be followed: its sessions are over, and production goes on."""
         for master in connection.masters:
             if master.why_absent is None:
@@ -177,17 +186,17 @@ class Relay:
         if self._ledger.is_current(master):
             return
         if master.why_absent is None:
-            master.give_up(REMOVED)
-        self._abort(master, REMOVED)
+            master.give_up(EndReason.MIRROR_REMOVED)
+        self._abort(master, EndReason.MIRROR_REMOVED)
         self._calls.stop_reading_if_over(master.connection)
 
-    def _end_all(self, connection: Connection, reason: str) -> Iterator[None]:
+    def _end_all(self, connection: Connection, reason: EndReason) -> Iterator[None]:
         """End the connection's legs, after what was said before."""
         yield from self._flush_all(connection)
         for master in connection.masters:
             self._abort(master, reason)
 
-    def _abort(self, master: MasterSession, reason: str) -> None:
+    def _abort(self, master: MasterSession, reason: EndReason) -> None:
         if master.leg is not None and master.leg.ended is None:
             self._outcomes.apply(self._legs.settle(master, master.leg, master.leg.abort(reason)))
 
@@ -213,7 +222,7 @@ class Relay:
                 yield
         except Broken as broken:
             yield from self.flush(master)
-            self._outcomes.apply(self._legs.settle(master, leg, leg.abort(f"mirror-{broken.reason}")))
+            self._outcomes.apply(self._legs.settle(master, leg, leg.abort(_MASTERS_FAULTS[broken.reason])))
             return
         self.unflushed[master] = None
 

@@ -13,8 +13,8 @@ from natmirror.actions import Ordered
 from natmirror.fastpath import Memory
 from natmirror.fastpath.flow_flags import remove_reader
 from natmirror.mirror.copies import MirroredFlow
-from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
-from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger
+from natmirror.mirror.faults import Faults, Work
+from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
@@ -30,6 +30,7 @@ from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.observer import Observer
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Reconnect
 
 _MAX_UNFLUSHED_LEN = 64 << 10  # bytes that are read before sessions are flushed, however much waits
@@ -94,13 +95,13 @@ class MasterSessions:
         """Another host passes all connections from now on."""
         self.directory.lend(self._calls.now)
 
-    def _why_not(self, mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> str | None:
+    def _why_not(self, mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> EndReason | None:
         if Work.SESSION in self._faults.off:
-            return SWITCHED_OFF
+            return EndReason.MIRRORING_OFF
         if endpoint_of(mirror) == backend:
-            return OWN_BACKEND
+            return EndReason.MIRROR_IS_BACKEND
         if flow.picked_up and mirror.reconnect is Reconnect.NEVER:
-            return MID_CONNECTION
+            return EndReason.PICKED_UP
         return why_not_mirrored(mirror, flow.client[0])
 
     # Studying
@@ -150,9 +151,9 @@ class MasterSessions:
         """Count a fault of ours, and end the sessions of the connection that it came up with."""
         self._faults.note(Work.SESSION, None if connection is None else show(connection.client), error)
         if connection is not None:
-            self.fail(connection, INTERNAL_ERROR)
+            self.fail(connection, EndReason.INTERNAL_ERROR)
 
-    def fail(self, connection: Connection, reason: str) -> None:
+    def fail(self, connection: Connection, reason: EndReason) -> None:
         """End a connection's sessions, whatever state a fault has left them in and whatever was still to be said to
         their masters; never raises."""
         for master in connection.masters:
@@ -167,7 +168,7 @@ class MasterSessions:
         with suppress(Exception):
             self._calls.stop_reading_if_over(connection)
 
-    def end_flow(self, flow: MirroredFlow, reason: str) -> None:
+    def end_flow(self, flow: MirroredFlow, reason: EndReason) -> None:
         """The same for the connection of a flow."""
         if (connection := self._of_flows.get(flow)) is not None:
             self.fail(connection, reason)
@@ -196,7 +197,7 @@ class MasterSessions:
         elif kind is Kind.MASTER_LOST:
             master = self._calls.by_number[of][0] if of in self._calls.by_number else None
             if master is not None and master.number == of and master.leg is not None:
-                self._outcomes.apply(self._legs.settle(master, master.leg, master.leg.abort("hole")))
+                self._outcomes.apply(self._legs.settle(master, master.leg, master.leg.abort(EndReason.HOLE)))
         elif kind is Kind.ENDED:
             self._release(self._calls.retire(of))
         elif (connection := self._connections.get(of)) is not None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.openflow.session import SwitchSession
+from natmirror.reasons import EndReason
 
 _Counters = dict[str, Counter[str]]
 
@@ -15,7 +16,7 @@ class SessionTotals:
     def __init__(self) -> None:
         self._past: dict[tuple[str, str], _Counters] = {}
 
-    def count(self, master: MasterSession, name: str, reason: str) -> None:
+    def count(self, master: MasterSession, name: str, reason: EndReason) -> None:
         """Count one more of a kind."""
         self._counter(master, name)[reason] += 1
 

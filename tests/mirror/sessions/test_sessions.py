@@ -73,8 +73,8 @@ def test_nothing_is_opened_before_both_hellos() -> None:
     [
         (TLS, "tls"),
         (b"GET / HTTP/1.1\r\n\r\n", "not-openflow"),
-        (bytes((4, 0, 0, 4, 0, 0, 0, 1)), "of-length"),
-        (bytes((2, 0, 0, 8, 0, 0, 0, 1)), "of-version"),
+        (bytes((4, 0, 0, 4, 0, 0, 0, 1)), "bad-length"),
+        (bytes((2, 0, 0, 8, 0, 0, 0, 1)), "bad-version"),
     ],
 )
 def test_what_is_no_openflow_passes_and_is_told(said: bytes, reason: str) -> None:
@@ -99,7 +99,7 @@ def test_nonsense_in_the_middle_ends_the_session_and_not_the_connection() -> Non
     assert "R" in master.ended
     assert session.from_client("PA", packet_in(1)).payload == packet_in(1)
     [mirror] = one.snapshot(session.now)["mirrors"]
-    assert mirror["ended"] == {"of-length": 1}
+    assert mirror["ended"] == {"bad-length": 1}
     assert_adds_up(one.snapshot(session.now))
 
 
@@ -162,7 +162,7 @@ def test_a_new_connection_of_a_switch_takes_the_place_of_its_older_one() -> None
     younger_session, younger = introduced(one, client=(older_session.client[0], 40002))
     assert younger.messages()[1] == (Type.FEATURES_REPLY, 77, FEATURES)
     [mirror] = one.snapshot(younger_session.now)["mirrors"]
-    assert (mirror["ended"], mirror["legs"]) == ({"superseded": 1}, 1)
+    assert (mirror["ended"], mirror["legs"]) == ({"newer-connection": 1}, 1)
     assert_adds_up(one.snapshot(younger_session.now))
     assert older.session is older_session
 
@@ -218,7 +218,7 @@ def test_a_master_far_behind_gets_no_packets_until_it_has_caught_up() -> None:
         session.from_backend("A")
     [leg] = one.flows(session.now)[0]["legs"]
     assert leg["state"] == "established"
-    assert 0 < leg["session"]["withheld"]["packet_in:behind"] < 200
+    assert 0 < leg["session"]["withheld"]["packet_in:master-behind"] < 200
     assert leg["lag_bytes"] < 64 << 10
 
 

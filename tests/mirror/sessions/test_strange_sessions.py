@@ -323,7 +323,7 @@ def test_the_status_screen_says_why_there_is_no_session() -> None:
     session = Session(one)
     session.connect()
     session.from_client("PA", TLS)
-    machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "why_not_translated": None}
+    machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "kernel_translation_off_because": None}
     status = {
         "version": "",
         "pid": 1,
