@@ -10,8 +10,8 @@ class DropReason(StrEnum):
     """Why natmirror dropped a packet."""
 
     NO_BACKEND = "no-backend"
-    """No backend of the service takes connections: the client's SYN was dropped, and answered with a RST where the rules
-    say ``when-none: refuse``."""
+    """No backend of the service takes connections: the SYN was dropped; with ``when-none: refuse`` the client got a
+    RST."""
     FLOW_RESET = "flow-reset"
     """natmirror has reset the connection because its backend failed: later packets are answered with a RST."""
     FORMER_BACKEND = "former-backend"

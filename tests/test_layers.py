@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "natmirror"
 
 MAX_LEVELS = 10
-CORE = {"actions", "engine", "errors", "fastpath", "mirror", "nat", "net", "openflow", "rules", "tcp"}
+CORE = {"actions", "engine", "errors", "fastpath", "mirror", "nat", "net", "openflow", "reasons", "rules", "tcp"}
 FORBIDDEN_IN_CORE = {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time"}
-KNOWN_TO_LINUX = {"_ffi", "actions", "errors", "net", "rules"}
+KNOWN_TO_LINUX = {"_ffi", "actions", "errors", "net", "reasons", "rules"}
 USERS_OF_THE_EXTENSION = {"fastpath", "linux"}
 IMPORT_NOTHING = ("natmirror", "natmirror.cli", "natmirror.ha")
 """What ``natmirror health`` passes through: it runs every second, so these faces import nothing when they are."""

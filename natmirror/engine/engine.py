@@ -7,7 +7,6 @@ in Python, by forwarding.py. With the C gear off the decisions are the same.
 
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network
-from typing import Any
 
 from natmirror import fastpath
 from natmirror.actions import Accept, Decision, Drop, Hook, LegEnded, Ordered, Send
@@ -19,10 +18,12 @@ from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.engine.report import EngineReport
+from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import ConnectionCounts, GearRow, Memory
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.report import MirrorReport
+from natmirror.mirror.shown import FlowEntry
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
@@ -267,7 +268,7 @@ class Engine:
 
     # What is reported, as plain values
 
-    def snapshot(self, now: float) -> dict[str, Any]:
+    def snapshot(self, now: float) -> Snapshot:
         """See EngineReport."""
         return self._report.snapshot(now)
 
@@ -275,15 +276,15 @@ class Engine:
         """Return the numbers of the flows, for flows() in slices."""
         return self._nat.ids()
 
-    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
         """See EngineReport."""
         return self._report.flows(now, ids)
 
-    def decisions(self, ids: Iterable[int]) -> list[dict[str, Any]]:
+    def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
         """See EngineReport."""
         return self._report.decisions(ids)
 
-    def lingering(self, now: float) -> list[dict[str, Any]]:
+    def lingering(self, now: float) -> list[FlowEntry]:
         """See EngineReport."""
         return self._report.lingering(now)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import TypedDict
 
 SETTLE_TIME = 1.0
 """Seconds after which a host that has lost the addresses gets no more of their packets."""
@@ -17,6 +17,26 @@ class HostRole(StrEnum):
     """It would take them."""
     FAULT = "fault"
     """It could not: keepalived has found something wrong, or has ended."""
+
+
+class RoleSource(StrEnum):
+    """How this host knows its role."""
+
+    KEEPALIVED = "keepalived"
+    """keepalived has reported it."""
+    ADDRESSES = "addresses"
+    """The host's addresses show it: keepalived has not reported it."""
+
+
+class RoleEntry(TypedDict):
+    """This host's role in the pair."""
+
+    role: HostRole
+    """The host's role."""
+    since: str
+    """When it took the role, in UTC (ISO 8601)."""
+    source: RoleSource
+    """How natmirror knows it."""
 
 
 class CurrentRole:
@@ -52,10 +72,10 @@ class CurrentRole:
         self._order, self.is_reported = max(order, self._order), True
         return self._change(role)
 
-    def show(self) -> dict[str, Any]:
-        """Return the role as plain values."""
-        source = "keepalived" if self.is_reported else "addresses"
-        return {"role": str(self.role), "since": self._since, "source": source}
+    def show(self) -> RoleEntry:
+        """Return the role as values for JSON."""
+        source = RoleSource.KEEPALIVED if self.is_reported else RoleSource.ADDRESSES
+        return {"role": self.role, "since": self._since, "source": source}
 
     def _change(self, role: HostRole) -> bool:
         if role is self.role:

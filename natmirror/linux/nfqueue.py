@@ -16,6 +16,7 @@ from netfilterqueue import NetfilterQueue
 
 from natmirror._ffi import ffi, lib
 from natmirror.errors import HostError
+from natmirror.linux.counters import IN_QUEUES_OF_C, QueueCounter
 
 # linux/netfilter/nfnetlink_queue.h
 _NFNL_SUBSYS_QUEUE, _NFQNL_MSG_CONFIG = 3, 2
@@ -38,6 +39,7 @@ makes whole ticks of it and one more: 8 ms with 250 a second; of 5 ms it would m
 _REQUEST_ATTEMPTS = 10
 _DEFERRED_TIMEOUT = 5.0
 """Seconds after which a packet whose verdict another thread owes counts as forgotten: its sender has sent it again."""
+_IN_KERNEL = (QueueCounter.PACKETS_DROPPED_QUEUE_FULL, QueueCounter.PACKETS_DROPPED_BUFFER_FULL)
 _KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
 
 
@@ -81,7 +83,7 @@ class Queue:
         self.number = number
         self._max_len = max_len
         self._fail_open = fail_open
-        self._counted: Counter[str] = Counter()
+        self._counted: Counter[QueueCounter] = Counter()
         self._backlog: deque[tuple[int, bytes | None, bool]] = deque()
         self._deferred: dict[int, float] = {}
         self.is_closed = False
@@ -213,23 +215,20 @@ class Queue:
         """Whether the kernel owes an answer to probe(), though all that it has sent since was read."""
         return self._probe_id is not None and lib.nq_emptied(self.codec) != self._emptied
 
-    def count(self, name: str) -> None:
+    def count(self, name: QueueCounter) -> None:
         """Add one to a counter of what became of the queue."""
         self._counted[name] += 1
 
     @property
-    def counters(self) -> dict[str, int]:
-        """What was counted under this queue's number, by name."""
-        counted = dict.fromkeys(("rebinds", "checks_with_lost_verdicts"), 0) | self._counted
-        for name, value in self._codec_counters().items():
-            counted[name] = counted.get(name, 0) + value
+    def counters(self) -> dict[QueueCounter, int]:
+        """What was counted under this queue's number; the kernel's own drops are not among it."""
+        counted = {name: self._counted[name] for name in QueueCounter if name not in _IN_KERNEL}
+        counters = lib.nq_queue_counters(self.codec)
+        for name in IN_QUEUES_OF_C:
+            counted[name] += getattr(counters, name)
         return counted
 
-    def _codec_counters(self) -> dict[str, int]:
-        counters = lib.nq_queue_counters(self.codec)
-        return {name: getattr(counters, name) for name, _ in ffi.typeof("nq_counters").fields}
-
-    def kernel_drops(self) -> dict[str, int]:
+    def kernel_drops(self) -> dict[QueueCounter, int]:
         """What the kernel has dropped before we saw it: the queue was full, or our receive buffer was. Nothing where it
         cannot be read, as by others than root."""
         try:
@@ -239,15 +238,15 @@ class Queue:
         for line in lines:
             fields = line.split()
             if int(fields[0]) == self.number:
-                return {"packets_dropped_queue_full": int(fields[5]), "packets_dropped_buffer_full": int(fields[6])}
-        return {"packets_dropped_queue_full": 0, "packets_dropped_buffer_full": 0}
+                return dict(zip(_IN_KERNEL, (int(fields[5]), int(fields[6])), strict=True))
+        return dict.fromkeys(_IN_KERNEL, 0)
 
     def close(self) -> None:
         """Give the queue back; what waits in it is dropped by the kernel, and verdicts for it are ignored."""
         if self.is_closed:
             return
         self.is_closed = True
-        self._counted["verdicts_not_sent"] += lib.nq_waiting(self.codec) + len(self._backlog)
+        self._counted[QueueCounter.VERDICTS_NOT_SENT] += lib.nq_waiting(self.codec) + len(self._backlog)
         self._backlog.clear()
         self._socket.close()
         self._bound.unbind()
@@ -263,7 +262,7 @@ class Queue:
         self.close()
         fresh = Queue(self.number, max_len=self._max_len, fail_open=self._fail_open)
         fresh._counted = Counter(self.counters)
-        fresh.count("rebinds")
+        fresh.count(QueueCounter.REBINDS)
         for packet in fresh.early():
             fresh._give(packet.id, None, self._fail_open)
         fresh.flush()

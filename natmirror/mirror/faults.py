@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TypedDict
 
 from natmirror.reasons import EndReason
 
@@ -32,15 +32,35 @@ class Work(StrEnum):
     SESSION = "sessions"
     """OpenFlow sessions with masters."""
     THROTTLE = "throttling"
-    """Clients held back for mirrors that are behind."""
+    """Throttling of clients for mirrors that are behind."""
     TAKEOVER = "takeovers"
-    """Copies that go on from another host's records."""
+    """Copies that go on here from the other host's records."""
+
+
+class OffEntry(TypedDict):
+    """A kind of work that is switched off in one thread after internal errors."""
+
+    thread: int
+    """The thread's number."""
+    work: Work
+    """The kind of work."""
+    on_again_seconds: float
+    """In how many seconds it comes on again by itself."""
+
+
+class FaultsEntry(TypedDict):
+    """Internal errors in mirroring, which cost production nothing."""
+
+    internal_errors: dict[Work, int]
+    """Internal errors by kind of work: the log has their tracebacks."""
+    off: list[OffEntry]
+    """The work that is switched off."""
 
 
 _COSTS = {
     Work.COPY: f"its copies and sessions end as {EndReason.INTERNAL_ERROR}",
     Work.SESSION: f"its sessions end as {EndReason.INTERNAL_ERROR}",
-    Work.THROTTLE: "it is no longer held back for its mirrors",
+    Work.THROTTLE: "it is no longer throttled for its mirrors",
     Work.TAKEOVER: "its copies do not go on here",
 }
 
@@ -136,12 +156,12 @@ class Faults:
         news, self._news = self._news, []
         return news
 
-    def show(self, thread: int) -> dict[str, Any]:
-        """As plain values: counts by work, and what is off in a thread, with the seconds until it comes on again."""
+    def show(self, thread: int) -> FaultsEntry:
+        """Return the faults of the thread with this number, as values for JSON."""
         return {
-            "internal_errors": {str(work): count for work, count in self.counts.items()},
+            "internal_errors": dict(self.counts),
             "off": [
-                {"thread": thread, "work": str(work), "on_again_seconds": round(until - self.now, 3)}
+                {"thread": thread, "work": work, "on_again_seconds": round(until - self.now, 3)}
                 for work, until in self.off.items()
             ],
         }

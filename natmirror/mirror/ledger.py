@@ -7,11 +7,12 @@ clients have sent: there those of its messages count in their place.
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from natmirror.fastpath import Gear
 from natmirror.mirror.copies import MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import StreamState
+from natmirror.mirror.shown import LegSum, MirrorEntry
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Service
@@ -70,8 +71,8 @@ class Totals:
             self.lost[copy.why_over] += copy.missing_bytes
 
 
-LEG_SUMS = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
-"""What is summed over legs, by the same name here, there and in C."""
+LEG_SUMS: tuple[LegSum, ...] = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
+"""The fields that are summed over legs."""
 
 Fates = tuple[str, tuple[tuple[str, EndReason | None], ...]]
 """Flows of one service whose copies have fared alike: for each mirror, why nothing more will arrive, or None."""
@@ -103,6 +104,11 @@ class Ledger:
         """Return whether the rules name a mirror still, as the same host that gets the same bytes."""
         mirror = self._mirrors.get(self._key(account))
         return mirror is not None and _nature(mirror) == _nature(account.mirror)
+
+    def has_sessions(self, service: str, mirror: str) -> bool:
+        """Return whether the rules name this mirror as one that speaks OpenFlow."""
+        named = self._mirrors.get((service, mirror))
+        return named is not None and named.speaks_openflow
 
     def totals_of(self, account: Account) -> Totals:
         """Return the totals of a mirror."""
@@ -143,8 +149,8 @@ class Ledger:
             totals.client_bytes += count
             totals.lost[EndReason.FLOW_TABLE_FULL] += count
 
-    def show(self, gear: Gear, now: float) -> list[dict[str, Any]]:
-        """Each mirror's sums as plain values; of those that the rules do not name any more, while they have legs."""
+    def show(self, gear: Gear, now: float) -> list[MirrorEntry]:
+        """Return each mirror's account; a mirror that the rules do not name any more is shown while it has legs."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
         self._add_flows(shown, gear.client_bytes(len(self._accounts)))
         sessions = {key for key, mirror in self._mirrors.items() if mirror.speaks_openflow}
@@ -160,8 +166,8 @@ class Ledger:
             entry["lost_bytes"] = {reason: count for reason, count in entry["lost_bytes"].items() if count}
         return [entry for key, entry in shown.items() if key in self._mirrors or entry["legs"]]
 
-    def _add_flows(self, shown: dict[tuple[str, str], dict[str, Any]], client_bytes: list[int]) -> None:
-        """What clients have sent on living flows, and what of it will not arrive any more."""
+    def _add_flows(self, shown: dict[tuple[str, str], MirrorEntry], client_bytes: list[int]) -> None:
+        """Add what clients have sent on living flows, and what of it no leg will deliver."""
         for account, count in zip(self._accounts, client_bytes, strict=True):
             if account is None:
                 continue
@@ -180,23 +186,28 @@ class Ledger:
         return account.service_name, account.mirror.name
 
     @staticmethod
-    def _shown(service: str, name: str, totals: Totals) -> dict[str, Any]:
+    def _shown(service: str, name: str, totals: Totals) -> MirrorEntry:
         return {
             "service": service,
             "name": name,
             "address": show(totals.endpoint),
             "legs": 0,
-            "opened": totals.opened,
-            "adopted": totals.adopted,
-            "resumed": totals.resumed,
+            "legs_opened": totals.opened,
+            "legs_adopted": totals.adopted,
+            "legs_resumed": totals.resumed,
+            "legs_ended": dict(totals.ended),
             "client_bytes": totals.client_bytes,
+            "sent_bytes": totals.sent_bytes,
+            "acked_bytes": totals.acked_bytes,
             "pending_bytes": 0,
             "in_flight_bytes": 0,
+            "lost_bytes": dict(totals.lost),
+            "consumed_bytes": totals.consumed_bytes,
+            "retransmits": totals.retransmits,
+            "timeouts": totals.timeouts,
             "lag_seconds": 0.0,
             "rtt_seconds": 0.0,
-            "lost_bytes": dict(totals.lost),
-            "ended": dict(totals.ended),
-            **{sum_name: getattr(totals, sum_name) for sum_name in LEG_SUMS},
+            "sessions": None,
         }
 
 

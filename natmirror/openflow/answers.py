@@ -7,7 +7,6 @@ granted on paper.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from enum import StrEnum
 from struct import Struct
 
 from natmirror.openflow.async_config import AsyncConfig, Role
@@ -34,6 +33,7 @@ from natmirror.openflow.messages import (
 )
 from natmirror.openflow.observer import Observer
 from natmirror.openflow.send_queue import SendQueue
+from natmirror.openflow.shown import RequestOutcome
 
 ECHO_LIMIT = 12.0
 """Seconds since the switch was heard after which the master's ECHO is left unanswered: Open vSwitch gives up a silent
@@ -47,17 +47,6 @@ _NX_ROLE_REQUEST, _NX_ROLE_REPLY = 10, 11
 _NX_TLV_TABLE_REQUEST = 25
 _NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
 _BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
-
-
-class RequestOutcome(StrEnum):
-    """What became of a master's request."""
-
-    ANSWERED = "answered"
-    """It got what the switch last told the backend, or what natmirror knows."""
-    REFUSED = "refused"
-    """It got an ERROR: the backend has never asked this, or it would change the switch."""
-    UNANSWERED = "unanswered"
-    """An ECHO_REQUEST got no answer, because the switch has been silent for too long."""
 
 
 class Answers:

@@ -11,7 +11,6 @@ wait, but ECHOs), and the master hears it from us, upon its FEATURES_REQUEST (un
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from natmirror.openflow.answers import ANSWERED, Answers
 from natmirror.openflow.async_config import AsyncConfig, Role
@@ -29,6 +28,7 @@ from natmirror.openflow.messages import (
 )
 from natmirror.openflow.observer import MessageClass, Observer
 from natmirror.openflow.send_queue import SendQueue
+from natmirror.openflow.shown import SessionCounters, SessionEntry
 from natmirror.reasons import EndReason, WithheldReason
 
 _MAX_EARLY_LEN = 128 << 10  # bytes of the switch's messages that wait until the master knows the switch
@@ -84,7 +84,7 @@ class SwitchSession:
         """Those that it did not get, by type and reason."""
         self.ordered: Counter[str] = Counter()
         """The master's orders, by type."""
-        self.is_introduced = False
+        self.has_sent_features = False
         """Whether the master has got the switch's features."""
         self._observer = observer
         self._policy = policy
@@ -132,24 +132,24 @@ class SwitchSession:
         """The switch, once it is known."""
         return self._observer.datapath
 
-    def counters(self) -> dict[str, Counter[str]]:
-        """Return all that is counted, by name."""
+    def counters(self) -> SessionCounters:
+        """Return all that is counted."""
         return {
-            "passed": self.passed,
-            "withheld": self.withheld,
-            "asked": self.asked,
-            "ordered": self.ordered,
+            "messages_passed": dict(self.passed),
+            "messages_withheld": dict(self.withheld),
+            "requests": dict(self.asked),
+            "orders": dict(self.ordered),
         }
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> SessionEntry:
         """Return the session's state and counters as values for JSON."""
         return {
             "version": VERSIONS[self.version],
             "datapath_id": None if self.datapath is None else self.datapath.datapath_id,
             "role": self._async_config.role.name.lower(),
-            "introduced": self.is_introduced,
-            "oldest_answer_seconds": round(self._answers.oldest_answer_seconds, 3),
-            **{name: dict(counter) for name, counter in self.counters().items()},
+            "features_sent": self.has_sent_features,
+            "oldest_statistics_seconds": round(self._answers.oldest_answer_seconds, 3),
+            **self.counters(),
         }
 
     # The switch
@@ -164,7 +164,7 @@ class SwitchSession:
             self.withheld[f"{message.name}:{WithheldReason.NOT_WANTED}"] += 1
         elif not has_room and message.kind is Type.PACKET_IN:
             self.withheld[f"{message.name}:{WithheldReason.MASTER_BEHIND}"] += 1
-        elif self.is_introduced:
+        elif self.has_sent_features:
             self._pass(message)
         else:
             self._wait(message)
@@ -229,12 +229,12 @@ class SwitchSession:
 
     def _answer(self, message: Message, now: float) -> None:
         self._answers.answer(message, now)
-        if message.kind is Type.FEATURES_REQUEST and not self.is_introduced and self._answers.has_features:
-            self._introduce()
+        if message.kind is Type.FEATURES_REQUEST and not self.has_sent_features and self._answers.has_features:
+            self._features_sent()
 
-    def _introduce(self) -> None:
+    def _features_sent(self) -> None:
         """Pass what has waited until the master knows the switch."""
-        self.is_introduced = True
+        self.has_sent_features = True
         for early in self._early:
             self._pass(early)
         self._early.clear()

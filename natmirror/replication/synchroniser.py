@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 from natmirror.ha.role import SETTLE_TIME
 from natmirror.replication.record_kind import RecordKind
@@ -43,11 +43,38 @@ _STOP_TIMEOUT = 3.0
 
 
 class SyncState(StrEnum):
-    """How far this host's copy has come."""
+    """How far this host has read the shared state."""
 
+    OFF = "off"
+    """The rules have no ``ha.state``: nothing is shared."""
     CONNECTING = "connecting"
+    """The store does not answer, or has not answered yet."""
     SYNCING = "syncing"
+    """This host is reading everything."""
     COMPLETE = "complete"
+    """This host has read everything, and hears of each change."""
+
+
+class SyncEntry(TypedDict):
+    """What this host shares with the other host of the pair."""
+
+    state: SyncState
+    """How far this host has read the shared state."""
+    records: int
+    """Records of the other host that this one holds."""
+    records_rejected: int
+    """Records of the other host that this one cannot use: its rules do not have their service, backend or mirror, or
+    the format is another version's."""
+    waiting_writes: int
+    """Changes of this host that wait to be written."""
+    lag_seconds: float
+    """For how long the oldest of them has waited, in seconds."""
+    last_change_seconds: float | None
+    """How long ago a record was last written or read, in seconds; null: never."""
+    outages: int
+    """Times that the store stopped answering after everything had been read."""
+    error: str | None
+    """Why the store does not answer; null while it does."""
 
 
 class Synchroniser:
@@ -68,7 +95,7 @@ class Synchroniser:
         self._kinds_are_active: bool | None = None  # whether the kinds believe that this host is the active one
         self._copy: dict[str, str] = {}
         self._missing: set[str] = set()
-        self._refused = 0
+        self._rejected = 0
         self._rules_changed = False
         self._changed_at: float | None = None
         self._outages = 0
@@ -131,14 +158,14 @@ class Synchroniser:
             return None
         return f"the shared state is {self._state}"
 
-    def status(self) -> dict[str, Any]:
-        """Return the state as plain values; from any thread."""
+    def status(self) -> SyncEntry:
+        """Return the state as values for JSON; from any thread."""
         now, changed_at = self._clock(), self._changed_at
         return {
-            "state": str(self._state),
+            "state": self._state,
             "records": len(self._copy),
-            "refused": self._refused,
-            "waiting": self._queue.waiting(),
+            "records_rejected": self._rejected,
+            "waiting_writes": self._queue.waiting(),
             "lag_seconds": round(self._queue.age(now), 3),
             "last_change_seconds": None if changed_at is None else round(now - changed_at, 3),
             "outages": self._outages,
@@ -210,7 +237,7 @@ class Synchroniser:
         while True:
             try:
                 if self._rules_changed and not self._kinds_are_active:  # what had to be kept of it then may be more now
-                    self._rules_changed, self._refused = False, 0
+                    self._rules_changed, self._rejected = False, 0
                     await self._take_in(dict(self._copy))
                 await self._store.connect()
                 self._queue.open()
@@ -254,7 +281,7 @@ class Synchroniser:
         self._queue.watch_puts()
         fresh: dict[str, str] = {}
         own: set[str] = set()
-        self._refused = 0
+        self._rejected = 0
         async for records in self._store.load():
             own.update(record.key for record in records if record.is_own)
             others = {record.key: record.value for record in records if not record.is_own}
@@ -313,7 +340,7 @@ class Synchroniser:
 
     async def _take_in(self, records: Mapping[str, str]) -> None:
         for kind, some in self._by_kind(records):
-            self._refused += await kind.take_in(some)
+            self._rejected += await kind.take_in(some)
 
     async def _withdraw(self, gone: Mapping[str, bool]) -> None:
         for kind, some in self._by_kind(gone):

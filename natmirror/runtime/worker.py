@@ -20,6 +20,7 @@ from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
+from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Packet, Queue
@@ -179,7 +180,7 @@ class Worker:
         if self._bypass is not None:
             self._bypass.mend()
 
-    def queue_counters(self) -> dict[str, dict[str, int]]:
+    def queue_counters(self) -> dict[str, dict[QueueCounter, int]]:
         """Return what each queue has counted, by its number."""
         return {
             str(bound.queue.number): {**bound.queue.counters, **bound.queue.kernel_drops()} for bound in self._queues
@@ -189,7 +190,7 @@ class Worker:
         """Return what is wrong with one of the queues, None where they work."""
         return None if self._keeper is None else self._keeper.trouble
 
-    def sent_counters(self) -> dict[str, int]:
+    def sent_counters(self) -> dict[OutboxCounter, int]:
         """Return what became of synthesised packets."""
         return self._loop.counters
 

@@ -117,4 +117,5 @@ ENDS: dict[EndReason, LegEvent] = {
     EndReason.RESUME_TIMEOUT: LegEvent.ABANDON,  # the mirror answers no probe, and would hear no RST
     EndReason.NO_RECORD: LegEvent.ABORT,
 }
-"""Whether a leg ends with a RST, by the reason, where no segment of its mirror ends it. The leg's owner has more reasons: it calls Leg.abort() or Leg.abandon()."""
+"""Whether a leg ends with a RST, by the reason, where no segment of its mirror ends it. The leg's owner has
+more reasons: it calls Leg.abort() or Leg.abandon()."""

@@ -20,7 +20,7 @@ from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.openflow.ports import split_ports
 from natmirror.tcp.reassembler import MAX_RUNS
-from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request
+from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request, session_of
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import MASTER, RULES, SERVICE, assert_adds_up, packet, segment
@@ -104,13 +104,13 @@ def test_it_does_not_matter_where_reading_stops(fast: bool) -> None:
 def test_one_step_reads_one_message_and_is_done_whatever_the_time() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
-    before = one.flows(session.now)[0]["legs"][0]["session"]["passed"].get("packet_in", 0)
+    before = session_of(one, session.now)["messages_passed"].get("packet_in", 0)
     number, ack = seq.add(ISS, 1 + session.sent), seq.add(IRS, 1 + session.answered)
     raw = packet(session.client, SERVICE, "PA", number, ack, packet_in(1) * 100)
     one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
     for passed in range(1, 5):
         one.study(session.now, lambda: True)
-        assert one.flows(session.now)[0]["legs"][0]["session"]["passed"]["packet_in"] == before + passed
+        assert session_of(one, session.now)["messages_passed"]["packet_in"] == before + passed
     assert master.stream
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Drop, Hook, Send
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import LEG_ACK_DELAY, SYN_ANSWER_TIMEOUT
 from natmirror.fastpath.flow_states import TIMEOUTS, State
@@ -95,7 +96,7 @@ def test_a_wrong_checksum_stays_wrong_and_reaches_no_leg(session: Session) -> No
     assert (out.dst, out.dport) == session.backend
     assert not checksums_are_right(out.raw)
     assert session.mirrored() == []
-    assert session.engine.snapshot(session.now)["counters"]["bad_checksum_packets"] == 1
+    assert session.engine.snapshot(session.now)["counters"][EngineCounter.BAD_CHECKSUM_PACKETS] == 1
 
 
 def test_round_robin_alternates_and_keeps_each_flow(fast: bool) -> None:
@@ -158,7 +159,7 @@ def test_a_connection_met_in_its_middle_goes_where_maglev_says(session: Session)
     out = session.passed(packet(CLIENT, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
     assert (out.dst, out.dport) == elsewhere.backend
     snapshot = session.engine.snapshot(session.now)
-    assert snapshot["counters"]["flows_picked_up"] == 1
+    assert snapshot["counters"][EngineCounter.FLOWS_PICKED_UP] == 1
     assert [(flow["state"], flow["mirrored"]) for flow in session.engine.flows(session.now)] == [("established", False)]
     assert session.to_mirror == []
 
@@ -205,7 +206,7 @@ def test_a_client_that_calls_a_backend_itself_is_left_alone(session: Session) ->
     for letters, data in (("SA", b""), ("A", b""), ("PA", b"data"), ("FA", b"")):
         raw = packet(C1, CLIENT, letters, IRS, FIRST, data)
         assert session.take(raw, Hook.FORWARD) == Accept()
-    assert session.engine.snapshot(session.now)["counters"]["direct_connections"] == 1
+    assert session.engine.snapshot(session.now)["counters"][EngineCounter.DIRECT_CONNECTIONS] == 1
 
 
 def test_what_is_none_of_ours_passes(session: Session) -> None:
@@ -377,7 +378,7 @@ def test_a_full_buffer_costs_the_leg_and_production_does_not_notice(fast: bool) 
     [event] = session.engine.take_events()
     assert (event.reason, event.acked_bytes) == ("buffer-full", 0)
     [mirror] = session.engine.snapshot(session.now)["mirrors"]
-    assert (mirror["client_bytes"], mirror["ended"]) == (70_000, {"buffer-full": 1})
+    assert (mirror["client_bytes"], mirror["legs_ended"]) == (70_000, {"buffer-full": 1})
 
 
 def test_no_leg_for_a_flow_that_was_balanced_to_the_mirror(fast: bool) -> None:

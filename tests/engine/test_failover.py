@@ -3,6 +3,7 @@
 import pytest
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import ConnectionCounts
 from natmirror.net import seq
@@ -154,7 +155,7 @@ def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
     decision = one.receive(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
     assert decision.verdict == Drop(DropReason.NO_BACKEND)
     assert resets(decision.sends) == [(SERVICE, CLIENT, 0, ISS + 1)]
-    assert one.snapshot(1000.0)["drops"]["no-backend"] == 1
+    assert one.snapshot(1000.0)["drops"][DropReason.NO_BACKEND] == 1
 
 
 def resets(sends: list[Send]) -> list[tuple[tuple[bytes, int], tuple[bytes, int], int, int]]:
@@ -267,7 +268,7 @@ def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fa
     assert session.from_backend("PA", b"answer").dst == CLIENT[0]
     snapshot = one.snapshot(1000.0)
     [mirror] = snapshot["mirrors"]
-    assert (mirror["legs"], mirror["ended"]) == (0, {"released": 1})
+    assert (mirror["legs"], mirror["legs_ended"]) == (0, {"released": 1})
     assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"released": 6, "picked-up": 5})
     assert_adds_up(snapshot)
     session.from_client("FA")
@@ -287,7 +288,7 @@ def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirro
         elsewhere(session, 3000)
         assert session.from_client("PA", b"x").dst == session.backend_address
     counters = one.snapshot(1000.0)["counters"]
-    assert counters["flows_released"] == len(CLIENTS)
+    assert counters[EngineCounter.FLOWS_RELEASED] == len(CLIENTS)
     assert "flows_picked_up" not in counters
 
 

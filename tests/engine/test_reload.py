@@ -46,8 +46,8 @@ def without_its_backend(session: Session) -> str:
     return WITHOUT_C1 if session.backend == C1 else WITHOUT_C2
 
 
-def shown(one: Engine) -> dict[str, tuple[int, str | None]]:
-    return {row["name"]: (row["flows"], row.get("state")) for row in one.snapshot(1000.0)["backends"]}
+def shown(one: Engine) -> dict[str, tuple[int, bool]]:
+    return {row["name"]: (row["flows"], row["removed"]) for row in one.snapshot(1000.0)["backends"]}
 
 
 def names_of(session: Session) -> tuple[str, str]:
@@ -62,7 +62,7 @@ def test_a_connection_stays_with_a_backend_that_the_rules_do_not_name_any_more(f
     session.connect_mirror()
     mine, another = names_of(session)
     go_over(one, without_its_backend(session))
-    assert shown(one) == {another: (0, None), mine: (1, "removed")}
+    assert shown(one) == {another: (0, False), mine: (1, True)}
     session.mirrored()
     assert session.from_client("PA", b"on").dst == session.backend_address
     assert [data for *_, data in session.mirrored()] == [b"on"]
@@ -86,7 +86,7 @@ def test_a_backend_that_comes_back_into_the_rules_is_the_one_it_was(fast: bool) 
     session.connect()
     go_over(one, without_its_backend(session))
     go_over(one, RULES)
-    assert shown(one) == {"c1": (int(session.backend == C1), None), "c2": (int(session.backend == C2), None)}
+    assert shown(one) == {"c1": (int(session.backend == C1), False), "c2": (int(session.backend == C2), False)}
     again = Session(one, client=(CLIENT[0], 40_002))
     again.connect()
     assert again.backend == session.backend, "by the client's address"
@@ -428,7 +428,7 @@ def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) ->
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master"]
     one.replicated_legs.take_over(1001.0)
-    assert [mirror["adopted"] for mirror in one.snapshot(1001.0)["mirrors"]] == [1]
+    assert [mirror["legs_adopted"] for mirror in one.snapshot(1001.0)["mirrors"]] == [1]
     assert_adds_up(one.snapshot(1001.0))
 
 

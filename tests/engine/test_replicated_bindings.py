@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from natmirror.actions import Hook
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
@@ -176,7 +177,7 @@ def test_a_guests_packets_go_where_it_was_bound(host: Engine) -> None:
     assert (session.from_client("PA", b"more").dst, session.from_client("A").dst) == (session.backend_address,) * 2
     out = session.from_backend("PA", b"answer")
     assert (out.src, out.sport) == SERVICE
-    assert host.snapshot(1000.0)["counters"].get("flows_picked_up", 0) == 0
+    assert host.snapshot(1000.0)["counters"].get(EngineCounter.FLOWS_PICKED_UP, 0) == 0
 
 
 def test_a_guest_stays_and_is_not_told_of(host: Engine) -> None:

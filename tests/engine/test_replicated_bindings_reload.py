@@ -68,11 +68,11 @@ class Host:
         self.adapter.withdraw_bindings(gone)
         return self.adapter.take_in_bindings([(*ends,) for what, *ends in news if what is BindingEvent.BOUND])  # type: ignore[misc]
 
-    def guests(self) -> dict[str, str]:
+    def guests(self) -> dict[str, str | None]:
         return {flow["client"]: flow["backend"] for flow in self.engine.flows(1000.0) if flow["guest"]}
 
     def removed(self) -> list[str]:
-        return [row["address"] for row in self.engine.snapshot(1000.0)["backends"] if row.get("state") == "removed"]
+        return [row["address"] for row in self.engine.snapshot(1000.0)["backends"] if row["removed"]]
 
 
 def connected(host: Host, client: Endpoint = CLIENT, service: Endpoint = SERVICE) -> Session:

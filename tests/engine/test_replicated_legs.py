@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from natmirror.actions import Drop, Hook, Send
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
+from natmirror.mirror.shown import MirrorEntry
 from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.net.endpoint import show
@@ -275,12 +277,11 @@ def answer(session: Session, ack: int, at: int = 4, *, window: int = 0xFFFF, dat
     assert session.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
 
 
-def mirror_of(session: Session) -> dict[str, Any]:
+def mirror_of(session: Session) -> MirrorEntry:
     """The mirror's ledger, which adds up."""
     snapshot = session.engine.snapshot(session.now)
     assert_adds_up(snapshot)
-    mirror: dict[str, Any] = snapshot["mirrors"][0]
-    return mirror
+    return snapshot["mirrors"][0]
 
 
 def ends(session: Session) -> list[str]:
@@ -306,7 +307,12 @@ def test_the_mirror_is_asked_below_its_window_and_the_stream_goes_on_where_it_sa
     session.from_mirror("FA", 4, 18)
     assert ends(session) == ["closed"]
     mirror = mirror_of(session)
-    assert (mirror["adopted"], mirror["resumed"], mirror["opened"], mirror["ended"]) == (1, 1, 0, {"closed": 1})
+    assert (mirror["legs_adopted"], mirror["legs_resumed"], mirror["legs_opened"], mirror["legs_ended"]) == (
+        1,
+        1,
+        0,
+        {"closed": 1},
+    )
     assert (mirror["client_bytes"], mirror["acked_bytes"]) == (12, 12), "from the first that was not acknowledged"
 
 
@@ -391,7 +397,7 @@ def test_bytes_that_nobody_holds_any_more_end_the_leg_after_the_mirror_was_asked
     assert ends(session) == ["takeover-hole"]
     mirror = mirror_of(session)
     assert (mirror["lost_bytes"], mirror["acked_bytes"], mirror["client_bytes"]) == ({"takeover-hole": 16}, 3, 19)
-    assert mirror["resumed"] == (0 if is_known else 1)
+    assert mirror["legs_resumed"] == (0 if is_known else 1)
 
 
 def test_what_was_still_under_way_from_the_first_host_is_not_missing(fast: bool) -> None:
@@ -450,7 +456,7 @@ def test_a_mirror_without_the_connection_ends_the_leg(fast: bool) -> None:
     session.from_mirror("R", 4, 0)
     assert ends(session) == ["mirror-reset"]
     assert heard(session) == []
-    assert mirror_of(session)["adopted"] == 1
+    assert mirror_of(session)["legs_adopted"] == 1
 
 
 def test_a_reset_at_another_number_is_challenged(fast: bool) -> None:
@@ -633,11 +639,11 @@ def test_a_host_that_waits_says_nothing_and_counts_nothing() -> None:
     snapshot = one.snapshot(NOW)
     assert_adds_up(snapshot)
     mirror = snapshot["mirrors"][0]
-    assert (mirror["client_bytes"], mirror["adopted"], mirror["legs"]) == (0, 0, 1)
+    assert (mirror["client_bytes"], mirror["legs_adopted"], mirror["legs"]) == (0, 0, 1)
     one.replicated_legs.disown("openflow", "10.10.0.11:40001")
     assert (one.flow_ids(), one.take_events(), one.next_timer()) == ([], [], None)
     mirror = one.snapshot(NOW)["mirrors"][0]
-    assert (mirror["legs"], mirror["ended"], mirror["lost_bytes"]) == (0, {}, {})
+    assert (mirror["legs"], mirror["legs_ended"], mirror["lost_bytes"]) == (0, {}, {})
 
 
 def test_a_host_that_ends_while_it_waits_leaves_the_others_legs_alone() -> None:
@@ -651,7 +657,7 @@ def test_taking_over_asks_the_mirrors() -> None:
     one.replicated_legs.take_over(NOW)
     session = Session(one)
     assert due(session) == [("A", 4, 4, b"")]
-    assert mirror_of(session)["adopted"] == 1
+    assert mirror_of(session)["legs_adopted"] == 1
     one.replicated_legs.disown("openflow", "10.10.0.11:40001")
     assert len(one.flow_ids()) == 1, "it is this host's now"
 
@@ -669,7 +675,7 @@ def test_so_does_a_packet_of_the_connection(fast: bool, who: str) -> None:
     else:
         answer(session, 11)
         assert due(session) == []
-    assert mirror_of(session)["adopted"] == 1
+    assert mirror_of(session)["legs_adopted"] == 1
     assert ends(session) == []
 
 
@@ -904,7 +910,7 @@ def test_a_full_table_is_counted() -> None:
     one = engine(max_flows=1)
     established(one)
     one.replicated_legs.adopt(sealed({**RECORD, "client": "10.10.0.12:40001"}), NOW)
-    assert one.snapshot(NOW)["counters"]["flows_untracked"] == 1
+    assert one.snapshot(NOW)["counters"][EngineCounter.FLOWS_UNTRACKED] == 1
 
 
 def test_an_adopted_connection_is_not_half_open() -> None:
@@ -931,7 +937,7 @@ def test_a_connection_that_was_met_before_its_record_came_goes_on_with_it(fast: 
     session.backend = at("10.20.0.11", 6653)
     session.sent, session.answered = 10, 5
     session.from_client("PA", b"abc")
-    assert one.snapshot(NOW)["counters"]["flows_picked_up"] == 1
+    assert one.snapshot(NOW)["counters"][EngineCounter.FLOWS_PICKED_UP] == 1
     one.replicated_legs.adopt(sealed({**RECORD, "backend": f"10.20.0.{last}:6653"}), NOW)
     assert due(session) == [("A", 4, 4, b"")]
     answer(session, 14)  # the first host has passed them on as well

@@ -3,6 +3,7 @@
 import pytest
 
 from natmirror.actions import Drop, Hook
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum
@@ -85,7 +86,7 @@ def test_a_new_connection_whose_answer_comes_through_another_host_does_not_come_
     session.engine = hosts[1]
     answer = session.syn_ack()
     assert (answer.src, answer.sport) == session.backend, "the client knows no such connection"
-    assert hosts[1].snapshot(session.now)["counters"]["direct_connections"] == 1
+    assert hosts[1].snapshot(session.now)["counters"][EngineCounter.DIRECT_CONNECTIONS] == 1
 
 
 def test_an_established_connection_lives_while_its_directions_pass_different_hosts(
@@ -114,7 +115,7 @@ def test_a_connection_that_comes_to_another_host_is_copied_no_more(hosts: tuple[
     session.from_backend("A")
     assert session.mirrored() == []
     [old], [new] = (host.snapshot(session.now)["mirrors"] for host in hosts)
-    assert (old["acked_bytes"], old["legs"], old["ended"]) == (6, 1, {}), "it waits for a client that is elsewhere"
+    assert (old["acked_bytes"], old["legs"], old["legs_ended"]) == (6, 1, {}), "it waits for a client that is elsewhere"
     assert (new["legs"], new["lost_bytes"]) == (0, {"picked-up": 10})
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from natmirror.engine.counters import EngineCounter
 from tests.helpers.simulator import Weather, World
 from tests.helpers.support import assert_adds_up
 from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
@@ -22,9 +23,11 @@ def test_in_fine_weather_everything_arrives_at_once() -> None:
     assert (event.reason, event.acked_bytes, event.client_bytes) == ("closed", len(STREAM), len(STREAM))
     snapshot = world.engine.snapshot(world.now)
     assert (snapshot["flows"], snapshot["mirrors"][0]["retransmits"]) == (0, 0)
-    assert snapshot["counters"]["packets_decided_in_c"] > snapshot["counters"]["mirror_packets"] > 80, (
-        "C had a hand in it"
-    )
+    assert (
+        snapshot["counters"][EngineCounter.PACKETS_DECIDED_IN_C]
+        > snapshot["counters"][EngineCounter.MIRROR_PACKETS]
+        > 80
+    ), "C had a hand in it"
     assert world.engine.next_timer() is None
 
 

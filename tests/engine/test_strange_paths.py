@@ -131,7 +131,7 @@ def test_a_port_used_again_right_after_its_close_is_a_new_connection(session: Se
     again.from_client("PA", b"second")
     assert [data for *_, data in again.mirrored()] == [b"second"]
     [mirror] = again.engine.snapshot(again.now)["mirrors"]
-    assert (mirror["opened"], mirror["ended"], mirror["client_bytes"]) == (2, {"closed": 1}, 11)
+    assert (mirror["legs_opened"], mirror["legs_ended"], mirror["client_bytes"]) == (2, {"closed": 1}, 11)
 
 
 @pytest.mark.parametrize("step", [100_000, -100_000], ids=["above", "below"])
@@ -148,7 +148,7 @@ def test_a_new_syn_on_a_living_connection_that_its_backend_takes(session: Sessio
     again.from_client("PA", b"second")
     assert [data for *_, data in again.mirrored()] == [b"second"]
     [mirror] = again.engine.snapshot(again.now)["mirrors"]
-    assert mirror["ended"] == {"client-reset": 1}
+    assert mirror["legs_ended"] == {"client-reset": 1}
 
 
 def test_a_mirror_that_closes_first_still_gets_everything(session: Session) -> None:
@@ -161,7 +161,7 @@ def test_a_mirror_that_closes_first_still_gets_everything(session: Session) -> N
     session.from_client("FA")
     assert [letters for letters, *_ in session.mirrored()] == ["FA"]
     session.from_mirror("A", 2, 20)
-    assert session.engine.snapshot(session.now)["mirrors"][0]["ended"] == {"closed": 1}
+    assert session.engine.snapshot(session.now)["mirrors"][0]["legs_ended"] == {"closed": 1}
 
 
 # Long and many
@@ -228,7 +228,7 @@ def test_ten_thousand_legs_at_once(fast: bool) -> None:
         session.from_mirror("FA", 1, 7)
     snapshot = shared.snapshot(1000.0)
     assert_adds_up(snapshot)
-    assert snapshot["mirrors"][0]["ended"] == {"closed": count}
+    assert snapshot["mirrors"][0]["legs_ended"] == {"closed": count}
     end = 1000.0 + TIMEOUTS[State.TIME_WAIT]
     while (due := shared.next_timer()) is not None and due <= end:
         shared.handle_timer(end)

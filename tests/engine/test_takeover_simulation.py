@@ -154,7 +154,12 @@ def test_in_fine_weather_a_leg_goes_on_at_a_host_that_knows_where_it_was(fast: b
     assert bytes(world.mirror.received) == STREAM
     assert [event.reason for event in world.events] == ["closed"]
     [mirror] = world.engine.snapshot(world.now)["mirrors"]
-    assert (mirror["adopted"], mirror["resumed"], mirror["opened"], mirror["lost_bytes"]) == (1, 1, 0, {})
+    assert (mirror["legs_adopted"], mirror["legs_resumed"], mirror["legs_opened"], mirror["lost_bytes"]) == (
+        1,
+        1,
+        0,
+        {},
+    )
 
 
 moments = st.lists(

@@ -6,9 +6,11 @@ from collections import Counter
 import pytest
 
 from natmirror.actions import Accept, Decision, Hook
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import PUNT, SYN_ANSWER_TIMEOUT
 from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.nat.failed_attempts import AVOID_TIMEOUT
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
@@ -41,9 +43,8 @@ CLIENTS = [at(f"10.10.{number // 200}.{1 + number % 200}", 20_000 + 7 * number) 
 UNMIRRORED = RULES[: RULES.index("    mirrors:")]
 
 
-def in_python(one: Engine) -> dict[str, int]:
-    """How many packets C has left to Python, by reason."""
-    return dict(one.snapshot(0.0)["packets_decided_in_python"])
+def in_python(one: Engine) -> dict[PuntReason, int]:
+    return one.snapshot(0.0)["packets_decided_in_python"]
 
 
 def many(balance: str = "balance: maglev", *, fast: bool) -> Engine:
@@ -60,7 +61,7 @@ def test_c_chooses_as_python_does(balance: str) -> None:
         for session in sessions:
             session.syn()
         chosen.append([session.backend for session in sessions])
-        assert one.snapshot(1000.0)["counters"]["flows_opened"] == len(sessions)
+        assert one.snapshot(1000.0)["counters"][EngineCounter.FLOWS_OPENED] == len(sessions)
         assert in_python(one) == {}
     assert chosen[0] == chosen[1]
     assert len(Counter(chosen[0])) == 5
@@ -76,7 +77,7 @@ def test_a_connection_without_mirrors_never_concerns_python() -> None:
     session.from_backend("FA")
     session.from_client("A")
     [flow] = one.flows(session.now)
-    assert (flow["state"], flow["client_bytes"], flow["server_bytes"]) == ("time-wait", 7, 5)
+    assert (flow["state"], flow["client_bytes"], flow["backend_bytes"]) == ("time-wait", 7, 5)
     assert [backend["connections"] for backend in one.snapshot(session.now)["backends"]].count(1) == 1
     session.now += TIMEOUTS[State.TIME_WAIT]
     assert one.handle_timer(session.now) == []
@@ -171,8 +172,8 @@ def test_syns_that_nobody_completes_give_way_and_connections_stay(fast: bool) ->
         Session(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number)).syn()
     snapshot = one.snapshot(1000.0)
     assert snapshot["flows"] == 20 + 11
-    assert snapshot["counters"]["flows_evicted"] == 1000 - 11
-    assert snapshot["counters"]["flows_untracked"] == 0
+    assert snapshot["counters"][EngineCounter.FLOWS_EVICTED] == 1000 - 11
+    assert snapshot["counters"][EngineCounter.FLOWS_UNTRACKED] == 0
     for session in kept:
         assert session.from_client("PA", b"still here").dst == session.backend_address
     late = Session(one, client=at("10.10.0.10", 7))
@@ -187,7 +188,7 @@ def test_a_flood_opens_no_leg(fast: bool) -> None:
         session.syn()
         session.syn_ack()
         assert session.to_mirror == []
-    assert one.snapshot(1000.0)["mirrors"][0]["opened"] == 0
+    assert one.snapshot(1000.0)["mirrors"][0]["legs_opened"] == 0
     assert in_python(one) == {}
 
 
@@ -198,7 +199,7 @@ def test_with_a_table_full_of_connections_a_syn_is_refused_a_flow(fast: bool) ->
     out = Session(one, client=at("10.10.0.9", 7)).syn()
     assert parse(out.raw)
     counters = one.snapshot(1000.0)["counters"]
-    assert (counters["flows_untracked"], counters["flows_evicted"]) == (1, 0)
+    assert (counters[EngineCounter.FLOWS_UNTRACKED], counters[EngineCounter.FLOWS_EVICTED]) == (1, 0)
 
 
 def test_the_reasons_of_punts_have_names() -> None:
@@ -229,8 +230,8 @@ def test_answers_to_syns_that_had_to_go_take_no_room(fast: bool) -> None:
         answer = session.passed(syn_ack(session.backend, session.client, session.iss), Hook.FORWARD)
         assert (answer.src, answer.sport) == SERVICE, "it is mapped all the same"
     assert rows(one) == 11
-    assert one.snapshot(1000.0)["counters"]["packets_without_flow"] == 180
-    assert one.snapshot(1000.0)["counters"]["direct_connections"] == 0
+    assert one.snapshot(1000.0)["counters"][EngineCounter.PACKETS_WITHOUT_FLOW] == 180
+    assert one.snapshot(1000.0)["counters"][EngineCounter.DIRECT_CONNECTIONS] == 0
 
 
 def test_an_answer_is_not_passed_off_as_the_one_that_another_backend_owes(fast: bool) -> None:
@@ -275,7 +276,7 @@ def test_connections_that_are_over_give_way_first(fast: bool) -> None:
             session.from_backend("FA")
             session.from_client("A")
     counters = one.snapshot(1000.0)["counters"]
-    assert (counters["flows_opened"], counters.get("flows_untracked", 0)) == (101, 0)
+    assert (counters[EngineCounter.FLOWS_OPENED], counters.get(EngineCounter.FLOWS_UNTRACKED, 0)) == (101, 0)
     assert kept.from_client("PA", b"still here").dst == kept.backend_address
 
 
@@ -291,8 +292,8 @@ def test_made_up_data_takes_no_room_for_long(fast: bool) -> None:
         one.receive(packet(client, SERVICE, "PA", 1, 1, b"made up"), Hook.PREROUTING, 1.0, Checksum.VALID)
     late = Session(one, client=at("10.10.0.10", 7))
     late.connect()
-    assert one.snapshot(1.0)["counters"]["flows_untracked"] == 0
-    assert [flow["client"] for flow in one.flows(1.0) if flow["server_bytes"]] == ["10.10.0.8:7"]
+    assert one.snapshot(1.0)["counters"][EngineCounter.FLOWS_UNTRACKED] == 0
+    assert [flow["client"] for flow in one.flows(1.0) if flow["backend_bytes"]] == ["10.10.0.8:7"]
 
 
 def test_a_repeated_syn_is_not_pythons_nor_is_a_reset_before_the_handshakes_end() -> None:

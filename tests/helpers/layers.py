@@ -11,8 +11,7 @@ LAYERS = (
     ("tcp", "backends"),
     ("fastpath", "rules", "api"),
     ("net", "openflow", "actions", "errors"),
-    ("reasons",),
-    ("_ffi", "_fastpath_build"),
+    ("_ffi", "_fastpath_build", "reasons"),
 )
 
 

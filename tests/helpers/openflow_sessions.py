@@ -9,6 +9,7 @@ from natmirror.net.packet import FIN, RST, SYN
 from natmirror.openflow import messages
 from natmirror.openflow.framer import Framer
 from natmirror.openflow.messages import Type, build, parse
+from natmirror.openflow.shown import SessionEntry
 from natmirror.reasons import DropReason
 from tests.helpers.session import Session
 from tests.helpers.support import MASTER, RULES, packet, told
@@ -31,6 +32,13 @@ def packet_in(number: int, size: int = 60) -> bytes:
 
 def request(kind: Type, xid: int, body: bytes = b"") -> bytes:
     return build(messages.V13, kind, xid, body)
+
+
+def session_of(one: Engine, now: float) -> SessionEntry:
+    """What is shown of the only session."""
+    session = one.flows(now)[0]["legs"][0]["session"]
+    assert session is not None
+    return session
 
 
 class Master:

@@ -1,5 +1,6 @@
 """Short ways to write packets and rules in tests."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -81,7 +82,7 @@ def told(raw: bytes) -> tuple[str, int, int, bytes]:
     return letters, parsed.seq, parsed.ack, parsed.payload
 
 
-def assert_adds_up(snapshot: dict[str, Any]) -> None:
+def assert_adds_up(snapshot: Mapping[str, Any]) -> None:
     """Of what clients sent, each byte is acknowledged, pending or lost for a reason, for each mirror."""
     for mirror in snapshot["mirrors"]:
         lost = sum(mirror["lost_bytes"].values())

@@ -11,6 +11,7 @@ import pytest
 
 from natmirror.actions import Decision, Drop
 from natmirror.errors import HostError
+from natmirror.linux.counters import QueueCounter
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Queue
 from natmirror.linux.queue_keeper import QueueKeeper
@@ -84,7 +85,7 @@ def test_losses_are_counted_and_told(loop: Loop, kernels: list[socket.socket], c
     respond(loop, kernels[0], 0)
     keeper.check(102.0)
     assert keeper.trouble is not None
-    assert loop.queues[0].queue.counters["checks_with_lost_verdicts"] == 1
+    assert loop.queues[0].queue.counters[QueueCounter.CHECKS_WITH_LOST_VERDICTS] == 1
     respond(loop, kernels[0], ENOENT)
     keeper.check(103.0)
     assert keeper.trouble is None
@@ -105,7 +106,7 @@ def test_a_queue_that_is_not_ours_is_bound_again(loop: Loop, kernels: list[socke
     respond(loop, kernels[1], ENOENT)
     keeper.check(104.0)
     assert keeper.trouble is None
-    assert loop.queues[0].queue.counters["rebinds"] == 1
+    assert loop.queues[0].queue.counters[QueueCounter.REBINDS] == 1
 
 
 def test_a_queue_that_has_failed_is_told_until_it_works(loop: Loop, kernels: list[socket.socket]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Drop
 from natmirror.errors import HostError
+from natmirror.linux.counters import QueueCounter
 from natmirror.linux.loop import LoopEvent
 from natmirror.linux.nfqueue import Queue
 from natmirror.reasons import DropReason
@@ -192,7 +193,7 @@ def test_verdicts_without_room_wait_for_the_next_flush(kernels: list[socket.sock
         queue.flush()
     found += messages(kernels[0])
     assert [(number, verdict) for _, number, verdict, _ in found] == [*((number, 1) for number in range(40)), (40, 0)]
-    assert queue.counters["verdicts_not_sent"] == 0
+    assert queue.counters[QueueCounter.VERDICTS_NOT_SENT] == 0
     queue.close()
 
 
@@ -234,7 +235,7 @@ def test_a_verdict_for_a_queue_that_is_bound_again_does_not_reach_the_new_one(ke
     bound.set_verdict(2, Accept(b"late"))
     loop.flush()
     assert messages(kernels[1]) == []
-    assert (fresh.counters["verdicts_not_sent"], fresh.counters["rebinds"]) == (1, 1)
+    assert (fresh.counters[QueueCounter.VERDICTS_NOT_SENT], fresh.counters[QueueCounter.REBINDS]) == (1, 1)
     assert loop.queues[0].queue is fresh
     loop.close()
     fresh.close()

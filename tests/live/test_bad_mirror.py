@@ -141,6 +141,6 @@ def test_a_master_that_answers_ten_times_as_much_is_consumed(scene: Scene) -> No
     balancer = scene.balance()
     sent = assert_all_well(scene.run_client(connections=20, requests=50, size=20), 20)
     balancer.wait_until_acknowledged()
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 20}, "the legs to end")
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["legs_ended"] == {"closed": 20}, "the legs to end")
     assert scene.at_master() == scene.at_backends() == sent
     assert balancer.status()["mirrors"][0]["consumed_bytes"] == 20 * 50 * 32 * 10

@@ -54,7 +54,9 @@ def test_what_a_mirror_forges_with_the_numbers_it_knows_costs_production_and_the
     balancer.wait_until_acknowledged()
     wait_for(lambda: len(scene.at_master()) == CONNECTIONS, "the master to have all streams")
     assert scene.at_master() == sent
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": CONNECTIONS}, "the legs to end")
+    balancer.wait_for_status(
+        lambda status: status["mirrors"][0]["legs_ended"] == {"closed": CONNECTIONS}, "the legs to end"
+    )
 
 
 def end(sniffer: Program, file: Path) -> Path:

@@ -69,7 +69,7 @@ def test_a_flood_of_syns_costs_no_connection_and_opens_no_leg(scene: Scene) -> N
     assert flooded["counters"]["flows_evicted"] > 10_000
     assert len(flooded["flows"]) <= 20 + 2 * 257
     assert sum(flow["state"] == "established" for flow in flooded["flows"]) == 20
-    assert flooded["mirrors"][0]["opened"] == 20
+    assert flooded["mirrors"][0]["legs_opened"] == 20
     assert flooded["counters"].get("direct_connections", 0) < 1000, "late answers to what had to go take no room"
     before = sum(flow["client_bytes"] for flow in flooded["flows"])
     balancer.wait_for_status(

@@ -329,5 +329,5 @@ def test_legs_go_on_where_the_only_host_that_is_left_is_started_anew(pair: Pair)
     [mirror] = status["mirrors"]
     print(f"started anew, alone: {mirror['resumed']} of {2 * EACH} legs went on, ended {mirror['ended']}; {took:.2f} s")
     assert_adds_up(status)
-    assert (mirror["resumed"], mirror["ended"]) == (2 * EACH, {})
+    assert (mirror["legs_resumed"], mirror["legs_ended"]) == (2 * EACH, {})
     assert pair.finish() == []

@@ -188,7 +188,9 @@ def test_sessions_that_are_off_are_not_begun(fast: bool) -> None:
     session.connect()
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     assert session.mirrored() == []
-    assert one.snapshot(session.now)["mirrors"][0]["sessions"]["unopened"] == {EndReason.MIRRORING_OFF: 1}
+    sessions = one.snapshot(session.now)["mirrors"][0]["sessions"]
+    assert sessions is not None
+    assert sessions["not_opened"] == {EndReason.MIRRORING_OFF: 1}
 
 
 def test_reading_that_fails_as_a_whole_switches_sessions_off_and_does_not_spin(

@@ -260,7 +260,7 @@ def test_what_a_mirror_knows_of_its_leg_makes_no_reset_that_production_believes(
                 session.take(raw, names[2])
     session.mirrored()
     [flow] = session.engine.flows(session.now)
-    assert (flow["state"], flow["client_bytes"], flow["server_bytes"]) == ("established", 5, 6)
+    assert (flow["state"], flow["client_bytes"], flow["backend_bytes"]) == ("established", 5, 6)
     session.from_client("PA", b"world")
     assert wire(session) == [("PA", seq.add(first, 5), THEIRS, b"world")]
 

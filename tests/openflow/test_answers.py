@@ -4,9 +4,10 @@ from struct import pack
 
 import pytest
 
-from natmirror.openflow.answers import ECHO_LIMIT, RequestOutcome
+from natmirror.openflow.answers import ECHO_LIMIT
 from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Multipart, Type, build, hello
 from natmirror.openflow.session import SessionPolicy
+from natmirror.openflow.shown import RequestOutcome
 from tests.helpers.openflow import (
     ALL,
     DPID,
@@ -153,7 +154,7 @@ def test_features_that_could_not_be_kept_are_refused_and_hold_nothing_up() -> No
     first, second = split(told)
     assert refusals(first) == [(7, 1, BAD_TYPE)]
     assert names(second) == [("OFPBarrierReply", 8)]
-    assert not made.is_introduced
+    assert not made.has_sent_features
     assert hear(made, production, packet_in(V13)) == b""
 
 
@@ -219,7 +220,7 @@ def test_answers_in_parts_are_told_in_parts(version: int) -> None:
     told = split(ask(made, request(version, 200, kind), now=10.0))
     assert told == [raw[:4] + pack("!I", 200) + raw[8:] for raw in parts]
     assert made.asked == {"answered": 2}
-    assert made.shown()["oldest_answer_seconds"] == 7.0
+    assert made.shown()["oldest_statistics_seconds"] == 7.0
 
 
 def test_statistics_may_be_refused() -> None:

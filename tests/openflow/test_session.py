@@ -4,11 +4,11 @@ from struct import pack
 
 import pytest
 
-from natmirror.openflow.answers import RequestOutcome
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import V10, V13, V14, V15, VERSIONS, Message, Multipart, Type, build, hello
 from natmirror.openflow.observer import MessageClass, Observer
 from natmirror.openflow.session import SessionPolicy, SwitchSession
+from natmirror.openflow.shown import RequestOutcome
 from tests.helpers.openflow import (
     ALL,
     DPID,
@@ -159,7 +159,7 @@ def test_a_slave_gets_what_slaves_get(version: int) -> None:
     ask(made, build(version, Type.ROLE_REQUEST, 5, pack("!I4xQ", 3, 1)))
     assert hear(made, production, packet_in(version) + status + flow_removed(version)) == status
     assert sum(made.withheld.values()) == 2
-    assert {key.partition(":")[2] for key in made.withheld} == {"unwanted"}
+    assert {key.partition(":")[2] for key in made.withheld} == {"not-wanted"}
 
 
 def test_a_slave_of_1_0_gets_port_status() -> None:
@@ -252,9 +252,9 @@ def test_what_is_shown() -> None:
     shown = made.shown()
     assert shown["version"] == VERSIONS[V13]
     assert shown["datapath_id"] == DPID
-    assert shown["introduced"]
-    assert shown["asked"] == {"answered": 1}
-    assert shown["oldest_answer_seconds"] == 0.0
+    assert shown["features_sent"]
+    assert shown["requests"] == {"answered": 1}
+    assert shown["oldest_statistics_seconds"] == 0.0
 
 
 @everywhere

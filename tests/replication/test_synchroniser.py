@@ -63,7 +63,7 @@ def test_what_one_host_tells_the_other_one_has_and_loses(pair: tuple[Host, Host]
     assert other.things.withdrawn == {"a": True, "b": False}
     assert one.things.others == {}
     status = other.sharing.status()
-    assert (status["records"], status["refused"], status["lag_seconds"], status["error"]) == (0, 0, 0.0, None)
+    assert (status["records"], status["records_rejected"], status["lag_seconds"], status["error"]) == (0, 0, 0.0, None)
     assert status["last_change_seconds"] is not None
 
 
@@ -76,7 +76,7 @@ def test_a_host_that_comes_later_reads_everything_before_it_is_complete(world: W
     assert host.sharing.settled.is_set()
     assert host.sharing.why_incomplete() is None
     assert host.things.others == {str(number): str(number) for number in range(500)} | {"x": "nonsense"}
-    assert (host.sharing.status()["records"], host.sharing.status()["refused"]) == (502, 1)
+    assert (host.sharing.status()["records"], host.sharing.status()["records_rejected"]) == (502, 1)
     host.sharing.stop()
 
 

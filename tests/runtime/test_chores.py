@@ -82,7 +82,7 @@ def test_what_fails_is_shown_since_it_began_to(clock: Clock) -> None:
         for chore in chores:
             chore.run_if_due(clock)
         clock.now += 5.0
-    assert failures(chores, clock.now) == [{"name": "rules", "error": "locked", "since_seconds": 10.0}]
+    assert failures(chores, clock.now) == [{"name": "rules", "error": "locked", "failing_seconds": 10.0}]
 
 
 def test_what_is_done_once_is_tried_until_it_has_worked(clock: Clock) -> None:
@@ -145,7 +145,7 @@ def test_what_hangs_is_told_once_and_nothing_is_begun_beside_it(
         clock.now += 6.0
     thread.report_hung()
     assert caplog.text.count("known-switches: has not returned after 10 s") == 1
-    assert thread.failures() == [{"name": "known-switches", "error": "it hangs", "since_seconds": 18.0}]
+    assert thread.failures() == [{"name": "known-switches", "error": "hangs", "failing_seconds": 18.0}]
     assert disk.count == 1
     thread.end()
     assert thread.wait(clock.now) == "known-switches", "it is not waited for"

@@ -48,7 +48,7 @@ def log(logs: Logs) -> Iterator[logging.Logger]:
 
 
 def drain(logs: Logs) -> None:
-    while logs.status()["queued"]:
+    while logs.status()["records_queued"]:
         assert logs.write_one(0.0)
     logs.write_one(0.0)
 
@@ -103,7 +103,7 @@ class Unprintable:
 
 def test_what_cannot_be_made_text_raises_nothing(logs: Logs, log: logging.Logger) -> None:
     log.info("leg %s", Unprintable())
-    assert logs.status() == {"queued": 0, "dropped": 1, "suppressed": 0}
+    assert logs.status() == {"records_queued": 0, "records_dropped": 1, "records_suppressed": 0}
 
 
 def test_a_reader_that_does_not_read_costs_records_and_they_are_counted(
@@ -111,7 +111,7 @@ def test_a_reader_that_does_not_read_costs_records_and_they_are_counted(
 ) -> None:
     for number in range(MAX_QUEUED + 500):
         log.info("leg %d", number)
-    assert logs.status() == {"queued": MAX_QUEUED, "dropped": 500, "suppressed": 0}
+    assert logs.status() == {"records_queued": MAX_QUEUED, "records_dropped": 500, "records_suppressed": 0}
     clock.now += WINDOW
     drain(logs)
     assert "500 similar messages suppressed: leg %d" in out.lines()
@@ -126,7 +126,7 @@ def test_while_packets_pass_a_kind_is_limited_and_a_start_says_all(
     logs.is_limited = True
     for number in range(143):
         log.warning("leg %d", number)
-    assert logs.status() == {"queued": 30 + MAX_OF_A_KIND, "dropped": 0, "suppressed": 123}
+    assert logs.status() == {"records_queued": 30 + MAX_OF_A_KIND, "records_dropped": 0, "records_suppressed": 123}
     drain(logs)
     assert len(out.lines()) == 30 + MAX_OF_A_KIND
     clock.now += WINDOW
@@ -149,7 +149,7 @@ def test_a_writer_that_hangs_keeps_nobody(clock: Clock) -> None:
         logger.info("leg %d", number)
     assert begun.wait(5.0)
     logs.close()  # for a bounded time
-    assert logs.status()["dropped"] >= MAX_QUEUED - 1
+    assert logs.status()["records_dropped"] >= MAX_QUEUED - 1
     thaw.set()
 
 

@@ -33,7 +33,7 @@ class MasterSession:
     pause: float = 0.0
     ordered_bytes: int = 0
     """Of its orders, as far as they are recorded."""
-    unheard: int = 0
+    messages_missed: int = 0
     """Messages of the switch's that came while there was no session."""
 
     @property

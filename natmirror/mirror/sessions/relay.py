@@ -107,7 +107,7 @@ class Relay:
                     master.session.from_switch(what, message, has_room=_has_room(master))
                     self.unflushed[master] = None
                 elif what is MessageClass.UNASKED:
-                    master.unheard += 1
+                    master.messages_missed += 1
             yield
         if has_answers:
             for master in connection.masters:
@@ -177,7 +177,7 @@ class Relay:
             if master.why_absent is None:
                 master.give_up(reason)
                 if not master.lives:
-                    self._totals.count(master, "unopened", reason)
+                    self._totals.count_not_opened(master, reason)
         yield from self._end_all(connection, reason)
         self._calls.stop_reading_if_over(connection)
 

@@ -24,6 +24,7 @@ from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
 from natmirror.mirror.sessions.relay import Relay
 from natmirror.mirror.sessions.session_states import SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
+from natmirror.mirror.shown import MirrorSessions
 from natmirror.mirror.timers import Timers
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.openflow.decisions import Decisions
@@ -219,7 +220,7 @@ class MasterSessions:
             connection.observer.restore(datapath)
         for master in connection.masters:
             if master.why_absent is not None:
-                self._totals.count(master, "unopened", master.why_absent)
+                self._totals.count_not_opened(master, master.why_absent)
 
     def handle_timer(self, master: MasterSession, now: float) -> None:
         """Settle a question of a master's that has waited long enough. study() sends the answer."""
@@ -258,6 +259,6 @@ class MasterSessions:
         connection = self._connections.get(flow_id)
         return () if connection is None else connection.masters
 
-    def sums(self) -> dict[tuple[str, str], dict[str, dict[str, int]]]:
-        """Return for each master, by service and name, what all its sessions come to: counters by name."""
+    def sums(self) -> dict[tuple[str, str], MirrorSessions]:
+        """Return what all sessions with each master have counted, by service and master."""
         return self._totals.sums(self._calls.by_number.values())

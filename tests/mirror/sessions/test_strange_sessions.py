@@ -29,6 +29,7 @@ from tests.helpers.openflow_sessions import (
     introduced,
     packet_in,
     request,
+    session_of,
 )
 from tests.helpers.session import IRS, Session, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, told
@@ -49,7 +50,11 @@ def known_of(one: Engine, now: float) -> list[dict[str, Any]]:
 
 
 def states(one: Engine, now: float) -> dict[tuple[str, str], str]:
-    return {(flow["client"], leg["mirror"]): leg["state"] for flow in one.flows(now) for leg in flow["legs"]}
+    return {
+        (flow["client"], leg["mirror"]): leg["state"] + (f": {leg['reason']}" if leg["reason"] else "")
+        for flow in one.flows(now)
+        for leg in flow["legs"]
+    }
 
 
 # Data behind a leg's own FIN
@@ -312,7 +317,7 @@ def test_a_master_that_hangs_up_each_time_is_not_called_at_each_message() -> Non
         if not master.ended:
             master.say(hello(), request(Type.FEATURES_REQUEST, 1))
             master.close()
-    assert one.snapshot(session.now)["mirrors"][0]["opened"] < 10
+    assert one.snapshot(session.now)["mirrors"][0]["legs_opened"] < 10
 
 
 # What is told
@@ -342,7 +347,7 @@ def test_a_connection_met_in_its_middle_does_not_wait_for_hellos() -> None:
     session = Session(one)
     session.sent = session.answered = 500
     session.from_client("PA", bytes.fromhex("1703030010") + bytes(16))
-    assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits for both HELLOs"
+    assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits-for-hellos"
 
 
 def test_what_waits_is_read_in_slices() -> None:
@@ -358,4 +363,4 @@ def test_what_waits_is_read_in_slices() -> None:
         one.study(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
         slices += 1
     assert slices == 4, "1,000 messages, and one step in which their answers go to the leg"
-    assert one.flows(session.now)[0]["legs"][0]["session"]["asked"]["answered"] == 1001
+    assert session_of(one, session.now)["requests"] == {"answered": 1001}
