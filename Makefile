@@ -3,10 +3,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words deep queues soak bench compare swarm scaling fuzz pcaps build clean
+.PHONY: help demo test unit check words reference deep threads soak bench compare swarm scaling fuzz pcaps build clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: ## two switches, two controllers and a mirror in network namespaces, natmirror between them (root)
 	@scripts/setup --need-root
@@ -30,14 +30,18 @@ check: ## linters, types, and a C build in which a warning is an error
 words: ## count sentences that read like riddles
 	@scripts/words
 
+reference: ## write docs/reference from the rules keys, the commands and the state that the code declares
+	@scripts/setup
+	@$(BIN)/python -m natmirror.reference
+
 deep: ## 10,000 cases of the simulator, and as many random sessions (half an hour)
 	@scripts/setup
 	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/engine/test_simulation.py tests/engine/test_random_sessions.py
 
-queues: ## the tests in network namespaces with one thread and with four (root, ten minutes)
+threads: ## the tests in network namespaces with one thread and with four (root, ten minutes)
 	@scripts/setup --need-root
-	@NATMIRROR_LIVE_QUEUES=1 $(BIN)/pytest -m "live and not soak"
-	@NATMIRROR_LIVE_QUEUES=4 $(BIN)/pytest -m "live and not soak"
+	@NATMIRROR_LIVE_THREADS=1 $(BIN)/pytest -m "live and not soak"
+	@NATMIRROR_LIVE_THREADS=4 $(BIN)/pytest -m "live and not soak"
 
 soak: ## sustained uploads, and throughput against loss beside the kernel's TCP; prints what it measures (root, minutes)
 	@scripts/setup --need-root

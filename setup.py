@@ -2,4 +2,8 @@
 
 from setuptools import setup
 
-setup(cffi_modules=["natmirror/_fastpath_build.py:ffibuilder"])
+# cffi builds the extension against the stable ABI, so one wheel serves Python 3.11 and all later ones.
+setup(
+    cffi_modules=["natmirror/_fastpath_build.py:ffibuilder"],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

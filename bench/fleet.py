@@ -42,7 +42,7 @@ class Connection:
 @dataclass(frozen=True, slots=True)
 class Event:
     """A host ``leaves`` or ``returns``; a backend goes ``down`` or ``up``, has to ``drain`` or is to
-    ``enable`` again; the rules ``add`` or ``remove`` it."""
+    ``undrain``; the rules ``add`` or ``remove`` it."""
 
     at: float
     what: str
@@ -123,9 +123,9 @@ class Balancing:
             case "drain":
                 out.add("drained")
                 return self._told(self._pool.drain(_SERVICE, name, None, event.at))
-            case "enable":
+            case "undrain":
                 out.discard("drained")
-                return self._told(self._pool.enable(_SERVICE, name, event.at))
+                return self._told(self._pool.undrain(_SERVICE, name, event.at))
             case "add":
                 self._members.add(event.who)
                 return self._begin(event.at)
@@ -161,7 +161,7 @@ class Balancing:
                 killed.append(change.backend)
         self._open = _table(self._rules, tuple(self._shares.values()))
         for turns in self._turns:
-            turns.open_for(self._shares)
+            turns.set_shares(self._shares)
         return killed
 
 
@@ -315,7 +315,7 @@ class Fleet:
 def _table(pool: PoolRules, shares: tuple[float, ...]) -> "array[int]":
     """Maglev's table for its backends' shares."""
     maglev = Maglev(pool)
-    maglev.open_for(dict(zip(pool.backends, shares, strict=True)))
+    maglev.set_shares(dict(zip(pool.backends, shares, strict=True)))
     return maglev.table
 
 

@@ -22,7 +22,7 @@ enum { PASSES = 9, MANY = 100000, FEW = 10, SMALL = 64, LARGE = 65000, PORT = 66
 enum { UNVERIFIED, VALID, PARTIAL };
 
 static const uint8_t SERVICE[16] = {10, 10, 0, 100}, BACKEND[16] = {10, 20, 0, 11}, MIRROR[16] = {10, 20, 0, 13};
-static const uint8_t KEY[16] = "0123456789abcdef";
+static const uint8_t KEY[16] = {'0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'};
 
 typedef struct {
     nm_budget budget;

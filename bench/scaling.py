@@ -38,7 +38,7 @@ HEAD = (
     " | anew/s written, heard | bytes/s heard | burst | rows | kB | kB with legs |"
 )
 _DOCUMENT = Path(__file__).parents[1] / "docs" / "scaling.md"
-_POOL = {"down", "up", "drain", "enable", "add", "remove"}
+_POOL = {"down", "up", "drain", "undrain", "add", "remove"}
 
 
 def simulate(

@@ -81,7 +81,7 @@ def mishaps(workload: Workload, hosts: int, random: Random) -> list[Event]:
     for number in range(_FAILURES):
         found += _spell(("down", "up"), (2 * number, 2 * _FAILURES), workload.backends, 1 / 60, workload, random)
         found += _spell(
-            ("drain", "enable"), (2 * number + 1, 2 * _FAILURES), workload.backends, 1 / 30, workload, random
+            ("drain", "undrain"), (2 * number + 1, 2 * _FAILURES), workload.backends, 1 / 30, workload, random
         )
     found += [Event(workload.seconds * share, what, workload.backends) for share, what in _NEWCOMER]
     return sorted(found, key=lambda event: event.at)

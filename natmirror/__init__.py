@@ -1,9 +1,9 @@
 """natmirror: a NAT and TCP mirror engine for load-balancer hosts.
 
-The core, without any I/O: an Engine, which takes packets at a Hook and goes by what load_rules() has read.
+The core does no I/O: an Engine decides on packets at a Hook, by the rules that load_rules() reads.
 """
 
-TYPE_CHECKING = False  # as typing has it, which this file does not import
+TYPE_CHECKING = False  # type checkers take it for True; importing it from typing would take time
 if TYPE_CHECKING:
     from natmirror.actions import Hook
     from natmirror.engine.engine import Engine
@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Import the core when it is asked for: ``natmirror health`` runs four times a second and needs none of it."""
+    """Import a name of the core at its first use: ``natmirror health`` runs four times a second and needs none of
+    it."""
     if name == "Engine":
         from natmirror.engine.engine import Engine
 

@@ -1,13 +1,13 @@
 /* The decision about a packet in C; _fastpath.h says what each function is for.
  *
- * A client's data packet goes this way. nm_decide() parses it, finds its flow by client and service (flow_table.c), checks
- * that all legs of the flow can take the data (punt_reason()), moves the numbers of the client's half-stream (tracker.c),
- * has each leg send the data to its mirror (leg_sender.c), and notes in gear.translation that the packet goes on to the
- * flow's backend. A reply's flow is found by backend and client; no leg wants its data. A mirror's packet belongs to a leg
- * instead of a flow (leg_table.c), which takes the acknowledgement and may send more.
+ * For a client's data packet, nm_decide() parses the packet, finds its flow by client and service (flow_table.c),
+ * checks that all legs of the flow can take the data (punt_reason()), updates the numbers of the client's direction
+ * (tracker.c), sends the data on each leg to its mirror (leg_sender.c), and notes in gear.translation that the packet
+ * goes on to the flow's backend. For a reply, it finds the flow by backend and client; no leg gets its data. For a
+ * mirror's packet, it finds a leg instead of a flow (leg_table.c), which takes the acknowledgement and may send more.
  *
- * All that is rare is punted: Python decides it, by natmirror/engine/forwarding.py. Both follow the same rules; tests hold
- * the two against each other.
+ * Rare packets are punted to Python, to natmirror/engine/forwarding.py. Both follow the same rules; tests compare the
+ * two.
  */
 #include "_fastpath.h"
 
@@ -33,7 +33,7 @@ static int translate_to(nm_gear *gear, const nm_segment *seg, int is_destination
     return NM_MODIFIED;
 }
 
-/* Let a flow's packet pass: the client's goes on to the backend, the backend's comes from the service. */
+/* Pass on a flow's packet: a client's to the backend, a backend's with the service as its source. */
 static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig)
 {
     if (flow->flags & NM_FLOW_WATCHED)
@@ -43,7 +43,7 @@ static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, in
                    : translate_to(gear, seg, 0, flow->service, flow->service_port, mark);
 }
 
-/* A sum that was left to hardware is computed in full: the kernel takes a rewritten packet for finished. */
+/* Compute a partial checksum in full: the kernel does not complete the checksum of a rewritten packet. */
 void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum)
 {
     const nm_translation *to = &gear->translation;
@@ -66,15 +66,15 @@ void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum
     put16(tcp + TCP_CHECKSUM_AT, (uint16_t)~tcp_sum(packet, tcp, len - to->tcp_at));
 }
 
-/* Data for legs and readers: Mirroring.feed() and Leg.write() in Python, for data in order */
+/* Data for legs and readers: for data in order, the counterpart of Mirroring.feed() and Leg.write() in Python */
 
 static int has_takers(const nm_flow *flow, int is_orig)
 {
     return flow->flags & (is_orig ? NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER : NM_FLOW_HAS_READER);
 }
 
-/* Why the flow's legs and readers cannot take a segment's data; 0 where they can: then legs have room for it, and readers
- * have it. */
+/* Return 0 if the flow's legs and readers can take a segment's data: then legs have room for it, and readers have
+ * got it. Return the reason to punt otherwise. */
 static int punt_reason(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig)
 {
     const nm_half *sender = is_orig ? &flow->orig : &flow->reply, *receiver = is_orig ? &flow->reply : &flow->orig;
@@ -122,7 +122,7 @@ static void feed_legs(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int i
 
 /* Packets */
 
-/* A mirror's packet for a leg in its steady state: in order, and without anything that Python has to look at. */
+/* Decide a mirror's packet: C takes it if the leg is in its steady state and the packet is a plain segment in order. */
 static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *seg, int checksum, double now)
 {
     uint32_t window = (uint32_t)seg->window << leg->scale, ack = seg->ack - leg->seq_offset;
@@ -148,27 +148,27 @@ static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *se
     return NM_CONSUMED;
 }
 
-/* Whether Python has to look at a packet that opens or ends a flow. */
+/* Whether Python has to decide a packet that opens or ends a flow. */
 static int needs_python(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig, double now)
 {
     const nm_service *service = &gear->plan.services[flow->service_id];
     int is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED, has_python_state = flow->flags & NM_FLOW_PYTHON_STATE;
     if (flow->flags & NM_FLOW_DIRECT || (seg->flags & TCP_RST && flow->state == NM_STATE_SYN_SENT))
         return 1;
-    if (seg->flags & TCP_SYN && is_orig) /* all but the repetition of its own SYN */
+    if (seg->flags & TCP_SYN && is_orig) /* all SYNs but the repetition of the flow's own */
         return flow->flags & (NM_FLOW_PYTHON_STATE | NM_FLOW_PICKED_UP) || seg->seq != flow->iss || seg->payload_len ||
                seg->flags & (TCP_ACK | TCP_RST | TCP_FIN) || flow->state > NM_STATE_SYN_RECEIVED ||
                (flow->state == NM_STATE_SYN_SENT && now >= nm_flow_answer_due(flow));
     if (seg->flags & TCP_SYN)
-        return flow->state != NM_STATE_SYN_SENT || has_python_state || (is_mirrored && service->may_hold_clients) ||
+        return flow->state != NM_STATE_SYN_SENT || has_python_state || (is_mirrored && service->may_throttle) ||
                *nm_plan_suspect(&gear->plan, flow->service_id, flow->family, flow->client);
     if (!is_mirrored)
         return 0;
     return !(seg->flags & TCP_RST && flow->state == NM_STATE_SYN_RECEIVED && !has_python_state);
 }
 
-/* A packet that opens a flow, but for the end of the handshake where legs open with it; or one that ends a flow without
- * mirrors. */
+/* Decide a packet that opens a flow, except the handshake's last one where it opens legs; or one that ends a flow
+ * without mirrors. */
 static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now)
 {
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
@@ -181,15 +181,15 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     return pass_on(gear, flow, seg, is_orig);
 }
 
-/* A backend's SYN-ACK without a flow. Usually the client has called the backend directly, which is Python's to decide; but
- * while flows are evicted before their handshakes are complete, it most likely answers one of those. */
+/* Decide a backend's SYN-ACK without a flow. Usually the client has connected to the backend directly, and Python
+ * decides; but while half open flows are evicted, the SYN-ACK most likely answers one of those. */
 static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg)
 {
     const nm_service *service = nm_plan_service_of(&gear->plan, source_of(seg), seg->sport);
     if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK) ||
         !nm_plan_is_client(&gear->plan, 4, destination_of(seg)) || !nm_flows_victim(gear->flows, 1) ||
         nm_flow_find_orig(gear->flows, 4, destination_of(seg), seg->dport, service->address, service->port))
-        return NM_PUNT_OPENING_OR_CLOSING; /* the last: the client has called again since, and another backend is to answer */
+        return NM_PUNT_OPENING_OR_CLOSING; /* the last condition: the client has connected again since, and another backend answers */
     gear->counters.packets_decided_in_c++;
     gear->counters.packets_without_flow++;
     return translate_to(gear, seg, 0, service->address, service->port, 0);
@@ -215,7 +215,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     }
     if (flow && flow->flags & NM_FLOW_KILLED)
         return NM_PUNT_SPECIAL_FLOW;
-    /* 2. A packet without a flow: a mirror's, or the answer to a SYN whose flow is gone. */
+    /* 2. A packet without a flow: a mirror's, or the answer to a SYN whose flow was evicted. */
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (is_control)
@@ -227,7 +227,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     /* 3. A packet of a flow that is being opened or closed. */
     if (is_control || flow->state != NM_STATE_ESTABLISHED)
         return decide_control_packet(gear, flow, &seg, is_orig, checksum, now);
-    if (!is_orig && flow->flags & (NM_FLOW_HELD | NM_FLOW_PAST_WINDOW))
+    if (!is_orig && flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW))
         return NM_PUNT_THROTTLED;
     /* 4. A packet of a client's direct connection to a backend. */
     if (flow->flags & NM_FLOW_DIRECT) {

@@ -1,6 +1,6 @@
-"""Describes the extension ``natmirror._ffi`` to cffi; setup.py runs this from the source root.
+"""Describe the extension ``natmirror._ffi`` to cffi; setup.py runs this from the source root.
 
-API mode: the compiler sees the real headers, so a layout that differs from what Python believes cannot be built.
+API mode: the compiler sees the real headers, so Python cannot assume another layout than C's.
 ``NATMIRROR_STRICT=1`` in the environment turns the compiler's warnings into errors, ``NATMIRROR_SANITIZE=1`` builds
 with AddressSanitizer and UndefinedBehaviorSanitizer.
 """
@@ -15,7 +15,7 @@ PACKAGE = Path("natmirror")
 SOURCES = sorted(
     path for folder in (".", "fastpath", "linux") for path in PACKAGE.glob(f"{folder}/*.c") if path.name != "_ffi.c"
 )
-# What Python sees: each header after those that it includes. The others are for C files only.
+# The headers that Python sees, each after those that it includes. The other headers are for C files only.
 HEADERS = (
     *("fastpath/flow_states.h", "fastpath/tcp_constants.h", "fastpath/hash.h", "fastpath/heap.h"),
     *("fastpath/checksum_states.h", "fastpath/flow_table.h", "fastpath/leg_table.h", "fastpath/out_buffer.h"),
@@ -24,14 +24,15 @@ HEADERS = (
     *("linux/nfqueue.h", "linux/outbox.h", "linux/loop.h"),
 )
 
-# cffi's generated wrappers have parameters that they do not use; what we wrote ourselves is checked for them.
+# cffi's generated wrappers have unused parameters. This pragma covers the generated file only.
 PREAMBLE = '#pragma GCC diagnostic ignored "-Wunused-parameter"\n'
 
 
 def declarations(header: str) -> str:
-    """Return what cffi's cdef() understands of a C header: declarations, and constants for the compiler to fill in.
+    """Return the part of a C header that cffi's cdef() understands: declarations, and constants for the compiler to
+    fill in.
 
-    Of the preprocessor's lines only ``#define NAME number`` and ``#define NAME integer-expression`` stay.
+    Of the preprocessor's lines, only ``#define NAME number`` and ``#define NAME integer-expression`` remain.
     """
     without_comments = re.sub(r"/\*.*?\*/|//[^\n]*", "", header, flags=re.DOTALL)
     lines = []
@@ -39,7 +40,7 @@ def declarations(header: str) -> str:
         define = re.match(r"\s*#\s*define\s+(\w+)[ \t]+(\S+)", line)
         if define and re.fullmatch(r"\d+\.\d+", define[2]):
             lines.append(f"static const double {define[1]};")
-        elif define:  # a plain number may be the length of an array
+        elif define:  # a plain number may be an array's length
             lines.append(f"#define {define[1]} {define[2] if define[2].isdigit() else '...'}")
         elif not line.lstrip().startswith("#"):
             lines.append(line)
@@ -52,7 +53,7 @@ def builder() -> FFI:
     ffi = FFI()
     for header in headers:
         ffi.cdef(declarations(header.read_text(encoding="ascii")))
-    # No contraction: C is to round as Python does, or the two gears' timers drift apart.
+    # No contraction: C must round as Python does, or the two gears' timers drift apart.
     flags = ["-O2", "-ffp-contract=off", "-Wall", "-Wextra"]
     if os.environ.get("NATMIRROR_STRICT") == "1":
         flags.append("-Werror")

@@ -1,6 +1,6 @@
-"""The extension module that ``_fastpath_build.py`` makes from the headers, as far as Python uses it.
+"""The extension module that ``_fastpath_build.py`` makes from the headers: the part that Python uses.
 
-A test holds this to the library.
+A test compares this with the library.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class _Buffer(Buffer):
     def __getitem__(self, at: slice) -> bytes: ...
 
 class _FFI:
-    """What cffi does with C values."""
+    """cffi's functions on C values."""
 
     NULL: Any
     CData: type[object]
@@ -65,7 +65,7 @@ class _FFI:
     def gc(self, data: _T, destructor: Callable[[_T], object]) -> _T: ...
 
 class _Lib:
-    """The functions and constants of the headers. Where C says NULL, the value is false."""
+    """The functions and constants of the headers. A NULL pointer is false."""
 
     NL_PUNT: int
     NL_TIMER: int
@@ -87,7 +87,7 @@ class _Lib:
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
     NM_FLOW_HAS_READER: int
-    NM_FLOW_HELD: int
+    NM_FLOW_THROTTLED: int
     NM_FLOW_PICKED_UP: int
     NM_FLOW_ORIG_GAP: int
     NM_FLOW_PAST_WINDOW: int
@@ -138,10 +138,10 @@ class _Lib:
     NM_SWEEP_ANNOUNCE: int
     NM_SWEEP_CLAIM_ALL: int
     NM_SWEEP_CLAIM_SEEN: int
-    NM_SWEEP_HAND_OVER: int
+    NM_SWEEP_RELEASE: int
     NM_SWEEP_STANDBY: int
     NM_SYN_ANSWER_TIMEOUT: float
-    NM_UNDERIVED: int
+    NM_PINNED: int
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]
     nm_client_key: Array[int]
@@ -156,10 +156,10 @@ class _Lib:
     def nm_flow_touch(self, flows: FlowTableRow, flow: FlowRow, now: float, moved: int, /) -> None: ...
     def nm_flows_next_due(self, flows: FlowTableRow, /) -> float: ...
     def nm_flows_log_changes(self, flows: FlowTableRow, changes: ChangesRow, /) -> None: ...
-    def nm_flows_shared(self, flows: FlowTableRow, /) -> int: ...
+    def nm_flows_announced(self, flows: FlowTableRow, /) -> int: ...
     def nm_flow_end(self, flows: FlowTableRow, flow: FlowRow, /) -> None: ...
-    def nm_flow_hand_over(self, flows: FlowTableRow, flow: FlowRow, /) -> None: ...
-    def nm_flows_victim(self, flows: FlowTableRow, for_embryonic: int, /) -> FlowRow: ...
+    def nm_flow_release(self, flows: FlowTableRow, flow: FlowRow, /) -> None: ...
+    def nm_flows_victim(self, flows: FlowTableRow, for_half_open: int, /) -> FlowRow: ...
     def nm_flow_by_id(self, flows: FlowTableRow, id: int, /) -> FlowRow: ...
     def nm_flow_ids(self, flows: FlowTableRow, first: int, ids: Array[int], max: int, /) -> int: ...
     def nm_flows_add_up(self, flows: FlowTableRow, client_bytes: Array[int], count: int, /) -> None: ...

@@ -1,4 +1,4 @@
-"""What goes into the engine and comes out of it, as comparable values: hooks, decisions, and what it reports."""
+"""The engine's input and output as comparable values: hooks, decisions and events."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,22 +16,22 @@ class Hook(IntEnum):
 
 @dataclass(slots=True)
 class Accept:
-    """Let the packet pass, as ``packet`` where it was rewritten, unchanged where that is None."""
+    """Let the packet pass, as ``packet`` if it was rewritten; None leaves it unchanged."""
 
     packet: bytes | None = None
 
 
 @dataclass(slots=True)
 class Drop:
-    """Drop the packet; ``reason`` is counted."""
+    """Drop the packet, which is counted under ``reason``."""
 
     reason: DropReason
 
 
 @dataclass(slots=True)
 class Send:
-    """Put a synthesised IPv4 packet on the wire, as packet.synthesise() makes them: with the TCP checksum to be
-    completed, and cut into segments of at most ``segment_len`` bytes of data (0: as it is)."""
+    """Send a packet that build.synthesise() made: the kernel completes its TCP checksum and cuts it into segments of at
+    most ``segment_len`` bytes of data (0: sends it whole)."""
 
     packet: bytes
     segment_len: int = 0
@@ -43,28 +43,28 @@ Action = Verdict | Send
 
 @dataclass(slots=True)
 class Decision:
-    """What becomes of a packet, and what is to be sent besides. A named tuple would take 80 ns longer to make."""
+    """The verdict on a packet, and the packets to send because of it. A named tuple would take 80 ns longer to make."""
 
     verdict: Verdict
     sends: list[Send]
 
 
 @dataclass(slots=True)
-class Ordered:
-    """A master's message that would have changed a switch."""
+class Order:
+    """A message by which a master would have changed a switch: natmirror records it, and no switch gets it."""
 
     service: str
     mirror: str
     client: tuple[bytes, int]
-    """The switch's end, address and port."""
+    """The switch's endpoint."""
     offset: int
-    """Bytes of orders that this session has had before."""
+    """Bytes of orders that came before this one in the session."""
     message: bytes
 
 
 @dataclass(slots=True)
 class LegEnded:
-    """A leg is over: why, and how much of what the client sent the mirror has acknowledged."""
+    """A leg has ended: why, and how many of the client's bytes the mirror has acknowledged."""
 
     client: str
     service: str

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from natmirror.linux.systemd import take_variables
 from natmirror.mirror import copy_states
 from natmirror.mirror.sessions import session_states
 from tests.helpers.nftables import Nft
+
+take_variables(os.environ)  # where the tests themselves are a service: no natmirror of theirs reports to its manager
 
 # fast is the same on each run and each machine; deep is for searching: pytest --hypothesis-profile=deep
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True, database=None)

@@ -2,7 +2,6 @@
 
 import ast
 import re
-from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,7 +11,9 @@ from natmirror.backends.probes import PROBES
 from natmirror.linux import iptables
 from natmirror.linux.iptables import CHAINS, Chain
 from natmirror.openflow.answers import ANSWERED
-from natmirror.rules import kinds, model
+from natmirror.rules import kinds
+from natmirror.rules.keys import SECTIONS
+from natmirror.rules.tables import Section
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -82,29 +83,22 @@ def test_names_without_a_file_stand_in_a_file_of_the_same_list() -> None:
 def test_schedulers_have_gone_these_steps(balance: kinds.Balance) -> None:
     assert f"case Balance.{balance.name}:" in source("natmirror/nat/service_tables.py")
     assert balance in source("tests/engine/test_failover.py")
-    assert f"`{balance}`" in source("README.md") or f"`balance: {balance}`" in source("README.md")
+    assert f"`{balance}`" in source("docs/reference/rules.md")
 
 
 @pytest.mark.parametrize("kind", kinds.CheckKind)
 def test_health_checks_have_gone_these_steps(kind: kinds.CheckKind) -> None:
     assert PROBES[kind].__name__ in defined("natmirror/backends/probes.py")
-    assert f"`check: {kind}`" in source("README.md")
+    assert f"`{kind}`" in source("docs/reference/rules.md")
     assert f"CheckKind.{kind.name}" in source("tests/backends/test_probes.py")
 
 
-NOT_IN_THE_FILE = {"path", "warnings", "copies", "sessions", "throttles", "speaks_openflow"}
-"""Fields of the rules that follow from others."""
-
-
-@pytest.mark.parametrize("thing", [model.Pool, model.Mirror, model.Health, model.Backend, model.Service, model.Rules])
-def test_keys_of_the_rules_have_gone_these_steps(thing: type) -> None:
-    readers, text = source("natmirror/rules/file.py"), source("natmirror/rules/text.py")
-    for field in fields(thing):
-        if field.name in NOT_IN_THE_FILE:
-            continue
-        assert f'"{field.name.replace("_", "-")}"' in readers, "its reader"
-        assert f".{field.name}" in text, "its words"
-        assert field.name.replace("_", "-") in source("README.md")
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+def test_keys_of_the_rules_have_gone_these_steps(section: Section) -> None:
+    text, page = source("natmirror/rules/text.py"), source("docs/reference/rules.md")
+    for key in section.keys:
+        assert f".{key.name.replace('-', '_')}" in text, "its words"
+        assert f"| `{key.name}` |" in page
 
 
 @pytest.mark.parametrize(
@@ -114,7 +108,7 @@ def test_mirror_policies_have_gone_these_steps(policy: type[StrEnum]) -> None:
     packages = [path for path in (ROOT / "natmirror").rglob("*.py") if path.name not in ("kinds.py", "file.py")]
     used = " ".join(path.read_text(encoding="utf-8") for path in packages)
     assert re.search(rf"\b{policy.__name__}\.[A-Z_]+\b", used)
-    assert any(f"{word}`" in source("README.md") for word in policy)
+    assert all(f"`{word}`" in source("docs/reference/rules.md") for word in policy)
 
 
 def test_a_masters_questions_have_handlers() -> None:

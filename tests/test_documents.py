@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/compare.md", "docs/scaling.md")
+DOCUMENTS = [
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps")
 SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".service", ""}
 OF_OTHERS = {
     *("IFLA_AF_SPEC", "accept_local", "fib_multipath_hash_policy"),  # Linux
-    "rules.yaml",  # an operator's
+    *("rules.yaml", "switches.json"),  # an operator's
 }
 
 FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
@@ -36,9 +41,55 @@ def named(text: str) -> list[str]:
     return found
 
 
+def test_names_are_found() -> None:
+    assert all(
+        named((ROOT / document).read_text(encoding="utf-8")) for document in ("ARCHITECTURE.md", "docs/security.md")
+    )
+
+
+PENDING = {"docs/reference/", "reference/rules.md", "reference/commands.md", "reference/state.md"}
+"""Pages that are still to come."""
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file, _, place = target.partition("#")
+        page = path.parent / file if file else path
+        if file in PENDING and not page.exists():
+            continue
+        assert page.exists(), target
+        if place:
+            assert place in map(anchor, re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)), (
+                target
+            )
+
+
+def test_each_limit_in_the_readme_names_its_test() -> None:
+    limits = (
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it does not do")[2].partition("\n## ")[0]
+    )
+    tests = re.findall(r"<!-- (\S+) -->", limits)
+    assert len(tests) == limits.count("\n- **")
+    assert all((ROOT / test).is_file() for test in tests)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_all_that_a_document_names_exists(document: str) -> None:
     names = named((ROOT / document).read_text(encoding="utf-8"))
-    assert names
     gone = {name for name in names if name not in (FILE_NAMES if "." in name else WORDS | FILE_NAMES)}
     assert gone - OF_OTHERS == set()
+
+
+def test_the_architecture_is_short_enough_to_be_read_whole() -> None:
+    lines = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 250
+    assert [line for line in lines if len(line) > 120] == []

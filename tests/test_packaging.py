@@ -1,10 +1,12 @@
 """What is shipped: the source archive has all that a build needs, and the build script reads our headers rightly."""
 
+import re
 import runpy
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ SHIPPED = (
     "rules/*.yaml",
     "systemd/*",
     "pcaps/**/*.*",
+    "scripts/*",
 )
 BUILT = {"_ffi.c"}
 
@@ -47,13 +50,48 @@ def test_source_archive_has_what_a_build_and_its_tests_need(archive: set[str]) -
         str(path.relative_to(ROOT)) for pattern in SHIPPED for path in ROOT.glob(pattern) if path.name not in BUILT
     }
     assert "natmirror/_fastpath.h" in wanted
-    wanted |= {"setup.py", "pyproject.toml", "LICENSE", "Makefile", "scripts/setup", "tests/conftest.py"}
+    wanted |= {"setup.py", "pyproject.toml", "LICENSE", "Makefile", "tests/conftest.py"}
     assert wanted - archive == set()
 
 
 def test_source_archive_has_nothing_that_was_built(archive: set[str]) -> None:
     assert "natmirror/_ffi.c" not in archive
     assert not [name for name in archive if name.endswith((".so", ".pyc", ".o"))]
+
+
+def test_a_wheel_is_tagged_for_each_python_that_may_run_it() -> None:
+    code = """
+from setuptools import Distribution
+from distutils.core import run_setup
+wheel = run_setup("setup.py", stop_after="config").get_command_obj("bdist_wheel")
+wheel.ensure_finalized()
+print(*wheel.get_tag()[:2])
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    python, abi = done.stdout.split()
+    assert abi == "abi3"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=" + python.replace("cp3", "3.")
+    assert (ROOT / "natmirror/_ffi.abi3.so").exists(), "what the wheel holds has no tag of one Python"
+
+
+# gcc 15 warns of such an array, as it has no room for the string's end.
+FULL_ARRAY = re.compile(r"""\w+\[(\d+)\]\s*=\s*"((?:[^"\\]|\\.)*)";""")
+
+
+def test_no_string_fills_its_array_to_the_last_byte() -> None:
+    sources = [
+        path for pattern in ("natmirror/**/*.[ch]", "bench/*.[ch]", "tests/**/*.[ch]") for path in ROOT.glob(pattern)
+    ]
+    assert len(sources) > 20
+    assert not [
+        f"{path}: {found[0]}"
+        for path in sources
+        if path.name not in BUILT
+        for found in FULL_ARRAY.finditer(path.read_text())
+        if len(found[2]) >= int(found[1])
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
-"""The state of a running natmirror as text and tables for people: the status screen, the lists of flows and legs, and the
-summary at the end of a run."""
+"""The state of a running natmirror as text and tables: status screen, lists of flows and legs, summary of a run."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,12 +19,14 @@ def summarize(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
         for backend in sums["backends"]
     ]
     for mirror in sums["mirrors"]:
-        lines.append(
-            f"mirror {mirror['service']}/{mirror['name']} {mirror['address']}: {mirror['legs_opened']} legs opened,"
-            f" mirrored {mirror['acked_bytes']} of {mirror['client_bytes']} bytes,"
-            f" lost: {_listed(mirror['lost_bytes'])}; {mirror['retransmits']} retransmissions, {mirror['consumed_bytes']} bytes received;"
-            f" legs ended: {_listed(mirror['legs_ended'])}" + "".join(f"; {text}" for text in _sessions(mirror))
-        )
+        parts = [
+            f"{mirror['legs_opened']} legs opened, mirrored {mirror['acked_bytes']} of {mirror['client_bytes']} bytes",
+            f"lost: {_listed(mirror['lost_bytes'])}",
+            f"{mirror['retransmits']} retransmissions, {mirror['consumed_bytes']} bytes received",
+            f"legs ended: {_listed(mirror['legs_ended'])}",
+            *_sessions(mirror),
+        ]
+        lines.append(f"mirror {mirror['service']}/{mirror['name']} {mirror['address']}: {'; '.join(parts)}")
     lines.append("counters: " + _listed(sums["counters"]))
     lines += [f"{name}: {text}" for name, text in _packets(sums, machine)]
     lines += [f"{name}: {text}" for name, text in _faults(sums, machine)]

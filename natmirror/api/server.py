@@ -6,7 +6,7 @@ GET /v1/flows              the flows, each with its legs
 GET /v1/ended              the legs that ended last: when, why, how much of its client's bytes each had
 GET /v1/decisions          for each OpenFlow switch: what its backend has ordered last, and what masters would have
 POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
-POST /v1/enable            ``{"service": …, "backend": …}``: a drained backend takes connections again
+POST /v1/undrain           ``{"service": …, "backend": …}``: a drained backend takes connections again
 POST /v1/reload            ``{}``: go by what the rules file says now; returns the changes, or what is wrong with it
 POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
 POST /v1/role              ``{"role": "master", "backup" or "fault"}``: the role that keepalived has given this host

@@ -115,7 +115,7 @@ class Admission:
         member.drain_until = None if deadline is None else now + deadline
         return self._update_share(member, now)
 
-    def enable(self, service: str, backend: str, now: float) -> list[AdmissionChange]:
+    def undrain(self, service: str, backend: str, now: float) -> list[AdmissionChange]:
         """Let a drained backend take connections again; ValueError where there is no such backend."""
         member = self._member(service, backend)
         if member.is_draining:

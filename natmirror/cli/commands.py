@@ -13,6 +13,7 @@ import click
 from natmirror import __version__
 from natmirror.errors import HostError, NatmirrorError
 from natmirror.ha import keepalived_hooks
+from natmirror.linux import systemd
 from natmirror.rules import load_rules, text
 
 log = logging.getLogger("natmirror")
@@ -78,6 +79,7 @@ def main(
 
     natmirror --rules rules/lb.yaml runs in the foreground until SIGINT or SIGTERM.
     """
+    service = systemd.take_variables(os.environ)  # no program that this process starts may inherit them
     if ctx.invoked_subcommand is not None:
         return
     if rules_file is None:
@@ -88,13 +90,12 @@ def main(
         return
     from natmirror.linux import nftables, preflight
     from natmirror.linux.iptables import Firewall, plan
-    from natmirror.linux.systemd import Notifier
     from natmirror.runtime.logs import Logs, say
-    from natmirror.runtime.runner import Runner, queue_count
+    from natmirror.runtime.runner import Runner, thread_count
 
     if dry_run:
         click.echo(f"# nft -f -\n{nftables.plan(loaded)}")
-        click.echo(f"# iptables-restore --noflush\n{plan(loaded, queue_count(loaded))}")
+        click.echo(f"# iptables-restore --noflush\n{plan(loaded, thread_count(loaded))}")
         return
 
     logs, code, runner = Logs(), 0, None
@@ -102,7 +103,8 @@ def main(
     try:
         firewall = Firewall(backend)
         preflight.log_findings(loaded, firewall)
-        runner = Runner(loaded, firewall, Notifier(os.environ), logs, keep_rules=on_stop == "keep", api_path=api_path)
+        notifier = systemd.Notifier(service)
+        runner = Runner(loaded, firewall, notifier, logs, keep_rules=on_stop == "keep", api_path=api_path)
         summary = runner.run()
     except NatmirrorError as error:
         code, summary = error.exit_code, "\n".join(getattr(error, "__notes__", ()))
@@ -174,9 +176,9 @@ def drain(backend: str, deadline: float | None, api_path: Path) -> None:
 @main.command()
 @click.argument("backend", metavar="SERVICE/BACKEND")
 @_api_option
-def enable(backend: str, api_path: Path) -> None:
+def undrain(backend: str, api_path: Path) -> None:
     """Lead new connections to a drained backend again."""
-    _order("enable", backend, api_path)
+    _order("undrain", backend, api_path)
 
 
 def _order(name: str, backend: str, api_path: Path, **more: Any) -> None:

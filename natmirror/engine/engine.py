@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network
 
 from natmirror import fastpath
-from natmirror.actions import Accept, Decision, Drop, Hook, LegEnded, Ordered, Send
+from natmirror.actions import Accept, Decision, Drop, Hook, LegEnded, Order, Send
 from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
 from natmirror.engine.forwarding import Forwarding
@@ -54,7 +54,7 @@ class Engine:
     ``key``, 16 secret random bytes, keys the flow table's hash and the legs' initial sequence numbers, which RFC 6528
     gives where ``numbers`` does not. ``fast`` switches the C gear on. ``now`` is in seconds, of any clock that does not
     go backwards. Of several engines each has its ``shard`` of the clients, and they share ``memory``, by default as
-    much as the rules say, and ``loads``, which backends' limits go by. No packet makes a method raise.
+    much as the rules say, and ``connection_counts``, which backends' limits go by. No packet makes a method raise.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Engine:
         fast: bool = True,
         shard: Shard = ALL,
         memory: Memory | None = None,
-        loads: ConnectionCounts | None = None,
+        connection_counts: ConnectionCounts | None = None,
         numbers: Numbers | None = None,
     ) -> None:
         self._fast = fast
@@ -80,8 +80,8 @@ class Engine:
         """What has failed in mirroring, and what is off because of it."""
         self._outgoing, self._timers, self._legs, self._ledger = parts.outgoing, parts.timers, parts.legs, parts.ledger
         self._sessions, self._leg_outcomes = parts.sessions, parts.outcomes
-        self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.is_known(flow))
-        self._services = ServiceTable(rules, self._gear, loads or ConnectionCounts())
+        self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.has_object(flow))
+        self._services = ServiceTable(rules, self._gear, connection_counts or ConnectionCounts())
         self._nat = Nat(self._services, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
         self._mirrors = MirrorEndpoints(rules)
         self.bindings = ReplicatedBindings(self._services, self._nat, self._mirroring)
@@ -89,7 +89,7 @@ class Engine:
         self.replicated_legs = ReplicatedLegs(
             *(shard, self._services, self._nat, self._mirroring, counters, self.faults), masks(rules.ha)
         )
-        """Legs that pass from one host to another. study() returns what they send because of it."""
+        """Legs that pass from one host to another. read_sessions() returns what they send because of it."""
         self._failover = Failover(self._nat, self._mirroring, self._outgoing, counters)
         self._icmp_errors = IcmpErrors(self._services, self._mirrors, self._nat, self._mirroring, counters)
         self.decide = Forwarding(
@@ -108,22 +108,22 @@ class Engine:
             buffer = bytearray(packet)
             decided = self._gear.process(buffer, hook, checksum, now)
             if decided == fastpath.MODIFIED:
-                return Decision(Accept(bytes(buffer)), [*self._gear.take_sends(), *self.study(now)])
+                return Decision(Accept(bytes(buffer)), [*self._gear.take_sends(), *self.read_sessions(now)])
             if decided == fastpath.ACCEPT:
-                return Decision(Accept(), [*self._gear.take_sends(), *self.study(now)])
+                return Decision(Accept(), [*self._gear.take_sends(), *self.read_sessions(now)])
             if decided == fastpath.CONSUMED:
-                return Decision(Drop(DropReason.FOR_LEG), [*self._gear.take_sends(), *self.study(now)])
+                return Decision(Drop(DropReason.FOR_LEG), [*self._gear.take_sends(), *self.read_sessions(now)])
         decision = self.decide(packet, hook, now, checksum)
-        decision.sends += self.study(now)
+        decision.sends += self.read_sessions(now)
         return decision
 
-    def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
+    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
         """Read what has come for OpenFlow sessions, and return what is to be sent because of it. Call it after the
         verdicts of the packets that brought it, so that nothing there delays or costs a packet. It reads all, or stops
         when ``is_spent``, which is called after each message, says that the time is over: while there is more,
         next_own_timer() is due at once."""
         self._mirroring.begin(now)
-        self._mirroring.study(now, is_spent)
+        self._mirroring.read_sessions(now, is_spent)
         return self._outgoing.drain()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
@@ -154,7 +154,7 @@ class Engine:
         return AT_ONCE if self._mirroring.has_more else self._timers.next()
 
     def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
-        """Do what is due: retransmissions, expiry, window updates to clients; and read what waits, as study() does.
+        """Do what is due: retransmissions, expiry, window updates to clients; and read_sessions().
         Some of each in one call, until ``is_spent`` says that the time is over: while there is more, next_timer() does
         not move."""
         self._mirroring.begin(now)
@@ -173,7 +173,7 @@ class Engine:
             self._mirroring.timer(what, of, now)
             if is_spent():
                 break
-        return self.study(now, is_spent)
+        return self.read_sessions(now, is_spent)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """Set how many bytes a packet to a mirror may have by this host's routes: for legs to come."""
@@ -199,7 +199,7 @@ class Engine:
         self._nat.failed_syns.clear()
         return failed
 
-    def take_orders(self) -> list[Ordered]:
+    def take_orders(self) -> list[Order]:
         """Return what masters whose orders are recorded would have done since the last call."""
         return self._sessions.take_orders()
 
@@ -217,7 +217,7 @@ class Engine:
         """Reset those of the flows with these numbers whose clients are in none of these networks."""
         clients, flows = ClientNetworks(switches), self._nat.by_ids(ids)
         self._failover.expel([flow for flow in flows if not flow.is_direct and flow.client[0] not in clients], now)
-        return self.study(now)
+        return self.read_sessions(now)
 
     def leg_ids(self) -> list[int]:
         """Return the numbers of the legs, for end_removed() in slices."""
@@ -226,7 +226,7 @@ class Engine:
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
         """End those of these legs whose mirrors the rules do not name any more."""
         self._mirroring.end_removed(leg_ids)
-        return self.study(now)
+        return self.read_sessions(now)
 
     def prune(self) -> list[Kept]:
         """Forget what the rules do not name any more: mirrors, and services and backends without connections; return
@@ -252,19 +252,19 @@ class Engine:
 
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
         """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
-        self._failover.kill(self._nat.of_backend(self._services.backend_named(service, backend), ids), now)
-        return self.study(now)
+        self._failover.kill(self._nat.of_backend(*self._services.backend_named(service, backend), ids), now)
+        return self.read_sessions(now)
 
     def repeat_resets(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
         """Send the RSTs of kill() once more, for those of these flows that are a backend's."""
-        self._failover.repeat_resets(self._nat.of_backend(self._services.backend_named(service, backend), ids))
-        return self.study(now)
+        self._failover.repeat_resets(self._nat.of_backend(*self._services.backend_named(service, backend), ids))
+        return self.read_sessions(now)
 
-    def stop_forwarding(self, ids: Iterable[int], now: float) -> list[Send]:
+    def release_flows(self, ids: Iterable[int], now: float) -> list[Send]:
         """End the legs of these flows: another host forwards their packets from now on. If they come here again, they
         are picked up."""
-        self._failover.stop_forwarding(ids, now)
-        return self.study(now)
+        self._failover.release(ids, now)
+        return self.read_sessions(now)
 
     # What is reported, as plain values
 

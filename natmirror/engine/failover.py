@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from natmirror.actions import Drop, Send, Verdict
 from natmirror.engine.counters import Counters, EngineCounter
-from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_underived, set_killed
+from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_pinned, set_killed
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -67,7 +67,7 @@ class Failover:
         for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
             self._outgoing.add([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
 
-    def stop_forwarding(self, ids: Iterable[int], now: float) -> None:
+    def release(self, ids: Iterable[int], now: float) -> None:
         """End the legs of these flows, whose packets another host forwards from now on. If they come here again, their
         numbers are others, so they are picked up; bindings that cannot be derived stay."""
         for flow in self._nat.by_ids(ids):
@@ -82,7 +82,7 @@ class Failover:
 
     def _remember(self, flow: Flow | None, now: float) -> None:
         """A binding that cannot be derived is no less certain than it was."""
-        if flow is not None and is_underived(flow.row):
+        if flow is not None and is_pinned(flow.row):
             flow.row.reply.packets = 1  # so it was established, and is not half open
             self._nat.touch(flow, now)
 
@@ -90,7 +90,7 @@ class Failover:
         """Return a flow for a connection that is picked up here; None when the table is full."""
         flow = self._nat.pick_up(service, client, backend, now)
         if flow is not None and service.mirrors:
-            self._mirroring.picked_up(self._nat.know(flow), None if backend is None else endpoint_of(backend))
+            self._mirroring.picked_up(self._nat.keep_object(flow), None if backend is None else endpoint_of(backend))
         return flow
 
     def answer_killed(self, segment: Segment) -> Verdict:

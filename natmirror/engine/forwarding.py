@@ -34,7 +34,7 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath.flow_flags import has_reader, is_held, is_killed, is_past_window, is_service_mirrored
+from natmirror.fastpath.flow_flags import has_reader, is_killed, is_past_window, is_service_mirrored, is_throttled
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -121,7 +121,7 @@ class Forwarding:
             return self._to_backend(segment, service, None)
 
         # 2. Track it.
-        event = tracker.track(flow.row, segment, from_client=True, picked_up=flow.picked_up)
+        event = tracker.track(flow.row, segment, from_client=True, is_picked_up=flow.is_picked_up)
         self._nat.touch(flow, now, moved=event is not None)
 
         # 3. Rewrite it.
@@ -131,7 +131,7 @@ class Forwarding:
         # either.
         if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             backend = endpoint_of(service if flow.backend is None else flow.backend)
-            self._mirroring.open(self._nat.know(flow), backend, now)
+            self._mirroring.open(self._nat.keep_object(flow), backend, now)
         if segment.seq_len:
             self._mirroring.feed(flow, segment, now)
         self._hand_on_end(flow, event, now)
@@ -146,7 +146,7 @@ class Forwarding:
             return self._to_backend(segment, service, flow)
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
-                tracker.track(flow.row, segment, from_client=True, picked_up=False)
+                tracker.track(flow.row, segment, from_client=True, is_picked_up=False)
                 self._nat.touch(flow, now)
                 return self._to_backend(segment, service, flow)
             self._counters.count(EngineCounter.SYNS_UNANSWERED)
@@ -193,7 +193,7 @@ class Forwarding:
         if is_killed(flow.row):
             return self._failover.answer_killed(segment)
         if flow.is_direct:
-            self._nat.direct_reply(flow, segment, now)
+            self._nat.track_direct_reply(flow, segment, now)
             return Accept()
         if not segment.checksum_ok():
             self._counters.count(EngineCounter.BAD_CHECKSUM_PACKETS)
@@ -202,12 +202,12 @@ class Forwarding:
 
         # 2. Track it.
         was_unanswered = flow.state is State.SYN_SENT
-        event = tracker.track(flow.row, segment, from_client=False, picked_up=flow.picked_up)
+        event = tracker.track(flow.row, segment, from_client=False, is_picked_up=flow.is_picked_up)
         self._nat.touch(flow, now, moved=event is not None)
         if event is Event.SYN_ACK:
-            self._nat.answered(flow)
+            self._nat.note_accepted(flow)
         elif event is Event.RST and was_unanswered:
-            self._nat.refused(flow, now)
+            self._nat.note_refused(flow, now)
             self._counters.count(EngineCounter.SYNS_REFUSED)
 
         # 3. Rewrite it.
@@ -215,13 +215,13 @@ class Forwarding:
 
         # 4. Hand on what mirrors wait for. A mirror that is behind may narrow the client's window.
         if event is Event.SYN_ACK and flow.service.throttles:
-            self._mirroring.accepted(self._nat.know(flow))
+            self._mirroring.accepted(self._nat.keep_object(flow))
         if is_past_window(flow.row):
             self._mirroring.window_moved(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
         self._hand_on_end(flow, event, now)
-        if is_held(flow.row):
+        if is_throttled(flow.row):
             window = self._mirroring.throttled_window(flow, segment)
             if window != segment.window:
                 verdict = self._to_client(segment, flow.service, window)
@@ -257,7 +257,7 @@ class Forwarding:
             return self._drop(DropReason.AMBIGUOUS_REPLY)
         service = services[0]
         bound = self._nat.find_orig(client, endpoint_of(service))
-        if bound is not None and (not bound.picked_up or bound.row.reply.packets):
+        if bound is not None and (not bound.is_picked_up or bound.row.reply.packets):
             # An older connection of this client port; what it still sends is not the client's any more.
             return self._drop(DropReason.FORMER_BACKEND)
         flow = None
@@ -269,7 +269,7 @@ class Forwarding:
 
         # 2. Track it.
         if flow is not None:
-            tracker.track(flow.row, segment, from_client=False, picked_up=True)
+            tracker.track(flow.row, segment, from_client=False, is_picked_up=True)
             self._nat.touch(flow, now)  # its backend has spoken: so it is not half open any more
 
         # 3. Rewrite it.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from natmirror import fastpath
-from natmirror.fastpath import CLAIM_ALL, HAND_OVER, STANDBY
+from natmirror.fastpath import CLAIM_ALL, RELEASE, STANDBY
 from natmirror.fastpath.flow_flags import is_guest
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Flow, Nat
@@ -50,9 +50,9 @@ class ReplicatedBindings:
         self._nat = nat
         self._mirroring = mirroring
         self._services = services
-        self._is_lent = False  # another host passes our packets
+        self._is_released = False  # another host passes our packets
 
-    def record_changes(self, most: int) -> None:
+    def log_changes(self, most: int) -> None:
         """Keep up to ``most`` changes for take_changes() from now on."""
         self._nat.table.log_changes(most)
 
@@ -68,24 +68,24 @@ class ReplicatedBindings:
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
         """Go through some of the flows, from a number on, and return the next number, or None at the end: ANNOUNCE
         reports again what is shared, CLAIM_SEEN makes guests our own whose packets pass here, CLAIM_ALL all guests, and
-        HAND_OVER makes our own flows guests of the host that is active now."""
-        if how & (HAND_OVER | CLAIM_ALL):
-            self._is_lent = bool(how & HAND_OVER)
-        return self._nat.table.sweep(first, most, how | (STANDBY if self._is_lent else 0), now)
+        RELEASE makes our own flows guests of the host that is active now."""
+        if how & (RELEASE | CLAIM_ALL):
+            self._is_released = bool(how & RELEASE)
+        return self._nat.table.sweep(first, most, how | (STANDBY if self._is_released else 0), now)
 
-    def accept(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
+    def adopt(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
         """Take a binding that another host has reported. The latest report wins, except over a connection opened here
         less than 10 s ago. Return False where it means nothing here, or there is no room."""
         known = self._service(service, client)
         if known is None or client[0] not in self._services.clients:
             return False
-        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._services.backend_elsewhere(known, backend)
+        flow, there = self._nat.find_orig(client, endpoint_of(known)), self._services.reported_backend(known, backend)
         if there is None:
             return False
         if flow is not None and flow.backend == there:
-            self._nat.lend(flow)
+            self._nat.release(flow)
             return True
-        if flow is not None and not flow.picked_up and now - flow.row.created_at < _YOUNG:
+        if flow is not None and not flow.is_picked_up and now - flow.row.created_at < _YOUNG:
             return True
         if not self._services.is_removed(known) and self._services.derived_backend(known, client) == there:
             if flow is not None:
@@ -93,7 +93,7 @@ class ReplicatedBindings:
             return True
         taken = self._nat.adopt(known, client, there, now, is_ours=False)
         if taken is not None and known.mirrors:
-            self._mirroring.picked_up(self._nat.know(taken), backend)
+            self._mirroring.picked_up(self._nat.keep_object(taken), backend)
         return taken is not None
 
     def withdraw(self, service: str, client: Endpoint, now: float, *, ended: bool) -> None:

@@ -103,7 +103,7 @@ class ReplicatedLegs:
         self._gone.pop(key, None)
         return _record(flow, legs)
 
-    def take_gone(self) -> list[tuple[str, str]]:
+    def take_withdrawn(self) -> list[tuple[str, str]]:
         """Return service and client, as in the records, of the records that hold no more since the last call: a leg has
         ended, or the connection is closing. The next round of ids() and records() finds each; report it before a later
         record of the same key."""
@@ -120,9 +120,9 @@ class ReplicatedLegs:
         """Take a connection and its legs from another host's record, in place of what is known of them here, unless
         legs live here; in the engine that the client belongs to (shards.shard_of_client()).
 
-        The flow is bound to the record's backend; its legs are ``resuming``. After leave() they stand by until
+        The flow is bound to the record's backend; its legs are ``resuming``. After release() they stand by until
         take_over(), or until a packet of theirs comes, and a later record of the same connection replaces the one
-        before. Without leave() they go on at once, and Engine.handle_timer() is due to ask their mirrors. ValueError
+        before. Without release() they go on at once, and Engine.handle_timer() is due to ask their mirrors. ValueError
         where the record is malformed, does not fit the rules, or is about an older connection than the one that is
         known here; then nothing has changed.
         """
@@ -152,15 +152,15 @@ class ReplicatedLegs:
         else:
             self._mirroring.forget(flow)
             flow.service = service  # as it is now: it may have other mirrors
-            self._nat.adopt_known(flow, now, is_ours=self.is_active)
+            self._nat.adopt_existing(flow, now, is_ours=self.is_active)
         if flow is None:
             self._counters.count(EngineCounter.FLOWS_UNTRACKED)
             return
-        self._mirroring.adopt(self._nat.know(flow), one, now)
+        self._mirroring.adopt(self._nat.keep_object(flow), one, now)
         if self.is_active:
             self._mirroring.activate(flow, now)
 
-    def disown(self, service: str, client: str) -> None:
+    def withdraw(self, service: str, client: str) -> None:
         """Forget an adopted connection that still stands by: its record holds no more. ValueError where there is no
         such service, or ``client`` is no address with a port."""
         flow = self._nat.find_orig(parse_endpoint(client), endpoint_of(self._services.service_named(service)))
@@ -168,7 +168,7 @@ class ReplicatedLegs:
         if flow is not None and stream is not None and stream.state is StreamState.STANDBY:
             self._nat.forget(flow)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Leave the packets to another host, from now on or from the start: all legs end as ``handed-over``, and send
         nothing more. From then on adopted legs stand by, and what mirrors send to no leg is not answered."""
         if self.is_active:
@@ -194,12 +194,12 @@ class ReplicatedLegs:
         self._mirroring.forget(flow)
         if flow.state is not State.ESTABLISHED or is_killed(flow.row):
             return
-        self._nat.adopt_known(flow, now, is_ours=True)
+        self._nat.adopt_existing(flow, now, is_ours=True)
         if flow.service.mirrors:
             self._mirroring.picked_up(flow, None if flow.backend is None else endpoint_of(flow.backend))
 
     def _backend(self, service: Service, place: Endpoint) -> Backend:
-        backend = self._services.backend_elsewhere(service, place)
+        backend = self._services.reported_backend(service, place)
         if backend is None:
             raise ValueError(f"backend: {service.name} can have none at {show(place)}")
         return backend
@@ -215,7 +215,7 @@ class ReplicatedLegs:
                 return True
         elif stream is not None and stream.is_handed_over:
             pass  # what is known here is older than the record
-        elif not flow.picked_up and flow.row.iss != one.iss:
+        elif not flow.is_picked_up and flow.row.iss != one.iss:
             raise ValueError(f"{one.client} has opened a new connection")
         elif flow.row.reply.packets and backend != one.backend:
             raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")

@@ -61,7 +61,7 @@ class EngineReport:
             "drops": dict(sorted(self._counters.drops.items())),
             "packets_decided_in_python": {reason: count for reason, count in self._gear.punts().items() if count},
             "flows": self._services.flow_count(),
-            "pinned_flows": self._nat.table.shared(),
+            "pinned_flows": self._nat.table.announced(),
             "backends": self._services.backends(),
             "mirrors": self._mirrors.mirrors(now),
             "mirror_memory": self._mirrors.memory(),

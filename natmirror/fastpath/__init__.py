@@ -1,9 +1,9 @@
-"""The C gear and its door: flow table, leg table, tracker, leg sender, plan, Maglev tables.
+"""The C gear and its Python interface: flow table, leg table, tracker, leg sender, plan, Maglev tables.
 
 Begin with gear.py: it owns the tables of flows and legs (tables.py) and calls ``_fastpath.c``, one folder up, which
-decides on packets. plan.py tells C of services and backends. rows.py gives C's structs their Python types,
-flow_flags.py and leg_flags.py name their bits, constants.py and flow_states.py read C's constants and tables from the
-library. No I/O, no clock, no policy. Imports net and actions.
+decides packets. plan.py hands services and backends to C. rows.py gives C's structs their Python types, flow_flags.py
+and leg_flags.py name their bits, constants.py and flow_states.py read C's constants and tables from the library. No
+I/O, no clock, no policy. Imports net and actions.
 """
 
 from natmirror.fastpath.constants import (
@@ -16,7 +16,6 @@ from natmirror.fastpath.constants import (
     CONSUMED,
     ENDED,
     FORGOTTEN,
-    HAND_OVER,
     INITIAL_SEGMENTS,
     LEG_ACK_DELAY,
     LEG_MAX_SEGMENTS,
@@ -33,6 +32,7 @@ from natmirror.fastpath.constants import (
     READ_MIRROR,
     READ_ORIG,
     READ_REPLY,
+    RELEASE,
     RTO_GRANULARITY,
     RTO_INITIAL,
     RTO_MAX,
@@ -60,7 +60,6 @@ __all__ = [
     "CONSUMED",
     "ENDED",
     "FORGOTTEN",
-    "HAND_OVER",
     "INITIAL_SEGMENTS",
     "LEG_ACK_DELAY",
     "LEG_MAX_SEGMENTS",
@@ -77,6 +76,7 @@ __all__ = [
     "READ_MIRROR",
     "READ_ORIG",
     "READ_REPLY",
+    "RELEASE",
     "RTO_GRANULARITY",
     "RTO_INITIAL",
     "RTO_MAX",

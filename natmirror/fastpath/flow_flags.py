@@ -1,4 +1,4 @@
-"""What a flow's row says in single bits: questions and changes, each by name. flow_table.h says what each bit means."""
+"""Read and set the bits of a flow's row by name. flow_table.h explains each bit."""
 
 from natmirror._ffi import lib
 from natmirror.fastpath.rows import FlowRow, HalfRow
@@ -7,7 +7,7 @@ FEEDS_LEGS = lib.NM_FLOW_FEEDS_LEGS
 WATCHED = lib.NM_FLOW_WATCHED
 DIRECT = lib.NM_FLOW_DIRECT
 PICKED_UP = lib.NM_FLOW_PICKED_UP
-HELD = lib.NM_FLOW_HELD
+THROTTLED = lib.NM_FLOW_THROTTLED
 PAST_WINDOW = lib.NM_FLOW_PAST_WINDOW
 ORIG_GAP = lib.NM_FLOW_ORIG_GAP
 REPLY_GAP = lib.NM_FLOW_REPLY_GAP
@@ -24,10 +24,10 @@ HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
     lib.NM_HALF_FIN,
     lib.NM_HALF_INFERRED,
 )
-"""Bits of ``HalfRow.flags``, for the tracker: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; what
-lies before ``end`` was not seen, only inferred from an acknowledgement's number."""
+"""Bits of ``HalfRow.flags``, for the tracker: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; the
+byte before ``end`` was not seen, only inferred from an acknowledgement's sequence number."""
 
-_UNDERIVED, _FOREIGN = lib.NM_UNDERIVED, lib.NM_GUEST
+_PINNED, _GUEST = lib.NM_PINNED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
 _CLEAR_READER = ~(HAS_READER | REPLY_GAP)
 _OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP
@@ -38,32 +38,32 @@ _CLEAR_MIRRORING = ~_OF_MIRRORING
 
 
 def is_direct(row: FlowRow) -> bool:
-    """Say whether the client talks to the backend itself."""
+    """Return whether the client talks to the backend directly."""
     return row.flags & DIRECT != 0
 
 
 def is_picked_up(row: FlowRow) -> bool:
-    """Say whether the connection was met in mid-connection."""
+    """Return whether the flow's SYN did not pass here."""
     return row.flags & PICKED_UP != 0
 
 
 def set_picked_up(row: FlowRow) -> None:
-    """Note that the connection was met in mid-connection."""
+    """Note that the flow's SYN did not pass here."""
     row.flags |= PICKED_UP
 
 
 def is_killed(row: FlowRow) -> bool:
-    """Say whether we have reset both ends because the backend is gone."""
+    """Return whether natmirror has reset both ends because the backend failed."""
     return row.flags & KILLED != 0
 
 
 def set_killed(row: FlowRow) -> None:
-    """Note that we have reset both ends."""
+    """Note that natmirror has reset both ends."""
     row.flags |= KILLED
 
 
 def is_unanswered(row: FlowRow) -> bool:
-    """Say whether Python has counted the client's SYN as unanswered."""
+    """Return whether Python has counted the client's SYN as unanswered."""
     return row.flags & UNANSWERED != 0
 
 
@@ -73,7 +73,7 @@ def set_unanswered(row: FlowRow) -> None:
 
 
 def has_python_state(row: FlowRow) -> bool:
-    """Say whether Python keeps an object for the flow, so that only Python may forget it."""
+    """Return whether Python keeps an object for the flow, so that only Python may remove it."""
     return row.flags & PYTHON_STATE != 0
 
 
@@ -83,53 +83,53 @@ def set_python_state(row: FlowRow) -> None:
 
 
 def is_guest(row: FlowRow) -> bool:
-    """Say whether the flow is another host's, and none of its packets has changed its state here."""
-    return row.sharing & _FOREIGN != 0
+    """Return whether another host passes the flow, and none of its packets has changed its state here."""
+    return row.sharing & _GUEST != 0
 
 
-def is_underived(row: FlowRow) -> bool:
-    """Say whether the flow's backend is not the one that the rules alone give."""
-    return row.sharing & _UNDERIVED != 0
+def is_pinned(row: FlowRow) -> bool:
+    """Return whether the rules alone do not give the flow's backend."""
+    return row.sharing & _PINNED != 0
 
 
 # Its copies
 
 
 def is_service_mirrored(row: FlowRow) -> bool:
-    """Say whether the flow's service has mirrors."""
+    """Return whether the flow's service has mirrors."""
     return row.flags & SERVICE_MIRRORED != 0
 
 
 def start_feeding_legs(row: FlowRow) -> None:
-    """Have C hand the client's data to the flow's legs."""
+    """Make C give the client's data to the flow's legs."""
     row.flags |= FEEDS_LEGS
 
 
 def stop_feeding_legs(row: FlowRow) -> None:
-    """Hand the client's data to no leg any more."""
+    """Make C give the client's data to no leg any more."""
     row.flags &= ~FEEDS_LEGS
 
 
 def has_reader(row: FlowRow) -> bool:
-    """Say whether a session with a master reads what both ends send."""
+    """Return whether a session with a master reads the data of both ends."""
     return row.flags & HAS_READER != 0
 
 
 def add_reader(row: FlowRow, *, is_late: bool = False) -> None:
-    """Have C keep what both ends send for a session with a master.
+    """Make C keep the data of both ends for a session with a master.
 
-    ``is_late`` says that the connection was picked up: until its place is known, what comes waits for earlier data.
+    ``is_late``: the flow was picked up. Until the position in its stream is known, data waits for earlier data.
     """
     row.flags |= HAS_READER | ORIG_GAP | REPLY_GAP if is_late else HAS_READER
 
 
 def remove_reader(row: FlowRow) -> None:
-    """Keep nothing for a session with a master any more."""
+    """Make C keep no more data for a session with a master."""
     row.flags &= _CLEAR_READER
 
 
 def is_past_window(row: FlowRow) -> bool:
-    """Say whether a byte past the backend's window waits until the window has moved."""
+    """Return whether a byte past the backend's window waits until the window has moved."""
     return row.flags & PAST_WINDOW != 0
 
 
@@ -150,43 +150,43 @@ def set_reply_gap(row: FlowRow, has_gap: bool) -> None:
 
 
 def concerns_mirroring(row: FlowRow) -> bool:
-    """Say whether C still does anything for the flow's copies, or the client is held back for a mirror."""
-    return row.flags & (_OF_MIRRORING | HELD) != 0
+    """Return whether C does anything for the flow's copies, or a mirror throttles the client."""
+    return row.flags & (_OF_MIRRORING | THROTTLED) != 0
 
 
 def clear_mirroring(row: FlowRow) -> None:
-    """Have C do nothing for the flow's copies any more; whether the client is held back stays."""
+    """Make C do nothing for the flow's copies any more. Do not change whether the client is throttled."""
     row.flags &= _CLEAR_MIRRORING
 
 
-def is_held(row: FlowRow) -> bool:
-    """Say whether the client is held back for a mirror."""
-    return row.flags & HELD != 0
+def is_throttled(row: FlowRow) -> bool:
+    """Return whether a mirror throttles the client."""
+    return row.flags & THROTTLED != 0
 
 
-def hold_client(row: FlowRow) -> None:
-    """Have C leave what the backend sends to Python, which holds the client back by it."""
-    row.flags |= HELD
+def throttle_client(row: FlowRow) -> None:
+    """Make C punt the backend's packets, so that Python can narrow the window that they offer the client."""
+    row.flags |= THROTTLED
 
 
-def release_client(row: FlowRow) -> None:
-    """Hold the client back no longer."""
-    row.flags &= ~HELD
+def unthrottle_client(row: FlowRow) -> None:
+    """Throttle the client no longer."""
+    row.flags &= ~THROTTLED
 
 
 # One direction
 
 
 def is_end_known(half: HalfRow) -> bool:
-    """Say whether ``end`` is known."""
+    """Return whether ``end`` is known."""
     return half.flags & HALF_SEQ != 0
 
 
 def is_ack_known(half: HalfRow) -> bool:
-    """Say whether ``ack`` and ``edge`` are known."""
+    """Return whether ``ack`` and ``edge`` are known."""
     return half.flags & HALF_ACK != 0
 
 
 def is_finished(half: HalfRow) -> bool:
-    """Say whether a FIN was sent; it lies at ``end`` - 1."""
+    """Return whether a FIN was sent; it lies at ``end`` - 1."""
     return half.flags & HALF_FIN != 0

@@ -1,17 +1,17 @@
-/* How flows begin and end; flow_lifecycle.h says what each function is for. */
+/* Open, remove and expire flows; flow_lifecycle.h says what each function is for. */
 #include "fastpath/flow_lifecycle.h"
 
 #include "fastpath/packet.h"
 #include "fastpath/tracker.h"
 
-#define EXPIRED_AT_ONCE 64 /* flows; packets do not wait for more */
+#define EXPIRED_AT_ONCE 64 /* flows in one call, because packets wait meanwhile */
 
 typedef struct {
     const uint8_t *address;
     uint16_t port;
 } endpoint;
 
-/* Where a flow's packets go. */
+/* Return the address and port to which the flow's packets go. */
 static endpoint endpoint_of(const nm_gear *gear, const nm_service *service, uint16_t backend_id)
 {
     if (backend_id == NM_NO_BACKEND)
@@ -20,7 +20,7 @@ static endpoint endpoint_of(const nm_gear *gear, const nm_service *service, uint
     return (endpoint){backend->address, backend->port};
 }
 
-static int is_underived(const nm_gear *gear, const nm_flow *flow)
+static int is_pinned(const nm_gear *gear, const nm_flow *flow)
 {
     const nm_service *service = &gear->plan.services[flow->service_id];
     return flow->backend_id != nm_plan_derive(service, flow->client, flow->client_port);
@@ -50,7 +50,7 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
         service->flows++;
         if (backend_id != NM_NO_BACKEND)
             count_flow(&gear->plan.backends[backend_id], 1);
-        nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
+        nm_flow_set_pinned(gear->flows, flow, is_pinned(gear, flow));
     }
     return flow;
 }
@@ -65,7 +65,7 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow)
     nm_flow_remove(gear->flows, flow);
 }
 
-/* Whether no more is known of a flow that once was ours than what the rules say, or said then. */
+/* Whether this host knows no more of a flow it has released than the rules say, or said at that time. */
 static int is_forgettable(const nm_flow *flow)
 {
     return flow->state == NM_STATE_ESTABLISHED && !flow->sharing &&
@@ -81,19 +81,19 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
         nm_flow *flow = nm_flow_by_id(gear->flows, id);
         if (flow->flags & (NM_FLOW_DIRECT | NM_FLOW_WATCHED))
             continue;
-        if (how & NM_SWEEP_STANDBY && is_underived(gear, flow)) {
+        if (how & NM_SWEEP_STANDBY && is_pinned(gear, flow)) {
             if (is_forgettable(flow)) {
                 nm_gear_remove(gear, flow);
                 continue;
             }
-            flow->sharing |= NM_UNDERIVED;
+            flow->sharing |= NM_PINNED;
         } else {
-            nm_flow_set_underived(gear->flows, flow, is_underived(gear, flow));
+            nm_flow_set_pinned(gear->flows, flow, is_pinned(gear, flow));
         }
         if (flow->sharing & NM_GUEST && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
             nm_flow_touch(gear->flows, flow, now, 1);
-        if (how & NM_SWEEP_HAND_OVER && flow->state == NM_STATE_ESTABLISHED)
-            nm_flow_hand_over(gear->flows, flow);
+        if (how & NM_SWEEP_RELEASE && flow->state == NM_STATE_ESTABLISHED)
+            nm_flow_release(gear->flows, flow);
         if (how & NM_SWEEP_ANNOUNCE)
             nm_flow_announce(gear->flows, flow);
     }

@@ -1,7 +1,7 @@
-/* The states of a connection between a client and its backend, as its packets show them: both ends' views in one.
+/* The states of a connection between a client and its backend, as its packets show them, both directions together.
  *
- * The only definition: Python reads names, numbers, transitions and timeouts from the library. This header serves #include
- * and cffi's cdef() alike.
+ * This is the only definition: Python reads names, numbers, transitions and timeouts from the library. This header
+ * serves #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_FLOW_STATES_H
 #define NATMIRROR_FASTPATH_FLOW_STATES_H
@@ -11,14 +11,14 @@
 /* nm_flow.state */
 #define NM_STATE_SYN_SENT 0     /* the client has sent its SYN */
 #define NM_STATE_SYN_RECEIVED 1 /* the backend has answered it with a SYN-ACK */
-#define NM_STATE_ESTABLISHED 2  /* the client has acknowledged that */
+#define NM_STATE_ESTABLISHED 2  /* the client has acknowledged the SYN-ACK */
 #define NM_STATE_CLOSING 3      /* one end has sent a FIN */
-#define NM_STATE_TIME_WAIT 4    /* both have, and each has acknowledged the other's */
+#define NM_STATE_TIME_WAIT 4    /* both have sent a FIN and acknowledged the other's */
 #define NM_STATE_RESET 5        /* one end has sent a RST that the other accepts */
 #define NM_STATES 6
 
 /* What a segment means for the connection as a whole. */
-#define NM_NO_EVENT (-1) /* it moves no state */
+#define NM_NO_EVENT (-1) /* the segment changes no state */
 #define NM_EVENT_SYN_ACK 0
 #define NM_EVENT_HANDSHAKE 1 /* the client's acknowledgement of the SYN-ACK */
 #define NM_EVENT_FIN 2       /* the first FIN */
@@ -26,11 +26,11 @@
 #define NM_EVENT_RST 4
 #define NM_EVENTS 5
 
-/* The state that follows a state and an event; NM_NO_STATE where the event means nothing in that state. */
+/* The next state, by state and event; NM_NO_STATE if the event means nothing in that state. */
 #define NM_NO_STATE 0xff
 extern const uint8_t nm_transitions[NM_STATES][NM_EVENTS];
 
-/* Seconds after its last packet that a flow expires, by its state. */
+/* Seconds from a flow's last packet to its expiry, by its state. */
 extern const double nm_state_timeouts[NM_STATES];
 
 /* Seconds after which a SYN counts as unanswered: Linux repeats a SYN after one second (RFC 6298 2). */

@@ -1,4 +1,4 @@
-"""The states of a production connection, read from the library: flow_states.h says what each means."""
+"""The states of a production connection, read from the library; flow_states.h explains each."""
 
 from enum import IntEnum, StrEnum
 
@@ -6,7 +6,7 @@ from natmirror._ffi import lib
 
 
 class State(IntEnum):
-    """The connection as its two ends see it, both views in one."""
+    """The state of a connection, both directions together."""
 
     SYN_SENT = lib.NM_STATE_SYN_SENT
     SYN_RECEIVED = lib.NM_STATE_SYN_RECEIVED
@@ -40,7 +40,7 @@ SHOWN_STATES = {state: FlowState[state.name] for state in State}
 
 
 class Event(IntEnum):
-    """What a believed segment means for the connection as a whole."""
+    """What an accepted segment means for the connection as a whole."""
 
     SYN_ACK = lib.NM_EVENT_SYN_ACK
     HANDSHAKE = lib.NM_EVENT_HANDSHAKE
@@ -57,4 +57,4 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 }
 
 TIMEOUTS: dict[State, float] = {state: lib.nm_state_timeouts[state] for state in State}
-"""Seconds after its last packet that a flow expires, by its state."""
+"""Seconds from a flow's last packet to its expiry, by its state."""

@@ -13,9 +13,9 @@
 
 #define NONE 0xffffffffu
 #define PUT_BACK_AT_ONCE 256
-#define EMBRYONIC_SHARE 4 /* at most one of so many rows is for connections that are not established */
+#define HALF_OPEN_SHARE 4 /* at most one row in four is for half open connections */
 
-/* Rows in the order in which they came to be what they are. */
+/* Rows in the order in which they entered the list. */
 typedef struct {
     uint32_t oldest, newest, count;
 } list;
@@ -29,18 +29,18 @@ struct nm_flows {
     uint32_t free_count;
     uint32_t used_count; /* rows from here on were never used */
     uint32_t mask;
-    list embryonic, closed;
-    uint32_t shared_count;
+    list half_open, closed;
+    uint32_t announced_count;
     nm_changes *changes;
     nm_heap heap;
     uint8_t key[16];
 };
 
-/* The two indexes: by a packet's addresses and ports on its way from the client to the service, or from the backend to the
+/* The two indexes: by the addresses and ports of a packet from the client to the service, or from the backend to the
  * client. */
 typedef enum { BY_CLIENT, BY_BACKEND } index_kind;
 
-/* The head of the chain for such a packet. */
+/* Return the head of the chain for a packet with these addresses and ports. */
 static uint32_t *head_of(const nm_flows *flows, index_kind kind, uint8_t family, const uint8_t *src, uint16_t sport,
                          const uint8_t *dst, uint16_t dport)
 {
@@ -75,7 +75,7 @@ static void unlink_from(nm_flows *flows, index_kind kind, nm_flow *flow)
     *link = *next_of(flow, kind);
 }
 
-/* Inlined with a kind that is constant, so that no packet pays for the choice. */
+/* Inlined with a constant kind, so that no packet pays for the choice. */
 static inline __attribute__((always_inline)) nm_flow *find(nm_flows *flows, index_kind kind, uint8_t family,
                                                            const uint8_t *src, uint16_t sport, const uint8_t *dst,
                                                            uint16_t dport)
@@ -127,7 +127,7 @@ nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
     for (uint32_t i = 0; i < max_flows; i++)
         flows->free[i] = max_flows - 1 - i;
     flows->max_flows = flows->free_count = max_flows;
-    flows->embryonic = flows->closed = (list){.oldest = NONE, .newest = NONE};
+    flows->half_open = flows->closed = (list){.oldest = NONE, .newest = NONE};
     flows->mask = buckets - 1;
     memcpy(flows->key, key, sizeof flows->key);
     return flows;
@@ -183,7 +183,7 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
 
 static list *list_of(nm_flows *flows, const nm_flow *flow)
 {
-    return flow->flags & NM_FLOW_EMBRYONIC ? &flows->embryonic : flow->flags & NM_FLOW_CLOSED ? &flows->closed : NULL;
+    return flow->flags & NM_FLOW_HALF_OPEN ? &flows->half_open : flow->flags & NM_FLOW_CLOSED ? &flows->closed : NULL;
 }
 
 static void leave(nm_flows *flows, nm_flow *flow)
@@ -194,7 +194,7 @@ static void leave(nm_flows *flows, nm_flow *flow)
     *(flow->older == NONE ? &list->oldest : &flows->rows[flow->older].newer) = flow->newer;
     *(flow->newer == NONE ? &list->newest : &flows->rows[flow->newer].older) = flow->older;
     list->count--;
-    flow->flags &= (uint16_t)~(NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED);
+    flow->flags &= (uint16_t)~(NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED);
 }
 
 static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
@@ -211,7 +211,7 @@ static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
     list->count++;
 }
 
-static int is_embryonic(const nm_flow *flow)
+static int is_half_open(const nm_flow *flow)
 {
     return flow->state <= NM_STATE_SYN_RECEIVED ||
            (flow->flags & NM_FLOW_PICKED_UP && !flow->reply.packets && flow->state < NM_STATE_TIME_WAIT);
@@ -235,59 +235,59 @@ static void log_change(nm_flows *flows, const nm_flow *flow, uint8_t kind)
     change->kind = kind;
 }
 
-static void set_shared(nm_flows *flows, nm_flow *flow, int is_shared, uint8_t kind)
+static void set_announced(nm_flows *flows, nm_flow *flow, int is_announced, uint8_t kind)
 {
-    if (is_shared == !!(flow->sharing & NM_SHARED))
+    if (is_announced == !!(flow->sharing & NM_ANNOUNCED))
         return;
-    flow->sharing ^= NM_SHARED;
-    flows->shared_count += is_shared ? 1u : -1u;
+    flow->sharing ^= NM_ANNOUNCED;
+    flows->announced_count += is_announced ? 1u : -1u;
     log_change(flows, flow, kind);
 }
 
-static void update_shared(nm_flows *flows, nm_flow *flow)
+static void update_announced(nm_flows *flows, nm_flow *flow)
 {
     int is_lasting = flow->state == NM_STATE_ESTABLISHED || flow->state == NM_STATE_CLOSING;
-    if (flow->sharing & NM_UNDERIVED && !(flow->sharing & NM_GUEST) && is_lasting && !is_embryonic(flow))
-        set_shared(flows, flow, 1, NM_CHANGE_BOUND);
+    if (flow->sharing & NM_PINNED && !(flow->sharing & NM_GUEST) && is_lasting && !is_half_open(flow))
+        set_announced(flows, flow, 1, NM_CHANGE_BOUND);
     else
-        set_shared(flows, flow, 0, is_lasting ? NM_CHANGE_FORGOTTEN : NM_CHANGE_ENDED);
+        set_announced(flows, flow, 0, is_lasting ? NM_CHANGE_FORGOTTEN : NM_CHANGE_ENDED);
 }
 
 void nm_flows_log_changes(nm_flows *flows, nm_changes *changes) { flows->changes = changes; }
 
-uint32_t nm_flows_shared(const nm_flows *flows) { return flows->shared_count; }
+uint32_t nm_flows_announced(const nm_flows *flows) { return flows->announced_count; }
 
-void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived)
+void nm_flow_set_pinned(nm_flows *flows, nm_flow *flow, int is_pinned)
 {
-    flow->sharing = (uint8_t)(is_underived ? flow->sharing | NM_UNDERIVED : flow->sharing & ~NM_UNDERIVED);
-    update_shared(flows, flow);
+    flow->sharing = (uint8_t)(is_pinned ? flow->sharing | NM_PINNED : flow->sharing & ~NM_PINNED);
+    update_announced(flows, flow);
 }
 
 void nm_flow_end(nm_flows *flows, nm_flow *flow)
 {
     if (flow->sharing & NM_GUEST)
         log_change(flows, flow, NM_CHANGE_ENDED);
-    set_shared(flows, flow, 0, NM_CHANGE_ENDED);
+    set_announced(flows, flow, 0, NM_CHANGE_ENDED);
     flow->sharing = 0;
 }
 
 void nm_flow_announce(nm_flows *flows, const nm_flow *flow)
 {
-    if (flow->sharing & NM_SHARED)
+    if (flow->sharing & NM_ANNOUNCED)
         log_change(flows, flow, NM_CHANGE_BOUND);
 }
 
-void nm_flow_hand_over(nm_flows *flows, nm_flow *flow)
+void nm_flow_release(nm_flows *flows, nm_flow *flow)
 {
     if (!(flow->flags & NM_FLOW_PYTHON_STATE)) {
         flow->flags |= NM_FLOW_PICKED_UP;
         flow->orig.flags = flow->reply.flags = 0;
     }
-    if (!(flow->sharing & NM_UNDERIVED))
+    if (!(flow->sharing & NM_PINNED))
         return;
-    if (flow->sharing & NM_SHARED) { /* the host that has it now announces what becomes of it */
-        flow->sharing ^= NM_SHARED;
-        flows->shared_count--;
+    if (flow->sharing & NM_ANNOUNCED) { /* the host that passes it now announces its changes */
+        flow->sharing ^= NM_ANNOUNCED;
+        flows->announced_count--;
     }
     flow->sharing |= NM_GUEST;
     flow->seen_at = 0.0;
@@ -296,28 +296,28 @@ void nm_flow_hand_over(nm_flows *flows, nm_flow *flow)
     flow->due.due_at = INFINITY;
 }
 
-static nm_flow *oldest_embryonic(nm_flows *flows)
+static nm_flow *oldest_half_open(nm_flows *flows)
 {
-    while (flows->embryonic.oldest != NONE) {
-        nm_flow *flow = &flows->rows[flows->embryonic.oldest];
-        if (is_embryonic(flow))
+    while (flows->half_open.oldest != NONE) {
+        nm_flow *flow = &flows->rows[flows->half_open.oldest];
+        if (is_half_open(flow))
             return flow;
         leave(flows, flow); /* its backend has answered meanwhile */
     }
     return NULL;
 }
 
-nm_flow *nm_flows_victim(nm_flows *flows, int for_embryonic)
+nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open)
 {
-    uint32_t max_embryonic = flows->max_flows / EMBRYONIC_SHARE + 1;
-    if (for_embryonic && flows->embryonic.count >= max_embryonic) {
-        nm_flow *flow = oldest_embryonic(flows);
-        if (flows->embryonic.count >= max_embryonic)
+    uint32_t max_half_open = flows->max_flows / HALF_OPEN_SHARE + 1;
+    if (for_half_open && flows->half_open.count >= max_half_open) {
+        nm_flow *flow = oldest_half_open(flows);
+        if (flows->half_open.count >= max_half_open)
             return flow;
     }
     if (flows->free_count)
         return NULL;
-    return flows->closed.oldest != NONE ? &flows->rows[flows->closed.oldest] : oldest_embryonic(flows);
+    return flows->closed.oldest != NONE ? &flows->rows[flows->closed.oldest] : oldest_half_open(flows);
 }
 
 void nm_flow_remove(nm_flows *flows, nm_flow *flow)
@@ -325,7 +325,7 @@ void nm_flow_remove(nm_flows *flows, nm_flow *flow)
     unlink_from(flows, BY_CLIENT, flow);
     unlink_from(flows, BY_BACKEND, flow);
     leave(flows, flow);
-    set_shared(flows, flow, 0, NM_CHANGE_FORGOTTEN);
+    set_announced(flows, flow, 0, NM_CHANGE_FORGOTTEN);
     nm_heap_remove(&flows->heap, &flow->due);
     flow->family = 0; /* a free row's mark */
     flows->free[flows->free_count++] = flow->id;
@@ -369,13 +369,13 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
     if (!moved)
         return;
     flow->sharing &= (uint8_t)~NM_GUEST;
-    if (is_embryonic(flow))
-        join(flows, flow, NM_FLOW_EMBRYONIC);
+    if (is_half_open(flow))
+        join(flows, flow, NM_FLOW_HALF_OPEN);
     else if (flow->state >= NM_STATE_TIME_WAIT)
         join(flows, flow, NM_FLOW_CLOSED);
     else
         leave(flows, flow);
-    update_shared(flows, flow);
+    update_announced(flows, flow);
     nm_heap_set(&flows->heap, &flow->due, deadline(flow));
 }
 

@@ -1,4 +1,4 @@
-/* The flow table: production's connections, found by the client's two ends or by the backend's.
+/* The flow table: production's connections, found by client and service or by backend and client.
  *
  * No I/O, no clock, no policy; memory only in nm_flows_new(). This header serves #include and cffi's cdef() alike.
  * Addresses are 16 bytes (IPv4: the first four, the rest zero), ports and sequence numbers in host order.
@@ -16,46 +16,46 @@
 #define NM_NO_FLOW 0xffffffffu /* no row of the table */
 
 /* nm_flow.flags */
-#define NM_FLOW_FEEDS_LEGS 1         /* a leg wants the client's data */
-#define NM_FLOW_WATCHED 2            /* of a service without a pool: looked at, never rewritten */
-#define NM_FLOW_DIRECT 4             /* of a client that talks to the backend directly: passes, untracked */
-#define NM_FLOW_PICKED_UP 8              /* picked up in mid-connection: window scales unknown, sequence checks off */
-#define NM_FLOW_HELD 16              /* the client is held back for a mirror: punt what the backend sends */
-#define NM_FLOW_PAST_WINDOW 32       /* a byte past the backend's window waits until the window moves: the same */
-#define NM_FLOW_ORIG_GAP 64          /* some of the client's data waits for earlier data: punt all that carries some */
+#define NM_FLOW_FEEDS_LEGS 1         /* a leg gets the client's data */
+#define NM_FLOW_WATCHED 2            /* of a service without a pool: its packets are read, never rewritten */
+#define NM_FLOW_DIRECT 4             /* the client talks to the backend directly: packets pass, untracked */
+#define NM_FLOW_PICKED_UP 8          /* its SYN did not pass here: window scales unknown, sequence checks off */
+#define NM_FLOW_THROTTLED 16         /* a mirror throttles the client: punt the backend's packets */
+#define NM_FLOW_PAST_WINDOW 32       /* a byte past the backend's window waits for the window: punt the backend's packets */
+#define NM_FLOW_ORIG_GAP 64          /* client data waits for earlier data: punt the client's data */
 #define NM_FLOW_SERVICE_MIRRORED 128 /* its service has mirrors: Python sees its handshake and its end */
 #define NM_FLOW_PYTHON_STATE 256     /* Python keeps state for it: only Python may remove it */
-#define NM_FLOW_EMBRYONIC 512        /* its handshake is not complete, or it was picked up and its backend is silent */
-#define NM_FLOW_UNANSWERED 1024      /* Python knows already that its SYN is unanswered */
+#define NM_FLOW_HALF_OPEN 512        /* its handshake is not complete, or it is picked up and its backend is silent */
+#define NM_FLOW_UNANSWERED 1024      /* Python has counted its SYN as unanswered */
 #define NM_FLOW_CLOSED 2048          /* in TIME-WAIT, or reset */
 #define NM_FLOW_HAS_READER 4096      /* the data of both ends goes into nm_gear.read too */
-#define NM_FLOW_REPLY_GAP 8192       /* some of the backend's data waits for earlier data: punt all that carries some */
-#define NM_FLOW_KILLED 16384        /* its backend failed, and both ends were reset: punt what still comes */
+#define NM_FLOW_REPLY_GAP 8192       /* backend data waits for earlier data: punt the backend's data */
+#define NM_FLOW_KILLED 16384         /* its backend failed and both ends were reset: punt all further packets */
 
-/* nm_flow.sharing: whether another host needs to know the flow's backend to take the flow over */
-#define NM_UNDERIVED 1 /* yes: the rules alone would give another one */
-#define NM_SHARED 2    /* that was logged: underived, and neither embryonic nor closed */
-#define NM_GUEST 4   /* it is another host's, and none of its packets has changed its state here */
+/* nm_flow.sharing: what another host needs to know of the flow */
+#define NM_PINNED 1    /* its backend: the rules alone give another one */
+#define NM_ANNOUNCED 2 /* the flow is pinned, neither half open nor closed, and a change says so */
+#define NM_GUEST 4     /* another host passes it, and none of its packets has changed its state here */
 
 /* nm_change.kind */
-#define NM_CHANGE_BOUND 0     /* established with a backend that cannot be derived */
-#define NM_CHANGE_FORGOTTEN 1 /* removed here; it may live on elsewhere */
-#define NM_CHANGE_ENDED 2     /* closed */
+#define NM_CHANGE_BOUND 0     /* a pinned flow is established */
+#define NM_CHANGE_FORGOTTEN 1 /* this host has removed it; another host may still pass it */
+#define NM_CHANGE_ENDED 2     /* it has closed */
 
 /* nm_half.flags */
 #define NM_HALF_SEQ 1      /* end is known */
 #define NM_HALF_ACK 2      /* ack and edge are known */
 #define NM_HALF_FIN 4      /* a FIN was sent; it lies at end - 1 */
-#define NM_HALF_INFERRED 8 /* the byte before end was not seen: an acknowledgement's own number says that it was sent */
+#define NM_HALF_INFERRED 8 /* the byte before end was not seen: an acknowledgement's sequence number implies it */
 
-/* One direction of a connection as its packets tell it. */
+/* One direction of a connection, as observed from its packets. */
 typedef struct {
-    uint64_t bytes;   /* payload sent, counted by sequence numbers, so retransmissions not twice */
-    uint64_t packets; /* everything that passed, retransmissions too */
+    uint64_t bytes;   /* payload sent, counted by sequence numbers: retransmissions count once */
+    uint64_t packets; /* all packets that passed, retransmissions included */
     uint32_t end;     /* one past the highest sequence number sent (SYN and FIN count) */
     uint32_t ack;     /* highest acknowledgement number sent */
     uint32_t edge;    /* highest right edge of the receive window offered */
-    uint32_t next;    /* the first number that was not given to legs or readers, where there are any */
+    uint32_t next;    /* the first number that legs and readers have not got, where there are any */
     uint8_t scale;    /* shift of the windows offered (RFC 7323 2.2) */
     uint8_t flags;    /* NM_HALF_* */
 } nm_half;
@@ -73,21 +73,21 @@ typedef struct {
     uint16_t backend_port;
     uint8_t family;        /* 4 or 6 */
     uint8_t state;         /* NM_STATE_* */
-    uint8_t sharing;       /* NM_UNDERIVED | NM_SHARED | NM_GUEST */
+    uint8_t sharing;       /* NM_PINNED | NM_ANNOUNCED | NM_GUEST */
     uint16_t flags;        /* NM_FLOW_* */
     uint16_t service_id;   /* index of nm_plan.services */
     uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
-    uint32_t account;      /* the sum that its client's bytes belong to; 0: none */
+    uint32_t account;      /* the ledger's account that its client's bytes count in; 0: none */
     uint32_t iss;          /* the client's initial sequence number, where its SYN was seen */
-    nm_due due;            /* when it expires, if it is not seen meanwhile */
+    nm_due due;            /* when it expires, unless a packet passes before */
     uint32_t id;           /* index in the table; free again after nm_flow_remove() */
     uint32_t first_leg;    /* the first of its legs, or NM_NO_LEG */
-    uint32_t next_orig;    /* in the chain of the index by client */
-    uint32_t next_reply;   /* in the chain of the index by backend */
-    uint32_t older, newer; /* among those that are embryonic, or closed */
+    uint32_t next_orig;    /* next row in its chain of the index by client */
+    uint32_t next_reply;   /* next row in its chain of the index by backend */
+    uint32_t older, newer; /* neighbours in the list of half open or of closed flows */
 } nm_flow;
 
-/* What has become of a flow whose backend cannot be derived. */
+/* A change of a pinned flow, for the other hosts. */
 typedef struct {
     uint8_t client[16];
     uint16_t client_port;
@@ -102,7 +102,7 @@ typedef struct {
     nm_change *rows;
     uint32_t max;
     uint32_t count;
-    uint32_t missed; /* for which there was no room */
+    uint32_t missed; /* changes for which there was no room */
 } nm_changes;
 
 typedef struct nm_flows nm_flows;
@@ -111,7 +111,8 @@ typedef struct nm_flows nm_flows;
 nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key);
 void nm_flows_free(nm_flows *flows);
 
-/* Insert a flow into both indexes, its numbers zero. Return NULL when the table is full or has one of the two tuples. */
+/* Insert a flow into both indexes, all its numbers zero. Return NULL if the table is full or has one of the two
+ * tuples. */
 nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, uint16_t client_port,
                         const uint8_t *service, uint16_t service_port, const uint8_t *backend, uint16_t backend_port);
 void nm_flow_remove(nm_flows *flows, nm_flow *flow);
@@ -123,45 +124,47 @@ nm_flow *nm_flow_find_orig(nm_flows *flows, uint8_t family, const uint8_t *clien
 nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *backend, uint16_t backend_port,
                             const uint8_t *client, uint16_t client_port);
 
-/* Note that a packet of the flow has passed; moved says that it changed the state. A flow expires nm_state_timeouts[state]
- * seconds after its last packet. Where its SYN is unanswered it is due once before, for Python to look at. */
+/* Note that a packet of the flow has passed; moved: the packet has changed the state. A flow expires
+ * nm_state_timeouts[state] seconds after its last packet. A flow with an unanswered SYN is due once before that, for
+ * Python to count it. */
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
-/* When its SYN counts as unanswered. */
+/* Return the time at which the flow's SYN counts as unanswered. */
 double nm_flow_answer_due(const nm_flow *flow);
 double nm_flows_next_due(nm_flows *flows);
-double nm_flows_not_before(const nm_flows *flows); /* none is due before; see nm_heap_not_before() */
+double nm_flows_not_before(const nm_flows *flows); /* no flow is due before this; see nm_heap_not_before() */
 
-/* Log changes there from now on; NULL: nowhere. */
+/* Log changes to this log from now on; NULL: to none. */
 void nm_flows_log_changes(nm_flows *flows, nm_changes *changes);
-/* Count the flows with NM_SHARED. */
-uint32_t nm_flows_shared(const nm_flows *flows);
+/* Count the flows with NM_ANNOUNCED. */
+uint32_t nm_flows_announced(const nm_flows *flows);
 
-/* Note whether the flow's backend can be derived. */
-void nm_flow_set_underived(nm_flows *flows, nm_flow *flow, int is_underived);
+/* Note whether the flow is pinned to a backend that the rules alone do not give. */
+void nm_flow_set_pinned(nm_flows *flows, nm_flow *flow, int is_pinned);
 /* Log that the flow has ended for every host. */
 void nm_flow_end(nm_flows *flows, nm_flow *flow);
-/* Log NM_CHANGE_BOUND again for a flow with NM_SHARED. */
+/* Log NM_CHANGE_BOUND again for a flow with NM_ANNOUNCED. */
 void nm_flow_announce(nm_flows *flows, const nm_flow *flow);
-/* Note that the flow's packets pass another host from now on, so that its numbers here grow stale. Where its backend cannot
- * be derived it is NM_GUEST without a deadline, until nm_flow_touch() with moved makes it our own again. */
-void nm_flow_hand_over(nm_flows *flows, nm_flow *flow);
+/* Release the flow to another host, which passes its packets from now on: its numbers here become stale. A pinned flow
+ * becomes NM_GUEST, without a deadline, until nm_flow_touch() with moved makes it this host's own again. */
+void nm_flow_release(nm_flows *flows, nm_flow *flow);
 
-/* Return the flow that expires first, if it has by now; it stays due. Flows that were seen meanwhile are put back, not all
- * at once: NULL may mean that there are more. */
+/* Return the flow that expires first, if it has expired by now; it stays due. Flows that have had packets meanwhile get
+ * their new deadline, a bounded number of them in one call: NULL may mean that more are due. */
 nm_flow *nm_flows_due(nm_flows *flows, double now);
-/* Whether only Python may remove the flow: it keeps state for it, or the flow's SYN is unanswered. */
+/* Whether only Python may remove the flow, because it keeps state for it or the flow's SYN is unanswered. */
 int nm_flow_needs_python(const nm_flow *flow);
 
-/* Return the flow that has to go to make room: of a full table the oldest that is closed, or else the oldest that is
- * embryonic; an embryonic one too where the new flow begins as one and a quarter of the table is embryonic. NULL where none
- * has to go, or none may. */
-nm_flow *nm_flows_victim(nm_flows *flows, int for_embryonic);
+/* Return the flow to evict for a new one: in a full table the oldest closed flow, or else the oldest half open one;
+ * where a quarter of the table is half open and the new flow begins as such, the oldest half open one. NULL if no
+ * flow has to be evicted, or none may. */
+nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open);
 
-/* Return the row with a number, NULL where it is free; the numbers of at most max flows from number first on. */
+/* Return the row with this number, or NULL if it is free. Write the numbers of at most max flows, from number first
+ * on. */
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
 
-/* Add up what clients have sent on the flows of each account, of which there are count. */
+/* Add to client_bytes[account] what the clients of each account's flows have sent; there are count accounts. */
 void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t count);
 
 uint32_t nm_flow_count(const nm_flows *flows);

@@ -1,4 +1,4 @@
-/* The state of the C gear: its tables, the plan, what it has decided, synthesised and counted.
+/* The state of the C gear: its tables, its plan, its last decision, its packets to send and its counters.
  *
  * No I/O, no clock, no policy. This header serves #include and cffi's cdef() alike.
  */
@@ -12,11 +12,11 @@
 #include "fastpath/out_buffer.h"
 #include "fastpath/plan.h"
 
-/* What nm_process() decides. */
-#define NM_ACCEPT 0   /* the packet passes as it is */
+/* The decisions of nm_process(). */
+#define NM_ACCEPT 0   /* the packet passes unchanged */
 #define NM_MODIFIED 1 /* it passes translated */
-#define NM_CONSUMED 2 /* it was a mirror's, for its leg: it is dropped */
-/* From here on Python decides, for a reason; neither packet nor numbers were touched. */
+#define NM_CONSUMED 2 /* a mirror has sent it to a leg: it is dropped */
+/* From here on: punted to Python, for this reason; neither the packet nor any number was changed. */
 #define NM_PUNT 3
 #define NM_PUNT_NOT_TCP 3            /* no whole TCP segment: ICMP, fragments, padding, other protocols */
 #define NM_PUNT_OPENING_OR_CLOSING 4 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
@@ -27,26 +27,26 @@
 #define NM_PUNT_LEG_REPAIR 9         /* a leg has a loss to repair, or no room */
 #define NM_PUNT_REASONS 10
 
-/* nm_send.kind of what lies in nm_gear.read; Python has kinds of its own besides. */
+/* nm_send.kind in nm_gear.read; Python uses further kinds. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */
 #define NM_READ_REPLY 1  /* the next bytes of its backend */
 #define NM_READ_MIRROR 2 /* the next bytes of a leg's mirror; nm_send.owner is the leg's reader */
 
-/* What nm_process() has counted besides flows' and legs' own numbers. */
+/* The counters of nm_process(). */
 typedef struct {
     uint64_t packets_decided_in_c;
     uint64_t bad_checksum_packets; /* of these: passed on as they came, their numbers ignored */
     uint64_t mirror_packets;       /* of these: for legs */
     uint64_t packets_without_flow; /* of these: without a flow, translated by the plan alone */
     uint64_t flows_opened;
-    uint64_t flows_evicted; /* closed or embryonic ones that gave way to new ones */
+    uint64_t flows_evicted; /* closed or half open flows removed to make room for new ones */
     uint64_t punts[NM_PUNT_REASONS];
 } nm_counters;
 
-/* The translation of the packet that was decided last, where that was NM_MODIFIED. */
+/* The translation of the last packet decided, if that decision was NM_MODIFIED. */
 typedef struct {
-    uint32_t mark;          /* the kernel translates a packet that carries it; 0: it cannot */
-    uint8_t address[4];     /* with port: in place of those of the packet's destination, or else source */
+    uint32_t mark;          /* the kernel translates a packet that carries this mark; 0: it cannot */
+    uint8_t address[4];     /* this and port replace the packet's destination, or else its source */
     uint16_t port;
     uint16_t tcp_at;        /* where the packet's TCP header begins */
     uint8_t is_destination;
@@ -56,8 +56,8 @@ typedef struct {
     nm_flows *flows;
     nm_legs *legs;
     nm_plan plan;
-    nm_out out;  /* packets that were synthesised since nm_out_clear() */
-    nm_out read; /* data of NM_FLOW_HAS_READER flows since then, and what Python has put between that */
+    nm_out out;  /* packets synthesised since nm_out_clear() */
+    nm_out read; /* data of NM_FLOW_HAS_READER flows since nm_out_clear(), between it entries that Python has added */
     nm_translation translation;
     nm_counters counters;
 } nm_gear;

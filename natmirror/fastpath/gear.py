@@ -1,4 +1,4 @@
-"""The C gear: the tables of flows and legs, the plan, and the decision on a packet by them."""
+"""The C gear: the tables of flows and legs, the plan, and the decision about a packet."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,8 @@ class Gear:
     """The C gear of one engine."""
 
     def __init__(self, max_flows: int, memory: Memory, key: bytes) -> None:
-        """Make room for ``max_flows`` flows; legs hold bytes from ``memory``; the hashes use ``key``, 16 bytes."""
+        """Make room for ``max_flows`` flows. Legs take their buffers from ``memory``. ``key``, 16 bytes, keys the
+        hashes."""
         if len(key) != 16:
             raise ValueError(f"the key has {len(key)} bytes, not 16")
         gear = lib.nm_gear_new(max_flows, memory.budget, key)
@@ -28,7 +29,6 @@ class Gear:
 
     @property
     def counters(self) -> CountersRow:
-        """What the C gear has counted."""
         return self.handle.counters
 
     def punts(self) -> dict[PuntReason, int]:
@@ -36,28 +36,28 @@ class Gear:
         return {reason: self.handle.counters.punts[number] for number, reason in PUNTS.items()}
 
     def process(self, packet: bytearray, hook: int, checksum: int, now: float) -> int:
-        """Decide one packet: ACCEPT, MODIFIED (it was rewritten in place), CONSUMED, or a reason from PUNT on.
+        """Decide one packet: return ACCEPT, MODIFIED (rewritten in place), CONSUMED, or a reason from PUNT on.
 
-        A packet that is punted was not touched. What legs send because of it waits for take_sends().
+        A punted packet is unchanged. take_sends() returns the packets that legs send because of this one.
         """
         return lib.nm_process(self.handle, ffi.from_buffer(packet), len(packet), hook, checksum, now)
 
     def acknowledge(self, now: float) -> list[Send]:
-        """Return the acknowledgements that are due for legs in their steady state.
+        """Return the delayed acknowledgements that are due, of legs in their steady state.
 
-        It stops at the first leg that has something else to do.
+        Stop at the first leg that needs Python.
         """
         lib.nm_legs_acknowledge(self.handle.legs, ffi.addressof(self.handle, "out"), now)
         return self.take_sends()
 
     def leg_sums(self, mirrors: int) -> Sequence[LegSums]:
-        """Return the sums over the living legs of each mirror, by its number."""
+        """Return the sums over the open legs of each mirror, by its number."""
         sums = ffi.new("nm_leg_sums[]", mirrors)
         lib.nm_legs_add_up(self.handle.legs, self.handle.flows, sums, mirrors)
         return list(sums)
 
     def client_bytes(self, accounts: int) -> list[int]:
-        """Return the bytes that clients have sent on the living flows of each account, by its number."""
+        """Return the bytes that clients have sent on the present flows of each account, by its number."""
         found = ffi.new("uint64_t[]", accounts)
         lib.nm_flows_add_up(self.handle.flows, found, accounts)
         return list(found)
@@ -73,19 +73,18 @@ class Gear:
         return sends
 
     def add_read(self, kind: int, of: int, data: bytes = b"") -> bool:
-        """Put data behind what is to be read, of a kind, for the flow or reader with a number.
+        """Append data of a kind for the flow or reader with this number, for take_read() to return.
 
-        Return False where there is no memory for it.
+        Return False without memory for it.
         """
         return bool(lib.nm_read_add(ffi.addressof(self.handle, "read"), kind, of, data, len(data)))
 
     @property
     def has_read(self) -> bool:
-        """Whether data waits to be read."""
         return bool(self.handle.read.count)
 
     def take_read(self) -> list[tuple[int, int, bytes]]:
-        """Return what is to be read since the last call, in its order: kind, number of the flow or reader, data."""
+        """Return the data added since the last call, in order: kind, number of the flow or reader, data."""
         read = self.handle.read
         if not read.count:
             return []

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stddef.h>
 
-/* By time, then by number: the same order in every run. */
+/* Order by time, then by number, so that each run has the same order. */
 static int is_before(const nm_due *one, const nm_due *other)
 {
     return one->queued_at < other->queued_at || (one->queued_at == other->queued_at && one->id < other->id);

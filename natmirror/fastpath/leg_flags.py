@@ -1,4 +1,4 @@
-"""What a leg's row says in single bits: questions and changes, each by name. leg_table.h says what each bit means."""
+"""Read and set the bits of a leg's row by name. leg_table.h explains each bit."""
 
 from natmirror._ffi import lib
 from natmirror.fastpath.rows import LegRow
@@ -10,17 +10,17 @@ _MEASURED = lib.NM_LEG_MEASURED
 
 
 def is_steady(row: LegRow) -> bool:
-    """Say whether C handles the leg's data and acknowledgements by itself: nothing is lost, closing or closed."""
+    """Return whether C handles the leg's data and acknowledgements: established, with no loss to repair."""
     return row.flags & _STEADY != 0
 
 
 def set_steady(row: LegRow, steady: bool) -> None:
-    """Have C handle the leg's data and acknowledgements by itself, or leave them to Python."""
+    """Let C handle the leg's data and acknowledgements, or punt them to Python."""
     row.flags = row.flags | _STEADY if steady else row.flags & ~_STEADY
 
 
 def uses_sack(row: LegRow) -> bool:
-    """Say whether both ends use selective acknowledgements (RFC 2018)."""
+    """Return whether both ends use selective acknowledgements (RFC 2018)."""
     return row.flags & _SACK != 0
 
 
@@ -30,7 +30,7 @@ def set_sack(row: LegRow, sack: bool) -> None:
 
 
 def is_sampling(row: LegRow) -> bool:
-    """Say whether a round trip is being measured, from ``sample_at`` to the acknowledgement of ``sample_end``."""
+    """Return whether a round trip is being measured, from ``sample_at`` to the acknowledgement of ``sample_end``."""
     return row.flags & _SAMPLING != 0
 
 
@@ -40,7 +40,7 @@ def set_sampling(row: LegRow, sampling: bool) -> None:
 
 
 def has_measured(row: LegRow) -> bool:
-    """Say whether ``srtt`` and ``rttvar`` hold a measured round trip."""
+    """Return whether ``srtt`` and ``rttvar`` hold a measured round trip."""
     return row.flags & _MEASURED != 0
 
 

@@ -1,4 +1,4 @@
-/* The sending of legs in their steady state; leg_sender.h says what each function is for. */
+/* Send for legs in their steady state; leg_sender.h says what each function is for. */
 #include "fastpath/leg_sender.h"
 
 #include <math.h>
@@ -8,14 +8,14 @@
 #include "fastpath/tcp_constants.h"
 
 #define HEADERS_LEN (IP_MIN + TCP_MIN)
-#define ACKNOWLEDGED_AT_ONCE 256 /* legs; packets do not wait for more */
+#define ACKNOWLEDGED_AT_ONCE 256 /* legs in one call, because packets wait meanwhile */
 #define MAX_DATA_LEN (0xffff - HEADERS_LEN)
 #define DONT_FRAGMENT 0x4000
 #define TTL 64
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* Write one packet: packet.synthesise() in Python. */
+/* Write one packet: build.synthesise() in Python. */
 static void emit(nm_leg *leg, uint32_t at, uint8_t flags, uint32_t data_len, nm_out *out)
 {
     uint32_t len = HEADERS_LEN + data_len;
@@ -55,7 +55,7 @@ void nm_start_timer(nm_leg *leg, uint32_t end, double now)
         leg->rto_at = now + leg->rto;
 }
 
-/* Sender.output() in Python, where nothing was lost and the stream has not ended. */
+/* Sender.output() in Python, with no loss to repair and the stream still open. */
 void nm_leg_output(nm_leg *leg, double now, nm_out *out)
 {
     uint32_t end = leg->buffer_seq + leg->buffered, allowed = NM_LEG_MAX_SEGMENTS * leg->mss;
@@ -116,7 +116,7 @@ static void take_sample(nm_leg *leg, uint32_t ack, double now)
     leg->rto = fmin(fmax(leg->rto, NM_RTO_MIN), NM_RTO_MAX);
 }
 
-/* Congestion.new_ack() in Python, where nothing was lost. */
+/* Congestion.new_ack() in Python, with no loss to repair. */
 static void widen_window(nm_leg *leg, uint32_t acked, uint32_t flight)
 {
     leg->duplicates = 0;
@@ -190,7 +190,7 @@ int nm_legs_acknowledge(nm_legs *legs, nm_out *out, double now)
             return 1;
         if (has_unsent) {
             nm_leg_output(leg, now, out);
-            count = ACKNOWLEDGED_AT_ONCE; /* that takes as long as all others together */
+            count = ACKNOWLEDGED_AT_ONCE; /* sending takes as long as the acknowledgements of all other legs together */
         } else {
             nm_leg_acknowledge(leg, out);
         }

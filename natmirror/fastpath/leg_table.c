@@ -1,6 +1,6 @@
 /* The leg table; leg_table.h says what each function is for.
  *
- * Legs come in blocks, so that a pointer to one stays good; chunks of bytes come from a list of free ones.
+ * Legs are allocated in blocks, so that pointers to them stay valid; freed chunks are kept in a list for reuse.
  */
 #include "fastpath/leg_table.h"
 
@@ -15,7 +15,7 @@
 #define MIN_BUCKETS 1024
 #define MIN_CAPACITY 4
 #define MAX_SPARE_CHUNKS 1024 /* 4 MiB are kept for the next legs; the rest goes back to the system */
-#define MARK_INTERVAL 0.01    /* seconds; the age of bytes is not known more finely */
+#define MARK_INTERVAL 0.01    /* seconds: the resolution of the bytes' age */
 
 typedef union chunk {
     union chunk *next;
@@ -95,7 +95,7 @@ uint32_t nm_legs_count(const nm_legs *legs) { return legs->count; }
 
 nm_leg *nm_leg_by_id(nm_legs *legs, uint32_t id) { return &legs->blocks[id / BLOCK_LEN][id % BLOCK_LEN]; }
 
-/* Add a block, with room in the stack of free legs and in the heap for all legs that there are then. */
+/* Add a block of legs, and room for them in the stack of free legs and in the heap. */
 static int grow(nm_legs *legs)
 {
     uint32_t blocks = legs->block_count + 1, count = blocks * BLOCK_LEN;
@@ -123,7 +123,7 @@ static uint32_t *bucket(nm_legs *legs, const nm_leg *leg)
     return &legs->buckets[hash & (legs->bucket_count - 1)];
 }
 
-/* Double the number of buckets; where there is no memory for them, chains grow longer instead. */
+/* Double the number of buckets. Without memory for them, the chains grow longer instead. */
 static void grow_buckets(nm_legs *legs)
 {
     uint32_t old_count = legs->bucket_count, *old = legs->buckets;
@@ -218,7 +218,7 @@ static uint8_t **chunk_at(const nm_leg *leg, uint32_t index)
     return &leg->ring.chunks[(leg->ring.head + index) & (leg->ring.capacity - 1)];
 }
 
-/* Make room for so many pointers to chunks in all. */
+/* Make room for count pointers to chunks in all. */
 static int widen(nm_ring *ring, uint32_t count)
 {
     uint32_t capacity = ring->capacity ? ring->capacity : MIN_CAPACITY;

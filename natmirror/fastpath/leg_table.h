@@ -1,6 +1,7 @@
-/* The leg table: connections to mirrors, found by the mirror's and our own address and port. No I/O, no clock, no policy.
+/* The leg table: connections to mirrors, found by the mirror's and our own address and port. No I/O, no clock, no
+ * policy.
  *
- * A leg is the sending side of a TCP connection (natmirror/tcp/sender.py says what its numbers mean) with a queue of the
+ * A leg is the sending side of a TCP connection (natmirror/tcp/sender.py explains its numbers), with a queue of the
  * client's bytes that the mirror has not acknowledged. This header serves #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_LEG_TABLE_H
@@ -12,22 +13,22 @@
 #include "fastpath/flow_table.h"
 #include "fastpath/heap.h"
 
-#define NM_CHUNK_LEN 4096 /* bytes in which legs take and count memory */
-#define NM_MARKS 8        /* of a leg: how finely it knows the age of its bytes */
+#define NM_CHUNK_LEN 4096 /* bytes: legs take memory in chunks of this size */
+#define NM_MARKS 8        /* marks of a leg, by which it knows the age of its bytes */
 
 /* nm_leg.flags */
-#define NM_LEG_STEADY 1   /* nothing is lost, closing or closed: C takes data and acknowledgements */
+#define NM_LEG_STEADY 1   /* established, no loss to repair: C takes data and acknowledgements */
 #define NM_LEG_SACK 2     /* both ends use selective acknowledgements */
 #define NM_LEG_SAMPLING 4 /* a round trip is being measured: sample_end and sample_at */
-#define NM_LEG_MEASURED 8 /* one has been measured: srtt and rttvar */
+#define NM_LEG_MEASURED 8 /* srtt and rttvar hold a measured round trip */
 
 /* nm_leg.source */
 #define NM_SOURCE_RAW 0      /* the client's own bytes, with its own sequence numbers */
 #define NM_SOURCE_MESSAGES 1 /* messages that Python composes; the mirror's answers go into nm_gear.read */
 
-/* The memory that all legs together may hold, in all threads. */
+/* The limit on the memory that the legs of all threads hold together. */
 typedef struct {
-    int64_t used; /* bytes; changed atomically */
+    int64_t used; /* bytes; updated atomically */
     int64_t limit;
 } nm_budget;
 
@@ -35,7 +36,7 @@ typedef struct {
 typedef struct {
     uint8_t **chunks; /* a ring of pointers */
     uint32_t capacity, head, count;
-    uint32_t offset; /* bytes of the first chunk that are gone */
+    uint32_t offset; /* bytes of the first chunk that were dropped */
 } nm_ring;
 
 typedef struct {
@@ -46,38 +47,38 @@ typedef struct {
     uint8_t family; /* 4 or 6 */
     uint8_t flags;  /* NM_LEG_* */
     uint8_t scale;  /* shift of the mirror's windows */
-    uint8_t source; /* NM_SOURCE_*: whose bytes it carries */
-    uint32_t seq_offset; /* from the leg's own numbers, as below, to those on the wire */
+    uint8_t source; /* NM_SOURCE_*: the origin of its bytes */
+    uint32_t seq_offset; /* added to the leg's own numbers, below, it gives those on the wire */
 
-    uint32_t snd_una, snd_nxt, snd_max; /* first not acknowledged, next to be sent, one past the highest ever sent */
+    uint32_t snd_una, snd_nxt, snd_max; /* first unacknowledged, next to send, one past the highest ever sent */
     uint32_t window, max_window;
-    uint32_t buffer_seq; /* number of the first byte held */
-    uint32_t buffered;   /* bytes held */
+    uint32_t buffer_seq; /* number of the first buffered byte */
+    uint32_t buffered;   /* bytes */
     uint32_t max_buffer;
     uint32_t mss;
 
     uint32_t cwnd, ssthresh, cwnd_acked, duplicates; /* natmirror/tcp/congestion.py */
     uint32_t sample_end;
     double sample_at, rto, srtt, rttvar; /* natmirror/tcp/retransmit_timer.py */
-    double rto_at;                       /* when the retransmission timer expires; infinity: it does not run */
+    double rto_at;                       /* when the retransmission timer expires; infinity: it is off */
     double progress_at, sent_at, heard_at, written_at;
     double stall_timeout, idle_timeout; /* infinity: none */
 
     uint32_t rcv_nxt;
-    double ack_at;  /* when the delayed acknowledgement is due; infinity: none is owed */
-    double more_at; /* when to go on sending what was too much for one call; infinity: nothing was */
+    double ack_at;  /* when the delayed acknowledgement is due; infinity: none is */
+    double more_at; /* when to send the data that exceeded the limit of one call; infinity: none is left */
     uint64_t sent_bytes, acked_bytes, consumed_bytes;
     uint32_t retransmits, timeouts;
 
     nm_ring ring;
     double mark_at[NM_MARKS];
-    uint32_t mark_end[NM_MARKS]; /* bytes before this number have been held since mark_at */
+    uint32_t mark_end[NM_MARKS]; /* bytes before this number have been buffered since mark_at */
     uint32_t mark_count;
 
     nm_due due;
-    uint64_t client_bytes; /* that the client has sent in all, once flow_id is NM_NO_FLOW */
+    uint64_t client_bytes; /* all bytes of the client, once flow_id is NM_NO_FLOW */
     uint32_t flow_id;      /* the client's connection */
-    uint16_t mirror_id;    /* the mirror in whose sums it counts */
+    uint16_t mirror_id;    /* the mirror whose sums include the leg */
     uint32_t reader;       /* NM_SOURCE_MESSAGES: the number of the reader of the mirror's data in nm_gear.read */
     uint32_t id;           /* index in the table; free again after nm_leg_remove() */
     uint32_t next_in_bucket;
@@ -87,53 +88,54 @@ typedef struct {
 /* Sums over the open legs of one mirror. */
 typedef struct {
     uint64_t legs;
-    uint64_t client_bytes; /* that their clients have sent */
+    uint64_t client_bytes; /* sent by their clients */
     uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
     uint64_t in_flight_bytes;
-    double oldest_at; /* since when the oldest byte that is not acknowledged has been held; infinity: none is */
-    double srtt;      /* the longest; 0: none was measured */
+    double oldest_at; /* when the oldest unacknowledged byte was buffered; infinity: there is none */
+    double srtt;      /* the longest of all legs; 0: none is measured */
 } nm_leg_sums;
 
 typedef struct nm_legs nm_legs;
 
-/* A table that takes memory for bytes from budget, and whose hash is keyed with key[16]; NULL without memory. */
+/* Return a table whose buffers count against budget and whose hash is keyed with key[16]; NULL without memory. */
 nm_legs *nm_legs_new(nm_budget *budget, const uint8_t *key);
 void nm_legs_free(nm_legs *legs);
 uint32_t nm_legs_count(const nm_legs *legs);
 
-/* Insert a leg, its numbers zero and its times infinite. Return NULL where it exists already, or without memory. */
+/* Insert a leg, its numbers zero and its times infinite. Return NULL if it exists, or without memory. */
 nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16_t mirror_port,
                       const uint8_t *local, uint16_t local_port);
 nm_leg *nm_leg_find(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint16_t mirror_port, const uint8_t *local,
                     uint16_t local_port);
 nm_leg *nm_leg_by_id(nm_legs *legs, uint32_t id);
-/* Remove a leg and give back all the memory that it holds. */
+/* Remove a leg and give back its memory. */
 void nm_leg_remove(nm_legs *legs, nm_leg *leg);
 
-/* Reserve room for len more bytes; return 0 where the budget does not allow it. */
+/* Reserve room for len more bytes; return 0 if the budget does not allow it. */
 int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len);
-/* Append bytes, in room that was reserved. */
+/* Append bytes to the reserved room. */
 void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now);
 /* Drop the first count bytes; the mirror has acknowledged up to number ack. */
 void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack);
 /* Drop all bytes. */
 void nm_leg_clear(nm_legs *legs, nm_leg *leg);
-/* Copy held bytes. */
+/* Copy buffered bytes. */
 void nm_leg_copy(const nm_leg *leg, uint32_t offset, uint8_t *to, uint32_t len);
 
 /* Set a leg's deadline. */
 void nm_leg_set_due(nm_legs *legs, nm_leg *leg, double due_at);
-/* Return the next deadline, or infinity; a time before which none is (nm_heap_not_before()). */
+/* Return the next deadline, or infinity. The second returns a time before which there is none
+ * (nm_heap_not_before()). */
 double nm_legs_next_due(nm_legs *legs);
 double nm_legs_not_before(const nm_legs *legs);
-/* Return the leg that is due first, if it is by now, or NULL; the second clears its deadline. */
+/* Return the first leg that is due by now, or NULL. The second clears its deadline. */
 nm_leg *nm_legs_due(nm_legs *legs, double now);
 nm_leg *nm_legs_take_due(nm_legs *legs, double now);
 
-/* Add up the legs of each mirror, of which there are count. */
+/* Add up the legs of each of the count mirrors. */
 void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t count);
 
-/* Take bytes from the budget, or give them back. Any thread may. Return 0 where the limit does not allow it. */
+/* Take bytes from the budget, or give them back, in any thread. Return 0 if the limit does not allow it. */
 int nm_budget_take(nm_budget *budget, int64_t count);
 void nm_budget_give(nm_budget *budget, int64_t count);
 

@@ -33,7 +33,8 @@ void nm_maglev_fill(uint16_t *table, uint32_t size, nm_maglev_backend *backends,
     }
 }
 
-/* Hash a slot to a number below NM_MAGLEV_WHOLE, so that neighbouring slots lie far apart (Knuth's multiplicative hash). */
+/* Hash a slot to a number below NM_MAGLEV_WHOLE, so that neighbouring slots lie far apart (Knuth's multiplicative
+ * hash). */
 static uint32_t spread(uint32_t slot) { return slot * 40503 & (NM_MAGLEV_WHOLE - 1); }
 
 int nm_maglev_share(uint16_t *table, const uint16_t *whole, uint32_t size, const uint32_t *limits)

@@ -1,4 +1,4 @@
-"""Fill the lookup tables by which pools spread new connections (Maglev); C does the work."""
+"""Fill the lookup tables that spread new connections over a pool (Maglev), in C."""
 
 from array import array
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from natmirror.fastpath.rows import Array, MaglevRow
 def fill_maglev(size: int, backends: Sequence[tuple[int, int, int, int]]) -> "array[int]":
     """Return a lookup table of ``size`` slots, a prime number.
 
-    Each backend, in the order in which they choose, gives the slot that it prefers, the distance to its next choice,
-    its weight, and the number that its slots hold.
+    ``backends`` has, in the order in which backends choose: the first preferred slot, the distance from each preferred
+    slot to the next, the weight, and the number to write into the slots.
     """
     table = array("H", bytes(2 * size))
     rows: Array[MaglevRow] = ffi.new("nm_maglev_backend[]", len(backends))
@@ -22,7 +22,7 @@ def fill_maglev(size: int, backends: Sequence[tuple[int, int, int, int]]) -> "ar
 
 
 def share_maglev(whole: "array[int]", shares: Sequence[float]) -> "array[int]":
-    """Return the table in which each number keeps this share, from 0 to 1, of its slots; empty where all are 0."""
+    """Return the table in which each number keeps this share, from 0 to 1, of its slots; an empty one if all are 0."""
     table = array("H", whole)
     fresh, old = (ffi.from_buffer("uint16_t[]", one) for one in (table, whole))
     limits = [round(share * lib.NM_MAGLEV_WHOLE) for share in shares]

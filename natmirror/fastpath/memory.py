@@ -1,4 +1,4 @@
-"""What all engines of a process share: the memory for the bytes that legs hold, and the connections of each backend."""
+"""The state that all engines of a process share: the memory budget of legs, and the connections of each backend."""
 
 from weakref import WeakValueDictionary
 
@@ -8,7 +8,7 @@ from natmirror.net.endpoint import Endpoint
 
 
 class Memory:
-    """The bytes that all legs together may hold for their mirrors. Any thread may take and give."""
+    """The budget of bytes that all legs together may buffer for their mirrors. Any thread may take and give."""
 
     def __init__(self, limit: int) -> None:
         self.budget: Budget = ffi.new("nm_budget *", {"limit": limit})
@@ -28,7 +28,7 @@ class Memory:
         return self.budget.used
 
     def take(self, count: int) -> bool:
-        """Take ``count`` bytes; False where fewer are left."""
+        """Take ``count`` bytes; return False if fewer are left."""
         return bool(lib.nm_budget_take(self.budget, count))
 
     def give(self, count: int) -> None:

@@ -18,7 +18,7 @@ uint8_t *nm_out_reserve(nm_out *out, uint32_t len, uint32_t segment_len)
         out->sends = sends;
         out->max_count = max_count;
     }
-    if (len > out->capacity - out->used || !out->bytes) { /* what is empty has a place too */
+    if (len > out->capacity - out->used || !out->bytes) { /* an empty entry has a place, too */
         uint32_t capacity = 2 * (out->used + len) + MIN_LEN;
         uint8_t *bytes = realloc(out->bytes, capacity);
         if (!bytes)

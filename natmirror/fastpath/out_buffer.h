@@ -1,4 +1,4 @@
-/* Packets that were synthesised, or data for a reader, one behind the other. This header serves #include and cffi's cdef()
+/* A buffer of synthesised packets, or of data for a reader. This header serves #include and cffi's cdef()
  * alike.
  */
 #ifndef NATMIRROR_FASTPATH_OUT_BUFFER_H
@@ -6,16 +6,16 @@
 
 #include <stdint.h>
 
-/* One of them. A packet's TCP checksum holds the pseudo-header's sum only. */
+/* One packet, whose TCP checksum holds the pseudo-header's sum only; or one piece of data. */
 typedef struct {
     uint32_t at; /* where it begins in nm_out.bytes */
     uint32_t len;
     uint32_t owner;       /* data: the number of its flow, or of a leg's reader */
-    uint16_t segment_len; /* a packet: the most data that one segment on the wire takes */
+    uint16_t segment_len; /* a packet: the most data of one segment on the wire */
     uint8_t kind;         /* data: NM_READ_*, or one of Python's own kinds */
 } nm_send;
 
-/* As many as there is memory for; a packet that finds none is lost, as on any network. */
+/* It grows with its content. A packet for which there is no memory is lost, as on any network. */
 typedef struct {
     uint8_t *bytes;
     nm_send *sends;
@@ -23,7 +23,7 @@ typedef struct {
     uint32_t count, max_count; /* packets, or pieces of data */
 } nm_out;
 
-/* Make room for one more packet of len bytes. Return where to write it; NULL without memory. */
+/* Make room for one more packet of len bytes. Return the place to write it to; NULL without memory. */
 uint8_t *nm_out_reserve(nm_out *out, uint32_t len, uint32_t segment_len);
 
 /* Append a packet; return 0 without memory. */

@@ -1,4 +1,4 @@
-/* What all C files know of packets: numbers in network order, sequence numbers, checksums, one check of all lengths.
+/* Packets: numbers in network order, sequence numbers, checksums, and one check of all lengths.
  *
  * Checksums: RFC 1071 for the full sum, RFC 1624 for its incremental update. For C files only; cffi does not see it.
  */
@@ -16,7 +16,7 @@
 #define PROTO_TCP 6
 #define FRAGMENT 0x3fff /* more fragments, or an offset */
 
-/* Where the fields lie that are translated: in the IP header, in the TCP header. */
+/* Offsets of the fields that are translated: in the IP header, in the TCP header. */
 #define IP_CHECKSUM_AT 10
 #define IP_SOURCE_AT 12
 #define IP_DESTINATION_AT 16
@@ -58,8 +58,8 @@ static inline uint16_t fold(uint64_t sum)
     return (uint16_t)sum;
 }
 
-/* The one's complement sum does not care where in a longer word a carry lands, nor in which order words are added: four
- * bytes at a time will do, in as many sums beside each other as the processor has room for (RFC 1071 2). */
+/* A one's complement sum does not depend on the order of its words, nor on the place of a carry in a longer word. So
+ * add four bytes at a time, in several sums in parallel (RFC 1071 2). */
 #define SUM_STRIDE 32
 
 typedef uint64_t sums __attribute__((vector_size(SUM_STRIDE / 2)));
@@ -77,7 +77,7 @@ static inline uint64_t sum_strides(const uint8_t *data, size_t len)
     return even[0] + even[1];
 }
 
-/* What comes out is in network order once it is folded and, on a little-endian machine, swapped. */
+/* The result is in network order after folding and, on a little-endian machine, swapping. */
 static inline uint64_t sum_words(const uint8_t *data, size_t len)
 {
     size_t in_strides = len - len % SUM_STRIDE;
@@ -118,7 +118,7 @@ static inline const uint8_t *source_of(const nm_segment *seg) { return seg->ip +
 
 static inline const uint8_t *destination_of(const nm_segment *seg) { return seg->ip + IP_DESTINATION_AT; }
 
-/* 0 where it is a fragment, padded, of another protocol, or its lengths contradict each other. */
+/* Return 0 if the packet is a fragment, padded, of another protocol, or if its lengths contradict each other. */
 static inline int parse(uint8_t *packet, size_t len, nm_segment *seg)
 {
     if (len < IP_MIN || packet[0] >> 4 != 4)
@@ -144,7 +144,7 @@ static inline int parse(uint8_t *packet, size_t len, nm_segment *seg)
     return 1;
 }
 
-/* The sum over pseudo-header and segment, the checksum field as it stands (RFC 9293 3.1). */
+/* The sum over pseudo-header and segment, including the checksum field (RFC 9293 3.1). */
 static inline uint16_t tcp_sum(const uint8_t *ip, const uint8_t *tcp, size_t tcp_len)
 {
     return fold(sum_words(ip + IP_SOURCE_AT, 8) + PROTO_TCP + tcp_len + sum_words(tcp, tcp_len));

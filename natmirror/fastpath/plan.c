@@ -1,5 +1,4 @@
-/* What Python has prepared for new connections; plan.h says what each function is for. natmirror/nat/schedulers.py makes the
- * tables. */
+/* The plan; plan.h says what each function is for. natmirror/nat/schedulers.py makes its tables. */
 #include "fastpath/plan.h"
 
 #include <string.h>
@@ -7,8 +6,8 @@
 #include "fastpath/hash.h"
 #include "fastpath/packet.h"
 
-const uint8_t nm_client_key[16] = "natmirror client";
-static const uint8_t SUSPECT_KEY[16] = "natmirror wary  ";
+const uint8_t nm_client_key[16] = {'n', 'a', 't', 'm', 'i', 'r', 'r', 'o', 'r', ' ', 'c', 'l', 'i', 'e', 'n', 't'};
+static const uint8_t SUSPECT_KEY[16] = {'n', 'a', 't', 'm', 'i', 'r', 'r', 'o', 'r', ' ', 'w', 'a', 'r', 'y', ' ', ' '};
 
 int nm_plan_is_client(const nm_plan *plan, uint8_t family, const uint8_t *client)
 {

@@ -1,4 +1,4 @@
-"""The plan: what the C gear knows of clients' networks, services and backends, to open flows by itself."""
+"""The plan: clients' networks, services and backends, from which the C gear opens flows."""
 
 from array import array
 from collections.abc import Sequence
@@ -16,32 +16,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PlannedService:
-    """How new connections of a service are opened."""
+    """How C opens new connections to a service."""
 
     endpoint: Endpoint
     table: "array[int]" = field(default_factory=lambda: array("H"))
-    """Numbers of backends, of which each new connection gets one; empty for a service without a pool."""
+    """Numbers of backends: each new connection gets one of them. Empty for a service without a pool."""
     derived: "array[int]" = field(default_factory=lambda: array("H"))
-    """The same table as any host computes it from the rules alone: where it gives a flow's backend, other hosts need
-    not be told of the flow. Empty: they have to be told of each."""
+    """The table that any host computes from the rules alone. Flows with another backend than this gives are pinned.
+    Empty: all flows are pinned."""
     is_watched: bool = False
-    """It has no pool: its packets are looked at, never rewritten."""
+    """It has no pool: its packets are read, never rewritten."""
     is_mirrored: bool = False
-    """It has mirrors: Python handles the handshakes and ends of its flows."""
+    """It has mirrors: Python decides the handshakes and ends of its flows."""
     round_robin: bool = False
-    """Take one entry of the table after the other; else the one that the client's hash gives."""
+    """Take the table's entries in turn, else the one that the client's hash gives."""
     with_port: bool = False
-    """The hash covers the client's port too."""
-    may_hold_clients: bool = False
-    """Mirrors may hold its clients back."""
+    """The hash covers the client's port, too."""
+    may_throttle: bool = False
+    """Mirrors may throttle its clients."""
     needs_python: bool = False
     """Python chooses the backend of each new connection, or refuses it."""
 
 
 class Plan:
-    """Services and backends, as C sees them, under the numbers, from 0 on, that the caller gives them.
+    """The services and backends of one gear, in C's memory, under numbers from 0 on that the caller gives them.
 
-    The gear points into it: it has to live as long as the gear is used.
+    The gear points into the plan: keep it as long as the gear is in use.
     """
 
     def __init__(self, gear: GearRow) -> None:
@@ -66,7 +66,7 @@ class Plan:
         self._gear.plan.networks, self._gear.plan.network_count = self._networks, len(networks)
 
     def put_service(self, number: int, service: PlannedService) -> None:
-        """Put a service in place of what had its number; its count of flows and its next entry stay."""
+        """Put a service under this number, in place of its former state; keep its count of flows and its next entry."""
         self.services = _with_room(self.services, number)
         self._show()
         row = self.services[number]
@@ -74,16 +74,16 @@ class Plan:
         row.address[0 : len(address)] = address
         row.family, row.hash_port = IPV4, service.with_port
         row.flags = (WATCHED if service.is_watched else 0) | (SERVICE_MIRRORED if service.is_mirrored else 0)
-        row.round_robin, row.may_hold_clients = service.round_robin, service.may_hold_clients
+        row.round_robin, row.may_throttle = service.round_robin, service.may_throttle
         derived = self._derived[number] = _numbers(service.derived)
         row.derived, row.derived_len = derived, len(derived)
         self.set_table(number, service.table, needs_python=service.needs_python)
 
     def put_backend(self, number: int, service_id: int, endpoint: Endpoint, count: Array[int] | None = None) -> None:
-        """Put a backend of a service under a number that was free.
+        """Put a backend of a service under a free number.
 
-        ``count`` counts its connections in all engines (ConnectionCounts); the caller keeps it alive. Without it only
-        those of this gear are counted.
+        ``count`` (ConnectionCounts) counts its connections in all engines; the caller keeps it alive. Without it, only
+        this gear's own connections are counted.
         """
         self.backends = _with_room(self.backends, number)
         self._show()
@@ -93,7 +93,7 @@ class Plan:
         self.backends[number].address[0 : len(address)] = address
 
     def set_mark(self, number: int, mark: int) -> None:
-        """Set the mark by which the kernel translates a backend's packets; with 0 we translate them."""
+        """Set the mark by which the kernel translates a backend's packets; with 0, natmirror translates them."""
         self.backends[number].mark = mark
 
     def clear_service(self, number: int) -> None:
@@ -107,7 +107,7 @@ class Plan:
         self.backends[number] = {}
 
     def set_table(self, number: int, table: "array[int]", *, needs_python: bool) -> None:
-        """Open a service's new connections by this table of numbers of backends, 16 bits each, from now on."""
+        """Open a service's new connections by this table of backends' numbers (16 bits each) from now on."""
         row, fresh = self.services[number], _numbers(table)
         row.table, row.table_len, row.needs_python = fresh, len(table), needs_python
         row.next_entry %= max(1, len(table))

@@ -1,8 +1,7 @@
 """Typed views of the C structs that Python reads and writes.
 
-Python reads and writes the very numbers of C; nothing is copied. The headers say what each field means. Nothing
-implements these classes: ``natmirror._ffi`` hands the structs out under their names. A test holds the fields to those
-of the structs.
+Python reads and writes C's own memory; nothing is copied. The headers explain each field. No class implements these
+protocols: ``natmirror._ffi`` returns the structs themselves. A test compares the fields with those of the structs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ class Array(Protocol[T]):
 
 
 class DueRow(Protocol):
-    """``nm_due``: when a row is due, C's own."""
+    """``nm_due``: the deadline of a row; for C only."""
 
     due_at: float
     queued_at: float
@@ -79,7 +78,7 @@ class FlowRow(Protocol):
 
 
 class RingRow(Protocol):
-    """``nm_ring``: the bytes that a leg holds, C's own."""
+    """``nm_ring``: the bytes that a leg buffers; for C only."""
 
     chunks: Array[Array[int]]
     capacity: int
@@ -148,7 +147,7 @@ class LegRow(Protocol):
 
 
 class LegSums(Protocol):
-    """``nm_leg_sums``: the sums over a mirror's living legs."""
+    """``nm_leg_sums``: the sums over a mirror's open legs."""
 
     legs: int
     client_bytes: int
@@ -163,7 +162,7 @@ class LegSums(Protocol):
 
 
 class Budget(Protocol):
-    """``nm_budget``: the memory that all legs share."""
+    """``nm_budget``: the limit on the memory of all legs."""
 
     used: int
     limit: int
@@ -177,7 +176,7 @@ class ServiceRow(Protocol):
     family: int
     hash_port: int
     round_robin: int
-    may_hold_clients: int
+    may_throttle: int
     needs_python: int
     flags: int
     flows: int
@@ -230,7 +229,7 @@ class SendRow(Protocol):
 
 
 class OutRow(Protocol):
-    """``nm_out``: packets that legs send, or data that is to be read."""
+    """``nm_out``: packets that legs send, or data for readers."""
 
     bytes: Array[int]
     sends: Array[SendRow]
@@ -241,7 +240,7 @@ class OutRow(Protocol):
 
 
 class TranslationRow(Protocol):
-    """``nm_translation``: how the packet decided last is to be rewritten, C's own."""
+    """``nm_translation``: how to rewrite the last packet decided; for C only."""
 
     mark: int
     address: Array[int]
@@ -251,7 +250,7 @@ class TranslationRow(Protocol):
 
 
 class CountersRow(Protocol):
-    """``nm_counters``: what C has counted."""
+    """``nm_counters``: the C gear's counters."""
 
     packets_decided_in_c: int
     bad_checksum_packets: int
@@ -263,15 +262,15 @@ class CountersRow(Protocol):
 
 
 class FlowTableRow(Protocol):
-    """``nm_flows``: the table of flows, which only C looks into."""
+    """``nm_flows``: the table of flows, opaque to Python."""
 
 
 class LegTableRow(Protocol):
-    """``nm_legs``: the table of legs, which only C looks into."""
+    """``nm_legs``: the table of legs, opaque to Python."""
 
 
 class GearRow(Protocol):
-    """``nm_gear``: the tables, the plan and what C leaves for Python."""
+    """``nm_gear``: the tables, the plan, and the buffers that Python empties."""
 
     flows: FlowTableRow
     legs: LegTableRow
@@ -283,7 +282,7 @@ class GearRow(Protocol):
 
 
 class ChangeRow(Protocol):
-    """``nm_change``: what has become of a flow whose backend the rules alone do not give."""
+    """``nm_change``: a change of a pinned flow."""
 
     client: Array[int]
     client_port: int
@@ -294,7 +293,7 @@ class ChangeRow(Protocol):
 
 
 class ChangesRow(Protocol):
-    """``nm_changes``: changes in their order."""
+    """``nm_changes``: the log of changes, the oldest first."""
 
     rows: Array[ChangeRow]
     max: int

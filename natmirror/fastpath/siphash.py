@@ -10,5 +10,5 @@ def siphash(key: bytes, data: bytes) -> int:
 
 
 def subkey(key: bytes, purpose: bytes) -> bytes:
-    """Derive a key of 16 bytes that serves one purpose alone."""
+    """Derive a key of 16 bytes for one purpose."""
     return b"".join(siphash(key, purpose + half).to_bytes(8, "little") for half in (b"\0", b"\1"))

@@ -1,6 +1,6 @@
 """The tables of flows and legs.
 
-A row is a C struct (rows.py): Python reads and writes the very numbers of C. Do not touch a row after its removal.
+A row is a C struct (rows.py): Python reads and writes C's own memory. Do not use a row after its removal.
 """
 
 from natmirror._ffi import ffi, lib
@@ -13,7 +13,7 @@ _LEG_LEN = ffi.sizeof("nm_leg")
 
 
 class FlowTable:
-    """Flows, found by the client's two ends or by the backend's."""
+    """The flows, found by client and service or by backend and client."""
 
     def __init__(self, gear: GearRow) -> None:
         self._gear = gear
@@ -23,26 +23,26 @@ class FlowTable:
         return lib.nm_flow_count(self._flows)
 
     def insert(self, client: Endpoint, service_id: int, backend_id: int, *, direct: bool = False) -> FlowRow | None:
-        """Return a new row with its service's flags and all numbers zero, or None.
+        """Return a new row with its service's flags and all numbers zero.
 
-        None where the table is full, or has one of the two tuples already. ``direct`` says that the client talks to the
-        backend itself.
+        Return None if the table is full or has one of the two tuples. ``direct``: the client talks to the backend
+        directly.
         """
         return lib.nm_gear_insert(self._gear, IPV4, *client, service_id, backend_id, direct) or None
 
     def remove(self, row: FlowRow) -> None:
-        """Take a row out; its number is used again."""
+        """Remove a row; its number may be reused."""
         lib.nm_gear_remove(self._gear, row)
 
-    def victim(self, *, for_embryonic: bool) -> FlowRow | None:
-        """Return the row that has to go so that a new flow has room, or None where none has to, or none may.
+    def victim(self, *, for_half_open: bool) -> FlowRow | None:
+        """Return the row to evict for a new flow, or None if none has to be evicted, or none may.
 
-        ``for_embryonic`` says that the new flow begins with a handshake; else it is established.
+        ``for_half_open``: the new flow begins with a handshake; else it is established.
         """
-        return lib.nm_flows_victim(self._flows, for_embryonic) or None
+        return lib.nm_flows_victim(self._flows, for_half_open) or None
 
     def row(self, number: int) -> FlowRow | None:
-        """Return the row with this number, or None where the number is free."""
+        """Return the row with this number, or None if the number is free."""
         return lib.nm_flow_by_id(self._flows, number) or None
 
     def ids(self) -> list[int]:
@@ -55,18 +55,18 @@ class FlowTable:
             found += list(some[0:count])
         return found
 
-    def shared(self) -> int:
-        """Count the flows whose backend the rules alone do not give, without those that are being opened or over."""
-        return lib.nm_flows_shared(self._flows)
+    def announced(self) -> int:
+        """Return the number of pinned flows that are established or closing."""
+        return lib.nm_flows_announced(self._flows)
 
     def log_changes(self, most: int) -> None:
-        """From now on keep up to ``most`` changes for take_changes()."""
+        """Log up to ``most`` changes for take_changes() from now on."""
         self._rows: Array[ChangeRow] = ffi.new("nm_change[]", most)
         self._changes: ChangesRow = ffi.new("nm_changes *", {"rows": self._rows, "max": most})
         lib.nm_flows_log_changes(self._flows, self._changes)
 
     def take_changes(self) -> tuple[list[tuple[int, Endpoint, int, int]], int]:
-        """Return the changes since the last call, and how many more found no room.
+        """Return the changes since the last call, and the number of further changes for which there was no room.
 
         A change is its kind, the client, and the numbers of service and backend.
         """
@@ -77,34 +77,34 @@ class FlowTable:
         return found, missed
 
     def end(self, row: FlowRow) -> None:
-        """Mark a flow as over for certain, for all hosts that know of it."""
+        """Mark a flow as ended for all hosts."""
         lib.nm_flow_end(self._flows, row)
 
-    def hand_over(self, row: FlowRow) -> None:
-        """Mark a flow as another host's: its packets pass there from now on."""
-        lib.nm_flow_hand_over(self._flows, row)
+    def release(self, row: FlowRow) -> None:
+        """Release a flow to another host, which passes its packets from now on."""
+        lib.nm_flow_release(self._flows, row)
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
-        """Go through at most ``most`` rows from number ``first`` on, and do what ``how`` says (ANNOUNCE and the like).
+        """Sweep at most ``most`` rows from number ``first`` on: check again whether each flow is pinned, and do what
+        ``how`` says (ANNOUNCE and the like).
 
-        Return the number to go on with, or None at the end. Whether the rules alone give a flow's backend is computed
-        again.
+        Return the number to continue with, or None at the end.
         """
         following = lib.nm_gear_sweep(self._gear, first, most, how, now)
         return None if following == NO_FLOW else following
 
     def touch(self, row: FlowRow, now: float, *, moved: bool) -> None:
-        """Note that a packet of the flow has passed; ``moved`` says that it changed the state, and so the timeout."""
+        """Note that a packet of the flow has passed; ``moved``: it has changed the state, and so the timeout."""
         lib.nm_flow_touch(self._flows, row, now, moved)
 
     def next_due(self) -> float:
-        """Return when the next flow may have to be forgotten, or NEVER."""
+        """Return the time at which the next flow may expire, or NEVER."""
         return lib.nm_flows_next_due(self._flows)
 
     def due(self, now: float) -> FlowRow | None:
-        """Return the row that is due first, if it is by now, or None. It stays due until it is touched or removed.
+        """Return the first row that is due by now, or None. It stays due until it is touched or removed.
 
-        Rows of which Python knows nothing are removed by this when they are due, a bounded number with each call.
+        Remove the rows that are due and that C may remove, a bounded number with each call.
         """
         return lib.nm_gear_expire(self._gear, now) or None
 
@@ -118,7 +118,7 @@ class FlowTable:
 
 
 class LegTable:
-    """Legs, found by their two ends, with the bytes that they hold and the times when they are due."""
+    """The legs, found by their two endpoints, with their buffers and deadlines."""
 
     def __init__(self, gear: GearRow) -> None:
         self._gear = gear  # keeps the table alive
@@ -128,9 +128,9 @@ class LegTable:
         return lib.nm_legs_count(self._legs)
 
     def insert(self, mirror: Endpoint, local: Endpoint) -> LegRow:
-        """Return a new row with all numbers zero and no deadline; MemoryError where there is none left.
+        """Return a new row with all numbers zero and no deadline. Raise MemoryError without memory.
 
-        There may be no other row between the two ends.
+        There must be no other row between the two endpoints.
         """
         row = lib.nm_leg_insert(self._legs, IPV4, *mirror, *local)
         if row == ffi.NULL:
@@ -138,20 +138,20 @@ class LegTable:
         return row
 
     def find(self, mirror: Endpoint, local: Endpoint) -> LegRow | None:
-        """Return the row of the leg between the two ends, or None."""
+        """Return the row of the leg between the two endpoints, or None."""
         return lib.nm_leg_find(self._legs, IPV4, *mirror, *local) or None
 
     def retire(self, row: LegRow) -> LegRow:
-        """Take a row out, with all that it holds, if it is still in, and return a copy of it. Its number is used
-        again."""
-        left: LegRow = ffi.new("nm_leg *")  # first: without memory for it the row stays where it is
+        """Remove a row with its buffer, if it is still in the table, and return a copy of it. Its number may be
+        reused."""
+        left: LegRow = ffi.new("nm_leg *")  # first: without memory for the copy, the row stays in the table
         if row.family:
             lib.nm_leg_remove(self._legs, row)
         ffi.memmove(left, row, _LEG_LEN)
         return left
 
     def row(self, number: int) -> LegRow | None:
-        """Return the row with this number, which once was a leg's, or None where the number is free."""
+        """Return the row with this number, which was a leg's at some time, or None if the number is free."""
         row = lib.nm_leg_by_id(self._legs, number)
         return row if row.family else None
 
@@ -162,35 +162,35 @@ class LegTable:
             row.next_of_flow = number
 
     def append(self, row: LegRow, data: bytes, now: float) -> bool:
-        """Hold ``data`` behind what the leg holds; return False where there is no memory for it."""
+        """Append ``data`` to the leg's buffer; return False without memory for it."""
         if not lib.nm_leg_reserve(self._legs, row, len(data)):
             return False
         lib.nm_leg_append(row, data, len(data), now)
         return True
 
     def drop(self, row: LegRow, count: int, ack: int) -> None:
-        """Let the first ``count`` bytes go; everything before ``ack`` is acknowledged."""
+        """Drop the first ``count`` bytes; everything before ``ack`` is acknowledged."""
         lib.nm_leg_drop(self._legs, row, count, ack)
 
     def clear(self, row: LegRow) -> None:
-        """Let all bytes go."""
+        """Drop all bytes."""
         lib.nm_leg_clear(self._legs, row)
 
     def copy(self, row: LegRow, offset: int, count: int) -> bytes:
-        """Return ``count`` of the bytes held, from ``offset`` on."""
+        """Return ``count`` buffered bytes, from ``offset`` on."""
         data = bytearray(count)
         lib.nm_leg_copy(row, offset, ffi.from_buffer(data), count)
         return bytes(data)
 
     def set_due(self, row: LegRow, when: float) -> None:
-        """Set when the leg is due; NEVER cancels that."""
+        """Set the leg's deadline; NEVER cancels it."""
         lib.nm_leg_set_due(self._legs, row, when)
 
     def next_due(self) -> float:
-        """Return when the next leg is due, or NEVER."""
+        """Return the next deadline, or NEVER."""
         return lib.nm_legs_next_due(self._legs)
 
     def take_due(self, now: float) -> int | None:
-        """Return the number of the leg that is due first, if it is by now, and cancel its deadline; else None."""
+        """Return the number of the first leg that is due by now and cancel its deadline, or return None."""
         row = lib.nm_legs_take_due(self._legs, now)
         return row.id if row != ffi.NULL else None

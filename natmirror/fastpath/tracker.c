@@ -29,7 +29,8 @@ void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *s
         }
     }
     uint8_t scale = seg->flags & TCP_SYN ? 0 : sender->scale;
-    uint32_t edge = seg->ack + (scale < 32 ? (uint32_t)seg->window << scale : 0); /* a scale may be unknown: none fits */
+    /* The scale may be NM_NO_WINDOW_SCALE, which is no shift. */
+    uint32_t edge = seg->ack + (scale < 32 ? (uint32_t)seg->window << scale : 0);
     if (!(sender->flags & NM_HALF_ACK)) {
         sender->ack = seg->ack;
         sender->edge = edge;
@@ -42,7 +43,7 @@ void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *s
         sender->edge = edge;
 }
 
-/* Segment.window_scale(); NM_NO_WINDOW_SCALE where there is none. */
+/* Return the shift of the window scale option, or NM_NO_WINDOW_SCALE: Segment.window_scale() in Python. */
 static uint8_t window_scale(const nm_segment *seg)
 {
     const uint8_t *at = seg->tcp + TCP_MIN, *end = payload_of(seg);
@@ -72,7 +73,7 @@ void nm_track_syn(nm_flow *flow, const nm_segment *syn)
     flow->orig.flags = NM_HALF_SEQ;
 }
 
-/* Move the flow to the state that follows; return the event, or NM_NO_EVENT where it means nothing in this state. */
+/* Move the flow to its next state. Return the event, or NM_NO_EVENT if it means nothing in this state. */
 static int step(nm_flow *flow, int event)
 {
     uint8_t following = nm_transitions[flow->state][event];
@@ -117,13 +118,13 @@ static int take_reset(nm_flow *flow, const nm_segment *seg, nm_half *sender, con
     return is_exact_reset(sender, receiver, seg, flow->state, picked_up) ? step(flow, NM_EVENT_RST) : NM_NO_EVENT;
 }
 
-/* Note a FIN that ends exactly where its half has sent to; was_sent: an earlier segment has reached that number. */
+/* Note a FIN exactly at the end of what its half has sent; was_sent: an earlier segment had reached that number. */
 static void take_fin(nm_half *sender, const nm_segment *seg, int was_sent)
 {
     if (!(seg->flags & TCP_FIN) || sender->flags & NM_HALF_FIN || seg->seq + seg->payload_len + 1 != sender->end)
         return;
     if (was_sent && !(sender->flags & NM_HALF_INFERRED))
-        return; /* where a byte was seen, no FIN can be */
+        return; /* a byte was seen at that number, so a FIN cannot be there */
     sender->flags |= NM_HALF_FIN;
     if (was_sent && sender->bytes)
         sender->bytes--;

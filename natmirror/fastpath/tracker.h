@@ -1,5 +1,5 @@
-/* The numbers and the state of production's connections, by the rules of natmirror/tcp/tracker.py; tests hold the two
- * against each other. For C files only. */
+/* Track the numbers and the state of production's connections. The Python counterpart is natmirror/tcp/tracker.py;
+ * tests compare the two. For C files only. */
 #ifndef NATMIRROR_FASTPATH_TRACKER_H
 #define NATMIRROR_FASTPATH_TRACKER_H
 
@@ -9,11 +9,11 @@
 /* Set the numbers of a new flow from the client's SYN: tracker.begin() in Python. */
 void nm_track_syn(nm_flow *flow, const nm_segment *syn);
 
-/* Move the numbers of the half-stream that sent a segment, where they can be true: tracker.update(). */
+/* Update the numbers of the half that sent a segment, if the segment is plausible: tracker.update(). */
 void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int picked_up);
 
-/* Take one segment with a right checksum into the flow's numbers and state: tracker.track(). Return the event that moved the
- * state, or NM_NO_EVENT. */
+/* Update the flow's numbers and state for one segment with a correct checksum: tracker.track(). Return the event that
+ * changed the state, or NM_NO_EVENT. */
 int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int picked_up);
 
 #endif

@@ -17,7 +17,7 @@ _TIMEOUT = 0.8  # keepalived asks every second
 _ROLE_TIMEOUT = 5.0
 _MAX_ANSWER_LEN = 4096
 _PID_BITS = 22  # proc(5): pid_max is at most 2^22
-_USAGE = {
+USAGE = {
     "health": "natmirror health [--api SOCKET]",
     "role": "natmirror role [--api SOCKET] master|backup|fault, or what keepalived adds: GROUP NAME MASTER PRIORITY",
 }
@@ -31,7 +31,7 @@ def main(command: str, arguments: list[str]) -> int:
     role = ROLES.get(rest[-2] if len(rest) == 4 else rest[0].upper()) if len(rest) in (1, 4) else None
     if command == "role" and api and role is not None:
         return report_role(api, role)
-    print(f"usage: {_USAGE[command]}", file=sys.stderr)
+    print(f"usage: {USAGE[command]}", file=sys.stderr)
     return 0 if rest in (["--help"], ["-h"]) else MISUSED
 
 

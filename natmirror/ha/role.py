@@ -4,7 +4,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypedDict
 
-SETTLE_TIME = 1.0
+RELEASE_DELAY = 1.0
 """Seconds after which a host that has lost the addresses gets no more of their packets."""
 
 

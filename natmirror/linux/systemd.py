@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 
 from natmirror.errors import HostError
@@ -13,6 +13,19 @@ log = logging.getLogger("natmirror")
 
 _SEND_TIMEOUT = 1.0
 _CHECKS = 4  # at the threads in the time that the watchdog waits; sd_watchdog_enabled(3) wants two at least
+_OWN_VARIABLES = (
+    *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
+    *("LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES"),
+)
+
+
+def take_variables(environment: MutableMapping[str, str]) -> dict[str, str]:
+    """Remove from ``environment`` the variables that a service manager means for this process alone; return them.
+
+    A program that inherited NOTIFY_SOCKET would notify the manager in natmirror's name (systemd's own programs do so
+    when they end), and would wait while the socket's queue is full.
+    """
+    return {name: environment.pop(name) for name in _OWN_VARIABLES if name in environment}
 
 
 class Notifier:

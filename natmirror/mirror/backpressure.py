@@ -2,7 +2,7 @@
 packets pass and its legs move."""
 
 from natmirror.actions import Send
-from natmirror.fastpath.flow_flags import hold_client, release_client
+from natmirror.fastpath.flow_flags import throttle_client, unthrottle_client
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.outgoing import Outgoing
@@ -27,7 +27,7 @@ class Backpressure:
     def accepted(self, flow: MirroredFlow) -> None:
         """The backend has accepted the connection: from here on the client is shown no more than throttling legs have
         room for."""
-        if flow.picked_up:
+        if flow.is_picked_up:
             return
         buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
         if buffers and any(
@@ -35,7 +35,7 @@ class Backpressure:
         ):
             first = seq.add(flow.row.iss, 1)
             self._throttles[flow] = ClientWindow(seq.add(first, min(buffers)), min(buffers))
-            hold_client(flow.row)
+            throttle_client(flow.row)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
         """Return the window field that the client is to see in a segment of its backend's."""
@@ -110,4 +110,4 @@ class Backpressure:
         """No leg holds the client back any more."""
         if self._throttles.pop(flow, None) is not None:
             self._timers.set((TimerKind.WINDOW_UPDATE, flow), None)
-            release_client(flow.row)
+            unthrottle_client(flow.row)

@@ -22,7 +22,7 @@ class MirroredFlow(Protocol):
     syn_data: bytes
 
     @property
-    def picked_up(self) -> bool:
+    def is_picked_up(self) -> bool:
         """Whether the flow began in mid-connection."""
 
 

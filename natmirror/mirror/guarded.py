@@ -207,10 +207,11 @@ class GuardedMirroring:
 
     # Time
 
-    def study(self, now: float, is_spent: Callable[[], bool] | None) -> None:
-        """See MasterSessions. Where reading itself fails it is unknown what was lost: then sessions are off at once."""
+    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None) -> None:
+        """See MasterSessions.read(). If reading itself fails, it is unknown what was lost: sessions are switched off at
+        once."""
         try:
-            self._sessions.study(now, is_spent)
+            self._sessions.read(now, is_spent)
         except Exception as error:
             self._faults.note(Work.SESSION, None, error)
             self._faults.switch_off(Work.SESSION)
@@ -218,7 +219,7 @@ class GuardedMirroring:
 
     @property
     def has_more(self) -> bool:
-        """Whether study() has more to do."""
+        """Whether read_sessions() has more to do."""
         try:
             return self._sessions.has_more
         except Exception as error:

@@ -24,7 +24,7 @@ from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import LegOutcome, Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
-from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.replies import Replies
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
@@ -81,7 +81,7 @@ class Mirroring:
     def open(self, flow: MirroredFlow, backend: Endpoint, now: float) -> None:
         """Begin the stream of a flow whose handshake is complete: call each mirror, except one that is the connection's
         own backend or does not want this client."""
-        if flow.picked_up or not flow.service.mirrors:
+        if flow.is_picked_up or not flow.service.mirrors:
             return
         first = seq.add(flow.row.iss, 1)
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
@@ -140,7 +140,7 @@ class Mirroring:
         if (
             stream is None
             or segment.flags & (SYN | RST)
-            or not is_taken(flow.row.reply, segment, picked_up=flow.picked_up)
+            or not is_taken(flow.row.reply, segment, is_picked_up=flow.is_picked_up)
         ):
             return
         if not stream.reassembler.is_placed:
@@ -188,7 +188,7 @@ class Mirroring:
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = seq.latest(row.reply.edge, row.reply.ack)
-        if stream.flow.picked_up:  # the width of its window is unknown
+        if stream.flow.is_picked_up:  # the width of its window is unknown
             edge = seq.latest(edge, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
         set_orig_waiting(row, past_window=reassembler.blocked, has_gap=reassembler.waiting_bytes > 0)
@@ -206,11 +206,11 @@ class Mirroring:
             stream.move(StreamEvent.FIN)
             self._each_leg(stream, lambda leg: leg.finish(now))
             if is_read:
-                self._read_queue.add(Kind.FINISHED, row.id)
+                self._read_queue.add(ReadEvent.FINISHED, row.id)
         if had_rest and stream.is_over and not stream.has_rest:
             self._end_deferred(stream, now)
             if stream.replies is not None:
-                self._read_queue.add(Kind.RESET if row.state == State.RESET else Kind.FINISHED, row.id)
+                self._read_queue.add(ReadEvent.RESET if row.state == State.RESET else ReadEvent.FINISHED, row.id)
 
     def _write(self, stream: MirroredStream, data: bytes, edge: int, now: float) -> None:
         """Write the client's next bytes in order to its legs, and to the sessions' queue. Where more follow at once, a
@@ -225,7 +225,7 @@ class Mirroring:
         start = seq.add(stream.reassembler.next, -len(data))
         self._each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
         if has_reader(stream.flow.row):
-            self._read_queue.add(Kind.ORIG, stream.flow.row.id, data)
+            self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data)
 
     def _handle_gap(self, stream: MirroredStream, acked: int, edge: int, now: float) -> bool:
         """The backend has bytes before number ``acked`` that never passed here, or found no room, so the client will
@@ -249,7 +249,7 @@ class Mirroring:
         row = stream.flow.row
         is_read = has_reader(row)
         if is_read:
-            self._read_queue.add(Kind.ORIG_LOST, row.id)
+            self._read_queue.add(ReadEvent.ORIG_LOST, row.id)
         if is_read or stream.alive():
             self._write(stream, stream.reassembler.restart(to, edge), edge, now)
             set_orig_waiting(row, past_window=False, has_gap=stream.reassembler.waiting_bytes > 0)
@@ -292,7 +292,7 @@ class Mirroring:
         self.window_moved(flow, now)
         self._flow_over(flow, now, lambda leg: leg.reset(now))
         if (stream := self.streams.get(flow)) is not None and stream.replies is not None and not stream.has_rest:
-            self._read_queue.add(Kind.RESET, flow.row.id)
+            self._read_queue.add(ReadEvent.RESET, flow.row.id)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
         """Production's connection has closed in order: the backend has everything, so a copy that lacks something has a
@@ -302,7 +302,7 @@ class Mirroring:
         complete = stream is not None and stream.state in HAS_END
         self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(EndReason.HOLE))
         if stream is not None and stream.replies is not None and not stream.has_rest:
-            self._read_queue.add(Kind.FINISHED, flow.row.id)
+            self._read_queue.add(ReadEvent.FINISHED, flow.row.id)
 
     def forget(self, flow: MirroredFlow) -> None:
         """End the stream of a flow that stays in the table, and begins again there."""

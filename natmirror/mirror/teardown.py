@@ -8,7 +8,7 @@ costs that step alone.
 from collections.abc import Callable
 from contextlib import suppress
 
-from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, release_client
+from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, unthrottle_client
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import IS_ASKING, StreamEvent, StreamState
 from natmirror.mirror.faults import Work
@@ -90,7 +90,7 @@ class Teardown:
     def _release(self, flow: MirroredFlow) -> None:
         with suppress(Exception):
             self._backpressure.let_go(flow)
-        release_client(flow.row)
+        unthrottle_client(flow.row)
 
     def _end_copies(self, flow: MirroredFlow, reason: EndReason) -> None:
         """The stream stays: what the client sends from now on counts as lost for this reason."""

@@ -1,6 +1,6 @@
-"""Production's connections: which backend each has, and how its packets are translated.
+"""Production's connections: the backend of each, and the services and backends that there are.
 
-services.py knows the rules' services and backends by number, service_tables.py tells the C gear of them, schedulers.py
-chooses a backend, failed_attempts.py remembers which ones failed a client, flows.py holds the connections. Begin with
-flows.py. Imports tcp, fastpath, rules and net.
+flows.py holds the connections: begin there. services.py numbers the rules' services and backends, service_tables.py
+writes them into the C gear's plan, schedulers.py chooses a backend, failed_attempts.py remembers the backends that
+failed a client. Imports tcp, fastpath, rules and net.
 """

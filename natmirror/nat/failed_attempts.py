@@ -1,4 +1,4 @@
-"""Which backends have lately refused a client or not answered it, so that its next SYN goes to another."""
+"""The backends that lately refused a client's SYN, or left it unanswered: its next SYN goes to another one."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -6,27 +6,28 @@ from collections.abc import Callable
 from natmirror.rules import Backend
 
 AVOID_TIMEOUT = 30.0
-"""Seconds that a backend is avoided for a client that it refused or did not answer."""
+"""For so many seconds a client's SYNs avoid a backend that refused one, or left one unanswered."""
 
 MAX_CLIENTS = 8192
-"""Spoofed SYNs may not make this grow; the client whose failure is the oldest goes first."""
+"""A bound against spoofed SYNs. Beyond it the client whose last failure is the oldest is forgotten."""
 
 Client = tuple[int, bytes]
 """A service's number and the client's address."""
 
 
 class FailedAttempts:
-    """For each client, the backends that have refused its SYN or left it unanswered, and since when.
+    """For each client, the backends that refused its SYN or left it unanswered, each with the time of its last failure.
 
-    ``suspect`` is called with 1 for a client that has some, with -1 when it has none any more.
+    It calls ``suspect`` with 1 for a client with a first such backend, and with -1 once the client has none.
     """
 
     def __init__(self, suspect: Callable[[int, bytes, int], None]) -> None:
-        self._clients: OrderedDict[Client, dict[Backend, float]] = OrderedDict()  # the oldest last failure first
+        # The client with the oldest last failure comes first.
+        self._clients: OrderedDict[Client, dict[Backend, float]] = OrderedDict()
         self._suspect = suspect
 
-    def failed(self, client: Client, backend: Backend, at: float) -> None:
-        """The backend has refused a SYN of the client, or had not answered it in time."""
+    def add(self, client: Client, backend: Backend, at: float) -> None:
+        """Note that the backend refused a SYN of the client, or left it unanswered."""
         self._forget_old(at)
         if client not in self._clients:
             self._clients[client] = {}
@@ -36,19 +37,19 @@ class FailedAttempts:
         if len(self._clients) > MAX_CLIENTS:
             self.forget(next(iter(self._clients)))
 
-    def answered(self, client: Client, backend: Backend) -> None:
-        """The backend has answered a SYN of the client with a SYN-ACK."""
+    def remove(self, client: Client, backend: Backend) -> None:
+        """Note that the backend accepted a SYN of the client."""
         failures = self._clients.get(client)
         if failures is not None and failures.pop(backend, None) is not None and not failures:
             self.forget(client)
 
     def forget(self, client: Client) -> None:
-        """All backends were tried: begin again."""
+        """Forget all failures of a client's: it has tried every backend."""
         if self._clients.pop(client, None) is not None:
             self._suspect(*client, -1)
 
     def to_avoid(self, client: Client, now: float) -> list[Backend]:
-        """The backends that the client's next SYN should not go to."""
+        """Return the backends that the client's next SYN should not go to."""
         self._forget_old(now)
         return [backend for backend, at in self._clients.get(client, {}).items() if now - at < AVOID_TIMEOUT]
 

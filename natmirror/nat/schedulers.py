@@ -1,8 +1,8 @@
-"""Which backend of a pool a new connection goes to.
+"""Schedulers: each chooses the backend of a new connection.
 
-Maglev (Eisenbud et al.: "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, §3.4) gives every
-host that has the same rules the same answer, with no state at all; weights as multiples of turns. Round-robin spreads
-evenly, but only the host that chose knows what it chose.
+Maglev (Eisenbud et al.: "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, §3.4) gives every host
+with the same rules the same answer, without state; a weight is a multiple of turns. Round-robin spreads connections
+evenly, but only the host that made a choice knows it.
 """
 
 from array import array
@@ -16,176 +16,182 @@ from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Backend, HashInput, Pool
 
 TABLE_SIZE = 65537
-"""The paper's smaller table: prime, and over a hundred times the number of backends (§5.3)."""
+"""The paper's smaller size: prime, and more than a hundred times the number of backends (§5.3)."""
 
-_STEPS = 10  # in which a round-robin's share grows
+_STEPS = 10  # by which a share changes a round-robin's table: one turn for each tenth
 
 _KEY_OFFSET = b"natmirror offset"
 _KEY_SKIP = b"natmirror skip  "
 
 
 Shares = Mapping[Backend, float]
-"""From 0, closed, to 1; a backend that is left out is closed."""
+"""Each backend's share, from 0 (closed) to 1. A backend without one is closed."""
 
 
 class Scheduler(Protocol):
-    """Chooses a backend for a new connection, among those that are open for some. What the C gear repeats, it repeats
-    from the same table, as plan.c says."""
+    """Chooses the backend of a new connection among the open ones: those with a share above 0. The C gear chooses from
+    the same table, by the rules in plan.c."""
 
     table: "array[int]"
-    """Places in the pool's backends, in the order of the rules."""
+    """Indexes into the pool's backends, which are in the order of the rules."""
 
-    def open_for(self, shares: Shares) -> None:
-        """How much of what is usually its part each backend takes of the new connections from now on."""
+    def set_shares(self, shares: Shares) -> None:
+        """Set each backend's share: how much of its usual fraction of the new connections it gets from now on."""
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
-        """The backend for ``client``, none of ``avoid`` unless all are to be avoided; None where none is open."""
+        """Return the backend for a client: one of ``avoid`` only if every open one is among them; None if none is
+        open."""
 
 
 class Maglev:
-    """Consistent hashing by a lookup table, over the client's address, or address and port.
+    """Consistent hashing of the client's address, or of its address and port, by a lookup table.
 
-    A backend that is closed gives its entries to those that follow, and takes them back: clients of others do not move.
+    A closed backend's entries go to the backends in the entries after them, and come back to it when it opens: the
+    clients of other backends stay where they are.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
-        self._whole = _lookup_table(pool.backends)
-        self.table = self._whole
+        self._full_table = _lookup_table(pool.backends)
+        self.table = self._full_table
         self._with_port = pool.hash is HashInput.ADDRESS_PORT
 
     @property
-    def whole(self) -> "array[int]":
-        """The table that derive() goes by."""
-        return self._whole
+    def full_table(self) -> "array[int]":
+        """The table of derive(), with every backend open."""
+        return self._full_table
 
-    def open_for(self, shares: Shares) -> None:
-        """How much of what is usually its part each backend takes of the new connections from now on."""
+    def set_shares(self, shares: Shares) -> None:
+        """Set each backend's share: how much of its usual fraction of the new connections it gets from now on."""
         parts = [shares.get(backend, 0.0) for backend in self._backends]
-        self.table = self._whole if min(parts) == 1.0 else fastpath.share_maglev(self._whole, parts)
+        self.table = self._full_table if min(parts) == 1.0 else fastpath.share_maglev(self._full_table, parts)
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
-        """The table's entry for the client; where that is to be avoided, the next entry that is not."""
+        """Return the backend in the table's entry for the client, or in the next entry whose backend is not to be
+        avoided."""
         if not self.table:
             return None
         slot = client_hash(client, with_port=self._with_port) % TABLE_SIZE
         first = self._backends[self.table[slot]]
-        if first not in avoid or all(self._backends[place] in avoid for place in set(self.table)):
+        if first not in avoid or all(self._backends[index] in avoid for index in set(self.table)):
             return first
         while self._backends[self.table[slot]] in avoid:
             slot = (slot + 1) % TABLE_SIZE
         return self._backends[self.table[slot]]
 
     def derive(self, client: Endpoint) -> Backend:
-        """Return the backend that the rules alone give, whichever are open."""
-        return self._backends[self._whole[client_hash(client, with_port=self._with_port) % TABLE_SIZE]]
+        """Return the backend that the rules alone give, whether or not it is open."""
+        return self._backends[self._full_table[client_hash(client, with_port=self._with_port) % TABLE_SIZE]]
 
 
-class Turns(Protocol):
-    """Who remembers whose turn it is."""
+class RoundRobinPosition(Protocol):
+    """Where a round-robin stands in its table."""
 
-    turn: int
-    """The place in a round-robin's table that is next."""
+    next_entry: int
+    """The index of the entry that is next in turn."""
 
 
 class RoundRobin:
-    """Each in its turn; weights by stride scheduling (Waldspurger, Weihl: "Stride Scheduling", 1995), so that a heavy
-    backend's turns do not bunch."""
+    """The backends in turn. Weights work by stride scheduling (Waldspurger, Weihl: "Stride Scheduling", 1995), which
+    spreads a heavy backend's turns over the round."""
 
-    def __init__(self, pool: Pool, turns: Turns | None = None) -> None:
-        """``turns`` keeps whose turn it is, where the C gear reads it too."""
+    def __init__(self, pool: Pool, position: RoundRobinPosition | None = None) -> None:
+        """``position`` lies where the C gear reads it too; without one the scheduler keeps its own."""
         self._backends = pool.backends
-        self.table = _turns({place: backend.weight for place, backend in enumerate(pool.backends)})
-        self.turns: Turns = turns or SimpleNamespace(turn=0)
+        self.table = _one_round({index: backend.weight for index, backend in enumerate(pool.backends)})
+        self._position: RoundRobinPosition = position or SimpleNamespace(next_entry=0)
 
-    def open_for(self, shares: Shares) -> None:
-        """How much of what is usually its part each backend takes of the new connections from now on."""
+    def set_shares(self, shares: Shares) -> None:
+        """Set each backend's share: how much of its usual fraction of the new connections it gets from now on."""
         weights = {}
-        for place, backend in enumerate(self._backends):
+        for index, backend in enumerate(self._backends):
             if (share := shares.get(backend, 0.0)) > 0:
-                weights[place] = max(1, round(_STEPS * share)) * backend.weight
-        self.table = _turns(weights)
-        self.turns.turn = 0
+                weights[index] = max(1, round(_STEPS * share)) * backend.weight
+        self.table = _one_round(weights)
+        self._position.next_entry = 0
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
-        """Return the next in turn, for any client; those that are to be avoided lose their turn."""
+        """Return the backend that is next in turn, for any client; one that is to be avoided loses its turn."""
         if not self.table:
             return None
-        order = [*self.table[self.turns.turn :], *self.table[: self.turns.turn]] if avoid else []
-        skipped = next((step for step, place in enumerate(order) if self._backends[place] not in avoid), 0)
-        turn = (self.turns.turn + skipped) % len(self.table)
-        self.turns.turn = (turn + 1) % len(self.table)
-        return self._backends[self.table[turn]]
+        start = self._position.next_entry
+        order = [*self.table[start:], *self.table[:start]] if avoid else []
+        skipped = next((step for step, index in enumerate(order) if self._backends[index] not in avoid), 0)
+        entry = (start + skipped) % len(self.table)
+        self._position.next_entry = (entry + 1) % len(self.table)
+        return self._backends[self.table[entry]]
 
 
 class Priority:
-    """The first that is open, in the order of the rules: a master, and who stands in for it."""
+    """The first open backend in the order of the rules: a main one, then those that stand in for it."""
 
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
         self._open = list(range(len(pool.backends)))
         self.table = array("H", [0])
 
-    def open_for(self, shares: Shares) -> None:
-        """Whose share is not 0 takes all new connections, when it is its turn."""
-        self._open = [place for place, backend in enumerate(self._backends) if shares.get(backend)]
+    def set_shares(self, shares: Shares) -> None:
+        """Set the backends' shares: the first backend with a share above 0 gets all new connections."""
+        self._open = [index for index, backend in enumerate(self._backends) if shares.get(backend)]
         self.table = array("H", self._open[:1])
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
-        """The first that is open and not to be avoided."""
-        wanted = (place for place in self._open if self._backends[place] not in avoid)
-        place = next(wanted, self._open[0] if self._open else None)
-        return None if place is None else self._backends[place]
+        """Return the first open backend that is not to be avoided."""
+        wanted = (index for index in self._open if self._backends[index] not in avoid)
+        index = next(wanted, self._open[0] if self._open else None)
+        return None if index is None else self._backends[index]
 
 
 class LeastConnections:
-    """Who has the fewest connections for its weight; of those that are even, each in its turn."""
+    """The backend with the fewest connections for its weight; backends that are even get connections in turn."""
 
-    def __init__(self, pool: Pool, load: Callable[[Backend], int]) -> None:
-        """``load`` tells how many connections a backend has."""
+    def __init__(self, pool: Pool, connections_of: Callable[[Backend], int]) -> None:
+        """``connections_of`` returns how many connections a backend has now."""
         self._backends = pool.backends
-        self._load = load
-        self._turn = 0
+        self._connections_of = connections_of
+        self._next_entry = 0
         self._shares: Shares = dict.fromkeys(pool.backends, 1.0)
         self.table = array("H", range(len(pool.backends)))
 
-    def open_for(self, shares: Shares) -> None:
-        """How much of its weight each backend has for the new connections from now on."""
+    def set_shares(self, shares: Shares) -> None:
+        """Set the share by which each backend's weight counts from now on."""
         self._shares = shares
-        self.table = array("H", (place for place, backend in enumerate(self._backends) if shares.get(backend)))
-        self._turn = 0
+        self.table = array("H", (index for index, backend in enumerate(self._backends) if shares.get(backend)))
+        self._next_entry = 0
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
-        """The one with the fewest connections for its weight."""
-        order = [self._backends[place] for place in (*self.table[self._turn :], *self.table[: self._turn])]
+        """Return the backend with the fewest connections for its weight, if possible none of ``avoid``."""
+        start = self._next_entry
+        order = [self._backends[index] for index in (*self.table[start:], *self.table[:start])]
         candidates = [backend for backend in order if backend not in avoid] or order
         if not candidates:
             return None
-        chosen = min(candidates, key=lambda one: (self._load(one) + 1) / (one.weight * self._shares[one]))
-        self._turn = (self.table.index(self._backends.index(chosen)) + 1) % len(self.table)
+        chosen = min(candidates, key=lambda one: (self._connections_of(one) + 1) / (one.weight * self._shares[one]))
+        self._next_entry = (self.table.index(self._backends.index(chosen)) + 1) % len(self.table)
         return chosen
 
 
-def _turns(weights: Mapping[int, int]) -> "array[int]":
-    """A whole round of places with weights: the n-th turn of one comes at (n + 1/2) / weight of it."""
+def _one_round(weights: Mapping[int, int]) -> "array[int]":
+    """Return one round of a weighted round-robin: an index's n-th turn comes at (n + 1/2) / weight of the round."""
     divisor = gcd(*weights.values()) or 1
     turns = [
-        ((2 * turn + 1) * divisor / weight, place)
-        for place, weight in weights.items()
+        ((2 * turn + 1) * divisor / weight, index)
+        for index, weight in weights.items()
         for turn in range(weight // divisor)
     ]
-    return array("H", (place for _, place in sorted(turns)))
+    return array("H", (index for _, index in sorted(turns)))
 
 
 def client_hash(client: Endpoint, *, with_port: bool) -> int:
-    """The published hash of a client: SipHash-2-4 under a fixed key over its address bytes, and port in network
-    order."""
+    """Return the published hash of a client: SipHash-2-4, with a fixed key, of its address bytes and, ``with_port``, of
+    its port in network order."""
     address, port = client
     return fastpath.siphash(fastpath.CLIENT_KEY, address + port.to_bytes(2, "big") if with_port else address)
 
 
 def _lookup_table(backends: Sequence[Backend]) -> "array[int]":
-    """Places in ``backends``. Names, in their order and by their hashes, say who takes what."""
+    """Return Maglev's table of indexes into ``backends``. The names give each backend its preferences, by their hashes,
+    and the order in which backends take entries."""
     return fastpath.fill_maglev(
         TABLE_SIZE,
         [
@@ -193,8 +199,8 @@ def _lookup_table(backends: Sequence[Backend]) -> "array[int]":
                 fastpath.siphash(_KEY_OFFSET, backend.name.encode()) % TABLE_SIZE,
                 fastpath.siphash(_KEY_SKIP, backend.name.encode()) % (TABLE_SIZE - 1) + 1,
                 backend.weight,
-                place,
+                index,
             )
-            for place, backend in sorted(enumerate(backends), key=lambda numbered: numbered[1].name)
+            for index, backend in sorted(enumerate(backends), key=lambda numbered: numbered[1].name)
         ],
     )

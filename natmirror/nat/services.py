@@ -1,9 +1,9 @@
-"""The services and backends that an engine knows, by their numbers, and how new connections are spread over them.
+"""The services and backends of an engine, each with a number, and how new connections are spread over them.
 
-The table holds the services of the rules, and those that earlier rules had and that still have connections: these get
-no new ones. Each flow's row holds the numbers of its service and backend; a number that no flow has any more is used
-again. A service is identified by its address and port, a backend by the same within its service: whatever else changes,
-connections stay.
+The table holds the services of the rules, and removed services that still have connections: these get no new ones. Each
+flow's row holds the numbers of its service and its backend. A number is used again once no flow has it. A service is
+identified by its endpoint, and a backend by its endpoint within the service: a reload that changes anything else about
+them leaves their connections where they are.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,8 +20,8 @@ from natmirror.rules import Backend, Pool, Rules, Service, WhenNone
 from natmirror.rules.reload import Kept
 
 MAX_UNLISTED = 64
-"""Backends of a service that the rules do not name and that only connections of another host have: records of nonsense
-may not fill our tables."""
+"""How many backends a service may have that its rules do not name and another host has reported: wrong records must not
+fill the tables."""
 
 
 class BackendCounts(TypedDict):
@@ -44,11 +44,11 @@ class BackendCounts(TypedDict):
 class ServiceTable:
     """Services and backends of the rules, for the flows of a gear."""
 
-    def __init__(self, rules: Rules, gear: Gear, loads: ConnectionCounts) -> None:
-        self._loads = loads
+    def __init__(self, rules: Rules, gear: Gear, connection_counts: ConnectionCounts) -> None:
+        self._connection_counts = connection_counts
         self._plan = Plan(gear.handle)
         self._tables = ServiceTables(self._plan)
-        self._services: list[Service] = []  # by number; where that is free, the last that had it
+        self._services: list[Service] = []  # by number; a free number still has its last service
         self._backends: list[Backend] = []
         self._free_services: list[int] = []
         self._free_backends: list[int] = []
@@ -57,80 +57,75 @@ class ServiceTable:
         self.clients = ClientNetworks(())
         """The networks that clients come from."""
         self.unlisted_backends = 0
-        """How many backends have become known only by connections that another host reported, ever."""
+        """How many backends, since the start, were added for connections that another host reported."""
         self.suspect = self._plan.suspect
-        """See Plan."""
+        """Plan.suspect()."""
         self.reload(rules)
 
     # Finding
 
     def at(self, endpoint: Endpoint) -> Service | None:
-        """Return the service at an endpoint, or None."""
         entry = self._at.get(endpoint)
         return None if entry is None else entry.service
 
     def service(self, number: int) -> Service:
-        """Return the service with a number that a flow has."""
         return self._services[number]
 
     def backend(self, number: int) -> Backend:
-        """Return the backend with a number that a flow has."""
         return self._backends[number]
 
     def service_named(self, name: str) -> Service:
-        """Return a service by its name, one of the rules if there is one; ValueError where there is none."""
+        """Return the service with a name, a listed one before a removed one. Raise ValueError if there is none."""
         if named := self.services_named(name):
             return named[0]
         raise ValueError(f"there is no service {name}")
 
     def services_named(self, name: str) -> list[Service]:
-        """Return the services with a name, that of the rules first: removed ones may have it too."""
+        """Return the services with a name: the listed one first, then removed ones."""
         entries = sorted(self._at.values(), key=lambda entry: entry.is_removed)
         return [entry.service for entry in entries if entry.service.name == name]
 
     def number(self, service: Service) -> int:
-        """Return a service's number."""
         return self._entry(service).number
 
-    def backend_number(self, service: Service, place: Endpoint) -> int:
+    def backend_number(self, service: Service, endpoint: Endpoint) -> int:
         """Return the number of a service's backend at an endpoint."""
-        return self._entry(service).members[place].number
+        return self._entry(service).members[endpoint].number
 
     def backend_named(self, service: str, backend: str) -> tuple[Service, Backend]:
-        """Return a backend by its service's and its own name; ValueError where there is none."""
+        """Return a backend by its service's and its own name. Raise ValueError if there is none."""
         for entry, member in self._all():
             if (entry.service.name, member.backend.name) == (service, backend):
                 return entry.service, member.backend
         raise ValueError(f"there is no backend {backend} in {service}")
 
-    def backend_at(self, service: Service, place: Endpoint) -> Backend:
-        """Return the backend of a service at an endpoint."""
-        return self._entry(service).members[place].backend
+    def backend_at(self, service: Service, endpoint: Endpoint) -> Backend:
+        return self._entry(service).members[endpoint].backend
 
-    def backend_elsewhere(self, service: Service, place: Endpoint) -> Backend | None:
-        """Return the backend at an endpoint that another host reports for a connection of a service; None where it
-        cannot have one. Earlier rules, or those of that host, may name it: here it is treated like a removed one."""
+    def reported_backend(self, service: Service, endpoint: Endpoint) -> Backend | None:
+        """Return the backend of a connection that another host reports; None if the service cannot have one there. An
+        unlisted backend, which earlier rules or that host's rules may name, is added as a removed one."""
         entry = self._entry(service)
-        if place not in entry.members and not self._add_unlisted(entry, place):
+        if endpoint not in entry.members and not self._add_unlisted(entry, endpoint):
             return None
-        return entry.members[place].backend
+        return entry.members[endpoint].backend
 
-    def _add_unlisted(self, entry: ServiceEntry, place: Endpoint) -> bool:
-        pool, (address, port) = entry.service.pool, place
-        if pool is None or not port or place in self._at or len(entry.members) >= len(pool.members) + MAX_UNLISTED:
+    def _add_unlisted(self, entry: ServiceEntry, endpoint: Endpoint) -> bool:
+        pool, (address, port) = entry.service.pool, endpoint
+        if pool is None or not port or endpoint in self._at or len(entry.members) >= len(pool.members) + MAX_UNLISTED:
             return False
-        self._add_member(entry, Backend(show(place), IPv4Address(address), port))
-        entry.members[place].share, entry.members[place].is_removed = 0.0, True
-        self._services_of.setdefault(place, []).append(entry.service)
+        self._add_member(entry, Backend(show(endpoint), IPv4Address(address), port))
+        entry.members[endpoint].share, entry.members[endpoint].is_removed = 0.0, True
+        self._services_of.setdefault(endpoint, []).append(entry.service)
         self.unlisted_backends += 1
         return True
 
     def services_of(self, backend: Endpoint) -> list[Service]:
-        """Return the services that a backend belongs to: more than one makes unbound replies ambiguous."""
+        """Return the services that a backend belongs to. If there are several, a reply without a flow is ambiguous."""
         return self._services_of.get(backend, [])
 
     def is_removed(self, service: Service) -> bool:
-        """Return whether the rules do not have a service any more."""
+        """Return whether the rules no longer name a service."""
         return self._entry(service).is_removed
 
     def _entry(self, service: Service) -> ServiceEntry:
@@ -142,53 +137,54 @@ class ServiceTable:
     # Choosing
 
     def derived_backend(self, service: Service, client: Endpoint) -> Backend:
-        """Return the backend that Maglev gives for a client, whatever the pool's scheduler: it needs no state."""
+        """Return the derived backend of a client, which Maglev gives over the whole pool, whatever the pool's
+        scheduler."""
         maglev = self._entry(service).maglev
         assert maglev is not None, "a service with a pool"
         return maglev.derive(client)
 
     def candidates(self, service: Service, pool: Pool) -> tuple[list[Backend], list[Backend]]:
-        """Return the backends that take new connections, and those that have as many as they may."""
+        """Return the backends that accept new connections, and those that have reached their limit."""
         entry = self._entry(service)
         full = [backend for backend in pool.backends if self._is_full(entry, backend)]
         shares = entry.shares(pool)
         return [backend for backend, share in shares.items() if share and backend not in full], full
 
     def scheduler(self, service: Service) -> Scheduler:
-        """Return the scheduler that chooses among a pool's backends."""
         scheduler = self._entry(service).scheduler
         assert scheduler is not None, "a service with a pool"
         return scheduler
 
     def set_share(self, service: Service, backend: Backend, share: float) -> None:
-        """Set how much of its part of the new connections a backend takes from now on: 0 none, 1 all."""
+        """Set a backend's share: how much of its usual fraction of the new connections it gets, from 0 to 1."""
         entry = self._entry(service)
-        if entry.of(backend).share == share:
-            return  # a reload sets all of them again, and each table costs the packets some milliseconds
-        entry.of(backend).share = share
+        if entry.member_of(backend).share == share:
+            return  # a reload sets all shares again, and computing a table delays packets by some milliseconds
+        entry.member_of(backend).share = share
         pool, scheduler = service.pool, entry.scheduler
         assert pool is not None and scheduler is not None, "a backend is in a pool"
-        scheduler.open_for(entry.shares(pool))
+        scheduler.set_shares(entry.shares(pool))
         self._tables.put_table(entry, pool, scheduler)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
-        """Set the marks by which the kernel translates, of services and their backends; without one we translate."""
+        """Set the kernel's mark for each pair of a service and one of its backends. Without one we rewrite the
+        packets."""
         self._tables.marks = marks
         for entry, member in self._all():
             self._tables.put_mark(entry, member)
 
     def _is_full(self, entry: ServiceEntry, backend: Backend) -> bool:
         most = backend.max_connections
-        return most is not None and entry.load(backend) >= most
+        return most is not None and entry.connections_of(backend) >= most
 
     # Counting
 
     def flow_count(self) -> int:
-        """Return how many connections there are, direct ones of clients to backends not counted."""
+        """Return the number of connections, without direct ones of clients to backends."""
         return sum(row.flows for row in self._plan.services)
 
-    def connected(self, number: int) -> None:
-        """Count a connection that the backend with this number has accepted."""
+    def count_connection(self, number: int) -> None:
+        """Count a connection that the backend with this number accepted."""
         self._plan.backends[number].connections += 1
 
     def backends(self) -> list[BackendCounts]:
@@ -211,7 +207,7 @@ class ServiceTable:
     # Changing
 
     def reload(self, rules: Rules) -> None:
-        """Go by these rules from now on. Services and backends that are in them no more stay while they have flows."""
+        """Apply these rules. Services and backends that they no longer name stay while they have flows."""
         wanted = {endpoint_of(service): service for service in rules.services}
         for endpoint, known in self._at.items():
             if endpoint not in wanted and not known.is_removed:
@@ -220,41 +216,41 @@ class ServiceTable:
             entry = self._at.get(endpoint)
             if entry is None or entry.is_removed or entry.service != service:
                 self._at[endpoint] = self._update(entry or self._new_entry(service), service)
-        # In the order of the rules: reports show them in it.
+        # In the order of the rules, which is the order of reports.
         self._at = {endpoint: self._at[endpoint] for endpoint in dict.fromkeys((*wanted, *self._at))}
         self.clients = ClientNetworks(rules.switches)
         self._plan.put_networks(self.clients.masked)
         self.prune()
 
     def prune(self) -> list[Kept]:
-        """Forget what was removed from the rules and has no flows any more; return what stays of it."""
+        """Forget removed services and backends without flows; return the removed ones that stay."""
         kept: list[Kept] = []
-        for endpoint, entry in list(self._at.items()):
+        for service_endpoint, entry in list(self._at.items()):
             if entry.is_removed and not self._flows_of(entry):
-                del self._at[endpoint]
+                del self._at[service_endpoint]
                 self._free_services.append(entry.number)
                 self._plan.clear_service(entry.number)
-            for place, member in list(entry.members.items()):
-                # A service that was removed keeps all of its backends: a connection that is picked up may be any one's.
-                with_flows = entry if entry.is_removed else member
+            for endpoint, member in list(entry.members.items()):
+                # A removed service keeps all of its backends: a connection that is picked up may be with any of them.
+                owner = entry if entry.is_removed else member
                 if not member.is_removed:
                     continue
-                if self._flows_of(with_flows):
+                if self._flows_of(owner):
                     kept.append((entry.service, member.backend))
                 else:
-                    del entry.members[place]
+                    del entry.members[endpoint]
                     self._free_backends.append(member.number)
                     self._plan.clear_backend(member.number)
-            if entry.is_removed and endpoint in self._at:
+            if entry.is_removed and service_endpoint in self._at:
                 kept.append((entry.service, None))
         self._services_of = {}
         for entry, member in self._all():
             self._services_of.setdefault(endpoint_of(member.backend), []).append(entry.service)
         return kept
 
-    def _flows_of(self, what: ServiceEntry | PoolMember) -> int:
-        rows = self._plan.services if isinstance(what, ServiceEntry) else self._plan.backends
-        return int(rows[what.number].flows)
+    def _flows_of(self, owner: ServiceEntry | PoolMember) -> int:
+        rows = self._plan.services if isinstance(owner, ServiceEntry) else self._plan.backends
+        return rows[owner.number].flows
 
     def _new_entry(self, service: Service) -> ServiceEntry:
         number = self._free_services.pop() if self._free_services else len(self._services)
@@ -271,36 +267,36 @@ class ServiceTable:
             self._update_members(entry, pool)
             entry.maglev = Maglev(pool)
             entry.scheduler = self._tables.new_scheduler(entry, pool)
-            entry.scheduler.open_for(entry.shares(pool))
+            entry.scheduler.set_shares(entry.shares(pool))
         self._put(entry)
         return entry
 
     def _update_members(self, entry: ServiceEntry, pool: Pool) -> None:
         before, entry.members = entry.members, {}
         for backend in pool.members:
-            place = endpoint_of(backend)
-            member = before.pop(place, None)
+            endpoint = endpoint_of(backend)
+            member = before.pop(endpoint, None)
             if member is None:
                 self._add_member(entry, backend)
                 continue
             if member.is_removed:
                 member.is_removed, member.share = False, 1.0
             member.backend = self._backends[member.number] = backend
-            entry.members[place] = member
-        for place, member in before.items():
+            entry.members[endpoint] = member
+        for endpoint, member in before.items():
             member.is_removed, member.share = True, 0.0
-            entry.members[place] = member
+            entry.members[endpoint] = member
 
     def _add_member(self, entry: ServiceEntry, backend: Backend) -> None:
         number = self._free_backends.pop() if self._free_backends else len(self._backends)
-        place = endpoint_of(backend)
-        load = self._loads.of(endpoint_of(entry.service), place)
+        endpoint = endpoint_of(backend)
+        count = self._connection_counts.of(endpoint_of(entry.service), endpoint)
         self._backends[number : number + 1] = [backend]
-        entry.members[place] = PoolMember(number, backend, load)
-        self._tables.put_member(entry, entry.members[place])
+        entry.members[endpoint] = PoolMember(number, backend, count)
+        self._tables.put_member(entry, entry.members[endpoint])
 
     def _remove(self, entry: ServiceEntry) -> None:
-        """Remove a service from the rules: new connections are refused, as by a host that has no such port."""
+        """Mark a service as removed: new connections get a RST, as from a host that does not listen on the port."""
         pool, entry.is_removed = entry.service.pool, True
         for member in entry.members.values():
             member.is_removed, member.share = True, 0.0

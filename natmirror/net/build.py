@@ -1,6 +1,6 @@
-"""Packets that leave: those that pass with other addresses, and those that we make.
+"""Outgoing packets: production's with other addresses, and packets of our own.
 
-Begin with rewrite(), which every packet of production passes, and synthesise(), which makes the packets of legs.
+Begin with rewrite(), which translates every packet of production, and synthesise(), which builds the packets of legs.
 """
 
 import struct
@@ -24,7 +24,7 @@ from natmirror.net.packet import (
 _DONT_FRAGMENT = 0x4000
 _TTL = 64
 _SYNTHESISED_WORDS = 0x4500 + _DONT_FRAGMENT + (_TTL << 8 | PROTO_TCP)
-"""Of an IP header that we make: the sum of what never changes."""
+"""The sum over the fields that are the same in every IP header that we build."""
 
 
 def rewrite(
@@ -34,9 +34,10 @@ def rewrite(
     destination: Endpoint | None = None,
     window: int | None = None,
 ) -> bytes:
-    """Return the packet with another source, destination or window field, and its checksums mended.
+    """Return the packet with another source, destination or window field, and its checksums updated.
 
-    A checksum that was left to hardware is computed in full: the kernel takes a rewritten packet for finished.
+    A checksum that was left to hardware is computed in full, because the kernel takes that of a rewritten packet for
+    complete.
     """
     buffer = bytearray(segment.raw)
     tcp = segment.ip_len
@@ -74,15 +75,15 @@ def build(
     options: bytes = b"",
     payload: bytes = b"",
 ) -> bytes:
-    """Return a whole IPv4 packet with a TCP segment; ``options`` are padded by the caller to a multiple of four.
+    """Return a complete IPv4 packet with a TCP segment; the caller pads ``options`` to a multiple of four bytes.
 
-    It may not be fragmented, so its identification is 0 (RFC 6864 §4.1).
+    Routers may not fragment it, so its identification is 0 (RFC 6864 §4.1).
     """
     packet = synthesise(
         source, destination, seq=seq, ack=ack, flags=flags, window=window, options=options, payload=payload
     )
     at = IP_HEADER_LEN + 16
-    checksum = ~ones_sum(packet[IP_HEADER_LEN:]) & 0xFFFF  # over the pseudo-header's sum as well
+    checksum = ~ones_sum(packet[IP_HEADER_LEN:]) & 0xFFFF  # the field holds the pseudo-header's sum
     return packet[:at] + checksum.to_bytes(2, "big") + packet[at + 2 :]
 
 
@@ -97,15 +98,15 @@ def synthesise(
     options: bytes = b"",
     payload: bytes = b"",
 ) -> bytes:
-    """Return what build() returns, but with the pseudo-header's sum only in the TCP checksum.
+    """Return the packet of build(), but with only the pseudo-header's sum in the TCP checksum field.
 
-    The kernel behind a TUN device, or finish(), completes it, and cuts the data into segments.
+    The kernel behind a TUN device, or finish(), completes the checksum and cuts the data into segments.
     """
     tcp_len = TCP_HEADER_LEN + len(options) + len(payload)
     total_len = IP_HEADER_LEN + tcp_len
     offset = (TCP_HEADER_LEN + len(options)) // 4 << 4
     (src, sport), (dst, dport) = source, destination
-    # Both sums as in ones_sum(), which no sum of ours is 0 for: that is where most of this function's time would go.
+    # Both sums as in ones_sum(), whose calls would take most of this function's time. Neither sum is 0.
     addresses = int.from_bytes(src + dst, "big")
     header_sum = (addresses + _SYNTHESISED_WORDS + total_len) % 0xFFFF or 0xFFFF
     partial = (addresses + PROTO_TCP + tcp_len) % 0xFFFF or 0xFFFF
@@ -114,8 +115,8 @@ def synthesise(
 
 
 def finish(packet: bytes, segment_len: int) -> list[bytes]:
-    """Return the packets on the wire of one that synthesise() has made: at most ``segment_len`` bytes of data in each
-    (0: as many as there are), complete checksums; PSH and FIN stay with the last."""
+    """Return the packets that the kernel makes of one of synthesise()'s: each with a complete checksum and at most
+    ``segment_len`` bytes of data (0: all of it). PSH and FIN stay with the last."""
     whole = parse(packet)
     assert isinstance(whole, Segment)
     data = whole.payload

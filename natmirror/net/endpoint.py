@@ -1,35 +1,33 @@
-"""Endpoints: an address with a port, as values, of the rules' objects, and as text."""
+"""Endpoints, each an address and a port: as values, from the rules' objects, and as text."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Protocol
 
 Endpoint = tuple[bytes, int]
-"""An address, as raw bytes whose length carries the family, and a TCP port."""
+"""An address and a TCP port. The address is raw bytes, whose length tells the family."""
 
 
 class Addressed(Protocol):
-    """Anything in the rules that has an address and a port."""
+    """An object of the rules that has an address and a port."""
 
     @property
-    def address(self) -> IPv4Address:
-        """The IPv4 address."""
+    def address(self) -> IPv4Address: ...
 
     @property
-    def port(self) -> int:
-        """The TCP port."""
+    def port(self) -> int: ...
 
 
-def endpoint_of(thing: Addressed) -> Endpoint:
+def endpoint_of(host: Addressed) -> Endpoint:
     """Return the endpoint of a service, backend or mirror of the rules."""
-    address = thing.address
-    return _endpoint(int(address), address.max_prefixlen, thing.port)
+    address = host.address
+    return _endpoint(int(address), address.max_prefixlen, host.port)
 
 
 @lru_cache(maxsize=4096)
 def _endpoint(address: int, bits: int, port: int) -> Endpoint:
-    """Return the same object each time: legs keep theirs. Looking up numbers is faster than looking up addresses, whose
-    hash is computed in Python."""
+    """Return the same object for the same endpoint, because every leg keeps one. The cache's key is numbers: Python
+    computes the hash of an IPv4Address, which takes longer."""
     return address.to_bytes(bits // 8, "big"), port
 
 
@@ -39,7 +37,7 @@ def show(endpoint: Endpoint) -> str:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Return the endpoint that show() has written, with a port of 1 to 65535; ValueError where the text is none."""
+    """Return the endpoint that show() wrote. Raise ValueError if the text is no endpoint with a port of 1 to 65535."""
     address, _, port = text.rpartition(":")
     if not port.isascii() or not port.isdigit() or not 0 < int(port) <= 0xFFFF:
         raise ValueError(f"expected an address and a port, found {text!r:.40}")

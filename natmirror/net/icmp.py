@@ -1,4 +1,5 @@
-"""ICMP errors (RFC 792): which connection they speak of, and their translation, inner header too (RFC 5508 §4.2)."""
+"""ICMP errors (RFC 792): the connection that an error is about, and its translation with the inner header (RFC 5508
+§4.2)."""
 
 import struct
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ FRAGMENTATION_NEEDED = 4
 """The code of UNREACHABLE that carries a router's MTU (RFC 1191 §4)."""
 
 _HEADER_LEN = 8
-_INNER_TCP_LEN = 8  # what every error carries of the inner segment: ports and sequence number (RFC 792)
+_INNER_TCP_LEN = 8  # of the inner segment every error carries this much: ports and sequence number (RFC 792)
 
 
 @dataclass(slots=True)
@@ -25,22 +26,22 @@ class IcmpError:
     type: int
     code: int
     mtu: int
-    """The next hop's MTU in bytes where ``is_fragmentation_needed``, else meaningless."""
+    """The next hop's MTU in bytes if ``is_fragmentation_needed``, else meaningless."""
     inner_src: Endpoint
     inner_dst: Endpoint
     inner_seq: int
     inner_at: int
-    """Where the inner IP header begins in the packet."""
+    """The inner IP header's offset in the packet, in bytes."""
     inner_ip_len: int
 
     @property
     def is_fragmentation_needed(self) -> bool:
-        """Whether a router asks for smaller packets."""
+        """Whether a router asks the sender for smaller packets."""
         return self.type == UNREACHABLE and self.code == FRAGMENTATION_NEEDED
 
 
 def parse_error(datagram: Datagram) -> IcmpError | None:
-    """Return the ICMP error in ``datagram``; None for anything else, damaged errors, and those not about IPv4 TCP."""
+    """Return the ICMP error in ``datagram``; None if it is no error, is damaged, or is not about TCP over IPv4."""
     raw, at = datagram.raw, datagram.ip_len
     inner = at + _HEADER_LEN
     if datagram.proto != PROTO_ICMP or len(raw) < inner + 20 or raw[at] not in ERRORS or ones_sum(raw[at:]) != 0xFFFF:
@@ -66,7 +67,7 @@ def translate(
     inner_src: Endpoint | None = None,
     inner_dst: Endpoint | None = None,
 ) -> bytes:
-    """Return the packet with the addresses given, and all checksums right."""
+    """Return the error's packet with these addresses in place of its own, and all checksums right."""
     buffer = bytearray(error.datagram.raw)
     inner, tcp = error.inner_at, error.inner_at + error.inner_ip_len
     for address, at in ((outer_src, 12), (outer_dst, 16)):
@@ -75,7 +76,7 @@ def translate(
     for endpoint, address_at, port_at in ((inner_src, inner + 12, tcp), (inner_dst, inner + 16, tcp + 2)):
         if endpoint is None:
             continue
-        # The inner TCP checksum lies beyond the eight bytes that are sure to be there.
+        # An error need not carry more than the eight bytes before the inner TCP checksum.
         transport = [tcp + 16] if len(buffer) >= tcp + 18 else []
         _replace(buffer, address_at, endpoint[0], checksums_at=[inner + 10, *transport])
         _replace(buffer, port_at, endpoint[1].to_bytes(2, "big"), checksums_at=transport)

@@ -1,6 +1,6 @@
-"""IPv4 packets with TCP or ICMP inside: one check of all lengths, then fields that cannot fail.
+"""IPv4 packets with TCP or ICMP inside. parse() checks all lengths once; reading a field cannot fail afterwards.
 
-Addresses are raw bytes, so that their length carries the family.
+Addresses are raw bytes, whose length tells the family.
 """
 
 import struct
@@ -18,7 +18,7 @@ OPT_END, OPT_NOP, OPT_MSS, OPT_WINDOW_SCALE, OPT_SACK_PERMITTED, OPT_SACK, OPT_T
 MAX_PACKET_LEN = 0xFFFF
 
 IP_HEADER_LEN, TCP_HEADER_LEN = 20, 20
-"""Without options."""
+"""In bytes, without options."""
 
 _MORE_FRAGMENTS_OR_OFFSET = 0x3FFF
 
@@ -28,7 +28,7 @@ _SACK_BLOCK = struct.Struct("!II")
 
 
 class Malformed(Exception):
-    """A packet whose own length fields contradict each other, or that cannot be handled."""
+    """A packet whose length fields contradict each other, or that is not supported."""
 
     def __init__(self, reason: DropReason) -> None:
         super().__init__(reason)
@@ -49,41 +49,39 @@ class Segment:
     flags: int
     window: int
     ip_len: int
-    """Length of the IP header in bytes."""
+    """The IP header's length in bytes."""
     data_at: int
-    """Where the payload begins in ``raw``."""
+    """The payload's offset in ``raw``, in bytes."""
     checksum: Checksum = Checksum.UNVERIFIED
-    """What the kernel knows of its checksum."""
+    """What the kernel says of the TCP checksum."""
 
     def with_ack(self, ack: int) -> "Segment":
-        """Return the same segment with another acknowledgement number; ``raw`` stays as it came."""
+        """Return the segment with another acknowledgement number; ``raw`` stays as it arrived."""
         ends = (self.src, self.dst, self.sport, self.dport)
         numbers = (self.seq, ack, self.flags, self.window)
         return Segment(self.raw, *ends, *numbers, self.ip_len, self.data_at, self.checksum)
 
     def checksum_ok(self) -> bool:
-        """Return whether production's receiver will find the checksum right."""
+        """Return whether the checksum is right, as production's receiver will see it."""
         if self.checksum is not Checksum.UNVERIFIED:
             return True
         return transport_checksum_ok(self.raw, self.src, self.dst, PROTO_TCP, self.ip_len)
 
     @property
     def payload(self) -> bytes:
-        """The segment's data."""
         return self.raw[self.data_at :]
 
     @property
     def payload_len(self) -> int:
-        """Length of the segment's data in bytes."""
         return len(self.raw) - self.data_at
 
     @property
     def seq_len(self) -> int:
-        """Sequence space taken: data, and one each for SYN and FIN (RFC 9293 §3.4)."""
+        """The sequence numbers that the segment takes: its data, and one each for SYN and FIN (RFC 9293 §3.4)."""
         return len(self.raw) - self.data_at + (self.flags >> 1 & 1) + (self.flags & 1)
 
     def options(self) -> dict[int, bytes]:
-        """The TCP options by kind; reading stops at the first broken one (RFC 9293 §3.1)."""
+        """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1)."""
         found: dict[int, bytes] = {}
         at, end = self.ip_len + TCP_HEADER_LEN, self.data_at
         while at < end and self.raw[at] != OPT_END:
@@ -97,21 +95,21 @@ class Segment:
         return found
 
     def mss(self) -> int | None:
-        """The maximum segment size offered, or None where the option is absent or broken."""
+        """Return the offered maximum segment size in bytes; None if the option is absent or malformed."""
         option = self.options().get(OPT_MSS, b"")
         return int.from_bytes(option, "big") if len(option) == 2 else None
 
     def window_scale(self) -> int | None:
-        """The window scale offered, at most 14 (RFC 7323 §2.3), or None."""
+        """Return the offered window scale, at most 14 (RFC 7323 §2.3); None if the option is absent or malformed."""
         option = self.options().get(OPT_WINDOW_SCALE, b"")
         return min(option[0], 14) if len(option) == 1 else None
 
     def sack_permitted(self) -> bool:
-        """Whether selective acknowledgements are offered (RFC 2018 §2)."""
+        """Return whether the sender offers selective acknowledgements (RFC 2018 §2)."""
         return self.options().get(OPT_SACK_PERMITTED) == b""
 
     def sack_blocks(self) -> list[tuple[int, int]]:
-        """The ranges (first number, one past the last) that the sender says it holds (RFC 2018 §3)."""
+        """Return the ranges that the sender reports as received: first number, one past the last (RFC 2018 §3)."""
         if self.data_at == self.ip_len + TCP_HEADER_LEN:
             return []
         option = self.options().get(OPT_SACK, b"")
@@ -120,7 +118,7 @@ class Segment:
 
 @dataclass(slots=True)
 class Datagram:
-    """Any other IPv4 packet, ICMP among them."""
+    """An IPv4 packet that is not TCP."""
 
     raw: bytes
     src: bytes
@@ -130,10 +128,11 @@ class Datagram:
 
 
 def parse(packet: bytes, checksum: Checksum = Checksum.UNVERIFIED) -> Segment | Datagram:
-    """Check all lengths of an IPv4 packet and return its fields, with what is known of its checksum; Malformed, with
-    the reason, where they contradict each other.
+    """Check all lengths of an IPv4 packet and return its fields; ``checksum`` is what the kernel says of the TCP
+    checksum.
 
-    Bytes after the packet's own total length (padding of short Ethernet frames) are cut off.
+    Raise Malformed, with the reason, if a length is wrong. Bytes past the packet's own total length, which pad short
+    Ethernet frames, are cut off.
     """
     if len(packet) < IP_HEADER_LEN:
         raise Malformed(DropReason.SHORT_IP_HEADER)

@@ -1,17 +1,17 @@
-"""Networks that clients come from: the one test of whether an address lies in them."""
+"""The client networks, and the test of whether an address lies in one of them."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network
 
 
 class ClientNetworks:
-    """Networks; ``address in networks`` says whether an address, as raw bytes, lies in one of them."""
+    """A set of networks; ``address in networks`` tests an address given as raw bytes."""
 
     __slots__ = ("masked",)
 
     def __init__(self, networks: Iterable[IPv4Network]) -> None:
         self.masked = [(int(network.network_address), int(network.netmask)) for network in networks]
-        """Each network's address and mask."""
+        """Each network's address and mask, as numbers."""
 
     def __contains__(self, address: bytes) -> bool:
         number = int.from_bytes(address, "big")

@@ -1,4 +1,4 @@
-"""Which parts of a sequence space have arrived beyond the first gap: disjoint ranges, in order."""
+"""The parts of a stream that arrived beyond its first gap, as disjoint ranges of sequence numbers in order."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 from natmirror.net import seq
 
 _MAX_RANGES = 256
-"""Beyond them what lies furthest ahead is not kept: it is sent again, which costs more, but is right (RFC 2018 §8).
-What comes before all others always has a place, or the first gap would never be filled."""
+"""Of more ranges the last are forgotten, and the sender repeats their data (RFC 2018 §8 allows that). A range before
+all others always finds room, or the first gap would never be filled."""
 
 
 class Ranges:
-    """Ranges (first number, one past the last) above a floor that the caller keeps."""
+    """Disjoint ranges above a floor that the caller keeps, each its first number and one past its last."""
 
     __slots__ = ("_ranges",)
 
     def __init__(self) -> None:
-        self._ranges: list[tuple[int, int]] | tuple[()] = ()  # thousands of legs have none
+        # Thousands of legs have no ranges, and an empty tuple takes no memory.
+        self._ranges: list[tuple[int, int]] | tuple[()] = ()
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._ranges)
@@ -28,7 +29,7 @@ class Ranges:
         return bool(self._ranges)
 
     def add(self, start: int, end: int) -> bool:
-        """Take a range in, merged with those that it touches; whether it brought anything new."""
+        """Add a range, merged with those that it touches; return whether it holds a new number."""
         if not seq.lt(start, end):
             return False
         ranges = self._ranges
@@ -50,7 +51,7 @@ class Ranges:
         return True
 
     def cut(self, floor: int) -> None:
-        """Forget everything below ``floor``."""
+        """Forget the numbers below ``floor``."""
         ranges = self._ranges
         if isinstance(ranges, tuple) or not seq.lt(ranges[0][0], floor):
             return
@@ -62,18 +63,18 @@ class Ranges:
             ranges[0] = (floor, ranges[0][1])
 
     def clear(self) -> None:
-        """Forget everything."""
         self._ranges = ()
 
     def gap(self, at: int) -> tuple[int, int | None]:
-        """The first number from ``at`` on that lies in no range, and where the next range begins, if one does."""
-        place = self._after(self._ranges, at)
-        if place < len(self._ranges) and seq.le(self._ranges[place][0], at):
-            at = self._ranges[place][1]  # ranges do not touch
-            place += 1
-        return at, self._ranges[place][0] if place < len(self._ranges) else None
+        """Return the first number from ``at`` on that lies in no range, and the first number of the range after it, or
+        None."""
+        index = self._after(self._ranges, at)
+        if index < len(self._ranges) and seq.le(self._ranges[index][0], at):
+            at = self._ranges[index][1]  # ranges do not touch
+            index += 1
+        return at, self._ranges[index][0] if index < len(self._ranges) else None
 
     @staticmethod
     def _after(ranges: Sequence[tuple[int, int]], at: int) -> int:
-        """The place of the first range that ends after number ``at``."""
+        """Return the index of the first range that ends after number ``at``."""
         return bisect_right(ranges, 0, key=lambda one: seq.diff(one[1], at))

@@ -5,25 +5,25 @@ _HALF = 0x8000_0000
 
 
 def add(seq: int, length: int) -> int:
-    """The sequence number ``length`` (may be negative) after ``seq``."""
+    """Return the sequence number ``length`` after ``seq``; ``length`` may be negative."""
     return (seq + length) & MASK
 
 
 def diff(a: int, b: int) -> int:
-    """How far ``a`` lies after ``b``: negative when it lies before it, -2**31 .. 2**31-1."""
+    """Return how far ``a`` lies after ``b``, from -2**31 to 2**31-1; negative if it lies before ``b``."""
     return ((a - b + _HALF) & MASK) - _HALF
 
 
 def lt(a: int, b: int) -> bool:
-    """Whether ``a`` lies before ``b``."""
+    """Return whether ``a`` lies before ``b``."""
     return diff(a, b) < 0
 
 
 def le(a: int, b: int) -> bool:
-    """Whether ``a`` lies before ``b`` or is equal to it."""
+    """Return whether ``a`` lies before ``b`` or equals it."""
     return diff(a, b) <= 0
 
 
 def latest(a: int, b: int) -> int:
-    """The later of the two."""
+    """Return the later of the two."""
     return b if lt(a, b) else a

@@ -1,6 +1,6 @@
-"""The state that the hosts of a pair share through a store.
+"""The state that the hosts of a pair share through a store, as records.
 
-Begin with synchroniser.py, which writes this host's records and reads the other's. record_kind.py says what a kind of
-records offers; bindings.py, switches.py and legs.py are the kinds. store.py is the store's interface, redis_store.py
-the one there is, engine_adapter.py the side of a worker's engine. Imports engine and below.
+Begin with synchroniser.py, which writes this host's records and reads the other host's. record_kind.py declares what
+each kind of record implements; bindings.py, switches.py and legs.py are the three kinds. store.py declares the store,
+redis_store.py implements it, and engine_adapter.py reads and changes the state of one engine. Imports engine and below.
 """

@@ -1,18 +1,18 @@
-"""Bindings that cannot be derived, as records: ``flow openflow/10.10.0.11:40001`` → ``10.20.0.12:6653``."""
+"""Records of pinned bindings: ``flow openflow/10.10.0.11:40001`` → ``10.20.0.12:6653``."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
-from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
+from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, RELEASE
 from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.replication.record_kind import PacketThread, RecordWriter, ask, slices
 from natmirror.replication.store import ENDED, GONE, PUT, Op
 from natmirror.rules.shards import shard_of_client
 
 _KIND = "flow"
-_SLICE = 100  # bindings that a thread takes in between two batches of packets
-_CLAIM_INTERVAL = 30.0  # in which guests in use become our own
+_SLICE = 100  # bindings that a thread adopts between two batches of packets
+_CLAIM_INTERVAL = 30.0  # seconds between two sweeps in which guests that send packets become this host's own
 _OPS = {BindingEvent.BOUND: PUT, BindingEvent.FORGOTTEN: GONE, BindingEvent.ENDED: ENDED}
 
 Binding = tuple[str, Endpoint, Endpoint]
@@ -20,7 +20,7 @@ Binding = tuple[str, Endpoint, Endpoint]
 
 
 class BindingRecords:
-    """A RecordKind."""
+    """The RecordKind of pinned bindings."""
 
     name = _KIND
 
@@ -28,50 +28,50 @@ class BindingRecords:
         self._threads = threads
         self._writer = writer
         self._is_active = False
-        self._claim_at = 0.0
+        self._next_claim_at = 0.0
 
     def report(self, changes: Iterable[BindingChange]) -> None:
-        """Write what a thread reports of its bindings; called in the thread itself."""
+        """Write a packet thread's changes of bindings; called in that thread."""
         self._writer.write([Op(_OPS[one.what], _key(one.service, one.client), show(one.backend)) for one in changes])
 
-    async def take_in(self, records: Mapping[str, str]) -> int:
-        """Take in what other hosts have written; return how many records make no sense here, or find no room."""
+    async def adopt(self, records: Mapping[str, str]) -> int:
+        """Adopt other hosts' records; return how many were refused because they are invalid here or a table is full."""
         refused = 0
         for thread, some in self._by_thread(records):
             found = [one for key in some if (one := _binding(key, records[key])) is not None]
             refused += (
-                len(some) - len(found) + int(await ask(thread, partial(thread.replication.take_in_bindings, found)))
+                len(some) - len(found) + int(await ask(thread, partial(thread.replication.adopt_bindings, found)))
             )
         return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
-        """Drop other hosts' records with these keys; True: because what they describe has ended."""
+        """Forget other hosts' bindings with these keys; the value says whether the connection has ended."""
         for thread, some in self._by_thread(gone):
             found = [(*one, gone[key]) for key in some if (one := _service_and_client(key)) is not None]
             await ask(thread, partial(thread.replication.withdraw_bindings, found))
 
     async def write_all(self) -> None:
-        """Write all that is this host's again."""
+        """Write all of this host's bindings again."""
         await self._sweep(ANNOUNCE)
 
     async def write_changes(self, now: float) -> None:
-        """Make guests whose packets pass here our own, where this host is the active one."""
-        if self._is_active and now >= self._claim_at:
-            self._claim_at = now + _CLAIM_INTERVAL
+        """On the active host, make guests whose packets pass here its own, every 30 s."""
+        if self._is_active and now >= self._next_claim_at:
+            self._next_claim_at = now + _CLAIM_INTERVAL
             await self._sweep(CLAIM_SEEN)
 
-    async def become_active(self) -> None:
-        """Make all guests this host's own."""
+    async def activate(self) -> None:
+        """Make all guests this host's own: it is the active host now."""
         self._is_active = True
         await self._sweep(CLAIM_ALL)
 
     async def write_last_changes(self) -> None:
-        """Do nothing: all changes were written at once."""
+        """Do nothing: the packet threads report each change when it happens."""
 
-    async def become_standby(self) -> None:
-        """Make all bindings the other host's guests."""
+    async def release(self) -> None:
+        """Make all bindings guests: the other host is the active one now."""
         self._is_active = False
-        await self._sweep(HAND_OVER)
+        await self._sweep(RELEASE)
 
     async def _sweep(self, how: int) -> None:
         for thread in self._threads:

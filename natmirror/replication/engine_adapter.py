@@ -1,6 +1,6 @@
-"""One engine's replicated state: what is written of it for other hosts, and what is taken in from them.
+"""One engine's replicated state: the part that is written for other hosts, and the part that comes from them.
 
-Everything here is done in the engine's own thread, in slices.
+All of it runs in the engine's own thread, in slices.
 """
 
 import time
@@ -18,56 +18,58 @@ from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
 
 _SWEEP_SLICE = 1000
-_MAX_CHANGES = 16_384  # of bindings, until they are reported
-_REPORT_INTERVAL = 0.05
+_MAX_CHANGES = 16_384  # changes of bindings that wait for report_bindings() at most
+_REPORT_INTERVAL = 0.05  # seconds
 
 OnBindings = Callable[[list[BindingChange], bool], None]
-"""Takes what has become of bindings, and whether there was more than could be kept."""
+"""Takes the changes of bindings, and whether further changes were lost because there were too many."""
 
 
 class EngineAdapter:
-    """The engine's side of replication. ``send`` sends synthesised packets, ``on_bindings`` is called by
-    report_bindings(); None: nothing is replicated."""
+    """The engine's side of replication. ``send`` sends synthesised packets. report_bindings() calls ``on_bindings``; it
+    is None where nothing is replicated."""
 
     def __init__(self, engine: Engine, send: Callable[[list[Send]], None], on_bindings: OnBindings | None) -> None:
         self._engine = engine
         self._send = send
         self._on_bindings = on_bindings
         self.next_report_at = NEVER
-        """When report_bindings() is due."""
+        """When report_bindings() is due, in monotonic seconds."""
         if on_bindings is not None:
-            engine.bindings.record_changes(_MAX_CHANGES)
+            engine.bindings.log_changes(_MAX_CHANGES)
             self.next_report_at = 0.0
 
-    # Other rules
+    # A reload of the rules
 
     def reload(self, rules: Rules) -> None:
-        """Go by these rules from now on. Bindings are reported first: their numbers may be reused."""
+        """Apply these rules. Report bindings first: the numbers of their services and backends may be reused."""
         self._report_now()
         self._engine.reload(rules)
 
     def prune(self) -> list[Kept]:
-        """Forget what was removed and has no flows left, likewise; return what stays."""
+        """Forget removed services and backends that have no flows left, after reporting bindings as reload() does;
+        return those that have flows."""
         self._report_now()
         return self._engine.prune()
 
     # Bindings
 
     def report_bindings(self, now: float) -> None:
-        """Report what has become of bindings, where that is due."""
+        """Report changes of bindings, if that is due."""
         if self._on_bindings is None or now < self.next_report_at:
             return
         self.next_report_at = now + _REPORT_INTERVAL
         try:
             changes, missed = self._engine.bindings.take_changes()
-        except Exception:  # what was taken is lost, so have all of them reported again
+        except Exception:  # the changes that were taken are lost: have all bindings reported again
             self._on_bindings([], True)
             raise
         if changes or missed:
             self._on_bindings(changes, missed)
 
     def sweep_bindings(self, first: int, how: int) -> int | None:
-        """Sweep a slice, see ReplicatedBindings.sweep(), and report it; return where to go on, None at the end."""
+        """Sweep a slice (ReplicatedBindings.sweep()) and report it; return the next slice's start, or None at the
+        end."""
         following = self._engine.bindings.sweep(first, _SWEEP_SLICE, how, time.monotonic())
         self._report_now()
         return following
@@ -77,13 +79,13 @@ class EngineAdapter:
             self.next_report_at = time.monotonic()
             self.report_bindings(self.next_report_at)
 
-    def take_in_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
-        """Take in another host's bindings: service, client, backend; return how many could not be taken in."""
+    def adopt_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
+        """Adopt another host's bindings (service, client, backend); return how many were refused."""
         now = time.monotonic()
-        return sum(not self._engine.bindings.accept(*binding, now) for binding in bindings)
+        return sum(not self._engine.bindings.adopt(*binding, now) for binding in bindings)
 
     def withdraw_bindings(self, gone: Sequence[tuple[str, Endpoint, bool]]) -> None:
-        """Drop another host's bindings: service, client, whether the connection has ended."""
+        """Forget another host's bindings: service, client, whether the connection has ended."""
         now = time.monotonic()
         for service, client, ended in gone:
             self._engine.bindings.withdraw(service, client, now, ended=ended)
@@ -91,17 +93,17 @@ class EngineAdapter:
     # Switches
 
     def living_switches(self) -> list[str]:
-        """Return the connections whose switch is known, but for those that another host or run has reported."""
+        """Return the connections whose switch this run has learned about itself, not from another host or run."""
         return self._engine.directory.living()
 
     def show_switches(self, clients: Sequence[str]) -> list[dict[str, Any]]:
-        """Return what is known of the switches behind some connections."""
+        """Return what is known of the switches of these connections, as plain values."""
         now = time.monotonic()
         shown = (self._engine.directory.plain(client, now) for client in clients)
         return [entry for entry in shown if entry is not None]
 
-    def take_in_switches(self, entries: Sequence[dict[str, Any]]) -> int:
-        """Take in another host's switches; return how many of them make no sense."""
+    def adopt_switches(self, entries: Sequence[dict[str, Any]]) -> int:
+        """Adopt another host's switches; return how many were refused as invalid."""
         refused = 0
         for entry in entries:
             try:
@@ -111,7 +113,7 @@ class EngineAdapter:
         return refused
 
     def withdraw_switches(self, clients: Sequence[str]) -> None:
-        """Forget switches whose connections the other host does not have any more."""
+        """Forget switches whose connections the other host no longer has."""
         for client in clients:
             self._engine.directory.withdraw(client)
 
@@ -122,37 +124,37 @@ class EngineAdapter:
         return self._engine.replicated_legs.ids()
 
     def leg_records(self, ids: Sequence[int], *, everything: bool) -> list[dict[str, Any]]:
-        """Return the legs of these flows that have moved since the last call, or all."""
+        """Return records of these flows' legs: of those that have changed since the last call, or of ``everything``."""
         return self._engine.replicated_legs.records(ids, everything=everything)
 
     def take_gone_legs(self) -> list[tuple[str, str]]:
-        """Return service and client of records that are no longer valid."""
-        return self._engine.replicated_legs.take_gone()
+        """Return service and client of each record that has become invalid since the last call."""
+        return self._engine.replicated_legs.take_withdrawn()
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
-        """Take in another host's legs, which wait for take_over(); return how many records make no sense here."""
+        """Adopt another host's legs, which stand by until activate_legs(); return how many records were refused."""
         refused = 0
         for record in records:
             try:
                 self._engine.replicated_legs.adopt(record, time.monotonic())
             except ValueError:
                 refused += 1
-            except Exception as error:  # a fault of ours costs this record, and no other
+            except Exception as error:  # an internal error costs this record, and no other
                 refused += 1
                 self._engine.faults.note(Work.TAKEOVER, None, error)
-        self._send(self._engine.study(time.monotonic(), lambda: True))
+        self._send(self._engine.read_sessions(time.monotonic(), lambda: True))
         return refused
 
-    def disown_legs(self, gone: Sequence[tuple[str, str]]) -> None:
-        """Drop records of another host's legs: service and client."""
+    def withdraw_legs(self, gone: Sequence[tuple[str, str]]) -> None:
+        """Forget another host's legs: service and client of each record."""
         for service, client in gone:
-            with suppress(ValueError):  # it was refused before
-                self._engine.replicated_legs.disown(service, client)
+            with suppress(ValueError):  # adopt_legs() has refused this record
+                self._engine.replicated_legs.withdraw(service, client)
 
-    def take_over(self) -> None:
-        """Go on with other hosts' legs: this host passes the packets from now on."""
+    def activate_legs(self) -> None:
+        """Activate the legs adopted from other hosts: this host passes the packets from now on."""
         self._engine.replicated_legs.take_over(time.monotonic())
 
-    def hand_over(self) -> None:
-        """Leave the legs: another host passes the packets from now on."""
-        self._engine.replicated_legs.leave()
+    def release_legs(self) -> None:
+        """Release this host's legs: another host passes the packets from now on."""
+        self._engine.replicated_legs.release()

@@ -1,7 +1,7 @@
-"""Legs, as records: ``leg openflow/10.10.0.11:40001`` → what EngineAdapter.leg_records() returns.
+"""Records of legs: ``leg openflow/10.10.0.11:40001`` → one record from EngineAdapter.leg_records(), as JSON.
 
-The active host writes those that have moved. A standby knows them, and goes on with all of them when it becomes the
-active host: from then on they are its own.
+The active host writes the legs whose positions have changed. A standby host adopts them, and activates all of them when
+it becomes the active host: from then on they are its own.
 """
 
 import json
@@ -16,14 +16,14 @@ from natmirror.replication.store import GONE, PUT, Op
 from natmirror.rules.shards import shard_of_client
 
 _KIND = "leg"
-_SLICE = 100  # connections whose legs are looked at between two batches of packets
+_SLICE = 100  # connections whose legs are read between two batches of packets
 _ADOPTED_AT_ONCE = 25
-_LOOK_INTERVAL = 0.15
-_MAX_SHARE = 10  # looking rests at least this many times as long as it took
+_SCAN_INTERVAL = 0.15  # seconds
+_MIN_PAUSE_FACTOR = 10  # the pause after a scan is at least this many times as long as the scan took
 
 
 class LegRecords:
-    """A RecordKind."""
+    """The RecordKind of legs."""
 
     name = _KIND
 
@@ -34,14 +34,14 @@ class LegRecords:
         self._writer = writer
         self._clock = clock
         self._is_active = False
-        self._kept: dict[str, str] = {}
-        self._look_at = 0.0
+        self._adopted: dict[str, str] = {}
+        self._next_scan_at = 0.0
 
-    async def take_in(self, records: Mapping[str, str]) -> int:
-        """Take in what other hosts have written; return how many records make no sense here, or find no room."""
+    async def adopt(self, records: Mapping[str, str]) -> int:
+        """Adopt other hosts' legs, unless this host is active; return how many records were refused."""
         if self._is_active:
             return 0
-        self._kept |= records
+        self._adopted |= records
         parts: list[list[dict[str, Any]]] = [[] for _ in self._threads]
         refused = 0
         for key, text in records.items():
@@ -55,28 +55,28 @@ class LegRecords:
         return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
-        """Drop other hosts' records with these keys; True: because what they describe has ended."""
+        """Forget other hosts' legs with these keys."""
         for key in gone:
-            self._kept.pop(key, None)
+            self._adopted.pop(key, None)
         for thread, part in zip(self._threads, self._by_thread(gone), strict=True):
             for some in slices(part, _SLICE):
                 ends = [(service, client) for service, _, client in (key.rpartition("/") for key in some)]
-                await ask(thread, partial(thread.replication.disown_legs, ends))
+                await ask(thread, partial(thread.replication.withdraw_legs, ends))
 
     async def write_all(self) -> None:
-        """Write all that is this host's again."""
+        """On the active host, write the records of all its legs again."""
         if self._is_active:
-            await self._look(everything=True)
+            await self._scan(everything=True)
 
     async def write_changes(self, now: float) -> None:
-        """Write the legs that have moved, where this host is the active one."""
-        if self._is_active and now >= self._look_at:
+        """On the active host, write the legs that have changed since the last scan, if a scan is due."""
+        if self._is_active and now >= self._next_scan_at:
             began_at = self._clock()
-            await self._look(everything=False)
+            await self._scan(everything=False)
             took = self._clock() - began_at
-            self._look_at = began_at + max(_LOOK_INTERVAL, _MAX_SHARE * took)
+            self._next_scan_at = began_at + max(_SCAN_INTERVAL, _MIN_PAUSE_FACTOR * took)
 
-    async def _look(self, *, everything: bool) -> None:
+    async def _scan(self, *, everything: bool) -> None:
         for thread in self._threads:
             ids = await ask(thread, thread.replication.mirrored_ids)
             for some in slices(ids, _SLICE):
@@ -86,30 +86,30 @@ class LegRecords:
             gone = await ask(thread, thread.replication.take_gone_legs)
             self._writer.write([Op(GONE, f"{_KIND} {service}/{client}") for service, client in gone])
 
-    async def become_active(self) -> None:
-        """Go on with the legs that other hosts have written, and write their records from now on."""
+    async def activate(self) -> None:
+        """Activate the legs adopted from other hosts, and make their records this host's own."""
         self._is_active = True
         for thread in self._threads:
-            await ask(thread, thread.replication.take_over)
-        kept, self._kept = self._kept, {}
-        for some in slices(kept.items(), _SLICE):  # what does not go on is removed when all is written again
+            await ask(thread, thread.replication.activate_legs)
+        adopted, self._adopted = self._adopted, {}
+        for some in slices(adopted.items(), _SLICE):  # write_all() removes records of legs that have ended
             await self._writer.wait_for_room()
             self._writer.write([Op(PUT, f"{_KIND} {key}", text) for key, text in some])
 
     async def write_last_changes(self) -> None:
-        """Write the legs that have moved since they were written last."""
-        await self._look(everything=False)
+        """Write the legs that have changed since they were last written."""
+        await self._scan(everything=False)
 
-    async def become_standby(self) -> None:
-        """Leave all legs to the other host."""
+    async def release(self) -> None:
+        """Release all legs to the other host."""
         self._is_active = False
         for thread in self._threads:
-            await ask(thread, thread.replication.hand_over)
+            await ask(thread, thread.replication.release_legs)
 
     def _by_thread(self, keys: Iterable[str]) -> list[list[str]]:
         parts: list[list[str]] = [[] for _ in self._threads]
         for key in keys:
-            with suppress(ValueError):  # it was refused before
+            with suppress(ValueError):  # adopt() has refused this record
                 parts[shard_of_client(key, len(parts))].append(key)
         return parts
 

@@ -1,4 +1,4 @@
-"""The kinds of records that hosts share: what each must offer the Synchroniser, and what all kinds need."""
+"""The interface between the Synchroniser and the kinds of records that hosts share, and helpers for every kind."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -12,55 +12,58 @@ _T = TypeVar("_T")
 
 
 class RecordWriter(Protocol):
-    """What writes records to the store."""
+    """Writes records to the store."""
 
     def write(self, ops: list[Op]) -> None:
-        """Have these written; from any thread, without waiting."""
+        """Queue these ops for the store; from any thread, without waiting."""
 
     async def wait_for_room(self) -> None:
-        """Wait until there is room for some thousands more."""
+        """Wait until the queue has room for thousands of further ops."""
 
 
 class RecordKind(Protocol):
-    """Records of one kind. The state behind them belongs to other threads, which are asked in small slices."""
+    """Records of one kind. The state behind them belongs to the packet threads, which are asked in small slices.
+
+    The keys that its methods take are without ``name``.
+    """
 
     name: str
-    """The first word of its records' keys; what follows it, behind a blank, are this kind's own keys."""
+    """The first word of its records' keys in the store; a blank follows it."""
 
-    async def take_in(self, records: Mapping[str, str]) -> int:
-        """Take in what other hosts have written; return how many records make no sense here, or find no room."""
+    async def adopt(self, records: Mapping[str, str]) -> int:
+        """Adopt other hosts' records; return how many were refused because they are invalid here or a table is full."""
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
-        """Drop other hosts' records with these keys; True: because what they describe has ended."""
+        """Forget other hosts' records with these keys; the value says whether the connection has ended."""
 
     async def write_all(self) -> None:
-        """Write all that is this host's again."""
+        """Write all of this host's records again."""
 
     async def write_changes(self, now: float) -> None:
-        """Write what has changed, where no thread reports that by itself."""
+        """Write the records that have changed, for a kind whose changes no packet thread reports."""
 
-    async def become_active(self) -> None:
-        """Make other hosts' records this host's own, since it is the active one. May be called more than once."""
+    async def activate(self) -> None:
+        """Make other hosts' records this host's own: it is the active host. May be called more than once."""
 
     async def write_last_changes(self) -> None:
-        """Write what has changed just now, since another host is about to become the active one."""
+        """Write the latest changes: another host is about to become the active one."""
 
-    async def become_standby(self) -> None:
-        """Give up what is this host's own, since another host is the active one."""
+    async def release(self) -> None:
+        """Release this host's own records: another host is the active one."""
 
 
 class PacketThread(Protocol):
-    """One of the threads that pass packets: those of some of the clients."""
+    """A packet thread; it serves some of the clients."""
 
     replication: EngineAdapter
-    """Its engine's replicated state: to be used in the thread itself."""
+    """The replicated state of its engine; only the thread itself may use it."""
 
     def request(self, question: Callable[[], Any]) -> "Future[Any]":
-        """Have the thread answer soon."""
+        """Have the thread call a function soon; return the future of its result."""
 
 
 async def ask(thread: PacketThread, question: Callable[[], Any]) -> Any:
-    """Return what a thread answers."""
+    """Have a packet thread call a function; return its result."""
     return await asyncio.wrap_future(thread.request(question))
 
 

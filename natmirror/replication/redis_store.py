@@ -1,15 +1,15 @@
 """Records in Redis.
 
-For a pair with VRRP id 51, in format 1:
+The keys of a pair with VRRP id 51, in format 1:
 
 ================================ =====================================================================================
-``natmirror:51:1:records``       a hash: key → host, time of Redis in seconds, value, with a blank between them
-``natmirror:51:1:changes``       a channel: what a host has just done, as JSON ``[host, what, key, value, what, …]``
+``natmirror:51:1:records``       a hash: key → ``host time value``, the time in seconds by Redis's clock
+``natmirror:51:1:changes``       a channel: the ops that a host has just done, as JSON ``[host, what, key, value, …]``
 ``natmirror:51:formats``         a set: the formats in which hosts have written lately
 ================================ =====================================================================================
 
-One script writes, so that records, channel and lifetimes always agree, and what one host does falls between what others
-do. All three keys go an hour after the last host has fallen silent.
+A single script does all writes. So records, channel and lifetimes always agree, and no other host's op falls into one
+run of it. The stored keys expire an hour after the last host has written.
 """
 
 import json
@@ -71,8 +71,8 @@ end
 
 
 class RedisStore:
-    """A Store. ``url`` as the rules have it, ``pair`` distinguishes pairs that share a Redis, ``host`` those that
-    write: a word without blanks."""
+    """A Store in Redis. ``url`` comes from the rules, ``pair`` distinguishes pairs that share one Redis, and ``host``
+    (without blanks) identifies the writer."""
 
     def __init__(self, url: str, pair: str, host: str) -> None:
         self._url = url
@@ -86,9 +86,9 @@ class RedisStore:
         self._had_foreign_formats = False
 
     async def connect(self) -> None:
-        """Begin: read_changes() misses nothing from now on."""
+        """Connect and subscribe: from now on read_changes() misses nothing."""
         with _translated():
-            # No retries: a client that reconnects by itself would miss what others have done meanwhile.
+            # No retries: a client that reconnects by itself would miss the changes of the meantime.
             self._redis = Redis.from_url(
                 self._url,
                 decode_responses=True,
@@ -103,15 +103,19 @@ class RedisStore:
             await self._subscription.subscribe(self._changes)
             message = await self._subscription.get_message(timeout=_ANSWER_TIMEOUT)
             if message is None or message["type"] != "subscribe":
-                raise StoreError("it does not answer")
+                raise StoreError("Redis does not confirm the subscription")
             foreign = {str(one) for one in await self._redis.smembers(self._formats)} - {_FORMAT}
             if foreign - self._foreign:
-                log.warning("shared state: ignoring records of format %s", ", ".join(sorted(foreign)))
+                log.warning(
+                    "shared state: ignoring records of format %s, written by a natmirror of another version; run the"
+                    " same version on both hosts",
+                    ", ".join(sorted(foreign)),
+                )
                 self._foreign |= foreign
             await self.beat()
 
     async def load(self) -> AsyncIterator[list[Record]]:
-        """All records, a few at a time."""
+        """Yield all records, some hundreds at a time; remove expired ones."""
         with _translated():
             now, cursor = int((await self._redis.time())[0]), -1
             while cursor:
@@ -120,7 +124,7 @@ class RedisStore:
                 for key, raw in found.items():
                     parts = raw.split(" ", 2)
                     if len(parts) < 3 or not parts[1].isdecimal():
-                        self._tell_strange(key)
+                        self._warn_of_foreign(key)
                     elif now - int(parts[1]) > RECORD_LIFETIME:
                         dead += [key, raw]
                     else:
@@ -130,7 +134,7 @@ class RedisStore:
                 yield records
 
     async def write(self, ops: Sequence[Op]) -> None:
-        """Do this, in this order."""
+        """Do these ops in order."""
         with _translated():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for start in range(0, len(ops), _AT_ONCE):
@@ -139,12 +143,12 @@ class RedisStore:
                 await pipe.execute()
 
     async def read_changes(self, timeout: float) -> list[Op]:
-        """What other hosts have done since the last call, in its order; waits up to ``timeout`` seconds for some."""
+        """Return other hosts' ops since the last call, in order; wait up to ``timeout`` seconds for the first."""
         ops: list[Op] = []
         with _translated():
             while message := await self._subscription.get_message(timeout=0.0 if ops else timeout):
                 if message["type"] != "message":
-                    raise StoreError("the connection was cut and made again")
+                    raise StoreError("the connection was lost and made again")
                 ops += self._read(message["data"])
         return ops
 
@@ -155,17 +159,17 @@ class RedisStore:
         except (TypeError, ValueError):
             host, ops = None, []
         if host is None or not all(op.what in (PUT, GONE, ENDED) for op in ops):
-            self._tell_strange(text)
+            self._warn_of_foreign(text)
             return []
         return [] if host == self._host else ops
 
     async def beat(self) -> None:
-        """Tell that this host is there, and find out whether the store is."""
+        """Renew the lifetime of the pair's keys, and find out whether Redis answers."""
         with _translated():
             await self._run([], self._redis)
 
     async def close(self) -> None:
-        """End; it can be begun again with connect()."""
+        """Disconnect; connect() may follow."""
         for one in (self._subscription, self._redis):
             if one is not None:
                 with suppress(RedisError, OSError):
@@ -176,10 +180,14 @@ class RedisStore:
         keys = [self._records, self._formats, self._changes]
         await self._write(keys=keys, args=[self._host, _FORMAT, int(RECORD_LIFETIME), *fields], client=client)
 
-    def _tell_strange(self, what: str) -> None:
+    def _warn_of_foreign(self, what: str) -> None:
         if not self._had_foreign_formats:
             self._had_foreign_formats = True
-            log.warning("shared state: ignoring what natmirror has not written: %.80r", what)
+            log.warning(
+                "shared state: ignoring data in Redis that natmirror has not written: %.80r; keep other programs"
+                " from writing to its keys natmirror:*",
+                what,
+            )
 
 
 @contextmanager

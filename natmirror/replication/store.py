@@ -1,7 +1,7 @@
-"""Where hosts share records: the interface of a store.
+"""The interface of the store in which hosts share records.
 
-A record has a key, a value and the host that wrote it last: it is that host's *own*. The last write of
-a key holds. A record that no host has written again for RECORD_LIFETIME expires.
+A record has a key, a value and the host that wrote it last: it is that host's *own* record. The last write of a key
+wins. A record that no host has written again for RECORD_LIFETIME expires.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -11,8 +11,8 @@ from typing import Protocol
 from natmirror.errors import NatmirrorError
 
 RECORD_LIFETIME = 3600.0
-"""Seconds: longer than any repair of a host that should find its connections again, short enough for a pair that was
-given up."""
+"""Seconds. Long enough for the repair of a host that should find its connections again, short enough for the records of
+a pair that no longer exists."""
 
 PUT, GONE, ENDED = "put", "gone", "ended"
 
@@ -23,42 +23,42 @@ class StoreError(NatmirrorError):
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """Something to do with a record."""
+    """A change of one record."""
 
     what: str
-    """PUT; GONE: remove it where it is the writer's own; ENDED: remove it where it has ``value``, whosever it is."""
+    """PUT: write it. GONE: remove it if it is the writer's own. ENDED: remove it if it has ``value``, whichever host
+    wrote it."""
     key: str
     value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as load() yields it."""
+    """A record that load() yields."""
 
     key: str
     value: str
     is_own: bool
-    """Whether this host has written it last."""
+    """Whether this host wrote it last."""
 
 
 class Store(Protocol):
-    """One host's connection to the shared records. Every method may raise StoreError; from then on only close() makes
-    sense."""
+    """One host's connection to the shared records. Every method may raise StoreError; after that call close()."""
 
     async def connect(self) -> None:
-        """Begin: read_changes() misses nothing from now on."""
+        """Connect: from now on read_changes() misses nothing."""
 
     def load(self) -> AsyncIterator[list[Record]]:
-        """Yield all records, a few at a time."""
+        """Yield all records, some hundreds at a time."""
 
     async def write(self, ops: Sequence[Op]) -> None:
-        """Do this, in this order."""
+        """Do these ops in order."""
 
     async def read_changes(self, timeout: float) -> list[Op]:
-        """Return what other hosts have done since the last call, in order; wait up to ``timeout`` seconds for it."""
+        """Return other hosts' ops since the last call, in order; wait up to ``timeout`` seconds for the first."""
 
     async def beat(self) -> None:
-        """Report that this host is alive, and find out whether the store is."""
+        """Keep the records of this host's pair from expiring, and find out whether the store answers."""
 
     async def close(self) -> None:
-        """End; it can be begun again with connect()."""
+        """Disconnect; connect() may follow."""

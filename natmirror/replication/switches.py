@@ -1,7 +1,7 @@
-"""What is known of switches, as records: ``switch openflow/10.10.0.11:40001`` → what Directory.plain() returns.
+"""Records of known switches: ``switch openflow/10.10.0.11:40001`` → one entry from Directory.plain(), as JSON.
 
-A switch is looked at often while it is new, since it goes on telling about itself, then now and then; only what has
-changed is written.
+A new switch is scanned every second, because its first messages describe it; after that every ten seconds. Only entries
+that have changed are written.
 """
 
 import json
@@ -14,13 +14,13 @@ from natmirror.replication.store import GONE, PUT, Op
 from natmirror.rules.shards import shard_of_client
 
 _KIND = "switch"
-_SLICE = 20
-_LOOK_INTERVAL = 1.0
-_NEW = 10.0  # seconds for which a connection is looked at each time; the others as often
+_SLICE = 20  # switches that are read between two batches of packets
+_SCAN_INTERVAL = 1.0  # seconds between two scans of new connections
+_FULL_SCAN_INTERVAL = 10.0  # seconds between two scans of all connections; a connection is new for as long
 
 
 class SwitchRecords:
-    """A RecordKind."""
+    """The RecordKind of known switches."""
 
     name = _KIND
 
@@ -28,12 +28,14 @@ class SwitchRecords:
         self._threads = threads
         self._writer = writer
         self._is_active = False
-        self._written: dict[str, tuple[float, int]] = {}  # since when it is known, and a hash of what was written
-        self._look_at = 0.0
-        self._whole_at = 0.0
+        self._written: dict[
+            str, tuple[float, int]
+        ] = {}  # by client: when it was first written, and a hash of the entry
+        self._next_scan_at = 0.0
+        self._next_full_scan_at = 0.0
 
-    async def take_in(self, records: Mapping[str, str]) -> int:
-        """Take in what other hosts have written; return how many records make no sense here, or find no room."""
+    async def adopt(self, records: Mapping[str, str]) -> int:
+        """Adopt other hosts' switches; return how many records were refused as invalid."""
         entries: list[list[dict[str, Any]]] = [[] for _ in self._threads]
         refused = 0
         for client, text in records.items():
@@ -43,42 +45,48 @@ class SwitchRecords:
                 refused += 1
         for thread, part in zip(self._threads, entries, strict=True):
             for some in slices(part, _SLICE):
-                refused += int(await ask(thread, partial(thread.replication.take_in_switches, some)))
+                refused += int(await ask(thread, partial(thread.replication.adopt_switches, some)))
         return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
-        """Drop other hosts' records with these keys; True: because what they describe has ended."""
+        """Forget other hosts' switches with these keys."""
         for thread in self._threads:
             for some in slices(gone, _SLICE):
                 await ask(thread, partial(thread.replication.withdraw_switches, some))
 
     async def write_all(self) -> None:
-        """Write all that is this host's again."""
+        """Have the next write_changes() write all switches again."""
         self._written.clear()
-        self._look_at = 0.0
+        self._next_scan_at = 0.0
 
     async def write_changes(self, now: float) -> None:
-        """Tell what has changed, where that does not come by itself: of connections that this host has as the active
-        one."""
-        if not self._is_active or now < self._look_at:
+        """On the active host, write the switches that have changed, and remove those whose connections have ended, if a
+        scan is due."""
+        if not self._is_active or now < self._next_scan_at:
             return
-        self._look_at = now + _LOOK_INTERVAL
-        is_whole = now >= self._whole_at
-        self._whole_at = now + _NEW if is_whole else self._whole_at
+        self._next_scan_at = now + _SCAN_INTERVAL
+        is_full = now >= self._next_full_scan_at
+        if is_full:
+            self._next_full_scan_at = now + _FULL_SCAN_INTERVAL
         living: set[str] = set()
         for thread in self._threads:
             clients = await ask(thread, thread.replication.living_switches)
             living.update(clients)
-            fresh = [client for client in clients if is_whole or now - self._written.get(client, (now,))[0] < _NEW]
-            for some in slices(fresh, _SLICE):
-                self._writer.write(self._news(await ask(thread, partial(thread.replication.show_switches, some)), now))
+            scanned = clients if is_full else [client for client in clients if self._is_new(client, now)]
+            for some in slices(scanned, _SLICE):
+                self._writer.write(
+                    self._changed(await ask(thread, partial(thread.replication.show_switches, some)), now)
+                )
         gone = [client for client in self._written if client not in living]
         self._writer.write([Op(GONE, f"{_KIND} {client}") for client in gone])
         for client in gone:
             del self._written[client]
 
-    def _news(self, entries: Iterable[dict[str, Any]], now: float) -> list[Op]:
-        """What was not written before; that everything is older now is no news."""
+    def _is_new(self, client: str, now: float) -> bool:
+        return client not in self._written or now - self._written[client][0] < _FULL_SCAN_INTERVAL
+
+    def _changed(self, entries: Iterable[dict[str, Any]], now: float) -> list[Op]:
+        """Return the writes of entries that have changed since they were written; an answer's age is no change."""
         ops = []
         for entry in entries:
             client = str(entry["client"])
@@ -90,14 +98,14 @@ class SwitchRecords:
                 ops.append(Op(PUT, f"{_KIND} {client}", json.dumps(entry)))
         return ops
 
-    async def become_active(self) -> None:
-        """Write the switches that are known here from now on."""
+    async def activate(self) -> None:
+        """Begin to write the switches that are known here."""
         self._is_active = True
 
     async def write_last_changes(self) -> None:
-        """There is nothing that would not have been written."""
+        """Do nothing: write_changes() writes each change within seconds."""
 
-    async def become_standby(self) -> None:
-        """Leave writing switches to the other host."""
+    async def release(self) -> None:
+        """Stop writing switches: the other host does."""
         self._is_active = False
         self._written.clear()

@@ -1,16 +1,16 @@
-"""What this host and others share, kept up to date in a thread of its own: no packet ever waits for it.
+"""The exchange of records with the other host, in a thread of its own: no packet ever waits for it.
 
-Theory. Each host writes what is its own and hears what others write. After it has begun, and after each outage, it
-*synchronises*: it listens, then reads everything, which brings what it knows of others up to date whatever it has
-missed, then writes all of its own again, and removes what is its own in the store and nowhere else. An outage, or a
-queue that is full, therefore only means that this has to be done again; it is done now and then anyway, so that nothing
-that went wrong lasts.
+Theory. Each host writes its own records and reads the changes that other hosts write. At the start and after each
+outage it *synchronises*: it subscribes to changes; reads all records, which corrects its view of other hosts whatever
+it has missed; writes all of its own records again; and removes records from the store that are its own there and
+unknown here. So an outage or a full queue only means that it synchronises again. It does so every five minutes anyway,
+so that no error lasts.
 
-What the store has lost, a standby does not forget at once: a Redis that comes back empty gets everything from the
-active host again. Only what is still missing when all is read the next time goes.
+A standby host does not forget at once the records that the store has lost: a Redis that comes back empty gets all of
+them from the active host again. The standby forgets those that are still missing when it synchronises the next time.
 
-Of two hosts that both believe they are active each writes its own, and removes only its own; where both write the same
-key the later is right.
+If two hosts both believe that they are active, each writes its own records and removes only its own. Where both write
+the same key, the later write wins.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Any, TypedDict
 
-from natmirror.ha.role import SETTLE_TIME
+from natmirror.ha.role import RELEASE_DELAY
 from natmirror.replication.record_kind import RecordKind
 from natmirror.replication.store import ENDED, GONE, PUT, Op, Store, StoreError
 from natmirror.replication.write_queue import WriteQueue
@@ -30,20 +30,22 @@ from natmirror.replication.write_queue import WriteQueue
 log = logging.getLogger("natmirror")
 
 REFRESH_INTERVAL = 300.0
-"""Seconds after which everything is read and written again: several times in a record's lifetime."""
+"""Seconds between two synchronisations, several times in a record's lifetime."""
 
+# Seconds
 _WRITE_INTERVAL = 0.05
 _BEAT_INTERVAL = 1.0
 _CHANGES_TIMEOUT = 0.2
-_LOOK_INTERVAL = 0.15
-_PAUSES = (0.2, 2.0)  # after the first attempt in vain, and at most
+_SCAN_INTERVAL = 0.15
+_PAUSES = (0.2, 2.0)  # after the first failed attempt to connect, and at most
+_STOP_TIMEOUT = 3.0
+
 _MAX_WAITING = 200_000  # ops that wait to be written
 _AT_ONCE = 5_000  # ops in one write
-_STOP_TIMEOUT = 3.0
 
 
 class SyncState(StrEnum):
-    """How far this host has read the shared state."""
+    """How much of the store's records this host has."""
 
     OFF = "off"
     """The rules have no ``ha.state``: nothing is shared."""
@@ -78,13 +80,13 @@ class SyncEntry(TypedDict):
 
 
 class Synchroniser:
-    """From start() to stop(). ``kinds`` get what others write, in the thread of this; write() takes what is to be
-    written."""
+    """Exchanges records through ``store``, from start() to stop(). It calls the kinds of records in its own thread;
+    they write through write()."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
-        self.settled = threading.Event()
-        """Set when everything has been read for the first time, or could not be."""
-        self._role_taken = threading.Event()
+        self.first_attempt_done = threading.Event()
+        """Set when all records have been read for the first time, or the first attempt has failed."""
+        self._role_applied = threading.Event()
         self._store = store
         self._clock = clock
         self._kinds: Sequence[RecordKind] = ()
@@ -92,66 +94,67 @@ class Synchroniser:
         self._state = SyncState.CONNECTING
         self._was_complete = False
         self._is_active = False
-        self._kinds_are_active: bool | None = None  # whether the kinds believe that this host is the active one
-        self._copy: dict[str, str] = {}
+        self._kinds_are_active: bool | None = None  # the role that the kinds have taken; None: none yet
+        self._other_records: dict[str, str] = {}
         self._missing: set[str] = set()
         self._rejected = 0
         self._rules_changed = False
         self._changed_at: float | None = None
         self._outages = 0
         self._error: str | None = None
-        self._thread = threading.Thread(target=self._run, name="sharing", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="shared-state", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._role_changed = asyncio.Event()
-        self._role_known = asyncio.Event()
+        self._first_role_applied = asyncio.Event()
 
     # From other threads
 
     def start(self, kinds: Sequence[RecordKind]) -> None:
-        """Begin."""
+        """Start the thread, with these kinds of records."""
         self._kinds = kinds
         self._main = self._loop.create_task(self._run_tasks())
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is to be written, as far as that goes quickly, and end."""
+        """Write the queued ops, for at most 3 s, and end."""
         if self._thread.is_alive():
-            with suppress(RuntimeError):  # its loop has just closed
+            with suppress(RuntimeError):  # the thread has just closed its loop
                 self._loop.call_soon_threadsafe(self._main.cancel)
             self._thread.join(_STOP_TIMEOUT)
 
     def write(self, ops: Sequence[Op]) -> None:
-        """Have these written; from any thread, without waiting."""
+        """Queue these ops for the store; from any thread, without waiting."""
         self._queue.add(ops, self._clock())
 
     async def wait_for_room(self) -> None:
-        """In the thread: wait until there is room for some thousands more."""
+        """Wait until the queue has room for thousands of further ops; for the kinds, in this object's thread."""
         while self._queue.waiting() > _MAX_WAITING // 2:
             await asyncio.sleep(_WRITE_INTERVAL)
 
     def note_missed(self) -> None:
-        """Note that ops were lost before they came here; from any thread."""
+        """Have the next synchronisation begin soon, because ops were lost before write(); from any thread."""
         self._queue.note_missed()
 
     def set_active(self, is_active: bool) -> None:
-        """Take whether this host is the active one; from any thread."""
-        self._role_taken.clear()
+        """Set whether this host is the active one; from any thread."""
+        self._role_applied.clear()
         self._is_active = is_active
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._role_changed.set)
 
-    def wait_until_role_taken(self, timeout: float) -> None:
-        """Wait until the role that set_active() has set last is taken; from any thread that the kinds do not ask."""
-        self._role_taken.wait(timeout)
+    def wait_until_role_applied(self, timeout: float) -> None:
+        """Wait until the kinds have taken the role that set_active() has set. The caller is no packet thread: the kinds
+        ask these."""
+        self._role_applied.wait(timeout)
 
     def refresh(self) -> None:
-        """Have everything read and written again soon, because the rules have changed; from any thread."""
+        """Synchronise soon, because the rules have changed; from any thread."""
         self._rules_changed = True
         self._queue.note_missed()
 
     def why_incomplete(self) -> str | None:
-        """Return why this host could not go on with another one's connections yet; None: it could, or the store does
-        not answer. An outage later takes nothing away from what was read before."""
+        """Return why this host cannot take over the other host's connections yet. None: it can, or the store does not
+        answer. A later outage does not matter: the records that were read stay."""
         if self._was_complete or self._is_active:
             return None
         if self._state is SyncState.CONNECTING and self._error is not None:
@@ -159,11 +162,11 @@ class Synchroniser:
         return f"the shared state is {self._state}"
 
     def status(self) -> SyncEntry:
-        """Return the state as values for JSON; from any thread."""
+        """Return the state of the exchange as values for JSON; from any thread."""
         now, changed_at = self._clock(), self._changed_at
         return {
             "state": self._state,
-            "records": len(self._copy),
+            "records": len(self._other_records),
             "records_rejected": self._rejected,
             "waiting_writes": self._queue.waiting(),
             "lag_seconds": round(self._queue.age(now), 3),
@@ -183,62 +186,70 @@ class Synchroniser:
         while True:
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._keep_role())
+                    group.create_task(self._follow_role())
                     group.create_task(self._keep_connected())
-            except* Exception as group:  # for one, no memory where a fault was just being dealt with
-                log.error("shared state: internal error; beginning again", exc_info=group)
+            except* Exception as group:  # e.g. no memory while another error was handled
+                log.error("shared state: internal error; connecting to the store again", exc_info=group)
             await asyncio.sleep(_PAUSES[0])
 
-    async def _keep_role(self) -> None:
-        """Have the kinds take this host's role whenever it changes, whether the store answers or not."""
+    async def _follow_role(self) -> None:
+        """Pass each change of role to the kinds, whether the store answers or not; then have them write changes."""
         while True:
             self._role_changed.clear()
             try:
-                await self._take_role()
+                await self._apply_role()
             except Exception:
-                log.exception("shared state: something went wrong")
+                log.exception("shared state: internal error at a change of role; trying again")
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_INTERVAL):
+                async with asyncio.timeout(_SCAN_INTERVAL):
                     await self._role_changed.wait()
 
-    async def _take_role(self) -> None:
-        is_active = await self._settle() if self._kinds_are_active and not self._is_active else self._is_active
+    async def _apply_role(self) -> None:
+        is_active = self._is_active
+        if self._kinds_are_active and not is_active:
+            is_active = await self._wait_before_release()
         if is_active != self._kinds_are_active:
             was_active, self._kinds_are_active = self._kinds_are_active, is_active
             try:
                 for kind in self._kinds:
-                    await (kind.become_active() if is_active else kind.become_standby())
+                    await (kind.activate() if is_active else kind.release())
             except Exception:
-                self._kinds_are_active = was_active  # to be tried again: a role that is only half taken holds no legs
+                self._kinds_are_active = (
+                    was_active  # try again: after a role that is only half taken no host has the legs
+                )
                 raise
             if was_active:
-                self._queue.note_missed()  # from now on everything matters that the other host writes, and has written
-        self._role_known.set()
+                self._queue.note_missed()  # read all records again: an active host has ignored those of the other host
+        self._first_role_applied.set()
         if self._kinds_are_active == self._is_active:
-            self._role_taken.set()
+            self._role_applied.set()
         for kind in self._kinds:
             await kind.write_changes(self._clock())
 
-    async def _settle(self) -> bool:
-        """Another host is about to be the active one: whether this one is it again before the last packets have come
-        here. Until then they pass as before, mirrors' too, who would lack those that the other host does not see."""
+    async def _wait_before_release(self) -> bool:
+        """Keep the role for RELEASE_DELAY, after writing the latest changes; return whether this host is active again
+        by then.
+
+        Meanwhile the last packets of clients, backends and mirrors still come here, and pass and are copied as before:
+        mirrors would lack those that the other host does not see.
+        """
         for kind in self._kinds:
             await kind.write_last_changes()
         with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_TIME):
+            async with asyncio.timeout(RELEASE_DELAY):
                 while not self._is_active:
                     self._role_changed.clear()
                     await self._role_changed.wait()
         return self._is_active
 
     async def _keep_connected(self) -> None:
-        await self._role_known.wait()  # a standby takes in records differently
+        await self._first_role_applied.wait()  # how kinds adopt records depends on the role
         pause = _PAUSES[0]
         while True:
             try:
-                if self._rules_changed and not self._kinds_are_active:  # what had to be kept of it then may be more now
+                if self._rules_changed and not self._kinds_are_active:  # these rules may pin more bindings
                     self._rules_changed, self._rejected = False, 0
-                    await self._take_in(dict(self._copy))
+                    await self._adopt(dict(self._other_records))
                 await self._store.connect()
                 self._queue.open()
                 pause = _PAUSES[0]
@@ -246,7 +257,7 @@ class Synchroniser:
             except StoreError as error:
                 self._note_outage(str(error))
             except Exception:
-                log.exception("shared state: something went wrong")
+                log.exception("shared state: internal error")
                 self._note_outage("internal error")
             finally:
                 self._queue.close()
@@ -256,13 +267,14 @@ class Synchroniser:
 
     def _note_outage(self, error: str) -> None:
         if self._error is None:
-            log.warning("shared state: %s; trying again until it answers", error)
+            log.warning("shared state: %s; trying again until the store (ha.state in the rules) answers", error)
             self._outages += self._was_complete
         self._state, self._error = SyncState.CONNECTING, error
-        self.settled.set()
+        self.first_attempt_done.set()
 
     async def _exchange_records(self) -> None:
-        """Synchronise, and again now and then, until the store fails."""
+        """Synchronise, apply other hosts' changes, and synchronise again when ops were lost or REFRESH_INTERVAL is
+        over, until the store fails."""
         writing = asyncio.create_task(self._write_queued())
         try:
             while not writing.done():
@@ -286,26 +298,26 @@ class Synchroniser:
             own.update(record.key for record in records if record.is_own)
             others = {record.key: record.value for record in records if not record.is_own}
             fresh |= others
-            await self._take_in(others)
-        missing = self._copy.keys() - fresh.keys() - own
+            await self._adopt(others)
+        missing = self._other_records.keys() - fresh.keys() - own
         lost = missing & self._missing
         await self._withdraw(dict.fromkeys(lost, False))
         self._missing = missing - lost
-        self._copy = {key: self._copy[key] for key in self._missing} | fresh
+        self._other_records = {key: self._other_records[key] for key in self._missing} | fresh
         for kind in self._kinds:
             if self._kinds_are_active and not self._was_complete:
-                await kind.become_active()
+                await kind.activate()
             await kind.write_all()
         put = self._queue.take_puts()
         if self._kinds_are_active:
             self.write([Op(GONE, key) for key in own - put])
         if self._error is not None or not self._was_complete:
-            log.info("shared state: complete, %d records of other hosts", len(fresh))
+            log.info("shared state: complete; read %d records of other hosts", len(fresh))
         self._state, self._error, self._was_complete = SyncState.COMPLETE, None, True
-        self.settled.set()
+        self.first_attempt_done.set()
 
     async def _write_queued(self) -> None:
-        """Write what there is, until it fails; when it is ended, for the last time."""
+        """Write queued ops until the store fails; when cancelled, write those that are left."""
         beat_at = 0.0
         try:
             while True:
@@ -331,25 +343,25 @@ class Synchroniser:
         put = {key: op.value for key, op in last.items() if op.what == PUT}
         gone = {key: op.what == ENDED for key, op in last.items() if op.what != PUT}
         for key in gone:
-            self._copy.pop(key, None)
-        self._copy |= put
+            self._other_records.pop(key, None)
+        self._other_records |= put
         await self._withdraw(gone)
-        await self._take_in(put)
+        await self._adopt(put)
         if ops:
             self._changed_at = self._clock()
 
-    async def _take_in(self, records: Mapping[str, str]) -> None:
+    async def _adopt(self, records: Mapping[str, str]) -> None:
         for kind, some in self._by_kind(records):
-            self._rejected += await kind.take_in(some)
+            self._rejected += await kind.adopt(some)
 
     async def _withdraw(self, gone: Mapping[str, bool]) -> None:
         for kind, some in self._by_kind(gone):
             await kind.withdraw(some)
 
-    def _by_kind(self, things: Mapping[str, Any]) -> Iterable[tuple[RecordKind, dict[str, Any]]]:
-        """Yield each kind's own; unknown kinds are left out."""
+    def _by_kind(self, items: Mapping[str, Any]) -> Iterable[tuple[RecordKind, dict[str, Any]]]:
+        """Yield each kind with its items, their keys without the kind's name; leave out unknown kinds."""
         for kind in self._kinds:
             prefix = kind.name + " "
-            some = {key.removeprefix(prefix): thing for key, thing in things.items() if key.startswith(prefix)}
+            some = {key.removeprefix(prefix): item for key, item in items.items() if key.startswith(prefix)}
             if some:
                 yield kind, some

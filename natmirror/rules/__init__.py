@@ -1,15 +1,17 @@
-"""The rules: as values, from their file, as text, and what a reload may change.
+"""The rules: their values, their file, the table of their keys, and what a reload may change.
 
-Begin with model.py, then kinds.py: the words that a key may choose between. file.py reads the file, by yaml_reader.py
-and scalars.py (pair_section.py its section ``ha``), and says what is wrong in which line. text.py describes rules with
-all defaults, reload.py says what may change while natmirror runs, shards.py divides clients among threads. Imports net
-and errors.
+Begin with keys.py, the table of the keys; pool_keys.py, mirror_keys.py and pair_keys.py have parts of it. scalars.py
+and addresses.py hold the types of values, kinds.py the words that a key may choose between. model.py has the rules as
+values. file.py and pair_section.py read a file by the tables, through tables.py and yaml_reader.py. text.py describes
+rules with all defaults, reload.py says what may change while natmirror runs, shards.py divides the clients among the
+threads. Imports net and errors.
 """
 
 from natmirror.rules.file import (
     load_rules,
     parse_rules,
 )
+from natmirror.rules.keys import MAX_THREADS
 from natmirror.rules.kinds import (
     Balance,
     CheckKind,
@@ -23,11 +25,7 @@ from natmirror.rules.kinds import (
     WhenNone,
 )
 from natmirror.rules.model import (
-    DEFAULT_ADVERT_INTERVAL,
-    DEFAULT_FLOWS,
-    DEFAULT_MEMORY,
     LEG_PORTS,
-    MAX_QUEUES,
     Backend,
     Health,
     Host,
@@ -40,11 +38,8 @@ from natmirror.rules.model import (
 )
 
 __all__ = [
-    "DEFAULT_ADVERT_INTERVAL",
-    "DEFAULT_FLOWS",
-    "DEFAULT_MEMORY",
     "LEG_PORTS",
-    "MAX_QUEUES",
+    "MAX_THREADS",
     "Backend",
     "Balance",
     "CheckKind",

@@ -1,51 +1,26 @@
-"""Read a rules file: the result is the rules, or one line that says what is wrong with it and where."""
+"""Read a rules file. The tables in keys.py read each value; this module builds the rules, and refuses what several keys
+together exclude. An error is one line with the file, the line, the key and what was expected."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
 
 from natmirror.errors import RulesError
-from natmirror.rules.kinds import (
-    Balance,
-    CheckKind,
-    HashInput,
-    MirrorProtocol,
-    Reconnect,
-    Statistics,
-    Unsolicited,
-    WhenBehind,
-    WhenDown,
-    WhenNone,
-)
-from natmirror.rules.model import (
-    DEFAULT_FLOWS,
-    DEFAULT_MEMORY,
-    MAX_QUEUES,
-    Backend,
-    Health,
-    Mirror,
-    Pool,
-    Rules,
-    Service,
-)
-from natmirror.rules.pair_section import ha_warnings, read_ha
-from natmirror.rules.scalars import read_absolute_path, read_duration, read_name, read_percent, read_port, read_size
+from natmirror.rules.keys import TOP
+from natmirror.rules.kinds import Balance, CheckKind
+from natmirror.rules.model import Backend, Health, Mirror, Pool, Rules, Service
+from natmirror.rules.pair_section import build_pair, pair_warnings
+from natmirror.rules.tables import Fields
 from natmirror.rules.units import show_duration
-from natmirror.rules.yaml_reader import MAX_FILE_LEN, Mapping, Value, parse
+from natmirror.rules.warnings import service_warnings
+from natmirror.rules.yaml_reader import MAX_FILE_LEN, Value, parse
 
-_KEYS = ("switches", "services", "mirror-memory", "max-flows", "queues", "known-switches", "ha")
-_FLOWS_BOUNDS = (1024, 1 << 24)
-_BUFFER_BOUNDS = (64 << 10, 1 << 30)
-_MEMORY_BOUNDS = (1 << 20, 1 << 40)
-_MAX_WEIGHT = 1000
-_MAX_IN_ROW = 100
-_MIN_CHECK_INTERVAL = 0.1  # what checks cost is the packets' loss
+_ONLY_OPENFLOW = ("reconnect", "unsolicited", "statistics", "record")
+"""Keys that only a mirror with OpenFlow sessions may have."""
 
 
 def load_rules(path: str | Path) -> Rules:
-    """Read a rules file; RulesError says in one line what is wrong with it."""
+    """Read a rules file; RulesError with one line where it cannot be used."""
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_FILE_LEN + 1)
@@ -62,280 +37,149 @@ def load_rules(path: str | Path) -> Rules:
 
 
 def parse_rules(text: str, path: str = "<rules>") -> Rules:
-    """Read the text of a rules file; ``path`` is the name that errors give it."""
-    top = parse(text, path).mapping(*_KEYS)
-    switches = tuple(_distinct_networks(top["switches"].list("networks")))
+    """Read the text of a rules file; ``path`` names the file in errors. RulesError as in load_rules()."""
+    top = TOP.read(parse(text, path))
+    switches: tuple[IPv4Network, ...] = top["switches"]
+    _refuse_overlaps(top.place("switches"), switches)
     services: list[Service] = []
-    for value in top["services"].list("services"):
-        service = _service(value.mapping("name", "address", "port", "pool", "mirrors"), switches)
-        for other in services:
-            if other.name == service.name:
-                raise value.complain(f"expected a name of its own, found {service.name} again")
-            if (other.address, other.port) == (service.address, service.port):
-                here = f"{service.address}:{service.port}"
-                raise value.complain(f"expected an address and port of its own, found {here} of {other.name} again")
+    for fields in top["services"]:
+        service = _service(fields, switches)
+        _refuse_duplicate(fields.value, service, services)
         services.append(service)
-    memory = top.get("mirror-memory", lambda value: read_size(value, _MEMORY_BOUNDS), DEFAULT_MEMORY)
-    max_flows = top.get("max-flows", lambda value: value.integer(*_FLOWS_BOUNDS), DEFAULT_FLOWS)
-    queues = top.get("queues", _queues, None)
-    known_switches = top.get("known-switches", read_absolute_path, None)
-    ha = top.get("ha", lambda value: read_ha(value, services), None)
+    pair = top["ha"] and build_pair(top["ha"], services)
     _refuse_masters_in_pools(top["services"], services)
-    warnings = (*_warnings(services), *(ha_warnings(ha, services) if ha else ()))
-    return Rules(path, switches, tuple(services), warnings, memory, max_flows, queues, known_switches, ha)
+    warnings = (*service_warnings(services), *(pair_warnings(pair, services) if pair else ()))
+    return Rules(**top.arguments(path=path, services=tuple(services), warnings=warnings, ha=pair))
 
 
-def _distinct_networks(values: list[Value]) -> Iterable[IPv4Network]:
-    seen: list[IPv4Network] = []
-    for value in values:
-        network = value.network()
-        for other in seen:
+def _refuse_overlaps(value: Value, networks: Sequence[IPv4Network]) -> None:
+    for place, (one, network) in enumerate(zip(value.list("networks"), networks, strict=True)):
+        for other in networks[:place]:
             if network.overlaps(other):
-                raise value.error("networks that do not overlap", f"{network} and {other}")
-        seen.append(network)
-        yield network
+                raise one.error("networks that do not overlap", f"{network} and {other}")
 
 
-def _service(fields: Mapping, switches: tuple[IPv4Network, ...]) -> Service:
-    name = read_name(fields["name"])
-    address, port = fields["address"].address(), read_port(fields["port"])
+class _Context:
+    """The service and the clients, which limit the values in a pool or a mirror."""
 
-    def outside(value: Value) -> IPv4Address:
-        """Read an address that is neither a client's nor the service's own."""
-        found = value.address()
-        for network in switches:
-            if found in network:
+    def __init__(self, service: Fields, switches: tuple[IPv4Network, ...]) -> None:
+        self.address: IPv4Address = service["address"]
+        self.port: int = service["port"]
+        self.switches = switches
+
+    def refuse_address(self, value: Value, address: IPv4Address) -> None:
+        """Refuse a backend's or mirror's address that a client or the service has."""
+        for network in self.switches:
+            if address in network:
                 raise value.error(f"an address outside the switches' network {network}")
-        if found == address:
+        if address == self.address:
             raise value.error("another address than the service's")
-        return found
 
-    if "pool" not in fields and "mirrors" not in fields:
+
+def _service(fields: Fields, switches: tuple[IPv4Network, ...]) -> Service:
+    if not fields.is_given("pool") and not fields.is_given("mirrors"):
         raise fields.value.complain("expected a pool or mirrors or both, found neither")
-    pool = _pool(fields["pool"], port, outside) if "pool" in fields else None
-    mirrors = _mirrors(fields["mirrors"], port, outside, switches) if "mirrors" in fields else ()
-    for value, mirror in zip(fields["mirrors"].list("mirrors") if mirrors else (), mirrors, strict=True):
+    context = _Context(fields, switches)
+    pool = fields["pool"] and _pool(fields["pool"], context)
+    mirrors: list[Mirror] = []
+    for one in fields["mirrors"]:
+        mirror = _mirror(one, context)
+        _refuse_duplicate(one.value, mirror, mirrors)
+        if mirror.record is not None and mirror.record in (other.record for other in mirrors):
+            raise one.value.complain(f"expected a file of its own to record, found {mirror.record} again")
         if mirror.throttles and pool is None:
-            raise value.complain("expected a pool where a mirror throttles: without one no packet is changed")
-    return Service(name, address, port, pool, mirrors)
+            raise one.value.complain("expected a pool where a mirror throttles: without one no packet is changed")
+        mirrors.append(mirror)
+    return Service(**fields.arguments(pool=pool, mirrors=tuple(mirrors)))
 
 
-def _pool(value: Value, port: int, outside: Callable[[Value], IPv4Address]) -> Pool:
-    fields = value.mapping("balance", "hash", "backends", "sorry", "when-none", "when-down", "slow-start", "health")
-    balance = fields.get("balance", lambda value: value.choice(Balance), Balance.MAGLEV)
-    if balance is not Balance.MAGLEV and "hash" in fields:
-        raise fields["hash"].complain(f"expected no hash with balance {balance}, found one")
-    hashed = fields.get("hash", lambda value: value.choice(HashInput), HashInput.ADDRESS)
-    backends: list[Backend] = []
-    for one in fields["backends"].list("backends"):
-        keys = one.mapping("name", "address", "port", "weight", "max-connections")
-        if balance is Balance.PRIORITY and "weight" in keys:
-            raise keys["weight"].complain("expected no weight with balance priority, found one")
-        backend = Backend(
-            read_name(keys["name"]),
-            outside(keys["address"]),
-            keys.get("port", read_port, port),
-            keys.get("weight", lambda value: value.integer(1, _MAX_WEIGHT), 1),
-            keys.get("max-connections", lambda value: value.integer(1, _FLOWS_BOUNDS[1]), None),
+def _pool(fields: Fields, context: _Context) -> Pool:
+    balance = fields["balance"]
+    if balance is not Balance.MAGLEV and fields.is_given("hash"):
+        raise fields.place("hash").complain(f"expected no hash with balance {balance}, found one")
+    members: list[Backend] = []
+    for one in (*fields["backends"], *([fields["sorry"]] if fields["sorry"] else [])):
+        if balance is Balance.PRIORITY and one.is_given("weight"):
+            raise one.place("weight").complain("expected no weight with balance priority, found one")
+        context.refuse_address(one.place("address"), one["address"])
+        backend = Backend(**one.arguments(port=one["port"] or context.port))
+        _refuse_duplicate(one.value, backend, members)
+        members.append(backend)
+    sorry = members.pop() if fields["sorry"] else None
+    health = fields["health"] and _health(fields["health"])
+    return Pool(**fields.arguments(backends=tuple(members), sorry=sorry, health=health))
+
+
+def _health(fields: Fields) -> Health:
+    health = Health(**fields.arguments())
+    if health.check is not CheckKind.EXEC and fields.is_given("command"):
+        raise fields.place("command").complain(f"expected no command with check: {health.check}, found one")
+    if health.check is CheckKind.EXEC and not fields.is_given("command"):
+        raise fields.value.complain("expected a command with check: exec, found none")
+    if health.command and (not health.command[0] or any("\0" in word for word in health.command)):
+        raise fields.place("command").complain(
+            "expected a program and its arguments, found an empty name or a NUL byte"
         )
-        _refuse_duplicate(one, backend, backends)
-        backends.append(backend)
-    sorry = fields.get("sorry", lambda value: _sorry(value, port, outside, backends), None)
-    when_none = fields.get("when-none", lambda value: value.choice(WhenNone), WhenNone.DROP)
-    when_down = fields.get("when-down", lambda value: value.choice(WhenDown), WhenDown.RESET)
-    slow_start = fields.get("slow-start", read_duration, 0.0)
-    health = fields.get("health", _health, None)
-    return Pool(balance, hashed, tuple(backends), sorry, when_none, when_down, slow_start, health)
-
-
-def _sorry(value: Value, port: int, outside: Callable[[Value], IPv4Address], backends: list[Backend]) -> Backend:
-    keys = value.mapping("name", "address", "port")
-    backend = Backend(read_name(keys["name"]), outside(keys["address"]), keys.get("port", read_port, port))
-    _refuse_duplicate(value, backend, backends)
-    return backend
-
-
-def _health(value: Value) -> Health:
-    optional: dict[str, Callable[[Value], Any]] = {
-        "interval": _check_interval,
-        "timeout": read_duration,
-        "rise": lambda value: value.integer(1, _MAX_IN_ROW),
-        "fall": lambda value: value.integer(1, _MAX_IN_ROW),
-        "command": _command,
-    }
-    keys = value.mapping("check", *optional)
-    check = keys["check"].choice(CheckKind)
-    health = Health(check, **{key: read(keys[key]) for key, read in optional.items() if key in keys})
-    if check is not CheckKind.EXEC and "command" in keys:
-        raise keys["command"].complain(f"expected no command with check: {check}, found one")
-    if check is CheckKind.EXEC and "command" not in keys:
-        raise value.complain("expected a command with check: exec, found none")
     if health.timeout > health.interval:
-        place = keys.get("timeout", lambda timeout: timeout, value)
+        place = fields.place("timeout") if fields.is_given("timeout") else fields.value
         longest, found = show_duration(health.interval), show_duration(health.timeout)
         raise place.complain(f"expected a timeout of at most the interval, {longest}, found {found}")
     return health
 
 
-def _check_interval(value: Value) -> float:
-    interval = read_duration(value)
-    if interval < _MIN_CHECK_INTERVAL:
-        raise value.error(f"an interval of at least {show_duration(_MIN_CHECK_INTERVAL)}")
-    return interval
-
-
-def _command(value: Value) -> tuple[str, ...]:
-    words = tuple(one.scalar("a word") for one in value.list("words, the program first"))
-    if not words[0] or any("\0" in word for word in words):
-        raise value.complain("expected a program and its arguments, found an empty name or a NUL")
-    return words
-
-
-def _mirrors(
-    value: Value, port: int, outside: Callable[[Value], IPv4Address], switches: tuple[IPv4Network, ...]
-) -> tuple[Mirror, ...]:
-    mirrors: list[Mirror] = []
-    for one in value.list("mirrors"):
-        mirror = _mirror(one, port, outside, switches)
-        _refuse_duplicate(one, mirror, mirrors)
-        mirrors.append(mirror)
-        _refuse_second_record(one, mirrors)
-    return tuple(mirrors)
-
-
-def _mirror(
-    value: Value, port: int, outside: Callable[[Value], IPv4Address], switches: tuple[IPv4Network, ...]
-) -> Mirror:
-    optional: dict[str, Callable[[Value], Any]] = {
-        "buffer": lambda value: read_size(value, _BUFFER_BOUNDS),
-        "when-behind": lambda value: value.choice(WhenBehind),
-        "throttle-limit": read_duration,
-        "sample": read_percent,
-        "only": lambda value: _networks_inside(value, switches),
-        "source": lambda value: _source(value, outside),
-        "linger": read_duration,
-        "connect-timeout": read_duration,
-        "stall-timeout": read_duration,
-        "idle-timeout": read_duration,
-        "direct": Value.boolean,
-        "protocol": lambda value: value.choice(MirrorProtocol),
-        **_OF_SESSIONS,
-    }
-    keys = value.mapping("name", "address", "port", *optional)
-    given = {key.replace("-", "_"): read(keys[key]) for key, read in optional.items() if key in keys}
-    mirror = Mirror(read_name(keys["name"]), outside(keys["address"]), keys.get("port", read_port, port), **given)
-    if "throttle-limit" in keys and not mirror.throttles:
-        raise keys["throttle-limit"].complain("expected no throttle-limit without when-behind: throttle, found one")
-    for key in _OF_SESSIONS:
-        if key in keys and not mirror.speaks_openflow:
-            raise keys[key].complain(f"expected no {key} without protocol: openflow, found one")
+def _mirror(fields: Fields, context: _Context) -> Mirror:
+    context.refuse_address(fields.place("address"), fields["address"])
+    if fields["source"] is not None:
+        context.refuse_address(fields.place("source"), fields["source"])
+    if fields.is_given("only"):
+        for value, network in zip(fields.place("only").list("networks"), fields["only"], strict=True):
+            if not any(network.subnet_of(clients) for clients in context.switches):
+                raise value.error("a network inside one of the switches' networks")
+    mirror = Mirror(**fields.arguments(port=fields["port"] or context.port))
+    if fields.is_given("throttle-limit") and not mirror.throttles:
+        raise fields.place("throttle-limit").complain(
+            "expected no throttle-limit without when-behind: throttle, found one"
+        )
+    for key in _ONLY_OPENFLOW:
+        if fields.is_given(key) and not mirror.speaks_openflow:
+            raise fields.place(key).complain(f"expected no {key} without protocol: openflow, found one")
     if mirror.throttles and mirror.speaks_openflow:
-        raise keys["when-behind"].complain(
-            "expected when-behind: drop with protocol: openflow, found throttle: whole messages are left out instead"
+        raise fields.place("when-behind").complain(
+            "expected when-behind: drop with protocol: openflow, found throttle: a session leaves out whole messages"
+            " instead"
         )
     if mirror.direct and mirror.source is not None:
-        raise keys["direct"].complain(
-            "expected no direct with a source of ours, found one: clients' packets pass anyway"
+        raise fields.place("direct").complain(
+            "expected no direct with a source of this host, found one: the mirror's packets to clients pass anyway"
         )
     return mirror
 
 
-_OF_SESSIONS: dict[str, Callable[[Value], Any]] = {
-    "reconnect": lambda value: value.choice(Reconnect),
-    "unsolicited": lambda value: value.choice(Unsolicited),
-    "statistics": lambda value: value.choice(Statistics),
-    "record": lambda value: read_absolute_path(value),
-}
-"""Keys of mirrors with OpenFlow sessions."""
-
-
-def _source(value: Value, outside: Callable[[Value], IPv4Address]) -> IPv4Address | None:
-    expected = "client or an IPv4 address of this host"
-    return None if value.scalar(expected) == "client" else outside(value)
-
-
-def _networks_inside(value: Value, switches: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:
-    networks = []
-    for one in value.list("networks"):
-        network = one.network()
-        if not any(network.subnet_of(clients) for clients in switches):
-            raise one.error("a network inside one of the switches' networks")
-        networks.append(network)
-    return tuple(networks)
-
-
-def _refuse_second_record(value: Value, mirrors: list[Mirror]) -> None:
-    *others, new = mirrors
-    if new.record is not None and new.record in (other.record for other in others):
-        raise value.complain(f"expected a file of its own to record, found {new.record} again")
-
-
-def _refuse_duplicate(value: Value, new: Backend | Mirror, others: Iterable[Backend | Mirror]) -> None:
+def _refuse_duplicate(
+    value: Value, new: Service | Backend | Mirror, others: Iterable[Service | Backend | Mirror]
+) -> None:
     for other in others:
         if other.name == new.name:
             raise value.complain(f"expected a name of its own, found {new.name} again")
         if (other.address, other.port) == (new.address, new.port):
-            raise value.complain(f"expected an address and port of its own, found {new.address}:{new.port} again")
+            found = f"{new.address}:{new.port} of {other.name}"
+            raise value.complain(f"expected an address and port of its own, found {found} again")
 
 
-def _refuse_masters_in_pools(value: Value, services: list[Service]) -> None:
-    """Refuse an OpenFlow mirror that is a backend too: a controller that has two connections of one switch takes that
-    for a mistake, and closes one of them."""
+def _refuse_masters_in_pools(found: Sequence[Fields], services: Sequence[Service]) -> None:
+    """Refuse a master that is a backend too: a controller that gets two connections from one switch takes the second
+    one for an error, and closes one of them."""
     pools = {
         (backend.address, backend.port): service.name
         for service in services
         if service.pool
         for backend in service.pool.backends
     }
-    for one, service in zip(value.list("services"), services, strict=True):
-        mirrors = one.mapping("name", "address", "port", "pool", "mirrors").get("mirrors", lambda value: value, None)
-        for place, mirror in zip(mirrors.list("mirrors") if mirrors else (), service.mirrors, strict=True):
+    for fields, service in zip(found, services, strict=True):
+        for one, mirror in zip(fields["mirrors"], service.mirrors, strict=True):
             pool = pools.get((mirror.address, mirror.port))
             if mirror.speaks_openflow and pool is not None:
                 here = f"{mirror.address}:{mirror.port}"
-                raise place.complain(
+                raise one.value.complain(
                     f"expected a mirror with protocol: openflow outside all pools, found {here} of {pool}"
                 )
-
-
-def _queues(value: Value) -> int | None:
-    expected = f"cores, or a power of two up to {MAX_QUEUES}"
-    word = value.scalar(expected)
-    if word == "cores":
-        return None
-    if not word.isdecimal() or int(word) not in (1 << shift for shift in range(MAX_QUEUES.bit_length())):
-        raise value.error(expected)
-    return int(word)
-
-
-def _warnings(services: list[Service]) -> Iterable[str]:
-    backends = Counter(
-        (backend.address, backend.port) for service in services if service.pool for backend in service.pool.backends
-    )
-    for (address, port), count in backends.items():
-        if count > 1:
-            yield (
-                f"backend {address}:{port} stands in {count} services: a client that uses one port for two loses"
-                " the older connection, and after a restart replies to connections from before are dropped"
-            )
-    owners = {
-        (backend.address, backend.port): service
-        for service in services
-        if service.pool
-        for backend in service.pool.backends
-    }
-    for service in services:
-        for mirror in service.mirrors:
-            owner = owners.get((mirror.address, mirror.port), service)
-            if owner is not service:
-                yield (
-                    f"mirror {mirror.address}:{mirror.port} of {service.name} is a backend of {owner.name}: a client"
-                    f" that uses one port for both has its connection to {service.name} not mirrored there"
-                )
-    mirrors = Counter((mirror.address, mirror.port) for service in services for mirror in service.mirrors)
-    for (address, port), count in mirrors.items():
-        if count > 1:
-            yield (
-                f"mirror {address}:{port} stands in {count} services: a client that uses one port for two of them"
-                " gets only the first connection mirrored"
-            )

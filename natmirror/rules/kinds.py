@@ -1,7 +1,7 @@
-"""The words that a rules file may choose between, each listed once.
+"""The words that a rules key may choose between, each listed once, with the sentence that the reference shows.
 
-The file's reader, the text form and all that acts on a rule use these; where a kind has a class of its own, a table
-there holds one for each kind, and a test compares the two. The values are the file's words.
+The tables of keys, the text form and the code that acts on a rule use these enumerations. Where each word has a class
+of its own, a table there has an entry for each word, and a test compares the two.
 """
 
 from enum import StrEnum
@@ -11,56 +11,63 @@ class Balance(StrEnum):
     """How new connections are spread over a pool's backends."""
 
     MAGLEV = "maglev"
-    """By consistent hashing: every host with the same rules finds the same backend."""
+    """Consistent hashing: a client gets the same backend on every host and after every restart."""
     ROUND_ROBIN = "round-robin"
-    """Each backend in turn."""
+    """Each backend in turn, by weight; each thread has turns of its own."""
     LEAST_CONNECTIONS = "least-connections"
-    """To the backend with the fewest connections for its weight."""
+    """The one with the fewest connections for its weight. Python opens the connections: a few thousand per second."""
     PRIORITY = "priority"
-    """To the first backend that is up, in the order of the rules."""
+    """The first backend that is up, in the order of the rules."""
 
 
 class HashInput(StrEnum):
-    """What of a client Maglev hashes."""
+    """The part of a client's endpoint that Maglev hashes."""
 
     ADDRESS = "address"
+    """The address: all connections of a switch, auxiliary ones too, have the same backend."""
     ADDRESS_PORT = "address-port"
+    """The address and port: connections of one switch may have different backends."""
 
 
 class CheckKind(StrEnum):
     """How a backend is checked."""
 
     TCP = "tcp"
-    """It takes a connection."""
+    """The backend's kernel accepts a connection; its program does not notice."""
     OPENFLOW = "openflow"
-    """It answers an ECHO, too."""
+    """The program sends HELLO and answers an ECHO_REQUEST, in OpenFlow 1.0, 1.3, 1.4 or 1.5. A program that hangs fails
+    the check. The check announces no switch."""
     EXEC = "exec"
     """A command ends with exit code 0."""
 
 
 class WhenNone(StrEnum):
-    """What a client's SYN meets when no backend is left to answer it."""
+    """What happens to a client's SYN when no backend is available."""
 
     DROP = "drop"
-    """It is dropped."""
+    """The SYN is dropped, so that the client sends it again."""
     REFUSE = "refuse"
-    """It is answered with a RST."""
+    """The SYN is answered with a RST."""
 
 
 class WhenDown(StrEnum):
-    """What becomes of a backend's connections when it goes down."""
+    """What happens to a backend's connections when it goes down."""
 
     RESET = "reset"
+    """The connections are reset at both ends at once, so that the clients connect to another backend."""
     KEEP = "keep"
+    """The connections stay."""
 
 
 class WhenBehind(StrEnum):
     """What happens when a mirror's buffer is full."""
 
     DROP = "drop"
-    """The leg is dropped."""
+    """The leg is dropped and counted; the client and the backend notice nothing."""
     THROTTLE = "throttle"
-    """The client is throttled before it comes to that."""
+    """The client is throttled by its window before the buffer is full, so that a slow mirror gets everything.
+    Connections that were picked up are not throttled. Python decides on each packet of the service, which is slower.
+    Requires a pool and protocol: raw."""
 
 
 class MirrorProtocol(StrEnum):
@@ -69,28 +76,31 @@ class MirrorProtocol(StrEnum):
     RAW = "raw"
     """The client's bytes as they are."""
     OPENFLOW = "openflow"
-    """An OpenFlow session of its own with the switch that natmirror plays."""
+    """An OpenFlow session with each switch, in which natmirror plays the switch. The mirror may not be a backend."""
 
 
 class Reconnect(StrEnum):
-    """When an OpenFlow session that has ended before its switch's begins again."""
+    """When an OpenFlow session that has ended before its switch's connection starts again."""
 
     NEVER = "never"
+    """Not at all; connections that were picked up get no session."""
     NEXT_MESSAGE = "next-message"
-    """At the next message of the switch's."""
+    """At the switch's next message, also on connections that were picked up."""
 
 
 class Unsolicited(StrEnum):
-    """What becomes of answers to questions that only the backend has asked."""
+    """What happens to a switch's answers to requests that only the backend has sent."""
 
     HOLD = "hold"
+    """The master does not get them."""
     PASS = "pass"
+    """The master gets them too."""
 
 
 class Statistics(StrEnum):
-    """What a mirror is answered that asks for statistics."""
+    """How a master's request for statistics is answered."""
 
     LAST_SEEN = "last-seen"
-    """What the backend was told last."""
+    """With the switch's last answer to the backend, however old; natmirror legs --json shows its age."""
     REFUSE = "refuse"
-    """An error."""
+    """With an error message."""

@@ -1,4 +1,7 @@
-"""The rules as frozen values, as a rules file gives them."""
+"""The rules as frozen values. The tables in keys.py say what each key means; a field has the name of its key.
+
+Durations are in seconds, sizes in bytes, percentages are fractions from 0 to 1. The defaults are those of the tables.
+"""
 
 import re
 from collections.abc import Container
@@ -6,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
+from natmirror.rules.keys import SERVICE, TOP
 from natmirror.rules.kinds import (
     Balance,
     CheckKind,
@@ -18,28 +22,25 @@ from natmirror.rules.kinds import (
     WhenDown,
     WhenNone,
 )
+from natmirror.rules.mirror_keys import MIRROR
+from natmirror.rules.pair_keys import HA
+from natmirror.rules.pool_keys import BACKEND, HEALTH, POOL
 
 LEG_PORTS = range(10240, 32768)
-"""Where legs with an address of ours come from: below the ports that Linux gives its own connections."""
-
-MAX_QUEUES = 16
-DEFAULT_FLOWS = 262_144
-DEFAULT_MEMORY = 256 << 20
-DEFAULT_ADVERT_INTERVAL = 0.2
+"""The source ports of legs from an address of this host: below the ports that Linux gives its own connections."""
 
 _PASSWORD = re.compile(r"(//[^/@:]*:).*(@)")
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A member of a pool."""
+    """A member of a pool: a backend or the sorry server."""
 
     name: str
     address: IPv4Address
     port: int
-    weight: int = 1
-    max_connections: int | None = None
-    """Connections that it gets at once; None: any number."""
+    weight: int = BACKEND["weight"].default
+    max_connections: int | None = BACKEND["max-connections"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,11 @@ class Health:
     """How the backends of a pool are checked."""
 
     check: CheckKind
-    interval: float = 1.0
-    """Seconds from one check of a backend to the next."""
-    timeout: float = 0.5
-    """Seconds that a check may take."""
-    rise: int = 2
-    """Checks passed in a row that bring a backend up."""
-    fall: int = 3
-    """Checks failed in a row that take it down."""
-    command: tuple[str, ...] = ()
-    """What ``exec`` runs: a program and its arguments."""
+    interval: float = HEALTH["interval"].default
+    timeout: float = HEALTH["timeout"].default
+    rise: int = HEALTH["rise"].default
+    fall: int = HEALTH["fall"].default
+    command: tuple[str, ...] = HEALTH["command"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +61,16 @@ class Pool:
 
     balance: Balance
     hash: HashInput
-    """What of the client Maglev hashes."""
     backends: tuple[Backend, ...]
-    sorry: Backend | None = None
-    """The server that takes new connections when no backend is left."""
-    when_none: WhenNone = WhenNone.DROP
-    """What a client's SYN meets when no backend is left to answer, nor ``sorry``."""
-    when_down: WhenDown = WhenDown.RESET
-    """What becomes of a backend's connections when it goes down."""
-    slow_start: float = 0.0
-    """Seconds in which a backend that returns comes to its part of the new connections."""
-    health: Health | None = None
-    """How they are checked; None: they are not."""
+    sorry: Backend | None = POOL["sorry"].default
+    when_none: WhenNone = POOL["when-none"].default
+    when_down: WhenDown = POOL["when-down"].default
+    slow_start: float = POOL["slow-start"].default
+    health: Health | None = POOL["health"].default
 
     @property
     def members(self) -> tuple[Backend, ...]:
-        """All that may get connections: the backends, and the one for when none of them is left."""
+        """The backends, then the sorry server if there is one."""
         return (*self.backends, *(() if self.sorry is None else (self.sorry,)))
 
 
@@ -91,40 +81,30 @@ class Mirror:
     name: str
     address: IPv4Address
     port: int
-    buffer: int = 16 << 20
-    """Bytes that one leg may hold back for it."""
-    when_behind: WhenBehind = WhenBehind.DROP
-    """What happens when the buffer is full."""
-    throttle_limit: float = 2.0
-    """Seconds that a client is throttled for a stalled mirror before the leg is dropped."""
-    sample: float = 1.0
-    """The share of the clients that are mirrored."""
-    only: tuple[IPv4Network, ...] = ()
-    """The clients that are mirrored, where not all are."""
-    source: IPv4Address | None = None
-    """Where legs come from; None: from the client's own address."""
-    linger: float = 5.0
-    """Seconds without progress that a leg outlives its client, to deliver the rest."""
-    connect_timeout: float = 30.0
-    """Seconds until an unanswered SYN is given up."""
-    stall_timeout: float = 120.0
-    """Seconds that data may wait without any of it being acknowledged (R2, RFC 9293 §3.8.3: at least 100 s)."""
-    idle_timeout: float | None = None
-    """Seconds without data from either side after which a leg is closed; None: as long as the client's connection."""
-    direct: bool = False
-    """Whether clients also talk to the host themselves."""
-    protocol: MirrorProtocol = MirrorProtocol.RAW
-    reconnect: Reconnect = Reconnect.NEVER
-    unsolicited: Unsolicited = Unsolicited.HOLD
-    statistics: Statistics = Statistics.LAST_SEEN
-    record: Path | None = None
-    """The pcap file that the mirror's orders are written to; None: they are not."""
+    buffer: int = MIRROR["buffer"].default
+    when_behind: WhenBehind = MIRROR["when-behind"].default
+    throttle_limit: float = MIRROR["throttle-limit"].default
+    sample: float = MIRROR["sample"].default
+    only: tuple[IPv4Network, ...] = MIRROR["only"].default
+    """The networks whose clients are mirrored; empty: all."""
+    source: IPv4Address | None = MIRROR["source"].default
+    """The source address of legs; None: the client's own."""
+    linger: float = MIRROR["linger"].default
+    connect_timeout: float = MIRROR["connect-timeout"].default
+    stall_timeout: float = MIRROR["stall-timeout"].default
+    idle_timeout: float | None = MIRROR["idle-timeout"].default
+    direct: bool = MIRROR["direct"].default
+    protocol: MirrorProtocol = MIRROR["protocol"].default
+    reconnect: Reconnect = MIRROR["reconnect"].default
+    unsolicited: Unsolicited = MIRROR["unsolicited"].default
+    statistics: Statistics = MIRROR["statistics"].default
+    record: Path | None = MIRROR["record"].default
 
-    # Packets ask for these, so they are computed once.
+    # Read for each packet, so they are computed once.
     speaks_openflow: bool = field(init=False, repr=False, compare=False)
-    """Whether it has a session of its own."""
+    """Whether the mirror is a master, with OpenFlow sessions."""
     throttles: bool = field(init=False, repr=False, compare=False)
-    """Whether clients are throttled for it."""
+    """Whether clients are throttled for the mirror."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "speaks_openflow", self.protocol is MirrorProtocol.OPENFLOW)
@@ -133,20 +113,21 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The one address and port that clients know. Without a pool another program serves it, and we only mirror."""
+    """An address and port that clients know. Without a pool another program serves it, and natmirror only mirrors."""
 
     name: str
     address: IPv4Address
     port: int
-    pool: Pool | None
-    mirrors: tuple[Mirror, ...]
-    # Packets ask for these, so they are computed once.
+    pool: Pool | None = SERVICE["pool"].default
+    mirrors: tuple[Mirror, ...] = SERVICE["mirrors"].default
+
+    # Read for each packet, so they are computed once.
     copies: tuple[Mirror, ...] = field(init=False, repr=False, compare=False)
-    """The mirrors that get the client's bytes as they are."""
+    """The raw mirrors: each gets the client's bytes as they are."""
     sessions: tuple[Mirror, ...] = field(init=False, repr=False, compare=False)
-    """The mirrors that have OpenFlow sessions of their own."""
+    """The masters: each has OpenFlow sessions."""
     throttles: bool = field(init=False, repr=False, compare=False)
-    """Whether clients may be throttled for one of its mirrors."""
+    """Whether clients are throttled for one of the mirrors."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "copies", tuple(mirror for mirror in self.mirrors if not mirror.speaks_openflow))
@@ -156,15 +137,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One of the two hosts of a pair."""
+    """One of the two hosts of a pair, with its own addresses."""
 
     name: str
     switch_side: IPv4Address
-    """Its own address on the switches' side."""
     pool_side: IPv4Address
-    """Its own address on the pool's side."""
     priority: int
-    """Of VRRP: where both come up at once, the higher one begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,17 +156,14 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two hosts of which one is active and has the virtual addresses of both sides."""
+    """Two hosts, of which the active one has the virtual addresses of both sides."""
 
     hosts: tuple[Host, Host]
     switch_side: Side
     pool_side: Side
-    advert_interval: float = DEFAULT_ADVERT_INTERVAL
-    """Seconds between two VRRP advertisements of the active host; three that are missing make the other one active."""
-    state: str | None = None
-    """Where the two share what cannot be derived from the rules: ``redis://…``; None: nowhere."""
-    key: str | None = field(default=None, repr=False)
-    """The secret that masks what records tell of legs' numbers; None: one that follows from the rest of the section."""
+    advert_interval: float = HA["advert-interval"].default
+    state: str | None = HA["state"].default
+    key: str | None = field(default=HA["key"].default, repr=False)
 
     @property
     def addresses(self) -> tuple[IPv4Interface, ...]:
@@ -196,33 +171,28 @@ class Pair:
         return (*self.switch_side.addresses, *self.pool_side.addresses)
 
     def host_with(self, addresses: Container[IPv4Address]) -> Host | None:
-        """Return the host that has these addresses; None where neither has."""
+        """Return the host whose own addresses are among these, or None."""
         own = (host for host in self.hosts if host.switch_side in addresses and host.pool_side in addresses)
         return next(own, None)
 
     @property
     def state_shown(self) -> str | None:
-        """``state`` without its password, for people."""
+        """``state`` without its password, for output."""
         return self.state and _PASSWORD.sub(r"\1***\2", self.state)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A whole rules file."""
+    """A whole rules file, read from ``path``."""
 
     path: str
     switches: tuple[IPv4Network, ...]
-    """The networks whose hosts are clients."""
     services: tuple[Service, ...]
     warnings: tuple[str, ...] = ()
-    """What the rules allow, but hardly mean."""
-    mirror_memory: int = DEFAULT_MEMORY
-    """Bytes that all legs together may hold back for their mirrors."""
-    max_flows: int = DEFAULT_FLOWS
-    """Connections that may be known at once."""
-    queues: int | None = None
-    """Threads that share the packets, each with a queue: a power of two; None: as many as there are cores for."""
-    known_switches: Path | None = None
-    """The file that keeps over a restart what is known of switches; None: nothing is kept."""
-    ha: Pair | None = None
-    """The pair that this host is one of; None: it is alone."""
+    """Rules that are allowed but hardly intended, one sentence each."""
+    mirror_memory: int = TOP["mirror-memory"].default
+    max_flows: int = TOP["max-flows"].default
+    threads: int | None = TOP["threads"].default
+    """The number of packet threads, a power of two; None: by the number of cores."""
+    known_switches: Path | None = TOP["known-switches"].default
+    ha: Pair | None = TOP["ha"].default

@@ -9,7 +9,7 @@ from natmirror.rules.model import Backend, Mirror, Pool, Rules, Service
 Kept = tuple[Service, Backend | None]
 """Something that the rules do not name any more, but that still has connections: a service, or one's backend."""
 
-_FIXED_WHILE_RUNNING = ("queues", "max_flows", "known_switches", "ha")
+_FIXED_WHILE_RUNNING = ("threads", "max_flows", "known_switches", "ha")
 
 
 def refuse_what_cannot_change(old: Rules, new: Rules) -> None:

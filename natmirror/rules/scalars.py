@@ -1,71 +1,348 @@
-"""Names, ports, sizes and durations as rules files write them."""
+"""The types of single values in a rules file; addresses.py has those that hold addresses.
+
+Each type reads a value from a file, shows one as a file writes it, and describes the values that it takes, in words and
+as JSON Schema.
+"""
 
 import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-from natmirror.rules.units import SECONDS, UNITS, show_size
+from natmirror.rules.units import SECONDS, UNITS, show_duration, show_size
 from natmirror.rules.yaml_reader import Value
+
+T = TypeVar("T")
+Kind = TypeVar("Kind", bound=StrEnum)
+Schema = dict[str, Any]
 
 _SIZE = re.compile(r"(\d{1,12}) ?(KiB|MiB|GiB)?")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|d)")
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_PERCENTAGE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
+_EXACT = 1e-9  # seconds
 
 
-def read_absolute_path(value: Value) -> Path:
-    """Read the absolute path of a file."""
-    expected = "an absolute path of a file"
-    path = Path(value.scalar(expected))
-    if not path.is_absolute():
-        raise value.error(expected)
-    return path
+class ValueType(ABC, Generic[T]):
+    """A type of values."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The type in one or two words."""
+
+    @property
+    def unit(self) -> str:
+        """The units that a value is written in, or what a number counts; empty for other types."""
+        return ""
+
+    @property
+    def bounds(self) -> str:
+        """The range of values, in words; empty where the name says it all."""
+        return ""
+
+    @abstractmethod
+    def read(self, value: Value) -> T:
+        """Return the value as the rules have it; RulesError where it is not of this type."""
+
+    @abstractmethod
+    def schema(self) -> Schema:
+        """Return JSON Schema for the values. It takes each value that read() takes, and may take others."""
+
+    def show(self, found: T) -> str:
+        """Return a value as a rules file writes it."""
+        return str(found)
 
 
-def read_matching(value: Value, pattern: re.Pattern[str], expected: str) -> str:
-    """Read a text that a pattern fits as a whole; else the error says what was ``expected``."""
-    text = value.scalar(expected)
-    if not pattern.fullmatch(text):
-        raise value.error(expected)
-    return text
+@dataclass(frozen=True)
+class Integer(ValueType[int]):
+    """A whole number from ``low`` to ``high``; ``counted`` names what it counts."""
+
+    low: int
+    high: int
+    counted: str = ""
+
+    @property
+    def name(self) -> str:
+        return "integer"
+
+    @property
+    def unit(self) -> str:
+        return self.counted
+
+    @property
+    def bounds(self) -> str:
+        return f"{self.low} to {self.high}"
+
+    def read(self, value: Value) -> int:
+        return value.integer(self.low, self.high)
+
+    def schema(self) -> Schema:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
-def read_name(value: Value) -> str:
-    """Read a name."""
-    return read_matching(value, _NAME, "a name of letters, digits, dots, dashes and underscores")
+@dataclass(frozen=True)
+class Size(ValueType[int]):
+    """A number of bytes, such as 16MiB, within bounds."""
+
+    low: int
+    high: int
+
+    @property
+    def name(self) -> str:
+        return "size"
+
+    @property
+    def unit(self) -> str:
+        return f"bytes, {', '.join(UNITS)}"
+
+    @property
+    def bounds(self) -> str:
+        return f"{show_size(self.low)} to {show_size(self.high)}"
+
+    def read(self, value: Value) -> int:
+        expected = f"a size from {self.bounds}, such as 16MiB"
+        match = _SIZE.fullmatch(value.scalar(expected))
+        size = int(match[1]) << UNITS.get(match[2], 0) if match else -1
+        if not self.low <= size <= self.high:
+            raise value.error(expected)
+        return size
+
+    def schema(self) -> Schema:
+        text = {"type": "string", "pattern": _whole(_SIZE)}
+        return {"anyOf": [{"type": "integer", "minimum": self.low, "maximum": self.high}, text]}
+
+    def show(self, found: int) -> str:
+        return show_size(found)
 
 
-def read_port(value: Value) -> int:
-    """Read a port's number."""
-    return value.integer(1, 65535)
+@dataclass(frozen=True)
+class Duration(ValueType[float]):
+    """A duration in seconds within bounds, and in steps of ``step`` where that is not 0."""
+
+    low: float = 0.001
+    high: float = 30 * SECONDS["d"]
+    step: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return "duration"
+
+    @property
+    def unit(self) -> str:
+        return ", ".join(SECONDS)
+
+    @property
+    def bounds(self) -> str:
+        steps = f" in steps of {show_duration(self.step)}" if self.step else ""
+        return f"{show_duration(self.low)} to {show_duration(self.high)}{steps}"
+
+    def read(self, value: Value) -> float:
+        expected = f"a duration from {self.bounds}, such as 5s"
+        match = _DURATION.fullmatch(value.scalar(expected))
+        seconds = float(match[1]) * SECONDS[match[2]] if match else -1.0
+        remainder = abs(round(seconds / self.step) * self.step - seconds) if self.step else 0.0
+        if not self.low <= seconds <= self.high or remainder > _EXACT:
+            raise value.error(expected)
+        return seconds
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": _whole(_DURATION)}
+
+    def show(self, found: float) -> str:
+        return show_duration(found)
 
 
-def read_size(value: Value, bounds: tuple[int, int]) -> int:
-    """Read a number of bytes, within bounds."""
-    low, high = bounds
-    expected = f"a size from {show_size(low)} to {show_size(high)}, such as 16MiB"
-    match = _SIZE.fullmatch(value.scalar(expected))
-    if not match:
-        raise value.error(expected)
-    size = int(match[1]) << UNITS.get(match[2], 0)
-    if not low <= size <= high:
-        raise value.error(expected)
-    return size
+@dataclass(frozen=True)
+class Percentage(ValueType[float]):
+    """A percentage, as a fraction from 0 to 1."""
+
+    @property
+    def name(self) -> str:
+        return "percentage"
+
+    @property
+    def bounds(self) -> str:
+        return "0% to 100%"
+
+    def read(self, value: Value) -> float:
+        expected = "a percentage from 0% to 100%"
+        match = _PERCENTAGE.fullmatch(value.scalar(expected))
+        if not match or float(match[1]) > 100:
+            raise value.error(expected)
+        return float(match[1]) / 100
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": _whole(_PERCENTAGE)}
+
+    def show(self, found: float) -> str:
+        return f"{found:.6%}".rstrip("0%").rstrip(".") + "%"
 
 
-def read_duration(value: Value) -> float:
-    """Read a duration, in seconds."""
-    expected = "a duration from 1ms to 30d, such as 5s"
-    match = _DURATION.fullmatch(value.scalar(expected))
-    seconds = float(match[1]) * SECONDS[match[2]] if match else 0.0
-    if not 0.001 <= seconds <= 30 * SECONDS["d"]:
-        raise value.error(expected)
-    return seconds
+@dataclass(frozen=True)
+class Boolean(ValueType[bool]):
+    """``true`` or ``false``."""
+
+    @property
+    def name(self) -> str:
+        return "true or false"
+
+    def read(self, value: Value) -> bool:
+        return value.boolean()
+
+    def schema(self) -> Schema:
+        return {"type": "boolean"}
+
+    def show(self, found: bool) -> str:
+        return str(found).lower()
 
 
-def read_percent(value: Value) -> float:
-    """Read a percentage, as a share from 0 to 1."""
-    expected = "a percentage from 0% to 100%"
-    match = _PERCENT.fullmatch(value.scalar(expected))
-    if not match or float(match[1]) > 100:
-        raise value.error(expected)
-    return float(match[1]) / 100
+@dataclass(frozen=True)
+class Choice(ValueType[Kind]):
+    """One word of an enumeration in kinds.py."""
+
+    kind: type[Kind]
+
+    @property
+    def name(self) -> str:
+        return "choice"
+
+    @property
+    def bounds(self) -> str:
+        return ", ".join(self.kind)
+
+    def read(self, value: Value) -> Kind:
+        return value.choice(self.kind)
+
+    def schema(self) -> Schema:
+        return {"enum": [str(word) for word in self.kind]}
+
+
+@dataclass(frozen=True)
+class Threads(ValueType[int | None]):
+    """A power of two up to ``high``, or ``auto``, which is None."""
+
+    high: int
+
+    @property
+    def name(self) -> str:
+        return ", ".join(("one of auto", *map(str, self._numbers)))
+
+    @property
+    def _numbers(self) -> list[int]:
+        return [1 << shift for shift in range(self.high.bit_length())]
+
+    def read(self, value: Value) -> int | None:
+        expected = f"auto, or a power of two up to {self.high}"
+        word = value.scalar(expected)
+        if word == "auto":
+            return None
+        if not word.isdecimal() or int(word) not in self._numbers:
+            raise value.error(expected)
+        return int(word)
+
+    def schema(self) -> Schema:
+        return {"enum": ["auto", *self._numbers]}
+
+    def show(self, found: int | None) -> str:
+        return "auto" if found is None else str(found)
+
+
+@dataclass(frozen=True)
+class Text(ValueType[str]):
+    """A text that matches ``pattern`` as a whole, with an article and a description for errors."""
+
+    pattern: re.Pattern[str]
+    article: str
+    description: str
+
+    @property
+    def name(self) -> str:
+        return self.description
+
+    def read(self, value: Value) -> str:
+        expected = f"{self.article} {self.description}"
+        text = value.scalar(expected)
+        if not self.pattern.fullmatch(text):
+            raise value.error(expected)
+        return text
+
+    def schema(self) -> Schema:
+        # YAML takes a text of digits alone for a number; read() takes it as it is written.
+        return {"anyOf": [{"type": "string", "pattern": _whole(self.pattern)}, {"type": "number", "minimum": 0}]}
+
+
+NAME = Text(
+    re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"),
+    "a",
+    "name of letters, digits, dots, dashes and underscores",
+)
+
+
+PORT = Integer(1, 65535)
+
+
+@dataclass(frozen=True)
+class Secret(ValueType[str]):
+    """A text of ``shortest`` to ``longest`` characters, of which an error shows the length alone."""
+
+    shortest: int
+    longest: int
+
+    @property
+    def name(self) -> str:
+        return "secret text"
+
+    @property
+    def bounds(self) -> str:
+        return f"{self.shortest} to {self.longest} characters"
+
+    def read(self, value: Value) -> str:
+        expected = f"a secret text of {self.bounds}"
+        text = value.scalar(expected)
+        if not self.shortest <= len(text) <= self.longest:
+            raise value.error(expected, f"one of {len(text)}")
+        return text
+
+    def schema(self) -> Schema:
+        text = {"type": "string", "minLength": self.shortest, "maxLength": self.longest}
+        return {"anyOf": [text, {"type": "number"}]}
+
+
+@dataclass(frozen=True)
+class Word(ValueType[str]):
+    """Any scalar, as it is written."""
+
+    @property
+    def name(self) -> str:
+        return "word"
+
+    def read(self, value: Value) -> str:
+        return value.scalar("a word")
+
+    def schema(self) -> Schema:
+        return {"type": ["string", "number", "boolean"]}
+
+
+@dataclass(frozen=True)
+class FilePath(ValueType[Path]):
+    """The absolute path of a file."""
+
+    @property
+    def name(self) -> str:
+        return "absolute path"
+
+    def read(self, value: Value) -> Path:
+        expected = "an absolute path of a file"
+        path = Path(value.scalar(expected))
+        if not path.is_absolute():
+            raise value.error(expected)
+        return path
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": "^/"}
+
+
+def _whole(pattern: re.Pattern[str]) -> str:
+    return f"^(?:{pattern.pattern})$"

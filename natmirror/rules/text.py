@@ -42,7 +42,7 @@ def _describe_top(rules: Rules) -> list[str]:
         "switches: " + ", ".join(map(str, rules.switches)),
         f"mirror-memory: {show_size(rules.mirror_memory)}",
         f"max-flows: {rules.max_flows}",
-        f"queues: {rules.queues or 'cores'}",
+        f"threads: {rules.threads or 'auto'}",
         f"known-switches: {rules.known_switches or 'not kept over a restart'}",
     ]
 

@@ -5,7 +5,6 @@ ten, a key that occurs twice is an error.
 """
 
 import re
-from collections.abc import Callable
 from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
@@ -17,7 +16,6 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from natmirror.errors import RulesError
 
-T = TypeVar("T")
 Kind = TypeVar("Kind", bound=StrEnum)
 
 MAX_FILE_LEN = 1 << 20
@@ -147,10 +145,6 @@ class Mapping:
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
-
-    def get(self, key: str, read: Callable[[Value], T], default: T) -> T:
-        """Return the value of ``key`` as ``read`` reads it, or the default."""
-        return read(self._values[key]) if key in self._values else default
 
     def _keys(self) -> str:
         return "only " + ", ".join(self._values) if self._values else "none"

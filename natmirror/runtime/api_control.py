@@ -63,7 +63,7 @@ def orders(
 
     return {
         "drain": in_main_thread(backends.drain),
-        "enable": in_main_thread(backends.enable),
+        "undrain": in_main_thread(backends.undrain),
         "reload": reload,
         "role": in_main_thread(member.set_role),
         "resume-mirroring": in_main_thread(resume_mirroring),

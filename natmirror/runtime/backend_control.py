@@ -73,9 +73,9 @@ class BackendControl:
         until = None if deadline is None else float(deadline)
         self._apply(self._admission.drain(str(request["service"]), str(request["backend"]), until, time.monotonic()))
 
-    def enable(self, request: Mapping[str, Any]) -> None:
+    def undrain(self, request: Mapping[str, Any]) -> None:
         """Obey ``{"service": …, "backend": …}``, likewise."""
-        self._apply(self._admission.enable(str(request["service"]), str(request["backend"]), time.monotonic()))
+        self._apply(self._admission.undrain(str(request["service"]), str(request["backend"]), time.monotonic()))
 
     def syn_failed(self, service: str, backend: str) -> None:
         """Have a backend checked soon, since a client's SYN to it has failed; from any thread, without waiting."""

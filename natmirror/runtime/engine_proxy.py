@@ -146,7 +146,7 @@ class EngineProxy:
         self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), self._stand_down_now))
 
     def _stand_down_now(self, ids: list[int]) -> list[Send]:
-        return self._engine.stop_forwarding(ids, time.monotonic())
+        return self._engine.release_flows(ids, time.monotonic())
 
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         """Take the MTU of the host's route to a mirror, see Engine."""

@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from natmirror.actions import Ordered
+from natmirror.actions import Order
 from natmirror.errors import CaptureError
 from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint, endpoint_of
@@ -26,7 +26,7 @@ class OrderRecorder:
     which may wait for the disk."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[float, Ordered]] = deque(maxlen=_MAX_WAITING)
+        self._waiting: deque[tuple[float, Order]] = deque(maxlen=_MAX_WAITING)
         self._mirrors: dict[tuple[str, str], Endpoint] = {}
         self._files: dict[Path, Writer] = {}
         self._writers: dict[tuple[str, str], Writer] = {}
@@ -57,7 +57,7 @@ class OrderRecorder:
         with suppress(CaptureError):  # that the file could not be written has been logged
             self._files.pop(path).close()
 
-    def add(self, orders: list[Ordered]) -> None:
+    def add(self, orders: list[Order]) -> None:
         """Add what masters would have sent just now."""
         now = time.time()
         self._waiting.extend((now, order) for order in orders)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from natmirror.actions import Ordered
+from natmirror.actions import Order
 from natmirror.errors import CaptureError, HostError
 from natmirror.rules import Rules
 from natmirror.rules.shards import shard_of_client
@@ -41,7 +41,7 @@ class OrderFiles:
         """Make the files, before the thread starts. CaptureError where one cannot be made."""
         self._recorder.reload(self._rules)
 
-    def add(self, orders: list[Ordered]) -> None:
+    def add(self, orders: list[Order]) -> None:
         """Record what masters would have sent just now; from any thread."""
         self._recorder.add(orders)
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from natmirror.ha.member import PairMember
-from natmirror.ha.role import SETTLE_TIME, HostRole
+from natmirror.ha.role import RELEASE_DELAY, HostRole
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.engine_proxy import EngineProxy
@@ -38,13 +38,13 @@ class RoleChanges:
     def _on_role(self, role: HostRole) -> None:
         was_active, self._is_active = self._is_active, role is HostRole.MASTER
         # 1. Legs. Where they are shared the other host goes on with them. Else they end here, but not at once: a role
-        #    that comes back within SETTLE_TIME costs no leg.
+        #    that comes back within RELEASE_DELAY costs no leg.
         if self._shared is not None:
             self._shared.set_active(self._is_active)
         elif self._is_active:
             self.leg_removal.due_at = NEVER
         elif was_active:
-            self.leg_removal.due_at = time.monotonic() + SETTLE_TIME
+            self.leg_removal.due_at = time.monotonic() + RELEASE_DELAY
         # 2. Connections of dead backends are reset by the active host alone.
         self._backends.set_active(self._is_active)
 

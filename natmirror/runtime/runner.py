@@ -23,7 +23,7 @@ from natmirror.linux.instance import Instance
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
 from natmirror.linux.tun import Tunnel
-from natmirror.rules import MAX_QUEUES, Rules
+from natmirror.rules import MAX_THREADS, Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
 from natmirror.runtime.backend_control import BackendControl
@@ -52,11 +52,11 @@ _MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
 _SWITCH_INTERVAL = 0.0005  # seconds: a thread with packets does not wait longer for another one's Python
 
 
-def queue_count(rules: Rules) -> int:
-    """Return how many workers share the packets: as the rules say, or as many as there are cores, rounded down to a
-    power of two."""
-    cores = min(len(os.sched_getaffinity(0)), MAX_QUEUES)
-    return rules.queues or 1 << (cores.bit_length() - 1)
+def thread_count(rules: Rules) -> int:
+    """Return the number of packet threads: the number in the rules, or the number of cores, rounded down to a power of
+    two."""
+    cores = min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    return rules.threads or 1 << (cores.bit_length() - 1)
 
 
 class Runner:
@@ -81,12 +81,20 @@ class Runner:
         self._backends = BackendControl(rules, self._mailbox, is_active=is_active)
         self._order_files = OrderFiles(rules)
         self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
-        key, memory, loads, count = os.urandom(16), Memory(rules.mirror_memory), ConnectionCounts(), queue_count(rules)
+        key, memory, counts, count = (
+            os.urandom(16),
+            Memory(rules.mirror_memory),
+            ConnectionCounts(),
+            thread_count(rules),
+        )
         beat_interval = notifier.watchdog_interval
         pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
         self._workers = [
             Worker(
-                *(rules, shard, Engine(rules, key=key, shard=shard, memory=memory, loads=loads), self._events),
+                rules,
+                shard,
+                Engine(rules, key=key, shard=shard, memory=memory, connection_counts=counts),
+                self._events,
                 is_replicated=is_shared,
                 pulse_interval=pulse_interval,
             )
@@ -256,7 +264,7 @@ class Runner:
         while (until := self._roles.leg_removal.due_at) < NEVER and self._signals.stops == 1:
             self._do_turn(until)
         if self._shared is not None:
-            self._shared.wait_until_role_taken()
+            self._shared.wait_until_role_applied()
         # 4. The watchdog's beats, then the workers: their legs end, and no packet passes any more.
         if self._feeder is not None:
             self._feeder.stop()

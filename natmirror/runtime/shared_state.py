@@ -65,7 +65,7 @@ class SharedState:
             [self._bindings, SwitchRecords(workers, self._synchroniser), LegRecords(workers, self._synchroniser)]
         )
         deadline = time.monotonic() + _FIRST_TIMEOUT
-        while not self._synchroniser.settled.wait(_POLL) and time.monotonic() < deadline:
+        while not self._synchroniser.first_attempt_done.wait(_POLL) and time.monotonic() < deadline:
             for worker in workers:
                 worker.do_requests()
 
@@ -73,9 +73,9 @@ class SharedState:
         """Take whether this host is the active one of the pair."""
         self._synchroniser.set_active(is_active)
 
-    def wait_until_role_taken(self) -> None:
+    def wait_until_role_applied(self) -> None:
         """Wait until legs are left to the other host, where set_active() has said so."""
-        self._synchroniser.wait_until_role_taken(_ROLE_TIMEOUT)
+        self._synchroniser.wait_until_role_applied(_ROLE_TIMEOUT)
 
     def why_incomplete(self) -> str | None:
         """Return why this host could not yet go on with the other one's connections; None: it could, or that cannot be

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
-from natmirror.actions import Decision, Drop, Hook, LegEnded, Ordered, Send, Verdict
+from natmirror.actions import Decision, Drop, Hook, LegEnded, Order, Send, Verdict
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
@@ -53,7 +53,7 @@ class WorkerListener(Protocol):
     def on_ended(self, events: list[LegEnded]) -> None:
         """Legs have ended."""
 
-    def on_orders(self, orders: list[Ordered]) -> None:
+    def on_orders(self, orders: list[Order]) -> None:
         """Masters would have sent these messages."""
 
     def on_failed_syns(self, failed: list[tuple[str, str]]) -> None:

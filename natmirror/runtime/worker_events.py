@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from natmirror.actions import LegEnded, Ordered
+from natmirror.actions import LegEnded, Order
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.output_files import OrderFiles
@@ -36,7 +36,7 @@ class WorkerEvents:
             log.info("leg ended: %s", event)  # made text only where the log does not leave it out
             self._ended_legs.append((time.time(), event))
 
-    def on_orders(self, orders: list[Ordered]) -> None:
+    def on_orders(self, orders: list[Order]) -> None:
         """Record what masters would have sent."""
         self._order_files.add(orders)
 

@@ -67,17 +67,17 @@ def infer_sent(sender: HalfRow, end: int) -> None:
         sender.flags |= HALF_INFERRED
 
 
-def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, picked_up: bool) -> None:
+def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, is_picked_up: bool) -> None:
     """Move the numbers of the half-stream that sent ``segment``, where they can be true (RFC 9293 §3.10.7.4)."""
     sender.packets += 1
-    if not is_taken(receiver, segment, picked_up=picked_up):
+    if not is_taken(receiver, segment, is_picked_up=is_picked_up):
         return
     end = seq.add(segment.seq, segment.seq_len)
     if not sender.flags & HALF_SEQ:
         sender.end = end
         sender.bytes += segment.payload_len
         sender.flags |= HALF_SEQ
-    elif picked_up or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge):
+    elif is_picked_up or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge):
         advance = seq.diff(end, sender.end)
         if advance > 0 and not sender.flags & HALF_FIN:  # nothing follows a FIN
             sender.end = end
@@ -93,22 +93,22 @@ def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, picked_up: b
         sender.edge = seq.latest(sender.edge, edge)
 
 
-def is_taken(receiver: HalfRow, segment: Segment, *, picked_up: bool) -> bool:
+def is_taken(receiver: HalfRow, segment: Segment, *, is_picked_up: bool) -> bool:
     """Return whether the receiving end will look at the segment's data: it acknowledges, and nothing that was never
     sent (RFC 9293 §3.10.7.4, fifth check)."""
     if not segment.flags & ACK:
         return False
-    return picked_up or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)
+    return is_picked_up or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)
 
 
-def track(row: FlowRow, segment: Segment, *, from_client: bool, picked_up: bool) -> Event | None:
+def track(row: FlowRow, segment: Segment, *, from_client: bool, is_picked_up: bool) -> Event | None:
     """Take a segment with a right checksum into the flow's numbers and state; return the event that moved the state, or
     None."""
     sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
     state = State(row.state)
     if segment.flags & RST:
         sender.packets += 1
-        return _move(row, state, Event.RST) if _is_exact_reset(sender, receiver, segment, state, picked_up) else None
+        return _move(row, state, Event.RST) if _is_exact_reset(sender, receiver, segment, state, is_picked_up) else None
     if segment.flags & SYN and not from_client and state is State.SYN_SENT:
         return _take_syn_ack(row, segment)
     if segment.flags & SYN or state is State.SYN_SENT:
@@ -117,7 +117,7 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, picked_up: bool)
         sender.packets += 1
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
-    update(sender, receiver, segment, picked_up=picked_up)
+    update(sender, receiver, segment, is_picked_up=is_picked_up)
     if segment.flags & FIN and not sender.flags & HALF_FIN and seq.add(segment.seq, segment.seq_len) == sender.end:
         was_known = known_end == sender.end
         if not was_known or sender.flags & HALF_INFERRED:  # where a byte was seen, no FIN can be
@@ -158,7 +158,7 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
         row.orig.scale = row.reply.scale = 0  # RFC 7323 §2.2: both ends offer it, or neither uses it
     else:
         row.reply.scale = scale
-    update(row.reply, row.orig, segment, picked_up=False)
+    update(row.reply, row.orig, segment, is_picked_up=False)
     return _move(row, State.SYN_SENT, Event.SYN_ACK)
 
 
@@ -168,12 +168,12 @@ def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
 
 
-def _is_exact_reset(sender: HalfRow, receiver: HalfRow, segment: Segment, state: State, picked_up: bool) -> bool:
+def _is_exact_reset(sender: HalfRow, receiver: HalfRow, segment: Segment, state: State, is_picked_up: bool) -> bool:
     """Whether its receiver takes this RST: exactly the next number expected (RFC 5961 §3.2), which for us is what the
     receiver has acknowledged or, with data still under way, the end of what was sent."""
     if state is State.SYN_SENT:
         return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= MAX_SYN_DATA
-    if picked_up and not receiver.flags & HALF_ACK:
+    if is_picked_up and not receiver.flags & HALF_ACK:
         return True
     return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
 

@@ -166,15 +166,15 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         obeyed.append(words)
         return {}
 
-    server = Server(path, {}, {"drain": drain, "enable": lambda words: too_busy()})
+    server = Server(path, {}, {"drain": drain, "undrain": lambda words: too_busy()})
     try:
         result = run("drain", "openflow/c1", "--deadline", "5", "--api", path)
         assert (result.exit_code, result.output) == (0, "")
         assert obeyed == [{"service": "openflow", "backend": "c1", "deadline": 5.0}]
         result = run("drain", "openflow/c9", "--api", path)
         assert (result.exit_code, result.output) == (1, f"natmirror: natmirror on {path}: there is no backend c9\n")
-        assert "too busy" in run("enable", "openflow/c1", "--api", path).output
-        assert "expected SERVICE/BACKEND, found c1" in run("enable", "c1", "--api", path).output
+        assert "too busy" in run("undrain", "openflow/c1", "--api", path).output
+        assert "expected SERVICE/BACKEND, found c1" in run("undrain", "c1", "--api", path).output
         assert get(path, "/v1/drain").status_code == 405
         assert get(path, "/v1/drain", "POST").status_code == 400
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:

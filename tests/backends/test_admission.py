@@ -43,8 +43,8 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:
     assert one.tick(70.0) == [Kill("openflow", "c1")]
     assert [one.tick(now) for now in (71.0, 75.0)] == [[AGAIN], [AGAIN]], "a RST may be lost"
     assert one.next_tick(75.0) is None
-    assert one.enable("openflow", "c1", 80.0) == [Share("openflow", "c1", 1.0)]
-    assert one.enable("openflow", "c1", 80.0) == []
+    assert one.undrain("openflow", "c1", 80.0) == [Share("openflow", "c1", 1.0)]
+    assert one.undrain("openflow", "c1", 80.0) == []
 
 
 def test_the_deadline_of_a_drain_holds_when_its_backend_is_taken_out_of_the_rules() -> None:
@@ -77,7 +77,7 @@ def test_a_drained_backend_that_comes_up_again_stays_drained() -> None:
     one.set_health("openflow", "c1", is_up=False, reason="x", now=1.0)
     assert one.drain("openflow", "c1", None, 2.0) == []
     assert one.set_health("openflow", "c1", is_up=True, reason="", now=3.0) == []
-    assert one.enable("openflow", "c1", 4.0) == [Share("openflow", "c1", 1.0)]
+    assert one.undrain("openflow", "c1", 4.0) == [Share("openflow", "c1", 1.0)]
 
 
 def test_a_backend_that_returns_begins_slowly_where_the_rules_say_so() -> None:

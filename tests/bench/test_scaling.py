@@ -19,7 +19,7 @@ from tests.helpers.support import RULES
 SMALL = Workload("small", "", 10_000.0, 400, 0.0, 5_000.0, False, 5)
 BRISK = Workload("brisk", "", 600.0, 1_000, 2.0, 20.0, True, 5)
 OF_HOSTS = ("leaves", "returns")
-OF_THE_POOL = ("down", "up", "drain", "enable", "add", "remove")
+OF_THE_POOL = ("down", "up", "drain", "undrain", "add", "remove")
 
 small_and_brisk = pytest.mark.parametrize("workload", [SMALL, BRISK], ids=lambda one: one.name)
 routers = pytest.mark.parametrize("router", ROUTERS)
@@ -139,7 +139,7 @@ def test_a_fleet_decides_as_natmirror_does() -> None:
     maglev, balancing = Maglev(service.pool), Balancing(2, Balance.MAGLEV, 1)
     for slot in range(0, TABLE_SIZE, 97):
         assert balancing.pick(0, slot) == balancing.derive(slot) == service.pool.backends[maglev.table[slot]].name
-    maglev.open_for({service.pool.backends[0]: 0.0, service.pool.backends[1]: 1.0})
+    maglev.set_shares({service.pool.backends[0]: 0.0, service.pool.backends[1]: 1.0})
     assert balancing.take(Event(1.0, "drain", 0)) == []
     assert {balancing.pick(0, slot) for slot in range(TABLE_SIZE)} == {"c2"}
     assert balancing.derive(int(maglev.table[0])) in ("c1", "c2"), "which the rules alone give, whoever is open"

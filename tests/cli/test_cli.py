@@ -1,5 +1,6 @@
 """The command line: what it prints, what it exits with, no traceback."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,16 @@ from click.testing import CliRunner, Result
 
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
-from natmirror.linux import iptables, nftables
+from natmirror.linux import instance, iptables, nftables
+from natmirror.linux.iptables import Firewall
+from natmirror.linux.systemd import Notifier
+from natmirror.rules import Rules
 
 RULES = Path(__file__).parents[2] / "rules" / "lb.yaml"
 
 
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+def run(*words: object, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False, env=env)
 
 
 def test_check_prints_the_rules_with_their_defaults() -> None:
@@ -87,3 +91,45 @@ def test_cleanup_goes_on_with_iptables_where_nftables_refuses(monkeypatch: pytes
     result = run("cleanup")
     assert result.exit_code == 1
     assert result.output == "legacy: NATMIRROR-PRE\nnatmirror: nft failed: it refuses\n"
+
+
+SERVICE = {"NOTIFY_SOCKET": "@natmirror-test-manager", "WATCHDOG_USEC": "4000000"}
+
+
+class _Runner:
+    """A run that starts one program, and keeps what the program inherits."""
+
+    hangs = False
+    found = ""
+
+    def __init__(self, rules: Rules, firewall: Firewall, notifier: Notifier, *_: object, **__: object) -> None:
+        self._notifier = notifier
+
+    def run(self) -> str:
+        assert self._notifier.has_manager
+        assert self._notifier.watchdog_interval == 1.0
+        type(self).found = inherited()
+        return ""
+
+
+def inherited() -> str:
+    """The environment of a program that this process starts."""
+    return subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
+
+
+def test_no_program_that_a_run_starts_can_notify_its_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("natmirror.runtime.runner.Runner", _Runner)
+    monkeypatch.setattr("natmirror.linux.iptables.Firewall", lambda backend: None)
+    monkeypatch.setattr("natmirror.linux.preflight.log_findings", lambda rules, firewall: None)
+    assert run("--rules", RULES, env=SERVICE).exit_code == 0
+    assert "PATH=" in _Runner.found
+    assert not [name for name in SERVICE if name in _Runner.found]
+
+
+def test_no_program_that_a_command_starts_can_notify_its_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instance, "running", lambda: None)
+    monkeypatch.setattr(nftables, "remove", lambda: inherited().splitlines())
+    monkeypatch.setattr(iptables, "cleanup", lambda: [])
+    result = run("cleanup", env=SERVICE)
+    assert (result.exit_code, "PATH=" in result.output) == (0, True)
+    assert not [name for name in SERVICE if name in result.output]

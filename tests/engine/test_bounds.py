@@ -72,7 +72,7 @@ def heard(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -
         out = one.decide(one.on_the_wire(raw), hook, session.now, Checksum.VALID).sends
         session.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
     while one.next_own_timer() is not None and one.next_own_timer() <= session.now:  # type: ignore[operator]
-        out = one.study(session.now, None if stops is None else stops())
+        out = one.read_sessions(session.now, None if stops is None else stops())
         session.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
     master.take()
     [flow] = one.flows(session.now)
@@ -109,7 +109,7 @@ def test_one_step_reads_one_message_and_is_done_whatever_the_time() -> None:
     raw = packet(session.client, SERVICE, "PA", number, ack, packet_in(1) * 100)
     one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
     for passed in range(1, 5):
-        one.study(session.now, lambda: True)
+        one.read_sessions(session.now, lambda: True)
         assert session_of(one, session.now)["messages_passed"]["packet_in"] == before + passed
     assert master.stream
 
@@ -129,7 +129,7 @@ def test_what_a_session_has_to_say_while_it_speaks_counts_too(fast: bool) -> Non
     one.decide(one.on_the_wire(raw), Hook.PREROUTING, session.now, Checksum.VALID)
     [(_, leg)] = one._legs.owners()
     while leg.lag_bytes < 100_000:
-        one.study(session.now, lambda: True)
+        one.read_sessions(session.now, lambda: True)
     one.handle_timer(session.now + 3.0)  # by then the unknown is refused
     assert leg.lag_bytes > 20 * 50_000
     assert leg.row.client_bytes == leg.acked_bytes + leg.lag_bytes

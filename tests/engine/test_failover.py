@@ -112,8 +112,10 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
     text = PLAIN.replace("10.20.0.11}", "10.20.0.11, max-connections: 3}").replace(
         "10.20.0.12}", "10.20.0.12, max-connections: 5}"
     )
-    loads = ConnectionCounts()
-    parts = [Engine(parse_rules(text), key=bytes(16), fast=fast, shard=one, loads=loads) for one in shards(4)]
+    shared = ConnectionCounts()
+    parts = [
+        Engine(parse_rules(text), key=bytes(16), fast=fast, shard=one, connection_counts=shared) for one in shards(4)
+    ]
 
     def counts(port: int) -> list[int]:
         found = [chosen(parts[address[3] % 4], (address, port)) for address, _ in CLIENTS]
@@ -130,8 +132,8 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
 
 
 def test_least_connections_are_those_of_all_threads() -> None:
-    text, loads = with_pool(balance="least-connections"), ConnectionCounts()
-    parts = [Engine(parse_rules(text), key=bytes(16), shard=one, loads=loads) for one in shards(2)]
+    text, counts = with_pool(balance="least-connections"), ConnectionCounts()
+    parts = [Engine(parse_rules(text), key=bytes(16), shard=one, connection_counts=counts) for one in shards(2)]
     first = [chosen(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
     assert first == [C1[0], C2[0], C1[0]]
     assert chosen(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]
@@ -260,7 +262,7 @@ def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fa
     session.from_client("PA", b"before")
     session.mirrored()
     session.to_mirror += [
-        segment(send.packet) for send in one.stop_forwarding(one.flow_ids(), 1000.0) if isinstance(send, Send)
+        segment(send.packet) for send in one.release_flows(one.flow_ids(), 1000.0) if isinstance(send, Send)
     ]
     assert [letters for letters, *_ in session.mirrored()] == ["RA"]
     elsewhere(session, 5000)
@@ -283,7 +285,7 @@ def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirro
     sessions = [Session(one, client=client) for client in CLIENTS]
     for session in sessions:
         session.connect()
-    one.stop_forwarding(one.flow_ids(), 1000.0)
+    one.release_flows(one.flow_ids(), 1000.0)
     for session in sessions:
         elsewhere(session, 3000)
         assert session.from_client("PA", b"x").dst == session.backend_address
@@ -297,7 +299,7 @@ def test_what_another_host_has_now_is_believed_of_backends_that_speak_first() ->
     one = engine(PLAIN)
     session = Session(one)
     session.connect()
-    one.stop_forwarding(one.flow_ids(), 1000.0)
+    one.release_flows(one.flow_ids(), 1000.0)
     elsewhere(session, 3000)
     session.backend = C2 if session.backend == C1 else C1
     session.from_backend("PA", b"x")
@@ -308,5 +310,5 @@ def test_half_open_and_finished_flows_are_nobody_s_when_another_host_passes_them
     one = engine(RULES)
     session = Session(one)
     session.syn()
-    one.stop_forwarding(one.flow_ids(), 1000.0)
+    one.release_flows(one.flow_ids(), 1000.0)
     assert one.flow_ids() == []

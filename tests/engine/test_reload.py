@@ -296,7 +296,7 @@ def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_nobody(st
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        (f"queues: 2\n{RULES}", "rules.yaml: queues: it cannot change while natmirror runs, it needs a restart"),
+        (f"threads: 2\n{RULES}", "rules.yaml: threads: it cannot change while natmirror runs, it needs a restart"),
         (f"max-flows: 2000\n{RULES}", "rules.yaml: max-flows: it cannot change"),
         (f"known-switches: /var/lib/x\n{RULES}", "rules.yaml: known-switches: it cannot change"),
         (
@@ -417,7 +417,7 @@ def legs(one: Engine) -> list[str]:
 def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) -> None:
     session, record = two_legs()
     one = engine(fast=fast)
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master"], "the rules do not know the spare one yet"
     go_over(one, TWO)
@@ -436,7 +436,7 @@ def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) ->
 def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_leave_nothing(fast: bool) -> None:
     _, record = two_legs()
     one = engine(PLAIN, fast=fast)
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     before = one.snapshot(1000.0)
     with pytest.raises(ValueError, match="legs: the service openflow has no mirrors"):
         one.replicated_legs.adopt(record(), 1000.0)
@@ -447,10 +447,10 @@ def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_lea
 def test_a_standby_leaves_clients_that_are_none_any_more_to_the_other_host(fast: bool) -> None:
     _, record = two_legs()
     one = engine(TWO, fast=fast)
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     one.replicated_legs.adopt(record(), 1000.0)
-    one.bindings.accept("openflow", (CLIENT[0], 7), C1, 1000.0)
-    one.bindings.accept("openflow", (CLIENT[0], 7), C2, 1000.0)
+    one.bindings.adopt("openflow", (CLIENT[0], 7), C1, 1000.0)
+    one.bindings.adopt("openflow", (CLIENT[0], 7), C2, 1000.0)
     assert go_over(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []
     assert one.flows(1000.0) == []
     assert one.handle_timer(1001.0) == [], "no word to the mirrors, which the other host's legs would hear"

@@ -8,7 +8,7 @@ from natmirror.actions import Hook
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
-from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, HAND_OVER
+from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, RELEASE
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net.endpoint import Endpoint
 from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
@@ -27,7 +27,7 @@ def fast(request: pytest.FixtureRequest) -> bool:
 def telling(balance: str = "maglev", *, fast: bool = True, most: int = ENOUGH, mirrored: bool = False) -> Engine:
     text = (RULES if mirrored else UNMIRRORED).replace("    pool:\n", f"    pool:\n      balance: {balance}\n")
     one = engine(text, fast=fast)
-    one.bindings.record_changes(most)
+    one.bindings.log_changes(most)
     return one
 
 
@@ -160,7 +160,7 @@ def test_both_gears_tell_the_same() -> None:
 def host(fast: bool) -> Iterator[Engine]:
     """A host that has heard of a connection of another one's."""
     one = telling(fast=fast)
-    assert one.bindings.accept("openflow", CLIENT, other(derived()), 1000.0)
+    assert one.bindings.adopt("openflow", CLIENT, other(derived()), 1000.0)
     yield one
     assert_adds_up(one.snapshot(1000.0))
 
@@ -225,18 +225,18 @@ def test_a_guest_in_use_that_the_other_host_forgets_is_our_own_but_not_one_that_
     goes_on(host).from_client("PA", b"more")
     host.bindings.withdraw("openflow", CLIENT, 1000.0, ended=False)
     assert [change.what for change in changes(host)] == [BindingEvent.BOUND]
-    host.bindings.accept("openflow", CLIENT, other(derived()), 1000.0)
+    host.bindings.adopt("openflow", CLIENT, other(derived()), 1000.0)
     goes_on(host).from_client("PA", b"more")
     host.bindings.withdraw("openflow", CLIENT, 1000.0, ended=True)
     assert host.flows(1000.0) == []
 
 
 def test_the_last_who_tells_of_a_binding_is_right(host: Engine) -> None:
-    assert host.bindings.accept("openflow", CLIENT, derived(), 1000.0)
+    assert host.bindings.adopt("openflow", CLIENT, derived(), 1000.0)
     assert host.flows(1000.0) == [], "it can be derived"
     session = strange_session(host)
     changes(host)
-    assert host.bindings.accept("openflow", CLIENT, session.backend or C1, 1000.0)
+    assert host.bindings.adopt("openflow", CLIENT, session.backend or C1, 1000.0)
     assert [flow["guest"] for flow in host.flows(1000.0)] == [True]
     assert changes(host) == [], "the other one tells what becomes of it"
     assert host.snapshot(1000.0)["pinned_flows"] == 0
@@ -246,9 +246,9 @@ def test_a_connection_that_was_just_opened_here_is_younger_than_what_another_hos
     one = telling(fast=fast)
     session = Session(one)
     session.connect()
-    assert one.bindings.accept("openflow", CLIENT, other(derived()), session.now + 9)
+    assert one.bindings.adopt("openflow", CLIENT, other(derived()), session.now + 9)
     assert session.from_client("PA", b"here").dst == session.backend_address
-    assert one.bindings.accept("openflow", CLIENT, other(derived()), session.now + 11)
+    assert one.bindings.adopt("openflow", CLIENT, other(derived()), session.now + 11)
     assert session.from_client("PA", b"there").dst == other(derived())[0]
 
 
@@ -260,7 +260,7 @@ def test_a_host_that_is_active_no_longer_lends_all_it_has(fast: bool) -> None:
     one.set_share("openflow", "c2", 1.0)
     ordinary.connect()
     changes(one)
-    whole_sweep(one, HAND_OVER, 1000.0)
+    whole_sweep(one, RELEASE, 1000.0)
     assert changes(one) == []
     assert {flow["client"]: flow["guest"] for flow in one.flows(1000.0)} == {
         "10.10.0.11:40001": True,
@@ -282,7 +282,7 @@ def test_a_host_that_is_active_no_longer_lends_all_it_has(fast: bool) -> None:
 )
 def test_what_means_nothing_here_is_refused(service: str, client: Endpoint, backend: Endpoint) -> None:
     one = telling()
-    assert not one.bindings.accept(service, client, backend, 1000.0)
+    assert not one.bindings.adopt(service, client, backend, 1000.0)
     one.bindings.withdraw(service, client, 1000.0, ended=True)
     assert one.flows(1000.0) == []
 
@@ -290,7 +290,7 @@ def test_what_means_nothing_here_is_refused(service: str, client: Endpoint, back
 def test_guests_take_no_room_from_connections_and_a_full_table_refuses_them() -> None:
     text = UNMIRRORED.replace("10.10.0.0/24", "10.10.0.0/16")
     one = engine(text, max_flows=20)
-    taken = [one.bindings.accept("openflow", client, other(derived(client)), 1000.0) for client in CLIENTS]
+    taken = [one.bindings.adopt("openflow", client, other(derived(client)), 1000.0) for client in CLIENTS]
     assert taken == [True] * 20 + [False] * 20
     session = Session(one, client=at("10.10.0.200", 5))
     session.passed(packet(session.client, SERVICE, "S", ISS), Hook.PREROUTING)
@@ -299,7 +299,7 @@ def test_guests_take_no_room_from_connections_and_a_full_table_refuses_them() ->
 
 def test_a_guest_of_a_mirrored_service_counts_what_no_mirror_gets(fast: bool) -> None:
     one = telling(fast=fast, mirrored=True)
-    one.bindings.accept("openflow", CLIENT, other(derived()), 1000.0)
+    one.bindings.adopt("openflow", CLIENT, other(derived()), 1000.0)
     session = goes_on(one)
     session.from_client("PA", b"more")
     session.from_backend("PA", b"reply")

@@ -6,7 +6,7 @@ import pytest
 
 from natmirror.actions import Hook
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
-from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, HAND_OVER
+from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, RELEASE
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.nat.services import MAX_UNLISTED
 from natmirror.net.endpoint import Endpoint, endpoint_of
@@ -66,7 +66,7 @@ class Host:
             if what is not BindingEvent.BOUND
         ]
         self.adapter.withdraw_bindings(gone)
-        return self.adapter.take_in_bindings([(*ends,) for what, *ends in news if what is BindingEvent.BOUND])  # type: ignore[misc]
+        return self.adapter.adopt_bindings([(*ends,) for what, *ends in news if what is BindingEvent.BOUND])  # type: ignore[misc]
 
     def guests(self) -> dict[str, str | None]:
         return {flow["client"]: flow["backend"] for flow in self.engine.flows(1000.0) if flow["guest"]}
@@ -135,7 +135,7 @@ def test_a_change_is_told_before_its_numbers_are_given_anew(fast: bool) -> None:
 @pytest.mark.parametrize("first", ["active", "standby"])
 def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(first: str, fast: bool) -> None:
     active, standby = Host(fast=fast), Host(fast=fast)
-    standby.sweep(HAND_OVER)
+    standby.sweep(RELEASE)
     session = connected(active)
     assert session.backend is not None
     text = WITHOUT[session.backend]
@@ -209,7 +209,7 @@ def test_a_standby_does_not_tell_what_it_alone_knows_when_the_rules_change(fast:
     host = Host(fast=fast)
     old, alive = connected(host), connected(host, client=(CLIENT[0], 40_002))
     assert old.backend is not None
-    host.sweep(HAND_OVER)
+    host.sweep(RELEASE)
     assert host.go_over(WITHOUT[old.backend]) == []
     host.sweep(ANNOUNCE)
     assert host.news() == [], "the active host tells, if they are still there"
@@ -224,7 +224,7 @@ def test_what_a_standby_alone_knows_moves_no_connection_that_came_later(fast: bo
     host = Host(fast=fast)
     session = connected(host)
     assert session.backend is not None
-    host.sweep(HAND_OVER)
+    host.sweep(RELEASE)
     host.go_over(WITHOUT[session.backend])
     host.sweep(CLAIM_ALL)
     session.sent, session.answered = 1 << 20, 1 << 21  # the same port, but another connection that began elsewhere
@@ -259,7 +259,7 @@ class Both:
         self.texts = [UNMIRRORED, UNMIRRORED]
         self.records: dict[tuple[str, Endpoint], tuple[Host, Endpoint]] = {}
         self.sessions: dict[Endpoint, Session] = {}
-        self.hosts[1].sweep(HAND_OVER)
+        self.hosts[1].sweep(RELEASE)
 
     def deliver(self) -> None:
         """What each has to tell, through the store, as redis_store.py has it."""
@@ -313,7 +313,7 @@ class Both:
         """The other host becomes the active one."""
         self.go_over(1, self.texts[0])
         self.hosts.reverse()
-        self.hosts[1].sweep(HAND_OVER)
+        self.hosts[1].sweep(RELEASE)
         self.hosts[0].sweep(CLAIM_ALL)
         self.deliver()
         self.synchronise()

@@ -106,7 +106,7 @@ def test_a_record_is_told_again_only_when_something_has_moved() -> None:
     assert [unsealed(record)["client_nxt"] for record in records(one)] == [seq.add(ISS, 2)]
     session.from_mirror("A", 1, 2)
     assert [unsealed(record)["legs"][0]["snd_una"] for record in records(one)] == [seq.add(ISS, 2)]
-    assert one.replicated_legs.take_gone() == []
+    assert one.replicated_legs.take_withdrawn() == []
 
 
 def test_a_leg_that_does_not_stand_yet_or_any_more_has_no_record() -> None:
@@ -117,8 +117,8 @@ def test_a_leg_that_does_not_stand_yet_or_any_more_has_no_record() -> None:
     session.connect_mirror()
     assert len(records(one)) == 1
     session.from_client("FA")
-    assert (records(one), one.replicated_legs.take_gone()) == ([], [("openflow", "10.10.0.11:40001")])
-    assert one.replicated_legs.take_gone() == []
+    assert (records(one), one.replicated_legs.take_withdrawn()) == ([], [("openflow", "10.10.0.11:40001")])
+    assert one.replicated_legs.take_withdrawn() == []
 
 
 @pytest.mark.parametrize("end", ["mirror", "forgotten"])
@@ -132,8 +132,8 @@ def test_a_record_that_holds_no_more_is_told_once(end: str) -> None:
         session.now += 8000.0
         one.handle_timer(session.now)
     assert records(one) == []
-    assert one.replicated_legs.take_gone() == [("openflow", "10.10.0.11:40001")]
-    assert one.replicated_legs.take_gone() == []
+    assert one.replicated_legs.take_withdrawn() == [("openflow", "10.10.0.11:40001")]
+    assert one.replicated_legs.take_withdrawn() == []
 
 
 def test_a_new_connection_of_the_same_ports_takes_the_place_of_the_old_record() -> None:
@@ -145,7 +145,7 @@ def test_a_new_connection_of_the_same_ports_takes_the_place_of_the_old_record() 
     later.connect()
     later.connect_mirror()
     assert [unsealed(record)["iss"] for record in records(one)] == [77]
-    assert one.replicated_legs.take_gone() == []
+    assert one.replicated_legs.take_withdrawn() == []
 
 
 RECORD = {
@@ -628,7 +628,7 @@ def test_a_new_connection_of_the_same_ports_takes_the_legs_place(fast: bool) -> 
 def waiting(**change: Any) -> Engine:
     """A host that does not pass the packets and has adopted a record."""
     one = engine()
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     one.replicated_legs.adopt(sealed({**RECORD, **change}), NOW)
     return one
 
@@ -640,7 +640,7 @@ def test_a_host_that_waits_says_nothing_and_counts_nothing() -> None:
     assert_adds_up(snapshot)
     mirror = snapshot["mirrors"][0]
     assert (mirror["client_bytes"], mirror["legs_adopted"], mirror["legs"]) == (0, 0, 1)
-    one.replicated_legs.disown("openflow", "10.10.0.11:40001")
+    one.replicated_legs.withdraw("openflow", "10.10.0.11:40001")
     assert (one.flow_ids(), one.take_events(), one.next_timer()) == ([], [], None)
     mirror = one.snapshot(NOW)["mirrors"][0]
     assert (mirror["legs"], mirror["legs_ended"], mirror["lost_bytes"]) == (0, {}, {})
@@ -658,14 +658,14 @@ def test_taking_over_asks_the_mirrors() -> None:
     session = Session(one)
     assert due(session) == [("A", 4, 4, b"")]
     assert mirror_of(session)["legs_adopted"] == 1
-    one.replicated_legs.disown("openflow", "10.10.0.11:40001")
+    one.replicated_legs.withdraw("openflow", "10.10.0.11:40001")
     assert len(one.flow_ids()) == 1, "it is this host's now"
 
 
 @pytest.mark.parametrize("who", ["client", "mirror"])
 def test_so_does_a_packet_of_the_connection(fast: bool, who: str) -> None:
     one = engine(fast=fast)
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     one.replicated_legs.adopt(sealed(RECORD), NOW)
     session = Session(one)
     session.sent, session.answered = 10, 5
@@ -695,7 +695,7 @@ def test_a_later_record_takes_the_place_of_the_one_before() -> None:
 def test_what_passed_before_a_later_record_counts_once(fast: bool) -> None:
     """The addresses have come, the other host's last word has not."""
     one = engine(fast=fast)
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     one.replicated_legs.adopt(sealed(RECORD), NOW)
     session = Session(one)
     session.sent, session.answered = 30, 5
@@ -741,7 +741,7 @@ def test_legs_that_stand_are_left_alone() -> None:
 
 def test_without_a_record_a_mirror_is_reset_but_not_by_a_host_that_waits() -> None:
     one = engine()
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     session = Session(one)
     assert session.from_mirror("A", 4, 11) == Drop(DropReason.MIRROR_WITHOUT_LEG)
     assert session.to_mirror == []
@@ -758,7 +758,7 @@ def test_legs_that_are_handed_over_end_without_a_word(fast: bool) -> None:
     session = established(one)
     session.from_client("PA", b"abc")
     session.mirrored()
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     assert ends(session) == ["released"]
     assert due(session, 300.0) == []
     session.from_client("PA", b"def")
@@ -771,7 +771,7 @@ def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast
     session = established(one)
     session.from_client("PA", b"abc")
     session.mirrored()
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     session.sent, session.answered = session.sent + 5000, session.answered + 5000
     one.replicated_legs.take_over(session.now)
     backend = session.backend_address
@@ -790,7 +790,7 @@ def test_a_connection_that_comes_back_without_a_record_is_met_in_its_middle(fast
 def test_there_and_back_again(fast: bool) -> None:
     """One connection at one host, at another, and at the first one again."""
     one, other = engine(fast=fast), engine(fast=fast)
-    other.replicated_legs.leave()
+    other.replicated_legs.release()
     session = established(one)
     session.from_client("PA", b"abc")
     session.from_backend("A")
@@ -798,7 +798,7 @@ def test_there_and_back_again(fast: bool) -> None:
     for first, then, text in ((one, other, b"defg"), (other, one, b"hij"), (one, other, b"kl")):
         for record in records(first, everything=True):
             then.replicated_legs.adopt(record, session.now)
-        first.replicated_legs.leave()
+        first.replicated_legs.release()
         then.replicated_legs.take_over(session.now)
         session.engine = then
         session.mirrored()
@@ -924,7 +924,7 @@ def test_an_adopted_connection_is_not_half_open() -> None:
 def test_a_host_that_has_handed_over_believes_that_the_client_has_connected_anew_elsewhere() -> None:
     one = engine()
     established(one)
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     one.replicated_legs.adopt(sealed({**RECORD, "iss": 5}), NOW)
     one.replicated_legs.take_over(NOW)
     assert len(due(Session(one))) == 1
@@ -983,7 +983,7 @@ def test_a_session_beside_the_leg_begins_anew_at_the_next_message(fast: bool) ->
 def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_known(fast: bool, elsewhere: int) -> None:
     one = engine(AGAIN, fast=fast)
     session, master = introduced(one)
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     assert master.ended == "", "the other host calls the master anew"
     assert one.directory.living() == []
     session.sent, session.answered = session.sent + elsewhere, session.answered + elsewhere
@@ -1001,7 +1001,7 @@ def test_a_session_of_a_connection_that_comes_back_begins_anew_with_what_is_know
 def test_a_switch_that_left_while_another_host_passed_it_is_forgotten(fast: bool) -> None:
     one = engine(AGAIN, fast=fast)
     introduced(one)
-    one.replicated_legs.leave()
+    one.replicated_legs.release()
     [client] = one.directory.clients(NOW)
     one.directory.withdraw(client)
     assert one.directory.clients(NOW) == []
@@ -1031,7 +1031,7 @@ def host(key: bytes, rules: str = SHARED, *, fast: bool = True) -> Engine:
 def opened_at(session: Session) -> int:
     """The number of the leg's first byte on the wire, once it stands."""
     session.connect()
-    session.engine.study(session.now)
+    session.engine.read_sessions(session.now)
     [iss] = [number for letters, number, _, _ in session.mirrored() if letters == "S"]
     raw = packet(MASTER, session.client, "SA", MIRROR_ISS, seq.add(iss, 1))
     assert session.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
@@ -1041,10 +1041,10 @@ def opened_at(session: Session) -> int:
 
 def moved(session: Session, then: Engine, told_of: list[dict[str, Any]]) -> None:
     """The connection goes on at another host, which knows these records."""
-    then.replicated_legs.leave()
+    then.replicated_legs.release()
     for record in told_of:
         then.replicated_legs.adopt(record, session.now)
-    session.engine.replicated_legs.leave()
+    session.engine.replicated_legs.release()
     then.replicated_legs.take_over(session.now)
     session.engine = then
 

@@ -91,7 +91,7 @@ class Pair(World):
         self.old.append(first)
         self._dark_until = self.now + moment.outage
         self.engine = second = Engine(self.rules, key=bytes(16), fast=self._fast)
-        second.replicated_legs.leave()
+        second.replicated_legs.release()
         if moment.linger is not None:
             self._living.append(first)
             self._overlaps_until = self.now + moment.outage + moment.overlap
@@ -101,7 +101,7 @@ class Pair(World):
         self.later(moment.outage, lambda: self._take_over(second))
 
     def _leave(self, first: Engine) -> None:
-        first.replicated_legs.leave()
+        first.replicated_legs.release()
         self.events += first.take_events()
         self._living.remove(first)
 

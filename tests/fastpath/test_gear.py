@@ -23,7 +23,7 @@ from natmirror.fastpath import (
     Plan,
     PlannedService,
 )
-from natmirror.fastpath.flow_flags import DIRECT, FEEDS_LEGS, HELD, ORIG_GAP, PICKED_UP, SERVICE_MIRRORED, WATCHED
+from natmirror.fastpath.flow_flags import DIRECT, FEEDS_LEGS, ORIG_GAP, PICKED_UP, SERVICE_MIRRORED, THROTTLED, WATCHED
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.build import rewrite
@@ -120,7 +120,7 @@ def reference(
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
     if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and parsed.checksum_ok():
         return PUNT, raw  # these flows' data waits for a gap to be filled
-    if row.flags & HELD and not is_orig:
+    if row.flags & THROTTLED and not is_orig:
         return PUNT, raw
     if row.flags & DIRECT and is_orig:
         return PUNT, raw
@@ -130,7 +130,7 @@ def reference(
         return ACCEPT, raw
     if parsed.checksum_ok():
         sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
-        tracker.update(sender, receiver, parsed, picked_up=bool(row.flags & PICKED_UP))
+        tracker.update(sender, receiver, parsed, is_picked_up=bool(row.flags & PICKED_UP))
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -148,7 +148,7 @@ def reference_of_control(
         return PUNT, raw
     if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
         return PUNT, raw
-    event = tracker.track(row, parsed, from_client=is_orig, picked_up=bool(row.flags & PICKED_UP))
+    event = tracker.track(row, parsed, from_client=is_orig, is_picked_up=bool(row.flags & PICKED_UP))
     flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw

@@ -79,16 +79,16 @@ static int discard_twins(world *w, const uint8_t *client, uint16_t client_port, 
 
 /* Nat._insert() */
 static nm_flow *insert(world *w, const uint8_t *client, uint16_t client_port, nm_service *service, uint16_t backend_id,
-                       int for_embryonic)
+                       int for_half_open)
 {
     nm_flows *flows = w->gear->flows;
     const nm_backend *backend = backend_id == NM_NO_BACKEND ? NULL : &w->plan.backends[backend_id];
     if (!discard_twins(w, client, client_port, service->address, service->port,
                        backend ? backend->address : service->address, backend ? backend->port : service->port))
         return NULL;
-    check_victim(w, for_embryonic);
+    check_victim(w, for_half_open);
     nm_flow *victim;
-    for (int is_callers = 0; !is_callers && (victim = nm_flows_victim(flows, for_embryonic));) {
+    for (int is_callers = 0; !is_callers && (victim = nm_flows_victim(flows, for_half_open));) {
         is_callers = index_of(w, victim) < 0; /* the world's own are opened again */
         forget(w, victim);
     }
@@ -153,7 +153,7 @@ void adopt(world *w, uint8_t which, uint8_t whose)
     if (is_own(w, row))
         return;
     if (row && row->backend_id == backend_id) {
-        hand_over_flow(w, row);
+        release_flow(w, row);
         return;
     }
     row = insert(w, client, end.port, service, backend_id, 0);
@@ -164,7 +164,7 @@ void adopt(world *w, uint8_t which, uint8_t whose)
     row->reply.packets = 1;
     row->flags |= NM_FLOW_PICKED_UP | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
     if (!(whose & 128))
-        hand_over_flow(w, row);
+        release_flow(w, row);
     if (!(row->sharing & NM_GUEST))
         nm_flow_touch(w->gear->flows, row, w->now, 1);
 }
@@ -238,10 +238,10 @@ static int is_new(world *w, nm_flow *row, const nm_segment *syn)
 static void move(world *w, nm_flow *row, const nm_segment *seg, int is_orig)
 {
     int event = nm_track(row, seg, is_orig, row->flags & NM_FLOW_PICKED_UP);
-    int may_hold_clients = w->plan.services[row->service_id].may_hold_clients;
+    int may_throttle = w->plan.services[row->service_id].may_throttle;
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || (is_orig && seg->flags & TCP_SYN));
     if (row->flags & NM_FLOW_SERVICE_MIRRORED &&
-        (event == NM_EVENT_HANDSHAKE || (event == NM_EVENT_SYN_ACK && may_hold_clients)))
+        (event == NM_EVENT_HANDSHAKE || (event == NM_EVENT_SYN_ACK && may_throttle)))
         row->flags |= NM_FLOW_PYTHON_STATE;
     if (event == NM_EVENT_SYN_ACK) {
         if (row->backend_id != NM_NO_BACKEND)

@@ -8,7 +8,7 @@
 void check_world(world *w);
 /* Whether it is time to ask when the next one is due: that tidies the heaps, which have to be right untidied as well. */
 int looks_closer(const world *w);
-/* Each flow findable and counted where it belongs, those that are embryonic or over in their lists. */
+/* Each flow findable and counted where it belongs, those that are half_open or over in their lists. */
 void check_flows(world *w);
 /* When a flow is due, by its row. */
 double flow_deadline(const nm_flow *row);
@@ -17,7 +17,7 @@ const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig);
 /* The one service in whose pool the sender of a packet is; -1 where there is none, or more than one. */
 int service_of(const world *w, const uint8_t *packet);
 /* The victim is the flow that has to go, and nm_flows_victim() changes nothing. */
-void check_victim(world *w, int for_embryonic);
+void check_victim(world *w, int for_half_open);
 /* Nothing has changed with a packet that was punted for a reason. */
 void check_same_flows(const world *w, const snapshot *before, int reason);
 /* A client's packet that was punted is no SYN that could have been answered with a flow. */

@@ -34,9 +34,9 @@ static void check_row(world *w, const nm_flow *row)
     must(row->due.queued_at <= row->due.due_at);
     must(row->sharing & NM_GUEST || row->due.due_at <= flow_deadline(row));
     must(!(row->flags & NM_FLOW_CLOSED) == (row->state < NM_STATE_TIME_WAIT));
-    if (!(row->flags & NM_FLOW_EMBRYONIC))
-        must(!is_embryonic(row) || row->sharing & NM_GUEST);
-    else if (!is_embryonic(row)) /* it leaves when it is met */
+    if (!(row->flags & NM_FLOW_HALF_OPEN))
+        must(!is_half_open(row) || row->sharing & NM_GUEST);
+    else if (!is_half_open(row)) /* it leaves when it is met */
         must(row->flags & NM_FLOW_PICKED_UP && row->reply.packets && row->state < NM_STATE_TIME_WAIT);
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
     must(nm_flow_find_orig(flows, 4, row->client, row->client_port, row->service, row->service_port) == row);
@@ -179,8 +179,8 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     must(!nm_leg_find(w->gear->legs, 4, flow->backend, flow->backend_port, client, flow->client_port));
     must(flow->state == NM_STATE_SYN_SENT && flow->iss == u32_at(tcp + 4) && flow->orig.end == flow->iss + 1);
     must(flow->created_at == w->now && flow->seen_at == w->now && flow->first_leg == NM_NO_LEG);
-    must(flow->flags == (before->services[flow->service_id].flags | NM_FLOW_EMBRYONIC) && flow->newer == NONE);
-    must(!(flow->sharing & (NM_SHARED | NM_GUEST)));
+    must(flow->flags == (before->services[flow->service_id].flags | NM_FLOW_HALF_OPEN) && flow->newer == NONE);
+    must(!(flow->sharing & (NM_ANNOUNCED | NM_GUEST)));
     check_pick(w, flow, before);
 }
 
@@ -195,7 +195,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         return;
     }
     must(is_same(now, was) && NEXT[was->state][now->state]);
-    must((now->flags | NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED) == (was->flags | NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED));
+    must((now->flags | NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED) == (was->flags | NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED));
     if (is_orig && tcp[13] & SYN) { /* its own once more */
         must(now->seen_at == w->now && now->due.due_at == flow_deadline(now));
         mended.orig.packets--;
@@ -208,11 +208,11 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     }
     must(!(was->flags & NM_FLOW_DIRECT) && !(now->sharing & NM_GUEST)); /* who moves here is our own */
     int is_lasting = now->state == NM_STATE_ESTABLISHED || now->state == NM_STATE_CLOSING;
-    must(!(now->sharing & NM_SHARED) == !(now->sharing & NM_UNDERIVED && is_lasting && !is_embryonic(now)));
+    must(!(now->sharing & NM_ANNOUNCED) == !(now->sharing & NM_PINNED && is_lasting && !is_half_open(now)));
     if (now->state == NM_STATE_SYN_RECEIVED)
         must(!(was->flags & NM_FLOW_PYTHON_STATE) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
     if (was->flags & NM_FLOW_SERVICE_MIRRORED && now->state == NM_STATE_SYN_RECEIVED)
-        must(!w->plan.services[was->service_id].may_hold_clients);
+        must(!w->plan.services[was->service_id].may_throttle);
     else if (was->flags & NM_FLOW_SERVICE_MIRRORED)
         must(was->state == NM_STATE_SYN_RECEIVED && now->state == NM_STATE_RESET && !(was->flags & NM_FLOW_PYTHON_STATE));
 }
@@ -353,7 +353,7 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
     }
     if (flags & SYN)
         return flow->state == NM_STATE_SYN_SENT && !is_known &&
-               !(is_mirrored && w->plan.services[flow->service_id].may_hold_clients) &&
+               !(is_mirrored && w->plan.services[flow->service_id].may_throttle) &&
                !*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, flow->client);
     return !is_mirrored || (flags & RST && flow->state == NM_STATE_SYN_RECEIVED && !is_known);
 }

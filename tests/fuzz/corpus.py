@@ -27,14 +27,14 @@ _SWEEP, _SHARE, _CHANGE_PLAN = 16, 17, 18
 _HOW_VALID, _HOW_PARTIAL, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ, _HOW_ACK = 1, 2, 4, 16, 32, 64, 128
 _RELATIVE, _MENDED, _CALLERS = 4, 8, 16
 _OTHER_HOOK, _OTHER_PORT = 64, 128
-_SUSPECTED, _TRUSTED, _KNOWN, _REMOVED, _VICTIM, _FOR_EMBRYONIC = 3, 1, 4, 8, 16, 32
+_SUSPECTED, _TRUSTED, _KNOWN, _REMOVED, _VICTIM, _FOR_HALF_OPEN = 3, 1, 4, 8, 16, 32
 _TELL, _CLAIM_SEEN, _CLAIM_ALL, _LEND, _QUIET, _WHOLE = 1, 2, 4, 8, 16, 32
 _ADOPT, _TELL_CHANGES, _LEND_ONE, _TELL_ONE, _END_ONE, _WITHDRAW, _TOUCH, _OWN = 0, 1, 2, 3, 4, 5, 6, 128
 _FLOWS_WITH_LEGS = (1, 2, 3)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3}
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
 _MAX_STEPS = 60
-_MAX_EMBRYONIC, _MAX_CALLERS = 5, 10
+_MAX_HALF_OPEN, _MAX_CALLERS = 5, 10
 _CLIENT_END, _SERVICE_END = (bytes((10, 10, 0, 11)), 40000), (bytes((10, 10, 0, 100)), 6653)
 
 # The first bytes: orderly, buffers and budget, first number, scale (and whether mirrors hold clients back), window,
@@ -172,7 +172,7 @@ def fill_of() -> bytes:
 def room() -> dict[str, bytes]:
     """Who goes so that others have room, and what comes for those that had to."""
     minute, flood, fill = _MINUTE, flood_of(), fill_of()
-    asked = bytes((_SET_CALLER, 0, _VICTIM, _SET_CALLER, 0, _VICTIM | _FOR_EMBRYONIC))
+    asked = bytes((_SET_CALLER, 0, _VICTIM, _SET_CALLER, 0, _VICTIM | _FOR_HALF_OPEN))
     strays = b"".join(
         stray(one, whose, how) for one in (1, 64) for whose in _BACKENDS for how in (_HOW_VALID, _HOW_PARTIAL)
     )
@@ -184,7 +184,7 @@ def room() -> dict[str, bytes]:
     heard = b"".join(said(_TO_CALLER, one, length=10) for one in range(_MAX_CALLERS))
     seeds["met"] = loose + asked + flood + heard + asked + call(16) + asked + strays + flood + minute
     seeds["met-heard"] = loose + heard[: len(heard) // 2] + asked + fill + asked + heard + strays + asked + flood
-    seeds["met-few"] = b"".join(map(met, range(_MAX_EMBRYONIC))) + said(_TO_CALLER, 0, length=10) + asked
+    seeds["met-few"] = b"".join(map(met, range(_MAX_HALF_OPEN))) + said(_TO_CALLER, 0, length=10) + asked
     seeds["met-reset"] = b"".join(met(one) + said(_FROM_CALLER, 0, RST) for one in range(_MAX_CALLERS)) + asked + flood
     direct = b"".join(stray(one, 0) + said(_TO_CALLER, 0) for one in range(3))
     seeds["direct"] = direct + flood + b"".join(said(_TO_CALLER, one, length=10) for one in range(8)) + minute * 3
@@ -225,13 +225,13 @@ def shared() -> dict[str, bytes]:
     others = b"".join(bytes((_SHARE, _ADOPT, one, whose)) for one, whose in zip(range(8), _BACKENDS, strict=True))
     talk = b"".join(said(step, one, length=9) for step in (_FROM_CALLER, _TO_CALLER) for one in range(4))
     turned = b"".join(bytes((_CHANGE_PLAN, service, how)) for service in (0, 1, 3) for how in (5, 12, 128 + 9))
-    underived = bytes((_CHANGE_PLAN, 0, 0, _CHANGE_PLAN, 1, 0))
+    pinned = bytes((_CHANGE_PLAN, 0, 0, _CHANGE_PLAN, 1, 0))
     hows = (0, _TELL, _CLAIM_SEEN, _CLAIM_ALL, _LEND, _QUIET, _LEND | _QUIET, _TELL | _CLAIM_ALL | _LEND)
     seeds = {}
     for how in hows:
         seeds[f"sweep-{how}"] = fill_of() + turned + sweep(how) + talk + sweep(how) + sweep(0) + _MINUTE
         seeds[f"guests-{how}"] = others + talk + sweep(how) + turned + sweep(how) + closed(0) + sweep(_CLAIM_ALL) + talk
-        seeds[f"met-{how}"] = underived + b"".join(map(met, range(6))) + sweep(how) + talk + sweep(how) + flood_of()
+        seeds[f"met-{how}"] = pinned + b"".join(map(met, range(6))) + sweep(how) + talk + sweep(how) + flood_of()
     for what in (_TELL_CHANGES, _LEND_ONE, _TELL_ONE, _END_ONE, _WITHDRAW, _TOUCH):
         each = b"".join(
             bytes((_SHARE, what | own, one, how)) for own in (0, _OWN) for one in range(3) for how in (2, 1)
@@ -247,7 +247,7 @@ def of_callers() -> dict[str, bytes]:
     seeds = room() | repeats() | shared()
     seeds |= {"flood": flood + minute * 2, "flood-answered": flood + b"".join(map(syn_ack, range(5))) + flood + minute}
     seeds["full"] = fill + flood + b"".join(map(closed, range(_MAX_CALLERS))) + fill + pause + flood
-    known = b"".join(call(one) + bytes((_SET_CALLER, one, _KNOWN)) for one in range(_MAX_EMBRYONIC + 1))
+    known = b"".join(call(one) + bytes((_SET_CALLER, one, _KNOWN)) for one in range(_MAX_HALF_OPEN + 1))
     seeds["known"] = known + flood + minute
     for flags in (RST | ACK, SYN | RST | ACK):
         refused = [call(one) + said(_TO_CALLER, 0, flags) + call(one, 1) for one in _SERVICES]

@@ -299,7 +299,7 @@ static void share(world *w, input *in)
         break;
     case 2:
         if (row)
-            hand_over_flow(w, row);
+            release_flow(w, row);
         break;
     case 3:
         if (row)
@@ -330,7 +330,7 @@ static void change_tables(world *w, input *in)
 static void set_flow(world *w, input *in)
 {
     static const uint16_t CHANGING =
-        NM_FLOW_HELD | NM_FLOW_PAST_WINDOW | NM_FLOW_ORIG_GAP | NM_FLOW_REPLY_GAP | NM_FLOW_KILLED;
+        NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_ORIG_GAP | NM_FLOW_REPLY_GAP | NM_FLOW_KILLED;
     nm_flow *row = w->flows[take8(in) % FLOWS].row;
     uint8_t flags = take8(in), state = take8(in);
     uint16_t chosen = (uint16_t)(flags | (flags & 1 ? NM_FLOW_REPLY_GAP : 0) | ((flags & 14) == 14 ? NM_FLOW_KILLED : 0));

@@ -6,7 +6,7 @@
 #include "check.h"
 #include "must.h"
 
-int is_embryonic(const nm_flow *row)
+int is_half_open(const nm_flow *row)
 {
     if (row->state == NM_STATE_SYN_SENT || row->state == NM_STATE_SYN_RECEIVED)
         return 1;
@@ -21,7 +21,7 @@ void mend_links(nm_flow *now, const nm_flow *was)
     now->next_orig = was->next_orig;
     now->next_reply = was->next_reply;
     now->due = was->due;
-    now->flags |= was->flags & NM_FLOW_EMBRYONIC; /* its backend may have spoken before */
+    now->flags |= was->flags & NM_FLOW_HALF_OPEN; /* its backend may have spoken before */
 }
 
 /* All rows with a flag, in the order of their list. */
@@ -48,11 +48,11 @@ static id_list list_of(const snapshot *of, uint16_t flag)
     return list;
 }
 
-/* How many of those that are oldest are not embryonic any more, because their backends have spoken. */
-static uint32_t count_spoken(const snapshot *of, const id_list *embryonic)
+/* How many of those that are oldest are not half_open any more, because their backends have spoken. */
+static uint32_t count_spoken(const snapshot *of, const id_list *half_open)
 {
     uint32_t count = 0;
-    while (count < embryonic->count && !is_embryonic(&of->rows[embryonic->ids[count]]))
+    while (count < half_open->count && !is_half_open(&of->rows[half_open->ids[count]]))
         count++;
     return count;
 }
@@ -65,12 +65,12 @@ uint32_t count_rows(const snapshot *of)
     return count;
 }
 
-uint32_t victim_of(const snapshot *of, int for_embryonic)
+uint32_t victim_of(const snapshot *of, int for_half_open)
 {
-    id_list embryonic = list_of(of, NM_FLOW_EMBRYONIC), over = list_of(of, NM_FLOW_CLOSED);
-    uint32_t spoken = count_spoken(of, &embryonic);
-    uint32_t oldest = spoken < embryonic.count ? embryonic.ids[spoken] : NONE;
-    if (for_embryonic && embryonic.count - spoken >= MAX_EMBRYONIC)
+    id_list half_open = list_of(of, NM_FLOW_HALF_OPEN), over = list_of(of, NM_FLOW_CLOSED);
+    uint32_t spoken = count_spoken(of, &half_open);
+    uint32_t oldest = spoken < half_open.count ? half_open.ids[spoken] : NONE;
+    if (for_half_open && half_open.count - spoken >= MAX_HALF_OPEN)
         return oldest;
     if (count_rows(of) < MAX_FLOWS)
         return NONE;
@@ -79,7 +79,7 @@ uint32_t victim_of(const snapshot *of, int for_embryonic)
 
 void check_same(const snapshot *before, snapshot *now)
 {
-    id_list was = list_of(before, NM_FLOW_EMBRYONIC), is = list_of(now, NM_FLOW_EMBRYONIC);
+    id_list was = list_of(before, NM_FLOW_HALF_OPEN), is = list_of(now, NM_FLOW_HALF_OPEN);
     must(is.count <= was.count);
     uint32_t left = was.count - is.count;
     must(!left || left == count_spoken(before, &was));
@@ -90,17 +90,17 @@ void check_same(const snapshot *before, snapshot *now)
         row->older = row_was->older;
         row->newer = row_was->newer;
         if (i < left)
-            row->flags |= NM_FLOW_EMBRYONIC;
+            row->flags |= NM_FLOW_HALF_OPEN;
     }
     must(!memcmp(now, before, sizeof *now));
 }
 
-void check_victim(world *w, int for_embryonic)
+void check_victim(world *w, int for_half_open)
 {
     snapshot before, now;
     take_snapshot(w, &before);
-    uint32_t expected = victim_of(&before, for_embryonic);
-    must(nm_flows_victim(w->gear->flows, for_embryonic) == nm_flow_by_id(w->gear->flows, expected));
+    uint32_t expected = victim_of(&before, for_half_open);
+    must(nm_flows_victim(w->gear->flows, for_half_open) == nm_flow_by_id(w->gear->flows, expected));
     take_snapshot(w, &now);
     check_same(&before, &now);
     check_flows(w);
@@ -109,7 +109,7 @@ void check_victim(world *w, int for_embryonic)
 /* Who was in a list and is has kept its place; who is new is at its end. */
 static void check_list(world *w, const snapshot *now, int which)
 {
-    id_list *was = &w->lists[which], is = list_of(now, which == CLOSED_LIST ? NM_FLOW_CLOSED : NM_FLOW_EMBRYONIC);
+    id_list *was = &w->lists[which], is = list_of(now, which == CLOSED_LIST ? NM_FLOW_CLOSED : NM_FLOW_HALF_OPEN);
     uint32_t i = 0;
     for (uint32_t at = 0; i < is.count; i++) {
         while (at < was->count && was->ids[at] != is.ids[i])

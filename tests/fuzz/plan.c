@@ -28,7 +28,7 @@ static void fill(uint16_t *table, int service, uint32_t len, uint32_t by)
         table[i] = (uint16_t)(OF_SERVICE[service].first + (i + by) % OF_SERVICE[service].count);
 }
 
-void plan_begin(plan_rows *rows, nm_plan *plan, int may_hold_clients, int needs_python)
+void plan_begin(plan_rows *rows, nm_plan *plan, int may_throttle, int needs_python)
 {
     memset(rows, 0, sizeof *rows);
     for (int i = 0; i < BACKENDS; i++) {
@@ -46,7 +46,7 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int may_hold_clients, int needs_
         service->flags = OF_SERVICE[i].flags;
         service->round_robin = OF_SERVICE[i].round_robin;
         service->hash_port = OF_SERVICE[i].hash_port;
-        service->may_hold_clients = i == MIRRORED && may_hold_clients;
+        service->may_throttle = i == MIRRORED && may_throttle;
         service->needs_python = i == ROUND_ROBIN && needs_python;
         service->table = rows->tables[i];
         service->derived = rows->derived[i];

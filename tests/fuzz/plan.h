@@ -23,7 +23,7 @@ typedef struct {
 #define OTHERS 0xfffffffdu /* as if one more of theirs had gone than came: the sum wraps, and is right */
 
 /* Fills the rows, and a gear's plan with them. */
-void plan_begin(plan_rows *rows, nm_plan *plan, int may_hold_clients, int needs_python);
+void plan_begin(plan_rows *rows, nm_plan *plan, int may_throttle, int needs_python);
 
 /* A service's tables become others: how says which, and the one that derives may be none. */
 void plan_change(plan_rows *rows, int service, uint8_t how);

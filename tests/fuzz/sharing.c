@@ -11,7 +11,7 @@
 
 static int is_lasting(const nm_flow *row) { return row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_CLOSING; }
 
-static int is_underived(const world *w, const nm_flow *row)
+static int is_pinned(const world *w, const nm_flow *row)
 {
     return row->backend_id != derive(&w->plan, row->service_id, row->client, row->client_port);
 }
@@ -69,7 +69,7 @@ static void take_change(world *w, const snapshot *now, const nm_change *change)
     must(change->backend_id < BACKENDS && w->plan.backends[change->backend_id].service_id == change->service_id);
     must(change->kind <= NM_CHANGE_ENDED);
     if (change->kind == NM_CHANGE_BOUND) {
-        must(row && row->backend_id == change->backend_id && is_lasting(row) && row->sharing & NM_UNDERIVED);
+        must(row && row->backend_id == change->backend_id && is_lasting(row) && row->sharing & NM_PINNED);
         must(!announced || w->is_announcing || !w->knows_announced);
         must(announced || w->announced_count < MAX_FLOWS);
         *(announced ? announced : &w->announced[w->announced_count++]) = *change;
@@ -77,13 +77,13 @@ static void take_change(world *w, const snapshot *now, const nm_change *change)
     }
     must(!w->knows_announced || w->is_ending || (announced && announced->backend_id == change->backend_id));
     if (change->kind == NM_CHANGE_FORGOTTEN)
-        must(!row || !(row->sharing & NM_UNDERIVED));
+        must(!row || !(row->sharing & NM_PINNED));
     else
         must(w->is_ending || (row && !is_lasting(row)));
     withdraw(w, announced);
 }
 
-/* The flows with NM_SHARED are those that were announced. */
+/* The flows with NM_ANNOUNCED are those that were announced. */
 static void check_announced(world *w, const snapshot *now)
 {
     uint32_t shared = 0;
@@ -97,14 +97,14 @@ static void check_announced(world *w, const snapshot *now)
         memcpy(one.client, row->client, 16);
         if (row->sharing & NM_GUEST)
             withdraw(w, announced_of(w, &one)); /* its own host announces it now */
-        if (!(row->sharing & NM_SHARED))
+        if (!(row->sharing & NM_ANNOUNCED))
             continue;
         shared++;
         if (!w->is_logging || !w->knows_announced)
             w->announced[w->announced_count++] = one;
         must(announced_of(w, &one) && announced_of(w, &one)->backend_id == row->backend_id);
     }
-    must(nm_flows_shared(w->gear->flows) == shared && w->announced_count == shared);
+    must(nm_flows_announced(w->gear->flows) == shared && w->announced_count == shared);
     w->knows_announced = 1;
 }
 
@@ -128,28 +128,28 @@ void check_changes(world *w)
 
 static void check_guest(const nm_flow *row)
 {
-    must(row->state == NM_STATE_ESTABLISHED && !(row->sharing & NM_SHARED));
-    must(!(row->flags & (NM_FLOW_EMBRYONIC | NM_FLOW_CLOSED)));
+    must(row->state == NM_STATE_ESTABLISHED && !(row->sharing & NM_ANNOUNCED));
+    must(!(row->flags & (NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED)));
     must(row->due.due_at == INFINITY && row->due.queued_at == INFINITY);
 }
 
 static void check_row(world *w, const nm_flow *row)
 {
     uint32_t bit = 1u << row->id;
-    int may_be_shared = row->sharing & NM_UNDERIVED && !(row->sharing & NM_GUEST) && is_lasting(row);
+    int may_be_shared = row->sharing & NM_PINNED && !(row->sharing & NM_GUEST) && is_lasting(row);
     if (row->flags & NM_FLOW_DIRECT) {
         must(!row->sharing);
         return;
     }
-    must(row->sharing <= (NM_UNDERIVED | NM_SHARED | NM_GUEST));
+    must(row->sharing <= (NM_PINNED | NM_ANNOUNCED | NM_GUEST));
     if (!(w->stale & bit))
-        must(!(row->sharing & NM_UNDERIVED) == !is_underived(w, row));
+        must(!(row->sharing & NM_PINNED) == !is_pinned(w, row));
     if (row->sharing & NM_GUEST)
         check_guest(row);
-    if (is_embryonic(row))
+    if (is_half_open(row))
         w->unannounced |= bit; /* once its backend has answered, it is announced when it is touched */
-    if (row->sharing & NM_SHARED) {
-        must(may_be_shared && !is_embryonic(row));
+    if (row->sharing & NM_ANNOUNCED) {
+        must(may_be_shared && !is_half_open(row));
         w->unannounced &= ~bit;
     } else {
         must(!may_be_shared || w->unannounced & bit);
@@ -177,7 +177,7 @@ void check_sharing(world *w)
 static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int how)
 {
     uint32_t bit = 1u << was->id;
-    int underived = is_underived(w, was), is_standby = how & NM_SWEEP_STANDBY && underived;
+    int pinned = is_pinned(w, was), is_standby = how & NM_SWEEP_STANDBY && pinned;
     if (is_standby && was->state == NM_STATE_ESTABLISHED && was->flags & NM_FLOW_PICKED_UP &&
         !(was->flags & NM_FLOW_PYTHON_STATE) && !was->sharing) {
         must(!now->family);
@@ -186,18 +186,18 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     }
     int is_claimed = was->sharing & NM_GUEST &&
                      (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && was->seen_at > 0));
-    int is_handed_over = how & NM_SWEEP_HAND_OVER && was->state == NM_STATE_ESTABLISHED;
+    int is_handed_over = how & NM_SWEEP_RELEASE && was->state == NM_STATE_ESTABLISHED;
     int loses_numbers = is_handed_over && !(was->flags & NM_FLOW_PYTHON_STATE);
-    int is_guest = (is_handed_over && underived) || (was->sharing & NM_GUEST && !is_claimed);
-    must(now->family && !(now->sharing & NM_UNDERIVED) == !underived && !(now->sharing & NM_GUEST) == !is_guest);
-    must(now->seen_at == (is_handed_over && underived ? 0 : is_claimed ? w->now : was->seen_at));
+    int is_guest = (is_handed_over && pinned) || (was->sharing & NM_GUEST && !is_claimed);
+    must(now->family && !(now->sharing & NM_PINNED) == !pinned && !(now->sharing & NM_GUEST) == !is_guest);
+    must(now->seen_at == (is_handed_over && pinned ? 0 : is_claimed ? w->now : was->seen_at));
     if (is_claimed && !is_guest)
         must(now->due.due_at == flow_deadline(now));
     if (loses_numbers)
         must(now->flags & NM_FLOW_PICKED_UP && !now->orig.flags && !now->reply.flags);
     nm_flow mended = *now;
     mend_links(&mended, was);
-    mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_EMBRYONIC) | (was->flags & NM_FLOW_EMBRYONIC));
+    mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_HALF_OPEN) | (was->flags & NM_FLOW_HALF_OPEN));
     if (loses_numbers) {
         mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_PICKED_UP) | (was->flags & NM_FLOW_PICKED_UP));
         mended.orig.flags = was->orig.flags;
@@ -209,9 +209,9 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     w->stale &= ~bit;
     if (is_standby)
         w->unannounced |= bit;
-    else if (!is_embryonic(now))
+    else if (!is_half_open(now))
         w->unannounced &= ~bit;
-    if (!(how & NM_SWEEP_ANNOUNCE) || !w->is_logging || w->changes.missed || !(now->sharing & NM_SHARED))
+    if (!(how & NM_SWEEP_ANNOUNCE) || !w->is_logging || w->changes.missed || !(now->sharing & NM_ANNOUNCED))
         return;
     uint32_t i = 0;
     while (w->changes.rows[i].kind != NM_CHANGE_BOUND || !is_of(&w->changes.rows[i], now))
@@ -248,21 +248,21 @@ uint32_t sweep(world *w, uint32_t first, uint32_t max, int how)
     return next;
 }
 
-void hand_over_flow(world *w, nm_flow *row)
+void release_flow(world *w, nm_flow *row)
 {
     if (row->state != NM_STATE_ESTABLISHED || row->flags & NM_FLOW_DIRECT)
         return;
     int was_guest = row->sharing & NM_GUEST; /* and stays so, if the rules would give it the same backend by now */
-    nm_flow_hand_over(w->gear->flows, row);
-    must(!(row->sharing & NM_GUEST) == !(was_guest || row->sharing & NM_UNDERIVED));
-    must(!(row->sharing & NM_UNDERIVED) || (row->sharing & NM_GUEST && row->seen_at == 0));
+    nm_flow_release(w->gear->flows, row);
+    must(!(row->sharing & NM_GUEST) == !(was_guest || row->sharing & NM_PINNED));
+    must(!(row->sharing & NM_PINNED) || (row->sharing & NM_GUEST && row->seen_at == 0));
     check_changes(w);
 }
 
 void announce(world *w, const nm_flow *row)
 {
     nm_flow_announce(w->gear->flows, row);
-    must(!w->is_logging || w->changes.count + w->changes.missed == !!(row->sharing & NM_SHARED));
+    must(!w->is_logging || w->changes.count + w->changes.missed == !!(row->sharing & NM_ANNOUNCED));
     w->is_announcing = 1;
     check_changes(w);
     w->is_announcing = 0;
@@ -270,7 +270,7 @@ void announce(world *w, const nm_flow *row)
 
 void end_flow(world *w, nm_flow *row)
 {
-    int is_heard = row->sharing & (NM_SHARED | NM_GUEST);
+    int is_heard = row->sharing & (NM_ANNOUNCED | NM_GUEST);
     nm_flow_end(w->gear->flows, row);
     must(!row->sharing && (!w->is_logging || w->changes.count + w->changes.missed == !!is_heard));
     w->is_ending = 1;

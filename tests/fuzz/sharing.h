@@ -17,7 +17,7 @@ void check_sharing(world *w);
 uint32_t sweep(world *w, uint32_t first, uint32_t max, int how);
 
 /* Hand a flow over to another host, as Python does with those that are established. */
-void hand_over_flow(world *w, nm_flow *row);
+void release_flow(world *w, nm_flow *row);
 /* Announce a flow again, if it was announced. */
 void announce(world *w, const nm_flow *row);
 /* Note that a flow has ended for every host: it has to be removed next. */

@@ -14,7 +14,7 @@
 #include "plan.h"
 
 enum { PLAIN, ONE_LEG, TWO_LEGS, WATCHED, LOOSE, DIRECT, READ, LOOSE_READ, FLOWS };
-enum { MAX_FLOWS = FLOWS + 10, MAX_EMBRYONIC = MAX_FLOWS / 4 + 1 };
+enum { MAX_FLOWS = FLOWS + 10, MAX_HALF_OPEN = MAX_FLOWS / 4 + 1 };
 enum { LEGS_OF_FLOWS = 4, LEGS = 12 }; /* the others have no flow, only deadlines */
 
 typedef struct {
@@ -57,7 +57,7 @@ typedef struct {
     uint32_t ids[MAX_FLOWS], count;
 } id_list;
 
-enum { EMBRYONIC_LIST, CLOSED_LIST, LISTS };
+enum { HALF_OPEN_LIST, CLOSED_LIST, LISTS };
 
 typedef struct {
     nm_budget budget;

@@ -107,7 +107,7 @@ class Things:
         value = self.own.pop(key)
         self._writer.write([Op(ENDED if ended else GONE, f"thing {key}", value)])
 
-    async def take_in(self, records: Mapping[str, str]) -> int:
+    async def adopt(self, records: Mapping[str, str]) -> int:
         self.others |= records
         return sum(value == "nonsense" for value in records.values())
 
@@ -124,8 +124,8 @@ class Things:
     async def write_changes(self, now: float) -> None:
         pass
 
-    async def become_active(self) -> None:
-        self.log.append("become active")
+    async def activate(self) -> None:
+        self.log.append("activate")
         self.own |= self.others
         self.others.clear()
         await self.write_all()
@@ -133,8 +133,8 @@ class Things:
     async def write_last_changes(self) -> None:
         self.log.append("write last changes")
 
-    async def become_standby(self) -> None:
-        self.log.append("become standby")
+    async def release(self) -> None:
+        self.log.append("release")
         self.others |= self.own
         self.own.clear()
 

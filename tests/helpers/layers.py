@@ -2,7 +2,7 @@
 
 # Highest first: a package imports from rows below its own.
 LAYERS = (
-    ("__main__",),
+    ("__main__", "reference"),
     ("cli",),
     ("lab", "runtime"),
     ("replication", "replay"),

@@ -2,7 +2,7 @@
 
 from threading import Event
 
-from natmirror.actions import LegEnded, Ordered
+from natmirror.actions import LegEnded, Order
 from natmirror.engine.replicated_bindings import BindingChange
 
 
@@ -15,7 +15,7 @@ class Listener:
     def on_ended(self, events: list[LegEnded]) -> None:
         pass
 
-    def on_orders(self, orders: list[Ordered]) -> None:
+    def on_orders(self, orders: list[Order]) -> None:
         pass
 
     def on_failed_syns(self, failed: list[tuple[str, str]]) -> None:

@@ -16,7 +16,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.loop import LoopEvent
-from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
+from natmirror.linux.systemd import Feeder, Heartbeat, Notifier, take_variables
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
 from natmirror.runtime import worker as worker_module
@@ -64,6 +64,14 @@ def test_each_word_is_a_datagram(manager: ManagerSocket) -> None:
     notifier.beat()
     notifier.stopping()
     assert manager.received() == ["READY=1", "STATUS=3 flows, 3 legs", "WATCHDOG=1", "STOPPING=1"]
+
+
+def test_variables_for_this_process_are_taken_out_of_what_its_children_inherit() -> None:
+    ours = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "9", "WATCHDOG_PID": "1", "LISTEN_FDS": "1", "LISTEN_PID": "1"}
+    environment = {"PATH": "/bin", **ours, "INVOCATION_ID": "7"}
+    assert take_variables(environment) == ours
+    assert environment == {"PATH": "/bin", "INVOCATION_ID": "7"}
+    assert take_variables(environment) == {}
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/notify"}])
@@ -139,7 +147,7 @@ def test_an_idle_thread_comes_back_only_where_somebody_wants_it(
 def run(manager: ManagerSocket, tmp_path: Path) -> Callable[[dict[str, str]], Runner]:
     def make(more: dict[str, str]) -> Runner:
         notifier = Notifier({"NOTIFY_SOCKET": manager.name, **more})
-        rules = parse_rules(f"queues: 2\n{RULES}")
+        rules = parse_rules(f"threads: 2\n{RULES}")
         return Runner(rules, Firewall("nft"), notifier, Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
 
     return make

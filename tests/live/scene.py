@@ -28,7 +28,7 @@ STATE = "10.20.0.30"
 
 CLIENTS = ("10.10.0.11", "10.10.0.21", "10.10.0.22", "10.10.0.24")
 """Addresses of the switch side's host: one for each of up to four threads."""
-QUEUES = os.environ.get("NATMIRROR_LIVE_QUEUES")
+THREADS = os.environ.get("NATMIRROR_LIVE_THREADS")
 """With how many threads all tests run; else with as many as the rules say."""
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "rules" / "lb.yaml"
@@ -95,8 +95,8 @@ class Scene:
 
     def balance(self, rules: Path | str = RULES, **options: Any) -> LoadBalancer:
         """natmirror on the load-balancer host."""
-        if QUEUES and not re.search("^queues:", Path(rules).read_text(), re.MULTILINE):
-            rules = self.with_queues(rules, int(QUEUES))
+        if THREADS and not re.search("^threads:", Path(rules).read_text(), re.MULTILINE):
+            rules = self.with_threads(rules, int(THREADS))
         balancer = LoadBalancer(self.lab, rules, **options)
         self.balancers.append(balancer)
         return balancer
@@ -107,9 +107,9 @@ class Scene:
         path.write_text(text)
         return path
 
-    def with_queues(self, rules: Path | str, count: int) -> Path:
+    def with_threads(self, rules: Path | str, count: int) -> Path:
         """The same rules for so many threads."""
-        return self.rules(f"queues: {count}\n{dedent(Path(rules).read_text())}")
+        return self.rules(f"threads: {count}\n{dedent(Path(rules).read_text())}")
 
     def client(self, **options: Any) -> tuple[Program, Records]:
         """A client on the switch side, not waited for."""

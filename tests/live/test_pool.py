@@ -35,7 +35,7 @@ def test_a_drained_backend_keeps_what_it_has_and_gets_nothing_new(scene: Scene) 
     sent = assert_all_well(records, CONNECTIONS)
     assert scene.at_backends() == sent | later
     balancer.wait_for_status(lambda status: flows(status)["c1"] == 0, "c1 to be empty", 30.0)
-    order("enable", {"service": "openflow", "backend": "c1"}, balancer.api)
+    order("undrain", {"service": "openflow", "backend": "c1"}, balancer.api)
     balancer.wait_for_status(lambda status: state(status, "c1") == "up", "c1 to take connections again")
 
 

@@ -17,7 +17,7 @@ COUNTS = [1, 2, 4]
 def test_each_thread_has_its_clients_and_the_master_gets_every_byte(scene: Scene, count: int, source: str) -> None:
     scene.record("c1", "c2", "m")
     scene.lose("m", 1)
-    balancer = scene.balance(scene.with_queues(rules(scene, source=source), count))
+    balancer = scene.balance(scene.with_threads(rules(scene, source=source), count))
     sent = assert_all_well(scene.run_client(connections=80, requests=20, size=3000, vary=True), 80)
     assert wait_for_ends(balancer, 80) == {"closed": 80}
     status = balancer.status()
@@ -36,7 +36,7 @@ def test_each_thread_has_its_clients_and_the_master_gets_every_byte(scene: Scene
 def test_an_error_of_a_routers_reaches_the_thread_whose_packet_it_is_about(scene: Scene, count: int) -> None:
     scene.record("c1", "c2")
     sniffers = [scene.sniff(host, "eth0") for host in ("c1", "c2")]
-    balancer = scene.balance(scene.with_queues(RULES, count))
+    balancer = scene.balance(scene.with_threads(RULES, count))
     until = scene.file("until")
     client, records = scene.client(connections=8, until=until)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 8, "all connections")

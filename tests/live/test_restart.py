@@ -24,7 +24,7 @@ def test_connections_go_on_through_a_restart_and_later_ones_are_mirrored(scene: 
         assert balancer.stop() == 0
         assert "the iptables rules stay" in balancer.program.text
     assert scene.traces()["rules"] != [], "the rules hold production's packets back meanwhile"
-    again = LoadBalancer(scene.lab, scene.with_queues(RULES, 4), iptables=iptables)
+    again = LoadBalancer(scene.lab, scene.with_threads(RULES, 4), iptables=iptables)
     scene.balancers.append(again)
     again.wait_for_status(
         lambda status: status["counters"].get("flows_picked_up", 0) == CONNECTIONS, "the flows to be picked up", 20.0

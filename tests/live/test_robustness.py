@@ -67,7 +67,7 @@ def test_strange_packets_are_counted_and_hurt_nobody(scene: Scene) -> None:
 
 def test_a_flood_that_fills_the_queue_is_counted_and_passes(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
-    balancer = scene.balance(scene.with_queues(RULES, 2))
+    balancer = scene.balance(scene.with_threads(RULES, 2))
     balancer.program.send_signal(19)  # SIGSTOP: nobody reads
     scene.lab.run("s1", [sys.executable, "-m", "tests.live.apps.flood", "20000"], cwd=str(ROOT))
     balancer.program.send_signal(18)  # SIGCONT

@@ -51,7 +51,7 @@ class Manager:
 
     def start(self) -> LoadBalancer:
         rules = self.directory / "rules.yaml"
-        known = f"queues: 2\nknown-switches: {self.directory}/switches.json\n"
+        known = f"threads: 2\nknown-switches: {self.directory}/switches.json\n"
         rules.write_text(known + RULES.read_text() + WATCHED)
         confine = ["unshare", "--mount", sys.executable, "-m", "tests.live.apps.confine", str(USER)]
         balancer = LoadBalancer(
@@ -138,6 +138,8 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
     assert stat.S_IMODE(balancer.api.stat().st_mode) == 0o660
     children = Path(f"/proc/{balancer.program.pid}/task/{balancer.program.pid}/children").read_text().split()
     assert len(children) == 2, "who lets the watched service's packets pass, where we do not"
+    for child in children:
+        assert b"NOTIFY_SOCKET" not in Path(f"/proc/{child}/environ").read_bytes()
     until, started = scene.file("until"), scene.file("started")
     client, records = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) == CONNECTIONS, "all connections")

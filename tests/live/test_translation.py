@@ -145,7 +145,7 @@ def test_when_somebody_sweeps_the_table_away_nobody_sees_a_backend_and_all_go_on
 
 def test_a_backend_that_a_reload_brings_is_the_kernels_too(scene: Scene) -> None:
     scene.record("c1", "c2")
-    text = f"queues: 1\n{without_mirrors()}"  # so that the file which it reads is this one
+    text = f"threads: 1\n{without_mirrors()}"  # so that the file which it reads is this one
     rules = scene.rules(text.replace("        - {name: c2, address: 10.20.0.12}\n", ""))
     balancer = scene.balance(rules)
     assert_all_well(scene.run_client(connections=5, requests=5), 5)

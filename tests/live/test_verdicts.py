@@ -158,7 +158,7 @@ def test_a_queue_that_cannot_be_read_is_bound_again_when_it_can(faulty: Faulty) 
 def test_no_load_makes_a_queue_that_works_look_broken(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     until = scene.file("until")
-    balancer = scene.balance(scene.with_queues(RULES, 2))
+    balancer = scene.balance(scene.with_threads(RULES, 2))
     client, records = scene.client(connections=20, until=until, size=200_000, pause=0)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
     flood = [scene.app("s1", "flood", 10 * FLOOD) for _ in range(2)]
@@ -181,7 +181,7 @@ def test_packets_of_a_watched_queue_that_is_bound_again_pass_while_natmirror_is_
     config.write_text(HAPROXY)
     scene.start("lb", "haproxy", "-db", "-f", str(config), name="haproxy")
     wait_listen(scene.lab.ns("lb"), PORT)
-    faulty = Faulty(scene, scene.rules("queues: 1\n" + WATCHED_RULES), connections=1)
+    faulty = Faulty(scene, scene.rules("threads: 1\n" + WATCHED_RULES), connections=1)
     faulty.switch(f"unbind-{PORT + 1}", on=True)
     wait_for(lambda: faulty.counted("rebinds") == 1, "the queue to be bound again")
     faulty.wait_for_health(FIT)

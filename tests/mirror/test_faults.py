@@ -256,7 +256,7 @@ def test_faults_on_a_host_without_packets_have_their_own_times(one: Engine, monk
     session = connected(one, 1)
     record = one.replicated_legs.records(one.replicated_legs.ids())[0]
     standby = engine(fast=one._fast)
-    standby.replicated_legs.leave()
+    standby.replicated_legs.release()
     monkeypatch.setattr(Mirroring, "adopt", mistake)
     for number in range(MAX_OF_ONE_KIND):
         assert not standby.faults.off

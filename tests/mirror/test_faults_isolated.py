@@ -161,7 +161,7 @@ def play(scene: Scene) -> None:
         connection(scene, client, iss)
     handover = scene.engine.replicated_legs
     records = scene.ask(lambda: handover.records(handover.ids(), everything=True), [])
-    scene.ask(handover.leave)
+    scene.ask(handover.release)
     for record in records:
         scene.ask(partial(handover.adopt, record, scene.now))
     scene.ask(lambda: handover.take_over(scene.now))
@@ -423,7 +423,7 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
         assert owner.leg.ended is None
         assert owner.leg.row.flow_id == NO_FLOW or number in linked[owner.leg.row.flow_id]
     for flow, stream in one._mirroring.streams.items():
-        assert one._nat.is_known(flow)
+        assert one._nat.has_object(flow)
         assert {leg.row.id for _, leg in stream.alive()} == linked[flow.row.id]
     for master, session in one._sessions._calls.by_number.values():
         assert master.lives

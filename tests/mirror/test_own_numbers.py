@@ -147,7 +147,7 @@ def test_a_leftover_connection_at_the_mirror_is_cleared_and_called_within_two_ro
         hello = bytes((4, 0, 0, 8, 0, 0, 0, 1))
         session.from_client("PA", hello)
         session.from_backend("PA", hello)
-        session.engine.study(session.now)
+        session.engine.read_sessions(session.now)
     [(letters, iss, _, _)] = wire(session)
     assert letters == "S"
     from_mirror(session, "A", 4242, 777)

@@ -66,7 +66,7 @@ def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
     moved = sum(before != after for before, after in stays) / len(stays)
     down = Maglev(pool(*[1] * count))
     members = pool(*[1] * count).backends
-    down.open_for(dict.fromkeys(members[: count - leaving], 1.0))
+    down.set_shares(dict.fromkeys(members[: count - leaving], 1.0))
     assert all(
         before == after for before, after in zip(everybody.table, down.table, strict=True) if before < count - leaving
     )
@@ -83,11 +83,11 @@ def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
 def test_an_entry_of_who_takes_less_is_that_of_the_next_who_stays(parts: tuple[float, ...]) -> None:
     three = pool(1, 2, 3)
     maglev = Maglev(three)
-    maglev.open_for(dict(zip(three.backends, parts, strict=True)))
+    maglev.set_shares(dict(zip(three.backends, parts, strict=True)))
     # The slow way, as other hosts may have been told it: an even spread of the slots, by Knuth's multiplicative hash.
-    stays = [slot * 40503 % 65536 < round(parts[place] * 65536) for slot, place in enumerate(maglev.whole)]
+    stays = [slot * 40503 % 65536 < round(parts[place] * 65536) for slot, place in enumerate(maglev.full_table)]
     expected, following = [], None
-    for place, is_kept in zip(reversed(maglev.whole * 2), reversed(stays * 2), strict=True):
+    for place, is_kept in zip(reversed(maglev.full_table * 2), reversed(stays * 2), strict=True):
         following = place if is_kept else following
         expected.append(following)
     assert maglev.table.tolist() == (expected[TABLE_SIZE:][::-1] if any(parts) else [])
@@ -149,13 +149,13 @@ def test_a_backend_that_failed_is_avoided_until_it_answers() -> None:
     [backend] = pool(1).backends
     suspects = Suspects()
     attempts = FailedAttempts(suspects.note)
-    attempts.failed(WHO, backend, 0.0)
-    attempts.failed(WHO, backend, 0.5)
+    attempts.add(WHO, backend, 0.0)
+    attempts.add(WHO, backend, 0.5)
     assert suspects[WHO] == 1
     assert attempts.to_avoid(WHO, 1.0) == [backend]
     assert attempts.to_avoid((1, WHO[1]), 1.0) == []
-    attempts.answered(WHO, backend)
-    attempts.answered(WHO, backend)
+    attempts.remove(WHO, backend)
+    attempts.remove(WHO, backend)
     assert attempts.to_avoid(WHO, 2.0) == []
     assert suspects[WHO] == 0
 
@@ -164,8 +164,8 @@ def test_a_failure_does_not_count_for_ever() -> None:
     one, other = pool(1, 1).backends
     suspects = Suspects()
     attempts = FailedAttempts(suspects.note)
-    attempts.failed(WHO, one, 0.1)
-    attempts.failed(WHO, other, 5.0)
+    attempts.add(WHO, one, 0.1)
+    attempts.add(WHO, other, 5.0)
     assert attempts.to_avoid(WHO, 0.1 + AVOID_TIMEOUT) == [other]
     assert attempts.to_avoid((7, b""), 5.0 + AVOID_TIMEOUT) == []
     assert suspects[WHO] == 0, "whoever asks, what is old is forgotten"
@@ -177,7 +177,7 @@ def test_spoofed_clients_do_not_make_memory_grow() -> None:
     attempts = FailedAttempts(suspects.note)
     clients = [(0, number.to_bytes(4, "big")) for number in range(2 * MAX_CLIENTS)]
     for client in clients:
-        attempts.failed(client, backend, 0.0)
+        attempts.add(client, backend, 0.0)
     assert attempts.to_avoid(clients[0], 1.0) == []
     assert attempts.to_avoid(clients[-1], 1.0) == [backend]
     assert suspects.total() == MAX_CLIENTS

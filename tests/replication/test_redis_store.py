@@ -1,4 +1,4 @@
-"""Records in a real Redis, on a Unix socket that is the test's own."""
+"""Records in a real Redis, which the test starts on a Unix socket of its own."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from natmirror.lab.process import wait_for
 from natmirror.replication.redis_store import RedisStore
 from natmirror.replication.store import ENDED, GONE, PUT, RECORD_LIFETIME, Op, Record, StoreError
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "pair.md"
 RECORDS = "natmirror:51:1:records"
 
 
@@ -58,7 +58,7 @@ def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Server]:
-    """One that a test may end."""
+    """A redis-server that the test may stop."""
     server = Server(tmp_path)
     yield server
     server.stop()
@@ -71,7 +71,7 @@ def server(one_server: Server) -> Server:
 
 
 def run(test: Callable[..., Awaitable[None]], server: Server, *hosts: str) -> None:
-    """A test with connected stores of these hosts."""
+    """Run a test with connected stores of these hosts."""
 
     async def inside() -> None:
         stores = [RedisStore(server.url, "51", host) for host in hosts]
@@ -94,23 +94,23 @@ async def loaded(store: RedisStore) -> list[Record]:
     return sorted([record async for records in store.load() for record in records], key=lambda record: record.key)
 
 
-async def heard(store: RedisStore) -> list[Op]:
+async def changes(store: RedisStore) -> list[Op]:
     return await store.read_changes(1.0)
 
 
-def test_what_one_writes_another_hears_and_reads(server: Server) -> None:
+def test_a_host_gets_the_changes_and_records_that_another_host_writes(server: Server) -> None:
     async def test(one: RedisStore, other: RedisStore) -> None:
         ops = [Op(PUT, "flow a/10.10.0.1:5", "x y  z"), Op(PUT, "b", "ü\n"), Op(PUT, "c", ""), Op(GONE, "b")]
         await one.write(ops)
-        assert await heard(other) == [*ops[:3], Op(GONE, "b", "")]
+        assert await changes(other) == [*ops[:3], Op(GONE, "b", "")]
         assert await loaded(other) == [Record("c", "", False), Record("flow a/10.10.0.1:5", "x y  z", False)]
         assert [record.is_own for record in await loaded(one)] == [True, True]
-        assert await one.read_changes(0.01) == [], "its own words are no news"
+        assert await one.read_changes(0.01) == [], "a host does not get its own changes"
 
     run(test, server, "one", "other")
 
 
-def test_a_host_removes_its_own_and_what_has_ended(server: Server) -> None:
+def test_a_host_removes_its_own_records_and_those_of_ended_connections(server: Server) -> None:
     async def test(one: RedisStore, other: RedisStore) -> None:
         await one.write([Op(PUT, key, "1") for key in "abc"])
         await other.write([Op(PUT, "b", "2")])
@@ -118,25 +118,25 @@ def test_a_host_removes_its_own_and_what_has_ended(server: Server) -> None:
         assert await loaded(one) == [Record("b", "2", False), Record("c", "1", True)]
         await other.write([Op(ENDED, "c", "1")])
         assert await loaded(one) == [Record("b", "2", False)]
-        assert await heard(one) == [Op(PUT, "b", "2"), Op(ENDED, "c", "1")]
+        assert await changes(one) == [Op(PUT, "b", "2"), Op(ENDED, "c", "1")]
 
     run(test, server, "one", "other")
 
 
-def test_many_records_come_in_pieces(server: Server) -> None:
+def test_many_records_are_loaded_in_pieces(server: Server) -> None:
     async def test(one: RedisStore, other: RedisStore) -> None:
         await one.write([Op(PUT, str(number), "v" * 20) for number in range(5000)])
         assert len(await loaded(other)) == 5000
         assert len([record async for records in other.load() for record in records if len(records) < 2000]) == 5000
         ops: list[Op] = []
         while len(ops) < 5000:
-            ops += await heard(other)
+            ops += await changes(other)
         assert [op.key for op in ops] == [str(number) for number in range(5000)]
 
     run(test, server, "one", "other")
 
 
-def test_a_dead_pair_leaves_nothing(server: Server) -> None:
+def test_the_keys_of_a_pair_that_no_longer_writes_expire(server: Server) -> None:
     async def test(one: RedisStore) -> None:
         await one.write([Op(PUT, "a", "1")])
         for key in keys_of(server):
@@ -149,7 +149,7 @@ def test_a_dead_pair_leaves_nothing(server: Server) -> None:
     run(test, server, "one")
 
 
-def test_a_record_that_nobody_has_written_anew_goes(server: Server) -> None:
+def test_a_record_that_no_host_has_written_again_expires(server: Server) -> None:
     async def test(one: RedisStore) -> None:
         now = int(server.client().time()[0])
         server.client().hset(RECORDS, "old", f"dead {now - int(RECORD_LIFETIME) - 2} 1")
@@ -160,7 +160,7 @@ def test_a_record_that_nobody_has_written_anew_goes(server: Server) -> None:
     run(test, server, "one")
 
 
-def test_pairs_and_formats_that_are_not_its_own_are_left_alone_and_told_once(
+def test_other_pairs_and_formats_are_left_alone_and_logged_once(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.client().hset("natmirror:52:1:records", "a", "other 1 1")
@@ -174,24 +174,24 @@ def test_pairs_and_formats_that_are_not_its_own_are_left_alone_and_told_once(
         server.client().publish("natmirror:51:1:changes", "nonsense")
         server.client().publish("natmirror:51:1:changes", '["host", "explode", "a", "b"]')
         server.client().publish("natmirror:51:1:changes", '["host", "put", "a", "1"]')
-        assert await heard(one) or await heard(one) == [Op(PUT, "a", "1")]
+        assert await changes(one) or await changes(one) == [Op(PUT, "a", "1")]
         await one.close()
         await one.connect()
 
     with caplog.at_level(logging.WARNING):
         run(test, server, "one")
-    assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
+    assert [record.getMessage().split(": ")[1].split(",")[0] for record in caplog.records] == [
         "ignoring records of format 2",
-        "ignoring what natmirror has not written",
+        "ignoring data in Redis that natmirror has not written",
     ]
     assert server.client().exists("natmirror:52:1:records", "natmirror:51:2:records") == 2
 
 
-def test_a_redis_that_goes_is_an_error_and_can_be_begun_with_again(fresh: Server) -> None:
+def test_a_redis_that_ends_is_an_error_and_the_store_can_connect_again(fresh: Server) -> None:
 
     async def test(one: RedisStore) -> None:
         fresh.stop()
-        fresh.start()  # before anybody has looked
+        fresh.start()  # before the store has noticed
         with pytest.raises(StoreError):
             for _ in range(3):
                 await one.read_changes(0.2)
@@ -214,7 +214,7 @@ def test_a_redis_that_goes_is_an_error_and_can_be_begun_with_again(fresh: Server
     [(["--requirepass", "secret"], "Authentication required"), (["--maxmemory", "1"], "used memory > 'maxmemory'")],
     ids=["password", "memory"],
 )
-def test_a_redis_that_refuses_is_an_error_in_its_own_words(fresh: Server, options: list[str], words: str) -> None:
+def test_a_refusal_by_redis_is_an_error_with_redis_s_own_text(fresh: Server, options: list[str], words: str) -> None:
     fresh.stop()
     fresh.start(*options)
     with pytest.raises(StoreError, match=words):
@@ -225,8 +225,8 @@ async def _write_something(one: RedisStore) -> None:
     await one.write([Op(PUT, "a", "1")])
 
 
-def test_the_user_that_the_readme_gives_may_do_all_that_is_needed_and_nothing_else(fresh: Server) -> None:
-    [line] = [line.strip() for line in README.read_text().splitlines() if line.startswith("    user natmirror ")]
+def test_the_redis_user_from_the_documents_has_the_permissions_that_are_needed_and_no_others(fresh: Server) -> None:
+    [line] = [line.strip() for line in PAGE.read_text().splitlines() if line.startswith("    user natmirror ")]
     fresh.stop()
     fresh.start(f"--{line}")
     fresh.url = f"unix://natmirror:PASSWORD@{fresh.socket}"
@@ -245,7 +245,7 @@ def test_the_user_that_the_readme_gives_may_do_all_that_is_needed_and_nothing_el
             forbidden()
 
 
-def test_a_redis_that_hangs_is_an_error_in_time(fresh: Server) -> None:
+def test_a_redis_that_hangs_is_an_error_within_four_seconds(fresh: Server) -> None:
 
     async def test(one: RedisStore) -> None:
         fresh.process.send_signal(signal.SIGSTOP)
@@ -258,12 +258,12 @@ def test_a_redis_that_hangs_is_an_error_in_time(fresh: Server) -> None:
     run(test, fresh, "one")
 
 
-def test_a_stop_in_the_middle_of_a_word_is_no_error(server: Server) -> None:
+def test_cancelling_a_wait_for_changes_is_no_error(server: Server) -> None:
     async def test(one: RedisStore) -> None:
-        hearing: asyncio.Task[Any] = asyncio.create_task(one.read_changes(10.0))
+        reading: asyncio.Task[Any] = asyncio.create_task(one.read_changes(10.0))
         await asyncio.sleep(0)
-        hearing.cancel()
+        reading.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await hearing
+            await reading
 
     run(test, server, "one")

@@ -1,4 +1,4 @@
-"""What hosts share, through a store that is made for the test."""
+"""Hosts that share records, through a store in memory."""
 
 from collections.abc import Iterator
 
@@ -18,14 +18,14 @@ class Host:
         self.world = world
         self.name = name
         self.store = FakeStore(world, name)
-        self.sharing = Synchroniser(self.store)
-        self.things = Things(self.sharing)
-        self.sharing.set_active(active)
-        self.sharing.start([self.things])
+        self.synchroniser = Synchroniser(self.store)
+        self.things = Things(self.synchroniser)
+        self.synchroniser.set_active(active)
+        self.synchroniser.start([self.things])
 
     @property
     def state(self) -> str:
-        return str(self.sharing.status()["state"])
+        return str(self.synchroniser.status()["state"])
 
     def complete(self) -> "Host":
         eventually(lambda: self.state == "complete", f"{self.name} to be complete")
@@ -36,8 +36,8 @@ class Host:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PAUSES", (0.01, 0.02))
     monkeypatch.setattr(module, "_WRITE_INTERVAL", 0.001)
-    monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.001)
-    monkeypatch.setattr(module, "SETTLE_TIME", 0.01)
+    monkeypatch.setattr(module, "_SCAN_INTERVAL", 0.001)
+    monkeypatch.setattr(module, "RELEASE_DELAY", 0.01)
 
 
 @pytest.fixture
@@ -50,10 +50,10 @@ def pair(world: World) -> Iterator[tuple[Host, Host]]:
     one, other = Host(world, "one", active=True).complete(), Host(world, "other").complete()
     yield one, other
     for host in (one, other):
-        host.sharing.stop()
+        host.synchroniser.stop()
 
 
-def test_what_one_host_tells_the_other_one_has_and_loses(pair: tuple[Host, Host]) -> None:
+def test_the_other_host_adopts_records_and_forgets_them_when_they_are_removed(pair: tuple[Host, Host]) -> None:
     one, other = pair
     one.things.put(a="1", b="2")
     eventually(lambda: other.things.others == {"a": "1", "b": "2"})
@@ -62,61 +62,61 @@ def test_what_one_host_tells_the_other_one_has_and_loses(pair: tuple[Host, Host]
     eventually(lambda: not other.things.others)
     assert other.things.withdrawn == {"a": True, "b": False}
     assert one.things.others == {}
-    status = other.sharing.status()
+    status = other.synchroniser.status()
     assert (status["records"], status["records_rejected"], status["lag_seconds"], status["error"]) == (0, 0, 0.0, None)
     assert status["last_change_seconds"] is not None
 
 
-def test_a_host_that_comes_later_reads_everything_before_it_is_complete(world: World) -> None:
+def test_a_host_that_starts_later_reads_all_records_before_it_is_complete(world: World) -> None:
     world.records = {f"thing {number}": ("gone", str(number)) for number in range(500)}
     world.records |= {"thing x": ("gone", "nonsense"), "mystery y": ("gone", "1")}
     host = Host(world, "late")
-    assert host.sharing.why_incomplete() is None or "shared state" in str(host.sharing.why_incomplete())
+    assert host.synchroniser.why_incomplete() is None or "shared state" in str(host.synchroniser.why_incomplete())
     host.complete()
-    assert host.sharing.settled.is_set()
-    assert host.sharing.why_incomplete() is None
+    assert host.synchroniser.first_attempt_done.is_set()
+    assert host.synchroniser.why_incomplete() is None
     assert host.things.others == {str(number): str(number) for number in range(500)} | {"x": "nonsense"}
-    assert (host.sharing.status()["records"], host.sharing.status()["records_rejected"]) == (502, 1)
-    host.sharing.stop()
+    assert (host.synchroniser.status()["records"], host.synchroniser.status()["records_rejected"]) == (502, 1)
+    host.synchroniser.stop()
 
 
-def test_a_host_that_becomes_active_makes_everything_its_own(pair: tuple[Host, Host], world: World) -> None:
+def test_a_host_that_becomes_active_makes_all_records_its_own(pair: tuple[Host, Host], world: World) -> None:
     one, other = pair
     one.things.put(a="1", b="2")
     eventually(lambda: len(other.things.others) == 2)
-    one.sharing.stop()
-    other.sharing.set_active(True)
-    other.sharing.wait_until_role_taken(5.0)
+    one.synchroniser.stop()
+    other.synchroniser.set_active(True)
+    other.synchroniser.wait_until_role_applied(5.0)
     eventually(lambda: world.of("other") == {"thing a": "1", "thing b": "2"})
 
 
-def test_a_host_that_starts_as_the_active_one_goes_on_with_what_the_run_before_it_has_left(world: World) -> None:
+def test_a_host_that_starts_active_makes_the_records_of_its_earlier_run_its_own(world: World) -> None:
     world.records = {"thing a": ("the run before", "1")}
     host = Host(world, "again", active=True).complete()
     assert host.things.own == {"a": "1"}
     eventually(lambda: world.of("again") == {"thing a": "1"})
-    host.sharing.stop()
+    host.synchroniser.stop()
 
 
-def test_a_host_that_is_active_no_longer_reads_everything_anew(pair: tuple[Host, Host], world: World) -> None:
+def test_a_host_that_is_no_longer_active_reads_all_records_again(pair: tuple[Host, Host], world: World) -> None:
     one, _ = pair
-    world.records["thing late"] = "other", "1"  # that was told while nobody listened
-    one.sharing.set_active(False)
+    world.records["thing late"] = "other", "1"  # written without a notice on the channel
+    one.synchroniser.set_active(False)
     eventually(lambda: one.things.others == {"late": "1"})
-    assert one.things.log[-3:] == ["become active", "write last changes", "become standby"]
+    assert one.things.log[-3:] == ["activate", "write last changes", "release"]
 
 
-def test_a_role_that_comes_back_at_once_was_never_lost(
+def test_a_host_that_is_active_again_at_once_releases_nothing(
     pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its packets have passed here all the time."""
-    monkeypatch.setattr(module, "SETTLE_TIME", 60.0)
+    """All packets have passed here meanwhile."""
+    monkeypatch.setattr(module, "RELEASE_DELAY", 60.0)
     one, other = pair
     one.things.put(a="1")
-    one.sharing.set_active(False)
+    one.synchroniser.set_active(False)
     eventually(lambda: one.things.log[-1] == "write last changes")
-    one.sharing.set_active(True)
-    one.sharing.wait_until_role_taken(5.0)
+    one.synchroniser.set_active(True)
+    one.synchroniser.wait_until_role_applied(5.0)
     assert one.things.log[-1] == "write last changes"
     assert one.things.own == {"a": "1"}
     one.things.put(b="2")
@@ -124,7 +124,9 @@ def test_a_role_that_comes_back_at_once_was_never_lost(
 
 
 @pytest.mark.parametrize("is_emptied", [False, True], ids=["kept", "emptied"])
-def test_after_an_outage_all_is_written_and_read_anew(pair: tuple[Host, Host], world: World, is_emptied: bool) -> None:
+def test_after_an_outage_all_records_are_written_and_read_again(
+    pair: tuple[Host, Host], world: World, is_emptied: bool
+) -> None:
     one, other = pair
     one.things.put(old="1", kept="2")
     eventually(lambda: len(other.things.others) == 2)
@@ -134,15 +136,15 @@ def test_after_an_outage_all_is_written_and_read_anew(pair: tuple[Host, Host], w
     one.things.remove("old")
     if is_emptied:
         world.records.clear()
-    assert other.things.others["kept"] == "2", "what it knows it keeps"
+    assert other.things.others["kept"] == "2", "a standby keeps what it has adopted"
     world.is_down = False
     eventually(lambda: world.values() == {"thing kept": "2", "thing new": "3"})
     eventually(lambda: {"kept", "new"} <= other.things.others.keys())
     other.complete()
-    assert (other.sharing.status()["outages"], other.sharing.status()["error"]) == (1, None)
+    assert (other.synchroniser.status()["outages"], other.synchroniser.status()["error"]) == (1, None)
 
 
-def test_a_standby_takes_in_anew_what_it_knows_when_the_rules_change_during_an_outage(
+def test_a_standby_adopts_its_records_again_when_the_rules_change_during_an_outage(
     pair: tuple[Host, Host], world: World
 ) -> None:
     one, other = pair
@@ -150,27 +152,27 @@ def test_a_standby_takes_in_anew_what_it_knows_when_the_rules_change_during_an_o
     eventually(lambda: len(other.things.others) == 2)
     world.is_down = True
     eventually(lambda: (one.state, other.state) == ("connecting", "connecting"))
-    other.things.others.clear()  # under the rules of then it had to keep nothing of them
-    other.sharing.refresh()
+    other.things.others.clear()  # as if the rules of that time had pinned none of them
+    other.synchroniser.refresh()
     eventually(lambda: other.things.others == {"a": "1", "b": "2"})
-    other.sharing.set_active(True)
-    other.sharing.wait_until_role_taken(5.0)
+    other.synchroniser.set_active(True)
+    other.synchroniser.wait_until_role_applied(5.0)
     assert other.things.own == {"a": "1", "b": "2"}
 
 
-def test_what_the_store_has_lost_goes_when_it_is_still_missing_at_the_next_time(world: World) -> None:
+def test_a_record_that_the_store_has_lost_is_forgotten_at_the_second_synchronisation_without_it(world: World) -> None:
     world.records = {"thing a": ("dead", "1"), "thing b": ("dead", "1")}
     host = Host(world, "host").complete()
     del world.records["thing a"]
-    host.sharing.refresh()
-    eventually(lambda: host.sharing._missing)
+    host.synchroniser.refresh()
+    eventually(lambda: host.synchroniser._missing)
     assert set(host.things.others) == {"a", "b"}
-    host.sharing.refresh()
+    host.synchroniser.refresh()
     eventually(lambda: set(host.things.others) == {"b"})
-    host.sharing.stop()
+    host.synchroniser.stop()
 
 
-def test_of_two_that_believe_they_are_active_the_later_is_right_and_each_removes_only_its_own(
+def test_if_two_hosts_believe_they_are_active_the_later_write_wins_and_each_removes_only_its_own_records(
     pair: tuple[Host, Host], world: World
 ) -> None:
     one, other = pair
@@ -178,12 +180,12 @@ def test_of_two_that_believe_they_are_active_the_later_is_right_and_each_removes
     eventually(lambda: len(other.things.others) == 2)
     other.things.put(both="2", others="2")
     eventually(lambda: one.things.others == {"both": "2", "others": "2"})
-    one.things.remove("both", ended=False)  # it has heard nothing of it for long, but the other one has
+    one.things.remove("both", ended=False)  # expired here for want of packets, but not on the other host
     one.things.put(last="1")
     eventually(lambda: "thing last" in world.records)
     assert world.values()["thing both"] == "2"
-    one.sharing.refresh()
-    other.sharing.refresh()
+    one.synchroniser.refresh()
+    other.synchroniser.refresh()
     one.things.put(later="1")
     eventually(lambda: "thing later" in world.records)
     assert world.values() == {
@@ -195,18 +197,18 @@ def test_of_two_that_believe_they_are_active_the_later_is_right_and_each_removes
     }
 
 
-def test_too_much_at_once_means_that_all_is_written_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_the_queue_was_full_all_records_are_written_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_WAITING", 10)
     host = Host(world, "host", active=True).complete()
     things = {f"t{number}": "1" for number in range(200)}
     host.things.put(**things)
     eventually(lambda: len(world.records) == 200)
     host.complete()
-    assert host.sharing.status()["outages"] == 0
-    host.sharing.stop()
+    assert host.synchroniser.status()["outages"] == 0
+    host.synchroniser.stop()
 
 
-def test_a_fault_of_a_parts_costs_one_attempt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_a_kind_of_record_costs_one_attempt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = ["once"]
 
     async def write_all(self: Things) -> None:
@@ -215,71 +217,69 @@ def test_a_fault_of_a_parts_costs_one_attempt(world: World, monkeypatch: pytest.
 
     monkeypatch.setattr(Things, "write_all", write_all)
     host = Host(world, "host").complete()
-    host.sharing.stop()
+    host.synchroniser.stop()
 
 
-def test_a_fault_at_a_change_of_role_does_not_leave_the_host_half_way(
-    pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_of_role_that_fails_is_tried_again(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = pair
     one.things.put(a="1")
     eventually(lambda: other.things.others == {"a": "1"})
-    begin, failures = Things.become_active, ["once"]
+    begin, failures = Things.activate, ["once"]
 
     async def failing(self: Things) -> None:
         if failures:
             raise ZeroDivisionError(failures.pop())
         await begin(self)
 
-    monkeypatch.setattr(Things, "become_active", failing)
-    other.sharing.set_active(True)
+    monkeypatch.setattr(Things, "activate", failing)
+    other.synchroniser.set_active(True)
     eventually(lambda: other.things.own == {"a": "1"})
 
 
-def test_a_store_that_does_not_answer_at_the_start_holds_nobody_up(world: World) -> None:
+def test_a_store_that_does_not_answer_does_not_delay_the_start(world: World) -> None:
     world.is_down = True
     host = Host(world, "host")
-    assert host.sharing.settled.wait(5.0)
-    assert host.sharing.status()["error"] == "it is down"
-    assert host.sharing.why_incomplete() is None, "nobody could tell more"
-    host.sharing.stop()
+    assert host.synchroniser.first_attempt_done.wait(5.0)
+    assert host.synchroniser.status()["error"] == "it is down"
+    assert host.synchroniser.why_incomplete() is None, "without the store no host can know more"
+    host.synchroniser.stop()
 
 
-# The outbox
+# The write queue
 
 
-def outbox(most: int = 10) -> WriteQueue:
-    box = WriteQueue(most)
-    box.open()
-    return box
+def open_queue(most: int = 10) -> WriteQueue:
+    queue = WriteQueue(most)
+    queue.open()
+    return queue
 
 
-def test_an_outbox_gives_what_came_in_its_order_and_knows_how_long_it_has_waited() -> None:
-    box = outbox()
+def test_a_write_queue_keeps_the_order_of_ops_and_knows_how_long_they_have_waited() -> None:
+    queue = open_queue()
     ops = [Op(PUT, "a", "1"), Op(ENDED, "a", "1"), Op(PUT, "a", "2")]
-    box.add(ops[:2], 5.0)
-    box.add(ops[2:], 6.0)
-    assert (box.waiting(), box.age(7.0)) == (3, 2.0)
-    assert [*box.take(2), *box.take(2)] == ops
-    assert (box.waiting(), box.age(7.0), box.take(2)) == (0, 0.0, [])
+    queue.add(ops[:2], 5.0)
+    queue.add(ops[2:], 6.0)
+    assert (queue.waiting(), queue.age(7.0)) == (3, 2.0)
+    assert [*queue.take(2), *queue.take(2)] == ops
+    assert (queue.waiting(), queue.age(7.0), queue.take(2)) == (0, 0.0, [])
 
 
-def test_a_full_outbox_tells_that_something_is_missing_and_one_that_is_closed_keeps_nothing() -> None:
-    box = outbox(2)
-    box.add([Op(PUT, "a")], 0.0)
-    box.add([Op(PUT, "b"), Op(PUT, "c")], 0.0)
-    assert box.take(9) == [Op(PUT, "a")]
-    assert (box.take_missed(), box.take_missed()) == (True, False)
-    box.close()
-    box.add([Op(PUT, "d")], 0.0)
-    box.open()
-    assert (box.take(9), box.take_missed()) == ([], False)
+def test_a_full_write_queue_reports_the_loss_and_a_closed_one_keeps_nothing() -> None:
+    queue = open_queue(2)
+    queue.add([Op(PUT, "a")], 0.0)
+    queue.add([Op(PUT, "b"), Op(PUT, "c")], 0.0)
+    assert queue.take(9) == [Op(PUT, "a")]
+    assert (queue.take_missed(), queue.take_missed()) == (True, False)
+    queue.close()
+    queue.add([Op(PUT, "d")], 0.0)
+    queue.open()
+    assert (queue.take(9), queue.take_missed()) == ([], False)
 
 
-def test_an_outbox_knows_what_was_put_since_it_was_asked_to() -> None:
-    box = outbox()
-    box.add([Op(PUT, "before")], 0.0)
-    box.watch_puts()
-    box.add([Op(PUT, "a"), Op(GONE, "b")], 0.0)
-    assert box.take_puts() == {"a"}
-    assert box.take_puts() == set()
+def test_a_write_queue_notes_the_keys_that_are_put_since_watch_puts() -> None:
+    queue = open_queue()
+    queue.add([Op(PUT, "before")], 0.0)
+    queue.watch_puts()
+    queue.add([Op(PUT, "a"), Op(GONE, "b")], 0.0)
+    assert queue.take_puts() == {"a"}
+    assert queue.take_puts() == set()

@@ -84,7 +84,7 @@ def test_the_key_is_kept_and_never_shown() -> None:
 
 def test_a_key_without_a_store_has_no_effect_and_that_is_said() -> None:
     warnings = parse_rules(f"{GOOD}  key: correct horse battery\n").warnings
-    assert warnings == ("ha.key is set, but nothing is shared (ha.state): it has no effect",)
+    assert warnings == ("ha.key is set without ha.state: it has no effect, because the hosts share nothing",)
 
 
 @pytest.mark.parametrize("value", ["hunter2hunter2!", "''", "[hunter2hunter2hunter2]", "{hunter2: x}", "x" * 1025])
@@ -137,7 +137,7 @@ MISTAKES = [
     (
         "pool-side: 10.20.0.2",
         "pool-side: 10.20.0.100",
-        "7: ha.hosts[1].pool-side: expected the host's own address, which it has at all times, found 10.20.0.100",
+        "7: ha.hosts[1].pool-side: expected the host's own address, not a virtual one, found 10.20.0.100",
     ),
     (", priority: 100", "", "7: ha.hosts[1]: expected the key priority, found only name, switch-side, pool-side"),
     (
@@ -151,13 +151,13 @@ MISTAKES = [
     (
         "addresses: [10.20.0.100/24]",
         "addresses: [10.20.0.100]",
-        "9: ha.pool-side.addresses[0]: expected an address with the length of its network, such as 10.10.0.100/24,"
+        "9: ha.pool-side.addresses[0]: expected an address with its prefix length, such as 10.10.0.100/24,"
         " found 10.20.0.100",
     ),
     (
         "addresses: [10.20.0.100/24]",
         "addresses: [10.20.0.100/33]",
-        "9: ha.pool-side.addresses[0]: expected an address with the length of its network",
+        "9: ha.pool-side.addresses[0]: expected an address with its prefix length",
     ),
     (
         "addresses: [10.20.0.100/24]",
@@ -228,11 +228,11 @@ def test_other_urls_are_refused_and_no_password_is_shown(url: str) -> None:
 def test_what_nobody_can_derive_is_told() -> None:
     without_maglev = GOOD.replace("pool: {", "pool: {balance: round-robin, ")
     [warning] = parse_rules(without_maglev).warnings
-    assert warning.startswith("service openflow has balance: round-robin, and nothing is shared (ha.state)")
+    assert warning.startswith("service openflow has balance: round-robin without ha.state")
     assert parse_rules(f"{without_maglev}  state: redis://10.20.0.30\n").warnings == ()
     assert parse_rules(GOOD).warnings == ()
     limited = GOOD.replace("address: 10.20.0.11}", "address: 10.20.0.11, max-connections: 5}")
-    assert parse_rules(limited).warnings[0].startswith("service openflow has max-connections, and nothing is shared")
+    assert parse_rules(limited).warnings[0].startswith("service openflow has max-connections without ha.state")
 
 
 def test_legs_come_from_no_address_that_only_one_host_has() -> None:
@@ -245,5 +245,5 @@ def test_legs_come_from_no_address_that_only_one_host_has() -> None:
         parse_rules(rules % "10.20.0.2")
     assert str(error.value) == (
         "<rules>:5: ha: expected a virtual address as source of mirror m of service openflow, found 10.20.0.2, which"
-        " lb2 alone has"
+        " only lb2 has"
     )

@@ -48,7 +48,7 @@ def machine() -> Machine:
 @pytest.fixture
 def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     file = tmp_path / "rules.yaml"
-    file.write_text(f"queues: 1\n{CHECKED}")
+    file.write_text(f"threads: 1\n{CHECKED}")
     rules = load_rules(str(file))
     one = Runner(rules, machine, Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
     one._order_files.open()
@@ -102,7 +102,7 @@ def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
     mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
     watched = f"  - {{name: w, address: 10.10.0.9, port: 80, {mirrors}}}\n"
     reloader = runner._reloader
-    reloader._rules = runner._kernel_rules.rules = parse_rules(f"queues: 1\n{CHECKED}{watched}", runner._rules_path)
+    reloader._rules = runner._kernel_rules.rules = parse_rules(f"threads: 1\n{CHECKED}{watched}", runner._rules_path)
     for worker in runner._workers:
         worker.engine.reload(reloader._rules)
     change("services:\n", f"services:\n{watched}")
@@ -129,7 +129,7 @@ def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_i
     dues = []
     for limit in (1, 2):
         text = CHECKED.replace("    pool:\n", f"    pool:\n      slow-start: {limit}s\n")
-        Path(runner._rules_path).write_text(f"queues: 1\n{text}")
+        Path(runner._rules_path).write_text(f"threads: 1\n{text}")
         assert runner._reloader.reload()
         dues.append(runner._maintenance.removal.due_at)
     assert dues[0] == dues[1]
@@ -142,7 +142,7 @@ def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_i
 
 @pytest.fixture
 def several(tmp_path: Path) -> Runner:
-    rules = parse_rules(f"queues: 2\n{RULES}")
+    rules = parse_rules(f"threads: 2\n{RULES}")
     return Runner(rules, Machine(), Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
 
 

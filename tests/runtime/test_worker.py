@@ -26,7 +26,7 @@ from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
 from natmirror.runtime.mailbox import settle
-from natmirror.runtime.runner import queue_count
+from natmirror.runtime.runner import thread_count
 from natmirror.runtime.worker import Worker
 from tests.helpers.listener import Listener
 from tests.helpers.support import RULES
@@ -124,8 +124,8 @@ def test_there_are_as_many_threads_as_cores_rounded_down(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
     rules = parse_rules(RULES)
-    assert queue_count(rules) == count
-    assert queue_count(replace(rules, queues=8)) == 8
+    assert thread_count(rules) == count
+    assert thread_count(replace(rules, threads=8)) == 8
 
 
 def test_one_who_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Worker, listener: Listener) -> None:

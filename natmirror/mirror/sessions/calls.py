@@ -5,13 +5,13 @@ that cannot be reached, or ends the session, is called again after a pause that 
 switch says something next. Of one switch's connections only the youngest has a session with a master.
 """
 
-from natmirror.actions import LegEnded, Ordered
+from natmirror.actions import LegEnded, Order
 from natmirror.fastpath import NO_FLOW, SOURCE_MESSAGES
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, stop_reading
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import LegOutcome, Legs
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
-from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.session_states import SessionEvent, SessionState
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import TimerKind, Timers
@@ -50,7 +50,7 @@ class Calls:
         self._streams = streams
         self._next_number = 0
         self._of_switches: dict[tuple[str, str, int, int], MasterSession] = {}  # by service, master and datapath
-        self._orders: list[Ordered] = []
+        self._orders: list[Order] = []
 
     # Beginning
 
@@ -78,7 +78,7 @@ class Calls:
         session = SwitchSession(connection.observer, policy)  # before the leg, which has no use without it
 
         def listener(data: bytes) -> None:
-            self._read_queue.add(Kind.MASTER, number, data)
+            self._read_queue.add(ReadEvent.MASTER, number, data)
 
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
         if isinstance(made, EndReason):
@@ -119,7 +119,7 @@ class Calls:
     def leg_ended(self, master: MasterSession, leg: Leg, reason: EndReason) -> LegEnded:
         """A session's leg is over."""
         self._timers.set((TimerKind.SETTLE_SESSION, master), None)
-        self._read_queue.add(Kind.ENDED, master.number)  # first: whatever fails below, the session is let go
+        self._read_queue.add(ReadEvent.ENDED, master.number)  # first: whatever fails below, the session is let go
         master.move(SessionEvent.LEG_ENDED)
         self._ledger.session_ended(master, leg, reason)
         if self.now - master.tried_at >= _LONGEST_PAUSE:
@@ -150,10 +150,10 @@ class Calls:
     def record(self, master: MasterSession, message: Message) -> None:
         """Keep an order of a master's for take_orders()."""
         names = (master.service_name, master.mirror.name)
-        self._orders.append(Ordered(*names, master.connection.client, master.ordered_bytes, message.raw))
+        self._orders.append(Order(*names, master.connection.client, master.ordered_bytes, message.raw))
         master.ordered_bytes += len(message.raw)
 
-    def take_orders(self) -> list[Ordered]:
+    def take_orders(self) -> list[Order]:
         """Return what masters that are recorded have ordered since the last call."""
         orders, self._orders = self._orders, []
         return orders

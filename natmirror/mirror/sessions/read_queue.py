@@ -15,7 +15,7 @@ _LITTLE = 64 << 10
 _ENTRY_COST = 200  # bytes that Python's own bookkeeping takes for an entry
 
 
-class Kind(IntEnum):
+class ReadEvent(IntEnum):
     """What an entry is; ``of`` is the number of a flow, for the last three of a session."""
 
     ORIG = READ_ORIG
@@ -38,7 +38,11 @@ class Kind(IntEnum):
     """The session's leg is over."""
 
 
-_LOST = {Kind.ORIG: Kind.ORIG_LOST, Kind.REPLY: Kind.REPLY_LOST, Kind.MASTER: Kind.MASTER_LOST}
+_LOST = {
+    ReadEvent.ORIG: ReadEvent.ORIG_LOST,
+    ReadEvent.REPLY: ReadEvent.REPLY_LOST,
+    ReadEvent.MASTER: ReadEvent.MASTER_LOST,
+}
 
 
 class ReadQueue:
@@ -46,18 +50,18 @@ class ReadQueue:
 
     def __init__(self, gear: Gear) -> None:
         self._gear = gear
-        self._waiting: deque[tuple[Kind, int, bytes]] = deque()
+        self._waiting: deque[tuple[ReadEvent, int, bytes]] = deque()
         self._waiting_len = 0
-        self._waiting_of: Counter[tuple[Kind, int]] = Counter()  # the same by stream, without what entries cost
-        self._lost: set[tuple[Kind, int]] = set()  # streams of which nothing has come since some of it was lost
+        self._waiting_of: Counter[tuple[ReadEvent, int]] = Counter()  # the same by stream, without what entries cost
+        self._lost: set[tuple[ReadEvent, int]] = set()  # streams of which nothing has come since some of it was lost
 
-    def add(self, kind: Kind, of: int, data: bytes = b"") -> None:
+    def add(self, kind: ReadEvent, of: int, data: bytes = b"") -> None:
         """Put an entry behind all others."""
         if not self._gear.add_read(kind, of, data):
             self._fetch()
             self._append(kind, of, data)
 
-    def take(self) -> tuple[Kind, int, bytes]:
+    def take(self) -> tuple[ReadEvent, int, bytes]:
         """Take out the first entry, where something waits."""
         self._fetch()
         kind, of, data = self._waiting.popleft()
@@ -85,9 +89,9 @@ class ReadQueue:
     def _fetch(self) -> None:
         """What the gear holds is taken over: its room is for the next batch."""
         for kind, of, data in self._gear.take_read():
-            self._append(Kind(kind), of, data)
+            self._append(ReadEvent(kind), of, data)
 
-    def _append(self, kind: Kind, of: int, data: bytes) -> None:
+    def _append(self, kind: ReadEvent, of: int, data: bytes) -> None:
         if data:
             limit = _MAX_LEN + (_RESERVE if self._waiting_of[kind, of] + len(data) <= _LITTLE else 0)
             if self._waiting_len + len(data) > limit:

@@ -10,7 +10,7 @@ from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
-from natmirror.mirror.sessions.read_queue import Kind
+from natmirror.mirror.sessions.read_queue import ReadEvent
 from natmirror.mirror.sessions.session_states import IS_OPEN, SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import TimerKind, Timers
@@ -60,20 +60,20 @@ class Relay:
 
     # Production
 
-    def from_production(self, connection: Connection, kind: Kind, data: bytes, now: float) -> Iterator[None]:
+    def from_production(self, connection: Connection, kind: ReadEvent, data: bytes, now: float) -> Iterator[None]:
         """Read what has come of a connection: an entry of the queue that is about a flow."""
-        if kind is Kind.ORIG:
+        if kind is ReadEvent.ORIG:
             yield from self._from_switch(connection, connection.observer.from_switch(data, now), now)
-        elif kind is Kind.REPLY:
+        elif kind is ReadEvent.REPLY:
             yield from self._from_controller(connection, connection.observer.from_controller(data), now)
-        elif kind in (Kind.ORIG_LOST, Kind.REPLY_LOST):
-            connection.observer.lose_place(of_switch=kind is Kind.ORIG_LOST)
-            if kind is Kind.ORIG_LOST:
+        elif kind in (ReadEvent.ORIG_LOST, ReadEvent.REPLY_LOST):
+            connection.observer.lose_place(of_switch=kind is ReadEvent.ORIG_LOST)
+            if kind is ReadEvent.ORIG_LOST:
                 yield from self._end_all(connection, EndReason.HOLE)
-        elif kind in (Kind.FINISHED, Kind.RESET, Kind.FORGOTTEN) and not connection.is_over:
+        elif kind in (ReadEvent.FINISHED, ReadEvent.RESET, ReadEvent.FORGOTTEN) and not connection.is_over:
             yield from self._production_over(connection, kind)
 
-    def _production_over(self, connection: Connection, kind: Kind) -> Iterator[None]:
+    def _production_over(self, connection: Connection, kind: ReadEvent) -> Iterator[None]:
         connection.is_over = True
         if not connection.continues:
             self._directory.leave(connection.name)
@@ -83,10 +83,10 @@ class Relay:
                 continue
             master.move(SessionEvent.CLOSED)
             leg.client_gone(self._calls.now)
-            if kind is Kind.FORGOTTEN:
+            if kind is ReadEvent.FORGOTTEN:
                 packets = leg.abort(EndReason.FLOW_EXPIRED)
             else:
-                packets = leg.reset(self._calls.now) if kind is Kind.RESET else leg.finish(self._calls.now)
+                packets = leg.reset(self._calls.now) if kind is ReadEvent.RESET else leg.finish(self._calls.now)
             self._outcomes.apply(self._legs.settle(master, leg, packets))
 
     def _from_switch(

@@ -5,7 +5,7 @@ A reply that never passed here is reported as lost once the client has acknowled
 
 from natmirror.fastpath.flow_flags import has_reader, is_ack_known, set_reply_gap
 from natmirror.mirror.copies import MirroredStream
-from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.packet import Segment
@@ -22,12 +22,12 @@ class Replies:
     def feed(self, stream: MirroredStream, segment: Segment) -> None:
         """Take a segment of the backend's with a right checksum, which is no SYN and no RST."""
         flow, row, replies = stream.flow, stream.flow.row, stream.replies
-        if replies is None or not has_reader(row) or not is_taken(row.orig, segment, picked_up=flow.picked_up):
+        if replies is None or not has_reader(row) or not is_taken(row.orig, segment, is_picked_up=flow.is_picked_up):
             return
         if not replies.is_placed:
             replies.place(segment.seq)
         edge = seq.latest(row.orig.edge, row.orig.ack)
-        if flow.picked_up:  # the width of its window is unknown
+        if flow.is_picked_up:  # the width of its window is unknown
             edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
         self._read(stream, replies.push(segment.seq, segment.payload, edge), edge)
 
@@ -43,12 +43,12 @@ class Replies:
         if replies is None:
             return
         if data:
-            self._read_queue.add(Kind.REPLY, row.id, data)
+            self._read_queue.add(ReadEvent.REPLY, row.id, data)
         rest = replies.ready_len(edge)
         if not rest and is_ack_known(row.orig) and seq.lt(replies.next, row.orig.ack):
-            self._read_queue.add(Kind.REPLY_LOST, row.id)
+            self._read_queue.add(ReadEvent.REPLY_LOST, row.id)
             if data := replies.restart(row.orig.ack, edge):
-                self._read_queue.add(Kind.REPLY, row.id, data)
+                self._read_queue.add(ReadEvent.REPLY, row.id, data)
             rest = replies.ready_len(edge)
         if rest:
             self._timers.set((TimerKind.WRITE_REST, stream.flow), AT_ONCE)

@@ -1,15 +1,15 @@
 """Between production and OpenFlow masters: connections are read along, and each master has a session of its own.
 
-All of it comes after the verdicts: what is said waits in its order (read_queue.py), and study() takes it from there. So
-whatever is said, production has passed. It is read in steps of about one message, between which study() may stop:
-no step takes long, whatever a peer says. What comes of it does not depend on where study() stops.
+All of it comes after the verdicts: what is said waits in its order (read_queue.py), and read() takes it from there. So
+whatever is said, production has passed. It is read in steps of about one message, between which read() may stop:
+no step takes long, whatever a peer says. What comes of it does not depend on where read() stops.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from natmirror.actions import Ordered
+from natmirror.actions import Order
 from natmirror.fastpath import Memory
 from natmirror.fastpath.flow_flags import remove_reader
 from natmirror.mirror.copies import MirroredFlow
@@ -20,7 +20,7 @@ from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.calls import Calls
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
-from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.relay import Relay
 from natmirror.mirror.sessions.session_states import SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
@@ -75,13 +75,13 @@ class MasterSessions:
         reasons = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not reasons:
             return False
-        observer = Observer(self.directory, in_middle=flow.picked_up)
-        connection = Connection(flow, flow.client, flow.service.name, flow.picked_up, observer)
+        observer = Observer(self.directory, in_middle=flow.is_picked_up)
+        connection = Connection(flow, flow.client, flow.service.name, flow.is_picked_up, observer)
         connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
         for master, (_, why_not) in zip(connection.masters, reasons, strict=True):
             if why_not is not None:
                 master.give_up(why_not)
-        self._read_queue.add(Kind.OPENED, flow.row.id)
+        self._read_queue.add(ReadEvent.OPENED, flow.row.id)
         self._opened.append(connection)
         self._of_flows[flow] = connection
         return any(why_not is None for _, why_not in reasons)
@@ -90,7 +90,7 @@ class MasterSessions:
         """The flow leaves the table, or begins again there."""
         if (connection := self._of_flows.pop(flow, None)) is not None:
             connection.is_forgotten, connection.continues = True, continues
-            self._read_queue.add(Kind.FORGOTTEN, flow.row.id)
+            self._read_queue.add(ReadEvent.FORGOTTEN, flow.row.id)
 
     def leave(self) -> None:
         """Another host passes all connections from now on."""
@@ -101,7 +101,7 @@ class MasterSessions:
             return EndReason.MIRRORING_OFF
         if endpoint_of(mirror) == backend:
             return EndReason.MIRROR_IS_BACKEND
-        if flow.picked_up and mirror.reconnect is Reconnect.NEVER:
+        if flow.is_picked_up and mirror.reconnect is Reconnect.NEVER:
             return EndReason.PICKED_UP
         return why_not_mirrored(mirror, flow.client[0])
 
@@ -109,10 +109,10 @@ class MasterSessions:
 
     @property
     def has_more(self) -> bool:
-        """Whether study() has something to do."""
+        """Whether read() has something to do."""
         return self._steps is not None or bool(self._relay.unflushed) or self._read_queue.has_more
 
-    def study(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
+    def read(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
         """All that waits to be read, or step by step until ``is_spent`` says that there is no more time; one step in
         any case."""
         self._calls.now = now
@@ -184,22 +184,22 @@ class MasterSessions:
         self._connections = {of: one for of, one in self._connections.items() if not one.is_forgotten}
         self._calls.by_number = {of: found for of, found in self._calls.by_number.items() if found[0].lives}
 
-    def _connection_of(self, kind: Kind, of: int) -> Connection | None:
-        if kind in (Kind.MASTER, Kind.MASTER_LOST, Kind.ENDED):
+    def _connection_of(self, kind: ReadEvent, of: int) -> Connection | None:
+        if kind in (ReadEvent.MASTER, ReadEvent.MASTER_LOST, ReadEvent.ENDED):
             return self._calls.by_number[of][0].connection if of in self._calls.by_number else None
         return self._connections.get(of)
 
-    def _read_entry(self, kind: Kind, of: int, data: bytes) -> Iterator[None]:
-        if kind is Kind.OPENED:
+    def _read_entry(self, kind: ReadEvent, of: int, data: bytes) -> Iterator[None]:
+        if kind is ReadEvent.OPENED:
             self._begin(of)
-        elif kind is Kind.MASTER:
+        elif kind is ReadEvent.MASTER:
             if (found := self._calls.by_number.get(of)) is not None:
                 yield from self._relay.from_master(*found, data, self._calls.now)
-        elif kind is Kind.MASTER_LOST:
+        elif kind is ReadEvent.MASTER_LOST:
             master = self._calls.by_number[of][0] if of in self._calls.by_number else None
             if master is not None and master.number == of and master.leg is not None:
                 self._outcomes.apply(self._legs.settle(master, master.leg, master.leg.abort(EndReason.HOLE)))
-        elif kind is Kind.ENDED:
+        elif kind is ReadEvent.ENDED:
             self._release(self._calls.retire(of))
         elif (connection := self._connections.get(of)) is not None:
             try:
@@ -207,7 +207,7 @@ class MasterSessions:
             except Broken as broken:
                 yield from self._relay.give_up(connection, broken.reason)
             finally:
-                if kind is Kind.FORGOTTEN:
+                if kind is ReadEvent.FORGOTTEN:
                     del self._connections[of]
                     self._release(connection)
 
@@ -223,7 +223,7 @@ class MasterSessions:
                 self._totals.count_not_opened(master, master.why_absent)
 
     def handle_timer(self, master: MasterSession, now: float) -> None:
-        """Settle a question of a master's that has waited long enough. study() sends the answer."""
+        """Settle a question of a master's that has waited long enough. read() sends the answer."""
         self._calls.now = now
         try:
             if master.session is not None:
@@ -243,7 +243,7 @@ class MasterSessions:
         """End a session whose master the rules do not name any more."""
         self._relay.end_if_removed(master)
 
-    def take_orders(self) -> list[Ordered]:
+    def take_orders(self) -> list[Order]:
         """Return what masters that are recorded have ordered since the last call."""
         return self._calls.take_orders()
 

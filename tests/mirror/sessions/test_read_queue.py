@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from natmirror.mirror.sessions import read_queue
-from natmirror.mirror.sessions.read_queue import Kind, ReadQueue
+from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 
 
 @pytest.fixture
@@ -18,37 +18,47 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> ReadQueue:
     return ReadQueue(gear)
 
 
-def taken(waiting: ReadQueue) -> list[tuple[Kind, bytes]]:
+def taken(waiting: ReadQueue) -> list[tuple[ReadEvent, bytes]]:
     return [(kind, data[:1]) for kind, _, data in iter(lambda: waiting.take() if waiting.has_more else None, None)]
 
 
 def test_what_is_lost_is_told_once_until_more_of_its_stream_comes(waiting: ReadQueue) -> None:
     for letter in (b"a", b"b", b"c", b"d"):
-        waiting.add(Kind.ORIG, 1, 700 * letter)
-    waiting.add(Kind.ORIG, 2, 700 * b"e")
-    assert taken(waiting) == [(Kind.ORIG, b"a"), (Kind.ORIG, b"b"), (Kind.ORIG_LOST, b""), (Kind.ORIG_LOST, b"")]
+        waiting.add(ReadEvent.ORIG, 1, 700 * letter)
+    waiting.add(ReadEvent.ORIG, 2, 700 * b"e")
+    assert taken(waiting) == [
+        (ReadEvent.ORIG, b"a"),
+        (ReadEvent.ORIG, b"b"),
+        (ReadEvent.ORIG_LOST, b""),
+        (ReadEvent.ORIG_LOST, b""),
+    ]
 
 
 def test_each_place_where_something_is_lost_is_told(waiting: ReadQueue) -> None:
     """Else what lies on both sides of it would be taken for one message."""
     for letter in (b"a", b"b", b"c"):
-        waiting.add(Kind.ORIG, 1, 700 * letter)
+        waiting.add(ReadEvent.ORIG, 1, 700 * letter)
     assert waiting.take()[2][:1] == b"a"
     for letter in (b"d", b"e"):
-        waiting.add(Kind.ORIG, 1, 700 * letter)
+        waiting.add(ReadEvent.ORIG, 1, 700 * letter)
     assert waiting.take()[2][:1] == b"b"
-    waiting.add(Kind.ORIG, 1, 400 * b"f")
-    told = [(Kind.ORIG_LOST, b""), (Kind.ORIG, b"d"), (Kind.ORIG_LOST, b""), (Kind.ORIG, b"f")]
+    waiting.add(ReadEvent.ORIG, 1, 400 * b"f")
+    told = [(ReadEvent.ORIG_LOST, b""), (ReadEvent.ORIG, b"d"), (ReadEvent.ORIG_LOST, b""), (ReadEvent.ORIG, b"f")]
     assert taken(waiting) == told
 
 
 def test_a_stream_that_takes_long_to_read_leaves_others_a_place(waiting: ReadQueue) -> None:
     for _ in range(10):
-        waiting.add(Kind.ORIG, 1, 400 * b"a")
-    waiting.add(Kind.ORIG, 2, 50 * b"b")
-    waiting.add(Kind.ORIG, 2, 40 * b"c")
-    waiting.add(Kind.ORIG, 2, 40 * b"d")
-    waiting.add(Kind.REPLY, 2, 50 * b"e")
-    first, *others = [(Kind.ORIG_LOST, b""), (Kind.ORIG, b"b"), (Kind.ORIG, b"c"), (Kind.ORIG_LOST, b"")]
-    assert taken(waiting) == [*[(Kind.ORIG, b"a")] * 3, first, *others, (Kind.REPLY, b"e")]
+        waiting.add(ReadEvent.ORIG, 1, 400 * b"a")
+    waiting.add(ReadEvent.ORIG, 2, 50 * b"b")
+    waiting.add(ReadEvent.ORIG, 2, 40 * b"c")
+    waiting.add(ReadEvent.ORIG, 2, 40 * b"d")
+    waiting.add(ReadEvent.REPLY, 2, 50 * b"e")
+    first, *others = [
+        (ReadEvent.ORIG_LOST, b""),
+        (ReadEvent.ORIG, b"b"),
+        (ReadEvent.ORIG, b"c"),
+        (ReadEvent.ORIG_LOST, b""),
+    ]
+    assert taken(waiting) == [*[(ReadEvent.ORIG, b"a")] * 3, first, *others, (ReadEvent.REPLY, b"e")]
     assert not waiting._waiting_of

@@ -297,7 +297,7 @@ def test_what_waits_to_be_read_is_bounded() -> None:
         one.decide(ack, Hook.FORWARD, session.now, Checksum.VALID)
         if number == 1000:
             assert one.snapshot(session.now)["mirrors"][0]["legs_ended"] == {}
-    one.study(session.now)
+    one.read_sessions(session.now)
     assert master.messages()[0][0] is Type.HELLO
     [mirror] = one.snapshot(session.now)["mirrors"]
     assert mirror["legs_ended"] == {"hole": 1}

@@ -328,14 +328,24 @@ def test_the_status_screen_says_why_there_is_no_session() -> None:
     session = Session(one)
     session.connect()
     session.from_client("PA", TLS)
-    machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "kernel_translation_off_because": None}
+    machine = {
+        "queues": {},
+        "tunnel": {},
+        "internal_errors": 0,
+        "ended_threads": {},
+        "kernel_translation_off_because": None,
+    }
     status = {
         "version": "",
         "pid": 1,
         "uptime_seconds": 1,
         "rules": "",
         "machine": machine,
+        "pair": None,
+        "failing_chores": [],
+        "log": {"records_dropped": 0, "records_suppressed": 0},
         **one.snapshot(session.now),
+        "backends": [],
     }
     screen = io.StringIO()
     Console(file=screen, width=120).print(status_screen(status))
@@ -360,7 +370,7 @@ def test_what_waits_is_read_in_slices() -> None:
     slices = 0
     while one.next_own_timer() is not None:
         asked = itertools.count(1)
-        one.study(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
+        one.read_sessions(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
         slices += 1
     assert slices == 4, "1,000 messages, and one step in which their answers go to the leg"
     assert session_of(one, session.now)["requests"] == {"answered": 1001}

@@ -1,0 +1,139 @@
+"""The tables of the keys of a pool: the pool itself, its backends, its sorry server and its health checks."""
+
+from typing import Final
+
+from natmirror.rules.addresses import Address
+from natmirror.rules.kinds import Balance, CheckKind, HashInput, WhenDown, WhenNone
+from natmirror.rules.scalars import NAME, PORT, Choice, Duration, Integer, Word
+from natmirror.rules.tables import Key, ListOf, Section
+
+MAX_CONNECTIONS: Final = 1 << 24
+_IN_A_ROW = Integer(1, 100, "checks in a row")
+_MIN_CHECK_INTERVAL = 0.1  # seconds; a host that checks more often would lose packets over it
+
+
+HEALTH = Section(
+    "health",
+    "How the backends of a pool are checked. A client's SYN that a backend refuses or leaves unanswered counts as a"
+    " failed check and triggers the next one at once.",
+    (
+        Key("check", Choice(CheckKind), "The kind of check.", "openflow"),
+        Key(
+            "interval",
+            Duration(low=_MIN_CHECK_INTERVAL),
+            "Time from one check of a backend to the next. A check may start up to 10 % early, never late.",
+            "500ms",
+            1.0,
+        ),
+        Key("timeout", Duration(), "Time that a check may take; at most the interval.", "200ms", 0.5),
+        Key("rise", _IN_A_ROW, "Checks that a backend must pass in a row to go up.", "3", 2),
+        Key("fall", _IN_A_ROW, "Checks that a backend must fail in a row to go down.", "2", 3),
+        Key(
+            "command",
+            ListOf(Word(), "words, the program first"),
+            "Program and arguments that check: exec runs. The program finds NATMIRROR_BACKEND, NATMIRROR_ADDRESS and"
+            " NATMIRROR_PORT in its environment; on a timeout its process group is killed. A program that cannot be"
+            " started counts as no check and is logged. Required with check: exec, refused with other checks.",
+            "[/usr/local/bin/check-controller, --verbose]",
+            (),
+            "none",
+        ),
+    ),
+)
+
+
+BACKEND = Section(
+    "backend",
+    "A member of a pool.",
+    (
+        Key("name", NAME, "Name of the backend in commands, logs and counters; unique in the pool.", "c1"),
+        Key(
+            "address",
+            Address(),
+            "Address of the backend; not in a network of switches and not the service's own.",
+            "10.20.0.11",
+        ),
+        Key("port", PORT, "TCP port of the backend.", "6653", None, "the service's port"),
+        Key(
+            "weight",
+            Integer(1, 1000),
+            "Fraction of the new connections relative to the other backends' weights. Refused with balance: priority.",
+            "2",
+            1,
+        ),
+        Key(
+            "max-connections",
+            Integer(1, MAX_CONNECTIONS, "connections"),
+            "Limit on the backend's connections; threads that open connections at the same moment may exceed it by a"
+            " few. With a limit, Python opens new connections: a few thousand per second.",
+            "500",
+            None,
+            "no limit",
+        ),
+    ),
+)
+
+
+SORRY = Section(
+    "sorry",
+    "A server that takes new connections when no backend of the pool is available. It is not checked.",
+    (
+        Key("name", NAME, "Name of the server; unique in the pool.", "fallback"),
+        Key("address", Address(), "Address of the server; the same limits as for a backend.", "10.20.0.19"),
+        Key("port", PORT, "TCP port of the server.", "6653", None, "the service's port"),
+    ),
+)
+
+
+POOL = Section(
+    "pool",
+    "The backends of a service, and how connections are spread over them.",
+    (
+        Key("balance", Choice(Balance), "How new connections are spread over the backends.", "maglev", Balance.MAGLEV),
+        Key(
+            "hash",
+            Choice(HashInput),
+            "The part of the client's endpoint that maglev hashes. Refused with other values of balance.",
+            "address-port",
+            HashInput.ADDRESS,
+        ),
+        Key(
+            "backends",
+            ListOf(BACKEND, "backends"),
+            "The backends.",
+            "[{name: c1, address: 10.20.0.11}, {name: c2, address: 10.20.0.12}]",
+        ),
+        Key(
+            "sorry",
+            SORRY,
+            "The server for new connections when no backend is available.",
+            "{name: fallback, address: 10.20.0.19}",
+            None,
+            "none",
+        ),
+        Key(
+            "when-none",
+            Choice(WhenNone),
+            "The answer to a client's SYN when neither a backend nor sorry is available.",
+            "refuse",
+            WhenNone.DROP,
+        ),
+        Key(
+            "when-down",
+            Choice(WhenDown),
+            "What happens to the connections of a backend that goes down.",
+            "keep",
+            WhenDown.RESET,
+        ),
+        Key(
+            "slow-start",
+            Duration(),
+            "Time in which the share of a backend that comes up, is undrained or is new in the rules grows to its full"
+            " fraction of the new connections.",
+            "10s",
+            0.0,
+            "full share at once",
+        ),
+        Key("health", HEALTH, "How the backends are checked.", "{check: openflow}", None, "not checked"),
+    ),
+)

@@ -1,0 +1,39 @@
+"""Warnings about services: rules that are allowed, but under which some connections are lost or not mirrored."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from natmirror.rules.model import Service
+
+
+def service_warnings(services: Sequence[Service]) -> Iterator[str]:
+    """Yield a sentence for each backend and mirror that several services have."""
+    backends = [
+        ((backend.address, backend.port), service)
+        for service in services
+        if service.pool
+        for backend in service.pool.backends
+    ]
+    for (address, port), count in Counter(place for place, _ in backends).items():
+        if count > 1:
+            yield (
+                f"backend {address}:{port} is in the pools of {count} services: a client that uses one source port for"
+                " two of them loses the older connection, and after a restart replies to older connections are dropped"
+            )
+    owners = dict(backends)
+    for service in services:
+        for mirror in service.mirrors:
+            owner = owners.get((mirror.address, mirror.port), service)
+            if owner is not service:
+                yield (
+                    f"mirror {mirror.address}:{mirror.port} of {service.name} is a backend of {owner.name}: where a"
+                    f" client uses one source port for both services, its connection to {service.name} is not mirrored"
+                    " there"
+                )
+    mirrors = Counter((mirror.address, mirror.port) for service in services for mirror in service.mirrors)
+    for (address, port), count in mirrors.items():
+        if count > 1:
+            yield (
+                f"mirror {address}:{port} is a mirror of {count} services: where a client uses one source port for two"
+                " of them, only the first connection is mirrored there"
+            )
