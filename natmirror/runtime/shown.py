@@ -98,6 +98,13 @@ class EmptyAnswer(TypedDict):
     """An empty object: natmirror has done it."""
 
 
+class ErrorAnswer(TypedDict):
+    """The answer where a request cannot be done."""
+
+    error: str
+    """What was wrong."""
+
+
 class ReloadAnswer(TypedDict):
     """What a reload has changed."""
 

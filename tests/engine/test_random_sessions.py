@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Hook, Send, Verdict
 from natmirror.engine.counters import EngineCounter
+from natmirror.engine.shown import Snapshot
+from natmirror.mirror.shown import FlowEntry
 from natmirror.net import seq
 from natmirror.net.build import build_reset, finish
 from natmirror.net.checksum import Checksum
@@ -23,6 +25,7 @@ from natmirror.net.packet import (
     SYN,
     Segment,
 )
+from tests.helpers.declared import assert_declared
 from tests.helpers.session import engine
 from tests.helpers.support import assert_adds_up, at, packet, segment
 
@@ -201,10 +204,12 @@ class Chaos:
         one, other = (engine.snapshot(self.now) for engine in self.engines)
         for snapshot in (one, other):
             assert_adds_up(snapshot)
+            assert_declared(Snapshot, snapshot)
             del snapshot["counters"][EngineCounter.PACKETS_DECIDED_IN_C]
             snapshot["packets_decided_in_python"].clear()
         assert one == other
         shown = self.engines[0].flows(self.now)
+        assert_declared(list[FlowEntry], shown)
         assert shown == self.engines[1].flows(self.now)
         for mirror in one["mirrors"]:
             flows = [
