@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words reference deep threads soak bench compare swarm scaling fuzz pcaps build clean
+.PHONY: help demo test unit check words reference deep threads soak bench compare swarm scaling fuzz releases pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ fuzz: ## the C code under libFuzzer and sanitizers for two minutes, then the tes
 	@scripts/setup --fuzz
 	@tests/fuzz/run
 	@tests/fuzz/sanitize
+
+releases: ## make demo and make test in fresh roots of Debian 12 and 13, made by debootstrap (root, an hour)
+	@status=0; for release in bookworm trixie; do scripts/try-release $$release || status=1; done; exit $$status
 
 pcaps: ## record the captures in pcaps/ anew, and what their replays give (root)
 	@scripts/setup --need-root

@@ -1,7 +1,6 @@
-"""How a router with several equal routes chooses the next hop for a connection, and what a change of them moves.
+"""How a router with routes of equal cost chooses the host of a connection, and which connections a change moves.
 
-Each is made of its hosts and told of changes; ``host_of()`` takes the router's hash of a connection, 32 bits that the
-router alone knows: it has nothing to do with Maglev's.
+``host_of()`` takes the router's own hash of a connection, 32 bits. It has nothing to do with Maglev's hash.
 """
 
 from collections import Counter
@@ -12,52 +11,52 @@ HASH_BITS = 32
 
 
 class Router(Protocol):
-    """Which host gets a connection."""
+    """A way to spread connections over hosts."""
 
     def host_of(self, connection: int) -> int:
-        """The host for a connection with this hash."""
+        """Return the host of the connection with this hash."""
 
     def change(self, hosts: Sequence[int]) -> None:
-        """From now on these hosts announce the service."""
+        """Set the hosts that announce the service from now on."""
 
 
 class Modulo:
-    """The hash modulo the number of hosts, in their order: a change of the number moves nearly everybody."""
+    """The hash modulo the number of hosts, in their order: a change of that number moves nearly all connections."""
 
     def __init__(self, hosts: Sequence[int]) -> None:
         self.change(hosts)
 
     def change(self, hosts: Sequence[int]) -> None:
-        """From now on these hosts announce the service."""
+        """Set the hosts that announce the service from now on."""
         self._hosts = sorted(hosts)
 
     def host_of(self, connection: int) -> int:
-        """The host for a connection with this hash."""
+        """Return the host of the connection with this hash."""
         return self._hosts[connection % len(self._hosts)]
 
 
 class Threshold:
-    """Equal regions of the hash's range, one for each host in their order (RFC 2992): what Linux does with routes of
-    several hops.
+    """Equal regions of the hash's range, one for each host in their order (RFC 2992), as Linux spreads connections over
+    multipath routes.
 
-    A host that comes or goes shifts its neighbours' borders: between a quarter and half of all move.
+    A host that comes or goes shifts the borders of the regions: between a quarter and half of all connections move.
     """
 
     def __init__(self, hosts: Sequence[int]) -> None:
         self.change(hosts)
 
     def change(self, hosts: Sequence[int]) -> None:
-        """From now on these hosts announce the service."""
+        """Set the hosts that announce the service from now on."""
         self._hosts = sorted(hosts)
 
     def host_of(self, connection: int) -> int:
-        """The host for a connection with this hash."""
+        """Return the host of the connection with this hash."""
         return self._hosts[connection * len(self._hosts) >> HASH_BITS]
 
 
 class Resilient:
-    """Buckets that remember their host: one that leaves gives away its own, one that comes takes its part of the rest
-    (Linux: ``ip nexthop … type resilient`` with ``idle_timer 0``; switches call it resilient hashing)."""
+    """Buckets with a host each: only the buckets of a host that leaves move, and a host that comes gets its part of all
+    buckets (Linux: ``ip nexthop … type resilient`` with ``idle_timer 0``; switches call it resilient hashing)."""
 
     BUCKETS = 4096
 
@@ -65,11 +64,11 @@ class Resilient:
         self._buckets = [sorted(hosts)[place % len(hosts)] for place in range(self.BUCKETS)]
 
     def change(self, hosts: Sequence[int]) -> None:
-        """From now on these hosts announce the service."""
+        """Set the hosts that announce the service from now on."""
         owned = Counter(dict.fromkeys(hosts, 0))
         owned.update(host for host in self._buckets if host in owned)
         orphans = [place for place, host in enumerate(self._buckets) if host not in owned]
-        self._hand(orphans, owned)
+        self._assign(orphans, owned)
         fair = self.BUCKETS // len(hosts)
         excess = {host: owned[host] - fair - 1 for host in hosts}
         surplus = []
@@ -78,21 +77,21 @@ class Resilient:
                 excess[self._buckets[place]] -= 1
                 owned[self._buckets[place]] -= 1
                 surplus.append(place)
-        self._hand(surplus, owned)
+        self._assign(surplus, owned)
 
     def host_of(self, connection: int) -> int:
-        """The host for a connection with this hash."""
+        """Return the host of the connection with this hash."""
         return self._buckets[connection % self.BUCKETS]
 
-    def _hand(self, places: Iterable[int], owned: Counter[int]) -> None:
-        """Buckets go to whoever has fewest."""
+    def _assign(self, places: Iterable[int], owned: Counter[int]) -> None:
+        """Give each of these buckets to the host that has the fewest."""
         for place in places:
             poorest = min(owned, key=lambda host: (owned[host], host))
             self._buckets[place] = poorest
             owned[poorest] += 1
 
     def _scattered(self) -> Iterable[int]:
-        """All places, neighbours far from each other: whoever gives does not give a piece of its own."""
+        """Return all places, with neighbours far apart: the buckets that a host gives up are spread over its own."""
         return (place * 1597 % self.BUCKETS for place in range(self.BUCKETS))
 
 

@@ -1,9 +1,9 @@
-"""Several natmirrors behind routes of equal cost, simulated: who is where, who is known, what has to be told.
+"""A fleet of hosts behind routes of equal cost, simulated: which host has a connection, and which records it needs.
 
-Hosts and backends come and go while connections live. What each host would decide is natmirror's own code: Maglev and
-round-robin with their tables (schedulers.py), who is down or drained (admission.py). What is played is the rest:
-routers, time, and the records that hosts share. There is one world, in which hosts share what cannot be derived; what
-would have broken without that is counted beside it, each connection once.
+Hosts and backends come and go while connections live. natmirror's own code decides for each host: Maglev and
+round-robin with their tables (schedulers.py), and the shares of backends that are down or drained (admission.py).
+Simulated are the routers, the time, and the records that the hosts share. The simulation runs once, with hosts that
+share pinned bindings. It also counts each connection that would have broken without that, once.
 """
 
 from array import array
@@ -22,121 +22,127 @@ from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Backend, Balance, HashInput, Rules, Service
 from natmirror.rules import Pool as PoolRules
 
-_ANYBODY: Endpoint = (bytes(4), 0)  # whose turn it is does not depend on who asks
-_AGAIN = 1.0  # seconds after which a client whose connection was reset opens another
+_ANY_CLIENT: Endpoint = (bytes(4), 0)  # round-robin gives any client the next backend
+_REOPEN_AFTER = 1.0  # seconds after which a client whose connection was reset opens another
 _SERVICE = "service"
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a client means to do: when it opens, how long it stays, and what it is hashed to."""
+    """A connection that a client is going to open."""
 
     at: float
+    """When the client opens it, in seconds."""
     seconds: float
+    """How long it lives."""
     slot: int
     """Its entry in Maglev's table."""
     hash: int
-    """The router's."""
+    """The router's hash of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A host ``leaves`` or ``returns``; a backend goes ``down`` or ``up``, has to ``drain`` or is to
-    ``undrain``; the rules ``add`` or ``remove`` it."""
+    """A host ``leaves`` or ``returns``; a backend goes ``down`` or ``up``; the operator gives the command ``drain`` or
+    ``undrain``; the rules ``add`` or ``remove`` a backend."""
 
     at: float
     what: str
-    who: int
+    number: int
+    """The host's, or the backend's."""
 
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """A living connection: where it is, whose it is, and since when the others have been told."""
+    """A connection that is open, with its host and its backend."""
 
-    plan: Connection
+    connection: Connection
     ends_at: float
     host: int
     backend: str
-    told_at: float | None = None
+    recorded_at: float | None = None
+    """When its record was written; None: its binding is derived, so it needs none."""
     has_moved: bool = False
     is_broken: bool = False
-    """It would not have lived without shared state."""
+    """Whether it would have broken without shared records."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of all connections."""
+    """The results of a simulation, over all connections."""
 
     flows: int = 0
     moved: int = 0
-    """That changed their host while they lived."""
+    """Connections that changed their host."""
     moves: list[float] = field(default_factory=list)
-    """Of each change of hosts: its share of the living."""
+    """For each change of hosts, the part of the open connections that changed their host."""
     broken_alone: int = 0
-    """Without shared state: the new host would have sent them to another backend."""
+    """Connections that break without shared records, because the new host derives another backend."""
     broken: int = 0
-    """With it: the record had not arrived yet."""
-    records: int = 0
-    """Written and taken back, by all hosts."""
+    """Connections that broke because their record had not reached the new host yet."""
+    record_changes: int = 0
+    """Records that all hosts wrote or removed."""
     burst: int = 0
-    """The most by one host at one change."""
-    held: int = 0
-    """The most that there were at once."""
-    held_seconds: float = 0.0
-    """How many there were, summed up over time."""
+    """The most records that one host wrote or removed at one change of the pool."""
+    max_records: int = 0
+    """The most records that existed at once."""
+    record_seconds: float = 0.0
+    """The number of records, integrated over time."""
     rows: int = 0
-    """The most connections that one host had in its table, those that have gone elsewhere too."""
+    """The most flows in one host's table, including flows that have moved to another host."""
 
 
 class Balancing:
-    """A service's pool, as each host keeps it."""
+    """A service's pool, the same on each host except for round-robin's turns."""
 
     def __init__(self, backends: int, balance: Balance, hosts: int) -> None:
         self._balance = balance
         self._hosts = hosts
         self._members = set(range(backends))
-        self._out: dict[int, set[str]] = {}
-        """Who is down, or drained, or both."""
-        self._begin(0.0)
+        self._closed: dict[int, set[str]] = {}
+        """Why a backend takes no new connections: ``down``, ``drained`` or both."""
+        self._load_rules(0.0)
 
     def pick(self, host: int, slot: int) -> str | None:
-        """The backend of a new connection at a host; None where nobody is open."""
+        """Return the backend of a new connection on a host; None where all backends are closed."""
         if self._balance is Balance.MAGLEV:
             return self._names[self._open[slot]] if self._open else None
-        chosen = self._turns[host].pick(_ANYBODY)
+        chosen = self._turns[host].pick(_ANY_CLIENT)
         return None if chosen is None else chosen.name
 
     def derive(self, slot: int) -> str:
-        """The backend that the rules alone give."""
+        """Return the backend that the rules alone give."""
         return self._names[self._whole[slot]]
 
-    def take(self, event: Event) -> list[str]:
-        """The backends whose connections are reset by what happens to one."""
-        name, out = _name(event.who), self._out.setdefault(event.who, set())
+    def apply(self, event: Event) -> list[str]:
+        """Apply an event; return the backends whose connections it resets."""
+        name, closed = _name(event.number), self._closed.setdefault(event.number, set())
         match event.what:
             case "down":
-                out.add("down")
-                return self._told(self._pool.set_health(_SERVICE, name, is_up=False, reason="dead", now=event.at))
+                closed.add("down")
+                return self._update(self._pool.set_health(_SERVICE, name, is_up=False, reason="dead", now=event.at))
             case "up":
-                out.discard("down")
-                return self._told(self._pool.set_health(_SERVICE, name, is_up=True, reason="", now=event.at))
+                closed.discard("down")
+                return self._update(self._pool.set_health(_SERVICE, name, is_up=True, reason="", now=event.at))
             case "drain":
-                out.add("drained")
-                return self._told(self._pool.drain(_SERVICE, name, None, event.at))
+                closed.add("drained")
+                return self._update(self._pool.drain(_SERVICE, name, None, event.at))
             case "undrain":
-                out.discard("drained")
-                return self._told(self._pool.undrain(_SERVICE, name, event.at))
+                closed.discard("drained")
+                return self._update(self._pool.undrain(_SERVICE, name, event.at))
             case "add":
-                self._members.add(event.who)
-                return self._begin(event.at)
+                self._members.add(event.number)
+                return self._load_rules(event.at)
             case "remove":
-                self._members.discard(event.who)
-                return [*self._begin(event.at), name]
-        raise ValueError(f"no backend does that: {event.what}")
+                self._members.discard(event.number)
+                return [*self._load_rules(event.at), name]
+        raise ValueError(f"no event of a backend is called {event.what}")
 
-    def _begin(self, now: float) -> list[str]:
-        """The rules as they are now."""
-        members = tuple(Backend(_name(who), IPv4Address("10.20.0.1") + who, 6653) for who in sorted(self._members))
+    def _load_rules(self, now: float) -> list[str]:
+        """Load rules with the present members; return the backends whose connections that resets."""
+        members = tuple(
+            Backend(_name(number), IPv4Address("10.20.0.1") + number, 6653) for number in sorted(self._members)
+        )
         pool = PoolRules(self._balance, HashInput.ADDRESS, members)
         service = Service(_SERVICE, IPv4Address("192.0.2.100"), 6653, pool, ())
         self._pool = Admission(Rules("", (), (service,)), now)
@@ -146,13 +152,14 @@ class Balancing:
         self._whole = Maglev(pool).table
         self._shares = dict.fromkeys(members, 1.0)
         self._turns = [RoundRobin(pool) for _ in range(self._hosts)]
-        killed = self._told([])
-        for who in sorted(self._members):
-            for why in sorted(self._out.get(who, ())):
-                killed += self.take(Event(now, "drain" if why == "drained" else "down", who))
+        killed = self._update([])
+        for number in sorted(self._members):
+            for why in sorted(self._closed.get(number, ())):
+                killed += self.apply(Event(now, "drain" if why == "drained" else "down", number))
         return killed
 
-    def _told(self, changes: Iterable[AdmissionChange]) -> list[str]:
+    def _update(self, changes: Iterable[AdmissionChange]) -> list[str]:
+        """Update the tables of all hosts; return the backends whose connections are reset."""
         killed = []
         for change in changes:
             if isinstance(change, Share):
@@ -166,7 +173,7 @@ class Balancing:
 
 
 class Fleet:
-    """Hosts, what they know, and all living connections. A record is on every host ``lag`` seconds after it was
+    """The hosts, their tables, and all open connections. A record reaches every host ``lag`` seconds after it was
     written."""
 
     def __init__(self, hosts: int, router: Router, balancing: Balancing, lag: float) -> None:
@@ -176,15 +183,16 @@ class Fleet:
         self._balancing = balancing
         self._lag = lag
         self._living: dict[Flow, None] = {}
-        """In the order of their opening."""
+        """The open connections, in the order of their opening."""
         self._at = Counter(dict.fromkeys(range(hosts), 0))
+        """The number of open connections on each host."""
         self._left: list[dict[Flow, float]] = [{} for _ in range(hosts)]
-        """Of each host: connections that have gone elsewhere, and until when it knows them still."""
-        self._held = 0
+        """For each host, the flows that have moved to another host, and when they expire in its table."""
+        self._records = 0
         self._counted_at = 0.0
 
     def run(self, connections: Sequence[Connection], events: Sequence[Event], until: float) -> Outcome:
-        """Play everything that happens until then, in the order of time."""
+        """Simulate everything up to a time, in order."""
         first: list[Connection | Event] = [*events, *connections]
         agenda: list[tuple[float, int, Connection | Event | Flow]] = [
             (one.at, number, one) for number, one in enumerate(first)
@@ -200,32 +208,35 @@ class Fleet:
             if isinstance(item, Connection):
                 coming = [(flow.ends_at, flow) for flow in self._open(item, now)]
             else:
-                coming = [(again.at, again) for again in self._happen(item)]
+                coming = [(again.at, again) for again in self._handle(item)]
             for at, what in coming:
                 number += 1
                 heappush(agenda, (at, number, what))
         self._count(0, until)
         return self.outcome
 
-    def underivable(self) -> int:
-        """How many living connections the rules alone would send elsewhere, counted anew."""
-        return sum(self._balancing.derive(flow.plan.slot) != flow.backend for flow in self._living)
+    def count_pinned(self) -> int:
+        """Return the number of open connections whose binding is pinned."""
+        return sum(self._is_pinned(flow) for flow in self._living)
 
     @property
-    def held(self) -> int:
-        """How many records there are."""
-        return self._held
+    def records(self) -> int:
+        """The number of records that exist."""
+        return self._records
 
-    def _open(self, plan: Connection, now: float) -> list[Flow]:
-        host = self._router.host_of(plan.hash)
-        backend = self._balancing.pick(host, plan.slot)
+    def _is_pinned(self, flow: Flow) -> bool:
+        return self._balancing.derive(flow.connection.slot) != flow.backend
+
+    def _open(self, connection: Connection, now: float) -> list[Flow]:
+        host = self._router.host_of(connection.hash)
+        backend = self._balancing.pick(host, connection.slot)
         if backend is None:
             return []
-        flow = Flow(plan, now + plan.seconds, host, backend)
+        flow = Flow(connection, now + connection.seconds, host, backend)
         self._living[flow] = None
         self._at[host] += 1
         self.outcome.flows += 1
-        self._tell(flow, now)
+        self._update_record(flow, now)
         return [flow]
 
     def _close(self, flow: Flow, now: float) -> None:
@@ -233,56 +244,56 @@ class Fleet:
             return  # it was reset before
         del self._living[flow]
         self._at[flow.host] -= 1
-        if flow.told_at is not None:
+        if flow.recorded_at is not None:
             self._count(-1, now)
 
-    def _tell(self, flow: Flow, now: float) -> bool:
-        """Write the connection's record where it has become necessary, or take it back; gives whether either."""
-        is_needed = self._balancing.derive(flow.plan.slot) != flow.backend
-        if is_needed == (flow.told_at is not None):
+    def _update_record(self, flow: Flow, now: float) -> bool:
+        """Write the flow's record if it needs one now, or remove it; return whether either was done."""
+        is_pinned = self._is_pinned(flow)
+        if is_pinned == (flow.recorded_at is not None):
             return False
-        flow.told_at = now if is_needed else None
-        self._count(1 if is_needed else -1, now)
+        flow.recorded_at = now if is_pinned else None
+        self._count(1 if is_pinned else -1, now)
         return True
 
     def _count(self, by: int, now: float) -> None:
-        """One record more or less."""
+        """Count a record that was written (1) or removed (-1)."""
         outcome = self.outcome
-        outcome.held_seconds += self._held * (now - self._counted_at)
-        self._held, self._counted_at = self._held + by, now
-        outcome.held = max(outcome.held, self._held)
-        outcome.records += abs(by)
+        outcome.record_seconds += self._records * (now - self._counted_at)
+        self._records, self._counted_at = self._records + by, now
+        outcome.max_records = max(outcome.max_records, self._records)
+        outcome.record_changes += abs(by)
 
-    def _happen(self, event: Event) -> list[Connection]:
-        """What comes of an event: connections that were reset are opened again."""
+    def _handle(self, event: Event) -> list[Connection]:
+        """Apply an event; return the connections that clients open because theirs were reset."""
         if event.what in ("leaves", "returns"):
             return self._reopen(self._rehash(event), event.at)
-        killed = self._balancing.take(event)
+        killed = self._balancing.apply(event)
         lost = [flow for flow in self._living if flow.backend in killed]
         again = self._reopen(lost, event.at)
         if event.what in ("add", "remove"):
-            told = Counter(flow.host for flow in self._living if self._tell(flow, event.at))
-            self.outcome.burst = max(self.outcome.burst, *told.values(), 0)
+            written = Counter(flow.host for flow in self._living if self._update_record(flow, event.at))
+            self.outcome.burst = max(self.outcome.burst, *written.values(), 0)
         return again
 
     def _reopen(self, lost: Iterable[Flow], now: float) -> list[Connection]:
         again = []
         for flow in lost:
             self._close(flow, now)
-            left = flow.ends_at - now - _AGAIN
+            left = flow.ends_at - now - _REOPEN_AFTER
             if left > 0:
-                again.append(Connection(now + _AGAIN, left, flow.plan.slot, flow.plan.hash))
+                again.append(Connection(now + _REOPEN_AFTER, left, flow.connection.slot, flow.connection.hash))
         return sorted(again, key=lambda one: (one.slot, one.hash))
 
     def _rehash(self, event: Event) -> list[Flow]:
-        """A host has left or is back, and the router spreads the living anew; gives those that did not live."""
+        """Have the router spread the open connections again after a change of hosts; return those that broke."""
         if event.what == "leaves":
-            self._hosts.discard(event.who)
-            self._left[event.who].clear()  # it comes back as one that has just been started
+            self._hosts.discard(event.number)
+            self._left[event.number].clear()  # it returns freshly started
         else:
-            self._hosts.add(event.who)
+            self._hosts.add(event.number)
         self._router.change(sorted(self._hosts))
-        moved = [flow for flow in self._living if self._router.host_of(flow.plan.hash) != flow.host]
+        moved = [flow for flow in self._living if self._router.host_of(flow.connection.hash) != flow.host]
         lost = [flow for flow in moved if not self._move(flow, event.at)]
         self.outcome.moves.append(len(moved) / max(1, len(self._living)))
         for host in self._hosts:
@@ -291,8 +302,8 @@ class Fleet:
         return lost
 
     def _move(self, flow: Flow, now: float) -> bool:
-        """A connection comes to the host that the router has for it now; gives whether it lives on."""
-        outcome, host = self.outcome, self._router.host_of(flow.plan.hash)
+        """Move a connection to the host that the router chooses now; return whether it survives."""
+        outcome, host = self.outcome, self._router.host_of(flow.connection.hash)
         if flow.host in self._hosts:
             self._left[flow.host][flow] = now + TIMEOUTS[State.ESTABLISHED]
         self._at[flow.host] -= 1
@@ -301,11 +312,11 @@ class Fleet:
         outcome.moved += not flow.has_moved
         flow.has_moved = True
         is_known = self._left[host].pop(flow, now) > now
-        if is_known or flow.told_at is None:
+        if is_known or flow.recorded_at is None:
             return True
         outcome.broken_alone += not flow.is_broken
         flow.is_broken = True
-        if now - flow.told_at >= self._lag:
+        if now - flow.recorded_at >= self._lag:
             return True
         outcome.broken += 1
         return False
@@ -313,11 +324,11 @@ class Fleet:
 
 @lru_cache(maxsize=256)
 def _table(pool: PoolRules, shares: tuple[float, ...]) -> "array[int]":
-    """Maglev's table for its backends' shares."""
+    """Return Maglev's table for its backends' shares."""
     maglev = Maglev(pool)
     maglev.set_shares(dict(zip(pool.backends, shares, strict=True)))
     return maglev.table
 
 
-def _name(who: int) -> str:
-    return f"c{who + 1}"
+def _name(number: int) -> str:
+    return f"c{number + 1}"

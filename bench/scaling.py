@@ -2,8 +2,8 @@
 
     python -m bench.scaling [--hosts N]... [--seed N] [--quick] [--output FILE]
 
-The same connections and the same mishaps for each number of hosts and each kind of router. Everything comes from the
-seed: two runs give the same tables.
+Each number of hosts and each kind of router gets the same connections and the same mishaps. All of them come from the
+seed, so two runs give the same tables.
 """
 
 import json
@@ -22,38 +22,38 @@ from natmirror.rules import Balance
 
 HOSTS = (2, 4, 8, 16, 32, 64)
 LAG = 0.05
-"""Seconds until a record is on every host."""
+"""Seconds until a record has reached every host."""
 ROW_LEN, LEG_LEN = 230, 2170
-"""What a connection and an idle leg take (docs/benchmark.md)."""
+"""Bytes of a flow and of an idle leg (docs/benchmark.md)."""
 RECORD_LEN = len(json.dumps(["put", "flow openflow/10.10.0.11:40001", "10.20.0.12:6653"], separators=(",", ":")))
-"""A record under way, as a pair's hosts tell it to each other."""
+"""Bytes of a record that one host of a pair sends to the other."""
 RECORD_MEMORY = 170
-"""The same as two strings in a dictionary, beside its row."""
+"""Bytes of a record in memory, as two strings in a dictionary, without its row."""
 REFRESH = 300.0
-"""Seconds after which all records are written anew, and read by everybody."""
+"""Seconds after which each host writes all its records again, and all hosts read them."""
 TITLES = {"modulo": "modulo", "threshold": "regions (Linux)", "resilient": "resilient"}
 BEGIN, END = "<!-- made by make scaling -->", "<!-- end of what make scaling has made -->"
 HEAD = (
-    "| hosts | routes | moved at a change | moved ever | broken alone | with records | changes/s written, heard"
-    " | anew/s written, heard | bytes/s heard | burst | rows | kB | kB with legs |"
+    "| hosts | routes | moved at a change | moved ever | broken alone | with records | changes/s written, read"
+    " | refreshes/s written, read | bytes/s read | burst | rows | kB | kB with legs |"
 )
 _DOCUMENT = Path(__file__).parents[1] / "docs" / "scaling.md"
-_POOL = {"down", "up", "drain", "undrain", "add", "remove"}
+_OF_THE_POOL = {"down", "up", "drain", "undrain", "add", "remove"}
 
 
 def simulate(
-    hosts: int, router: str, workload: Workload, plans: Sequence[Connection], events: Sequence[Event], balance: Balance
+    hosts: int, router: str, workload: Workload, opened: Sequence[Connection], events: Sequence[Event], balance: Balance
 ) -> Outcome:
-    """One fleet through one day."""
+    """Simulate one fleet."""
     balancing = Balancing(workload.backends, balance, hosts)
-    return Fleet(hosts, ROUTERS[router](range(hosts)), balancing, LAG).run(plans, events, workload.seconds)
+    return Fleet(hosts, ROUTERS[router](range(hosts)), balancing, LAG).run(opened, events, workload.seconds)
 
 
 def line(hosts: int, router: str, workload: Workload, outcome: Outcome) -> str:
-    """One row of a table."""
-    heard = outcome.records / workload.seconds
-    anew = outcome.held_seconds / workload.seconds / REFRESH
-    kept = outcome.rows * ROW_LEN + outcome.held * (ROW_LEN + RECORD_MEMORY)
+    """Return one row of a table."""
+    changes = outcome.record_changes / workload.seconds
+    refreshes = outcome.record_seconds / workload.seconds / REFRESH
+    memory = outcome.rows * ROW_LEN + outcome.max_records * (ROW_LEN + RECORD_MEMORY)
     cells = [
         str(hosts),
         TITLES[router],
@@ -61,69 +61,85 @@ def line(hosts: int, router: str, workload: Workload, outcome: Outcome) -> str:
         f"{outcome.moved / outcome.flows:.2%}",
         f"{outcome.broken_alone / outcome.flows:.3%}",
         f"{outcome.broken:,}",
-        *(f"{each / hosts:.3f}, {each:.2f}" for each in (heard, anew)),
-        f"{(heard + 2 * anew) * RECORD_LEN:,.0f}",
+        *(f"{each / hosts:.3f}, {each:.2f}" for each in (changes, refreshes)),
+        f"{(changes + 2 * refreshes) * RECORD_LEN:,.0f}",
         *(f"{count:,}" for count in (outcome.burst, outcome.rows)),
-        *(f"{size / 1e3:,.0f}" for size in (kept, kept + outcome.rows * LEG_LEN)),
+        *(f"{size / 1e3:,.0f}" for size in (memory, memory + outcome.rows * LEG_LEN)),
     ]
     return "| " + " | ".join(cells) + " |"
 
 
 def tables(workloads: Sequence[Workload], hosts: Sequence[int], seed: int) -> Iterator[str]:
-    """All that is written into the document, line by line."""
+    """Yield the lines that the document gets."""
     ruler = "|--:|---|" + "--:|" * (HEAD.count("|") - 3)
     for workload in workloads:
-        plans = connections(workload, Random(f"{seed} {workload.name}"))
+        opened = connections(workload, Random(f"{seed} {workload.name}"))
         days = {count: mishaps(workload, count, Random(f"{seed} mishaps")) for count in hosts}
-        yield from (f"### {workload.name}", "", f"{workload.text}. {_told(days[hosts[0]])}", "", HEAD, ruler)
+        yield from (
+            f"### {workload.name}",
+            "",
+            f"{workload.text}. {_mishaps_in_words(days[hosts[0]])}",
+            "",
+            HEAD,
+            ruler,
+        )
         for count in hosts:
             for router in ROUTERS:
-                outcome = simulate(count, router, workload, plans, days[count], Balance.MAGLEV)
+                outcome = simulate(count, router, workload, opened, days[count], Balance.MAGLEV)
                 yield line(count, router, workload, outcome)
         most = hosts[-1]
-        quiet = [event for event in days[most] if event.what not in _POOL]
-        outcome = simulate(most, "modulo", workload, plans, quiet, Balance.MAGLEV)
+        quiet = [event for event in days[most] if event.what not in _OF_THE_POOL]
+        outcome = simulate(most, "modulo", workload, opened, quiet, Balance.MAGLEV)
         yield ""
         yield (
             f"The same without any change of the pool, {most} hosts, modulo: {outcome.moved / outcome.flows:.2%} of"
-            f" {outcome.flows:,} connections moved, {outcome.broken_alone} broken, {outcome.records} records."
+            f" {outcome.flows:,} connections moved, {outcome.broken_alone} broken, {outcome.record_changes} records."
         )
         yield from ("", "With `balance: round-robin`:", "", HEAD, ruler)
         for count in hosts:
-            outcome = simulate(count, "resilient", workload, plans, days[count], Balance.ROUND_ROBIN)
+            outcome = simulate(count, "resilient", workload, opened, days[count], Balance.ROUND_ROBIN)
             yield line(count, "resilient", workload, outcome)
         yield ""
 
 
-def _told(events: Sequence[Event]) -> str:
+def _mishaps_in_words(events: Sequence[Event]) -> str:
     counts = {what: sum(event.what == what for event in events) for what in ("leaves", "down", "drain", "add")}
     return (
-        f"Meanwhile {counts['leaves']} times a host leaves and returns, {counts['down']} times a backend goes down,"
-        f" {counts['drain']} times one is drained, and {counts['add']} is put into the rules and taken out again."
+        f"In that time a host leaves and returns {counts['leaves']} times, a backend goes down {counts['down']} times"
+        f" and is drained {counts['drain']} times, and {counts['add']} is added to the rules and removed again."
     )
 
 
 def insert(document: str, text: str) -> str:
-    """The document with the tables in their place; ValueError where it has none."""
+    """Return the document with the tables in their place.
+
+    ValueError where the document has no place for them.
+    """
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"has no place for the tables: the lines {BEGIN} and {END}")
+        raise ValueError(f"has no place for the tables: the lines {BEGIN} and {END} are missing")
     return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
 
 
-def quickened(workload: Workload) -> Workload:
-    """A tenth of a workload."""
+def shortened(workload: Workload) -> Workload:
+    """Return a workload with a tenth of the connections."""
     return replace(workload, clients=workload.clients // 10, per_second=workload.per_second / 10)
 
 
 @click.command()
-@click.option("--hosts", multiple=True, type=click.IntRange(2, 1024), help="Of so many hosts only; may be repeated.")
+@click.option(
+    "--hosts",
+    multiple=True,
+    type=click.IntRange(2, 1024),
+    help="Simulate only fleets of N hosts; may be repeated.",
+    metavar="N",
+)
 @click.option("--seed", default=1, show_default=True)
-@click.option("--quick", is_flag=True, help="A tenth of the connections; prints the tables and writes nothing.")
+@click.option("--quick", is_flag=True, help="Simulate a tenth of the connections, print the tables and write nothing.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False, exists=True), default=_DOCUMENT)
 def main(hosts: tuple[int, ...], seed: int, quick: bool, output: Path) -> None:
-    """Simulate fleets of natmirrors, and write the tables into docs/scaling.md."""
+    """Simulate fleets of hosts, and write the tables into docs/scaling.md."""
     document = output.read_text()
     try:
         insert(document, "")
@@ -131,7 +147,7 @@ def main(hosts: tuple[int, ...], seed: int, quick: bool, output: Path) -> None:
         raise click.UsageError(f"{output} {error}") from None
     workloads = [OPENFLOW, HTTP]
     lines = []
-    for text in tables([quickened(one) for one in workloads] if quick else workloads, hosts or HOSTS, seed):
+    for text in tables([shortened(one) for one in workloads] if quick else workloads, hosts or HOSTS, seed):
         click.echo(text)
         lines.append(text)
     if not quick:

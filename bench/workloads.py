@@ -1,6 +1,6 @@
-"""What the hosts of a simulated fleet go through: connections that clients mean to have, and mishaps.
+"""The events of a simulated day: the connections that clients open, and mishaps of hosts and backends.
 
-Everything comes from the given randomness: the same seed, the same day.
+All of them come from the given random numbers, so the same seed gives the same day.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from natmirror.nat.schedulers import TABLE_SIZE, client_hash
 
 _SIGMA = 1.5  # of the logarithm of short connections' lengths: one in a hundred is 30 times the median
 _OUTAGES = 12  # of hosts, one after the other, each a sixtieth of the time
-_FAILURES = 6  # of backends, the same; and as many are drained, for twice as long
+_FAILURES = 6  # of backends, likewise; as many backends are drained, for twice as long
 _NEWCOMER = ((0.3, "add"), (0.8, "remove"))  # a backend that is in the rules for half of the time
 
 
@@ -25,13 +25,12 @@ class Workload:
     name: str
     text: str
     seconds: float
-    """How long it is looked at."""
+    """How long it is simulated."""
     clients: int
-    """Always connected, each at once again; or where connections come from."""
     per_second: float
-    """New connections of whichever client; 0: each client has its one."""
+    """New connections of any client; 0: each client always has one connection, and opens the next when it ends."""
     mean_seconds: float
-    """That one lives: exponential where clients stay, log-normal where they come and go."""
+    """The mean life of a connection: exponential where clients always have one, else log-normal."""
     with_port: bool
     """Whether Maglev hashes the port too."""
     backends: int
@@ -39,8 +38,8 @@ class Workload:
 
 OPENFLOW = Workload(
     "OpenFlow",
-    "20,000 switches, each always connected, a connection for two days on average (exponential), looked at for a day;"
-    " 8 controllers, `hash: address`",
+    "20,000 switches, each always connected; a connection lasts two days on average (exponential); one day; 8"
+    " controllers, `hash: address`",
     seconds=86_400.0,
     clients=20_000,
     per_second=0.0,
@@ -50,8 +49,8 @@ OPENFLOW = Workload(
 )
 HTTP = Workload(
     "HTTP",
-    "60 new connections a second, 8 s on average with a long tail (log-normal, median 2.6 s), looked at for an hour;"
-    " 32 backends, `hash: address-port`",
+    "60 new connections a second; a connection lasts 8 s on average, with a long tail (log-normal, median 2.6 s); one"
+    " hour; 32 backends, `hash: address-port`",
     seconds=3_600.0,
     clients=50_000,
     per_second=60.0,
@@ -62,7 +61,7 @@ HTTP = Workload(
 
 
 def connections(workload: Workload, random: Random) -> list[Connection]:
-    """All that clients mean to have."""
+    """Return all connections that clients open."""
     if not workload.per_second:
         return [one for client in range(workload.clients) for one in _staying(workload, client, random)]
     found, now = [], random.expovariate(workload.per_second)
@@ -74,13 +73,14 @@ def connections(workload: Workload, random: Random) -> list[Connection]:
 
 
 def mishaps(workload: Workload, hosts: int, random: Random) -> list[Event]:
-    """Hosts leave and return, backends go down, are drained, come and go; never two of a kind at once."""
+    """Return the mishaps in order: hosts leave and return, backends go down, are drained, added and removed. Two of one
+    kind never overlap."""
     found: list[Event] = []
     for number in range(_OUTAGES):
-        found += _spell(("leaves", "returns"), (number, _OUTAGES), hosts, 1 / 60, workload, random)
+        found += _outage(("leaves", "returns"), (number, _OUTAGES), hosts, 1 / 60, workload, random)
     for number in range(_FAILURES):
-        found += _spell(("down", "up"), (2 * number, 2 * _FAILURES), workload.backends, 1 / 60, workload, random)
-        found += _spell(
+        found += _outage(("down", "up"), (2 * number, 2 * _FAILURES), workload.backends, 1 / 60, workload, random)
+        found += _outage(
             ("drain", "undrain"), (2 * number + 1, 2 * _FAILURES), workload.backends, 1 / 30, workload, random
         )
     found += [Event(workload.seconds * share, what, workload.backends) for share, what in _NEWCOMER]
@@ -88,7 +88,7 @@ def mishaps(workload: Workload, hosts: int, random: Random) -> list[Event]:
 
 
 def _staying(workload: Workload, client: int, random: Random) -> list[Connection]:
-    """One client's connections, one after the other."""
+    """Return the connections of a client that always has one."""
     found, now = [], random.uniform(0.0, 60.0)
     while now < workload.seconds:
         lives = random.expovariate(1 / workload.mean_seconds)
@@ -103,12 +103,13 @@ def _connection(workload: Workload, client: int, at: float, lives: float, random
     return Connection(at, lives, slot, random.getrandbits(HASH_BITS))
 
 
-def _spell(
+def _outage(
     what: Sequence[str], part: tuple[int, int], among: int, share: float, workload: Workload, random: Random
 ) -> list[Event]:
-    """Somebody is away for a share of the time, somewhere in one of so many equal parts of it."""
+    """Return the begin and the end of an outage that lasts a ``share`` of the whole time. It lies at random within one
+    of several equal parts of that time, and concerns one of ``among`` hosts or backends."""
     number, parts = part
     length = workload.seconds / parts
     begin = (number + random.random() * (1 - share * parts)) * length
-    who = int(random.random() * among)
-    return [Event(begin, what[0], who), Event(begin + share * workload.seconds, what[1], who)]
+    chosen = int(random.random() * among)
+    return [Event(begin, what[0], chosen), Event(begin + share * workload.seconds, what[1], chosen)]

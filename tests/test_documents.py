@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from natmirror.rules import parse_rules
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     "ARCHITECTURE.md",
@@ -47,7 +49,7 @@ def test_names_are_found() -> None:
     )
 
 
-PENDING = {"docs/reference/", "reference/rules.md", "reference/commands.md", "reference/state.md"}
+PENDING = {"reference/state.md"}
 """Pages that are still to come."""
 
 
@@ -93,3 +95,33 @@ def test_the_architecture_is_short_enough_to_be_read_whole() -> None:
     lines = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 250
     assert [line for line in lines if len(line) > 120] == []
+
+
+SERVICE = "services:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
+POOL = "    pool: {backends: [{name: c1, address: 10.20.0.11}]}\n"
+WHAT_IS_LEFT_OUT = {
+    "switches:": "",
+    "services:": "",
+    "known-switches:": "",
+    "pool:": SERVICE,
+    "mirrors:": SERVICE + POOL,
+}
+"""What examples lack, by their first key."""
+
+
+def examples() -> list[tuple[str, str]]:
+    """Return the documents' pieces of rules, each with its document."""
+    found = [
+        (name, re.findall(r"^```yaml\n(.*?)^```", (ROOT / name).read_text(encoding="utf-8"), re.M | re.S))
+        for name in DOCUMENTS
+    ]
+    return [(name, text) for name, texts in found for text in texts]
+
+
+@pytest.mark.parametrize(("document", "text"), examples())
+def test_examples_are_rules(document: str, text: str) -> None:
+    first = text.split()[0]
+    whole = text + SERVICE + POOL if first == "ha:" else WHAT_IS_LEFT_OUT[first] + text
+    parse_rules(
+        whole if re.search("^switches:", whole, re.MULTILINE) else "switches: [10.10.0.0/24]\n" + whole, document
+    )

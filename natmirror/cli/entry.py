@@ -1,4 +1,4 @@
-"""Where the command begins: what keepalived runs is done before anything else is imported."""
+"""The entry point of ``natmirror``: it runs the commands that keepalived calls before it imports the others."""
 
 import sys
 

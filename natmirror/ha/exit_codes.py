@@ -6,7 +6,7 @@ NOT_READY = 2
 STUCK = 3
 RULES_MISSING = 4
 MISUSED = 64
-"""sysexits.h's EX_USAGE; it says nothing about natmirror."""
+"""The command was called wrongly, which says nothing about natmirror's health; sysexits.h's EX_USAGE."""
 
 MEANINGS = {
     FIT: "fit",

@@ -1,7 +1,7 @@
-"""Serve this natmirror's health on a Unix socket: each connection gets a code and the reason, and is closed.
+"""Serve this natmirror's health on a Unix socket: send each client a code and the reason, and close the connection.
 
-It has a thread of its own, beside the API's, which long lists may keep busy. Any user may ask: the answer holds nothing
-secret.
+The server has a thread of its own, because the API's may be busy with long lists. Any user may connect: the answer
+contains nothing secret.
 """
 
 import logging
@@ -19,15 +19,16 @@ log = logging.getLogger("natmirror")
 
 _BACKLOG = 16
 _MODE = 0o666
-_SEND_TIMEOUT = 0.2
+_SEND_TIMEOUT = 0.2  # seconds
 _JOIN_TIMEOUT = 2.0
-_REST = 0.1
+_REST = 0.1  # pause after an error
 
 
 class HealthServer:
-    """Answers on ``path`` until close(); ``health`` returns the code and the reason. HostError where that cannot be.
+    """Serves ``path`` until close(); ``health`` returns the code and the reason. HostError where the socket cannot be
+    made.
 
-    A socket that is there is a dead run's: the API, whose place is beside it, has been served before.
+    An existing socket is a leftover of a run that was killed: the API's socket beside it is already ours.
     """
 
     def __init__(self, path: Path, health: Callable[[], tuple[int, str]]) -> None:
@@ -35,7 +36,7 @@ class HealthServer:
         self._health = health
         self._closing = threading.Event()
         self._spare = -1
-        self._logged: type[Exception] | None = None  # the fault that has been logged last
+        self._logged: type[Exception] | None = None  # the kind of error that was last logged
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             path.unlink(missing_ok=True)
@@ -45,12 +46,14 @@ class HealthServer:
             self._open_spare()
         except OSError as error:
             self._socket.close()
-            raise HostError(f"cannot serve its health on {path}: {error.strerror or error}") from None
+            raise HostError(
+                f"cannot serve health on {path}: {error.strerror or error}; choose another socket with --api"
+            ) from None
         self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering, and take the socket away."""
+        """Stop serving, and remove the socket."""
         self._closing.set()
         self._path.unlink(missing_ok=True)
         with suppress(OSError):
@@ -63,12 +66,12 @@ class HealthServer:
         while not self._closing.is_set():
             try:
                 self._answer_one()
-            except Exception as error:  # for one, nothing is left even with the spare descriptor
+            except Exception as error:  # e.g. no descriptor is left in spite of the spare one
                 if self._closing.is_set():
                     return
                 if type(error) is not self._logged:
                     self._logged = type(error)
-                    log.error("health: cannot answer: %s", error or repr(error))
+                    log.error("health: cannot answer: %r; trying again", error)
                 self._closing.wait(_REST)
             else:
                 self._logged = None
@@ -88,8 +91,8 @@ class HealthServer:
         self._open_spare()
 
     def _open_spare(self) -> None:
-        """Hold a descriptor in reserve for a question that comes when no others are left: without an answer keepalived
-        would take this host for stuck."""
+        """Reserve a descriptor for a client that connects when no other is left: without an answer keepalived would
+        take this host for stuck."""
         if self._spare == -1:
             with suppress(OSError):
                 self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""keepalived.conf(5) for one host of a pair. Pure: what the machine has to say comes as arguments."""
+"""keepalived.conf(5) for one host of a pair. Pure: facts about the host come as arguments."""
 
 import re
 from collections.abc import Container, Iterable
@@ -10,7 +10,7 @@ from natmirror.rules import Host, Pair, Side
 _WORD = re.compile(r"[A-Za-z0-9._+,:=/-]+")
 _WORDS = re.compile(rf"{_WORD.pattern}( {_WORD.pattern})*")
 
-# A restart of natmirror takes less than two looks at it, so it moves no address.
+# A restart of natmirror is over before the second health check fails, so it moves no address.
 _CHECK = """\
 vrrp_script natmirror_health {{
     script "{command} health --api {api}"
@@ -23,13 +23,14 @@ vrrp_script natmirror_health {{
 """
 
 _HEAD = """\
-# Written by natmirror for {host}, from the section ha of its rules: change it there, and write this again.
+# Written by natmirror for {host}, from section ha of its rules. Do not edit: change the rules, then run
+# natmirror keepalived again.
 
 global_defs {{
     router_id {host}
-    vrrp_version 3                      # 2 knows no intervals below a second
+    vrrp_version 3                      # version 2 has no advert_int below 1 s
     vrrp_check_unicast_src
-    vrrp_garp_master_delay 1            # once more a second after the move, for neighbours that missed the first
+    vrrp_garp_master_delay 1            # repeat the ARP announcements after 1 s, for neighbours that missed them
     vrrp_garp_master_repeat 3
     vrrp_garp_master_refresh 10
     script_user {user}
@@ -37,7 +38,7 @@ global_defs {{
 }}
 """
 
-# A host that returns stays the backup of the one that serves: moving the addresses a second time would gain nothing.
+# A host that returns becomes the backup: moving the addresses a second time would gain nothing.
 _GROUP = """\
 vrrp_sync_group natmirror {{              # the addresses of both sides move together
     group {{
@@ -55,7 +56,7 @@ vrrp_sync_group natmirror {{              # the addresses of both sides move tog
 _INSTANCE = """\
 vrrp_instance {name} {{
     state BACKUP
-    nopreempt                           # a host that comes back does not take the address from the one that serves
+    nopreempt                           # a host that returns becomes the backup
     interface {side.interface}
     virtual_router_id {side.vrrp_id}
     priority {host.priority}
@@ -72,25 +73,28 @@ vrrp_instance {name} {{
 
 
 def choose(pair: Pair, name: str | None, own: Container[IPv4Address]) -> Host:
-    """The host with this name, or the one that has these addresses; HostError where neither is it."""
-    names = " and ".join(host.name for host in pair.hosts)
+    """Return the host with this name, or else the one that has the addresses ``own``; HostError where there is none."""
+    names = [host.name for host in pair.hosts]
     if name is not None:
         for host in pair.hosts:
             if host.name == name:
                 return host
-        raise HostError(f"the pair has {names}, no {name}")
+        raise HostError(f"the pair has no host {name}: its hosts are {' and '.join(names)}")
     found = pair.host_with(own)
     if found is None:
-        raise HostError(f"this host has the addresses of neither {names}: give the one that is meant with --host")
+        raise HostError(f"this host has the addresses of neither {' nor '.join(names)}: choose one of them with --host")
     return found
 
 
 def text(pair: Pair, host: Host, command: str, api: str, user: str) -> str:
-    """The whole file for ``host``. ``command`` and ``api``: how natmirror is called there, and its socket; ``user``: as
-    whom."""
+    """Return the whole file for ``host``. ``command`` calls natmirror there, ``api`` is the path of its socket, and
+    ``user`` runs the scripts."""
     for name, plain in ((command, _WORDS), (api, _WORD)):
         if not plain.fullmatch(name):
-            raise HostError(f"keepalived.conf cannot hold the name {name!r}: give natmirror and its socket a plain one")
+            raise HostError(
+                f"keepalived.conf cannot contain {name!r}: give natmirror and its socket paths of letters,"
+                " digits and . _ + , : = / - alone"
+            )
     [peer] = [other for other in pair.hosts if other is not host]
     called = {"command": command, "api": api}
     sides = (

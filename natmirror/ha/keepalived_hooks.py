@@ -1,8 +1,8 @@
-"""``natmirror health`` and ``natmirror role``: what keepalived runs, at every second and at every change.
+"""``natmirror health`` and ``natmirror role``: keepalived runs one every second, the other at every change of state.
 
-So it imports next to nothing, speaks to the running natmirror without any library, and needs no root: any user who can
-reach the socket beside the API's may ask for its health. Roles are reported through the API itself, whose file mode
-says who may.
+Therefore this file imports next to nothing, and speaks to the running natmirror without any library. Neither command
+needs root. Any user may read the health socket beside the API's. Roles are reported through the API, whose file mode
+decides which users may report them.
 """
 
 import sys
@@ -11,15 +11,16 @@ from natmirror.ha.exit_codes import MEANINGS, MISUSED, NOT_RUNNING, STUCK
 
 DEFAULT_API = "/run/natmirror/api.sock"
 ROLES = {"MASTER": "master", "BACKUP": "backup", "FAULT": "fault", "STOP": "fault", "DELETED": "fault"}
-"""The roles by keepalived's words for them."""
+"""Our roles by keepalived's names of its states."""
 
-_TIMEOUT = 0.8  # keepalived asks every second
+_TIMEOUT = 0.8  # seconds; keepalived runs the check every second
 _ROLE_TIMEOUT = 5.0
 _MAX_ANSWER_LEN = 4096
 _PID_BITS = 22  # proc(5): pid_max is at most 2^22
 USAGE = {
     "health": "natmirror health [--api SOCKET]",
-    "role": "natmirror role [--api SOCKET] master|backup|fault, or what keepalived adds: GROUP NAME MASTER PRIORITY",
+    "role": "natmirror role [--api SOCKET] master|backup|fault\n"
+    "       natmirror role [--api SOCKET] TYPE NAME STATE PRIORITY",
 }
 
 
@@ -36,7 +37,7 @@ def main(command: str, arguments: list[str]) -> int:
 
 
 def health(api: str) -> int:
-    """Ask the natmirror with this API for its health; print one line, return its code."""
+    """Ask the natmirror with this API for its health; print it as one line, and return the exit code."""
     try:
         answer = _request(health_socket(api), b"", _TIMEOUT).decode()
         code, reason = answer.split(" ", 1)
@@ -50,27 +51,28 @@ def health(api: str) -> int:
 
 
 def health_socket(api: str) -> str:
-    """Return the path of the health socket: the API's own is not for all users, and may be busy with long lists."""
+    """Return the path of the health socket. It is not the API's, which not all users may open and long lists may keep
+    busy."""
     return f"{api}.health"
 
 
 def report_role(api: str, role: str) -> int:
-    """Report keepalived's role to the natmirror with this API; return 0 where it has taken it."""
-    body = f'{{"role": "{role}", "order": {_order_of_this_process()}}}'.encode()
+    """Report keepalived's role to the natmirror with this API; return 0 where natmirror accepts it."""
+    body = f'{{"role": "{role}", "sequence": {_sequence_of_this_process()}}}'.encode()
     head = f"POST /v1/role HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     try:
         answer = _request(api, head.encode() + body, _ROLE_TIMEOUT).decode()
     except OSError as error:
-        print(f"natmirror: no natmirror answers on {api}: {error}", file=sys.stderr)
+        print(f"natmirror: no natmirror answers on {api}: {error}; is it running, with this --api?", file=sys.stderr)
         return NOT_RUNNING
     if answer.split(" ", 2)[1:2] != ["200"]:
-        print(f"natmirror: natmirror on {api}: {answer.rpartition(chr(10))[2]}", file=sys.stderr)
+        print(f"natmirror: {api} refuses the role {role}: {answer.rpartition(chr(10))[2]}", file=sys.stderr)
         return NOT_RUNNING
     return 0
 
 
 def _split(arguments: list[str]) -> tuple[str, list[str]]:
-    """Return the API's socket, and the other arguments."""
+    """Return the path of the API's socket, and the other arguments."""
     if arguments[:1] == ["--api"]:
         return (arguments[1] if len(arguments) > 1 else ""), list(arguments[2:])
     if arguments and arguments[0].startswith("--api="):
@@ -78,11 +80,11 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
     return DEFAULT_API, list(arguments)
 
 
-def _order_of_this_process() -> int:
-    """Return a number that grows from one process to the next: keepalived starts one for each change, and they may
-    overtake one another.
+def _sequence_of_this_process() -> int:
+    """Return a number that grows from one process to the next: keepalived starts one process for each change, and their
+    reports may overtake one another.
 
-    It is made of the process's start in the kernel's ticks (proc(5), the 22nd field of stat), and its id.
+    The number consists of the process's start time in kernel ticks (proc(5), the 22nd field of stat), and its id.
     """
     try:
         with open("/proc/self/stat", "rb") as file:

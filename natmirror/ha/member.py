@@ -1,4 +1,4 @@
-"""This host of a pair: its role, its readiness, and the hand-over to the other host at a stop."""
+"""This host of a pair: its role, its readiness, and the release of its role at a stop."""
 
 import logging
 import time
@@ -17,8 +17,8 @@ from natmirror.rules import Pair
 
 log = logging.getLogger("natmirror")
 
-_HAND_OVER_TIMEOUT = 4.0
-"""Seconds that a stop waits for the other host: two health checks of keepalived's, and what its report takes."""
+_RELEASE_TIMEOUT = 4.0
+"""Seconds that a stop waits for the other host to take over: two of keepalived's health checks, and its report."""
 
 
 class PairEntry(RoleEntry):
@@ -31,9 +31,9 @@ class PairEntry(RoleEntry):
 
 
 class PairMember:
-    """A host of a pair, or a host alone. It belongs to the main thread, but for the health socket.
+    """A host of a pair, or a host without a pair. It belongs to the main thread, except for the health socket.
 
-    ``rounds`` returns how often each thread that passes packets has gone through its loop.
+    ``rounds`` returns how many rounds of its loop each packet thread has completed.
     """
 
     def __init__(self, pair: Pair | None, threads: int, rounds: Callable[[], Sequence[int]]) -> None:
@@ -46,70 +46,78 @@ class PairMember:
 
     @property
     def is_in_pair(self) -> bool:
-        """Whether the rules have a section ha."""
+        """Return whether the rules have a section ha."""
         return self._pair is not None
 
     def on_role(self, listener: Callable[[HostRole], None]) -> None:
-        """Call a function with this host's role, now and whenever it changes, in the main thread.
+        """Call a function with this host's role, now and at each change, in the main thread.
 
-        Before open() each host is a backup.
+        Before open() every host is a backup.
         """
         self._current_role.on_role(listener)
 
     def open(self, held: ExitStack, api_path: Path) -> None:
-        """Serve the health socket from now on, and infer the role from the host's addresses: a keepalived that sees no
-        change reports nothing to a natmirror that has just started."""
+        """Serve the health socket from now on, and infer the role from the host's addresses: keepalived reports only
+        changes, so it reports nothing to a natmirror that has just started."""
         held.callback(HealthServer(Path(health_socket(str(api_path))), self._health).close)
         if self._pair is not None:
             self._current_role.set_by_addresses(self._read_role() or HostRole.BACKUP)
 
     def role_by_addresses(self) -> HostRole | None:
-        """Return the role that this host's addresses show, None where they show none: for compare(), from any thread.
-        HostError where that cannot be found out."""
+        """Return the role that this host's addresses show, for compare(); from any thread. None: it has only some of
+        the pair's addresses, or there is no pair. HostError where the addresses cannot be read."""
         return None if self._pair is None else self._read_role()
 
     def compare(self, shown: HostRole | None) -> None:
-        """Correct the role by the addresses: a report of keepalived's may be lost, or keepalived may be gone, and its
-        addresses with it. What role_by_addresses() returns a second time counts."""
+        """Correct the role if the addresses contradict it twice in a row. ``shown`` is what role_by_addresses() has
+        returned.
+
+        A report of keepalived's may be lost, or keepalived may have ended and removed the addresses.
+        """
         role = self._current_role.role
         differs = shown is not None and (shown is HostRole.MASTER) != (role is HostRole.MASTER)
         if shown is not None and differs and self._differed:
-            log.warning("this host is %s now by its addresses, though keepalived has not reported it", shown)
+            log.warning(
+                "this host is %s now by its addresses, but keepalived has not reported it: check that keepalived runs,"
+                " and that its configuration calls natmirror role",
+                shown,
+            )
             self._current_role.set_by_addresses(shown)
         self._differed = differs
 
     def set_role(self, request: dict[str, Any]) -> None:
-        """Take keepalived's report ``{"role": …, "order": …}``; KeyError or ValueError where it is something else.
-        Without an order it is the latest."""
-        role, order = HostRole(str(request["role"])), request.get("order", 0)
-        if not isinstance(order, int) or order < 0:
-            raise ValueError(f"order: expected a number from 0 on, found {order!r:.40}")
+        """Obey keepalived's report ``{"role": …, "sequence": …}``. KeyError or ValueError where it is malformed, or the
+        rules have no pair. A report without a sequence number counts as the latest."""
+        role, sequence = HostRole(str(request["role"])), request.get("sequence", 0)
+        if not isinstance(sequence, int) or sequence < 0:
+            raise ValueError(f"sequence: expected a number from 0 on, found {sequence!r:.40}")
         if self._pair is None:
-            raise ValueError("the rules have no section ha: this host is alone and has no role")
-        if self._current_role.set_by_keepalived(role, order):
-            log.warning("this host is %s now", role)
+            raise ValueError("the rules have no section ha: this host is not one of a pair, and has no role")
+        if self._current_role.set_by_keepalived(role, sequence):
+            log.warning("this host is %s now, as keepalived reports", role)
 
-    def begin_hand_over(self, now: float) -> None:
-        """Have the other host take the addresses while packets still pass here, since this one is to stop."""
-        self.readiness.not_ready = "it stops"
+    def begin_release(self, now: float) -> None:
+        """Become unfit, so that the other host takes over while packets still pass here: this host is going to stop."""
+        self.readiness.not_ready = "natmirror is stopping"
         if self._pair is not None and self._current_role.role is HostRole.MASTER:
-            log.info("stopping: waiting up to %g s for the other host to take over", _HAND_OVER_TIMEOUT)
-            self._waits_until = now + _HAND_OVER_TIMEOUT
+            log.info("stopping: waiting up to %g s for the other host to take over", _RELEASE_TIMEOUT)
+            self._waits_until = now + _RELEASE_TIMEOUT
 
-    def hand_over_until(self, now: float) -> float | None:
-        """Return when the wait for the other host ends at the latest; None: it is over, or has not begun."""
+    def release_deadline(self, now: float) -> float | None:
+        """Return when the wait for the other host ends at the latest, in monotonic seconds; None: nothing to wait
+        for."""
         until = self._waits_until
         return until if until is not None and now < until and self._current_role.role is HostRole.MASTER else None
 
     def show(self) -> PairEntry | None:
-        """Return the pair as values for JSON, None for a host alone."""
+        """Return the pair as values for JSON, None where there is no pair."""
         if self._pair is None:
             return None
         hosts = [host.name for host in self._pair.hosts]
         return {**self._current_role.show(), "hosts": hosts, "store": self._pair.state_shown}
 
     def _read_role(self) -> HostRole | None:
-        """Return the role, None where the host has only some of the pair's addresses."""
+        """Return the role that the addresses show, None where the host has only some of the pair's addresses."""
         assert self._pair is not None, "the caller checks that there is a pair"
         own = own_addresses()
         found = [address.ip in own for address in self._pair.addresses]

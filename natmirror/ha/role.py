@@ -1,22 +1,23 @@
-"""The role that keepalived has given this host, since when, and which functions follow it."""
+"""The role that keepalived has given this host, since when, and the functions to call when it changes."""
 
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TypedDict
 
 RELEASE_DELAY = 1.0
-"""Seconds after which a host that has lost the addresses gets no more of their packets."""
+"""Seconds for which a host that has lost the addresses may still get their packets: it waits as long before it releases
+its flows and legs."""
 
 
 class HostRole(StrEnum):
-    """What a host of a pair is."""
+    """The role of a host in a pair, named as VRRP names it."""
 
     MASTER = "master"
-    """It has the virtual addresses, and the packets with them."""
+    """The active host: it has the virtual addresses, and so gets the packets."""
     BACKUP = "backup"
-    """It would take them."""
+    """A standby host, which can take over."""
     FAULT = "fault"
-    """It could not: keepalived has found something wrong, or has ended."""
+    """A host that cannot take over: keepalived has found a fault, or has ended."""
 
 
 class RoleSource(StrEnum):
@@ -40,7 +41,7 @@ class RoleEntry(TypedDict):
 
 
 class CurrentRole:
-    """The role of this host; functions that follow it are called in the order in which they were added.
+    """The role of this host. At a change it calls its listeners in the order in which they were added.
 
     ``time_of_day`` returns the time of day, as text.
     """
@@ -48,28 +49,28 @@ class CurrentRole:
     def __init__(self, time_of_day: Callable[[], str]) -> None:
         self.role = HostRole.BACKUP
         self.is_reported = False
-        """Whether keepalived has reported the role itself; else the host's addresses show it."""
+        """Whether keepalived has reported the role; otherwise it was inferred from the host's addresses."""
         self._time_of_day = time_of_day
         self._since = time_of_day()
-        self._order = 0
+        self._sequence = 0
         self._listeners: list[Callable[[HostRole], None]] = []
 
     def on_role(self, listener: Callable[[HostRole], None]) -> None:
-        """Call a function with the role, now and whenever it changes."""
+        """Call a function with the role, now and at each change."""
         self._listeners.append(listener)
         listener(self.role)
 
     def set_by_addresses(self, role: HostRole) -> None:
-        """Take a role that keepalived has not reported, but that this host's addresses show."""
+        """Set a role that keepalived has not reported, but that this host's addresses show."""
         self.is_reported = False
         self._change(role)
 
-    def set_by_keepalived(self, role: HostRole, order: int = 0) -> bool:
-        """Take a role that keepalived reports; return whether it has changed. ``order`` grows from one report to the
-        next: one with a lower order than the latest is late, and ignored; 0 where the order is not known."""
-        if 0 < order < self._order:
+    def set_by_keepalived(self, role: HostRole, sequence: int = 0) -> bool:
+        """Set a role that keepalived reports; return whether it has changed. ``sequence`` grows from one report to the
+        next: a report with a lower number than the latest is late, and ignored. 0: unknown, so it is the latest."""
+        if 0 < sequence < self._sequence:
             return False
-        self._order, self.is_reported = max(order, self._order), True
+        self._sequence, self.is_reported = max(sequence, self._sequence), True
         return self._change(role)
 
     def show(self) -> RoleEntry:

@@ -1,8 +1,8 @@
-"""The only code that touches packets' way through the machine: netfilter queues, the kernel's rules, namespaces.
+"""The only code that changes how packets pass through this host: netfilter queues, kernel rules, the TUN device.
 
-Begin with loop.py, which drives nfqueue.py's queues in C (loop.c), with outbox.c and tun.py as the way out.
-queue_keeper.py looks after the queues, bypass.py lets packets of services without a pool pass while natmirror is
-frozen. iptables.py and nftables.py install rules, preflight.py looks whether the machine is fit, instance.py is the
-lock of a run, systemd.py talks to the service manager. Knows nothing of flows. Imports rules, net, actions, errors,
-and the C library itself.
+Begin with loop.py: its C part (loop.c) receives packets from the queues of nfqueue.py, and sends synthesised packets
+through outbox.c to the device of tun.py. queue_monitor.py checks the queues; bypass.py lets packets of services without
+a pool pass while natmirror is frozen. iptables.py and nftables.py install rules, preflight.py checks the host's
+settings, instance.py holds the lock of a run, and systemd.py talks to the service manager. Knows nothing of flows.
+Imports rules, net, actions, errors, and the C library itself.
 """

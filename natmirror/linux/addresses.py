@@ -1,4 +1,4 @@
-"""The addresses that this host has at the moment."""
+"""This host's current addresses."""
 
 from ipaddress import IPv4Address
 from socket import AF_INET
@@ -11,7 +11,7 @@ from natmirror.linux.descriptors import require_descriptors
 
 
 def own_addresses() -> set[IPv4Address]:
-    """All IPv4 addresses of this network namespace. HostError where the kernel refuses."""
+    """Return all IPv4 addresses of this network namespace. HostError where the kernel refuses."""
     try:
         require_descriptors()
         with IPRoute() as netlink:

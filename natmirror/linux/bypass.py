@@ -1,9 +1,9 @@
 """The bypass of services without a pool: their packets pass even while natmirror is frozen.
 
-A queue that no program is bound to lets packets pass (--queue-bypass), and so does a full one (fail-open); but a bound
-queue that is not read holds them. So a small process of its own shares the queue's socket, whose verdicts are
-therefore valid. While natmirror's heartbeat is missing it accepts what waits; when natmirror is gone it goes too, and
-with it the last hold on the queue.
+A queue that no program is bound to lets packets pass (--queue-bypass), and so does a full one (fail-open). But a bound
+queue whose program does not read it holds the packets. So a small process shares the queue's socket, and may give
+verdicts through it. While natmirror's heartbeat is missing it accepts all waiting packets. When natmirror ends, this
+process ends too, which unbinds the queue.
 """
 
 import os
@@ -19,17 +19,18 @@ from natmirror.errors import HostError
 
 BEAT_INTERVAL = 0.1
 """Seconds between two beats."""
-_MISSED_AFTER = 0.3
+_MISSED_AFTER = 0.3  # seconds
 _RETRY_INTERVAL = 0.005
 """Seconds between two attempts to send verdicts that the kernel refuses."""
 _END_TIMEOUT = 2.0
-_LOCK_TIMEOUT = 0.1  # packets of other queues wait as long
+_LOCK_TIMEOUT = 0.1  # seconds for which the packets of other queues wait too
 
 
 class Bypass:
-    """The parent's side: start() once, beat() every ``BEAT_INTERVAL`` seconds, mend() now and then, close() at the end.
+    """The parent's side: start() once, beat() every ``BEAT_INTERVAL`` seconds, mend() from time to time, close() at the
+    end.
 
-    beat(), release() and move() belong to the thread that has the queue; mend() waits for the host, and so to another.
+    The queue's thread calls beat(), release() and move(). Another thread calls mend(), because it waits for the host.
     """
 
     def __init__(self, queue_fd: int, number: int) -> None:
@@ -40,42 +41,40 @@ class Bypass:
         self._lock = Lock()  # never held by beat()
 
     def start(self) -> None:
-        """Start the process. HostError where the host refuses another one."""
+        """Start the process. HostError where the host refuses."""
         self.mend()
 
     def beat(self) -> None:
-        """Say that packets are being read; without waiting, whatever has become of the process."""
-        with suppress(OSError):  # full: as many beats as a pipe holds wait to be read; broken: mend() starts another
+        """Tell the process that natmirror reads the queue; never wait, even if the process has ended."""
+        with suppress(OSError):  # full: enough beats wait in the pipe; broken: mend() starts another process
             os.write(self._pipe, b".")
 
     def mend(self) -> None:
-        """Start another process where it has ended, unless its queue is not bound. HostError where the host refuses: to
-        be tried again."""
+        """Start the process again if it has ended and the queue is bound. HostError where the host refuses: call it
+        again later."""
         with self._lock:
             if self._queue_fd < 0 or (self._process is not None and self._process.poll() is None):
                 return
             try:
                 self._start()
             except (OSError, MemoryError) as error:
-                raise HostError(
-                    f"cannot start the process that lets packets of queue {self._number} pass: {error}"
-                ) from None
+                raise HostError(f"cannot start the bypass process of queue {self._number}: {error}") from None
 
     def release(self) -> None:
-        """End the process: its queue is going to be bound again, and its hold on the old socket would keep that.
-        HostError where mend() has not come back: the thread that has the queue does not wait for the host."""
+        """End the process: the queue is going to be bound again, and the old socket would keep it bound. HostError
+        where mend() has not returned: the queue's thread does not wait for the host."""
         if not self._lock.acquire(timeout=_LOCK_TIMEOUT):
-            raise HostError(f"the process that lets packets of queue {self._number} pass is just being started")
+            raise HostError(f"the bypass process of queue {self._number} is being started")
         try:
             self._queue_fd = -1
             if self._process is not None:
-                self._process.kill()  # the packets that it has are dropped with the queue
+                self._process.kill()  # binding the queue again drops the packets that it has received
             self._end()
         finally:
             self._lock.release()
 
     def move(self, queue_fd: int) -> None:
-        """The queue is bound again, with another socket: mend() starts a process for it."""
+        """Note that the queue is bound again, with another socket: mend() starts a process for it."""
         with self._lock:
             self._queue_fd = queue_fd
 
@@ -85,7 +84,7 @@ class Bypass:
             self._end()
 
     def _end(self) -> None:
-        """It ends with the pipe, unless it is stopped."""
+        """Close the pipe, which ends the process; kill it if it does not end, as when it is stopped."""
         if self._pipe != -1:
             os.close(self._pipe)
             self._pipe = -1
@@ -104,7 +103,7 @@ class Bypass:
             process = subprocess.Popen(command, pass_fds=(self._queue_fd, theirs), stdin=subprocess.DEVNULL)
             if self._pipe == -1:
                 self._pipe, ours = ours, -1
-            else:  # beat() may be writing: the descriptor keeps its number, which nothing else can get in between
+            else:  # beat() may be writing: keep the descriptor's number, and never leave it free for another file
                 os.dup2(ours, self._pipe, inheritable=False)
             self._process = process
         finally:
@@ -114,7 +113,7 @@ class Bypass:
 
 
 def _serve(queue_fd: int, heartbeat_fd: int, number: int) -> None:
-    """The child: watch the heartbeat, and accept everything while it is missing."""
+    """Run in the child: watch the heartbeat, and accept all packets while it is missing."""
     codec = ffi.gc(lib.nq_new(queue_fd, number), lib.nq_free)
     packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
     missing = False
@@ -124,7 +123,7 @@ def _serve(queue_fd: int, heartbeat_fd: int, number: int) -> None:
         watched = [heartbeat_fd, queue_fd] if missing and not is_refused else [heartbeat_fd]
         ready = select.select(watched, [], [], timeout)[0]
         if is_refused:
-            lib.nq_flush(codec)  # also after the heartbeat is back: no other process has these packets
+            lib.nq_flush(codec)  # even if the heartbeat is back: only this process has these packets
         if heartbeat_fd in ready:
             if not os.read(heartbeat_fd, 4096):
                 return
@@ -138,5 +137,5 @@ def _serve(queue_fd: int, heartbeat_fd: int, number: int) -> None:
 
 if __name__ == "__main__":
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)  # the parent's end is ours, and nothing else
+        signal.signal(ignored, signal.SIG_IGN)  # only the end of the parent ends this process
     _serve(*map(int, sys.argv[1:4]))

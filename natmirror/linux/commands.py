@@ -14,10 +14,10 @@ _REAP_TIMEOUT = 1.0
 
 
 def run(command: Sequence[str], text: str | None = None, *, package: str, timeout: float = TIMEOUT) -> str:
-    """Run a command with ``text`` as its input; return what it prints.
+    """Run a command with ``text`` as its standard input; return its standard output.
 
-    HostError where it cannot be started, does not end within ``timeout`` seconds (then it is killed), or fails.
-    ``package`` is the Debian package to install where the program is missing.
+    HostError where the command cannot be started, fails, or does not end within ``timeout`` seconds; then it is killed.
+    ``package`` is the Debian package that contains the program, for the error message.
     """
     called = " ".join(command)
     try:
@@ -40,7 +40,7 @@ def run(command: Sequence[str], text: str | None = None, *, package: str, timeou
     except subprocess.TimeoutExpired:
         raise HostError(f"{called} did not end within {timeout:g} s and was killed") from None
     except (OSError, MemoryError) as error:
-        raise HostError(f"cannot read what {called} prints: {error or 'no memory'}") from None
+        raise HostError(f"cannot read the output of {called}: {error or 'no memory'}") from None
     finally:
         _end(process)
     if process.returncode:
@@ -50,7 +50,7 @@ def run(command: Sequence[str], text: str | None = None, *, package: str, timeou
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """Kill a child that has not ended. One that hangs in the kernel is left alone: waiting for it would hang too."""
+    """Kill a child that has not ended. Do not wait for one that hangs in the kernel: the wait would hang too."""
     if process.poll() is None:
         process.kill()
         with suppress(subprocess.TimeoutExpired):

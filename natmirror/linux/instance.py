@@ -1,8 +1,8 @@
-"""One natmirror in a network namespace: the lock that a run holds, and which process holds it.
+"""The lock that allows one natmirror in a network namespace, and the search for the process that holds it.
 
 The lock is an abstract Unix socket. Its name belongs to the network namespace, as queues and iptables rules do, and is
-free again when the process ends, however it ends (unix(7)). A client that connects learns the process id of the
-listener (SO_PEERCRED), even of a stopped one: the connection need not be accepted.
+free again when the process ends, even if it is killed (unix(7)). A client that connects learns the process id of the
+listener (SO_PEERCRED), even of a stopped one, because the connection need not be accepted.
 """
 
 import logging
@@ -32,10 +32,10 @@ _SILENT = "a process that does not answer"
 
 
 class Instance:
-    """The lock. HostError where another natmirror runs in this network namespace.
+    """The lock of this run. HostError where another natmirror runs in this network namespace.
 
-    A process that is no natmirror cannot keep us from starting: then there is no lock, and the queues, which only one
-    process can be bound to, keep two natmirrors apart.
+    If a process that is not natmirror holds the lock, natmirror starts without it. Then the queues exclude a second
+    natmirror, since only one process can be bound to each.
     """
 
     def __init__(self) -> None:
@@ -58,8 +58,8 @@ class Instance:
         return True
 
     def _wait_for_holder(self, *, is_last: bool) -> bool:
-        """Return whether to try again, since who holds the lock may be about to listen, or to end. HostError where it
-        is another natmirror."""
+        """Return whether to try again, because the holder of the lock may be about to listen or to end. HostError where
+        the holder is another natmirror."""
         owner: str | None
         try:
             pid, uid = _holder()
@@ -73,24 +73,24 @@ class Instance:
             shown = _shown(pid)
             owner = shown if _is_natmirror(pid, uid) else None
         if owner is not None:
-            raise HostError(f"natmirror is already running here, {owner}")
-        log.warning("%s, which is no natmirror, holds the lock %s: starting without it", shown, _NAME)
+            raise HostError(f"natmirror is already running in this network namespace, {owner}")
+        log.warning("%s holds the lock %s but is not natmirror: starting without the lock", shown, _NAME)
         return False
 
     def close_connections(self) -> None:
-        """Close the connections of those that have asked who holds the lock, so that there is room for others."""
+        """Close the connections of processes that looked for the holder, so that the backlog has room for others."""
         with suppress(OSError):
             for _ in range(_AT_ONCE):
                 self._socket.accept()[0].close()
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._socket.close()
 
 
 def running() -> str | None:
-    """Return which natmirror runs in this network namespace, as ``pid 4711``, or None: one that holds the lock, or an
-    older one, known by its queue."""
+    """Return which natmirror runs in this network namespace, as ``pid 4711``, or None. It holds the lock, or else the
+    first queue."""
     try:
         pid, uid = _holder()
     except ConnectionRefusedError:
@@ -101,8 +101,8 @@ def running() -> str | None:
 
 
 def _holder() -> tuple[int, int]:
-    """Return the process and the user that hold the lock. ConnectionRefusedError where there is none, BlockingIOError
-    where so many have asked that there is no answer."""
+    """Return the process id and the user id of the lock's holder. ConnectionRefusedError where no process listens,
+    BlockingIOError where the holder's backlog is full."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.setblocking(False)
         client.connect(_ADDRESS)
@@ -111,7 +111,8 @@ def _holder() -> tuple[int, int]:
 
 
 def _is_natmirror(pid: int, uid: int) -> bool:
-    """Whether a process can be one: it is root's or our own user's, or has the capability that the queues want."""
+    """Return whether a process can be a natmirror: its user is root or ours, or it has the capability that queues
+    need."""
     if uid in (0, os.geteuid()):
         return True
     try:
@@ -122,7 +123,7 @@ def _is_natmirror(pid: int, uid: int) -> bool:
 
 
 def _queue_owner() -> str | None:
-    """Return which process is bound to our first queue: the number of a netlink socket is as a rule that of its process
+    """Return which process is bound to our first queue: a netlink socket's port id is usually its process id
     (netlink(7))."""
     try:
         lines = _KERNEL_QUEUES.read_text().splitlines()

@@ -1,7 +1,7 @@
 """Our iptables rules: chains of our own, each reached by one jump at the top of a built-in chain.
 
-Each table is refilled by one iptables-restore, which is atomic: packets meet the old rules or the new ones, never none.
-What the chains hold is a pure function of the rules; only ``Firewall`` and ``cleanup`` run anything.
+One iptables-restore, which is atomic, refills each table: packets meet the old rules or the new ones, never none. The
+content of the chains is a pure function of the rules; only ``Firewall`` and ``cleanup`` run programs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,9 +17,10 @@ from natmirror.rules import Mirror, Rules, Service
 from natmirror.rules.shards import ALL, Shard
 
 NAT_QUEUE = 6653
-"""The queue that NAT and legs go through; it fails closed. Further threads have every second number from here on."""
+"""The first thread's queue for NAT and legs; it fails closed. Each further thread's has a number higher by two."""
 WATCH_QUEUE = 6654
-"""The queue of services without a pool; it fails open. Further threads have every second number from here on."""
+"""The first thread's queue for services without a pool; it fails open. Each further thread's has a number higher by
+two."""
 
 _ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
 _WAIT_SECONDS = "5"
@@ -29,8 +30,11 @@ _BACKENDS = ("nft", "legacy")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One of our chains, and the built-in chain that jumps to it with packets that match: production's pass each rule
-    that is met in vain, which costs them about as much as all that we do with them."""
+    """One of our chains. The built-in chain ``parent`` jumps to it for packets that ``match``.
+
+    The match spares other packets the chain's rules: to test these in vain costs a packet about as much as all of
+    natmirror's work.
+    """
 
     table: str
     name: str
@@ -39,27 +43,27 @@ class Chain:
 
     @property
     def jump(self) -> str:
-        """The jump as a rule, without the command."""
+        """Return the jump as a rule, without -A or -D."""
         return " ".join(filter(None, (self.parent, self.match, "-j", self.name)))
 
 
 OURS = Chain("raw", "NATMIRROR-OURS", "PREROUTING", f"-i {TUN_NAME}+")
-"""Packets that we have synthesised come in by our own device, and belong to no connection that conntrack knows."""
+"""Synthesised packets come in through our own device, and belong to no connection that conntrack knows."""
 PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING", f"! -i {TUN_NAME}+ -p tcp")
 PRE_ERRORS = Chain("raw", "NATMIRROR-PRE-ICMP", "PREROUTING", "-p icmp")
 FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD", "-p tcp")
 FORWARD_ERRORS = Chain("mangle", "NATMIRROR-FWD-ICMP", "FORWARD", "-p icmp")
 OUT = Chain("mangle", "NATMIRROR-OUT", "OUTPUT")
 POST = Chain("mangle", "NATMIRROR-POST", "POSTROUTING", f"-m mark --mark {MARKS:#x}/{MARKS_MASK:#x}")
-"""Packets that were to be translated by their mark, and were not."""
+"""Packets that still have our mark: the nftables table should have translated them."""
 GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
 
 CHAINS = (GUARD, POST, FORWARD_ERRORS, FORWARD, OUT, OURS, PRE_ERRORS, PRE)
-"""In the order of their installation: the guard comes first and goes last. Later ones are met before."""
+"""In the order of their installation: the guard is installed first and removed last. Packets meet later ones first."""
 
 
 def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
-    """What each chain holds for so many threads, a rule without its ``-A CHAIN`` a line."""
+    """Return the rules of each chain for so many threads, without ``-A CHAIN``."""
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
     chains[OURS].append("-j CT --notrack")
     for network in rules.switches:
@@ -73,7 +77,7 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
                 chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
                 chains[OUT].append(f"-d {clients} {errors}")
     if any(service.pool for service in rules.services):
-        # The table that was to translate it is gone: better lost than seen with a backend's address.
+        # The table that should have translated the packet is gone: drop it rather than show a backend's address.
         chains[POST].append("-j DROP")
     for service in rules.services:
         if service.pool is not None:
@@ -86,8 +90,8 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
             if mirror.source is not None:
                 chains[PRE] += _answers_to_us(mirror, mirror.source, queues)
                 chains[PRE_ERRORS] += _errors_to(mirror.source)
-    # Fragments have no ports. The kernel reassembles them where a rule looks for sockets; nothing has to meet it.
-    # Conntrack would do so too, but look at each packet besides, and refuse some when its table is full.
+    # Fragments have no ports. The kernel reassembles them if a rule matches sockets, even if no packet reaches that
+    # rule. Conntrack would reassemble them too, but also inspect each packet, and refuse some when its table is full.
     chains[GUARD].append(f"-i {TUN_NAME}+ -m socket -j RETURN")
     return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
 
@@ -113,8 +117,8 @@ def _service(chains: dict[Chain, list[str]], clients: str, service: Service, sha
 
 
 def _answers_to_us(mirror: Mirror, source: IPv4Address, queues: int) -> Iterator[str]:
-    """Yield the rules for answers of a mirror whose legs have an address of ours. Without natmirror the host's kernel
-    may answer: no other program has these connections."""
+    """Yield the rules for a mirror's answers to legs that have an address of this host. While natmirror does not run,
+    the host's kernel may answer them: no other program has these connections."""
     for shard in (Shard(number, queues) for number in range(queues)):
         ports = f"{shard.leg_ports[0]}:{shard.leg_ports[-1]}"
         yield (
@@ -136,27 +140,26 @@ def _queue(first: int, shard: Shard, *, bypass: bool = False) -> str:
 
 
 def queue_number(first: int, shard: Shard) -> int:
-    """A thread's queue: ``first`` is NAT_QUEUE or WATCH_QUEUE."""
+    """Return the number of a thread's queue; ``first`` is NAT_QUEUE or WATCH_QUEUE."""
     return first + 2 * shard.number
 
 
 def plan(rules: Rules, queues: int) -> str:
-    """What a start would feed to iptables-restore on a host that has none of our rules."""
+    """Return the input of iptables-restore at a start on a host that has none of our rules."""
     filled = contents(rules, queues)
     return "\n".join(_refill(table, filled, []) for table in _tables()).rstrip()
 
 
 class Firewall:
-    """Our rules in this network namespace, through iptables-nft or iptables-legacy: ``backend``, or the host's
-    default."""
+    """Our rules in this network namespace. ``backend`` is ``nft`` or ``legacy``; None: the host's default."""
 
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend or _default_backend()
         self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
 
     def install(self, rules: Rules, queues: int) -> None:
-        """Install the rules for so many threads, in place of what an earlier run has left; all of them or, with
-        HostError, none."""
+        """Install the rules for so many threads, in place of those that an earlier run has left. HostError where
+        iptables refuses: then the host has the rules that it had before."""
         filled = contents(rules, queues)
         done: list[tuple[str, list[str]]] = []
         try:
@@ -171,12 +174,12 @@ class Firewall:
         self._filled = filled
 
     def extend(self, rules: Rules, queues: int) -> None:
-        """After install(), install rules that have all that is there, and more; tables that do not change are left
-        alone. All of them or, with HostError, none."""
+        """After install(), install a superset of the installed rules; leave tables without a change alone. HostError
+        where iptables refuses: then nothing has changed."""
         self._change(contents(rules, queues), _tables())
 
     def reduce(self, rules: Rules, queues: int) -> None:
-        """Do the same with rules that lack some of what is there: the guard goes last."""
+        """Like extend(), but with a subset of the installed rules: the guard is reduced last."""
         self._change(contents(rules, queues), _tables()[::-1])
 
     def _change(self, filled: dict[Chain, list[str]], tables: list[str]) -> None:
@@ -192,8 +195,8 @@ class Firewall:
         self._filled = filled
 
     def remove(self) -> list[str]:
-        """Remove everything of ours, the guard last; return the names of the chains that were there. HostError where
-        iptables refuses: it names the chains that may be left."""
+        """Remove all our chains and jumps, the guard last; return the names of the chains that were there. HostError
+        where iptables refuses: it names the chains that may be left."""
         removed: list[str] = []
         tables = _tables()
         while tables:
@@ -210,7 +213,7 @@ class Firewall:
         return removed
 
     def is_in_place(self) -> bool:
-        """Return whether all our chains and jumps are there; a firewall's reload may have removed them."""
+        """Return whether all our chains and jumps are there; a reload of the host's firewall may have removed them."""
         return all(
             _is_declared(chain, saved) and _jumps(chain, saved)
             for table in _tables()
@@ -219,7 +222,7 @@ class Firewall:
         )
 
     def forward_policy(self) -> tuple[str, bool]:
-        """The policy of the filter table's FORWARD, and whether the chain has rules."""
+        """Return the policy of the filter table's FORWARD chain, and whether the chain has rules."""
         saved = self._saved("filter")
         policies = [line.split()[1] for line in saved if line.startswith(":FORWARD ")]
         return (policies[0] if policies else "ACCEPT"), any(line.startswith("-A FORWARD ") for line in saved)
@@ -232,11 +235,11 @@ class Firewall:
 
 
 def cleanup() -> list[str]:
-    """Remove everything of ours in both backends; return what was there, as ``nft: NATMIRROR-PRE``."""
+    """Remove all our chains in both backends; return those that were there, as ``nft: NATMIRROR-PRE``."""
     removed = []
     for backend in _BACKENDS:
         if backend == "legacy" and not _legacy_is_in_use():
-            continue  # asking it for a table would make the kernel create that table
+            continue  # iptables-legacy-save would make the kernel create the table
         removed += [f"{backend}: {name}" for name in Firewall(backend).remove()]
     return removed
 
@@ -254,12 +257,13 @@ def _is_declared(chain: Chain, saved: list[str]) -> bool:
 
 
 def _jumps(chain: Chain, saved: list[str]) -> list[str]:
-    """The jumps to the chain that stand in any other, as rules without the command."""
+    """Return the jumps to the chain in all other chains, as rules without -A."""
     return [line[3:] for line in saved if line.startswith("-A ") and f" -j {chain.name} " in f"{line} "]
 
 
 def _refill(table: str, filled: dict[Chain, list[str]], before: list[str]) -> str:
-    """The restore that gives each of the table's chains its rules, and one jump at the top of its parent."""
+    """Return the restore input that gives each of the table's chains its rules, and one jump at the top of its
+    parent."""
     lines = [f"*{table}"]
     lines += [f":{chain.name} - [0:0]" for chain in _chains_of(table)]
     for chain in _chains_of(table):
@@ -270,7 +274,7 @@ def _refill(table: str, filled: dict[Chain, list[str]], before: list[str]) -> st
 
 
 def _contents_only(table: str, filled: dict[Chain, list[str]]) -> str:
-    """The restore that gives each of the table's chains its rules, and leaves the jumps where they are."""
+    """Return the restore input that gives each of the table's chains its rules, and leaves the jumps alone."""
     lines = [f":{chain.name} - [0:0]" for chain in _chains_of(table)]
     lines += [f"-A {chain.name} {rule}" for chain in _chains_of(table) for rule in filled[chain]]
     return "\n".join([f"*{table}", *lines, "COMMIT", ""])
@@ -282,7 +286,7 @@ def _at_top(chain: Chain) -> str:
 
 
 def _emptied(table: str, before: list[str]) -> str:
-    """The restore that takes the table's chains away."""
+    """Return the restore input that removes the table's chains and their jumps."""
     present = [chain for chain in _chains_of(table) if _is_declared(chain, before)]
     lines = [f"*{table}"]
     lines += [f"-D {jump}" for chain in present for jump in _jumps(chain, before)]
@@ -291,7 +295,7 @@ def _emptied(table: str, before: list[str]) -> str:
 
 
 def _put_back(table: str, before: list[str]) -> str:
-    """The restore that undoes a refill: the chains as they were, or none."""
+    """Return the restore input that undoes a refill: the chains as they were before, or none."""
     chains = _chains_of(table)
     lines = [f"*{table}"]
     lines += [f":{chain.name} - [0:0]" for chain in chains]

@@ -1,4 +1,4 @@
-/* The hot loop; loop.h says what each function is for. */
+/* The packet loop; loop.h describes its functions. */
 #define _GNU_SOURCE
 #include "linux/loop.h"
 
@@ -17,12 +17,12 @@
 #include "fastpath/leg_sender.h"
 
 #define MAX_WAIT 3600000       /* milliseconds of one poll() */
-#define POLL_INTERVAL 0.002    /* seconds between two looks at wake_fd and the timer while packets keep coming */
-#define SMALL_LEN 1024         /* up to so many bytes, copying a packet costs less than translating it in the kernel */
-#define SPIN_TIME 0.0001       /* seconds of busy polling for the answer to a request: being woken takes as long */
+#define POLL_INTERVAL 0.002    /* seconds between two polls of wake_fd and the timer while packets keep coming */
+#define SMALL_LEN 1024         /* bytes up to which copying a packet costs less than translating it in the kernel */
+#define SPIN_TIME 0.0001       /* seconds of busy polling for the answer to a request: waking up takes as long */
 #define NO_SPIN_TIME 0.05      /* seconds without busy polling after the thread was preempted */
-#define MAX_SPIN_CREDIT 8      /* busy polls without an answer, in a row, until it polls only ... */
-#define TRY_SPIN_EVERY 64      /* ... once in so many requests */
+#define MAX_SPIN_CREDIT 8      /* after so many busy polls in a row without an answer, the loop busy-polls ... */
+#define TRY_SPIN_EVERY 64      /* ... only once in so many requests */
 /* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
 #define FIRST_PAUSE 0.001
 #define LONGEST_PAUSE 0.02
@@ -36,7 +36,7 @@ double nl_clock(void)
 
 void nl_send(nl_loop *loop) { nl_outbox_send(&loop->outbox, &loop->gear->out, nl_clock()); }
 
-/* Send a queue's verdicts, or refused ones again once their pause is over. */
+/* Send a queue's verdicts; do not send refused ones again before their pause is over. */
 static void flush_queue(nl_loop *loop, uint32_t index, double now)
 {
     nq *queue = loop->queues[index];
@@ -50,7 +50,7 @@ static void flush_queue(nl_loop *loop, uint32_t index, double now)
     loop->retry_at[index] = now + loop->pauses[index];
 }
 
-/* Send the batch's verdicts, then what was synthesised for it: a mirror never delays production. */
+/* Send the batch's verdicts, then the packets synthesised for it: a mirror never delays production. */
 static void flush(nl_loop *loop, double now)
 {
     for (uint32_t i = 0; i < loop->queue_count; i++)
@@ -58,7 +58,7 @@ static void flush(nl_loop *loop, double now)
     nl_outbox_gather(&loop->outbox, &loop->gear->out, now);
 }
 
-/* Return the negative errno of a queue whose verdicts cannot be sent, its index in loop.failed; 0 where there is none. */
+/* Return the negative errno of a queue whose verdicts cannot be sent, and set loop.failed to its index; else 0. */
 static int failure(nl_loop *loop)
 {
     for (uint32_t i = 0; i < loop->queue_count; i++)
@@ -69,7 +69,7 @@ static int failure(nl_loop *loop)
     return 0;
 }
 
-/* When refused verdicts are to be sent again; infinity where there are none. */
+/* Return when refused verdicts are due to be sent again; infinity where there are none. */
 static double next_retry(const nl_loop *loop)
 {
     double next = INFINITY;
@@ -79,9 +79,9 @@ static double next_retry(const nl_loop *loop)
     return next;
 }
 
-/* Have the kernel translate a large packet by its mark: it need not copy the packet then, which is half of what the packet
- * costs. For a small packet the lookup of the mark would cost more. A mark that another program has set has to stay: then
- * the packet is rewritten in place. */
+/* Have the kernel translate a large packet by its mark: then the packet need not be copied, which is half of its
+ * cost. For a small packet the lookup of the mark would cost more. A mark that another program has set must stay:
+ * rewrite such a packet in place. */
 static void translate(nl_loop *loop, nq *queue, const nq_packet *packet, uint8_t *bytes)
 {
     if (loop->gear->translation.mark && !packet->mark && packet->len > SMALL_LEN) {
@@ -92,7 +92,7 @@ static void translate(nl_loop *loop, nq *queue, const nq_packet *packet, uint8_t
     nq_accept_packet(queue, packet);
 }
 
-/* Decide a packet; return 0 where it is for Python. */
+/* Decide a packet; return 0 if Python has to decide it. */
 static int decide(nl_loop *loop, nq_packet *packet)
 {
     nq *queue = loop->queues[loop->current];
@@ -100,7 +100,7 @@ static int decide(nl_loop *loop, nq_packet *packet)
         if (loop->watched[loop->current])
             nq_accept(queue, packet->id, NULL, 0);
         else
-            nq_drop(queue, packet->id); /* what was not seen whole cannot be rewritten */
+            nq_drop(queue, packet->id); /* a packet of which we have only a part cannot be rewritten */
         return 1;
     }
     uint8_t *bytes = (uint8_t *)(uintptr_t)packet->payload; /* in the codec's own buffer */
@@ -119,7 +119,8 @@ static int decide(nl_loop *loop, nq_packet *packet)
     return 1;
 }
 
-/* Take a batch from the next queue that has one, round-robin; return 0 where none has. */
+/* Receive a batch from the next queue that has packets, round-robin. Return the number of packets, 0 where no queue has
+ * any, or a negative errno. */
 static int take_batch(nl_loop *loop, int waits)
 {
     for (uint32_t tried = 0; tried < loop->queue_count; tried++) {
@@ -136,7 +137,7 @@ static int take_batch(nl_loop *loop, int waits)
     return 0;
 }
 
-/* Until when busy polling for the answer to the last request pays; 0: it does not. */
+/* Return until when busy polling for the answer to the last request pays; 0: it does not. */
 static double spin_until(nl_loop *loop, double now)
 {
     double until = loop->request_at + SPIN_TIME;
@@ -145,7 +146,8 @@ static double spin_until(nl_loop *loop, double now)
     return loop->spin_credit || ++loop->spins_skipped % TRY_SPIN_EVERY == 0 ? until : 0;
 }
 
-/* Take a batch that is there or comes before a time, without sleeping. Only one that had to be waited for earns credit. */
+/* Receive a batch that is there or comes before a time, without sleeping. Only a batch that had to be waited for gives
+ * credit. */
 static int spin(nl_loop *loop, double until)
 {
     int count = take_batch(loop, 0);
@@ -157,8 +159,8 @@ static int spin(nl_loop *loop, double until)
     return count;
 }
 
-/* Take a batch; busy-poll or block for it where that pays. A single queue blocks in its own call unless something else is
- * due sooner: while packets keep coming that saves two system calls of three. */
+/* Receive a batch; busy-poll or block for it where that pays. With a single queue the receiving call itself blocks,
+ * unless something else is due sooner: while packets keep coming that saves two system calls of three. */
 static int receive(nl_loop *loop, double due)
 {
     double now = nl_clock(), until = fmin(spin_until(loop, now), due);
@@ -173,7 +175,7 @@ int nl_timer(void)
     return fd < 0 ? -errno : fd;
 }
 
-/* Have the timer go off at a time or before. Where it does so already, leave it alone: setting it costs more than a packet,
+/* Make the timer expire at a time or earlier. If it already does, leave it alone: setting it costs more than a packet,
  * above all in a virtual machine, and deadlines move with each packet. */
 static void arm(nl_loop *loop, double until)
 {
@@ -236,7 +238,7 @@ int nl_run(nl_loop *loop, double until)
             return failed;
         if (is_due && loop->has_received) {
             nl_send(loop); /* Python may take a while */
-            loop->has_received = 0; /* however much is due, packets come next */
+            loop->has_received = 0; /* receive packets next, however much is due */
             return NL_TIMER;
         }
         double due = fmin(until, fmin(nm_legs_not_before(gear->legs), nm_flows_not_before(gear->flows)));

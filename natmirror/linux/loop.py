@@ -1,4 +1,4 @@
-"""The hot loop in C, seen from Python: it passes packets by itself, and returns with those that are for Python."""
+"""The packet loop in C, as Python uses it: it passes packets by itself, and returns when Python has something to do."""
 
 import os
 from collections.abc import Iterable
@@ -13,25 +13,25 @@ from natmirror.linux.counters import IN_OUTBOX_OF_C, OutboxCounter
 from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
 _BACKLOG_PAUSE = 0.005
-"""Seconds until verdicts that found no room are tried again."""
+"""Seconds until verdicts that wait for room are flushed again."""
 _GATHER_TIME = 0.005
-"""Seconds after a write in which small segments to mirrors wait to be gathered."""
+"""Seconds after a write during which small segments to mirrors wait, to be written together."""
 
 
 class LoopEvent(IntEnum):
-    """What run() returns for."""
+    """Why run() has returned."""
 
     PUNT = int(lib.NL_PUNT)
-    """A packet is for Python: ``punted``."""
+    """Python decides a packet: punted()."""
     TIMER = int(lib.NL_TIMER)
-    """The time has come that run() was to return at, or a queue has failed."""
+    """The time that was given to run() has come, data waits for Python's readers, or a queue has failed."""
     WAKE = int(lib.NL_WAKE)
-    """Another thread wants attention: ``wake_fd`` can be read."""
+    """Another thread has made ``wake_fd`` readable."""
 
 
 @dataclass(slots=True)
 class Punted:
-    """A packet that waits for Python, with the time of its batch in seconds."""
+    """A packet that Python decides, and the time at which its batch was received, in monotonic seconds."""
 
     packet: Packet
     now: float
@@ -39,13 +39,13 @@ class Punted:
 
 @dataclass(frozen=True, slots=True)
 class BoundQueue:
-    """A queue; where it is ``watched`` its packets pass unchanged, whatever their verdict."""
+    """A queue of a loop. Packets of a ``watched`` queue pass unchanged, whatever their verdict."""
 
     queue: Queue
     watched: bool
 
     def set_verdict(self, packet_id: int, verdict: Verdict) -> None:
-        """Accept or drop a packet, by its verdict. Sent by the queue's flush()."""
+        """Accept or drop a packet. The queue's flush() sends the verdict."""
         if self.watched:
             self.queue.accept(packet_id)
         elif isinstance(verdict, Accept):
@@ -55,16 +55,16 @@ class BoundQueue:
 
 
 class Loop:
-    """The queues and the output of one thread. ``gear`` is the C gear that decides; with ``gathers`` small pieces
-    of streams to mirrors wait for company.
+    """The queues and the output of one thread. ``gear`` is the C gear that decides. With ``gathers``, small segments to
+    mirrors wait for others that can be written with them.
 
-    A queue that fails is closed and left out; bind_again() replaces it in ``queues``, which is the caller's list.
+    A queue that fails is closed and not read any more; bind_again() replaces it in ``queues``, the caller's list.
     """
 
     def __init__(self, gear: object, queues: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
         self._timer_fd = lib.nl_timer()
         if self._timer_fd < 0:
-            raise HostError(f"cannot make a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
+            raise HostError(f"cannot create a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
         fields = {
             "gear": gear,
             "outbox": {"fd": out_fd, "gather_time": _GATHER_TIME if gathers else 0.0, "due_at": float("inf")},
@@ -79,7 +79,7 @@ class Loop:
         self._select_open_queues()
 
     def _select_open_queues(self) -> None:
-        """Drive those of the queues that are open; not while has_batch."""
+        """Read the open queues from now on; not while has_batch."""
         self._open_queues = [bound for bound in self.queues if not bound.queue.is_closed]
         for index, bound in enumerate(self._open_queues):
             self._loop.queues[index] = bound.queue.codec
@@ -89,12 +89,12 @@ class Loop:
         self._loop.longest_wait = LONGEST_WAIT if len(self._open_queues) == 1 else 0.0
 
     def close(self) -> None:
-        """Give the timer back; the queues and descriptors are the caller's."""
+        """Close the timer; the caller closes the queues and descriptors."""
         os.close(self._timer_fd)
 
     def run(self, until: float) -> LoopEvent:
-        """Pass packets until something is for Python, or the monotonic clock shows ``until``. A queue that fails is
-        closed, which drops its packets; bind_again() opens it."""
+        """Pass packets until Python has something to do, or the monotonic clock shows ``until``. A queue that fails is
+        closed, which drops its packets; bind_again() opens it again."""
         for bound in self._open_queues:
             if bound.queue.has_backlog:
                 bound.queue.flush()
@@ -108,12 +108,12 @@ class Loop:
 
     @property
     def has_batch(self) -> bool:
-        """Whether packets were received that have no verdict yet, as when run() has come back with PUNT or WAKE."""
+        """Return whether received packets have no verdict yet, as they may after run() has returned PUNT or WAKE."""
         return bool(self._loop.next < self._loop.count)
 
     def bind_again(self, index: int) -> Queue:
-        """Close one of the queues and bind it again, not while has_batch; packets that waited in it are dropped.
-        HostError where the kernel refuses: then it stays closed."""
+        """Close a queue and bind it again, which drops the packets that wait in it; not while has_batch. HostError
+        where the kernel refuses: then the queue stays closed."""
         bound = self.queues[index]
         bound.queue.close()
         self._select_open_queues()
@@ -124,15 +124,15 @@ class Loop:
 
     @property
     def has_punted(self) -> bool:
-        """Whether the packet that is for Python has no verdict yet."""
+        """Return whether the punted packet has no verdict yet."""
         return bool(self._loop.punted != ffi.NULL)
 
     def punted(self) -> Punted:
-        """Return the packet that is for Python."""
+        """Return the packet that Python has to decide."""
         return Punted(packet_of(self._loop.punted), float(self._loop.now))
 
     def decide(self, decision: Decision) -> None:
-        """Give the punted packet its verdict, and send the decision's packets after it."""
+        """Give the punted packet its verdict, and queue the decision's packets behind it."""
         loop = self._loop
         self._open_queues[loop.current].set_verdict(loop.punted.id, decision.verdict)
         lib.nl_decided(loop)
@@ -140,20 +140,20 @@ class Loop:
             self.send(decision.sends)
 
     def defer(self) -> BoundQueue:
-        """Go on without a verdict for the punted packet; return the queue that takes it later."""
+        """Go on without a verdict for the punted packet; return the queue to give it to later."""
         bound = self._open_queues[int(self._loop.current)]
         bound.queue.defer(self._loop.punted.id, self._loop.now)
         lib.nl_decided(self._loop)
         return bound
 
     def send(self, sends: Iterable[Send]) -> None:
-        """Put synthesised packets on their way: they leave with the next batch's verdicts, or flush()."""
+        """Queue synthesised packets; they leave after the verdicts of the next batch, or at flush()."""
         out = ffi.addressof(self._gear, "out")
         for send in sends:
             lib.nm_out_add(out, send.packet, len(send.packet), send.segment_len)
 
     def flush(self) -> None:
-        """Send verdicts, then what was synthesised, now."""
+        """Send verdicts, then synthesised packets, now."""
         for bound in self._open_queues:
             bound.queue.flush()
         lib.nl_send(self._loop)

@@ -1,6 +1,6 @@
-/* The codec of netfilter queues; nfqueue.h says what each function is for.
+/* The codec of netfilter queues; nfqueue.h describes its functions.
  *
- * Everything that comes in is checked against the length of what holds it, though it is the kernel that speaks.
+ * Every length in a message is checked against the bytes that were received, even though the kernel sent them.
  */
 #define _GNU_SOURCE
 #include "linux/nfqueue.h"
@@ -18,13 +18,13 @@
 
 /* One datagram: a packet of at most 64 KiB and its attributes. */
 #define DATAGRAM_MAX (68 * 1024)
-/* Verdicts are sent when so many bytes have gathered: the kernel refuses what exceeds the socket's buffer. */
+/* Verdicts are sent when so many bytes have gathered: the kernel refuses a message larger than the socket's buffer. */
 #define VERDICTS_MAX (512 * 1024)
 #define VERDICT_MAX (68 * 1024)
-#define SMALL_VERDICT 64 /* bytes in verdicts[] of a verdict whose payload is not copied: 40 at most */
+#define SMALL_VERDICT 64 /* reserved bytes of verdicts[] for a verdict whose payload is not copied; it takes up to 40 */
 #define MAX_PARTS 512 /* the kernel takes twice as many (UIO_MAXIOV) */
 #define PARTS_OF_VERDICT 3
-/* While the kernel refuses verdicts, those of the packets that were received last still find room. */
+/* Room for the verdicts of the packets that were received last, while the kernel refuses verdicts. */
 #define RESERVED_BYTES (NQ_BATCH * SMALL_VERDICT)
 #define RESERVED_PARTS ((NQ_BATCH + 1) * PARTS_OF_VERDICT)
 #define MAX_ERRNO 4095 /* linux/err.h */
@@ -40,12 +40,12 @@ struct nq {
     int answer;
     uint32_t last_id;
     uint32_t emptied;
-    uint8_t is_refused;  /* the kernel has refused the verdicts that wait */
-    int failure;         /* the errno of a refusal that is not for lack of memory; or 0 */
+    uint8_t is_refused;  /* the kernel has refused the waiting verdicts */
+    int failure;         /* the errno of a refusal other than for lack of memory; or 0 */
     uint32_t waiting;    /* messages that wait to be sent */
-    size_t verdicts_len; /* of all that waits to be sent, wherever it lies */
-    size_t used;         /* of verdicts[] */
-    int first;           /* of parts[] that has not been sent */
+    size_t verdicts_len; /* bytes of these messages, with payloads that are not in verdicts[] */
+    size_t used;         /* bytes of verdicts[] */
+    int first;           /* index of the first of parts[] that has not been sent */
     int part_count;
     struct iovec parts[MAX_PARTS];
     nq_counters counters;
@@ -88,7 +88,8 @@ int nq_has_room(const nq *queue)
     return queue->used <= VERDICTS_MAX && queue->part_count + PARTS_OF_VERDICT + RESERVED_PARTS <= MAX_PARTS;
 }
 
-/* Take the kernel's answer to a request of ours: it answers a verdict only when it failed, a configuration always. */
+/* Note the kernel's answer to one of our messages: it answers a verdict only if that failed, a numbered request
+ * always. */
 static void take_answer(nq *queue, const uint8_t *message, size_t len)
 {
     int32_t error;
@@ -113,7 +114,7 @@ static void take_answer(nq *queue, const uint8_t *message, size_t len)
     }
 }
 
-/* Parse the attributes that follow struct nfgenmsg; return 0 where the message is not whole. */
+/* Parse the attributes behind struct nfgenmsg; return 0 where the message is malformed. */
 static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
 {
     int have_header = 0;
@@ -211,7 +212,7 @@ int nq_receive(nq *queue, nq_packet *packets, int waits)
     struct mmsghdr headers[NQ_BATCH];
     struct iovec vectors[NQ_BATCH];
     if (queue->is_refused)
-        return 0; /* payloads of verdicts that wait lie where packets would be received */
+        return 0; /* the receive buffers hold payloads of verdicts that wait */
     memset(headers, 0, sizeof headers);
     for (int i = 0; i < NQ_BATCH; i++) {
         vectors[i].iov_base = queue->datagrams[i];
@@ -265,7 +266,7 @@ static uint8_t *add_written(nq *queue, size_t len)
     return at;
 }
 
-/* Write the beginning of a verdict, which `more` bytes of attributes follow. */
+/* Write the head of a verdict, before `more` bytes of attributes. */
 static void put_head(nq *queue, uint16_t type, uint32_t request, uint32_t id, uint32_t verdict, size_t more)
 {
     size_t head = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
@@ -283,8 +284,8 @@ static void put_head(nq *queue, uint16_t type, uint32_t request, uint32_t id, ui
     queue->waiting++;
 }
 
-/* Whether a message with so many copied bytes fits; one that does not, though its caller had to ask nq_has_room(), is
- * counted and not sent. */
+/* Return whether a message with so many copied bytes fits. If it does not, although the caller must ask nq_has_room()
+ * first, count it as never sent. */
 static int fits(nq *queue, size_t copied)
 {
     if (queue->used + SMALL_VERDICT + copied <= sizeof queue->verdicts &&
@@ -294,14 +295,14 @@ static int fits(nq *queue, size_t copied)
     return 0;
 }
 
-/* Verdicts that the kernel has refused are sent again only by the caller's nq_flush(). */
+/* Flush if little room is left. Refused verdicts are sent again only by the caller's nq_flush(). */
 static void flush_if_full(nq *queue)
 {
     if (!queue->is_refused && (queue->verdicts_len >= VERDICTS_MAX || !nq_has_room(queue)))
         nq_flush(queue);
 }
 
-/* A payload may stay where it is until it is sent, or is copied. */
+/* Write a verdict. A payload that `stays` lies where it is until it is sent; any other is copied. */
 static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t *payload, size_t len, int stays)
 {
     if (len > 0xffff - NLA_HDRLEN) {
@@ -402,7 +403,7 @@ static int send_first(nq *queue)
     return 0;
 }
 
-/* Whether the kernel lacked memory for a moment, so that the message can be sent again. */
+/* Return whether the kernel refused a message for a passing lack of memory, so that it can be sent again. */
 static int is_transient(int error)
 {
     return error == ENOBUFS || error == ENOMEM || error == EAGAIN || error == EINTR;
@@ -418,7 +419,7 @@ int nq_flush(nq *queue)
         return 1;
     }
     queue->counters.verdict_sends_refused++;
-    if (is_transient(error) || error == EMSGSIZE) /* a small message may pass where a large one does not */
+    if (is_transient(error) || error == EMSGSIZE) /* the kernel may take a small message where it refuses a large one */
         for (error = 0; queue->waiting && !error;)
             error = send_first(queue);
     if (!queue->waiting) {

@@ -1,6 +1,8 @@
-/* The codec of netfilter queues: it parses packets from the kernel's netlink messages and writes verdicts into them.
+/* The codec of netfilter queues: it parses packets from the kernel's netlink messages, and writes verdicts as such
+ * messages.
  *
- * It knows no flows. One queue, one socket, one thread. This header serves #include and cffi's cdef() alike.
+ * It knows nothing of flows. A codec belongs to one queue, one socket and one thread. This header serves both #include
+ * and cffi's cdef().
  */
 #ifndef NATMIRROR_LINUX_NFQUEUE_H
 #define NATMIRROR_LINUX_NFQUEUE_H
@@ -16,10 +18,10 @@ typedef struct {
     const uint8_t *payload; /* from the IP header on; valid until the next nq_receive() */
     uint32_t len;
     uint32_t id;
-    uint32_t mark; /* that another program has set; 0: none */
+    uint32_t mark; /* set by another program; 0: none */
     uint8_t hook; /* NF_INET_* */
-    uint8_t checksum; /* NM_CHECKSUM_*: what the kernel says of it */
-    uint8_t truncated; /* the kernel gave only a part: a verdict may not carry a payload */
+    uint8_t checksum; /* NM_CHECKSUM_*, as the kernel reports it */
+    uint8_t truncated; /* the kernel sent only a part of the packet: a verdict must not have a payload */
 } nq_packet;
 
 typedef struct {
@@ -37,55 +39,55 @@ typedef struct {
 
 typedef struct nq nq;
 
-/* A codec over a queue's netlink socket, which the caller closes; NULL without memory. */
+/* Return a new codec for a queue's netlink socket, which the caller closes; NULL without memory. */
 nq *nq_new(int fd, uint16_t number);
 void nq_free(nq *queue);
 nq_counters *nq_queue_counters(nq *queue);
 int nq_fd(const nq *queue);
 
-/* Receive at most NQ_BATCH packets without blocking; with waits, block for the first as long as the socket's receive timeout
- * says. Return their number, or a negative errno where the socket itself fails. */
+/* Receive at most NQ_BATCH packets without blocking; with waits, block for the first one, up to the socket's receive
+ * timeout. Return their number, or a negative errno where the socket fails. */
 int nq_receive(nq *queue, nq_packet *packets, int waits);
 
 /* Parse one datagram of len bytes; return the number of its packets, at most max. */
 int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets, int max);
 
-/* Return the number of our last request that the kernel has acknowledged, and its answer: 0 or a positive errno. */
+/* Return the number of our last request that the kernel has answered, and the answer: 0 or a positive errno. */
 uint32_t nq_acknowledged(const nq *queue);
 int nq_answer(const nq *queue);
 
 /* Return the id of the packet received last; the kernel numbers the packets that it queues. */
 uint32_t nq_last_id(const nq *queue);
 
-/* Return how often nq_receive() has read all that the kernel had sent. */
+/* Return how often nq_receive() has read everything that the kernel had sent. */
 uint32_t nq_emptied(const nq *queue);
 
-/* Give a verdict; it is sent by the next nq_flush(), or before that when many bytes have gathered. A payload of length 0
- * leaves the packet as it is. There is room for the verdicts of the packets that nq_receive() gave last; before any
- * other verdict the caller has to ask nq_has_room(). */
+/* Give a verdict. The next nq_flush() sends it, or an earlier one when many bytes have gathered. A payload of length
+ * 0 leaves the packet unchanged. There is always room for the verdicts of the packets that nq_receive() returned
+ * last; before any other verdict the caller must ask nq_has_room(). */
 void nq_accept(nq *queue, uint32_t id, const uint8_t *payload, size_t len);
-/* Accept a packet that was rewritten in place: it is not copied, so nq_flush() has to come before the next
+/* Accept a packet that was rewritten in place. It is not copied, so the caller must call nq_flush() before the next
  * nq_receive(). */
 void nq_accept_packet(nq *queue, const nq_packet *packet);
-/* Accept a packet as it is, with a mark in place of its own. */
+/* Accept a packet unchanged, except for its mark. */
 void nq_accept_marked(nq *queue, uint32_t id, uint32_t mark);
 void nq_drop(nq *queue, uint32_t id);
 int nq_has_room(const nq *queue);
 /* Give a verdict if there is room; return 0 where there is none. */
 int nq_give(nq *queue, uint32_t id, int accepts, const uint8_t *payload, size_t len);
 
-/* Have the kernel drop, or accept, the packets up to an id that it still holds, and answer (nq_acknowledged()): 0 where
- * there were some, ENOENT where there were none. The request is sent like a verdict, after those given before. */
+/* Have the kernel drop or accept those packets up to an id that it still holds, and answer (nq_acknowledged()): 0 where
+ * there were some, ENOENT where there were none. The request is sent like a verdict, after those given earlier. */
 void nq_sweep(nq *queue, uint32_t id, int accepts, uint32_t request);
 
-/* Send all verdicts in their order. Return 0 where the kernel refuses: what it has not taken stays, and nq_receive() gives
- * nothing until a later nq_flush() has sent it. */
+/* Send all verdicts in order. Return 0 where the kernel refuses: then the verdicts that it has not taken are kept, and
+ * nq_receive() returns no packets until a later nq_flush() has sent them. */
 int nq_flush(nq *queue);
 int nq_is_refused(const nq *queue);
 /* Return how many messages wait to be sent. */
 uint32_t nq_waiting(const nq *queue);
-/* Return the errno with which the kernel refuses them, or 0 where it only lacks memory. After an errno the queue has to be
- * bound again. */
+/* Return the errno with which the kernel refuses verdicts, or 0 where it only lacks memory. After an errno the queue
+ * must be bound again. */
 int nq_failure(const nq *queue);
 
 #endif

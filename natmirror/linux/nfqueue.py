@@ -1,7 +1,7 @@
-"""A netfilter queue: bound through the netfilterqueue package, then driven on its descriptor through our own codec.
+"""A netfilter queue: the netfilterqueue package binds it, our own codec then reads and writes its socket.
 
-The package's own receive path gives no packet above 4,096 bytes and cuts larger ones on their way back; here segments
-of 64 KiB come and go whole (NFQA_CFG_F_GSO), in batches.
+The package's own receive path cuts packets above 4,096 bytes. The codec receives and returns segments of 64 KiB whole
+(NFQA_CFG_F_GSO), in batches.
 """
 
 import socket
@@ -28,17 +28,17 @@ _COPY_RANGE = 0xFFFF
 _SOL_NETLINK, _NETLINK_NO_ENOBUFS, _NETLINK_CAP_ACK = 270, 5, 10
 _NLM_F_REQUEST, _NLM_F_ACK = 1, 4
 _NETLINK_NETFILTER = 12
-# asm-generic/socket.h: without the limit of net.core.[rw]mem_max, for those who administer the network
+# asm-generic/socket.h: with CAP_NET_ADMIN these exceed net.core.[rw]mem_max
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 _RECEIVE_BUFFER = 32 << 20
 _SEND_BUFFER = 4 << 20
 LONGEST_WAIT = 0.004
-"""Seconds that a call may wait for packets: as long others may have to wait for the thread's attention. The kernel
-makes whole ticks of it and one more: 8 ms with 250 a second; of 5 ms it would make 12."""
+"""Seconds for which a receiving call may block; other threads may have to wait for this thread as long. The kernel
+rounds it up to whole ticks and adds one: 4 ms become 8 ms at 250 ticks a second, 5 ms would become 12 ms."""
 _REQUEST_ATTEMPTS = 10
 _DEFERRED_TIMEOUT = 5.0
-"""Seconds after which a packet whose verdict another thread owes counts as forgotten: its sender has sent it again."""
+"""Seconds for which a packet may wait for another thread's verdict; after that its sender has sent it again."""
 _IN_KERNEL = (QueueCounter.PACKETS_DROPPED_QUEUE_FULL, QueueCounter.PACKETS_DROPPED_BUFFER_FULL)
 _KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
 
@@ -55,7 +55,7 @@ class Packet:
 
 
 class PacketRow(Protocol):
-    """``nq_packet``: a packet as the codec has received it, while its bytes lie there."""
+    """``nq_packet``: a packet in the codec's receive buffers, valid until the next receiving call."""
 
     payload: object
     len: int
@@ -67,7 +67,7 @@ class PacketRow(Protocol):
 
 
 def packet_of(raw: PacketRow) -> Packet:
-    """A copy of a packet that the codec has received."""
+    """Return a copy of a packet that the codec has received."""
     payload = ffi.buffer(raw.payload, raw.len)[:] if raw.len else b""
     return Packet(raw.id, raw.hook, payload, raw.checksum, bool(raw.truncated))
 
@@ -75,8 +75,8 @@ def packet_of(raw: PacketRow) -> Packet:
 class Queue:
     """One queue of this network namespace.
 
-    It holds at most ``max_len`` packets; further ones are dropped, or with ``fail_open`` pass. HostError where the
-    kernel refuses, as it does without CAP_NET_ADMIN or when another program has the queue.
+    It holds at most ``max_len`` packets; the kernel drops further ones, or lets them pass with ``fail_open``. HostError
+    where the kernel refuses, as it does without CAP_NET_ADMIN or while another program is bound to the queue.
     """
 
     def __init__(self, number: int, *, max_len: int = 8192, fail_open: bool = False) -> None:
@@ -88,7 +88,7 @@ class Queue:
         self._deferred: dict[int, float] = {}
         self.is_closed = False
         self.failure: str | None = None
-        """Why the queue was closed, where that was not wanted."""
+        """Why the queue was closed by fail(); None: it has not failed."""
         self._bound = NetfilterQueue()
         try:
             self._bound.bind(number, _never_called, max_len=max_len)
@@ -100,7 +100,7 @@ class Queue:
             self._bound.unbind()
             raise HostError(f"no memory for NFQUEUE {number}")
         self.codec = ffi.gc(codec, lib.nq_free)
-        """The C struct that the loop drives."""
+        """The C struct that the loop uses."""
         self._packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
         self._early: list[Packet] = []
         self._requests = 0
@@ -111,7 +111,7 @@ class Queue:
         except OSError as error:
             self._bound.unbind()
             raise HostError(f"NFQUEUE {number}: {error}") from None
-        self._socket.setblocking(True)  # who does not want to wait says so in each call
+        self._socket.setblocking(True)  # calls that must not block say so with a flag
         try:
             self._configure(max_len, _F_GSO | (_F_FAIL_OPEN if fail_open else 0))
         except OSError as error:
@@ -122,7 +122,8 @@ class Queue:
             raise
 
     def receive(self) -> list[Packet]:
-        """The packets that wait, at most a batch; none where there are none. Truncated ones are dropped here."""
+        """Return waiting packets, at most a batch, without blocking. Drop truncated ones. HostError where the socket
+        fails."""
         count = lib.nq_receive(self.codec, self._packets, False)
         if count < 0:
             raise HostError(f"NFQUEUE {self.number}: {errorcode.get(-count, -count)} while receiving")
@@ -133,35 +134,37 @@ class Queue:
         return [packet for packet in packets if not packet.truncated]
 
     def early(self) -> list[Packet]:
-        """The packets that came while the queue was being configured; asked for once."""
+        """Return the packets that came while the queue was being configured, once."""
         early, self._early = self._early, []
         return early
 
     def accept(self, packet_id: int, payload: bytes | None = None) -> None:
-        """Let a packet pass, as ``payload`` where given. Sent by flush()."""
+        """Let a packet pass, as ``payload`` if given. flush() sends the verdict."""
         self._give(packet_id, payload, True)
 
     def drop(self, packet_id: int) -> None:
-        """Let a packet vanish. Sent by flush()."""
+        """Drop a packet. flush() sends the verdict."""
         self._give(packet_id, None, False)
 
     def _give(self, packet_id: int, payload: bytes | None, accepts: bool) -> None:
-        """Verdicts that find no room, because the kernel refuses those before them, wait here for the next flush()."""
+        """Give a verdict to the codec. If it has no room because the kernel refuses earlier ones, keep the verdict for
+        the next flush()."""
         if self.is_closed:
-            return  # the kernel has dropped the packet, and its id may be another packet's by now
+            return  # the kernel has dropped the packet, and may have given its id to another one
         if self._deferred:
             self._deferred.pop(packet_id, None)
         if self._backlog or not self._put(packet_id, payload, accepts):
             self._backlog.append((packet_id, payload, accepts))
 
     def _put(self, packet_id: int, payload: bytes | None, accepts: bool) -> bool:
-        """Whether there was room."""
+        """Give a verdict to the codec; return whether it had room."""
         if payload is None:
             return bool(lib.nq_give(self.codec, packet_id, accepts, ffi.NULL, 0))
         return bool(lib.nq_give(self.codec, packet_id, accepts, payload, len(payload)))
 
     def flush(self) -> None:
-        """Send the verdicts given since, in their order. What the kernel refuses stays for the next flush()."""
+        """Send the verdicts given since the last call, in order. Those that the kernel refuses wait for the next
+        call."""
         if self.is_closed:
             return
         lib.nq_flush(self.codec)
@@ -172,23 +175,23 @@ class Queue:
 
     @property
     def has_backlog(self) -> bool:
-        """Whether verdicts wait that found no room behind those that the kernel refuses."""
+        """Return whether verdicts wait for room in the codec."""
         return bool(self._backlog)
 
     @property
     def is_refused(self) -> bool:
-        """Whether the kernel refuses verdicts at the moment."""
+        """Return whether the kernel refuses verdicts at the moment."""
         return bool(lib.nq_is_refused(self.codec)) or self.has_backlog
 
     def defer(self, packet_id: int, now: float) -> None:
-        """Another thread is to decide on a packet."""
+        """Note that another thread decides a packet."""
         self._deferred[packet_id] = now
 
     def probe(self, now: float) -> None:
-        """Have the kernel say whether it still holds packets that were decided on, and let go of them: take_answer().
+        """Ask the kernel whether it still holds packets that have verdicts: take_answer() returns its answer.
 
-        With ``fail_open`` they pass, else they are dropped: the kernel never got their verdicts. Call it while every
-        packet that receive() or the loop gave is decided on, or deferred.
+        The kernel never got these verdicts. The same message has it drop the packets, or let them pass with
+        ``fail_open``. Call it only while every received packet is decided or deferred.
         """
         while self._deferred and now - next(iter(self._deferred.values())) > _DEFERRED_TIMEOUT:
             del self._deferred[next(iter(self._deferred))]
@@ -204,7 +207,7 @@ class Queue:
 
     def take_answer(self) -> int | None:
         """Return the kernel's answer to the last probe(), once: 0 where it held such packets, ENOENT where it held
-        none, another errno where the queue is not ours; None while there is none."""
+        none, another errno where the queue is not bound to our socket; None: there is no answer yet."""
         if self._probe_id is None or lib.nq_acknowledged(self.codec) != self._probe_id:
             return None
         self._probe_id = None
@@ -212,16 +215,16 @@ class Queue:
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether the kernel owes an answer to probe(), though all that it has sent since was read."""
+        """Return whether probe() has no answer although everything that the kernel has sent since was read."""
         return self._probe_id is not None and lib.nq_emptied(self.codec) != self._emptied
 
     def count(self, name: QueueCounter) -> None:
-        """Add one to a counter of what became of the queue."""
+        """Add one to a counter of this queue number."""
         self._counted[name] += 1
 
     @property
     def counters(self) -> dict[QueueCounter, int]:
-        """What was counted under this queue's number; the kernel's own drops are not among it."""
+        """Return the counters of this queue number, except for the packets that the kernel has dropped."""
         counted = {name: self._counted[name] for name in QueueCounter if name not in _IN_KERNEL}
         counters = lib.nq_queue_counters(self.codec)
         for name in IN_QUEUES_OF_C:
@@ -229,11 +232,11 @@ class Queue:
         return counted
 
     def kernel_drops(self) -> dict[QueueCounter, int]:
-        """What the kernel has dropped before we saw it: the queue was full, or our receive buffer was. Nothing where it
-        cannot be read, as by others than root."""
+        """Return how many packets the kernel has dropped because the queue, or our receive buffer, was full. Empty
+        where the counters cannot be read, as by users other than root."""
         try:
             lines = _KERNEL_QUEUES.read_text().splitlines()
-        except OSError:  # for one, no descriptors are left
+        except OSError:  # e.g. no permission, or no descriptors left
             return {}
         for line in lines:
             fields = line.split()
@@ -242,7 +245,7 @@ class Queue:
         return dict.fromkeys(_IN_KERNEL, 0)
 
     def close(self) -> None:
-        """Give the queue back; what waits in it is dropped by the kernel, and verdicts for it are ignored."""
+        """Unbind the queue: the kernel drops the packets in it, and later verdicts are ignored."""
         if self.is_closed:
             return
         self.is_closed = True
@@ -252,12 +255,12 @@ class Queue:
         self._bound.unbind()
 
     def fail(self, why: str) -> None:
-        """Close the queue, because of this."""
+        """Close the queue, and note why it has failed."""
         self.failure = why
         self.close()
 
     def bind_again(self) -> "Queue":
-        """Close the queue, and return one of the same number that goes on counting; HostError where the kernel
+        """Close the queue; return a newly bound one with the same number and counters. HostError where the kernel
         refuses."""
         self.close()
         fresh = Queue(self.number, max_len=self._max_len, fail_open=self._fail_open)
@@ -285,8 +288,10 @@ class Queue:
         )
 
     def _request(self, attributes: bytes) -> None:
-        """Configure the queue and read the kernel's answer, which is there when the request has been sent, unless our
-        receive buffer was full; packets that come meanwhile are kept."""
+        """Configure the queue and read the kernel's answer; keep packets that come meanwhile for early().
+
+        The answer is there as soon as the request has been sent, unless our receive buffer was full: then try again.
+        """
         kind = _NFNL_SUBSYS_QUEUE << 8 | _NFQNL_MSG_CONFIG
         body = struct.pack("!BBH", socket.AF_UNSPEC, 0, self.number) + attributes
         for _ in range(_REQUEST_ATTEMPTS):
@@ -313,9 +318,9 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 def _why(error: OSError) -> str:
     if error.errno == EPERM or "permission" in str(error).lower():
-        return "another program has it, or CAP_NET_ADMIN is missing (run as root)"
-    return str(error) or "the kernel refuses; is another program bound to it?"
+        return "another program is bound to it, or CAP_NET_ADMIN is missing: stop that program, or run as root"
+    return str(error) or "the kernel refuses; another program may be bound to it"
 
 
 def _never_called(packet: object) -> None:
-    """The package asks for a callback; its receive loop is not used."""
+    """Do nothing: the package requires a callback, but we do not use its receive loop."""

@@ -1,12 +1,12 @@
-"""The kernel's part in NAT: a table of nftables that translates packets by the mark that a verdict has put on them.
+"""The kernel's part in NAT: an nftables table that translates packets by the mark that their verdict has set.
 
-A verdict with a mark has 40 bytes, one with a rewritten packet up to 64 KiB, which the kernel copies twice and makes
-one piece of; and a checksum that was left to hardware can stay there. So large packets have one. A mark stands for a
-service and one of its backends; it lives from the verdict to the next hook alone, where it is taken off again. A marked
-packet that the table does not know is dropped: its sender sends it again.
+A verdict with a mark has 40 bytes. A verdict with a rewritten packet has up to 64 KiB, which the kernel copies twice
+and linearises; with a mark, a checksum can also stay with the hardware. So large packets get a mark. It stands for a
+service and one of its backends. The next hook translates the packet and clears the mark. A packet with a mark that the
+table does not know is dropped: its sender sends it again.
 
-The destination is translated right after raw PREROUTING, the source right after mangle FORWARD, where the packets with
-a verdict come from (nft(8), "Netfilter priorities").
+The destination is translated right after raw PREROUTING, the source right after mangle FORWARD: these are the hooks
+where packets get their verdicts (nft(8), "Netfilter priorities").
 """
 
 import shutil
@@ -18,10 +18,10 @@ from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Rules
 
 ServiceBackend = tuple[Endpoint, Endpoint]
-"""The address and port of a service, and of one of its backends."""
+"""The endpoints of a service and of one of its backends."""
 
 MARKS, MARKS_MASK = 0x6E6D0000, 0xFFFF0000
-"""All of our marks, and no others: none is left on a packet that has passed the table."""
+"""The range of our marks. No packet has one behind the table."""
 
 _TABLE = "ip natmirror"
 _MAX_MARKS = ~MARKS_MASK & 0xFFFFFFFF
@@ -32,31 +32,32 @@ _CHAINS = (
 
 
 class Translation:
-    """Our table in this network namespace."""
+    """Our nftables table in this network namespace."""
 
     def __init__(self) -> None:
         self._marks: dict[ServiceBackend, int] = {}
 
     def marks(self, rules: Rules) -> dict[ServiceBackend, int]:
-        """The marks of those of the rules' services and backends that the table knows."""
+        """Return the marks of those services and backends in ``rules`` that the table knows."""
         return {pair: self._marks[pair] for pair in _pairs(rules) if pair in self._marks}
 
     def install(self, rules: Rules) -> None:
-        """Install the table for these rules, in place of what an earlier run has left; HostError where the machine
-        refuses: then it is as it was. Marks that it has known before stay: workers may be giving them."""
+        """Install the table for these rules, in place of one that an earlier run has left. HostError where nft refuses:
+        then nothing has changed. Pairs keep the marks that they had: workers may be giving them."""
         marks = self._with(rules, self.marks(rules))
         _feed(f"table {_TABLE} {{}}\ndelete table {_TABLE}\n{script(marks)}")
         self._marks = marks
 
     def extend(self, rules: Rules) -> None:
-        """After install(), add these rules to the table; the same error."""
+        """After install(), add the services and backends of these rules. HostError where nft refuses."""
         marks = self._with(rules, self._marks)
         if added := {pair: mark for pair, mark in marks.items() if pair not in self._marks}:
             _feed("".join(f"add element {_TABLE} {name} {{ {value} }}\n" for name, value in _elements(added)))
         self._marks = marks
 
     def reduce(self, rules: Rules) -> None:
-        """Remove all but these rules, after no worker gives the others' marks any more; the same error."""
+        """Remove all services and backends that these rules lack, once no worker gives their marks. HostError where nft
+        refuses."""
         kept = self.marks(rules)
         if gone := {pair: mark for pair, mark in self._marks.items() if pair not in kept}:
             keys = ", ".join(map(hex, gone.values()))
@@ -64,13 +65,14 @@ class Translation:
         self._marks = kept
 
     def is_in_place(self) -> bool:
-        """Return whether the table is there; a firewall's reload may have removed it, or what it holds."""
+        """Return whether the table is there with all its content; a reload of the host's firewall may have removed
+        it."""
         words = set((_list() or "").replace(",", " ").split())
         chains, marks = {f"@{end}-address" for end, *_ in _CHAINS}, map(hex, self._marks.values())
         return words.issuperset(chains) and words.issuperset(marks)
 
     def _with(self, rules: Rules, known: Mapping[ServiceBackend, int]) -> dict[ServiceBackend, int]:
-        """Marks for these besides; where there are no more, a pair has none."""
+        """Return ``known``, and marks for the other pairs of these rules, as long as marks are left."""
         marks, taken = dict(known), set(known.values())
         free = (mark for mark in range(MARKS + 1, MARKS + _MAX_MARKS + 1) if mark not in taken)
         for pair in _pairs(rules):
@@ -80,7 +82,7 @@ class Translation:
 
 
 def remove() -> list[str]:
-    """Remove our table, or what is left of it; return its name if there was one. Without nft there is none."""
+    """Remove our table; return its name if there was one. Without the program nft there is none."""
     if shutil.which("nft") is None or _list() is None:
         return []
     _feed(f"delete table {_TABLE}\n")
@@ -88,12 +90,12 @@ def remove() -> list[str]:
 
 
 def plan(rules: Rules) -> str:
-    """Return what a start would feed to nft on a host that has no table of ours."""
+    """Return the input of nft at a start on a host that does not have our table."""
     return script(Translation()._with(rules, {}))
 
 
 def script(marks: Mapping[ServiceBackend, int]) -> str:
-    """The table with these marks, as nft has it."""
+    """Return the table with these marks, as nft's input."""
     values = dict(_elements(marks))
     lines = [f"table {_TABLE} {{"]
     for end, hook, priority, address, port in _CHAINS:
@@ -119,7 +121,7 @@ def _pairs(rules: Rules) -> Iterator[ServiceBackend]:
 
 
 def _elements(marks: Mapping[ServiceBackend, int]) -> Iterator[tuple[str, str]]:
-    """For each of the table's maps its name and its elements."""
+    """Yield the name and the elements of each of the table's maps."""
     for place, end in enumerate(("service", "backend")):
         ends = {mark: show(pair[place]).split(":") for pair, mark in marks.items()}
         yield f"{end}-address", _listed((mark, address) for mark, (address, _) in ends.items())
@@ -131,7 +133,7 @@ def _listed(elements: Iterable[tuple[int, str]]) -> str:
 
 
 def _list() -> str | None:
-    """The table as nft shows it; None where there is none."""
+    """Return the table as nft shows it; None where there is none."""
     try:
         return _run("list", "table", *_TABLE.split())
     except HostError as error:

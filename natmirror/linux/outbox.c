@@ -1,4 +1,4 @@
-/* The writer of synthesised packets; outbox.h says what each function is for. */
+/* The writer of synthesised packets; outbox.h describes its functions. */
 #include "linux/outbox.h"
 
 #include <linux/virtio_net.h>
@@ -7,22 +7,22 @@
 
 #include "fastpath/packet.h"
 
-#define MAX_USED 65536  /* bytes that wait at most */
-#define MAX_WAITING 512 /* packets that wait at most, and that are grouped at once */
-#define MAX_PARTS 64    /* of one write */
+#define MAX_USED 65536  /* at most so many bytes wait */
+#define MAX_WAITING 512 /* at most so many packets wait, and are grouped at once */
+#define MAX_PARTS 64    /* parts of one write */
 #define HEADERS_LEN (IP_MIN + TCP_MIN)
 #define NONE MAX_WAITING
 
-/* A packet's place in the group that is written as one. */
+/* A packet's place in a group: the packets that are written as one. */
 typedef struct {
     uint16_t next;     /* the next packet of the group, or NONE */
-    uint16_t last;     /* of the first packet: the group's last one; of the others NONE */
-    uint32_t data_len; /* of the first packet: bytes of all */
-    int parts;         /* of the first packet: of the write that takes them all */
+    uint16_t last;     /* in the group's first packet: the last packet; in the others: NONE */
+    uint32_t data_len; /* in the first packet: bytes of data of the whole group */
+    int parts;         /* in the first packet: parts of the write */
 } place;
 
-/* Whether a packet is a small segment with all the data that its leg has at the moment (PSH): one that is small because the
- * mirror's window takes no more must not wait. */
+/* Return whether a packet is a small segment with all the data that its leg has at the moment (PSH). A segment that is
+ * small because the mirror's window takes no more must not wait. */
 static int is_small(const uint8_t *packet, const nm_send *one)
 {
     const uint8_t *tcp = packet + IP_MIN;
@@ -46,10 +46,10 @@ static int follows(const uint8_t *packet, uint32_t len, const uint8_t *before, c
            so_far->data_len + len - HEADERS_LEN <= most && so_far->parts < MAX_PARTS;
 }
 
-/* Group adjacent small segments of each stream. The order of a stream's packets stays. */
+/* Group adjacent small segments of each stream, and keep the order of its packets. */
 static void group(const uint8_t *bytes, const nm_send *sends, uint32_t count, place *places)
 {
-    uint16_t newest[MAX_WAITING]; /* by ports: the first packet of the group that is still open, or NONE */
+    uint16_t newest[MAX_WAITING]; /* by a hash of the ports: the first packet of the latest group, or NONE */
     for (uint32_t slot = 0; slot < MAX_WAITING; slot++)
         newest[slot] = NONE;
     for (uint32_t i = 0; i < count; i++) {
@@ -72,7 +72,8 @@ static void group(const uint8_t *bytes, const nm_send *sends, uint32_t count, pl
     }
 }
 
-/* Make the first packet's headers those of the group: len bytes, acknowledgement and window of the last one. */
+/* Make the first packet's headers those of the group: a length of len, acknowledgement and window of the last
+ * packet. */
 static void merge_headers(uint8_t *packet, const uint8_t *last, uint32_t len)
 {
     uint8_t *tcp = packet + IP_MIN;
@@ -84,7 +85,7 @@ static void merge_headers(uint8_t *packet, const uint8_t *last, uint32_t len)
     put16(tcp + 16, fold(sum_words(packet + 12, 8) + PROTO_TCP + len - IP_MIN));
 }
 
-/* Write a packet with the others of its group. */
+/* Write a group, given its first packet. */
 static void write_group(nl_outbox *outbox, uint8_t *bytes, const nm_send *sends, const place *places, uint32_t number)
 {
     const nm_send *one = &sends[number];

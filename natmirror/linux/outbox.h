@@ -1,9 +1,9 @@
-/* The writer of synthesised packets: it writes them at once while there are few, and gathered where there are many. I/O, but
- * no clock and no knowledge of flows or legs. This header serves #include and cffi's cdef() alike.
+/* The writer of synthesised packets: it writes them at once while there are few, and joins them when there are many. It
+ * does I/O, but reads no clock and knows nothing of flows or legs. This header serves both #include and cffi's cdef().
  *
- * A small segment that comes soon after the last write waits for the next of the same stream, and adjacent ones are written
- * as one packet, as a network card gathers what it receives (GRO). A request of a few bytes costs the kernel and the mirror
- * the same as 1,400 bytes do; and only the leg waits for it, and a client that is held back for the mirror.
+ * A small segment that comes soon after the last write waits for the next of the same stream, and adjacent ones are
+ * written as one packet, as GRO joins received packets. A segment of a few bytes costs the kernel and the mirror as
+ * much as one of 1,400 bytes. Only the leg waits for it, and a client that is throttled for the mirror.
  */
 #ifndef NATMIRROR_LINUX_OUTBOX_H
 #define NATMIRROR_LINUX_OUTBOX_H
@@ -20,14 +20,14 @@ typedef struct {
 
 typedef struct {
     int fd;         /* takes a virtio-net header and a packet with each write */
-    double gather_time; /* seconds after a write in which small segments wait; 0: they never do */
+    double gather_time; /* seconds after a write during which small segments wait; 0: they never wait */
     double written_at;  /* when packets were last written */
-    double due_at;      /* when those that wait are to be written; infinity: none wait */
-    uint32_t examined;  /* so many of those that wait are known to be small segments */
+    double due_at;      /* when the waiting packets are to be written; infinity: none wait */
+    uint32_t examined;  /* how many of the waiting packets are known to be small segments */
     nl_counters counters;
 } nl_outbox;
 
-/* Write the packets of out, or leave them until due_at for more to come. */
+/* Write the packets of out now, or let them wait for others until due_at. */
 void nl_outbox_gather(nl_outbox *outbox, nm_out *out, double now);
 /* Write the packets of out now. */
 void nl_outbox_send(nl_outbox *outbox, nm_out *out, double now);

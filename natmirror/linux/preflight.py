@@ -1,6 +1,6 @@
-"""What on this host will keep the rules from working, and how to mend it.
+"""Settings of this host that keep the rules from working, each with the command that corrects it.
 
-``read_host()`` reads the machine; ``find_problems()`` is a pure function of what it saw.
+``read_host()`` reads the host's state; ``find_problems()`` is a pure function of that state.
 """
 
 import logging
@@ -15,6 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from natmirror.errors import HostError
 from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Backend, Mirror, Pair, Rules, Service
 
 log = logging.getLogger("natmirror")
@@ -26,7 +27,7 @@ _STRICT = 1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: ``error`` where packets will not pass, ``warning`` where some may not."""
+    """A problem and its remedy. ``level`` is ``error`` where packets will not pass, ``warning`` where some may not."""
 
     level: str
     problem: str
@@ -38,31 +39,31 @@ class Finding:
 
 @dataclass(slots=True)
 class HostState:
-    """What was seen of a host."""
+    """The state of a host, as far as the rules depend on it."""
 
     forwarding: bool = True
     addresses: set[IPv4Address] = field(default_factory=set)
-    """Its own addresses."""
+    """The host's own addresses."""
     interfaces: set[str] = field(default_factory=set)
     links: dict[str, list[IPv4Network]] = field(default_factory=dict)
-    """Its interfaces, with the networks that they are directly connected to."""
+    """Directly connected networks by interface."""
     routes: dict[IPv4Address, str | None] = field(default_factory=dict)
-    """The interface that a packet to each address of the rules leaves by; None where there is no route."""
+    """The outgoing interface by address, for each backend and mirror in the rules; None where there is no route."""
     rp_filter: dict[str, int] = field(default_factory=dict)
-    """net.ipv4.conf.*.rp_filter by interface, ``all`` among them."""
+    """net.ipv4.conf.*.rp_filter by interface, ``all`` included."""
     conntrack: dict[str, int] = field(default_factory=dict)
-    """net.netfilter.nf_conntrack_tcp_* by the rest of their names; none where conntrack is not loaded."""
+    """net.netfilter.nf_conntrack_tcp_* by the rest of the name; empty where conntrack is not loaded."""
     forward_policy: str = "ACCEPT"
     forward_has_rules: bool = False
 
 
 def check(rules: Rules, firewall: Firewall) -> list[Finding]:
-    """What will not work on this host by these rules."""
+    """Return the problems of this host with these rules."""
     return list(find_problems(rules, read_host(rules, firewall)))
 
 
 def log_findings(rules: Rules, firewall: Firewall) -> None:
-    """Log what rules of this host hardly mean, and what will not work by them."""
+    """Log the warnings about these rules, and the problems of this host with them."""
     for warning in rules.warnings:
         log.warning("rules: %s", warning)
     for finding in check(rules, firewall):
@@ -70,22 +71,15 @@ def log_findings(rules: Rules, firewall: Firewall) -> None:
 
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
-    """What will not work by these rules on a host like this."""
+    """Yield the problems of a host in this state with these rules."""
     if not host.forwarding:
         yield Finding(
             "error",
-            "this host does not forward packets (net.ipv4.ip_forward = 0)",
+            "this host does not forward packets between clients and backends (net.ipv4.ip_forward = 0)",
             "run: sysctl -w net.ipv4.ip_forward=1",
         )
     if host.forward_policy == "DROP":
-        level = "warning" if host.forward_has_rules else "error"
-        yield Finding(
-            level,
-            "iptables' FORWARD policy is DROP",
-            "accept what passes between switches and controllers, for one: iptables -I FORWARD -s"
-            f" {rules.switches[0]} -j ACCEPT and iptables -I FORWARD -d {rules.switches[0]} -j ACCEPT, and what legs"
-            " send: iptables -I FORWARD -i natmirror+ -j ACCEPT",
-        )
+        yield _forward_policy(rules, host)
     virtual = {address.ip for address in rules.ha.addresses} if rules.ha else set()
     for service in rules.services:
         yield from _service(service, host, virtual)
@@ -94,59 +88,76 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
                 yield Finding(
                     "error",
                     f"there is no route to {target.name} ({target.address}) of service {service.name}",
-                    f"add one, for one: ip route add {target.address}/32 via GATEWAY",
+                    f"run: ip route add {target.address}/32 via GATEWAY",
                 )
         for mirror in service.mirrors:
             if mirror.source is not None and mirror.source not in host.addresses | virtual:
                 yield Finding(
                     "error",
-                    f"{mirror.source}, where legs to {mirror.name} of service {service.name} come from, is no address"
-                    " of this host",
-                    f"run: ip address add {mirror.source}/32 dev LINK",
+                    f"{mirror.source}, the source of legs to mirror {mirror.name} of service {service.name}, is not an"
+                    " address of this host",
+                    f"run: ip address add {mirror.source}/32 dev INTERFACE",
                 )
     if rules.ha is not None:
         yield from _pair(rules.ha, host)
     yield from _reverse_path(host)
 
 
+def _forward_policy(rules: Rules, host: HostState) -> Finding:
+    if host.forward_has_rules:
+        level, problem = "warning", "iptables' FORWARD policy is DROP, and its rules may not accept"
+    else:
+        level, problem = "error", "iptables' FORWARD policy is DROP, which stops"
+    matches = [f"{direction} {network}" for network in rules.switches for direction in ("-s", "-d")]
+    commands = [f"iptables -I FORWARD {match} -j ACCEPT" for match in (*matches, f"-i {TUN_NAME}+")]
+    return Finding(
+        level,
+        f"{problem} packets between clients and backends, and copies to mirrors",
+        f"run: {' && '.join(commands)}",
+    )
+
+
 def _pair(pair: Pair, host: HostState) -> Iterator[Finding]:
-    one = pair.host_with(host.addresses)
-    if one is None:
+    own_host = pair.host_with(host.addresses)
+    if own_host is None:
+        hosts = " nor of ".join(f"{one.name} ({one.switch_side}, {one.pool_side})" for one in pair.hosts)
         yield Finding(
             "error",
-            "this host is none of the pair: it has not both addresses of "
-            + " or of ".join(f"{one.name} ({one.switch_side}, {one.pool_side})" for one in pair.hosts),
-            "mend ha.hosts in the rules, or give it its addresses",
+            f"this host is not one of the pair: it has both addresses neither of {hosts}",
+            "correct ha.hosts in the rules, or run for each missing address: ip address add ADDRESS dev INTERFACE",
         )
-    for side, own in (
-        (pair.switch_side, one and one.switch_side),
-        (pair.pool_side, one and one.pool_side),
+    for key, side, own in (
+        ("switch-side", pair.switch_side, own_host and own_host.switch_side),
+        ("pool-side", pair.pool_side, own_host and own_host.pool_side),
     ):
         if side.interface not in host.interfaces:
             yield Finding(
                 "error",
-                f"there is no interface {side.interface}, which is to have {', '.join(map(str, side.addresses))}",
-                "mend ha in the rules",
+                f"there is no interface {side.interface} for the virtual addresses"
+                f" {', '.join(map(str, side.addresses))}",
+                f"correct ha.{key}.interface in the rules; ip link lists the interfaces",
             )
         elif own is not None and not any(own in network for network in host.links.get(side.interface, ())):
+            length = next((address.network.prefixlen for address in side.addresses if own in address.network), 32)
             yield Finding(
                 "error",
-                f"{own} is no address of {side.interface}, where the other host is to hear of this one",
-                "mend ha in the rules",
+                f"{own} is not an address of {side.interface}, so the other host does not hear keepalived's"
+                " advertisements of this one",
+                f"run: ip address add {own}/{length} dev {side.interface}, or correct ha.{key}.interface in the rules",
             )
-    for name, what in _CONNTRACK_OF_A_PAIR.items():
+    for name, effect in _CONNTRACK_OF_A_PAIR.items():
         if host.conntrack.get(name, 1) == 0:
             yield Finding(
                 "warning",
-                f"conntrack {what}: a firewall here that drops INVALID packets would end connections that the other"
-                " host has passed before",
+                f"conntrack takes {effect} for INVALID: after a takeover, a firewall on this host that drops INVALID"
+                " packets would break the connections of the other host",
                 f"run: sysctl -w net.netfilter.nf_conntrack_tcp_{name}=1",
             )
 
 
 _CONNTRACK_OF_A_PAIR = {
-    "be_liberal": "takes packets far ahead of those it has seen for INVALID",
-    "loose": "takes a connection that it meets in its middle for INVALID",
+    "be_liberal": "packets outside the TCP window that it knows",
+    "loose": "connections that it picks up without their SYN",
 }
 
 
@@ -162,26 +173,27 @@ def _service(service: Service, host: HostState, virtual: set[IPv4Address]) -> It
             if service.address in network:
                 yield Finding(
                     "error" if service.pool else "warning",
-                    f"nobody may own {service.address} of service {service.name}: it lies in {network} on {link},"
-                    " but is no address of this host",
+                    f"{service.address} of service {service.name} lies in {network} on {link}, but is not an address of"
+                    " this host: unless another host answers ARP requests for it, no client can reach it",
                     f"run: ip address add {service.address}/{network.prefixlen} dev {link}",
                 )
 
 
 def _reverse_path(host: HostState) -> Iterator[Finding]:
-    """A strict reverse path filter drops what comes in by another interface than its way back: with a symmetric network
-    nothing, with an asymmetric one production."""
+    """Yield a problem for each interface whose reverse path filter is strict. It drops packets that arrive on another
+    interface than the one that leads back to their source: in an asymmetric network, packets of backends."""
     for link in dict.fromkeys(host.routes.values()):
         if link and max(host.rp_filter.get(link, 0), host.rp_filter.get("all", 0)) == _STRICT:
             yield Finding(
                 "warning",
-                f"the reverse path filter of {link} is strict: what backends or mirrors send by another way is lost",
-                f"if the network is asymmetric, run: sysctl -w net.ipv4.conf.{link}.rp_filter=2",
+                f"the reverse path filter of {link} is strict (rp_filter = 1): it drops packets that arrive there from"
+                " an address to which the route leads through another interface",
+                f"if routes are asymmetric, run: sysctl -w net.ipv4.conf.{link}.rp_filter=2",
             )
 
 
 def read_host(rules: Rules, firewall: Firewall) -> HostState:
-    """Read from this host what find_problems() needs. HostError where it cannot be read."""
+    """Read the state of this host for find_problems(). HostError where it cannot be read."""
     host = HostState(forwarding=_read(_SYSCTL / "ip_forward") == 1)
     try:
         directories = list((_SYSCTL / "conf").iterdir())

@@ -1,4 +1,4 @@
-"""Notify systemd of a run's state, and feed its watchdog: sd_notify(3), a datagram for each."""
+"""Notifications to systemd about a run's state, and beats for its watchdog: one datagram each, as sd_notify(3) says."""
 
 import logging
 import os
@@ -11,8 +11,8 @@ from natmirror.errors import HostError
 
 log = logging.getLogger("natmirror")
 
-_SEND_TIMEOUT = 1.0
-_CHECKS = 4  # at the threads in the time that the watchdog waits; sd_watchdog_enabled(3) wants two at least
+_SEND_TIMEOUT = 1.0  # seconds
+_CHECKS = 4  # of the threads in one watchdog timeout; sd_watchdog_enabled(3) recommends at least two
 _OWN_VARIABLES = (
     *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
     *("LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES"),
@@ -29,9 +29,9 @@ def take_variables(environment: MutableMapping[str, str]) -> dict[str, str]:
 
 
 class Notifier:
-    """Notifies the service manager that ``environment`` names, if it names one.
+    """Notifies the service manager that ``environment`` names, if there is one.
 
-    A manager that does not read costs nothing: what it does not take is lost.
+    A manager that does not read its socket delays nothing: notifications are lost then.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -41,24 +41,24 @@ class Notifier:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if self.has_manager else None
         )
         self.watchdog_interval = _watchdog_interval(environment) if self.has_manager else None
-        """Seconds between two looks at the threads, each of which may be a beat; None: no watchdog waits for beats."""
+        """Seconds between two checks of the threads, each followed by a beat if they all run; None: no watchdog."""
 
     def ready(self) -> None:
-        """Report that the start is over."""
+        """Report that natmirror has started."""
         self._notify("READY=1")
 
     def stopping(self) -> None:
-        """Report that the stop has begun."""
+        """Report that natmirror is stopping."""
         self._notify("STOPPING=1")
 
     def beat(self) -> None:
-        """Feed the watchdog. It takes no descriptor, and never waits."""
+        """Send the watchdog a beat. It opens no descriptor, and never waits."""
         if self._beats is not None:
             with suppress(OSError):
                 self._beats.sendto(b"WATCHDOG=1", self._socket_name())
 
     def status(self, text: str) -> None:
-        """Give ``systemctl status`` a line to show."""
+        """Set the line that ``systemctl status`` shows."""
         self._notify(f"STATUS={text}")
 
     def _notify(self, what: str) -> None:
@@ -73,15 +73,15 @@ class Notifier:
 
 
 class Heartbeat:
-    """Calls ``beat`` while all threads go round, however little they have to do."""
+    """Calls ``beat`` while all threads complete rounds of their loops; even idle ones do."""
 
     def __init__(self, beat: Callable[[], None], threads: int) -> None:
         self._beat = beat
         self._last = [-1] * threads
 
     def check(self, counts: Sequence[int]) -> list[int]:
-        """Beat where all threads have gone through their loops since the last beat; else return the numbers of those
-        that stand still. ``counts``: how often each has gone through its loop."""
+        """Beat if all threads have completed a round since the last beat; else return the numbers of those that have
+        not. ``counts``: how many rounds each has completed."""
         stalled = [number for number, count in enumerate(counts) if count == self._last[number]]
         if not stalled:
             self._last = list(counts)
@@ -90,10 +90,10 @@ class Heartbeat:
 
 
 class Feeder:
-    """Feeds the watchdog in a thread of its own, which checks the packets' threads and nothing else: a disk, a
-    program or a reader of the log that hangs is no reason to end what passes packets.
+    """Feeds the watchdog in a thread of its own. It checks only the packet threads: a disk, a program or a reader of
+    the log that hangs is no reason to end natmirror while packets pass.
 
-    ``rounds`` returns how often each of them has gone through its loop; they are checked every ``interval`` seconds.
+    ``rounds`` returns how many rounds each packet thread has completed; they are checked every ``interval`` seconds.
     """
 
     def __init__(self, heartbeat: Heartbeat, rounds: Callable[[], Sequence[int]], interval: float) -> None:
@@ -104,27 +104,29 @@ class Feeder:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin. HostError where the host has no thread left."""
+        """Start the thread. HostError where the host refuses another thread."""
         try:
             self._thread.start()
         except RuntimeError as error:
             raise HostError(f"cannot start the thread watchdog: {error}") from None
 
     def stop(self) -> None:
-        """End."""
+        """End the thread."""
         self._is_over.set()
 
     def check(self) -> None:
-        """Check the threads once, and beat where all go round."""
+        """Check the threads once; beat if they all run."""
         for number in self._heartbeat.check(self._rounds()):
-            log.error("thread %d has stood still since the last beat for the watchdog", number)
+            log.error(
+                "thread %d has not run since the last watchdog beat; systemd restarts natmirror if that lasts", number
+            )
 
     def _run(self) -> None:
         while not self._is_over.wait(self._interval):
             try:
                 self.check()
-            except Exception:  # no memory, for one: the next check is soon
-                log.exception("watchdog: a check of the threads failed")
+            except Exception:  # e.g. no memory: the next check is soon
+                log.exception("watchdog: internal error in a check of the threads; checking again")
 
 
 def _watchdog_interval(environment: Mapping[str, str]) -> float | None:

@@ -1,8 +1,8 @@
 """The output of synthesised packets: a TUN device of our own.
 
-What is written to it counts as received by this host, which routes it on by its destination. It takes up to 64 KiB of a
-stream as one packet, to be cut by the device that sends it, and leaves checksums to the kernel (the virtio-net header:
-Virtual I/O Device 1.2 §5.1.6). The device goes with the process.
+The host receives the packets that are written to the device, and routes them by their destination. The device takes up
+to 64 KiB of a stream as one packet, which the sending network device cuts, and leaves checksums to the kernel (the
+virtio-net header: Virtual I/O Device 1.2 §5.1.6). The kernel removes it when the process ends.
 """
 
 import fcntl
@@ -17,19 +17,19 @@ from pyroute2 import IPRoute
 from natmirror.errors import HostError
 
 NAME = "natmirror"
-"""What the device's name begins with; the kernel appends a number."""
+"""The beginning of the device's name; the kernel appends a number."""
 
 _DEVICE = "/dev/net/tun"
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
-# The kernel's check of source addresses wants one on the device, any one: this one belongs to no host (RFC 7600 §3).
+# The kernel's source address check needs any address on the device: this one belongs to no host (RFC 7600 §3).
 _ADDRESS = "192.0.0.8"
 # linux/ip.h: IPV4_DEVCONF_*
 _FORWARDING, _RP_FILTER, _ACCEPT_LOCAL = 1, 8, 23
 _SETTINGS = {
-    _RP_FILTER: 2,  # clients' addresses lie behind another interface; the strictest of this and "all" counts
-    _ACCEPT_LOCAL: 1,  # what a service or a leg of ours sends has an address of this host
+    _RP_FILTER: 2,  # clients are behind other interfaces; the kernel takes the higher of this and "all"
+    _ACCEPT_LOCAL: 1,  # packets from a service, or from a leg with our address, have an address of this host
     _FORWARDING: 1,
 }
 _IPV6 = Path("/proc/sys/net/ipv6")
@@ -40,27 +40,28 @@ _IN6_ADDR_GEN_MODE_NONE = 1
 _NLM_F_REQUEST, _NLM_F_ACK, _NLA_F_NESTED = 1, 4, 1 << 15
 _NLMSG_ERROR = 2
 _IP_MTU = 14  # linux/in.h
-_DISCARD_PORT = 9  # connecting a datagram socket sends nothing
+_DISCARD_PORT = 9  # any port: connecting a datagram socket sends no packet
 
 
 class Tunnel:
-    """The device; HostError where it cannot be made, as without CAP_NET_ADMIN. The loop writes to its descriptor."""
+    """The TUN device; the loop writes to its descriptor. HostError where it cannot be created, as without
+    CAP_NET_ADMIN."""
 
     def __init__(self) -> None:
         try:
             self.fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            hint = ": load the module tun" if error.errno in (ENOENT, ENXIO) else ""
+            hint = ": run: modprobe tun" if error.errno in (ENOENT, ENXIO) else ""
             raise HostError(f"cannot open {_DEVICE}: {error.strerror}{hint}") from None
         try:
             self.name = self._create()
             self._configure()
         except OSError as error:
             os.close(self.fd)
-            raise HostError(f"cannot make a TUN device: {error.strerror or error} (run as root)") from None
+            raise HostError(f"cannot create a TUN device: {error.strerror or error}: run natmirror as root") from None
 
     def close(self) -> None:
-        """Give the device back."""
+        """Remove the device."""
         os.close(self.fd)
 
     def _create(self) -> str:
@@ -79,7 +80,7 @@ class Tunnel:
 
 
 def _set_link(index: int, family: int, settings: bytes) -> None:
-    """Set what a sysctl could set too, where /proc/sys may not be written; pyroute2 can only read these."""
+    """Make settings that sysctl could make too, even where /proc/sys is read-only. pyroute2 can only read them."""
     body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0) + _nested(_IFLA_AF_SPEC, _nested(family, settings))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         netlink.send(struct.pack("=IHHII", 16 + len(body), _RTM_SETLINK, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + body)
@@ -97,8 +98,8 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def path_mtu(address: bytes) -> int:
-    """Return the MTU that the kernel knows of the route to an address, in bytes; 0 where it knows of no route.
-    HostError where it cannot be asked."""
+    """Return the MTU of the kernel's route to an address, in bytes; 0 where there is no route. HostError where the
+    kernel cannot be asked."""
     try:
         probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     except OSError as error:

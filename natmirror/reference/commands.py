@@ -1,39 +1,56 @@
-"""The page of the commands: their usage, arguments, options and exit codes, as click's own help has them."""
+"""The page of the commands: their usage, options and exit codes, as their own help has them."""
 
 import inspect
+import re
 
 import click
 
 from natmirror.cli.commands import main
 from natmirror.ha import keepalived_hooks
 from natmirror.reference import markdown
+from natmirror.reference.markdown import literal
+
+_INTRODUCTION = """
+`natmirror --help` and `natmirror COMMAND --help` print the same texts. An error is one line on standard error.
+"""
 
 
 def page() -> str:
     """Return the page."""
     top = click.Context(main, info_name="natmirror")
-    blocks = [_command(top)]
-    for name in main.list_commands(top):
-        command = main.get_command(top, name)
-        assert command is not None
-        blocks.append(f"## natmirror {name}\n\n{_command(click.Context(command, parent=top, info_name=name))}")
-    return markdown.page("Commands", *blocks)
+    commands = [(name, main.get_command(top, name)) for name in main.list_commands(top)]
+    return markdown.page(
+        "Commands",
+        _INTRODUCTION,
+        f"## natmirror\n\n{_command(top)}",
+        *(
+            f"## natmirror {name}\n\n{_command(_context(command, top, name))}"
+            for name, command in commands
+            if command is not None
+        ),
+    )
+
+
+def _context(command: click.Command, parent: click.Context, name: str) -> click.Context:
+    return click.Context(command, parent=parent, info_name=name, **command.context_settings)
 
 
 def _command(context: click.Context) -> str:
     command = context.command
-    usage = keepalived_hooks.USAGE.get(command.name or "") or command.get_usage(context).removeprefix("Usage: ")
-    records = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
-    blocks = [
-        markdown.code(usage),
-        _text(command.help),
-        markdown.table(("option", "meaning"), [(markdown.literal(name), text) for name, text in records])
-        if records
-        else "",
-        _text(command.epilog),
-    ]
-    return "\n\n".join(block for block in blocks if block)
+    shown = [one for one in command.get_params(context) if isinstance(one, click.Option)]
+    options = [(literal(record[0]), record[1]) for one in shown if (record := one.get_help_record(context))]
+    codes = re.findall(r"^(\d+): (.*)$", command.epilog or "", re.MULTILINE)
+    return "\n\n".join(
+        (
+            markdown.code(_usage(context)),
+            inspect.cleandoc(command.help or ""),
+            *([markdown.table(("option", "meaning"), options)] if options else []),
+            markdown.table(("exit code", "meaning"), codes),
+        )
+    )
 
 
-def _text(text: str | None) -> str:
-    return inspect.cleandoc(text or "").replace("\b\n", "")
+def _usage(context: click.Context) -> str:
+    """Return the usage of a command; keepalived_hooks.py parses the arguments of those that keepalived calls."""
+    hook = keepalived_hooks.USAGE.get(context.info_name or "")
+    return hook.replace("\n       ", "\n") if hook else context.command.get_usage(context).removeprefix("Usage: ")

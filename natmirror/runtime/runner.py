@@ -146,7 +146,7 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        self.member.readiness.queue_trouble = self._queue_trouble
+        self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._first_failing_chore
 
     def run(self) -> str:
@@ -257,8 +257,8 @@ class Runner:
         # 1. Say so to the service manager.
         self._notifier.stopping()
         # 2. Have the other host of a pair take the addresses. Packets pass here until it has them.
-        self.member.begin_hand_over(time.monotonic())
-        while (until := self.member.hand_over_until(time.monotonic())) is not None and self._signals.stops == 1:
+        self.member.begin_release(time.monotonic())
+        while (until := self.member.release_deadline(time.monotonic())) is not None and self._signals.stops == 1:
             self._do_turn(until)
         # 3. Legs that are not shared end once the last packets have come here; shared ones are left to the other host.
         while (until := self._roles.leg_removal.due_at) < NEVER and self._signals.stops == 1:
@@ -285,8 +285,8 @@ class Runner:
     def _rounds(self) -> list[int]:
         return [worker.rounds for worker in self._workers]
 
-    def _queue_trouble(self) -> str | None:
-        return next((trouble for worker in self._workers if (trouble := worker.queue_trouble())), None)
+    def _queue_problem(self) -> str | None:
+        return next((problem for worker in self._workers if (problem := worker.queue_problem())), None)
 
     def _note_ended_workers(self) -> None:
         """Note workers that have failed for good. One takes no other with it; the last one ends the run."""

@@ -24,7 +24,7 @@ from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Packet, Queue
-from natmirror.linux.queue_keeper import QueueKeeper
+from natmirror.linux.queue_monitor import QueueMonitor
 from natmirror.mirror.faults import Fault
 from natmirror.net.checksum import Checksum
 from natmirror.reasons import DropReason
@@ -105,7 +105,7 @@ class Worker:
         self._stopping = False
         self._queues: list[BoundQueue] = []
         self._bypass: Bypass | None = None
-        self._keeper: QueueKeeper | None = None
+        self._monitor: QueueMonitor | None = None
         self._beat_at = 0.0
         self._pulse_interval = pulse_interval
         self._pulse_at = 0.0
@@ -126,7 +126,7 @@ class Worker:
             held.callback(self._bypass.close)
         self._loop = Loop(self._engine.gear, self._queues, out_fd=out_fd, wake_fd=self._waker.fd, gathers=self._gathers)
         held.callback(self._loop.close)
-        self._keeper = QueueKeeper(self._loop, self._bypass, time.monotonic())
+        self._monitor = QueueMonitor(self._loop, self._bypass, time.monotonic())
 
     def start(self, workers: Sequence["Worker"]) -> None:
         """Begin to pass packets; ``workers`` are all of them in the order of their shards, this one among them.
@@ -186,9 +186,9 @@ class Worker:
             str(bound.queue.number): {**bound.queue.counters, **bound.queue.kernel_drops()} for bound in self._queues
         }
 
-    def queue_trouble(self) -> str | None:
+    def queue_problem(self) -> str | None:
         """Return what is wrong with one of the queues, None where they work."""
-        return None if self._keeper is None else self._keeper.trouble
+        return None if self._monitor is None else self._monitor.problem
 
     def sent_counters(self) -> dict[OutboxCounter, int]:
         """Return what became of synthesised packets."""
@@ -235,8 +235,8 @@ class Worker:
     def _until(self) -> float:
         """Return when Python has something to do, whatever comes."""
         timer = self._engine.next_own_timer()
-        keeper_at = NEVER if self._keeper is None else self._keeper.next_at
-        due = min(self._pulse_at, self.replication.next_report_at, keeper_at)
+        check_at = NEVER if self._monitor is None else self._monitor.next_at
+        due = min(self._pulse_at, self.replication.next_report_at, check_at)
         if self._bypass is not None:
             due = min(due, self._beat_at)
         return due if timer is None else min(due, timer)
@@ -249,8 +249,8 @@ class Worker:
         if now >= self._pulse_at:
             self._pulse_at = now + self._pulse_interval
         self._try("handling timers", self._handle_timer, now)
-        if self._keeper is not None and now >= self._keeper.next_at:
-            self._try("checking the queues", self._keeper.check, now)
+        if self._monitor is not None and now >= self._monitor.next_at:
+            self._try("checking the queues", self._monitor.check, now)
         if now >= self.replication.next_report_at:
             self._try("reporting bindings", self.replication.report_bindings, now)
         self._mailbox.read()
@@ -337,7 +337,7 @@ class Worker:
     def _bind(self, held: ExitStack, first: int, *, watched: bool) -> Queue:
         queue = Queue(queue_number(first, self._shard), fail_open=watched)
         index = len(self._queues)
-        held.callback(lambda: self._queues[index].queue.close())  # by then it may be another one, see QueueKeeper
+        held.callback(lambda: self._queues[index].queue.close())  # by then it may be another one, see QueueMonitor
         self._queues.append(BoundQueue(queue, watched))
         return queue
 

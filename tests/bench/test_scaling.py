@@ -1,4 +1,4 @@
-"""Fleets of natmirrors, simulated: what must hold whatever hosts and backends do, and what routers move."""
+"""The simulation of fleets: which connections survive mishaps, and which ones routers move."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -36,7 +36,7 @@ def play(
     without: Collection[str] = (),
     until: float | None = None,
 ) -> tuple[Outcome, Fleet]:
-    """A fleet through everything but events of some kinds."""
+    """Simulate a fleet, without events of some kinds."""
     events = [event for event in mishaps(workload, hosts, Random("m")) if event.what not in without]
     fleet = Fleet(hosts, ROUTERS[router](range(hosts)), Balancing(workload.backends, balance, hosts), lag)
     return fleet.run(connections(workload, Random("c")), events, until or workload.seconds), fleet
@@ -47,7 +47,7 @@ def play(
 def test_nothing_breaks_without_a_change_of_the_pool_whatever_hosts_do(workload: Workload, router: str) -> None:
     outcome, _ = play(workload, router, without=OF_THE_POOL)
     assert outcome.moved > 0
-    assert (outcome.broken_alone, outcome.broken, outcome.records) == (0, 0, 0)
+    assert (outcome.broken_alone, outcome.broken, outcome.record_changes) == (0, 0, 0)
 
 
 @small_and_brisk
@@ -58,21 +58,21 @@ def test_nothing_breaks_with_records_that_are_everywhere_at_once(
 ) -> None:
     outcome, _ = play(workload, router, balance=balance)
     assert outcome.broken == 0
-    assert outcome.broken_alone > 0, "without them something does"
+    assert outcome.broken_alone > 0, "without records some connections break"
 
 
 @balances
 def test_nothing_moves_or_breaks_without_a_change_of_hosts(balance: Balance) -> None:
     outcome, _ = play(SMALL, "modulo", balance=balance, without=OF_HOSTS)
     assert (outcome.moved, outcome.broken_alone, outcome.broken) == (0, 0, 0)
-    assert outcome.records > 0, "what could not be derived is told all the same"
+    assert outcome.record_changes > 0, "pinned bindings have records all the same"
 
 
 @balances
 @pytest.mark.parametrize("until", [2_000.0, 5_000.0, 7_000.0, 9_500.0])
-def test_records_are_of_exactly_those_that_the_rules_alone_would_send_elsewhere(balance: Balance, until: float) -> None:
+def test_exactly_the_pinned_bindings_have_records(balance: Balance, until: float) -> None:
     _, fleet = play(SMALL, "threshold", balance=balance, until=until)
-    assert fleet.held == fleet.underivable() > 0
+    assert fleet.records == fleet.count_pinned() > 0
 
 
 def test_a_record_that_comes_too_late_breaks_its_connection() -> None:
@@ -97,7 +97,7 @@ def _hashes(count: int) -> list[int]:
 
 @routers
 @pytest.mark.parametrize("count", [2, 3, 8, 64])
-def test_a_router_spreads_evenly_among_those_that_are_there(router: str, count: int) -> None:
+def test_a_router_spreads_connections_evenly_over_the_hosts_that_announce(router: str, count: int) -> None:
     chosen = ROUTERS[router](range(count))
     for hosts in (range(count), range(1, count), [0, *range(2, count)] if count > 2 else [0], range(count)):
         chosen.change(hosts)
@@ -110,7 +110,7 @@ def test_a_router_spreads_evenly_among_those_that_are_there(router: str, count: 
     ("router", "least", "most"), [("modulo", 0.8, 0.95), ("threshold", 0.25, 0.6), ("resilient", 0.0, 0.0)]
 )
 def test_how_many_of_the_others_a_leaving_host_moves(router: str, least: float, most: float) -> None:
-    """Of the regions, RFC 2992 §4 has between a quarter and a half of all."""
+    """RFC 2992 §4: with regions, between a quarter and a half of all connections move."""
     chosen = ROUTERS[router](range(8))
     before = {one: chosen.host_of(one) for one in _hashes(50_000)}
     chosen.change(range(1, 8))
@@ -129,24 +129,24 @@ def test_a_host_that_returns_to_a_resilient_router_takes_its_part_alone() -> Non
     assert len(moved) / 100_000 == pytest.approx(1 / 8, rel=0.02)
 
 
-# Natmirror's own part
+# natmirror's own part
 
 
 def test_a_fleet_decides_as_natmirror_does() -> None:
-    """The tables are Maglev's own, for the names and the shares that the rules would have."""
+    """The simulation uses Maglev's tables for the names and shares that real rules would have."""
     [service] = parse_rules(RULES.replace("192.0.2.100", "10.10.0.100")).services
     assert service.pool is not None
     maglev, balancing = Maglev(service.pool), Balancing(2, Balance.MAGLEV, 1)
     for slot in range(0, TABLE_SIZE, 97):
         assert balancing.pick(0, slot) == balancing.derive(slot) == service.pool.backends[maglev.table[slot]].name
     maglev.set_shares({service.pool.backends[0]: 0.0, service.pool.backends[1]: 1.0})
-    assert balancing.take(Event(1.0, "drain", 0)) == []
+    assert balancing.apply(Event(1.0, "drain", 0)) == []
     assert {balancing.pick(0, slot) for slot in range(TABLE_SIZE)} == {"c2"}
-    assert balancing.derive(int(maglev.table[0])) in ("c1", "c2"), "which the rules alone give, whoever is open"
-    assert balancing.take(Event(2.0, "down", 1)) == ["c2"]
+    assert balancing.derive(int(maglev.table[0])) in ("c1", "c2"), "the rules alone give it, even if it is closed"
+    assert balancing.apply(Event(2.0, "down", 1)) == ["c2"]
     assert balancing.pick(0, 0) is None
-    balancing.take(Event(3.0, "add", 2))
-    assert {balancing.pick(0, slot) for slot in range(TABLE_SIZE)} == {"c3"}, "a new rules file opens nobody again"
+    balancing.apply(Event(3.0, "add", 2))
+    assert {balancing.pick(0, slot) for slot in range(TABLE_SIZE)} == {"c3"}, "new rules open no closed backend"
 
 
 # The document
@@ -158,7 +158,7 @@ def test_the_tables_go_where_they_belong() -> None:
         insert("# A\n", "new")
 
 
-def test_a_document_without_their_place_is_told_and_stays(tmp_path: Path) -> None:
+def test_a_document_without_a_place_for_the_tables_is_refused_and_stays_unchanged(tmp_path: Path) -> None:
     document = tmp_path / "a.md"
     document.write_text("# A\n")
     done = CliRunner().invoke(main, ["--quick", "--output", str(document)])

@@ -1,4 +1,4 @@
-"""New flows in C: what Python would choose, and room for them."""
+"""New flows in C: the same choices as in Python, and room for them."""
 
 import gc
 from collections import Counter
@@ -67,7 +67,7 @@ def test_c_chooses_as_python_does(balance: str) -> None:
     assert len(Counter(chosen[0])) == 5
 
 
-def test_a_connection_without_mirrors_never_concerns_python() -> None:
+def test_a_connection_without_mirrors_is_never_punted() -> None:
     one = engine(UNMIRRORED)
     session = Session(one)
     session.connect()
@@ -84,7 +84,7 @@ def test_a_connection_without_mirrors_never_concerns_python() -> None:
     assert (one.flows(session.now), one.next_timer(), in_python(one)) == ([], None, {})
 
 
-def test_the_next_connection_of_the_same_port_takes_the_place_of_one_that_is_over(fast: bool) -> None:
+def test_the_next_connection_of_a_port_replaces_the_closed_one(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast)
     for iss in (1, 1 << 20, 1 << 30):
         session = Session(one, iss=iss)
@@ -107,7 +107,7 @@ def test_the_next_connection_of_the_same_port_takes_the_place_of_one_that_is_ove
         (at("10.10.0.1", 5), SERVICE, "SR"),
     ],
 )
-def test_what_is_no_plain_syn_of_a_client_is_pythons(source: Endpoint, destination: Endpoint, letters: str) -> None:
+def test_all_but_a_clients_plain_syn_is_punted(source: Endpoint, destination: Endpoint, letters: str) -> None:
     one = many(fast=True)
     one.receive(packet(source, destination, letters, 1), Hook.PREROUTING, 1.0, Checksum.VALID)
     assert in_python(one) == {"opening-or-closing": 1}
@@ -122,13 +122,13 @@ def test_a_syn_with_a_wrong_checksum_opens_nothing(fast: bool) -> None:
 
 
 def refused(one: Engine, session: Session) -> None:
-    """The backend of a session says no."""
+    """The backend of a session refuses."""
     session.syn()
     assert session.backend
     session.passed(packet(session.backend, session.client, "RA", 0, session.iss + 1), Hook.FORWARD)
 
 
-def test_a_client_that_was_refused_concerns_python_until_it_is_served(fast: bool) -> None:
+def test_a_refused_clients_syns_are_punted_until_a_backend_serves_it(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast)
     first = Session(one, client=at("10.10.0.11", 1025))
     refused(one, first)
@@ -163,7 +163,7 @@ def test_a_silent_backend_is_avoided_by_the_clients_next_port_too(fast: bool) ->
     assert later.backend == first.backend
 
 
-def test_syns_that_nobody_completes_give_way_and_connections_stay(fast: bool) -> None:
+def test_half_open_flows_are_evicted_and_connections_stay(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast, max_flows=40)
     kept = [Session(one, client=at("10.10.0.9", 1025 + number)) for number in range(20)]
     for session in kept:
@@ -210,17 +210,17 @@ def test_the_reasons_of_punts_have_names() -> None:
 
 
 def syn_ack(backend: Endpoint, client: Endpoint, iss: int) -> bytes:
-    """A backend's answer."""
+    """Return a backend's answer."""
     return packet(backend, client, "SA", 77, iss + 1)
 
 
 def rows(one: Engine) -> int:
-    """How much of the table is taken, by whomever."""
+    """Return the number of flows in the table."""
     return len(one.flow_ids())
 
 
-def test_answers_to_syns_that_had_to_go_take_no_room(fast: bool) -> None:
-    """They come late, or again and again, and look like those to clients that call a backend themselves."""
+def test_answers_to_evicted_syns_take_no_room(fast: bool) -> None:
+    """They come late, or repeatedly, and look like answers to clients that connect to a backend directly."""
     one = engine(UNMIRRORED, fast=fast, max_flows=40)
     flood = [Session(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number)) for number in range(200)]
     for session in flood:
@@ -234,7 +234,7 @@ def test_answers_to_syns_that_had_to_go_take_no_room(fast: bool) -> None:
     assert one.snapshot(1000.0)["counters"][EngineCounter.DIRECT_CONNECTIONS] == 0
 
 
-def test_an_answer_is_not_passed_off_as_the_one_that_another_backend_owes(fast: bool) -> None:
+def test_an_answer_is_not_taken_for_another_backends_answer(fast: bool) -> None:
     one = engine(UNMIRRORED.replace("pool:", "pool:\n      balance: round-robin"), fast=fast, max_flows=40)
     client = Session(one)
     client.syn()
@@ -262,7 +262,7 @@ def test_a_direct_connection_is_half_open_until_its_backend_goes_on(fast: bool) 
     assert rows(one) == 1, "that one is established"
 
 
-def test_connections_that_are_over_give_way_first(fast: bool) -> None:
+def test_closed_connections_are_evicted_first(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast, max_flows=20)
     kept = Session(one, client=at("10.10.0.8", 7))
     kept.connect()
@@ -280,8 +280,8 @@ def test_connections_that_are_over_give_way_first(fast: bool) -> None:
     assert kept.from_client("PA", b"still here").dst == kept.backend_address
 
 
-def test_made_up_data_takes_no_room_for_long(fast: bool) -> None:
-    """Whoever sends data without a connection is picked up; unless its backend answers, it is the first to go."""
+def test_data_without_a_connection_takes_no_room_for_long(fast: bool) -> None:
+    """Data without a connection makes a picked up flow; unless its backend answers, it is evicted first."""
     one = engine(UNMIRRORED, fast=fast, max_flows=20)
     real = at("10.10.0.8", 7)
     out = Session(one).passed(packet(real, SERVICE, "PA", 1, 1, b"real"), Hook.PREROUTING)
@@ -296,7 +296,7 @@ def test_made_up_data_takes_no_room_for_long(fast: bool) -> None:
     assert [flow["client"] for flow in one.flows(1.0) if flow["backend_bytes"]] == ["10.10.0.8:7"]
 
 
-def test_a_repeated_syn_is_not_pythons_nor_is_a_reset_before_the_handshakes_end() -> None:
+def test_neither_a_repeated_syn_nor_a_reset_in_the_handshake_is_punted() -> None:
     one = engine()
     for number in range(50):
         session = Session(one, client=at("10.10.0.9", 2000 + number))

@@ -1,4 +1,4 @@
-"""The C gear against the Python reference: same verdicts, same bytes, same numbers."""
+"""The C gear compared with the Python reference: same verdicts, same bytes, same numbers."""
 
 from array import array
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ halves = st.fixed_dictionaries(
 
 
 def numbers_of(row: FlowRow) -> dict[str, object]:
-    """All that process() may change of a row."""
+    """Return the fields of a row that process() may change."""
     found: dict[str, object] = {"seen_at": row.seen_at, "state": row.state, "flags": row.flags}
     for name in ("orig", "reply"):
         for field in HALF_FIELDS:
@@ -74,8 +74,8 @@ def planned(
     backends: Sequence[tuple[int, Endpoint]] = ((0, C1),),
     clients: str = "0.0.0.0/32",
 ) -> Plan:
-    """Tell a gear of services whose clients are in a network; by default SERVICE, with C1 as its pool or WATCHED, for
-    clients that do not exist, so that no SYN opens a flow."""
+    """Give a gear services whose clients are in a network. By default that is SERVICE, with C1 as its pool or
+    WATCHED, for clients that do not exist, so that no SYN opens a flow."""
     network = IPv4Network(clients)
     plan = Plan(one.handle)
     for number, service in enumerate(
@@ -89,7 +89,7 @@ def planned(
 
 
 def set_up(one: Gear, orig: dict[str, int], reply: dict[str, int], state: int, flags: int) -> FlowRow:
-    """The flow that the packets of these tests belong to."""
+    """Insert the flow to which the packets of these tests belong."""
     row = one.flows.insert(CLIENT, *((1, NO_BACKEND) if flags & WATCHED else (0, 0)))
     assert row is not None
     for half, values in ((row.orig, orig), (row.reply, reply)):
@@ -102,7 +102,7 @@ def set_up(one: Gear, orig: dict[str, int], reply: dict[str, int], state: int, f
 def reference(
     flows: FlowTable, row: FlowRow, raw: bytes, hook: int, checksum: Checksum, now: float
 ) -> tuple[int, bytes]:
-    """What process() has to say, by the Python code."""
+    """Return the result that process() must have, by the Python code."""
     try:
         parsed = parse(raw, checksum)
     except Malformed:
@@ -119,7 +119,7 @@ def reference(
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
     if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and parsed.checksum_ok():
-        return PUNT, raw  # these flows' data waits for a gap to be filled
+        return PUNT, raw  # the data of these flows waits until a gap is filled
     if row.flags & THROTTLED and not is_orig:
         return PUNT, raw
     if row.flags & DIRECT and is_orig:
@@ -140,7 +140,7 @@ def reference(
 def reference_of_control(
     flows: FlowTable, row: FlowRow, parsed: Segment, raw: bytes, now: float, *, is_orig: bool
 ) -> tuple[int, bytes]:
-    """The same for what opens and closes flows."""
+    """Return the same for packets that open or close flows."""
     syn, reset = parsed.flags & SYN, parsed.flags & RST
     if row.flags & DIRECT or not parsed.checksum_ok():
         return PUNT, raw
@@ -156,7 +156,7 @@ def reference_of_control(
 
 
 @given(st.data())
-def test_c_does_as_the_reference_does(data: st.DataObject) -> None:
+def test_c_does_the_same_as_the_reference(data: st.DataObject) -> None:
     copied = FEEDS_LEGS | ORIG_GAP
     flags = data.draw(st.sampled_from([0, 0, SERVICE_MIRRORED | copied, PICKED_UP, WATCHED, WATCHED | copied, DIRECT]))
     state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
@@ -221,7 +221,7 @@ def test_a_sum_left_to_hardware_is_computed_over_any_length(sizes: range, conten
 
 
 @given(st.binary(max_size=100), st.sampled_from([PREROUTING, FORWARD, OUTPUT]), st.sampled_from(Checksum))
-def test_what_is_no_packet_is_punted_untouched(raw: bytes, hook: int, checksum: Checksum) -> None:
+def test_bytes_that_are_no_packet_are_punted_unchanged(raw: bytes, hook: int, checksum: Checksum) -> None:
     one = gear()
     _plan = planned(one)  # the gear does not keep it
     one.flows.insert(CLIENT, 0, 0)
@@ -235,7 +235,7 @@ def test_an_empty_buffer_is_punted() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3)), max_size=60))
-def test_the_table_does_as_two_dictionaries_do(steps: list[tuple[bool, int, int, int]]) -> None:
+def test_the_table_behaves_as_two_dictionaries(steps: list[tuple[bool, int, int, int]]) -> None:
     one, size = gear(), 4
     table = one.flows
     backends = [at(f"10.20.0.{number}", 1) for number in range(4)]
@@ -280,7 +280,7 @@ def test_a_row_is_small() -> None:
 # SipHash
 
 
-def test_siphash_gives_the_papers_vector() -> None:
+def test_siphash_gives_the_vector_of_the_paper() -> None:
     assert siphash(bytes(range(16)), bytes(range(15))) == 0xA129CA6149BE45E5
 
 
@@ -289,17 +289,17 @@ def test_siphash_is_the_same_in_c(key: bytes, data: bytes) -> None:
     assert lib.nm_siphash(key, data, len(data)) == siphash(key, data)
 
 
-# What is due, and what is held
+# Deadlines and buffers
 
 
-def test_of_an_empty_table_nothing_is_due_at_any_time() -> None:
+def test_an_empty_table_has_no_deadline() -> None:
     one = gear()
     assert one.flows.due(NEVER) is None
     assert one.legs.take_due(NEVER) is None
     assert one.flows.next_due() == one.legs.next_due() == NEVER
 
 
-def test_what_is_due_comes_in_the_order_of_its_times() -> None:
+def test_deadlines_come_in_the_order_of_their_times() -> None:
     one = gear()
     rows = [one.legs.insert(C1, at("10.10.0.1", port)) for port in range(1, 9)]
     times = [5.0, 1.0, 7.0, NEVER, 3.0, 2.0, 6.0, 4.0]
@@ -316,7 +316,7 @@ def test_what_is_due_comes_in_the_order_of_its_times() -> None:
     assert one.legs.next_due() == 8.0
 
 
-def test_a_leg_that_holds_nothing_any_more_takes_no_memory() -> None:
+def test_a_leg_with_an_empty_buffer_takes_no_memory() -> None:
     memory = Memory(1 << 20)
     one = gear(memory=memory)
     row = one.legs.insert(C1, CLIENT)

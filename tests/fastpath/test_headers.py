@@ -1,4 +1,4 @@
-"""The C headers include each other downwards only, and what C and Python both name has one value."""
+"""The C headers include each other downwards only, and constants of both C and Python have one value."""
 
 import re
 from graphlib import TopologicalSorter
@@ -16,21 +16,21 @@ def includes(path: Path) -> set[str]:
     return set(re.findall(r'^#include "([^"]+)"', path.read_text(encoding="ascii"), re.MULTILINE))
 
 
-def test_headers_include_each_other_without_a_circle() -> None:
+def test_headers_include_each_other_without_a_cycle() -> None:
     graph = {str(path.relative_to(PACKAGE)): includes(path) for path in FILES if path.suffix == ".h"}
     order = list(TopologicalSorter(graph).static_order())
     assert set(order) == set(graph), "each header that is included is there"
 
 
-def test_the_core_knows_nothing_of_the_machine() -> None:
+def test_the_fast_path_includes_no_io() -> None:
     """The files of fastpath/ include neither process() nor the code that does I/O."""
     for path in PACKAGE.glob("fastpath/*.[ch]"):
         assert all(name.startswith("fastpath/") for name in includes(path)), path.name
     assert not any(name.startswith("linux/") for name in includes(PACKAGE / "_fastpath.c"))
 
 
-def test_what_net_knows_without_the_library_is_what_the_library_says() -> None:
-    """``net`` stands below the extension's door and types these again."""
+def test_the_constants_of_net_equal_the_librarys() -> None:
+    """``net`` is below the extension's package and has its own copies."""
     assert [Checksum.UNVERIFIED, Checksum.VALID, Checksum.PARTIAL] == [
         lib.NM_CHECKSUM_UNVERIFIED,
         lib.NM_CHECKSUM_VALID,

@@ -1,4 +1,4 @@
-"""The typed views of C's structs and the stub of the extension say what the library has, and nothing else."""
+"""The typed views of C's structs and the extension's stub describe exactly the library."""
 
 import ast
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ VIEWS = {
     "nm_translation": rows.TranslationRow,
 }
 OPAQUE = {"nm_flows": rows.FlowTableRow, "nm_legs": rows.LegTableRow}
-NOT_PYTHONS = {"nm_heap"}  # Python has no business in it
+NOT_PYTHONS = {"nm_heap"}  # opaque to Python
 
 
 def view_of(c_type: "CType") -> object:

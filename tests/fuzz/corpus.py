@@ -2,8 +2,7 @@
 
     python tests/fuzz/corpus.py CAPTURES DIRECTORY    writes a directory in it for each target
 
-A capture NAME.pcap has its rules beside it, in NAME.yaml: they tell which packets are a client's, a backend's, a
-mirror's.
+A capture NAME.pcap has its rules in NAME.yaml, which say what packets are a client's, a backend's or a mirror's.
 """
 
 import struct
@@ -21,7 +20,7 @@ from natmirror.rules import Rules, load_rules
 _CLIENT, _BACKEND, _MIRROR = 0, 1, 2
 _HOOKS = (0, 1, 0)  # PREROUTING, FORWARD, PREROUTING: places in the target's own table
 
-# The steps of fuzz_process.c, and what its flows and services are.
+# The steps of fuzz_process.c, and the kinds of its flows and services.
 _RAW, _WAIT, _DUE, _CALL, _FROM_CALLER, _TO_CALLER, _SET_CALLER, _STRAY = 3, 4, 5, 11, 12, 13, 14, 15
 _SWEEP, _SHARE, _CHANGE_PLAN = 16, 17, 18
 _HOW_VALID, _HOW_PARTIAL, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ, _HOW_ACK = 1, 2, 4, 16, 32, 64, 128
@@ -37,7 +36,7 @@ _MAX_STEPS = 60
 _MAX_HALF_OPEN, _MAX_CALLERS = 5, 10
 _CLIENT_END, _SERVICE_END = (bytes((10, 10, 0, 11)), 40000), (bytes((10, 10, 0, 100)), 6653)
 
-# The first bytes: orderly, buffers and budget, first number, scale (and whether mirrors hold clients back), window,
+# The first bytes: orderly, buffers and budget, first number, scale (and whether mirrors throttle clients), window,
 # segment size, and with a crowd which allocation fails.
 _ROOMY = struct.pack("<BBIBHH", 0, 15, 0xFFFF_F000, 7, 0xFFFF, 1460)
 _HOLDING = struct.pack("<BBIBHH", 0, 15, 0xFFFF_F000, 0x87, 0xFFFF, 1460)
@@ -52,7 +51,7 @@ _MAX_PAYLOAD = 256
 
 
 def session(capture: Path) -> Iterator[tuple[int, Segment]]:
-    """The TCP packets of a capture that have a part in it, each with whose it is."""
+    """Return the TCP packets of a capture that belong to the rules, each with its owner."""
     whose = _Roles(load_rules(capture.with_suffix(".yaml")))
     for captured in read(capture):
         try:
@@ -72,7 +71,7 @@ class _Roles:
         self._mirrors = {endpoint_of(mirror) for service in services for mirror in service.mirrors}
 
     def role(self, segment: Segment) -> int | None:
-        """Whose the packet is; None for those that are there twice, before and after their translation."""
+        """Return the packet's owner, or None for packets captured twice, before and after their translation."""
         if (segment.dst, segment.dport) in self._services:
             return _CLIENT
         if (segment.src, segment.sport) in self._backends:
@@ -81,7 +80,7 @@ class _Roles:
 
 
 def raw_steps(packets: list[tuple[int, Segment]], flow: int) -> Iterator[bytes]:
-    """The packets themselves, with the numbers that the target's flow has come to."""
+    """Return the packets, with the sequence numbers of the target's flow."""
     for role, segment in packets:
         which = _LEG_OF_FLOW[flow] if role == _MIRROR else flow
         how = role + 1 | _RELATIVE | _MENDED
@@ -91,7 +90,7 @@ def raw_steps(packets: list[tuple[int, Segment]], flow: int) -> Iterator[bytes]:
 
 
 def near_steps(packets: list[tuple[int, Segment]], flow: int) -> Iterator[bytes]:
-    """The same session as the target would build it, without the bytes."""
+    """Return the same session in the target's form, without the bytes."""
     for role, segment in packets:
         which = _LEG_OF_FLOW[flow] if role == _MIRROR else flow
         how = _HOW_PUSH if segment.flags & PSH else 0
@@ -102,14 +101,14 @@ def near_steps(packets: list[tuple[int, Segment]], flow: int) -> Iterator[bytes]
 
 
 def _length(count: int) -> bytes:
-    """A number of bytes, as the target reads it: about right for the larger ones."""
+    """Return a number of bytes in the target's form, approximate for large ones."""
     if count <= 255:
         return bytes((1, count))
     return bytes((5, count // 16)) if count < 4096 else bytes((6, 0))
 
 
 def raw_calls(packets: list[tuple[int, Segment]], service: int) -> Iterator[bytes]:
-    """The packets of both ends, in a flow that the gear opens."""
+    """Return the packets of both ends, in a flow that the gear opens."""
     yield call(service)
     for role, segment in packets:
         if role != _MIRROR:
@@ -140,12 +139,12 @@ def said(step: int, which: int, flags: int = ACK, length: int = 0, options: byte
 
 
 def syn_ack(which: int, options: bytes = b"") -> bytes:
-    """The backend accepts."""
+    """Return the backend's SYN-ACK."""
     return said(_TO_CALLER, which, SYN | ACK, options=options)
 
 
 def opened(which: int) -> bytes:
-    """A whole handshake."""
+    """Return a whole handshake."""
     return syn_ack(which) + said(_FROM_CALLER, which)
 
 
@@ -170,7 +169,7 @@ def fill_of() -> bytes:
 
 
 def room() -> dict[str, bytes]:
-    """Who goes so that others have room, and what comes for those that had to."""
+    """Return the eviction of flows, and later packets of the evicted ones."""
     minute, flood, fill = _MINUTE, flood_of(), fill_of()
     asked = bytes((_SET_CALLER, 0, _VICTIM, _SET_CALLER, 0, _VICTIM | _FOR_HALF_OPEN))
     strays = b"".join(
@@ -195,7 +194,7 @@ def room() -> dict[str, bytes]:
 
 
 def repeats() -> dict[str, bytes]:
-    """SYNs that come once more, in time or late, or are others."""
+    """Return repeated SYNs, in time or late, and different ones."""
     with_data = bytes((_CALL, 0, _HOW_VALID | _HOW_ACK, 0)) + _length(10)
     others = (
         with_data
@@ -216,12 +215,12 @@ def repeats() -> dict[str, bytes]:
 
 
 def sweep(how: int) -> bytes:
-    """Through all flows, three at a time."""
+    """Return sweeps of all flows, three at a time."""
     return bytes((_SWEEP, how | _WHOLE, 0, 2))
 
 
 def shared() -> dict[str, bytes]:
-    """Flows whose backends cannot be derived, other hosts' flows, and what becomes of both."""
+    """Return pinned flows, guests, and changes of both."""
     others = b"".join(bytes((_SHARE, _ADOPT, one, whose)) for one, whose in zip(range(8), _BACKENDS, strict=True))
     talk = b"".join(said(step, one, length=9) for step in (_FROM_CALLER, _TO_CALLER) for one in range(4))
     turned = b"".join(bytes((_CHANGE_PLAN, service, how)) for service in (0, 1, 3) for how in (5, 12, 128 + 9))
@@ -242,7 +241,7 @@ def shared() -> dict[str, bytes]:
 
 
 def of_callers() -> dict[str, bytes]:
-    """Flows that the gear opens: their whole lives, and the table when it is full."""
+    """Return flows that the gear opens, from begin to end, and a full table."""
     pause, minute, flood, fill = _PAUSE, _MINUTE, flood_of(), fill_of()
     seeds = room() | repeats() | shared()
     seeds |= {"flood": flood + minute * 2, "flood-answered": flood + b"".join(map(syn_ack, range(5))) + flood + minute}
@@ -261,7 +260,7 @@ def of_callers() -> dict[str, bytes]:
         removed = call(service) + bytes((_SET_CALLER, 0, _REMOVED)) + life
         lives = {"life": life + life + minute, "reset": reset, "suspected": suspected, "again": again + pause}
         seeds |= {f"{name}-{service}": one for name, one in (lives | {"removed": removed}).items()}
-    for one in _CALLERS_OF_SERVICE:  # services that share backends, by clients that are done with the other
+    for one in _CALLERS_OF_SERVICE:  # services that share backends, with clients that have left the other service
         lives_of = [call(service + one) + opened(index) + closed(index) for index, service in enumerate(_SERVICES)]
         seeds[f"shared-{one}"] = b"".join(lives_of) + b"".join(call(service + one, 1) for service in _SERVICES)
     everybody = {f"process/callers-{name}": _ROOMY + one for name, one in seeds.items()}
@@ -269,7 +268,7 @@ def of_callers() -> dict[str, bytes]:
 
 
 def tables() -> dict[str, bytes]:
-    """Pools of each size, with weights that are the same, nearly so, and anything but."""
+    """Return pools of each size, with equal, similar and very different weights."""
     seeds = {}
     for size in range(8):
         for count in (1, 2, 7, 63):
@@ -288,8 +287,8 @@ def as_it_is(packet: bytes) -> bytes:
 
 
 def rare() -> dict[str, bytes]:
-    """What no capture has and no fuzzer is quick to find: options that end too late, lengths that contradict each
-    other."""
+    """Return packets that no capture has and no fuzzer finds quickly: options that end too late, contradictory
+    lengths."""
     tails = ((OPT_WINDOW_SCALE, 3), (OPT_WINDOW_SCALE,), (OPT_WINDOW_SCALE, 255), (OPT_WINDOW_SCALE, 0), (OPT_MSS, 4))
     options = [bytes((OPT_NOP,) * (4 - len(tail)) + tail) for tail in tails]
     options += [bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 15)), bytes((OPT_NOP,) * 40)]
@@ -303,7 +302,7 @@ def rare() -> dict[str, bytes]:
 
 
 def messages(packets: list[tuple[int, Segment]]) -> bytes:
-    """A datagram of the kernel's with several packets, then its answer to a request."""
+    """Return a datagram of the kernel's with several packets, then its answer to a request."""
     out = b""
     for number, (role, segment) in enumerate(packets):
         attributes = _attribute(_PACKET_HDR, struct.pack("!IHBx", number, 0x0800, _HOOKS[role]))
@@ -323,7 +322,7 @@ def _message(kind: int, body: bytes) -> bytes:
 
 
 def write(captures: Path, directory: Path) -> int:
-    """Write all seeds; gives how many there are."""
+    """Write all seeds and return their number."""
     seeds = rare() | of_callers() | tables()
     for capture in sorted(captures.glob("*.pcap")):
         if capture.name.endswith(".out.pcap"):

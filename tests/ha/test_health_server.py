@@ -1,4 +1,4 @@
-"""Health is answered even on a host without descriptors or memory."""
+"""The health server answers even when no descriptors or memory are left."""
 
 import os
 import resource
@@ -26,7 +26,7 @@ def answering(tmp_path: Path) -> Iterator[Path]:
     assert not path.exists()
 
 
-def test_it_answers_with_no_descriptor_left_and_again_and_again(answering: Path) -> None:
+def test_it_answers_again_and_again_when_no_descriptor_is_left(answering: Path) -> None:
     clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.open(os.devnull, os.O_RDONLY)
@@ -42,15 +42,15 @@ def test_it_answers_with_no_descriptor_left_and_again_and_again(answering: Path)
             client.close()
 
 
-def test_a_fault_of_whoever_is_asked_costs_one_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_in_the_health_function_costs_one_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     faults = [MemoryError(), MemoryError()]
 
-    def look() -> tuple[int, str]:
+    def health() -> tuple[int, str]:
         if faults:
             raise faults.pop()
         return 0, "well"
 
-    one = HealthServer(tmp_path / "health", look)
+    one = HealthServer(tmp_path / "health", health)
     answers = []
     for _ in range(3):
         with socket.socket(socket.AF_UNIX) as client:

@@ -1,4 +1,4 @@
-"""A host of a pair: its role, how fit it is, what keepalived is given and what it asks and tells."""
+"""A host of a pair: its role, its readiness, keepalived's configuration, and the commands that keepalived runs."""
 
 import subprocess
 import sys
@@ -49,24 +49,24 @@ class Clock:
 # Roles
 
 
-def test_whoever_is_concerned_is_told_the_role_now_and_at_each_change() -> None:
-    current_role, told = CurrentRole(Clock()), list[HostRole]()
-    current_role.on_role(told.append)
+def test_a_listener_gets_the_role_now_and_at_each_change() -> None:
+    current_role, roles = CurrentRole(Clock()), list[HostRole]()
+    current_role.on_role(roles.append)
     assert current_role.set_by_keepalived(HostRole.MASTER, 1)
     assert not current_role.set_by_keepalived(HostRole.MASTER, 2)
     assert current_role.set_by_keepalived(HostRole.FAULT, 3)
-    assert told == [HostRole.BACKUP, HostRole.MASTER, HostRole.FAULT]
+    assert roles == [HostRole.BACKUP, HostRole.MASTER, HostRole.FAULT]
     assert current_role.show() == {"role": "fault", "since": "3:00", "source": "keepalived"}
 
 
-def test_a_word_that_was_overtaken_is_nothing_but_late() -> None:
+def test_a_report_that_was_overtaken_is_ignored() -> None:
     current_role = CurrentRole(Clock())
     assert current_role.set_by_keepalived(HostRole.MASTER, 20)
     assert not current_role.set_by_keepalived(HostRole.BACKUP, 19)
     assert current_role.role is HostRole.MASTER
 
 
-def test_addresses_show_the_role_until_keepalived_tells() -> None:
+def test_the_role_comes_from_the_addresses_until_keepalived_reports_it() -> None:
     current_role = CurrentRole(Clock())
     current_role.set_by_addresses(HostRole.MASTER)
     assert current_role.show() == {"role": "master", "since": "2:00", "source": "addresses"}
@@ -83,41 +83,41 @@ def fit(threads: int = 2) -> Readiness:
     return readiness
 
 
-def test_a_natmirror_that_starts_is_not_ready() -> None:
-    assert Readiness(2).check([0, 0], 0.0) == (exit_codes.NOT_READY, "it starts")
+def test_a_natmirror_that_is_starting_is_not_ready() -> None:
+    assert Readiness(2).check([0, 0], 0.0) == (exit_codes.NOT_READY, "natmirror is starting")
 
 
-def test_one_whose_threads_go_on_is_fit() -> None:
+def test_a_natmirror_whose_threads_run_is_fit() -> None:
     readiness = fit()
     for second in range(10):
         assert readiness.check([second, 7 * second], float(second)) == (exit_codes.FIT, "")
 
 
-def test_a_thread_that_stands_still_makes_it_unfit_and_is_named() -> None:
+def test_a_thread_that_does_not_run_makes_it_unfit_and_is_named() -> None:
     readiness = fit()
     assert readiness.check([5, 5], 100.0)[0] == exit_codes.FIT, "seen for the first time"
     assert readiness.check([6, 5], 100.0 + STALLED_AFTER)[0] == exit_codes.FIT
     code, reason = readiness.check([7, 5], 100.1 + STALLED_AFTER)
-    assert (code, "thread 1 " in reason) == (exit_codes.STUCK, True)
+    assert (code, reason) == (exit_codes.STUCK, "packet thread 1 has not run for 3 s")
     assert readiness.check([8, 6], 101.0 + STALLED_AFTER)[0] == exit_codes.FIT
 
 
 def test_a_queue_that_does_not_work_makes_it_unfit() -> None:
     readiness = fit()
-    trouble: str | None = "queue 7: the kernel has refused verdicts for 3 s"
-    readiness.queue_trouble = lambda: trouble
-    assert readiness.check([1, 1], 0.0) == (exit_codes.STUCK, trouble)
-    trouble = None
+    problem: str | None = "queue 7: the kernel has refused verdicts for 3 s"
+    readiness.queue_problem = lambda: problem
+    assert readiness.check([1, 1], 0.0) == (exit_codes.STUCK, problem)
+    problem = None
     assert readiness.check([2, 2], 1.0)[0] == exit_codes.FIT
 
 
-def test_iptables_rules_that_are_gone_make_it_unfit() -> None:
+def test_missing_iptables_rules_make_it_unfit() -> None:
     readiness = fit()
     readiness.rules_are_in_place = False
     assert readiness.check([1, 1], 0.0)[0] == exit_codes.RULES_MISSING
 
 
-def test_one_that_does_not_hold_the_flows_yet_is_not_ready() -> None:
+def test_a_natmirror_that_has_not_read_the_shared_state_is_not_ready() -> None:
     readiness = fit()
     missing: str | None = "3 of 4 flows"
     readiness.why_incomplete = lambda: missing
@@ -126,10 +126,12 @@ def test_one_that_does_not_hold_the_flows_yet_is_not_ready() -> None:
     assert readiness.check([2, 2], 1.0)[0] == exit_codes.FIT
 
 
-# Asking and telling
+# What keepalived runs
 
 
-def test_each_code_is_told_as_it_is(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_exits_with_the_code_and_prints_its_meaning_and_the_reason(
+    api: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for code, meaning in exit_codes.MEANINGS.items():
         answering = HealthServer(Path(keepalived_hooks.health_socket(api)), lambda code=code: (code, "for a reason"))  # type: ignore[misc]
         assert keepalived_hooks.main("health", ["--api", api]) == code
@@ -137,32 +139,32 @@ def test_each_code_is_told_as_it_is(api: str, capsys: pytest.CaptureFixture[str]
         assert capsys.readouterr().out == f"{meaning}: for a reason\n"
 
 
-def test_one_that_is_not_there_is_not_running(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_health_socket_natmirror_is_not_running(api: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert keepalived_hooks.main("health", [f"--api={api}"]) == exit_codes.NOT_RUNNING
     assert capsys.readouterr().out.startswith("not running: ")
 
 
-def test_one_that_does_not_answer_is_stuck(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_natmirror_that_does_not_answer_is_stuck(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keepalived_hooks, "_TIMEOUT", 0.05)
     answering = HealthServer(Path(keepalived_hooks.health_socket(api)), lambda: time.sleep(0.2) or (0, ""))  # type: ignore[func-returns-value]
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.STUCK
     answering.close()
 
 
-def test_whoever_asks_and_goes_away_or_says_too_much_harms_nobody(api: str) -> None:
+def test_a_client_that_disconnects_or_sends_data_does_no_harm(api: str) -> None:
     import socket
 
     answering = HealthServer(Path(keepalived_hooks.health_socket(api)), lambda: (0, "x" * 10))
     for _ in range(3):
         with socket.socket(socket.AF_UNIX) as rude:
             rude.connect(keepalived_hooks.health_socket(api))
-            with suppress(BrokenPipeError):  # it has been answered and left
+            with suppress(BrokenPipeError):  # the server has answered and closed the connection
                 rude.sendall(b"GET / HTTP/1.0\r\n\r\n")
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.FIT
     answering.close()
 
 
-def test_anybody_may_ask(api: str) -> None:
+def test_any_user_may_ask_for_the_health(api: str) -> None:
     path = Path(keepalived_hooks.health_socket(api))
     path.touch()  # what a killed run has left behind
     answering = HealthServer(path, lambda: (0, ""))
@@ -172,21 +174,22 @@ def test_anybody_may_ask(api: str) -> None:
 
 
 @pytest.fixture
-def told(api: str) -> Iterator[list[dict[str, Any]]]:
-    words: list[dict[str, Any]] = []
+def reports(api: str) -> Iterator[list[dict[str, Any]]]:
+    """The roles that are reported to an API."""
+    reports: list[dict[str, Any]] = []
 
-    def take(word: dict[str, Any]) -> dict[str, Any]:
-        HostRole(word["role"])
-        words.append(word)
+    def take(report: dict[str, Any]) -> dict[str, Any]:
+        HostRole(report["role"])
+        reports.append(report)
         return {}
 
     server = Server(Path(api), {}, {"role": take})
-    yield words
+    yield reports
     server.close()
 
 
 @pytest.mark.parametrize(
-    ("words", "role"),
+    ("arguments", "role"),
     [
         (["master"], "master"),
         (["GROUP", "natmirror", "MASTER", "110"], "master"),
@@ -195,39 +198,39 @@ def told(api: str) -> Iterator[list[dict[str, Any]]]:
         (["INSTANCE", "switch_side", "STOP", "100"], "fault"),
     ],
 )
-def test_a_role_is_told_in_keepalived_s_words_too(
-    api: str, told: list[dict[str, Any]], words: list[str], role: str
+def test_a_role_is_reported_by_name_or_with_keepalived_s_arguments(
+    api: str, reports: list[dict[str, Any]], arguments: list[str], role: str
 ) -> None:
-    assert keepalived_hooks.main("role", ["--api", api, *words]) == 0
-    assert [word["role"] for word in told] == [role]
+    assert keepalived_hooks.main("role", ["--api", api, *arguments]) == 0
+    assert [report["role"] for report in reports] == [role]
 
 
-def test_later_processes_have_higher_orders(api: str, told: list[dict[str, Any]]) -> None:
+def test_later_processes_have_higher_sequence_numbers(api: str, reports: list[dict[str, Any]]) -> None:
     for _ in range(3):
         subprocess.run([sys.executable, "-m", "natmirror", "role", "--api", api, "backup"], check=True)
-    orders = [word["order"] for word in told]
-    assert orders == sorted(set(orders))
+    numbers = [report["sequence"] for report in reports]
+    assert numbers == sorted(set(numbers))
 
 
-def test_a_role_that_nobody_takes_is_an_error(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_role_that_natmirror_does_not_accept_is_an_error(api: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert keepalived_hooks.main("role", ["--api", api, "master"]) == 1
     assert capsys.readouterr().err.startswith(f"natmirror: no natmirror answers on {api}: ")
-    server = Server(Path(api), {}, {"role": lambda words: [][0]})
+    server = Server(Path(api), {}, {"role": lambda report: [][0]})
     assert keepalived_hooks.main("role", ["--api", api, "master"]) == 1
     server.close()
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("command", "arguments"),
     [("health", ["now"]), ("health", ["--api"]), ("role", []), ("role", ["king"]), ("role", ["a", "b"])],
 )
-def test_what_cannot_be_meant_is_told(command: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert keepalived_hooks.main(command, words) == exit_codes.MISUSED
+def test_wrong_arguments_are_an_error(command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert keepalived_hooks.main(command, arguments) == exit_codes.MISUSED
     assert capsys.readouterr().err.startswith(f"usage: natmirror {command} ")
 
 
-def test_asking_imports_next_to_nothing(api: str) -> None:
-    """Beside what Python itself has at its start."""
+def test_the_health_command_imports_next_to_nothing(api: str) -> None:
+    """Apart from the modules that Python itself imports at its start."""
     code = (
         "import sys; before = set(sys.modules); import natmirror.cli.entry;"
         f" sys.argv = ['natmirror', 'health', '--api', {api!r}]; natmirror.cli.entry.main();"
@@ -246,7 +249,7 @@ def test_asking_imports_next_to_nothing(api: str) -> None:
     assert not imported & {"click", "json", "re", "typing", "pathlib", "subprocess", "http", "httpx", "logging"}
 
 
-# A host on member
+# A host of a pair
 
 
 @pytest.fixture
@@ -260,7 +263,7 @@ def member(pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
         yield member
 
 
-def test_it_is_a_backup_without_the_addresses_and_master_with_them(
+def test_a_host_is_backup_without_the_addresses_and_master_with_them(
     member: PairMember, pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = member.show()
@@ -275,77 +278,79 @@ def test_it_is_a_backup_without_the_addresses_and_master_with_them(
     assert roles == [HostRole.BACKUP, HostRole.MASTER]
 
 
-def test_a_role_that_was_lost_shows_in_the_addresses(
+def test_the_addresses_correct_the_role_after_a_lost_report(
     member: PairMember, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def shown() -> tuple[str, str]:
-        words = member.show()
-        assert words is not None
-        return words["role"], words["source"]
+        pair = member.show()
+        assert pair is not None
+        return pair["role"], pair["source"]
 
     own = {address.ip for address in pair.addresses}
     monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: own)
-    member.set_role({"role": "backup", "order": 1})
+    member.set_role({"role": "backup", "sequence": 1})
     member.compare(member.role_by_addresses())
-    assert shown() == ("backup", "keepalived"), "it may be about to tell"
+    assert shown() == ("backup", "keepalived"), "keepalived may be about to report it"
     member.compare(member.role_by_addresses())
     assert shown() == ("master", "addresses")
-    member.set_role({"role": "master", "order": 2})
+    member.set_role({"role": "master", "sequence": 2})
     own.pop()
     for _ in range(3):
         member.compare(member.role_by_addresses())
-    assert shown() == ("master", "keepalived"), "some of the addresses say nothing"
+    assert shown() == ("master", "keepalived"), "some of the addresses show no role"
     own.clear()
     member.compare(member.role_by_addresses())
-    member.set_role({"role": "fault", "order": 3})
+    member.set_role({"role": "fault", "sequence": 3})
     member.compare(member.role_by_addresses())
     assert shown() == ("fault", "keepalived")
-    member.set_role({"role": "master", "order": 4})
+    member.set_role({"role": "master", "sequence": 4})
     member.compare(member.role_by_addresses())
     member.compare(member.role_by_addresses())
     assert shown() == ("backup", "addresses")
 
 
-def test_it_tells_how_it_is_as_soon_as_it_is_open(member: PairMember, api: str) -> None:
+def test_the_health_socket_answers_as_soon_as_the_host_is_open(member: PairMember, api: str) -> None:
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
     member.readiness.not_ready, member.readiness.rules_are_in_place = None, True
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.FIT
 
 
-def test_a_stop_of_the_active_host_waits_for_the_other_one(member: PairMember, api: str) -> None:
-    member.set_role({"role": "master", "order": 1})
-    member.begin_hand_over(100.0)
+def test_a_stop_of_the_active_host_waits_for_the_other_host(member: PairMember, api: str) -> None:
+    member.set_role({"role": "master", "sequence": 1})
+    member.begin_release(100.0)
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
-    until = member.hand_over_until(100.0)
-    assert until is not None and member.hand_over_until(until) is None, "not for ever"
-    member.set_role({"role": "fault", "order": 2})
-    assert member.hand_over_until(101.0) is None
+    until = member.release_deadline(100.0)
+    assert until is not None and member.release_deadline(until) is None, "the wait is bounded"
+    member.set_role({"role": "fault", "sequence": 2})
+    assert member.release_deadline(101.0) is None
 
 
-def test_a_stop_of_a_backup_waits_for_nobody(member: PairMember) -> None:
-    member.begin_hand_over(100.0)
-    assert member.hand_over_until(100.0) is None
+def test_a_stop_of_a_backup_does_not_wait(member: PairMember) -> None:
+    member.begin_release(100.0)
+    assert member.release_deadline(100.0) is None
 
 
-def test_whoever_tells_a_role_without_an_order_is_the_latest(member: PairMember) -> None:
-    for words in ({"role": "master", "order": 5}, {"role": "backup"}):
-        member.set_role(words)
+def test_a_report_without_a_sequence_number_is_the_latest(member: PairMember) -> None:
+    for report in ({"role": "master", "sequence": 5}, {"role": "backup"}):
+        member.set_role(report)
     shown = member.show()
     assert shown is not None and shown["role"] == "backup"
-    member.set_role({"role": "master", "order": 4})
+    member.set_role({"role": "master", "sequence": 4})
     assert member.show() == shown, "it was overtaken"
 
 
-NO_ORDERS: list[Any] = ["late", None, [], {}, 1e999, -1]
+WRONG_NUMBERS: list[Any] = ["late", None, [], {}, 1e999, -1]
 
 
-@pytest.mark.parametrize("words", [{}, {"role": "king"}, *({"role": "master", "order": order} for order in NO_ORDERS)])
-def test_what_is_no_role_is_refused(member: PairMember, words: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "report", [{}, {"role": "king"}, *({"role": "master", "sequence": number} for number in WRONG_NUMBERS)]
+)
+def test_a_malformed_report_is_refused(member: PairMember, report: dict[str, Any]) -> None:
     with pytest.raises((KeyError, ValueError)):
-        member.set_role(words)
+        member.set_role(report)
 
 
-def test_a_host_alone_has_no_role(api: str) -> None:
+def test_a_host_without_a_pair_has_no_role(api: str) -> None:
     member = PairMember(None, 1, lambda: [1])
     assert member.show() is None
     with pytest.raises(ValueError, match="no section ha"):
@@ -355,7 +360,7 @@ def test_a_host_alone_has_no_role(api: str) -> None:
 # keepalived.conf
 
 
-def test_each_host_s_file_is_the_other_one_s_with_the_places_changed(pair: Pair) -> None:
+def test_the_files_of_the_two_hosts_differ_in_addresses_and_priority(pair: Pair) -> None:
     one, other = (keepalived_conf.text(pair, host, "natmirror", "/run/api.sock", "root") for host in pair.hosts)
     for lines in ("unicast_src_ip 10.10.0.1\n    unicast_peer {\n        10.10.0.2\n", "priority 110\n"):
         assert lines in one and lines not in other
@@ -368,32 +373,32 @@ def test_each_host_s_file_is_the_other_one_s_with_the_places_changed(pair: Pair)
         assert 'notify "natmirror role --api /run/api.sock"\n' in text
 
 
-def test_a_host_is_known_by_its_addresses_or_its_name(pair: Pair) -> None:
+def test_the_host_is_found_by_its_addresses_or_its_name(pair: Pair) -> None:
     lb1, lb2 = pair.hosts
     assert keepalived_conf.choose(pair, None, {lb2.switch_side, lb2.pool_side, IPv4Address("127.0.0.1")}) is lb2
     assert keepalived_conf.choose(pair, "lb1", set()) is lb1
-    with pytest.raises(HostError, match="neither lb1 and lb2: give the one that is meant with --host"):
+    with pytest.raises(HostError, match="neither lb1 nor lb2: choose one of them with --host"):
         keepalived_conf.choose(pair, None, {lb1.switch_side})
-    with pytest.raises(HostError, match="the pair has lb1 and lb2, no lb3"):
+    with pytest.raises(HostError, match="the pair has no host lb3: its hosts are lb1 and lb2"):
         keepalived_conf.choose(pair, "lb3", set())
 
 
 @pytest.mark.parametrize("api", ['/run/"', "/run/a\nb", "/run/{x}", "/run/$X", "/run/!", "/run/#", "/run/a b"])
-def test_names_that_keepalived_would_read_otherwise_are_refused(pair: Pair, api: str) -> None:
-    with pytest.raises(HostError, match=r"keepalived\.conf cannot hold"):
+def test_paths_that_keepalived_would_misread_are_refused(pair: Pair, api: str) -> None:
+    with pytest.raises(HostError, match=r"keepalived\.conf cannot contain"):
         keepalived_conf.text(pair, pair.hosts[0], "natmirror", api, "root")
 
 
 def test_the_command_writes_the_file(tmp_path: Path) -> None:
     file = tmp_path / "keepalived.conf"
-    words = ["keepalived", "--rules", str(EXAMPLE), "--host", "lb2", "--script-user", "nobody"]
-    assert CliRunner().invoke(main, [*words, "-o", str(file)]).exit_code == 0
+    arguments = ["keepalived", "--rules", str(EXAMPLE), "--host", "lb2", "--script-user", "daemon"]
+    assert CliRunner().invoke(main, [*arguments, "-o", str(file)]).exit_code == 0
     text = file.read_text()
-    assert "router_id lb2\n" in text and "script_user nobody\n" in text
-    assert CliRunner().invoke(main, words).output == text
+    assert "router_id lb2\n" in text and "script_user daemon\n" in text
+    assert CliRunner().invoke(main, arguments).output == text
 
 
-def test_the_command_tells_what_it_cannot_do(tmp_path: Path) -> None:
+def test_the_errors_of_the_command(tmp_path: Path) -> None:
     alone = CliRunner().invoke(main, ["keepalived", "--rules", str(EXAMPLE.with_name("lb.yaml"))])
     assert (alone.exit_code, "expected a section ha, found none" in alone.output) == (1, True)
     nowhere = ["keepalived", "--rules", str(EXAMPLE), "--host", "lb1", "-o", str(tmp_path / "a" / "b")]

@@ -1,4 +1,4 @@
-"""Fixtures of the tests over socket pairs that play the kernel's part."""
+"""Fixtures for tests in which a socket pair plays the kernel's part."""
 
 import socket
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.helpers.nfqueue import Bound
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
-    """The kernel's ends of the queues that a test makes."""
+    """The kernel's ends of the sockets of all queues that a test makes."""
     Bound.kernels = []
     monkeypatch.setattr(nfqueue, "NetfilterQueue", Bound)
     monkeypatch.setattr(Queue, "_configure", lambda *arguments: None)

@@ -1,4 +1,4 @@
-"""The host's addresses, on a host without descriptors."""
+"""Reading the host's addresses when no descriptors are left."""
 
 import os
 import resource
@@ -10,7 +10,7 @@ from natmirror.linux import addresses
 
 
 @pytest.mark.parametrize("spare", range(5))
-def test_no_descriptors_left_is_one_kind_of_error_and_leaks_none(spare: int) -> None:
+def test_a_shortage_of_descriptors_is_a_host_error_and_leaks_none(spare: int) -> None:
     addresses.own_addresses()
     used = {int(name) for name in os.listdir("/proc/self/fd")}
     free = [number for number in range(len(used) + 10) if number not in used]

@@ -1,6 +1,6 @@
-"""The process that passes packets while natmirror is frozen, in a thread over a socket pair; and its parent's side.
+"""The bypass process, run in a thread over a socket pair, and its parent's side.
 
-It is started again if it has ended, and never by the thread that beats.
+It is started again if it has ended, but never by the thread that beats.
 """
 
 import errno
@@ -28,7 +28,7 @@ def has_packets(queue: socket.socket) -> bool:
     return False
 
 
-def test_packets_whose_verdicts_are_refused_pass_later_also_after_the_heartbeat_is_back() -> None:
+def test_refused_verdicts_are_sent_later_even_after_the_heartbeat_is_back() -> None:
     kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     heard, heartbeat = os.pipe()
     fill(ours)
@@ -36,7 +36,7 @@ def test_packets_whose_verdicts_are_refused_pass_later_also_after_the_heartbeat_
         kernel.send(queued(number, b"x"))
     with ThreadPoolExecutor() as pool, os.fdopen(heartbeat, "wb", buffering=0) as beats:
         served = pool.submit(bypass_module._serve, ours.fileno(), heard, NUMBER)
-        while has_packets(ours):  # until it has taken them, for want of a heartbeat
+        while has_packets(ours):  # until it has received them, since the heartbeat is missing
             assert not served.done()
         beats.write(b".")
         kernel.settimeout(5.0)
@@ -72,17 +72,17 @@ def kill(bypass: Bypass) -> None:
     bypass._process.wait(5.0)
 
 
-def test_a_beat_starts_nothing_and_raises_nothing(bypass: Bypass, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_beat_starts_no_process_and_raises_no_error(bypass: Bypass, monkeypatch: pytest.MonkeyPatch) -> None:
     kill(bypass)
     monkeypatch.setattr(subprocess, "Popen", None)
     for _ in range(3):
         bypass.beat()
 
 
-def test_another_process_gets_the_beats_over_the_same_descriptor(bypass: Bypass) -> None:
+def test_a_restarted_process_gets_the_beats_over_the_same_descriptor(bypass: Bypass) -> None:
     first, pipe = bypass._process, bypass._pipe
     bypass.mend()
-    assert bypass._process is first, "it lives"
+    assert bypass._process is first, "it still runs"
     kill(bypass)
     bypass.mend()
     assert bypass._process is not first
@@ -93,7 +93,7 @@ def test_another_process_gets_the_beats_over_the_same_descriptor(bypass: Bypass)
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
-def test_a_fork_that_is_refused_is_tried_again_and_leaks_nothing(
+def test_a_refused_fork_is_tried_again_and_leaks_no_descriptor(
     bypass: Bypass, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
@@ -112,7 +112,7 @@ def test_a_fork_that_is_refused_is_tried_again_and_leaks_nothing(
     assert bypass._process.poll() is None
 
 
-def test_none_is_started_while_its_queue_is_not_bound(bypass: Bypass) -> None:
+def test_no_process_is_started_while_the_queue_is_not_bound(bypass: Bypass) -> None:
     before = os.listdir("/proc/self/fd")
     bypass.release()
     bypass.mend()
@@ -126,7 +126,7 @@ def test_none_is_started_while_its_queue_is_not_bound(bypass: Bypass) -> None:
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
-def test_the_thread_that_has_the_queue_waits_neither_for_a_fork_nor_for_a_process_that_is_stopped(
+def test_the_queues_thread_waits_neither_for_a_fork_nor_for_a_stopped_process(
     bypass: Bypass,
 ) -> None:
     assert bypass._process is not None

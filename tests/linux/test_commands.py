@@ -1,4 +1,4 @@
-"""The host's programs, on a host that refuses to run them or where they hang."""
+"""Running the host's programs: they fail, hang, or cannot be started."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from natmirror.linux import commands, nftables
 from natmirror.linux.iptables import Firewall
 
 
-def test_a_command_gets_its_input_and_gives_its_output() -> None:
+def test_a_command_reads_its_input_and_its_output_is_returned() -> None:
     assert commands.run(["cat"], "some rules\n", package="coreutils") == "some rules\n"
 
 
@@ -40,9 +40,7 @@ def test_a_command_that_hangs_is_killed() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM])
-def test_a_host_that_refuses_another_process_or_descriptor_raises_one_kind_of_error(
-    monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_refused_process_or_descriptor_is_a_host_error(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -53,7 +51,7 @@ def test_a_host_that_refuses_another_process_or_descriptor_raises_one_kind_of_er
             look()
 
 
-def test_no_memory_for_a_command_is_such_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise MemoryError
 

@@ -1,4 +1,4 @@
-"""Who runs here: asked in network namespaces of their own by the live tests, here under another name."""
+"""The lock of a run, under a name of the test's own; the live tests use network namespaces instead."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def other(address: str) -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
-def test_without_a_run_there_is_none_and_after_it_neither() -> None:
+def test_no_natmirror_runs_before_the_lock_is_taken_and_after_it_is_released() -> None:
     assert running() is None
     one = Instance()
     assert running() == f"pid {os.getpid()}"
@@ -56,12 +56,12 @@ def test_without_a_run_there_is_none_and_after_it_neither() -> None:
     assert running() is None
 
 
-def test_a_second_one_is_refused_by_the_first_ones_process_id(other: "subprocess.Popen[str]") -> None:
-    with pytest.raises(HostError, match=f"natmirror is already running here, pid {other.pid}$"):
+def test_a_second_start_is_refused_with_the_first_ones_process_id(other: "subprocess.Popen[str]") -> None:
+    with pytest.raises(HostError, match=f"natmirror is already running in this network namespace, pid {other.pid}$"):
         Instance()
 
 
-def test_a_stopped_process_is_named_too_and_a_killed_one_is_gone(other: "subprocess.Popen[str]") -> None:
+def test_a_stopped_holder_is_found_and_a_killed_one_is_not(other: "subprocess.Popen[str]") -> None:
     other.send_signal(signal.SIGSTOP)
     assert running() == f"pid {other.pid}"
     other.kill()
@@ -69,17 +69,17 @@ def test_a_stopped_process_is_named_too_and_a_killed_one_is_gone(other: "subproc
     assert running() is None
 
 
-def test_many_questions_do_not_hide_it(other: "subprocess.Popen[str]", tmp_path: Path) -> None:
+def test_a_holder_with_a_full_backlog_is_known_by_its_queue(other: "subprocess.Popen[str]", tmp_path: Path) -> None:
     for _ in range(3):
         assert running() is not None
     assert running() == "a process that does not answer"
     (tmp_path / "queues").write_text(QUEUES.format(port=other.pid))
     assert running() == f"pid {other.pid}"
-    with pytest.raises(HostError, match=f"already running here, pid {other.pid}$"):
+    with pytest.raises(HostError, match=f"already running in this network namespace, pid {other.pid}$"):
         Instance()
 
 
-def test_connections_are_closed() -> None:
+def test_closing_connections_makes_room_in_the_backlog() -> None:
     one = Instance()
     for _ in range(3):
         for _ in range(500):
@@ -88,20 +88,20 @@ def test_connections_are_closed() -> None:
     one.close()
 
 
-def test_a_process_that_can_be_no_natmirror_does_not_keep_one_from_starting(
+def test_a_holder_that_is_not_natmirror_does_not_prevent_a_start(
     other: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(instance, "_is_natmirror", lambda pid, uid: False)
     Instance().close()
-    assert f"pid {other.pid}, which is no natmirror, holds the lock @natmirror" in caplog.text
+    assert f"pid {other.pid} holds the lock @natmirror but is not natmirror" in caplog.text
     assert running() is None
 
 
 @pytest.mark.parametrize("listens", [False, True])
-def test_nor_does_one_that_does_not_answer(
+def test_a_holder_that_does_not_answer_does_not_prevent_a_start(
     address: str, listens: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    """Any user may hold the name, without listening or with a queue of connections that is full."""
+    """Any user may bind the name, without listening or with a full backlog."""
     monkeypatch.setattr(instance, "_TIMEOUT", 0.1)
     with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as client:
         other.bind(address)
@@ -109,23 +109,23 @@ def test_nor_does_one_that_does_not_answer(
             other.listen(0)
             client.connect(address)
         Instance().close()
-        assert "a process that does not answer, which is no natmirror, holds the lock @natmirror" in caplog.text
+        assert "a process that does not answer holds the lock @natmirror but is not natmirror" in caplog.text
         (tmp_path / "queues").write_text(QUEUES.format(port=os.getpid()))
-        with pytest.raises(HostError, match=f"already running here, pid {os.getpid()}$"):
+        with pytest.raises(HostError, match=f"already running in this network namespace, pid {os.getpid()}$"):
             Instance()
 
 
-def test_one_that_is_about_to_listen_is_waited_for(address: str) -> None:
+def test_a_start_waits_for_a_holder_that_is_about_to_listen(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(address)
         late = threading.Timer(0.2, other.listen)
         late.start()
-        with pytest.raises(HostError, match=f"already running here, pid {os.getpid()}$"):
+        with pytest.raises(HostError, match=f"already running in this network namespace, pid {os.getpid()}$"):
             Instance()
         late.join()
 
 
-def test_one_that_ends_leaves_the_lock_to_the_next(address: str) -> None:
+def test_a_start_takes_the_lock_of_a_holder_that_is_about_to_end(address: str) -> None:
     other = socket.socket(socket.AF_UNIX)
     other.bind(address)
     late = threading.Timer(0.2, other.close)
@@ -136,7 +136,7 @@ def test_one_that_ends_leaves_the_lock_to_the_next(address: str) -> None:
     late.join()
 
 
-def test_only_root_ourselves_and_whoever_has_the_capability_can_be_one() -> None:
+def test_a_natmirror_is_roots_or_our_own_users_or_has_the_capability() -> None:
     assert instance._is_natmirror(os.getpid(), 0)
     assert instance._is_natmirror(os.getpid(), os.geteuid())
     command = [sys.executable, "-c", "import os; os.setuid(61653); print('x', flush=True); input()"]
@@ -144,19 +144,19 @@ def test_only_root_ourselves_and_whoever_has_the_capability_can_be_one() -> None
         assert process.stdout is not None
         if os.geteuid() == 0 and process.stdout.readline():
             assert not instance._is_natmirror(process.pid, 61653)
-            assert instance._is_natmirror(os.getpid(), 61653), "root's capabilities are seen"
+            assert instance._is_natmirror(os.getpid(), 61653), "this process has root's capabilities"
         process.kill()
 
 
 @pytest.mark.parametrize(
     ("port", "shown"), [("{own}", "pid {own}"), ("4294967290", "the process bound to NFQUEUE 6653")]
 )
-def test_one_without_a_lock_is_known_by_its_queue(tmp_path: Path, port: str, shown: str) -> None:
+def test_a_natmirror_without_the_lock_is_known_by_its_queue(tmp_path: Path, port: str, shown: str) -> None:
     (tmp_path / "queues").write_text(QUEUES.format(port=port.format(own=os.getpid())))
     assert running() == shown.format(own=os.getpid())
 
 
-def test_cleanup_is_refused_beside_a_running_natmirror_unless_it_is_forced(
+def test_cleanup_is_refused_while_natmirror_runs_unless_forced(
     other: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("natmirror.linux.nftables.remove", lambda: ["nft: table"])

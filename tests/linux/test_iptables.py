@@ -1,4 +1,4 @@
-"""Our iptables rules as data: nothing is run here."""
+"""Our iptables rules as data; no program is run."""
 
 import pytest
 
@@ -28,7 +28,7 @@ services:
 """
 
 
-def test_requests_and_mirrors_are_queued_before_routing_and_fail_closed() -> None:
+def test_packets_of_clients_and_mirrors_are_queued_before_routing_and_fail_closed() -> None:
     chain = contents(parse_rules(RULES))[PRE]
     assert f"-s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp --dport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
     assert f"-s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
@@ -42,7 +42,7 @@ def test_replies_are_queued_when_they_are_forwarded() -> None:
     ]
 
 
-def test_fragments_are_reassembled_and_nothing_is_tracked_for_that() -> None:
+def test_fragments_are_reassembled_without_conntrack() -> None:
     chains = contents(parse_rules(RULES))
     asking = {chain: [rule for rule in rules if "-m socket" in rule] for chain, rules in chains.items()}
     assert {chain: rules for chain, rules in asking.items() if rules} == {GUARD: ["-i natmirror+ -m socket -j RETURN"]}
@@ -70,7 +70,7 @@ def test_a_service_without_a_pool_fails_open_everywhere() -> None:
     assert all("-s 10.20.0.13/32" in rule for rule in closed), "only the mirror's answers"
 
 
-def test_icmp_errors_are_seen_in_each_direction() -> None:
+def test_icmp_errors_are_queued_in_each_direction() -> None:
     chains = contents(parse_rules(RULES))
     for chain, match in (
         (PRE_ERRORS, "-d 10.10.0.100/32"),
@@ -81,7 +81,7 @@ def test_icmp_errors_are_seen_in_each_direction() -> None:
         assert types == ["3", "11", "12"]
 
 
-def test_legs_from_an_address_of_ours_are_told_from_its_other_connections() -> None:
+def test_legs_from_an_address_of_the_host_are_distinguished_by_their_ports() -> None:
     chains = contents(parse_rules(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")))
     answers = [rule for rule in chains[PRE] if "-s 10.20.0.13/32" in rule]
     assert answers == [
@@ -92,7 +92,7 @@ def test_legs_from_an_address_of_ours_are_told_from_its_other_connections() -> N
     assert len(types) == 3
 
 
-def test_several_threads_have_a_part_of_the_clients_each() -> None:
+def test_each_thread_has_a_part_of_the_clients() -> None:
     chains = contents(parse_rules(RULES), 2)
     for shard, queue in ((0, 6653), (1, 6655)):
         part = f"10.10.0.{shard}/255.255.255.1"
@@ -102,10 +102,10 @@ def test_several_threads_have_a_part_of_the_clients_each() -> None:
         assert f"-s 10.20.0.11/32 -d {part} -p tcp --sport 6653 {queued}" in chains[FORWARD]
         assert f"-d {part} -p icmp --icmp-type 3 {queued} --queue-bypass" in chains[OUT]
     assert chains[GUARD] == contents(parse_rules(RULES))[GUARD]
-    assert len(chains[PRE_ERRORS]) == 3, "whose they are is seen later"
+    assert len(chains[PRE_ERRORS]) == 3, "natmirror finds out later which thread they belong to"
 
 
-def test_several_threads_have_ports_of_their_own_for_legs_with_an_address_of_ours() -> None:
+def test_each_thread_has_ports_of_its_own_for_legs_from_an_address_of_the_host() -> None:
     chains = contents(parse_rules(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")), 4)
     answers = [rule.split("--dport ")[1].split() for rule in chains[PRE] if "-s 10.20.0.13/32" in rule]
     assert [(words[0], words[4]) for words in answers] == [
@@ -116,13 +116,13 @@ def test_several_threads_have_ports_of_their_own_for_legs_with_an_address_of_our
     ]
 
 
-def test_a_network_smaller_than_the_number_of_threads_concerns_some_of_them() -> None:
+def test_a_network_with_fewer_addresses_than_threads_has_rules_for_some_threads_only() -> None:
     chains = contents(parse_rules(RULES.replace("10.10.0.0/24", "10.10.0.6/31")), 4)
     requests = [rule.split()[1] for rule in chains[PRE] if "-p tcp --dport 6653" in rule]
     assert requests == ["10.10.0.6/255.255.255.255", "10.10.0.7/255.255.255.255"]
 
 
-def test_the_plan_names_every_chain_once_and_every_jump_at_the_top() -> None:
+def test_the_plan_declares_every_chain_once_and_puts_every_jump_at_the_top() -> None:
     lines = plan(parse_rules(RULES), 1).splitlines()
     for chain in CHAINS:
         assert lines.count(f":{chain.name} - [0:0]") == 1
@@ -132,7 +132,7 @@ def test_the_plan_names_every_chain_once_and_every_jump_at_the_top() -> None:
 
 
 class Recorded(Firewall):
-    """A firewall that is told, and whose machine refuses what has a word in it."""
+    """A firewall that records its input, and refuses input with ``refused`` in it."""
 
     def __init__(self) -> None:
         super().__init__("nft")
@@ -158,12 +158,12 @@ OTHER = (
 )
 
 
-def test_a_sorry_backends_replies_are_queued_too() -> None:
+def test_replies_of_a_sorry_backend_are_queued() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      sorry: {name: sorry, address: 10.20.0.19}\n")
     assert any(line.startswith("-s 10.20.0.19/32") for line in contents(parse_rules(text))[FORWARD])
 
 
-def test_only_tables_that_change_are_touched_and_the_guard_comes_first_and_goes_last() -> None:
+def test_only_changed_tables_are_restored_and_the_guard_is_first_in_and_last_out() -> None:
     firewall = Recorded()
     firewall.install(parse_rules(RULES), 1)
     firewall.restored.clear()
@@ -177,10 +177,10 @@ def test_only_tables_that_change_are_touched_and_the_guard_comes_first_and_goes_
         ["*filter", "*mangle", "*raw"],
         ["*raw", "*mangle", "*filter"],
     ]
-    assert all(":NATMIRROR" in text and "-I " not in text for text in firewall.restored), "no jump is touched"
+    assert all(":NATMIRROR" in text and "-I " not in text for text in firewall.restored), "no jump is changed"
 
 
-def test_where_a_table_is_refused_all_are_put_back() -> None:
+def test_if_one_table_is_refused_all_are_restored() -> None:
     firewall = Recorded()
     firewall.install(parse_rules(RULES), 1)
     firewall.restored.clear()
@@ -190,4 +190,4 @@ def test_where_a_table_is_refused_all_are_put_back() -> None:
     (back,) = firewall.restored
     assert tables(back) == ["*raw", "*mangle", "*filter"]
     firewall.extend(parse_rules(RULES), 1)
-    assert len(firewall.restored) == 1, "they are in place"
+    assert len(firewall.restored) == 1, "nothing has to change"

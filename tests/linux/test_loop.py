@@ -1,4 +1,4 @@
-"""The hot loop over a socket that plays the kernel's part."""
+"""The packet loop over a socket that plays the kernel's part."""
 
 import os
 import struct
@@ -21,7 +21,7 @@ from tests.helpers.support import C1, CLIENT, SERVICE
 HEADER = struct.Struct("=BBHHHH")
 
 
-def test_a_loop_lingers_for_an_answer_while_it_has_credit_and_nobody_wants_its_core(stage: Stage) -> None:
+def test_the_loop_busy_polls_for_an_answer_while_it_has_credit_and_is_not_preempted(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_STATE_ESTABLISHED
@@ -29,54 +29,54 @@ def test_a_loop_lingers_for_an_answer_while_it_has_credit_and_nobody_wants_its_c
     for number in range(3):
         stage.queue(number, data(10 + number))
         assert stage.run(time.monotonic() + 0.01) is LoopEvent.TIMER
-    assert stage.loop.spin_credit == 2, "others want the core"
+    assert stage.loop.spin_credit == 2, "no busy polling before no_spin_until"
     stage.loop.no_spin_until, stage.loop.preemptions = 0.0, -1
     stage.run(0.0)
-    assert stage.loop.no_spin_until > time.monotonic(), "the thread was taken off its core since it last looked"
+    assert stage.loop.no_spin_until > time.monotonic(), "the thread was preempted since the last poll"
     while stage.loop.spin_credit:
-        stage.loop.no_spin_until = 0.0  # also where another program wants the core
+        stage.loop.no_spin_until = 0.0  # even if another program wants the core
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.01)
     stage.loop.spins_skipped = 0
-    for _ in range(10_000):  # a slow machine is too late for some
+    for _ in range(10_000):  # a slow machine comes too late for some requests
         stage.loop.no_spin_until = 0.0
         stage.queue(1, data(20))
         stage.run(time.monotonic() + 0.001)
         if stage.loop.spins_skipped >= 130:
             break
-    assert stage.loop.spins_skipped >= 130, "it counts, so that it tries again now and then"
+    assert stage.loop.spins_skipped >= 130, "it counts skipped polls, so that it tries again from time to time"
     assert stage.loop.spin_credit == 0
 
 
 def attributes_of_verdict(sent: bytes) -> tuple[int, bytes]:
-    """The kind and value of what follows a verdict's header."""
+    """Return the kind and value of the attribute behind a verdict's header."""
     length, kind = struct.unpack_from("=HH", sent, 32)
     return kind, sent[36 : 32 + length]
 
 
-def test_the_kernel_translates_where_it_can_and_nobody_loses_a_mark_of_theirs(stage: Stage) -> None:
+def test_the_kernel_translates_where_it_can_and_a_foreign_mark_stays(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_STATE_ESTABLISHED
-    for length, mark, its_mark, is_ours in (
+    for length, mark, foreign_mark, is_rewritten in (
         (2000, 0, 0, True),
         (2000, 0x6E6D0001, 0, False),
         (2000, 0x6E6D0001, 5, True),
         (2000, 0, 5, True),
-        (500, 0x6E6D0001, 0, True),  # which costs less
+        (500, 0x6E6D0001, 0, True),  # for a small packet that costs less
     ):
         packet, translated = (
             build(CLIENT, end, seq=10, ack=1, flags=ACK, window=100, payload=bytes(length)) for end in (SERVICE, C1)
         )
         stage.plan.set_mark(0, mark)
-        stage.queue(1, packet, mark=its_mark)
+        stage.queue(1, packet, mark=foreign_mark)
         assert stage.run(time.monotonic()) is LoopEvent.TIMER
-        expected = (10, translated) if is_ours else (3, struct.pack("!I", mark))
+        expected = (10, translated) if is_rewritten else (3, struct.pack("!I", mark))
         assert attributes_of_verdict(stage.kernel.recv(1 << 20)) == expected
-    assert flow.orig.packets == 5, "whoever translates"
+    assert flow.orig.packets == 5, "in both cases"
 
 
-def test_a_watched_queues_packets_carry_no_mark(stage: Stage) -> None:
+def test_packets_of_a_watched_queue_get_no_mark(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_STATE_ESTABLISHED
@@ -87,7 +87,7 @@ def test_a_watched_queues_packets_carry_no_mark(stage: Stage) -> None:
     assert len(stage.kernel.recv(1 << 20)) == 32
 
 
-def test_a_punt_sends_the_verdicts_before_it_and_holds_what_comes_behind(stage: Stage) -> None:
+def test_a_punt_sends_the_verdicts_before_it_and_holds_the_packets_behind_it(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_STATE_ESTABLISHED
@@ -101,7 +101,7 @@ def test_a_punt_sends_the_verdicts_before_it_and_holds_what_comes_behind(stage: 
     assert stage.verdicts() == [(2, 0), (3, 1)]
 
 
-def test_what_was_synthesised_leaves_with_the_header_that_a_tun_device_wants(stage: Stage) -> None:
+def test_synthesised_packets_are_written_with_the_header_that_a_tun_device_needs(stage: Stage) -> None:
     small = synthesise(C1, CLIENT, seq=1, ack=2, flags=ACK, window=3)
     large = synthesise(C1, CLIENT, seq=1, ack=2, flags=ACK, window=3, payload=bytes(3000))
     for packet in (small, large):
@@ -115,7 +115,7 @@ def test_what_was_synthesised_leaves_with_the_header_that_a_tun_device_wants(sta
     assert stage.loop.outbox.counters.packets_sent == 2
 
 
-def test_what_waits_for_company_leaves_though_nothing_else_comes(stage: Stage) -> None:
+def test_a_small_segment_that_waits_is_written_even_if_no_other_packet_comes(stage: Stage) -> None:
     packet = synthesise(CLIENT, C1, seq=1, ack=2, flags=ACK, window=3, payload=b"x")
     assert lib.nm_out_add(ffi.addressof(stage.gear.handle, "out"), packet, len(packet), 1460)
     stage.loop.outbox.written_at = time.monotonic()
@@ -129,7 +129,7 @@ def test_what_waits_for_company_leaves_though_nothing_else_comes(stage: Stage) -
         assert why.result() is LoopEvent.WAKE
 
 
-def test_nothing_waits_while_python_is_at_work(stage: Stage) -> None:
+def test_no_packet_waits_in_the_outbox_while_python_works(stage: Stage) -> None:
     packet = synthesise(CLIENT, C1, seq=1, ack=2, flags=ACK, window=3, payload=b"x")
     out = ffi.addressof(stage.gear.handle, "out")
     for until, why in ((0.0, LoopEvent.TIMER), (FAR, LoopEvent.WAKE)):
@@ -141,7 +141,7 @@ def test_nothing_waits_while_python_is_at_work(stage: Stage) -> None:
         assert stage.out.recv(1 << 17)[10:] == packet
 
 
-def test_a_loop_that_is_punted_one_packet_after_the_other_still_hears_who_wakes_it(stage: Stage) -> None:
+def test_a_loop_that_punts_packet_after_packet_still_returns_when_it_is_woken(stage: Stage) -> None:
     os.write(stage.wake_write.fileno(), b"?")
     stage.queue(1, b"E" + bytes(27))
     for number in range(2, 100):
@@ -150,10 +150,10 @@ def test_a_loop_that_is_punted_one_packet_after_the_other_still_hears_who_wakes_
         stage.queue(number, b"E" + bytes(27))  # the next one is here before this one is decided
         stage.drop()
         stage.verdicts()
-    pytest.fail("nobody was heard")
+    pytest.fail("the loop did not return WAKE")
 
 
-def test_a_packet_that_the_kernel_gave_only_in_part_is_never_written_back(stage: Stage) -> None:
+def test_a_packet_of_which_the_kernel_sent_only_a_part_is_never_rewritten(stage: Stage) -> None:
     raw = queued(7, data(1), hook=PREROUTING, cut=True)
     for watched, verdict in ((0, 0), (1, 1)):
         stage.loop.watched[0] = watched
@@ -162,8 +162,8 @@ def test_a_packet_that_the_kernel_gave_only_in_part_is_never_written_back(stage:
         assert stage.verdicts() == [(7, verdict)]
 
 
-def test_what_is_due_in_c_does_not_come_back_to_python(stage: Stage) -> None:
-    """Acknowledgements that are owed, and flows that are over."""
+def test_timers_in_c_do_not_return_to_python(stage: Stage) -> None:
+    """Delayed acknowledgements, and flows that expire."""
     now = time.monotonic()
     for port in range(4):
         flow = stage.gear.flows.insert((CLIENT[0], 1 + port), 0, 0)
@@ -179,8 +179,8 @@ def test_what_is_due_in_c_does_not_come_back_to_python(stage: Stage) -> None:
     assert (len(stage.gear.flows), stage.loop.outbox.counters.packets_sent) == (0, 4)
 
 
-def test_a_deadline_that_was_put_off_is_not_looked_at_before_it_would_have_come(stage: Stage) -> None:
-    """Else each packet of a leg would have it sink through all others, and rise again."""
+def test_a_postponed_deadline_moves_in_the_heap_only_when_its_old_time_comes(stage: Stage) -> None:
+    """Otherwise each packet of a leg would move its entry down through all others, and up again."""
     now = time.monotonic()
     leg = stage.gear.legs.insert(C1, CLIENT)
     set_steady(leg, True)
@@ -195,7 +195,7 @@ def test_a_deadline_that_was_put_off_is_not_looked_at_before_it_would_have_come(
     assert leg.due.queued_at == FAR
 
 
-def test_however_much_is_due_packets_have_their_turn(stage: Stage) -> None:
+def test_packets_are_received_however_much_is_due(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
     flow.state = lib.NM_STATE_ESTABLISHED

@@ -1,4 +1,4 @@
-"""The queues' codec against messages of the kernel's form, and against none."""
+"""The queues' codec with messages as the kernel sends them, and with damaged ones."""
 
 import socket
 import struct
@@ -11,7 +11,7 @@ from natmirror._ffi import ffi, lib
 from tests.helpers.nfqueue import ERROR, NUMBER, PACKET, VERDICT, Codec, attribute, message, queued
 
 
-def test_packets_come_out_as_they_are() -> None:
+def test_packets_are_parsed_with_their_metadata() -> None:
     codec = Codec()
     assert codec.parse(queued(5, b"payload", hook=3, info=0)) == [(5, 3, b"payload", 1, 0)]
     assert codec.parse(queued(6, b"x", info=1) + queued(7, b"y", info=4) + queued(8, b"z")) == [
@@ -38,14 +38,14 @@ def test_a_batch_is_read_without_blocking() -> None:
     codec.close()
 
 
-def test_a_socket_that_fails_is_told() -> None:
+def test_a_socket_that_fails_is_an_error() -> None:
     codec = Codec()
     codec.close()
     packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
     assert lib.nq_receive(codec.queue, packets, False) < 0
 
 
-def test_verdicts_go_in_their_order_in_one_message() -> None:
+def test_verdicts_are_sent_in_order_in_one_datagram() -> None:
     codec = Codec()
     lib.nq_accept(codec.queue, 1, ffi.NULL, 0)
     lib.nq_accept(codec.queue, 2, b"rewritten", 9)
@@ -67,7 +67,7 @@ def test_verdicts_go_in_their_order_in_one_message() -> None:
     codec.close()
 
 
-def test_a_mark_comes_with_a_packet_and_goes_with_a_verdict() -> None:
+def test_packets_and_verdicts_carry_marks() -> None:
     codec = Codec()
     packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
     for datagram, mark in ((queued(1, b"x", mark=0xDEADBEEF), 0xDEADBEEF), (queued(2, b"x"), 0)):
@@ -87,7 +87,7 @@ def test_a_mark_comes_with_a_packet_and_goes_with_a_verdict() -> None:
     codec.close()
 
 
-def test_the_kernels_answers_are_sorted() -> None:
+def test_the_kernels_answers_are_counted_by_errno() -> None:
     codec = Codec()
 
     def answer(error: int, number: int) -> bytes:
@@ -109,14 +109,14 @@ def test_an_answer_that_is_no_errno_is_malformed(error: int) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_make_the_parser_stumble(raw: bytes) -> None:
+def test_the_parser_survives_random_bytes(raw: bytes) -> None:
     codec = Codec()
     codec.parse(raw)
     codec.close()
 
 
 @given(st.data())
-def test_no_damage_makes_the_parser_stumble(data: st.DataObject) -> None:
+def test_the_parser_survives_damaged_messages(data: st.DataObject) -> None:
     raw = bytearray(queued(1, b"payload", info=1) + queued(2, b"more"))
     for at, value in data.draw(st.lists(st.tuples(st.integers(0, len(raw) - 1), st.integers(0, 255)), max_size=6)):
         raw[at] = value

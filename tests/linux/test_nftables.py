@@ -1,4 +1,4 @@
-"""The kernel's table as data, and what becomes of it while rules change: nothing is run here."""
+"""Our nftables table as data, and how it changes with the rules; no program is run."""
 
 import pytest
 
@@ -14,7 +14,7 @@ C1, C2, C3 = "10.20.0.11", "10.20.0.12", "10.20.0.19"
 
 
 def rules(*names: str) -> Rules:
-    """The usual rules with these backends."""
+    """Return the usual rules with these backends."""
     backends = "".join(f"        - {{name: c{place}, address: {name}}}\n" for place, name in enumerate(names))
     head, _, rest = RULES.partition("        - {name: c1")
     return parse_rules(head + backends + rest[rest.index("    mirrors:") :])
@@ -30,7 +30,7 @@ def pairs(of: Rules) -> list[ServiceBackend]:
     return [(service(of), endpoint_of(backend)) for backend in pool.members]
 
 
-def test_each_pair_has_a_mark_and_both_directions_say_where_it_leads() -> None:
+def test_each_pair_has_a_mark_and_each_direction_maps_it_to_an_endpoint() -> None:
     text = plan(parse_rules(RULES.replace(f"{C2}}}", f"{C2}, port: 7000}}")))
     assert (
         f"map backend-address {{ type mark : ipv4_addr; elements = {{ 0x6e6d0001 : {C1}, 0x6e6d0002 : {C2} }}; }}"
@@ -42,7 +42,7 @@ def test_each_pair_has_a_mark_and_both_directions_say_where_it_leads() -> None:
     assert text.index("hook forward priority -149") < text.index("ip saddr set")
 
 
-def test_what_nobody_translates_has_maps_without_elements() -> None:
+def test_rules_without_pools_have_maps_without_elements() -> None:
     watched = parse_rules(
         "switches: [10.10.0.0/24]\nservices: [{name: w, address: 10.10.0.9, port: 80, mirrors: "
         "[{name: m, address: 10.20.0.13}]}]"
@@ -50,7 +50,7 @@ def test_what_nobody_translates_has_maps_without_elements() -> None:
     assert "map backend-port { type mark : inet_service; }" in plan(watched)
 
 
-def test_marks_stay_while_rules_change_and_are_given_anew_when_they_are_free(nft: Nft) -> None:
+def test_marks_stay_while_rules_change_and_are_given_again_when_they_are_free(nft: Nft) -> None:
     table = Translation()
     before, after = rules(C1, C2), rules(C2, C3)
     table.install(before)
@@ -59,7 +59,7 @@ def test_marks_stay_while_rules_change_and_are_given_anew_when_they_are_free(nft
     table.extend(after)
     third = pairs(after)[1]
     assert table.marks(after) == {second: MARKS + 2, third: MARKS + 3}
-    assert table.marks(before)[first] == MARKS + 1, "the table has it until nobody gives it"
+    assert table.marks(before)[first] == MARKS + 1, "the table has the mark as long as workers may give it"
     table.reduce(after)
     assert first not in table.marks(before)
     table.extend(rules(C2, C3, C1))
@@ -74,8 +74,8 @@ def test_marks_stay_while_rules_change_and_are_given_anew_when_they_are_free(nft
     assert nft.fed[2].splitlines()[0] == "delete element ip natmirror service-address { 0x6e6d0001 }"
 
 
-def test_a_table_that_is_put_in_again_has_the_marks_that_threads_still_give(nft: Nft) -> None:
-    """Between the table and the threads' word of it packets pass: none may go to another backend than its own."""
+def test_a_table_that_is_installed_again_has_the_marks_that_threads_still_give(nft: Nft) -> None:
+    """Packets pass before the threads learn of the new table: none may go to a wrong backend."""
     table = Translation()
     table.install(rules(C1, C2))
     after = rules(C2, C3)
@@ -87,7 +87,7 @@ def test_a_table_that_is_put_in_again_has_the_marks_that_threads_still_give(nft:
     assert f"{{ 0x6e6d0002 : {C2}, 0x6e6d0003 : {C3} }}" in nft.fed[-1]
 
 
-def test_nothing_is_fed_where_nothing_changes(nft: Nft) -> None:
+def test_nft_is_not_run_where_nothing_changes(nft: Nft) -> None:
     table = Translation()
     table.install(rules(C1, C2))
     table.extend(rules(C1))
@@ -95,7 +95,7 @@ def test_nothing_is_fed_where_nothing_changes(nft: Nft) -> None:
     assert len(nft.fed) == 1
 
 
-def test_what_the_machine_refuses_is_not_known(nft: Nft) -> None:
+def test_after_a_refusal_the_marks_are_as_they_were(nft: Nft) -> None:
     table = Translation()
     table.install(rules(C1))
     nft.refuses = True
@@ -107,14 +107,14 @@ def test_what_the_machine_refuses_is_not_known(nft: Nft) -> None:
     assert len(table.marks(rules(C1, C2))) == 1
 
 
-def test_without_the_program_there_is_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_program_nft_there_is_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(HostError, match="nft is missing: install the package nftables"):
         Translation().install(rules(C1))
     assert nftables.remove() == []
 
 
-def test_a_table_without_its_rules_does_not_stand_but_is_still_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_without_its_rules_is_not_in_place_but_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `nft flush table` leaves it."""
     ran: list[str] = []
 
@@ -129,16 +129,19 @@ def test_a_table_without_its_rules_does_not_stand_but_is_still_to_go(monkeypatch
     assert ran[-1] == "delete table ip natmirror\n"
 
 
-def test_a_table_without_its_elements_does_not_stand(nft: Nft, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_without_its_elements_is_not_in_place(nft: Nft, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Translation()
     table.install(rules(C1, C2))
     rest = "{ ip daddr set meta mark map @backend-address } { ip saddr set meta mark map @service-address }"
-    for elements, stands in (("0x6e6d0001 : 10.20.0.11, 0x6e6d0002 : 10.20.0.12", True), ("0x6e6d0001 : 6653", False)):
+    for elements, in_place in (
+        ("0x6e6d0001 : 10.20.0.11, 0x6e6d0002 : 10.20.0.12", True),
+        ("0x6e6d0001 : 6653", False),
+    ):
         monkeypatch.setattr(nftables, "_run", lambda *words, listed=f"{{ {elements} }} {rest}": listed)
-        assert table.is_in_place() is stands
+        assert table.is_in_place() is in_place
 
 
-def test_more_pairs_than_marks_leave_some_without(monkeypatch: pytest.MonkeyPatch, nft: Nft) -> None:
+def test_with_more_pairs_than_marks_some_pairs_have_no_mark(monkeypatch: pytest.MonkeyPatch, nft: Nft) -> None:
     monkeypatch.setattr(nftables, "_MAX_MARKS", 2)
     table = Translation()
     table.install(rules(C1, C2, C3))

@@ -1,4 +1,4 @@
-"""What a host is told that it lacks."""
+"""Problems of a host's settings, and the commands that correct them."""
 
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -24,11 +24,11 @@ def findings(host: HostState, rules: str = RULES) -> list[tuple[str, str]]:
     return [(finding.level, str(finding)) for finding in find_problems(parse_rules(rules), host)]
 
 
-def test_a_host_with_everything_hears_nothing() -> None:
+def test_a_correct_host_has_no_findings() -> None:
     assert findings(good()) == []
 
 
-def test_forwarding() -> None:
+def test_ip_forwarding_is_off() -> None:
     host = good()
     host.forwarding = False
     [(level, text)] = findings(host)
@@ -36,7 +36,7 @@ def test_forwarding() -> None:
     assert "sysctl -w net.ipv4.ip_forward=1" in text
 
 
-def test_nobody_owns_the_service_address() -> None:
+def test_the_service_address_is_not_an_address_of_the_host() -> None:
     host = good()
     host.addresses.remove(IPv4Address("10.10.0.100"))
     [(level, text)] = findings(host)
@@ -44,22 +44,23 @@ def test_nobody_owns_the_service_address() -> None:
     assert "ip address add 10.10.0.100/24 dev sw0" in text
 
 
-def test_a_service_address_behind_a_route_is_somebody_elses_affair() -> None:
+def test_a_service_address_outside_the_connected_networks_is_no_problem() -> None:
     host = good()
     host.addresses.remove(IPv4Address("10.10.0.100"))
     host.links["sw0"] = [IPv4Network("10.99.0.0/24")]
     assert findings(host) == []
 
 
-def test_no_route() -> None:
+def test_there_is_no_route_to_a_mirror() -> None:
     host = good()
     host.routes[TARGETS[2]] = None
     [(level, text)] = findings(host)
     assert level == "error"
     assert "no route to master (10.20.0.13)" in text
+    assert "ip route add 10.20.0.13/32 via GATEWAY" in text
 
 
-def test_legs_come_from_an_address_of_this_host() -> None:
+def test_the_source_of_legs_is_not_an_address_of_the_host() -> None:
     rules = RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")
     host = good()
     assert findings(host, rules) == []
@@ -69,15 +70,20 @@ def test_legs_come_from_an_address_of_this_host() -> None:
     assert "ip address add 10.20.0.1/32" in text
 
 
-def test_the_forward_policy() -> None:
+def test_the_forward_policy_is_drop() -> None:
     host = good()
     host.forward_policy = "DROP"
-    assert [level for level, _ in findings(host)] == ["error"]
+    [(level, text)] = findings(host)
+    assert level == "error"
+    assert text.endswith(
+        "run: iptables -I FORWARD -s 10.10.0.0/24 -j ACCEPT && iptables -I FORWARD -d 10.10.0.0/24 -j ACCEPT"
+        " && iptables -I FORWARD -i natmirror+ -j ACCEPT"
+    )
     host.forward_has_rules = True
-    assert [level for level, _ in findings(host)] == ["warning"], "some rule may accept what has to pass"
+    assert [level for level, _ in findings(host)] == ["warning"], "a rule may accept these packets"
 
 
-def test_a_strict_reverse_path_filter() -> None:
+def test_the_reverse_path_filter_is_strict() -> None:
     host = good()
     host.rp_filter["all"] = 1
     host.rp_filter["pl0"] = 0
@@ -87,7 +93,7 @@ def test_a_strict_reverse_path_filter() -> None:
     assert "sysctl -w net.ipv4.conf.pl0.rp_filter=2" in found[0][1]
 
 
-def test_a_standby_needs_no_virtual_address() -> None:
+def test_a_standby_host_needs_no_virtual_address() -> None:
     host = good()
     host.interfaces = {"lo", "sw0", "pl0"}
     host.addresses.remove(IPv4Address("10.10.0.100"))
@@ -96,34 +102,36 @@ def test_a_standby_needs_no_virtual_address() -> None:
     assert findings(host, with_source) == []
 
 
-def test_a_host_of_a_pair_is_one_of_the_two() -> None:
+def test_the_host_is_not_one_of_the_pair() -> None:
     host = good()
     host.interfaces = {"lo", "sw0", "pl0"}
     host.addresses.remove(IPv4Address("10.20.0.1"))
     [(level, text)] = findings(host, PAIR)
     assert level == "error"
-    assert "none of the pair: it has not both addresses of lb1 (10.10.0.1, 10.20.0.1) or of lb2" in text
+    assert "not one of the pair: it has both addresses neither of lb1 (10.10.0.1, 10.20.0.1) nor of lb2" in text
 
 
-def test_a_host_of_a_pair_has_both_interfaces() -> None:
+def test_an_interface_of_the_pair_is_missing() -> None:
     host = good()
     host.interfaces = {"lo", "sw0", "eth1"}
     [(level, text)] = findings(host, PAIR)
     assert level == "error"
-    assert "there is no interface pl0, which is to have 10.20.0.100/24" in text
+    assert "there is no interface pl0 for the virtual addresses 10.20.0.100/24" in text
+    assert "correct ha.pool-side.interface" in text
 
 
-def test_a_host_of_a_pair_has_its_addresses_on_these_interfaces() -> None:
+def test_the_hosts_addresses_are_on_other_interfaces() -> None:
     host = good()
     host.interfaces = {"lo", "sw0", "pl0"}
     swapped = PAIR.replace("interface: sw0", "interface: x").replace("interface: pl0", "interface: sw0")
     found = findings(host, swapped.replace("interface: x", "interface: pl0"))
     assert [level for level, _ in found] == ["error", "error"]
-    assert "10.10.0.1 is no address of pl0, where the other host is to hear of this one" in found[0][1]
-    assert "10.20.0.1 is no address of sw0" in found[1][1]
+    assert "10.10.0.1 is not an address of pl0, so the other host does not hear" in found[0][1]
+    assert "run: ip address add 10.10.0.1/24 dev pl0, or correct ha.switch-side.interface" in found[0][1]
+    assert "10.20.0.1 is not an address of sw0" in found[1][1]
 
 
-def test_conntrack_of_a_pair_lets_connections_come_back() -> None:
+def test_conntrack_takes_connections_of_the_other_host_for_invalid() -> None:
     host = good()
     host.interfaces = {"lo", "sw0", "pl0"}
     host.conntrack = {"be_liberal": 0, "loose": 1}
@@ -132,4 +140,4 @@ def test_conntrack_of_a_pair_lets_connections_come_back() -> None:
     host.conntrack = {"be_liberal": 1, "loose": 0}
     [(level, text)] = findings(host, PAIR)
     assert (level, "sysctl -w net.netfilter.nf_conntrack_tcp_loose=1" in text) == ("warning", True)
-    assert findings(host) == [], "a host alone sees all packets"
+    assert findings(host) == [], "without a pair, a host sees all packets of a connection"

@@ -1,4 +1,4 @@
-"""Verdicts that the kernel refuses: they stay, and leave later, in their order and whole."""
+"""Verdicts that the kernel refuses: they are kept, and sent later, in order and complete."""
 
 import os
 import socket
@@ -39,7 +39,7 @@ def codec() -> Iterator[Codec]:
     codec.close()
 
 
-def test_a_refused_batch_stays_and_leaves_later_whole_and_in_order(codec: Codec) -> None:
+def test_a_refused_batch_is_kept_and_sent_later_complete_and_in_order(codec: Codec) -> None:
     packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
     codec.kernel.send(queued(1, b"where it lies"))
     assert lib.nq_receive(codec.queue, packets, False) == 1
@@ -51,7 +51,7 @@ def test_a_refused_batch_stays_and_leaves_later_whole_and_in_order(codec: Codec)
     for _ in range(3):
         assert not lib.nq_flush(codec.queue)
         assert lib.nq_is_refused(codec.queue)
-        assert codec.receive() == [], "it would lie where the first one's payload does"
+        assert codec.receive() == [], "its buffer still holds the first packet's payload"
     lib.nq_drop(codec.queue, 4)
     assert (lib.nq_waiting(codec.queue), lib.nq_failure(codec.queue)) == (4, 0)
     assert messages(codec.kernel) == []
@@ -74,10 +74,10 @@ def test_a_refused_batch_stays_and_leaves_later_whole_and_in_order(codec: Codec)
     assert [one[0] for one in codec.receive()] == [5]
 
 
-def test_what_is_too_much_for_one_message_leaves_in_several(codec: Codec) -> None:
+def test_verdicts_that_are_too_large_for_one_datagram_are_sent_in_several(codec: Codec) -> None:
     codec.ours.setblocking(False)
     codec.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-    payloads = [bytes([number]) * (3000 + number) for number in range(4)]  # of which one is not aligned at most
+    payloads = [bytes([number]) * (3000 + number) for number in range(4)]  # at most one of them is not aligned
     for number, payload in enumerate(payloads):
         lib.nq_accept(codec.queue, number, payload, len(payload))
     found = []
@@ -88,7 +88,7 @@ def test_what_is_too_much_for_one_message_leaves_in_several(codec: Codec) -> Non
     assert lib.nq_waiting(codec.queue) == 0
 
 
-def test_refused_verdicts_fill_their_room_and_no_more(codec: Codec) -> None:
+def test_large_refused_verdicts_fill_the_buffer_and_no_more(codec: Codec) -> None:
     fill(codec.ours)
     payload = bytes(60_000)
     count = 0
@@ -97,13 +97,13 @@ def test_refused_verdicts_fill_their_room_and_no_more(codec: Codec) -> None:
         lib.nq_flush(codec.queue)
         count += 1
     packet = ffi.new("nq_packet *", {"payload": ffi.from_buffer(payload), "len": len(payload) - 1})
-    for number in range(lib.NQ_BATCH):  # a batch was received before
+    for number in range(lib.NQ_BATCH):  # as if a batch had been received before
         packet.id = count + number
         lib.nq_accept_packet(codec.queue, packet)
     assert codec.counters().verdicts_not_sent == 0
     for number in range(10 * lib.NQ_BATCH):
         lib.nq_accept(codec.queue, number, payload, len(payload))
-    assert codec.counters().verdicts_not_sent == 10 * lib.NQ_BATCH, "which nobody may ask for"
+    assert codec.counters().verdicts_not_sent == 10 * lib.NQ_BATCH, "the caller must not give these"
     found = []
     while lib.nq_waiting(codec.queue):
         found += messages(codec.kernel)
@@ -113,7 +113,7 @@ def test_refused_verdicts_fill_their_room_and_no_more(codec: Codec) -> None:
     assert {len(sent) for *_, sent in found} == {60_000, 59_999}
 
 
-def test_many_small_verdicts_fill_their_room_and_no_more(codec: Codec) -> None:
+def test_many_small_verdicts_fill_the_buffer_and_no_more(codec: Codec) -> None:
     fill(codec.ours)
     count = 0
     while lib.nq_has_room(codec.queue):
@@ -125,7 +125,7 @@ def test_many_small_verdicts_fill_their_room_and_no_more(codec: Codec) -> None:
     assert codec.counters().verdicts_not_sent == 0
 
 
-def test_a_refusal_that_memory_cannot_mend_is_told_and_loses_nothing(codec: Codec) -> None:
+def test_a_permanent_refusal_is_an_error_and_loses_no_verdict(codec: Codec) -> None:
     codec.kernel.close()
     lib.nq_drop(codec.queue, 1)
     assert not lib.nq_flush(codec.queue)
@@ -133,7 +133,7 @@ def test_a_refusal_that_memory_cannot_mend_is_told_and_loses_nothing(codec: Code
     assert lib.nq_waiting(codec.queue) == 1
 
 
-def test_a_loop_sends_refused_verdicts_again_and_reads_nothing_meanwhile() -> None:
+def test_the_loop_sends_refused_verdicts_again_and_receives_no_packets_meanwhile() -> None:
     stage = Stage()
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
@@ -148,7 +148,7 @@ def test_a_loop_sends_refused_verdicts_again_and_reads_nothing_meanwhile() -> No
     assert time.process_time() - before < 0.1
     stage.queue(3, data(12))
     os.write(stage.wake_write.fileno(), b"?")
-    assert stage.run() is LoopEvent.WAKE, "others have their turn"
+    assert stage.run() is LoopEvent.WAKE, "other threads can wake it"
     stage.wake_read.recv(1)
     assert messages(stage.kernel) == []
     assert stage.run(time.monotonic() + 0.1) is LoopEvent.TIMER
@@ -156,7 +156,7 @@ def test_a_loop_sends_refused_verdicts_again_and_reads_nothing_meanwhile() -> No
     stage.close()
 
 
-def test_a_loop_tells_of_a_queue_that_takes_no_verdicts() -> None:
+def test_the_loop_returns_an_error_for_a_queue_that_takes_no_verdicts() -> None:
     stage = Stage()
     lib.nq_drop(stage.codec, 1)
     stage.kernel.close()
@@ -165,7 +165,7 @@ def test_a_loop_tells_of_a_queue_that_takes_no_verdicts() -> None:
     stage.close()
 
 
-def test_a_request_is_sent_again_where_its_answer_found_no_room(kernels: list[socket.socket]) -> None:
+def test_a_request_is_sent_again_if_its_answer_was_lost(kernels: list[socket.socket]) -> None:
     queue = Queue(NUMBER)
     kernels[0].send(queued(1, b"early") + message(ERROR, struct.pack("=iIHHII", 0, 16, 0, 0, 2, 0)))
     queue._request(b"")
@@ -198,7 +198,7 @@ def test_verdicts_without_room_wait_for_the_next_flush(kernels: list[socket.sock
 
 
 @pytest.mark.parametrize(("fail_open", "verdict"), [(False, 0), (True, 1)])
-def test_the_kernel_is_asked_about_what_was_decided_on(
+def test_a_probe_covers_the_packets_that_were_decided(
     kernels: list[socket.socket], fail_open: bool, verdict: int
 ) -> None:
     queue = Queue(NUMBER, fail_open=fail_open)
@@ -208,7 +208,7 @@ def test_the_kernel_is_asked_about_what_was_decided_on(
     assert queue.take_answer() is None
     queue.defer(8, 100.0)
     queue.probe(101.0)
-    assert messages(kernels[0]) == [(BATCH, 7, verdict, b"")], "another thread has the next one"
+    assert messages(kernels[0]) == [(BATCH, 7, verdict, b"")], "another thread decides the next one"
     queue.accept(8)
     queue.probe(102.0)
     assert not queue.is_unanswered
@@ -221,7 +221,7 @@ def test_the_kernel_is_asked_about_what_was_decided_on(
     assert (queue.take_answer(), queue.take_answer(), queue.is_unanswered) == (ENOENT, None, False)
     queue.defer(9, 104.0)
     queue.probe(200.0)
-    assert messages(kernels[0]) == [(BATCH, 9, verdict, b"")], "what is forgotten does not wait for ever"
+    assert messages(kernels[0]) == [(BATCH, 9, verdict, b"")], "a deferred packet is forgotten after a timeout"
     queue.close()
 
 
@@ -242,7 +242,7 @@ def test_a_verdict_for_a_queue_that_is_bound_again_does_not_reach_the_new_one(ke
     stage.close()
 
 
-def test_a_loop_goes_on_without_a_queue_that_fails(kernels: list[socket.socket]) -> None:
+def test_the_loop_goes_on_without_a_queue_that_fails(kernels: list[socket.socket]) -> None:
     queue, stage = Queue(NUMBER), Stage()
     loop = new_loop(stage, queue)
     kernels[0].close()
@@ -259,7 +259,7 @@ def test_a_loop_goes_on_without_a_queue_that_fails(kernels: list[socket.socket])
     stage.close()
 
 
-def test_a_machine_without_memory_for_a_queue_costs_no_more_than_that(
+def test_a_lack_of_memory_for_a_queue_leaks_nothing(
     kernels: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:

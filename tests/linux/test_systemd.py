@@ -1,4 +1,4 @@
-"""As a service: what systemd is told, when the watchdog is fed, and how tight the unit is."""
+"""natmirror as a service: notifications to systemd, beats for its watchdog, and the confinement of the unit."""
 
 import itertools
 import os
@@ -41,7 +41,7 @@ class ManagerSocket:
         self.socket.setblocking(False)
 
     def received(self) -> list[str]:
-        """Return what has come since the last call."""
+        """Return the datagrams since the last call."""
         found = []
         while True:
             try:
@@ -57,7 +57,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ManagerS
     manager.socket.close()
 
 
-def test_each_word_is_a_datagram(manager: ManagerSocket) -> None:
+def test_each_notification_is_a_datagram(manager: ManagerSocket) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": manager.name})
     notifier.ready()
     notifier.status("3 flows, 3 legs")
@@ -75,7 +75,7 @@ def test_variables_for_this_process_are_taken_out_of_what_its_children_inherit()
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/notify"}])
-def test_a_manager_that_is_not_there_does_no_harm(environment: dict[str, str]) -> None:
+def test_a_missing_service_manager_is_no_error(environment: dict[str, str]) -> None:
     Notifier(environment).ready()
 
 
@@ -91,11 +91,13 @@ def test_a_manager_that_is_not_there_does_no_harm(environment: dict[str, str]) -
         ({"WATCHDOG_USEC": "10000000", "NOTIFY_SOCKET": ""}, None),
     ],
 )
-def test_a_watchdog_is_ours_or_none(environment: dict[str, str], interval: float | None) -> None:
-    assert Notifier({"NOTIFY_SOCKET": "@natmirror-nobody", **environment}).watchdog_interval == interval
+def test_the_watchdog_counts_only_if_it_is_meant_for_this_process(
+    environment: dict[str, str], interval: float | None
+) -> None:
+    assert Notifier({"NOTIFY_SOCKET": "@natmirror-absent", **environment}).watchdog_interval == interval
 
 
-def test_a_beat_is_that_of_all_threads() -> None:
+def test_the_watchdog_gets_a_beat_only_if_all_threads_run() -> None:
     beats: list[str] = []
     heartbeat = Heartbeat(lambda: beats.append("beat"), 2)
     seen = [(heartbeat.check(counts), len(beats)) for counts in ([0, 0], [1, 0], [2, 0], [2, 1], [2, 1], [3, 2])]
@@ -103,16 +105,16 @@ def test_a_beat_is_that_of_all_threads() -> None:
 
 
 class Loop:
-    """Lets a manual clock go on to when it has to come back; it fails in the end."""
+    """Advances a manual clock to the time until which it may run; raises after ``rounds`` calls."""
 
-    def __init__(self, turns: int) -> None:
+    def __init__(self, rounds: int) -> None:
         self.now = 1000.0
-        self.turns = turns
+        self.rounds = rounds
         self.rests: list[float] = []
 
     def run(self, until: float) -> LoopEvent:
-        if len(self.rests) == self.turns:
-            raise SystemExit("enough")  # nothing less ends a thread
+        if len(self.rests) == self.rounds:
+            raise SystemExit("enough")  # no other exception ends the thread at once
         self.rests.append(max(0.0, until - self.now))
         self.now = max(self.now, until)
         return LoopEvent.TIMER
@@ -131,7 +133,7 @@ def a_worker(pulse_interval: float) -> Worker:
 
 
 @pytest.mark.parametrize(("pulse_interval", "rests"), [(1.0, [0.0, 1.0, 1.0, 1.0]), (NEVER, [0.0, NEVER])])
-def test_an_idle_thread_comes_back_only_where_somebody_wants_it(
+def test_an_idle_thread_completes_rounds_at_the_pulse_interval_only(
     monkeypatch: pytest.MonkeyPatch, pulse_interval: float, rests: list[float]
 ) -> None:
     loop = Loop(len(rests))
@@ -153,7 +155,9 @@ def run(manager: ManagerSocket, tmp_path: Path) -> Callable[[dict[str, str]], Ru
     return make
 
 
-def test_a_wedged_thread_ends_the_beats(manager: ManagerSocket, run: Callable[[dict[str, str]], Runner]) -> None:
+def test_a_thread_that_does_not_run_ends_the_beats(
+    manager: ManagerSocket, run: Callable[[dict[str, str]], Runner]
+) -> None:
     runner = run({"WATCHDOG_USEC": "10000000"})
     feeder = runner._feeder
     assert feeder is not None
@@ -166,7 +170,7 @@ def test_a_wedged_thread_ends_the_beats(manager: ManagerSocket, run: Callable[[d
         assert manager.received() == (["WATCHDOG=1"] if passing == 2 else [])
 
 
-def test_a_beat_takes_no_descriptor(manager: ManagerSocket) -> None:
+def test_a_beat_opens_no_descriptor(manager: ManagerSocket) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": manager.name})
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
@@ -186,7 +190,7 @@ def test_a_beat_does_not_wait_for_a_manager_that_does_not_read(manager: ManagerS
     assert 0 < len(manager.received()) < 10_000
 
 
-def test_beats_go_on_while_files_programs_and_the_main_thread_hang(manager: ManagerSocket) -> None:
+def test_beats_do_not_depend_on_files_programs_or_the_main_thread(manager: ManagerSocket) -> None:
     rounds = itertools.count()
     feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": manager.name}).beat, 1), lambda: [next(rounds)], 0.01)
     feeder.start()
@@ -195,7 +199,7 @@ def test_beats_go_on_while_files_programs_and_the_main_thread_hang(manager: Mana
     feeder.stop()
 
 
-def test_a_look_that_fails_does_not_end_the_beats(manager: ManagerSocket, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_check_that_fails_does_not_end_the_beats(manager: ManagerSocket, caplog: pytest.LogCaptureFixture) -> None:
     counts = itertools.count()
 
     def rounds() -> list[int]:
@@ -208,10 +212,10 @@ def test_a_look_that_fails_does_not_end_the_beats(manager: ManagerSocket, caplog
     manager.socket.settimeout(5.0)
     assert [manager.socket.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
     feeder.stop()
-    assert "a check of the threads failed" in caplog.text
+    assert "watchdog: internal error in a check of the threads" in caplog.text
 
 
-def test_threads_are_checked_only_for_a_watchdog(run: Callable[[dict[str, str]], Runner]) -> None:
+def test_threads_are_checked_only_if_there_is_a_watchdog(run: Callable[[dict[str, str]], Runner]) -> None:
     assert run({"NOTIFY_SOCKET": "", "WATCHDOG_USEC": "9"})._feeder is None
     assert run({})._feeder is None
     assert run({"WATCHDOG_USEC": "9"})._feeder is not None
@@ -225,7 +229,7 @@ def test_the_status_is_one_line(manager: ManagerSocket, run: Callable[[dict[str,
 # The unit
 
 
-def test_the_unit_restarts_and_keeps() -> None:
+def test_the_unit_restarts_natmirror_and_keeps_the_iptables_rules() -> None:
     assert settings("Type") == ["notify"]
     assert settings("Restart") == ["on-failure"]
     assert settings("ExecStart")[-2:] == ["--on-stop", "keep"]
@@ -235,7 +239,7 @@ def test_the_unit_restarts_and_keeps() -> None:
 
 
 @needs_systemd_analyze
-def test_systemd_finds_the_unit_tight() -> None:
+def test_systemd_rates_the_unit_as_well_confined() -> None:
     done = subprocess.run(
         ["systemd-analyze", "--no-pager", "--offline=true", "security", str(UNIT)], capture_output=True, text=True
     )
@@ -247,6 +251,8 @@ def test_systemd_finds_the_unit_tight() -> None:
 @needs_systemd_analyze
 def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace(settings("ExecStart")[0], "/bin/true"))  # what verify wants to be there
+    unit.write_text(
+        UNIT.read_text().replace(settings("ExecStart")[0], "/bin/true")
+    )  # verify checks that the program exists
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count(UNIT.name)) == (0, 0), done.stderr

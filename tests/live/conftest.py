@@ -1,4 +1,4 @@
-"""What the live tests share: the lab, and the certainty that nothing is left behind."""
+"""Fixtures of the live tests: the lab, and the check that nothing is left behind."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""HAProxy in charge of the service, and rules by which natmirror only mirrors it."""
+"""HAProxy as the service's load balancer, and rules with which natmirror only mirrors it."""
 
 HAPROXY = """
 defaults

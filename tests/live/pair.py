@@ -1,4 +1,4 @@
-"""Two hosts behind keepalived, the traffic through them, and what happens to the active one."""
+"""Two hosts behind keepalived, the traffic through them, and the events that strike the active one."""
 
 import itertools
 import statistics
@@ -44,7 +44,7 @@ RULES = (ROOT / "rules" / "pair.yaml").read_text().replace("\nha:\n", LINES)
 
 @dataclass(slots=True)
 class Traffic:
-    """Connections that talk all the time: clients that speak first, and controllers that do."""
+    """Connections with constant traffic: some where the client speaks first, some where the controller does."""
 
     client: Program
     records: Records
@@ -60,7 +60,7 @@ class Traffic:
         return [pong for controller in self.controllers for pong in controller.pongs(switch.datapath_id)]
 
     def wait_until_all_go_on(self, since: float) -> None:
-        """Each connection has made progress after ``since``."""
+        """Return whether each connection has made progress after ``since``."""
 
         def clients_go_on() -> bool:
             return self.progress.exists() and float(self.progress.read_text()) > since
@@ -73,7 +73,7 @@ class Traffic:
         return max((at for _, at in self.pongs(switch)), default=0.0)
 
     def silences(self, since: float) -> list[float]:
-        """For each OpenFlow session, the longest time without an answer since then."""
+        """Return the longest time without an answer since then, for each OpenFlow session."""
         longest = []
         for switch in self.switches:
             times = [at for _, at in self.pongs(switch)]
@@ -83,7 +83,7 @@ class Traffic:
 
 @dataclass(slots=True)
 class Pair:
-    """Both hosts, and what passes through them."""
+    """Both hosts, and the traffic through them."""
 
     scene: Scene
     members: dict[str, PairHost]
@@ -91,7 +91,7 @@ class Pair:
     moves: list[tuple[str, float, list[float]]] = field(default_factory=list)
 
     def move(self, what: str, go: Callable[[], None], to: str) -> None:
-        """Let something happen to the active host, and wait until everything goes on through the other one."""
+        """Strike the active host with an event, and wait until all traffic passes through the other one."""
         began_at = time.monotonic()
         go()
         self.members[to].wait_for_role("master")
@@ -99,8 +99,8 @@ class Pair:
         self.moves.append((what, began_at, self.traffic.silences(began_at)))
 
     def end(self) -> int:
-        """End the connections: each has carried its stream whole, and none was ended by another program. Return the
-        bytes of all clients."""
+        """End the connections and return the bytes of all clients. Assert that each stream arrived whole and no other
+        program ended a connection."""
         traffic = self.traffic
         assert [switch.peers() for switch in traffic.switches] == traffic.peers, "each session is still the same one"
         assert all(
@@ -121,7 +121,7 @@ class Pair:
         return sum(count for count, _ in sent.values())
 
     def assert_ledgers_share(self, sent: int) -> None:
-        """Each byte is in the ledger of the host that passed it: twice at most where a client had to send it again."""
+        """Assert that each byte is in the ledger of a host that passed it, at most twice where a client repeated it."""
         ledgers = [mirror for member in self.members.values() for mirror in member.balancer.status()["mirrors"]]
         counted = sum(mirror["client_bytes"] for mirror in ledgers if mirror["service"] == "lines")
         assert sent <= counted <= sent + len(self.moves) * CONNECTIONS * REQUEST_LEN
@@ -155,7 +155,7 @@ class Pair:
 
 @contextmanager
 def running(rules: str) -> Iterator[Pair]:
-    """Both hosts with these rules, whose ``ha.state`` is at STATE if they have one."""
+    """Start both hosts with these rules; their ``ha.state``, if they have one, is at STATE."""
     with Lab(switches=SWITCHES, pair=True) as lab:
         scene = Scene(lab)
         if STATE in rules:
@@ -164,7 +164,7 @@ def running(rules: str) -> Iterator[Pair]:
         for address in CLIENTS[1:]:
             lab.address("s1", "eth0", address)
         for host in ("lb1", "lb2"):
-            # As many firewalls do; and as natmirror's own check advises then.
+            # As many firewalls do, with the setting that natmirror's own check advises for them.
             lab.run(host, ["iptables", "-I", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"])
             lab.run(host, ["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_be_liberal=1"])
         file = scene.rules(rules)

@@ -1,4 +1,4 @@
-"""A master that is absent, dies, freezes, vanishes, shouts or raves: production does not notice."""
+"""A master that is absent, dies, freezes, vanishes, floods or sends garbage: production does not notice."""
 
 import signal
 import struct
@@ -33,11 +33,11 @@ SIGNALS = {"killed": signal.SIGKILL, "frozen": signal.SIGSTOP}
 MISBEHAVIOUR = {"resetting": "reset", "deaf": "deaf", "raving": "garbage"}
 FAULTS = ["off", "healthy", "absent", "black-holed", "shouting", *SIGNALS, *MISBEHAVIOUR]
 ENOUGH = 1_000_000
-"""Bytes of the clients' after the fault."""
+"""Bytes that clients send after the fault."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_production_packet_passes_exactly_nated_and_in_order(scene: Scene, fault: str) -> None:
+def test_each_production_packet_passes_with_exact_nat_and_in_order(scene: Scene, fault: str) -> None:
     scene.record("c1", "c2")
     master = start_master(scene, fault)
     (switch_side, outside), (pool_side, inside) = (scene.sniff("lb", link) for link in ("sw0", "pl0"))
@@ -64,7 +64,7 @@ def test_each_production_packet_passes_exactly_nated_and_in_order(scene: Scene, 
 
 
 def start_master(scene: Scene, fault: str) -> Program | None:
-    """The master, with what is wrong about it from the beginning."""
+    """Start the master with its fault."""
     if fault in ("off", "absent"):
         return None
     if fault in MISBEHAVIOUR:
@@ -75,13 +75,13 @@ def start_master(scene: Scene, fault: str) -> Program | None:
 
 
 def client_bytes(balancer: LoadBalancer) -> int:
-    """What the clients of the living flows have sent."""
+    """Return the bytes that the clients of the present flows have sent."""
     return sum(flow["client_bytes"] for flow in balancer.status()["flows"])
 
 
 def assert_exactly_nated(outside: Path, inside: Path) -> None:
-    """On both sides of the host each connection's packets are the same but for one address, the hops left and the
-    checksums, in the same order; and clients get nothing besides."""
+    """Assert that each connection's packets are the same on both sides of the host and in the same order, but for one
+    address, the TTL and the checksums; and that clients get no other packets."""
     switch_side, pool_side = ip_packets(outside), ip_packets(inside)
     clients = {at(address, 0)[0] for address in CLIENTS}
     to_clients = [ip for ip in switch_side if ip.dst in clients]
@@ -100,7 +100,7 @@ def assert_exactly_nated(outside: Path, inside: Path) -> None:
 
 
 def by_client(packets: Iterable[dpkt.ip.IP]) -> dict[int, list[dpkt.ip.IP]]:
-    """Packets of each client port, in their order."""
+    """Return the packets of each client port, in order."""
     found = defaultdict(list)
     for ip in packets:
         found[ip.data.dport if ip.data.sport == PORT else ip.data.sport].append(ip)
@@ -108,22 +108,22 @@ def by_client(packets: Iterable[dpkt.ip.IP]) -> dict[int, list[dpkt.ip.IP]]:
 
 
 def seen(ip: dpkt.ip.IP, hops: int = 0) -> tuple[object, ...]:
-    """All of a packet that NAT leaves as it is, with so many hops fewer left."""
+    """Return the parts of a packet that NAT leaves unchanged, with its TTL lowered by this number of hops."""
     tcp = ip.data
     head = (ip.tos, ip.id, bytes(ip)[6:8], ip.ttl - hops, ip.opts)
     return (*head, tcp.seq, tcp.ack, tcp.flags, tcp.win, tcp.urp, bytes(tcp.opts), bytes(tcp.data))
 
 
 def is_sound(ip: dpkt.ip.IP) -> bool:
-    """Whether the checksums are right, or TCP's is left to hardware, which adds to the pseudo-header's sum."""
+    """Return whether the checksums are right, or TCP's is left to hardware and holds the pseudo-header's sum."""
     head, tcp = bytes(ip)[:20], bytes(ip.data)
     pseudo = ip.src + ip.dst + struct.pack("!HH", ip.p, len(tcp))
     is_left = dpkt.in_cksum(head) == 0 and ip.data.sum == ~dpkt.in_cksum(pseudo) & 0xFFFF
     return is_left or has_right_sums(ip)
 
 
-def test_what_our_own_kernel_says_of_a_master_that_is_not_there_reaches_no_client(scene: Scene) -> None:
-    """Nobody has the master's address, so our kernel tells the sender of each leg's SYN: the client, as it thinks."""
+def test_our_kernels_errors_about_an_absent_master_reach_no_client(scene: Scene) -> None:
+    """No host has the master's address, so our kernel sends ICMP errors to the source of each leg's SYN: the client."""
     scene.record("c1", "c2")
     sniffer, capture = scene.sniff("s1", "eth0")
     balancer = scene.balance(scene.rules(RULES.read_text().replace("10.20.0.13", "10.20.0.99")))
@@ -135,7 +135,7 @@ def test_what_our_own_kernel_says_of_a_master_that_is_not_there_reaches_no_clien
     assert {ip.p for ip in ip_packets(capture)} == {dpkt.ip.IP_PROTO_TCP}
 
 
-def test_a_master_that_answers_ten_times_as_much_is_consumed(scene: Scene) -> None:
+def test_a_master_that_answers_with_ten_times_the_bytes_is_consumed(scene: Scene) -> None:
     scene.record("c1", "c2")
     scene.record("m", answers=10)
     balancer = scene.balance()

@@ -1,5 +1,5 @@
-"""The mirror gets every byte: under loss, from bulk, slower than production, after a pause; and where it cannot, the
-loss is bounded, counted and told."""
+"""The mirror gets every byte: under loss, in bulk, when it is slower than production, after a pause. If it cannot, the
+loss is bounded, counted and reported."""
 
 import signal
 from pathlib import Path
@@ -57,7 +57,8 @@ def test_a_slower_master_that_throttles_gets_everything(scene: Scene) -> None:
 
 
 def right_edges(capture: Path) -> dict[int, list[int]]:
-    """What each client port was shown of the receive window, as distances from the first number, in order."""
+    """Return the right edges of the receive window offered to each client port, relative to the first number, in
+    order."""
     scales: dict[int, int] = {}
     firsts: dict[int, int] = {}
     edges: dict[int, list[int]] = {}
@@ -74,7 +75,7 @@ def right_edges(capture: Path) -> dict[int, list[int]]:
     return edges
 
 
-def test_a_slower_master_that_does_not_throttle_loses_its_leg_and_nobody_waits(scene: Scene) -> None:
+def test_a_slower_master_that_does_not_throttle_loses_its_leg_and_no_client_waits(scene: Scene) -> None:
     scene.record("c1", "c2")
     scene.record("m", rate=256 * KIB)
     balancer = scene.balance(rules(scene, buffer="256KiB"))
@@ -107,7 +108,7 @@ def test_a_master_frozen_for_five_seconds_gets_every_byte(scene: Scene) -> None:
     assert scene.at_backends() == scene.at_master() == sent
 
 
-def test_a_master_frozen_for_ever_is_dropped_and_its_memory_comes_back(scene: Scene) -> None:
+def test_a_master_that_stays_frozen_is_dropped_and_its_memory_is_freed(scene: Scene) -> None:
     scene.record("c1", "c2")
     master = scene.record("m")["m"]
     balancer = scene.balance(rules(scene, stall_timeout="2s"))
@@ -125,7 +126,7 @@ def test_a_master_frozen_for_ever_is_dropped_and_its_memory_comes_back(scene: Sc
     assert scene.at_backends() == assert_all_well(records, 20)
 
 
-def test_when_all_legs_together_hold_too_much_one_is_dropped_and_production_goes_on(scene: Scene) -> None:
+def test_when_all_legs_together_buffer_too_much_one_is_dropped_and_production_goes_on(scene: Scene) -> None:
     scene.record("c1", "c2")
     scene.record("m", rate=64 * KIB)
     text = RULES.read_text().replace("services:", "mirror-memory: 1MiB\nservices:", 1)
@@ -139,7 +140,7 @@ def test_when_all_legs_together_hold_too_much_one_is_dropped_and_production_goes
     assert memory["used_bytes"] <= memory["limit_bytes"] == MIB
 
 
-def test_a_master_whose_way_back_leads_elsewhere_is_called_from_an_address_of_ours(scene: Scene, iptables: str) -> None:
+def test_a_master_with_another_route_back_gets_legs_from_the_hosts_address(scene: Scene, iptables: str) -> None:
     scene.record("c1", "c2", "m")
     scene.lab.run("m", ["ip", "route", "del", "default"])
     try:

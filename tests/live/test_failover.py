@@ -1,4 +1,4 @@
-"""A controller dies under many switches: all are served by the other one, and only its own were disturbed."""
+"""A controller of many switches dies: the other one serves them all, and only its own switches were disturbed."""
 
 import signal
 import statistics
@@ -42,7 +42,7 @@ def fresh(request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 
 def fail_over(scene: Scene, count: int, end: str, when_down: str) -> list[float]:
-    """Seconds from c1's end until each of its switches is known to c2."""
+    """Return the seconds from c1's end until c2 knows each of its switches."""
     c1, c2 = OsKen(scene.lab, "c1"), OsKen(scene.lab, "c2")
     balancer = scene.balance(scene.rules(RULES.format(when_down=when_down)))
     switches = [OpenVSwitch(scene.lab, number) for number in range(1, count + 1)]

@@ -1,4 +1,4 @@
-"""Mistakes of our own in mirroring, live: production passes, and the status says what is off."""
+"""Internal errors in mirroring, live: production passes, and the status says what is off."""
 
 import sys
 from typing import Any
@@ -24,7 +24,7 @@ def off(balancer: LoadBalancer) -> set[str]:
 
 
 def test_a_stream_that_cannot_be_copied_passes(scene: Scene) -> None:
-    """With a throttle each of the client's packets is for Python, and each one fails there."""
+    """With throttling Python decides each packet of the client, and each one fails there."""
     scene.record("c1", "c2", "m")
     balancer = with_a_mistake(scene, "natmirror.mirror.mirroring:Mirroring.feed", when_behind="throttle")
     sent = assert_all_well(scene.run_client(connections=20, requests=16, seed=1), 20)
@@ -34,7 +34,7 @@ def test_a_stream_that_cannot_be_copied_passes(scene: Scene) -> None:
     [mirror] = balancer.status()["mirrors"]
     assert set(mirror["legs_ended"]) <= {"internal-error", "mirroring-off"}
     assert mirror["client_bytes"] == sum(mirror["lost_bytes"].values()) + mirror["acked_bytes"]
-    assert "a mistake that somebody has made" in balancer.program.text
+    assert "a deliberate mistake" in balancer.program.text
 
 
 def test_timers_that_fail_end_legs_and_nothing_else(scene: Scene) -> None:
@@ -51,7 +51,7 @@ def test_timers_that_fail_end_legs_and_nothing_else(scene: Scene) -> None:
         scene.lab.run("m", ["iptables", "-D", "INPUT", "-p", "tcp", "-j", "DROP"])
 
 
-def test_an_order_to_a_thread_that_fails_costs_the_order_alone(scene: Scene) -> None:
+def test_a_command_that_fails_in_a_thread_costs_that_command_alone(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     balancer = with_a_mistake(scene, "natmirror.engine.engine:Engine.set_path_mtu")
     sent = assert_all_well(scene.run_client(connections=20, requests=4, seed=3), 20)
@@ -61,7 +61,7 @@ def test_an_order_to_a_thread_that_fails_costs_the_order_alone(scene: Scene) -> 
     assert balancer.status()["machine"]["internal_errors"] > 0
 
 
-def test_mirroring_comes_on_again_by_an_order(scene: Scene) -> None:
+def test_a_command_switches_mirroring_on_again(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     balancer = with_a_mistake(scene, "natmirror.mirror.mirroring:Mirroring.open")
     assert_all_well(scene.run_client(connections=20, requests=2, seed=4), 20)

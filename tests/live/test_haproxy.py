@@ -1,4 +1,4 @@
-"""HAProxy on the load-balancer host in charge of the service; natmirror only mirrors: running, frozen and killed."""
+"""HAProxy balances the service on this host; natmirror only mirrors it: running, frozen and killed."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Checks of real controllers, beside a natmirror that runs: they are well, frozen, well again, and dead."""
+"""Health checks of real controllers beside a running natmirror: healthy, frozen, healthy again, dead."""
 
 import json
 import re
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.live
 
 INTERVAL, TIMEOUT, RISE, FALL = 0.3, 0.3, 2, 3
 TIMES = f"interval: {INTERVAL * 1000:g}ms, timeout: {TIMEOUT * 1000:g}ms, rise: {RISE}, fall: {FALL}"
-SLACK = 0.4  # seconds that a busy machine may be late
+SLACK = 0.4  # seconds by which a busy machine may be late
 SPEAKS: list[tuple[type[Controller], str]] = [
     *((kind, version) for kind in (OsKen, OvsTestController) for version in kind.VERSIONS),
     (Faucet, "1.3"),
     (StrictHub, "1.3"),
 ]
 TRACES = re.compile("^(switch|ports|gone) |FEATURES_REPLY|DPID", re.MULTILINE)
-"""What controllers' logs say once they know a datapath."""
+"""The text in a controller's log once it knows a datapath."""
 COMPLAINTS = re.compile("Traceback|WARN|error", re.IGNORECASE)
 
 
@@ -41,7 +41,7 @@ def alone() -> Iterator[Scene]:
 
 
 class Watch:
-    """The checks, made on the load-balancer host."""
+    """The health checks, run on the load-balancer host."""
 
     def __init__(self, scene: Scene, check: str, **replaced: str) -> None:
         text = RULES.read_text().replace("backends:\n", f"health: {{check: {check}, {TIMES}}}\n      backends:\n")
@@ -52,7 +52,7 @@ class Watch:
         self._program.wait_for_text("status")
 
     def wait_for(self, backend: str, *, up: bool, timeout: float = 10.0) -> dict[str, Any]:
-        """Wait until the last that was told of a backend is this."""
+        """Wait until the latest report of a backend is this one."""
 
         def last() -> dict[str, Any]:
             told = [entry for entry in self._lines() if entry.get("backend") == backend]
@@ -62,13 +62,13 @@ class Watch:
         return last()
 
     def status(self, backend: str) -> dict[str, Any]:
-        """The latest."""
+        """Return the latest report."""
         *_, last = [entry["status"] for entry in self._lines() if "status" in entry]
         [found] = [entry for entry in last if entry["backend"] == backend]
         return dict(found)
 
     def wait_for_checks(self, backend: str, count: int) -> None:
-        """Wait for so many more of them."""
+        """Wait for this number of further reports."""
         enough = self.status(backend)["checks"] + count
         wait_for(lambda: self.status(backend)["checks"] >= enough, f"{count} checks of {backend}")
 
@@ -79,7 +79,7 @@ class Watch:
 
 
 @pytest.mark.parametrize(("kind", "version"), SPEAKS)
-def test_an_openflow_check_tells_a_frozen_controller_from_one_that_lives(
+def test_an_openflow_check_distinguishes_a_frozen_controller_from_a_live_one(
     alone: Scene, kind: type[Controller], version: str
 ) -> None:
     controller = kind(alone.lab, "c1", version)
@@ -120,7 +120,7 @@ def test_an_openflow_check_tells_a_frozen_controller_from_one_that_lives(
 
 
 @pytest.mark.parametrize("kind", [OsKen, OvsTestController])
-def test_a_tcp_check_is_not_heard_of(alone: Scene, kind: type[Controller]) -> None:
+def test_a_controllers_program_never_sees_a_tcp_check(alone: Scene, kind: type[Controller]) -> None:
     controller = kind(alone.lab, "c1")
     log = controller.program.text
     watch = Watch(alone, "tcp")
@@ -145,7 +145,7 @@ def test_natmirror_and_its_clients_do_not_see_the_checks(alone: Scene) -> None:
         assert watch.status(host)["failed_checks"] == 0
 
 
-def test_answers_to_the_checks_pass_where_our_hooks_catch_them(alone: Scene) -> None:
+def test_answers_to_the_checks_pass_where_our_hooks_see_them(alone: Scene) -> None:
     """The host's own address lies in the clients' network, and the backend is a mirror of another service."""
     lab = alone.lab
     OsKen(lab, "c1")
@@ -164,6 +164,6 @@ def test_answers_to_the_checks_pass_where_our_hooks_catch_them(alone: Scene) -> 
 
 
 def queued(lab: Lab) -> int:
-    """How many packets natmirror's queues have had: the last number that each has given."""
+    """Return the number of packets in natmirror's queues so far: the last packet id of each."""
     lines = lab.run("lb", ["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
     return sum(int(line.split()[7]) for line in lines)

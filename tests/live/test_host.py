@@ -1,4 +1,4 @@
-"""A host with nothing left, a disk that freezes, programs that hang, a log without a reader: production goes on."""
+"""A host without free resources, a frozen disk, programs that hang, a log that is not read: production goes on."""
 
 import os
 import re
@@ -29,7 +29,7 @@ WATCHDOG_SECONDS = 1.0
 
 @contextmanager
 def without_descriptors(pid: int) -> Iterator[None]:
-    """A process gets no further descriptor."""
+    """Let a process get no further descriptor."""
     used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     lowest_free = min(set(range(len(used) + 1)) - used)
@@ -42,7 +42,7 @@ def without_descriptors(pid: int) -> Iterator[None]:
 
 
 def command(scene: Scene, *words: str) -> "subprocess.CompletedProcess[str]":
-    """One of natmirror's commands on the load-balancer host."""
+    """Run one of natmirror's commands on the load-balancer host."""
     argv = ["ip", "netns", "exec", scene.lab.ns("lb"), sys.executable, "-m", "natmirror", *words]
     return subprocess.run(argv, capture_output=True, text=True, timeout=30.0, check=False, cwd=ROOT)
 
@@ -53,7 +53,7 @@ def health(scene: Scene, balancer: LoadBalancer) -> tuple[int, str]:
 
 
 def clients(scene: Scene) -> tuple[Program, Path]:
-    """Connections that go on until a file exists."""
+    """Start connections that go on until a file exists."""
     until, started = scene.file("until"), scene.file("started")
     client, _ = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)
     return client, until
@@ -83,7 +83,7 @@ def test_no_descriptor_left_costs_production_nothing(scene: Scene, iptables: str
     assert "Traceback" not in balancer.program.text
 
 
-def test_a_stop_that_cannot_take_its_rules_away_says_so_and_how_to(scene: Scene, iptables: str) -> None:
+def test_a_stop_that_cannot_remove_its_rules_says_so_and_how_to_remove_them(scene: Scene, iptables: str) -> None:
     balancer = scene.balance(iptables=iptables)
     with without_descriptors(balancer.program.pid):
         balancer.program.send_signal(signal.SIGTERM)
@@ -116,7 +116,7 @@ def test_a_log_without_a_reader_costs_production_nothing(scene: Scene) -> None:
 
 
 class Manager:
-    """systemd's part: hears beats."""
+    """Plays systemd: receives watchdog notifications."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -124,7 +124,7 @@ class Manager:
         self.socket.bind(str(path))
 
     def longest_wait(self, seconds: float) -> float:
-        """For a beat, in so many seconds from now."""
+        """Wait this number of seconds for a watchdog notification."""
         began_at = last_at = time.monotonic()
         longest = 0.0
         while (left := began_at + seconds - time.monotonic()) > 0:
@@ -151,7 +151,7 @@ def environment(manager: Manager, **more: str) -> dict[str, str]:
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
-def test_a_frozen_disk_stops_neither_the_beats_nor_a_stop(scene: Scene, manager: Manager) -> None:
+def test_a_frozen_disk_blocks_neither_the_watchdog_nor_a_stop(scene: Scene, manager: Manager) -> None:
     scene.record("c1", "c2", "m")
     directory, frozen, shim = scene.file("disk"), scene.file("frozen"), scene.file("frozen.so")
     directory.mkdir()
@@ -178,7 +178,7 @@ def test_a_frozen_disk_stops_neither_the_beats_nor_a_stop(scene: Scene, manager:
     assert "natmirror: known-switches: not written" in balancer.program.text
 
 
-def test_iptables_that_hangs_stops_neither_the_beats_nor_orders(scene: Scene, manager: Manager) -> None:
+def test_iptables_that_hangs_blocks_neither_the_watchdog_nor_commands(scene: Scene, manager: Manager) -> None:
     scene.record("c1", "c2", "m")
     programs, hangs = scene.file("bin"), scene.file("hangs")
     programs.mkdir()
@@ -236,10 +236,10 @@ def test_cleanup_after_a_kill_needs_no_force(scene: Scene, iptables: str) -> Non
     assert all(f"{iptables}: {chain}" in done.stdout for chain in CHAINS)
 
 
-def test_two_natmirrors_in_two_namespaces_do_not_know_each_other(scene: Scene) -> None:
+def test_two_natmirrors_in_two_namespaces_do_not_disturb_each_other(scene: Scene) -> None:
     first = scene.balance()
     argv = [sys.executable, "-m", "natmirror", "cleanup"]
-    assert scene.lab.run("c1", argv, cwd=str(ROOT)) == "nothing of natmirror's is left here\n"
+    assert scene.lab.run("c1", argv, cwd=str(ROOT)) == "nothing to remove\n"
     with pytest.raises(HostError, match="is running here"):
         scene.lab.run("lb", argv, cwd=str(ROOT))
     assert first.program.running()

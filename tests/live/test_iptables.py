@@ -1,4 +1,4 @@
-"""Our rules in real tables of both backends: put in at once, taken over, taken away whole."""
+"""Our rules in real tables of both backends: installed atomically, replaced, removed completely."""
 
 import sys
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ OTHERS = "*filter\n-A INPUT -s 192.0.2.1 -j DROP\n-A FORWARD -j ACCEPT\nCOMMIT\n
 
 @pytest.fixture
 def inside(lab: Lab) -> Iterator[str]:
-    """This very process inside a fresh namespace."""
+    """Move this process into a new namespace."""
     before = open("/proc/self/ns/net", "rb")  # noqa: SIM115 - held open over the test
     host = f"x{len(lab._namespaces)}"
     namespace = lab.add_host(host)
@@ -33,7 +33,7 @@ def inside(lab: Lab) -> Iterator[str]:
 
 
 def saved(backend: str) -> list[str]:
-    """All rules, without counters and times."""
+    """Return all rules, without counters and times."""
     return [line for line in module._run([f"iptables-{backend}-save"]).splitlines() if not line.startswith("#")]
 
 
@@ -58,7 +58,7 @@ def test_a_second_installation_changes_nothing_and_removal_leaves_what_was_there
     assert not firewall.is_in_place()
 
 
-def test_leftovers_with_other_rules_and_doubled_jumps_are_taken_over(inside: str, iptables: str) -> None:
+def test_leftovers_with_other_rules_and_doubled_jumps_are_replaced(inside: str, iptables: str) -> None:
     firewall = Firewall(iptables)
     firewall.install(parse_rules(TEXT), 2)
     fresh = saved(iptables)
@@ -93,7 +93,7 @@ def test_when_one_table_fails_none_is_changed(inside: str, iptables: str, monkey
     firewall.remove()
 
 
-def test_cleanup_takes_both_backends_rules_away(inside: str) -> None:
+def test_cleanup_removes_both_backends_rules(inside: str) -> None:
     for backend in ("nft", "legacy"):
         Firewall(backend).install(parse_rules(TEXT), 2)
     assert len(cleanup()) == 2 * len(CHAINS)
@@ -101,12 +101,12 @@ def test_cleanup_takes_both_backends_rules_away(inside: str) -> None:
     assert cleanup() == []
 
 
-def test_cleanup_makes_no_table_by_looking(inside: str) -> None:
+def test_cleanup_creates_no_table(inside: str) -> None:
     assert cleanup() == []
     assert run(inside, ["cat", "/proc/net/ip_tables_names"]) == ""
 
 
-def test_what_a_killed_run_leaves_is_cleaned_up_by_command(scene: Scene, iptables: str) -> None:
+def test_the_cleanup_command_removes_what_a_killed_run_has_left(scene: Scene, iptables: str) -> None:
     balancer = scene.balance(RULES, iptables=iptables)
     balancer.kill()
     said = scene.lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
@@ -117,7 +117,7 @@ def test_what_a_killed_run_leaves_is_cleaned_up_by_command(scene: Scene, iptable
     assert "nothing" in scene.lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
 
 
-def test_rules_that_somebody_sweeps_away_come_back(scene: Scene) -> None:
+def test_flushed_rules_are_installed_again(scene: Scene) -> None:
     balancer = scene.balance(RULES, iptables="nft")
     scene.lab.run("lb", ["iptables-nft", "-t", "raw", "-F"])
     balancer.program.wait_for_text("installing them again", 15.0)
@@ -125,7 +125,7 @@ def test_rules_that_somebody_sweeps_away_come_back(scene: Scene) -> None:
 
 
 def test_fragments_reach_the_queue_whole(scene: Scene, iptables: str) -> None:
-    """A request in IP fragments: only a reassembled one has ports, and so a way through NAT. Nothing is tracked for
+    """A request arrives in IP fragments. Only a reassembled packet has ports for NAT; no connection is tracked for
     that."""
     scene.record("c1", "c2", "m")
     balancer = scene.balance(RULES, iptables=iptables)

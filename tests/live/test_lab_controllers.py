@@ -1,4 +1,5 @@
-"""Each controller of the lab, with a switch connected to it directly: it learns the switch, and the switch works."""
+"""Each controller of the lab with a directly connected switch: it learns the switch, and the switch forwards
+packets."""
 
 from collections.abc import Iterator
 
@@ -35,7 +36,7 @@ def fresh_lab() -> Iterator[Lab]:
 
 
 def connected(lab: Lab, controller: Controller) -> OpenVSwitch:
-    """A switch that the controller knows."""
+    """Start a switch, and wait until the controller knows it."""
     switch = OpenVSwitch(lab, DATAPATH, protocols=f"OpenFlow{controller.version.replace('.', '')}")
     switch.connect(f"tcp:{CONTROLLER_SIDE}.{CONTROLLERS[HOST]}:{PORT}")
     controller.wait_until_known(DATAPATH)
@@ -43,7 +44,8 @@ def connected(lab: Lab, controller: Controller) -> OpenVSwitch:
 
 
 def ports(kind: type[Controller], version: str) -> tuple[int, ...] | None:
-    """What a controller tells of the ports: Open vSwitch's own asks for none in 1.3, FAUCET knows those it manages."""
+    """Return the ports that a controller reports: Open vSwitch's own asks for none in 1.3, FAUCET knows those it
+    manages."""
     if kind is OvsTestController and version == "1.3":
         return None
     return PORTS if kind is Faucet else (*PORTS, LOCAL[version])
@@ -59,7 +61,7 @@ def test_a_controller_learns_its_switch_and_makes_it_pass_packets(
     assert controller.ports(DATAPATH) == ports(kind, version)
     assert not controller.knows(DATAPATH + 1)
     if isinstance(controller, Inquirer):
-        controller.wait_until_inquired(DATAPATH)  # it sees to packets again when it has read the TABLE_FEATURES
+        controller.wait_until_inquired(DATAPATH)  # it handles packets again after it has read the TABLE_FEATURES
     assert switch.ping(count=2)
     controller.wait_for_packet_ins(DATAPATH, 2)
 
@@ -87,7 +89,7 @@ def test_an_inquirer_hangs_up_on_a_switch_that_does_not_answer_its_pings(fresh_l
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", [OsKen, StrictHub])
-def test_frames_are_told_apart_by_their_digests(fresh_lab: Lab, kind: type[Controller], version: str) -> None:
+def test_frames_are_distinguished_by_their_digests(fresh_lab: Lab, kind: type[Controller], version: str) -> None:
     controller = kind(fresh_lab, HOST, version)
     switch = connected(fresh_lab, controller)
     assert switch.ping()

@@ -1,6 +1,6 @@
-"""How fast a leg is on a path that loses packets, beside the kernel's own TCP on the same path (make soak).
+"""A leg's throughput on a path that loses packets, beside the kernel's own TCP on the same path (make soak).
 
-Both are measured where the bytes arrive, from the connection's begin to its end. The kernel's congestion control is
+Both are measured at the receiver, from the connection's begin to its end. The kernel's congestion control is
 Reno, its timestamps are off and it cuts its data into single segments, so that a loss costs both the same.
 """
 
@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.live, pytest.mark.soak]
 MIB = 1 << 20
 LONG = 600.0
 SIZES = {0.0: 64 * MIB, 0.1: 32 * MIB, 1.0: 16 * MIB, 3.0: 4 * MIB, 10.0: MIB // 2}
-"""Bytes of an upload by the path's loss in percent: a few seconds' worth."""
+"""Bytes of an upload, by the path's loss in percent; each takes a few seconds."""
 RUNS = 5
 MASTER = f"{CONTROLLER_SIDE}.{CONTROLLERS['m']}"
 OTHER_PORT = PORT + 1
-"""Where the kernel's own connections to the master go."""
+"""The port of the kernel's own connections to the master."""
 
 
 def test_throughput_against_loss(scene: Scene) -> None:
@@ -56,7 +56,7 @@ def test_throughput_against_loss(scene: Scene) -> None:
 
 
 def rate(records: Records, count: int) -> float:
-    """MB/s of the latest of ``count`` connections, once it has ended."""
+    """Return the MB/s of the latest of ``count`` connections, once it has ended."""
     wait_for(lambda: len(records.lines()) == count, "the master to have everything", LONG)
     line = records.lines()[-1]
     return float(line["bytes"] / line["seconds"] / 1e6)

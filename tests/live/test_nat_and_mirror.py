@@ -1,4 +1,5 @@
-"""The main job with plain TCP: every connection served, every byte at the master too, nothing back from it."""
+"""The main job with plain TCP: every connection is served, the master gets every byte, and its answers reach no
+client."""
 
 import pytest
 
@@ -10,7 +11,7 @@ pytestmark = pytest.mark.live
 def test_two_hundred_connections_and_an_upload_arrive_whole_at_backend_and_master(scene: Scene, iptables: str) -> None:
     scene.record("c1", "c2", "m")
     sniffer, capture = scene.sniff("s1", "eth0")
-    # A master that a busy machine lets wait may fall behind its twin by more than the default of 16 MiB.
+    # On a busy machine the master may fall behind the backend by more than the default of 16 MiB.
     rules = scene.rules(RULES.read_text().replace("10.20.0.13}", "10.20.0.13, buffer: 128MiB}"))
     balancer = scene.balance(rules, iptables=iptables)
     many, many_records = scene.client(connections=200, requests=10, vary=True, seed=1)

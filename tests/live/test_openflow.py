@@ -1,4 +1,4 @@
-"""An Open vSwitch through the service: served by c1 or c2, its bytes at the master too."""
+"""An Open vSwitch connects to the service: c1 or c2 serves it, and the master gets its bytes."""
 
 import socket
 from pathlib import Path
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture
 def fresh_lab() -> Lab:
-    """A lab for one switch and its controllers, which do not end before it."""
+    """A lab for one switch and its controllers, which outlive it."""
     return Lab()
 
 
@@ -44,13 +44,13 @@ def test_an_openflow_session_is_served_and_copied(
         sniffer.end()
         scene.close()
         at_master, at_backend = sent_to(capture, "m"), sent_to(capture, "c1") or sent_to(capture, "c2")
-        seen = min(len(at_master), len(at_backend))  # the capture may have ended between the two
+        seen = min(len(at_master), len(at_backend))  # the capture may have ended between the two packets
         assert seen >= mirror["acked_bytes"] > 500
         assert at_master[:seen] == at_backend[:seen]
 
 
 def sent_to(capture: Path, host: str) -> bytes:
-    """The byte stream that a capture shows on its way to a host's port, put together by sequence numbers."""
+    """Return the byte stream to a host's port in a capture, assembled by sequence numbers."""
     address = socket.inet_aton(f"10.20.0.{CONTROLLERS[host]}")
     segments = [ip.data for ip in tcp_packets(capture) if ip.dst == address and ip.data.dport == PORT]
     syns = [segment.seq for segment in segments if segment.flags & 0x02]

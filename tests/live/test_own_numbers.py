@@ -1,4 +1,4 @@
-"""A mirror does not know production's sequence numbers: what it forges has no effect."""
+"""A mirror does not know production's sequence numbers: its forged packets have no effect."""
 
 from collections import Counter
 from pathlib import Path
@@ -16,20 +16,20 @@ pytestmark = pytest.mark.live
 
 CONNECTIONS = 16
 EACH = 1000
-"""Forged packets of each kind in each name."""
+"""Forged packets of each kind from each source."""
 BACKENDS = ("10.20.0.11", "10.20.0.12")
 KINDS = {dpkt.tcp.TH_RST: "RST", dpkt.tcp.TH_SYN: "SYN", dpkt.tcp.TH_PUSH | dpkt.tcp.TH_ACK: "data"}
 
 
 def forged(capture: Path) -> Counter[str]:
-    """How many forged packets a capture has, by kind."""
+    """Return the number of forged packets in a capture, by kind."""
     return Counter(KINDS[ip.data.flags] for ip in tcp_packets(capture) if ip.data.win == WINDOW)
 
 
-def test_what_a_mirror_forges_with_the_numbers_it_knows_costs_production_and_the_copy_nothing(scene: Scene) -> None:
+def test_forged_packets_with_a_legs_numbers_harm_neither_production_nor_the_copy(scene: Scene) -> None:
     for host, link in (("lb", "pl0"), ("c1", "eth0"), ("c2", "eth0"), ("s1", "eth0")):
         values = {"conf__all__rp_filter": 0, f"conf__{link}__rp_filter": 0}
-        scene.lab.sysctl(host, **values)  # a host that checks its peers' addresses would be better off
+        scene.lab.sysctl(host, **values)  # the worst case: a host that does not check its peers' addresses
     scene.lab.sysctl("lb", conf__all__accept_local=1, conf__pl0__accept_local=1)
     scene.record("c1", "c2", "m")
     balancer = scene.balance()

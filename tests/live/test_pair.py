@@ -1,4 +1,4 @@
-"""Two hosts behind keepalived: the active one goes, and every connection goes on through the other one."""
+"""Two hosts behind keepalived: the active one fails, and every connection continues through the other one."""
 
 import os
 import tempfile
@@ -47,7 +47,7 @@ def test_the_active_host_dies(pair: Pair) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("event", EVENTS)
-def test_every_connection_goes_there_and_back_again(pair: Pair, event: str) -> None:
+def test_every_connection_moves_to_the_other_host_and_back(pair: Pair, event: str) -> None:
     go, come_back = EVENTS[event]
     lb1, lb2 = pair.members["lb1"], pair.members["lb2"]
     pair.move(event, lambda: go(lb1), to="lb2")
@@ -63,7 +63,7 @@ def test_every_connection_goes_there_and_back_again(pair: Pair, event: str) -> N
 
 
 def as_nobody(words: list[str]) -> int:
-    """The exit code of ``natmirror`` with these words, asked by somebody without any rights."""
+    """Return the exit code of ``natmirror`` with these arguments, run by a user without rights."""
     child = os.fork()
     if child == 0:
         os.setgroups([])
@@ -73,8 +73,8 @@ def as_nobody(words: list[str]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_whoever_may_not_use_the_api_may_ask_how_it_is() -> None:
-    """As keepalived's scripts do where their user is not natmirror's."""
+def test_a_user_without_access_to_the_api_may_ask_for_health() -> None:
+    """keepalived's scripts do that if their user is not natmirror's."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as held:
         Path(directory).chmod(0o755)
         api = Path(directory) / "api.sock"

@@ -1,4 +1,4 @@
-"""Two hosts behind keepalived that share their state, and what becomes of mirrors' legs when the active one goes."""
+"""Two hosts behind keepalived that share their state: what a move does to the legs of mirrors."""
 
 import re
 import signal
@@ -35,13 +35,13 @@ def mirror(pair: Pair, host: str, service: str) -> dict[str, Any]:
 
 
 def sessions(pair: Pair) -> list[int]:
-    """How many sessions the master has had with each switch that were complete."""
+    """Return the number of complete sessions that the master has had with each switch."""
     text = pair.traffic.master.program.text
     return [len(list(report_lines.reported(text, "switch", switch.datapath_id))) for switch in pair.traffic.switches]
 
 
 def wait_until_the_other_host_knows(pair: Pair, host: str) -> None:
-    """Of all legs, and of all switches."""
+    """The traffic of all legs and all switches."""
 
     def knows() -> bool:
         shared = pair.members[host].balancer.status()["shared_state"]
@@ -51,7 +51,7 @@ def wait_until_the_other_host_knows(pair: Pair, host: str) -> None:
 
 
 def legs_numbers(file: Path) -> dict[int, list[int]]:
-    """By the client's port: the numbers of what the legs to the master have sent, as a capture has them."""
+    """Return the sequence numbers that a capture shows on the legs to the master, by the client's port."""
     found: dict[int, list[int]] = {}
     for ip in tcp_packets(file):
         if ip.dst == MASTERS_ADDRESS and ip.data.dport == PORT:
@@ -81,7 +81,7 @@ def test_a_move_shows_the_master_one_stream_and_the_store_none_of_its_numbers(pa
     assert at_master.by_port() == sent
 
 
-def test_legs_that_are_younger_than_their_records_end_by_name_and_the_others_go_on(pair: Pair) -> None:
+def test_legs_younger_than_the_last_record_end_with_a_reason_and_the_others_go_on(pair: Pair) -> None:
     scene, lb1, lb2 = pair.scene, pair.members["lb1"], pair.members["lb2"]
     wait_until_the_other_host_knows(pair, "lb2")
     redis = next(program for program in scene.programs if "redis" in program.log.name)
@@ -106,18 +106,18 @@ def test_legs_that_are_younger_than_their_records_end_by_name_and_the_others_go_
 
 @pytest.mark.soak
 @pytest.mark.parametrize("event", ["killed, cables down", "stopped", "pool's cable pulled", "natmirror alone killed"])
-def test_legs_go_on_and_sessions_come_anew(pair: Pair, event: str) -> None:
+def test_legs_go_on_and_sessions_begin_again(pair: Pair, event: str) -> None:
     go, come_back = EVENTS[event]
     wait_for(lambda: sessions(pair) == [1] * SWITCHES, "the master to know all switches")
     wait_until_the_other_host_knows(pair, "lb2")
     pair.move(event, lambda: go(pair.members["lb1"]), to="lb2")
-    wait_for(lambda: sessions(pair) == [2] * SWITCHES, "the master to know all switches anew")
+    wait_for(lambda: sessions(pair) == [2] * SWITCHES, "the master to know all switches again")
     come_back(pair.members["lb1"])
     pair.members["lb1"].wait_for_role("backup")
     wait_until_the_other_host_knows(pair, "lb1")
     pair.move(f"{event}, back again", lambda: go(pair.members["lb2"]), to="lb1")
-    wait_for(lambda: sessions(pair) == [3] * SWITCHES, "the master to know all switches anew")
-    last, anew = mirror(pair, "lb1", "lines"), mirror(pair, "lb1", "openflow")
+    wait_for(lambda: sessions(pair) == [3] * SWITCHES, "the master to know all switches again")
+    last, fresh = mirror(pair, "lb1", "lines"), mirror(pair, "lb1", "openflow")
     pair.end()
     at_master = pair.traffic.recorders["m"]
     wait_for(lambda: len(at_master.by_port()) == CONNECTIONS, "the master to have all streams", 30.0)
@@ -125,6 +125,6 @@ def test_legs_go_on_and_sessions_come_anew(pair: Pair, event: str) -> None:
     whole = sum(at_master.by_port().get(port) == stream for port, stream in sent.items())
     print(
         f"{event}, there and back again: {last['resumed']} of {CONNECTIONS} raw legs went on,"
-        f" {CONNECTIONS - last['resumed']} ended; {anew['opened']} sessions came anew; {whole} streams are whole"
+        f" {CONNECTIONS - last['resumed']} ended; {fresh['opened']} sessions began again; {whole} streams are whole"
     )
     assert (last["legs_adopted"], last["legs_resumed"], whole) == (CONNECTIONS, CONNECTIONS, CONNECTIONS)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.live
 CONNECTIONS = 200
 
 
-def test_a_drained_backend_keeps_what_it_has_and_gets_nothing_new(scene: Scene) -> None:
+def test_a_drained_backend_keeps_its_connections_and_gets_no_new_ones(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     rules = scene.rules(
         "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
@@ -47,7 +47,7 @@ def state(status: dict[str, Any], name: str) -> object:
     return next(backend["state"] for backend in status["backends"] if backend["name"] == name)
 
 
-def test_who_is_called_when_nobody_is_left_answers_in_the_services_name(scene: Scene) -> None:
+def test_the_sorry_server_answers_with_the_services_address(scene: Scene) -> None:
     scene.record("c1", "c2")
     balancer = scene.balance(
         scene.rules(

@@ -1,4 +1,4 @@
-"""Ports that are used again: each leg is connected within two round trips, whatever the mirror has of the last one."""
+"""Reused ports: each leg connects within two round trips, whatever state the mirror has of the last connection."""
 
 from itertools import groupby
 from pathlib import Path
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.live
 FIRST, COUNT = 40_000, 8
 STATES = {"established": "01", "time-wait": "06"}
 IDLE = "00000000:00000000"
-"""Nothing waits to be sent or read, as /proc/net/tcp has it."""
+"""The entry of empty send and receive queues in /proc/net/tcp."""
 LETTERS = {dpkt.tcp.TH_SYN: "S", dpkt.tcp.TH_ACK: "A", dpkt.tcp.TH_RST: "R", dpkt.tcp.TH_FIN: "F"}
 
 
 def talk(scene: Scene, *options: str) -> tuple[Program, Path]:
-    """Connections that have talked, from the same ports each time, and the file that ends them."""
+    """Open connections from the same ports each time and exchange data; return the file that ends them."""
     until = scene.file("until")
     program = scene.app("s1", "ports", SERVICE, PORT, CLIENTS[0], FIRST, COUNT, until, *options)
     program.wait_for_text("talked", 40.0)
@@ -34,7 +34,7 @@ def close(program: Program, until: Path) -> None:
 
 
 def at_mirror(scene: Scene, state: str) -> int:
-    """How many of these ports' connections the mirror has in a state, with all that it has sent acknowledged."""
+    """Return the number of these ports' connections that the mirror has in a state, with all data acknowledged."""
     lines = scene.lab.run("m", ["cat", "/proc/net/tcp"]).splitlines()[1:]
     ports = {f"{port:04X}" for port in range(FIRST, FIRST + COUNT)}
     found = [line.split() for line in lines]
@@ -50,7 +50,7 @@ def mirror(scene: Scene, how: str) -> None:
 
 
 def openings(capture: Path) -> dict[int, list[str]]:
-    """For each port, the packets from the leg's SYN to its first bare ACK or data: who sent them, and their flags."""
+    """Return, for each port, sender and flags of the packets from the leg's SYN to its first bare ACK or data."""
     found: dict[int, list[str]] = {}
     is_open: set[int] = set()
     for ip in tcp_packets(capture):
@@ -67,12 +67,12 @@ def openings(capture: Path) -> dict[int, list[str]]:
 
 
 def round_trips(packets: list[str]) -> int:
-    """How often the mirror was waited for."""
+    """Return the number of times a leg waited for the mirror."""
     return sum(side == "<" for side, _ in groupby(packets, lambda packet: packet[0]))
 
 
 def assert_connected_soon(scene: Scene, capture: Path) -> set[str]:
-    """All legs stand within two round trips; gives how they came about."""
+    """Assert that all legs are established within two round trips; return their handshakes."""
     opened = openings(capture)
     assert opened.keys() == set(range(FIRST, FIRST + COUNT))
     ways = {" ".join(packets) for packets in opened.values()}
@@ -82,7 +82,7 @@ def assert_connected_soon(scene: Scene, capture: Path) -> set[str]:
 
 
 def connected_again(scene: Scene, balancer: LoadBalancer) -> set[str]:
-    """The same ports once more; how the legs came about."""
+    """Use the same ports again; return the legs' handshakes."""
     sniffer, capture = scene.sniff("m", "eth0")
     again = talk(scene)
     balancer.wait_until_acknowledged()
@@ -92,7 +92,7 @@ def connected_again(scene: Scene, balancer: LoadBalancer) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["recorder", "closing"])
-def test_ports_are_used_again_after_either_side_has_closed_first(scene: Scene, kind: str) -> None:
+def test_ports_are_reused_after_either_side_has_closed_first(scene: Scene, kind: str) -> None:
     scene.lab.sysctl("s1", tcp_max_tw_buckets=0)  # so that the client's own kernel lets it
     scene.lab.sysctl("m", tcp_tw_reuse=0)
     scene.record("c1", "c2")
@@ -108,8 +108,8 @@ def test_ports_are_used_again_after_either_side_has_closed_first(scene: Scene, k
     )
 
 
-def test_so_they_are_after_a_restart_with_another_key(scene: Scene) -> None:
-    """Of numbers at random half lie below those that a TIME-WAIT remembers: the RST ends it."""
+def test_ports_are_reused_after_a_restart_with_another_key(scene: Scene) -> None:
+    """Half of all random numbers lie below those that a TIME-WAIT remembers; a RST ends the TIME-WAIT."""
     scene.lab.sysctl("s1", tcp_max_tw_buckets=0)
     scene.record("c1", "c2")
     mirror(scene, "closing")
@@ -122,7 +122,7 @@ def test_so_they_are_after_a_restart_with_another_key(scene: Scene) -> None:
     assert connected_again(scene, scene.balance()) <= {">S <SA >A", ">S <A >R >S <SA >A"}
 
 
-def test_a_connection_that_is_left_at_the_mirror_is_cleared(scene: Scene) -> None:
+def test_a_connection_left_at_the_mirror_is_cleared(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     balancer = scene.balance(on_stop="keep")
     first = talk(scene, "--reset")

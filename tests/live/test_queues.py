@@ -1,4 +1,4 @@
-"""Several threads: each has its clients, and together they do what one does."""
+"""Several threads: each has its own clients, and together they behave as one thread does."""
 
 import socket
 import sys
@@ -33,7 +33,7 @@ def test_each_thread_has_its_clients_and_the_master_gets_every_byte(scene: Scene
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_an_error_of_a_routers_reaches_the_thread_whose_packet_it_is_about(scene: Scene, count: int) -> None:
+def test_a_routers_icmp_error_reaches_the_thread_that_sent_the_packet(scene: Scene, count: int) -> None:
     scene.record("c1", "c2")
     sniffers = [scene.sniff(host, "eth0") for host in ("c1", "c2")]
     balancer = scene.balance(scene.with_threads(RULES, count))

@@ -1,4 +1,4 @@
-"""Redis behind the service and as the master: after a benchmark both hold the same."""
+"""Redis as backend and as master: after a benchmark both hold the same data."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from tests.live.scene import ROOT, Scene
 pytestmark = pytest.mark.live
 
 PORT = 6379
-# Whatever the order in which connections' commands arrive, these end in the same data: each key is always set to the
-# same value, counts and equal list entries add up alike, a set keeps no order.
+# These commands give the same data in any order of arrival: each key is always set to the same value, counts and equal
+# list entries add up alike, and a set has no order.
 TESTS = "set,incr,lpush,sadd"
 
 

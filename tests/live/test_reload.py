@@ -17,11 +17,11 @@ from tests.live.scene import Scene, assert_all_well
 pytestmark = pytest.mark.live
 
 CONNECTIONS = 40
-MAX_GROWTH = 4 << 20  # bytes: what an allocator keeps, against what 450 reloads would leave behind
+MAX_GROWTH = 4 << 20  # bytes: more than an allocator keeps, less than a leak of 450 reloads
 
 
 def text(number: int) -> str:
-    """Other rules for each number: weights, backends, services and clients come and go; the master stays."""
+    """Return the rules with this number: weights, backends, services and clients differ; the master is the same."""
     second = "        - {name: c2, address: 10.20.0.12}\n" if number % 3 else ""
     more = ", 10.11.0.0/24" if number % 5 == 0 else ""
     other = (
@@ -37,7 +37,7 @@ def text(number: int) -> str:
 
 
 class Counting:
-    """Rules on both sides that count packets that have passed without being rewritten."""
+    """Install rules on both sides that count packets that pass without being rewritten."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -47,7 +47,7 @@ class Counting:
             lab.run(host, ["iptables", "-t", "raw", "-A", *rule])
 
     def packets(self) -> dict[str, int]:
-        """How many each has counted."""
+        """Return the count of each rule."""
         found = {}
         for host in self._rules:
             *_, line = self._lab.run(host, ["iptables", "-t", "raw", "-nvxL", "PREROUTING"]).strip().splitlines()
@@ -55,13 +55,13 @@ class Counting:
         return found
 
     def close(self) -> None:
-        """Take them away."""
+        """Remove the rules."""
         for host, rule in self._rules.items():
             self._lab.run(host, ["iptables", "-t", "raw", "-D", *rule])
 
 
 def resident(balancer: LoadBalancer) -> int:
-    """Bytes of memory that natmirror has now."""
+    """Return natmirror's resident memory in bytes."""
     status = Path(f"/proc/{balancer.program.popen.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) << 10
 
@@ -86,7 +86,7 @@ def test_reloads_under_load_cost_no_connection(scene: Scene, times: int) -> None
             assert order("reload", {}, balancer.api)["changes"]
             took.append(time.monotonic() - before)
             memory = memory or (number > 50) * resident(balancer)
-            time.sleep(max(0.0, began_at + 0.11 * (number - 1) - time.monotonic()))  # the load's pace, nothing waits
+            time.sleep(max(0.0, began_at + 0.11 * (number - 1) - time.monotonic()))  # the load's pace, no event
         whole = time.monotonic() - began_at
         growth = resident(balancer) - memory if memory else 0
         for client, _ in coming:
@@ -104,13 +104,13 @@ def test_reloads_under_load_cost_no_connection(scene: Scene, times: int) -> None
         counting.close()
     milliseconds = sorted(1000 * seconds for seconds in took)
     print(
-        f"\n{times} reloads in {whole:.1f} s under {CONNECTIONS} connections and {20 * len(coming)} that came: each"
+        f"\n{times} reloads in {whole:.1f} s under {CONNECTIONS} connections and {20 * len(coming)} new ones: each"
         f" {statistics.median(milliseconds):.0f} ms (at most {milliseconds[-1]:.0f}); memory grew by {growth >> 10} KiB"
     )
     assert growth < MAX_GROWTH
 
 
-def test_what_the_rules_do_not_name_any_more_keeps_its_connections(scene: Scene) -> None:
+def test_removed_backends_and_services_keep_their_connections(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     rules = scene.rules(text(1))
     balancer = scene.balance(rules)
@@ -134,7 +134,7 @@ def test_what_the_rules_do_not_name_any_more_keeps_its_connections(scene: Scene)
     wait_for(lambda: "10.20.0.12" not in str(scene.traces()["rules"]), "its iptables rules to go")
 
 
-def test_wrong_rules_change_nothing_and_a_signal_does_as_the_command(scene: Scene) -> None:
+def test_wrong_rules_change_nothing_and_the_signal_does_the_same_as_the_command(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     rules = scene.rules(text(1))
     balancer = scene.balance(rules)
@@ -155,7 +155,7 @@ def test_wrong_rules_change_nothing_and_a_signal_does_as_the_command(scene: Scen
     assert_all_well(scene.run_client(connections=5, requests=5), 5)
 
 
-def test_a_mirror_that_goes_and_comes(scene: Scene) -> None:
+def test_a_mirror_is_removed_and_comes_back(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     rules = scene.rules(text(1))
     balancer = scene.balance(rules)
@@ -175,5 +175,5 @@ def test_a_mirror_that_goes_and_comes(scene: Scene) -> None:
     until.touch()
     scene.finish(client)
     assert_all_well(records, 20)
-    assert counting.packets() == dict.fromkeys(("s1", "c1", "c2", "m"), 0), "what the master still sent is nobody's"
+    assert counting.packets() == dict.fromkeys(("s1", "c1", "c2", "m"), 0), "a packet of the master's to no leg passed"
     counting.close()

@@ -1,4 +1,4 @@
-"""Connections that live through the end and the new start of natmirror."""
+"""Connections that survive a restart of natmirror."""
 
 import pytest
 
@@ -12,7 +12,7 @@ CONNECTIONS = 20
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_connections_go_on_through_a_restart_and_later_ones_are_mirrored(scene: Scene, iptables: str, end: str) -> None:
-    """The new one has another number of threads."""
+    """The new run has another number of threads."""
     scene.record("c1", "c2", "m")
     balancer = scene.balance(on_stop="keep", iptables=iptables)
     until, started = scene.file("until"), scene.file("started")

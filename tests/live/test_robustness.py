@@ -1,4 +1,4 @@
-"""What must not bring natmirror down, nor cost more than itself."""
+"""Faults and odd packets that must not stop natmirror, nor cost other connections anything."""
 
 import sys
 
@@ -18,7 +18,8 @@ def test_a_second_natmirror_gives_up_and_leaves_the_first_ones_rules_alone(scene
     second = scene.start("lb", sys.executable, "-m", "natmirror", "--rules", str(RULES))
     wait_for(lambda: not second.running(), "the second to give up")
     assert second.popen.returncode == 1
-    assert second.text.splitlines()[-1] == f"natmirror: natmirror is already running here, pid {first.program.pid}"
+    where = "in this network namespace"
+    assert second.text.splitlines()[-1] == f"natmirror: natmirror is already running {where}, pid {first.program.pid}"
     assert "Traceback" not in second.text
     assert scene.traces()["rules"] == rules
     assert_all_well(scene.run_client(requests=3), 1)
@@ -28,7 +29,7 @@ def test_a_second_natmirror_gives_up_and_leaves_the_first_ones_rules_alone(scene
 def test_a_narrow_link_to_the_mirror_makes_narrow_segments(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     scene.lab.run("lb", ["ip", "route", "add", "10.20.0.13/32", "dev", "pl0", "mtu", "900"])
-    scene.lab.run("lb", ["ip", "link", "set", "pl0", "gso_max_size", "900"])  # so that what is seen was cut
+    scene.lab.run("lb", ["ip", "link", "set", "pl0", "gso_max_size", "900"])  # capture what the wire carries
     sniffer, capture = scene.sniff("m", "eth0")
     balancer = scene.balance()
     sent = assert_all_well(scene.run_client(connections=5, requests=20, size=20_000), 5)
@@ -40,8 +41,8 @@ def test_a_narrow_link_to_the_mirror_makes_narrow_segments(scene: Scene) -> None
     scene.lab.run("lb", ["ip", "route", "del", "10.20.0.13/32"])
 
 
-def test_a_narrow_link_to_the_backend_is_told_to_the_client_in_words_that_it_understands(scene: Scene) -> None:
-    """Our kernel's fragmentation-needed speaks of the backend, of which the client has never heard."""
+def test_the_client_learns_of_a_narrow_link_to_the_backend_with_the_services_address(scene: Scene) -> None:
+    """Our kernel's fragmentation-needed error names the backend, which the client does not know."""
     scene.record("c1", "m")
     scene.lab.run("lb", ["ip", "route", "add", "10.20.0.11/32", "dev", "pl0", "mtu", "900"])
     balancer = scene.balance(scene.rules(RULES.read_text().replace("- {name: c2, address: 10.20.0.12}", "")))
@@ -53,7 +54,7 @@ def test_a_narrow_link_to_the_backend_is_told_to_the_client_in_words_that_it_und
     scene.lab.run("s1", ["ip", "route", "flush", "cache"])
 
 
-def test_strange_packets_are_counted_and_hurt_nobody(scene: Scene) -> None:
+def test_strange_packets_are_counted_and_harm_no_connection(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     balancer = scene.balance()
     scene.lab.run("s1", [sys.executable, "-m", "tests.live.apps.strange"], cwd=str(ROOT))
@@ -68,7 +69,7 @@ def test_strange_packets_are_counted_and_hurt_nobody(scene: Scene) -> None:
 def test_a_flood_that_fills_the_queue_is_counted_and_passes(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     balancer = scene.balance(scene.with_threads(RULES, 2))
-    balancer.program.send_signal(19)  # SIGSTOP: nobody reads
+    balancer.program.send_signal(19)  # SIGSTOP: no thread reads the queue
     scene.lab.run("s1", [sys.executable, "-m", "tests.live.apps.flood", "20000"], cwd=str(ROOT))
     balancer.program.send_signal(18)  # SIGCONT
 

@@ -1,6 +1,6 @@
-"""Three active hosts behind a router with a route to each: BIRD by the configuration in docs/scaling.md, word for word.
+"""Three active hosts behind a router with a route to each: BIRD runs the configuration of docs/scaling.md unchanged.
 
-``lb`` of the lab is the router here, ``h1`` to ``h3`` are the hosts.
+The lab's ``lb`` is the router here; ``h1`` to ``h3`` are the hosts.
 """
 
 import os
@@ -31,14 +31,14 @@ DOCUMENT = (ROOT / "docs" / "scaling.md").read_text()
 
 
 def block(phrase: str) -> str:
-    """The text in the document that begins with such a comment."""
+    """Return the document's text that begins with this comment."""
     [found] = [text for text in DOCUMENT.split("```\n")[1::2] if phrase in "".join(text.splitlines(True)[:2])]
     return found
 
 
 @dataclass
 class Fleet:
-    """The hosts with all that runs on them."""
+    """The hosts and their programs."""
 
     lab: Lab
     birds: dict[str, Program] = field(default_factory=dict)
@@ -47,13 +47,13 @@ class Fleet:
     last: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def plug(self, host: str, address: str) -> None:
-        """A link of a host to the network between router and hosts."""
+        """Link a host to the network between router and hosts."""
         self.lab.cable(host, "core0", "net", f"{host}-core0")
         self.lab.run("net", ["ip", "link", "set", f"{host}-core0", "master", "core"])
         self.lab.address(host, "core0", address)
 
     def build(self) -> None:
-        """The network of the document."""
+        """Build the network of the document."""
         lab = self.lab
         lab.run("net", ["sh", "-c", "ip link add core type bridge && ip link set core up"])
         self.plug("lb", f"{CORE}.1")
@@ -65,23 +65,23 @@ class Fleet:
             lab.sysctl(host, ip_forward=1, conf__all__rp_filter=0, conf__eth0__rp_filter=0)
             lab.run(host, ["ip", "address", "add", f"{SERVICE}/32", "dev", "lo"])
             self.route(host)
-        self.return_by_asker()
+        self.reply_to_host()
 
     def route(self, host: str) -> None:
-        """A host's way to the clients."""
+        """Set a host's route to the clients."""
         self.lab.run(host, ["ip", "route", "replace", f"{SWITCH_SIDE}.0/24", "via", f"{CORE}.1"])
 
-    def return_by_asker(self) -> None:
-        """Backends and master answer the host that has passed the request on."""
+    def reply_to_host(self) -> None:
+        """Make backends and master answer to the host that has passed the request on."""
         calls = ""
         for number, host in enumerate(HOSTS, 1):
             mac = self.lab.run(host, ["cat", "/sys/class/net/eth0/address"]).strip()
-            calls += f"return_by_asker {number} {mac} {CONTROLLER_SIDE}.{100 + number}\n"
+            calls += f"reply_to_host {number} {mac} {CONTROLLER_SIDE}.{100 + number}\n"
         for host in CONTROLLERS:
             self.lab.run(host, ["sh", "-ec", block("# on a backend") + calls])
 
     def start(self) -> None:
-        """Everybody's programs."""
+        """Start the programs of all hosts."""
         text = RULES.read_text().replace("address: 10.10.0.100", f"address: {SERVICE}")
         (self.lab.directory / "rules.yaml").write_text(text)
         self.bird("lb", "# /etc/bird/bird.conf on the router")
@@ -93,13 +93,13 @@ class Fleet:
             self.announce(host)
 
     def balance(self, host: str) -> None:
-        """natmirror on a host."""
+        """Start natmirror on a host."""
         argv = [sys.executable, "-m", "natmirror", "--rules", str(self.lab.directory / "rules.yaml")]
         argv += ["--on-stop", "keep", "--api", str(self.api(host))]
         self.balancers[host] = self.lab.start(host, argv, name="natmirror")
 
     def bird(self, host: str, phrase: str = "# /etc/bird/bird.conf, the same on each host") -> None:
-        """BIRD on a host."""
+        """Start BIRD on a host."""
         config = self.lab.directory / f"{host}.conf"
         config.write_text(block(phrase))
         self.lab.run(host, ["bird", "-p", "-c", str(config)])
@@ -107,7 +107,7 @@ class Fleet:
         self.birds[host] = self.lab.start(host, argv)
 
     def announce(self, host: str) -> None:
-        """What looks after BIRD on a host; here its commands have to be told whom they are to speak to."""
+        """Start the document's announcer on a host, with the sockets of this host's BIRD and natmirror."""
         programs = self.lab.directory / f"{host}-bin"
         programs.mkdir()
         natmirror = f'exec {sys.executable} -m natmirror "$@" --api {self.api(host)}'
@@ -121,7 +121,7 @@ class Fleet:
         self.announcers[host] = self.lab.start(host, argv, env={**os.environ, "PATH": path})
 
     def forget(self, host: str) -> None:
-        """What the unit does once the announcer is gone, however it went."""
+        """Do what the unit does after the announcer has ended."""
         [stop] = [line for line in DOCUMENT.splitlines() if line.startswith("ExecStopPost=-")]
         program, *words = stop.removeprefix("ExecStopPost=-").split()
         self.lab.run(host, [program, "-s", str(self.socket(host)), *words])
@@ -133,12 +133,12 @@ class Fleet:
         return self.lab.directory / f"{host}.bird"
 
     def hops(self) -> set[str]:
-        """The hosts that the router has a route to the service through."""
+        """Return the hosts through which the router has a route to the service."""
         routes = self.lab.run("lb", ["ip", "route", "show", SERVICE])
         return {host for number, host in enumerate(HOSTS, 1) if f"via {CORE}.{10 + number} " in routes}
 
     def wait_for_hops(self, *hosts: str) -> float:
-        """Wait until the router has routes through just these; gives how long it took."""
+        """Wait until the router has routes through exactly these hosts; return the seconds that it took."""
         begun = time.monotonic()
         wait_for(lambda: self.hops() == set(hosts), f"routes through {hosts}", 30.0)
         return time.monotonic() - begun
@@ -148,11 +148,11 @@ class Fleet:
         return self.last[host]
 
     def picked_up(self, *hosts: str) -> int:
-        """How many connections these have met in their middle."""
+        """Return the number of connections that these hosts have picked up."""
         return sum(self.status(host)["counters"].get("flows_picked_up", 0) for host in hosts)
 
     def lose(self, host: str, how: str, do: Callable[[], object]) -> None:
-        """A host leaves, and traffic goes on through the others."""
+        """Remove a host; assert that traffic goes on through the others."""
         others = [other for other in HOSTS if other != host]
         begun = time.monotonic()
         do()
@@ -162,25 +162,25 @@ class Fleet:
         print(f"{host}, {how}: its route gone after {took:.2f} s")
 
     def gain(self, host: str, do: Callable[[], object]) -> None:
-        """A host returns, and traffic with it."""
+        """Bring a host back; assert that it gets traffic."""
         do()
         print(f"{host} again: its route back after {self.wait_for_hops(*HOSTS):.2f} s")
         before = self.packets(host)
         wait_for(lambda: self.packets(host) > before + CONNECTIONS // 4, "traffic through it")
 
     def packets(self, *hosts: str) -> int:
-        """How many packets these have passed."""
+        """Return the number of packets that these hosts have passed."""
         return sum(self.status(host)["counters"]["packets_decided_in_c"] for host in hosts)
 
     def set_links(self, host: str, state: str) -> None:
-        """Pull a host's cables, or put them in again."""
+        """Pull a host's cables, or plug them in again."""
         for link in ("core0", "eth0"):
             self.lab.run(host, ["ip", "link", "set", link, state])
         if state == "up":
             self.route(host)
 
     def stop(self) -> None:
-        """natmirror has to end well on each host."""
+        """Assert that natmirror ends cleanly on each host."""
         for program in self.balancers.values():
             program.send_signal(signal.SIGCONT)
         assert [program.end(signal.SIGTERM, 15.0) for program in self.balancers.values()] == [0] * len(HOSTS)
@@ -229,7 +229,7 @@ def test_connections_live_on_while_hosts_freeze_crash_and_are_cut_off(fleet: Fle
         assert_adds_up(fleet.status(host))
 
 
-def test_a_host_is_announced_only_while_somebody_says_that_it_is_fit(fleet: Fleet) -> None:
+def test_a_host_is_announced_only_while_its_health_is_fit(fleet: Fleet) -> None:
     fleet.wait_for_hops(*HOSTS)
     fleet.birds["h1"].end(signal.SIGKILL)
     fleet.wait_for_hops("h2", "h3")

@@ -1,4 +1,4 @@
-"""natmirror as systemd starts it: a user with two capabilities, confined as the unit says; and what it tells."""
+"""natmirror as systemd starts it: a user with two capabilities, confined by the unit; and its notifications."""
 
 import ctypes
 import os
@@ -36,7 +36,7 @@ PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x4000
 
 
 class Manager:
-    """systemd's part: starts natmirror and hears what it says."""
+    """Plays systemd: starts natmirror and receives its notifications."""
 
     def __init__(self, scene: Scene, iptables: str) -> None:
         self.scene = scene
@@ -71,7 +71,7 @@ class Manager:
         return balancer
 
     def hear(self, wanted: str, timeout: float = 10.0) -> bool:
-        """Whether something is told in time."""
+        """Return whether a notification arrives in time."""
         self.socket.settimeout(timeout)
         try:
             while True:
@@ -82,7 +82,7 @@ class Manager:
             return False
 
     def forget(self) -> None:
-        """What has been told until now."""
+        """Return the notifications so far."""
         self.socket.setblocking(False)
         try:
             while True:
@@ -100,7 +100,7 @@ def manager(scene: Scene, iptables: str) -> Iterator[Manager]:
 
 @contextmanager
 def wedged(thread: int) -> Iterator[None]:
-    """One thread of another process stands still, and no other."""
+    """Stop one thread of another process, and no other."""
     libc = ctypes.CDLL(None, use_errno=True)
     for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
         assert libc.ptrace(request, thread, None, None) == 0, os.strerror(ctypes.get_errno())
@@ -108,12 +108,12 @@ def wedged(thread: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if libc.ptrace(PTRACE_DETACH, thread, None, None):  # it is dead: nobody else is told before us
+        if libc.ptrace(PTRACE_DETACH, thread, None, None):  # the thread has ended: its tracer learns that first
             os.waitpid(thread, WALL)
 
 
 def last_thread(balancer: LoadBalancer) -> int:
-    """Those that pass packets are started last."""
+    """Return the packet threads, which are started last."""
     return max(int(entry.name) for entry in Path(f"/proc/{balancer.program.pid}/task").iterdir())
 
 
@@ -123,7 +123,7 @@ def status_of(pid: int) -> dict[str, str]:
 
 
 def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> None:
-    """With a wedged thread, for which systemd kills it, and a new start."""
+    """One thread hangs, systemd kills natmirror and starts it again."""
     scene.record("c1", "c2", "m")
     balancer = manager.start()
     assert manager.hear("READY=1")
@@ -150,7 +150,7 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
     assert "STATUS=0 flows, 0 legs" in manager.told
 
     with wedged(last_thread(balancer)):
-        balancer.program.wait_for_text("thread 1 has stood still")
+        balancer.program.wait_for_text("thread 1 has not run")
         manager.forget()
         assert not manager.hear("WATCHDOG=1", 2 * WATCHDOG_SECONDS), "the main thread alone is no life"
     assert manager.hear("WATCHDOG=1")

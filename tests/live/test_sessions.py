@@ -1,4 +1,4 @@
-"""Real controllers as masters with an OpenFlow session of their own, beside a real backend of a real switch."""
+"""Real controllers as masters with OpenFlow sessions of their own, beside a real backend and a real switch."""
 
 import socket
 import time
@@ -63,14 +63,14 @@ def connected(scene: Scene, version: str) -> OpenVSwitch:
 
 
 def talk(switch: OpenVSwitch, times: int = 5) -> None:
-    """Packets that controllers have to see."""
+    """Make a switch send packets to its controllers."""
     for _ in range(times):
         assert switch.ping()
         switch.forget_flows()
 
 
 def compare(backend: Controller, master: Controller) -> None:
-    """The master saw all PACKET_INs that the backend saw: their number, and where both tell it, their content."""
+    """Assert that the master saw all PACKET_INs that the backend saw: by number, and by content where both log it."""
     count = backend.packet_in_count(DATAPATH)
     assert count > 0
     master.wait_for_packet_ins(DATAPATH, count)
@@ -86,7 +86,7 @@ def expected_ports(kind: type[Controller], version: str) -> tuple[int, ...] | No
 
 
 MASTERS = [(kind, version) for kind in KINDS for version in kind.VERSIONS if (kind, version) != (Inquirer, "1.0")]
-"""os-ken of OpenFlow 1.0 hangs up at any error, and some of what the inquirer asks nobody has asked before."""
+"""os-ken with OpenFlow 1.0 hangs up at any error, and the inquirer asks questions that no backend has asked before."""
 
 
 @pytest.mark.parametrize(("kind", "version"), MASTERS)
@@ -107,7 +107,7 @@ def test_a_master_has_a_complete_session(fresh: Scene, kind: type[Controller], v
     [leg] = balancer.status()["flows"][0]["legs"]
     session = leg["session"]
     assert (leg["state"], session["datapath_id"], session["features_sent"]) == ("established", DATAPATH, True)
-    # FAUCET wants no packets but those that its own flows send, and nothing at all while it begins.
+    # FAUCET accepts only packets that its own flows send, and none at all while it starts.
     not_wanted = session["messages_withheld"].get("packet_in:not-wanted", 0)
     assert session["messages_passed"].get("packet_in", 0) + not_wanted == backend.packet_in_count(DATAPATH) > 0
     assert bool(not_wanted) == (kind is Faucet)
@@ -116,7 +116,7 @@ def test_a_master_has_a_complete_session(fresh: Scene, kind: type[Controller], v
     assert master.gone(DATAPATH) in (None, 0)
 
 
-def test_what_nobody_has_asked_is_refused_and_holds_nothing_up(fresh: Scene) -> None:
+def test_a_question_that_no_backend_asked_is_refused_and_delays_no_other(fresh: Scene) -> None:
     OsKen(fresh.lab, "c1")
     master = Inquirer(fresh.lab, "m")
     fresh.balance(rules(fresh))
@@ -127,8 +127,8 @@ def test_what_nobody_has_asked_is_refused_and_holds_nothing_up(fresh: Scene) -> 
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.3"])
-def test_what_the_backend_has_asked_before_the_master_is_told(fresh: Scene, version: str) -> None:
-    """All of it, with the master's own ids."""
+def test_the_master_gets_the_answers_to_the_backends_earlier_questions(fresh: Scene, version: str) -> None:
+    """It gets all of them, with its own transaction ids."""
     backend = Inquirer(fresh.lab, "c1", version)
     fresh.balance(rules(fresh, ", reconnect: next-message"))
     switch = connected(fresh, version)
@@ -139,7 +139,7 @@ def test_what_the_backend_has_asked_before_the_master_is_told(fresh: Scene, vers
 
 
 def test_production_is_exactly_translated_and_in_order_beside_a_session(fresh: Scene) -> None:
-    """Seen on both sides of the load balancer."""
+    """Captures on both sides of the load balancer are compared."""
     backend, master = OsKen(fresh.lab, "c1"), OsKen(fresh.lab, "m")
     balancer = fresh.balance(rules(fresh))
     sniffers = {link: fresh.sniff("lb", link) for link in ("sw0", "pl0")}
@@ -159,7 +159,7 @@ def test_production_is_exactly_translated_and_in_order_beside_a_session(fresh: S
 
 
 def told(capture: Path, address: str) -> tuple[list[Any], list[Any]]:
-    """What went to an address and what came from it, packet by packet."""
+    """Return the packets to an address and those from it."""
     end = socket.inet_aton(address)
     found: tuple[list[Any], list[Any]] = ([], [])
     for ip in tcp_packets(capture):
@@ -171,7 +171,7 @@ def told(capture: Path, address: str) -> tuple[list[Any], list[Any]]:
 
 
 def inquired(controller: Inquirer) -> dict[str, tuple[bool, float]]:
-    """The answers to all that a controller asks in its first second."""
+    """Return the answers to all questions of a controller in its first second."""
     controller.wait_until_known(DATAPATH)
     answered, asked = controller.wait_until_inquired(DATAPATH)
     assert answered == asked == QUESTIONS[controller.version]
@@ -182,7 +182,7 @@ def inquired(controller: Inquirer) -> dict[str, tuple[bool, float]]:
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.3"])
-def test_a_master_that_comes_again_gets_a_session_again(fresh: Scene, version: str) -> None:
+def test_a_master_that_restarts_gets_a_session_again(fresh: Scene, version: str) -> None:
     backend, master = OsKen(fresh.lab, "c1", version), OsKen(fresh.lab, "m", version)
     balancer = fresh.balance(rules(fresh, ", reconnect: next-message"))
     switch = connected(fresh, version)
@@ -205,7 +205,7 @@ def test_a_master_that_comes_again_gets_a_session_again(fresh: Scene, version: s
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_a_natmirror_that_starts_again_gives_the_master_a_session_again(fresh: Scene, end: str) -> None:
+def test_after_a_restart_of_natmirror_the_master_gets_a_session_again(fresh: Scene, end: str) -> None:
     backend, master = OsKen(fresh.lab, "c1"), OsKen(fresh.lab, "m")
     file = rules(fresh, ", reconnect: next-message")
     balancer = fresh.balance(file, on_stop="keep")
@@ -232,7 +232,7 @@ def test_a_natmirror_that_starts_again_gives_the_master_a_session_again(fresh: S
 
 
 def test_a_strict_controller_may_be_the_backend_too(fresh: Scene) -> None:
-    """Its requests have other ids than the master's."""
+    """Its requests have other transaction ids than the master's."""
     backend, master = StrictHub(fresh.lab, "c1"), OsKen(fresh.lab, "m")
     fresh.balance(rules(fresh))
     switch = connected(fresh, "1.3")
@@ -253,7 +253,7 @@ SIDE_BY_SIDE: dict[str, list[type[Controller]]] = {
 @pytest.mark.parametrize("protocol", ["openflow", "raw"])
 @pytest.mark.parametrize("version", ["1.0", "1.3"])
 def test_sessions_stand_after_a_minute_of_silence_and_one_of_traffic(fresh: Scene, version: str, protocol: str) -> None:
-    """All masters side by side, told what each has; raw copies beside that only show what fails there."""
+    """Run all masters side by side and print what each got; raw copies run beside them to show what fails there."""
     lab, kinds = fresh.lab, SIDE_BY_SIDE[version]
     backend = OsKen(lab, "c1", version)
     masters: list[Controller] = []
@@ -291,5 +291,5 @@ def test_sessions_stand_after_a_minute_of_silence_and_one_of_traffic(fresh: Scen
 
 
 def wait_until(when: float) -> None:
-    """Silence is what is tested: there is no event to wait for."""
+    """This test needs silence: there is no event to wait for."""
     time.sleep(max(0.0, when - time.monotonic()))

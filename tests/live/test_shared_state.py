@@ -1,4 +1,4 @@
-"""Two hosts behind keepalived and what cannot be derived: with Redis no connection moves, without it just those do."""
+"""Pinned connections of two hosts behind keepalived: with Redis they keep their backends, without it they are lost."""
 
 import time
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from tests.live.scene import CLIENTS, PORT, STATE, Records, Scene
 
 pytestmark = pytest.mark.live
 
-EACH = 60  # connections before the pool changes, and after
-PAUSE = 2.0  # of a connection between two requests: longer than a move takes
+EACH = 60  # connections opened before the pool changes, and as many after
+PAUSE = 2.0  # seconds between two requests of a connection: longer than a move takes
 RULES = f"""
 switches: [10.10.0.0/24]
 services:
@@ -44,7 +44,7 @@ WITH_STATE = f"{RULES}  state: redis://{STATE}\n"
 
 @dataclass(slots=True)
 class Crowd:
-    """Some connections that talk all the time."""
+    """Connections with constant traffic."""
 
     program: Program
     records: Records
@@ -57,7 +57,7 @@ class Crowd:
 
 @dataclass(slots=True)
 class Pair:
-    """Both hosts, and what passes through them."""
+    """Both hosts, and the traffic through them."""
 
     scene: Scene
     file: Path
@@ -69,7 +69,7 @@ class Pair:
         return self.members[host].balancer.status()
 
     def call(self, seed: int) -> None:
-        """More connections, which go on from now on."""
+        """Start more connections, which go on until the end."""
         scene = self.scene
         until, progress, records = scene.file("until"), scene.file("progress"), Records(scene.file("client.jsonl"))
         words = ["--connections", EACH, "--size", 200, "--until", until, "--progress", progress, "--seed", seed]
@@ -87,7 +87,7 @@ class Pair:
         self.redis.end()
 
     def wait_for_state(self, host: str, records: int) -> None:
-        """A host knows what the active one has that nobody could derive."""
+        """Wait until a host has the records of the active host's pinned connections."""
 
         def knows() -> bool:
             shared = self.status(host)["shared_state"]
@@ -95,11 +95,11 @@ class Pair:
 
         wait_for(knows, f"{host} to know {records} records")
 
-    def not_derivable(self) -> int:
+    def pinned_flows(self) -> int:
         return int(self.status("lb1")["pinned_flows"])
 
-    def strange_ports(self, rules: str = RULES) -> set[int]:
-        """The ports of the connections whose backend nobody could derive."""
+    def pinned_ports(self, rules: str = RULES) -> set[int]:
+        """Return the ports of the pinned connections."""
         pool = parse_rules(rules).services[0].pool
         assert pool is not None
         maglev, found = Maglev(pool), set()
@@ -110,7 +110,7 @@ class Pair:
         return found
 
     def wait_for_quiet(self) -> None:
-        """Until the latest connections have just been answered, and say nothing for a while."""
+        """Wait until the latest connections have just been answered, and pause."""
         since = time.monotonic()
         wait_for(lambda: self.crowds[-1].goes_on(since), "an answer")
 
@@ -123,7 +123,7 @@ class Pair:
         self.members["lb2"].wait_for_role("master")
 
     def finish(self) -> list[dict[str, Any]]:
-        """End all connections; gives the records of those that had to end before."""
+        """End all connections; return the records of those that ended before."""
         for crowd in self.crowds:
             crowd.until.touch()
         for crowd in self.crowds:
@@ -136,7 +136,7 @@ class Pair:
         return [line for line in lines if line["error"] is not None]
 
     def waits(self, before: float) -> list[float]:
-        """How long connections have waited for the answers that came before then."""
+        """Return the seconds that connections waited for answers before that time."""
         lines = [line for crowd in self.crowds for line in crowd.records.lines()]
         return [seconds - PAUSE for line in lines for at, seconds in line["waits"] if at + seconds < before]
 
@@ -164,49 +164,49 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 
 def change_the_pool(pair: Pair) -> int:
-    """Connections from before and after; gives how many of them have a backend that nobody could derive."""
+    """Open connections before and after a change of the pool; return the number of pinned ones."""
     pair.call(1)
-    assert pair.not_derivable() == 0
+    assert pair.pinned_flows() == 0
     order("drain", {"service": "openflow", "backend": "c1"}, pair.members["lb1"].api)
     pair.call(2)
-    return pair.not_derivable()
+    return pair.pinned_flows()
 
 
 @pytest.mark.parametrize("pair", [RULES], indirect=True, ids=["alone"])
-def test_without_shared_state_a_move_costs_just_what_cannot_be_derived(pair: Pair) -> None:
-    strange = change_the_pool(pair)
-    assert 0 < strange < EACH
+def test_without_shared_state_a_move_costs_exactly_the_pinned_connections(pair: Pair) -> None:
+    pinned = change_the_pool(pair)
+    assert 0 < pinned < EACH
     assert pair.status("lb1")["shared_state"] == {"state": "off"}
-    expected = pair.strange_ports()
-    assert len(expected) == strange
+    expected = pair.pinned_ports()
+    assert len(expected) == pinned
     pair.wait_for_quiet()
     pair.crash()
     pair.wait_until_all_go_on(pair.crowds[0])
     lost = pair.finish()
-    print(f"without shared state: {strange} of {2 * EACH} connections could not be derived, {len(lost)} were lost")
+    print(f"without shared state: {pinned} of {2 * EACH} connections were pinned, {len(lost)} were lost")
     assert {line["port"] for line in lost} == expected
 
 
 @pytest.mark.parametrize("pair", [WITH_STATE], indirect=True, ids=["redis"])
-def test_with_redis_no_connection_moves_even_where_it_was_away_for_a_while(pair: Pair) -> None:
-    strange = change_the_pool(pair)
-    pair.wait_for_state("lb2", strange)
+def test_with_redis_a_move_costs_no_connection_even_after_an_outage_of_redis(pair: Pair) -> None:
+    pinned = change_the_pool(pair)
+    pair.wait_for_state("lb2", pinned)
     pair.stop_redis()
     for host in ("lb1", "lb2"):
         wait_for(lambda host=host: pair.status(host)["shared_state"]["state"] == "connecting", "the outage")  # type: ignore[misc]
     pair.call(3)
-    strange = pair.not_derivable()
+    pinned = pair.pinned_flows()
     pair.start_redis()
-    pair.wait_for_state("lb2", strange)
+    pair.wait_for_state("lb2", pinned)
     pair.wait_for_quiet()
     crashed_at = time.monotonic()
     pair.crash()
     pair.wait_until_all_go_on(*pair.crowds)
-    assert pair.status("lb2")["pinned_flows"] == strange
+    assert pair.status("lb2")["pinned_flows"] == pinned
     lost = pair.finish()
     waits = pair.waits(crashed_at)
     print(
-        f"with Redis, which was away for a while: {strange} of {3 * EACH} could not be derived, {len(lost)} were lost;"
+        f"with Redis, after an outage: {pinned} of {3 * EACH} were pinned, {len(lost)} were lost;"
         f" longest wait before the move {max(waits, default=0.0):.2f} s"
     )
     assert lost == []
@@ -215,7 +215,7 @@ def test_with_redis_no_connection_moves_even_where_it_was_away_for_a_while(pair:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("pair", [RULES, WITH_STATE], indirect=True, ids=["alone", "redis"])
-def test_rules_that_change_on_both_hosts_move_only_what_nobody_can_derive(pair: Pair) -> None:
+def test_rules_changed_on_both_hosts_cost_only_pinned_connections(pair: Pair) -> None:
     pair.call(1)
     [file] = pair.scene.lab.directory.glob("*rules.yaml")
     before = file.read_text()
@@ -224,18 +224,18 @@ def test_rules_that_change_on_both_hosts_move_only_what_nobody_can_derive(pair: 
     for host in ("lb1", "lb2"):  # the active one first
         order("reload", {}, pair.members[host].api)
     pair.call(2)
-    strange, expected = pair.not_derivable(), pair.strange_ports(after)
-    assert 0 < strange == len(expected) < EACH
+    pinned, expected = pair.pinned_flows(), pair.pinned_ports(after)
+    assert 0 < pinned == len(expected) < EACH
     is_shared = pair.redis is not None
     if is_shared:
-        pair.wait_for_state("lb2", strange)
+        pair.wait_for_state("lb2", pinned)
     pair.wait_for_quiet()
     pair.crash()
     pair.wait_until_all_go_on(*(pair.crowds if is_shared else pair.crowds[1:]))
     lost = pair.finish()
     print(
-        f"{'with' if is_shared else 'without'} Redis, rules changed by reload: {strange} of {2 * EACH} could not be"
-        f" derived, {len(lost)} were lost"
+        f"{'with' if is_shared else 'without'} Redis, rules changed by reload: {pinned} of {2 * EACH} were pinned,"
+        f" {len(lost)} were lost"
     )
     assert {line["port"] for line in lost} == (set() if is_shared else expected)
 
@@ -245,12 +245,12 @@ WITHOUT_C1 = WITH_STATE.replace("        - {name: c1, address: 10.20.0.11}\n", "
 
 @pytest.mark.parametrize(
     "how",
-    ["lb1 first", *(pytest.param(how, marks=pytest.mark.soak) for how in ("lb2 first", "lb2 starts anew"))],
+    ["lb1 first", *(pytest.param(how, marks=pytest.mark.soak) for how in ("lb2 first", "lb2 restarts"))],
 )
 @pytest.mark.parametrize("pair", [WITH_STATE], indirect=True, ids=["redis"])
 def test_a_backend_that_both_hosts_have_removed_keeps_its_connections_through_a_move(pair: Pair, how: str) -> None:
     pair.call(1)
-    assert pair.not_derivable() == 0
+    assert pair.pinned_flows() == 0
     pair.file.write_text(WITHOUT_C1)
 
     def has_room() -> bool:
@@ -258,20 +258,20 @@ def test_a_backend_that_both_hosts_have_removed_keeps_its_connections_through_a_
 
     for host in ("lb2", "lb1") if how == "lb2 first" else ("lb1",):
         order("reload", {}, pair.members[host].api)
-    strange = pair.not_derivable()
-    assert 0 < strange < EACH
+    pinned = pair.pinned_flows()
+    assert 0 < pinned < EACH
     if how == "lb1 first":
         order("reload", {}, pair.members["lb2"].api)
         assert has_room()
-    if how == "lb2 starts anew":
+    if how == "lb2 restarts":
         pair.members["lb2"].stop_natmirror()
         pair.members["lb2"].start_natmirror()
-    pair.wait_for_state("lb2", strange)
+    pair.wait_for_state("lb2", pinned)
     wait_for(has_room, "lb2 to be given the replies of c1", 10.0)
     pair.wait_for_quiet()
     pair.crash()
     pair.wait_until_all_go_on(*pair.crowds)
-    assert pair.status("lb2")["pinned_flows"] == strange
+    assert pair.status("lb2")["pinned_flows"] == pinned
     assert pair.finish() == []
 
 
@@ -282,10 +282,10 @@ MIRRORED = WITH_STATE.replace("\nha:\n", "\n    mirrors:\n      - {name: master,
 @pytest.mark.parametrize("event", ["crash", "stop"])
 @pytest.mark.parametrize("pair", [MIRRORED], indirect=True, ids=["mirrored"])
 def test_legs_go_on_through_the_other_host(pair: Pair, event: str) -> None:
-    strange = change_the_pool(pair)
+    pinned = change_the_pool(pair)
     lb1, lb2 = pair.members["lb1"], pair.members["lb2"]
     lb1.balancer.wait_until_acknowledged()
-    pair.wait_for_state("lb2", 2 * EACH + strange)  # a leg each, and the bindings that cannot be derived
+    pair.wait_for_state("lb2", 2 * EACH + pinned)  # a leg each, and the pinned bindings
     getattr(lb1, event)()
     lb2.wait_for_role("master")
     pair.wait_until_all_go_on(*pair.crowds)
@@ -298,7 +298,7 @@ def test_legs_go_on_through_the_other_host(pair: Pair, event: str) -> None:
     whole = [port for port, record in sent.items() if at_master.get(port) == record]
     status = pair.status("lb2")
     print(
-        f"{event}: {mirror['resumed']} of {2 * EACH} legs went on, {mirror['opened']} came anew; {len(whole)} streams"
+        f"{event}: {mirror['resumed']} of {2 * EACH} legs went on, {mirror['opened']} began again; {len(whole)} streams"
         f" were whole at the master; lb2 counts {_bytes(status['mirrors'][0])}"
     )
     assert_adds_up(status)
@@ -311,12 +311,12 @@ def _bytes(mirror: dict[str, Any]) -> str:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("pair", [MIRRORED], indirect=True, ids=["mirrored"])
-def test_legs_go_on_where_the_only_host_that_is_left_is_started_anew(pair: Pair) -> None:
-    """Nobody has the addresses meanwhile, and whoever remembers where they were goes on sending there."""
-    strange = change_the_pool(pair)
+def test_legs_go_on_when_the_only_remaining_host_restarts(pair: Pair) -> None:
+    """No host has the virtual addresses meanwhile, and neighbours with an ARP entry go on sending to the old host."""
+    pinned = change_the_pool(pair)
     lb1, lb2 = pair.members["lb1"], pair.members["lb2"]
     lb1.balancer.wait_until_acknowledged()
-    pair.wait_for_state("lb2", 2 * EACH + strange)
+    pair.wait_for_state("lb2", 2 * EACH + pinned)
     lb2.crash()
     began_at = time.monotonic()
     lb1.stop_natmirror()
@@ -327,7 +327,7 @@ def test_legs_go_on_where_the_only_host_that_is_left_is_started_anew(pair: Pair)
     lb1.balancer.wait_until_acknowledged()
     status = pair.status("lb1")
     [mirror] = status["mirrors"]
-    print(f"started anew, alone: {mirror['resumed']} of {2 * EACH} legs went on, ended {mirror['ended']}; {took:.2f} s")
+    print(f"restarted, alone: {mirror['resumed']} of {2 * EACH} legs went on, ended {mirror['ended']}; {took:.2f} s")
     assert_adds_up(status)
     assert (mirror["legs_resumed"], mirror["legs_ended"]) == (2 * EACH, {})
     assert pair.finish() == []

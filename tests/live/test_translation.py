@@ -1,4 +1,4 @@
-"""What the kernel translates for us, where it does, and where it cannot."""
+"""Translation in the kernel: where it works, and where it cannot."""
 
 import shutil
 import signal
@@ -38,7 +38,7 @@ ETHTOOL_STXCSUM = 0x17  # linux/ethtool.h
 
 @pytest.fixture
 def software_checksums(scene: Scene) -> Iterator[None]:
-    """Hosts compute and check their checksums, as behind real network cards."""
+    """Make hosts compute and check checksums, as behind real network cards."""
     set_offload(scene, 0)
     yield
     set_offload(scene, 1)
@@ -50,7 +50,7 @@ def set_offload(scene: Scene, value: int) -> None:
 
 
 def marked(balancer: LoadBalancer) -> tuple[int, int]:
-    """Of all packets that came through the queues, those that the kernel translated."""
+    """Return the number of queued packets that the kernel translated."""
     queues = balancer.status()["machine"]["queues"].values()
     return sum(queue["packets_translated_by_kernel"] for queue in queues), sum(
         queue["packets_received"] for queue in queues
@@ -58,7 +58,7 @@ def marked(balancer: LoadBalancer) -> tuple[int, int]:
 
 
 def test_checksums_and_ports_are_right_at_both_ends(scene: Scene, software_checksums: None) -> None:
-    """A wrong sum would be dropped by whoever gets it, again and again."""
+    """The receiver would drop a packet with a wrong checksum again and again."""
     for host in ("c1", "c2"):
         scene.recorders[host] = Records(scene.file(f"{host}.jsonl"))
         scene.app(host, "recorder", OTHER_PORT, scene.recorders[host].file, "--answers", "100")
@@ -97,8 +97,8 @@ def test_without_nft_natmirror_translates_by_itself(scene: Scene, tmp_path: Path
     assert f"nftables: {why}; meanwhile natmirror translates each packet itself" in balancer.program.text
 
 
-def test_a_mark_of_somebody_elses_stays_on_its_packet(scene: Scene) -> None:
-    """As policy routing has them, on what comes from the pool."""
+def test_a_foreign_mark_stays_on_its_packet(scene: Scene) -> None:
+    """Policy routing sets such marks, on packets from the pool."""
     theirs = ["-s", "10.20.0.0/24", "-p", "tcp"]
     rules = [
         ["PREROUTING", *theirs, "-j", "MARK", "--set-mark", "5"],
@@ -121,8 +121,8 @@ def test_a_mark_of_somebody_elses_stays_on_its_packet(scene: Scene) -> None:
     assert by_kernel >= 100, "requests"
 
 
-def test_when_somebody_sweeps_the_table_away_nobody_sees_a_backend_and_all_go_on(scene: Scene) -> None:
-    """With rules of iptables-legacy, which stay."""
+def test_after_the_table_is_flushed_no_client_sees_a_backend_and_connections_go_on(scene: Scene) -> None:
+    """The rules are iptables-legacy's, which are not flushed with it."""
     scene.record("c1", "c2", "m")
     sniffer, capture = scene.sniff("s1", "eth0")
     balancer = scene.balance(RULES, iptables="legacy")
@@ -143,9 +143,9 @@ def test_when_somebody_sweeps_the_table_away_nobody_sees_a_backend_and_all_go_on
     assert {ip.src for ip in ip_packets(capture) if ip.dst in clients} == {service}
 
 
-def test_a_backend_that_a_reload_brings_is_the_kernels_too(scene: Scene) -> None:
+def test_the_kernel_translates_for_a_backend_added_by_a_reload(scene: Scene) -> None:
     scene.record("c1", "c2")
-    text = f"threads: 1\n{without_mirrors()}"  # so that the file which it reads is this one
+    text = f"threads: 1\n{without_mirrors()}"  # so that natmirror reads this file again
     rules = scene.rules(text.replace("        - {name: c2, address: 10.20.0.12}\n", ""))
     balancer = scene.balance(rules)
     assert_all_well(scene.run_client(connections=5, requests=5), 5)

@@ -1,4 +1,4 @@
-"""Sustained bulk: minutes of it, so on demand only (make soak). What is measured is printed, not asserted."""
+"""Sustained bulk traffic for minutes, so on demand only (make soak). The figures are printed, not asserted."""
 
 import time
 
@@ -16,7 +16,7 @@ Sent = dict[int, tuple[int, str]]
 
 
 def upload(scene: Scene, text: str, *, connections: int = CONNECTIONS, chunks: int = CHUNKS) -> tuple[Sent, float]:
-    """Clients upload through natmirror by rules; gives what they sent and their rate together in MB/s."""
+    """Upload through natmirror with these rules; return the bytes of each client and their total rate in MB/s."""
     scene.balance(text)
     began = time.monotonic()
     client, records = scene.client(connections=connections, requests=chunks, size=CHUNK_LEN)

@@ -1,4 +1,4 @@
-"""Verdicts that the kernel refuses or never gets, and queues that are not ours any more: production goes on."""
+"""Verdicts that the kernel refuses or never gets, and queues that are no longer ours: production goes on."""
 
 import os
 import signal
@@ -23,12 +23,12 @@ FLOOD = 20_000
 
 
 def sum_of(balancer: LoadBalancer, name: str) -> int:
-    """What all queues have counted under a name."""
+    """Return the sum of a counter over all queues."""
     return sum(int(queue[name]) for queue in balancer.status()["machine"]["queues"].values())
 
 
 class Faulty:
-    """A natmirror under traffic, and the switches of the library that fails its queues."""
+    """natmirror under traffic, and the files that make the test library fail its queues."""
 
     def __init__(self, scene: Scene, rules: Path = RULES, connections: int = 20) -> None:
         self.scene = scene
@@ -57,7 +57,7 @@ class Faulty:
         self.scene.lab.run("s1", [sys.executable, "-m", "tests.live.apps.flood", str(FLOOD)], cwd=str(ROOT))
 
     def held(self) -> int:
-        """How many packets the kernel holds for natmirror."""
+        """Return the number of packets that the kernel holds for natmirror."""
         lines = self.scene.lab.run("lb", ["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
         return sum(int(line.split()[2]) for line in lines)
 
@@ -70,7 +70,7 @@ class Faulty:
         return sum_of(self.balancer, name)
 
     def wait_for_health(self, code: int) -> str:
-        """Wait until health has this code; gives what it says then."""
+        """Wait until health has this exit code; return its text."""
         told: list[tuple[int, str]] = []
 
         def is_so() -> bool:
@@ -81,7 +81,7 @@ class Faulty:
         return told[-1][1]
 
     def assert_goes_on(self) -> None:
-        """New connections work, old ones went on whole, the kernel holds nothing."""
+        """Assert that new connections work, old ones went on, and the kernel holds no packet."""
         assert_all_well(self.scene.run_client(connections=20, requests=5), 20)
         self.until.touch()
         self.scene.finish(self.client)
@@ -111,7 +111,7 @@ def test_verdicts_that_the_kernel_refuses_for_two_seconds_leave_then(faulty: Fau
         assert faulty.counted(name) == 0, name
 
 
-def test_health_tells_of_refusals_that_last(faulty: Faulty) -> None:
+def test_health_reports_refusals_that_last(faulty: Faulty) -> None:
     faulty.switch("refuse", on=True)
     assert "refused verdicts" in faulty.wait_for_health(STUCK)
     before = faulty.counted("verdict_sends_refused")
@@ -122,7 +122,7 @@ def test_health_tells_of_refusals_that_last(faulty: Faulty) -> None:
     assert (faulty.counted("verdicts_not_sent"), faulty.counted("rebinds")) == (0, 0)
 
 
-def test_packets_whose_verdicts_were_lost_are_found_and_let_go(faulty: Faulty) -> None:
+def test_packets_whose_verdicts_were_lost_are_found_and_released(faulty: Faulty) -> None:
     faulty.switch("swallow", on=True)
     wait_for(lambda: faulty.held() >= 20, "verdicts to be lost")
     faulty.switch("swallow", on=False)
@@ -167,7 +167,7 @@ def test_no_load_makes_a_queue_that_works_look_broken(scene: Scene) -> None:
         balancer.program.send_signal(signal.SIGSTOP)
         time.sleep(seconds)
         balancer.program.send_signal(signal.SIGCONT)
-    time.sleep(4)  # for some looks at the queues
+    time.sleep(4)  # for several checks of the queues
     for name in ("checks_with_lost_verdicts", "rebinds", "verdicts_not_sent", "verdicts_late"):
         assert sum_of(balancer, name) == 0, name
     until.touch()

@@ -14,7 +14,7 @@ from tests.helpers.declared import differences
 
 PACKAGE = Path(__file__).parents[2] / "natmirror"
 SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if "lab" not in path.parts]
-OBJECTS = {kind for answer in ANSWERS.values() for _, kind in objects(answer)}
+OBJECTS: set[type] = {kind for answer in ANSWERS.values() for _, kind in objects(answer)}
 COUNTED = {"count", "drop", "Drop", "Malformed", "Broken", "count_not_kept", "count_not_opened"}
 """Functions that take a counter or a reason as their first argument."""
 ENDING = {"abort", "abandon", "cut", "end", "give_up"}
@@ -36,7 +36,7 @@ class Undescribed(TypedDict):
     first: int
 
 
-@pytest.mark.parametrize("kind", sorted(OBJECTS, key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(OBJECTS, key=str))
 def test_each_field_has_its_sentence_and_each_word_its_section(kind: type) -> None:
     for field in fields(kind):
         assert field.sentence.endswith("."), field.name

@@ -151,7 +151,7 @@ def test_a_thread_that_ends_takes_no_other_with_it_and_health_says_so(several: R
     several._note_ended_workers()
     several.member.readiness.not_ready = None
     code, reason = several.member.readiness.check([1, 1], 100.0)
-    assert (code, reason) == (STUCK, "thread 1 of those that pass packets has ended: HostError: its queue is gone")
+    assert (code, reason) == (STUCK, "packet thread 1 has ended: HostError: its queue is gone; restart natmirror")
     assert several.member.readiness.ended == {1: "HostError: its queue is gone"}
 
 

@@ -1,9 +1,9 @@
-"""A master that takes connections and does not do what it should.
+"""A master that accepts connections and misbehaves.
 
     python -m tests.live.apps.bad_master PORT reset|deaf|garbage|closing
 
-``reset`` resets each connection at its first bytes; ``deaf`` never reads, so that its window closes for ever;
-``garbage`` reads, and besides answers each packet with one of random flags, numbers and data; ``closing`` closes its
+``reset`` resets each connection at its first bytes; ``deaf`` never reads, so that its window stays closed;
+``garbage`` reads, and answers each packet with one of random flags, numbers and data; ``closing`` closes its
 side at the first bytes and reads on.
 """
 
@@ -21,7 +21,7 @@ _CHUNK_LEN = 1 << 16
 
 
 def babble(port: int) -> None:
-    """Answer what comes to the port with nonsense; call it when the socket is readable."""
+    """Answer each packet that arrives at the port with nonsense; call this when the socket is readable."""
     source = random.Random(1)
     receiver = socket.socket(socket.AF_INET, socket.SOCK_RAW, PROTO_TCP)
     sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -34,7 +34,7 @@ def babble(port: int) -> None:
         ends = (heard.dst, heard.dport), (heard.src, heard.sport)
         at = source.choice([heard.ack, source.getrandbits(32), (heard.ack + source.randint(-9, 9)) & 0xFFFF_FFFF])
         ack = source.choice([heard.seq, source.getrandbits(32)])
-        # No RST at the very number: that would be no garbage but the end of the leg.
+        # No RST at the exact number: that would be no garbage but the end of the leg.
         flags = source.getrandbits(8) & (0xFF if at != heard.ack else ~0x04)
         noise = build(*ends, seq=at, ack=ack, flags=flags, window=1, payload=source.randbytes(source.randrange(90)))
         sender.sendto(noise, (socket.inet_ntoa(heard.src), 0))

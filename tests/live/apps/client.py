@@ -3,11 +3,11 @@
     python -m tests.live.apps.client ADDRESS PORT FILE [--connections N] [--requests N] [--size N] [--until FILE]
         [--sources ADDRESS,...] [--pause SECONDS] [--progress FILE]
 
-Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection goes on,
-a request every 50 ms, until that file exists. ``--progress`` is a file that tells all the time when the connection that
-has waited longest got its last answer, by the monotonic clock. A line of JSON for each connection: its local port,
-bytes, their SHA-256, what went wrong, or null, and its waits: answers that came more than 120 ms after the one before,
-each as when that was and how much later the next one came.
+Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection sends a
+request every 50 ms until that file exists. ``--progress`` is a file that always has the monotonic time at which the
+longest waiting connection got its last answer. The client prints a line of JSON for each connection: its local port,
+its bytes, their SHA-256, its error or null, and its waits: each gap of more than 120 ms between two answers, as the
+time at which it began and its length.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _TIMEOUT = 60.0
 
 
 async def connect(arguments: argparse.Namespace, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection from the source whose turn it is."""
+    """Open a connection from the next source."""
     if not arguments.sources:
         return await asyncio.open_connection(arguments.address, arguments.port)
     sources = arguments.sources.split(",")
@@ -49,21 +49,21 @@ async def connect(arguments: argparse.Namespace, number: int) -> tuple[asyncio.S
 
 
 class Waits:
-    """When each connection got its last answer, and how long it had waited for some."""
+    """The time of each connection's last answer, and its longer waits."""
 
     def __init__(self, connections: int) -> None:
         self.last = [0.0] * connections
         self.notable: list[list[tuple[float, float]]] = [[] for _ in range(connections)]
 
     def answered(self, number: int) -> None:
-        """A connection has got an answer."""
+        """Note an answer on a connection."""
         now, before = time.monotonic(), self.last[number]
         if before and now - before > _NOTABLE_WAIT:
             self.notable[number].append((before, now - before))
         self.last[number] = now
 
     async def tell(self, file: Path) -> None:
-        """Keep the file up to date."""
+        """Write the file again and again."""
         fresh = file.with_name(f"{file.name}.new")
         while True:
             fresh.write_text(f"{min(self.last)}")

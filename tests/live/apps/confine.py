@@ -1,7 +1,7 @@
 """Run a command as the systemd unit would: confine.py UID OWNED COMMAND...
 
-As root and in a mount namespace of its own. OWNED is a directory that stands for the unit's own ones; beside it the
-command may write nowhere. What the unit says of system calls and addresses is for restrict.py, which comes after.
+Run this as root, in a mount namespace of its own. OWNED is a directory that stands for the unit's own ones; the command
+may write only there. restrict.py, which runs next, applies the unit's limits on system calls and address families.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.helpers.unitfile import settings
 from tests.live.scene import ROOT
 
-HIDDEN = ("/root", "/home", "/tmp", "/run")  # ProtectHome, PrivateTmp; nothing of /run is needed but what is made here
+HIDDEN = ("/root", "/home", "/tmp", "/run")  # ProtectHome, PrivateTmp; of /run only what is made here is needed
 STAGE = Path("/mnt")
 KEPT_WRITABLE = ("/dev", "/proc", str(STAGE))
 READ_ONLY = ("/proc/sys", "/sys")  # ProtectKernelTunables

@@ -1,4 +1,4 @@
-"""natmirror with a mistake in it: python -m tests.live.apps.faulty MODULE:CLASS.METHOD PYTHON -m natmirror …
+"""Run natmirror with a mistake in it: python -m tests.live.apps.faulty MODULE:CLASS.METHOD PYTHON -m natmirror …
 
 The method raises whenever it is called.
 """
@@ -10,7 +10,7 @@ from natmirror.cli.entry import main
 
 
 def _raise(*_: object, **__: object) -> None:
-    raise ZeroDivisionError("a mistake that somebody has made")
+    raise ZeroDivisionError("a deliberate mistake")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sends many SYNs from spoofed clients to the service.
+"""Send many SYNs from spoofed clients to the service.
 
 python -m tests.live.apps.flood COUNT
 """
@@ -14,7 +14,7 @@ SERVICE = ("10.10.0.100", 6653)
 
 
 def main() -> None:
-    """Send them as fast as can be."""
+    """Send them as fast as possible."""
     sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     there = (IPv4Address(SERVICE[0]).packed, SERVICE[1])
     for number in range(int(sys.argv[1])):

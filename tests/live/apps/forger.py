@@ -1,11 +1,11 @@
-"""A mirror that forges packets of the connections that it is shown, in every name that it can know.
+"""A mirror that forges packets of the connections that it gets copies of, with every address that it can know.
 
-    python -m tests.live.apps.forger PORT --service ADDRESS --backends ADDRESS,... --connections N --count N
+python -m tests.live.apps.forger PORT --service ADDRESS --backends ADDRESS,... --connections N --count N
 
-Once it has seen as many legs as ``--connections`` says it forges ``--count`` RSTs, data segments and SYNs each in each
-name: the service's and a backend's to the client, the client's to the service and to a backend. Their numbers are those
-of the leg to this host, or lie around them. All have the window WINDOW, by which a capture tells them. At the end it
-prints "done".
+Once it has seen ``--connections`` legs, it forges ``--count`` RSTs, data segments and SYNs each, from each source: from
+the service and from a backend to the client, from the client to the service and to a backend. Their sequence numbers
+are those of the leg to this host, or near them. All have the window WINDOW, by which a capture recognises them. At the
+end it prints "done".
 """
 
 import argparse
@@ -29,14 +29,14 @@ _KINDS = {"RST": RST, "data": PSH | ACK, "SYN": SYN}
 
 @dataclass(slots=True)
 class Leg:
-    """What this host knows of a connection: the client's next number, as it is shown, and its own."""
+    """What this host knows of a connection: the next number of the leg's client side, and its own next number."""
 
     theirs: int
     ours: int
 
 
 class Watcher:
-    """Reads along what comes to this host."""
+    """Reads the packets that arrive at this host."""
 
     def __init__(self, port: int) -> None:
         self.legs: dict[Endpoint, Leg] = {}
@@ -46,7 +46,7 @@ class Watcher:
         self._socket.setblocking(False)
 
     def look(self) -> None:
-        """Take what has come."""
+        """Read the packets that have arrived."""
         while True:
             try:
                 raw = self._socket.recv(1 << 17)
@@ -66,7 +66,7 @@ class Watcher:
 
 
 def forged(names: str, client: Endpoint, leg: Leg, there: Endpoint, flags: int) -> bytes:
-    """A packet in another host's name: ``to client``, or else to a service or backend."""
+    """Return a packet with another host's address: ``to client``, or else to a service or backend."""
     around = random.choice(_AROUND)
     data = DATA if flags & PSH else b""
     if names == "to client":

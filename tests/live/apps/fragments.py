@@ -1,4 +1,4 @@
-"""Sends a SYN to the service as two IP fragments, of which the second has no ports.
+"""Send a SYN to the service as two IP fragments; the second has no ports.
 
 python -m tests.live.apps.fragments
 """

@@ -1,4 +1,4 @@
-"""The checks of a rules file's backends by themselves: each change, and ten times a second the state, as lines of JSON.
+"""Run the health checks of a rules file alone. Print each change, and ten times a second the state, as lines of JSON.
 
 python -m tests.live.apps.monitor RULES
 """

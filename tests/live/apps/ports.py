@@ -1,4 +1,4 @@
-"""Connections from ports that are given, so that they can be used again.
+"""Connect from given ports, so that the ports can be reused.
 
     python -m tests.live.apps.ports ADDRESS PORT SOURCE FIRST COUNT UNTIL [--reset]
 
@@ -19,7 +19,7 @@ _TIMEOUT = 20.0
 
 
 def connect(arguments: argparse.Namespace, port: int) -> socket.socket:
-    """A connection from a port, as soon as it comes about."""
+    """Return a connection from a port, as soon as it succeeds."""
     end = socket.socket()
     end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     end.settimeout(_TIMEOUT)

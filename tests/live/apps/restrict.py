@@ -1,6 +1,6 @@
-"""Run a command with what the systemd unit says of memory, system calls and address families: restrict.py COMMAND...
+"""Run a command with the systemd unit's limits on memory, system calls and address families: restrict.py COMMAND...
 
-System calls stay as they are where there is no systemd-analyze that knows its groups.
+Without a systemd-analyze that lists its groups, system calls are not limited.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ def prctl(*arguments: object) -> None:
 
 
 def calls(group: str) -> Iterator[str]:
-    """The system calls in one of systemd's groups."""
+    """Return the system calls in one of systemd's groups."""
     environment = dict(os.environ)
     take_variables(environment)  # systemd-analyze 257 notifies the manager of its end, and the test reads nothing yet
     command = ["systemd-analyze", "--no-pager", "syscall-filter", group]
@@ -48,7 +48,7 @@ def calls(group: str) -> Iterator[str]:
 
 
 def allowed() -> set[str]:
-    """What the unit's filter lets through."""
+    """Return the system calls that the unit's filter allows."""
     found: set[str] = set()
     takes_away = False
     for word in settings("SystemCallFilter"):
@@ -59,7 +59,7 @@ def allowed() -> set[str]:
 
 
 def numbers() -> dict[str, int]:
-    """All system calls of this machine."""
+    """Return all system calls of this machine."""
     text = subprocess.run(
         ["gcc", "-E", "-dM", "-include", "sys/syscall.h", "-x", "c", "/dev/null"],
         capture_output=True,
@@ -70,7 +70,7 @@ def numbers() -> dict[str, int]:
 
 
 def program(calls: list[int], socket_call: int, families: list[int]) -> bytes:
-    """The filter in BPF."""
+    """Return the filter in BPF."""
     lines = [(LOAD, 0, 0, ARCHITECTURE_AT), (EQUALS, 1, 0, ARCHITECTURES[platform.machine()]), (RETURN, 0, 0, RET_KILL)]
     lines.append((LOAD, 0, 0, NUMBER_AT))
     for call in calls:

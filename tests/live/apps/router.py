@@ -1,4 +1,4 @@
-"""Says of packets that the service has sent that they are too large for the way to their clients.
+"""Send ICMP errors to the service: its packets are too large for the path to their clients.
 
 python -m tests.live.apps.router CLIENT:PORT...
 """
@@ -14,7 +14,7 @@ ROUTER, SERVICE_ADDRESS = "10.10.0.11", "10.10.0.100"
 
 
 def main() -> None:
-    """One error for each client."""
+    """Send one error for each client."""
     sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     for end in sys.argv[1:]:
         address, port = end.split(":")

@@ -1,4 +1,4 @@
-"""Sends packets to the service that no TCP would send.
+"""Send packets to the service that no TCP would send.
 
 python -m tests.live.apps.strange
 """
@@ -13,7 +13,7 @@ SERVICE = ("10.10.0.100", 6653)
 
 
 def main() -> None:
-    """Every combination of flags, broken options, wrong offsets and checksums, bytes at random."""
+    """Send every combination of flags, broken options, wrong offsets and checksums, and random bytes."""
     source = random.Random(1)
     sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     here, there = (IPv4Address("10.10.0.11").packed, 7), (IPv4Address(SERVICE[0]).packed, SERVICE[1])

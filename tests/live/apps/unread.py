@@ -1,6 +1,6 @@
-"""Run a command whose stderr is read until ``ready: `` and never again, and is full from then on: unread.py COMMAND...
+"""Run a command whose stderr is read until ``ready: ``, then never again, and is kept full: unread.py COMMAND...
 
-The command keeps this process's id; a child reads, prints what it has read, fills the pipe, and says ``full``.
+The command keeps this process's id. A child reads the pipe, prints it, then fills the pipe and says ``full``.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 
 def read(pipe: int, parent: int) -> None:
-    """In the child: the reader that stops to read."""
+    """Run in the child: read, then stop reading."""
     said = b""
     while b"ready: " not in said:
         if not (piece := os.read(pipe, 4096)):
@@ -17,7 +17,7 @@ def read(pipe: int, parent: int) -> None:
         sys.stdout.buffer.write(piece)
         sys.stdout.flush()
         said += piece
-    # A description of our own: with this one's O_NONBLOCK the command's writes would not wait either.
+    # Open the pipe again: O_NONBLOCK on this description would keep the command's writes from blocking, too.
     end = os.open(f"/proc/{parent}/fd/2", os.O_WRONLY | os.O_NONBLOCK)
     try:
         while True:

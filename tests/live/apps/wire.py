@@ -1,4 +1,4 @@
-"""What test client and server say to each other: requests with their length, answered with their digest."""
+"""The protocol between test client and server: requests with their length, answered with their digest."""
 
 import asyncio
 import hashlib
@@ -10,12 +10,12 @@ ANSWER_LEN = hashlib.sha256().digest_size
 
 
 def answer_to(body: bytes) -> bytes:
-    """The answer to a request: the digest of its body."""
+    """Return the answer to a request: the digest of its body."""
     return hashlib.sha256(body).digest()
 
 
 async def read_request(reader: asyncio.StreamReader, rate: float | None = None) -> bytes:
-    """One request with its length, read no faster than ``rate`` bytes a second; raises IncompleteReadError at the end
+    """Read one request with its length, no faster than ``rate`` bytes a second; raise IncompleteReadError at the end
     of the stream."""
     head = await _read(reader, LENGTH.size, rate)
     return head + await _read(reader, LENGTH.unpack(head)[0], rate)

@@ -1,4 +1,4 @@
-"""Looks after the queues of one thread that passes packets: what the kernel says of each, once a second."""
+"""The check of one packet thread's queues, once a second."""
 
 import logging
 
@@ -11,40 +11,41 @@ from natmirror.linux.queue_health import CHECK_INTERVAL, QueueHealth
 log = logging.getLogger("natmirror")
 
 
-class QueueKeeper:
-    """Keep the queues of ``loop`` bound. ``bypass`` is the process that shares the socket of the watched queue.
+class QueueMonitor:
+    """Checks the queues of ``loop``, and binds broken ones again. ``bypass`` is the process that shares the socket of
+    the watched queue.
 
-    It belongs to the loop's thread, but for ``trouble``.
+    It belongs to the loop's thread, except for ``problem``.
     """
 
     def __init__(self, loop: Loop, bypass: Bypass | None, now: float) -> None:
         self.next_at = now + CHECK_INTERVAL
-        """When check() is due."""
+        """When check() is due, in monotonic seconds."""
         self._loop = loop
         self._bypass = bypass
         self._healths = [QueueHealth(bound.queue.number, now) for bound in loop.queues]
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Return what is wrong with a queue, or None; from any thread."""
-        return next((health.trouble for health in self._healths if health.trouble is not None), None)
+        return next((health.problem for health in self._healths if health.problem is not None), None)
 
     def check(self, now: float) -> None:
-        """Read the kernel's answers, bind again what has to be, and ask. While the loop has packets without a verdict,
-        check() stays due."""
+        """Read the kernel's answers, bind broken queues again, and probe the others. While the loop has packets without
+        a verdict, check() does nothing and stays due."""
         if self._loop.has_batch:
             return
         self.next_at = now + CHECK_INTERVAL
         for index, bound in enumerate(self._loop.queues):
-            before = self._healths[index].trouble
+            before = self._healths[index].problem
             try:
                 self._check_queue(index, bound, now)
-            except Exception as error:  # no memory, for one: the other queues are looked after all the same
+            except Exception as error:  # e.g. no memory: still check the other queues
                 self._healths[index].failed(f"{type(error).__name__}: {error}", now)
-            trouble = self._healths[index].trouble
-            if trouble is not None and trouble != before:
-                log.error("%s", trouble)
-            elif trouble is None and before is not None:
+            problem = self._healths[index].problem
+            if problem is not None and problem != before:
+                log.error("%s", problem)
+            elif problem is None and before is not None:
                 log.warning("queue %d works again", bound.queue.number)
 
     def _check_queue(self, index: int, bound: BoundQueue, now: float) -> None:
@@ -68,12 +69,12 @@ class QueueKeeper:
         health, bypass = self._healths[index], self._bypass if self._loop.queues[index].watched else None
         try:
             if bypass is not None:
-                bypass.release()  # or its process would hold the old socket, and with it perhaps the queue
+                bypass.release()  # else its process holds the old socket, and perhaps the queue with it
             queue = self._loop.bind_again(index)
         except HostError as error:
             health.failed(str(error), now)
             return
         health.bound_again(now)
-        log.warning("queue %d is bound again; packets that waited in it are dropped", queue.number)
+        log.warning("queue %d was bound again; the packets that waited in it were dropped", queue.number)
         if bypass is not None:
             bypass.move(queue.fd)

@@ -1,0 +1,61 @@
+"""The exit codes of the commands, as text at the end of their help."""
+
+from natmirror.ha.exit_codes import FIT, MISUSED, NOT_READY, NOT_RUNNING, RULES_MISSING, STUCK
+
+_WIDTH = 4
+_USAGE = {2: "The command line is wrong."}
+
+RUN = {
+    0: "natmirror has stopped on SIGINT or SIGTERM, or --check or --dry-run has printed its result.",
+    1: "The host has refused something that natmirror needs, the stop has left something behind, or there was an"
+    " internal error.",
+    2: "The command line or the rules file is wrong.",
+}
+ASK = {0: "The running natmirror has answered.", 1: "No natmirror answers on SOCKET."} | _USAGE
+COMMAND = {
+    0: "The running natmirror has carried out the command.",
+    1: "No natmirror answers on SOCKET, or it has refused the command.",
+} | _USAGE
+RELOAD = {
+    0: "The running natmirror uses the new rules.",
+    1: "No natmirror answers on SOCKET, or it has refused the new rules and keeps the old ones.",
+} | _USAGE
+HEALTH = {
+    FIT: "natmirror is fit to be the active host.",
+    NOT_RUNNING: "natmirror is not running.",
+    NOT_READY: "natmirror is starting or stopping, or has not yet read the shared state.",
+    STUCK: "natmirror does not answer within 0.8 s, a packet thread stands still or has ended, or the kernel refuses"
+    " the verdicts of a queue, has lost some or does not confirm them.",
+    RULES_MISSING: "natmirror's iptables rules are gone and cannot be installed again.",
+    MISUSED: "The command line is wrong.",
+}
+ROLE = {
+    0: "natmirror has accepted the role.",
+    NOT_RUNNING: "No natmirror answers on SOCKET, or it has refused the role.",
+    MISUSED: "The command line is wrong.",
+}
+KEEPALIVED = {
+    0: "The configuration is written.",
+    1: "The rules have no pair, this host is not in it, or the file cannot be written.",
+    2: "The command line or the rules file is wrong.",
+}
+CLEANUP = {
+    0: "Nothing of natmirror is left in this network namespace.",
+    1: "natmirror is running, or the host has refused to remove something.",
+} | _USAGE
+REPLAY = {
+    0: "The whole capture was replayed.",
+    1: "The capture cannot be read, or not to its end; the report covers the packets before that.",
+    2: "The command line or the rules file is wrong.",
+}
+DEMO = {
+    0: "All that the demo proves was true.",
+    1: "Something was not, or the host has refused something.",
+    2: "The command line or the rules file is wrong.",
+    130: "Interrupted.",
+}
+
+
+def epilog(codes: dict[int, str]) -> str:
+    """Return the end of a command's help: a paragraph for each exit code, since click wraps paragraphs."""
+    return "\n\n".join(("Exit codes:", *(f"{code}: {sentence}" for code, sentence in codes.items())))

@@ -1,0 +1,19 @@
+"""Options and types that several commands have."""
+
+from pathlib import Path
+
+import click
+
+from natmirror.ha import keepalived_hooks
+
+FILE = click.Path(path_type=Path)
+
+api_option = click.option(
+    "--api",
+    "api_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=keepalived_hooks.DEFAULT_API,
+    show_default=True,
+    metavar="SOCKET",
+    help="Unix socket on which the running natmirror serves its HTTP API.",
+)

@@ -1,0 +1,153 @@
+"""The commands that talk to a running natmirror."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from natmirror.cli import exit_codes
+from natmirror.cli.exit_codes import epilog
+from natmirror.cli.options import api_option
+from natmirror.ha import keepalived_hooks
+
+_RELOAD_TIMEOUT = 60.0  # seconds
+
+_PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}
+"""For the commands whose arguments keepalived_hooks.py parses."""
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command(epilog=epilog(exit_codes.ASK))
+@api_option
+@_json_option
+def status(api_path: Path, as_json: bool) -> None:
+    """Show backends, mirrors with their losses, and drops by reason."""
+    from natmirror.api.client import ask
+    from natmirror.api.report import status_screen
+
+    state = ask("status", api_path)
+    _print(json.dumps(state, indent=2) if as_json else status_screen(state))
+
+
+@click.command(epilog=epilog(exit_codes.ASK))
+@api_option
+@_json_option
+@click.option("--ended", is_flag=True, help="Show the legs that ended last instead, with the time and the reason.")
+def legs(api_path: Path, as_json: bool, ended: bool) -> None:
+    """List the flows, their legs and the OpenFlow sessions."""
+    from natmirror.api.client import ask
+    from natmirror.api.report import ended_table, legs_table, sessions_table
+
+    shown = ask("ended" if ended else "flows", api_path)
+    if as_json:
+        _print(json.dumps(shown, indent=2))
+    elif ended:
+        _print(ended_table(shown))
+    else:
+        _print(legs_table(shown))
+        if sessions := sessions_table(shown):
+            _print(sessions)
+
+
+def _print(shown: Any) -> None:
+    """Print text as it is, and a table in the terminal's width."""
+    if isinstance(shown, str):
+        click.echo(shown)
+    else:
+        from rich.console import Console
+
+        Console(highlight=False).print(shown)
+
+
+@click.command(epilog=epilog(exit_codes.COMMAND))
+@click.argument("backend", metavar="SERVICE/BACKEND")
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    show_default="no deadline",
+    help="Reset the connections that are left after this time.",
+)
+@api_option
+def drain(backend: str, deadline: float | None, api_path: Path) -> None:
+    """Give a backend no new connections.
+
+    SERVICE and BACKEND are names in the rules. The backend's connections stay until they end or the deadline expires. A
+    restart undrains all backends. The command holds for one host: in a pair, run it on both.
+    """
+    _command_backend("drain", backend, api_path, deadline=deadline)
+
+
+@click.command(epilog=epilog(exit_codes.COMMAND))
+@click.argument("backend", metavar="SERVICE/BACKEND")
+@api_option
+def undrain(backend: str, api_path: Path) -> None:
+    """Give a drained backend new connections again.
+
+    SERVICE and BACKEND are names in the rules.
+    """
+    _command_backend("undrain", backend, api_path)
+
+
+def _command_backend(name: str, backend: str, api_path: Path, **more: Any) -> None:
+    from natmirror.api.client import order
+
+    service, slash, member = backend.partition("/")
+    if not slash:
+        raise click.UsageError(f"expected SERVICE/BACKEND, found {backend}")
+    order(name, {"service": service, "backend": member, **more}, api_path)
+
+
+@click.command(context_settings=_PASSED_ON, epilog=epilog(exit_codes.HEALTH))
+@click.argument("arguments", nargs=-1)
+@click.pass_context
+def health(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """Check whether natmirror is fit to be active.
+
+    Prints one line. keepalived runs this command every second. It needs no root. SOCKET is the Unix socket of the
+    running natmirror's API; /run/natmirror/api.sock by default.
+    """
+    ctx.exit(keepalived_hooks.main("health", list(arguments)))
+
+
+@click.command(context_settings=_PASSED_ON, epilog=epilog(exit_codes.ROLE))
+@click.argument("arguments", nargs=-1)
+@click.pass_context
+def role(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """Report this host's keepalived role to natmirror.
+
+    The role is master (the host is active), backup or fault. keepalived runs this command at each change, with the
+    arguments that it gives to notify scripts: TYPE NAME STATE PRIORITY. SOCKET is the Unix socket of the running
+    natmirror's API; /run/natmirror/api.sock by default.
+    """
+    ctx.exit(keepalived_hooks.main("role", list(arguments)))
+
+
+@click.command(epilog=epilog(exit_codes.RELOAD))
+@api_option
+def reload(api_path: Path) -> None:
+    """Read the rules file again, and print the changes.
+
+    Lines that begin with - are gone, lines that begin with + are new. Connections and legs stay wherever the new rules
+    allow. Wrong rules change nothing. SIGHUP does the same, and logs the changes.
+    """
+    from natmirror.api.client import order
+
+    changes = order("reload", {}, api_path, timeout=_RELOAD_TIMEOUT)["changes"]
+    click.echo("\n".join(changes) if changes else "no changes")
+
+
+@click.command(name="resume-mirroring", epilog=epilog(exit_codes.COMMAND))
+@api_option
+def resume_mirroring(api_path: Path) -> None:
+    """Resume mirroring after internal errors.
+
+    natmirror switches mirroring off when its internal errors repeat, and resumes it by itself after ten minutes. This
+    command resumes it now, for new connections.
+    """
+    from natmirror.api.client import order
+
+    order("resume-mirroring", {}, api_path)
+    click.echo("new connections are mirrored again")

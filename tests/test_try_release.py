@@ -1,0 +1,42 @@
+"""``scripts/try-release`` refuses what it cannot try, before it makes or mounts anything."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts/try-release"
+
+
+def refused(directory: Path, *words: str, user: int = 0, programs: tuple[str, ...] = ("debootstrap",)) -> str:
+    """The message with which it refuses; ``programs`` are those that the host has."""
+    folder = directory / "bin"
+    folder.mkdir()
+    for name, text in {"id": f"echo {user}", **dict.fromkeys(programs, "echo made >&2")}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "TMPDIR": str(directory)}
+    command = ["sh", str(SCRIPT), *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30.0, check=False)
+    assert done.returncode == 2
+    assert list(directory.iterdir()) == [folder]
+    return done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--keep"], ["--keep", "somewhere"], ["--wrong", "trixie"]])
+def test_wrong_words_get_the_usage(tmp_path: Path, words: list[str]) -> None:
+    assert refused(tmp_path, *words).startswith("try-release: usage: scripts/try-release ")
+
+
+def test_it_needs_root(tmp_path: Path) -> None:
+    assert "this needs root" in refused(tmp_path, "trixie", user=1000)
+
+
+def test_a_release_that_debootstrap_does_not_know(tmp_path: Path) -> None:
+    assert "debootstrap does not know the release no-such-release" in refused(tmp_path, "no-such-release")
+
+
+def test_a_directory_with_other_files_in_it_is_left_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "bin"  # where the programs of this test are
+    assert "is neither empty nor a root" in refused(tmp_path, "--keep", str(directory), "trixie")
