@@ -22,8 +22,8 @@ from natmirror.fastpath import LEG_WINDOW, NEVER, RTO_MAX
 from natmirror.fastpath.leg_flags import set_sack
 from natmirror.net import seq
 from natmirror.net.packet import ACK, SYN, Segment
+from natmirror.reasons import EndReason
 from natmirror.tcp.leg_record import LegRecord
-from natmirror.tcp.leg_states import HOLE, TAKEOVER_HOLE
 from natmirror.tcp.path_mtu import limit_mss
 from natmirror.tcp.receiver import SCALE
 from natmirror.tcp.sender import Piece, Sender
@@ -78,9 +78,9 @@ class Resumption:
         return self.activated_at == NEVER
 
     @property
-    def hole_reason(self) -> str:
+    def hole_reason(self) -> EndReason:
         """The end reason for missing bytes."""
-        return HOLE if self.is_in_step else TAKEOVER_HOLE
+        return EndReason.HOLE if self.is_in_step else EndReason.TAKEOVER_HOLE
 
     # Called by mirroring
 

@@ -27,7 +27,8 @@ def test_a_probe_below_the_window_asks_the_mirror_and_the_stream_goes_on_from_it
     connection.from_mirror("FA", 4, 18)
     assert end_reasons(connection) == ["closed"]
     mirror = mirror_of(connection)
-    assert (mirror["adopted"], mirror["resumed"], mirror["opened"], mirror["ended"]) == (1, 1, 0, {"closed": 1})
+    assert (mirror["legs_adopted"], mirror["legs_resumed"], mirror["legs_opened"]) == (1, 1, 0)
+    assert mirror["legs_ended"] == {"closed": 1}
     assert (mirror["client_bytes"], mirror["acked_bytes"]) == (12, 12), "from the first unacknowledged byte on"
 
 
@@ -38,12 +39,12 @@ def test_after_the_answer_the_c_gear_has_the_leg_again() -> None:
     due(connection)
     connection.from_client("PA", b"x")
     connection.from_mirror("A", 4, 12)
-    before = connection.engine.snapshot(connection.now)["punts"]
+    before = connection.engine.snapshot(connection.now)["packets_decided_in_python"]
     for count in range(10):
         connection.from_client("PA", b"x")
         connection.from_backend("A")
         connection.from_mirror("A", 4, 13 + count)
-    assert connection.engine.snapshot(connection.now)["punts"] == before
+    assert connection.engine.snapshot(connection.now)["packets_decided_in_python"] == before
 
 
 def test_an_unanswered_probe_is_repeated_and_at_last_the_leg_ends_without_a_packet(fast: bool) -> None:
@@ -54,8 +55,8 @@ def test_an_unanswered_probe_is_repeated_and_at_last_the_leg_ends_without_a_pack
         probes = due(connection, timer - connection.now)
         assert probes == ([("A", 4, 4, b"")] if times[-1] < 30 else [])
     assert times == [0.0, 1.0, 3.0, 7.0, 15.0, 30.0]
-    assert end_reasons(connection) == ["no-answer"]
-    assert mirror_of(connection)["lost_bytes"] == {"no-answer": 6}
+    assert end_reasons(connection) == ["resume-timeout"]
+    assert mirror_of(connection)["lost_bytes"] == {"resume-timeout": 6}
 
 
 def test_bytes_that_the_mirror_got_since_the_record_count_as_acknowledged(fast: bool) -> None:
@@ -110,7 +111,7 @@ def test_bytes_that_no_host_holds_end_the_leg_after_a_second_probe(fast: bool, i
     assert end_reasons(connection) == ["takeover-hole"]
     mirror = mirror_of(connection)
     assert (mirror["lost_bytes"], mirror["acked_bytes"], mirror["client_bytes"]) == ({"takeover-hole": 16}, 3, 19)
-    assert mirror["resumed"] == (0 if is_known else 1)
+    assert mirror["legs_resumed"] == (0 if is_known else 1)
 
 
 def test_copies_of_the_first_host_that_arrive_late_are_not_missing(fast: bool) -> None:
@@ -169,7 +170,7 @@ def test_a_mirror_without_the_connection_ends_the_leg(fast: bool) -> None:
     connection.from_mirror("R", 4, 0)
     assert end_reasons(connection) == ["mirror-reset"]
     assert heard(connection) == []
-    assert mirror_of(connection)["adopted"] == 1
+    assert mirror_of(connection)["legs_adopted"] == 1
 
 
 def test_a_reset_at_another_number_is_challenged(fast: bool) -> None:

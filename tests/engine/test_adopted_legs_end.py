@@ -79,8 +79,8 @@ def test_a_connection_that_is_forgotten_before_the_answer_ends_its_leg(fast: boo
     due(connection)
     while (timer := connection.engine.next_timer()) is not None:
         assert all(flags == "A" for flags, *_ in due(connection, max(timer - connection.now, 0.0)))
-    assert end_reasons(connection) == ["no-answer"]
-    assert mirror_of(connection)["lost_bytes"] == {"no-answer": 9}
+    assert end_reasons(connection) == ["resume-timeout"]
+    assert mirror_of(connection)["lost_bytes"] == {"resume-timeout": 9}
     assert connection.engine.snapshot(connection.now)["mirror_memory"]["used_bytes"] == 0
 
 
@@ -93,5 +93,5 @@ def test_a_new_connection_with_the_same_endpoints_replaces_the_leg(fast: bool) -
     later.syn_ack()
     later.from_client("A")
     assert [flags for flags, *_ in later.mirrored()] == ["S"], "the SYN clears the old leg at the mirror"
-    assert end_reasons(connection) == ["no-answer"]
+    assert end_reasons(connection) == ["resume-timeout"]
     assert_adds_up(connection.engine.snapshot(connection.now))

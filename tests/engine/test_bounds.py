@@ -21,7 +21,7 @@ from natmirror.openflow.messages import Type, build
 from natmirror.openflow.ports import split_ports
 from natmirror.tcp.reassembler import MAX_RUNS
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
-from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request
+from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request, session_of
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.support import MASTER, RULES, SERVICE, assert_adds_up, packet, segment
 
@@ -105,13 +105,13 @@ def test_it_does_not_matter_where_reading_stops(fast: bool) -> None:
 def test_each_call_reads_at_least_one_message() -> None:
     one = engine(AGAIN)
     connection, master = introduced(one)
-    before = one.flows(connection.now)[0]["legs"][0]["session"]["passed"].get("packet_in", 0)
+    before = session_of(one, connection.now)["messages_passed"].get("packet_in", 0)
     number, ack = seq.add(ISS, 1 + connection.sent), seq.add(IRS, 1 + connection.answered)
     raw = packet(connection.client, SERVICE, "PA", number, ack, packet_in(1) * 100)
     one.decide(raw, Hook.PREROUTING, connection.now, Checksum.VALID)
     for passed in range(1, 5):
         one.read_sessions(connection.now, lambda: True)
-        assert one.flows(connection.now)[0]["legs"][0]["session"]["passed"]["packet_in"] == before + passed
+        assert session_of(one, connection.now)["messages_passed"]["packet_in"] == before + passed
     assert master.stream
 
 

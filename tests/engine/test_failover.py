@@ -3,10 +3,12 @@
 import pytest
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import ConnectionCounts
 from natmirror.net import seq
 from natmirror.net.build import finish
+from natmirror.reasons import DropReason
 from natmirror.rules import Balance, parse_rules
 from natmirror.rules.shards import Shard
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
@@ -29,7 +31,7 @@ def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
     """Return the address of the backend that a client's SYN goes to, or None."""
     verdict = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0).verdict
     if isinstance(verdict, Drop):
-        assert verdict == Drop("no-backend")
+        assert verdict == Drop(DropReason.NO_BACKEND)
         return None
     assert isinstance(verdict, Accept)
     assert verdict.packet is not None
@@ -153,9 +155,9 @@ def test_without_a_backend_a_client_is_refused_if_the_rules_say_so() -> None:
     for name in ("c1", "c2"):
         one.set_share("openflow", name, 0.0)
     decision = one.receive(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
-    assert decision.verdict == Drop("no-backend")
+    assert decision.verdict == Drop(DropReason.NO_BACKEND)
     assert resets(decision.sends) == [(SERVICE, CLIENT, 0, ISS + 1)]
-    assert one.snapshot(1000.0)["drops"]["no-backend"] == 1
+    assert one.snapshot(1000.0)["drops"][DropReason.NO_BACKEND] == 1
 
 
 def resets(sends: list[Send]) -> list[tuple[tuple[bytes, int], tuple[bytes, int], int, int]]:
@@ -199,14 +201,14 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     living.from_client("R")
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
     decision = one.receive(raw, Hook.PREROUTING, connection.now + 1)
-    assert decision.verdict == Drop("killed")
+    assert decision.verdict == Drop(DropReason.FLOW_RESET)
     assert resets(decision.sends) == [(SERVICE, CLIENT, to_client - 3, 0)]
     raw = packet(connection.backend, CLIENT, "PA", to_client, to_backend, b"more")
     decision = one.receive(raw, Hook.FORWARD, connection.now + 1)
-    assert decision.verdict == Drop("killed")
+    assert decision.verdict == Drop(DropReason.FLOW_RESET)
     assert resets(decision.sends) == [(CLIENT, connection.backend, to_backend, 0)]
     decision = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, connection.now + 1)
-    assert decision == Decision(Drop("killed"), [])
+    assert decision == Decision(Drop(DropReason.FLOW_RESET), [])
     assert_adds_up(one.snapshot(connection.now))
     one.set_share("openflow", name, 0.0)
     verdict = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, connection.now + 2).verdict
@@ -268,8 +270,8 @@ def test_a_connection_that_another_host_forwarded_meanwhile_is_picked_up(fast: b
     assert connection.from_backend("PA", b"answer").dst == CLIENT[0]
     snapshot = one.snapshot(1000.0)
     [mirror] = snapshot["mirrors"]
-    assert (mirror["legs"], mirror["ended"]) == (0, {"handed-over": 1})
-    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"handed-over": 6, "mid-connection": 5})
+    assert (mirror["legs"], mirror["legs_ended"]) == (0, {"released": 1})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"released": 6, "picked-up": 5})
     assert_adds_up(snapshot)
     connection.from_client("FA")
     connection.from_backend("FA")
@@ -288,7 +290,7 @@ def test_a_pinned_binding_outlives_a_release_to_the_other_host(mirrors: bool) ->
         elsewhere(connection, 3000)
         assert connection.from_client("PA", b"x").dst == connection.backend_address
     counters = one.snapshot(1000.0)["counters"]
-    assert counters["flows_handed_over"] == len(CLIENTS)
+    assert counters[EngineCounter.FLOWS_RELEASED] == len(CLIENTS)
     assert "flows_picked_up" not in counters
 
 

@@ -8,6 +8,7 @@ from natmirror.actions import Drop, Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.build import finish
+from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import ISS, KEY, MIRROR_ISS, ClientConnection
 from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, mirror_of, records
@@ -38,7 +39,7 @@ def opened_at(connection: ClientConnection) -> int:
     connection.engine.read_sessions(connection.now)
     [iss] = [number for letters, number, _, _ in connection.mirrored() if letters == "S"]
     raw = packet(MASTER, connection.client, "SA", MIRROR_ISS, seq.add(iss, 1))
-    assert connection.take(raw, Hook.PREROUTING) == Drop("consumed")
+    assert connection.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
     connection.mirrored()
     return seq.add(iss, 1)
 
@@ -197,4 +198,4 @@ def test_a_host_without_a_pair_counts_the_bytes_as_mid_connection(fast: bool) ->
     connection = ClientConnection(host(KEY, RULES, fast=fast))
     connection.backend = at("10.20.0.11", 6653)
     connection.from_client("PA", b"hello")
-    assert mirror_of(connection)["lost_bytes"] == {"mid-connection": 5}
+    assert mirror_of(connection)["lost_bytes"] == {"picked-up": 5}

@@ -25,11 +25,11 @@ def test_released_legs_end_without_a_packet(fast: bool) -> None:
     connection.from_client("PA", b"abc")
     connection.mirrored()
     one.replicated_legs.release()
-    assert end_reasons(connection) == ["handed-over"]
+    assert end_reasons(connection) == ["released"]
     assert due(connection, 300.0) == []
     connection.from_client("PA", b"def")
     assert heard(connection) == []
-    assert mirror_of(connection)["lost_bytes"] == {"handed-over": 6}
+    assert mirror_of(connection)["lost_bytes"] == {"released": 6}
 
 
 def test_a_connection_that_comes_back_without_a_record_is_picked_up(fast: bool) -> None:
@@ -45,7 +45,7 @@ def test_a_connection_that_comes_back_without_a_record_is_picked_up(fast: bool) 
     connection.from_backend("PA", b"answer")
     assert heard(connection) == []
     snapshot = one.snapshot(connection.now)
-    assert snapshot["mirrors"][0]["lost_bytes"] == {"handed-over": 3, "mid-connection": 5}
+    assert snapshot["mirrors"][0]["lost_bytes"] == {"released": 3, "picked-up": 5}
     assert_adds_up(snapshot)
     connection.from_client("FA")
     connection.from_backend("FA")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from natmirror.actions import Hook
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, RELEASE
@@ -60,14 +61,14 @@ def test_only_pinned_bindings_are_reported_when_they_are_established_and_when_th
         )
         assert [(got.service, got.client, got.backend) for got in changes(one)] == expected
     strange = [connection for connection in connections if connection.backend != derived(connection.client)]
-    assert len(strange) == one.snapshot(1000.0)["flows_not_derivable"]
+    assert len(strange) == one.snapshot(1000.0)["pinned_flows"]
     assert bool(strange) == (balance != "maglev")
     for connection in connections:
         close(connection)
     assert {(got.event, got.client) for got in changes(one)} == {
         (BindingEvent.ENDED, connection.client) for connection in strange
     }
-    assert one.snapshot(1000.0)["flows_not_derivable"] == 0
+    assert one.snapshot(1000.0)["pinned_flows"] == 0
 
 
 def test_bindings_that_a_drain_has_moved_are_reported_and_others_are_not(fast: bool) -> None:
@@ -184,7 +185,7 @@ def test_a_guests_packets_go_to_its_backend(host: Engine) -> None:
     ) * 2
     out = connection.from_backend("PA", b"answer")
     assert (out.src, out.sport) == SERVICE
-    assert host.snapshot(1000.0)["counters"].get("flows_picked_up", 0) == 0
+    assert host.snapshot(1000.0)["counters"].get(EngineCounter.FLOWS_PICKED_UP, 0) == 0
 
 
 def test_a_guest_does_not_expire_and_is_not_reported(host: Engine) -> None:
@@ -194,7 +195,7 @@ def test_a_guest_does_not_expire_and_is_not_reported(host: Engine) -> None:
     assert host.flows(1e9)[0]["idle_seconds"] is None
     whole_sweep(host, ANNOUNCE | CLAIM_SEEN, 2000.0)
     assert changes(host) == []
-    assert host.snapshot(2000.0)["flows_not_derivable"] == 0
+    assert host.snapshot(2000.0)["pinned_flows"] == 0
 
 
 def test_a_guest_is_forgotten_when_the_other_host_withdraws_it(host: Engine) -> None:
@@ -205,7 +206,7 @@ def test_a_guest_is_forgotten_when_the_other_host_withdraws_it(host: Engine) -> 
 def test_a_claimed_guest_is_our_own(host: Engine) -> None:
     whole_sweep(host, CLAIM_ALL, 2000.0)
     assert changes(host) == [BindingChange(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]
-    assert host.snapshot(2000.0)["flows_not_derivable"] == 1
+    assert host.snapshot(2000.0)["pinned_flows"] == 1
     host.bindings.withdraw("openflow", CLIENT, 2000.0, ended=True)
     assert len(host.flows(2000.0)) == 1, "it is the host's own"
     host.handle_timer(2000.0 + TIMEOUTS[State.ESTABLISHED])
@@ -246,7 +247,7 @@ def test_the_latest_report_of_a_binding_wins(host: Engine) -> None:
     assert host.bindings.adopt("openflow", CLIENT, connection.backend or C1, 1000.0)
     assert [flow["guest"] for flow in host.flows(1000.0)] == [True]
     assert changes(host) == [], "the other host reports its changes"
-    assert host.snapshot(1000.0)["flows_not_derivable"] == 0
+    assert host.snapshot(1000.0)["pinned_flows"] == 0
 
 
 def test_a_connection_that_was_just_opened_here_wins_over_a_report(fast: bool) -> None:
@@ -312,7 +313,7 @@ def test_a_guest_of_a_mirrored_service_counts_bytes_that_no_mirror_gets(fast: bo
     connection.from_backend("PA", b"reply")
     connection.from_client("PA", b"and more")
     [mirror] = one.snapshot(1000.0)["mirrors"]
-    assert mirror["lost_bytes"] == {"mid-connection": 12}
+    assert mirror["lost_bytes"] == {"picked-up": 12}
     assert_adds_up(one.snapshot(1000.0))
     one.bindings.withdraw("openflow", CLIENT, 1000.0, ended=True)
     assert one.flows(1000.0) == []

@@ -8,6 +8,7 @@ from natmirror.actions import Drop
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.endpoint import show
+from natmirror.reasons import DropReason
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.leg_records import NOW, RECORD, answer, due, end_reasons, established, mirror_of, sealed
 from tests.helpers.support import assert_adds_up, at
@@ -27,11 +28,11 @@ def test_a_standby_sends_nothing_and_counts_nothing() -> None:
     snapshot = one.snapshot(NOW)
     assert_adds_up(snapshot)
     mirror = snapshot["mirrors"][0]
-    assert (mirror["client_bytes"], mirror["adopted"], mirror["legs"]) == (0, 0, 1)
+    assert (mirror["client_bytes"], mirror["legs_adopted"], mirror["legs"]) == (0, 0, 1)
     one.replicated_legs.withdraw("openflow", "10.10.0.11:40001")
     assert (one.flow_ids(), one.take_events(), one.next_timer()) == ([], [], None)
     mirror = one.snapshot(NOW)["mirrors"][0]
-    assert (mirror["legs"], mirror["ended"], mirror["lost_bytes"]) == (0, {}, {})
+    assert (mirror["legs"], mirror["legs_ended"], mirror["lost_bytes"]) == (0, {}, {})
 
 
 def test_a_standby_that_stops_leaves_the_other_hosts_legs_alone() -> None:
@@ -45,7 +46,7 @@ def test_taking_over_asks_the_mirrors() -> None:
     one.replicated_legs.take_over(NOW)
     connection = ClientConnection(one)
     assert due(connection) == [("A", 4, 4, b"")]
-    assert mirror_of(connection)["adopted"] == 1
+    assert mirror_of(connection)["legs_adopted"] == 1
     one.replicated_legs.withdraw("openflow", "10.10.0.11:40001")
     assert len(one.flow_ids()) == 1, "the connection is this host's own"
 
@@ -63,7 +64,7 @@ def test_a_packet_of_the_connection_activates_it(fast: bool, who: str) -> None:
     else:
         answer(connection, 11)
         assert due(connection) == []
-    assert mirror_of(connection)["adopted"] == 1
+    assert mirror_of(connection)["legs_adopted"] == 1
     assert end_reasons(connection) == []
 
 
@@ -131,7 +132,7 @@ def test_without_a_record_the_active_host_resets_a_mirror_and_a_standby_does_not
     one = engine()
     one.replicated_legs.release()
     connection = ClientConnection(one)
-    assert connection.from_mirror("A", 4, 11) == Drop("mirror-without-leg")
+    assert connection.from_mirror("A", 4, 11) == Drop(DropReason.MIRROR_WITHOUT_LEG)
     assert connection.to_mirror == []
     one.replicated_legs.take_over(NOW)
     connection.from_mirror("A", 4, 11)

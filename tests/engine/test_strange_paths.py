@@ -10,6 +10,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, Segment
+from natmirror.reasons import DropReason
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, summary
 
@@ -129,7 +130,7 @@ def test_a_port_used_again_right_after_its_close_is_a_new_connection(connection:
     again.from_client("PA", b"second")
     assert [data for *_, data in again.mirrored()] == [b"second"]
     [mirror] = again.engine.snapshot(again.now)["mirrors"]
-    assert (mirror["opened"], mirror["ended"], mirror["client_bytes"]) == (2, {"closed": 1}, 11)
+    assert (mirror["legs_opened"], mirror["legs_ended"], mirror["client_bytes"]) == (2, {"closed": 1}, 11)
 
 
 @pytest.mark.parametrize("step", [100_000, -100_000], ids=["above", "below"])
@@ -148,7 +149,7 @@ def test_a_new_syn_on_an_established_connection_that_its_backend_accepts(
     again.from_client("PA", b"second")
     assert [data for *_, data in again.mirrored()] == [b"second"]
     [mirror] = again.engine.snapshot(again.now)["mirrors"]
-    assert mirror["ended"] == {"client-reset": 1}
+    assert mirror["legs_ended"] == {"client-reset": 1}
 
 
 def test_a_mirror_that_closes_first_still_gets_everything(connection: ClientConnection) -> None:
@@ -161,7 +162,7 @@ def test_a_mirror_that_closes_first_still_gets_everything(connection: ClientConn
     connection.from_client("FA")
     assert [letters for letters, *_ in connection.mirrored()] == ["FA"]
     connection.from_mirror("A", 2, 20)
-    assert connection.engine.snapshot(connection.now)["mirrors"][0]["ended"] == {"closed": 1}
+    assert connection.engine.snapshot(connection.now)["mirrors"][0]["legs_ended"] == {"closed": 1}
 
 
 # Long and many
@@ -228,7 +229,7 @@ def test_ten_thousand_legs_at_once(fast: bool) -> None:
         connection.from_mirror("FA", 1, 7)
     snapshot = shared.snapshot(1000.0)
     assert_adds_up(snapshot)
-    assert snapshot["mirrors"][0]["ended"] == {"closed": count}
+    assert snapshot["mirrors"][0]["legs_ended"] == {"closed": count}
     end = 1000.0 + TIMEOUTS[State.TIME_WAIT]
     while (due := shared.next_timer()) is not None and due <= end:
         shared.handle_timer(end)
@@ -247,7 +248,7 @@ def test_more_connections_than_the_table_holds_are_served_and_counted_as_not_mir
     snapshot = full.snapshot(1000.0)
     assert_adds_up(snapshot)
     [mirror] = snapshot["mirrors"]
-    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (15, {"untracked": 7})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (15, {"flow-table-full": 7})
 
 
 # Legs from an address of this host
@@ -274,7 +275,7 @@ def test_legs_from_an_address_of_this_host_have_ports_of_their_own(fast: bool) -
         assert (syn.src, syn.dst, syn.dport) == (OURS, *MASTER)
         ports.add(syn.sport)
         connection.to_mirror.clear()
-        assert connection.take(answer(syn, "SA"), Hook.PREROUTING) == Drop("consumed")
+        assert connection.take(answer(syn, "SA"), Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
         connection.to_mirror.clear()
         connection.from_client("PA", b"hello")
         [data] = connection.to_mirror

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
+from natmirror.reasons import EndReason
 from tests.helpers.simulator import World
 from tests.helpers.support import assert_adds_up
 from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
 
 TAKEOVER_REASONS = {
-    *("closed", "linger-timeout", "stalled", "no-answer", "takeover-hole", "hole", "no-record"),
-    *("mirror-reset", "handed-over", "client-reset", "buffer-full"),
+    *("closed", "linger-timeout", "stalled", "resume-timeout", "takeover-hole", "hole", "no-record"),
+    *("mirror-reset", "released", "client-reset", "buffer-full"),
 }
 
 
@@ -121,7 +122,7 @@ def check(world: Pair, stream: bytes) -> None:
     for event in world.events:
         assert event.reason in TAKEOVER_REASONS | {"port-reused", "connect-timeout", "flow-expired"}, event
     ends = Counter(event.reason for event in world.events)
-    if ends["closed"]:
+    if ends[EndReason.CLOSED]:
         assert delivered == stream
     if world.mirror.closed_by_peer:
         assert delivered == stream
@@ -153,7 +154,12 @@ def test_without_losses_a_leg_goes_on_at_a_host_that_has_its_record(fast: bool, 
     assert bytes(world.mirror.received) == STREAM
     assert [event.reason for event in world.events] == ["closed"]
     [mirror] = world.engine.snapshot(world.now)["mirrors"]
-    assert (mirror["adopted"], mirror["resumed"], mirror["opened"], mirror["lost_bytes"]) == (1, 1, 0, {})
+    assert (mirror["legs_adopted"], mirror["legs_resumed"], mirror["legs_opened"], mirror["lost_bytes"]) == (
+        1,
+        1,
+        0,
+        {},
+    )
 
 
 moments = st.lists(
