@@ -4,16 +4,19 @@ import ast
 import re
 from enum import StrEnum
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from natmirror.backends.probes import PROBES
+from natmirror.cli.commands import main as cli
 from natmirror.linux import iptables
 from natmirror.linux.iptables import CHAINS, Chain
 from natmirror.openflow.answers import ANSWERED
 from natmirror.rules import kinds
 from natmirror.rules.keys import SECTIONS
 from natmirror.rules.tables import Section
+from natmirror.runtime.api_control import commands
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -52,7 +55,7 @@ def paragraph(title: str) -> str:
 
 
 def test_the_list_of_kinds_is_complete() -> None:
-    wanted = "scheduler", "key of the rules", "health check", "counter", "OpenFlow message", "mirror policy"
+    wanted = "scheduler", "key of the rules", "health check", "counter", "OpenFlow message", "mirror policy", "command"
     assert [one.partition(" ")[2] for one in KINDS] == [*wanted, "rule in the kernel"]
 
 
@@ -82,7 +85,6 @@ def test_names_without_a_file_are_in_a_file_of_the_same_list() -> None:
 @pytest.mark.parametrize("balance", kinds.Balance)
 def test_schedulers_follow_the_steps(balance: kinds.Balance) -> None:
     assert f"case Balance.{balance.name}:" in source("natmirror/nat/service_tables.py")
-    assert balance in source("tests/engine/test_failover.py")
     assert f"`{balance}`" in source("docs/reference/rules.md")
 
 
@@ -109,6 +111,16 @@ def test_mirror_policies_follow_the_steps(policy: type[StrEnum]) -> None:
     used = " ".join(path.read_text(encoding="utf-8") for path in packages)
     assert re.search(rf"\b{policy.__name__}\.[A-Z_]+\b", used)
     assert all(f"`{word}`" in source("docs/reference/rules.md") for word in policy)
+
+
+COMMANDS = commands(Mock(), Mock(), backends=Mock(), member=Mock(), engines=(), reloader=Mock())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_follow_the_steps(command: str) -> None:
+    assert f"POST /v1/{command} " in source("natmirror/api/server.py")
+    assert command in cli.commands
+    assert f"## natmirror {command}\n" in source("docs/reference/commands.md")
 
 
 def test_a_masters_questions_have_handlers() -> None:

@@ -64,7 +64,7 @@ class Admission:
             if service.pool is not None
             for backend in service.pool.backends
         }
-        self._leaving: dict[tuple[str, str], float] = {}
+        self._removed: dict[tuple[str, str], float] = {}
         """Backends that were removed from the rules while draining, with the time when their connections are reset."""
         self._repeats: list[tuple[float, Kill]] = []
 
@@ -82,8 +82,8 @@ class Admission:
             if member is fresh or not _slow_start(member):
                 self._begin_slow_start(member, now)
             self._members[key] = member
-        self._leaving |= {key: one.drain_until for key, one in before.items() if one.drain_until is not None}
-        self._leaving = {key: until for key, until in self._leaving.items() if key not in self._members}
+        self._removed |= {key: one.drain_until for key, one in before.items() if one.drain_until is not None}
+        self._removed = {key: until for key, until in self._removed.items() if key not in self._members}
         return [change for member in self._members.values() for change in self._set_share(member, now)]
 
     def set_health(
@@ -124,7 +124,7 @@ class Admission:
         return self._update_share(member, now)
 
     def current_kills(self) -> list[AdmissionChange]:
-        """Return the resets that the backends which are down now have caused."""
+        """Return a Kill for each backend that is down now and whose connections are reset when it goes down."""
         return [
             Kill(service, backend)
             for (service, backend), member in self._members.items()
@@ -139,8 +139,8 @@ class Admission:
                 member.drain_until = None
                 changes += self._kill(service, backend, now)
             changes += self._update_share(member, now)
-        for key in [key for key, until in self._leaving.items() if now >= until]:
-            del self._leaving[key]
+        for key in [key for key, until in self._removed.items() if now >= until]:
+            del self._removed[key]
             changes += self._kill(*key, now)
         changes += [kill for at, kill in self._repeats if now >= at]
         self._repeats = [(at, kill) for at, kill in self._repeats if now < at]
@@ -149,7 +149,7 @@ class Admission:
     def next_tick(self, now: float) -> float | None:
         """Return when tick() is due, in seconds, or None."""
         due = [member.drain_until for member in self._members.values() if member.drain_until is not None]
-        due += [*self._leaving.values(), *(at for at, _ in self._repeats)]
+        due += [*self._removed.values(), *(at for at, _ in self._repeats)]
         for member in self._members.values():
             if member.started_at is not None and self._takes_any(member):
                 due.append(now + _slow_start(member) / _STEPS)

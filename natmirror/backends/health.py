@@ -1,4 +1,4 @@
-"""A backend's health: a state machine whose input are the results of its checks and the clients' failed SYNs.
+"""A backend's health: a state machine driven by the results of its checks and the clients' failed SYNs.
 
 Theory. A backend is up until ``fall`` failures in a row, then down until ``rise`` passed checks in a row. A result that
 confirms the state resets the count. A client's SYN that is refused or left unanswered counts as a failure too, and

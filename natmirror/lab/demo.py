@@ -57,7 +57,7 @@ def _show(lab: Lab, rules: Path, seconds: float, count: int, console: Console) -
     names = ", ".join(f"s{number}" for number in range(1, count + 1))
     console.print(
         f"Switches: {names}. They know one controller address, {SERVICE}:{PORT}. natmirror forwards each connection to"
-        " one of the controllers c1 and c2, and copies it to the master."
+        " one of the controllers c1 and c2, and copies the switches' bytes to the master."
     )
     programs: dict[str, Controller] = {host: OsKen(lab, host) for host in CONTROLLERS}
     balancer = LoadBalancer(lab, _inside(lab, rules))
@@ -107,7 +107,7 @@ def line(flows: list[dict[str, Any]]) -> str:
     """Return a line for each leg of the flows."""
     shown = [
         f"{flow['client']} -> {flow['backend']} {flow['state']}, leg to {leg['mirror']} {leg['state']}:"
-        f" {leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged, lag {leg['lag_bytes']}"
+        f" {leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged, lag {leg['lag_bytes']} bytes"
         for flow in flows
         for leg in flow["legs"]
     ]

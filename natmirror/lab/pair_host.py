@@ -24,9 +24,8 @@ class Keepalived:
         file = lab.directory / f"{host}-keepalived.conf"
         command = lab.directory / "natmirror"
         command.write_text(f'#!/bin/sh\nexec {sys.executable} -m natmirror "$@"\n')
-        command.chmod(
-            0o755
-        )  # keepalived runs as root only programs that root owns, and the checkout may be another user's
+        # keepalived runs as root only programs that root owns, and the checkout may be another user's
+        command.chmod(0o755)
         write = [str(command), "keepalived", "--rules", str(rules), "--script-user", "root", "--command", str(command)]
         lab.run(host, [*write, "--api", str(api), "--output", str(file)])
         lab.run(host, ["keepalived", "--config-test", f"--use-file={file}"])

@@ -25,7 +25,7 @@ from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
 from natmirror.tcp.leg_states import NO_RECORD
 
-_LATE = 1 << 16  # bytes by which the window known here may be too small, if a packet of the backend's is late
+_LATE = 1 << 16  # bytes by which the window known here may be too small, if a packet of the backend is late
 
 
 class Adoption:
@@ -110,7 +110,7 @@ class Adoption:
                 leg.schedule()
 
     def note_activated(self, copy: StreamCopy, leg: Leg) -> None:
-        """Activate the connection if its leg was activated by a segment of its mirror's."""
+        """Activate the connection if its leg was activated by a segment of its mirror."""
         resumption = leg.resumption
         if copy.stream.state is StreamState.STANDBY and resumption is not None and not resumption.is_standby:
             self.activate(copy.stream.flow, resumption.activated_at)

@@ -40,7 +40,7 @@ class Backpressure:
             throttle_client(flow.row)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
-        """Return the window field for the client, in a segment of its backend's."""
+        """Return the window field for the client, in a segment of its backend."""
         throttle = self._throttles.get(flow)
         if throttle is None:
             return segment.window
@@ -78,7 +78,7 @@ class Backpressure:
                 leg.schedule()
 
     def send_window_update(self, flow: MirroredFlow) -> None:
-        """Send the client a window update, unless a packet of its backend's has opened its window meanwhile."""
+        """Send the client a window update, unless a packet of its backend has opened its window meanwhile."""
         throttle = self._throttles[flow]
         self._send_window(flow, throttle)
         stream = self._streams.get(flow)

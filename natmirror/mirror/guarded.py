@@ -135,7 +135,7 @@ class GuardedMirroring:
         return bool(self._try(Work.COPY, self._legs.has, mirror, local, otherwise=otherwise))
 
     def from_mirror(self, segment: Segment, now: float) -> None:
-        """Take a segment of a mirror's with Legs.receive()."""
+        """Take a segment of a mirror with Legs.receive()."""
         ends = (segment.src, segment.sport), (segment.dst, segment.dport)
         self._with_leg(partial(self._legs.owner_between, *ends), self._legs.receive, segment, now)
 
@@ -216,7 +216,7 @@ class GuardedMirroring:
             self._guard.run(Work.THROTTLE, of, self._backpressure.send_window_update, of)
         elif kind is TimerKind.POSITIONS_KNOWN:
             self._guard.run(Work.COPY, of, self._mirroring.positions_known, of, now)
-        elif kind is TimerKind.SETTLE_SESSION:
+        elif kind is TimerKind.QUESTION_TIMEOUT:
             self._with_leg(lambda: of, self._sessions.handle_timer, of, now)
         elif kind is TimerKind.END_DISABLED:
             self._end_disabled(of)

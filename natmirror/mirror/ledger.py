@@ -83,8 +83,8 @@ account."""
 class Ledger:
     """The totals of all mirrors, and the sums over living flows and legs.
 
-    C keeps the sums of living ones, over flows by their ``account`` and over legs by their ``mirror_id``: so show() is
-    quick, however many there are.
+    C adds up the living ones, flows by their ``account`` and legs by their ``mirror_id``: so show() is quick, however
+    many there are.
     """
 
     def __init__(self, services: tuple[Service, ...]) -> None:
@@ -105,7 +105,7 @@ class Ledger:
     def is_current(self, of: CopyOrSession) -> bool:
         """Return whether the rules still have the mirror, with the same endpoint, source address and protocol."""
         mirror = self._mirrors.get(self._key(of))
-        return mirror is not None and _nature(mirror) == _nature(of.mirror)
+        return mirror is not None and _identity(mirror) == _identity(of.mirror)
 
     def totals_of(self, of: CopyOrSession) -> Totals:
         return self._totals[self._key(of)]
@@ -202,6 +202,6 @@ class Ledger:
         }
 
 
-def _nature(mirror: Mirror) -> tuple[object, ...]:
+def _identity(mirror: Mirror) -> tuple[object, ...]:
     """Return the properties of a mirror that cannot change while it has legs."""
     return endpoint_of(mirror), mirror.source, mirror.protocol

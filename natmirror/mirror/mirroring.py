@@ -134,7 +134,7 @@ class Mirroring:
         self._ledger.untracked(service, count)
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
-        """Copy a segment of the client's. Its checksum is right, and the tracker has processed it."""
+        """Copy a segment of the client. Its checksum is right, and the tracker has processed it."""
         stream = self.streams.get(flow)
         if (
             stream is None
@@ -147,7 +147,7 @@ class Mirroring:
         self._feed(stream, segment.seq, segment.payload, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
-        """Take a segment of the backend's, for masters that have a session; as for feed()."""
+        """Take a segment of the backend, for masters that have a session; as for feed()."""
         stream = self.streams.get(flow)
         if stream is not None and stream.replies is not None and not segment.flags & (SYN | RST):
             self._replies.feed(stream, segment)
@@ -161,7 +161,7 @@ class Mirroring:
                 self._outcomes.apply(self._legs.collect(owner, owner.leg, owner.leg.abort(REMOVED)))
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
-        """Copy the bytes that waited for the backend's window, after a segment of the backend's."""
+        """Copy the bytes that waited for the backend's window, after a segment of the backend."""
         if (stream := self.streams.get(flow)) is not None:
             self._feed(stream, stream.reassembler.next, b"", now)
 

@@ -15,8 +15,8 @@ class TimerKind(IntEnum):
     """A flow: more of its bytes are in order than one call has written."""
     POSITIONS_KNOWN = 3
     """A flow: all its mirrors have reported their positions."""
-    SETTLE_SESSION = 4
-    """A session: an open question of the master's has waited for ANSWER_TIMEOUT."""
+    QUESTION_TIMEOUT = 4
+    """A session: an open question of the master has waited for ANSWER_TIMEOUT."""
     END_DISABLED = 5
     """A kind of work that was switched off: it is ended for the next flows."""
     SWITCH_ON = 6

@@ -158,11 +158,11 @@ class Answers:
             kind, flags, body = multipart_of(message)
         except ValueError:
             return self.refuse(message, Refusal.BAD_LEN)
-        place = (message.xid, kind)
-        is_continuation = place in self._begun
-        self._begun.pop(place, None)
+        question_id = (message.xid, kind)
+        is_continuation = question_id in self._begun
+        self._begun.pop(question_id, None)
         if flags & MORE:
-            self._begun[place] = None
+            self._begun[question_id] = None
             if len(self._begun) > _MAX_BEGUN:
                 self._begun.popitem(last=False)
             return None
@@ -258,8 +258,8 @@ def _parts(version: int, xid: int, kind: int, bodies: tuple[bytes, ...]) -> Iter
     """Yield a multipart answer in as many messages as it came in."""
     padding = bytes(MULTIPART_HEADER_LEN.get(version, 8) - 4)
     last = len(bodies) - 1
-    for place, body in enumerate(bodies):
-        head = Struct("!HH").pack(kind, MORE if place < last else 0) + padding
+    for index, body in enumerate(bodies):
+        head = Struct("!HH").pack(kind, MORE if index < last else 0) + padding
         yield build(version, Type.MULTIPART_REPLY, xid, head + body)
 
 

@@ -76,10 +76,10 @@ class AsyncConfig:
             if len(body) < 24:
                 raise ValueError("the asynchronous configuration is too short")
             numbers = Struct("!6I").unpack_from(body)
-            for place, kind in enumerate(_V13_MASKS):
-                self._for_others[kind], self._for_slave[kind] = numbers[2 * place : 2 * place + 2]
+            for index, kind in enumerate(_V13_MASKS):
+                self._for_others[kind], self._for_slave[kind] = numbers[2 * index : 2 * index + 2]
             return
-        kinds = {place: kind for kind, place in _MASKS.items()}
+        kinds = {index: kind for kind, index in _MASKS.items()}
         named: list[tuple[bool, Type | None, int]] = []
         at = 0
         while at + 8 <= len(body):
@@ -100,8 +100,8 @@ class AsyncConfig:
             pairs = [(self._for_others[kind], self._for_slave[kind]) for kind in _V13_MASKS]
             return b"".join(Struct("!II").pack(*pair) for pair in pairs)
         return b"".join(
-            Struct("!HHI").pack(2 * place + is_other, 8, masks[kind])
-            for kind, place in _MASKS.items()
+            Struct("!HHI").pack(2 * index + is_other, 8, masks[kind])
+            for kind, index in _MASKS.items()
             for is_other, masks in enumerate((self._for_slave, self._for_others))
         )
 

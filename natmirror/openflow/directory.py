@@ -80,7 +80,7 @@ class Directory:
             self.forget(known)
         if len(self._datapaths) >= _MAX_DATAPATHS:
             connected = set(self._behind.values())
-            unconnected = (datapath for place, datapath in self._datapaths.items() if place not in connected)
+            unconnected = (datapath for key, datapath in self._datapaths.items() if key not in connected)
             self.forget(next(unconnected, next(iter(self._datapaths.values()))))
         self._datapaths[ids] = Datapath(datapath_id, auxiliary_id, version)
         return self._datapaths[ids]

@@ -117,9 +117,8 @@ class Observer:
         self._switch = Framer(is_picked_up=is_picked_up)
         self._controller = Framer(is_picked_up=is_picked_up)
         self._hellos: dict[Framer, Message] = {}
-        self._pending: OrderedDict[_QuestionId, deque[_Question]] = (
-            OrderedDict()
-        )  # equal ones are answered in their order
+        # Questions with the same id are answered in their order
+        self._pending: OrderedDict[_QuestionId, deque[_Question]] = OrderedDict()
         self._awaited: Counter[Key | None] = Counter()
         self._parts_held = 0
         self._begun: _QuestionId | None = None  # the controller's question with more parts to come
@@ -233,26 +232,26 @@ class Observer:
             return
         if key is None:
             return
-        place = (message.xid, *key[:2])
-        is_continuation, self._begun = place == self._begun, place if is_continued else None
+        question_id = (message.xid, *key[:2])
+        is_continuation, self._begun = question_id == self._begun, question_id if is_continued else None
         if is_continued:
             return
         is_kept = not is_continuation and len(key[2]) <= _MAX_QUESTION_LEN and key[1] != Multipart.FLOW_MONITOR
         kept = key if is_kept else None
         question = _Question(kept, kept)
-        self._pending.setdefault(place, deque()).append(question)
+        self._pending.setdefault(question_id, deque()).append(question)
         self._awaited[question.asked] += 1
         self.questions += 1
         if self.questions > _MAX_PENDING:
             self._directory.count_left_out("too-many-questions")
             self._close(next(iter(self._pending)))
 
-    def _close(self, place: _QuestionId) -> _Question:
+    def _close(self, question_id: _QuestionId) -> _Question:
         """Remove and return the oldest pending question with this id."""
-        alike = self._pending[place]
+        alike = self._pending[question_id]
         question = alike.popleft()
         if not alike:
-            del self._pending[place]
+            del self._pending[question_id]
         self._awaited[question.asked] -= 1
         if not self._awaited[question.asked]:
             del self._awaited[question.asked]
@@ -268,10 +267,10 @@ class Observer:
             return
         self._take_answer((message.xid, Type.MULTIPART_REPLY, multipart), body, now, is_last=not flags & MORE)
 
-    def _take_answer(self, place: _QuestionId, body: bytes, now: float, *, is_last: bool) -> None:
-        if place not in self._pending:
+    def _take_answer(self, question_id: _QuestionId, body: bytes, now: float, *, is_last: bool) -> None:
+        if question_id not in self._pending:
             return
-        question = self._pending[place][0]
+        question = self._pending[question_id][0]
         cost = len(body) + _PART_COST
         if question.key is not None and (self._parts_held + cost > _MAX_PARTS_LEN or len(question.parts) >= _MAX_PARTS):
             self._directory.count_left_out("too-long")
@@ -282,7 +281,7 @@ class Observer:
             question.held += cost
             self._parts_held += cost
         if is_last:
-            self._close(place)
+            self._close(question_id)
             if question.key is not None:
                 self._learn(question.key, tuple(question.parts), now)
 
@@ -295,8 +294,8 @@ class Observer:
             key = key_of(parse(data))
         except ValueError:
             return
-        if key is not None and (place := (message.xid, *key[:2])) in self._pending:
-            self._close(place)
+        if key is not None and (question_id := (message.xid, *key[:2])) in self._pending:
+            self._close(question_id)
 
     def _learn(self, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
         if key == FEATURES and self.version is not None:

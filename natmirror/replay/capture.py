@@ -24,9 +24,8 @@ _VLAN_TYPES = frozenset({0x8100, 0x88A8})
 _ETHERNET_LEN, _SLL_LEN, _SLL2_LEN, _VLAN_LEN = 14, 16, 20, 4
 _IPV4_HEADER_LEN = 20
 _SNAP_LEN = 262_144
-_MAX_TIME = (
-    0xFFFF_FFFF - 3600
-)  # a pcap's seconds have 32 bits; an hour is left for packets that the engine sends after the last one
+# A pcap's seconds have 32 bits; an hour is left for packets that the engine sends after the last one
+_MAX_TIME = 0xFFFF_FFFF - 3600
 _MICROSECONDS = 1_000_000
 
 

@@ -92,7 +92,7 @@ class EngineAdapter:
 
     # Switches
 
-    def living_switches(self) -> list[str]:
+    def seen_switches(self) -> list[str]:
         """Return the connections whose switch this run has learned about itself, not from another host or run."""
         return self._engine.directory.seen()
 

@@ -149,7 +149,8 @@ class ChoreThread:
         hung = self._hung()
         if hung is not None and self._hung_since != hung[1]:
             log.error(
-                "%s: has not returned after %g s; the thread %s does nothing else until it does",
+                "%s: has not returned after %g s, and the thread %s does nothing else until it does; check the disk or"
+                " the program that it waits for",
                 *(hung[0], _HUNG_AFTER, self.name),
             )
         if hung is None and self._hung_since is not None:
@@ -174,7 +175,7 @@ class ChoreThread:
             try:
                 self._do_what_is_due()
             except Exception:  # e.g. no memory
-                log.exception("%s: internal error; going on", self.name)
+                log.exception("internal error in the thread %s; going on", self.name)
                 time.sleep(_REST)
         for chore in self._chores:
             if chore.at_end:

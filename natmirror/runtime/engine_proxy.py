@@ -162,15 +162,15 @@ class EngineProxy:
 
     def _wait_for_slices(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
         """Have the thread do something slice by slice; return when all slices are done."""
-        for some in _slices(ids):
-            self._wait_for(partial(self._send, do, some))
+        for chunk in _slices(ids):
+            self._wait_for(partial(self._send, do, chunk))
 
     def _in_slices(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
         """Do something slice by slice, between packets; called in the thread itself."""
-        some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
+        chunk, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
         if others:  # before this slice: an exception costs no other slice
             self._thread.post(lambda: self._in_slices(others, do))
-        self._send(do, some)
+        self._send(do, chunk)
 
     def _send(self, do: Callable[[list[int]], list[Send]], ids: list[int]) -> None:
         self._thread.send(do(ids))

@@ -188,7 +188,7 @@ class Logs(logging.Handler):
         self._drained.set()
 
 
-def say(text: str, *, is_error: bool = False, timeout: float = _FLUSH_TIMEOUT) -> None:
+def print_line(text: str, *, is_error: bool = False, timeout: float = _FLUSH_TIMEOUT) -> None:
     """Print a line; give up after ``timeout`` seconds where the reader does not read."""
     number = _STDERR if is_error else _STDOUT
     thread = threading.Thread(target=_write_to, args=(number, f"{text}\n"), daemon=True)

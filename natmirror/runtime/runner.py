@@ -20,10 +20,10 @@ from natmirror.engine.engine import Engine
 from natmirror.errors import HostError
 from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.ha.member import PairMember
-from natmirror.linux.instance import Instance
+from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
-from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
-from natmirror.linux.tun import Tunnel
+from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
+from natmirror.linux.tun import TunDevice
 from natmirror.rules import MAX_THREADS, Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
@@ -109,7 +109,7 @@ class Runner:
         self._roles = RoleChanges(self.member, self._backends, engines, self._shared, is_active=is_active)
         self._feeder = None
         if beat_interval is not None:
-            self._feeder = Feeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
+            self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
         self._kernel_rules = KernelRules(rules, firewall, engines)
         self._maintenance = HostMaintenance(
             rules,
@@ -178,7 +178,7 @@ class Runner:
         if self._notifier.watchdog_interval is not None:
             faulthandler.enable()
         # 2. The lock of this network namespace: at most one natmirror runs in it.
-        instance = Instance()
+        instance = InstanceLock()
         held.callback(instance.close)
         self._chores.append(Chore("connections to the lock", _LOCK_INTERVAL, instance.close_connections))
         # 3. Signals.
@@ -186,10 +186,10 @@ class Runner:
         held.callback(self._waker.close)
         self._signals.catch(held, self._waker)
         # 4. The TUN device for synthesised packets, then the queues. No packets are queued yet.
-        tunnel = Tunnel()
-        held.callback(tunnel.close)
+        tun = TunDevice()
+        held.callback(tun.close)
         for worker in self._workers:
-            worker.open(held, tunnel.fd)
+            worker.open(held, tun.fd)
         held.callback(self._stop_workers)
         # 5. What the engines need before packets come: recordings, path MTUs, known switches.
         self._order_files.open()
@@ -212,7 +212,8 @@ class Runner:
         self.member.readiness.rules_are_in_place = True
         held.callback(self._remove_kernel_rules)
         held.callback(self._stop_chore_threads)
-        # 10. The threads: chores, the service manager's watchdog, then the workers, which pass packets; health checks.
+        # 10. Start the chore threads, the service manager's watchdog, the workers, which pass packets, and the health
+        #     checks.
         for thread in self._chore_threads:
             thread.start()
         if self._feeder is not None:
@@ -252,7 +253,7 @@ class Runner:
             due = min(until, due, *(chore.due_at for chore in self._chores))
             self._waker.wait(due - time.monotonic())
         except Exception:  # e.g. no memory
-            log.exception("internal error; going on")
+            log.exception("internal error in the main thread; going on")
             time.sleep(_REST)
 
     def _stop(self) -> str:
@@ -269,11 +270,11 @@ class Runner:
             self._run_once(until)
         if self._shared is not None:
             self._shared.wait_until_role_applied()
-        # 4. The watchdog's beats, then the workers: their legs end, and no packet passes any more.
+        # 4. Stop the watchdog's beats, then the workers: their legs end, and no packet passes any more.
         if self._feeder is not None:
             self._feeder.stop()
         self._stop_workers()
-        # 5. The chore threads, which write their files for the last time.
+        # 5. Stop the chore threads, which write their files for the last time.
         self._stop_chore_threads()
         # 6. If a worker has failed, so has the run.
         self._raise_first_failure()

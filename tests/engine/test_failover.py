@@ -7,7 +7,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import ConnectionCounts
 from natmirror.net import seq
 from natmirror.net.build import finish
-from natmirror.rules import parse_rules
+from natmirror.rules import Balance, parse_rules
 from natmirror.rules.shards import Shard
 from tests.helpers.session import IRS, ISS, Session, engine
 from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, told
@@ -37,7 +37,7 @@ def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections", "priority"])
+@pytest.mark.parametrize("balance", Balance)
 def test_a_closed_backend_gets_no_new_connections(balance: str, fast: bool) -> None:
     one = engine(with_pool(balance=balance), fast=fast)
     one.set_share("openflow", "c1", 0.0)
@@ -53,7 +53,7 @@ def test_a_closed_backend_gets_no_new_connections(balance: str, fast: bool) -> N
     assert back == ({C1[0]} if balance == "priority" else {C1[0], C2[0]})
 
 
-@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections", "priority"])
+@pytest.mark.parametrize("balance", Balance)
 def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
     engines = [engine(with_pool(balance=balance), fast=fast) for fast in (True, False)]
     for step, (address, _) in enumerate(CLIENTS * 3):

@@ -10,11 +10,11 @@ from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, RELEASE
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net.endpoint import Endpoint
+from natmirror.rules import Balance
 from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
 from tests.helpers.session import IRS, ISS, Session, engine
 from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, at, packet
 
-BALANCES = ["maglev", "round-robin", "least-connections", "priority"]
 ENOUGH = 1000
 
 
@@ -42,7 +42,7 @@ def whole_sweep(one: Engine, how: int, now: float) -> None:
         first = one.bindings.sweep(first, 7, how, now)
 
 
-@pytest.mark.parametrize("balance", BALANCES)
+@pytest.mark.parametrize("balance", Balance)
 def test_only_what_maglev_would_not_say_is_told_when_it_is_established_and_when_it_is_over(
     balance: str, fast: bool
 ) -> None:

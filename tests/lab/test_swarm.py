@@ -249,9 +249,8 @@ def test_a_packet_out_is_matched_by_its_frame(version: int) -> None:
         switch.packet_in(number, float(number))
     first, second, third = frames(switch, version)
     switch.receive(packet_out(version, third) + packet_out(version, first), 10.0)
-    switch.receive(
-        packet_out(version, first) + packet_out(version, b"\xff" * 60), 11.0
-    )  # a repeated and an unknown frame
+    # A repeated and an unknown frame
+    switch.receive(packet_out(version, first) + packet_out(version, b"\xff" * 60), 11.0)
     assert (tally.answered, list(tally.latencies)) == (2, [8.0, 10.0])
     switch.receive(packet_out(version, b""), 12.0)
     assert (tally.answered, tally.latencies[-1], tally.packet_outs) == (3, 11.0, 5)

@@ -13,7 +13,7 @@ import pytest
 from natmirror.runtime.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
 from tests.helpers.clock import Clock
 
-KIND = (logging.ERROR, "thread %d stands still")
+KIND = (logging.ERROR, "thread %d has not run")
 
 
 class Out:
@@ -155,13 +155,13 @@ def test_a_writer_that_hangs_blocks_neither_logging_nor_the_stop(clock: Clock) -
 
 PROGRAM = """
 import logging, sys, threading
-from natmirror.runtime.logs import Logs, say
+from natmirror.runtime.logs import Logs, print_line
 logs = Logs()
 logs.start()
 {body}
 logs.close()
-say("the summary")
-say("the last words", is_error=True)
+print_line("the summary")
+print_line("the last words", is_error=True)
 """
 
 

@@ -117,10 +117,9 @@ class OpenSessions:
 
     def leg_ended(self, master: MasterSession, leg: Leg, reason: str) -> LegEnded:
         """End a session whose leg has ended."""
-        self._timers.set((TimerKind.SETTLE_SESSION, master), None)
-        self._read_queue.add(
-            ReadEvent.ENDED, master.number
-        )  # first, so that the session is removed even if a step below fails
+        self._timers.set((TimerKind.QUESTION_TIMEOUT, master), None)
+        # First, so that the session is removed even if a step below fails
+        self._read_queue.add(ReadEvent.ENDED, master.number)
         master.move(SessionEvent.LEG_ENDED)
         self._ledger.session_ended(master, leg, reason)
         if self.now - master.tried_at >= _LONGEST_PAUSE:
@@ -128,7 +127,7 @@ class OpenSessions:
         is_last = master.mirror.reconnect is Reconnect.NEVER or master.connection.has_ended
         if is_last and master.state is SessionState.WAITING:
             master.give_up(reason)
-            self.stop_reading_if_over(master.connection)
+            self.stop_reading_if_ended(master.connection)
         count, acked = int(leg.row.client_bytes), leg.acked_bytes
         client = show(master.connection.client)
         return LegEnded(client, master.service_name, master.mirror.name, reason, count, acked)
@@ -141,7 +140,7 @@ class OpenSessions:
             master.session = None
         return master.connection
 
-    def stop_reading_if_over(self, connection: Connection) -> None:
+    def stop_reading_if_ended(self, connection: Connection) -> None:
         """Stop reading a connection for which no master can have a session any more."""
         if not connection.is_forgotten and all(master.state is SessionState.ENDED for master in connection.masters):
             stop_reading(connection.flow, self._streams.get(connection.flow))

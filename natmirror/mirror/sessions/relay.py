@@ -22,7 +22,7 @@ from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.observer import MessageClass
 from natmirror.openflow.session import ORDERS, SwitchSession
 
-_ROOM_SHARE = 2  # a master that has not acknowledged 1/2 of its buffer gets no PACKET_INs
+_ROOM_SHARE = 2  # a master with unacknowledged bytes of 1/2 of its buffer gets no PACKET_INs
 _PIECE_LEN = 128 << 10  # bytes that a leg is given in one step
 
 
@@ -141,7 +141,7 @@ class Relay:
         older.give_up("superseded")
         if older.leg is not None and older.leg.ended is None:
             self._outcomes.end(older, older.leg, "superseded")
-        self._open_sessions.stop_reading_if_over(older.connection)
+        self._open_sessions.stop_reading_if_ended(older.connection)
 
     # Opening sessions
 
@@ -174,7 +174,7 @@ class Relay:
                 if not master.lives:
                     self._totals.count(master, "unopened", reason)
         yield from self._end_all(connection, reason)
-        self._open_sessions.stop_reading_if_over(connection)
+        self._open_sessions.stop_reading_if_ended(connection)
 
     def end_if_removed(self, master: MasterSession) -> None:
         """End a session whose master is not in the rules any more; none will follow."""
@@ -183,7 +183,7 @@ class Relay:
         if master.why_absent is None:
             master.give_up(REMOVED)
         self._abort(master, REMOVED)
-        self._open_sessions.stop_reading_if_over(master.connection)
+        self._open_sessions.stop_reading_if_ended(master.connection)
 
     def _end_all(self, connection: Connection, reason: str) -> Iterator[None]:
         """End the connection's legs, after all earlier messages."""
@@ -232,7 +232,7 @@ class Relay:
         leg, session = master.leg, master.session
         if master.state not in IS_OPEN or leg is None or session is None:
             return
-        self._timers.set((TimerKind.SETTLE_SESSION, master), session.next_deadline())
+        self._timers.set((TimerKind.QUESTION_TIMEOUT, master), session.next_deadline())
         counted = 0
         while session.unsent_len and leg.ended is None:
             fresh = session.unsent_len - counted  # first all, then those that a timer has added between two pieces

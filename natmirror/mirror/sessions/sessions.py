@@ -165,7 +165,7 @@ class MasterSessions:
         if not connection.is_forgotten:
             remove_reader(connection.flow.row)
         with suppress(Exception):
-            self._open_sessions.stop_reading_if_over(connection)
+            self._open_sessions.stop_reading_if_ended(connection)
 
     def end_flow(self, flow: MirroredFlow, reason: str) -> None:
         """End the sessions of a flow's connection, as fail() does."""
