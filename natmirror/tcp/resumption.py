@@ -109,7 +109,7 @@ class Resumption:
         return data[skip:]
 
     def ask_again(self, now: float) -> bool:
-        """Probe the mirror again, because bytes are missing here that will not come any more. Return False if that was
+        """Probe the mirror again, because the client will not send missing bytes again. Return False if that was
         done before."""
         if self._asked_again:
             return False
