@@ -235,11 +235,11 @@ def grow_window(mirror: Mirror, cwnd: int) -> None:
     """Make the congestion window grow to ``cwnd`` bytes."""
     [row] = [owner.leg.row for owner in mirror.connection.engine._legs.living.values() if owner.leg is not None]
     while row.cwnd < cwnd:
-        mirror.write(2 * int(row.cwnd))
+        mirror.write(2 * row.cwnd)
         while (due := mirror.connection.engine.next_timer()) is not None and due <= mirror.connection.now:
             mirror.timer()
         while mirror.una < mirror.connection.sent:
-            mirror.una = min(mirror.una + 2 * int(row.mss), mirror.connection.sent)
+            mirror.una = min(mirror.una + 2 * row.mss, mirror.connection.sent)
             mirror.acknowledge()
 
 

@@ -97,7 +97,7 @@ def test_a_reload_that_makes_a_mirror_another_one_resets_its_legs(change: tuple[
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_mirror_that_was_not_told_of_a_crash_is_reset_when_it_sends_something(fast: bool) -> None:
+def test_a_mirror_that_did_not_notice_a_crash_is_reset_when_it_sends(fast: bool) -> None:
     connection = mirrored_connection(RULES, fast=fast)
     connection.engine = engine(fast=fast)  # the new run
     connection.mirrored()
@@ -107,7 +107,7 @@ def test_a_mirror_that_was_not_told_of_a_crash_is_reset_when_it_sends_something(
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_client_that_calls_a_backend_itself_gets_answers_in_the_services_name_after_a_restart(fast: bool) -> None:
+def test_after_a_restart_a_direct_client_gets_answers_from_the_services_address(fast: bool) -> None:
     connection = ClientConnection(engine(fast=fast))
     connection.backend = C1
     out = connection.from_backend("PA", b"data")

@@ -44,7 +44,7 @@ class RelativeEngine(Engine):
         local, mirror = leg
         row = self._gear.legs.find(mirror, local)
         if row is not None:
-            self._offsets[leg] = int(row.seq_offset)
+            self._offsets[leg] = row.seq_offset
         return self._offsets.get(leg, 0)
 
     def _in_client_numbers(self, sends: Sequence[Send]) -> list[Send]:
