@@ -65,9 +65,10 @@ def report(results: Results, plots: Sequence[str]) -> str:
     parts = ["# Benchmark", _intro(results), *(f"![{name.removesuffix('.png')}]({name})" for name in plots)]
     if results.samples:
         parts += ["## Figures", _HOW, _figures(results, FIGURES)]
-        for name, title in REFERENCES.items():
-            if name in results.ways:
-                parts += [f"## Ratios to {title}", _RATIO, _ratios(results, name)]
+        references = [name for name in REFERENCES if name in results.ways]
+        parts += ["## Ratios", _RATIO] if references else []
+        for name in references:
+            parts += [f"### To {REFERENCES[name]}", _ratios(results, name)]
         parts += ["## Processor time", _COST, _figures(results, COSTS)]
     parts += _mirrors(results)
     if results.growth:

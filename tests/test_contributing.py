@@ -85,7 +85,6 @@ def test_names_without_a_file_are_in_a_file_of_the_same_list() -> None:
 @pytest.mark.parametrize("balance", kinds.Balance)
 def test_schedulers_follow_the_steps(balance: kinds.Balance) -> None:
     assert f"case Balance.{balance.name}:" in source("natmirror/nat/service_tables.py")
-    assert balance in source("tests/engine/test_failover.py")
     assert f"`{balance}`" in source("docs/reference/rules.md")
 
 

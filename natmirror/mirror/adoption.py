@@ -137,7 +137,7 @@ class Adoption:
         """Finish the legs that another host has carried past number ``fin``, where the client's stream ends."""
         for copy, leg in stream.alive():
             if leg.resumption is not None and seq.lt(fin, leg.end):
-                yield self._legs.collect(copy, leg, leg.finished_elsewhere(fin))
+                yield self._legs.collect(copy, leg, leg.note_foreign_fin(fin))
 
     def end_stale(self, stream: MirroredStream) -> Iterator[LegOutcome]:
         """End the legs whose mirrors seem to have bytes beyond the backend's window: the client cannot have sent these.

@@ -195,7 +195,7 @@ class Legs:
         if not error.is_fragmentation_needed:
             return self.collect(owner, leg, leg.unreachable(error.inner_seq))
         before = leg.segment_len
-        packets = leg.path_mtu(error.mtu, error.inner_seq, now)
+        packets = leg.set_path_mtu(error.mtu, error.inner_seq, now)
         if leg.segment_len < before:
             self._narrow_paths[leg.mirror_endpoint] = (leg.segment_len + HEADERS_LEN, now + _NARROW_TIMEOUT)
         return self.collect(owner, leg, packets)

@@ -190,7 +190,7 @@ class Mirroring:
         if stream.flow.is_picked_up:  # the width of its window is unknown
             edge = seq.latest(edge, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
-        set_orig_waiting(row, past_window=reassembler.blocked, has_gap=reassembler.waiting_bytes > 0)
+        set_orig_waiting(row, past_window=reassembler.is_blocked, has_gap=reassembler.waiting_bytes > 0)
         had_rest = stream.has_rest
         self._write(stream, data, edge, now)
         if fin_seq is not None and stream.is_adopted:

@@ -32,7 +32,7 @@ class BindingRecords:
 
     def report(self, changes: Iterable[BindingChange]) -> None:
         """Write a packet thread's changes of bindings; called in that thread."""
-        self._writer.write([Op(_OPS[one.what], _key(one.service, one.client), show(one.backend)) for one in changes])
+        self._writer.write([Op(_OPS[one.event], _key(one.service, one.client), show(one.backend)) for one in changes])
 
     async def adopt(self, records: Mapping[str, str]) -> int:
         """Adopt other hosts' records; return how many were refused because they are invalid here or a table is full."""

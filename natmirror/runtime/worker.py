@@ -162,11 +162,13 @@ class Worker:
         if not self._thread.is_alive():
             return question()
         answer = self._mailbox.request(question)
-        while timeout is None and not wait([answer], _LIFE_INTERVAL).done and self._thread.is_alive():
-            pass
+        until = time.monotonic() + (NEVER if timeout is None else timeout)
+        # The thread may be about to end, and have read its mailbox for the last time.
+        while not answer.done() and self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            wait([answer], min(left, _LIFE_INTERVAL))
         if not self._thread.is_alive():
             settle(answer, question)
-        return answer.result(timeout)
+        return answer.result(0)
 
     def do_requests(self) -> None:
         """Do the pending requests; called before start(), by the thread that is going to call that."""

@@ -1,7 +1,7 @@
-"""The states of a leg, what moves it from one to another, and why it ends: the whole machine is in the tables below.
+"""The states of a leg, the events that change them, and the reasons of its end. The tables below are the whole machine.
 
-Theory. A leg is the active side of a connection (RFC 9293 §3.3.2): it calls, sends a stream, and closes after the last
-byte; or the mirror closes first and still gets the rest. A leg of another host's enters at RESUMING instead.
+Theory. A leg is the active side of a connection (RFC 9293 §3.3.2): it connects, sends a stream, and closes after the
+last byte; or the mirror closes first and still gets the rest. A leg from another host begins at RESUMING instead.
 
     SYN_SENT ---SYN_ACK---> ESTABLISHED <---ANSWERED--- RESUMING
                              |       |
@@ -17,20 +17,20 @@ byte; or the mirror closes first and still gets the rest. A leg of another host'
          v              v                v
        CLOSED         CLOSED           CLOSED           RST, ABORT and ABANDON: from every state to CLOSED
 
-A RST of the mirror's moves the state only where it is believed. In SYN_SENT that is one which acknowledges the SYN: the
-mirror has refused, and any other is ignored (RFC 9293 §3.10.7.3, second check). In all other states it is one with
-exactly the next number that is expected; another one inside the window is answered with a challenge ACK, one outside of
-it is ignored (RFC 5961 §3.2). A leg that is CLOSED is in no table any more: no segment reaches it.
+A RST of the mirror changes the state only if it is accepted. In SYN_SENT the leg accepts a RST that acknowledges the
+SYN, by which the mirror refuses, and ignores all others (RFC 9293 §3.10.7.3, second check). In all other states it
+accepts a RST at exactly the next expected number, answers one elsewhere in the window with a challenge ACK, and ignores
+one outside the window (RFC 5961 §3.2). A CLOSED leg is in no table, so no segment reaches it.
 
-Whatever else ends a leg (a full buffer, a timeout, a mirror that has left the rules) ends it in any state, by ABORT or
-by ABANDON: ENDS says by which. Leg._step() is the only place that moves the state.
+All other reasons (a full buffer, a timeout, a mirror that was removed from the rules) end a leg in any state, by ABORT
+or by ABANDON, as ENDS says. Leg._step() is the only place that changes the state.
 """
 
 from enum import IntEnum
 
 
 class LegState(IntEnum):
-    """The states of RFC 9293 §3.3.2 that an active opener passes; CLOSED is the end."""
+    """The states of RFC 9293 §3.3.2 that an active opener passes through; CLOSED is the end."""
 
     SYN_SENT = 0
     ESTABLISHED = 1
@@ -41,28 +41,28 @@ class LegState(IntEnum):
     LAST_ACK = 6
     CLOSED = 7
     RESUMING = 8
-    """Not of RFC 9293: another host's leg, whose mirror has not said yet how far it has come."""
+    """A leg from another host, whose mirror has not told yet how far it has got. RFC 9293 has no such state."""
 
 
 class LegEvent(IntEnum):
-    """What moves a leg from state to state."""
+    """An event that may change a leg's state."""
 
     SYN_ACK = 0
-    """The mirror's SYN has come, and acknowledges ours."""
+    """The mirror's SYN has arrived, and acknowledges ours."""
     FIN_SENT = 1
     """Our FIN was sent for the first time."""
     FIN_ACKED = 2
     """The mirror has acknowledged our FIN."""
     FIN_RECEIVED = 3
-    """The mirror's FIN has come, and all before it."""
+    """The mirror's FIN and all data before it have arrived."""
     RST = 4
-    """A RST of the mirror's that is believed, see above."""
+    """A RST of the mirror has been accepted, see above."""
     ANSWERED = 5
-    """The mirror has answered a probe with how far it has come (resumption.py)."""
+    """The mirror's answer to a probe has told how far it has got (resumption.py)."""
     ABORT = 6
-    """We end the leg, and send a RST (RFC 9293 §3.10.5)."""
+    """We end the leg with a RST (RFC 9293 §3.10.5)."""
     ABANDON = 7
-    """We end the leg, and send nothing."""
+    """We end the leg without a packet."""
 
 
 TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
@@ -91,13 +91,13 @@ TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
         for event in (LegEvent.ABORT, LegEvent.ABANDON)
     },
 }
-# Deviation: no TIME-WAIT. A FIN that the mirror repeats finds no leg and is answered with a RST, which its receiver,
-# done with both directions, takes for the last acknowledgement; the client's next connection from this port has no
-# wait.
-# Deviation: no simultaneous open (§3.5, figure 7). A mirror does not call.
+# Deviation: no TIME-WAIT. If the mirror repeats its FIN, there is no leg, and a RST answers it. The mirror has finished
+# both directions, so the RST serves as the last acknowledgement. The client's next connection from this port does not
+# have to wait.
+# Deviation: no simultaneous open (§3.5, figure 7), because a mirror does not connect to us.
 
 REFUSED, MIRROR_RESET, COMPLETE = "refused", "mirror-reset", "closed"
-"""Why a leg ends by a segment of its mirror's: the rows of TRANSITIONS above."""
+"""The reasons of an end by a segment of the mirror: rows of TRANSITIONS above."""
 
 BUFFER_FULL, MEMORY_FULL, CLIENT_RESET, UNREACHABLE = "buffer-full", "memory-full", "client-reset", "unreachable"
 CONNECT_TIMEOUT, STALLED, IDLE_TIMEOUT = "connect-timeout", "stalled", "idle-timeout"
@@ -105,22 +105,22 @@ THROTTLE_LIMIT, LINGER_TIMEOUT = "throttle-limit", "linger-timeout"
 HOLE, TAKEOVER_HOLE, NO_ANSWER, NO_RECORD = "hole", "takeover-hole", "no-answer", "no-record"
 
 ENDS: dict[str, LegEvent] = {
-    BUFFER_FULL: LegEvent.ABORT,  # more bytes wait than the mirror's ``buffer`` has room for: Leg.write()
-    MEMORY_FULL: LegEvent.ABORT,  # all legs together hold as much as they may: Leg.write()
-    CLIENT_RESET: LegEvent.ABORT,  # production's connection was reset, and the mirror has acknowledged all before that
-    UNREACHABLE: LegEvent.ABANDON,  # an ICMP error about the SYN, in SYN_SENT only (RFC 5927 §5.2)
-    # Timeouts, each a setting of the mirror's that leg_deadlines.py counts
+    BUFFER_FULL: LegEvent.ABORT,  # more bytes wait than the mirror's ``buffer`` holds: Leg.write()
+    MEMORY_FULL: LegEvent.ABORT,  # all legs and sessions together hold as much as the budget allows: Leg.write()
+    CLIENT_RESET: LegEvent.ABORT,  # production's connection was reset, and the mirror has acknowledged all bytes
+    UNREACHABLE: LegEvent.ABANDON,  # an ICMP error about the SYN, only in SYN_SENT (RFC 5927 §5.2)
+    # Timeouts, each a setting of the mirror: leg_deadlines.py
     CONNECT_TIMEOUT: LegEvent.ABORT,  # ``connect-timeout``: no SYN-ACK
-    STALLED: LegEvent.ABORT,  # ``stall-timeout``: bytes wait, and none is acknowledged
+    STALLED: LegEvent.ABORT,  # ``stall-timeout``: bytes wait, and the mirror acknowledges none
     IDLE_TIMEOUT: LegEvent.ABORT,  # ``idle-timeout``: nothing waits, and neither side sends
-    THROTTLE_LIMIT: LegEvent.ABORT,  # ``throttle-limit``: a client was held back as long for this leg
-    LINGER_TIMEOUT: LegEvent.ABORT,  # ``linger``: production's connection is over, and the mirror lacks bytes
-    COMPLETE: LegEvent.ABORT,  # the same, where the mirror has everything and keeps its own side open
-    # Bytes or answers that are missing: all but the first only where another host has begun the leg
-    HOLE: LegEvent.ABORT,  # bytes never passed here, and the client will not send them again
-    TAKEOVER_HOLE: LegEvent.ABORT,  # the same between the record of another host's and what came here
-    NO_ANSWER: LegEvent.ABANDON,  # ``connect-timeout``: the mirror answers no probe, and would hear no RST
-    NO_RECORD: LegEvent.ABORT,  # there is no record of the leg, or only one of an older leg between the same ends
+    THROTTLE_LIMIT: LegEvent.ABORT,  # ``throttle-limit``: a client was throttled for this leg for so long
+    LINGER_TIMEOUT: LegEvent.ABORT,  # ``linger``: production's connection has ended, and the mirror lacks bytes
+    COMPLETE: LegEvent.ABORT,  # ``linger``: the mirror has all bytes, and keeps its own side open
+    # Missing bytes or answers: all but the first only for a leg from another host
+    HOLE: LegEvent.ABORT,  # bytes did not pass here, and the client will not send them again
+    TAKEOVER_HOLE: LegEvent.ABORT,  # bytes between the other host's record and the first ones that passed here
+    NO_ANSWER: LegEvent.ABANDON,  # ``connect-timeout``: the mirror answers no probe, so it would not get a RST
+    NO_RECORD: LegEvent.ABORT,  # the leg has no record, or only that of an older leg between the same ends
 }
-"""How a leg ends, by the reason, where no segment of its mirror's ends it. Its owner has more reasons, and says with
-Leg.abort() or Leg.abandon() which of the two it is."""
+"""How each reason ends a leg, except the mirror's own segments. The leg's owner has more reasons; it calls Leg.abort()
+or Leg.abandon()."""

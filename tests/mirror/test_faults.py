@@ -20,7 +20,7 @@ from natmirror.mirror.faults import (
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.nat.flows import Nat
 from natmirror.tcp.reassembler import Reassembler
-from tests.helpers.session import Session, engine
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.support import RULES, assert_adds_up, at
 
 THROTTLED = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 64KiB}")
@@ -100,14 +100,14 @@ def fail(*_: object, **__: object) -> None:
     raise ZeroDivisionError
 
 
-def connected(one: Engine, number: int) -> Session:
-    session = Session(one, client=at("10.10.0.11", 50_000 + number))
+def connected(one: Engine, number: int) -> ClientConnection:
+    session = ClientConnection(one, client=at("10.10.0.11", 50_000 + number))
     session.connect()
     session.connect_mirror()
     return session
 
 
-def leg_of(one: Engine, session: Session) -> str:
+def leg_of(one: Engine, session: ClientConnection) -> str:
     """Return the state of the session's only leg."""
     for flow in one.flows(session.now):
         if flow["client"] == f"10.10.0.11:{session.client[1]}":
@@ -136,13 +136,13 @@ def test_copies_that_fail_repeatedly_are_switched_off_and_on_again(
     with monkeypatch.context() as patch:
         patch.setattr(Mirroring, "open", fail)
         for number in range(1, 1 + MAX_OF_ONE_KIND):
-            Session(one, client=at("10.10.0.11", 50_000 + number)).connect()
+            ClientConnection(one, client=at("10.10.0.11", 50_000 + number)).connect()
     off = one.snapshot(living.now)["faults"]["off"]
     assert [(entry["thread"], entry["work"]) for entry in off] == [(0, "copies")]
     one.handle_timer(living.now)
     assert [event.reason for event in one.take_events()] == [SWITCHED_OFF]
 
-    later = Session(one, client=at("10.10.0.11", 50_100))
+    later = ClientConnection(one, client=at("10.10.0.11", 50_100))
     later.connect()
     later.from_client("PA", b"not copied")
     assert later.mirrored() == []
@@ -153,7 +153,7 @@ def test_copies_that_fail_repeatedly_are_switched_off_and_on_again(
     living.now += OFF_TIME
     one.handle_timer(living.now)
     assert one.snapshot(living.now)["faults"]["off"] == []
-    again = Session(one, client=at("10.10.0.11", 50_200))
+    again = ClientConnection(one, client=at("10.10.0.11", 50_200))
     again.now = living.now
     again.connect()
     assert [flags for flags, *_ in again.mirrored()] == ["S"]
@@ -163,7 +163,7 @@ def test_a_command_switches_mirroring_on_again(one: Engine) -> None:
     faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ALL)
     assert len(one.snapshot(1000.0)["faults"]["off"]) == len(Work)
     one.faults.resume()
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     assert [flags for flags, *_ in session.mirrored()] == ["S"]
 
@@ -192,7 +192,7 @@ def test_a_failing_throttle_leaves_the_backends_own_window(fast: bool, monkeypat
 def test_no_session_begins_while_sessions_are_off(fast: bool) -> None:
     one = engine(OF, fast=fast)
     faulty(one.faults, Work.SESSION, *[1000.0] * MAX_OF_ONE_KIND)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     assert session.mirrored() == []
@@ -203,7 +203,7 @@ def test_a_failing_read_queue_switches_sessions_off_and_does_not_spin(
     fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = engine(OF, fast=fast)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     monkeypatch.setattr("natmirror.mirror.sessions.read_queue.ReadQueue.take", fail)
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
@@ -227,7 +227,7 @@ def test_a_flow_that_cannot_be_forgotten_keeps_no_timer_due(one: Engine, monkeyp
 
 def test_a_failing_read_queue_leaves_nothing_of_ended_connections(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     one = engine(OF, fast=fast)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     [flow_id] = one.flow_ids()
@@ -268,7 +268,7 @@ def test_faults_on_a_host_without_packets_are_dated_by_their_own_calls(
 
 def test_production_passes_while_all_of_mirroring_is_off(one: Engine) -> None:
     faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ALL)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", b"question")
     session.from_backend("PA", b"answer")

@@ -31,7 +31,7 @@ from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.openflow.messages import V13, Type, build, hello
 from natmirror.replay.ideal_mirror import IdealMirror
 from natmirror.rules import parse_rules
-from tests.helpers.session import IRS, ISS, KEY
+from tests.helpers.client_connection import IRS, ISS, KEY
 from tests.helpers.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_error, packet, segment
 
 PRODUCTION = (

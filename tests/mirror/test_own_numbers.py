@@ -14,35 +14,35 @@ from natmirror.net.packet import OPT_MSS, Segment
 from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from natmirror.tcp.leg import Leg
-from tests.helpers.session import IRS, ISS, KEY, MIRROR_ISS, Session
-from tests.helpers.support import CLIENT, MASTER, RULES, at, icmp_error, packet, segment, told
+from tests.helpers.client_connection import IRS, ISS, KEY, MIRROR_ISS, ClientConnection
+from tests.helpers.support import CLIENT, MASTER, RULES, at, icmp_error, packet, segment, summary
 
 THEIRS = seq.add(MIRROR_ISS, 1)
 MSS = bytes((OPT_MSS, 4, 5, 180))
 SESSIONS = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 
 
-def started(fast: bool, rules: str = RULES) -> Session:
-    return Session(Engine(parse_rules(rules), key=KEY, fast=fast))
+def started(fast: bool, rules: str = RULES) -> ClientConnection:
+    return ClientConnection(Engine(parse_rules(rules), key=KEY, fast=fast))
 
 
 def sent(actions: Sequence[Action]) -> list[Segment]:
     return [segment(one) for send in actions if isinstance(send, Send) for one in finish(send.packet, send.segment_len)]
 
 
-def wire(session: Session) -> list[tuple[str, int, int, bytes]]:
+def wire(session: ClientConnection) -> list[tuple[str, int, int, bytes]]:
     """Return the packets to the mirror since the last call, with the numbers on the wire."""
     return session.mirrored()
 
 
 def from_mirror(
-    session: Session, letters: str, at_number: int, ack: int, data: bytes = b"", *, options: bytes = b""
+    session: ClientConnection, letters: str, at_number: int, ack: int, data: bytes = b"", *, options: bytes = b""
 ) -> None:
     raw = packet(MASTER, session.client, letters, at_number, ack, data, options=options)
     session.take(raw, Hook.PREROUTING)
 
 
-def opened(session: Session) -> int:
+def opened(session: ClientConnection) -> int:
     """Open the leg, and return the number of its first byte on the wire."""
     session.connect()
     [(letters, iss, _, _)] = wire(session)
@@ -58,7 +58,7 @@ def test_each_leg_has_the_number_of_rfc_6528(fast: bool) -> None:
     expected = InitialNumbers(KEY).first(CLIENT, MASTER, session.now)
     assert first == seq.add(expected, 1)
     assert abs(seq.diff(first, ISS)) > 1 << 20
-    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other = ClientConnection(session.engine, client=at("10.10.0.11", 40002))
     other.connect()
     [(_, iss, _, _)] = wire(other)
     assert iss == InitialNumbers(KEY).first(other.client, MASTER, other.now)
@@ -76,7 +76,7 @@ def test_data_acknowledgements_and_the_fin_use_the_legs_numbers(fast: bool) -> N
     assert session.engine.flows(session.now)[0]["legs"][0]["acked_bytes"] == 15
     from_mirror(session, "PA", THEIRS, seq.add(first, 15), b"answer")
     [ack] = sent(session.engine.handle_timer(session.now + 0.05))
-    assert told(ack.raw) == ("A", seq.add(first, 15), seq.add(THEIRS, 6), b"")
+    assert summary(ack.raw) == ("A", seq.add(first, 15), seq.add(THEIRS, 6), b"")
     session.from_client("FA")
     assert wire(session) == [("FA", seq.add(first, 15), seq.add(THEIRS, 6), b"")]
     from_mirror(session, "FA", seq.add(THEIRS, 6), seq.add(first, 16))
@@ -116,7 +116,7 @@ def test_icmp_errors_are_matched_by_the_legs_numbers(fast: bool) -> None:
     error = icmp_error("10.20.0.254", "10.10.0.11", data)
     session.take(error, Hook.FORWARD)
     assert [(number, len(piece)) for _, number, _, piece in wire(session)] == [(first, 960), (seq.add(first, 960), 440)]
-    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other = ClientConnection(session.engine, client=at("10.10.0.11", 40002))
     other.connect()
     [syn] = other.to_mirror
     of_the_clients = packet(other.client, MASTER, "S", ISS)
@@ -174,7 +174,7 @@ def test_a_reused_port_begins_with_a_higher_number(fast: bool, closes_first: str
         from_mirror(session, "FA", THEIRS, seq.add(first, session.sent))
     assert [event.reason for event in session.engine.take_events()] == ["closed"]
     wire(session)
-    again = Session(session.engine, iss=seq.add(ISS, -1000))
+    again = ClientConnection(session.engine, iss=seq.add(ISS, -1000))
     again.connect()
     [(letters, iss, _, _)] = wire(again)
     assert letters == "S"
@@ -184,7 +184,7 @@ def test_a_reused_port_begins_with_a_higher_number(fast: bool, closes_first: str
 def test_a_reused_port_begins_with_a_higher_number_after_a_leg_of_hours(fast: bool) -> None:
     session = started(fast)
     first = opened(session)
-    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other = ClientConnection(session.engine, client=at("10.10.0.11", 40002))
     other.now = session.now + 10.0
     other.connect()
     for _ in range(4):
@@ -199,7 +199,7 @@ def test_a_reused_port_begins_with_a_higher_number_after_a_leg_of_hours(fast: bo
     from_mirror(session, "A", seq.add(THEIRS, 1), seq.add(first, session.sent))
     assert "closed" in [event.reason for event in session.engine.take_events()]
     wire(session)
-    again = Session(session.engine, iss=seq.add(ISS, 1 << 20))
+    again = ClientConnection(session.engine, iss=seq.add(ISS, 1 << 20))
     again.now = session.now + 1.0
     again.connect()
     [(_, iss, _, _)] = wire(again)
@@ -219,7 +219,7 @@ def test_a_reused_port_begins_with_a_higher_number_after_a_fault(fast: bool, mon
         session.engine._leg_outcomes.cut(owner, leg, "internal-error")
     session.from_client("R")
     wire(session)
-    again = Session(session.engine, iss=seq.add(ISS, 1 << 20))
+    again = ClientConnection(session.engine, iss=seq.add(ISS, 1 << 20))
     again.connect()
     [(_, iss, _, _)] = wire(again)
     assert 0 < seq.diff(iss, seq.add(first, session.sent)) <= 1 << 20
@@ -229,7 +229,7 @@ def test_no_packet_to_a_mirror_depends_on_the_clients_numbers(fast: bool) -> Non
     """Two clients whose sessions differ only in their numbers: the mirror sees no difference."""
     seen = []
     for iss in (ISS, 0x1234_5678):
-        session = Session(Engine(parse_rules(RULES), key=KEY, fast=fast), iss=iss)
+        session = ClientConnection(Engine(parse_rules(RULES), key=KEY, fast=fast), iss=iss)
         first = opened(session)
         session.from_client("PA", b"hello")
         from_mirror(session, "A", THEIRS, first)
@@ -239,7 +239,7 @@ def test_no_packet_to_a_mirror_depends_on_the_clients_numbers(fast: bool) -> Non
         assert due is not None
         later = sent(session.engine.handle_timer(due + 1.0))
         session.from_client("RA")
-        seen.append([*(told(one.raw) for one in (*later, *session.to_mirror)), first])
+        seen.append([*(summary(one.raw) for one in (*later, *session.to_mirror)), first])
     assert seen[0] == seen[1]
 
 
@@ -267,7 +267,7 @@ def test_a_mirror_cannot_forge_packets_for_production_from_its_legs_numbers(fast
 def test_the_numbers_of_two_engines_with_different_keys_differ() -> None:
     firsts = set()
     for key in (KEY, bytes(16)):
-        session = Session(Engine(replace(parse_rules(RULES), max_flows=10), key=key))
+        session = ClientConnection(Engine(replace(parse_rules(RULES), max_flows=10), key=key))
         firsts.add(opened(session))
     assert len(firsts) == 2
 

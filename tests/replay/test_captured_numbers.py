@@ -12,7 +12,7 @@ from natmirror.replay.replay import Replay
 from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from tests.helpers.captures import ONE_BACKEND, write
-from tests.helpers.session import IRS, ISS
+from tests.helpers.client_connection import IRS, ISS
 from tests.helpers.support import C1, CLIENT, MASTER, SERVICE, packet
 
 

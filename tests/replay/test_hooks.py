@@ -12,7 +12,7 @@ from natmirror.net.packet import PROTO_ICMP
 from natmirror.replay.replay import Replay, replay
 from natmirror.rules import Rules, parse_rules
 from tests.helpers.captures import ONE_BACKEND, session, write
-from tests.helpers.session import IRS, ISS
+from tests.helpers.client_connection import IRS, ISS
 from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
 
 

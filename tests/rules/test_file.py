@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.errors import RulesError
-from natmirror.rules import CheckKind, Health, load_rules, parse_rules
+from natmirror.rules import Balance, CheckKind, Health, load_rules, parse_rules
 from natmirror.rules.text import describe
 
 DIRECTORY = Path(__file__).parents[2] / "rules"
@@ -99,7 +99,7 @@ MISTAKES = [
     (
         "balance: maglev",
         "balance: magic",
-        "7: services[0].pool.balance: expected maglev or round-robin or least-connections or priority, found magic",
+        f"7: services[0].pool.balance: expected {' or '.join(Balance)}, found magic",
     ),
     (
         "balance: maglev",

@@ -10,7 +10,7 @@ import pytest
 from natmirror.backends.probes import PROBES
 from natmirror.errors import RulesError
 from natmirror.rules import Balance, CheckKind, kinds, parse_rules
-from tests.helpers.session import engine
+from tests.helpers.client_connection import engine
 from tests.helpers.support import RULES
 
 PACKAGE = Path(kinds.__file__).parent.parent

@@ -12,8 +12,8 @@ from natmirror.fastpath import Memory
 from natmirror.rules import LEG_PORTS, parse_rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.aggregate import aggregate
+from tests.helpers.client_connection import KEY, ClientConnection, engine
 from tests.helpers.relative import RelativeEngine
-from tests.helpers.session import KEY, Session, engine
 from tests.helpers.support import C1, RULES, SERVICE, assert_adds_up, at, icmp_error, packet
 
 OWN_SOURCE = RULES.replace("address: 10.20.0.13}", "address: 10.20.0.13, source: 10.20.0.1}")
@@ -52,7 +52,7 @@ def test_the_leg_ports_of_shards_do_not_overlap(count: int) -> None:
 
 def test_legs_from_an_address_of_this_host_have_a_port_of_their_shard() -> None:
     for shard in shards(4):
-        session = Session(engine(OWN_SOURCE, shard=shard))
+        session = ClientConnection(engine(OWN_SOURCE, shard=shard))
         session.connect()
         assert session.to_mirror[0].sport in shard.leg_ports
 
@@ -95,7 +95,7 @@ def test_several_engines_count_together_what_one_counts() -> None:
     for address in range(1, 30):
         client = at(f"10.10.0.{address}", 40_000)
         for one in (whole, parts[address % 4]):
-            session = Session(one, client=client)
+            session = ClientConnection(one, client=client)
             session.connect()
             session.connect_mirror()
             session.from_client("PA", bytes(address))

@@ -13,7 +13,7 @@ import pytest
 from natmirror.runtime.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
 from tests.helpers.clock import Clock
 
-KIND = (logging.ERROR, "thread %d stands still")
+KIND = (logging.ERROR, "thread %d has not run")
 
 
 class Out:

@@ -14,8 +14,8 @@ from natmirror.openflow.messages import Type
 from natmirror.replay.capture import read
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime.order_recorder import OrderRecorder
+from tests.helpers.client_connection import engine
 from tests.helpers.openflow_sessions import introduced, recorded, request
-from tests.helpers.session import engine
 from tests.helpers.support import CLIENT, MASTER, RULES
 
 

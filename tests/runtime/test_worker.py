@@ -226,6 +226,28 @@ def test_requests_to_a_thread_that_has_failed_are_answered(worker: Worker, liste
     assert worker.request(lambda: 3).result(10.0) == 3
 
 
+def test_a_request_to_a_thread_that_is_about_to_end_is_answered(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end() -> None:  # the thread has read its mailbox for the last time
+        ended.set()
+        assert may_end.wait(10.0)
+
+    def is_alive() -> bool:
+        answer = was_alive()
+        if len(worker._mailbox):
+            may_end.set()
+        return answer
+
+    ended, may_end = Event(), Event()
+    was_alive = worker._thread.is_alive
+    monkeypatch.setattr(worker._listener, "on_end", end)
+    monkeypatch.setattr(worker._thread, "is_alive", is_alive)
+    begin(worker, HostError("a queue fails"))
+    assert ended.wait(10.0)
+    assert worker.ask(lambda: 1) == 1
+
+
 def test_a_request_that_is_answered_already_is_not_answered_again(
     worker: Worker, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,6 +10,7 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
@@ -22,8 +23,7 @@ from tests.helpers.openflow_sessions import (
     packet_in,
     request,
 )
-from tests.helpers.session import Session, engine
-from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, told
+from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, summary
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -60,7 +60,7 @@ def test_a_master_gets_the_messages_that_a_switch_would_send_it(fast: bool) -> N
 
 
 def test_no_leg_opens_before_both_hellos() -> None:
-    session = Session(engine(OF))
+    session = ClientConnection(engine(OF))
     session.connect()
     session.from_client("PA", hello())
     assert session.mirrored() == []
@@ -79,7 +79,7 @@ def test_no_leg_opens_before_both_hellos() -> None:
 )
 def test_a_connection_that_is_not_openflow_passes_and_is_reported(data: bytes, reason: str) -> None:
     one = engine(OF)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     assert session.from_client("PA", data).payload == data
     assert session.from_backend("PA", data).payload == data
@@ -127,7 +127,7 @@ def test_a_session_begins_again_at_the_next_message_after_its_master_has_closed(
     assert "F" in master.ended
     session.now += 2.0
     session.from_client("PA", packet_in(1))
-    assert [letters for letters, *_ in map(lambda sent: told(sent.raw), session.to_mirror)] == ["S"]
+    assert [letters for letters, *_ in map(lambda sent: summary(sent.raw), session.to_mirror)] == ["S"]
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 90))
     assert master.messages()[1:] == [(Type.FEATURES_REPLY, 90, FEATURES), (Type.PACKET_IN, 0, packet_in(1)[8:])]
@@ -164,7 +164,7 @@ def test_a_new_connection_of_a_switch_supersedes_its_older_one() -> None:
     [mirror] = one.snapshot(younger_session.now)["mirrors"]
     assert (mirror["ended"], mirror["legs"]) == ({"superseded": 1}, 1)
     assert_adds_up(one.snapshot(younger_session.now))
-    assert older.session is older_session
+    assert older.connection is older_session
 
 
 def test_missing_bytes_end_the_session() -> None:
@@ -229,7 +229,7 @@ def test_verdicts_are_the_same_with_and_without_a_session(text: str) -> None:
     mirrored = engine(text)
     raws: list[tuple[bytes, Hook]] = []
 
-    class Recording(Session):
+    class Recording(ClientConnection):
         def take(self, raw: bytes, hook: Hook, checksum: Any = 1) -> Any:
             raws.append((raw, hook))
             return super().take(raw, hook)

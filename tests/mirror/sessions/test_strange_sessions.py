@@ -17,6 +17,7 @@ from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
 from natmirror.openflow.messages import Type, build
+from tests.helpers.client_connection import IRS, ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
@@ -30,8 +31,7 @@ from tests.helpers.openflow_sessions import (
     packet_in,
     request,
 )
-from tests.helpers.session import IRS, Session, engine
-from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, told
+from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, summary
 
 V13 = messages.V13
 
@@ -67,7 +67,7 @@ def test_no_data_is_sent_after_a_fin(who: str) -> None:
         master._send("FA")
         session.to_mirror.clear()
         session.from_client("PA", packet_in(1))
-    assert not [data for _, _, _, data in map(lambda sent: told(sent.raw), session.to_mirror) if data]
+    assert not [data for _, _, _, data in map(lambda sent: summary(sent.raw), session.to_mirror) if data]
 
 
 def test_a_fin_does_not_count_as_an_acknowledged_byte() -> None:
@@ -110,7 +110,7 @@ def _fail(*_: Any, **__: Any) -> None:
 # Memory
 
 
-def _with_mute_master(one: Engine, number: int) -> Session:
+def _with_mute_master(one: Engine, number: int) -> ClientConnection:
     """Return a connection whose master sends only a HELLO."""
     session, master = began(one, client=(CLIENT[0], 41000 + number))
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
@@ -164,7 +164,7 @@ def test_a_connection_without_sessions_buffers_nothing() -> None:
 def test_connections_with_an_absent_master_leave_nothing_behind() -> None:
     one = engine(AGAIN)
     for number in range(50):
-        session = Session(one, client=(CLIENT[0], 42000 + number))
+        session = ClientConnection(one, client=(CLIENT[0], 42000 + number))
         session.connect()
         session.from_client("PA", hello())
         session.from_backend("PA", hello())
@@ -203,7 +203,7 @@ def test_a_client_that_a_master_does_not_get_supersedes_no_session() -> None:
     )
     one = engine(text)
     wanted, _ = introduced(one, client=at("10.10.0.12", 40001))
-    other = Session(one, client=at("10.10.0.13", 40001))
+    other = ClientConnection(one, client=at("10.10.0.13", 40001))
     other.connect()
     other.from_client("PA", hello())
     other.from_backend("PA", hello() + request(Type.FEATURES_REQUEST, 5))
@@ -222,7 +222,7 @@ def test_a_superseded_connection_is_no_longer_read() -> None:
 # Known switches
 
 
-def _picked_up(one: Engine, datapath: int) -> tuple[Session, Master]:
+def _picked_up(one: Engine, datapath: int) -> tuple[ClientConnection, Master]:
     """Return a connection that this engine picks up, restored with the datapath id of another switch."""
     before = engine(AGAIN)
     session, _ = introduced(before)
@@ -252,7 +252,7 @@ def test_a_new_connection_replaces_the_known_switch_of_its_port() -> None:
     one = engine(AGAIN)
     for entry in known_of(before, session.now):
         one.directory.restore(entry, session.now)
-    Session(one).connect()
+    ClientConnection(one).connect()
     assert one.directory.clients(1e9) == []
 
 
@@ -320,7 +320,7 @@ def test_a_master_that_always_closes_does_not_get_a_leg_for_each_message() -> No
 
 def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
     one = engine(OF)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", TLS)
     machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "why_not_translated": None}
@@ -339,7 +339,7 @@ def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
 
 def test_a_picked_up_connection_does_not_wait_for_hellos() -> None:
     one = engine(AGAIN)
-    session = Session(one)
+    session = ClientConnection(one)
     session.sent = session.answered = 500
     session.from_client("PA", bytes.fromhex("1703030010") + bytes(16))
     assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits for both HELLOs"
