@@ -1,4 +1,4 @@
-"""The JSON of a run's answers, field by field: the reference takes its sentences from here."""
+"""The JSON of the API's answers, field by field. The reference shows these sentences."""
 
 from typing import TypedDict
 
@@ -22,32 +22,31 @@ class BackendEntry(AdmissionEntry):
     address: str
     """The backend's address and port."""
     flows: int
-    """Connections that it has now."""
+    """Its connections now."""
     connections: int
-    """Connections that it has accepted since the start."""
+    """Connections that it has accepted since natmirror started."""
 
 
 class RunSums(Sums):
-    """What all threads have counted."""
+    """The counters of all threads together."""
 
     backends: list[BackendEntry]
     """Each backend, in the order of the rules."""
 
 
 class MachineEntry(TypedDict):
-    """What natmirror uses of this host."""
+    """The queues, the TUN device and the threads of natmirror on this host."""
 
     queues: dict[str, dict[QueueCounter, int]]
-    """What was counted for each NFQUEUE, by the queue's number."""
+    """The counters of each NFQUEUE, by the queue's number."""
     tunnel: dict[OutboxCounter, int]
-    """What was counted for the packets that natmirror sends itself, through the TUN device."""
+    """The counters of the packets that natmirror sends itself, through the TUN device."""
     kernel_translation_off_because: str | None
-    """Why the kernel does not translate addresses, so that natmirror does it itself, which costs throughput; null: the
-    kernel does."""
+    """Why natmirror translates addresses itself, which costs throughput; null while the kernel does."""
     internal_errors: int
-    """Internal errors outside mirroring: each cost at most a packet or a request."""
+    """Internal errors outside mirroring. Each cost at most one packet or one request; the log has the tracebacks."""
     ended_threads: dict[str, str]
-    """The threads that have ended for good, by number, and why: natmirror is about to stop."""
+    """Why packet threads have ended, by the thread's number. natmirror stops when one has ended."""
 
 
 class StatusAnswer(RunSums):
@@ -62,21 +61,21 @@ class StatusAnswer(RunSums):
     uptime_seconds: float
     """How long natmirror has run, in seconds."""
     machine: MachineEntry
-    """What it uses of this host."""
+    """The queues, the TUN device and the threads of natmirror on this host."""
     health: list[HealthEntry]
-    """What the health checks know of each backend that is checked, in the order of the rules."""
+    """The health checks of each backend that is checked, in the order of the rules."""
     pair: PairEntry | None
     """The pair that this host belongs to; null for a host alone."""
     shared_state: SharedStateEntry
-    """What it shares with the other host of the pair."""
+    """The state that this host shares with the other host of the pair."""
     log: LogEntry
-    """The records of the log."""
+    """Log messages that have not been written."""
     failing_chores: list[ChoreFailure]
-    """The chores that fail now: natmirror tries each again."""
+    """Chores that fail now. natmirror tries each again."""
 
 
 class EndedLeg(TypedDict):
-    """A leg that has ended; the latest 200 are kept."""
+    """One of the latest 200 legs that have ended, or of the copies and sessions that never had a leg."""
 
     ended_at: str
     """When it ended, in UTC (ISO 8601)."""
@@ -89,24 +88,24 @@ class EndedLeg(TypedDict):
     reason: EndReason
     """Why it ended."""
     client_bytes: int
-    """Bytes that it had to carry."""
+    """Bytes that the leg had to carry to the mirror."""
     acked_bytes: int
-    """Those of them that the mirror acknowledged."""
+    """Bytes that the mirror acknowledged."""
 
 
 class EmptyAnswer(TypedDict):
-    """An empty object: natmirror has done it."""
+    """An empty object: natmirror has carried out the command."""
 
 
 class ErrorAnswer(TypedDict):
-    """The answer where a request cannot be done."""
+    """The answer to a request that failed."""
 
     error: str
-    """What was wrong."""
+    """Why it failed."""
 
 
 class ReloadAnswer(TypedDict):
-    """What a reload has changed."""
+    """The changes that a reload has made."""
 
     changes: list[str]
-    """A line for each change of the rules; empty where nothing has changed."""
+    """A line for each change of the rules; empty if nothing has changed."""
