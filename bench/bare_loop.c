@@ -1,5 +1,5 @@
-/* The smallest possible NAT on an NFQUEUE: one service, one backend, no flows, no state. It shows the least that a loop
- * in C costs.
+/* The smallest possible NAT on an NFQUEUE: one service, one backend, no flows, no state. It shows the lowest cost of a
+ * loop in C.
  *
  *   bare_loop QUEUE SERVICE BACKEND
  *
@@ -95,8 +95,9 @@ static void rewrite(uint8_t *ip, size_t len, int is_partial, uint32_t service, u
     memcpy(tcp + 16, &checksum, 2);
 }
 
-/* Send one attribute of at most eight bytes; for flags also their mask, because the kernel wants both in one message.
-*/ static void configure(int fd, uint16_t queue, uint16_t type, const void *value, uint16_t len) {
+/* Send one attribute of at most eight bytes; for flags also their mask, because the kernel wants both in one message. */
+static void configure(int fd, uint16_t queue, uint16_t type, const void *value, uint16_t len)
+{
     struct {
         struct nlmsghdr header;
         struct nfgenmsg general;

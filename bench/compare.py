@@ -1,4 +1,4 @@
-"""``python -m bench.compare``: whether one commit is slower than another (``make compare``).
+"""``python -m bench.compare``: judge whether one commit is slower than another (``make compare``).
 
 Both sides are written into a temporary directory and built there, each with its own script. Then each gauge measures
 pairs: one side and right afterwards the other; the next pair begins with the other side. A measure that is decided

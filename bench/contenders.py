@@ -81,7 +81,7 @@ class Contender:
         """Raise HostError if it no longer runs."""
 
     def max_flows(self) -> int:
-        """Return how many connections it can hold at once."""
+        """Return the number of connections that it can hold at once."""
         return MAX_FLOWS
 
     def complaints(self) -> list[str]:
@@ -147,7 +147,7 @@ class ProgramContender(Contender):
 
 
 def _max_proxied() -> int:
-    """Return how many connections a proxy's process can hold: each takes two descriptors."""
+    """Return the number of connections that a proxy's process can hold: each takes two descriptors."""
     return min(MAX_FLOWS, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES) // 2)
 
 
@@ -282,7 +282,7 @@ class Natmirror(ProgramContender):
 
 
 def ledger(before: dict[str, Any], after: dict[str, Any], waited: float) -> Ledger:
-    """Return what mirrors got between two states, summed over all mirrors."""
+    """Return the changes of the ledger between two states, summed over all mirrors."""
     total = Ledger(wait_seconds=round(waited, 3))
     for old, new in zip(before["mirrors"], after["mirrors"], strict=True):
         total.client_bytes += new["client_bytes"] - old["client_bytes"]
@@ -297,7 +297,7 @@ def ledger(before: dict[str, Any], after: dict[str, Any], waited: float) -> Ledg
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
-    """Return the counters that changed between two states, and by how much: the engine's, drops, queues and outbox."""
+    """Return the differences of the counters that changed between two states: engine, drops, queues and outbox."""
     old, new = _flat(before), _flat(after)
     return {key: value - old.get(key, 0) for key, value in new.items() if value != old.get(key, 0)}
 

@@ -1,6 +1,6 @@
-"""How a router with routes of equal cost chooses the host of a connection, and which connections a change moves.
+"""Models of routers with routes of equal cost: each chooses the host of a connection.
 
-``host_of()`` takes the router's own hash of a connection, 32 bits. It has nothing to do with Maglev's hash.
+``host_of()`` takes the router's own hash of a connection, 32 bits. It is unrelated to Maglev's hash.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ HASH_BITS = 32
 
 
 class Router(Protocol):
-    """A way to spread connections over hosts."""
+    """A method to spread connections over hosts."""
 
     def host_of(self, connection: int) -> int:
         """Return the host of the connection with this hash."""
@@ -91,7 +91,7 @@ class Resilient:
             owned[poorest] += 1
 
     def _scattered(self) -> Iterable[int]:
-        """Return all places, with neighbours far apart: the buckets that a host gives up are spread over its own."""
+        """Return all places, with neighbours far apart, so that a host loses buckets evenly over all of its own."""
         return (place * 1597 % self.BUCKETS for place in range(self.BUCKETS))
 
 

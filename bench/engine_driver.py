@@ -56,7 +56,7 @@ FIN, SYN, PSH, ACK = 1, 2, 8, 16
 
 
 _DECIDED_IN_C = ("packets_decided_in_c", "fast_packets")
-"""What the counter is called in the package; one side of a comparison may be older."""
+"""The counter's names in the package; one side of a comparison may be older."""
 
 
 class Unfit(Exception):
@@ -140,7 +140,7 @@ class Drive:
         return time.thread_time_ns() - began
 
     def packets_decided_in_c(self) -> int:
-        """Return how many packets C has decided."""
+        """Return the number of packets that C has decided."""
         counters = self.engine.snapshot(self.now)["counters"]
         return int(counters[next(name for name in _DECIDED_IN_C if name in counters)])
 

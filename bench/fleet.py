@@ -32,7 +32,7 @@ class Connection:
     """A connection that a client is going to open."""
 
     at: float
-    """When the client opens it, in seconds."""
+    """The time when the client opens it, in seconds."""
     seconds: float
     """How long it lives."""
     slot: int

@@ -1,6 +1,5 @@
 /* Measures the time that the C code takes for a packet, without kernel, queue or Python: nanoseconds, the median of
-many
- * passes.
+ * many passes.
  *
  *   isolated
  *

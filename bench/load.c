@@ -8,8 +8,8 @@
  *   load latency     (the same), with --rate R
  *   load idle        --to A --port P --connections N --seconds S --from A --sources N
  *
- * The first byte of a client says what the server does with the connection: with SINK it reads, and at the end sends
- * the number of bytes; with ECHO it sends everything back. A mirror gets the same bytes and does the same.
+ * The first byte of a client selects the server's action: with SINK it reads, and at the end sends the number of bytes;
+ * with ECHO it sends everything back. A mirror gets the same bytes and does the same.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -286,7 +286,7 @@ static void send_message(connection *c)
         die("sending a message: %s", strerror(errno));
 }
 
-/* Read; return how many complete replies have come. */
+/* Read; return the number of complete replies that have come. */
 static size_t take_replies(connection *c)
 {
     char replies[MESSAGE_LEN * MAX_OUTSTANDING];
@@ -302,8 +302,7 @@ static size_t take_replies(connection *c)
 }
 
 /* Send as fast as possible, close, and read the server's count of bytes. The time runs until then, so that bytes in
-buffers
- * on the path do not count as throughput. */
+ * buffers on the path do not count as throughput. */
 static void bulk(const options *o)
 {
     int poll = epoll_create1(0), left = o->connections;
@@ -395,7 +394,7 @@ static enum outcome advance(connection *c, uint32_t event)
     return UNDER_WAY;
 }
 
-/* Handle events until `until`; return how many connections ended. */
+/* Handle events until `until`; return the number of connections that ended. */
 static int advance_all(connection *all, int poll, double until, samples *times, int *errors)
 {
     int over = 0, count = wait_until(poll, until);
@@ -458,7 +457,7 @@ static void latency(const options *o)
     uint64_t asked = 0, unanswered = 0, skipped = 0;
     samples times = {0}, lateness = {0};
     memset(block, ECHO, sizeof block);
-    prctl(PR_SET_TIMERSLACK, 1); /* else each request may be up to 50 us late */
+    prctl(PR_SET_TIMERSLACK, 1); /* otherwise each request may be up to 50 us late */
     connection *all = connect_all(o, poll, EPOLLIN);
     double start = now(), counted_from = start + WARM_UP, until = counted_from + o->seconds, due = start;
     while (due < until || (unanswered && now() < until + LAST_TIMEOUT)) {

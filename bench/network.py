@@ -14,7 +14,7 @@ from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SWITCH_SIDE, La
 
 PORT = 6653
 PORTS = 4
-"""The number of ports that the backend listens on. A proxy has only 64k ports of its own for each of them."""
+"""The number of ports on which the backend listens. A proxy has only 64k ports of its own for each of them."""
 SILENT_PORT = 7000
 BACKEND = f"{CONTROLLER_SIDE}.{CONTROLLERS['c1']}"
 MIRRORS = [f"{CONTROLLER_SIDE}.{CONTROLLERS['m'] + index}" for index in range(3)]
@@ -36,7 +36,7 @@ _SPARE_FILES = 2000  # of a process's limit, for files besides idle connections,
 
 
 def raise_files_limit() -> int:
-    """Let this process and its children open as many files as the system allows; return how many."""
+    """Let this process and its children open as many files as the system allows; return the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, _WANTED_FILES), max(hard, _WANTED_FILES)))

@@ -19,7 +19,7 @@ class Ledger:
     legs_opened: int = 0
     legs_ended: dict[str, int] = field(default_factory=dict)
     wait_seconds: float = 0.0
-    """Seconds that the mirrors needed after the measure to get the rest."""
+    """Seconds that the mirrors needed after the measure to get the remaining bytes."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Sample:
     values: dict[str, float] = field(default_factory=dict)
     ledger: Ledger | None = None
     counters: dict[str, float] = field(default_factory=dict)
-    """How natmirror's own counters changed."""
+    """The changes of natmirror's own counters."""
     failure: str | None = None
 
 

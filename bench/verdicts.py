@@ -1,4 +1,4 @@
-"""Whether one commit is slower than another: the statistic of paired measures, and the verdict.
+"""Judges whether one commit is slower than another: the statistic of paired measures, and the verdict.
 
 A pair is one measure of each side, one right after the other. Its ratio is the new side's cost over the base's cost;
 the cost of a speed is its reciprocal. So a ratio above 1 means slower, for every measure. Most disturbances of the
@@ -22,8 +22,9 @@ An interval from 1.01 to 1.05 is undecided although the new side costs more: it 
 More pairs narrow an interval, with the square root of their number. If the true ratio lies on an edge, no number of
 pairs suffices.
 
-A measure ends with the first pair after which it is decided. To judge after each pair gives chance many opportunities.
-So before the last pair, *slower* and *faster* need an interval of EARLY_LEVEL, and *equal* needs FIRST_VERDICT pairs.
+A measure ends with the first pair after which it is decided. Judging after each pair makes a chance verdict more
+likely. So before the last pair, *slower* and *faster* need an interval of EARLY_LEVEL, and *equal* needs FIRST_VERDICT
+pairs.
 If both sides are equal, fewer than one measure in a hundred is called slower, however much the ratios scatter (a test
 counts them).
 

@@ -1,7 +1,7 @@
-"""The state and the orders of a running natmirror, as JSON over HTTP on a Unix socket.
+"""The state of a running natmirror, and commands to it, as JSON over HTTP on a Unix socket.
 
 Begin with server.py, which answers in the running program; client.py asks it, report.py makes text and tables of the
-answers. Imports errors alone.
+answers. Imports only errors.
 """
 
 PREFIX = "/v1/"

@@ -1,4 +1,4 @@
-"""Ask a running natmirror for its state, or have it do something: the other side of server.py."""
+"""The client of server.py: it asks a running natmirror for its state, and sends it commands."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ _TIMEOUT = 5.0
 
 
 def ask(resource: str, path: Path) -> Any:
-    """Return a running natmirror's ``resource``; HostError where none answers."""
+    """Return a running natmirror's ``resource``. HostError if no natmirror answers."""
     return _call("GET", resource, path)
 
 
-def order(name: str, arguments: dict[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
-    """Have a running natmirror do something within some seconds; HostError where none answers, or it refuses."""
+def command(name: str, arguments: dict[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
+    """Send a command to a running natmirror, and return its answer. HostError if no natmirror answers within
+    ``timeout`` seconds, or if it refuses the command."""
     return _call("POST", name, path, timeout, json=arguments)
 
 

@@ -12,7 +12,7 @@ _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def summarize(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    """Return a run's summary: a line for each backend and mirror, then what was counted."""
+    """Return a run's summary: a line for each backend and mirror, then the counters."""
     lines = [
         f"backend {backend['service']}/{backend['name']} {backend['address']}: {backend['connections']} connections,"
         f" {backend['flows']} still open"
@@ -34,7 +34,7 @@ def summarize(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
 
 
 def status_screen(status: Mapping[str, Any]) -> Group:
-    """Return one screen: backends, mirrors with their lag and losses, and what was counted."""
+    """Return one screen: backends, mirrors with their lag and losses, and the counters."""
     head = (
         f"natmirror {status['version']}, pid {status['pid']}, up {_duration(status['uptime_seconds'])},"
         f" rules {status['rules']}, {status['flows']} flows"
@@ -52,11 +52,11 @@ def status_screen(status: Mapping[str, Any]) -> Group:
         facts.append((f"failing for {_duration(chore['failing_seconds'])}", f"{chore['name']}: {chore['error']}"))
     not_written = {name: status["log"][f"records_{name}"] for name in ("dropped", "suppressed")}
     if any(not_written.values()):
-        facts.append(("log records", _listed(not_written)))
+        facts.append(("log messages not written", _listed(not_written)))
     for mirror in status["mirrors"]:
         name = f"{mirror['service']}/{mirror['name']}"
         if mirror["legs_ended"]:
-            facts.append((f"legs of {name} that ended", _listed(mirror["legs_ended"])))
+            facts.append((f"ended legs of {name}", _listed(mirror["legs_ended"])))
         if sessions := _sessions(mirror):
             facts.append((f"OpenFlow sessions of {name}", "; ".join(sessions)))
     facts += _faults(status, machine)
@@ -65,23 +65,23 @@ def status_screen(status: Mapping[str, Any]) -> Group:
 
 
 def _packets(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What became of packets, in the engines and on the host."""
+    """Return the counters of packets, in the engines and on the host."""
     return [
         ("packets dropped", _listed(sums["drops"])),
         ("packets decided in Python", _listed(sums["packets_decided_in_python"])),
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
-        ("packets to mirrors and resets", _listed(machine["tunnel"])),
+        ("packets sent by natmirror itself", _listed(machine["tunnel"])),
     ]
 
 
 def _sessions(mirror: Mapping[str, Any]) -> list[str]:
-    """What a mirror's OpenFlow sessions have counted; empty for a raw mirror."""
+    """Return the counters of a mirror's OpenFlow sessions; empty for a raw mirror."""
     counters = mirror["sessions"] or {}
     return [f"{name.replace('_', ' ')}: {_listed(counter)}" for name, counter in counters.items() if counter]
 
 
 def _faults(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What has failed inside natmirror, and what is switched off because of it."""
+    """Return the internal errors, and the work that is switched off because of them."""
     faults = sums["faults"]
     errors = {**faults["internal_errors"], "packets and requests": machine["internal_errors"]}
     shown = [("internal errors, see the log", _listed(errors))] if any(errors.values()) else []
@@ -96,21 +96,21 @@ def _pair(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     pair = status["pair"]
     if pair is None:
         return []
-    source = "" if pair["source"] == "keepalived" else ", by its addresses: keepalived has not reported it"
+    source = "" if pair["source"] == "keepalived" else ", inferred from its addresses: keepalived has not reported it"
     return [
         ("pair", " and ".join(pair["hosts"])),
         ("this host", f"{pair['role']} since {pair['since']}{source}"),
         ("shared state", _shared_state(status["shared_state"])),
-        ("pinned flows", f"{status['pinned_flows']}, whose backend cannot be derived from the rules"),
+        ("pinned flows", f"{status['pinned_flows']}, whose backend the rules alone do not give"),
     ]
 
 
 def _shared_state(shared: Mapping[str, Any]) -> str:
     if shared["store"] is None:
-        return "none (ha.state): a move to the other host ends all legs and pinned flows"
+        return "none (the rules have no ha.state): a takeover by the other host ends all legs and pinned flows"
     parts = [f"{shared['store']} {shared['state']}", f"{shared['records']} records of the other host"]
     if shared["waiting_writes"]:
-        parts.append(f"{shared['waiting_writes']} of our own wait to be written, for {shared['lag_seconds']:.1f} s")
+        parts.append(f"{shared['waiting_writes']} own changes not written for {shared['lag_seconds']:.1f} s")
     if shared["records_rejected"]:
         parts.append(f"{shared['records_rejected']} rejected: this host's rules or version differ")
     if shared["outages"]:

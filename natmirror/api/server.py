@@ -3,12 +3,12 @@
 ========================== ==============================================================================
 GET /v1/status             counters, drops by reason, backends, mirrors with their ledgers, queues
 GET /v1/flows              the flows, each with its legs
-GET /v1/ended              the legs that ended last: when, why, how much of its client's bytes each had
-GET /v1/decisions          for each OpenFlow switch: what its backend has ordered last, and what masters would have
+GET /v1/ended              the legs that ended last: when, why, how many of the client's bytes its mirror had
+GET /v1/decisions          for each OpenFlow switch: the latest orders of its backend, and those of masters
 POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
-POST /v1/undrain           ``{"service": …, "backend": …}``: a drained backend takes connections again
-POST /v1/reload            ``{}``: go by what the rules file says now; returns the changes, or what is wrong with it
-POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
+POST /v1/undrain           ``{"service": …, "backend": …}``: a drained backend gets new connections again
+POST /v1/reload            ``{}``: read the rules file again; returns the changes, or the error in it
+POST /v1/resume-mirroring  ``{}``: switch mirroring on again after internal errors
 POST /v1/role              ``{"role": "master", "backup" or "fault"}``: the role that keepalived has given this host
 ========================== ==============================================================================
 
@@ -40,21 +40,21 @@ log = logging.getLogger("natmirror")
 
 
 class Server:
-    """Answers on ``path`` until close(). ``resources`` return what to answer, or raise TimeoutError; ``orders`` take
-    the arguments, and raise ValueError where they cannot be obeyed.
+    """Answers on ``path`` until close(). The functions of ``resources`` return an answer, or raise TimeoutError. The
+    functions of ``commands`` get the request's arguments, and raise ValueError if they refuse.
 
-    HostError where the socket cannot be made, or another natmirror answers there.
+    HostError if the socket cannot be made, or if another natmirror answers there.
     """
 
     def __init__(
         self,
         path: Path,
         resources: Mapping[str, Callable[[], Any]],
-        orders: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
+        commands: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
     ) -> None:
         self._path = path
         self._resources = resources
-        self._orders = orders or {}
+        self._commands = commands or {}
         logging.getLogger("waitress").setLevel(logging.ERROR)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,10 +75,10 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering, and take the socket away."""
+        """Stop answering, and remove the socket."""
         self._closing.set()
         self._server.task_dispatcher.shutdown()
-        self._server.trigger.pull_trigger(self._server.close)  # in the loop, which has nothing left then
+        self._server.trigger.pull_trigger(self._server.close)  # called in the server's loop, which ends then
         self._thread.join(_TIMEOUT)
         self._path.unlink(missing_ok=True)
 
@@ -86,12 +86,13 @@ class Server:
         while not self._closing.is_set():
             try:
                 self._server.run()
-            except Exception:  # for one, the host has no memory left
-                log.exception("API: internal error; it goes on")
+            except Exception:  # e.g. no memory
+                log.exception("API: internal error; the server continues")
                 self._closing.wait(_REST)
 
     def _accept_or_rest(self) -> Any:
-        """Accept, or rest: where no descriptor is left, the loop would look at the same connection again and again."""
+        """Accept a connection. On an error, such as a lack of descriptors, pause: the loop would try the same
+        connection again at once."""
         try:
             return self._accept()
         except OSError:
@@ -109,33 +110,34 @@ class Server:
 
     def _resource(self, request: Request) -> Any:
         name = request.path.removeprefix(PREFIX)
-        if request.path.startswith(PREFIX) and name in self._orders:
-            return self._run_order(name, request)
+        if request.path.startswith(PREFIX) and name in self._commands:
+            return self._run_command(name, request)
         if not request.path.startswith(PREFIX) or name not in self._resources:
-            raise NotFound("there are " + " and ".join(PREFIX + resource for resource in self._resources))
+            known = ", ".join(PREFIX + one for one in (*self._resources, *self._commands))
+            raise NotFound(f"no such resource; there are: {known}")
         if request.method != "GET":
-            raise MethodNotAllowed(["GET"], "the state can only be read")
+            raise MethodNotAllowed(["GET"], "this resource can only be read: use GET")
         try:
             return self._resources[name]()
         except TimeoutError:
-            raise ServiceUnavailable("it is too busy to answer") from None
+            raise ServiceUnavailable("natmirror is too busy to answer: try again") from None
 
-    def _run_order(self, name: str, request: Request) -> Any:
+    def _run_command(self, name: str, request: Request) -> Any:
         if request.method != "POST":
-            raise MethodNotAllowed(["POST"], "this is an order: it has to be posted")
+            raise MethodNotAllowed(["POST"], "this is a command: use POST")
         arguments = request.get_json(silent=True)
         if not isinstance(arguments, dict):
             raise BadRequest("expected a JSON object")
         try:
-            return self._orders[name](arguments)
+            return self._commands[name](arguments)
         except (KeyError, TypeError, ValueError) as error:
-            raise BadRequest(f"expected {error} too" if isinstance(error, KeyError) else str(error)) from None
+            raise BadRequest(f"missing key {error}" if isinstance(error, KeyError) else str(error)) from None
         except TimeoutError:
-            raise ServiceUnavailable("it is too busy to answer") from None
+            raise ServiceUnavailable("natmirror is too busy to answer: try again") from None
 
 
 def _remove_dead(path: Path) -> None:
-    """Take away the socket that a killed run has left behind."""
+    """Remove the socket that a killed run has left behind."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -144,4 +146,4 @@ def _remove_dead(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise HostError(f"another natmirror serves its state on {path}; give this one another place with --api")
+    raise HostError(f"another natmirror serves its state on {path}; choose another socket with --api")

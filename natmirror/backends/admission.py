@@ -15,7 +15,7 @@ _STEPS = 20  # steps of a slow start
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A backend gets this share of its usual part of the new connections: from 0, none, to 1, all of it."""
+    """A backend's new share: the fraction, 0 to 1, of its normal part of new connections."""
 
     service: str
     backend: str
@@ -91,12 +91,12 @@ class Admission:
     ) -> list[AdmissionChange]:
         """Set a backend up or down.
 
-        ValueError where there is no such backend, or its checks do not go to this ``place`` any more: the result is
-        about its predecessor, and would hold until a check of its own changes it.
+        ValueError where there is no such backend, or its checks no longer go to this ``place``: then the result is
+        about the backend's former endpoint.
         """
         member = self._member(service, backend)
         if place is not None and (place != endpoint_of(member.backend) or not _is_checked(member)):
-            raise ValueError(f"backend {backend} of {service} is not checked at {show(place)} any more")
+            raise ValueError(f"backend {backend} of {service} is no longer checked at {show(place)}")
         if member.is_up == is_up:
             return []
         member.is_up, member.reason, member.since = is_up, "" if is_up else reason, now
@@ -116,7 +116,7 @@ class Admission:
         return self._update_share(member, now)
 
     def undrain(self, service: str, backend: str, now: float) -> list[AdmissionChange]:
-        """Let a drained backend take connections again; ValueError where there is no such backend."""
+        """Give a drained backend new connections again; ValueError where there is no such backend."""
         member = self._member(service, backend)
         if member.is_draining:
             member.is_draining, member.drain_until = False, None
@@ -147,7 +147,7 @@ class Admission:
         return changes
 
     def next_tick(self, now: float) -> float | None:
-        """Return when tick() is due, in seconds, or None."""
+        """Return the time at which tick() is due, in seconds, or None."""
         due = [member.drain_until for member in self._members.values() if member.drain_until is not None]
         due += [*self._removed.values(), *(at for at, _ in self._repeats)]
         for member in self._members.values():

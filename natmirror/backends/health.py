@@ -13,7 +13,7 @@ from natmirror.rules import Health
 
 ASSUMED = "assumed up until the checks say otherwise"
 _MIN_PAUSE = 0.1  # seconds between a check and the next one that failed SYNs bring forward
-_JITTER = 0.1  # checks are early by up to this share of the interval, never late: fall * interval + timeout holds
+_JITTER = 0.1  # checks are early by up to this fraction of the interval, never late: fall * interval + timeout holds
 
 
 class BackendHealth:
@@ -45,7 +45,7 @@ class BackendHealth:
         self._check_at = min(self._check_at, now + settings.interval * self._random())
 
     def next_check(self) -> float:
-        """Return when the next check is due, in seconds; it may be overdue."""
+        """Return the time at which the next check is due, in seconds; it may be overdue."""
         return self._check_at
 
     def result(self, ok: bool, reason: str, now: float) -> bool:
@@ -68,7 +68,7 @@ class BackendHealth:
             self._check_at = min(self._check_at, max(now, self._checked_at + _MIN_PAUSE))
 
     def _schedule(self, now: float) -> None:
-        """Set when the next check is due. Missed checks are not made up for."""
+        """Set the time of the next check. Missed checks are not made up for."""
         self._checked_at = now
         early = self._settings.interval * _JITTER * self._random()
         self._check_at = max(now, self._check_at + self._settings.interval - early)

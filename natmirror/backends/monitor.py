@@ -224,7 +224,7 @@ def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tup
             old = before.get(key)
             if old is None or (old.backend.address, old.backend.port) != (backend.address, backend.port):
                 found[key] = _Watched(service.name, backend, settings, BackendHealth(settings, now, random.random))
-            elif old.settings == settings:  # weights and limits do not concern a check
+            elif old.settings == settings:  # a backend's weight and limit do not affect its checks
                 found[key] = old
             else:
                 old.health.change(settings, now)

@@ -93,7 +93,7 @@ class Probe:
             self._sock.close()
 
     async def _ask(self) -> str:
-        """Make the check, and return why it passed; raise where it did not."""
+        """Make the check, and return why it passed; raise Failed or Unclear if it did not."""
         raise NotImplementedError
 
     def _open(self) -> socket.socket:
@@ -144,7 +144,7 @@ class OpenFlowProbe(Probe):
             answer = handshake.receive(data)
 
     async def close(self) -> None:
-        """Send a FIN, and read until the controller has closed too: it would take a RST for an error."""
+        """Send a FIN, and read until the controller has closed too: it would log a RST as an error."""
         if self._sock is None:
             return
         self._sock.shutdown(socket.SHUT_WR)

@@ -49,8 +49,8 @@ REPLAY = {
     2: "The command line or the rules file is wrong.",
 }
 DEMO = {
-    0: "All that the demo proves was true.",
-    1: "Something was not, or the host has refused something.",
+    0: "All facts that the demo checks were true.",
+    1: "A fact was not true, or the host has refused something.",
     2: "The command line or the rules file is wrong.",
     130: "Interrupted.",
 }

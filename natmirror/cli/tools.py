@@ -102,7 +102,7 @@ def cleanup(force: bool) -> None:
         )
     try:
         removed = nftables.remove()
-    except HostError:  # the iptables rules divert packets: remove them all the same
+    except HostError:  # the iptables rules divert packets: remove them nevertheless
         for name in iptables.cleanup():
             click.echo(name)
         raise
@@ -169,7 +169,7 @@ def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: 
 def demo(ctx: click.Context, rules_file: Path, seconds: float, switches: int) -> None:
     """Run natmirror between real switches and controllers.
 
-    Builds network namespaces with them, shows the traffic, and prints what it proves. Needs root.
+    Builds network namespaces with them, shows the traffic, then checks facts about it and prints them. Needs root.
     """
     from natmirror.lab.demo import run as show
 

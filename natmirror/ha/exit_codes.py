@@ -6,7 +6,7 @@ NOT_READY = 2
 STUCK = 3
 RULES_MISSING = 4
 MISUSED = 64
-"""The command was called wrongly, which says nothing about natmirror's health; sysexits.h's EX_USAGE."""
+"""The command line is wrong, which says nothing about natmirror's health (EX_USAGE in sysexits.h)."""
 
 MEANINGS = {
     FIT: "fit",

@@ -28,7 +28,7 @@ class HealthServer:
     """Serves ``path`` until close(); ``health`` returns the code and the reason. HostError where the socket cannot be
     made.
 
-    An existing socket is a leftover of a killed run, since this run already serves the API's socket beside it.
+    An existing socket is a leftover of a killed run, because this run already serves the API's socket.
     """
 
     def __init__(self, path: Path, health: Callable[[], tuple[int, str]]) -> None:
@@ -66,7 +66,7 @@ class HealthServer:
         while not self._closing.is_set():
             try:
                 self._answer_one()
-            except Exception as error:  # e.g. no descriptor is left in spite of the spare one
+            except Exception as error:  # e.g. no descriptor is left, not even the spare one
                 if self._closing.is_set():
                     return
                 if type(error) is not self._logged:
@@ -91,8 +91,8 @@ class HealthServer:
         self._open_spare()
 
     def _open_spare(self) -> None:
-        """Reserve a descriptor for a client that connects when no other is left: without an answer keepalived would
-        take this host for stuck."""
+        """Reserve a descriptor for a client that connects when no other is left. Without an answer keepalived would
+        conclude that this host is stuck."""
         if self._spare == -1:
             with suppress(OSError):
                 self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -10,7 +10,7 @@ from natmirror.rules import Host, Pair, Side
 _WORD = re.compile(r"[A-Za-z0-9._+,:=/-]+")
 _WORDS = re.compile(rf"{_WORD.pattern}( {_WORD.pattern})*")
 
-# A restart of natmirror is over before the second health check fails, so it moves no address.
+# A restart of natmirror ends before the second health check can fail, so it moves no address.
 _CHECK = """\
 vrrp_script natmirror_health {{
     script "{command} health --api {api}"

@@ -1,6 +1,6 @@
 """``natmirror health`` and ``natmirror role``: keepalived runs one every second, the other at every change of state.
 
-Therefore this file imports next to nothing, and speaks to the running natmirror without any library. Neither command
+Therefore this file imports very little, and talks to the running natmirror without any library. Neither command
 needs root. Any user may read the health socket beside the API's. Roles are reported through the API, whose file mode
 decides which users may report them.
 """
@@ -51,8 +51,8 @@ def health(api: str) -> int:
 
 
 def health_socket(api: str) -> str:
-    """Return the path of the health socket. It is not the API's, which not all users may open and long lists may keep
-    busy."""
+    """Return the path of the health socket. The API's socket does not serve for this, because not all users may open
+    it, and long lists may keep it busy."""
     return f"{api}.health"
 
 

@@ -33,7 +33,7 @@ class PairEntry(RoleEntry):
 class PairMember:
     """A host of a pair, or a host without a pair. It belongs to the main thread, except for the health socket.
 
-    ``rounds`` returns how many rounds of its loop each packet thread has completed.
+    ``rounds`` returns the number of rounds that each packet thread has completed.
     """
 
     def __init__(self, pair: Pair | None, threads: int, rounds: Callable[[], Sequence[int]]) -> None:
@@ -72,7 +72,7 @@ class PairMember:
         """Correct the role if the addresses contradict it twice in a row. ``shown`` is what role_by_addresses() has
         returned.
 
-        A report of keepalived's may be lost, or keepalived may have ended and removed the addresses.
+        A report from keepalived may be lost, or keepalived may have ended and removed the addresses.
         """
         role = self._current_role.role
         contradicts = shown is not None and (shown is HostRole.MASTER) != (role is HostRole.MASTER)
@@ -104,8 +104,8 @@ class PairMember:
             self._release_deadline = now + _RELEASE_TIMEOUT
 
     def release_deadline(self, now: float) -> float | None:
-        """Return when the wait for the other host ends at the latest, in monotonic seconds; None: nothing to wait
-        for."""
+        """Return the time at which the wait for the other host ends at the latest, in monotonic seconds; None if there
+        is nothing to wait for."""
         until = self._release_deadline
         return until if until is not None and now < until and self._current_role.role is HostRole.MASTER else None
 

@@ -1,4 +1,4 @@
-"""Whether this natmirror is fit to have the services' addresses, as ``natmirror health`` reports it."""
+"""The decision whether this natmirror is fit to have the services' addresses, which ``natmirror health`` reports."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,8 +9,8 @@ STALLED_AFTER = 3.0
 
 
 class Readiness:
-    """The readiness of a run with so many packet threads. Each part of the run sets its own attribute. Time is an
-    argument."""
+    """The readiness of a run with this number of packet threads. Each part of the run sets its own attribute. Time is
+    an argument."""
 
     def __init__(self, threads: int) -> None:
         self.not_ready: str | None = "natmirror is starting"
@@ -23,13 +23,13 @@ class Readiness:
         self.queue_problem: Callable[[], str | None] = lambda: None
         """Returns why verdicts do not reach the kernel; None: they do."""
         self.host_failure: Callable[[], str] = lambda: ""
-        """Returns what fails on the host although packets pass; empty: nothing."""
+        """Returns the failure on the host that does not stop packets; empty if there is none."""
         self.ended: dict[int, str] = {}
-        """Packet threads that have failed for good, by number, and why."""
+        """Why packet threads have ended, by the thread's number."""
         self._seen = [(-1, 0.0)] * threads
 
     def check(self, rounds: Sequence[int], now: float) -> tuple[int, str]:
-        """Return an exit code of ``natmirror health``, and the reason. ``rounds``: how many rounds of its loop each
+        """Return an exit code of ``natmirror health``, and the reason. ``rounds`` has the number of rounds that each
         packet thread has completed."""
         stalled = [number for number in self._stalled(rounds, now) if number not in self.ended]
         if self.not_ready is not None:

@@ -5,8 +5,8 @@ from enum import StrEnum
 from typing import TypedDict
 
 RELEASE_DELAY = 1.0
-"""Seconds for which a host that has lost the addresses may still get their packets: it waits as long before it releases
-its flows and legs."""
+"""Seconds that a host waits, after it has lost the addresses, before it releases its flows and legs: for so long their
+packets may still arrive here."""
 
 
 class HostRole(StrEnum):

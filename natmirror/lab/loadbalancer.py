@@ -13,7 +13,7 @@ from natmirror.lab.topology import Lab
 
 class LoadBalancer:
     """A natmirror that runs on ``host`` with ``rules``, ready when the constructor returns. ``through`` is a command
-    that natmirror's own command is appended to."""
+    to which natmirror's own command is appended."""
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class Swarm:
         self._opening: dict[int, socket.socket] = {}
         self._connections: list[_Connection] = []
         self._by_fd: dict[int, _Connection] = {}
-        self._timers: list[tuple[float, int]] = []  # when to call tick() of which connection
+        self._timers: list[tuple[float, int]] = []  # the next time to call tick(), for each connection
         self._slot = 0
         self._slots_from: float | None = None
         self._start = self._reported_at = time.monotonic()
@@ -101,7 +101,7 @@ class Swarm:
                 self._print_progress(now)
 
     def _open(self) -> None:
-        """Open connections, up to ``--opening`` that the controller has not yet sent a byte on."""
+        """Open connections, up to ``--opening`` on which the controller has not yet sent a byte."""
         while self._opened < self._arguments.switches and self._unheard < self._arguments.opening:
             end = socket.socket()
             end.setblocking(False)

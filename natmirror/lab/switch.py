@@ -132,7 +132,7 @@ class Switch:
         self._features_at: float | None = None
         self._heard_at = now
         self._probed_at: float | None = None
-        self._awaited: dict[bytes, float] = {}  # by source address, when the PACKET_IN was sent
+        self._awaited: dict[bytes, float] = {}  # the time when the PACKET_IN was sent, by source address
         self._neighbour: bytes | None = None  # source address of the ARP frame that the next frame answers
         self._say(_HELLO, 1, _VERSION_BITMAP if version == 4 else b"")
 

@@ -18,7 +18,7 @@ from natmirror._ffi import ffi, lib
 from natmirror.errors import HostError
 
 BEAT_INTERVAL = 0.1
-"""Seconds between two beats."""
+"""Seconds between two heartbeats."""
 _MISSED_AFTER = 0.3  # seconds
 _RETRY_INTERVAL = 0.005
 """Seconds between two attempts to send verdicts that the kernel refuses."""
@@ -46,7 +46,7 @@ class Bypass:
 
     def beat(self) -> None:
         """Tell the process that natmirror reads the queue; never wait, even if the process has ended."""
-        with suppress(OSError):  # full: enough beats wait in the pipe; broken: mend() starts another process
+        with suppress(OSError):  # a full pipe holds enough beats; if it is broken, mend() starts another process
             os.write(self._pipe, b".")
 
     def mend(self) -> None:

@@ -3,7 +3,7 @@
 import os
 from contextlib import ExitStack
 
-_PIPES = 4  # as many as starting a child process opens; netlink sockets and their event loop take fewer descriptors
+_PIPES = 4  # starting a child process opens this number; netlink sockets and their event loop take fewer descriptors
 
 
 def require_descriptors() -> None:

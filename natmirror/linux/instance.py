@@ -89,8 +89,8 @@ class InstanceLock:
 
 
 def running() -> str | None:
-    """Return which natmirror runs in this network namespace, as ``pid 4711``, or None. It holds the lock, or else the
-    first queue."""
+    """Return the natmirror that runs in this network namespace, as ``pid 4711``, or None. It is the process that holds
+    the lock, or else the first queue."""
     try:
         pid, uid = _holder()
     except ConnectionRefusedError:
@@ -123,8 +123,8 @@ def _is_natmirror(pid: int, uid: int) -> bool:
 
 
 def _queue_owner() -> str | None:
-    """Return which process is bound to our first queue: a netlink socket's port id is usually its process id
-    (netlink(7))."""
+    """Return the process that is bound to our first queue, as text. A netlink socket's port id is usually its process
+    id (netlink(7))."""
     try:
         lines = _KERNEL_QUEUES.read_text().splitlines()
     except OSError:

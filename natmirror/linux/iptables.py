@@ -32,8 +32,8 @@ _BACKENDS = ("nft", "legacy")
 class Chain:
     """One of our chains. The built-in chain ``parent`` jumps to it for packets that ``match``.
 
-    The match spares other packets the chain's rules: to test these in vain costs a packet about as much as all of
-    natmirror's work.
+    The match keeps other packets from the chain's rules. Testing all rules without a hit costs a packet about as much
+    as all of natmirror's work.
     """
 
     table: str
@@ -59,11 +59,12 @@ POST = Chain("mangle", "NATMIRROR-POST", "POSTROUTING", f"-m mark --mark {MARKS:
 GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
 
 CHAINS = (GUARD, POST, FORWARD_ERRORS, FORWARD, OUT, OURS, PRE_ERRORS, PRE)
-"""In the order of their installation: the guard is installed first and removed last. Packets meet later ones first."""
+"""The chains in the order of their installation: the guard is installed first and removed last. Packets reach a chain
+that was installed later before an earlier one."""
 
 
 def contents(rules: Rules, threads: int = 1) -> dict[Chain, list[str]]:
-    """Return the rules of each chain for so many threads, without ``-A CHAIN``."""
+    """Return the rules of each chain for this number of threads, without ``-A CHAIN``."""
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
     chains[OURS].append("-j CT --notrack")
     for network in rules.switches:
@@ -158,8 +159,8 @@ class Firewall:
         self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
 
     def install(self, rules: Rules, threads: int) -> None:
-        """Install the rules for so many threads, in place of those that an earlier run has left. HostError where
-        iptables refuses: then the host has the rules that it had before."""
+        """Install the rules for this number of threads; they replace those that an earlier run has left. HostError
+        where iptables refuses: then the host has the rules that it had before."""
         filled = contents(rules, threads)
         done: list[tuple[str, list[str]]] = []
         try:

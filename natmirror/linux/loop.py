@@ -56,7 +56,7 @@ class BoundQueue:
 
 class Loop:
     """The queues and the output of one thread. ``gear`` is the C gear that decides. With ``gathers``, small segments to
-    mirrors wait for others that can be written with them.
+    mirrors wait for others with which they can be written together.
 
     A queue that fails is closed and not read any more; bind_again() replaces it in ``queues``, the caller's list.
     """
@@ -132,7 +132,7 @@ class Loop:
         return Punted(packet_of(self._loop.punted), float(self._loop.now))
 
     def decide(self, decision: Decision) -> None:
-        """Give the punted packet its verdict, and queue the decision's packets behind it."""
+        """Give the punted packet its verdict, and queue the decision's packets for sending after it."""
         loop = self._loop
         self._open_queues[loop.current].set_verdict(loop.punted.id, decision.verdict)
         lib.nl_decided(loop)
@@ -140,7 +140,7 @@ class Loop:
             self.send(decision.sends)
 
     def defer(self) -> BoundQueue:
-        """Go on without a verdict for the punted packet; return the queue to give it to later."""
+        """Continue without a verdict for the punted packet; return the queue that gets the verdict later."""
         bound = self._open_queues[int(self._loop.current)]
         bound.queue.defer(self._loop.punted.id, self._loop.now)
         lib.nl_decided(self._loop)
@@ -160,5 +160,5 @@ class Loop:
 
     @property
     def counters(self) -> dict[OutboxCounter, int]:
-        """Return what became of synthesised packets, by name."""
+        """Return the counters of synthesised packets, by name."""
         return {name: int(getattr(self._loop.outbox.counters, name)) for name in IN_OUTBOX_OF_C}

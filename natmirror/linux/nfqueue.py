@@ -190,8 +190,8 @@ class Queue:
     def probe(self, now: float) -> None:
         """Ask the kernel whether it still holds packets that have verdicts: take_answer() returns its answer.
 
-        The kernel never got these verdicts. The same message has it drop the packets, or let them pass with
-        ``fail_open``. Call it only while every received packet is decided or deferred.
+        If it does, it never got these verdicts. The same message makes the kernel drop the packets, or let them pass
+        with ``fail_open``. Call it only while every received packet is decided or deferred.
         """
         while self._deferred and now - next(iter(self._deferred.values())) > _DEFERRED_TIMEOUT:
             del self._deferred[next(iter(self._deferred))]
@@ -232,8 +232,8 @@ class Queue:
         return counted
 
     def kernel_drops(self) -> dict[QueueCounter, int]:
-        """Return how many packets the kernel has dropped because the queue, or our receive buffer, was full. Empty
-        where the counters cannot be read, as by users other than root."""
+        """Return the counters of packets that the kernel has dropped because the queue, or our receive buffer, was
+        full. Empty if the counters cannot be read, e.g. by a user other than root."""
         try:
             lines = _KERNEL_QUEUES.read_text().splitlines()
         except OSError:  # e.g. no permission, or no descriptors left

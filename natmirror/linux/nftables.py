@@ -21,7 +21,7 @@ ServiceBackend = tuple[Endpoint, Endpoint]
 """The endpoints of a service and of one of its backends."""
 
 MARKS, MARKS_MASK = 0x6E6D0000, 0xFFFF0000
-"""The range of our marks. No packet has one behind the table."""
+"""The range of our marks. No packet has such a mark after it has passed the table."""
 
 _TABLE = "ip natmirror"
 _MAX_MARKS = ~MARKS_MASK & 0xFFFFFFFF
@@ -42,8 +42,8 @@ class Translation:
         return {pair: self._marks[pair] for pair in _pairs(rules) if pair in self._marks}
 
     def install(self, rules: Rules) -> None:
-        """Install the table for these rules, in place of one that an earlier run has left. HostError where nft refuses:
-        then nothing has changed. Pairs keep the marks that they had: workers may be giving them."""
+        """Install the table for these rules; it replaces one that an earlier run has left. HostError where nft refuses:
+        then nothing has changed. Pairs keep their marks, because workers may be setting them."""
         marks = self._with(rules, self.marks(rules))
         _feed(f"table {_TABLE} {{}}\ndelete table {_TABLE}\n{script(marks)}")
         self._marks = marks
@@ -56,7 +56,7 @@ class Translation:
         self._marks = marks
 
     def reduce(self, rules: Rules) -> None:
-        """Remove all services and backends that these rules lack, once no worker gives their marks. HostError where nft
+        """Remove all services and backends that these rules lack, once no worker sets their marks. HostError where nft
         refuses."""
         kept = self.marks(rules)
         if gone := {pair: mark for pair, mark in self._marks.items() if pair not in kept}:

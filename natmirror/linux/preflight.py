@@ -1,4 +1,4 @@
-"""Settings of this host that keep the rules from working, each with the command that corrects it.
+"""The check for settings of this host that keep the rules from working; each finding has the command that corrects it.
 
 ``read_host()`` reads the host's state; ``find_problems()`` is a pure function of that state.
 """
@@ -141,15 +141,15 @@ def _pair(pair: Pair, host: HostState) -> Iterator[Finding]:
             length = next((address.network.prefixlen for address in side.addresses if own in address.network), 32)
             yield Finding(
                 "error",
-                f"{own} is not an address of {side.interface}, so the other host does not hear keepalived's"
-                " advertisements of this one",
+                f"{own} is not an address of {side.interface}, so the other host does not get this host's keepalived"
+                " advertisements",
                 f"run: ip address add {own}/{length} dev {side.interface}, or correct ha.{key}.interface in the rules",
             )
     for name, effect in _CONNTRACK_OF_A_PAIR.items():
         if host.conntrack.get(name, 1) == 0:
             yield Finding(
                 "warning",
-                f"conntrack takes {effect} for INVALID: after a takeover, a firewall on this host that drops INVALID"
+                f"conntrack treats {effect} as INVALID: after a takeover, a firewall on this host that drops INVALID"
                 " packets would break the connections of the other host",
                 f"run: sysctl -w net.netfilter.nf_conntrack_tcp_{name}=1",
             )
@@ -180,8 +180,8 @@ def _service(service: Service, host: HostState, virtual: set[IPv4Address]) -> It
 
 
 def _reverse_path(host: HostState) -> Iterator[Finding]:
-    """Yield a problem for each interface whose reverse path filter is strict. It drops packets that arrive on another
-    interface than the one that leads back to their source: in an asymmetric network, packets of backends."""
+    """Yield a problem for each interface whose reverse path filter is strict. A strict filter drops packets that arrive
+    on another interface than the one with the route to their source: in an asymmetric network, packets of backends."""
     for link in dict.fromkeys(host.routes.values()):
         if link and max(host.rp_filter.get(link, 0), host.rp_filter.get("all", 0)) == _STRICT:
             yield Finding(

@@ -14,7 +14,7 @@ from errno import ENOENT, errorcode
 CHECK_INTERVAL = 1.0
 """Seconds between two probes."""
 ANSWER_TIMEOUT = 3.0
-"""Seconds without an answer, or with refusals alone, after which a queue counts as broken."""
+"""Seconds without an answer, or with nothing but refusals, after which a queue counts as broken."""
 
 
 class QueueHealth:

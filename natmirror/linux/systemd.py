@@ -81,7 +81,7 @@ class Heartbeat:
 
     def check(self, counts: Sequence[int]) -> list[int]:
         """Beat if all threads have completed a round since the last beat; else return the numbers of those that have
-        not. ``counts``: how many rounds each has completed."""
+        not. ``counts`` has the number of rounds that each has completed."""
         stalled = [number for number, count in enumerate(counts) if count == self._last[number]]
         if not stalled:
             self._last = list(counts)
@@ -93,7 +93,7 @@ class WatchdogFeeder:
     """Feeds the watchdog in a thread of its own. It checks only the packet threads: a disk, a program or a reader of
     the log that hangs is no reason to end natmirror while packets pass.
 
-    ``rounds`` returns how many rounds each packet thread has completed; they are checked every ``interval`` seconds.
+    ``rounds`` returns the number of rounds of each packet thread; they are checked every ``interval`` seconds.
     """
 
     def __init__(self, heartbeat: Heartbeat, rounds: Callable[[], Sequence[int]], interval: float) -> None:

@@ -80,7 +80,8 @@ class TunDevice:
 
 
 def _set_link(index: int, family: int, settings: bytes) -> None:
-    """Make settings that sysctl could make too, even where /proc/sys is read-only. pyroute2 can only read them."""
+    """Apply settings by netlink that sysctl could apply too, because /proc/sys may be read-only. pyroute2 can only read
+    them."""
     body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0) + _nested(_IFLA_AF_SPEC, _nested(family, settings))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         netlink.send(struct.pack("=IHHII", 16 + len(body), _RTM_SETLINK, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + body)

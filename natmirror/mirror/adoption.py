@@ -1,12 +1,12 @@
-"""Continuing copies that another host has begun.
+"""Continues the copies that another host has begun.
 
 Theory. Another host's record of a connection has the position of its client and, for each leg, the position of its
 mirror. The stream stands by until this host passes the connection's packets; meanwhile later records replace the first
 one. Then the stream is activated: each leg asks its mirror for its position (tcp/resumption.py). A mirror may have
 bytes from the first host that have not passed here: its leg need not send these. When all mirrors have answered, the
-client's stream goes on from the lowest of their positions.
+client's stream continues from the lowest of their positions.
 
-The methods that move legs are generators: the caller applies each outcome that they yield before they go on.
+The methods that move legs are generators: the caller applies each outcome that they yield before they continue.
 """
 
 from collections.abc import Iterator
@@ -67,8 +67,8 @@ class Adoption:
         made.row.mirror_id = self._ledger.mirror_id(copy)
 
     def _stand_by(self, stream: MirroredStream, record: FlowRecord) -> None:
-        """Set where the client's stream goes on: at the lowest number that a mirror may lack. The bytes from there on
-        are counted when the stream is activated."""
+        """Set the number at which the client's stream continues: the lowest one that a mirror may lack. The bytes from
+        there on are counted when the stream is activated."""
         una = [leg.una for _, leg in stream.alive()]
         stream.reassembler.place(min(una, key=lambda number: seq.diff(number, record.client_nxt)))
         stream.standby_from = record.client_nxt
@@ -116,7 +116,7 @@ class Adoption:
             self.activate(copy.stream.flow, resumption.activated_at)
 
     def leg_moved(self, copy: StreamCopy) -> Iterator[LegOutcome]:
-        """Follow a move of an adopted leg: its mirror may have more bytes than the client has sent through us."""
+        """Follow a move of an adopted leg: its mirror may have bytes of the client that did not pass here."""
         stream, leg, row = copy.stream, copy.leg, copy.stream.flow.row
         if stream.state is StreamState.FORGOTTEN or leg is None:
             return
@@ -155,7 +155,7 @@ class Adoption:
                 yield self._legs.collect(copy, leg, leg.abort(EndReason.NO_RECORD))
 
     def note_resumed(self, stream: MirroredStream) -> None:
-        """Count the legs that have gone on since their mirrors answered."""
+        """Count the legs that have continued since their mirrors answered."""
         for copy, leg in stream.alive():
             if not leg.awaits_answer and not copy.is_resumed:
                 copy.is_resumed = True
@@ -163,5 +163,6 @@ class Adoption:
 
 
 def _legs_by_place(record: FlowRecord) -> dict[tuple[str, Endpoint], LegRecord]:
-    """Return the record's legs by the mirror's name and endpoint: a mirror with another address is another mirror."""
+    """Return the record's legs by the mirror's name and endpoint. A mirror whose endpoint differs counts as another
+    mirror."""
     return {(leg.mirror, leg.mirror_end): leg for leg in record.legs}

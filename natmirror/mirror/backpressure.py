@@ -1,6 +1,6 @@
-"""Throttling clients whose mirrors are slower than their backends.
+"""Throttles clients whose mirrors are slower than their backends.
 
-A throttle limits the window that the client sees. It moves as the flow's packets pass and its legs move.
+A throttle limits the window that the client sees. The limit moves as the flow's packets pass and its legs move.
 """
 
 from natmirror.actions import Send
@@ -50,8 +50,8 @@ class Backpressure:
         return window
 
     def update(self, stream: MirroredStream) -> None:
-        """Follow a leg that has moved: set how far the client may send. If that is much further than the client knows,
-        schedule a window update."""
+        """Follow a leg that has moved: set the number up to which the client may send. If that is much higher than the
+        client knows, schedule a window update."""
         flow = stream.flow
         throttle = self._throttles.get(flow)
         if throttle is None or len(stream.copies) < len(flow.service.copies):
@@ -97,8 +97,8 @@ class Backpressure:
             self._outgoing.add([Send(update)])
 
     def lift(self, flow: MirroredFlow) -> None:
-        """Stop throttling the flow, whatever its legs say, and send a waiting client a window update at once: its own
-        window probes come minutes apart."""
+        """Stop throttling the flow, whatever the state of its legs, and send a waiting client a window update at once:
+        its own window probes come minutes apart."""
         throttle = self._throttles.get(flow)
         if throttle is None:
             return

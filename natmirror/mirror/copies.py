@@ -35,7 +35,7 @@ class StreamCopy:
     leg: Leg | None = None
     why_absent: EndReason | None = None
     is_resumed: bool = False
-    """Whether the leg was adopted from another host and has gone on here."""
+    """Whether the leg was adopted from another host and has continued here."""
 
     @property
     def service_name(self) -> str:
@@ -47,7 +47,7 @@ class StreamCopy:
 
     @property
     def why_ended(self) -> EndReason | None:
-        """The reason why the mirror gets no more bytes; None while the leg lives."""
+        """The reason why the mirror gets no more bytes; None while the leg is open."""
         return self.why_absent if self.leg is None else self.leg.ended
 
     @property
@@ -82,12 +82,12 @@ class MirroredStream:
     """All bytes that the client sent, once the flow is forgotten."""
 
     def move(self, event: StreamEvent) -> None:
-        """Go to the next state; KeyError where the event is not possible."""
+        """Change to the next state; KeyError where the event is not possible."""
         self.state = TRANSITIONS[self.state, event]
 
     @property
     def has_ended(self) -> bool:
-        """Whether production's connection has closed or was reset."""
+        """Whether the client's connection has closed or was reset."""
         return self.state >= StreamState.ENDED_ASKING
 
     @property
@@ -100,7 +100,7 @@ class MirroredStream:
 
 
 def stop_reading(flow: MirroredFlow, stream: MirroredStream | None) -> None:
-    """Stop reading what a flow's client and backend send: no master needs it any more."""
+    """Stop reading the bytes of a flow's client and backend: no master needs them any more."""
     row = flow.row
     remove_reader(row)
     if stream is None or stream.replies is None:

@@ -1,8 +1,8 @@
 """The states of a mirrored stream, and the events that move it from one to the next: the whole machine is one table.
 
 Theory. A state says two things about a stream. One is how much of it the legs have got: they get the client's bytes as
-these come in order (COPYING), and a FIN after the last byte (FINISHED). The other is whether production's connection
-has ended: then no more bytes follow, and the legs live on only to deliver what they hold.
+these come in order (COPYING), and a FIN after the last byte (FINISHED). The other is whether the client's connection
+has ended: then no more bytes follow, and the legs stay open only to deliver their buffered bytes.
 
 A stream that another host has begun has two states before these. It stands by while the other host passes the packets
 (STANDBY); later records replace the first one. Then the legs ask their mirrors for their positions (ASKING). Until all
@@ -13,8 +13,8 @@ when bytes are missing that the client will not send again.
 At last the flow leaves its table, and the stream is FORGOTTEN: its remaining legs count its bytes from
 ``final_bytes``.
 
-Three attributes are no states. ``has_rest`` says that more bytes are in order than one call has written, which may be
-so in any state in which the legs get bytes. ``is_adopted`` and ``is_released`` say that another host passed the
+Three attributes are not part of the state. ``has_rest`` says that more bytes are in order than one call has written; it
+may be set in any state in which the legs get bytes. ``is_adopted`` and ``is_released`` say that another host passed the
 connection before, or passes it now.
 """
 
@@ -22,7 +22,7 @@ from enum import IntEnum
 
 
 class StreamState(IntEnum):
-    """What the legs have got, and whether production's connection has ended."""
+    """Which bytes the legs have got, and whether the client's connection has ended."""
 
     STANDBY = 0
     """As far as this host knows, another host passes the connection."""
@@ -33,11 +33,11 @@ class StreamState(IntEnum):
     FINISHED = 3
     """The legs have got the stream's end."""
     ENDED_ASKING = 4
-    """Production's connection has ended; the legs close when their mirrors have answered."""
+    """The client's connection has ended; the legs close when their mirrors have answered."""
     ENDED_UNFINISHED = 5
-    """Production's connection has ended: it was reset, or bytes are missing, or a rest is still to be written."""
+    """The client's connection has ended: it was reset, or bytes are missing, or are still to be written."""
     ENDED_FINISHED = 6
-    """Production's connection has ended, and the legs have got the stream's end."""
+    """The client's connection has ended, and the legs have got the stream's end."""
     FORGOTTEN = 7
     """The flow has left its table."""
 
@@ -52,11 +52,11 @@ class StreamEvent(IntEnum):
     ASKED = 2
     """A leg asks its mirror for its position."""
     ANSWERED = 3
-    """No answer of a mirror is awaited any more."""
+    """All mirrors that were asked have answered, or their legs have ended."""
     FIN = 4
     """The client's last byte and its FIN have come in order."""
     ENDED = 5
-    """Production's connection has closed or was reset."""
+    """The client's connection has closed or was reset."""
     FORGOTTEN = 6
     """The flow leaves its table."""
 

@@ -1,4 +1,4 @@
-"""Faults, which are exceptions in mirroring: they are counted, and work that fails repeatedly is switched off.
+"""Counts faults, which are exceptions in mirroring, and switches off work that fails repeatedly.
 
 Theory. Production's verdict never depends on mirroring, so an exception in mirroring costs only the copies and sessions
 of one connection. A fault that repeats would cost processor time for each packet, and might cost every copy. After
@@ -75,7 +75,7 @@ class Fault:
 
     def __str__(self) -> str:
         whose = "" if self.client is None else f" for client {self.client}"
-        return f"internal error in {self.work}{whose}: {_COSTS[self.work]}; its connection goes on"
+        return f"internal error in {self.work}{whose}: {_COSTS[self.work]}; its connection continues"
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ class Faults:
         return min(self.off.values(), default=None)
 
     def expire(self) -> None:
-        """Switch on the work whose time has come."""
+        """Switch on the work whose time off has ended."""
         self._switch_on([work for work, until in self.off.items() if until <= self.now])
 
     def resume(self) -> None:
@@ -154,8 +154,8 @@ class Faults:
             self.on_change()
 
     def take_news(self) -> list[Fault | WorkChanged]:
-        """Return the faults and changes since the last call, in their order. Only the first faults are kept, and none
-        of work that was already off."""
+        """Return the faults and changes since the last call, in their order. Only the first faults are kept, and no
+        faults of work that was already off."""
         news, self._news = self._news, []
         return news
 

@@ -25,7 +25,7 @@ class Guard:
         self._faults = faults
 
     def run(self, work: Work, flow: MirroredFlow, do: Callable[..., _T], *arguments: object) -> _T | None:
-        """Return what ``do`` returns. Where it raises, or its work is off, end that work for the flow and return
+        """Call ``do`` and return its result. If it raises, or its work is off, end that work for the flow and return
         None."""
         if work in self._faults.off:
             self._end(work, flow, EndReason.MIRRORING_OFF)
@@ -44,5 +44,5 @@ class Guard:
     def _end(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None:
         try:
             self.end(work, flow, reason)
-        except Exception as error:  # ending may fail too: this costs no packet either
+        except Exception as error:  # ending may fail too, and must cost no packet either
             self._faults.note(work, show(flow.client), error)

@@ -1,8 +1,8 @@
 """Mirroring as production calls it: each call is guarded, so that a fault in mirroring costs copies and no packet.
 
 Production computes its verdict first, then calls here; no function here raises. A fault ends the copies and sessions
-of the flow that it occurred on, and is reported by ``Faults``. The methods have the names of those that they guard, in
-Mirroring, Backpressure, Adoption and Legs; see there.
+of its flow, and ``Faults`` reports it. Each method has the name of the method that it guards, in Mirroring,
+Backpressure, Adoption or Legs; see there.
 """
 
 from collections.abc import Callable, Iterable
@@ -74,7 +74,7 @@ class GuardedMirroring:
         self._guard.run(Work.THROTTLE, flow, self._backpressure.accepted, flow)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
-        """Return the window for the client; the backend's own where Backpressure fails."""
+        """Return the window for the client; the backend's own window if Backpressure fails."""
         window = self._guard.run(Work.THROTTLE, flow, self._backpressure.throttled_window, flow, segment)
         return segment.window if window is None else max(0, min(window, segment.window))
 
@@ -120,7 +120,7 @@ class GuardedMirroring:
             self._guard.failed(Work.TAKEOVER, flow, error)
 
     def release(self) -> None:
-        """Release all flows to the other host: their legs end here without a packet, and go on there."""
+        """Release all flows to the other host: their legs end here without a packet, and continue there."""
         for stream in self.streams.values():
             stream.is_released = True
         self._each_leg(self._legs.abandon, EndReason.RELEASED)
@@ -132,7 +132,7 @@ class GuardedMirroring:
         self._with_leg(partial(self._legs.owner_between, mirror, local), self._legs.end_between, mirror, local)
 
     def has_leg(self, mirror: Endpoint, local: Endpoint, *, otherwise: bool) -> bool:
-        """Return whether there is a leg between the two endpoints; ``otherwise`` where the search fails."""
+        """Return whether there is a leg between the two endpoints; ``otherwise`` if the search fails."""
         return bool(self._try(Work.COPY, self._legs.has, mirror, local, otherwise=otherwise))
 
     def from_mirror(self, segment: Segment, now: float) -> None:
@@ -163,7 +163,7 @@ class GuardedMirroring:
     def _with_leg(
         self, find: Callable[[], LegOwner | None], do: Callable[..., LegOutcome | None], *arguments: object
     ) -> None:
-        """Call ``do`` for a leg, and apply the outcome. Where that raises, end all copies and sessions of the flow."""
+        """Call ``do`` for a leg, and apply the outcome. If that raises, end all copies and sessions of the flow."""
         owner = None
         try:
             owner = find()
@@ -181,7 +181,7 @@ class GuardedMirroring:
                 self._try(work, self._teardown.end_leg, owner, EndReason.INTERNAL_ERROR)
 
     def _try(self, work: Work, do: Callable[..., _T], *arguments: object, otherwise: _T | None = None) -> _T | None:
-        """Return what ``do`` returns, for work that concerns no single connection; ``otherwise`` where it raises."""
+        """Call ``do``, whose work concerns no single connection, and return its result; ``otherwise`` if it raises."""
         try:
             return do(*arguments)
         except Exception as error:
@@ -191,8 +191,8 @@ class GuardedMirroring:
     # Time
 
     def read_sessions(self, now: float, is_spent: Callable[[], bool] | None) -> None:
-        """Serve the OpenFlow sessions. If reading the queue itself fails, it is unknown what was lost: switch all
-        sessions off at once."""
+        """Serve the OpenFlow sessions. If reading the queue itself fails, switch all sessions off at once, because it
+        is unknown which bytes were lost."""
         try:
             self._sessions.read(now, is_spent)
         except Exception as error:

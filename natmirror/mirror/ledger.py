@@ -1,8 +1,8 @@
-"""The ledger: for each mirror, how many bytes clients sent, the mirror acknowledged, and were lost, by reason.
+"""The ledger: for each mirror, the bytes that clients sent, that the mirror acknowledged, and that were lost.
 
 For each mirror, at any moment: bytes that clients sent = bytes acknowledged + bytes pending + bytes lost, by reason.
-The reason is that of the leg's end, or the reason why there was no leg. A master has sessions of its own and gets other
-bytes than clients have sent: there the bytes of its sessions' messages count as sent.
+The reason is that of the leg's end, or the reason why there was no leg. A master gets sessions of its own instead of
+clients' bytes: for it the bytes of its sessions' messages count as sent.
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ class Totals:
     adopted: int = 0
     """Legs adopted from another host."""
     resumed: int = 0
-    """Adopted legs that went on after their mirrors had answered."""
+    """Adopted legs that continued after their mirrors had answered."""
     client_bytes: int = 0
     sent_bytes: int = 0
     acked_bytes: int = 0
@@ -63,7 +63,7 @@ class Totals:
             setattr(self, name, getattr(self, name) + getattr(leg, name))
 
     def flow_forgotten(self, copy: StreamCopy) -> None:
-        """Add a copy whose flow is forgotten: its ``stream.final_bytes`` is set. Its leg may live on for a while."""
+        """Add a copy whose flow is forgotten: its ``stream.final_bytes`` is set. Its leg may stay open for a while."""
         self.client_bytes += copy.stream.client_bytes
         if copy.why_ended is not None:
             self.lost[copy.why_ended] += copy.missing_bytes
@@ -73,15 +73,15 @@ LEG_SUMS: tuple[LegSum, ...] = ("sent_bytes", "acked_bytes", "consumed_bytes", "
 """The fields that are summed over legs."""
 
 Fates = tuple[str, tuple[tuple[str, EndReason | None], ...]]
-"""A service, and for each of its mirrors the reason why it gets no more bytes, or None: flows with equal fates share an
-account."""
+"""A service, and for each of its mirrors the reason why it gets no more bytes, or None. Flows for which these are equal
+share an account."""
 
 
 class Ledger:
-    """The totals of all mirrors, and the sums over living flows and legs.
+    """The totals of all mirrors, and the sums over flows in the table and open legs.
 
-    C adds up the living ones, flows by their ``account`` and legs by their ``mirror_id``: so show() is quick, however
-    many there are.
+    C computes the sums, of flows by their ``account`` and of legs by their ``mirror_id``, so that show() is quick
+    however many there are.
     """
 
     def __init__(self, services: tuple[Service, ...]) -> None:
@@ -89,7 +89,7 @@ class Ledger:
         self._numbers: dict[tuple[str, str], int] = {}
         self._accounts: dict[Fates | None, int] = {None: 0}
         self._acked_before: Counter[tuple[str, str, EndReason]] = Counter()
-        """Bytes that ended legs of living flows had delivered, by service, mirror and reason of the end."""
+        """Bytes that ended legs had delivered, of flows in the table, by service, mirror and reason of the end."""
         self.reload(services)
 
     def reload(self, services: tuple[Service, ...]) -> None:
@@ -124,7 +124,7 @@ class Ledger:
         totals.lost[reason] += leg.row.client_bytes - leg.acked_bytes
 
     def account_number(self, stream: MirroredStream) -> int:
-        """Return the number of a living flow's account, for its row in C."""
+        """Return the number of a flow's account, for its row in C."""
         account = (stream.flow.service.name, tuple((copy.mirror.name, copy.why_ended) for copy in stream.copies))
         return self._accounts.setdefault(account, len(self._accounts))
 
@@ -148,7 +148,7 @@ class Ledger:
             totals.lost[EndReason.FLOW_TABLE_FULL] += count
 
     def show(self, gear: Gear, now: float) -> list[MirrorEntry]:
-        """Return each mirror's account; a mirror that the rules do not name any more is shown while it has legs."""
+        """Return the sums of each mirror. A mirror that the rules no longer name is included while it has legs."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
         self._add_flows(shown, gear.client_bytes(len(self._accounts)))
         sessions = {key for key, mirror in self._mirrors.items() if mirror.speaks_openflow}
@@ -165,7 +165,7 @@ class Ledger:
         return [entry for key, entry in shown.items() if key in self._mirrors or entry["legs"]]
 
     def _add_flows(self, shown: dict[tuple[str, str], MirrorEntry], client_bytes: list[int]) -> None:
-        """Add what clients have sent on living flows, and what of it no leg will deliver."""
+        """Add the bytes that clients have sent on flows in the table, and those of them that no leg will deliver."""
         for account, count in zip(self._accounts, client_bytes, strict=True):
             if account is None:
                 continue

@@ -55,7 +55,7 @@ class LegOutcomes:
         if reason is not None:
             try:
                 self._legs.note_last_number(leg)
-            finally:  # else its owner would never be informed of its end
+            finally:  # otherwise its owner would never be informed of its end
                 del self._legs.living[leg.row.id]
                 if isinstance(owner, StreamCopy):
                     self._copy_ended(owner, leg, reason)
@@ -101,7 +101,7 @@ class LegOutcomes:
         if stream.state is not StreamState.FORGOTTEN:
             self._legs.link(flow.row, [one for _, one in stream.alive()])  # first: the leg's row in C was removed
         self._adoption.note_activated(copy, leg)
-        if stream.state is not StreamState.STANDBY:  # a standby leg was another host's all the time
+        if stream.state is not StreamState.STANDBY:  # a standby leg belonged to another host all the time
             self._ledger.leg_ended(copy, leg, reason)
             count, acked = stream.client_bytes, leg.acked_bytes
             event = LegEnded(show(flow.client), flow.service.name, copy.mirror.name, reason, count, acked)

@@ -1,4 +1,4 @@
-"""All legs of an engine, those of copies and those of sessions: opens and finds them, and passes them what arrives."""
+"""All legs of an engine, of copies and of sessions: opens and finds them, and passes them segments and ICMP errors."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -79,11 +79,11 @@ class Legs:
         """The owner of each leg, by the leg's number in the table, until the owner is informed of the leg's end."""
 
     def owners(self) -> list[tuple[LegOwner, Leg]]:
-        """Return the living legs with their owners."""
+        """Return the open legs with their owners."""
         return [(owner, owner.leg) for owner in self.living.values() if owner.leg is not None]
 
     def ids(self) -> list[int]:
-        """Return the numbers of the living legs; the number of a removed leg is used again."""
+        """Return the numbers of the open legs. The number of a removed leg may be reused."""
         return list(self.living)
 
     def owner(self, leg_id: int) -> LegOwner | None:
@@ -96,7 +96,7 @@ class Legs:
         return None if row is None else self.living.get(row.id)
 
     def link(self, flow_row: FlowRow, legs: Iterable[Leg]) -> None:
-        """Set in C which legs a flow has."""
+        """Set the flow's list of legs in C."""
         self._table.link(flow_row, [leg.row for leg in legs])
 
     # Opening
@@ -141,7 +141,7 @@ class Legs:
         return self._begin(owner, mirror, local, make)
 
     def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | EndReason:
-        """Return the leg that ``make`` returns, which lives from now on. Where ``make`` fails, remove the row that it
+        """Add the leg that ``make`` returns to the table, and return it. If ``make`` fails, remove the row that it
         left."""
         try:
             leg = make()
@@ -165,7 +165,7 @@ class Legs:
                 return local
         return None
 
-    # What arrives for them
+    # Segments and ICMP errors for them
 
     def has(self, mirror: Endpoint, local: Endpoint) -> bool:
         """Return whether there is a leg between the two endpoints."""

@@ -1,4 +1,4 @@
-"""The step between production and the legs: it gives each mirrored flow's byte stream to a leg for each mirror."""
+"""The step between production and the legs: it gives the byte stream of each mirrored flow to one leg per mirror."""
 
 from collections.abc import Callable, Iterable
 
@@ -155,7 +155,7 @@ class Mirroring:
             self._replies.feed(stream, segment)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
-        """Of the legs with these numbers, end those whose mirrors are no longer in the rules."""
+        """End each leg, of those with these numbers, whose mirror is no longer in the rules."""
         for owner in map(self._legs.owner, leg_ids):
             if isinstance(owner, MasterSession):
                 self._sessions.end_if_removed(owner)
@@ -214,8 +214,8 @@ class Mirroring:
                 self._read_queue.add(ReadEvent.RESET if row.state == State.RESET else ReadEvent.FINISHED, row.id)
 
     def _write(self, stream: MirroredStream, data: bytes, edge: int, now: float) -> None:
-        """Write the client's next bytes in order to its legs and to the sessions' queue. If more are in order already,
-        a leg needs room for all of them: else it gets none."""
+        """Write the client's next bytes in order to its legs and to the sessions' queue. If more bytes are in order
+        already, a leg needs room for all of them, and otherwise ends."""
         rest = stream.reassembler.ready_len(edge)
         wanted = 0 if stream.has_rest else len(data) + rest if rest else None
         stream.has_rest = rest > 0
@@ -247,7 +247,7 @@ class Mirroring:
         return False
 
     def _skip(self, stream: MirroredStream, to: int, edge: int, now: float) -> None:
-        """Go on at the number ``to``, without the client's bytes before it."""
+        """Continue at the number ``to``, without the client's bytes before it."""
         row = stream.flow.row
         is_read = has_reader(row)
         if is_read:
@@ -265,7 +265,7 @@ class Mirroring:
         self._adoption.begin(self.picked_up(flow, backend), record, backend, now)
 
     def positions_known(self, flow: MirroredFlow, now: float) -> None:
-        """Go on with the client's stream at its mirrors' positions, if all mirrors have answered."""
+        """Continue the client's stream at its mirrors' positions, if all mirrors have answered."""
         stream, row = self.streams.get(flow), flow.row
         if stream is None:
             return
@@ -313,13 +313,13 @@ class Mirroring:
         clear_mirroring(flow.row)
 
     def release_flow(self, flow: MirroredFlow) -> None:
-        """End the legs of a connection that another host passes from now on: the rest does not pass here."""
+        """End the legs of a connection whose further packets pass another host."""
         if (stream := self.streams.get(flow)) is not None:
             self._each_leg(stream, lambda leg: leg.abort(EndReason.RELEASED))
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
-        """End the stream of a flow that leaves the table. Legs that have got the stream's end live on; others are
-        reset."""
+        """End the stream of a flow that leaves the table. Legs that have got the stream's end stay open until they have
+        delivered it; others are reset."""
         self._forget(flow, continues=False)
 
     def _forget(self, flow: MirroredFlow, *, continues: bool) -> None:

@@ -8,8 +8,8 @@ from natmirror.actions import Send
 class Outgoing:
     """Packets to be sent, in the order in which they were made.
 
-    They are gathered here and not returned. A leg sends eight calls below the engine: returning them would make and
-    join lists in each call for every packet, and an exception on the way up would lose the packets sent before it.
+    Methods add packets here instead of returning them. A leg sends eight calls below the engine: returning packets
+    would make and join lists in each of these calls, and an exception would lose the packets that were sent before it.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """The parts of mirroring in one engine, built in the order of their dependencies.
 
 The legs and the ledger come first; then throttles, adoption and the open sessions; then LegOutcomes, which informs all
-of these of legs' moves and ends; last the sessions and the streams, which move legs and apply the outcomes.
+of them when a leg moves or ends; last the sessions and the streams, which move legs and apply the outcomes.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Shows legs, sessions and the mirrors' accounts as values for JSON: shown.py declares their fields."""
+"""Shows legs, sessions and mirrors as values for JSON; shown.py declares their fields."""
 
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
@@ -43,7 +43,7 @@ class MirrorReport:
         return found
 
     def mirrors(self, now: float) -> list[MirrorEntry]:
-        """Return each mirror's account, living legs included."""
+        """Return the sums of each mirror, including its open legs."""
         shown, sums = self._ledger.show(self._gear, now), self._sessions.sums()
         for entry in shown:
             key = (entry["service"], entry["name"])
@@ -52,7 +52,7 @@ class MirrorReport:
         return shown
 
     def memory(self) -> MirrorMemory:
-        """Return how much of the budget is used."""
+        """Return the use and the limit of the memory budget."""
         return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
 
 

@@ -8,13 +8,13 @@ from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 
 _KEY = b"natmirror:sample"
-"""A published constant, so that every host samples the same clients, also after a restart."""
+"""A constant, so that every host samples the same clients, also after a restart."""
 
 _networks = lru_cache(maxsize=256)(ClientNetworks)
 
 
 def why_not_mirrored(mirror: Mirror, client: bytes) -> EndReason | None:
-    """Return the reason why the mirror does not get a client's connections; None where it does.
+    """Return the reason why the mirror does not get a client's connections, or None if it gets them.
 
     Either all connections of a client are sampled or none is, and a larger sample contains the smaller ones.
     """

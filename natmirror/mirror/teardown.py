@@ -1,8 +1,7 @@
-"""Ending a flow's copies and sessions in whatever state a fault has left them.
+"""Ends a flow's copies and sessions in whatever state a fault has left them.
 
-Theory. After an exception only the flow's row in C is certain, none of Python's objects. So the row comes first:
-without its flags and legs, C does nothing for mirrors any more. Each later step is tried on its own: if it fails, the
-others are still done.
+Theory. After an exception only the flow's row in C can be trusted, none of Python's objects. So the row comes first:
+without its flags and legs, C does nothing more for mirrors. If a later step fails, the other steps are still done.
 """
 
 from collections.abc import Callable
@@ -47,7 +46,7 @@ class Teardown:
             self._end_all(flow, reason)
 
     def end_leg(self, owner: LegOwner, reason: EndReason) -> None:
-        """End all copies and sessions of a leg's flow; if the flow is forgotten, the leg alone."""
+        """End all copies and sessions of a leg's flow; if the flow is forgotten, end only the leg."""
         if isinstance(owner, MasterSession):
             self._sessions.fail(owner.connection, reason)
         elif isinstance(owner, StreamCopy) and self._is_known(owner.stream.flow):

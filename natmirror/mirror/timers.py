@@ -24,7 +24,7 @@ class TimerKind(IntEnum):
 
 
 Key = tuple[TimerKind, Any]
-"""A kind, and the object that the deadline is for (hashable)."""
+"""A kind, and the hashable object to which the deadline belongs."""
 
 AT_ONCE = 0.0
 """A deadline that is due at once on any clock."""
@@ -36,7 +36,7 @@ class Timers:
     def __init__(self) -> None:
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []
-        self._count = 0  # entries of equal time are due in the order in which they were set
+        self._count = 0  # numbers the entries: those of equal time are due in the order in which they were set
 
     def set(self, key: Key, when: float | None) -> None:
         """Move the key's deadline to ``when``; None cancels it."""

@@ -41,7 +41,7 @@ controller after twice its probe interval of 5 s."""
 ANSWER_TIMEOUT = 2.0
 """Seconds that a question stays open while the switch's answer may be under way in production."""
 _MAX_OPEN = 16  # open questions
-_MAX_BEGUN = 16  # questions of a master with more parts to come; the oldest are forgotten first
+_MAX_BEGUN = 16  # incomplete questions, of which more parts will come; the oldest are forgotten first
 _DEFAULT_CONFIG = Struct("!HH").pack(0, 128)  # OFPC_FRAG_NORMAL, OFP_DEFAULT_MISS_SEND_LEN
 _NX_ROLE_REQUEST, _NX_ROLE_REPLY = 10, 11
 _NX_TLV_TABLE_REQUEST = 25
@@ -50,7 +50,7 @@ _BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
 
 
 class Answers:
-    """The answers to one master. They go into ``queue``; the role and configuration that the master sets go into
+    """The answers to one master. They go into ``queue``, and the role and configuration that the master sets go into
     ``async_config``."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Answers:
         answers_statistics: bool,
     ) -> None:
         self.counts: Counter[RequestOutcome] = Counter()
-        """The master's requests, by what became of them."""
+        """The master's requests, by outcome."""
         self.oldest_answer_seconds = 0.0
         """The age of the oldest statistics that the master got."""
         self._version = version
@@ -110,7 +110,8 @@ class Answers:
         return now - self._observer.known_at <= ANSWER_TIMEOUT or self._observer.awaits(key)
 
     def answer(self, message: Message, now: float) -> None:
-        """Answer a question, now or once the switch has answered it in production; refuse what a master may not ask."""
+        """Answer a question, now or once the switch has answered it in production. Refuse a question that a master may
+        not ask."""
         handler = _HANDLERS.get(message.kind) if message.kind is not None else None
         if handler is None:
             self.refuse(message, Refusal.BAD_TYPE)
@@ -129,7 +130,7 @@ class Answers:
 
     def _echo(self, message: Message, now: float) -> None:
         if now - self._observer.heard_at > ECHO_LIMIT:
-            self.counts[RequestOutcome.UNANSWERED] += 1  # the switch is silent, and so is its session with the master
+            self.counts[RequestOutcome.UNANSWERED] += 1  # the switch is silent, so its session is silent too
         else:
             self._reply(message, Type.ECHO_REPLY, message.body)
 
@@ -256,7 +257,7 @@ class Answers:
 
 
 def _parts(version: int, xid: int, kind: int, bodies: tuple[bytes, ...]) -> Iterator[bytes]:
-    """Yield a multipart answer in as many messages as it came in."""
+    """Yield a multipart answer in the same number of messages in which the switch sent it."""
     padding = bytes(MULTIPART_HEADER_LEN.get(version, 8) - 4)
     last = len(bodies) - 1
     for index, body in enumerate(bodies):
@@ -279,4 +280,4 @@ _HANDLERS = {
     Type.EXPERIMENTER: Answers._experimenter,
 }
 ANSWERED = frozenset(_HANDLERS)
-"""The types of messages that a master may send for an answer."""
+"""The types of messages to which a master gets an answer."""

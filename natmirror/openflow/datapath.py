@@ -1,8 +1,8 @@
-"""A switch as production has shown it: its answers to its controller, which also answer a master.
+"""A known switch: its answers to its controller in production, which also answer a master.
 
-An answer is kept by its key: the reply's type, the multipart type, and the request's body; with the time when it was
-given. Ports follow PORT_STATUS: from the first one on they are kept by number, and joined when a master asks for them,
-so that a PORT_STATUS costs no more than its own port.
+An answer is kept, with its time, under a key: the reply's type, the multipart type, and the request's body. Ports
+follow PORT_STATUS: from the first PORT_STATUS on they are kept by number, and joined when a master asks for them, so
+that a PORT_STATUS costs no more than its own port.
 """
 
 from collections import OrderedDict

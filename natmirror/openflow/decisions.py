@@ -106,7 +106,7 @@ class Decisions:
 
 
 def _about(message: Message) -> tuple[int, bytes]:
-    """Return the buffer id or the frame that an order refers to."""
+    """Return the buffer id or the frame to which an order refers."""
     body = message.body
     if message.kind is Type.PACKET_OUT and (parts := _parts_of(message.version, body)) is not None:
         return parts[0], parts[3]

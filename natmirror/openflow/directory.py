@@ -1,7 +1,7 @@
-"""The known switches, and the switch of each living connection.
+"""The known switches, and the switch of each open connection.
 
-Everything whose size a switch decides has a bound. Data beyond the bound is not kept, and counted: a master that asks
-for it is refused, as if the switch had never been asked.
+All data whose size a switch decides has a limit. Data beyond the limit is counted and not kept: a master that asks for
+it is refused, as if the switch had never been asked.
 """
 
 from collections import Counter
@@ -27,10 +27,10 @@ from natmirror.openflow.messages import HEADER_LEN, V10, V15, VERSIONS, Message,
 from natmirror.openflow.ports import MAX_PORTS, V10_FEATURES_LEN, V10_MAX_PORTS, port_len, port_number, split_ports
 from natmirror.reasons import NotKeptReason
 
-_MAX_DATAPATHS = 10_000  # beyond these, switches without a connection are forgotten, the longest unseen first
+_MAX_DATAPATHS = 10_000  # beyond this, switches without a connection are forgotten, the longest unseen first
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest seen so far are table features, of 1.2 MB
 _MAX_ANSWERS = 512
-"""Answers that are kept of one switch: controllers repeat a few dozen requests."""
+"""Limit on the answers of one switch: controllers repeat a few dozen requests."""
 _MAX_PORTS_LEN = 1 << 20  # bytes of the ports of one switch
 _CLAIM_TIMEOUT = 600.0  # seconds until a restored connection without a packet is removed
 _MAX_ANSWER_LEN = 0xFFFF - HEADER_LEN - 8  # bytes of a body, after a multipart message's headers
@@ -64,7 +64,7 @@ class Directory:
         self._used = 0
         self._unclaimed: dict[str, float] = {}  # connections that were restored and not seen yet, with the time
         self._datapaths: dict[tuple[int, int], Datapath] = {}
-        self._behind: dict[str, tuple[int, int]] = {}  # by a living connection's name
+        self._behind: dict[str, tuple[int, int]] = {}  # by an open connection's name
 
     def find(self, datapath_id: int, auxiliary_id: int) -> Datapath | None:
         """Return the switch with these ids, or None."""
@@ -169,7 +169,7 @@ class Directory:
             self._change(datapath, key, ports, number, new, now)
 
     def _by_number(self, datapath: Datapath, key: Key) -> Ports | None:
-        """Return an answer's ports by number; None where they are too many: then the answer is dropped."""
+        """Return an answer's ports by number. If there are too many, drop the answer and return None."""
         answer = datapath.answers[key]
         if isinstance(answer, Ports):
             return answer
@@ -204,7 +204,7 @@ class Directory:
         length = ports.length - len(old or b"") + len(new or b"")
         if ports.head and count > V10_MAX_PORTS:
             self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
-            return  # the switch's own message would have no room for it either
+            return  # a message of the switch itself would have no room for the port either
         more = length - ports.length + PORT_COST * (count - len(ports.ports))
         self._make_room(datapath, more, key)
         if count > MAX_PORTS or length > _MAX_PORTS_LEN or datapath.used + more > _MAX_LEN:
@@ -225,7 +225,7 @@ class Directory:
             ports.ports.pop(number, None)
 
     def set_switch(self, client: str, datapath: Datapath) -> None:
-        """Set the switch of a living connection."""
+        """Set the switch of an open connection."""
         self._behind[client] = datapath.identity
         self._unclaimed.pop(client, None)
 
@@ -246,7 +246,7 @@ class Directory:
         return None if ids is None else self._datapaths.get(ids)
 
     def clients(self, now: float) -> list[str]:
-        """Return the names of the living connections whose switches are known.
+        """Return the names of the open connections whose switches are known.
 
         A restored connection without a packet within ten minutes is removed.
         """
@@ -255,7 +255,7 @@ class Directory:
         return list(self._behind)
 
     def seen(self) -> list[str]:
-        """Return the same without restored connections of which no packet has been seen yet."""
+        """Return the names of these connections, except restored ones without a packet so far."""
         return [client for client in self._behind if client not in self._unclaimed]
 
     def adopt(self, entry: dict[str, Any], now: float) -> None:

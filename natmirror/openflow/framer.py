@@ -1,4 +1,4 @@
-"""Cutting a byte stream, which comes in pieces of any size, into OpenFlow messages."""
+"""Cuts a byte stream, which comes in pieces of any size, into OpenFlow messages."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ _NOTHING: Any = b""  # shared, since most framers have no incomplete message
 
 
 class Broken(Exception):
-    """The stream cannot be followed any further, for ``reason``."""
+    """The rest of the stream cannot be read, for ``reason``."""
 
     def __init__(self, reason: EndReason) -> None:
         super().__init__(reason)

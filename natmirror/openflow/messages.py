@@ -183,7 +183,7 @@ def build(version: int, kind: Type, xid: int, body: bytes = b"") -> bytes:
     """Return a message as bytes; ValueError where it is too long."""
     length = HEADER_LEN + len(body)
     if length > 0xFFFF:
-        raise ValueError(f"a message has at most 65,535 bytes, this one {length}")
+        raise ValueError(f"the message has {length} bytes; the limit is 65,535")
     return HEADER.pack(version, _NUMBERS[version][kind], length, xid) + body
 
 
@@ -225,7 +225,7 @@ def negotiated(one: Message, other: Message) -> int | None:
 
 
 def error(request: Message, kind: int, code: int) -> bytes:
-    """Return the ERROR that refuses a request; it has the beginning of the request."""
+    """Return the ERROR that refuses a request; it contains the beginning of the request."""
     body = Struct("!HH").pack(kind, code) + request.raw[:_ERROR_DATA_LEN]
     return build(request.version, Type.ERROR, request.xid, body)
 

@@ -1,4 +1,4 @@
-"""Observing a production connection: what a switch and its controller send each other. Their packets do not change.
+"""Observes a production connection: the messages of a switch and its controller. Their packets do not change.
 
 An Observer distinguishes the switch's asynchronous messages from answers to its controller. It enters the answers into
 the directory, for masters that ask the same, and knows when the switch last sent something.
@@ -97,8 +97,8 @@ class _Question:
 
 
 class Observer:
-    """The observer of one production connection of a switch. Both ``from_`` methods raise Broken where the connection
-    cannot be followed.
+    """The observer of one production connection of a switch. Both ``from_`` methods raise Broken if the rest of the
+    connection cannot be read.
 
     ``is_picked_up``: the connection was picked up, so that its streams may begin within a message.
     """
@@ -109,9 +109,9 @@ class Observer:
         self.datapath: Datapath | None = None
         """The switch, once it has sent its features."""
         self.heard_at = float("-inf")
-        """When the switch last sent something, in seconds."""
+        """The time when the switch last sent something, in seconds."""
         self.known_at = float("-inf")
-        """When it first sent its features on this connection, in seconds."""
+        """The time when it first sent its features on this connection, in seconds."""
         self.questions = 0
         """The number of the controller's open questions."""
         self._directory = directory

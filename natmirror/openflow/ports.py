@@ -6,7 +6,7 @@ from struct import Struct
 from natmirror.openflow.messages import HEADER_LEN, V10, V14
 
 MAX_PORTS = 4096
-"""Ports of one switch that are kept up to date. Chassis switches have about 1,000, and 1.0 has room for 1,364."""
+"""Limit on the ports of one switch that are kept. Chassis switches have about 1,000, and 1.0 has room for 1,364."""
 V10_FEATURES_LEN = 24  # bytes of a FEATURES_REPLY's body before its ports
 _V10_PORT_LEN, _V13_PORT_LEN = 48, 64
 _MIN_V14_PORT_LEN = 40  # 1.4.1 §7.2.1: before its properties

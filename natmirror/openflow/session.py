@@ -133,7 +133,7 @@ class SwitchSession:
         return self._observer.datapath
 
     def counters(self) -> SessionCounters:
-        """Return all that is counted."""
+        """Return the session's counters."""
         return {
             "messages_passed": dict(self.passed),
             "messages_withheld": dict(self.withheld),
@@ -198,7 +198,7 @@ class SwitchSession:
     def from_master(self, piece: bytes, now: float) -> Iterator[Message]:
         """Take the master's next bytes, and yield its messages; each is answered before it is yielded.
 
-        Broken where the bytes are not OpenFlow, or ask for more than can be buffered.
+        Broken where the bytes are not OpenFlow, or the answers need more memory than a session may hold.
         """
         self.settle(now)
         for raw in self._framer.push(piece):

@@ -29,7 +29,7 @@ def fields(kind: type) -> list[Field]:
 
 
 def summary(kind: type) -> str:
-    """Return what a TypedDict is, from its docstring."""
+    """Return the docstring of a TypedDict or an enumeration as Markdown on one line."""
     return markdown.text(inspect.getdoc(kind) or "")
 
 

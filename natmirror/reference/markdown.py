@@ -1,4 +1,4 @@
-"""Markdown as the pages use it."""
+"""The Markdown of the pages."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,7 @@
-"""The JSON Schema of a rules file, from the parser's own tables: editors complete and check YAML by it.
+"""The JSON Schema of a rules file, from the parser's own tables: with it, editors complete and check YAML.
 
-It takes each file that the parser takes. It cannot say all that the parser refuses: what several keys together exclude,
-and the ranges of durations and sizes with a unit.
+The schema accepts each file that the parser accepts, and some that the parser refuses: it does not check combinations
+of keys, nor the ranges of durations and sizes with a unit.
 """
 
 import json
@@ -45,5 +45,5 @@ def _key(key: Key) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """Return a value that is written in YAML as JSON has it."""
+    """Return the JSON value of a value that is written in YAML."""
     return YAML(typ="safe", pure=True).load(text)

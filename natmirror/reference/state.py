@@ -36,7 +36,7 @@ ANSWERS: dict[str, Any] = {
     f"POST {PREFIX}drain, {PREFIX}undrain, {PREFIX}role, {PREFIX}resume-mirroring": EmptyAnswer,
     "An error: status 400, 404, 405 or 503": ErrorAnswer,
 }
-"""What the API answers, by request."""
+"""The types of the API's answers, by request."""
 
 WORDS: dict[str, type[StrEnum]] = {
     "Counters of the engine": EngineCounter,

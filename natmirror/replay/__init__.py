@@ -1,4 +1,4 @@
-"""Replaying captures through the engine, with a mirror that answers ideally.
+"""Replays captures through the engine, with an ideal mirror.
 
 Begin with replay.py, which replays a capture. capture.py reads and writes pcap files, hooks.py finds the hook of a
 packet, ideal_mirror.py answers for the mirrors, captured_numbers.py finds the legs' sequence numbers in a capture,

@@ -1,4 +1,4 @@
-"""Capture files: reading IPv4 packets with their times, and writing raw IP packets.
+"""Reads IPv4 packets with their times from capture files, and writes raw IP packets to them.
 
 pcapy-ng (libpcap) reads pcap and pcapng files. dpkt writes, because pcapy-ng cannot make the header of a new packet.
 """

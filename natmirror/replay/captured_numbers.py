@@ -1,8 +1,8 @@
 """The initial sequence numbers of legs in a capture, for a replay in which the captured mirrors answer.
 
-A mirror's acknowledgements in the capture fit a leg only if the leg begins with the same number as there: that of its
-SYN, or, where the SYN is missing, the number that the mirror's SYN-ACK acknowledges. In older captures that is the
-client's own number, which makes no difference here.
+A mirror's acknowledgements in the capture fit a leg of the replay only if this leg begins with the same number: that of
+the captured SYN or, if the SYN is missing, the number that the mirror's SYN-ACK acknowledges. In older captures that is
+the client's own number, which makes no difference here.
 """
 
 from collections import defaultdict, deque
@@ -62,7 +62,7 @@ def captured_numbers(rules: Rules, capture: Path, others: Numbers) -> CapturedNu
             if not found[ends] or found[ends][-1][1] != number:  # else this is a retransmission or the answer
                 found[ends].append((now, number))
     except CaptureError:
-        pass  # the replay reads as far, and reports it
+        pass  # the replay reads up to the same place, and reports the error
     return CapturedNumbers(found, others)
 
 

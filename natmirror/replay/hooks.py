@@ -1,4 +1,4 @@
-"""Finding the netfilter hook of a captured packet from its addresses, or the reason to skip the packet."""
+"""Finds the netfilter hook of a captured packet from its addresses, or the reason to skip the packet."""
 
 import hashlib
 from collections import OrderedDict
@@ -18,7 +18,7 @@ _SEEN = "already seen"
 
 _TTL_AT, _HEADER_CHECKSUM_AT = 8, 10
 _FORWARDING_TIME = 1.0
-"""The most seconds between the captures of a packet on both sides of the host."""
+"""Limit in seconds on the time between the captures of a packet on both sides of the host."""
 
 
 class HookFinder:
@@ -89,7 +89,7 @@ class HookFinder:
 class _RecentPackets:
     """The packets of the last second, to recognise them once they are forwarded.
 
-    A retransmission has the same TTL as the first packet, so it is not taken for the forwarded one.
+    A retransmission has the same TTL as the first packet, so it cannot be confused with the forwarded packet.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Replaying a capture through the engine: the capture's times are the clock, and a second capture gets the output."""
+"""Replays a capture through the engine: the capture's times are the clock, and a second capture gets the output."""
 
 import heapq
 from collections import Counter
@@ -46,7 +46,7 @@ class Report:
     dropped: Counter[str] = field(default_factory=Counter)
     sent: int = 0
     set_back: int = 0
-    """Packets with an earlier time than the packet before them; the engine's clock stood still for them."""
+    """Packets with an earlier time than the packet before them; the engine's clock did not move for them."""
     legs: list[str] = field(default_factory=list)
     """A line for each leg that ended."""
 
@@ -69,8 +69,8 @@ class Report:
 class Replay:
     """The replay of one capture.
 
-    ``mirror`` says what answers for the mirrors: ``model``, an ideal mirror by default, or ``capture``, the captured
-    mirrors. CaptureError for a file that is no capture.
+    ``mirror`` selects the source of the mirrors' answers: ``model``, an ideal mirror by default, or ``capture``, the
+    captured mirrors. CaptureError for a file that is no capture.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Replay:
         self._now = 0.0
 
     def steps(self) -> Iterator[Step]:
-        """Yield all actions in their order. Where the capture breaks off, raise CaptureError at the end."""
+        """Yield all actions in their order. If the capture breaks off, raise CaptureError at the end."""
         broken: CaptureError | None = None
         latest = 0.0
         while True:

@@ -35,7 +35,7 @@ class BindingRecords:
         self._writer.write([Op(_OPS[one.event], _key(one.service, one.client), show(one.backend)) for one in changes])
 
     async def adopt(self, records: Mapping[str, str]) -> int:
-        """Adopt other hosts' records; return how many were refused because they are invalid here or a table is full."""
+        """Adopt other hosts' records; return the number of refused ones: invalid here, or without room in a table."""
         refused = 0
         for thread, chunk in self._by_thread(records):
             found = [one for key in chunk if (one := _binding(key, records[key])) is not None]

@@ -80,7 +80,7 @@ class EngineAdapter:
             self.report_bindings(self.next_report_at)
 
     def adopt_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
-        """Adopt another host's bindings (service, client, backend); return how many were refused."""
+        """Adopt another host's bindings (service, client, backend); return the number of refused ones."""
         now = time.monotonic()
         return sum(not self._engine.bindings.adopt(*binding, now) for binding in bindings)
 
@@ -93,17 +93,17 @@ class EngineAdapter:
     # Switches
 
     def seen_switches(self) -> list[str]:
-        """Return the connections whose switch this run has learned about itself, not from another host or run."""
+        """Return the connections whose switch this run knows from its own traffic, not from another host or run."""
         return self._engine.directory.seen()
 
     def show_switches(self, clients: Sequence[str]) -> list[dict[str, Any]]:
-        """Return what is known of the switches of these connections, as plain values."""
+        """Return the known state of the switches of these connections, as plain values."""
         now = time.monotonic()
         shown = (self._engine.directory.plain(client, now) for client in clients)
         return [entry for entry in shown if entry is not None]
 
     def adopt_switches(self, entries: Sequence[dict[str, Any]]) -> int:
-        """Adopt another host's switches; return how many were refused as invalid."""
+        """Adopt another host's switches; return the number of invalid ones, which are refused."""
         refused = 0
         for entry in entries:
             try:
@@ -132,14 +132,14 @@ class EngineAdapter:
         return self._engine.replicated_legs.take_withdrawn()
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
-        """Adopt another host's legs, which stand by until activate_legs(); return how many records were refused."""
+        """Adopt another host's legs, which stand by until activate_legs(); return the number of refused records."""
         refused = 0
         for record in records:
             try:
                 self._engine.replicated_legs.adopt(record, time.monotonic())
             except ValueError:
                 refused += 1
-            except Exception as error:  # an internal error costs this record, and no other
+            except Exception as error:  # an internal error costs only this record
                 refused += 1
                 self._engine.faults.note(Work.TAKEOVER, None, error)
         self._send(self._engine.read_sessions(time.monotonic(), lambda: True))

@@ -38,7 +38,7 @@ class LegRecords:
         self._next_scan_at = 0.0
 
     async def adopt(self, records: Mapping[str, str]) -> int:
-        """Adopt other hosts' legs, unless this host is active; return how many records were refused."""
+        """Adopt other hosts' legs, unless this host is active; return the number of refused records."""
         if self._is_active:
             return 0
         self._adopted |= records

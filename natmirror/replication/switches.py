@@ -16,7 +16,7 @@ from natmirror.rules.shards import shard_of_client
 _KIND = "switch"
 _SLICE = 20  # switches that are read between two batches of packets
 _SCAN_INTERVAL = 1.0  # seconds between two scans of new connections
-_FULL_SCAN_INTERVAL = 10.0  # seconds between two scans of all connections; a connection is new for as long
+_FULL_SCAN_INTERVAL = 10.0  # seconds between two scans of all connections, and for which a connection counts as new
 
 
 class SwitchRecords:
@@ -34,7 +34,7 @@ class SwitchRecords:
         self._next_full_scan_at = 0.0
 
     async def adopt(self, records: Mapping[str, str]) -> int:
-        """Adopt other hosts' switches; return how many records were refused as invalid."""
+        """Adopt other hosts' switches; return the number of invalid records, which are refused."""
         entries: list[list[dict[str, Any]]] = [[] for _ in self._threads]
         refused = 0
         for client, text in records.items():

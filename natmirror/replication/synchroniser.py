@@ -1,10 +1,9 @@
 """The exchange of records with the other host, in a thread of its own: no packet ever waits for it.
 
 Theory. Each host writes its own records and reads the changes that other hosts write. At the start and after each
-outage it *synchronises*: it subscribes to changes; reads all records, which corrects its view of other hosts whatever
-it has missed; writes all of its own records again; and removes records from the store that are its own there and
-unknown here. So an outage or a full queue only means that it synchronises again. It does so every five minutes anyway,
-so that no error lasts.
+outage it *synchronises*: it subscribes to changes; reads all records, and so gets the changes that it has missed;
+writes all of its own records again; and removes its own records that it no longer knows from the store. So after an
+outage or a full queue it only has to synchronise again. It does so every five minutes anyway, so that no error lasts.
 
 A standby host does not forget at once the records that the store has lost: a Redis that comes back empty gets all of
 them from the active host again. The standby forgets those that are still missing when it synchronises the next time.
@@ -215,7 +214,7 @@ class Synchroniser:
                     await (kind.activate() if is_active else kind.release())
             except Exception:
                 self._kinds_are_active = (
-                    was_active  # try again: after a role that is only half taken no host has the legs
+                    was_active  # try again: while the role is only half applied, no host has the legs
                 )
                 raise
             if was_active:
@@ -230,8 +229,8 @@ class Synchroniser:
         """Keep the role for RELEASE_DELAY, after writing the latest changes; return whether this host is active again
         by then.
 
-        Meanwhile the last packets of clients, backends and mirrors still come here, and pass and are copied as before:
-        mirrors would lack those that the other host does not see.
+        Meanwhile the last packets of clients, backends and mirrors still come here, pass, and are copied as before.
+        Otherwise mirrors would lack them, because the other host does not see them.
         """
         for kind in self._kinds:
             await kind.write_last_changes()

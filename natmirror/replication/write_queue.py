@@ -76,7 +76,7 @@ class WriteQueue:
             return put
 
     def waiting(self) -> int:
-        """Return how many ops are queued."""
+        """Return the number of queued ops."""
         return len(self._ops)
 
     def age(self, now: float) -> float:

@@ -1,5 +1,5 @@
-"""Read a rules file. The tables in keys.py read each value; this module builds the rules, and refuses what several keys
-together exclude. An error is one line with the file, the line, the key and what was expected."""
+"""Read a rules file. The tables in keys.py read each value; this module builds the rules, and refuses forbidden
+combinations of keys. An error is one line with the file, the line, the key and the expected value."""
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network

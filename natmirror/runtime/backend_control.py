@@ -60,8 +60,8 @@ class BackendControl:
         self.starting_checks.due_at = 0.0
 
     def set_active(self, is_active: bool) -> None:
-        """Set whether this host passes the packets. A standby resets no connections: its health checks must not cost
-        those of the active host."""
+        """Set whether this host passes the packets. A standby host resets no connections, because they pass the active
+        host."""
         self._is_active = is_active
         if is_active:
             self._apply(self._admission.current_kills())
@@ -86,7 +86,7 @@ class BackendControl:
         return self._admission.show(time.monotonic())
 
     def health(self) -> list[HealthEntry]:
-        """Return what the checks know of each backend, as plain values; from any thread."""
+        """Return the health checks of each backend, as plain values; from any thread."""
         return self._monitor.status()
 
     def _on_health(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:

@@ -19,12 +19,12 @@ from natmirror.runtime.mailbox import Mailbox, settle
 log = logging.getLogger("natmirror")
 
 NEVER = 1 << 30
-"""Seconds: longer than any run."""
+"""An interval in seconds that is longer than any run."""
 
 _MIN_PAUSE_FACTOR = 20  # the pause after a chore is at least this many times as long as the chore took
 # Seconds
 _RETRY_INTERVAL = 5.0  # until a chore that is done only once is tried again after a failure
-_LIFE_INTERVAL = 0.2  # between two checks that the thread that was asked still runs
+_LIFE_INTERVAL = 0.2  # between two checks that the asked thread still runs
 _HUNG_AFTER = 10.0  # until a chore counts as hung
 _REST = 0.1  # after an error that would come again at once
 
@@ -160,12 +160,12 @@ class ChoreThread:
         hung = self._hung()
         if hung is not None and self._hung_since != hung[1]:
             log.error(
-                "%s: has not returned after %g s, and the thread %s does nothing else until it does; check the disk or"
-                " the program that it waits for",
+                "%s: has not returned after %g s; until it returns, the thread %s does no other work; check the disk or"
+                " the program for which it waits",
                 *(hung[0], _HUNG_AFTER, self.name),
             )
         if hung is None and self._hung_since is not None:
-            log.info("%s: has returned; the thread goes on", self.name)
+            log.info("%s: has returned; the thread continues", self.name)
         self._hung_since = None if hung is None else hung[1]
 
     def failures(self) -> list[ChoreFailure]:
@@ -186,7 +186,7 @@ class ChoreThread:
             try:
                 self._do_what_is_due()
             except Exception:  # e.g. no memory
-                log.exception("internal error in the thread %s; going on", self.name)
+                log.exception("internal error in the thread %s; continuing", self.name)
                 time.sleep(_REST)
         for chore in self._chores:
             if chore.at_end:
@@ -212,7 +212,7 @@ class ChoreThread:
 
 
 def failures(chores: Sequence[Chore], now: float) -> list[ChoreFailure]:
-    """Return those of these chores that fail, as values for JSON."""
+    """Return the chores that fail, of these, as values for JSON."""
     found = [(chore.name, chore.failure) for chore in chores]
     return [_shown(name, failure.error, now - failure.since_at) for name, failure in found if failure is not None]
 

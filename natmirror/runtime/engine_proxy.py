@@ -1,4 +1,4 @@
-"""A worker's engine for other threads: the worker's thread does what they ask, between packets.
+"""A worker's engine for other threads: the worker's thread serves their requests between packets.
 
 Long work is cut into slices, and packets pass between the slices.
 """
@@ -53,7 +53,7 @@ class EngineProxy:
     # What the API shows
 
     def snapshot(self) -> Snapshot:
-        """Return the engine's sums."""
+        """Return the engine's counters."""
         snapshot: Snapshot = self._ask(lambda: self._engine.snapshot(time.monotonic()))
         return snapshot
 
@@ -68,7 +68,7 @@ class EngineProxy:
         return self._engine.flows(time.monotonic(), ids)
 
     def decisions(self) -> list[SwitchDecisions]:
-        """Return what backends and masters have decided for each switch."""
+        """Return the orders of backends and masters for each switch."""
         found: list[SwitchDecisions] = []
         for ids in _slices(self._ask(self._engine.flow_ids)):
             found += self._ask(partial(self._engine.decisions, ids))
@@ -117,7 +117,7 @@ class EngineProxy:
 
     @property
     def unlisted_backends(self) -> int:
-        """Return how many backends, since the start, were added for connections that another host reported."""
+        """Return the number of backends that were added, since the start, for another host's connections."""
         return self._engine.unlisted_backends
 
     def set_marks(self, marks: Mapping[ServiceBackend, int]) -> None:
@@ -152,7 +152,7 @@ class EngineProxy:
         self._thread.post(lambda: self._engine.set_path_mtu(mirror, mtu))
 
     def resume_mirroring(self) -> None:
-        """Switch on again the parts of mirroring that are off after internal errors."""
+        """Switch the parts of mirroring on again that are off after internal errors."""
         self._thread.post(self._engine.faults.resume)
 
     # Requests to the thread

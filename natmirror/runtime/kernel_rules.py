@@ -45,7 +45,7 @@ class KernelRules:
         self._sent_marks: Mapping[ServiceBackend, int] = {}
 
     def install(self) -> None:
-        """Install all rules, in place of those that an earlier run has left. HostError where iptables refuses: then no
+        """Install all rules; they replace those that an earlier run has left. HostError where iptables refuses: then no
         rules are installed."""
         self.rules = self._with_connections()
         # First the table: the kernel remembers a queued packet's next hook by its number.
@@ -58,8 +58,8 @@ class KernelRules:
             raise
 
     def remove(self, *, keep_rules: bool) -> None:
-        """Remove all rules, or all but the iptables rules. HostError where some of them stay: it says which, and how to
-        remove them."""
+        """Remove all rules; with ``keep_rules`` keep the iptables rules. HostError if some of them stay: it says which,
+        and how to remove them."""
         left: list[str] = []
         if not keep_rules:
             try:
@@ -69,7 +69,7 @@ class KernelRules:
         try:
             nftables.remove()
         except HostError as error:
-            if self.why_not_translated is None:  # else the log says why, and there is probably no table
+            if self.why_not_translated is None:  # otherwise there is probably no table, and the log says why
                 left.append(f"nftables: {error}; its table natmirror stays")
         if left:
             raise HostError(f"{'; '.join(left)}; remove what is left with: natmirror cleanup")

@@ -1,8 +1,8 @@
 """The log of a live run: records wait in a bounded queue for a thread that writes them to stderr.
 
 A thread that logs never blocks. While stderr is not read, the queue fills up, and further records are counted and
-dropped. So are messages of one kind (a level and a format string) that come too often. As soon as it can, the log says
-how many were suppressed.
+dropped. So are messages of one kind (a level and a format string) that come too often. Later the log says how many
+were suppressed.
 """
 
 import logging
@@ -25,7 +25,7 @@ MessageKind = tuple[int, str]
 
 MAX_QUEUED = 1000
 MAX_OF_A_KIND = 20
-"""Messages of one kind in ``WINDOW`` seconds; far more than a person reads."""
+"""Limit on messages of one kind in ``WINDOW`` seconds; far more than a person reads."""
 WINDOW = 10.0
 
 _MAX_KINDS = 1000
@@ -76,7 +76,8 @@ class Limiter:
         self._window(kind, now).suppressed += 1
 
     def take_suppressed(self, now: float) -> list[tuple[MessageKind, int]]:
-        """Return how many messages of each kind were suppressed in windows that are over; return each once."""
+        """Return the number of messages of each kind that were suppressed in windows that have ended; return each
+        number once."""
         over = [(kind, window) for kind, window in self._windows.items() if now - window.began_at >= WINDOW]
         for kind, _ in over:
             del self._windows[kind]
@@ -165,8 +166,8 @@ class Logs(logging.Handler):
         super().close()
 
     def write_one(self, timeout: float) -> bool:
-        """Write the next record, after waiting ``timeout`` seconds for it, and the numbers of suppressed messages.
-        Return whether to go on."""
+        """Wait up to ``timeout`` seconds for the next record and write it, and the numbers of suppressed messages.
+        Return whether to continue."""
         try:
             record = self._records.get(timeout=timeout)
             if record is None:

@@ -89,7 +89,7 @@ class Waker:
         """Wake the thread; from any thread, without waiting."""
         ends = self._ends
         if ends is not None:
-            with suppress(OSError):  # full: it will wake; closed: it has ended; no memory: it wakes soon anyway
+            with suppress(OSError):  # full: it wakes anyway; closed: it has ended; no memory: it wakes soon anyway
                 ends[1].send(b"?")
 
     def drain(self) -> None:
@@ -97,7 +97,7 @@ class Waker:
         self._opened()[0].recv(4096)
 
     def wait(self, timeout: float) -> None:
-        """Wait for wake(), at most so many seconds."""
+        """Wait for wake(), at most ``timeout`` seconds."""
         if select.select([self.fd], [], [], max(0.0, timeout))[0]:
             self.drain()
 

@@ -32,7 +32,7 @@ class OrderRecorder:
         self._writers: dict[tuple[str, str], Writer] = {}
 
     def reload(self, rules: Rules) -> None:
-        """Record by these rules from now on; go on with the files that the rules still name. CaptureError where a new
+        """Record by these rules from now on; continue the files that the rules still name. CaptureError where a new
         file cannot be created: then nothing has changed."""
         sessions = {(one.name, mirror.name): mirror for one in rules.services for mirror in one.sessions}
         paths = {key: mirror.record for key, mirror in sessions.items() if mirror.record is not None}

@@ -1,7 +1,7 @@
 """The files that a run writes while packets pass: recordings of masters' orders, and the known switches.
 
-Each kind is written by a thread of its own. A disk that does not answer delays neither packets nor the main thread, but
-what should have been written may be lost.
+A separate thread writes each kind. A disk that does not answer delays neither packets nor the main thread, but the data
+that waits for it may be lost.
 """
 
 import logging

@@ -125,7 +125,7 @@ class Reloader:
         self._memory.limit = rules.mirror_memory
         # 4c. The backends' shares of new connections, and the health checks.
         self._backends.reload(rules)
-        # 4d. Read and write the shared state again: its records tell of removed backends that have connections left.
+        # 4d. Read and write the shared state again: its records may name removed backends that have connections left.
         if self._shared is not None:
             self._shared.refresh()
 

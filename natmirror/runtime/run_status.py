@@ -53,7 +53,7 @@ class RunStatus:
         return [flow for worker in self._workers for flow in worker.engine.flows()]
 
     def decisions(self) -> list[SwitchDecisions]:
-        """Return what backends and masters have decided for each switch."""
+        """Return the orders of backends and masters for each switch."""
         return [entry for worker in self._workers for entry in worker.engine.decisions()]
 
     def status(self) -> StatusAnswer:
@@ -73,14 +73,14 @@ class RunStatus:
         }
 
     def sums(self) -> RunSums:
-        """Return what all threads have counted, and each backend's state."""
+        """Return the counters of all threads together, and each backend's state."""
         whole = aggregate([worker.engine.snapshot() for worker in self._workers])
         states = self._backends.states()
         backends = [_backend(counts, states.get((counts["service"], counts["name"]))) for counts in whole["backends"]]
         return {**whole, "backends": backends}
 
     def machine(self) -> MachineEntry:
-        """Return what natmirror uses of this host."""
+        """Return the state of the queues, the TUN device and the threads."""
         tunnel: Counter[OutboxCounter] = Counter()
         for worker in self._workers:
             tunnel.update(worker.sent_counters())
@@ -96,8 +96,7 @@ class RunStatus:
 
 
 def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> BackendEntry:
-    """Return a backend with its state. Admission knows those that a service's pool names: no removed ones, and no sorry
-    server."""
+    """Return a backend with its state. ``admission`` is None for a sorry server and for a removed backend."""
     if admission is None or counts["removed"]:
         state = BackendState.REMOVED if counts["removed"] else BackendState.SORRY
         admission = {"state": state, "healthy": None, "reason": "", "state_seconds": None, "share": None}

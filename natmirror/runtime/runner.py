@@ -50,7 +50,7 @@ _REST = 0.1  # after an error that would come again at once
 _STOP_TIMEOUT = 3.0  # for a disk that hangs
 _MAINTENANCE_STOP_TIMEOUT = 5.0  # in addition, for a program that waits for another program's lock
 _MAX_PULSE_INTERVAL = 1.0  # in which an idle packet thread completes a round
-_SWITCH_INTERVAL = 0.0005  # for which a packet thread waits at most for another thread's Python code
+_SWITCH_INTERVAL = 0.0005  # limit on the time that a packet thread waits for another thread's Python code
 
 
 def thread_count(rules: Rules) -> int:
@@ -61,7 +61,7 @@ def thread_count(rules: Rules) -> int:
 
 
 class Runner:
-    """One natmirror on this host. Nothing is taken from the host before run()."""
+    """One natmirror on this host. It changes nothing on the host before run()."""
 
     def __init__(
         self, rules: Rules, firewall: Firewall, notifier: Notifier, logs: Logs, *, keep_rules: bool, api_path: Path
@@ -252,7 +252,7 @@ class Runner:
             due = min(until, due, *(chore.due_at for chore in self._chores))
             self._waker.wait(due - time.monotonic())
         except Exception:  # e.g. no memory
-            log.exception("internal error in the main thread; going on")
+            log.exception("internal error in the main thread; continuing")
             time.sleep(_REST)
 
     def _stop(self) -> str:
@@ -275,7 +275,7 @@ class Runner:
         self._stop_workers()
         # 5. Stop the chore threads, which write their files for the last time.
         self._stop_chore_threads()
-        # 6. If a worker has failed, so has the run.
+        # 6. If a worker has failed, raise its failure.
         self._raise_first_failure()
         return summarize(self._status.sums(), self._status.machine())
 
@@ -293,7 +293,7 @@ class Runner:
         return next((problem for worker in self._workers if (problem := worker.queue_problem())), None)
 
     def _note_ended_workers(self) -> None:
-        """Note workers that have failed for good. The others go on; the failure of the last one ends the run."""
+        """Note workers that have failed for good. The others continue; the failure of the last one ends the run."""
         ended = self.member.readiness.ended
         for number, worker in enumerate(self._workers):
             if worker.failure is not None and number not in ended:
@@ -318,7 +318,7 @@ class Runner:
     # Chores
 
     def _stop_chore_threads(self) -> None:
-        """Have the chore threads finish, for a bounded time; report a chore that hangs, and go on without it."""
+        """Have the chore threads finish, for a bounded time; report a chore that hangs, and continue without it."""
         if self._has_stopped_threads:
             return
         self._has_stopped_threads = True

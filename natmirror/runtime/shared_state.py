@@ -15,7 +15,7 @@ from natmirror.runtime.worker import Worker
 
 
 class SharedStateEntry(SyncEntry):
-    """What this host shares with the other host of the pair, and where."""
+    """The state that this host shares with the other host of the pair."""
 
     store: str | None
     """The URL of the store, without a password; null if the rules have no ``ha.state``."""

@@ -46,7 +46,8 @@ class MachineEntry(TypedDict):
     internal_errors: int
     """Internal errors outside mirroring. Each cost at most one packet or one request; the log has the tracebacks."""
     ended_threads: dict[str, str]
-    """Why packet threads have ended, by the thread's number. natmirror stops when one has ended."""
+    """Why packet threads have ended, by the thread's number. No packet of such a thread's clients passes until
+    natmirror is restarted."""
 
 
 class StatusAnswer(RunSums):

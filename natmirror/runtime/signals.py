@@ -14,7 +14,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.stops = 0
-        """How many signals to stop have come; the second one ends the wait for the other host of a pair."""
+        """The number of signals to stop; the second one ends the wait for the other host of a pair."""
         self._is_reload_wanted = False
 
     def catch(self, held: ExitStack, waker: Waker) -> None:

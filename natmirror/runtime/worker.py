@@ -37,9 +37,9 @@ from natmirror.runtime.mailbox import Mailbox, Waker, settle
 log = logging.getLogger("natmirror")
 
 _ANSWER_TIMEOUT = 5.0
-_LIFE_INTERVAL = 0.2  # seconds between two checks that the thread that was asked still runs
+_LIFE_INTERVAL = 0.2  # seconds between two checks that the asked thread still runs
 _TIMER_SLICE = 0.001
-"""Seconds for timers, and for reading OpenFlow messages, between two batches of packets."""
+"""Limit in seconds on timers, and on reading OpenFlow messages, between two batches of packets."""
 _MAX_ERRORS = 10
 _ERROR_WINDOW = 10.0  # seconds in which _MAX_ERRORS internal errors end the thread
 _INTERNAL_ERROR = Drop(DropReason.INTERNAL_ERROR)
@@ -200,7 +200,7 @@ class Worker:
     def _run(self) -> None:
         try:
             self._pass_packets()
-            self._loop.send(self._engine.close())  # end the legs, so that no mirror waits for us
+            self._loop.send(self._engine.close())  # end the legs, so that no mirror waits for data
             self._loop.flush()
             self._report_events()
             self.replication.report_bindings(NEVER)
@@ -234,7 +234,7 @@ class Worker:
         self._do_what_is_due()
 
     def _until(self) -> float:
-        """Return when Python has something to do, even if no packet comes."""
+        """Return the time at which Python has something to do, even if no packet comes."""
         timer = self._engine.next_own_timer()
         check_at = NEVER if self._monitor is None else self._monitor.next_at
         due = min(self._pulse_at, self.replication.next_report_at, check_at)
@@ -283,12 +283,12 @@ class Worker:
     def _note_error(self, what: str, error: Exception) -> None:
         """Count an internal error, and log its traceback. It ends the current piece of work, not the thread."""
         self.internal_errors += 1
-        log.error("internal error while %s: the thread goes on", what, exc_info=error)
+        log.error("internal error while %s: the thread continues", what, exc_info=error)
 
     # In the thread: packets that C punts to Python
 
     def _decide_punted(self) -> None:
-        """Decide the punted packet, or have the worker decide it that has its client."""
+        """Decide the punted packet, or pass it to the worker that has its client."""
         punted = self._loop.punted()
         packet = punted.packet
         owner = self._owner_of(packet)
@@ -321,7 +321,7 @@ class Worker:
         try:
             return self._engine.decide(packet.payload, Hook(packet.hook), now, Checksum(packet.checksum))
         except Exception as error:
-            # An error in NAT itself costs this packet, which its sender sends again, but not the host's traffic.
+            # An error in NAT itself costs only this packet, which its sender sends again.
             self._note_error(f"deciding a packet of {len(packet.payload)} bytes at hook {packet.hook}", error)
             return Decision(_INTERNAL_ERROR, [])
 

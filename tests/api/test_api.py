@@ -179,7 +179,7 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         assert get(path, "/v1/drain", "POST").status_code == 400
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
             response = client.post("http://natmirror/v1/drain", json={"service": "openflow"})
-        assert (response.status_code, response.json()) == (400, {"error": "expected 'backend' too"})
+        assert (response.status_code, response.json()) == (400, {"error": "missing key 'backend'"})
     finally:
         server.close()
 
@@ -198,7 +198,7 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
     assert "buffered for mirrors: 20.0 KiB of 256.0 MiB" in screen
     assert "the kernel does not translate addresses: nft is missing" in screen
     assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
-    assert "log records: dropped 3\n" in screen
+    assert "log messages not written: dropped 3\n" in screen
 
 
 PAIR = {"role": "master", "since": "03:04", "source": "keepalived", "hosts": ["lb1", "lb2"], "store": "redis://h"}
@@ -218,10 +218,10 @@ SHARED = {
 @pytest.mark.parametrize(
     ("shared", "line"),
     [
-        (dict(OFF), "none (ha.state): a move to the other host ends all legs and pinned flows\n"),
+        (dict(OFF), "none (the rules have no ha.state): a takeover by the other host ends all legs and pinned flows\n"),
         (
             SHARED,
-            "redis://h connecting, 7 records of the other host, 3 of our own wait to be written, for 1.2 s, outages 2,",
+            "redis://h connecting, 7 records of the other host, 3 own changes not written for 1.2 s, outages 2,",
         ),
         (
             SHARED
@@ -246,7 +246,7 @@ def test_the_status_screen_of_a_pair_says_what_a_move_would_cost(path: Path, sha
         screen = run("status", "--api", other).output
     assert "pair: lb1 and lb2\nthis host: master since 03:04\n" in screen
     assert f"shared state: {line}" in screen
-    assert "pinned flows: 4, whose backend cannot be derived from the rules\n" in screen
+    assert "pinned flows: 4, whose backend the rules alone do not give\n" in screen
 
 
 def test_the_legs_screen_has_a_row_for_each_leg(served: ClientConnection, path: Path) -> None:

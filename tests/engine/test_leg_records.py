@@ -136,7 +136,7 @@ def test_a_malformed_record_is_refused_and_changes_nothing(change: dict[str, Any
     [
         ({"service": "elsewhere"}, "there is no service elsewhere"),
         ({"client": "10.99.0.11:40001"}, "in no client network"),
-        ({"backend": "10.10.0.100:6653"}, "service openflow can have none at 10.10.0.100:6653"),
+        ({"backend": "10.10.0.100:6653"}, "service openflow cannot have one at 10.10.0.100:6653"),
         ({"backend": None}, "the rules of service openflow differ"),
         ({"client_nxt": ISS}, "client_nxt: expected no number below"),
         ({"legs": [{**RECORD["legs"][0], "our_scale": 8}]}, "our_scale: expected 7"),  # type: ignore[index]

@@ -45,7 +45,7 @@ class MasterSession:
         return self.connection.has_ended
 
     def move(self, event: SessionEvent) -> None:
-        """Go to the next state; KeyError where the event is not possible."""
+        """Change to the next state; KeyError where the event is not possible."""
         self.state = TRANSITIONS[self.state, event]
 
     def give_up(self, reason: EndReason) -> None:
@@ -77,7 +77,7 @@ class Connection:
     continues: bool = False
     """Whether the connection begins again here, with the same switch."""
     datapath: Datapath | None = None
-    """The switch that the masters were last given."""
+    """The switch with which the masters' sessions were last opened."""
 
     @property
     def name(self) -> str:

@@ -62,11 +62,11 @@ class OpenSessions:
             is_known = False  # the switch is unknown
         if connection.has_ended or not is_known or self.now - master.tried_at < master.pause:
             return False
-        # Else a session of a younger connection of the switch has replaced this one
+        # Otherwise a session of a younger connection of the switch has replaced this one
         return master.key is None or self._of_switches.get(master.key) is master
 
     def open(self, master: MasterSession) -> LegOutcome | None:
-        """Open a leg and begin a session; None where there is no leg: then the reason is counted."""
+        """Open a leg and begin a session. Return None if there is no leg, after counting the reason."""
         now = self.now
         connection = master.connection
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
@@ -109,7 +109,7 @@ class OpenSessions:
         return None if older is master else older
 
     def unclaim_switch(self, master: MasterSession) -> None:
-        """Note that this is not a switch's session with the master any more."""
+        """Note that this is no longer a switch's session with the master."""
         if master.key is not None and self._of_switches.get(master.key) is master:
             del self._of_switches[master.key]
         master.key = None

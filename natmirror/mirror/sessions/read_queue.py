@@ -11,7 +11,7 @@ from enum import IntEnum
 from natmirror.fastpath import READ_MIRROR, READ_ORIG, READ_REPLY, Gear
 
 _MAX_LEN = 16 << 20  # bytes that wait, with Python's bookkeeping; later ones are lost
-_RESERVE = 4 << 20  # bytes in addition, for streams with little in the queue, since others may take long to read
+_RESERVE = 4 << 20  # bytes in addition, for streams with few bytes in the queue: reading the others may take long
 _LITTLE = 64 << 10
 _ENTRY_COST = 200  # bytes that Python's own bookkeeping takes for an entry
 
@@ -54,7 +54,9 @@ class ReadQueue:
         self._waiting: deque[tuple[ReadEvent, int, bytes]] = deque()
         self._waiting_len = 0
         self._waiting_of: Counter[tuple[ReadEvent, int]] = Counter()  # by stream, without Python's bookkeeping
-        self._lost: set[tuple[ReadEvent, int]] = set()  # streams without a new entry since bytes of theirs were lost
+        self._lost: set[tuple[ReadEvent, int]] = (
+            set()
+        )  # streams without a new entry since some of their bytes were lost
 
     def add(self, kind: ReadEvent, of: int, data: bytes = b"") -> None:
         """Append an entry."""

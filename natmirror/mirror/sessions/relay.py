@@ -32,7 +32,7 @@ _MASTERS_FAULTS = {
     EndReason.BAD_VERSION: EndReason.MIRROR_BAD_VERSION,
     EndReason.MIRROR_ASKS_TOO_MUCH: EndReason.MIRROR_ASKS_TOO_MUCH,
 }
-"""Why a session ends, by what is wrong with the master's stream."""
+"""Why a session ends, by the error in the master's stream."""
 
 
 class Relay:
@@ -161,7 +161,7 @@ class Relay:
                 self._open(master)
 
     def _open(self, master: MasterSession) -> None:
-        """Open a session with a master, unless it is too early or the master is not in the rules any more."""
+        """Open a session with a master, unless it is too early or the rules no longer have the master."""
         if not self._open_sessions.may_open(master):
             return
         if not self._ledger.is_current(master):
@@ -176,7 +176,7 @@ class Relay:
     # Ending
 
     def give_up(self, connection: Connection, reason: EndReason) -> Iterator[None]:
-        """End the sessions of a connection that cannot be followed any more; production goes on."""
+        """End the sessions of a connection that natmirror cannot read any more. The connection itself continues."""
         for master in connection.masters:
             if master.why_absent is None:
                 master.give_up(reason)
@@ -186,7 +186,7 @@ class Relay:
         self._open_sessions.stop_reading_if_ended(connection)
 
     def end_if_removed(self, master: MasterSession) -> None:
-        """End a session whose master is not in the rules any more; none will follow."""
+        """End a session whose master the rules no longer have; no session will follow."""
         if self._ledger.is_current(master):
             return
         if master.why_absent is None:
@@ -236,7 +236,7 @@ class Relay:
             yield from self.flush(master)
 
     def flush(self, master: MasterSession) -> Iterator[None]:
-        """Write a session's unsent messages to its leg. The leg needs room for all of them: else it gets none."""
+        """Write a session's unsent messages to its leg. The leg needs room for all of them, and otherwise ends."""
         self.unflushed.pop(master, None)
         leg, session = master.leg, master.session
         if master.state not in IS_OPEN or leg is None or session is None:

@@ -1,9 +1,10 @@
 """The states of one connection's session with one master, and the events that move it from one to the next.
 
-Theory. A session opens its leg when enough is known of its switch (WAITING). It exchanges messages while the leg lives
-(OPEN), until one side closes (CLOSING: no more messages, the leg delivers what it holds). When the leg has ended, the
-session may open the next one. Once there is a reason against a further session (``why_absent``), it ends: at once where
-it has no leg (ENDED), else when its leg ends. LAST and LAST_CLOSING are OPEN and CLOSING with such a reason.
+Theory. A session waits until enough is known of its switch (WAITING), and then opens its leg. It exchanges messages
+while the leg is open (OPEN), until one side closes (CLOSING: no more messages, the leg delivers its buffered bytes).
+When the leg has ended, the session may open the next one. Once there is a reason against a further session
+(``why_absent``), it ends: at once if it has no leg (ENDED), otherwise when its leg ends. LAST and LAST_CLOSING are OPEN
+and CLOSING with such a reason.
 """
 
 from enum import IntEnum

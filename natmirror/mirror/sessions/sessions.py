@@ -34,8 +34,8 @@ from natmirror.openflow.observer import Observer
 from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Reconnect
 
-_MAX_UNFLUSHED_LEN = 64 << 10  # bytes that are read at most before sessions are flushed
-_MAX_UNFLUSHED = 64  # sessions that get messages at most before they are flushed
+_MAX_UNFLUSHED_LEN = 64 << 10  # limit on the bytes that are read before sessions are flushed
+_MAX_UNFLUSHED = 64  # limit on the sessions that get messages before they are flushed
 
 
 class MasterSessions:
@@ -113,8 +113,8 @@ class MasterSessions:
         return self._steps is not None or bool(self._relay.unflushed) or self._read_queue.has_more
 
     def read(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
-        """Read the queue and flush the sessions, until nothing waits or ``is_spent`` says that the time is over; at
-        least one step."""
+        """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True; do at least one
+        step."""
         self._open_sessions.now = now
         while self.has_more:
             self._step()
@@ -242,7 +242,7 @@ class MasterSessions:
             connection.masters = ()
 
     def end_if_removed(self, master: MasterSession) -> None:
-        """End a session whose master is not in the rules any more."""
+        """End a session whose master the rules no longer have."""
         self._relay.end_if_removed(master)
 
     def take_orders(self) -> list[Order]:
@@ -261,5 +261,5 @@ class MasterSessions:
         return () if connection is None else connection.masters
 
     def sums(self) -> dict[tuple[str, str], MirrorSessions]:
-        """Return what all sessions with each master have counted, by service and master."""
+        """Return the counters of all sessions with each master, by service and master."""
         return self._totals.sums(self._open_sessions.by_number.values())

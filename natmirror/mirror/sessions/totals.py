@@ -34,8 +34,8 @@ class SessionTotals:
         self._past[_key(master)] = _added(self._past.get(_key(master), no_sessions()), session.counters())
 
     def sums(self, living: Iterable[tuple[MasterSession, SwitchSession]]) -> dict[Key, MirrorSessions]:
-        """Return for each master what all its sessions have counted, ``living`` included."""
-        found = deepcopy(self._past)  # what is shown must not change while another thread writes it out
+        """Return the counters of all sessions of each master, ``living`` ones included."""
+        found = deepcopy(self._past)  # the result must not change while another thread writes it as JSON
         for master, session in living:
             found[_key(master)] = _added(found.get(_key(master), no_sessions()), session.counters())
         return found
@@ -47,7 +47,7 @@ def no_sessions() -> MirrorSessions:
 
 
 def add_sessions(one: MirrorSessions | None, other: MirrorSessions | None) -> MirrorSessions | None:
-    """Return the sums of both; None where both are."""
+    """Return the sums of both; None if both are None."""
     if one is None or other is None:
         return one or other
     return _added(one, other, other["not_opened"])
