@@ -81,7 +81,7 @@ def test_an_unclear_check_does_not_count() -> None:
     health = fresh(fall=2)
     assert not any(enter(health, event, 101.0) for event in [FAILED, UNCLEAR, UNCLEAR])
     assert enter(health, FAILED, 102.0)
-    assert (health.checks, health.failures, health.unclear_checks) == (2, 2, 2)
+    assert (health.checks, health.failures, health.inconclusive_checks) == (2, 2, 2)
 
 
 def test_first_checks_are_spread_over_an_interval() -> None:

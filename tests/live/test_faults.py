@@ -32,7 +32,7 @@ def test_a_stream_that_cannot_be_copied_passes(scene: Scene) -> None:
     assert errors(balancer)["copies"] >= 3
     assert "copies" in off(balancer)
     [mirror] = balancer.status()["mirrors"]
-    assert set(mirror["ended"]) <= {"internal-error", "mirroring-off"}
+    assert set(mirror["legs_ended"]) <= {"internal-error", "mirroring-off"}
     assert mirror["client_bytes"] == sum(mirror["lost_bytes"].values()) + mirror["acked_bytes"]
     assert "a deliberate mistake" in balancer.program.text
 
@@ -69,6 +69,6 @@ def test_a_command_switches_mirroring_on_again(scene: Scene) -> None:
     shown: Any = scene.lab.run(
         "lb", [sys.executable, "-m", "natmirror", "resume-mirroring", "--api", str(balancer.api)]
     )
-    assert "on again" in shown
+    assert "mirrored again" in shown
     balancer.wait_for_status(lambda status: not status["faults"]["off"], "mirroring to be on")
     assert "on again; connections" in balancer.program.text

@@ -34,14 +34,14 @@ def test_the_active_host_dies(pair: Pair) -> None:
     pair.move("killed, cables down", pair.members["lb1"].crash, to="lb2")
     master, traffic = pair.traffic.master, pair.traffic
     wait_for(
-        lambda: all(master.gone(switch.datapath_id) == 1 for switch in traffic.switches),
+        lambda: all(master.ended_sessions(switch.datapath_id) == 1 for switch in traffic.switches),
         "the master to hear that the dead host's legs are over",
     )
     status = lb2.balancer.status()
     assert status["counters"]["flows_picked_up"] >= CONNECTIONS + SWITCHES
     for mirror in status["mirrors"]:
         assert mirror["client_bytes"] > 0, "it is known what the mirrors miss"
-        assert set(mirror["lost_bytes"]) == {"mid-connection"}, "and why"
+        assert set(mirror["lost_bytes"]) == {"picked-up"}, "and why"
     pair.end()
 
 

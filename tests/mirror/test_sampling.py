@@ -4,7 +4,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from natmirror.mirror.sampling import NOT_SELECTED, UNSAMPLED, why_not_mirrored
+from natmirror.mirror.sampling import why_not_mirrored
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 
 CLIENTS = [bytes((10, 10, third, last)) for third in range(8) for last in range(1, 251)]
@@ -14,19 +15,19 @@ def mirror(**settings: object) -> Mirror:
     return Mirror("m", IPv4Address("10.20.0.13"), 6653, **settings)  # type: ignore[arg-type]
 
 
-def sampled(share: float) -> set[bytes]:
-    return {client for client in CLIENTS if why_not_mirrored(mirror(sample=share), client) is None}
+def sampled(fraction: float) -> set[bytes]:
+    return {client for client in CLIENTS if why_not_mirrored(mirror(sample=fraction), client) is None}
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_sample_has_about_its_share_of_the_clients(share: float) -> None:
-    assert abs(len(sampled(share)) / len(CLIENTS) - share) < 0.04
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_a_sample_has_about_its_share_of_the_clients(fraction: float) -> None:
+    assert abs(len(sampled(fraction)) / len(CLIENTS) - fraction) < 0.04
 
 
-def test_a_share_of_1_samples_all_clients_and_of_0_none() -> None:
+def test_a_sample_of_1_samples_all_clients_and_of_0_none() -> None:
     assert sampled(1.0) == set(CLIENTS)
     assert sampled(0.0) == set()
-    assert why_not_mirrored(mirror(sample=0.0), CLIENTS[0]) == UNSAMPLED
+    assert why_not_mirrored(mirror(sample=0.0), CLIENTS[0]) == EndReason.NOT_SAMPLED
 
 
 def test_a_larger_sample_contains_the_smaller_one() -> None:
@@ -43,4 +44,4 @@ def test_a_mirror_may_get_only_some_networks() -> None:
     some = mirror(only=(IPv4Network("10.10.3.0/24"), IPv4Network("10.10.5.7/32")))
     wanted = {client for client in CLIENTS if why_not_mirrored(some, client) is None}
     assert wanted == {client for client in CLIENTS if client[2] == 3} | {bytes((10, 10, 5, 7))}
-    assert why_not_mirrored(some, CLIENTS[0]) == NOT_SELECTED
+    assert why_not_mirrored(some, CLIENTS[0]) == EndReason.NOT_SELECTED
