@@ -89,9 +89,10 @@ def test_all_names_in_a_document_exist(document: str) -> None:
     assert missing - FOREIGN == set()
 
 
-def test_the_architecture_is_short() -> None:
-    lines = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 250
+@pytest.mark.parametrize(("document", "most"), [("ARCHITECTURE.md", 250), ("README.md", 150)])
+def test_a_document_is_short_enough_to_be_read_whole(document: str, most: int) -> None:
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= most
     assert [line for line in lines if len(line) > 120] == []
 
 
