@@ -288,8 +288,8 @@ def ledger(before: dict[str, Any], after: dict[str, Any], waited: float) -> Ledg
         total.client_bytes += new["client_bytes"] - old["client_bytes"]
         total.acked_bytes += new["acked_bytes"] - old["acked_bytes"]
         total.pending_bytes += new["pending_bytes"]
-        total.legs_opened += new["opened"] - old["opened"]
-        for ours, key in ((total.lost_bytes, "lost_bytes"), (total.legs_ended, "ended")):
+        total.legs_opened += new["legs_opened"] - old["legs_opened"]
+        for ours, key in ((total.lost_bytes, "lost_bytes"), (total.legs_ended, "legs_ended")):
             for reason, count in new[key].items():
                 if more := count - old[key].get(reason, 0):
                     ours[reason] = ours.get(reason, 0) + more

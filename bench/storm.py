@@ -114,7 +114,7 @@ def main() -> None:
         print("alone:    ", lab.run("s1", [*script, "echo"]).strip(), flush=True)
         lab.start("s1", [*script, "storm"], name="storm").wait_for_text("ready")
         print("in storm: ", lab.run("s1", [*script, "echo"]).strip(), flush=True)
-        print("ended legs:", balancer.status()["mirrors"][0]["ended"])
+        print("ended legs:", balancer.status()["mirrors"][0]["legs_ended"])
         balancer.stop()
 
 

@@ -150,7 +150,7 @@ def report(samples: list[Sample], machine: dict[str, Any], switches: int, rate: 
 
         answered = sum(sample.swarm["answered"] for sample in mine) / sum(sample.swarm["sent"] for sample in mine)
         share = statistics.median(100 * sample.program_s / sample.seconds for sample in mine)
-        ended = [sample.mirror["ended"] for sample in mine if sample.mirror]
+        ended = [sample.mirror["legs_ended"] for sample in mine if sample.mirror]
         lost = sum(count for reasons in ended for reason, count in reasons.items() if reason != "closed")
         seen = [sum(column) for column in zip(*(sample.packet_ins for sample in mine), strict=True)]
         worst = max(sample.swarm["max_ms"] for sample in mine)

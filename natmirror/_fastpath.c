@@ -82,26 +82,26 @@ static int punt_reason(nm_gear *gear, const nm_flow *flow, const nm_segment *seg
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
     if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || !(seg->flags & TCP_ACK) ||
         seg->seq != sender->next || diff(end, receiver->ack) < 0)
-        return NM_PUNT_DATA;
+        return NM_PUNT_OUT_OF_ORDER;
     if (!(flow->flags & NM_FLOW_PICKED_UP) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
-        return NM_PUNT_DATA;
+        return NM_PUNT_OUT_OF_ORDER;
     uint32_t first_leg = is_orig ? flow->first_leg : NM_NO_LEG;
     for (uint32_t id = first_leg; id != NM_NO_LEG;) {
         const nm_leg *leg = nm_leg_by_id(gear->legs, id);
         if (!(leg->flags & NM_LEG_STEADY) ||
             (leg->buffered && (uint64_t)leg->buffered + seg->payload_len > leg->max_buffer))
-            return NM_PUNT_LEG;
+            return NM_PUNT_LEG_REPAIR;
         id = leg->next_of_flow;
     }
     for (uint32_t id = first_leg; id != NM_NO_LEG;) {
         nm_leg *leg = nm_leg_by_id(gear->legs, id);
         if (!nm_leg_reserve(gear->legs, leg, seg->payload_len))
-            return NM_PUNT_LEG;
+            return NM_PUNT_LEG_REPAIR;
         id = leg->next_of_flow;
     }
     if (flow->flags & NM_FLOW_HAS_READER &&
         !nm_read_add(&gear->read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, payload_of(seg), seg->payload_len))
-        return NM_PUNT_DATA;
+        return NM_PUNT_OUT_OF_ORDER;
     return 0;
 }
 
@@ -128,16 +128,16 @@ static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *se
     uint32_t window = (uint32_t)seg->window << leg->scale, ack = seg->ack - leg->seq_offset;
     if (!(leg->flags & NM_LEG_STEADY) || (seg->flags & ~TCP_PSH) != TCP_ACK || seg->has_options ||
         seg->seq != leg->rcv_nxt || !window || diff(ack, leg->snd_una) < 0 || diff(ack, leg->snd_max) > 0)
-        return NM_PUNT_LEG;
+        return NM_PUNT_LEG_REPAIR;
     if (ack == leg->snd_una && !(leg->flags & NM_LEG_SACK) && !seg->payload_len && window == leg->window &&
         leg->snd_nxt != leg->snd_una)
-        return NM_PUNT_LEG; /* a duplicate (RFC 5681 2) */
+        return NM_PUNT_LEG_REPAIR; /* a duplicate (RFC 5681 2) */
     if (has_bad_sum(seg, checksum))
-        return NM_PUNT_LEG;
+        return NM_PUNT_LEG_REPAIR;
     if (seg->payload_len && leg->source == NM_SOURCE_MESSAGES &&
         !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, payload_of(seg), seg->payload_len))
-        return NM_PUNT_LEG;
-    gear->counters.fast_packets++;
+        return NM_PUNT_LEG_REPAIR;
+    gear->counters.packets_decided_in_c++;
     gear->counters.mirror_packets++;
     nm_leg_take_ack(gear->legs, leg, ack, window, now, &gear->out);
     if (seg->payload_len) {
@@ -172,12 +172,12 @@ static int needs_python(nm_gear *gear, const nm_flow *flow, const nm_segment *se
 static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now)
 {
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
-        return NM_PUNT_CONTROL;
+        return NM_PUNT_OPENING_OR_CLOSING;
     int event = nm_track(flow, seg, is_orig, flow->flags & NM_FLOW_PICKED_UP);
     nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
     if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
-    gear->counters.fast_packets++;
+    gear->counters.packets_decided_in_c++;
     return pass_on(gear, flow, seg, is_orig);
 }
 
@@ -189,9 +189,9 @@ static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg)
     if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK) ||
         !nm_plan_is_client(&gear->plan, 4, destination_of(seg)) || !nm_flows_victim(gear->flows, 1) ||
         nm_flow_find_orig(gear->flows, 4, destination_of(seg), seg->dport, service->address, service->port))
-        return NM_PUNT_CONTROL; /* the last condition: the client has connected again since, and another backend answers */
-    gear->counters.fast_packets++;
-    gear->counters.unbound_packets++;
+        return NM_PUNT_OPENING_OR_CLOSING; /* the last condition: the client has connected again since, and another backend answers */
+    gear->counters.packets_decided_in_c++;
+    gear->counters.packets_without_flow++;
     return translate_to(gear, seg, 0, service->address, service->port, 0);
 }
 
@@ -199,7 +199,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
 {
     nm_segment seg;
     if (!parse(packet, len, &seg))
-        return NM_PUNT_MALFORMED;
+        return NM_PUNT_NOT_TCP;
     int is_control = seg.flags & (TCP_SYN | TCP_FIN | TCP_RST);
     int is_orig = hook == NF_INET_PRE_ROUTING;
     const uint8_t *src = source_of(&seg), *dst = destination_of(&seg);
@@ -209,21 +209,21 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     if (is_orig && seg.flags & TCP_SYN && (!flow || nm_flow_is_closed(flow))) {
         flow = nm_flow_open(gear, flow, &seg, checksum, now);
         if (!flow)
-            return NM_PUNT_CONTROL;
-        gear->counters.fast_packets++;
+            return NM_PUNT_OPENING_OR_CLOSING;
+        gear->counters.packets_decided_in_c++;
         return pass_on(gear, flow, &seg, 1);
     }
     if (flow && flow->flags & NM_FLOW_KILLED)
-        return NM_PUNT_STATE;
+        return NM_PUNT_SPECIAL_FLOW;
     /* 2. A packet without a flow: a mirror's, or the answer to a SYN whose flow was evicted. */
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (is_control)
-            return hook == NF_INET_FORWARD ? decide_stray_syn_ack(gear, &seg) : NM_PUNT_CONTROL;
-        return leg ? decide_mirror_packet(gear, leg, &seg, checksum, now) : NM_PUNT_UNKNOWN;
+            return hook == NF_INET_FORWARD ? decide_stray_syn_ack(gear, &seg) : NM_PUNT_OPENING_OR_CLOSING;
+        return leg ? decide_mirror_packet(gear, leg, &seg, checksum, now) : NM_PUNT_NO_FLOW;
     }
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
-        return NM_PUNT_STATE;
+        return NM_PUNT_SPECIAL_FLOW;
     /* 3. A packet of a flow that is being opened or closed. */
     if (is_control || flow->state != NM_STATE_ESTABLISHED)
         return decide_control_packet(gear, flow, &seg, is_orig, checksum, now);
@@ -232,10 +232,10 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     /* 4. A packet of a client's direct connection to a backend. */
     if (flow->flags & NM_FLOW_DIRECT) {
         if (is_orig)
-            return NM_PUNT_STATE;
+            return NM_PUNT_SPECIAL_FLOW;
         flow->seen_at = now;
         flow->reply.packets++;
-        gear->counters.fast_packets++;
+        gear->counters.packets_decided_in_c++;
         return NM_ACCEPT;
     }
     /* 5. A packet of an established flow. */
@@ -244,9 +244,9 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     int reason = is_taken ? punt_reason(gear, flow, &seg, is_orig) : 0;
     if (reason)
         return reason;
-    gear->counters.fast_packets++;
+    gear->counters.packets_decided_in_c++;
     if (is_bad) {
-        gear->counters.bad_checksums++;
+        gear->counters.bad_checksum_packets++;
     } else {
         nm_track_half(is_orig ? &flow->orig : &flow->reply, is_orig ? &flow->reply : &flow->orig, &seg,
                       flow->flags & NM_FLOW_PICKED_UP);

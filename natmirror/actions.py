@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+from natmirror.reasons import DropReason, EndReason
+
 
 class Hook(IntEnum):
     """The netfilter hook that a packet was queued at; the kernel's NF_INET_* numbers."""
@@ -23,7 +25,7 @@ class Accept:
 class Drop:
     """Drop the packet, which is counted under ``reason``."""
 
-    reason: str
+    reason: DropReason
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class LegEnded:
     client: str
     service: str
     mirror: str
-    reason: str
+    reason: EndReason
     client_bytes: int
     acked_bytes: int
 

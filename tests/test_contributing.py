@@ -10,6 +10,7 @@ import pytest
 
 from natmirror.backends.probes import PROBES
 from natmirror.cli.commands import main as cli
+from natmirror.engine.counters import EngineCounter
 from natmirror.linux import iptables
 from natmirror.linux.iptables import CHAINS, Chain
 from natmirror.openflow.answers import ANSWERED
@@ -24,7 +25,6 @@ SECTION = TEXT.partition("## To add something")[2].partition("\n## ")[0]
 QUOTED = re.findall(r"`([^`]+)`", SECTION)
 PLACES = [one for one in QUOTED if "/" in one]
 NAMES = {one for one in QUOTED if re.fullmatch(r"_?[A-Z][a-zA-Z]+(\.(?!md)\w+)?|_[a-z]\w+|[a-z]+_\w+", one)}
-SNAPSHOT = next(one.partition(":")[0] for one in PLACES if one.endswith(".snapshot"))
 KINDS = re.findall(r"^\*\*([^*]+)\*\*", SECTION, re.MULTILINE)
 
 
@@ -133,8 +133,10 @@ def test_each_chain_is_installed_and_removed() -> None:
 
 def test_counters_in_c_are_read_by_name() -> None:
     header, rows = source("natmirror/fastpath/gear.h"), source("natmirror/fastpath/rows.py")
+    report = source("natmirror/engine/report.py")
     body = re.findall(r"typedef struct \{([^}]*)\} nm_counters;", header)
     assert body, "nm_counters"
     counted = set(re.findall(r"uint64_t (\w+);", body[0]))
     assert counted
-    assert all(f"    {name}: " in rows and name in source(SNAPSHOT) for name in counted)
+    assert counted <= set(EngineCounter)
+    assert all(f"    {name}: " in rows and f"EngineCounter.{name.upper()}," in report for name in counted)

@@ -1,6 +1,6 @@
-"""The state as text and tables, for people."""
+"""The state of a running natmirror as text and tables: status screen, lists of flows and legs, summary of a run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
@@ -11,100 +11,108 @@ from rich.text import Text
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-def summarize(snapshot: dict[str, Any], machine: dict[str, Any]) -> str:
-    """What was done, in a few lines: backends, mirrors, counters, drops by reason, and what the machine counted."""
+def summarize(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """Return a run's summary: a line for each backend and mirror, then what was counted."""
     lines = [
         f"backend {backend['service']}/{backend['name']} {backend['address']}: {backend['connections']} connections,"
-        f" {backend['flows']} flows left"
-        for backend in snapshot["backends"]
+        f" {backend['flows']} still open"
+        for backend in sums["backends"]
     ]
-    for mirror in snapshot["mirrors"]:
-        ended = ", ".join(f"{reason} {count}" for reason, count in sorted(mirror["ended"].items())) or "none"
-        sessions = "".join(f"; {name}: {_listed(counter)}" for name, counter in mirror["sessions"].items())
-        lines.append(
-            f"mirror {mirror['service']}/{mirror['name']} {mirror['address']}: {mirror['opened']} legs,"
-            f" mirrored {mirror['acked_bytes']} of {mirror['client_bytes']} bytes,"
-            f" lost: {_listed(mirror['lost_bytes'])}; {mirror['retransmits']} retransmissions,"
-            f" {mirror['consumed_bytes']} bytes of answers consumed; ended: {ended}{sessions}"
-        )
-    lines.append("counters: " + _listed(snapshot["counters"]))
-    lines.append("drops: " + _listed(snapshot["drops"]))
-    lines.append("left to Python: " + _listed(snapshot["punts"]))
-    for number, counters in machine["queues"].items():
-        lines.append(f"queue {number}: " + _listed(counters))
-    lines.append("tunnel: " + _listed(machine["tunnel"]))
-    lines += [f"{name}: {text}" for name, text in _faults(snapshot, machine)]
+    for mirror in sums["mirrors"]:
+        parts = [
+            f"{mirror['legs_opened']} legs opened, mirrored {mirror['acked_bytes']} of {mirror['client_bytes']} bytes",
+            f"lost: {_listed(mirror['lost_bytes'])}",
+            f"{mirror['retransmits']} retransmissions, {mirror['consumed_bytes']} bytes received",
+            f"legs ended: {_listed(mirror['legs_ended'])}",
+            *_sessions(mirror),
+        ]
+        lines.append(f"mirror {mirror['service']}/{mirror['name']} {mirror['address']}: {'; '.join(parts)}")
+    lines.append("counters: " + _listed(sums["counters"]))
+    lines += [f"{name}: {text}" for name, text in _packets(sums, machine)]
+    lines += [f"{name}: {text}" for name, text in _faults(sums, machine)]
     return "\n".join(lines)
 
 
-def status_screen(status: dict[str, Any]) -> Group:
-    """One screen: backends, mirrors with their lag, what was lost and why, drops by reason."""
+def status_screen(status: Mapping[str, Any]) -> Group:
+    """Return one screen: backends, mirrors with their lag and losses, and what was counted."""
     head = (
         f"natmirror {status['version']}, pid {status['pid']}, up {_duration(status['uptime_seconds'])},"
         f" rules {status['rules']}, {status['flows']} flows"
     )
-    machine = status["machine"]
-    memory = status["mirror_memory"]
+    machine, memory = status["machine"], status["mirror_memory"]
     facts = [
         *_pair(status),
-        ("held back for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
+        ("buffered for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
         ("counters", _listed(status["counters"])),
-        ("drops", _listed(status["drops"])),
-        ("left to Python", _listed(status["punts"])),
-        *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
-        ("tunnel", _listed(machine["tunnel"])),
+        *_packets(status, machine),
     ]
-    if why := machine.get("why_not_translated"):  # one of before knows nothing of it
-        facts.append(("the kernel does not translate", why))
-    for chore in status.get("chores", ()):  # an older natmirror has none
-        facts.append((f"failing for {_duration(chore['since_seconds'])}", f"{chore['name']}: {chore['error']}"))
-    if left_out := {name: count for name, count in status.get("log", {}).items() if count}:
-        facts.append(("log", _listed(left_out)))
+    if why := machine["kernel_translation_off_because"]:
+        facts.append(("the kernel does not translate addresses", why))
+    for chore in status["failing_chores"]:
+        facts.append((f"failing for {_duration(chore['failing_seconds'])}", f"{chore['name']}: {chore['error']}"))
+    not_written = {name: status["log"][f"records_{name}"] for name in ("dropped", "suppressed")}
+    if any(not_written.values()):
+        facts.append(("log records", _listed(not_written)))
     for mirror in status["mirrors"]:
-        if mirror["sessions"]:
-            sessions = "; ".join(
-                f"{name}: {_listed(counter)}" for name, counter in mirror["sessions"].items() if counter
-            )
-            facts.append((f"sessions of {mirror['service']}/{mirror['name']}", sessions or "none"))
-            facts.append((f"legs of {mirror['service']}/{mirror['name']} ended", _listed(mirror["ended"])))
+        name = f"{mirror['service']}/{mirror['name']}"
+        if mirror["legs_ended"]:
+            facts.append((f"legs of {name} that ended", _listed(mirror["legs_ended"])))
+        if sessions := _sessions(mirror):
+            facts.append((f"OpenFlow sessions of {name}", "; ".join(sessions)))
     facts += _faults(status, machine)
     lines = "\n".join(f"{name}: {text}" for name, text in facts)
     return Group(Text(head), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
 
 
-def _faults(status: dict[str, Any], machine: dict[str, Any]) -> list[tuple[str, str]]:
-    """What has failed inside natmirror, and what is off because of it."""
-    faults = status["faults"]
-    errors = {**faults["internal_errors"], "packets and orders": machine["internal_errors"]}
+def _packets(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What became of packets, in the engines and on the host."""
+    return [
+        ("packets dropped", _listed(sums["drops"])),
+        ("packets decided in Python", _listed(sums["packets_decided_in_python"])),
+        *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
+        ("packets to mirrors and resets", _listed(machine["tunnel"])),
+    ]
+
+
+def _sessions(mirror: Mapping[str, Any]) -> list[str]:
+    """What a mirror's OpenFlow sessions have counted; empty for a raw mirror."""
+    counters = mirror["sessions"] or {}
+    return [f"{name.replace('_', ' ')}: {_listed(counter)}" for name, counter in counters.items() if counter]
+
+
+def _faults(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What has failed inside natmirror, and what is switched off because of it."""
+    faults = sums["faults"]
+    errors = {**faults["internal_errors"], "packets and requests": machine["internal_errors"]}
     shown = [("internal errors, see the log", _listed(errors))] if any(errors.values()) else []
-    shown += [(f"thread {number} has ended", why) for number, why in machine.get("ended_threads", {}).items()]
+    shown += [(f"thread {number} has ended", why) for number, why in machine["ended_threads"].items()]
     for one in faults["off"]:
         when = f"on again in {one['on_again_seconds']:.0f} s, or by 'natmirror resume-mirroring'"
         shown.append((f"OFF after internal errors: {one['work']} in thread {one['thread']}", when))
     return shown
 
 
-def _pair(status: dict[str, Any]) -> list[tuple[str, str]]:
-    pair = status.get("pair")
+def _pair(status: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pair = status["pair"]
     if pair is None:
         return []
-    source = "" if pair["told_by"] == "keepalived" else ", by its addresses: keepalived has not reported it"
+    source = "" if pair["source"] == "keepalived" else ", by its addresses: keepalived has not reported it"
     return [
         ("pair", " and ".join(pair["hosts"])),
         ("this host", f"{pair['role']} since {pair['since']}{source}"),
         ("shared state", _shared_state(status["shared_state"])),
-        ("connections that cannot be derived from the rules", str(status["flows_not_derivable"])),
+        ("pinned flows", f"{status['pinned_flows']}, whose backend cannot be derived from the rules"),
     ]
 
 
-def _shared_state(shared: dict[str, Any]) -> str:
-    if "where" not in shared:
-        return "none (ha.state): a move costs all legs, and connections that cannot be derived from the rules"
-    parts = [f"{shared['where']} {shared['state']}", f"{shared['records']} records of other hosts"]
-    if shared["waiting"]:
-        parts.append(f"{shared['waiting']} of our own wait to be written, for {shared['lag_seconds']:.1f} s")
-    if shared["refused"]:
-        parts.append(f"{shared['refused']} mean nothing here")
+def _shared_state(shared: Mapping[str, Any]) -> str:
+    if shared["store"] is None:
+        return "none (ha.state): a move to the other host ends all legs and pinned flows"
+    parts = [f"{shared['store']} {shared['state']}", f"{shared['records']} records of the other host"]
+    if shared["waiting_writes"]:
+        parts.append(f"{shared['waiting_writes']} of our own wait to be written, for {shared['lag_seconds']:.1f} s")
+    if shared["records_rejected"]:
+        parts.append(f"{shared['records_rejected']} rejected: this host's rules or version differ")
     if shared["outages"]:
         parts.append(f"outages {shared['outages']}")
     if shared["error"]:
@@ -112,7 +120,7 @@ def _shared_state(shared: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _backends(backends: list[dict[str, Any]]) -> Table:
+def _backends(backends: Iterable[Mapping[str, Any]]) -> Table:
     rows = (
         (
             backend["service"],
@@ -127,15 +135,14 @@ def _backends(backends: list[dict[str, Any]]) -> Table:
     return _table(("service", "backend", "address", "state"), ("flows", "connections"), rows)
 
 
-def _backend_state(backend: dict[str, Any]) -> str:
-    share, reason = backend.get("share", 1.0), backend.get("reason")
-    state = backend.get("state", "")
+def _backend_state(backend: Mapping[str, Any]) -> str:
+    state, share, reason = backend["state"], backend["share"], backend["reason"]
     if state == "up" and share < 1:
-        return f"up, {share:.0%} of its part"
-    return f"{state}: {reason}" if reason else state
+        return f"up, slow start: {share:.0%} of its share"
+    return f"{state}: {reason}" if reason else str(state)
 
 
-def _mirrors(mirrors: list[dict[str, Any]]) -> Table:
+def _mirrors(mirrors: Iterable[Mapping[str, Any]]) -> Table:
     rows = (
         (
             mirror["service"],
@@ -151,15 +158,15 @@ def _mirrors(mirrors: list[dict[str, Any]]) -> Table:
     return _table(("service", "mirror"), ("legs", "mirrored", "lag", "resent", "lost"), rows)
 
 
-def legs_table(flows: list[dict[str, Any]]) -> Table:
-    """A row for each leg, and for each flow without one."""
+def legs_table(flows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return a row for each leg, and for each flow without one."""
     rows = (
         (
             flow["client"],
             flow["backend"] or "",
             flow["state"],
             leg["mirror"] if leg else "",
-            leg["state"] if leg else "",
+            _leg_state(leg) if leg else "",
             f"{leg['acked_bytes']} of {leg['client_bytes']}" if leg else f"0 of {flow['client_bytes']}",
             _lag(leg["lag_bytes"], leg["lag_seconds"]) if leg else "",
         )
@@ -169,8 +176,13 @@ def legs_table(flows: list[dict[str, Any]]) -> Table:
     return _table(("client", "backend", "state", "mirror", "leg"), ("mirrored", "lag"), rows)
 
 
-def sessions_table(flows: list[dict[str, Any]]) -> Table | None:
-    """A row for each OpenFlow session with a master; None where there is none."""
+def _leg_state(leg: Mapping[str, Any]) -> str:
+    state = "no leg" if leg["state"] == "none" else leg["state"]
+    return f"{state}: {leg['reason']}" if leg["reason"] else str(state)
+
+
+def sessions_table(flows: Iterable[Mapping[str, Any]]) -> Table | None:
+    """Return a row for each OpenFlow session with a master; None where there is none."""
     rows = [
         (
             flow["client"],
@@ -178,21 +190,31 @@ def sessions_table(flows: list[dict[str, Any]]) -> Table | None:
             session["version"],
             "" if session["datapath_id"] is None else f"{session['datapath_id']:016x}",
             session["role"],
-            _listed(session["passed"]),
-            _listed(session["asked"]),
-            _listed(session["ordered"]),
-            _listed(session["withheld"]),
+            _listed(session["messages_passed"]),
+            _listed(session["requests"]),
+            _listed(session["orders"]),
+            _listed(session["messages_withheld"]),
         )
         for flow in flows
         for leg in flow["legs"]
-        if (session := leg.get("session"))
+        if (session := leg["session"])
     ]
-    columns = ("client", "mirror", "version", "datapath", "role", "passed on", "asked", "ordered", "withheld")
+    columns = (
+        "client",
+        "mirror",
+        "version",
+        "datapath",
+        "role",
+        "messages passed",
+        "requests",
+        "orders",
+        "messages withheld",
+    )
     return _table(columns, (), rows) if rows else None
 
 
-def ended_table(ended: list[dict[str, Any]]) -> Table:
-    """A row for each leg that has ended, the latest last."""
+def ended_table(ended: Iterable[Mapping[str, Any]]) -> Table:
+    """Return a row for each leg that has ended, the latest last."""
     rows = (
         (
             leg["ended_at"],
@@ -235,5 +257,5 @@ def _duration(seconds: float) -> str:
     return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{left:02}"
 
 
-def _listed(counters: dict[str, int]) -> str:
+def _listed(counters: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counters.items() if count) or "none"

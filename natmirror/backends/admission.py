@@ -4,8 +4,8 @@ No I/O, no clock: the caller passes results of checks and commands with their ti
 """
 
 from dataclasses import dataclass
-from typing import Any
 
+from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service, WhenDown
 
@@ -155,11 +155,11 @@ class Admission:
                 due.append(now + _slow_start(member) / _STEPS)
         return min(due, default=None)
 
-    def show(self, now: float) -> dict[tuple[str, str], dict[str, Any]]:
+    def show(self, now: float) -> dict[tuple[str, str], AdmissionEntry]:
         """Return each backend's state, by service and name, as values for JSON."""
         return {
             key: {
-                "state": "draining" if member.is_draining else "up" if member.is_up else "down",
+                "state": _state(member),
                 "healthy": member.is_up,
                 "reason": member.reason,
                 "state_seconds": round(now - member.since, 3),
@@ -199,6 +199,12 @@ class Admission:
                 member.started_at = None
         member.share = share
         return [Share(member.service.name, member.backend.name, share)]
+
+
+def _state(member: _Member) -> BackendState:
+    if member.is_draining:
+        return BackendState.DRAINING
+    return BackendState.UP if member.is_up else BackendState.DOWN
 
 
 def _is_checked(member: _Member) -> bool:

@@ -28,7 +28,7 @@ class BackendHealth:
         self.checks = 0
         self.failures = 0
         """Failed checks, which ``checks`` includes."""
-        self.unclear_checks = 0
+        self.inconclusive_checks = 0
         """Checks that said nothing about the backend; ``checks`` does not include them."""
         self.failed_syns = 0
         """Clients' SYNs that the backend refused or left unanswered."""
@@ -55,9 +55,9 @@ class BackendHealth:
         self._schedule(now)
         return self._count(ok, reason, now)
 
-    def unclear(self, now: float) -> None:
+    def inconclusive(self, now: float) -> None:
         """Count a check that says nothing about the backend."""
-        self.unclear_checks += 1
+        self.inconclusive_checks += 1
         self._schedule(now)
 
     def syn_failed(self, now: float) -> None:

@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from natmirror.backends.health import BackendHealth
 from natmirror.backends.probes import PROBES, Outcome
+from natmirror.backends.shown import BackendState, HealthEntry
 from natmirror.errors import HostError
 from natmirror.rules import Backend, Health, Rules
 
@@ -39,8 +39,8 @@ class _Watched:
     health: BackendHealth
     seconds: float | None = None
     """The duration of its last check."""
-    unclear: str = ""
-    """Why the last unclear check said nothing about the backend: logged once."""
+    inconclusive: str = ""
+    """Why the last inconclusive check said nothing about the backend: logged once."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its next check may be due earlier than before."""
 
@@ -91,11 +91,11 @@ class Monitor:
                 self._loop.call_soon_threadsafe(self._checks.cancel)
             self._thread.join(_STOP_TIMEOUT)
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self) -> list[HealthEntry]:
         """Return each backend's health as values for JSON, in the order of the rules; from any thread."""
         with self._lock:
             now = time.monotonic()
-            return [self._plain(watched, now) for watched in self._watched.values()]
+            return [self._shown(watched, now) for watched in self._watched.values()]
 
     def syn_failed(self, service: str, backend: str) -> None:
         """Note that a backend refused or did not answer a client's SYN; from any thread, without waiting.
@@ -167,9 +167,9 @@ class Monitor:
         now, health = time.monotonic(), watched.health
         with self._lock:
             if outcome.ok is None:
-                health.unclear(now)
-                if outcome.reason != watched.unclear:
-                    watched.unclear = outcome.reason
+                health.inconclusive(now)
+                if outcome.reason != watched.inconclusive:
+                    watched.inconclusive = outcome.reason
                     log.warning(
                         "health of %s/%s: %s; the check does not count, and the backend stays %s",
                         *(watched.service, watched.backend.name, outcome.reason, "up" if health.is_up else "down"),
@@ -194,20 +194,20 @@ class Monitor:
         except Exception:
             log.exception("health of %s/%s: cannot report a change", watched.service, watched.backend.name)
 
-    def _plain(self, watched: _Watched, now: float) -> dict[str, Any]:
+    def _shown(self, watched: _Watched, now: float) -> HealthEntry:
         health = watched.health
         return {
             "service": watched.service,
             "backend": watched.backend.name,
             "check": watched.settings.check,
-            "state": "up" if health.is_up else "down",
-            "since_seconds": round(max(0.0, now - health.since_at), 3),
+            "state": BackendState.UP if health.is_up else BackendState.DOWN,
+            "state_seconds": round(max(0.0, now - health.since_at), 3),
             "reason": health.reason,
             "checks": health.checks,
-            "failures": health.failures,
-            "unclear": health.unclear_checks,
+            "failed_checks": health.failures,
+            "inconclusive_checks": health.inconclusive_checks,
             "failed_syns": health.failed_syns,
-            "last_ms": None if watched.seconds is None else round(watched.seconds * 1000, 3),
+            "last_check_seconds": None if watched.seconds is None else round(watched.seconds, 6),
         }
 
 

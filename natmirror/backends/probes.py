@@ -16,7 +16,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from natmirror.openflow.framer import Broken
-from natmirror.openflow.handshake import Handshake
+from natmirror.openflow.handshake import Handshake, HelloRefused
+from natmirror.reasons import EndReason
 from natmirror.rules import Backend, CheckKind, Health
 
 _REAP_TIMEOUT = 0.05  # seconds; a killed process ends at once, unless it hangs in the kernel
@@ -29,11 +30,10 @@ _OUR_FAULTS = {
     *(errno.EAGAIN, errno.EADDRNOTAVAIL),  # no more processes, no more ports
 }
 _BROKEN_TEXTS = {
-    "tls": "it speaks TLS",
-    "not-openflow": "it speaks no OpenFlow",
-    "of-version": "it speaks no OpenFlow version that natmirror supports",
-    "of-length": "it speaks no OpenFlow",
-    "of-refused": "it has refused our HELLO",
+    EndReason.TLS: "it speaks TLS",
+    EndReason.NOT_OPENFLOW: "it speaks no OpenFlow",
+    EndReason.BAD_VERSION: "it speaks no OpenFlow version that natmirror supports",
+    EndReason.BAD_LENGTH: "it speaks no OpenFlow",
 }
 
 
@@ -48,7 +48,7 @@ class Failed(Exception):
     """The check has failed; the text says why."""
 
 
-class Unclear(Exception):
+class Inconclusive(Exception):
     """The check could not be made; the text says why."""
 
 
@@ -77,10 +77,12 @@ class Probe:
             return Outcome(None if ours else False, os.strerror(error.errno).lower() if error.errno else str(error))
         except Broken as broken:
             return Outcome(False, _BROKEN_TEXTS[broken.reason])
+        except HelloRefused:
+            return Outcome(False, "it has refused our HELLO")
         except Failed as failed:
             return Outcome(False, str(failed))
-        except Unclear as unclear:
-            return Outcome(None, str(unclear))
+        except Inconclusive as inconclusive:
+            return Outcome(None, str(inconclusive))
 
     async def close(self) -> None:
         """Close the connection with a FIN after a passed check, which may take a while; OSError where that fails."""
@@ -180,7 +182,7 @@ class ExecProbe(Probe):
             if isinstance(error, OSError) and error.errno in _OUR_FAULTS:
                 raise
             words = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
-            raise Unclear(f"cannot run {command[0]}: {words}") from None
+            raise Inconclusive(f"cannot run {command[0]}: {words}") from None
         await _ended(self._process.pid)
         code = self._end(self._process)
         if code == 0:

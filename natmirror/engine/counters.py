@@ -1,19 +1,59 @@
-"""Counters by name, made by counting."""
+"""What an engine counts: each counter is declared here, with the sentence that the reference shows."""
 
 from collections import Counter
+from enum import StrEnum
+
+from natmirror.reasons import DropReason
+
+
+class EngineCounter(StrEnum):
+    """What an engine has counted since its start, by name. The fields of ``nm_counters`` in C bear the same names."""
+
+    FLOWS_OPENED = "flows_opened"
+    """Connections whose SYN was passed to a backend."""
+    FLOWS_PICKED_UP = "flows_picked_up"
+    """Connections that were picked up: their SYN did not pass this host."""
+    FLOWS_UNTRACKED = "flows_untracked"
+    """Connections for which the flow table had no room: their packets pass to the derived backend, and nothing is
+    mirrored."""
+    FLOWS_EVICTED = "flows_evicted"
+    """Closed or half-open flows that had to make room for new ones in the flow table."""
+    FLOWS_RESET = "flows_reset"
+    """Flows that natmirror reset at both ends: their backend failed or was drained past its deadline, or their client
+    left the rules."""
+    FLOWS_RELEASED = "flows_released"
+    """Flows that this host released to the other host of the pair."""
+    DIRECT_CONNECTIONS = "direct_connections"
+    """Connections that clients opened to a backend's own address: they pass unchanged."""
+    SYNS_REFUSED = "syns_refused"
+    """SYNs that a backend answered with a RST."""
+    SYNS_UNANSWERED = "syns_unanswered"
+    """SYNs that a client repeated because its backend had not answered: the client gets another backend."""
+    PACKETS_DECIDED_IN_C = "packets_decided_in_c"
+    """Packets that the C gear decided alone, without Python."""
+    BAD_CHECKSUM_PACKETS = "bad_checksum_packets"
+    """Packets of flows with a wrong TCP checksum: they pass, and change nothing that natmirror knows of the flow."""
+    PACKETS_WITHOUT_FLOW = "packets_without_flow"
+    """Packets to or from a service for which there is no flow, and that begin none."""
+    MIRROR_PACKETS = "mirror_packets"
+    """Packets of mirrors that went to their legs."""
+    ICMP_ERRORS_FOR_LEGS = "icmp_errors_for_legs"
+    """ICMP errors about packets of legs."""
+    ICMP_ERRORS_TRANSLATED = "icmp_errors_translated"
+    """ICMP errors about packets of flows, translated on their way to the client or backend."""
 
 
 class Counters:
-    """What happened, by name; packets that were dropped, by reason."""
+    """What happened in one engine, by name, and the packets that it dropped, by reason."""
 
     def __init__(self) -> None:
-        self.counters: Counter[str] = Counter()
-        self.drops: Counter[str] = Counter()
+        self.counters: Counter[EngineCounter] = Counter()
+        self.drops: Counter[DropReason] = Counter()
 
-    def count(self, name: str, by: int = 1) -> None:
-        """Add to the counter ``name``."""
-        self.counters[name] += by
+    def count(self, name: EngineCounter) -> None:
+        """Add one to a counter."""
+        self.counters[name] += 1
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: DropReason) -> None:
         """Count a packet that was dropped."""
         self.drops[reason] += 1

@@ -7,7 +7,6 @@ Python, where forwarding.py decides. With the C gear off the decisions are the s
 
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network
-from typing import Any
 
 from natmirror import fastpath
 from natmirror.actions import Accept, Decision, Drop, Hook, LegEnded, Order, Send
@@ -19,10 +18,12 @@ from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.engine.report import EngineReport
+from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import ConnectionCounts, GearRow, Memory
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.report import MirrorReport
+from natmirror.mirror.shown import FlowEntry
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
@@ -31,6 +32,7 @@ from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import Datagram, Malformed, parse
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.openflow.directory import Directory
+from natmirror.reasons import DropReason
 from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard
@@ -112,7 +114,7 @@ class Engine:
             if decided == fastpath.ACCEPT:
                 return Decision(Accept(), [*self._gear.take_sends(), *self.read_sessions(now)])
             if decided == fastpath.CONSUMED:
-                return Decision(Drop("consumed"), [*self._gear.take_sends(), *self.read_sessions(now)])
+                return Decision(Drop(DropReason.FOR_LEG), [*self._gear.take_sends(), *self.read_sessions(now)])
         decision = self.decide(packet, hook, now, checksum)
         decision.sends += self.read_sessions(now)
         return decision
@@ -274,20 +276,20 @@ class Engine:
 
     # Reports, as plain values
 
-    def snapshot(self, now: float) -> dict[str, Any]:
+    def snapshot(self, now: float) -> Snapshot:
         return self._report.snapshot(now)
 
     def flow_ids(self) -> list[int]:
         """Return the numbers of all flows, for flows() in slices."""
         return self._nat.ids()
 
-    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
         return self._report.flows(now, ids)
 
-    def decisions(self, ids: Iterable[int]) -> list[dict[str, Any]]:
+    def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
         return self._report.decisions(ids)
 
-    def lingering(self, now: float) -> list[dict[str, Any]]:
+    def lingering(self, now: float) -> list[FlowEntry]:
         return self._report.lingering(now)
 
     def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:

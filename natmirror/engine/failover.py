@@ -10,7 +10,7 @@ acknowledges.
 from collections.abc import Iterable
 
 from natmirror.actions import Drop, Send, Verdict
-from natmirror.engine.counters import Counters
+from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_pinned, set_killed
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.guarded import GuardedMirroring
@@ -19,6 +19,7 @@ from natmirror.nat.flows import Flow, Nat
 from natmirror.net.build import build_reset, synthesise
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, RST, Segment
+from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Pool, Service, WhenNone
 
 
@@ -39,7 +40,7 @@ class Failover:
                 continue
             if flow.state >= State.TIME_WAIT or flow.backend is None:
                 continue
-            self._counters.count("flows_killed")
+            self._counters.count(EngineCounter.FLOWS_RESET)
             self._reset_ends(flow, flow.backend)
             self._mirroring.flow_reset(flow, now)
             flow.row.state = State.RESET
@@ -47,8 +48,8 @@ class Failover:
             self._nat.touch(flow, now)
 
     def expel(self, flows: Iterable[Flow], now: float) -> None:
-        """Reset these flows, whose clients the rules no longer name. Guests are forgotten: the host that forwards them
-        resets them."""
+        """Reset these flows, whose clients the rules no longer name. Guests and standby flows are forgotten: the
+        host that forwards them resets them."""
         for flow in flows:
             if is_guest(flow.row) or self._mirroring.is_standby(flow):
                 self._nat.forget(flow)
@@ -75,7 +76,7 @@ class Failover:
         for flow in self._nat.by_ids(ids):
             if flow.is_direct or is_killed(flow.row):
                 continue
-            self._counters.count("flows_handed_over")
+            self._counters.count(EngineCounter.FLOWS_RELEASED)
             self._mirroring.release_flow(flow)
             client, service, backend, state = flow.client, flow.service, flow.backend, flow.state
             self._nat.forget(flow)
@@ -99,12 +100,12 @@ class Failover:
         """Drop a packet of a killed flow, and reset its sender, which lost our first RST or challenges it."""
         if not segment.flags & RST:
             self._outgoing.add([Send(build_reset(segment))])
-        self._counters.drop("killed")
-        return Drop("killed")
+        self._counters.drop(DropReason.FLOW_RESET)
+        return Drop(DropReason.FLOW_RESET)
 
     def refuse(self, syn: Segment, pool: Pool) -> Verdict:
         """Drop a SYN for which no backend is open, and reset the client if the rules say so."""
         if pool.when_none is WhenNone.REFUSE:
             self._outgoing.add([Send(build_reset(syn))])
-        self._counters.drop("no-backend")
-        return Drop("no-backend")
+        self._counters.drop(DropReason.NO_BACKEND)
+        return Drop(DropReason.NO_BACKEND)

@@ -29,7 +29,7 @@ is found, gets it, and the packet is dropped.
 """
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send, Verdict
-from natmirror.engine.counters import Counters
+from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
@@ -44,6 +44,7 @@ from natmirror.net.build import build_reset, rewrite
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, RST, SYN, Datagram, Malformed, Segment, parse
+from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 
@@ -78,8 +79,8 @@ class Forwarding:
         self._mirroring.set_time(now)
         try:
             parsed = parse(packet, checksum)
-        except Malformed as reason:
-            return Decision(self._drop(str(reason)), [])
+        except Malformed as malformed:
+            return Decision(self._drop(malformed.reason), [])
         if isinstance(parsed, Datagram):
             verdict = self._icmp_errors.receive(parsed, now, to_service=hook is Hook.PREROUTING)
         elif hook is not Hook.PREROUTING:
@@ -108,14 +109,14 @@ class Forwarding:
             self._nat.forget(flow)
             flow = None
         if not segment.checksum_ok():  # the backend will drop it, so it changes no state here
-            self._counters.count("bad_checksums")
+            self._counters.count(EngineCounter.BAD_CHECKSUM_PACKETS)
             return self._to_backend(segment, service, flow)
         if is_syn:
             return self._from_client_syn(segment, service, flow, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
             flow = self._pick_up_by_client(segment, service, now)
         if flow is None:
-            self._counters.count("unbound_packets")
+            self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
             self._count_untracked(segment, service)
             return self._to_backend(segment, service, None)
 
@@ -148,14 +149,14 @@ class Forwarding:
                 tracker.track(flow.row, segment, from_client=True, is_picked_up=False)
                 self._nat.touch(flow, now)
                 return self._to_backend(segment, service, flow)
-            self._counters.count("syns_unanswered")
+            self._counters.count(EngineCounter.SYNS_UNANSWERED)
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.refuse(segment, service.pool)
         if self._services.is_removed(service):
             return Accept()
         flow = self._nat.open(service, backend, segment, now)
-        self._counters.count("flows_opened" if flow else "flows_refused")
+        self._counters.count(EngineCounter.FLOWS_OPENED if flow else EngineCounter.FLOWS_UNTRACKED)
         if flow is None:
             self._count_untracked(segment, service)
 
@@ -196,7 +197,7 @@ class Forwarding:
             self._nat.track_direct_reply(flow, segment, now)
             return Accept()
         if not segment.checksum_ok():
-            self._counters.count("bad_checksums")
+            self._counters.count(EngineCounter.BAD_CHECKSUM_PACKETS)
             return self._to_client(segment, flow.service)
         flow = self._follow_new_syn(flow, segment, now)
 
@@ -208,7 +209,7 @@ class Forwarding:
             self._nat.note_accepted(flow)
         elif event is Event.RST and was_unanswered:
             self._nat.note_refused(flow, now)
-            self._counters.count("syns_refused")
+            self._counters.count(EngineCounter.SYNS_REFUSED)
 
         # 3. Rewrite it.
         verdict = self._to_client(segment, flow.service)
@@ -234,7 +235,7 @@ class Forwarding:
         if syn is None or segment.flags & (SYN | ACK) != SYN | ACK or segment.ack != (syn.seq + 1) & 0xFFFF_FFFF:
             return flow
         self._mirroring.flow_reset(flow, now)
-        self._counters.count("flows_opened")
+        self._counters.count(EngineCounter.FLOWS_OPENED)
         return self._nat.reopen(flow, syn, now)
 
     def _unbound_reply(self, segment: Segment, source: Endpoint, client: Endpoint, now: float) -> Verdict:
@@ -248,26 +249,26 @@ class Forwarding:
         if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
             # It most likely answers a SYN whose flow was evicted: translate it, or the client would repeat its SYN and
             # might get another backend.
-            self._counters.count("unbound_packets")
+            self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
             return self._to_client(segment, services[0])
         if is_syn_ack:
             # No SYN to this backend passed here: the client connected to the backend directly.
-            self._counters.count("direct_connections")
+            self._counters.count(EngineCounter.DIRECT_CONNECTIONS)
             self._nat.open_direct(services[0], source, client, now)
             return Accept()
         if len(services) > 1:
-            return self._drop("ambiguous-reply")
+            return self._drop(DropReason.AMBIGUOUS_REPLY)
         service = services[0]
         bound = self._nat.find_orig(client, endpoint_of(service))
         if bound is not None and (not bound.is_picked_up or bound.row.reply.packets):
             # The client's port has a connection with another backend now: this packet is left from an older one.
-            return self._drop("stale-backend")
+            return self._drop(DropReason.FORMER_BACKEND)
         flow = None
         if segment.payload_len and not segment.flags & RST and segment.checksum_ok():
             # The backend knows best whose connection this is.
             flow = self._pick_up(service, client, self._services.backend_at(service, source), now)
         else:
-            self._counters.count("unbound_packets")
+            self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
 
         # 2. Track it.
         if flow is not None:
@@ -297,13 +298,13 @@ class Forwarding:
         if not self._mirroring.has_leg(mirror, local, otherwise=True):
             return self._of_no_leg(segment, mirror)
         if not segment.checksum_ok():
-            return self._drop("mirror-bad-checksum")
+            return self._drop(DropReason.MIRROR_BAD_CHECKSUM)
 
         # 2. and 3. do not apply: the leg tracks its mirror, and a packet that is dropped needs no rewriting.
-        verdict = Drop("consumed")
+        verdict = Drop(DropReason.FOR_LEG)
 
         # 4. Hand it on to the leg.
-        self._counters.count("mirror_packets")
+        self._counters.count(EngineCounter.MIRROR_PACKETS)
         self._mirroring.from_mirror(segment, now)
         return verdict
 
@@ -315,13 +316,13 @@ class Forwarding:
             return Accept()
         if self._replicated_legs.is_active and not segment.flags & RST and segment.checksum_ok():
             self._outgoing.add([Send(build_reset(segment))])
-        return self._drop("mirror-without-leg")
+        return self._drop(DropReason.MIRROR_WITHOUT_LEG)
 
     # For all of them
 
     def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         flow = self._failover.pick_up(service, client, backend, now)
-        self._counters.count("flows_picked_up" if flow else "flows_refused")
+        self._counters.count(EngineCounter.FLOWS_PICKED_UP if flow else EngineCounter.FLOWS_UNTRACKED)
         return flow
 
     def _hand_on_end(self, flow: Flow, event: Event | None, now: float) -> None:
@@ -330,6 +331,6 @@ class Forwarding:
         elif event is Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 
-    def _drop(self, reason: str) -> Drop:
+    def _drop(self, reason: DropReason) -> Drop:
         self._counters.drop(reason)
         return Drop(reason)

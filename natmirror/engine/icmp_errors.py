@@ -5,7 +5,7 @@ header. All others pass unchanged.
 """
 
 from natmirror.actions import Accept, Drop, Verdict
-from natmirror.engine.counters import Counters
+from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.nat.flows import Nat
@@ -14,6 +14,7 @@ from natmirror.net import icmp
 from natmirror.net.endpoint import endpoint_of
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Datagram
+from natmirror.reasons import DropReason
 from natmirror.rules.shards import shard_of_error
 
 
@@ -40,9 +41,9 @@ class IcmpErrors:
         if error is None:
             return Accept()
         if self._mirroring.has_leg(error.inner_dst, error.inner_src, otherwise=False):
-            self._counters.count("icmp_consumed")
+            self._counters.count(EngineCounter.ICMP_ERRORS_FOR_LEGS)
             self._mirroring.icmp_error(error, now)
-            return Drop("consumed")
+            return Drop(DropReason.FOR_LEG)
         return self._to_service(error) if to_service else self._to_client(error)
 
     def shard_of(self, datagram: Datagram, count: int) -> int | None:
@@ -62,7 +63,7 @@ class IcmpErrors:
         flow = self._nat.find_orig(error.inner_dst, error.inner_src)
         backend = flow.backend if flow is not None else None
         there = endpoint_of(backend or self._services.derived_backend(service, error.inner_dst))
-        self._counters.count("icmp_translated")
+        self._counters.count(EngineCounter.ICMP_ERRORS_TRANSLATED)
         return Accept(icmp.translate(error, outer_dst=there[0], inner_src=there))
 
     def _to_client(self, error: IcmpError) -> Verdict:
@@ -75,11 +76,11 @@ class IcmpErrors:
             return Accept()
         services = [flow.service] if flow is not None else self._services.services_of(there)
         if len(services) == 1 and services[0].pool is not None:
-            self._counters.count("icmp_translated")
+            self._counters.count(EngineCounter.ICMP_ERRORS_TRANSLATED)
             here = endpoint_of(services[0])
             return Accept(icmp.translate(error, outer_src=here[0], inner_dst=here))
         mirror = self._mirrors.at.get(there)
         if mirror is not None and not mirror.direct and not services:
-            self._counters.drop("icmp-without-leg")
-            return Drop("icmp-without-leg")
+            self._counters.drop(DropReason.ICMP_WITHOUT_LEG)
+            return Drop(DropReason.ICMP_WITHOUT_LEG)
         return Accept()

@@ -11,7 +11,7 @@ not acknowledged. The bytes before it are in the other host's ledger.
 from collections.abc import Iterable
 from typing import Any
 
-from natmirror.engine.counters import Counters
+from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.fastpath.flow_flags import is_finished, is_killed
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
@@ -155,7 +155,7 @@ class ReplicatedLegs:
             flow.service = service  # by the present rules: its mirrors may have changed
             self._nat.adopt_existing(flow, now, is_ours=self.is_active)
         if flow is None:
-            self._counters.count("flows_refused")
+            self._counters.count(EngineCounter.FLOWS_UNTRACKED)
             return
         self._mirroring.adopt(self._nat.keep_object(flow), one, now)
         if self.is_active:
@@ -170,7 +170,7 @@ class ReplicatedLegs:
             self._nat.forget(flow)
 
     def release(self) -> None:
-        """Release all legs to another host, which forwards the packets from now on: they end as ``handed-over`` and
+        """Release all legs to another host, which forwards the packets from now on: they end as ``released`` and
         send nothing. From now on adopted legs stand by, and a mirror's packet without a leg gets no RST."""
         if self.is_active:
             self.is_active = False

@@ -1,19 +1,30 @@
-"""What an engine tells about itself as plain values, which JSON can hold: its snapshot, flows, decisions, legs."""
+"""Shows an engine as values for JSON: its counters, flows, decisions and legs. shown.py declares their fields."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from natmirror.engine.counters import Counters
+from natmirror.engine.counters import Counters, EngineCounter
+from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import Gear
 from natmirror.fastpath.flow_flags import is_guest
+from natmirror.fastpath.flow_states import SHOWN_STATES
 from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.sessions import MasterSessions
+from natmirror.mirror.shown import FlowEntry
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import show
+from natmirror.openflow.decisions import By
 
-_COUNTED_IN_BOTH_GEARS = ("bad_checksums", "mirror_packets", "unbound_packets", "flows_opened", "flows_evicted")
+_COUNTED_IN_C = (
+    EngineCounter.PACKETS_DECIDED_IN_C,
+    EngineCounter.BAD_CHECKSUM_PACKETS,
+    EngineCounter.MIRROR_PACKETS,
+    EngineCounter.PACKETS_WITHOUT_FLOW,
+    EngineCounter.FLOWS_OPENED,
+    EngineCounter.FLOWS_EVICTED,
+)
+"""The counters that C counts, too."""
 
 
 class EngineReport:
@@ -39,47 +50,49 @@ class EngineReport:
         self._faults = faults
         self._counters = counters
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Return the engine's sums: counters, drops by reason, backends, mirrors with their ledgers."""
-        counters = dict(sorted(self._counters.counters.items()))
-        in_c = self._gear.counters
-        counters["fast_packets"] = in_c.fast_packets
-        counters["flows_evicted"] = self._nat.evicted
-        for name in _COUNTED_IN_BOTH_GEARS:
-            counters[name] = counters.get(name, 0) + getattr(in_c, name)
+    def snapshot(self, now: float) -> Snapshot:
+        """Return what the engine has counted."""
+        counters = {name: self._counters.counters[name] for name in EngineCounter}
+        counters[EngineCounter.FLOWS_EVICTED] += self._nat.evicted
+        for name in _COUNTED_IN_C:
+            counters[name] += getattr(self._gear.counters, name)
         return {
             "counters": counters,
             "drops": dict(sorted(self._counters.drops.items())),
-            "punts": {reason: count for reason, count in self._gear.punts().items() if count},
+            "packets_decided_in_python": {reason: count for reason, count in self._gear.punts().items() if count},
             "flows": self._services.flow_count(),
-            "flows_not_derivable": self._nat.table.announced(),
+            "pinned_flows": self._nat.table.announced(),
             "backends": self._services.backends(),
             "mirrors": self._mirrors.mirrors(now),
             "mirror_memory": self._mirrors.memory(),
             "faults": self._faults.show(self._thread),
-            "answers_left_out": dict(sorted(self._sessions.directory.left_out.items())),
+            "answers_not_kept": dict(sorted(self._sessions.directory.not_kept.items())),
         }
 
-    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
         """Return the flows with these numbers, or all, each with its legs; those that are gone are left out."""
         flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
         return [self._flow(flow, now) for flow in flows if not flow.is_direct]
 
-    def decisions(self, ids: Iterable[int]) -> list[dict[str, Any]]:
+    def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
         """Return what backend and masters have decided for the switches behind the flows with these numbers, with times
         on the clock of ``now``."""
-        found = []
+        found: list[SwitchDecisions] = []
         for flow in self._nat.by_ids(ids):
             decisions = self._sessions.decisions_of(flow.row.id)
             if decisions is not None:
-                found.append({"client": show(flow.client), "service": flow.service.name, **decisions.plain()})
+                sides = decisions.plain()
+                names = show(flow.client), flow.service.name
+                found.append(
+                    {"client": names[0], "service": names[1], "backend": sides[By.BACKEND], "master": sides[By.MASTER]}
+                )
         return found
 
-    def lingering(self, now: float) -> list[dict[str, Any]]:
+    def lingering(self, now: float) -> list[FlowEntry]:
         """Return the legs that have outlived their flow, each below a flow whose state is ``gone``."""
         return self._mirrors.lingering(now)
 
-    def _flow(self, flow: Flow, now: float) -> dict[str, Any]:
+    def _flow(self, flow: Flow, now: float) -> FlowEntry:
         row = flow.row
         guest = is_guest(row)
         legs = self._mirrors.legs_of(flow, now)
@@ -87,11 +100,11 @@ class EngineReport:
             "service": flow.service.name,
             "client": show(flow.client),
             "backend": flow.backend.name if flow.backend else None,
-            "state": flow.state.name.lower().replace("_", "-"),
+            "state": SHOWN_STATES[flow.state],
             "idle_seconds": None if guest and not row.seen_at else round(now - row.seen_at, 3),
             "guest": guest,
             "mirrored": bool(legs),
             "client_bytes": row.orig.bytes,
-            "server_bytes": row.reply.bytes,
+            "backend_bytes": row.reply.bytes,
             "legs": legs,
         }

@@ -6,13 +6,6 @@ ACCEPT, MODIFIED, CONSUMED, PUNT = lib.NM_ACCEPT, lib.NM_MODIFIED, lib.NM_CONSUM
 """The decisions of nm_process(): pass the packet unchanged; pass it as rewritten in place; drop it, because a mirror
 has sent it to a leg; from PUNT on: a reason why Python has to decide."""
 
-PUNTS = {
-    int(getattr(lib, name)): name.removeprefix("NM_PUNT_").lower()
-    for name in dir(lib)
-    if name.startswith("NM_PUNT_") and name != "NM_PUNT_REASONS"
-}
-"""The names of the reasons to punt, by nm_process()'s return value."""
-
 BOUND, FORGOTTEN, ENDED = lib.NM_CHANGE_BOUND, lib.NM_CHANGE_FORGOTTEN, lib.NM_CHANGE_ENDED
 """The kinds of changes that FlowTable.take_changes() returns: a pinned flow is established; this host has forgotten it,
 while another one may still pass it; it has ended."""

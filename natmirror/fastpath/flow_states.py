@@ -1,6 +1,6 @@
 """The states of a production connection, read from the library; flow_states.h explains each."""
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from natmirror._ffi import lib
 
@@ -14,6 +14,29 @@ class State(IntEnum):
     CLOSING = lib.NM_STATE_CLOSING
     TIME_WAIT = lib.NM_STATE_TIME_WAIT
     RESET = lib.NM_STATE_RESET
+
+
+class FlowState(StrEnum):
+    """The state of a client's connection, as it is shown."""
+
+    SYN_SENT = "syn-sent"
+    """The client has sent its SYN."""
+    SYN_RECEIVED = "syn-received"
+    """The backend has answered with a SYN-ACK."""
+    ESTABLISHED = "established"
+    """The client has acknowledged the SYN-ACK, or the flow was picked up."""
+    CLOSING = "closing"
+    """One end has sent a FIN."""
+    TIME_WAIT = "time-wait"
+    """Both ends have sent a FIN, and each has acknowledged the other's."""
+    RESET = "reset"
+    """One end, or natmirror, has reset the connection."""
+    GONE = "gone"
+    """The flow has left the flow table; a leg of it still delivers what it holds."""
+
+
+SHOWN_STATES = {state: FlowState[state.name] for state in State}
+"""How the states are shown."""
 
 
 class Event(IntEnum):

@@ -18,13 +18,13 @@
 #define NM_CONSUMED 2 /* a mirror has sent it to a leg: it is dropped */
 /* From here on: punted to Python, for this reason; neither the packet nor any number was changed. */
 #define NM_PUNT 3
-#define NM_PUNT_MALFORMED 3 /* no whole TCP segment: ICMP, fragments, padding, other protocols */
-#define NM_PUNT_CONTROL 4   /* SYN, FIN or RST, or another packet of a flow that is being opened or closed */
-#define NM_PUNT_UNKNOWN 5   /* belongs to no flow and no leg */
-#define NM_PUNT_STATE 6     /* its flow belongs to another hook, is a client's direct connection, or is killed */
-#define NM_PUNT_THROTTLED 7 /* a mirror throttles its client */
-#define NM_PUNT_DATA 8      /* data for a leg or a reader, out of order or past the window */
-#define NM_PUNT_LEG 9       /* a leg has a loss to repair, or no room */
+#define NM_PUNT_NOT_TCP 3            /* no whole TCP segment: ICMP, fragments, padding, other protocols */
+#define NM_PUNT_OPENING_OR_CLOSING 4 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
+#define NM_PUNT_NO_FLOW 5            /* of no flow and no leg */
+#define NM_PUNT_SPECIAL_FLOW 6       /* its flow is another hook's, a client's direct connection, or was reset by us */
+#define NM_PUNT_THROTTLED 7          /* its client is throttled for a mirror */
+#define NM_PUNT_OUT_OF_ORDER 8       /* data that a leg or a reader wants, out of order or past the window */
+#define NM_PUNT_LEG_REPAIR 9         /* a leg has a loss to repair, or no room */
 #define NM_PUNT_REASONS 10
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
@@ -34,10 +34,10 @@
 
 /* The counters of nm_process(). */
 typedef struct {
-    uint64_t fast_packets;    /* packets decided in C */
-    uint64_t bad_checksums;   /* of these: passed on unchanged, their numbers ignored */
-    uint64_t mirror_packets;  /* of these: from mirrors, for legs */
-    uint64_t unbound_packets; /* of these: without a flow, translated by the plan alone */
+    uint64_t packets_decided_in_c;
+    uint64_t bad_checksum_packets; /* of these: passed on as they came, their numbers ignored */
+    uint64_t mirror_packets;       /* of these: for legs */
+    uint64_t packets_without_flow; /* of these: without a flow, translated by the plan alone */
     uint64_t flows_opened;
     uint64_t flows_evicted; /* closed or half open flows removed to make room for new ones */
     uint64_t punts[NM_PUNT_REASONS];

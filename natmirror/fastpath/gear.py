@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
-from natmirror.fastpath.constants import PUNTS
 from natmirror.fastpath.memory import Memory
+from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
 from natmirror.fastpath.rows import CountersRow, GearRow, LegSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 
@@ -31,8 +31,8 @@ class Gear:
     def counters(self) -> CountersRow:
         return self.handle.counters
 
-    def punts(self) -> dict[str, int]:
-        """Return the number of punted packets, by reason."""
+    def punts(self) -> dict[PuntReason, int]:
+        """Return the number of packets that C has punted, by reason."""
         return {reason: self.handle.counters.punts[number] for number, reason in PUNTS.items()}
 
     def process(self, packet: bytearray, hook: int, checksum: int, now: float) -> int:

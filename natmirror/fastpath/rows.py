@@ -252,10 +252,10 @@ class TranslationRow(Protocol):
 class CountersRow(Protocol):
     """``nm_counters``: the C gear's counters."""
 
-    fast_packets: int
-    bad_checksums: int
+    packets_decided_in_c: int
+    bad_checksum_packets: int
     mirror_packets: int
-    unbound_packets: int
+    packets_without_flow: int
     flows_opened: int
     flows_evicted: int
     punts: Array[int]

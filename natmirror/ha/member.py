@@ -11,7 +11,7 @@ from typing import Any
 from natmirror.ha.health_server import HealthServer
 from natmirror.ha.keepalived_hooks import health_socket
 from natmirror.ha.readiness import Readiness
-from natmirror.ha.role import CurrentRole, HostRole
+from natmirror.ha.role import CurrentRole, HostRole, RoleEntry
 from natmirror.linux.addresses import own_addresses
 from natmirror.rules import Pair
 
@@ -19,6 +19,15 @@ log = logging.getLogger("natmirror")
 
 _RELEASE_TIMEOUT = 4.0
 """Seconds that a stop waits for the other host to take over: two of keepalived's health checks, and its report."""
+
+
+class PairEntry(RoleEntry):
+    """The pair that this host belongs to."""
+
+    hosts: list[str]
+    """The names of both hosts in the rules."""
+    store: str | None
+    """Where the hosts share their state, without a password; null: nowhere (``ha.state``)."""
 
 
 class PairMember:
@@ -100,12 +109,12 @@ class PairMember:
         until = self._release_deadline
         return until if until is not None and now < until and self._current_role.role is HostRole.MASTER else None
 
-    def show(self) -> dict[str, Any] | None:
-        """Return the pair as plain values, None where there is no pair."""
+    def show(self) -> PairEntry | None:
+        """Return the pair as values for JSON, None where there is no pair."""
         if self._pair is None:
             return None
         hosts = [host.name for host in self._pair.hosts]
-        return {**self._current_role.show(), "hosts": hosts, "state": self._pair.state_shown}
+        return {**self._current_role.show(), "hosts": hosts, "store": self._pair.state_shown}
 
     def _read_role(self) -> HostRole | None:
         """Return the role that the addresses show, None where the host has only some of the pair's addresses."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import TypedDict
 
 RELEASE_DELAY = 1.0
 """Seconds for which a host that has lost the addresses may still get their packets: it waits as long before it releases
@@ -18,6 +18,26 @@ class HostRole(StrEnum):
     """A standby host, which can take over."""
     FAULT = "fault"
     """A host that cannot take over: keepalived has found a fault, or has ended."""
+
+
+class RoleSource(StrEnum):
+    """How this host knows its role."""
+
+    KEEPALIVED = "keepalived"
+    """keepalived has reported it."""
+    ADDRESSES = "addresses"
+    """The host's addresses show it: keepalived has not reported it."""
+
+
+class RoleEntry(TypedDict):
+    """This host's role in the pair."""
+
+    role: HostRole
+    """The host's role."""
+    since: str
+    """When it took the role, in UTC (ISO 8601)."""
+    source: RoleSource
+    """How natmirror knows it."""
 
 
 class CurrentRole:
@@ -53,10 +73,10 @@ class CurrentRole:
         self._sequence, self.is_reported = max(sequence, self._sequence), True
         return self._change(role)
 
-    def show(self) -> dict[str, Any]:
-        """Return the role as plain values."""
-        source = "keepalived" if self.is_reported else "addresses"
-        return {"role": str(self.role), "since": self._since, "told_by": source}
+    def show(self) -> RoleEntry:
+        """Return the role as values for JSON."""
+        source = RoleSource.KEEPALIVED if self.is_reported else RoleSource.ADDRESSES
+        return {"role": self.role, "since": self._since, "source": source}
 
     def _change(self, role: HostRole) -> bool:
         if role is self.role:

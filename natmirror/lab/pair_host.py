@@ -81,7 +81,7 @@ class PairHost:
 
         def has_come() -> bool:
             pair = self.balancer.status()["pair"]
-            is_set = (pair["role"], pair["told_by"]) == (role, "keepalived")
+            is_set = (pair["role"], pair["source"]) == (role, "keepalived")
             return is_set and self.has_addresses() is (role == "master")
 
         try:

@@ -38,7 +38,7 @@ def _openflow(kind: type[programs.Controller]) -> Callable[[Lab, LoadBalancer], 
             kind(lab, host)
         switch.connect(f"tcp:{SERVICE}:{programs.PORT}")
         balancer.wait_for_status(
-            lambda status: any(flow["server_bytes"] > 100 for flow in status["flows"]), "the switch's session"
+            lambda status: any(flow["backend_bytes"] > 100 for flow in status["flows"]), "the switch's session"
         )
         for _ in range(3):
             switch.ping()
@@ -58,7 +58,7 @@ def _redis(commands: Sequence[Sequence[str]]) -> Callable[[Lab, LoadBalancer], N
         for command in commands:
             lab.run("s1", ["redis-cli", "-h", SERVICE, *command])
         balancer.wait_for_status(
-            lambda status: status["mirrors"][0]["ended"] == {"closed": len(commands)}, "the legs to end"
+            lambda status: status["mirrors"][0]["legs_ended"] == {"closed": len(commands)}, "the legs to end"
         )
 
     return session

@@ -9,6 +9,7 @@ from errno import errorcode
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Decision, Send, Verdict
 from natmirror.errors import HostError
+from natmirror.linux.counters import IN_OUTBOX_OF_C, OutboxCounter
 from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
 _BACKLOG_PAUSE = 0.005
@@ -158,6 +159,6 @@ class Loop:
         lib.nl_send(self._loop)
 
     @property
-    def counters(self) -> dict[str, int]:
-        """Return the counters of synthesised packets, by name."""
-        return {name: int(getattr(self._loop.outbox.counters, name)) for name, _ in ffi.typeof("nl_counters").fields}
+    def counters(self) -> dict[OutboxCounter, int]:
+        """Return what became of synthesised packets, by name."""
+        return {name: int(getattr(self._loop.outbox.counters, name)) for name in IN_OUTBOX_OF_C}

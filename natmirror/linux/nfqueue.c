@@ -95,22 +95,22 @@ static void take_answer(nq *queue, const uint8_t *message, size_t len)
     int32_t error;
     struct nlmsghdr request;
     if (len < NLMSG_HDRLEN + sizeof error + sizeof request) {
-        queue->counters.malformed++;
+        queue->counters.messages_malformed++;
         return;
     }
     memcpy(&error, message + NLMSG_HDRLEN, sizeof error);
     memcpy(&request, message + NLMSG_HDRLEN + sizeof error, sizeof request);
     if (error > 0 || error < -MAX_ERRNO) {
-        queue->counters.malformed++;
+        queue->counters.messages_malformed++;
         return;
     }
     if (request.nlmsg_seq) {
         queue->acknowledged = request.nlmsg_seq;
         queue->answer = -error;
     } else if (error == -ENOENT) {
-        queue->counters.late_verdicts++;
+        queue->counters.verdicts_late++;
     } else if (error) {
-        queue->counters.verdict_errors++;
+        queue->counters.verdicts_refused++;
     }
 }
 
@@ -180,7 +180,7 @@ int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets,
         struct nlmsghdr header;
         memcpy(&header, datagram, sizeof header);
         if (header.nlmsg_len < NLMSG_HDRLEN || header.nlmsg_len > len) {
-            queue->counters.malformed++;
+            queue->counters.messages_malformed++;
             break;
         }
         size_t body = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
@@ -190,12 +190,12 @@ int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets,
             nq_packet *packet = &packets[count];
             memset(packet, 0, sizeof *packet);
             if (header.nlmsg_len >= body && parse_attributes(datagram + body, header.nlmsg_len - body, packet)) {
-                queue->counters.packets++;
-                queue->counters.truncated += packet->truncated;
+                queue->counters.packets_received++;
+                queue->counters.packets_truncated += packet->truncated;
                 queue->last_id = packet->id;
                 count++;
             } else {
-                queue->counters.malformed++;
+                queue->counters.messages_malformed++;
             }
         }
         size_t step = NLMSG_ALIGN(header.nlmsg_len);
@@ -224,13 +224,13 @@ int nq_receive(nq *queue, nq_packet *packets, int waits)
     queue->emptied += received < NQ_BATCH;
     if (received < 0) {
         if (errno == ENOBUFS)
-            queue->counters.enobufs++;
+            queue->counters.receive_buffer_overruns++;
         return errno == EAGAIN || errno == EINTR || errno == ENOBUFS ? 0 : -errno;
     }
     int count = 0;
     for (int i = 0; i < received; i++) {
         if (headers[i].msg_hdr.msg_flags & MSG_TRUNC)
-            queue->counters.malformed++;
+            queue->counters.messages_malformed++;
         else
             count += nq_parse(queue, queue->datagrams[i], headers[i].msg_len, packets + count, NQ_BATCH - count);
     }
@@ -291,7 +291,7 @@ static int fits(nq *queue, size_t copied)
     if (queue->used + SMALL_VERDICT + copied <= sizeof queue->verdicts &&
         queue->part_count + PARTS_OF_VERDICT <= MAX_PARTS)
         return 1;
-    queue->counters.verdicts_never_sent++;
+    queue->counters.verdicts_not_sent++;
     return 0;
 }
 
@@ -308,7 +308,7 @@ static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t 
     if (len > 0xffff - NLA_HDRLEN) {
         verdict = NF_DROP;
         len = 0;
-        queue->counters.oversized++;
+        queue->counters.packets_oversized++;
     }
     if (!fits(queue, stays ? 0 : len))
         return;
@@ -337,7 +337,7 @@ void nq_accept_packet(nq *queue, const nq_packet *packet)
 void nq_accept_marked(nq *queue, uint32_t id, uint32_t mark)
 {
     uint32_t value = htonl(mark);
-    queue->counters.marked++;
+    queue->counters.packets_translated_by_kernel++;
     if (!fits(queue, 0))
         return;
     put_head(queue, VERDICT_MESSAGE, 0, id, NF_ACCEPT, NLA_HDRLEN + sizeof value);
@@ -418,7 +418,7 @@ int nq_flush(nq *queue)
         forget_sent(queue);
         return 1;
     }
-    queue->counters.send_refusals++;
+    queue->counters.verdict_sends_refused++;
     if (is_transient(error) || error == EMSGSIZE) /* the kernel may take a small message where it refuses a large one */
         for (error = 0; queue->waiting && !error;)
             error = send_first(queue);

@@ -25,16 +25,16 @@ typedef struct {
 } nq_packet;
 
 typedef struct {
-    uint64_t packets;
-    uint64_t marked;              /* verdicts with a mark: the kernel translates the packet */
-    uint64_t truncated;           /* packets of which the kernel sent only a part */
-    uint64_t malformed;           /* messages from the kernel that are inconsistent or cut */
-    uint64_t enobufs;             /* times our receive buffer was full */
-    uint64_t late_verdicts;       /* verdicts that the kernel refused because it no longer held the packet */
-    uint64_t verdict_errors;      /* verdicts that the kernel refused for another reason */
-    uint64_t send_refusals;       /* times the kernel refused verdicts, which were kept and sent again */
-    uint64_t verdicts_never_sent; /* verdicts that never reached the kernel */
-    uint64_t oversized;           /* packets dropped because they are too large for a verdict */
+    uint64_t packets_received;
+    uint64_t packets_translated_by_kernel; /* accepted with a mark, which leaves the translation to the kernel */
+    uint64_t packets_truncated;            /* the kernel gave only a part of them: dropped */
+    uint64_t packets_oversized;            /* dropped, because a verdict cannot carry them */
+    uint64_t messages_malformed;           /* messages of the kernel that contradict themselves */
+    uint64_t receive_buffer_overruns;      /* times our receive buffer was full */
+    uint64_t verdicts_late;                /* the packet was gone when its verdict came */
+    uint64_t verdicts_refused;             /* any other refusal of a verdict */
+    uint64_t verdict_sends_refused;        /* times the kernel refused verdicts, which were kept and sent again */
+    uint64_t verdicts_not_sent;            /* verdicts that never reached the kernel */
 } nq_counters;
 
 typedef struct nq nq;

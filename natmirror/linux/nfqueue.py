@@ -16,6 +16,7 @@ from netfilterqueue import NetfilterQueue
 
 from natmirror._ffi import ffi, lib
 from natmirror.errors import HostError
+from natmirror.linux.counters import IN_QUEUES_OF_C, QueueCounter
 
 # linux/netfilter/nfnetlink_queue.h
 _NFNL_SUBSYS_QUEUE, _NFQNL_MSG_CONFIG = 3, 2
@@ -38,6 +39,7 @@ rounds it up to whole ticks and adds one: 4 ms become 8 ms at 250 ticks a second
 _REQUEST_ATTEMPTS = 10
 _DEFERRED_TIMEOUT = 5.0
 """Seconds for which a packet may wait for another thread's verdict; after that its sender has sent it again."""
+_IN_KERNEL = (QueueCounter.PACKETS_DROPPED_QUEUE_FULL, QueueCounter.PACKETS_DROPPED_BUFFER_FULL)
 _KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
 
 
@@ -81,7 +83,7 @@ class Queue:
         self.number = number
         self._max_len = max_len
         self._fail_open = fail_open
-        self._counted: Counter[str] = Counter()
+        self._counted: Counter[QueueCounter] = Counter()
         self._backlog: deque[tuple[int, bytes | None, bool]] = deque()
         self._deferred: dict[int, float] = {}
         self.is_closed = False
@@ -216,23 +218,20 @@ class Queue:
         """Return whether probe() has no answer although everything that the kernel has sent since was read."""
         return self._probe_id is not None and lib.nq_emptied(self.codec) != self._emptied
 
-    def count(self, name: str) -> None:
+    def count(self, name: QueueCounter) -> None:
         """Add one to a counter of this queue number."""
         self._counted[name] += 1
 
     @property
-    def counters(self) -> dict[str, int]:
-        """Return the counters of this queue number, by name."""
-        counted = dict.fromkeys(("bound_again", "checks_that_found_lost_verdicts"), 0) | self._counted
-        for name, value in self._codec_counters().items():
-            counted[name] = counted.get(name, 0) + value
+    def counters(self) -> dict[QueueCounter, int]:
+        """Return the counters of this queue number, except for the packets that the kernel has dropped."""
+        counted = {name: self._counted[name] for name in QueueCounter if name not in _IN_KERNEL}
+        counters = lib.nq_queue_counters(self.codec)
+        for name in IN_QUEUES_OF_C:
+            counted[name] += getattr(counters, name)
         return counted
 
-    def _codec_counters(self) -> dict[str, int]:
-        counters = lib.nq_queue_counters(self.codec)
-        return {name: getattr(counters, name) for name, _ in ffi.typeof("nq_counters").fields}
-
-    def kernel_drops(self) -> dict[str, int]:
+    def kernel_drops(self) -> dict[QueueCounter, int]:
         """Return how many packets the kernel has dropped because the queue, or our receive buffer, was full. Empty
         where the counters cannot be read, as by users other than root."""
         try:
@@ -242,15 +241,15 @@ class Queue:
         for line in lines:
             fields = line.split()
             if int(fields[0]) == self.number:
-                return {"queue_full": int(fields[5]), "buffer_full": int(fields[6])}
-        return {"queue_full": 0, "buffer_full": 0}
+                return dict(zip(_IN_KERNEL, (int(fields[5]), int(fields[6])), strict=True))
+        return dict.fromkeys(_IN_KERNEL, 0)
 
     def close(self) -> None:
         """Unbind the queue: the kernel drops the packets in it, and later verdicts are ignored."""
         if self.is_closed:
             return
         self.is_closed = True
-        self._counted["verdicts_never_sent"] += lib.nq_waiting(self.codec) + len(self._backlog)
+        self._counted[QueueCounter.VERDICTS_NOT_SENT] += lib.nq_waiting(self.codec) + len(self._backlog)
         self._backlog.clear()
         self._socket.close()
         self._bound.unbind()
@@ -266,7 +265,7 @@ class Queue:
         self.close()
         fresh = Queue(self.number, max_len=self._max_len, fail_open=self._fail_open)
         fresh._counted = Counter(self.counters)
-        fresh.count("bound_again")
+        fresh.count(QueueCounter.REBINDS)
         for packet in fresh.early():
             fresh._give(packet.id, None, self._fail_open)
         fresh.flush()

@@ -105,11 +105,11 @@ static void write_group(nl_outbox *outbox, uint8_t *bytes, const nm_send *sends,
         header.gso_size = one->segment_len;
     }
     if (writev(outbox->fd, parts, count) < 0) {
-        outbox->counters.send_errors++;
+        outbox->counters.packets_refused++;
         return;
     }
-    outbox->counters.sent++;
-    outbox->counters.joined += (uint64_t)count - 2;
+    outbox->counters.packets_sent++;
+    outbox->counters.packets_joined += (uint64_t)count - 2;
 }
 
 void nl_outbox_send(nl_outbox *outbox, nm_out *out, double now)

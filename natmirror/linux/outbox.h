@@ -13,9 +13,9 @@
 #include "fastpath/out_buffer.h"
 
 typedef struct {
-    uint64_t sent;        /* packets synthesised and written */
-    uint64_t joined;      /* packets written as part of another one, and not counted in sent */
-    uint64_t send_errors; /* packets that the kernel refused: their legs send them again */
+    uint64_t packets_sent;    /* packets synthesised and written */
+    uint64_t packets_joined;  /* packets written as part of another one, which packets_sent does not count */
+    uint64_t packets_refused; /* packets that the kernel refused: their legs send them again */
 } nl_counters;
 
 typedef struct {

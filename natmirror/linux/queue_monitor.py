@@ -4,6 +4,7 @@ import logging
 
 from natmirror.errors import HostError
 from natmirror.linux.bypass import Bypass
+from natmirror.linux.counters import QueueCounter
 from natmirror.linux.loop import BoundQueue, Loop
 from natmirror.linux.queue_health import CHECK_INTERVAL, QueueHealth
 
@@ -59,7 +60,7 @@ class QueueMonitor:
         queue = bound.queue
         answer, is_unanswered = queue.take_answer(), queue.is_unanswered
         if answer == 0:
-            queue.count("checks_that_found_lost_verdicts")
+            queue.count(QueueCounter.CHECKS_WITH_LOST_VERDICTS)
         return self._healths[index].check(
             answer=answer, is_refused=queue.is_refused, is_unanswered=is_unanswered, now=now
         )

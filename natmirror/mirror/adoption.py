@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from natmirror.fastpath.flow_flags import is_finished, start_feeding_legs
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import IS_ASKING, StreamEvent, StreamState
-from natmirror.mirror.ledger import OWN_BACKEND, Ledger
+from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import LegOutcome, Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.reasons import EndReason
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
-from natmirror.tcp.leg_states import NO_RECORD
 
 _LATE = 1 << 16  # bytes by which the window known here may be too small, if a packet of the backend is late
 
@@ -45,7 +45,7 @@ class Adoption:
         for copy in stream.copies:
             leg = legs.get((copy.mirror.name, endpoint_of(copy.mirror)))
             is_own = endpoint_of(copy.mirror) == backend
-            why_absent = OWN_BACKEND if is_own else why_not_mirrored(copy.mirror, stream.flow.client[0])
+            why_absent = EndReason.MIRROR_IS_BACKEND if is_own else why_not_mirrored(copy.mirror, stream.flow.client[0])
             copy.why_absent = why_absent or copy.why_absent
             if leg is not None and why_absent is None:
                 self._begin_leg(copy, leg, now)
@@ -59,7 +59,7 @@ class Adoption:
 
     def _begin_leg(self, copy: StreamCopy, record: LegRecord, now: float) -> None:
         made = self._legs.adopt(copy, record, copy.stream.flow.client, now)
-        if isinstance(made, str):
+        if isinstance(made, EndReason):
             copy.why_absent = made
             return
         copy.leg, copy.why_absent = made, None
@@ -152,7 +152,7 @@ class Adoption:
                 if row.orig.end == leg.end:
                     row.orig.end = row.reply.ack
                     row.orig.bytes -= wrong
-                yield self._legs.collect(copy, leg, leg.abort(NO_RECORD))
+                yield self._legs.collect(copy, leg, leg.abort(EndReason.NO_RECORD))
 
     def note_resumed(self, stream: MirroredStream) -> None:
         """Count the legs that have gone on since their mirrors answered."""

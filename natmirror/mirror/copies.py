@@ -7,6 +7,7 @@ from natmirror.fastpath import FlowRow
 from natmirror.fastpath.flow_flags import clear_orig_waiting, remove_reader
 from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
 from natmirror.net.endpoint import Endpoint
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.reassembler import Reassembler
@@ -32,7 +33,7 @@ class StreamCopy:
     mirror: Mirror
     stream: "MirroredStream"
     leg: Leg | None = None
-    why_absent: str | None = None
+    why_absent: EndReason | None = None
     is_resumed: bool = False
     """Whether the leg was adopted from another host and has gone on here."""
 
@@ -45,7 +46,7 @@ class StreamCopy:
         return self.stream.has_ended
 
     @property
-    def why_ended(self) -> str | None:
+    def why_ended(self) -> EndReason | None:
         """The reason why the mirror gets no more bytes; None while the leg lives."""
         return self.why_absent if self.leg is None else self.leg.ended
 

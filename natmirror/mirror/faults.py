@@ -10,12 +10,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TypedDict
 
-SWITCHED_OFF = "mirroring-off"
-"""The reason why a copy ended, or never began: its kind of work was switched off."""
-INTERNAL_ERROR = "internal-error"
-"""The reason why a copy ended: natmirror failed on its connection."""
+from natmirror.reasons import EndReason
 
 WINDOW = 60.0
 """Seconds within which faults count together."""
@@ -37,12 +34,32 @@ class Work(StrEnum):
     THROTTLE = "throttling"
     """Throttling clients for mirrors that are behind."""
     TAKEOVER = "takeovers"
-    """Continuing copies from another host's records."""
+    """Continuing copies here from the other host's records."""
+
+
+class OffEntry(TypedDict):
+    """A kind of work that is switched off in one thread after internal errors."""
+
+    thread: int
+    """The thread's number."""
+    work: Work
+    """The kind of work."""
+    on_again_seconds: float
+    """In how many seconds it comes on again by itself."""
+
+
+class FaultsEntry(TypedDict):
+    """Internal errors in mirroring, which cost production nothing."""
+
+    internal_errors: dict[Work, int]
+    """Internal errors by kind of work: the log has their tracebacks."""
+    off: list[OffEntry]
+    """The work that is switched off."""
 
 
 _COSTS = {
-    Work.COPY: f"its copies and sessions end as {INTERNAL_ERROR}",
-    Work.SESSION: f"its sessions end as {INTERNAL_ERROR}",
+    Work.COPY: f"its copies and sessions end as {EndReason.INTERNAL_ERROR}",
+    Work.SESSION: f"its sessions end as {EndReason.INTERNAL_ERROR}",
     Work.THROTTLE: "it is no longer throttled for its mirrors",
     Work.TAKEOVER: "its copies are not continued on this host",
 }
@@ -142,13 +159,12 @@ class Faults:
         news, self._news = self._news, []
         return news
 
-    def show(self, thread: int) -> dict[str, Any]:
-        """Return values for JSON: the faults by work, and the work that is off in this thread, with the seconds until
-        it is switched on again."""
+    def show(self, thread: int) -> FaultsEntry:
+        """Return the faults of the thread with this number, as values for JSON."""
         return {
-            "internal_errors": {str(work): count for work, count in self.counts.items()},
+            "internal_errors": dict(self.counts),
             "off": [
-                {"thread": thread, "work": str(work), "on_again_seconds": round(until - self.now, 3)}
+                {"thread": thread, "work": work, "on_again_seconds": round(until - self.now, 3)}
                 for work, until in self.off.items()
             ],
         }

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from natmirror.mirror.copies import MirroredFlow
-from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
+from natmirror.mirror.faults import Faults, Work
 from natmirror.net.endpoint import show
+from natmirror.reasons import EndReason
 
 _T = TypeVar("_T")
 
@@ -13,7 +14,7 @@ _T = TypeVar("_T")
 class EndWork(Protocol):
     """A function that ends a kind of work for one flow, whatever state a fault has left it in."""
 
-    def __call__(self, work: Work, flow: MirroredFlow, reason: str) -> None: ...
+    def __call__(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None: ...
 
 
 class Guard:
@@ -27,7 +28,7 @@ class Guard:
         """Return what ``do`` returns. Where it raises, or its work is off, end that work for the flow and return
         None."""
         if work in self._faults.off:
-            self._end(work, flow, SWITCHED_OFF)
+            self._end(work, flow, EndReason.MIRRORING_OFF)
             return None
         try:
             return do(*arguments)
@@ -38,9 +39,9 @@ class Guard:
     def failed(self, work: Work, flow: MirroredFlow, error: Exception) -> None:
         """Count a fault, and end its work for the flow."""
         self._faults.note(work, show(flow.client), error)
-        self._end(work, flow, INTERNAL_ERROR)
+        self._end(work, flow, EndReason.INTERNAL_ERROR)
 
-    def _end(self, work: Work, flow: MirroredFlow, reason: str) -> None:
+    def _end(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None:
         try:
             self.end(work, flow, reason)
         except Exception as error:  # ending may fail too: this costs no packet either

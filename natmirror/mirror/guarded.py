@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
-from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Work
-from natmirror.mirror.legs import HANDED_OVER, LegOutcome, LegOwner
+from natmirror.mirror.faults import Work
+from natmirror.mirror.legs import LegOutcome, LegOwner
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.teardown import Teardown
@@ -19,6 +19,7 @@ from natmirror.mirror.timers import AT_ONCE, TimerKind
 from natmirror.net.endpoint import Endpoint, show
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Segment
+from natmirror.reasons import EndReason
 from natmirror.rules import Service
 from natmirror.tcp.leg_record import FlowRecord
 
@@ -122,7 +123,7 @@ class GuardedMirroring:
         """Release all flows to the other host: their legs end here without a packet, and go on there."""
         for stream in self.streams.values():
             stream.is_released = True
-        self._each_leg(self._legs.abandon, HANDED_OVER)
+        self._each_leg(self._legs.abandon, EndReason.RELEASED)
         self._try(Work.TAKEOVER, self._sessions.release)
 
     # Legs
@@ -153,9 +154,9 @@ class GuardedMirroring:
 
     def close(self) -> None:
         """End all legs."""
-        self._each_leg(self._legs.abort, "shutdown")
+        self._each_leg(self._legs.abort, EndReason.STOPPED)
 
-    def _each_leg(self, do: Callable[[int, str], LegOutcome | None], reason: str) -> None:
+    def _each_leg(self, do: Callable[[int, EndReason], LegOutcome | None], reason: EndReason) -> None:
         for leg_id in self._try(Work.COPY, self._legs.ids) or []:
             self._with_leg(partial(self._legs.owner, leg_id), do, leg_id, reason)
 
@@ -177,7 +178,7 @@ class GuardedMirroring:
                 client = show(owner.stream.flow.client)
             self._faults.note(work, client, error)
             if owner is not None:
-                self._try(work, self._teardown.end_leg, owner, INTERNAL_ERROR)
+                self._try(work, self._teardown.end_leg, owner, EndReason.INTERNAL_ERROR)
 
     def _try(self, work: Work, do: Callable[..., _T], *arguments: object, otherwise: _T | None = None) -> _T | None:
         """Return what ``do`` returns, for work that concerns no single connection; ``otherwise`` where it raises."""
@@ -236,6 +237,6 @@ class GuardedMirroring:
     def _end_disabled(self, work: Work) -> None:
         flows = self._ending.get(work, [])
         for _ in range(min(len(flows), _END_SLICE)):
-            self._try(work, self._teardown.end, work, flows.pop(), SWITCHED_OFF)
+            self._try(work, self._teardown.end, work, flows.pop(), EndReason.MIRRORING_OFF)
         if flows:
             self._timers.set((TimerKind.END_DISABLED, work), AT_ONCE)

@@ -7,19 +7,16 @@ bytes than clients have sent: there the bytes of its sessions' messages count as
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from natmirror.fastpath import Gear
 from natmirror.mirror.copies import MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import StreamState
+from natmirror.mirror.shown import LegSum, MirrorEntry
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
-
-MID_CONNECTION = "mid-connection"
-OWN_BACKEND = "own-backend"
-REMOVED = "removed"
-UNTRACKED = "untracked"
 
 
 class CopyOrSession(Protocol):
@@ -48,18 +45,18 @@ class Totals:
     consumed_bytes: int = 0
     retransmits: int = 0
     timeouts: int = 0
-    ended: Counter[str] = field(default_factory=Counter)
+    ended: Counter[EndReason] = field(default_factory=Counter)
     """Legs that ended, by reason."""
-    lost: Counter[str] = field(default_factory=Counter)
+    lost: Counter[EndReason] = field(default_factory=Counter)
     """Bytes that the mirror did not get, by reason."""
 
-    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
+    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
         """Add a copy's leg that has ended; if its flow is forgotten, also the bytes that its mirror did not get."""
         self.count_leg(leg, reason)
         if copy.stream.state is StreamState.FORGOTTEN:
             self.lost[reason] += copy.missing_bytes
 
-    def count_leg(self, leg: Leg, reason: str) -> None:
+    def count_leg(self, leg: Leg, reason: EndReason) -> None:
         """Add the sums of a leg that has ended."""
         self.ended[reason] += 1
         for name in LEG_SUMS:
@@ -72,10 +69,10 @@ class Totals:
             self.lost[copy.why_ended] += copy.missing_bytes
 
 
-LEG_SUMS = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
-"""The numbers that are summed over legs; their names are the same here, in Leg and in C."""
+LEG_SUMS: tuple[LegSum, ...] = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
+"""The fields that are summed over legs."""
 
-Fates = tuple[str, tuple[tuple[str, str | None], ...]]
+Fates = tuple[str, tuple[tuple[str, EndReason | None], ...]]
 """A service, and for each of its mirrors the reason why it gets no more bytes, or None: flows with equal fates share an
 account."""
 
@@ -91,7 +88,7 @@ class Ledger:
         self._totals: dict[tuple[str, str], Totals] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._accounts: dict[Fates | None, int] = {None: 0}
-        self._acked_before: Counter[tuple[str, str, str]] = Counter()
+        self._acked_before: Counter[tuple[str, str, EndReason]] = Counter()
         """Bytes that ended legs of living flows had delivered, by service, mirror and reason of the end."""
         self.reload(services)
 
@@ -107,6 +104,11 @@ class Ledger:
         mirror = self._mirrors.get(self._key(of))
         return mirror is not None and _identity(mirror) == _identity(of.mirror)
 
+    def has_sessions(self, service: str, mirror: str) -> bool:
+        """Return whether the rules name this mirror as one that speaks OpenFlow."""
+        named = self._mirrors.get((service, mirror))
+        return named is not None and named.speaks_openflow
+
     def totals_of(self, of: CopyOrSession) -> Totals:
         return self._totals[self._key(of)]
 
@@ -114,7 +116,7 @@ class Ledger:
         """Return the number by which the legs' rows in C name the mirror."""
         return self._numbers[self._key(of)]
 
-    def session_ended(self, of: CopyOrSession, leg: Leg, reason: str) -> None:
+    def session_ended(self, of: CopyOrSession, leg: Leg, reason: EndReason) -> None:
         """Add a session's leg that has ended. It carried ``row.client_bytes`` of its own, not its client's bytes."""
         totals = self.totals_of(of)
         totals.count_leg(leg, reason)
@@ -126,7 +128,7 @@ class Ledger:
         account = (stream.flow.service.name, tuple((copy.mirror.name, copy.why_ended) for copy in stream.copies))
         return self._accounts.setdefault(account, len(self._accounts))
 
-    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
+    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
         """Add a copy's leg that has ended."""
         self.totals_of(copy).leg_ended(copy, leg, reason)
         if copy.stream.state is not StreamState.FORGOTTEN:
@@ -143,10 +145,10 @@ class Ledger:
         for mirror in service.copies:
             totals = self._totals[service.name, mirror.name]
             totals.client_bytes += count
-            totals.lost[UNTRACKED] += count
+            totals.lost[EndReason.FLOW_TABLE_FULL] += count
 
-    def show(self, gear: Gear, now: float) -> list[dict[str, Any]]:
-        """Return each mirror's sums as values for JSON; removed mirrors are included while they have legs."""
+    def show(self, gear: Gear, now: float) -> list[MirrorEntry]:
+        """Return each mirror's account; a mirror that the rules do not name any more is shown while it has legs."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
         self._add_flows(shown, gear.client_bytes(len(self._accounts)))
         sessions = {key for key, mirror in self._mirrors.items() if mirror.speaks_openflow}
@@ -162,8 +164,8 @@ class Ledger:
             entry["lost_bytes"] = {reason: count for reason, count in entry["lost_bytes"].items() if count}
         return [entry for key, entry in shown.items() if key in self._mirrors or entry["legs"]]
 
-    def _add_flows(self, shown: dict[tuple[str, str], dict[str, Any]], client_bytes: list[int]) -> None:
-        """Add the bytes that clients sent on living flows, and those of them that their mirrors will not get."""
+    def _add_flows(self, shown: dict[tuple[str, str], MirrorEntry], client_bytes: list[int]) -> None:
+        """Add what clients have sent on living flows, and what of it no leg will deliver."""
         for account, count in zip(self._accounts, client_bytes, strict=True):
             if account is None:
                 continue
@@ -182,23 +184,28 @@ class Ledger:
         return of.service_name, of.mirror.name
 
     @staticmethod
-    def _shown(service: str, name: str, totals: Totals) -> dict[str, Any]:
+    def _shown(service: str, name: str, totals: Totals) -> MirrorEntry:
         return {
             "service": service,
             "name": name,
             "address": show(totals.endpoint),
             "legs": 0,
-            "opened": totals.opened,
-            "adopted": totals.adopted,
-            "resumed": totals.resumed,
+            "legs_opened": totals.opened,
+            "legs_adopted": totals.adopted,
+            "legs_resumed": totals.resumed,
+            "legs_ended": dict(totals.ended),
             "client_bytes": totals.client_bytes,
+            "sent_bytes": totals.sent_bytes,
+            "acked_bytes": totals.acked_bytes,
             "pending_bytes": 0,
             "in_flight_bytes": 0,
+            "lost_bytes": dict(totals.lost),
+            "consumed_bytes": totals.consumed_bytes,
+            "retransmits": totals.retransmits,
+            "timeouts": totals.timeouts,
             "lag_seconds": 0.0,
             "rtt_seconds": 0.0,
-            "lost_bytes": dict(totals.lost),
-            "ended": dict(totals.ended),
-            **{sum_name: getattr(totals, sum_name) for sum_name in LEG_SUMS},
+            "sessions": None,
         }
 
 

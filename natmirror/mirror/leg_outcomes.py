@@ -23,6 +23,7 @@ from natmirror.mirror.legs import LegOutcome, LegOwner, Legs
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.net.endpoint import Endpoint, show
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
@@ -67,7 +68,7 @@ class LegOutcomes:
                 for following in self._adoption.leg_moved(owner):
                     self.apply(following)
 
-    def end(self, owner: LegOwner, leg: Leg, reason: str) -> None:
+    def end(self, owner: LegOwner, leg: Leg, reason: EndReason) -> None:
         """End a leg with a RST on behalf of another connection. An exception is raised to that connection's work, but
         only after the leg has ended and its owner is informed."""
         try:
@@ -80,9 +81,9 @@ class LegOutcomes:
         """Make room for a leg of a new connection: an ended connection from the same port may have left its own."""
         older = self._legs.left_over(mirror, client)
         if older is not None:
-            self.end(*older, "port-reused")
+            self.end(*older, EndReason.PORT_REUSED)
 
-    def cut(self, owner: LegOwner, leg: Leg, reason: str) -> None:
+    def cut(self, owner: LegOwner, leg: Leg, reason: EndReason) -> None:
         """End a leg in whatever state a fault has left it; never raises."""
         outcome = self._legs.cut(owner, leg, reason)
         if outcome is not None:
@@ -95,7 +96,7 @@ class LegOutcomes:
         self._ended_copies, self._ended_sessions = [], []
         return ended
 
-    def _copy_ended(self, copy: StreamCopy, leg: Leg, reason: str) -> None:
+    def _copy_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
         stream, flow = copy.stream, copy.stream.flow
         if stream.state is not StreamState.FORGOTTEN:
             self._legs.link(flow.row, [one for _, one in stream.alive()])  # first: the leg's row in C was removed

@@ -13,17 +13,12 @@ from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Segment
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.initial_numbers import Numbers
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import LegRecord
 from natmirror.tcp.path_mtu import HEADERS_LEN, MTU
-
-NO_FREE_PORT = "no-free-port"
-NO_MEMORY = "memory-full"
-PORT_IN_USE = "port-in-use"
-OTHER_ADDRESS = "other-address"
-HANDED_OVER = "handed-over"
 
 _NARROW_TIMEOUT = 600.0  # seconds; then larger packets are tried again (RFC 1191 §6.3)
 
@@ -49,7 +44,7 @@ class LegOutcome:
 
     owner: LegOwner
     leg: Leg
-    end_reason: str | None
+    end_reason: EndReason | None
     """The reason of the leg's end, if its owner is not informed of it yet; else None."""
 
 
@@ -120,32 +115,32 @@ class Legs:
         now: float,
         *,
         listener: Callable[[bytes], None] | None = None,
-    ) -> Leg | str:
+    ) -> Leg | EndReason:
         """Return a leg in the client's name, for open(), or the reason why there is none. Its stream begins after the
         number ``iss``, which the mirror does not see. For ``listener`` see Leg."""
         mirror = endpoint_of(owner.mirror)
         local = self._local_endpoint(owner.mirror, mirror, client)
         if local is None:
-            return NO_FREE_PORT
+            return EndReason.NO_FREE_PORT
         if self.has(mirror, local) or self._in_use(mirror, local):
-            return PORT_IN_USE
+            return EndReason.PORT_IN_USE
         offset = seq.add(self._numbers.first(local, mirror, now), -iss)
         path_mtu = self._path_mtu(mirror, now)
         make = partial(Leg, self._table, local, owner.mirror, iss=iss, offset=offset, listener=listener)
         return self._begin(owner, mirror, local, partial(make, path_mtu=path_mtu))
 
-    def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> Leg | str:
+    def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> Leg | EndReason:
         """Return a standby leg from another host's record, for activate(), or the reason why there is none."""
         mirror, local, source = endpoint_of(owner.mirror), record.local_end, owner.mirror.source
         is_ours = local == client if source is None else local[0] == source.packed and local[1] in self._ports
         if not is_ours:
-            return OTHER_ADDRESS
+            return EndReason.OTHER_ADDRESS
         if self.has(mirror, local) or self._in_use(mirror, local):
-            return PORT_IN_USE
+            return EndReason.PORT_IN_USE
         make = partial(Leg.from_record, self._table, owner.mirror, record, path_mtu=self._path_mtu(mirror, now))
         return self._begin(owner, mirror, local, make)
 
-    def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | str:
+    def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | EndReason:
         """Return the leg that ``make`` returns, which lives from now on. Where ``make`` fails, remove the row that it
         left."""
         try:
@@ -153,7 +148,7 @@ class Legs:
         except Exception as error:
             self._find(mirror, local)
             if isinstance(error, MemoryError):
-                return NO_MEMORY
+                return EndReason.MEMORY_FULL
             raise
         self.living[leg.row.id] = owner
         return leg
@@ -179,7 +174,7 @@ class Legs:
     def end_between(self, mirror: Endpoint, local: Endpoint) -> LegOutcome | None:
         """End a leg between these endpoints without a packet: production is about to have a connection there."""
         found = self._find(mirror, local)
-        return None if found is None else self.collect(*found, found[1].abandon("port-reused"))
+        return None if found is None else self.collect(*found, found[1].abandon(EndReason.PORT_REUSED))
 
     def receive(self, segment: Segment, now: float) -> LegOutcome | None:
         """Pass a mirror's segment to its leg; the checksum is right."""
@@ -215,17 +210,17 @@ class Legs:
         found = self._leg_of_row(self._table.row(leg_id))
         return None if found is None else self.collect(*found, found[1].handle_timer(now))
 
-    def abandon(self, leg_id: int, reason: str) -> LegOutcome | None:
+    def abandon(self, leg_id: int, reason: EndReason) -> LegOutcome | None:
         """End the leg with this number without a packet to its mirror."""
         found = self._leg_of_row(self._table.row(leg_id))
         return None if found is None else self.collect(*found, found[1].abandon(reason))
 
-    def abort(self, leg_id: int, reason: str) -> LegOutcome | None:
+    def abort(self, leg_id: int, reason: EndReason) -> LegOutcome | None:
         """End the leg with this number with a RST."""
         found = self._leg_of_row(self._table.row(leg_id))
         return None if found is None else self.collect(*found, found[1].abort(reason))
 
-    def cut(self, owner: LegOwner, leg: Leg, reason: str) -> LegOutcome | None:
+    def cut(self, owner: LegOwner, leg: Leg, reason: EndReason) -> LegOutcome | None:
         """End a leg in whatever state a fault has left it, with a RST where that is still possible; never
         raises."""
         outcome = None

@@ -19,9 +19,9 @@ from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import HAS_END, IS_ASKING, StreamEvent
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
-from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, REMOVED, Ledger
+from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
-from natmirror.mirror.legs import HANDED_OVER, LegOutcome, Legs
+from natmirror.mirror.legs import LegOutcome, Legs
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
@@ -31,11 +31,11 @@ from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
 from natmirror.net.packet import RST, SYN, Segment
+from natmirror.reasons import EndReason
 from natmirror.rules import Service
 from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord
-from natmirror.tcp.leg_states import HOLE, NO_ANSWER, NO_RECORD
 from natmirror.tcp.reassembler import Reassembler
 from natmirror.tcp.tracker import is_taken
 
@@ -63,7 +63,7 @@ class Mirroring:
         host."""
         self.budget = memory
         """The limit on the memory of bytes that wait to be copied."""
-        self._why_absent_from_picked_up = NO_RECORD if shares_state else MID_CONNECTION
+        self._why_absent_from_picked_up = EndReason.NO_RECORD if shares_state else EndReason.PICKED_UP
         self._guard = guard
         self._timers = timers
         self._legs = legs
@@ -92,7 +92,9 @@ class Mirroring:
             copy = StreamCopy(mirror, stream)
             stream.copies = (*stream.copies, copy)
             copy.why_absent = (
-                OWN_BACKEND if endpoint_of(mirror) == backend else why_not_mirrored(mirror, flow.client[0])
+                EndReason.MIRROR_IS_BACKEND
+                if endpoint_of(mirror) == backend
+                else why_not_mirrored(mirror, flow.client[0])
             )
             if copy.why_absent is None:
                 self._open_leg(copy, flow.row.iss, now)
@@ -158,7 +160,7 @@ class Mirroring:
             if isinstance(owner, MasterSession):
                 self._sessions.end_if_removed(owner)
             elif isinstance(owner, StreamCopy) and owner.leg is not None and not self._ledger.is_current(owner):
-                self._outcomes.apply(self._legs.collect(owner, owner.leg, owner.leg.abort(REMOVED)))
+                self._outcomes.apply(self._legs.collect(owner, owner.leg, owner.leg.abort(EndReason.MIRROR_REMOVED)))
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
         """Copy the bytes that waited for the backend's window, after a segment of the backend."""
@@ -300,7 +302,7 @@ class Mirroring:
         self.window_moved(flow, now)
         stream = self.streams.get(flow)
         complete = stream is not None and stream.state in HAS_END
-        self._end_flow(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(HOLE))
+        self._end_flow(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(EndReason.HOLE))
         if stream is not None and stream.replies is not None and not stream.has_rest:
             self._read_queue.add(ReadEvent.FINISHED, flow.row.id)
 
@@ -313,7 +315,7 @@ class Mirroring:
     def release_flow(self, flow: MirroredFlow) -> None:
         """End the legs of a connection that another host passes from now on: the rest does not pass here."""
         if (stream := self.streams.get(flow)) is not None:
-            self._each_leg(stream, lambda leg: leg.abort(HANDED_OVER))
+            self._each_leg(stream, lambda leg: leg.abort(EndReason.RELEASED))
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """End the stream of a flow that leaves the table. Legs that have got the stream's end live on; others are
@@ -325,9 +327,9 @@ class Mirroring:
         stream = self.streams.get(flow)
         if stream is None:
             return
-        self._each_leg(stream, lambda leg: leg.abandon(NO_ANSWER) if leg.awaits_answer else [])
+        self._each_leg(stream, lambda leg: leg.abandon(EndReason.RESUME_TIMEOUT) if leg.awaits_answer else [])
         if not stream.has_ended or stream.has_rest:
-            self._each_leg(stream, lambda leg: leg.abort("flow-expired"))
+            self._each_leg(stream, lambda leg: leg.abort(EndReason.FLOW_EXPIRED))
         self._timers.set((TimerKind.POSITIONS_KNOWN, flow), None)
         self._timers.set((TimerKind.WRITE_REST, flow), None)
         self._sessions.forgotten(flow, continues=continues)
@@ -347,7 +349,7 @@ class Mirroring:
         stream, client = copy.stream, copy.stream.flow.client
         self._outcomes.end_left_over(copy.mirror, client)
         made = self._legs.make(copy, client, iss, now)
-        if isinstance(made, str):
+        if isinstance(made, EndReason):
             copy.why_absent = made
             return
         copy.leg = made

@@ -1,11 +1,12 @@
-"""Mirroring's report, as values for JSON: legs, legs that have outlived their flows, and each mirror's sums."""
+"""Shows legs, sessions and the mirrors' accounts as values for JSON: shown.py declares their fields."""
 
-from typing import Any
-
+from natmirror.fastpath.flow_states import FlowState
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
+from natmirror.mirror.sessions.totals import no_sessions
+from natmirror.mirror.shown import PHASES, FlowEntry, LegEntry, LegPhase, MirrorEntry, MirrorMemory, SessionWait
 from natmirror.net.endpoint import Endpoint, show
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
@@ -23,15 +24,16 @@ class MirrorReport:
         self._sessions = parts.sessions
         self._streams = parts.streams
 
-    def legs_of(self, flow: MirroredFlow, now: float) -> list[dict[str, Any]]:
+    def legs_of(self, flow: MirroredFlow, now: float) -> list[LegEntry]:
+        """Return the flow's legs and sessions."""
         stream = self._streams.get(flow)
         copies = () if stream is None else stream.copies
         return [shown_copy(copy, copy.leg, now) for copy in copies if copy.leg is not None] + [
             shown_session(master, now) for master in self._sessions.masters_of(flow.row.id)
         ]
 
-    def lingering(self, now: float) -> list[dict[str, Any]]:
-        """Return the legs that have outlived their flows, each as a flow in state ``gone`` with its leg."""
+    def lingering(self, now: float) -> list[FlowEntry]:
+        """Return the legs that have outlived their flow, each below a flow whose state is ``gone``."""
         found = []
         for owner, leg in self._legs.owners():
             if isinstance(owner, StreamCopy) and owner.stream.state is StreamState.FORGOTTEN:
@@ -40,66 +42,75 @@ class MirrorReport:
                 found.append(gone_flow(owner.service_name, owner.connection.client, shown_session(owner, now)))
         return found
 
-    def mirrors(self, now: float) -> list[dict[str, Any]]:
-        """Return each mirror's sums, with those of living legs."""
+    def mirrors(self, now: float) -> list[MirrorEntry]:
+        """Return each mirror's account, living legs included."""
         shown, sums = self._ledger.show(self._gear, now), self._sessions.sums()
         for entry in shown:
-            entry["sessions"] = sums.get((entry["service"], entry["name"]), {})
+            key = (entry["service"], entry["name"])
+            if key in sums or self._ledger.has_sessions(*key):
+                entry["sessions"] = sums.get(key) or no_sessions()
         return shown
 
-    def memory(self) -> dict[str, int]:
-        """Return the bytes buffered for mirrors, and their limit."""
+    def memory(self) -> MirrorMemory:
+        """Return how much of the budget is used."""
         return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
 
 
-def gone_flow(service: str, client: Endpoint, leg: dict[str, Any]) -> dict[str, Any]:
+def gone_flow(service: str, client: Endpoint, leg: LegEntry) -> FlowEntry:
     """Return a flow in state ``gone``, with the leg that has outlived it."""
     return {
         "service": service,
         "client": show(client),
         "backend": None,
-        "state": "gone",
+        "state": FlowState.GONE,
+        "idle_seconds": None,
+        "guest": False,
+        "mirrored": True,
         "client_bytes": leg["client_bytes"],
+        "backend_bytes": None,
         "legs": [leg],
     }
 
 
-def shown_copy(copy: StreamCopy, leg: Leg, now: float) -> dict[str, Any]:
+def shown_copy(copy: StreamCopy, leg: Leg, now: float) -> LegEntry:
     """Return a leg that carries its client's bytes."""
     missing = copy.missing_bytes if leg.ended is None else 0
     return _leg(copy.mirror, leg, copy.stream.client_bytes, missing, now)
 
 
-def shown_session(master: MasterSession, now: float) -> dict[str, Any]:
-    """Return a session, with its leg where it has one."""
+def shown_session(master: MasterSession, now: float) -> LegEntry:
+    """Return a session with its leg, or without one."""
     leg, session = master.leg, master.session
     if leg is None:
-        waits = "waits to know the switch" if master.connection.is_picked_up else "waits for both HELLOs"
-        why = master.why_absent or waits
+        wait = SessionWait.FEATURES if master.connection.is_picked_up else SessionWait.HELLOS
         return {
             "mirror": master.mirror.name,
-            "state": f"none: {why}",
+            "state": LegPhase.NONE,
+            "reason": master.why_absent or wait,
+            "client_bytes": 0,
+            "sent_bytes": 0,
+            "acked_bytes": 0,
+            "in_flight_bytes": 0,
+            "lag_bytes": 0,
+            "lag_seconds": 0.0,
+            "consumed_bytes": 0,
+            "retransmits": 0,
+            "timeouts": 0,
+            "rtt_seconds": None,
             "session": None,
-            **_NO_LEG,
+            "messages_missed": master.messages_missed,
         }
     shown = _leg(master.mirror, leg, int(leg.row.client_bytes), leg.lag_bytes, now)
-    return {**shown, "session": None if session is None else session.shown(), "unheard": master.unheard}
+    shown["session"] = None if session is None else session.shown()
+    shown["messages_missed"] = master.messages_missed
+    return shown
 
 
-_NO_LEG = dict.fromkeys(
-    (
-        *("client_bytes", "sent_bytes", "acked_bytes", "in_flight_bytes", "lag_bytes", "lag_seconds"),
-        *("consumed_bytes", "retransmits", "timeouts", "rtt_seconds"),
-    ),
-    0,
-)
-
-
-def _leg(mirror: Mirror, leg: Leg, client_bytes: int, lag_bytes: int, now: float) -> dict[str, Any]:
-    state = LegState(leg.state).name.lower().replace("_", "-")
+def _leg(mirror: Mirror, leg: Leg, client_bytes: int, lag_bytes: int, now: float) -> LegEntry:
     return {
         "mirror": mirror.name,
-        "state": state if leg.ended is None else f"ended: {leg.ended}",
+        "state": LegPhase.ENDED if leg.ended is not None else PHASES[LegState(leg.state)],
+        "reason": leg.ended,
         "client_bytes": client_bytes,
         "sent_bytes": leg.sent_bytes,
         "acked_bytes": leg.acked_bytes,
@@ -110,4 +121,6 @@ def _leg(mirror: Mirror, leg: Leg, client_bytes: int, lag_bytes: int, now: float
         "retransmits": leg.retransmits,
         "timeouts": leg.timeouts,
         "rtt_seconds": leg.rtt_seconds,
+        "session": None,
+        "messages_missed": 0,
     }

@@ -15,6 +15,7 @@ from natmirror.mirror.faults import Work
 from natmirror.mirror.legs import LegOwner
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
+from natmirror.reasons import EndReason
 from natmirror.tcp.reassembler import Reassembler
 
 
@@ -34,7 +35,7 @@ class Teardown:
         self._streams = parts.streams
         self._is_known = is_known
 
-    def end(self, work: Work, flow: MirroredFlow, reason: str) -> None:
+    def end(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None:
         """End a kind of work for a flow. Sessions read the same stream as copies: they end with these."""
         if not self._is_known(flow):
             return
@@ -45,7 +46,7 @@ class Teardown:
         elif not self._has_nothing_left(flow) and not (work is Work.TAKEOVER and self._is_settled(flow)):
             self._end_all(flow, reason)
 
-    def end_leg(self, owner: LegOwner, reason: str) -> None:
+    def end_leg(self, owner: LegOwner, reason: EndReason) -> None:
         """End all copies and sessions of a leg's flow; if the flow is forgotten, the leg alone."""
         if isinstance(owner, MasterSession):
             self._sessions.fail(owner.connection, reason)
@@ -80,7 +81,7 @@ class Teardown:
         stream = self._streams.get(flow)
         return stream is not None and stream.state is not StreamState.STANDBY and stream.state not in IS_ASKING
 
-    def _end_all(self, flow: MirroredFlow, reason: str) -> None:
+    def _end_all(self, flow: MirroredFlow, reason: EndReason) -> None:
         self._legs.link(flow.row, [])
         clear_mirroring(flow.row)
         self._unthrottle(flow)
@@ -94,7 +95,7 @@ class Teardown:
             self._backpressure.lift(flow)
         unthrottle_client(flow.row)
 
-    def _end_copies(self, flow: MirroredFlow, reason: str) -> None:
+    def _end_copies(self, flow: MirroredFlow, reason: EndReason) -> None:
         """End the flow's copies. Keep its stream: bytes that the client sends from now on count as lost for this
         reason."""
         stream = self._streams.get(flow)

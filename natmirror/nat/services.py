@@ -9,7 +9,7 @@ them leaves their connections where they are.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Any
+from typing import TypedDict
 
 from natmirror.fastpath import ConnectionCounts, Gear, Plan, PlannedService
 from natmirror.nat.schedulers import Maglev, Scheduler
@@ -22,6 +22,23 @@ from natmirror.rules.reload import Kept
 MAX_UNLISTED = 64
 """How many backends a service may have that its rules do not name and another host has reported: wrong records must not
 fill the tables."""
+
+
+class BackendCounts(TypedDict):
+    """A backend's connections in an engine."""
+
+    service: str
+    """The service's name in the rules."""
+    name: str
+    """The backend's name in the rules."""
+    address: str
+    """The backend's address and port."""
+    flows: int
+    """Connections that it has now."""
+    connections: int
+    """Connections that it has accepted since the start."""
+    removed: bool
+    """Whether the rules do not name it any more."""
 
 
 class ServiceTable:
@@ -38,7 +55,7 @@ class ServiceTable:
         self._at: dict[Endpoint, ServiceEntry] = {}
         self._services_of: dict[Endpoint, list[Service]] = {}
         self.clients = ClientNetworks(())
-        """The networks that clients come from."""
+        """The client networks."""
         self.unlisted_backends = 0
         """How many backends, since the start, were added for connections that another host reported."""
         self.suspect = self._plan.suspect
@@ -170,15 +187,21 @@ class ServiceTable:
         """Count a connection that the backend with this number accepted."""
         self._plan.backends[number].connections += 1
 
-    def backends(self) -> list[dict[str, Any]]:
-        """Return each backend for a snapshot, with its flows now and its connections since the start."""
-        shown = []
+    def backends(self) -> list[BackendCounts]:
+        """Return each backend with its connections."""
+        shown: list[BackendCounts] = []
         for entry, member in self._all():
             row = self._plan.backends[member.number]
-            names = {"service": entry.service.name, "name": member.backend.name}
-            counts = {"flows": row.flows, "connections": row.connections}
-            state = {"state": "removed"} if member.is_removed else {}
-            shown.append({**names, "address": show(endpoint_of(member.backend)), **counts, **state})
+            shown.append(
+                {
+                    "service": entry.service.name,
+                    "name": member.backend.name,
+                    "address": show(endpoint_of(member.backend)),
+                    "flows": row.flows,
+                    "connections": row.connections,
+                    "removed": member.is_removed,
+                }
+            )
         return shown
 
     # Changing

@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 
 from natmirror.net.checksum import Checksum, transport_checksum_ok
+from natmirror.reasons import DropReason
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 
@@ -27,7 +28,11 @@ _SACK_BLOCK = struct.Struct("!II")
 
 
 class Malformed(Exception):
-    """A packet whose length fields contradict each other, or that is not supported; ``str()`` is the reason."""
+    """A packet whose length fields contradict each other, or that is not supported."""
+
+    def __init__(self, reason: DropReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -48,7 +53,7 @@ class Segment:
     data_at: int
     """The payload's offset in ``raw``, in bytes."""
     checksum: Checksum = Checksum.UNVERIFIED
-    """What the kernel says of the TCP checksum."""
+    """The kernel's statement on the TCP checksum."""
 
     def with_ack(self, ack: int) -> "Segment":
         """Return the segment with another acknowledgement number; ``raw`` stays as it arrived."""
@@ -130,22 +135,22 @@ def parse(packet: bytes, checksum: Checksum = Checksum.UNVERIFIED) -> Segment | 
     Ethernet frames, are cut off.
     """
     if len(packet) < IP_HEADER_LEN:
-        raise Malformed("short-ip-header")
+        raise Malformed(DropReason.SHORT_IP_HEADER)
     version_ihl, _, total_len, _, frag, _, proto, _, src, dst = IP_HEADER.unpack_from(packet)
     if version_ihl >> 4 != 4:
-        raise Malformed("not-ipv4")
+        raise Malformed(DropReason.NOT_IPV4)
     ip_len = (version_ihl & 15) * 4
     if ip_len < IP_HEADER_LEN or not ip_len <= total_len <= len(packet):
-        raise Malformed("bad-ip-length")
+        raise Malformed(DropReason.BAD_IP_LENGTH)
     if frag & _MORE_FRAGMENTS_OR_OFFSET:
-        raise Malformed("fragment")
+        raise Malformed(DropReason.FRAGMENT)
     raw = packet if total_len == len(packet) else packet[:total_len]
     if proto != PROTO_TCP:
         return Datagram(raw, src, dst, proto, ip_len)
     if total_len < ip_len + TCP_HEADER_LEN:
-        raise Malformed("short-tcp-header")
+        raise Malformed(DropReason.SHORT_TCP_HEADER)
     sport, dport, seq, ack, offset, flags, window, _, _ = TCP_HEADER.unpack_from(packet, ip_len)
     data_at = ip_len + (offset >> 4) * 4
     if offset >> 4 < 5 or data_at > total_len:
-        raise Malformed("bad-tcp-offset")
+        raise Malformed(DropReason.BAD_TCP_OFFSET)
     return Segment(raw, src, dst, sport, dport, seq, ack, flags, window, ip_len, data_at, checksum)

@@ -33,6 +33,7 @@ from natmirror.openflow.messages import (
 )
 from natmirror.openflow.observer import Observer
 from natmirror.openflow.send_queue import SendQueue
+from natmirror.openflow.shown import RequestOutcome
 
 ECHO_LIMIT = 12.0
 """Seconds without a message of the switch after which the master's ECHO gets no answer: Open vSwitch drops a silent
@@ -61,8 +62,8 @@ class Answers:
         *,
         answers_statistics: bool,
     ) -> None:
-        self.counts: Counter[str] = Counter()
-        """Questions by outcome: ``answered``, ``refused``, ``unheard``."""
+        self.counts: Counter[RequestOutcome] = Counter()
+        """The master's requests, by what became of them."""
         self.oldest_answer_seconds = 0.0
         """The age of the oldest statistics that the master got."""
         self._version = version
@@ -118,17 +119,17 @@ class Answers:
 
     def _reply(self, message: Message, kind: Type, body: bytes = b"") -> None:
         self._queue.put_answer(build(self._version, kind, message.xid, body), HEADER_LEN + len(body))
-        self.counts["answered"] += 1
+        self.counts[RequestOutcome.ANSWERED] += 1
 
     def refuse(self, message: Message, code: int, kind: int = BAD_REQUEST) -> None:
         """Answer with an ERROR."""
         refusal = error(message, kind, code)
         self._queue.put_answer(refusal, len(refusal))
-        self.counts["refused"] += 1
+        self.counts[RequestOutcome.REFUSED] += 1
 
     def _echo(self, message: Message, now: float) -> None:
         if now - self._observer.heard_at > ECHO_LIMIT:
-            self.counts["unheard"] += 1  # the switch is silent, and so is its session with the master
+            self.counts[RequestOutcome.UNANSWERED] += 1  # the switch is silent, and so is its session with the master
         else:
             self._reply(message, Type.ECHO_REPLY, message.body)
 
@@ -198,7 +199,7 @@ class Answers:
         bodies = answer.bodies
         length = sum(map(len, bodies)) + len(bodies) * (HEADER_LEN + MULTIPART_HEADER_LEN.get(self._version, 8))
         self._queue.put_answer(_parts(self._version, message.xid, key[1], bodies), length)
-        self.counts["answered"] += 1
+        self.counts[RequestOutcome.ANSWERED] += 1
 
     def _ask_role(self, message: Message, now: float) -> None:
         if len(message.body) < 16:

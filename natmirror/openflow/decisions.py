@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from struct import Struct
-from typing import Any
 
 from natmirror.openflow.messages import HEADER_LEN, V10, V15, Message, Type
+from natmirror.openflow.shown import DecisionEntry, FlowModFields, PacketOutFields, SideEntry
 
 _MAX_KEPT_LEN = 2048  # bytes of a message; the rest of an order is cut off
 _KEPT = 32  # decisions of each side
@@ -50,7 +50,7 @@ class SwitchDecision:
     message: Message
     cause: Cause | None
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> DecisionEntry:
         """Return values for JSON, with the message's fields."""
         return {
             "at": self.at,
@@ -89,11 +89,9 @@ class Decisions:
         """Return one side's latest decisions, the oldest first."""
         return tuple(self._latest[by])
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[By, SideEntry]:
         """Return both sides as values for JSON."""
-        return {
-            str(by): {"counts": dict(self.counts[by]), "latest": [one.plain() for one in self._latest[by]]} for by in By
-        }
+        return {by: {"counts": dict(self.counts[by]), "latest": [one.plain() for one in self._latest[by]]} for by in By}
 
     def _cause_of(self, message: Message, now: float) -> Cause | None:
         buffer_id, data = _about(message)
@@ -129,26 +127,26 @@ def frame_in(packet_in: Message) -> bytes:
     return body[16 + (match_len + 7) // 8 * 8 + 2 :]
 
 
-def fields_of(message: Message) -> dict[str, Any]:
+def fields_of(message: Message) -> FlowModFields | PacketOutFields | None:
     """Return the fields of a FLOW_MOD or PACKET_OUT by name, bytes in hexadecimal (1.0.0 §5.3.3, §5.3.6, 1.3.5
-    §7.3.4.1, §7.3.7). Other messages, and those that are too short, give an empty dictionary."""
+    §7.3.4.1, §7.3.7). Return None for other messages, and for those that are too short."""
     if message.kind is Type.FLOW_MOD:
         return _flow_mod(message)
     if message.kind is Type.PACKET_OUT:
         return _packet_out(message)
-    return {}
+    return None
 
 
-def _flow_mod(message: Message) -> dict[str, Any]:
+def _flow_mod(message: Message) -> FlowModFields | None:
     body = message.body
     if message.version == V10:
         if len(body) < _V10_FLOW_MOD.size:
-            return {}
+            return None
         match, cookie, command, idle, hard, priority, buffer_id, out_port, flags = _V10_FLOW_MOD.unpack_from(body)
         table, actions, mask, group = 0, body[_V10_FLOW_MOD.size :], 0, None
     else:
         if len(body) < _FLOW_MOD.size + 4:
-            return {}
+            return None
         cookie, mask, table, command, idle, hard, priority, buffer_id, out_port, group, flags, _ = (
             _FLOW_MOD.unpack_from(body)
         )
@@ -174,9 +172,9 @@ def _flow_mod(message: Message) -> dict[str, Any]:
     }
 
 
-def _packet_out(message: Message) -> dict[str, Any]:
+def _packet_out(message: Message) -> PacketOutFields | None:
     if (parts := _parts_of(message.version, message.body)) is None:
-        return {}
+        return None
     buffer_id, in_port, actions, data = parts
     return {"buffer_id": buffer_id, "in_port": in_port, "actions": actions.hex(), "data": data.hex()}
 

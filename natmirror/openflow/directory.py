@@ -25,6 +25,7 @@ from natmirror.openflow.datapath import (
 )
 from natmirror.openflow.messages import HEADER_LEN, V10, V15, VERSIONS, Message, Type
 from natmirror.openflow.ports import MAX_PORTS, V10_FEATURES_LEN, V10_MAX_PORTS, port_len, port_number, split_ports
+from natmirror.reasons import NotKeptReason
 
 _MAX_DATAPATHS = 10_000  # beyond these, switches without a connection are forgotten, the longest unseen first
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest seen so far are table features, of 1.2 MB
@@ -57,8 +58,8 @@ class Directory:
     """The switches that one engine knows. Their answers count against the budget ``memory``."""
 
     def __init__(self, memory: MemoryBudget) -> None:
-        self.left_out: Counter[str] = Counter()
-        """Answers and ports that were not kept, by reason."""
+        self.not_kept: Counter[NotKeptReason] = Counter()
+        """Answers of switches that were not kept, by reason."""
         self._memory = memory
         self._used = 0
         self._unclaimed: dict[str, float] = {}  # connections that were restored and not seen yet, with the time
@@ -93,8 +94,9 @@ class Directory:
         if self.find(datapath.datapath_id, datapath.auxiliary_id) is datapath:
             del self._datapaths[datapath.datapath_id, datapath.auxiliary_id]
 
-    def count_left_out(self, reason: str) -> None:
-        self.left_out[reason] += 1
+    def count_not_kept(self, reason: NotKeptReason) -> None:
+        """Count an answer that is not kept."""
+        self.not_kept[reason] += 1
 
     def learn(self, datapath: Datapath, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
         """Keep a whole answer of a switch, if there is memory for it; drop older ones for it."""
@@ -104,22 +106,22 @@ class Directory:
         if self.find(datapath.datapath_id, datapath.auxiliary_id) is not datapath:
             return  # the switch was forgotten
         if cost > _MAX_LEN:
-            self.count_left_out("too-long")
+            self.count_not_kept(NotKeptReason.TOO_LONG)
             return
         while len(datapath.answers) >= _MAX_ANSWERS:
-            self.count_left_out("too-many-answers")
+            self.count_not_kept(NotKeptReason.TOO_MANY_ANSWERS)
             self._drop(datapath, self._oldest(datapath))
         self._make_room(datapath, cost)
         if self._take(cost):
             datapath.answers[key] = answer
             datapath.used += cost
         else:
-            self.count_left_out("no-memory")
+            self.count_not_kept(NotKeptReason.NO_MEMORY)
 
     def _make_room(self, datapath: Datapath, cost: int, key: Key | None = None) -> None:
         """Drop older answers until ``cost`` bytes more fit, but not the answer with this key."""
         while datapath.used + cost > _MAX_LEN and (oldest := self._oldest(datapath)) != key:
-            self.count_left_out("too-many-answers")
+            self.count_not_kept(NotKeptReason.TOO_MANY_ANSWERS)
             self._drop(datapath, oldest)
 
     @staticmethod
@@ -173,7 +175,7 @@ class Directory:
             return answer
         if answer.used > _MAX_PORTS_LEN:
             self._drop(datapath, key)
-            self.count_left_out("too-many-ports")
+            self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
             return None
         whole = b"".join(answer.bodies)
         head = whole[: V10_FEATURES_LEN if datapath.version == V10 else 0]
@@ -181,13 +183,13 @@ class Directory:
         try:
             known = split_ports(datapath.version, whole[len(head) :])
         except ValueError:
-            self.count_left_out("too-many-ports")
+            self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
             return None
         ports = Ports(head, known, answer.at, sum(map(len, known.values())))
         cost = cost_of(key, ports)
         self._make_room(datapath, cost)
         if not self._take(cost):
-            self.count_left_out("no-memory")
+            self.count_not_kept(NotKeptReason.NO_MEMORY)
             return None
         datapath.answers[key] = ports
         datapath.used += cost
@@ -201,18 +203,18 @@ class Directory:
         count = len(ports.ports) - (old is not None) + (new is not None)
         length = ports.length - len(old or b"") + len(new or b"")
         if ports.head and count > V10_MAX_PORTS:
-            self.count_left_out("too-many-ports")
+            self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
             return  # the switch's own message would have no room for it either
         more = length - ports.length + PORT_COST * (count - len(ports.ports))
         self._make_room(datapath, more, key)
         if count > MAX_PORTS or length > _MAX_PORTS_LEN or datapath.used + more > _MAX_LEN:
-            self.count_left_out("too-many-ports")
+            self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
             self._drop(datapath, key)
             return
         if more <= 0:
             self._give(-more)
         elif not self._take(more):
-            self.count_left_out("no-memory")
+            self.count_not_kept(NotKeptReason.NO_MEMORY)
             self._drop(datapath, key)
             return
         datapath.used += more

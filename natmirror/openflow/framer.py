@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from natmirror.openflow.messages import HEADER, HEADER_LEN, TYPES, VERSIONS, Type
+from natmirror.reasons import EndReason
 
 _TLS_HANDSHAKE, _TLS_MAJOR = 0x16, 0x03  # RFC 8446 §5.1
 _HELLO_VERSIONS = range(1, 32)  # those that a bitmap has room for
@@ -15,7 +16,7 @@ _NOTHING: Any = b""  # shared, since most framers have no incomplete message
 class Broken(Exception):
     """The stream cannot be followed any further, for ``reason``."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: EndReason) -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -86,19 +87,19 @@ class Framer:
             self._check_first(data)
             self._is_first = False
         if length < HEADER_LEN:
-            raise Broken("of-length")
+            raise Broken(EndReason.BAD_LENGTH)
         if number != Type.HELLO and number != Type.ERROR and version != self.version and self.version is not None:
-            raise Broken("of-version")
+            raise Broken(EndReason.BAD_VERSION)
         if version not in VERSIONS and number not in (Type.HELLO, Type.ERROR):
-            raise Broken("of-version")
+            raise Broken(EndReason.BAD_VERSION)
 
     def _check_first(self, data: bytes | bytearray) -> None:
         """Check the first bytes: each end begins with a HELLO (1.3.5 §6.3.1), or with a ClientHello over TLS."""
         if data[0] == _TLS_HANDSHAKE and data[1:2] in (b"", bytes((_TLS_MAJOR,))):
             if len(data) > 1:
-                raise Broken("tls")
+                raise Broken(EndReason.TLS)
         elif data[0] not in _HELLO_VERSIONS or data[1:2] not in (b"", bytes((Type.HELLO,))):
-            raise Broken("not-openflow")
+            raise Broken(EndReason.NOT_OPENFLOW)
 
     def _is_whole(self, piece: bytes) -> bool:
         """Return whether the piece may consist of whole messages, none of them a HELLO, whose version may differ."""

@@ -8,10 +8,15 @@ from struct import Struct
 
 from natmirror.openflow.framer import Broken, Framer
 from natmirror.openflow.messages import V15, VERSIONS, Message, Type, build, negotiated, parse
+from natmirror.reasons import EndReason
 
 _HELLO_XID, _ECHO_XID = 1, 2
 _MAX_LEN = 1 << 16  # controllers send some hundred bytes before they know the switch
 _BITMAP = Struct("!HHI")  # 1.3.5 §7.5.1
+
+
+class HelloRefused(Exception):
+    """The controller has answered our HELLO with an ERROR: it knows none of our versions."""
 
 
 class Handshake:
@@ -40,12 +45,12 @@ class Handshake:
         """Return the bytes to send next; Broken where the controller speaks no OpenFlow version known here."""
         self._received_len += len(data)
         if self._received_len > _MAX_LEN:
-            raise Broken("of-length")
+            raise Broken(EndReason.BAD_LENGTH)
         return b"".join(self._answer(parse(raw)) for raw in self._framer.push(data))
 
     def _answer(self, message: Message) -> bytes:
         if message.kind == Type.ERROR:  # its xid may be any, if the controller knows none of our versions
-            raise Broken("of-refused")
+            raise HelloRefused
         if self.version is None:
             return self._agree(message)
         if message.kind == Type.ECHO_REPLY and message.xid == _ECHO_XID:
@@ -57,6 +62,6 @@ class Handshake:
     def _agree(self, hello: Message) -> bytes:
         self.version = negotiated(parse(self._hello), hello)
         if self.version not in VERSIONS:
-            raise Broken("of-version")
+            raise Broken(EndReason.BAD_VERSION)
         self._framer.version = self.version
         return build(self.version, Type.ECHO_REQUEST, _ECHO_XID)

@@ -26,6 +26,7 @@ from natmirror.openflow.messages import (
     negotiated,
     parse,
 )
+from natmirror.reasons import EndReason, NotKeptReason
 
 _MAX_SKIPPED_LEN = 16 << 20  # bytes of a picked up connection without a recognised message
 _TLS_RECORDS = (b"\x16\x03", b"\x17\x03")  # RFC 8446 §5.1: handshake, application data
@@ -148,9 +149,9 @@ class Observer:
         """Take the switch's next bytes, and yield the messages that are complete now, with their classes."""
         self.heard_at = now
         if self._switch.seeks_start and self._switch.skipped_bytes > _MAX_SKIPPED_LEN:
-            raise Broken("no-message-found")
+            raise Broken(EndReason.NO_MESSAGE_FOUND)
         if self._switch.seeks_start and piece[:2] in _TLS_RECORDS:
-            raise Broken("tls")
+            raise Broken(EndReason.TLS)
         for raw in self._switch.push(piece):
             message = parse(raw)
             if message.version != self.version:
@@ -180,7 +181,7 @@ class Observer:
         """
         if self.version is not None:
             if message.kind is not Type.HELLO and message.kind is not Type.ERROR:
-                raise Broken("of-version")  # it came in one piece with the HELLO
+                raise Broken(EndReason.BAD_VERSION)  # it came in one piece with the HELLO
             return
         if message.kind is Type.HELLO:
             self._hellos.setdefault(framer, message)
@@ -192,7 +193,7 @@ class Observer:
         else:
             return
         if version not in VERSIONS:
-            raise Broken("of-version")
+            raise Broken(EndReason.BAD_VERSION)
         self.version = self._switch.version = self._controller.version = version
         if self.datapath is not None and self.datapath.version != version:
             self.datapath = None
@@ -243,7 +244,7 @@ class Observer:
         self._awaited[question.asked] += 1
         self.questions += 1
         if self.questions > _MAX_PENDING:
-            self._directory.count_left_out("too-many-questions")
+            self._directory.count_not_kept(NotKeptReason.TOO_MANY_QUESTIONS)
             self._close(next(iter(self._pending)))
 
     def _close(self, question_id: _QuestionId) -> _Question:
@@ -273,7 +274,7 @@ class Observer:
         question = self._pending[question_id][0]
         cost = len(body) + _PART_COST
         if question.key is not None and (self._parts_held + cost > _MAX_PARTS_LEN or len(question.parts) >= _MAX_PARTS):
-            self._directory.count_left_out("too-long")
+            self._directory.count_not_kept(NotKeptReason.TOO_LONG)
             self._parts_held -= question.held
             question.key, question.parts, question.held = None, [], 0
         if question.key is not None:

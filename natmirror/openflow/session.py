@@ -12,7 +12,6 @@ messages wait.
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from natmirror.openflow.answers import ANSWERED, Answers
 from natmirror.openflow.async_config import AsyncConfig, Role
@@ -30,6 +29,8 @@ from natmirror.openflow.messages import (
 )
 from natmirror.openflow.observer import MessageClass, Observer
 from natmirror.openflow.send_queue import SendQueue
+from natmirror.openflow.shown import SessionCounters, SessionEntry
+from natmirror.reasons import EndReason, WithheldReason
 
 _MAX_EARLY_LEN = 128 << 10  # bytes of the switch's messages that wait until the master knows the switch
 _MAX_WAITING_LEN = 256 << 10  # bytes of questions that wait until the switch's features are known
@@ -84,7 +85,7 @@ class SwitchSession:
         """The switch's messages that the master did not get, by type and reason."""
         self.ordered: Counter[str] = Counter()
         """The master's orders, by type."""
-        self.is_introduced = False
+        self.has_sent_features = False
         """Whether the master has got the switch's features."""
         self._observer = observer
         self._policy = policy
@@ -131,24 +132,24 @@ class SwitchSession:
         """The switch, once it is known."""
         return self._observer.datapath
 
-    def counters(self) -> dict[str, Counter[str]]:
-        """Return the counters by name."""
+    def counters(self) -> SessionCounters:
+        """Return all that is counted."""
         return {
-            "passed": self.passed,
-            "withheld": self.withheld,
-            "asked": self.asked,
-            "ordered": self.ordered,
+            "messages_passed": dict(self.passed),
+            "messages_withheld": dict(self.withheld),
+            "requests": dict(self.asked),
+            "orders": dict(self.ordered),
         }
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> SessionEntry:
         """Return the session's state and counters as values for JSON."""
         return {
             "version": VERSIONS[self.version],
             "datapath_id": None if self.datapath is None else self.datapath.datapath_id,
             "role": self._async_config.role.name.lower(),
-            "introduced": self.is_introduced,
-            "oldest_answer_seconds": round(self._answers.oldest_answer_seconds, 3),
-            **{name: dict(counter) for name, counter in self.counters().items()},
+            "features_sent": self.has_sent_features,
+            "oldest_statistics_seconds": round(self._answers.oldest_answer_seconds, 3),
+            **self.counters(),
         }
 
     # The switch
@@ -160,10 +161,10 @@ class SwitchSession:
         if message_class is MessageClass.ANSWER and not self._policy.passes_unsolicited:
             return
         if not self._async_config.wants(message):
-            self.withheld[f"{message.name}:unwanted"] += 1
+            self.withheld[f"{message.name}:{WithheldReason.NOT_WANTED}"] += 1
         elif not has_room and message.kind is Type.PACKET_IN:
-            self.withheld[f"{message.name}:behind"] += 1
-        elif self.is_introduced:
+            self.withheld[f"{message.name}:{WithheldReason.MASTER_BEHIND}"] += 1
+        elif self.has_sent_features:
             self._pass(message)
         else:
             self._wait(message)
@@ -175,7 +176,7 @@ class SwitchSession:
         while self._early_len > _MAX_EARLY_LEN:
             message = self._early.popleft()
             self._early_len -= len(message.raw) + _MESSAGE_COST
-            self.withheld[f"{message.name}:early"] += 1
+            self.withheld[f"{message.name}:{WithheldReason.BEFORE_FEATURES}"] += 1
 
     def _pass(self, message: Message) -> None:
         self._queue.put(message.raw)
@@ -211,7 +212,7 @@ class SwitchSession:
         if kind in ORDERS:
             self.ordered[message.name] += 1
         if kind is Type.HELLO and negotiated(self._hello, message) != self.version:
-            raise Broken("of-version")
+            raise Broken(EndReason.BAD_VERSION)
         if kind in _CHANGES and self._async_config.role is Role.SLAVE and self.version >= V13:
             self._answers.refuse(message, Refusal.IS_SLAVE)  # 1.3.5 §6.3.5
         if kind in _UNANSWERED:
@@ -224,16 +225,16 @@ class SwitchSession:
         else:
             self._answer(message, now)
         if self._queue.answers_len > _MAX_ANSWERS_LEN or self._waiting_len > _MAX_WAITING_LEN:
-            raise Broken("too-much-asked")
+            raise Broken(EndReason.MIRROR_ASKS_TOO_MUCH)
 
     def _answer(self, message: Message, now: float) -> None:
         self._answers.answer(message, now)
-        if message.kind is Type.FEATURES_REQUEST and not self.is_introduced and self._answers.has_features:
-            self._introduce()
+        if message.kind is Type.FEATURES_REQUEST and not self.has_sent_features and self._answers.has_features:
+            self._features_sent()
 
-    def _introduce(self) -> None:
+    def _features_sent(self) -> None:
         """Pass the messages that waited for the master to get the switch's features."""
-        self.is_introduced = True
+        self.has_sent_features = True
         for early in self._early:
             self._pass(early)
         self._early.clear()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from natmirror.reference import commands, rules, rules_schema
+from natmirror.reference import commands, rules, rules_schema, state
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -11,13 +11,14 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands.page,
     "rules.md": rules.page,
     "rules.schema.json": rules_schema.page,
+    "state.md": state.page,
 }
 """The function that returns the text of each file in docs/reference."""
 
 
 def write(folder: Path) -> None:
-    """Write all pages to a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write all pages to a folder, whose parent exists."""
+    folder.mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (folder / name).write_text(page(), encoding="utf-8")
 

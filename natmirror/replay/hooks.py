@@ -47,8 +47,8 @@ class HookFinder:
         """Return the packet's hook, or the reason to skip it."""
         try:
             parsed = parse(packet)
-        except Malformed as reason:
-            return str(reason)
+        except Malformed as malformed:
+            return malformed.reason
         hook = self._of_segment(parsed) if isinstance(parsed, Segment) else self._of_datagram(parsed)
         return _SEEN if isinstance(hook, Hook) and self._recent.knows(parsed.raw, now) else hook
 

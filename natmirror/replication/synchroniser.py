@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 from natmirror.ha.role import RELEASE_DELAY
 from natmirror.replication.record_kind import RecordKind
@@ -47,9 +47,36 @@ _AT_ONCE = 5_000  # ops in one write
 class SyncState(StrEnum):
     """How much of the store's records this host has."""
 
+    OFF = "off"
+    """The rules have no ``ha.state``: nothing is shared."""
     CONNECTING = "connecting"
+    """The store does not answer, or has not answered yet."""
     SYNCING = "syncing"
+    """This host is reading everything."""
     COMPLETE = "complete"
+    """This host has read everything, and hears of each change."""
+
+
+class SyncEntry(TypedDict):
+    """What this host shares with the other host of the pair."""
+
+    state: SyncState
+    """How far this host has read the shared state."""
+    records: int
+    """Records of the other host that this one holds."""
+    records_rejected: int
+    """Records of the other host that this one cannot use: its rules do not have their service, backend or mirror, or
+    the format is another version's."""
+    waiting_writes: int
+    """Changes of this host that wait to be written."""
+    lag_seconds: float
+    """For how long the oldest of them has waited, in seconds."""
+    last_change_seconds: float | None
+    """How long ago a record was last written or read, in seconds; null: never."""
+    outages: int
+    """Times that the store stopped answering after everything had been read."""
+    error: str | None
+    """Why the store does not answer; null while it does."""
 
 
 class Synchroniser:
@@ -70,7 +97,7 @@ class Synchroniser:
         self._kinds_are_active: bool | None = None  # the role that the kinds have taken; None: none yet
         self._other_records: dict[str, str] = {}
         self._missing: set[str] = set()
-        self._refused = 0
+        self._rejected = 0
         self._rules_changed = False
         self._changed_at: float | None = None
         self._outages = 0
@@ -134,14 +161,14 @@ class Synchroniser:
             return None
         return f"the shared state is {self._state}"
 
-    def status(self) -> dict[str, Any]:
-        """Return the state of the exchange as plain values; from any thread."""
+    def status(self) -> SyncEntry:
+        """Return the state of the exchange as values for JSON; from any thread."""
         now, changed_at = self._clock(), self._changed_at
         return {
-            "state": str(self._state),
+            "state": self._state,
             "records": len(self._other_records),
-            "refused": self._refused,
-            "waiting": self._queue.waiting(),
+            "records_rejected": self._rejected,
+            "waiting_writes": self._queue.waiting(),
             "lag_seconds": round(self._queue.age(now), 3),
             "last_change_seconds": None if changed_at is None else round(now - changed_at, 3),
             "outages": self._outages,
@@ -221,7 +248,7 @@ class Synchroniser:
         while True:
             try:
                 if self._rules_changed and not self._kinds_are_active:  # these rules may pin more bindings
-                    self._rules_changed, self._refused = False, 0
+                    self._rules_changed, self._rejected = False, 0
                     await self._adopt(dict(self._other_records))
                 await self._store.connect()
                 self._queue.open()
@@ -266,7 +293,7 @@ class Synchroniser:
         self._queue.watch_puts()
         fresh: dict[str, str] = {}
         own: set[str] = set()
-        self._refused = 0
+        self._rejected = 0
         async for records in self._store.load():
             own.update(record.key for record in records if record.is_own)
             others = {record.key: record.value for record in records if not record.is_own}
@@ -325,7 +352,7 @@ class Synchroniser:
 
     async def _adopt(self, records: Mapping[str, str]) -> None:
         for kind, its_items in self._by_kind(records):
-            self._refused += await kind.adopt(its_items)
+            self._rejected += await kind.adopt(its_items)
 
     async def _withdraw(self, gone: Mapping[str, bool]) -> None:
         for kind, its_items in self._by_kind(gone):

@@ -1,53 +1,84 @@
-"""One snapshot of several engines."""
+"""Adds up what several engines show: they share their clients and their memory."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
-_MAXIMA = ("lag_seconds", "rtt_seconds")
+from natmirror.engine.shown import Snapshot
+from natmirror.mirror.sessions.totals import add_sessions
+from natmirror.mirror.shown import MirrorEntry
+from natmirror.nat.services import BackendCounts
+
+T = TypeVar("T")
 
 
-def aggregate(snapshots: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the sums of what Engine.snapshot() returns, for engines that share their clients and their memory."""
-    first, *others = snapshots
-    whole = {
-        name: _sum([snapshot[name] for snapshot in snapshots])
-        for name in ("counters", "drops", "punts", "flows", "flows_not_derivable", "answers_left_out")
+def aggregate(snapshots: Sequence[Snapshot]) -> Snapshot:
+    """Return the sums of what Engine.snapshot() returns."""
+    return {
+        "counters": _sum(one["counters"] for one in snapshots),
+        "drops": _sum(one["drops"] for one in snapshots),
+        "packets_decided_in_python": _sum(one["packets_decided_in_python"] for one in snapshots),
+        "flows": sum(one["flows"] for one in snapshots),
+        "pinned_flows": sum(one["pinned_flows"] for one in snapshots),
+        "mirrors": _mirrors(row for one in snapshots for row in one["mirrors"]),
+        "mirror_memory": snapshots[0]["mirror_memory"],
+        "faults": {
+            "internal_errors": _sum(one["faults"]["internal_errors"] for one in snapshots),
+            "off": [entry for one in snapshots for entry in one["faults"]["off"]],
+        },
+        "answers_not_kept": _sum(one["answers_not_kept"] for one in snapshots),
+        "backends": _backends(row for one in snapshots for row in one["backends"]),
     }
-    return (
-        {
-            **first,
-            **whole,
-            "backends": _rows([row for snapshot in snapshots for row in snapshot["backends"]]),
-            "mirrors": _rows([row for snapshot in snapshots for row in snapshot["mirrors"]]),
-            "faults": {
-                "internal_errors": _sum([snapshot["faults"]["internal_errors"] for snapshot in snapshots]),
-                "off": [entry for snapshot in snapshots for entry in snapshot["faults"]["off"]],
-            },
-        }
-        if others
-        else first
-    )
 
 
-def _rows(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the same things, each summed up; an engine may lack some, just after a reload of the rules."""
-    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+def _backends(rows: Iterable[BackendCounts]) -> list[BackendCounts]:
+    """Add up the rows of the same backends; an engine may lack some, just after a reload of the rules."""
+    found: dict[tuple[str, str, str], BackendCounts] = {}
     for row in rows:
-        found.setdefault((row["service"], row["name"], row["address"]), []).append(row)
-    return [_row(same) for same in found.values()]
+        sums = found.setdefault((row["service"], row["name"], row["address"]), row)
+        if sums is not row:
+            sums["flows"] += row["flows"]
+            sums["connections"] += row["connections"]
+            sums["removed"] |= row["removed"]
+    return list(found.values())
 
 
-def _row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    found = {}
-    for key in dict.fromkeys(key for row in rows for key in row):
-        values = [row[key] for row in rows if key in row]
-        found[key] = max(values) if key in _MAXIMA else _sum(values)
+def _mirrors(rows: Iterable[MirrorEntry]) -> list[MirrorEntry]:
+    """Add up the rows of the same mirrors."""
+    found: dict[tuple[str, str, str], MirrorEntry] = {}
+    for row in rows:
+        key = (row["service"], row["name"], row["address"])
+        found[key] = _mirror(found[key], row) if key in found else row
+    return list(found.values())
+
+
+def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
+    return {
+        "service": one["service"],
+        "name": one["name"],
+        "address": one["address"],
+        "legs": one["legs"] + other["legs"],
+        "legs_opened": one["legs_opened"] + other["legs_opened"],
+        "legs_adopted": one["legs_adopted"] + other["legs_adopted"],
+        "legs_resumed": one["legs_resumed"] + other["legs_resumed"],
+        "legs_ended": _sum((one["legs_ended"], other["legs_ended"])),
+        "client_bytes": one["client_bytes"] + other["client_bytes"],
+        "sent_bytes": one["sent_bytes"] + other["sent_bytes"],
+        "acked_bytes": one["acked_bytes"] + other["acked_bytes"],
+        "pending_bytes": one["pending_bytes"] + other["pending_bytes"],
+        "in_flight_bytes": one["in_flight_bytes"] + other["in_flight_bytes"],
+        "lost_bytes": _sum((one["lost_bytes"], other["lost_bytes"])),
+        "consumed_bytes": one["consumed_bytes"] + other["consumed_bytes"],
+        "retransmits": one["retransmits"] + other["retransmits"],
+        "timeouts": one["timeouts"] + other["timeouts"],
+        "lag_seconds": max(one["lag_seconds"], other["lag_seconds"]),
+        "rtt_seconds": max(one["rtt_seconds"], other["rtt_seconds"]),
+        "sessions": add_sessions(one["sessions"], other["sessions"]),
+    }
+
+
+def _sum(counts: Iterable[Mapping[T, int]]) -> dict[T, int]:
+    found: dict[T, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            found[name] = found.get(name, 0) + count
     return found
-
-
-def _sum(values: Sequence[Any]) -> Any:
-    """Of numbers, of what has the same name in dictionaries; of names just one."""
-    if isinstance(values[0], dict):
-        names = sorted({name for value in values for name in value})
-        return {name: _sum([value[name] for value in values if name in value]) for name in names}
-    return values[0] if isinstance(values[0], str) else sum(values)

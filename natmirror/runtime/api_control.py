@@ -15,13 +15,14 @@ from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_status import RunStatus
+from natmirror.runtime.shown import EmptyAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
 _ANSWER_TIMEOUT = 5.0
 _RELOAD_TIMEOUT = 60.0
 
 Request = dict[str, Any]
-Command = Callable[[Request], dict[str, Any]]
+Command = Callable[[Request], EmptyAnswer | ReloadAnswer]
 
 
 def resources(status: RunStatus, events: WorkerEvents) -> dict[str, Callable[[], Any]]:
@@ -47,13 +48,13 @@ def commands(
     the main thread's, ``maintenance`` the thread that reloads."""
 
     def in_main_thread(obey: Callable[[Request], None]) -> Command:
-        def command(request: Request) -> dict[str, Any]:
+        def command(request: Request) -> EmptyAnswer:
             _refusing(lambda: mailbox.request(partial(obey, request)).result(_ANSWER_TIMEOUT))
             return {}
 
         return command
 
-    def reload(request: Request) -> dict[str, Any]:
+    def reload(request: Request) -> ReloadAnswer:
         return {"changes": _refusing(lambda: maintenance.ask(reloader.reload, _RELOAD_TIMEOUT))}
 
     def resume_mirroring(request: Request) -> None:

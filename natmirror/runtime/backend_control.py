@@ -13,6 +13,7 @@ from typing import Any
 
 from natmirror.backends.admission import Admission, AdmissionChange, Kill
 from natmirror.backends.monitor import Monitor
+from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Backend, Rules
 from natmirror.runtime.chores import NEVER, Chore
@@ -80,11 +81,11 @@ class BackendControl:
         """Check a backend soon, because a client's SYN to it has failed; from any thread, without waiting."""
         self._monitor.syn_failed(service, backend)
 
-    def states(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def states(self) -> dict[tuple[str, str], AdmissionEntry]:
         """Return each backend's state by service and name, as plain values; from any thread."""
         return self._admission.show(time.monotonic())
 
-    def health(self) -> list[dict[str, Any]]:
+    def health(self) -> list[HealthEntry]:
         """Return what the checks know of each backend, as plain values; from any thread."""
         return self._monitor.status()
 
@@ -102,7 +103,7 @@ class BackendControl:
             self._apply(changes)
 
     def _apply(
-        self, changes: list[AdmissionChange], known: Mapping[tuple[str, str], float] = MappingProxyType({})
+        self, changes: list[AdmissionChange], known: Mapping[tuple[str, str], float | None] = MappingProxyType({})
     ) -> None:
         """Pass changes on to the engines, and log those that are not ``known``: shares by service and backend."""
         for change in changes:
@@ -113,7 +114,12 @@ class BackendControl:
             elif isinstance(change, Kill):
                 log.info("resetting the connections of %s/%s", change.service, change.backend)
             elif known.get((change.service, change.backend)) != change.share:
-                log.info("%s/%s takes %.0f %% of its part", change.service, change.backend, 100 * change.share)
+                log.info(
+                    "%s/%s takes %.0f %% of its share of new connections",
+                    change.service,
+                    change.backend,
+                    100 * change.share,
+                )
             for engine in self._engines:
                 if isinstance(change, Kill):
                     engine.kill(change)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from natmirror.errors import HostError, NatmirrorError
 from natmirror.runtime.mailbox import Mailbox, settle
@@ -29,6 +29,17 @@ _HUNG_AFTER = 10.0  # until a chore counts as hung
 _REST = 0.1  # after an error that would come again at once
 
 _EXPECTED = (NatmirrorError, OSError, MemoryError)  # errors of the host, for which a traceback says nothing
+
+
+class ChoreFailure(TypedDict):
+    """A chore, which is periodic work in the background, that fails or hangs."""
+
+    name: str
+    """The chore's name."""
+    error: str
+    """What went wrong the last time; ``hangs`` where it has not returned for 10 s."""
+    failing_seconds: float
+    """For how long it has failed, in seconds."""
 
 
 @dataclass(slots=True)
@@ -157,11 +168,11 @@ class ChoreThread:
             log.info("%s: has returned; the thread goes on", self.name)
         self._hung_since = None if hung is None else hung[1]
 
-    def failures(self) -> list[dict[str, Any]]:
-        """Return the chores that fail or hang, as plain values; from any thread."""
+    def failures(self) -> list[ChoreFailure]:
+        """Return the chores that fail or hang, as values for JSON; from any thread."""
         shown = failures(self._chores, self._clock())
         if (hung := self._hung()) is not None:
-            shown.append(_plain(hung[0], "it hangs", self._clock() - hung[1]))
+            shown.append(_shown(hung[0], "hangs", self._clock() - hung[1]))
         return shown
 
     def _hung(self) -> tuple[str, float] | None:
@@ -200,11 +211,11 @@ class ChoreThread:
             self._under_way = None
 
 
-def failures(chores: Sequence[Chore], now: float) -> list[dict[str, Any]]:
-    """Return those of these chores that fail, as plain values."""
+def failures(chores: Sequence[Chore], now: float) -> list[ChoreFailure]:
+    """Return those of these chores that fail, as values for JSON."""
     found = [(chore.name, chore.failure) for chore in chores]
-    return [_plain(name, failure.error, now - failure.since_at) for name, failure in found if failure is not None]
+    return [_shown(name, failure.error, now - failure.since_at) for name, failure in found if failure is not None]
 
 
-def _plain(name: str, error: str, seconds: float) -> dict[str, Any]:
-    return {"name": name, "error": error, "since_seconds": round(seconds, 3)}
+def _shown(name: str, error: str, seconds: float) -> ChoreFailure:
+    return {"name": name, "error": error, "failing_seconds": round(seconds, 3)}

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from natmirror.actions import Send
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
+from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.linux.nftables import ServiceBackend
+from natmirror.mirror.shown import FlowEntry
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
@@ -50,23 +52,24 @@ class EngineProxy:
 
     # What the API shows
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """Return the engine's sums."""
-        return dict(self._ask(lambda: self._engine.snapshot(time.monotonic())))
+        snapshot: Snapshot = self._ask(lambda: self._engine.snapshot(time.monotonic()))
+        return snapshot
 
-    def flows(self) -> list[dict[str, Any]]:
+    def flows(self) -> list[FlowEntry]:
         """Return the flows with their legs."""
-        found: list[dict[str, Any]] = []
+        found: list[FlowEntry] = []
         for ids in _slices(self._ask(self._engine.flow_ids)):
             found += self._ask(partial(self._flows_now, ids))
         return found + list(self._ask(lambda: self._engine.lingering(time.monotonic())))
 
-    def _flows_now(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+    def _flows_now(self, ids: Sequence[int]) -> list[FlowEntry]:
         return self._engine.flows(time.monotonic(), ids)
 
-    def decisions(self) -> list[dict[str, Any]]:
+    def decisions(self) -> list[SwitchDecisions]:
         """Return what backends and masters have decided for each switch."""
-        found: list[dict[str, Any]] = []
+        found: list[SwitchDecisions] = []
         for ids in _slices(self._ask(self._engine.flow_ids)):
             found += self._ask(partial(self._engine.decisions, ids))
         return found

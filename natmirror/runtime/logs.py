@@ -11,11 +11,10 @@ import select
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypedDict
 
 from natmirror.errors import HostError
 
@@ -43,6 +42,17 @@ class _Window:
     began_at: float
     admitted: int = 0
     suppressed: int = 0
+
+
+class LogEntry(TypedDict):
+    """The records of the log."""
+
+    records_queued: int
+    """Records that wait to be written to stderr."""
+    records_dropped: int
+    """Records that were dropped, because stderr was not read and 1,000 waited already."""
+    records_suppressed: int
+    """Records that were left out, because more than 20 alike came in 10 s: the log says how many of which."""
 
 
 class Limiter:
@@ -94,7 +104,7 @@ class Logs(logging.Handler):
         self._clock = clock
         self._records: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
         self._limiter = Limiter()
-        self._counts: Counter[str] = Counter()
+        self._dropped = self._suppressed = 0
         self._is_closed = False
         self._drained = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -117,7 +127,7 @@ class Logs(logging.Handler):
         try:
             self._queue(record)
         except Exception:  # e.g. no memory
-            self._counts["dropped"] += 1
+            self._dropped += 1
 
     def _queue(self, record: logging.LogRecord) -> None:
         """Queue a record. Format its arguments here, before they change; format a traceback later, since that reads
@@ -125,11 +135,11 @@ class Logs(logging.Handler):
         now = self._clock()
         kind = (record.levelno, str(record.msg))
         if self.is_limited and not self._limiter.admits(kind, now):
-            self._counts["suppressed"] += 1
+            self._suppressed += 1
             return
         if self._records.qsize() >= MAX_QUEUED:
             self._limiter.suppress(kind, now)
-            self._counts["dropped"] += 1
+            self._dropped += 1
             return
         try:
             record.msg, record.args = record.getMessage(), None
@@ -137,12 +147,12 @@ class Logs(logging.Handler):
             record.msg, record.args = f"{record.msg!r} with arguments that do not fit it: {record.args!r}", None
         self._records.put(record)
 
-    def status(self) -> dict[str, int]:
-        """Return how many records wait, were dropped because the queue was full, and were suppressed as too many."""
+    def status(self) -> LogEntry:
+        """Return the state of the log as values for JSON; from any thread."""
         return {
-            "queued": self._records.qsize(),
-            "dropped": self._counts["dropped"],
-            "suppressed": self._counts["suppressed"],
+            "records_queued": self._records.qsize(),
+            "records_dropped": self._dropped,
+            "records_suppressed": self._suppressed,
         }
 
     def close(self) -> None:
@@ -184,7 +194,7 @@ class Logs(logging.Handler):
             try:
                 goes_on = self.write_one(_CHECK_INTERVAL)
             except Exception:  # no memory, or a traceback that cannot be formatted: the next record may work
-                self._counts["dropped"] += 1
+                self._dropped += 1
         self._drained.set()
 
 

@@ -1,22 +1,29 @@
-"""What the API shows of a run: the sums of all workers, the machine's counters, and what fails."""
+"""Shows a run as values for JSON: the sums of all threads, the host's counters, and what fails."""
 
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from natmirror import __version__
+from natmirror.backends.shown import AdmissionEntry, BackendState
+from natmirror.engine.shown import SwitchDecisions
 from natmirror.ha.member import PairMember
+from natmirror.linux.counters import OutboxCounter
+from natmirror.mirror.shown import FlowEntry
+from natmirror.nat.services import BackendCounts
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
+from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.kernel_rules import KernelRules
+from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import OFF, SharedState
+from natmirror.runtime.shown import BackendEntry, MachineEntry, RunSums, StatusAnswer
 from natmirror.runtime.worker import Worker
 
 
 class RunStatus:
-    """A run as plain values; asked by the API's threads, and by the main one. ``log`` returns the log's counters,
+    """A run as values for JSON: for the API's threads and the main thread. ``log`` returns the log's counters,
     ``failing_chores`` the chores that fail."""
 
     def __init__(
@@ -28,8 +35,8 @@ class RunStatus:
         kernel_rules: KernelRules,
         shared: SharedState | None,
         *,
-        log: Callable[[], dict[str, int]],
-        failing_chores: Callable[[], list[dict[str, Any]]],
+        log: Callable[[], LogEntry],
+        failing_chores: Callable[[], list[ChoreFailure]],
     ) -> None:
         self._rules_path = rules_path
         self._workers = workers
@@ -41,16 +48,16 @@ class RunStatus:
         self._failing_chores = failing_chores
         self._started_at = time.monotonic()
 
-    def flows(self) -> list[dict[str, Any]]:
-        """Return the flows of all workers, with their legs."""
+    def flows(self) -> list[FlowEntry]:
+        """Return the flows of all threads, with their legs."""
         return [flow for worker in self._workers for flow in worker.engine.flows()]
 
-    def decisions(self) -> list[dict[str, Any]]:
+    def decisions(self) -> list[SwitchDecisions]:
         """Return what backends and masters have decided for each switch."""
         return [entry for worker in self._workers for entry in worker.engine.decisions()]
 
-    def status(self) -> dict[str, Any]:
-        """Return everything but the lists."""
+    def status(self) -> StatusAnswer:
+        """Return everything but the lists of flows, legs and decisions."""
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -61,22 +68,20 @@ class RunStatus:
             "pair": self._member.show(),
             "shared_state": OFF if self._shared is None else self._shared.show(),
             "log": self._log(),
-            "chores": self._failing_chores(),
-            **self.snapshot(),
+            "failing_chores": self._failing_chores(),
+            **self.sums(),
         }
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the sums of all workers, and each backend's state."""
+    def sums(self) -> RunSums:
+        """Return what all threads have counted, and each backend's state."""
         whole = aggregate([worker.engine.snapshot() for worker in self._workers])
         states = self._backends.states()
-        for backend in whole["backends"]:
-            if "state" not in backend:
-                backend.update(states.get((backend["service"], backend["name"]), {"state": "sorry"}))
-        return whole
+        backends = [_backend(counts, states.get((counts["service"], counts["name"]))) for counts in whole["backends"]]
+        return {**whole, "backends": backends}
 
-    def machine(self) -> dict[str, Any]:
-        """Return what the queues and the TUN device have counted."""
-        tunnel: Counter[str] = Counter()
+    def machine(self) -> MachineEntry:
+        """Return what natmirror uses of this host."""
+        tunnel: Counter[OutboxCounter] = Counter()
         for worker in self._workers:
             tunnel.update(worker.sent_counters())
         return {
@@ -84,7 +89,23 @@ class RunStatus:
                 number: counters for worker in self._workers for number, counters in worker.queue_counters().items()
             },
             "tunnel": dict(tunnel),
-            "why_not_translated": self._kernel_rules.why_not_translated,
+            "kernel_translation_off_because": self._kernel_rules.why_not_translated,
             "internal_errors": sum(worker.internal_errors for worker in self._workers),
             "ended_threads": {str(number): why for number, why in self._member.readiness.ended.items()},
         }
+
+
+def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> BackendEntry:
+    """Return a backend with its state. Admission knows those that a service's pool names: no removed ones, and no sorry
+    server."""
+    if admission is None or counts["removed"]:
+        state = BackendState.REMOVED if counts["removed"] else BackendState.SORRY
+        admission = {"state": state, "healthy": None, "reason": "", "state_seconds": None, "share": None}
+    return {
+        "service": counts["service"],
+        "name": counts["name"],
+        "address": counts["address"],
+        "flows": counts["flows"],
+        "connections": counts["connections"],
+        **admission,
+    }

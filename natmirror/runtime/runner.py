@@ -12,7 +12,6 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 from natmirror.api.report import summarize
 from natmirror.api.server import Server
@@ -28,7 +27,7 @@ from natmirror.rules import MAX_THREADS, Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
 from natmirror.runtime.backend_control import BackendControl
-from natmirror.runtime.chores import NEVER, Chore, failures
+from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
@@ -278,7 +277,7 @@ class Runner:
         self._stop_chore_threads()
         # 6. If a worker has failed, so has the run.
         self._raise_first_failure()
-        return summarize(self._status.snapshot(), self._status.machine())
+        return summarize(self._status.sums(), self._status.machine())
 
     @property
     def hangs(self) -> bool:
@@ -355,7 +354,7 @@ class Runner:
     def _send_status(self) -> None:
         """Send a line for ``systemctl status``."""
         with suppress(TimeoutError):
-            whole = self._status.snapshot()
+            whole = self._status.sums()
             legs = sum(mirror["legs"] for mirror in whole["mirrors"])
             self._notifier.status(f"{whole['flows']} flows, {legs} legs")
 
@@ -363,7 +362,7 @@ class Runner:
         for thread in self._chore_threads:
             thread.report_hung()
 
-    def _failing_chores(self) -> list[dict[str, Any]]:
+    def _failing_chores(self) -> list[ChoreFailure]:
         own = failures(self._chores, time.monotonic())
         return own + [failure for thread in self._chore_threads for failure in thread.failures()]
 

@@ -3,18 +3,35 @@
 import os
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.replication.bindings import BindingRecords
 from natmirror.replication.legs import LegRecords
 from natmirror.replication.redis_store import RedisStore
 from natmirror.replication.switches import SwitchRecords
-from natmirror.replication.synchroniser import Synchroniser
+from natmirror.replication.synchroniser import SyncEntry, Synchroniser, SyncState
 from natmirror.rules import Rules
 from natmirror.runtime.worker import Worker
 
-OFF = {"state": "off"}
+
+class SharedStateEntry(SyncEntry):
+    """What this host shares with the other host of the pair, and where."""
+
+    store: str | None
+    """Where the hosts share their state, without a password; null where nothing is shared."""
+
+
+OFF: SharedStateEntry = {
+    "store": None,
+    "state": SyncState.OFF,
+    "records": 0,
+    "records_rejected": 0,
+    "waiting_writes": 0,
+    "lag_seconds": 0.0,
+    "last_change_seconds": None,
+    "outages": 0,
+    "error": None,
+}
 """What is shown where nothing is shared."""
 
 _FIRST_TIMEOUT = 5.0
@@ -71,9 +88,9 @@ class SharedState:
         """Read and write all records again, because the rules have changed."""
         self._synchroniser.refresh()
 
-    def show(self) -> dict[str, Any]:
-        """Return the state as plain values."""
-        return {"where": self._where, **self._synchroniser.status()}
+    def show(self) -> SharedStateEntry:
+        """Return the state as values for JSON."""
+        return {"store": self._where, **self._synchroniser.status()}
 
     def close(self) -> None:
         """Write the queued records, and end."""

@@ -20,12 +20,14 @@ from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
+from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.queue_monitor import QueueMonitor
 from natmirror.mirror.faults import Fault
 from natmirror.net.checksum import Checksum
+from natmirror.reasons import DropReason
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
@@ -40,8 +42,8 @@ _TIMER_SLICE = 0.001
 """Seconds for timers, and for reading OpenFlow messages, between two batches of packets."""
 _MAX_ERRORS = 10
 _ERROR_WINDOW = 10.0  # seconds in which _MAX_ERRORS internal errors end the thread
-_INTERNAL_ERROR = Drop("internal-error")
-_STALE = Drop("stale")
+_INTERNAL_ERROR = Drop(DropReason.INTERNAL_ERROR)
+_STALE = Drop(DropReason.QUEUED_BEFORE_START)
 _MAX_STALE_BATCHES = 256  # as much as a queue holds
 
 
@@ -179,7 +181,7 @@ class Worker:
         if self._bypass is not None:
             self._bypass.mend()
 
-    def queue_counters(self) -> dict[str, dict[str, int]]:
+    def queue_counters(self) -> dict[str, dict[QueueCounter, int]]:
         """Return the counters of each queue, by its number."""
         return {
             str(bound.queue.number): {**bound.queue.counters, **bound.queue.kernel_drops()} for bound in self._queues
@@ -189,7 +191,7 @@ class Worker:
         """Return what is wrong with a queue, or None."""
         return None if self._monitor is None else self._monitor.problem
 
-    def sent_counters(self) -> dict[str, int]:
+    def sent_counters(self) -> dict[OutboxCounter, int]:
         """Return the counters of synthesised packets."""
         return self._loop.counters
 

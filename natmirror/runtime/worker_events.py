@@ -4,15 +4,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 from natmirror.actions import LegEnded, Order
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.output_files import OrderFiles
 from natmirror.runtime.shared_state import SharedState
+from natmirror.runtime.shown import EndedLeg
 
 log = logging.getLogger("natmirror")
 
@@ -55,9 +54,17 @@ class WorkerEvents:
         """Have the main thread check which worker has ended."""
         self._wake()
 
-    def ended_legs(self) -> list[dict[str, Any]]:
-        """Return the legs that have ended lately, as plain values; from any thread."""
+    def ended_legs(self) -> list[EndedLeg]:
+        """Return the legs that have ended lately, as values for JSON; from any thread."""
         return [
-            {"ended_at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"), **asdict(event)}
+            {
+                "ended_at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
+                "client": event.client,
+                "service": event.service,
+                "mirror": event.mirror,
+                "reason": event.reason,
+                "client_bytes": event.client_bytes,
+                "acked_bytes": event.acked_bytes,
+            }
             for at, event in list(self._ended_legs)
         ]

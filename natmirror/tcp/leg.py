@@ -17,25 +17,13 @@ from natmirror.fastpath.leg_flags import set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import ACK, RST, SYN, Segment
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp import leg_deadlines, leg_packets, retransmit_timer
 from natmirror.tcp.client_window import slack_of
 from natmirror.tcp.leg_numbers import LegNumbers
 from natmirror.tcp.leg_record import LegRecord
-from natmirror.tcp.leg_states import (
-    BUFFER_FULL,
-    CLIENT_RESET,
-    COMPLETE,
-    ENDS,
-    MEMORY_FULL,
-    MIRROR_RESET,
-    NO_RECORD,
-    REFUSED,
-    TRANSITIONS,
-    UNREACHABLE,
-    LegEvent,
-    LegState,
-)
+from natmirror.tcp.leg_states import ENDS, TRANSITIONS, LegEvent, LegState
 from natmirror.tcp.path_mtu import MTU, limit_mss, path_mss
 from natmirror.tcp.resumption import FirstAnswer, Resumption
 from natmirror.tcp.sender import Piece
@@ -111,9 +99,9 @@ class Leg(LegNumbers):
         row = self.row
         wanted = len(data) if wanted is None else wanted
         if wanted and row.buffered and row.buffered + wanted > row.max_buffer:
-            return self.abort(BUFFER_FULL)
+            return self.abort(EndReason.BUFFER_FULL)
         if not self.sender.write(data, now):
-            return self.abort(MEMORY_FULL)
+            return self.abort(EndReason.MEMORY_FULL)
         row.heard_at = row.written_at = now
         return self._output(now)
 
@@ -132,11 +120,11 @@ class Leg(LegNumbers):
         return self._output(now) if self.ended is None else []
 
     def note_foreign_fin(self, fin: int) -> list[bytes]:
-        """Close without a FIN of ours, because the other host has sent one: the mirror has acknowledged ``fin``, the
-        number of the client's FIN."""
+        """Close without a FIN of ours: the mirror has acknowledged the client's FIN, number ``fin``, which the other
+        host has sent. If it has acknowledged even more, the record is wrong, and the leg ends."""
         self.row.acked_bytes -= seq.diff(self.end, fin)
         if self.end != seq.add(fin, 1):
-            return self.abort(NO_RECORD)
+            return self.abort(EndReason.NO_RECORD)
         self.sender.note_foreign_fin()
         self._step(LegEvent.FIN_SENT)
         self._step(LegEvent.FIN_ACKED)
@@ -155,7 +143,7 @@ class Leg(LegNumbers):
         It ends the leg only during the handshake; for an established connection it is a soft error (RFC 5927 §5.2).
         """
         if self.state is LegState.SYN_SENT and self.inward(about) == self.row.snd_una:
-            return self.abort(UNREACHABLE)
+            return self.abort(EndReason.UNREACHABLE)
         return []
 
     def set_path_mtu(self, mtu: int, about: int, now: float) -> list[bytes]:
@@ -236,7 +224,7 @@ class Leg(LegNumbers):
         acceptable = bool(segment.flags & ACK) and segment.ack == self.row.snd_max
         if segment.flags & RST:
             if acceptable:
-                self._step(LegEvent.RST, REFUSED)
+                self._step(LegEvent.RST, EndReason.REFUSED)
             return []
         if segment.flags & ACK and not acceptable:
             # The mirror still has an older connection with these endpoints. The RST clears it, and the SYN follows at
@@ -258,7 +246,7 @@ class Leg(LegNumbers):
             return self._receive_reset(segment, now)
         answer = resumption.take_answer(segment, now)
         if answer is FirstAnswer.CONTRADICTED:
-            return self.abort(NO_RECORD)
+            return self.abort(EndReason.NO_RECORD)
         if answer is FirstAnswer.IGNORED:
             return []
         self._step(LegEvent.ANSWERED)
@@ -284,7 +272,7 @@ class Leg(LegNumbers):
     def _receive_reset(self, segment: Segment, now: float) -> list[bytes]:
         """Take a RST in any state but SYN_SENT (RFC 5961 §3.2)."""
         if segment.seq == self.row.rcv_nxt:
-            self._step(LegEvent.RST, MIRROR_RESET)
+            self._step(LegEvent.RST, EndReason.MIRROR_RESET)
             return []
         return leg_packets.challenge(self, now) if self.receiver.is_in_window(segment) else []
 
@@ -341,7 +329,7 @@ class Leg(LegNumbers):
         if self.sender.is_fin_sent:
             self._step(LegEvent.FIN_SENT)
         if self.is_resetting and not self.row.buffered and self.ended is None:
-            out += self.abort(CLIENT_RESET)
+            out += self.abort(EndReason.CLIENT_RESET)
         return out
 
     def _retransmit_syn(self, now: float) -> list[bytes]:
@@ -363,7 +351,7 @@ class Leg(LegNumbers):
 
     # Ending
 
-    def abort(self, reason: str) -> list[bytes]:
+    def abort(self, reason: EndReason) -> list[bytes]:
         """End the leg at once with a RST (RFC 9293 §3.10.5), or without one if leg_states.ENDS says so."""
         is_standby = self.resumption is not None and self.resumption.is_standby  # then the other host has the leg
         if is_standby or ENDS.get(reason) is LegEvent.ABANDON:
@@ -374,13 +362,13 @@ class Leg(LegNumbers):
         self._step(LegEvent.ABORT, reason)
         return [leg_packets.reset(self, state)]
 
-    def abandon(self, reason: str) -> list[bytes]:
+    def abandon(self, reason: EndReason) -> list[bytes]:
         """End the leg at once without a packet: its endpoints are needed, or the other host has the leg."""
         if self.ended is None:
             self._step(LegEvent.ABANDON, reason)
         return []
 
-    def _step(self, event: LegEvent, reason: str = COMPLETE) -> None:
+    def _step(self, event: LegEvent, reason: EndReason = EndReason.CLOSED) -> None:
         """Change the state as leg_states.TRANSITIONS says. Only cut(), after a fault, changes it too."""
         following = TRANSITIONS.get((self.state, event))
         if following is LegState.CLOSED:
@@ -388,12 +376,12 @@ class Leg(LegNumbers):
         if following is not None:
             self.state = following
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: EndReason) -> None:
         self.ended = reason
         self.row = self.receiver.row = self._table.retire(self.row)
         self.sender.retire(self.row)
 
-    def cut(self, reason: str) -> None:
+    def cut(self, reason: EndReason) -> None:
         """Remove the leg from the table, even if a fault has left its parts inconsistent."""
         self.state, self.ended = LegState.CLOSED, reason
         self.row = self.sender.row = self.receiver.row = self._table.retire(self.row)

@@ -7,44 +7,36 @@ for its mirror's first answer, the limit on that wait takes their place.
 """
 
 from natmirror.fastpath import NEVER
+from natmirror.reasons import EndReason
 from natmirror.tcp.leg_numbers import LegNumbers
-from natmirror.tcp.leg_states import (
-    COMPLETE,
-    CONNECT_TIMEOUT,
-    IDLE_TIMEOUT,
-    LINGER_TIMEOUT,
-    NO_ANSWER,
-    STALLED,
-    THROTTLE_LIMIT,
-    LegState,
-)
+from natmirror.tcp.leg_states import LegState
 
 _LINGERS = 12  # a leg whose client has gone ends after so many times its linger, whatever its progress
 
 
-def deadline(leg: LegNumbers) -> tuple[float, str]:
+def deadline(leg: LegNumbers) -> tuple[float, EndReason]:
     """Return when the leg ends, NEVER if no timeout applies, and the reason of that end."""
     settings, row = leg.settings, leg.row
     if leg.client_waits and row.buffered:
-        bound = (max(row.progress_at, row.written_at) + settings.throttle_limit, THROTTLE_LIMIT)
+        bound = (max(row.progress_at, row.written_at) + settings.throttle_limit, EndReason.THROTTLE_LIMIT)
     elif leg.state is LegState.SYN_SENT:
-        bound = (row.progress_at + settings.connect_timeout, CONNECT_TIMEOUT)
+        bound = (row.progress_at + settings.connect_timeout, EndReason.CONNECT_TIMEOUT)
     elif leg.sender.has_outstanding:
         # Deviation: a window that stays closed counts as well, even if the mirror answers probes (RFC 9293 §3.8.6.1
         # lets a sender wait for ever), because the bytes that wait take memory that other legs need.
-        bound = (row.progress_at + settings.stall_timeout, STALLED)
+        bound = (row.progress_at + settings.stall_timeout, EndReason.STALLED)
     elif settings.idle_timeout is not None:
-        bound = (row.heard_at + settings.idle_timeout, IDLE_TIMEOUT)
+        bound = (row.heard_at + settings.idle_timeout, EndReason.IDLE_TIMEOUT)
     else:
-        bound = (NEVER, "")
+        bound = (NEVER, EndReason.IDLE_TIMEOUT)  # it never comes
     gone_at = leg.client_gone_at
     if gone_at is not None:
         progress = max(gone_at, row.progress_at)
         until = min(progress + settings.linger, gone_at + _LINGERS * settings.linger)
-        bound = min(bound, (until, COMPLETE if _has_everything(leg) else LINGER_TIMEOUT))
+        bound = min(bound, (until, EndReason.CLOSED if _has_everything(leg) else EndReason.LINGER_TIMEOUT))
     if leg.resumption is None or not leg.resumption.awaits_answer:
         return bound
-    answer = (leg.resumption.asking_since + settings.connect_timeout, NO_ANSWER)
+    answer = (leg.resumption.asking_since + settings.connect_timeout, EndReason.RESUME_TIMEOUT)
     return answer if gone_at is None else min(answer, bound)
 
 

@@ -5,9 +5,10 @@ from natmirror.fastpath.leg_flags import uses_sack
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import Segment
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp import retransmit_timer
-from natmirror.tcp.leg_states import HOLE, LegState
+from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.receiver import Receiver
 from natmirror.tcp.resumption import Resumption
 from natmirror.tcp.sender import Sender
@@ -32,7 +33,7 @@ class LegNumbers:
         self.mirror_endpoint = endpoint_of(settings)
         self.settings = settings
         self.state = LegState.SYN_SENT
-        self.ended: str | None = None
+        self.ended: EndReason | None = None
         """The reason of its end; None while it lives."""
         self.row = table.insert(self.mirror_endpoint, local)
         self.row.seq_offset = offset
@@ -43,7 +44,7 @@ class LegNumbers:
         self.client_waits = False
         """Whether the client waits for the window that we have cut because of this leg."""
         self.client_gone_at: float | None = None
-        """When production's connection ended; None before that."""
+        """The time when production's connection ended; None before that."""
         self.is_resetting = False
         """Whether the client's connection was reset: a RST follows the last byte."""
         self.challenged_at = _LONG_AGO
@@ -106,9 +107,9 @@ class LegNumbers:
         return self.resumption is not None and self.resumption.awaits_answer
 
     @property
-    def hole_reason(self) -> str:
+    def hole_reason(self) -> EndReason:
         """The end reason for bytes that are missing and that the client will not send again."""
-        return HOLE if self.resumption is None else self.resumption.hole_reason
+        return EndReason.HOLE if self.resumption is None else self.resumption.hole_reason
 
     # Counts and times
 

@@ -28,6 +28,8 @@ or by ABANDON, as ENDS says. Leg._step() is the only place that changes the stat
 
 from enum import IntEnum
 
+from natmirror.reasons import EndReason
+
 
 class LegState(IntEnum):
     """The states of RFC 9293 §3.3.2 that an active opener passes through; CLOSED is the end."""
@@ -96,31 +98,24 @@ TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
 # have to wait.
 # Deviation: no simultaneous open (§3.5, figure 7), because a mirror does not connect to us.
 
-REFUSED, MIRROR_RESET, COMPLETE = "refused", "mirror-reset", "closed"
-"""The reasons of an end by a segment of the mirror: rows of TRANSITIONS above."""
 
-BUFFER_FULL, MEMORY_FULL, CLIENT_RESET, UNREACHABLE = "buffer-full", "memory-full", "client-reset", "unreachable"
-CONNECT_TIMEOUT, STALLED, IDLE_TIMEOUT = "connect-timeout", "stalled", "idle-timeout"
-THROTTLE_LIMIT, LINGER_TIMEOUT = "throttle-limit", "linger-timeout"
-HOLE, TAKEOVER_HOLE, NO_ANSWER, NO_RECORD = "hole", "takeover-hole", "no-answer", "no-record"
-
-ENDS: dict[str, LegEvent] = {
-    BUFFER_FULL: LegEvent.ABORT,  # more bytes wait than the mirror's ``buffer`` holds: Leg.write()
-    MEMORY_FULL: LegEvent.ABORT,  # all legs and sessions together hold as much as the budget allows: Leg.write()
-    CLIENT_RESET: LegEvent.ABORT,  # production's connection was reset, and the mirror has acknowledged all bytes
-    UNREACHABLE: LegEvent.ABANDON,  # an ICMP error about the SYN, only in SYN_SENT (RFC 5927 §5.2)
-    # Timeouts, each a setting of the mirror: leg_deadlines.py
-    CONNECT_TIMEOUT: LegEvent.ABORT,  # ``connect-timeout``: no SYN-ACK
-    STALLED: LegEvent.ABORT,  # ``stall-timeout``: bytes wait, and the mirror acknowledges none
-    IDLE_TIMEOUT: LegEvent.ABORT,  # ``idle-timeout``: nothing waits, and neither side sends
-    THROTTLE_LIMIT: LegEvent.ABORT,  # ``throttle-limit``: a client was throttled for this leg for so long
-    LINGER_TIMEOUT: LegEvent.ABORT,  # ``linger``: production's connection has ended, and the mirror lacks bytes
-    COMPLETE: LegEvent.ABORT,  # ``linger``: the mirror has all bytes, and keeps its own side open
-    # Missing bytes or answers: all but the first only for a leg from another host
-    HOLE: LegEvent.ABORT,  # bytes did not pass here, and the client will not send them again
-    TAKEOVER_HOLE: LegEvent.ABORT,  # bytes between the other host's record and the first ones that passed here
-    NO_ANSWER: LegEvent.ABANDON,  # ``connect-timeout``: the mirror answers no probe, so it would not get a RST
-    NO_RECORD: LegEvent.ABORT,  # the leg has no record, or only that of an older leg between the same ends
+ENDS: dict[EndReason, LegEvent] = {
+    EndReason.BUFFER_FULL: LegEvent.ABORT,  # Leg.write()
+    EndReason.MEMORY_FULL: LegEvent.ABORT,  # Leg.write()
+    EndReason.CLIENT_RESET: LegEvent.ABORT,  # once the mirror has acknowledged all that came before the RST
+    EndReason.UNREACHABLE: LegEvent.ABANDON,  # in SYN_SENT only (RFC 5927 §5.2)
+    # Timeouts, each a setting of the mirror's that leg_deadlines.py counts
+    EndReason.CONNECT_TIMEOUT: LegEvent.ABORT,
+    EndReason.STALLED: LegEvent.ABORT,
+    EndReason.IDLE_TIMEOUT: LegEvent.ABORT,
+    EndReason.THROTTLE_LIMIT: LegEvent.ABORT,
+    EndReason.LINGER_TIMEOUT: LegEvent.ABORT,
+    EndReason.CLOSED: LegEvent.ABORT,  # after ``linger``: the mirror has everything, and keeps its own side open
+    # Missing bytes or answers: all but the first only where another host has begun the leg
+    EndReason.HOLE: LegEvent.ABORT,
+    EndReason.TAKEOVER_HOLE: LegEvent.ABORT,
+    EndReason.RESUME_TIMEOUT: LegEvent.ABANDON,  # the mirror answers no probe, and would hear no RST
+    EndReason.NO_RECORD: LegEvent.ABORT,
 }
-"""How each reason ends a leg, except the mirror's own segments. The leg's owner has more reasons; it calls Leg.abort()
-or Leg.abandon()."""
+"""Whether a leg ends with a RST, by the reason, where no segment of its mirror ends it. The leg's owner has
+more reasons: it calls Leg.abort() or Leg.abandon()."""

@@ -18,10 +18,11 @@ from natmirror.api.server import Server
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
+from natmirror.runtime.shared_state import OFF
 from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.support import CLIENT
 
-QUEUE = {"received": 7, "queue_full": 0}
+QUEUE = {"packets_received": 7, "packets_dropped_queue_full": 0}
 ENDED = {
     "ended_at": "2026-01-02T03:04:05.678+00:00",
     "client": "10.10.0.11:40000",
@@ -31,18 +32,31 @@ ENDED = {
     "client_bytes": 500,
     "acked_bytes": 300,
 }
+BACKEND = {
+    "service": "openflow",
+    "name": "c1",
+    "address": "10.20.0.11:6653",
+    "state": "up",
+    "healthy": True,
+    "reason": "",
+    "state_seconds": 9.5,
+    "share": 0.4,
+    "flows": 1,
+    "connections": 1,
+}
 CHORES = [
     {
         "name": "iptables rules",
         "error": "cannot run iptables-nft-save -t raw: Too many open files",
-        "since_seconds": 72.5,
+        "failing_seconds": 72.5,
     }
 ]
 MACHINE = {
     "queues": {"6653": QUEUE},
-    "tunnel": {"sent": 3},
+    "tunnel": {"packets_sent": 3},
+    "ended_threads": {},
     "internal_errors": 0,
-    "why_not_translated": "nft is missing",
+    "kernel_translation_off_because": "nft is missing",
 }
 
 
@@ -65,11 +79,12 @@ def served(path: Path) -> Iterator[ClientConnection]:
     session.from_mirror("A", 1, 1 + 1460)
     session.now += 2.5
     head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
-    head |= {"chores": CHORES, "log": {"queued": 0, "dropped": 3, "suppressed": 0}}
+    head |= {"failing_chores": CHORES, "pair": None}
+    head |= {"log": {"records_queued": 0, "records_dropped": 3, "records_suppressed": 0}}
     server = Server(
         path,
         {
-            "status": lambda: {**head, **session.engine.snapshot(session.now)},
+            "status": lambda: {**head, **session.engine.snapshot(session.now), "backends": [BACKEND]},
             "flows": lambda: session.engine.flows(session.now),
             "ended": lambda: [ENDED],
         },
@@ -173,23 +188,26 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
 def test_the_status_screen_tells_it_all(path: Path) -> None:
     screen = run("status", "--api", path).output
     assert "natmirror 1.2, pid 5, up 1 d 1:01:01, rules lb.yaml, 1 flows" in screen
-    for words in (["c1", "10.20.0.11:6653"], ["master", "1460 B of 19.5 KiB", "18.1 KiB, 2.5 s", "nothing"]):
+    for words in (
+        ["c1", "10.20.0.11:6653", "up, slow start: 40% of its share"],
+        ["master", "1460 B of 19.5 KiB", "18.1 KiB, 2.5 s", "nothing"],
+    ):
         assert any(all(word in line for word in words) for line in screen.splitlines()), screen
-    assert "drops: consumed" not in screen
-    assert "queue 6653: received 7\n" in screen
-    assert "held back for mirrors: 20.0 KiB of 256.0 MiB" in screen
-    assert "the kernel does not translate: nft is missing" in screen
+    assert "packets dropped: for-leg" not in screen
+    assert "queue 6653: packets_received 7\n" in screen
+    assert "buffered for mirrors: 20.0 KiB of 256.0 MiB" in screen
+    assert "the kernel does not translate addresses: nft is missing" in screen
     assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
-    assert "log: dropped 3\n" in screen
+    assert "log records: dropped 3\n" in screen
 
 
-PAIR = {"role": "master", "since": "03:04", "told_by": "keepalived", "hosts": ["lb1", "lb2"], "state": "redis://h"}
+PAIR = {"role": "master", "since": "03:04", "source": "keepalived", "hosts": ["lb1", "lb2"], "store": "redis://h"}
 SHARED = {
-    "where": "redis://h",
+    "store": "redis://h",
     "state": "connecting",
     "records": 7,
-    "refused": 0,
-    "waiting": 3,
+    "records_rejected": 0,
+    "waiting_writes": 3,
     "lag_seconds": 1.25,
     "last_change_seconds": None,
     "outages": 2,
@@ -200,27 +218,35 @@ SHARED = {
 @pytest.mark.parametrize(
     ("shared", "line"),
     [
-        ({"state": "off"}, "none (ha.state): a move costs all legs, and connections that cannot be derived from the"),
+        (dict(OFF), "none (ha.state): a move to the other host ends all legs and pinned flows\n"),
         (
             SHARED,
-            "redis://h connecting, 7 records of other hosts, 3 of our own wait to be written, for 1.2 s, outages 2,",
+            "redis://h connecting, 7 records of the other host, 3 of our own wait to be written, for 1.2 s, outages 2,",
         ),
         (
-            SHARED | {"state": "complete", "waiting": 0, "lag_seconds": 0.0, "outages": 0, "error": None, "refused": 1},
-            "redis://h complete, 7 records of other hosts, 1 mean nothing here\n",
+            SHARED
+            | {
+                "state": "complete",
+                "waiting_writes": 0,
+                "lag_seconds": 0.0,
+                "outages": 0,
+                "error": None,
+                "records_rejected": 1,
+            },
+            "redis://h complete, 7 records of the other host, 1 rejected: this host's rules or version differ\n",
         ),
     ],
 )
 @pytest.mark.usefixtures("served")
 def test_the_status_screen_of_a_pair_says_what_a_move_would_cost(path: Path, shared: dict[str, Any], line: str) -> None:
-    status = {**ask("status", path), "pair": PAIR, "shared_state": shared, "flows_not_derivable": 4}
+    status = {**ask("status", path), "pair": PAIR, "shared_state": shared, "pinned_flows": 4}
     with ExitStack() as held:
         other = path.with_name("pair.sock")
         held.callback(Server(other, {"status": lambda: status}).close)
         screen = run("status", "--api", other).output
     assert "pair: lb1 and lb2\nthis host: master since 03:04\n" in screen
     assert f"shared state: {line}" in screen
-    assert "connections that cannot be derived from the rules: 4\n" in screen
+    assert "pinned flows: 4, whose backend cannot be derived from the rules\n" in screen
 
 
 def test_the_legs_screen_has_a_row_for_each_leg(served: ClientConnection, path: Path) -> None:

@@ -3,10 +3,12 @@
 import pytest
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import ConnectionCounts
 from natmirror.net import seq
 from natmirror.net.build import finish
+from natmirror.reasons import DropReason
 from natmirror.rules import Balance, parse_rules
 from natmirror.rules.shards import Shard
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
@@ -25,11 +27,11 @@ def shards(count: int) -> list[Shard]:
     return [Shard(number, count) for number in range(count)]
 
 
-def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
+def backend_of_syn(one: Engine, client: tuple[bytes, int]) -> bytes | None:
     """Return the address of the backend that a client's SYN goes to, or None."""
     verdict = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0).verdict
     if isinstance(verdict, Drop):
-        assert verdict == Drop("no-backend")
+        assert verdict == Drop(DropReason.NO_BACKEND)
         return None
     assert isinstance(verdict, Accept)
     assert verdict.packet is not None
@@ -41,15 +43,15 @@ def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
 def test_a_closed_backend_gets_no_new_connections(balance: str, fast: bool) -> None:
     one = engine(with_pool(balance=balance), fast=fast)
     one.set_share("openflow", "c1", 0.0)
-    assert {chosen(one, client) for client in CLIENTS} == {C2[0]}
+    assert {backend_of_syn(one, client) for client in CLIENTS} == {C2[0]}
     one.set_share("openflow", "c1", 1.0)
     one.set_share("openflow", "c2", 0.0)
-    assert {chosen(one, (address, 41_000)) for address, _ in CLIENTS} == {C1[0]}
+    assert {backend_of_syn(one, (address, 41_000)) for address, _ in CLIENTS} == {C1[0]}
     one.set_share("openflow", "c1", 0.0)
-    assert {chosen(one, (address, 42_000)) for address, _ in CLIENTS} == {None}
+    assert {backend_of_syn(one, (address, 42_000)) for address, _ in CLIENTS} == {None}
     one.set_share("openflow", "c1", 1.0)
     one.set_share("openflow", "c2", 1.0)
-    back = {chosen(one, (address, 43_000)) for address, _ in CLIENTS}
+    back = {backend_of_syn(one, (address, 43_000)) for address, _ in CLIENTS}
     assert back == ({C1[0]} if balance == "priority" else {C1[0], C2[0]})
 
 
@@ -63,7 +65,7 @@ def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
         if step == 60:
             for one in engines:
                 one.set_share("openflow", "c2", 1.0)
-        fast, slow = (chosen(one, (address, 40_000 + step)) for one in engines)
+        fast, slow = (backend_of_syn(one, (address, 40_000 + step)) for one in engines)
         assert fast == slow
 
 
@@ -80,11 +82,11 @@ def test_an_established_connection_keeps_its_backend() -> None:
 
 def test_with_maglev_only_a_closed_backends_clients_move() -> None:
     one = engine(PLAIN)
-    before = {client: chosen(one, client) for client in CLIENTS}
+    before = {client: backend_of_syn(one, client) for client in CLIENTS}
     one.set_share("openflow", "c1", 0.0)
-    closed = {client: chosen(one, (client[0], 41_000)) for client in CLIENTS}
+    closed = {client: backend_of_syn(one, (client[0], 41_000)) for client in CLIENTS}
     one.set_share("openflow", "c1", 1.0)
-    after = {client: chosen(one, (client[0], 42_000)) for client in CLIENTS}
+    after = {client: backend_of_syn(one, (client[0], 42_000)) for client in CLIENTS}
     assert all(closed[client] == C2[0] for client in CLIENTS)
     assert before == after
 
@@ -92,7 +94,7 @@ def test_with_maglev_only_a_closed_backends_clients_move() -> None:
 def test_least_connections_counts_established_connections_by_weight() -> None:
     text = with_pool(balance="least-connections").replace("10.20.0.12}", "10.20.0.12, weight: 3}")
     one = engine(text)
-    counts = [chosen(one, client) for client in CLIENTS]
+    counts = [backend_of_syn(one, client) for client in CLIENTS]
     assert counts.count(C1[0]) == len(CLIENTS) // 4
 
 
@@ -101,7 +103,7 @@ def test_a_full_backend_gets_no_more_and_others_do() -> None:
         "10.20.0.12}", "10.20.0.12, max-connections: 5}"
     )
     one = engine(text)
-    counts = [chosen(one, client) for client in CLIENTS]
+    counts = [backend_of_syn(one, client) for client in CLIENTS]
     assert (counts.count(C1[0]), counts.count(C2[0]), counts.count(None)) == (3, 5, len(CLIENTS) - 8)
 
 
@@ -116,7 +118,7 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
     ]
 
     def counts(port: int) -> list[int]:
-        found = [chosen(parts[address[3] % 4], (address, port)) for address, _ in CLIENTS]
+        found = [backend_of_syn(parts[address[3] % 4], (address, port)) for address, _ in CLIENTS]
         return [found.count(who) for who in (C1[0], C2[0], None)]
 
     assert counts(40_000) == [3, 5, len(CLIENTS) - 8]
@@ -132,9 +134,9 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
 def test_least_connections_counts_those_of_all_threads() -> None:
     text, counts = with_pool(balance="least-connections"), ConnectionCounts()
     parts = [Engine(parse_rules(text), key=bytes(16), shard=one, connection_counts=counts) for one in shards(2)]
-    first = [chosen(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
+    first = [backend_of_syn(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
     assert first == [C1[0], C2[0], C1[0]]
-    assert chosen(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]
+    assert backend_of_syn(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]
 
 
 def test_the_sorry_backend_serves_when_no_other_is_left() -> None:
@@ -153,9 +155,9 @@ def test_without_a_backend_a_client_is_refused_if_the_rules_say_so() -> None:
     for name in ("c1", "c2"):
         one.set_share("openflow", name, 0.0)
     decision = one.receive(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
-    assert decision.verdict == Drop("no-backend")
+    assert decision.verdict == Drop(DropReason.NO_BACKEND)
     assert resets(decision.sends) == [(SERVICE, CLIENT, 0, ISS + 1)]
-    assert one.snapshot(1000.0)["drops"]["no-backend"] == 1
+    assert one.snapshot(1000.0)["drops"][DropReason.NO_BACKEND] == 1
 
 
 def resets(sends: list[Send]) -> list[tuple[tuple[bytes, int], tuple[bytes, int], int, int]]:
@@ -199,14 +201,14 @@ def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bo
     living.from_client("R")
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
     decision = one.receive(raw, Hook.PREROUTING, connection.now + 1)
-    assert decision.verdict == Drop("killed")
+    assert decision.verdict == Drop(DropReason.FLOW_RESET)
     assert resets(decision.sends) == [(SERVICE, CLIENT, to_client - 3, 0)]
     raw = packet(connection.backend, CLIENT, "PA", to_client, to_backend, b"more")
     decision = one.receive(raw, Hook.FORWARD, connection.now + 1)
-    assert decision.verdict == Drop("killed")
+    assert decision.verdict == Drop(DropReason.FLOW_RESET)
     assert resets(decision.sends) == [(CLIENT, connection.backend, to_backend, 0)]
     decision = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, connection.now + 1)
-    assert decision == Decision(Drop("killed"), [])
+    assert decision == Decision(Drop(DropReason.FLOW_RESET), [])
     assert_adds_up(one.snapshot(connection.now))
     one.set_share("openflow", name, 0.0)
     verdict = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, connection.now + 2).verdict
@@ -233,7 +235,7 @@ def test_a_backend_that_returns_begins_with_a_small_share(balance: str, fast: bo
         one.set_share("openflow", "c1", share)
         before = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
         for port in range(500):
-            chosen(one, ((bytes((10, 10, 0, 30))), 20_000 + 500 * step + port))
+            backend_of_syn(one, ((bytes((10, 10, 0, 30))), 20_000 + 500 * step + port))
         after = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
         counts.append(after[0] - before[0])
     if balance == "least-connections":
@@ -245,7 +247,7 @@ def test_a_backend_that_returns_begins_with_a_small_share(balance: str, fast: bo
 # Another host
 
 
-def elsewhere(connection: ClientConnection, count: int) -> None:
+def send_elsewhere(connection: ClientConnection, count: int) -> None:
     """Let both ends send so many bytes each through another host."""
     connection.sent += count
     connection.answered += count
@@ -263,13 +265,13 @@ def test_a_connection_that_another_host_forwarded_meanwhile_is_picked_up(fast: b
         segment(send.packet) for send in one.release_flows(one.flow_ids(), 1000.0) if isinstance(send, Send)
     ]
     assert [letters for letters, *_ in connection.mirrored()] == ["RA"]
-    elsewhere(connection, 5000)
+    send_elsewhere(connection, 5000)
     assert connection.from_client("PA", b"after").dst == connection.backend_address
     assert connection.from_backend("PA", b"answer").dst == CLIENT[0]
     snapshot = one.snapshot(1000.0)
     [mirror] = snapshot["mirrors"]
-    assert (mirror["legs"], mirror["ended"]) == (0, {"handed-over": 1})
-    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"handed-over": 6, "mid-connection": 5})
+    assert (mirror["legs"], mirror["legs_ended"]) == (0, {"released": 1})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"released": 6, "picked-up": 5})
     assert_adds_up(snapshot)
     connection.from_client("FA")
     connection.from_backend("FA")
@@ -285,10 +287,10 @@ def test_a_pinned_binding_outlives_a_release_to_the_other_host(mirrors: bool) ->
         connection.connect()
     one.release_flows(one.flow_ids(), 1000.0)
     for connection in connections:
-        elsewhere(connection, 3000)
+        send_elsewhere(connection, 3000)
         assert connection.from_client("PA", b"x").dst == connection.backend_address
     counters = one.snapshot(1000.0)["counters"]
-    assert counters["flows_handed_over"] == len(CLIENTS)
+    assert counters[EngineCounter.FLOWS_RELEASED] == len(CLIENTS)
     assert "flows_picked_up" not in counters
 
 
@@ -298,7 +300,7 @@ def test_a_backend_that_sends_first_shows_where_a_released_connection_belongs() 
     connection = ClientConnection(one)
     connection.connect()
     one.release_flows(one.flow_ids(), 1000.0)
-    elsewhere(connection, 3000)
+    send_elsewhere(connection, 3000)
     connection.backend = C2 if connection.backend == C1 else C1
     connection.from_backend("PA", b"x")
     assert connection.from_client("PA", b"y").dst == connection.backend_address

@@ -4,11 +4,13 @@ import dpkt
 import pytest
 
 from natmirror.actions import Accept, Drop, Hook, Send
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import SYN_ANSWER_TIMEOUT
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum
+from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import (
@@ -67,7 +69,7 @@ def test_a_wrong_checksum_stays_wrong_and_reaches_no_leg(connection: ClientConne
     assert (out.dst, out.dport) == connection.backend
     assert not checksums_are_right(out.raw)
     assert connection.mirrored() == []
-    assert connection.engine.snapshot(connection.now)["counters"]["bad_checksums"] == 1
+    assert connection.engine.snapshot(connection.now)["counters"][EngineCounter.BAD_CHECKSUM_PACKETS] == 1
 
 
 def test_round_robin_alternates_and_keeps_each_flow(fast: bool) -> None:
@@ -132,7 +134,7 @@ def test_a_picked_up_connection_goes_to_its_derived_backend(connection: ClientCo
     out = connection.passed(packet(CLIENT, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
     assert (out.dst, out.dport) == elsewhere.backend
     snapshot = connection.engine.snapshot(connection.now)
-    assert snapshot["counters"]["flows_picked_up"] == 1
+    assert snapshot["counters"][EngineCounter.FLOWS_PICKED_UP] == 1
     assert [(flow["state"], flow["mirrored"]) for flow in connection.engine.flows(connection.now)] == [
         ("established", False)
     ]
@@ -158,7 +160,7 @@ def test_packets_of_a_backend_that_lost_its_client_to_another_are_dropped(connec
     stale = C1 if connection.backend == C2 else C2
     for letters, data in (("PA", b"stale"), ("R", b""), ("FA", b"")):
         raw = packet(stale, CLIENT, letters, 5, 6, data)
-        assert connection.take(raw, Hook.FORWARD) == Drop("stale-backend")
+        assert connection.take(raw, Hook.FORWARD) == Drop(DropReason.FORMER_BACKEND)
     assert connection.from_client("PA", b"on").dst == connection.backend_address
 
 
@@ -181,7 +183,7 @@ def test_a_clients_direct_connection_to_a_backend_passes_unchanged(connection: C
     for letters, data in (("SA", b""), ("A", b""), ("PA", b"data"), ("FA", b"")):
         raw = packet(C1, CLIENT, letters, IRS, FIRST, data)
         assert connection.take(raw, Hook.FORWARD) == Accept()
-    assert connection.engine.snapshot(connection.now)["counters"]["direct_connections"] == 1
+    assert connection.engine.snapshot(connection.now)["counters"][EngineCounter.DIRECT_CONNECTIONS] == 1
 
 
 def test_packets_of_other_hosts_pass_unchanged(connection: ClientConnection) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from natmirror.actions import Accept, Drop, Hook
 from natmirror.net.checksum import ones_sum
+from natmirror.reasons import DropReason
 from tests.helpers.client_connection import ClientConnection
 from tests.helpers.support import (
     CLIENT,
@@ -53,7 +54,7 @@ def test_an_icmp_error_about_a_leg_is_taken_by_the_leg_and_dropped(connection: C
     sent = connection.to_mirror[0]
     connection.to_mirror.clear()
     raw = icmp_error("10.20.0.1", "10.10.0.11", sent.raw, mtu=700)
-    assert connection.take(raw, hook) == Drop("consumed")
+    assert connection.take(raw, hook) == Drop(DropReason.FOR_LEG)
     assert connection.to_mirror[0].seq == sent.seq
     assert max(len(one.raw) for one in connection.to_mirror) <= 700
 
@@ -66,4 +67,6 @@ def test_icmp_errors_about_other_things_pass(connection: ClientConnection) -> No
 
 def test_a_late_icmp_error_about_an_ended_leg_is_dropped(connection: ClientConnection) -> None:
     inner = packet(CLIENT, MASTER, "A", 1)
-    assert connection.take(icmp_error("10.20.0.1", "10.10.0.11", inner), Hook.FORWARD) == Drop("icmp-without-leg")
+    assert connection.take(icmp_error("10.20.0.1", "10.10.0.11", inner), Hook.FORWARD) == Drop(
+        DropReason.ICMP_WITHOUT_LEG
+    )

@@ -5,6 +5,7 @@ import pytest
 from natmirror.actions import Accept, Drop, Hook, Send
 from natmirror.fastpath import LEG_ACK_DELAY
 from natmirror.net import seq
+from natmirror.reasons import DropReason
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import (
     C1,
@@ -45,7 +46,7 @@ def test_the_mirror_gets_the_bytes_and_its_answers_are_discarded(connection: Cli
     connection.connect_mirror()
     connection.from_client("PA", b"world")
     assert connection.mirrored() == [("PA", FIRST, THEIRS, b"hello "), ("PA", seq.add(FIRST, 6), THEIRS, b"world")]
-    assert connection.from_mirror("PA", 1, 12, b"an answer") == Drop("consumed")
+    assert connection.from_mirror("PA", 1, 12, b"an answer") == Drop(DropReason.FOR_LEG)
     assert connection.mirrored() == [], "the acknowledgement is delayed"
     connection.from_client("PA", b"!")
     assert connection.mirrored() == [("PA", seq.add(FIRST, 11), seq.add(THEIRS, 9), b"!")]
@@ -119,7 +120,7 @@ def test_a_full_buffer_ends_the_leg_and_does_not_touch_production(fast: bool) ->
     [event] = connection.engine.take_events()
     assert (event.reason, event.acked_bytes) == ("buffer-full", 0)
     [mirror] = connection.engine.snapshot(connection.now)["mirrors"]
-    assert (mirror["client_bytes"], mirror["ended"]) == (70_000, {"buffer-full": 1})
+    assert (mirror["client_bytes"], mirror["legs_ended"]) == (70_000, {"buffer-full": 1})
 
 
 def test_a_flow_whose_backend_is_the_mirror_has_no_leg(fast: bool) -> None:
@@ -154,9 +155,9 @@ def test_a_blind_reset_ends_nothing(connection: ClientConnection) -> None:
 
 
 def test_a_mirrors_packet_without_a_leg_is_answered_with_a_reset_and_dropped(connection: ClientConnection) -> None:
-    assert connection.from_mirror("PA", 1, 1, b"hello?") == Drop("mirror-without-leg")
+    assert connection.from_mirror("PA", 1, 1, b"hello?") == Drop(DropReason.MIRROR_WITHOUT_LEG)
     assert connection.mirrored() == [("R", FIRST, 0, b"")]
-    assert connection.from_mirror("R", 1, 1) == Drop("mirror-without-leg")
+    assert connection.from_mirror("R", 1, 1) == Drop(DropReason.MIRROR_WITHOUT_LEG)
     assert connection.mirrored() == []
 
 
@@ -181,7 +182,7 @@ def test_a_service_without_a_pool_passes_unchanged_and_is_mirrored(fast: bool) -
 def test_closing_the_engine_resets_all_legs(connection: ClientConnection) -> None:
     connection.establish()
     assert [summary(send.packet)[0] for send in connection.engine.close() if isinstance(send, Send)] == ["RA"]
-    assert [event.reason for event in connection.engine.take_events()] == ["shutdown"]
+    assert [event.reason for event in connection.engine.take_events()] == ["natmirror-stopped"]
 
 
 def test_each_byte_is_accounted_for_by_its_reason(fast: bool) -> None:
@@ -198,11 +199,11 @@ def test_each_byte_is_accounted_for_by_its_reason(fast: bool) -> None:
         packet(at("10.10.0.200", 1), SERVICE, "PA", 5, 6, b"data"), PRE
     )
     [mirror] = shared.snapshot(1.0)["mirrors"]
-    assert mirror["lost_bytes"] == {"own-backend": 10 * own, "mid-connection": 4}
+    assert mirror["lost_bytes"] == {"mirror-is-backend": 10 * own, "picked-up": 4}
     assert mirror["pending_bytes"] == 10 * (39 - own)
     shared.close()
     [mirror] = shared.snapshot(1.0)["mirrors"]
-    assert mirror["lost_bytes"] == {"own-backend": 10 * own, "mid-connection": 4, "shutdown": 10 * (39 - own)}
+    assert mirror["lost_bytes"] == {"mirror-is-backend": 10 * own, "picked-up": 4, "natmirror-stopped": 10 * (39 - own)}
     shared.handle_timer(100_000.0)
     [over] = shared.snapshot(100_000.0)["mirrors"]
     assert over == mirror, "the ledger is the same once the flows are gone"

@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Hook, Send, Verdict
+from natmirror.engine.counters import EngineCounter
+from natmirror.engine.shown import Snapshot
+from natmirror.mirror.shown import FlowEntry
 from natmirror.net import seq
 from natmirror.net.build import build_reset, finish
 from natmirror.net.checksum import Checksum
@@ -23,6 +26,7 @@ from natmirror.net.packet import (
     Segment,
 )
 from tests.helpers.client_connection import engine
+from tests.helpers.declared import assert_declared
 from tests.helpers.support import assert_adds_up, at, packet, segment
 
 RULES = """
@@ -200,16 +204,19 @@ class Chaos:
         one, other = (engine.snapshot(self.now) for engine in self.engines)
         for snapshot in (one, other):
             assert_adds_up(snapshot)
-            del snapshot["counters"]["fast_packets"], snapshot["punts"]
+            assert_declared(Snapshot, snapshot)
+            del snapshot["counters"][EngineCounter.PACKETS_DECIDED_IN_C]
+            snapshot["packets_decided_in_python"].clear()
         assert one == other
         shown = self.engines[0].flows(self.now)
+        assert_declared(list[FlowEntry], shown)
         assert shown == self.engines[1].flows(self.now)
         for mirror in one["mirrors"]:
             flows = [
                 flow for flow in shown + self.engines[0].lingering(self.now) if flow["service"] == mirror["service"]
             ]
             legs = [leg for flow in flows for leg in flow["legs"] if leg["mirror"] == mirror["name"]]
-            living = [leg for leg in legs if not leg["state"].startswith("ended")]
+            living = [leg for leg in legs if leg["state"] != "ended"]
             assert mirror["legs"] == len(living)
             assert mirror["pending_bytes"] == sum(leg["lag_bytes"] for leg in living)
             assert mirror["in_flight_bytes"] == sum(leg["in_flight_bytes"] for leg in living)
@@ -248,4 +255,11 @@ def test_each_reason_for_a_loss_occurs() -> None:
     reasons: Counter[str] = Counter()
     for seed in range(20):
         reasons += play(seed).reasons
-    assert reasons.keys() >= {"unsampled", "not-selected", "own-backend", "mid-connection", "untracked", "hole"}
+    assert reasons.keys() >= {
+        "not-sampled",
+        "not-selected",
+        "mirror-is-backend",
+        "picked-up",
+        "flow-table-full",
+        "hole",
+    }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
+from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, summary
@@ -41,8 +42,8 @@ def without_its_backend(connection: ClientConnection) -> str:
     return WITHOUT_C1 if connection.backend == C1 else WITHOUT_C2
 
 
-def shown(one: Engine) -> dict[str, tuple[int, str | None]]:
-    return {row["name"]: (row["flows"], row.get("state")) for row in one.snapshot(1000.0)["backends"]}
+def shown_backends(one: Engine) -> dict[str, tuple[int, bool]]:
+    return {row["name"]: (row["flows"], row["removed"]) for row in one.snapshot(1000.0)["backends"]}
 
 
 def names_of(connection: ClientConnection) -> tuple[str, str]:
@@ -57,7 +58,7 @@ def test_a_connection_stays_with_a_removed_backend(fast: bool) -> None:
     connection.connect_mirror()
     mine, another = names_of(connection)
     change_rules(one, without_its_backend(connection))
-    assert shown(one) == {another: (0, None), mine: (1, "removed")}
+    assert shown_backends(one) == {another: (0, False), mine: (1, True)}
     connection.mirrored()
     assert connection.from_client("PA", b"on").dst == connection.backend_address
     assert [data for *_, data in connection.mirrored()] == [b"on"]
@@ -67,11 +68,11 @@ def test_a_connection_stays_with_a_removed_backend(fast: bool) -> None:
     assert later.backend == (C2 if connection.backend == C1 else C1)
     connection.from_client("R")
     end = one.next_timer()
-    while end is not None and mine in shown(one):
+    while end is not None and mine in shown_backends(one):
         one.handle_timer(end)
         one.prune()
         end = one.next_timer()
-    assert mine not in shown(one)
+    assert mine not in shown_backends(one)
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -81,7 +82,10 @@ def test_a_backend_that_comes_back_into_the_rules_has_its_old_number(fast: bool)
     connection.connect()
     change_rules(one, without_its_backend(connection))
     change_rules(one, RULES)
-    assert shown(one) == {"c1": (int(connection.backend == C1), None), "c2": (int(connection.backend == C2), None)}
+    assert shown_backends(one) == {
+        "c1": (int(connection.backend == C1), False),
+        "c2": (int(connection.backend == C2), False),
+    }
     again = ClientConnection(one, client=(CLIENT[0], 40_002))
     again.connect()
     assert again.backend == connection.backend, "Maglev hashes the client's address"
@@ -98,7 +102,7 @@ def test_a_removed_service_keeps_its_connections_and_refuses_new_ones(fast: bool
     assert connection.from_client("PA", b"on").dst == connection.backend_address
     assert connection.from_backend("PA", b"and on").src == SERVICE[0]
     decision = one.receive(packet((CLIENT[0], 40_002), SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
-    assert decision.verdict == Drop("no-backend")
+    assert decision.verdict == Drop(DropReason.NO_BACKEND)
     [reset] = decision.sends
     assert summary(reset.packet)[0] == "RA"
     connection.from_client("R")
@@ -119,13 +123,13 @@ def test_a_removed_mirror_gets_nothing_more_and_the_ledger_tells_why(fast: bool)
     connection.mirrored()
     sent = change_rules(one, PLAIN)
     assert [summary(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"]
-    assert [event.reason for event in one.take_events()] == ["removed"]
+    assert [event.reason for event in one.take_events()] == ["mirror-removed"]
     assert one.snapshot(1000.0)["mirrors"] == []
     connection.from_client("PA", b"unseen")
     assert connection.mirrored() == []
     change_rules(one, RULES)
     mirror = one.snapshot(1000.0)["mirrors"][0]
-    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (10, {"removed": 10})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (10, {"mirror-removed": 10})
     assert_adds_up(one.snapshot(1000.0))
 
 
@@ -137,7 +141,7 @@ def test_packets_of_a_removed_mirror_do_not_reach_the_client(fast: bool) -> None
     connection.connect_mirror()
     one.reload(parse_rules(PLAIN))
     one.end_removed(one.leg_ids(), 1000.0)
-    assert connection.from_mirror("PA", 1, 1, b"late") == Drop("mirror-without-leg")
+    assert connection.from_mirror("PA", 1, 1, b"late") == Drop(DropReason.MIRROR_WITHOUT_LEG)
     one.prune()
     assert connection.from_mirror("PA", 1, 1, b"later") == Accept(), "the packet is not natmirror's"
 
@@ -151,7 +155,7 @@ def test_a_mirror_with_another_endpoint_is_another_and_settings_alone_change_not
     assert change_rules(one, RULES.replace("10.20.0.13}", "10.20.0.13, linger: 1s, buffer: 64KiB}")) == []
     connection.from_client("PA", b"on")
     change_rules(one, RULES.replace("10.20.0.13", "10.20.0.14"))
-    assert [event.reason for event in one.take_events()] == ["removed"]
+    assert [event.reason for event in one.take_events()] == ["mirror-removed"]
     assert_adds_up(one.snapshot(1000.0))
 
 
@@ -339,7 +343,7 @@ def test_another_hosts_records_of_legs_are_judged_by_the_present_rules(fast: boo
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master"]
     one.replicated_legs.take_over(1001.0)
-    assert [mirror["adopted"] for mirror in one.snapshot(1001.0)["mirrors"]] == [1]
+    assert [mirror["legs_adopted"] for mirror in one.snapshot(1001.0)["mirrors"]] == [1]
     assert_adds_up(one.snapshot(1001.0))
 
 

@@ -68,11 +68,11 @@ class Host:
         self.adapter.withdraw_bindings(gone)
         return self.adapter.adopt_bindings([(*ends,) for what, *ends in changes if what is BindingEvent.BOUND])  # type: ignore[misc]
 
-    def guests(self) -> dict[str, str]:
+    def guests(self) -> dict[str, str | None]:
         return {flow["client"]: flow["backend"] for flow in self.engine.flows(1000.0) if flow["guest"]}
 
     def removed(self) -> list[str]:
-        return [row["address"] for row in self.engine.snapshot(1000.0)["backends"] if row.get("state") == "removed"]
+        return [row["address"] for row in self.engine.snapshot(1000.0)["backends"] if row["removed"]]
 
 
 def connected(host: Host, client: Endpoint = CLIENT, service: Endpoint = SERVICE) -> ClientConnection:
@@ -89,11 +89,11 @@ def test_a_reload_reports_bindings_that_become_pinned_and_withdraws_those_that_b
     gone = host.change_rules(WITHOUT[C1])
     assert {one[0] for one in gone} == {BindingEvent.BOUND}
     assert {one[1:] for one in gone} == of_c1
-    assert host.engine.snapshot(1000.0)["flows_not_derivable"] == len(of_c1) > 0
+    assert host.engine.snapshot(1000.0)["pinned_flows"] == len(of_c1) > 0
     back = host.change_rules(UNMIRRORED)
     assert {one[0] for one in back} == {BindingEvent.FORGOTTEN}
     assert {one[1:] for one in back} == of_c1
-    assert host.engine.snapshot(1000.0)["flows_not_derivable"] == 0
+    assert host.engine.snapshot(1000.0)["pinned_flows"] == 0
     for connection in connections:
         close(connection)
     assert host.take_changes() == []
@@ -380,7 +380,7 @@ def test_a_flood_to_a_removed_service_is_not_reported_and_leaves_room_for_others
     assert host.take_changes() == []
     connected(host, service=at("10.10.0.100", 7000))
     shown = host.engine.snapshot(1000.0)
-    assert (shown["flows"], shown["flows_not_derivable"]) == (20, 1)
+    assert (shown["flows"], shown["pinned_flows"]) == (20, 1)
     assert [flow["service"] for flow in host.engine.flows(1000.0)].count("other") == 1
 
 

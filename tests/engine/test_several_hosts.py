@@ -3,10 +3,12 @@
 import pytest
 
 from natmirror.actions import Drop, Hook
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
+from natmirror.reasons import DropReason
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import CLIENT, MASTER, SERVICE, assert_adds_up, at, packet, summary
 
@@ -84,7 +86,7 @@ def test_a_handshake_whose_answer_passes_another_host_fails(
     connection.engine = hosts[1]
     answer = connection.syn_ack()
     assert (answer.src, answer.sport) == connection.backend, "the client has no such connection"
-    assert hosts[1].snapshot(connection.now)["counters"]["direct_connections"] == 1
+    assert hosts[1].snapshot(connection.now)["counters"][EngineCounter.DIRECT_CONNECTIONS] == 1
 
 
 def test_an_established_connection_lives_if_its_directions_pass_different_hosts(
@@ -113,10 +115,10 @@ def test_a_connection_that_comes_to_another_host_is_no_longer_copied(hosts: tupl
     connection.from_backend("A")
     assert connection.mirrored() == []
     [old], [new] = (host.snapshot(connection.now)["mirrors"] for host in hosts)
-    assert (old["acked_bytes"], old["legs"], old["ended"]) == (6, 1, {}), (
+    assert (old["acked_bytes"], old["legs"], old["legs_ended"]) == (6, 1, {}), (
         "the leg waits for a client whose packets pass elsewhere"
     )
-    assert (new["legs"], new["lost_bytes"]) == (0, {"mid-connection": 10})
+    assert (new["legs"], new["lost_bytes"]) == (0, {"picked-up": 10})
 
 
 def test_a_mirrors_packet_at_a_host_without_its_leg_is_answered_with_a_reset(hosts: tuple[Engine, Engine]) -> None:
@@ -124,6 +126,6 @@ def test_a_mirrors_packet_at_a_host_without_its_leg_is_answered_with_a_reset(hos
     connection.connect_mirror()
     answer = packet(MASTER, CLIENT, "PA", seq.add(MIRROR_ISS, 1), seq.add(ISS, 1), b"hello")
     decision = hosts[1].receive(answer, Hook.PREROUTING, connection.now, Checksum.VALID)
-    assert decision.verdict == Drop("mirror-without-leg")
+    assert decision.verdict == Drop(DropReason.MIRROR_WITHOUT_LEG)
     [reset] = decision.sends
     assert summary(reset.packet)[0] == "R"

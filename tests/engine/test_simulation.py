@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from natmirror.engine.counters import EngineCounter
 from tests.helpers.simulator import Weather, World
 from tests.helpers.support import assert_adds_up
 from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
@@ -22,9 +23,11 @@ def test_without_losses_everything_arrives_at_once() -> None:
     assert (event.reason, event.acked_bytes, event.client_bytes) == ("closed", len(STREAM), len(STREAM))
     snapshot = world.engine.snapshot(world.now)
     assert (snapshot["flows"], snapshot["mirrors"][0]["retransmits"]) == (0, 0)
-    assert snapshot["counters"]["fast_packets"] > snapshot["counters"]["mirror_packets"] > 80, (
-        "C decided on most packets"
-    )
+    assert (
+        snapshot["counters"][EngineCounter.PACKETS_DECIDED_IN_C]
+        > snapshot["counters"][EngineCounter.MIRROR_PACKETS]
+        > 80
+    ), "C decided on most packets"
     assert world.engine.next_timer() is None
 
 

@@ -8,12 +8,13 @@ from natmirror.actions import Drop
 from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.endpoint import show
+from natmirror.reasons import DropReason
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.leg_records import NOW, RECORD, answer, due, end_reasons, established, mirror_of, sealed
 from tests.helpers.support import assert_adds_up, at
 
 
-def waiting(**change: Any) -> Engine:
+def standby(**change: Any) -> Engine:
     """Return a standby host that has adopted a record."""
     one = engine()
     one.replicated_legs.release()
@@ -22,30 +23,30 @@ def waiting(**change: Any) -> Engine:
 
 
 def test_a_standby_sends_nothing_and_counts_nothing() -> None:
-    one = waiting()
+    one = standby()
     assert one.handle_timer(NOW + 60) == []
     snapshot = one.snapshot(NOW)
     assert_adds_up(snapshot)
     mirror = snapshot["mirrors"][0]
-    assert (mirror["client_bytes"], mirror["adopted"], mirror["legs"]) == (0, 0, 1)
+    assert (mirror["client_bytes"], mirror["legs_adopted"], mirror["legs"]) == (0, 0, 1)
     one.replicated_legs.withdraw("openflow", "10.10.0.11:40001")
     assert (one.flow_ids(), one.take_events(), one.next_timer()) == ([], [], None)
     mirror = one.snapshot(NOW)["mirrors"][0]
-    assert (mirror["legs"], mirror["ended"], mirror["lost_bytes"]) == (0, {}, {})
+    assert (mirror["legs"], mirror["legs_ended"], mirror["lost_bytes"]) == (0, {}, {})
 
 
 def test_a_standby_that_stops_leaves_the_other_hosts_legs_alone() -> None:
-    one = waiting()
+    one = standby()
     assert one.close() == []
     assert_adds_up(one.snapshot(NOW))
 
 
 def test_taking_over_asks_the_mirrors() -> None:
-    one = waiting()
+    one = standby()
     one.replicated_legs.take_over(NOW)
     connection = ClientConnection(one)
     assert due(connection) == [("A", 4, 4, b"")]
-    assert mirror_of(connection)["adopted"] == 1
+    assert mirror_of(connection)["legs_adopted"] == 1
     one.replicated_legs.withdraw("openflow", "10.10.0.11:40001")
     assert len(one.flow_ids()) == 1, "the connection is this host's own"
 
@@ -63,12 +64,12 @@ def test_a_packet_of_the_connection_activates_it(fast: bool, who: str) -> None:
     else:
         answer(connection, 11)
         assert due(connection) == []
-    assert mirror_of(connection)["adopted"] == 1
+    assert mirror_of(connection)["legs_adopted"] == 1
     assert end_reasons(connection) == []
 
 
 def test_a_later_record_replaces_the_one_before() -> None:
-    one = waiting()
+    one = standby()
     leg = {**RECORD["legs"][0], "snd_una": seq.add(ISS, 31), "rcv_nxt": seq.add(MIRROR_ISS, 9)}  # type: ignore[index]
     one.replicated_legs.adopt(
         sealed({**RECORD, "client_nxt": seq.add(ISS, 41), "client_una": seq.add(ISS, 31), "legs": [leg]}), NOW
@@ -100,7 +101,7 @@ def test_bytes_that_passed_before_a_later_record_count_once(fast: bool) -> None:
 
 
 def test_a_record_of_a_newer_connection_replaces_the_one_before() -> None:
-    one = waiting(iss=5)
+    one = standby(iss=5)
     one.replicated_legs.adopt(sealed({**RECORD, "iss": 6}), NOW)
     one.replicated_legs.adopt(sealed({**RECORD, "iss": 6, "backend": "10.20.0.12:6653"}), NOW)
     assert [flow["backend"] for flow in one.flows(NOW)] == ["c2"]
@@ -131,7 +132,7 @@ def test_without_a_record_the_active_host_resets_a_mirror_and_a_standby_does_not
     one = engine()
     one.replicated_legs.release()
     connection = ClientConnection(one)
-    assert connection.from_mirror("A", 4, 11) == Drop("mirror-without-leg")
+    assert connection.from_mirror("A", 4, 11) == Drop(DropReason.MIRROR_WITHOUT_LEG)
     assert connection.to_mirror == []
     one.replicated_legs.take_over(NOW)
     connection.from_mirror("A", 4, 11)

@@ -10,6 +10,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, Segment
+from natmirror.reasons import DropReason
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, summary
 
@@ -129,7 +130,7 @@ def test_a_port_used_again_right_after_its_close_is_a_new_connection(connection:
     again.from_client("PA", b"second")
     assert [data for *_, data in again.mirrored()] == [b"second"]
     [mirror] = again.engine.snapshot(again.now)["mirrors"]
-    assert (mirror["opened"], mirror["ended"], mirror["client_bytes"]) == (2, {"closed": 1}, 11)
+    assert (mirror["legs_opened"], mirror["legs_ended"], mirror["client_bytes"]) == (2, {"closed": 1}, 11)
 
 
 @pytest.mark.parametrize("step", [100_000, -100_000], ids=["above", "below"])
@@ -148,7 +149,7 @@ def test_a_new_syn_on_an_established_connection_that_its_backend_accepts(
     again.from_client("PA", b"second")
     assert [data for *_, data in again.mirrored()] == [b"second"]
     [mirror] = again.engine.snapshot(again.now)["mirrors"]
-    assert mirror["ended"] == {"client-reset": 1}
+    assert mirror["legs_ended"] == {"client-reset": 1}
 
 
 def test_a_mirror_that_closes_first_still_gets_everything(connection: ClientConnection) -> None:
@@ -161,7 +162,7 @@ def test_a_mirror_that_closes_first_still_gets_everything(connection: ClientConn
     connection.from_client("FA")
     assert [letters for letters, *_ in connection.mirrored()] == ["FA"]
     connection.from_mirror("A", 2, 20)
-    assert connection.engine.snapshot(connection.now)["mirrors"][0]["ended"] == {"closed": 1}
+    assert connection.engine.snapshot(connection.now)["mirrors"][0]["legs_ended"] == {"closed": 1}
 
 
 # Long and many
@@ -202,7 +203,7 @@ def test_bytes_that_are_lost_after_days_of_keep_alives_are_sent_again_in_time(co
     assert segment(again.packet).payload == b"x" * 100
 
 
-def call(engine: Engine, number: int) -> ClientConnection:
+def connect_client(engine: Engine, number: int) -> ClientConnection:
     """Return the connection of one of many clients, with its leg established."""
     client = at(f"10.10.0.{1 + number % 200}", 20_000 + number // 200)
     connection = ClientConnection(engine, client=client)
@@ -215,7 +216,7 @@ def call(engine: Engine, number: int) -> ClientConnection:
 def test_ten_thousand_legs_at_once(fast: bool) -> None:
     count = 10_000
     shared = engine(fast=fast)
-    connections = [call(shared, number) for number in range(count)]
+    connections = [connect_client(shared, number) for number in range(count)]
     for connection in connections:
         connection.from_client("PA", b"hello")
     [mirror] = shared.snapshot(1000.0)["mirrors"]
@@ -228,7 +229,7 @@ def test_ten_thousand_legs_at_once(fast: bool) -> None:
         connection.from_mirror("FA", 1, 7)
     snapshot = shared.snapshot(1000.0)
     assert_adds_up(snapshot)
-    assert snapshot["mirrors"][0]["ended"] == {"closed": count}
+    assert snapshot["mirrors"][0]["legs_ended"] == {"closed": count}
     end = 1000.0 + TIMEOUTS[State.TIME_WAIT]
     while (due := shared.next_timer()) is not None and due <= end:
         shared.handle_timer(end)
@@ -238,7 +239,7 @@ def test_ten_thousand_legs_at_once(fast: bool) -> None:
 
 def test_more_connections_than_the_table_holds_are_served_and_counted_as_not_mirrored(fast: bool) -> None:
     full = engine(RULES.replace("        - {name: c2, address: 10.20.0.12}\n", ""), fast=fast, max_flows=2)
-    connections = [call(full, number) for number in range(2)]
+    connections = [connect_client(full, number) for number in range(2)]
     third = ClientConnection(full, client=at("10.10.0.77", 7))
     third.syn()
     assert third.from_client("PA", b"refused").dst == third.backend_address
@@ -247,7 +248,7 @@ def test_more_connections_than_the_table_holds_are_served_and_counted_as_not_mir
     snapshot = full.snapshot(1000.0)
     assert_adds_up(snapshot)
     [mirror] = snapshot["mirrors"]
-    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (15, {"untracked": 7})
+    assert (mirror["client_bytes"], mirror["lost_bytes"]) == (15, {"flow-table-full": 7})
 
 
 # Legs from an address of this host
@@ -274,7 +275,7 @@ def test_legs_from_an_address_of_this_host_have_ports_of_their_own(fast: bool) -
         assert (syn.src, syn.dst, syn.dport) == (OURS, *MASTER)
         ports.add(syn.sport)
         connection.to_mirror.clear()
-        assert connection.take(answer(syn, "SA"), Hook.PREROUTING) == Drop("consumed")
+        assert connection.take(answer(syn, "SA"), Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
         connection.to_mirror.clear()
         connection.from_client("PA", b"hello")
         [data] = connection.to_mirror
@@ -313,7 +314,7 @@ def test_flows_and_legs_leave_no_reference_cycles() -> None:
     gc.disable()
     try:
         for number in range(50):
-            connection = call(shared, number)
+            connection = connect_client(shared, number)
             connection.from_client("PA", b"x")
             connection.from_mirror("A", 1, 2)
             connection.from_client("RA" if number % 2 else "FA")

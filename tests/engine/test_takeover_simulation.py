@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
+from natmirror.reasons import EndReason
 from tests.helpers.simulator import World
 from tests.helpers.support import assert_adds_up
 from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
 
 TAKEOVER_REASONS = {
-    *("closed", "linger-timeout", "stalled", "no-answer", "takeover-hole", "hole", "no-record"),
-    *("mirror-reset", "handed-over", "client-reset", "buffer-full"),
+    *("closed", "linger-timeout", "stalled", "resume-timeout", "takeover-hole", "hole", "no-record"),
+    *("mirror-reset", "released", "client-reset", "buffer-full"),
 }
 
 
@@ -75,13 +76,13 @@ class Pair(World):
             return
         moment = self._moments[0]
         if self._passed == moment.at - moment.stale:
-            self._records = self._told()
+            self._records = self._read_records()
         if self._passed == moment.at:
             self._moments = self._moments[1:]
             self._passed = 0
             self._change(moment)
 
-    def _told(self) -> list[dict[str, Any]]:
+    def _read_records(self) -> list[dict[str, Any]]:
         reported = self.engine.replicated_legs.records(self.engine.replicated_legs.ids(), everything=True)
         return list(json.loads(json.dumps(reported))) or self._records
 
@@ -94,12 +95,12 @@ class Pair(World):
         if moment.linger is not None:
             self._living.append(first)
             self._overlaps_until = self.now + moment.outage + moment.overlap
-            self.later(moment.linger, lambda: self._leave(first))
+            self.later(moment.linger, lambda: self._release(first))
         if moment.prepared:
             self._adopt(second)
         self.later(moment.outage, lambda: self._take_over(second))
 
-    def _leave(self, first: Engine) -> None:
+    def _release(self, first: Engine) -> None:
         first.replicated_legs.release()
         self.events += first.take_events()
         self._living.remove(first)
@@ -121,7 +122,7 @@ def check(world: Pair, stream: bytes) -> None:
     for event in world.events:
         assert event.reason in TAKEOVER_REASONS | {"port-reused", "connect-timeout", "flow-expired"}, event
     ends = Counter(event.reason for event in world.events)
-    if ends["closed"]:
+    if ends[EndReason.CLOSED]:
         assert delivered == stream
     if world.mirror.closed_by_peer:
         assert delivered == stream
@@ -153,7 +154,12 @@ def test_without_losses_a_leg_goes_on_at_a_host_that_has_its_record(fast: bool, 
     assert bytes(world.mirror.received) == STREAM
     assert [event.reason for event in world.events] == ["closed"]
     [mirror] = world.engine.snapshot(world.now)["mirrors"]
-    assert (mirror["adopted"], mirror["resumed"], mirror["opened"], mirror["lost_bytes"]) == (1, 1, 0, {})
+    assert (mirror["legs_adopted"], mirror["legs_resumed"], mirror["legs_opened"], mirror["lost_bytes"]) == (
+        1,
+        1,
+        0,
+        {},
+    )
 
 
 moments = st.lists(

@@ -6,9 +6,11 @@ from collections import Counter
 import pytest
 
 from natmirror.actions import Accept, Decision, Hook
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import PUNT, SYN_ANSWER_TIMEOUT
 from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.nat.failed_attempts import AVOID_TIMEOUT
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
@@ -41,9 +43,8 @@ CLIENTS = [at(f"10.10.{number // 200}.{1 + number % 200}", 20_000 + 7 * number) 
 UNMIRRORED = RULES[: RULES.index("    mirrors:")]
 
 
-def in_python(one: Engine) -> dict[str, int]:
-    """Return the number of punted packets, by reason."""
-    return dict(one.snapshot(0.0)["punts"])
+def in_python(one: Engine) -> dict[PuntReason, int]:
+    return one.snapshot(0.0)["packets_decided_in_python"]
 
 
 def many(balance: str = "balance: maglev", *, fast: bool) -> Engine:
@@ -60,7 +61,7 @@ def test_c_chooses_as_python_does(balance: str) -> None:
         for session in sessions:
             session.syn()
         chosen.append([session.backend for session in sessions])
-        assert one.snapshot(1000.0)["counters"]["flows_opened"] == len(sessions)
+        assert one.snapshot(1000.0)["counters"][EngineCounter.FLOWS_OPENED] == len(sessions)
         assert in_python(one) == {}
     assert chosen[0] == chosen[1]
     assert len(Counter(chosen[0])) == 5
@@ -76,7 +77,7 @@ def test_a_connection_without_mirrors_is_never_punted() -> None:
     session.from_backend("FA")
     session.from_client("A")
     [flow] = one.flows(session.now)
-    assert (flow["state"], flow["client_bytes"], flow["server_bytes"]) == ("time-wait", 7, 5)
+    assert (flow["state"], flow["client_bytes"], flow["backend_bytes"]) == ("time-wait", 7, 5)
     assert [backend["connections"] for backend in one.snapshot(session.now)["backends"]].count(1) == 1
     session.now += TIMEOUTS[State.TIME_WAIT]
     assert one.handle_timer(session.now) == []
@@ -109,7 +110,7 @@ def test_the_next_connection_of_a_port_replaces_the_closed_one(fast: bool) -> No
 def test_all_but_a_clients_plain_syn_is_punted(source: Endpoint, destination: Endpoint, letters: str) -> None:
     one = many(fast=True)
     one.receive(packet(source, destination, letters, 1), Hook.PREROUTING, 1.0, Checksum.VALID)
-    assert in_python(one) == {"control": 1}
+    assert in_python(one) == {"opening-or-closing": 1}
 
 
 def test_a_syn_with_a_wrong_checksum_opens_nothing(fast: bool) -> None:
@@ -171,8 +172,8 @@ def test_half_open_flows_are_evicted_and_connections_stay(fast: bool) -> None:
         ClientConnection(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number)).syn()
     snapshot = one.snapshot(1000.0)
     assert snapshot["flows"] == 20 + 11
-    assert snapshot["counters"]["flows_evicted"] == 1000 - 11
-    assert "flows_refused" not in snapshot["counters"]
+    assert snapshot["counters"][EngineCounter.FLOWS_EVICTED] == 1000 - 11
+    assert snapshot["counters"][EngineCounter.FLOWS_UNTRACKED] == 0
     for session in kept:
         assert session.from_client("PA", b"still here").dst == session.backend_address
     late = ClientConnection(one, client=at("10.10.0.10", 7))
@@ -187,7 +188,7 @@ def test_a_flood_opens_no_leg(fast: bool) -> None:
         session.syn()
         session.syn_ack()
         assert session.to_mirror == []
-    assert one.snapshot(1000.0)["mirrors"][0]["opened"] == 0
+    assert one.snapshot(1000.0)["mirrors"][0]["legs_opened"] == 0
     assert in_python(one) == {}
 
 
@@ -198,13 +199,13 @@ def test_with_a_table_full_of_connections_a_syn_is_refused_a_flow(fast: bool) ->
     out = ClientConnection(one, client=at("10.10.0.9", 7)).syn()
     assert parse(out.raw)
     counters = one.snapshot(1000.0)["counters"]
-    assert (counters["flows_refused"], counters["flows_evicted"]) == (1, 0)
+    assert (counters[EngineCounter.FLOWS_UNTRACKED], counters[EngineCounter.FLOWS_EVICTED]) == (1, 0)
 
 
 def test_the_reasons_of_punts_have_names() -> None:
     one = engine()
     one.receive(b"", Hook.PREROUTING, 1.0, Checksum.VALID)
-    assert in_python(one) == {"malformed": 1}
+    assert in_python(one) == {"not-tcp": 1}
     assert PUNT == 3
 
 
@@ -229,8 +230,8 @@ def test_answers_to_evicted_syns_take_no_room(fast: bool) -> None:
         answer = session.passed(syn_ack(session.backend, session.client, session.iss), Hook.FORWARD)
         assert (answer.src, answer.sport) == SERVICE, "it is mapped all the same"
     assert rows(one) == 11
-    assert one.snapshot(1000.0)["counters"]["unbound_packets"] == 180
-    assert "direct_connections" not in one.snapshot(1000.0)["counters"]
+    assert one.snapshot(1000.0)["counters"][EngineCounter.PACKETS_WITHOUT_FLOW] == 180
+    assert one.snapshot(1000.0)["counters"][EngineCounter.DIRECT_CONNECTIONS] == 0
 
 
 def test_an_answer_is_not_taken_for_another_backends_answer(fast: bool) -> None:
@@ -275,7 +276,7 @@ def test_closed_connections_are_evicted_first(fast: bool) -> None:
             session.from_backend("FA")
             session.from_client("A")
     counters = one.snapshot(1000.0)["counters"]
-    assert (counters["flows_opened"], counters.get("flows_refused", 0)) == (101, 0)
+    assert (counters[EngineCounter.FLOWS_OPENED], counters.get(EngineCounter.FLOWS_UNTRACKED, 0)) == (101, 0)
     assert kept.from_client("PA", b"still here").dst == kept.backend_address
 
 
@@ -291,8 +292,8 @@ def test_data_without_a_connection_takes_no_room_for_long(fast: bool) -> None:
         one.receive(packet(client, SERVICE, "PA", 1, 1, b"made up"), Hook.PREROUTING, 1.0, Checksum.VALID)
     late = ClientConnection(one, client=at("10.10.0.10", 7))
     late.connect()
-    assert "flows_refused" not in one.snapshot(1.0)["counters"]
-    assert [flow["client"] for flow in one.flows(1.0) if flow["server_bytes"]] == ["10.10.0.8:7"]
+    assert one.snapshot(1.0)["counters"][EngineCounter.FLOWS_UNTRACKED] == 0
+    assert [flow["client"] for flow in one.flows(1.0) if flow["backend_bytes"]] == ["10.10.0.8:7"]
 
 
 def test_neither_a_repeated_syn_nor_a_reset_in_the_handshake_is_punted() -> None:

@@ -222,8 +222,8 @@ static void check_unbound(const world *w, const snapshot *before)
 {
     snapshot now;
     take_snapshot(w, &now);
-    now.counters.fast_packets--;
-    now.counters.unbound_packets--;
+    now.counters.packets_decided_in_c--;
+    now.counters.packets_without_flow--;
     check_same(before, &now);
 }
 
@@ -233,9 +233,9 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
     uint64_t opened = counters->flows_opened - before->counters.flows_opened, removed = 0, evicted = 0;
     const nm_flow *fresh = opened ? flow_of(w, packet, 1) : NULL;
     uint64_t answered[BACKENDS] = {0};
-    must(counters->fast_packets == before->counters.fast_packets + 1);
+    must(counters->packets_decided_in_c == before->counters.packets_decided_in_c + 1);
     must(opened <= 1 && !opened == !fresh);
-    if (counters->unbound_packets != before->counters.unbound_packets) {
+    if (counters->packets_without_flow != before->counters.packets_without_flow) {
         check_unbound(w, before);
         return;
     }
@@ -368,11 +368,11 @@ void check_whose(const world *w, const snapshot *before, const uint8_t *packet, 
         if (is_of(&before->rows[id], packet, is_orig))
             flow = &before->rows[id];
     if (!is_orig && !flow) {
-        int is_unbound = w->gear->counters.unbound_packets != before->counters.unbound_packets;
+        int is_unbound = w->gear->counters.packets_without_flow != before->counters.packets_without_flow;
         must(is_unbound == (hook == FORWARD && is_stray_answer(w, before, packet)) && is_unbound == !is_punted);
         return;
     }
-    must(w->gear->counters.unbound_packets == before->counters.unbound_packets);
+    must(w->gear->counters.packets_without_flow == before->counters.packets_without_flow);
     int is_opening = is_orig && flags & SYN &&
                      (!flow || (flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE)));
     if (!flow || is_opening)

@@ -110,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         longest = SIZE_MAX;
         must(nq_flush(queue) && nq_waiting(queue) == 0);
     }
-    must(nq_queue_counters(queue)->verdicts_never_sent == 0);
+    must(nq_queue_counters(queue)->verdicts_not_sent == 0);
     free(packets);
     free(datagram);
     return 0;

@@ -56,7 +56,7 @@ def test_a_listener_gets_the_role_now_and_at_each_change() -> None:
     assert not current_role.set_by_keepalived(HostRole.MASTER, 2)
     assert current_role.set_by_keepalived(HostRole.FAULT, 3)
     assert roles == [HostRole.BACKUP, HostRole.MASTER, HostRole.FAULT]
-    assert current_role.show() == {"role": "fault", "since": "3:00", "told_by": "keepalived"}
+    assert current_role.show() == {"role": "fault", "since": "3:00", "source": "keepalived"}
 
 
 def test_a_report_that_was_overtaken_is_ignored() -> None:
@@ -69,9 +69,9 @@ def test_a_report_that_was_overtaken_is_ignored() -> None:
 def test_the_role_comes_from_the_addresses_until_keepalived_reports_it() -> None:
     current_role = CurrentRole(Clock())
     current_role.set_by_addresses(HostRole.MASTER)
-    assert current_role.show() == {"role": "master", "since": "2:00", "told_by": "addresses"}
+    assert current_role.show() == {"role": "master", "since": "2:00", "source": "addresses"}
     assert not current_role.set_by_keepalived(HostRole.MASTER)
-    assert current_role.show()["told_by"] == "keepalived"
+    assert current_role.show()["source"] == "keepalived"
 
 
 # Readiness
@@ -268,7 +268,7 @@ def test_a_host_is_backup_without_the_addresses_and_master_with_them(
 ) -> None:
     shown = member.show()
     assert shown is not None
-    assert (shown["role"], shown["told_by"], shown["hosts"]) == ("backup", "addresses", ["lb1", "lb2"])
+    assert (shown["role"], shown["source"], shown["hosts"]) == ("backup", "addresses", ["lb1", "lb2"])
     monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: {address.ip for address in pair.addresses})
     roles: list[HostRole] = []
     with ExitStack() as held:
@@ -284,7 +284,7 @@ def test_the_addresses_correct_the_role_after_a_lost_report(
     def shown() -> tuple[str, str]:
         pair = member.show()
         assert pair is not None
-        return pair["role"], pair["told_by"]
+        return pair["role"], pair["source"]
 
     own = {address.ip for address in pair.addresses}
     monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: own)

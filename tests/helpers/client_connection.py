@@ -9,6 +9,7 @@ from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import OPT_MSS, Segment
+from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL, Shard
 from tests.helpers.relative import RelativeEngine
@@ -100,7 +101,7 @@ class ClientConnection:
     def connect_mirror(self) -> None:
         """Send the mirror's SYN-ACK to the leg."""
         raw = packet(MASTER, self.client, "SA", MIRROR_ISS, seq.add(self.iss, 1), options=bytes((OPT_MSS, 4, 5, 180)))
-        assert self.take(raw, Hook.PREROUTING) == Drop("consumed")
+        assert self.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
 
     def establish(self) -> None:
         """Complete the handshakes of the client and of its leg."""

@@ -6,8 +6,10 @@ from typing import Any
 
 from natmirror.actions import Drop, Hook, Send
 from natmirror.engine.engine import Engine
+from natmirror.mirror.shown import MirrorEntry
 from natmirror.net import seq
 from natmirror.net.build import finish
+from natmirror.reasons import DropReason
 from natmirror.tcp import leg_record
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
 from natmirror.tcp.record_masks import masks
@@ -92,10 +94,10 @@ def due(connection: ClientConnection, after: float = 0.0) -> list[tuple[str, int
     for send in connection.engine.handle_timer(connection.now):
         assert isinstance(send, Send)
         connection.to_mirror += [segment(one) for one in finish(send.packet, send.segment_len)]
-    return heard(connection)
+    return sent_to_mirror(connection)
 
 
-def heard(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
+def sent_to_mirror(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
     """Return the packets to the mirror since the last call; numbers count from the initial ones."""
     return [
         (flags, seq.diff(at, ISS), seq.diff(ack, MIRROR_ISS), data) for flags, at, ack, data in connection.mirrored()
@@ -105,15 +107,14 @@ def heard(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
 def answer(connection: ClientConnection, ack: int, at: int = 4, *, window: int = 0xFFFF, data: bytes = b"") -> None:
     """Send the mirror's answer: it has everything before ``ack``."""
     raw = packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, at), seq.add(ISS, ack), data, window=window)
-    assert connection.take(raw, Hook.PREROUTING) == Drop("consumed")
+    assert connection.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
 
 
-def mirror_of(connection: ClientConnection) -> dict[str, Any]:
+def mirror_of(connection: ClientConnection) -> MirrorEntry:
     """Return the mirror's ledger, after a check that it adds up."""
     snapshot = connection.engine.snapshot(connection.now)
     assert_adds_up(snapshot)
-    mirror: dict[str, Any] = snapshot["mirrors"][0]
-    return mirror
+    return snapshot["mirrors"][0]
 
 
 def end_reasons(connection: ClientConnection) -> list[str]:

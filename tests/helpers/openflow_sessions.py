@@ -9,6 +9,8 @@ from natmirror.net.packet import FIN, RST, SYN
 from natmirror.openflow import messages
 from natmirror.openflow.framer import Framer
 from natmirror.openflow.messages import Type, build, parse
+from natmirror.openflow.shown import SessionEntry
+from natmirror.reasons import DropReason
 from tests.helpers.client_connection import ClientConnection
 from tests.helpers.support import MASTER, RULES, packet, summary
 
@@ -30,6 +32,13 @@ def packet_in(number: int, size: int = 60) -> bytes:
 
 def request(kind: Type, xid: int, body: bytes = b"") -> bytes:
     return build(messages.V13, kind, xid, body)
+
+
+def session_of(one: Engine, now: float) -> SessionEntry:
+    """What is shown of the only session."""
+    session = one.flows(now)[0]["legs"][0]["session"]
+    assert session is not None
+    return session
 
 
 class Master:
@@ -80,7 +89,7 @@ class Master:
         ack = self.iss + 1 + len(self.stream) + ("F" in self.ended)
         number = MASTER_ISS + 1 + self.said + at
         raw = packet(MASTER, self.port, letters, number, ack, data, options=options)
-        assert self.connection.take(raw, Hook.PREROUTING) == Drop("consumed")
+        assert self.connection.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
 
     def messages(self) -> list[tuple[Type | None, int, bytes]]:
         """Return type, transaction id and body of each message that it got."""

@@ -1,5 +1,6 @@
 """Rules, endpoints and packets for tests."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -81,7 +82,7 @@ def summary(raw: bytes) -> tuple[str, int, int, bytes]:
     return letters, parsed.seq, parsed.ack, parsed.payload
 
 
-def assert_adds_up(snapshot: dict[str, Any]) -> None:
+def assert_adds_up(snapshot: Mapping[str, Any]) -> None:
     """Assert that for each mirror every byte of the clients is acknowledged, pending, or lost for a reason."""
     for mirror in snapshot["mirrors"]:
         lost = sum(mirror["lost_bytes"].values())

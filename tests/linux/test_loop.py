@@ -112,7 +112,7 @@ def test_synthesised_packets_are_written_with_the_header_that_a_tun_device_needs
         assert HEADER.unpack(written[:10]) == (1, *gso, 20, 16)
         assert written[10:] == packet
         assert parse(packet)
-    assert stage.loop.outbox.counters.sent == 2
+    assert stage.loop.outbox.counters.packets_sent == 2
 
 
 def test_a_small_segment_that_waits_is_written_even_if_no_other_packet_comes(stage: Stage) -> None:
@@ -176,7 +176,7 @@ def test_timers_in_c_do_not_return_to_python(stage: Stage) -> None:
         stage.gear.legs.set_due(leg, leg.ack_at)
     assert stage.run(now + 0.05) is LoopEvent.TIMER
     assert time.monotonic() >= now + 0.05
-    assert (len(stage.gear.flows), stage.loop.outbox.counters.sent) == (0, 4)
+    assert (len(stage.gear.flows), stage.loop.outbox.counters.packets_sent) == (0, 4)
 
 
 def test_a_postponed_deadline_moves_in_the_heap_only_when_its_old_time_comes(stage: Stage) -> None:

@@ -20,7 +20,11 @@ def test_packets_are_parsed_with_their_metadata() -> None:
         (8, 2, b"z", 1, 0),
     ]
     assert codec.parse(queued(9, b"part", cut=True)) == [(9, 2, b"part", 1, 1)]
-    assert (codec.counters().packets, codec.counters().truncated, codec.counters().malformed) == (5, 1, 0)
+    assert (
+        codec.counters().packets_received,
+        codec.counters().packets_truncated,
+        codec.counters().messages_malformed,
+    ) == (5, 1, 0)
     codec.close()
 
 
@@ -79,7 +83,7 @@ def test_packets_and_verdicts_carry_marks() -> None:
     verdicts = [attribute(2, struct.pack("!II", 1, 5)) + attribute(3, struct.pack("!I", 0x6E6D0001))]
     verdicts += [attribute(2, struct.pack("!II", 0, 6))]
     assert sent == b"".join(struct.pack("=IHHII", 20 + len(body), VERDICT, 1, 0, 0) + head + body for body in verdicts)
-    assert codec.counters().marked == 1
+    assert codec.counters().packets_translated_by_kernel == 1
     codec.close()
 
 
@@ -90,7 +94,7 @@ def test_the_kernels_answers_are_counted_by_errno() -> None:
         return message(ERROR, struct.pack("=i", error) + struct.pack("=IHHII", 16, VERDICT, 0, number, 0))
 
     assert codec.parse(answer(-2, 0) + answer(-1, 0) + answer(0, 0)) == []
-    assert (codec.counters().late_verdicts, codec.counters().verdict_errors) == (1, 1)
+    assert (codec.counters().verdicts_late, codec.counters().verdicts_refused) == (1, 1)
     codec.parse(answer(-95, 3))
     assert (lib.nq_acknowledged(codec.queue), lib.nq_answer(codec.queue)) == (3, 95)
     codec.close()
@@ -100,7 +104,7 @@ def test_the_kernels_answers_are_counted_by_errno() -> None:
 def test_an_answer_that_is_no_errno_is_malformed(error: int) -> None:
     codec = Codec()
     codec.parse(message(ERROR, struct.pack("=i", error) + struct.pack("=IHHII", 16, VERDICT, 0, 3, 0)))
-    assert (codec.counters().malformed, lib.nq_acknowledged(codec.queue)) == (1, 0)
+    assert (codec.counters().messages_malformed, lib.nq_acknowledged(codec.queue)) == (1, 0)
     codec.close()
 
 

@@ -94,7 +94,7 @@ def test_small_segments_soon_after_a_write_wait_and_are_written_as_one(output: O
     (whole,) = output.gather(output.outbox.due_at)
     assert whole.raw == small_segment(10, b"one,two,three", ack=3, window=9), "its checksums are right"
     assert (output.outbox.due_at, output.outbox.written_at) == (NEVER, 1 + PAUSE)
-    assert (output.outbox.counters.sent, output.outbox.counters.joined) == (1, 2)
+    assert (output.outbox.counters.packets_sent, output.outbox.counters.packets_joined) == (1, 2)
     output.add(small_segment(23, b"four"))
     assert output.gather(1 + 1.5 * PAUSE) == [], "the last write was just now"
     assert data_of(output.gather(2.0)) == [b"four"]
@@ -161,7 +161,7 @@ def test_a_packet_that_the_kernel_refuses_is_counted_and_delays_no_other(output:
     output.add(small_segment(10, b"a"), small_segment(11, b"b"))
     fd, output.outbox.fd = output.outbox.fd, -1
     assert output.gather(2.0) == []
-    assert (output.outbox.counters.sent, output.outbox.counters.send_errors) == (0, 1)
+    assert (output.outbox.counters.packets_sent, output.outbox.counters.packets_refused) == (0, 1)
     output.outbox.fd = fd
     output.add(small_segment(12, b"c"))
     assert data_of(output.gather(3.0)) == [b"c"]

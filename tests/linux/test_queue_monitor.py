@@ -11,9 +11,11 @@ import pytest
 
 from natmirror.actions import Decision, Drop
 from natmirror.errors import HostError
+from natmirror.linux.counters import QueueCounter
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Queue
 from natmirror.linux.queue_monitor import QueueMonitor
+from natmirror.reasons import DropReason
 from tests.helpers.loop import Stage, new_loop
 from tests.helpers.nfqueue import BATCH, NUMBER, VERDICT, answer, messages, queued
 
@@ -69,7 +71,7 @@ def test_no_queue_is_probed_while_packets_have_no_verdict(
     assert not loop.has_punted
     assert loop.run(time.monotonic() + 5) is LoopEvent.PUNT
     assert loop.has_punted
-    loop.decide(Decision(Drop("of the test"), []))
+    loop.decide(Decision(Drop(DropReason.INTERNAL_ERROR), []))
     assert not loop.has_punted
     stage.wake_read.recv(1)
     assert loop.run(0.0) is LoopEvent.TIMER
@@ -83,7 +85,7 @@ def test_lost_verdicts_are_counted_and_logged(loop: Loop, kernels: list[socket.s
     respond(loop, kernels[0], 0)
     monitor.check(102.0)
     assert monitor.problem is not None
-    assert loop.queues[0].queue.counters["checks_that_found_lost_verdicts"] == 1
+    assert loop.queues[0].queue.counters[QueueCounter.CHECKS_WITH_LOST_VERDICTS] == 1
     respond(loop, kernels[0], ENOENT)
     monitor.check(103.0)
     assert monitor.problem is None
@@ -104,7 +106,7 @@ def test_a_queue_that_is_not_ours_is_bound_again(loop: Loop, kernels: list[socke
     respond(loop, kernels[1], ENOENT)
     monitor.check(104.0)
     assert monitor.problem is None
-    assert loop.queues[0].queue.counters["bound_again"] == 1
+    assert loop.queues[0].queue.counters[QueueCounter.REBINDS] == 1
 
 
 def test_a_failed_queue_is_a_problem_until_it_works_again(loop: Loop, kernels: list[socket.socket]) -> None:

@@ -12,8 +12,10 @@ import pytest
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Drop
 from natmirror.errors import HostError
+from natmirror.linux.counters import QueueCounter
 from natmirror.linux.loop import LoopEvent
 from natmirror.linux.nfqueue import Queue
+from natmirror.reasons import DropReason
 from tests.helpers.loop import Stage, data, new_loop
 from tests.helpers.nfqueue import (
     BATCH,
@@ -60,7 +62,11 @@ def test_a_refused_batch_is_kept_and_sent_later_complete_and_in_order(codec: Cod
         (VERDICT, 3, 0, b""),
         (VERDICT, 4, 0, b""),
     ]
-    assert (codec.counters().send_refusals, codec.counters().verdicts_never_sent, lib.nq_waiting(codec.queue)) == (
+    assert (
+        codec.counters().verdict_sends_refused,
+        codec.counters().verdicts_not_sent,
+        lib.nq_waiting(codec.queue),
+    ) == (
         3,
         0,
         0,
@@ -94,10 +100,10 @@ def test_large_refused_verdicts_fill_the_buffer_and_no_more(codec: Codec) -> Non
     for number in range(lib.NQ_BATCH):  # as if a batch had been received before
         packet.id = count + number
         lib.nq_accept_packet(codec.queue, packet)
-    assert codec.counters().verdicts_never_sent == 0
+    assert codec.counters().verdicts_not_sent == 0
     for number in range(10 * lib.NQ_BATCH):
         lib.nq_accept(codec.queue, number, payload, len(payload))
-    assert codec.counters().verdicts_never_sent == 10 * lib.NQ_BATCH, "the caller must not give these"
+    assert codec.counters().verdicts_not_sent == 10 * lib.NQ_BATCH, "the caller must not give these"
     found = []
     while lib.nq_waiting(codec.queue):
         found += messages(codec.kernel)
@@ -116,7 +122,7 @@ def test_many_small_verdicts_fill_the_buffer_and_no_more(codec: Codec) -> None:
     for number in range(lib.NQ_BATCH):
         lib.nq_accept_marked(codec.queue, count + number, 7)
     assert lib.nq_waiting(codec.queue) == count + lib.NQ_BATCH
-    assert codec.counters().verdicts_never_sent == 0
+    assert codec.counters().verdicts_not_sent == 0
 
 
 def test_a_permanent_refusal_is_an_error_and_loses_no_verdict(codec: Codec) -> None:
@@ -137,7 +143,7 @@ def test_the_loop_sends_refused_verdicts_again_and_receives_no_packets_meanwhile
     stage.queue(2, data(11))
     before = time.process_time()
     assert stage.run(time.monotonic() + 0.3) is LoopEvent.TIMER
-    refusals = lib.nq_queue_counters(stage.codec).send_refusals
+    refusals = lib.nq_queue_counters(stage.codec).verdict_sends_refused
     assert 5 < refusals < 50, "it pauses between its attempts"
     assert time.process_time() - before < 0.1
     stage.queue(3, data(12))
@@ -187,7 +193,7 @@ def test_verdicts_without_room_wait_for_the_next_flush(kernels: list[socket.sock
         queue.flush()
     found += messages(kernels[0])
     assert [(number, verdict) for _, number, verdict, _ in found] == [*((number, 1) for number in range(40)), (40, 0)]
-    assert queue.counters["verdicts_never_sent"] == 0
+    assert queue.counters[QueueCounter.VERDICTS_NOT_SENT] == 0
     queue.close()
 
 
@@ -225,11 +231,11 @@ def test_a_verdict_for_a_queue_that_is_bound_again_does_not_reach_the_new_one(ke
     bound = loop.queues[0]
     queue.drop(1)
     fresh = loop.bind_again(0)
-    bound.set_verdict(1, Drop("late"))
+    bound.set_verdict(1, Drop(DropReason.INTERNAL_ERROR))
     bound.set_verdict(2, Accept(b"late"))
     loop.flush()
     assert messages(kernels[1]) == []
-    assert (fresh.counters["verdicts_never_sent"], fresh.counters["bound_again"]) == (1, 1)
+    assert (fresh.counters[QueueCounter.VERDICTS_NOT_SENT], fresh.counters[QueueCounter.REBINDS]) == (1, 1)
     assert loop.queues[0].queue is fresh
     loop.close()
     fresh.close()

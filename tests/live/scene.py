@@ -192,7 +192,7 @@ class Scene:
             return
         status = self.balancers[0].status()
         for mirror in status["mirrors"]:
-            if set(mirror["ended"]) == {"closed"} and not mirror["legs"] and not mirror["lost_bytes"]:
+            if set(mirror["legs_ended"]) == {"closed"} and not mirror["legs"] and not mirror["lost_bytes"]:
                 sent = sum(count for records in self.clients for count, _ in records.by_port().values())
                 at_master = sum(line["bytes"] for line in self.recorders["m"].lines())
                 assert (mirror["client_bytes"], mirror["acked_bytes"]) == (sent, at_master)
@@ -229,11 +229,11 @@ def rules(scene: Scene, **settings: str) -> str:
 def wait_for_ends(balancer: LoadBalancer, count: int, timeout: float = 60.0) -> dict[str, int]:
     """Wait until this number of legs has ended, and all flows with them; return the legs' counts by reason."""
     balancer.wait_for_status(
-        lambda status: sum(status["mirrors"][0]["ended"].values()) == count and not status["mirrors"][0]["legs"],
+        lambda status: sum(status["mirrors"][0]["legs_ended"].values()) == count and not status["mirrors"][0]["legs"],
         "the legs to end",
         timeout,
     )
-    ended: dict[str, int] = balancer.status()["mirrors"][0]["ended"]
+    ended: dict[str, int] = balancer.status()["mirrors"][0]["legs_ended"]
     return ended
 
 

@@ -129,7 +129,7 @@ def test_our_kernels_errors_about_an_absent_master_reach_no_client(scene: Scene)
     balancer = scene.balance(scene.rules(RULES.read_text().replace("10.20.0.13", "10.20.0.99")))
     sent = assert_all_well(scene.run_client(connections=5, requests=2), 5)
     assert wait_for_ends(balancer, 5) == {"unreachable": 5}
-    assert balancer.status()["counters"]["icmp_consumed"] >= 5
+    assert balancer.status()["counters"]["icmp_errors_for_legs"] >= 5
     assert scene.at_backends() == sent
     sniffer.end()
     assert {ip.p for ip in ip_packets(capture)} == {dpkt.ip.IP_PROTO_TCP}
@@ -141,6 +141,6 @@ def test_a_master_that_answers_with_ten_times_the_bytes_is_consumed(scene: Scene
     balancer = scene.balance()
     sent = assert_all_well(scene.run_client(connections=20, requests=50, size=20), 20)
     balancer.wait_until_acknowledged()
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 20}, "the legs to end")
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["legs_ended"] == {"closed": 20}, "the legs to end")
     assert scene.at_master() == scene.at_backends() == sent
     assert balancer.status()["mirrors"][0]["consumed_bytes"] == 20 * 50 * 32 * 10

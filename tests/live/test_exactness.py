@@ -133,7 +133,9 @@ def test_when_all_legs_together_buffer_too_much_one_is_dropped_and_production_go
     balancer = scene.balance(scene.rules(text))
     sent = assert_all_well(scene.run_client(connections=8, requests=2, size=2 * MIB), 8)
     assert scene.at_backends() == sent
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"].get("memory-full", 0) > 0, "a dropped leg")
+    balancer.wait_for_status(
+        lambda status: status["mirrors"][0]["legs_ended"].get("memory-full", 0) > 0, "a dropped leg"
+    )
     memory = balancer.status()["mirror_memory"]
     assert memory["used_bytes"] <= memory["limit_bytes"] == MIB
 

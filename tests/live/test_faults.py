@@ -32,7 +32,7 @@ def test_a_stream_that_cannot_be_copied_passes(scene: Scene) -> None:
     assert errors(balancer)["copies"] >= 3
     assert "copies" in off(balancer)
     [mirror] = balancer.status()["mirrors"]
-    assert set(mirror["ended"]) <= {"internal-error", "mirroring-off"}
+    assert set(mirror["legs_ended"]) <= {"internal-error", "mirroring-off"}
     assert mirror["client_bytes"] == sum(mirror["lost_bytes"].values()) + mirror["acked_bytes"]
     assert "a deliberate mistake" in balancer.program.text
 

@@ -23,14 +23,16 @@ def test_haproxys_clients_are_served_with_natmirror_running_frozen_and_killed(sc
     balancer.wait_for_status(lambda status: len(status["flows"]) == 1, "the lasting connection")
 
     sent = assert_all_well(scene.run_client(connections=20, requests=5, seed=1), 20)
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 20}, "the legs to end")
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["legs_ended"] == {"closed": 20}, "the legs to end")
     assert scene.at_master() == sent
 
     balancer.program.send_signal(signal.SIGSTOP)
     assert_all_well(scene.run_client(connections=20, requests=5, seed=2), 20)
     balancer.program.send_signal(signal.SIGCONT)
     again = assert_all_well(scene.run_client(connections=20, requests=5, seed=4), 20)
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"].get("closed", 0) >= 40, "the legs to end")
+    balancer.wait_for_status(
+        lambda status: status["mirrors"][0]["legs_ended"].get("closed", 0) >= 40, "the legs to end"
+    )
     assert again.items() <= scene.at_master().items(), "awake again, it mirrors again"
 
     balancer.kill()

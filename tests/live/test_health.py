@@ -88,7 +88,7 @@ def test_an_openflow_check_distinguishes_a_frozen_controller_from_a_live_one(
     watch = Watch(alone, "openflow")
     watch.wait_for_checks("c1", 5)
     first = watch.status("c1")
-    assert (first["state"], first["failures"]) == ("up", 0), first
+    assert (first["state"], first["failed_checks"]) == ("up", 0), first
     assert watch.wait_for("c2", up=False)["reason"] == "connection refused"
     log = controller.program.text.removeprefix(before)
     assert not TRACES.search(log), log
@@ -113,7 +113,8 @@ def test_an_openflow_check_distinguishes_a_frozen_controller_from_a_live_one(
     dead = watch.wait_for("c1", up=False)
     assert dead["reason"] == "connection refused"
     print(
-        f"{kind.__name__} {version}: check {first['last_ms']:.1f} ms, down after {down['at'] - frozen_at:.2f} s, up"
+        f"{kind.__name__} {version}: check {1000 * first['last_check_seconds']:.1f} ms,"
+        f" down after {down['at'] - frozen_at:.2f} s, up"
         f" after {up['at'] - thawed_at:.2f} s, dead after {dead['at'] - ended_at:.2f} s"
     )
 
@@ -125,7 +126,7 @@ def test_a_controllers_program_never_sees_a_tcp_check(alone: Scene, kind: type[C
     watch = Watch(alone, "tcp")
     watch.wait_for("c2", up=False)
     watch.wait_for_checks("c1", 3)
-    assert (watch.status("c1")["state"], watch.status("c1")["failures"]) == ("up", 0)
+    assert (watch.status("c1")["state"], watch.status("c1")["failed_checks"]) == ("up", 0)
     assert controller.program.text == log
 
 
@@ -141,7 +142,7 @@ def test_natmirror_and_its_clients_do_not_see_the_checks(alone: Scene) -> None:
     assert switch.ping()
     assert len(balancer.status()["flows"]) == 1
     for host in ("c1", "c2"):
-        assert watch.status(host)["failures"] == 0
+        assert watch.status(host)["failed_checks"] == 0
 
 
 def test_answers_to_the_checks_pass_where_our_hooks_see_them(alone: Scene) -> None:
@@ -156,9 +157,9 @@ def test_answers_to_the_checks_pass_where_our_hooks_see_them(alone: Scene) -> No
     watch = Watch(alone, "openflow", services=other)
     alone.balance(rules=watch.rules)
     before = queued(lab)
-    failures = watch.status("c1")["failures"]
+    failures = watch.status("c1")["failed_checks"]
     watch.wait_for_checks("c1", 5)
-    assert watch.status("c1")["failures"] == failures
+    assert watch.status("c1")["failed_checks"] == failures
     assert queued(lab) >= before + 5, "the hooks have caught the answers"
 
 

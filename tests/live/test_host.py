@@ -105,7 +105,9 @@ def test_a_log_without_a_reader_costs_production_nothing(scene: Scene) -> None:
     balancer.program.wait_for_text("full")
     client, until = clients(scene)
     assert_all_well(scene.run_client(connections=20, requests=3), 20)
-    balancer.wait_for_status(lambda status: status["log"]["queued"] > 0, "the ends of legs to wait for a reader", 20.0)
+    balancer.wait_for_status(
+        lambda status: status["log"]["records_queued"] > 0, "the ends of legs to wait for a reader", 20.0
+    )
     assert_all_well(scene.run_client(connections=20, requests=3, seed=7), 20)
     until.touch()
     scene.finish(client)

@@ -26,7 +26,7 @@ def test_two_hundred_connections_and_an_upload_arrive_whole_at_backend_and_maste
     assert scene.at_master() == sent
     balancer.wait_for_status(lambda status: status["flows"] == [], "the flows to be forgotten", 20.0)
     [mirror] = balancer.status()["mirrors"]
-    assert mirror["ended"] == {"closed": 201}
+    assert mirror["legs_ended"] == {"closed": 201}
     sniffer.end()
     packets = tcp_packets(capture)
     assert len(packets) > 4000

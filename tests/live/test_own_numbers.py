@@ -54,7 +54,9 @@ def test_forged_packets_with_a_legs_numbers_harm_neither_production_nor_the_copy
     balancer.wait_until_acknowledged()
     wait_for(lambda: len(scene.at_master()) == CONNECTIONS, "the master to have all streams")
     assert scene.at_master() == sent
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": CONNECTIONS}, "the legs to end")
+    balancer.wait_for_status(
+        lambda status: status["mirrors"][0]["legs_ended"] == {"closed": CONNECTIONS}, "the legs to end"
+    )
 
 
 def end(sniffer: Program, file: Path) -> Path:

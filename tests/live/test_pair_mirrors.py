@@ -66,7 +66,7 @@ def test_a_move_shows_the_master_one_stream_and_the_store_none_of_its_numbers(pa
     pair.move("stopped", pair.members["lb1"].stop, to="lb2")
     [key] = lab.run("state", ["redis-cli", "-h", STATE, "--raw", "KEYS", "*:records"]).split()
     shared = lab.run("state", ["redis-cli", "-h", STATE, "--raw", "HVALS", key])
-    wait_for(lambda: mirror(pair, "lb2", "lines")["resumed"] == CONNECTIONS, "all legs to go on")
+    wait_for(lambda: mirror(pair, "lb2", "lines")["legs_resumed"] == CONNECTIONS, "all legs to go on")
     sniffer.end()
     numbers = legs_numbers(capture)
     assert len(numbers) == CONNECTIONS
@@ -89,10 +89,10 @@ def test_legs_younger_than_the_last_record_end_with_a_reason_and_the_others_go_o
     until, records = scene.file("until"), Records(scene.file("late.jsonl"))
     words = (SERVICE, PORT, records.file, "--connections", LATE, "--size", 200, "--until", until)
     late = scene.app("s1", "client", *words, "--sources", ",".join(CLIENTS))
-    wait_for(lambda: mirror(pair, "lb1", "lines")["opened"] == CONNECTIONS + LATE, "the late legs to open")
+    wait_for(lambda: mirror(pair, "lb1", "lines")["legs_opened"] == CONNECTIONS + LATE, "the late legs to open")
     pair.move("killed, cables down", lb1.crash, to="lb2")
     redis.send_signal(signal.SIGCONT)
-    wait_for(lambda: mirror(pair, "lb2", "lines")["resumed"] == CONNECTIONS, "the other legs to go on")
+    wait_for(lambda: mirror(pair, "lb2", "lines")["legs_resumed"] == CONNECTIONS, "the other legs to go on")
     wait_for(lambda: set(mirror(pair, "lb2", "lines")["lost_bytes"]) == {"no-record"}, "what is lost to be named")
     assert lb2.balancer.status()["counters"]["flows_picked_up"] >= LATE
     for client, ends_at, written, count in (
@@ -127,4 +127,4 @@ def test_legs_go_on_and_sessions_begin_again(pair: Pair, event: str) -> None:
         f"{event}, there and back again: {last['resumed']} of {CONNECTIONS} raw legs went on,"
         f" {CONNECTIONS - last['resumed']} ended; {fresh['opened']} sessions began again; {whole} streams are whole"
     )
-    assert (last["adopted"], last["resumed"], whole) == (CONNECTIONS, CONNECTIONS, CONNECTIONS)
+    assert (last["legs_adopted"], last["legs_resumed"], whole) == (CONNECTIONS, CONNECTIONS, CONNECTIONS)

@@ -99,11 +99,13 @@ def test_ports_are_reused_after_either_side_has_closed_first(scene: Scene, kind:
     mirror(scene, kind)
     balancer = scene.balance()
     close(*talk(scene))
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": COUNT}, "the legs to end")
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["legs_ended"] == {"closed": COUNT}, "the legs to end")
     if kind == "closing":
         assert at_mirror(scene, "time-wait") == COUNT
     assert connected_again(scene, balancer) == {">S <SA >A"}, "its number is higher than all before"
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 2 * COUNT}, "the legs to end")
+    balancer.wait_for_status(
+        lambda status: status["mirrors"][0]["legs_ended"] == {"closed": 2 * COUNT}, "the legs to end"
+    )
 
 
 def test_ports_are_reused_after_a_restart_with_another_key(scene: Scene) -> None:
@@ -113,7 +115,7 @@ def test_ports_are_reused_after_a_restart_with_another_key(scene: Scene) -> None
     mirror(scene, "closing")
     balancer = scene.balance()
     close(*talk(scene))
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": COUNT}, "the legs to end")
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["legs_ended"] == {"closed": COUNT}, "the legs to end")
     assert balancer.stop() == 0
     scene.balancers.remove(balancer)
     assert at_mirror(scene, "time-wait") == COUNT

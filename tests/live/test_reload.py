@@ -165,7 +165,7 @@ def test_a_mirror_is_removed_and_comes_back(scene: Scene) -> None:
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
     rules.write_text(text(1).replace("    mirrors: [{name: master, address: 10.20.0.13}]\n", ""))
     order("reload", {}, balancer.api)
-    wait_for(lambda: [leg["reason"] for leg in balancer.ended()] == ["removed"] * 20, "the legs to end")
+    wait_for(lambda: [leg["reason"] for leg in balancer.ended()] == ["mirror-removed"] * 20, "the legs to end")
     assert balancer.status()["mirrors"] == []
     rules.write_text(text(1))
     order("reload", {}, balancer.api)

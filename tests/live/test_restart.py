@@ -37,7 +37,7 @@ def test_connections_go_on_through_a_restart_and_later_ones_are_mirrored(scene: 
     counters = again.status()["counters"]
     assert (counters["flows_opened"], counters.get("direct_connections", 0)) == (5, 0)
     again.wait_until_acknowledged()
-    again.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 5}, "the later legs to end")
+    again.wait_for_status(lambda status: status["mirrors"][0]["legs_ended"] == {"closed": 5}, "the later legs to end")
     at_master = scene.at_master()
     assert {port: got for port, got in at_master.items() if port in later} == later
 

@@ -33,7 +33,7 @@ def test_a_narrow_link_to_the_mirror_makes_narrow_segments(scene: Scene) -> None
     sniffer, capture = scene.sniff("m", "eth0")
     balancer = scene.balance()
     sent = assert_all_well(scene.run_client(connections=5, requests=20, size=20_000), 5)
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 5}, "the legs to end")
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["legs_ended"] == {"closed": 5}, "the legs to end")
     assert scene.at_master() == scene.at_backends() == sent
     sniffer.end()
     assert 800 < max(ip.len for ip in tcp_packets(capture) if ip.dst == MASTER) <= 900
@@ -47,9 +47,9 @@ def test_the_client_learns_of_a_narrow_link_to_the_backend_with_the_services_add
     scene.lab.run("lb", ["ip", "route", "add", "10.20.0.11/32", "dev", "pl0", "mtu", "900"])
     balancer = scene.balance(scene.rules(RULES.read_text().replace("- {name: c2, address: 10.20.0.12}", "")))
     sent = assert_all_well(scene.run_client(connections=5, requests=5, size=50_000), 5)
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"] == {"closed": 5}, "the legs to end")
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["legs_ended"] == {"closed": 5}, "the legs to end")
     assert scene.at_backends() == scene.at_master() == sent
-    assert balancer.status()["counters"]["icmp_translated"] > 0
+    assert balancer.status()["counters"]["icmp_errors_translated"] > 0
     scene.lab.run("lb", ["ip", "route", "del", "10.20.0.11/32"])
     scene.lab.run("s1", ["ip", "route", "flush", "cache"])
 
@@ -59,7 +59,9 @@ def test_strange_packets_are_counted_and_harm_no_connection(scene: Scene) -> Non
     balancer = scene.balance()
     scene.lab.run("s1", [sys.executable, "-m", "tests.live.apps.strange"], cwd=str(ROOT))
     sent = assert_all_well(scene.run_client(connections=20, requests=5), 20)
-    balancer.wait_for_status(lambda status: status["mirrors"][0]["ended"].get("closed", 0) == 20, "the legs to end")
+    balancer.wait_for_status(
+        lambda status: status["mirrors"][0]["legs_ended"].get("closed", 0) == 20, "the legs to end"
+    )
     assert sent.items() <= scene.at_master().items()
     assert balancer.status()["machine"]["internal_errors"] == 0
 
@@ -73,7 +75,7 @@ def test_a_flood_that_fills_the_queue_is_counted_and_passes(scene: Scene) -> Non
 
     def lost(balancer: LoadBalancer) -> int:
         queues = balancer.status()["machine"]["queues"].values()
-        return sum(queue["queue_full"] + queue["buffer_full"] for queue in queues)
+        return sum(queue["packets_dropped_queue_full"] + queue["packets_dropped_buffer_full"] for queue in queues)
 
     wait_for(lambda: lost(balancer) > 1000, "the kernel's losses to be told", 20.0)
     assert_all_well(scene.run_client(connections=20, requests=5), 20)

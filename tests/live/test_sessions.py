@@ -106,12 +106,12 @@ def test_a_master_has_a_complete_session(fresh: Scene, kind: type[Controller], v
     balancer.wait_until_acknowledged()
     [leg] = balancer.status()["flows"][0]["legs"]
     session = leg["session"]
-    assert (leg["state"], session["datapath_id"], session["introduced"]) == ("established", DATAPATH, True)
+    assert (leg["state"], session["datapath_id"], session["features_sent"]) == ("established", DATAPATH, True)
     # FAUCET accepts only packets that its own flows send, and none at all while it starts.
-    not_wanted = session["withheld"].get("packet_in:unwanted", 0)
-    assert session["passed"].get("packet_in", 0) + not_wanted == backend.packet_in_count(DATAPATH) > 0
+    not_wanted = session["messages_withheld"].get("packet_in:not-wanted", 0)
+    assert session["messages_passed"].get("packet_in", 0) + not_wanted == backend.packet_in_count(DATAPATH) > 0
     assert bool(not_wanted) == (kind is Faucet)
-    assert kind is Faucet or session["passed"]["port_status"] >= 2
+    assert kind is Faucet or session["messages_passed"]["port_status"] >= 2
     assert not balancer.status()["faults"]["internal_errors"]
     assert master.ended_sessions(DATAPATH) in (None, 0)
 
@@ -286,7 +286,7 @@ def test_sessions_stand_after_a_minute_of_silence_and_one_of_traffic(fresh: Scen
         if protocol == "openflow":
             assert (leg["state"], master.ended_sessions(DATAPATH) or 0) == ("established", 0)
             assert ports == expected_ports(type(master), version)
-            not_wanted = leg["session"]["withheld"].get("packet_in:unwanted", 0)
+            not_wanted = leg["session"]["messages_withheld"].get("packet_in:not-wanted", 0)
             assert master.packet_in_count(DATAPATH) + not_wanted == count > 0
 
 

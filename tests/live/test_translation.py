@@ -52,7 +52,9 @@ def set_offload(scene: Scene, value: int) -> None:
 def marked(balancer: LoadBalancer) -> tuple[int, int]:
     """Return the number of queued packets that the kernel translated."""
     queues = balancer.status()["machine"]["queues"].values()
-    return sum(queue["marked"] for queue in queues), sum(queue["packets"] for queue in queues)
+    return sum(queue["packets_translated_by_kernel"] for queue in queues), sum(
+        queue["packets_received"] for queue in queues
+    )
 
 
 def test_checksums_and_ports_are_right_at_both_ends(scene: Scene, software_checksums: None) -> None:
@@ -90,7 +92,7 @@ def test_without_nft_natmirror_translates_by_itself(scene: Scene, tmp_path: Path
     balancer.wait_until_acknowledged()
     assert scene.at_backends() == scene.at_master() == sent
     assert marked(balancer)[0] == 0
-    why = balancer.status()["machine"]["why_not_translated"]
+    why = balancer.status()["machine"]["kernel_translation_off_because"]
     assert why == "nft is missing: install the package nftables"
     assert f"nftables: {why}; natmirror translates each packet itself" in balancer.program.text
 

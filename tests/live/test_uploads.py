@@ -56,7 +56,7 @@ def test_without_throttling_a_slow_master_costs_the_client_nothing(scene: Scene)
         for kind, text in (("without", str(scene.rules(without_mirrors()))), ("with", rules(scene))):
             rates[kind].append(upload(scene, text)[1])
             scene.balancers[-1].stop()
-    assert scene.balancers[-1].status()["mirrors"][0]["ended"] == {"buffer-full": CONNECTIONS}
+    assert scene.balancers[-1].status()["mirrors"][0]["legs_ended"] == {"buffer-full": CONNECTIONS}
     without, beside = (sorted(rates[kind])[1] for kind in ("without", "with"))
     print(f"\nno mirror {without:.0f} MB/s, a mirror that falls behind {beside:.0f} MB/s: ratio {beside / without:.2f}")
 

@@ -106,20 +106,20 @@ def test_verdicts_that_the_kernel_refuses_for_two_seconds_leave_then(faulty: Fau
     assert faulty.held() > 1000
     faulty.switch("refuse", on=False)
     faulty.assert_goes_on()
-    assert faulty.counted("send_refusals") > 0
-    for name in ("verdicts_never_sent", "bound_again", "checks_that_found_lost_verdicts"):
+    assert faulty.counted("verdict_sends_refused") > 0
+    for name in ("verdicts_not_sent", "rebinds", "checks_with_lost_verdicts"):
         assert faulty.counted(name) == 0, name
 
 
 def test_health_reports_refusals_that_last(faulty: Faulty) -> None:
     faulty.switch("refuse", on=True)
     assert "refused verdicts" in faulty.wait_for_health(STUCK)
-    before = faulty.counted("send_refusals")
+    before = faulty.counted("verdict_sends_refused")
     faulty.switch("refuse", on=False)
     assert before < 2000, "it pauses between its attempts"
     faulty.wait_for_health(FIT)
     faulty.assert_goes_on()
-    assert (faulty.counted("verdicts_never_sent"), faulty.counted("bound_again")) == (0, 0)
+    assert (faulty.counted("verdicts_not_sent"), faulty.counted("rebinds")) == (0, 0)
 
 
 def test_packets_whose_verdicts_were_lost_are_found_and_released(faulty: Faulty) -> None:
@@ -128,22 +128,22 @@ def test_packets_whose_verdicts_were_lost_are_found_and_released(faulty: Faulty)
     faulty.switch("swallow", on=False)
     assert "did not get the verdicts" in faulty.wait_for_health(STUCK)
     faulty.assert_goes_on()
-    assert faulty.counted("checks_that_found_lost_verdicts") > 0
-    assert faulty.counted("bound_again") == 0
+    assert faulty.counted("checks_with_lost_verdicts") > 0
+    assert faulty.counted("rebinds") == 0
 
 
 def test_a_queue_whose_kernel_does_not_answer_is_bound_again(faulty: Faulty) -> None:
     faulty.switch("swallow", on=True)
     faulty.flood()
     assert "has not answered" in faulty.wait_for_health(STUCK)
-    wait_for(lambda: faulty.counted("bound_again") > 0, "the queue to be bound again")
+    wait_for(lambda: faulty.counted("rebinds") > 0, "the queue to be bound again")
     faulty.switch("swallow", on=False)
     faulty.assert_goes_on()
 
 
 def test_a_queue_that_was_unbound_is_bound_again(faulty: Faulty) -> None:
     faulty.switch("unbind-6653", on=True)
-    wait_for(lambda: faulty.counted("bound_again") > 0, "the queue to be bound again")
+    wait_for(lambda: faulty.counted("rebinds") > 0, "the queue to be bound again")
     faulty.assert_goes_on()
 
 
@@ -151,7 +151,7 @@ def test_a_queue_that_cannot_be_read_is_bound_again_when_it_can(faulty: Faulty) 
     faulty.switch("deaf", on=True)
     faulty.wait_for_health(STUCK)
     faulty.switch("deaf", on=False)
-    wait_for(lambda: faulty.counted("bound_again") > 0, "the queue to be bound again")
+    wait_for(lambda: faulty.counted("rebinds") > 0, "the queue to be bound again")
     faulty.assert_goes_on()
 
 
@@ -168,7 +168,7 @@ def test_no_load_makes_a_queue_that_works_look_broken(scene: Scene) -> None:
         time.sleep(seconds)
         balancer.program.send_signal(signal.SIGCONT)
     time.sleep(4)  # for several checks of the queues
-    for name in ("checks_that_found_lost_verdicts", "bound_again", "verdicts_never_sent", "late_verdicts"):
+    for name in ("checks_with_lost_verdicts", "rebinds", "verdicts_not_sent", "verdicts_late"):
         assert sum_of(balancer, name) == 0, name
     until.touch()
     scene.finish(client, 90.0)
@@ -183,7 +183,7 @@ def test_packets_of_a_watched_queue_that_is_bound_again_pass_while_natmirror_is_
     wait_listen(scene.lab.ns("lb"), PORT)
     faulty = Faulty(scene, scene.rules("threads: 1\n" + WATCHED_RULES), connections=1)
     faulty.switch(f"unbind-{PORT + 1}", on=True)
-    wait_for(lambda: faulty.counted("bound_again") == 1, "the queue to be bound again")
+    wait_for(lambda: faulty.counted("rebinds") == 1, "the queue to be bound again")
     faulty.wait_for_health(FIT)
     faulty.switch("refuse", on=True)
     faulty.balancer.program.send_signal(signal.SIGSTOP)
@@ -194,4 +194,4 @@ def test_packets_of_a_watched_queue_that_is_bound_again_pass_while_natmirror_is_
     assert_all_well(records, 20)
     faulty.balancer.program.send_signal(signal.SIGCONT)
     faulty.assert_goes_on()
-    assert faulty.counted("checks_that_found_lost_verdicts") == 0
+    assert faulty.counted("checks_with_lost_verdicts") == 0

@@ -5,20 +5,10 @@ import pytest
 from natmirror.api.report import summarize
 from natmirror.engine.engine import Engine
 from natmirror.mirror.backpressure import Backpressure
-from natmirror.mirror.faults import (
-    INTERNAL_ERROR,
-    MAX_OF_ALL,
-    MAX_OF_ONE_KIND,
-    OFF_TIME,
-    SWITCHED_OFF,
-    WINDOW,
-    Fault,
-    Faults,
-    Work,
-    WorkChanged,
-)
+from natmirror.mirror.faults import MAX_OF_ALL, MAX_OF_ONE_KIND, OFF_TIME, WINDOW, Fault, Faults, Work, WorkChanged
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.nat.flows import Nat
+from natmirror.reasons import EndReason
 from natmirror.tcp.reassembler import Reassembler
 from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.support import RULES, assert_adds_up, at
@@ -121,7 +111,9 @@ def test_a_fault_ends_only_the_copies_of_its_own_connection(one: Engine, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(Reassembler, "push", fail)
         first.from_client("PA", b"ahead", at=100)  # out of order, so that Python handles it in both gears
-    assert [(event.client, event.reason) for event in one.take_events()] == [("10.10.0.11:50001", INTERNAL_ERROR)]
+    assert [(event.client, event.reason) for event in one.take_events()] == [
+        ("10.10.0.11:50001", EndReason.INTERNAL_ERROR)
+    ]
     first.from_client("PA", b"after")
     second.from_client("PA", b"of another")
     assert b"of another" in b"".join(data for *_, data in second.mirrored())
@@ -140,14 +132,14 @@ def test_copies_that_fail_repeatedly_are_switched_off_and_on_again(
     off = one.snapshot(living.now)["faults"]["off"]
     assert [(entry["thread"], entry["work"]) for entry in off] == [(0, "copies")]
     one.handle_timer(living.now)
-    assert [event.reason for event in one.take_events()] == [SWITCHED_OFF]
+    assert [event.reason for event in one.take_events()] == [EndReason.MIRRORING_OFF]
 
     later = ClientConnection(one, client=at("10.10.0.11", 50_100))
     later.connect()
     later.from_client("PA", b"not copied")
     assert later.mirrored() == []
     snapshot = one.snapshot(living.now)
-    assert snapshot["mirrors"][0]["lost_bytes"] == {SWITCHED_OFF: len(b"not copied")}
+    assert snapshot["mirrors"][0]["lost_bytes"] == {EndReason.MIRRORING_OFF: len(b"not copied")}
     assert_adds_up(snapshot)
 
     living.now += OFF_TIME
@@ -196,7 +188,9 @@ def test_no_session_begins_while_sessions_are_off(fast: bool) -> None:
     session.connect()
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     assert session.mirrored() == []
-    assert one.snapshot(session.now)["mirrors"][0]["sessions"]["unopened"] == {SWITCHED_OFF: 1}
+    sessions = one.snapshot(session.now)["mirrors"][0]["sessions"]
+    assert sessions is not None
+    assert sessions["not_opened"] == {EndReason.MIRRORING_OFF: 1}
 
 
 def test_a_failing_read_queue_switches_sessions_off_and_does_not_spin(
@@ -244,7 +238,13 @@ def test_a_failing_read_queue_leaves_nothing_of_ended_connections(fast: bool, mo
 
 def test_the_status_reports_work_that_is_off(one: Engine) -> None:
     faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ONE_KIND)
-    machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "ended_threads": {}, "why_not_translated": None}
+    machine = {
+        "queues": {},
+        "tunnel": {},
+        "internal_errors": 0,
+        "ended_threads": {},
+        "kernel_translation_off_because": None,
+    }
     text = summarize(one.snapshot(1000.0), machine)
     assert "copies 3" in text
     assert "OFF after internal errors: copies in thread 0: on again in 600 s, or by 'natmirror resume" in text

@@ -11,6 +11,7 @@ from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import OPT_MSS, Segment
+from natmirror.reasons import EndReason
 from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from natmirror.tcp.leg import Leg
@@ -216,7 +217,7 @@ def test_a_reused_port_begins_with_a_higher_number_after_a_fault(fast: bool, mon
     [(owner, leg)] = session.engine._legs.owners()
     with monkeypatch.context() as broken:
         broken.setattr(Leg, "abort", None)
-        session.engine._leg_outcomes.cut(owner, leg, "internal-error")
+        session.engine._leg_outcomes.cut(owner, leg, EndReason.INTERNAL_ERROR)
     session.from_client("R")
     wire(session)
     again = ClientConnection(session.engine, iss=seq.add(ISS, 1 << 20))
@@ -259,7 +260,7 @@ def test_a_mirror_cannot_forge_packets_for_production_from_its_legs_numbers(fast
                 session.take(raw, names[2])
     session.mirrored()
     [flow] = session.engine.flows(session.now)
-    assert (flow["state"], flow["client_bytes"], flow["server_bytes"]) == ("established", 5, 6)
+    assert (flow["state"], flow["client_bytes"], flow["backend_bytes"]) == ("established", 5, 6)
     session.from_client("PA", b"world")
     assert wire(session) == [("PA", seq.add(first, 5), THEIRS, b"world")]
 

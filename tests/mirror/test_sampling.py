@@ -4,7 +4,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from natmirror.mirror.sampling import NOT_SELECTED, UNSAMPLED, why_not_mirrored
+from natmirror.mirror.sampling import why_not_mirrored
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 
 CLIENTS = [bytes((10, 10, third, last)) for third in range(8) for last in range(1, 251)]
@@ -26,7 +27,7 @@ def test_a_sample_has_about_its_share_of_the_clients(fraction: float) -> None:
 def test_a_sample_of_1_samples_all_clients_and_of_0_none() -> None:
     assert sampled(1.0) == set(CLIENTS)
     assert sampled(0.0) == set()
-    assert why_not_mirrored(mirror(sample=0.0), CLIENTS[0]) == UNSAMPLED
+    assert why_not_mirrored(mirror(sample=0.0), CLIENTS[0]) == EndReason.NOT_SAMPLED
 
 
 def test_a_larger_sample_contains_the_smaller_one() -> None:
@@ -43,4 +44,4 @@ def test_a_mirror_may_get_only_some_networks() -> None:
     some = mirror(only=(IPv4Network("10.10.3.0/24"), IPv4Network("10.10.5.7/32")))
     wanted = {client for client in CLIENTS if why_not_mirrored(some, client) is None}
     assert wanted == {client for client in CLIENTS if client[2] == 3} | {bytes((10, 10, 5, 7))}
-    assert why_not_mirrored(some, CLIENTS[0]) == NOT_SELECTED
+    assert why_not_mirrored(some, CLIENTS[0]) == EndReason.NOT_SELECTED

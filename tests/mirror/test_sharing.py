@@ -151,7 +151,7 @@ def test_a_lingering_leg_ends_for_productions_connection_to_the_same_host(fast: 
     new.syn_ack()
     new.from_client("A")
     [mirror] = new.engine.snapshot(new.now)["mirrors"]
-    assert mirror["opened"] == 1
+    assert mirror["legs_opened"] == 1
 
 
 @pytest.mark.parametrize("fast", [True, False])

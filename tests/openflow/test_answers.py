@@ -7,6 +7,7 @@ import pytest
 from natmirror.openflow.answers import ECHO_LIMIT
 from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Multipart, Type, build, hello
 from natmirror.openflow.session import SessionPolicy
+from natmirror.openflow.shown import RequestOutcome
 from tests.helpers.openflow import (
     ALL,
     DPID,
@@ -117,7 +118,7 @@ def test_an_echo_is_answered_while_the_switch_sends(silence: float, is_answered:
     list(production.from_switch(packet_in(V13)[:5], 100.0))
     replies = ask(made, KITS[V13].make("OFPEchoRequest", 5, data=b"x"), now=100.0 + silence)
     assert replies == (build(V13, Type.ECHO_REPLY, 5, b"x") if is_answered else b"")
-    assert made.asked["unheard"] == (not is_answered)
+    assert made.asked[RequestOutcome.UNANSWERED] == (not is_answered)
 
 
 @everywhere
@@ -153,7 +154,7 @@ def test_features_that_were_not_kept_are_refused_and_delay_no_others() -> None:
     first, second = split(replies)
     assert refusals(first) == [(7, 1, BAD_TYPE)]
     assert names(second) == [("OFPBarrierReply", 8)]
-    assert not made.is_introduced
+    assert not made.has_sent_features
     assert hear(made, production, packet_in(V13)) == b""
 
 
@@ -219,7 +220,7 @@ def test_answers_in_parts_are_sent_in_parts(version: int) -> None:
     replies = split(ask(made, request(version, 200, kind), now=10.0))
     assert replies == [raw[:4] + pack("!I", 200) + raw[8:] for raw in parts]
     assert made.asked == {"answered": 2}
-    assert made.shown()["oldest_answer_seconds"] == 7.0
+    assert made.shown()["oldest_statistics_seconds"] == 7.0
 
 
 def test_statistics_may_be_refused() -> None:

@@ -1,6 +1,6 @@
 """Decisions side by side, with their fields as os-ken wrote them, and the PACKET_INs that they answer."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from natmirror.openflow.decisions import By, Decisions, fields_of, frame_in
 from natmirror.openflow.messages import V10, V13, V15, Message, Type, build, parse
+from natmirror.openflow.shown import FlowModFields
 from tests.helpers.openflow import ALL, KITS, packet_in
 
 NO_BUFFER = 0xFFFF_FFFF
@@ -36,7 +37,7 @@ def packet_out(version: int, *, buffer_id: int = NO_BUFFER, data: bytes = b"fram
 
 @everywhere
 def test_the_fields_of_a_flow_mod(version: int) -> None:
-    fields = fields_of(parse(flow_mod(version, buffer_id=9, command=3)))
+    fields = cast("FlowModFields", fields_of(parse(flow_mod(version, buffer_id=9, command=3))))
     expected = {
         "command": "delete",
         "cookie": 0xC00C1E,
@@ -95,7 +96,8 @@ def test_an_order_answers_the_packet_in_with_its_frame_or_buffer(version: int) -
     decisions.decided(By.MASTER, parse(flow_mod(version)), 9.0)
     *_, latest = decisions.latest(By.MASTER)
     assert latest.cause is None
-    assert latest.plain()["fields"]["command"] == "add"
+    fields = cast("FlowModFields", latest.plain()["fields"])
+    assert fields["command"] == "add"
 
 
 def test_only_the_latest_decisions_are_kept() -> None:

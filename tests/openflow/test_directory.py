@@ -20,6 +20,7 @@ from natmirror.openflow.datapath import (
 from natmirror.openflow.directory import Directory, MemoryBudget
 from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, parse
 from natmirror.openflow.ports import MAX_PORTS, split_ports
+from natmirror.reasons import NotKeptReason
 from tests.helpers.openflow import ALL, ANY_PORT, DPID, features, multipart, port, port_status, understood
 
 ADD, DELETE, MODIFY = 0, 1, 2
@@ -299,7 +300,7 @@ def test_too_many_ports_are_dropped_with_their_first_change(version: int) -> Non
     assert key in datapath.answers
     change(directory, datapath, MODIFY, port(version, 1, "new"))
     assert key not in datapath.answers
-    assert directory.left_out == {"too-many-ports": 1}
+    assert directory.not_kept == {"too-many-ports": 1}
     assert adds_up(directory, directory._memory)
 
 
@@ -330,7 +331,7 @@ def test_ports_without_memory_are_dropped() -> None:
     directory._memory.take(directory._memory.limit - directory._memory.used)
     change(directory, datapath, ADD, port(V13, 2))
     assert PORTS not in datapath.answers
-    assert directory.left_out == {"no-memory": 1}
+    assert directory.not_kept == {"no-memory": 1}
 
 
 def test_the_number_of_answers_is_bounded() -> None:
@@ -339,7 +340,7 @@ def test_the_number_of_answers_is_bounded() -> None:
         directory.learn(datapath, (*FLOWS[:2], number.to_bytes(4, "big")), (b"",), 1.0)
     assert len(datapath.answers) == 512
     assert {FEATURES, PORTS} <= set(datapath.answers)
-    assert directory.left_out["too-many-answers"] == 2000 - 510
+    assert directory.not_kept[NotKeptReason.TOO_MANY_ANSWERS] == 2000 - 510
     assert adds_up(directory, directory._memory)
 
 

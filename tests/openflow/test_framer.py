@@ -62,11 +62,11 @@ def test_any_segmentation_gives_the_same_messages(version: int, size: int) -> No
         (b"\x04\x05", "not-openflow"),  # begins without a HELLO
         (header(22, 0), None),  # a HELLO whose version is the number of a TLS handshake record
         (header(22, 0)[:1], None),
-        (header(V13, 0, 7), "of-length"),
-        (header(V13, 0, 0), "of-length"),
-        (header(V13, 0) + header(V13, 2, 3), "of-length"),
-        (header(V13, 0) + header(2, 5), "of-version"),
-        (header(V13, 0) + header(3, 10, 100), "of-version"),
+        (header(V13, 0, 7), "bad-length"),
+        (header(V13, 0, 0), "bad-length"),
+        (header(V13, 0) + header(V13, 2, 3), "bad-length"),
+        (header(V13, 0) + header(2, 5), "bad-version"),
+        (header(V13, 0) + header(3, 10, 100), "bad-version"),
         (header(V13, 0) + header(3, 1), None),  # an ERROR in the version that its sender speaks
         (header(9, 0), None),
         (header(V13, 0) + header(V13, 99), None),  # an unknown type
@@ -83,7 +83,7 @@ def test_after_negotiation_only_hello_and_error_may_have_other_versions(kind: in
     list(framer.push(hello(V13, 1)))
     framer.version = V13
     assert list(framer.push(header(V15, kind))) == [header(V15, kind)]
-    with pytest.raises(Broken, match="of-version"):
+    with pytest.raises(Broken, match="bad-version"):
         list(framer.push(header(V10, 2)))
 
 
@@ -91,11 +91,11 @@ def test_complete_messages_before_the_break_are_yielded() -> None:
     framer, good = Framer(), hello(V13, 1)
     messages = framer.push(good + header(V13, 2, 3) + bytes(60_000))
     assert next(messages) == good
-    with pytest.raises(Broken, match="of-length"):
+    with pytest.raises(Broken, match="bad-length"):
         next(messages)
     assert framer.held == 8
     for _ in range(2):
-        with pytest.raises(Broken, match="of-length"):
+        with pytest.raises(Broken, match="bad-length"):
             list(framer.push(bytes(9)))
 
 

@@ -8,6 +8,7 @@ from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import V10, V13, V14, V15, VERSIONS, Message, Multipart, Type, build, hello
 from natmirror.openflow.observer import MessageClass, Observer
 from natmirror.openflow.session import SessionPolicy, SwitchSession
+from natmirror.openflow.shown import RequestOutcome
 from tests.helpers.openflow import (
     ALL,
     DPID,
@@ -70,7 +71,7 @@ def test_a_master_without_productions_version_is_refused(version: int, greeting:
     if is_spoken:
         list(made.from_master(greeting, 0.0))
     else:
-        with pytest.raises(Broken, match="of-version"):
+        with pytest.raises(Broken, match="bad-version"):
             list(made.from_master(greeting, 0.0))
 
 
@@ -80,8 +81,8 @@ def test_a_master_without_productions_version_is_refused(version: int, greeting:
         (b"\x16\x03\x01\x00\xc8\x01", "tls"),
         (b"HTTP/1.1 400", "not-openflow"),
         (KITS[V13].make("OFPFeaturesRequest", 1), "not-openflow"),
-        (hello(V13, 1)[:3] + b"\x04" + bytes(4), "of-length"),
-        (build(V13, Type.HELLO, 1) + KITS[V10].make("OFPFeaturesRequest", 1), "of-version"),
+        (hello(V13, 1)[:3] + b"\x04" + bytes(4), "bad-length"),
+        (build(V13, Type.HELLO, 1) + KITS[V10].make("OFPFeaturesRequest", 1), "bad-version"),
     ],
 )
 def test_a_master_that_does_not_speak_openflow_is_refused(piece: bytes, reason: str) -> None:
@@ -148,7 +149,7 @@ def test_a_master_that_is_far_behind_gets_no_packet_ins() -> None:
         for what, message in production.from_switch(raw, 0.0):
             made.from_switch(what, message, has_room=False)
     assert made.take() == flow_removed(V13)
-    assert made.withheld == {"packet_in:behind": 1}
+    assert made.withheld == {"packet_in:master-behind": 1}
 
 
 @since_13
@@ -158,7 +159,7 @@ def test_a_slave_gets_only_port_status(version: int) -> None:
     ask(made, build(version, Type.ROLE_REQUEST, 5, pack("!I4xQ", 3, 1)))
     assert hear(made, production, packet_in(version) + status + flow_removed(version)) == status
     assert sum(made.withheld.values()) == 2
-    assert {key.partition(":")[2] for key in made.withheld} == {"unwanted"}
+    assert {key.partition(":")[2] for key in made.withheld} == {"not-wanted"}
 
 
 def test_a_slave_of_1_0_gets_port_status() -> None:
@@ -199,7 +200,7 @@ def test_a_master_that_asks_for_too_much_at_once_is_refused() -> None:
     made, production = begin(V13)
     parts = [multipart(V13, 4, 12, bytes(60_000), more=place < 19) for place in range(20)]
     exchange(production, request(V13, 4, 12), *parts)
-    with pytest.raises(Broken, match="too-much-asked"):
+    with pytest.raises(Broken, match="mirror-asks-too-much"):
         list(made.from_master(request(V13, 5, 12) * 4000, 0.0))
     assert len(made.take()) < 20 << 20
     list(made.from_master(request(V13, 5, 12) * 3, 0.0))
@@ -215,7 +216,7 @@ def test_questions_beyond_the_limit_are_refused_when_the_switch_becomes_known() 
     list(made.switch_known(0.0))
     replies = made.take()
     assert len(replies) < 20 << 20
-    assert made.asked["answered"] + made.asked["refused"] == 901
+    assert made.asked[RequestOutcome.ANSWERED] + made.asked[RequestOutcome.REFUSED] == 901
 
 
 def test_questions_that_wait_for_the_switch_are_bounded() -> None:
@@ -226,7 +227,7 @@ def test_questions_that_wait_for_the_switch_are_bounded() -> None:
     for _ in range(100):
         list(made.from_master(orders, 0.0))
     assert made.held < 1000
-    with pytest.raises(Broken, match="too-much-asked"):
+    with pytest.raises(Broken, match="mirror-asks-too-much"):
         for _ in range(100_000):
             list(made.from_master(KITS[V13].make("OFPBarrierRequest", 3), 0.0))
     assert made.held < (1 << 20) + 1000
@@ -242,7 +243,7 @@ def test_messages_that_wait_for_the_features_are_bounded(body_len: int) -> None:
     assert made.held <= 1 << 20
     made.take()
     replies = ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2))
-    assert len(split(replies)) - 1 + made.withheld["packet_in:early"] == 8000
+    assert len(split(replies)) - 1 + made.withheld["packet_in:before-features"] == 8000
     assert made.held == 0
 
 
@@ -251,9 +252,9 @@ def test_the_state_of_a_session() -> None:
     shown = made.shown()
     assert shown["version"] == VERSIONS[V13]
     assert shown["datapath_id"] == DPID
-    assert shown["introduced"]
-    assert shown["asked"] == {"answered": 1}
-    assert shown["oldest_answer_seconds"] == 0.0
+    assert shown["features_sent"]
+    assert shown["requests"] == {"answered": 1}
+    assert shown["oldest_statistics_seconds"] == 0.0
 
 
 @everywhere

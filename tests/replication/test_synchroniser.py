@@ -63,7 +63,7 @@ def test_the_other_host_adopts_records_and_forgets_them_when_they_are_removed(pa
     assert other.things.withdrawn == {"a": True, "b": False}
     assert one.things.others == {}
     status = other.synchroniser.status()
-    assert (status["records"], status["refused"], status["lag_seconds"], status["error"]) == (0, 0, 0.0, None)
+    assert (status["records"], status["records_rejected"], status["lag_seconds"], status["error"]) == (0, 0, 0.0, None)
     assert status["last_change_seconds"] is not None
 
 
@@ -76,7 +76,7 @@ def test_a_host_that_starts_later_reads_all_records_before_it_is_complete(world:
     assert host.synchroniser.first_attempt_done.is_set()
     assert host.synchroniser.why_incomplete() is None
     assert host.things.others == {str(number): str(number) for number in range(500)} | {"x": "nonsense"}
-    assert (host.synchroniser.status()["records"], host.synchroniser.status()["refused"]) == (502, 1)
+    assert (host.synchroniser.status()["records"], host.synchroniser.status()["records_rejected"]) == (502, 1)
     host.synchroniser.stop()
 
 

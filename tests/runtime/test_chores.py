@@ -82,7 +82,7 @@ def test_a_failing_chore_is_shown_with_the_seconds_since_it_first_failed(clock: 
         for chore in chores:
             chore.run_if_due(clock)
         clock.now += 5.0
-    assert failures(chores, clock.now) == [{"name": "rules", "error": "locked", "since_seconds": 10.0}]
+    assert failures(chores, clock.now) == [{"name": "rules", "error": "locked", "failing_seconds": 10.0}]
 
 
 def test_a_chore_that_is_done_once_is_tried_until_it_succeeds(clock: Clock) -> None:
@@ -145,7 +145,7 @@ def test_a_chore_that_hangs_is_logged_once_and_no_other_begins_meanwhile(
         clock.now += 6.0
     thread.report_hung()
     assert caplog.text.count("known-switches: has not returned after 10 s") == 1
-    assert thread.failures() == [{"name": "known-switches", "error": "it hangs", "since_seconds": 18.0}]
+    assert thread.failures() == [{"name": "known-switches", "error": "hangs", "failing_seconds": 18.0}]
     assert disk.count == 1
     thread.end()
     assert thread.wait(clock.now) == "known-switches", "the wait is over although it hangs"

@@ -48,7 +48,7 @@ def log(logs: Logs) -> Iterator[logging.Logger]:
 
 
 def drain(logs: Logs) -> None:
-    while logs.status()["queued"]:
+    while logs.status()["records_queued"]:
         assert logs.write_one(0.0)
     logs.write_one(0.0)
 
@@ -105,7 +105,7 @@ class Unprintable:
 
 def test_an_argument_that_cannot_be_formatted_raises_no_error(logs: Logs, log: logging.Logger) -> None:
     log.info("leg %s", Unprintable())
-    assert logs.status() == {"queued": 0, "dropped": 1, "suppressed": 0}
+    assert logs.status() == {"records_queued": 0, "records_dropped": 1, "records_suppressed": 0}
 
 
 def test_records_beyond_a_full_queue_are_dropped_and_counted(
@@ -113,7 +113,7 @@ def test_records_beyond_a_full_queue_are_dropped_and_counted(
 ) -> None:
     for number in range(MAX_QUEUED + 500):
         log.info("leg %d", number)
-    assert logs.status() == {"queued": MAX_QUEUED, "dropped": 500, "suppressed": 0}
+    assert logs.status() == {"records_queued": MAX_QUEUED, "records_dropped": 500, "records_suppressed": 0}
     clock.now += WINDOW
     drain(logs)
     assert "500 similar messages suppressed: leg %d" in out.lines()
@@ -126,7 +126,7 @@ def test_kinds_are_limited_only_while_packets_pass(logs: Logs, log: logging.Logg
     logs.is_limited = True
     for number in range(143):
         log.warning("leg %d", number)
-    assert logs.status() == {"queued": 30 + MAX_OF_A_KIND, "dropped": 0, "suppressed": 123}
+    assert logs.status() == {"records_queued": 30 + MAX_OF_A_KIND, "records_dropped": 0, "records_suppressed": 123}
     drain(logs)
     assert len(out.lines()) == 30 + MAX_OF_A_KIND
     clock.now += WINDOW
@@ -149,7 +149,7 @@ def test_a_writer_that_hangs_blocks_neither_logging_nor_the_stop(clock: Clock) -
         logger.info("leg %d", number)
     assert begun.wait(5.0)
     logs.close()  # for a bounded time
-    assert logs.status()["dropped"] >= MAX_QUEUED - 1
+    assert logs.status()["records_dropped"] >= MAX_QUEUED - 1
     thaw.set()
 
 

@@ -119,10 +119,10 @@ def test_a_reload_logs_only_what_has_changed(
     caplog.set_level("INFO")
     change("10.20.0.12}", "10.20.0.12, weight: 2}")
     assert "backend c2 10.20.0.12:6653 weight 2" in caplog.text
-    assert "of its part" not in caplog.text
+    assert "of its share" not in caplog.text
     change("      - {name: c2", "      - {name: c3, address: 10.20.0.14}\n        - {name: c2")
-    assert "openflow/c3 takes 100 % of its part" in caplog.text
-    assert caplog.text.count("of its part") == 1
+    assert "openflow/c3 takes 100 % of its share" in caplog.text
+    assert caplog.text.count("of its share") == 1
 
 
 def test_many_reloads_in_a_row_do_not_postpone_the_removal_of_unused_kernel_rules(runner: Runner) -> None:

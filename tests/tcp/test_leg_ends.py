@@ -1,6 +1,7 @@
 """Ends of a leg, as packet scripts: full buffers, timeouts, and its owner's decisions."""
 
 from natmirror.net import seq
+from natmirror.reasons import EndReason
 from natmirror.rules import WhenBehind
 from tests.helpers.leg_wire import FIRST, LINGER, STALL, THEIRS, Wire
 
@@ -33,7 +34,7 @@ def test_a_leg_that_gets_no_memory_is_ended() -> None:
 def test_an_abandoned_leg_sends_nothing(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 100)
-    assert wire.leg.abandon("port-reused") == []
+    assert wire.leg.abandon(EndReason.PORT_REUSED) == []
     assert wire.leg.ended == "port-reused"
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from natmirror.net import seq
+from natmirror.reasons import EndReason
 from natmirror.tcp.leg_states import ENDS, TRANSITIONS, LegEvent, LegState
 from tests.helpers.leg_wire import FIRST, THEIRS, Wire
 from tests.helpers.support import summary
@@ -135,10 +136,12 @@ def test_an_abort_or_abandon_leaves_nothing_in_any_state(state: LegState) -> Non
     wire = Wire()
     in_state(wire, state)
     wire.leg.write(b"x" * 1000, wire.now)
-    assert [summary(raw)[0] for raw in wire.leg.abort("shutdown")] == ["R" if state is LegState.SYN_SENT else "RA"]
+    assert [summary(raw)[0] for raw in wire.leg.abort(EndReason.STOPPED)] == [
+        "R" if state is LegState.SYN_SENT else "RA"
+    ]
     assert (wire.leg.next_timer(), wire.leg.lag_bytes, wire.memory.used) == (None, 0, 0)
-    assert wire.leg.abort("again") == wire.leg.handle_timer(wire.now + 1e6) == []
-    assert wire.leg.ended == "shutdown"
+    assert wire.leg.abort(EndReason.HOLE) == wire.leg.handle_timer(wire.now + 1e6) == []
+    assert wire.leg.ended == "natmirror-stopped"
 
 
 # The tables
@@ -162,7 +165,7 @@ def test_every_other_end_is_an_abort_or_an_abandonment() -> None:
 
 
 @pytest.mark.parametrize("reason", ENDS)
-def test_a_leg_sends_a_reset_for_each_reason_except_abandonments(reason: str) -> None:
+def test_a_leg_sends_a_reset_for_each_reason_except_abandonments(reason: EndReason) -> None:
     wire = Wire()
     wire.connect()
     said = [summary(raw)[0] for raw in wire.leg.abort(reason)]

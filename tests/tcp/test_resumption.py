@@ -6,6 +6,7 @@ import pytest
 
 from natmirror.net import seq
 from natmirror.net.endpoint import show
+from natmirror.reasons import EndReason
 from natmirror.tcp.leg_record import LegRecord
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.receiver import SCALE
@@ -47,8 +48,8 @@ def activated() -> Wire:
 def test_on_standby_a_leg_has_no_timer_and_sends_nothing_even_at_its_end(resumed: Wire) -> None:
     assert (resumed.state(), resumption_of(resumed).is_standby) == (LegState.RESUMING, True)
     assert resumed.leg.next_timer() is None
-    assert resumed.leg.abort("removed") == []
-    assert resumed.leg.ended == "removed"
+    assert resumed.leg.abort(EndReason.MIRROR_REMOVED) == []
+    assert resumed.leg.ended == "mirror-removed"
 
 
 def test_an_active_leg_probes_with_back_off_until_the_mirror_answers() -> None:
@@ -67,7 +68,7 @@ def test_a_mirror_that_never_answers_ends_the_leg_without_a_reset() -> None:
     wire = activated()
     while wire.leg.ended is None:
         out = wire.timer()
-    assert (wire.leg.ended, wire.now - 100.0, out) == ("no-answer", CONNECT, [])
+    assert (wire.leg.ended, wire.now - 100.0, out) == ("resume-timeout", CONNECT, [])
 
 
 def test_a_packet_of_its_mirror_activates_the_leg(resumed: Wire) -> None:

@@ -9,6 +9,7 @@ from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer
 from natmirror.openflow.session import SwitchSession
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
@@ -24,7 +25,7 @@ class MasterSession:
     session: SwitchSession | None = None
     leg: Leg | None = None
     state: SessionState = SessionState.WAITING
-    why_absent: str | None = None
+    why_absent: EndReason | None = None
     """The reason why no further session will follow; None while one may."""
     key: tuple[str, str, int, int] | None = None
     """Service, master, datapath id and auxiliary id, while this is the switch's session with the master."""
@@ -32,7 +33,7 @@ class MasterSession:
     pause: float = 0.0
     ordered_bytes: int = 0
     """Bytes of the master's orders that were recorded."""
-    unheard: int = 0
+    messages_missed: int = 0
     """Messages of the switch that arrived while there was no session."""
 
     @property
@@ -47,7 +48,7 @@ class MasterSession:
         """Go to the next state; KeyError where the event is not possible."""
         self.state = TRANSITIONS[self.state, event]
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: EndReason) -> None:
         """Note that no further session will follow, for a reason."""
         self.why_absent = reason
         self.move(SessionEvent.GIVEN_UP)

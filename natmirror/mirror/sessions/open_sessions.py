@@ -19,6 +19,7 @@ from natmirror.net.endpoint import show
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.messages import Message
 from natmirror.openflow.session import SessionPolicy, SwitchSession
+from natmirror.reasons import EndReason
 from natmirror.rules import Reconnect, Statistics, Unsolicited
 from natmirror.tcp.leg import Leg
 
@@ -80,8 +81,8 @@ class OpenSessions:
             self._read_queue.add(ReadEvent.MASTER, number, data)
 
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
-        if isinstance(made, str):
-            self._totals.count(master, "unopened", made)
+        if isinstance(made, EndReason):
+            self._totals.count_not_opened(master, made)
             if master.mirror.reconnect is Reconnect.NEVER:
                 master.give_up(made)
             return None
@@ -115,7 +116,7 @@ class OpenSessions:
 
     # Ending
 
-    def leg_ended(self, master: MasterSession, leg: Leg, reason: str) -> LegEnded:
+    def leg_ended(self, master: MasterSession, leg: Leg, reason: EndReason) -> LegEnded:
         """End a session whose leg has ended."""
         self._timers.set((TimerKind.QUESTION_TIMEOUT, master), None)
         # First, so that the session is removed even if a step below fails

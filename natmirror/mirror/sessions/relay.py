@@ -5,7 +5,7 @@ The methods that read or write are generators: they work in steps of about one m
 
 from collections.abc import Iterable, Iterator
 
-from natmirror.mirror.ledger import REMOVED, Ledger
+from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
@@ -21,9 +21,18 @@ from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.observer import MessageClass
 from natmirror.openflow.session import ORDERS, SwitchSession
+from natmirror.reasons import EndReason
 
 _MAX_LAG_FRACTION = 2  # a master that lags by 1/2 of its buffer gets no PACKET_INs
 _PIECE_LEN = 128 << 10  # bytes that a leg is given in one step
+_MASTERS_FAULTS = {
+    EndReason.TLS: EndReason.MIRROR_TLS,
+    EndReason.NOT_OPENFLOW: EndReason.MIRROR_NOT_OPENFLOW,
+    EndReason.BAD_LENGTH: EndReason.MIRROR_BAD_LENGTH,
+    EndReason.BAD_VERSION: EndReason.MIRROR_BAD_VERSION,
+    EndReason.MIRROR_ASKS_TOO_MUCH: EndReason.MIRROR_ASKS_TOO_MUCH,
+}
+"""Why a session ends, by what is wrong with the master's stream."""
 
 
 class Relay:
@@ -60,7 +69,7 @@ class Relay:
         elif kind in (ReadEvent.ORIG_LOST, ReadEvent.REPLY_LOST):
             connection.observer.note_gap(of_switch=kind is ReadEvent.ORIG_LOST)
             if kind is ReadEvent.ORIG_LOST:
-                yield from self._end_all(connection, "hole")
+                yield from self._end_all(connection, EndReason.HOLE)
         elif kind in (ReadEvent.FINISHED, ReadEvent.RESET, ReadEvent.FORGOTTEN) and not connection.has_ended:
             yield from self._production_ended(connection, kind)
 
@@ -75,7 +84,7 @@ class Relay:
             master.move(SessionEvent.CLOSED)
             leg.client_gone(self._open_sessions.now)
             if kind is ReadEvent.FORGOTTEN:
-                packets = leg.abort("flow-expired")
+                packets = leg.abort(EndReason.FLOW_EXPIRED)
             else:
                 packets = (
                     leg.reset(self._open_sessions.now)
@@ -102,7 +111,7 @@ class Relay:
                     master.session.from_switch(what, message, has_room=_has_room(master))
                     self.unflushed[master] = None
                 elif what is MessageClass.ASYNCHRONOUS:
-                    master.unheard += 1
+                    master.messages_missed += 1
             yield
         if has_answers:
             for master in connection.masters:
@@ -126,7 +135,7 @@ class Relay:
         connection.datapath = datapath
         self._directory.set_switch(connection.name, datapath)
         if is_another:  # the connection's earlier switch was wrong
-            yield from self._end_all(connection, "another-switch")
+            yield from self._end_all(connection, EndReason.ANOTHER_SWITCH)
         for master in connection.masters:
             if master.why_absent is None:
                 self._supersede(master, datapath)
@@ -138,9 +147,9 @@ class Relay:
         older = self._open_sessions.claim_switch(master, datapath)
         if older is None:
             return
-        older.give_up("superseded")
+        older.give_up(EndReason.NEWER_CONNECTION)
         if older.leg is not None and older.leg.ended is None:
-            self._outcomes.end(older, older.leg, "superseded")
+            self._outcomes.end(older, older.leg, EndReason.NEWER_CONNECTION)
         self._open_sessions.stop_reading_if_ended(older.connection)
 
     # Opening sessions
@@ -166,13 +175,13 @@ class Relay:
 
     # Ending
 
-    def give_up(self, connection: Connection, reason: str) -> Iterator[None]:
+    def give_up(self, connection: Connection, reason: EndReason) -> Iterator[None]:
         """End the sessions of a connection that cannot be followed any more; production goes on."""
         for master in connection.masters:
             if master.why_absent is None:
                 master.give_up(reason)
                 if not master.lives:
-                    self._totals.count(master, "unopened", reason)
+                    self._totals.count_not_opened(master, reason)
         yield from self._end_all(connection, reason)
         self._open_sessions.stop_reading_if_ended(connection)
 
@@ -181,17 +190,17 @@ class Relay:
         if self._ledger.is_current(master):
             return
         if master.why_absent is None:
-            master.give_up(REMOVED)
-        self._abort(master, REMOVED)
+            master.give_up(EndReason.MIRROR_REMOVED)
+        self._abort(master, EndReason.MIRROR_REMOVED)
         self._open_sessions.stop_reading_if_ended(master.connection)
 
-    def _end_all(self, connection: Connection, reason: str) -> Iterator[None]:
+    def _end_all(self, connection: Connection, reason: EndReason) -> Iterator[None]:
         """End the connection's legs, after all earlier messages."""
         yield from self._flush_all(connection)
         for master in connection.masters:
             self._abort(master, reason)
 
-    def _abort(self, master: MasterSession, reason: str) -> None:
+    def _abort(self, master: MasterSession, reason: EndReason) -> None:
         if master.leg is not None and master.leg.ended is None:
             self._outcomes.apply(self._legs.collect(master, master.leg, master.leg.abort(reason)))
 
@@ -217,7 +226,7 @@ class Relay:
                 yield
         except Broken as broken:
             yield from self.flush(master)
-            self._outcomes.apply(self._legs.collect(master, leg, leg.abort(f"mirror-{broken.reason}")))
+            self._outcomes.apply(self._legs.collect(master, leg, leg.abort(_MASTERS_FAULTS[broken.reason])))
             return
         self.unflushed[master] = None
 

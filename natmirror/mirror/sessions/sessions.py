@@ -13,8 +13,8 @@ from natmirror.actions import Order
 from natmirror.fastpath import Memory
 from natmirror.fastpath.flow_flags import remove_reader
 from natmirror.mirror.copies import MirroredFlow
-from natmirror.mirror.faults import INTERNAL_ERROR, SWITCHED_OFF, Faults, Work
-from natmirror.mirror.ledger import MID_CONNECTION, OWN_BACKEND, Ledger
+from natmirror.mirror.faults import Faults, Work
+from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
@@ -24,12 +24,14 @@ from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.relay import Relay
 from natmirror.mirror.sessions.session_states import SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
+from natmirror.mirror.shown import MirrorSessions
 from natmirror.mirror.timers import Timers
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.observer import Observer
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Reconnect
 
 _MAX_UNFLUSHED_LEN = 64 << 10  # bytes that are read at most before sessions are flushed
@@ -94,13 +96,13 @@ class MasterSessions:
         """Note that another host passes all connections from now on."""
         self.directory.release(self._open_sessions.now)
 
-    def _why_not(self, mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> str | None:
+    def _why_not(self, mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> EndReason | None:
         if Work.SESSION in self._faults.off:
-            return SWITCHED_OFF
+            return EndReason.MIRRORING_OFF
         if endpoint_of(mirror) == backend:
-            return OWN_BACKEND
+            return EndReason.MIRROR_IS_BACKEND
         if flow.is_picked_up and mirror.reconnect is Reconnect.NEVER:
-            return MID_CONNECTION
+            return EndReason.PICKED_UP
         return why_not_mirrored(mirror, flow.client[0])
 
     # Reading
@@ -150,9 +152,9 @@ class MasterSessions:
         """Count a fault, and end the sessions of the connection on which it occurred."""
         self._faults.note(Work.SESSION, None if connection is None else show(connection.client), error)
         if connection is not None:
-            self.fail(connection, INTERNAL_ERROR)
+            self.fail(connection, EndReason.INTERNAL_ERROR)
 
-    def fail(self, connection: Connection, reason: str) -> None:
+    def fail(self, connection: Connection, reason: EndReason) -> None:
         """End a connection's sessions, in whatever state a fault has left them, without their unsent
         messages; never raises."""
         for master in connection.masters:
@@ -167,7 +169,7 @@ class MasterSessions:
         with suppress(Exception):
             self._open_sessions.stop_reading_if_ended(connection)
 
-    def end_flow(self, flow: MirroredFlow, reason: str) -> None:
+    def end_flow(self, flow: MirroredFlow, reason: EndReason) -> None:
         """End the sessions of a flow's connection, as fail() does."""
         if (connection := self._of_flows.get(flow)) is not None:
             self.fail(connection, reason)
@@ -198,7 +200,7 @@ class MasterSessions:
         elif kind is ReadEvent.MASTER_LOST:
             master = self._open_sessions.by_number[of][0] if of in self._open_sessions.by_number else None
             if master is not None and master.number == of and master.leg is not None:
-                self._outcomes.apply(self._legs.collect(master, master.leg, master.leg.abort("hole")))
+                self._outcomes.apply(self._legs.collect(master, master.leg, master.leg.abort(EndReason.HOLE)))
         elif kind is ReadEvent.ENDED:
             self._break_cycle(self._open_sessions.retire(of))
         elif (connection := self._connections.get(of)) is not None:
@@ -220,7 +222,7 @@ class MasterSessions:
             connection.observer.restore(datapath)
         for master in connection.masters:
             if master.why_absent is not None:
-                self._totals.count(master, "unopened", master.why_absent)
+                self._totals.count_not_opened(master, master.why_absent)
 
     def handle_timer(self, master: MasterSession, now: float) -> None:
         """Answer or refuse a question that has waited for ANSWER_TIMEOUT; read() sends the answer."""
@@ -258,6 +260,6 @@ class MasterSessions:
         connection = self._connections.get(flow_id)
         return () if connection is None else connection.masters
 
-    def sums(self) -> dict[tuple[str, str], dict[str, dict[str, int]]]:
-        """Return the counters of all sessions with each master, by service and name."""
+    def sums(self) -> dict[tuple[str, str], MirrorSessions]:
+        """Return what all sessions with each master have counted, by service and master."""
         return self._totals.sums(self._open_sessions.by_number.values())

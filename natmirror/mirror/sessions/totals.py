@@ -1,42 +1,73 @@
 """The counters of all sessions with each master, those that have ended and those that are open."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from types import MappingProxyType
+from typing import TypeVar
 
 from natmirror.mirror.sessions.master_session import MasterSession
+from natmirror.mirror.shown import MirrorSessions
 from natmirror.openflow.session import SwitchSession
+from natmirror.openflow.shown import SessionCounters
+from natmirror.reasons import EndReason
 
-_Counters = dict[str, Counter[str]]
+T = TypeVar("T")
+
+Key = tuple[str, str]
+"""A service's name, and a master's."""
 
 
 class SessionTotals:
     """The counters of all masters, by service and name."""
 
     def __init__(self) -> None:
-        self._past: dict[tuple[str, str], _Counters] = {}
+        self._past: dict[Key, MirrorSessions] = {}
 
-    def count(self, master: MasterSession, name: str, reason: str) -> None:
-        """Add 1 to a counter's ``reason``."""
-        self._counter(master, name)[reason] += 1
+    def count_not_opened(self, master: MasterSession, reason: EndReason) -> None:
+        """Count a session that could not be opened."""
+        counts = self._past.setdefault(_key(master), no_sessions())["not_opened"]
+        counts[reason] = counts.get(reason, 0) + 1
 
     def add(self, master: MasterSession, session: SwitchSession) -> None:
         """Add a session that has ended."""
-        for name, counter in session.counters().items():
-            self._counter(master, name).update(counter)
+        self._past[_key(master)] = _added(self._past.get(_key(master), no_sessions()), session.counters())
 
-    def sums(
-        self, living: Iterable[tuple[MasterSession, SwitchSession]]
-    ) -> dict[tuple[str, str], dict[str, dict[str, int]]]:
-        """Return each master's counters, by service and name, with those of the ``living`` sessions."""
-        found: dict[tuple[str, str], _Counters] = {
-            key: {name: Counter(counter) for name, counter in past.items()} for key, past in self._past.items()
-        }
+    def sums(self, living: Iterable[tuple[MasterSession, SwitchSession]]) -> dict[Key, MirrorSessions]:
+        """Return for each master what all its sessions have counted, ``living`` included."""
+        found = deepcopy(self._past)  # what is shown must not change while another thread writes it out
         for master, session in living:
-            counters = found.setdefault((master.service_name, master.mirror.name), {})
-            for name, counter in session.counters().items():
-                counters.setdefault(name, Counter()).update(counter)
-        return {key: {name: dict(counter) for name, counter in sums.items()} for key, sums in found.items()}
+            found[_key(master)] = _added(found.get(_key(master), no_sessions()), session.counters())
+        return found
 
-    def _counter(self, master: MasterSession, name: str) -> Counter[str]:
-        past = self._past.setdefault((master.service_name, master.mirror.name), {})
-        return past.setdefault(name, Counter())
+
+def no_sessions() -> MirrorSessions:
+    """Return the counters of a master without sessions."""
+    return {"messages_passed": {}, "messages_withheld": {}, "requests": {}, "orders": {}, "not_opened": {}}
+
+
+def add_sessions(one: MirrorSessions | None, other: MirrorSessions | None) -> MirrorSessions | None:
+    """Return the sums of both; None where both are."""
+    if one is None or other is None:
+        return one or other
+    return _added(one, other, other["not_opened"])
+
+
+def _key(master: MasterSession) -> Key:
+    return master.service_name, master.mirror.name
+
+
+def _added(
+    sums: MirrorSessions, more: SessionCounters, not_opened: Mapping[EndReason, int] = MappingProxyType({})
+) -> MirrorSessions:
+    return {
+        "messages_passed": _sum(sums["messages_passed"], more["messages_passed"]),
+        "messages_withheld": _sum(sums["messages_withheld"], more["messages_withheld"]),
+        "requests": _sum(sums["requests"], more["requests"]),
+        "orders": _sum(sums["orders"], more["orders"]),
+        "not_opened": _sum(sums["not_opened"], not_opened),
+    }
+
+
+def _sum(one: Mapping[T, int], other: Mapping[T, int]) -> dict[T, int]:
+    return dict(Counter(one) + Counter(other))

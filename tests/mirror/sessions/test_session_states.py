@@ -7,6 +7,7 @@ import pytest
 from natmirror.mirror.sessions import master_session
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.session_states import HAS_LEG, IS_OPEN, TRANSITIONS, SessionEvent, SessionState
+from natmirror.reasons import EndReason
 
 LEG_OPENED, CLOSED, LEG_ENDED = SessionEvent.LEG_OPENED, SessionEvent.CLOSED, SessionEvent.LEG_ENDED
 
@@ -29,8 +30,8 @@ def test_a_session_opens_another_leg_when_its_leg_has_ended() -> None:
 def test_no_leg_follows_after_a_session_was_given_up() -> None:
     master = MasterSession(Mock(), Mock())
     master.move(LEG_OPENED)
-    master.give_up("superseded")
-    assert (master.state, master.why_absent, master.lives) == (SessionState.LAST, "superseded", True)
+    master.give_up(EndReason.NEWER_CONNECTION)
+    assert (master.state, master.why_absent, master.lives) == (SessionState.LAST, "newer-connection", True)
     master.move(CLOSED)
     assert master.state is SessionState.LAST_CLOSING
     master.move(LEG_ENDED)

@@ -30,6 +30,7 @@ from tests.helpers.openflow_sessions import (
     introduced,
     packet_in,
     request,
+    session_of,
 )
 from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, summary
 
@@ -49,7 +50,11 @@ def known_of(one: Engine, now: float) -> list[dict[str, Any]]:
 
 
 def states(one: Engine, now: float) -> dict[tuple[str, str], str]:
-    return {(flow["client"], leg["mirror"]): leg["state"] for flow in one.flows(now) for leg in flow["legs"]}
+    return {
+        (flow["client"], leg["mirror"]): leg["state"] + (f": {leg['reason']}" if leg["reason"] else "")
+        for flow in one.flows(now)
+        for leg in flow["legs"]
+    }
 
 
 # Data after a leg's own FIN
@@ -312,7 +317,7 @@ def test_a_master_that_always_closes_does_not_get_a_leg_for_each_message() -> No
         if not master.ended:
             master.say(hello(), request(Type.FEATURES_REQUEST, 1))
             master.close()
-    assert one.snapshot(session.now)["mirrors"][0]["opened"] < 10
+    assert one.snapshot(session.now)["mirrors"][0]["legs_opened"] < 10
 
 
 # Reports
@@ -323,14 +328,24 @@ def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
     session = ClientConnection(one)
     session.connect()
     session.from_client("PA", TLS)
-    machine = {"queues": {}, "tunnel": {}, "internal_errors": 0, "why_not_translated": None}
+    machine = {
+        "queues": {},
+        "tunnel": {},
+        "internal_errors": 0,
+        "ended_threads": {},
+        "kernel_translation_off_because": None,
+    }
     status = {
         "version": "",
         "pid": 1,
         "uptime_seconds": 1,
         "rules": "",
         "machine": machine,
+        "pair": None,
+        "failing_chores": [],
+        "log": {"records_dropped": 0, "records_suppressed": 0},
         **one.snapshot(session.now),
+        "backends": [],
     }
     screen = io.StringIO()
     Console(file=screen, width=120).print(status_screen(status))
@@ -342,7 +357,7 @@ def test_a_picked_up_connection_does_not_wait_for_hellos() -> None:
     session = ClientConnection(one)
     session.sent = session.answered = 500
     session.from_client("PA", bytes.fromhex("1703030010") + bytes(16))
-    assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits for both HELLOs"
+    assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits-for-hellos"
 
 
 def test_the_queue_is_read_in_slices() -> None:
@@ -358,4 +373,4 @@ def test_the_queue_is_read_in_slices() -> None:
         one.read_sessions(session.now, lambda asked=asked: next(asked) == 300)  # type: ignore[misc]
         slices += 1
     assert slices == 4, "1,000 messages, and one step in which their answers go to the leg"
-    assert one.flows(session.now)[0]["legs"][0]["session"]["asked"]["answered"] == 1001
+    assert session_of(one, session.now)["requests"] == {"answered": 1001}

@@ -1,0 +1,58 @@
+"""What queues and the outbox count: each counter is declared here, with the sentence that the reference shows.
+
+The fields of ``nq_counters`` and ``nl_counters`` in C bear the same names.
+"""
+
+from enum import StrEnum
+
+from natmirror._ffi import ffi
+
+
+class QueueCounter(StrEnum):
+    """What was counted for one NFQUEUE since the start."""
+
+    PACKETS_RECEIVED = "packets_received"
+    """Packets that the kernel gave to natmirror."""
+    PACKETS_TRANSLATED_BY_KERNEL = "packets_translated_by_kernel"
+    """Packets that natmirror marked, so that nftables translates them."""
+    PACKETS_TRUNCATED = "packets_truncated"
+    """Packets of which the kernel gave only a part: they are dropped."""
+    PACKETS_OVERSIZED = "packets_oversized"
+    """Rewritten packets that no verdict can carry: they are dropped."""
+    PACKETS_DROPPED_QUEUE_FULL = "packets_dropped_queue_full"
+    """Packets that the kernel dropped because the queue was full."""
+    PACKETS_DROPPED_BUFFER_FULL = "packets_dropped_buffer_full"
+    """Packets that the kernel dropped because natmirror's receive buffer was full."""
+    MESSAGES_MALFORMED = "messages_malformed"
+    """Messages of the kernel that contradict themselves."""
+    RECEIVE_BUFFER_OVERRUNS = "receive_buffer_overruns"
+    """Times that the kernel reported a full receive buffer."""
+    VERDICTS_LATE = "verdicts_late"
+    """Verdicts whose packet was gone when they came to the kernel: no fault."""
+    VERDICTS_REFUSED = "verdicts_refused"
+    """Verdicts that the kernel refused for another reason."""
+    VERDICT_SENDS_REFUSED = "verdict_sends_refused"
+    """Times that the kernel had no memory for verdicts: they were kept and sent again."""
+    VERDICTS_NOT_SENT = "verdicts_not_sent"
+    """Verdicts that never reached the kernel."""
+    CHECKS_WITH_LOST_VERDICTS = "checks_with_lost_verdicts"
+    """Checks of the queue in which the kernel still held packets that natmirror had decided on."""
+    REBINDS = "rebinds"
+    """Times that natmirror bound the queue again."""
+
+
+class OutboxCounter(StrEnum):
+    """What was counted for the packets that natmirror sends itself, through the TUN device."""
+
+    PACKETS_SENT = "packets_sent"
+    """Packets that were written."""
+    PACKETS_JOINED = "packets_joined"
+    """Small packets that left as a part of another one; ``packets_sent`` does not count them."""
+    PACKETS_REFUSED = "packets_refused"
+    """Packets that the kernel refused: their legs send them again."""
+
+
+IN_QUEUES_OF_C = [QueueCounter(name) for name, _ in ffi.typeof("nq_counters").fields]
+"""The counters of a queue that C counts. A field of ``nq_counters`` without a name above stops the import."""
+IN_OUTBOX_OF_C = [OutboxCounter(name) for name, _ in ffi.typeof("nl_counters").fields]
+"""The counters of an outbox, all of which C counts."""

@@ -1,0 +1,160 @@
+"""The page of the state: each field of the API's JSON, each counter, reason and state that a running natmirror shows.
+
+The answers are TypedDicts, declared where they are built; the words in them are enumerations. walk() finds all of both.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from natmirror.api import PREFIX
+from natmirror.backends.shown import BackendState
+from natmirror.engine.counters import EngineCounter
+from natmirror.engine.shown import SwitchDecisions
+from natmirror.fastpath.flow_states import FlowState
+from natmirror.fastpath.punt_reasons import PuntReason
+from natmirror.ha.role import HostRole, RoleSource
+from natmirror.linux.counters import OutboxCounter, QueueCounter
+from natmirror.mirror.faults import Work
+from natmirror.mirror.shown import FlowEntry, LegPhase, SessionWait
+from natmirror.openflow.shown import RequestOutcome
+from natmirror.reasons import DropReason, EndReason, NotKeptReason, WithheldReason
+from natmirror.reference import markdown
+from natmirror.reference.choices import sentences
+from natmirror.reference.fields import Field, fields, summary
+from natmirror.reference.markdown import literal
+from natmirror.replication.synchroniser import SyncState
+from natmirror.runtime.shown import EmptyAnswer, EndedLeg, ErrorAnswer, ReloadAnswer, StatusAnswer
+
+ANSWERS: dict[str, Any] = {
+    f"GET {PREFIX}status": StatusAnswer,
+    f"GET {PREFIX}flows": list[FlowEntry],
+    f"GET {PREFIX}ended": list[EndedLeg],
+    f"GET {PREFIX}decisions": list[SwitchDecisions],
+    f"POST {PREFIX}reload": ReloadAnswer,
+    f"POST {PREFIX}drain, {PREFIX}undrain, {PREFIX}role, {PREFIX}resume-mirroring": EmptyAnswer,
+    "An error: status 400, 404, 405 or 503": ErrorAnswer,
+}
+"""What the API answers, by request."""
+
+WORDS: dict[str, type[StrEnum]] = {
+    "Counters of the engine": EngineCounter,
+    "Counters of a queue": QueueCounter,
+    "Counters of the TUN device": OutboxCounter,
+    "Drop reasons": DropReason,
+    "Reasons to decide a packet in Python": PuntReason,
+    "End reasons of legs, loss reasons of bytes": EndReason,
+    "Reasons why a session waits": SessionWait,
+    "Outcomes of a master's requests": RequestOutcome,
+    "Reasons to withhold a message from a master": WithheldReason,
+    "Reasons why a switch's answer was not kept": NotKeptReason,
+    "States of a flow": FlowState,
+    "States of a leg": LegPhase,
+    "States of a backend": BackendState,
+    "States of the shared state": SyncState,
+    "Roles of a host": HostRole,
+    "Sources of the role": RoleSource,
+    "Kinds of work that internal errors switch off": Work,
+}
+"""The sections of words: counters, reasons and states."""
+
+_TITLES = {kind: title for title, kind in WORDS.items()}
+_PRIMITIVES = {str: "text", int: "integer", float: "number", bool: "true or false"}
+_INTRODUCTION = f"""
+A running natmirror serves its state as JSON over HTTP on a Unix socket: `curl --unix-socket /run/natmirror/api.sock
+http://natmirror{PREFIX}status`. The commands `natmirror status` and `natmirror legs` show the same, with `--json` as
+it is here. All is counted since natmirror started.
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    return markdown.page(
+        "State: JSON fields, counters, reasons",
+        _INTRODUCTION,
+        *(block for title, answer in ANSWERS.items() for block in _answer(title, answer)),
+        *(_words(title, kind) for title, kind in WORDS.items()),
+    )
+
+
+def objects(of: Any) -> Iterator[tuple[str, type]]:
+    """Yield the objects inside an answer's type, each once, with the path that leads to it: an empty one to the
+    answer itself, or to each item of a list."""
+    seen: set[type] = set()
+
+    def walk(path: str, kind: Any) -> Iterator[tuple[str, type]]:
+        if hasattr(kind, "__required_keys__"):
+            if kind not in seen:
+                seen.add(kind)
+                yield path, kind
+                for field in fields(kind):
+                    yield from walk(f"{path}.{field.name}" if path else field.name, field.type)
+            return
+        suffix = "[]" if get_origin(kind) is list else ""
+        for inner in get_args(kind):
+            yield from walk(path + suffix if path else path, inner)
+
+    yield from walk("", of)
+
+
+def enums(of: Any) -> set[type[StrEnum]]:
+    """Return the enumerations inside a type."""
+    if isinstance(of, type) and issubclass(of, StrEnum):
+        return {of}
+    return {kind for inner in get_args(of) for kind in enums(inner)}
+
+
+def _answer(title: str, answer: Any) -> Iterator[str]:
+    found = list(objects(answer))
+    places = {kind: path for path, kind in found}
+    for path, kind in found:
+        heading = f"### {literal(path)} of {_method(title)}" if path else f"## {title}"
+        if list(places.values()).count(path) > 1:
+            heading += f" ({kind.__name__})"
+        rows = [_row(field, places, title) for field in fields(kind)]
+        each = "A list. Each item: " if not path and get_origin(answer) is list else ""
+        table = markdown.table(("field", "type", "meaning"), rows) if rows else ""
+        yield "\n\n".join(block for block in (heading, each + summary(kind), table) if block)
+
+
+def _method(title: str) -> str:
+    return literal(title.rpartition("/")[2])
+
+
+def _row(field: Field, places: Mapping[type, str], title: str) -> tuple[str, ...]:
+    return literal(field.name), _type(field.type, places, title), field.sentence
+
+
+def _type(of: Any, places: Mapping[type, str], title: str) -> str:
+    origin, inner = get_origin(of), get_args(of)
+    if of in _PRIMITIVES:
+        return _PRIMITIVES[of]
+    if of in places:
+        variant = f" ({of.__name__})" if list(places.values()).count(places[of]) > 1 else ""
+        return f"[object](#{_anchor(f'{places[of]} of {_method(title)}{variant}')})"
+    if of in _TITLES:
+        return f"one of the {_linked(of)}"
+    if origin in (Union, UnionType):
+        return " or ".join("null" if one is NoneType else _type(one, places, title) for one in inner)
+    if origin is list:
+        return f"list: {_type(inner[0], places, title)}"
+    if origin is dict:
+        value = _type(inner[1], places, title)
+        return f"by name: {value}" if inner[0] is str else f"{value} for each of the {_linked(inner[0])}"
+    raise ValueError(f"no words for the type {of}")
+
+
+def _linked(kind: type[StrEnum]) -> str:
+    title = _TITLES[kind]
+    return f"[{title[0].lower() + title[1:]}](#{_anchor(title)})"
+
+
+def _anchor(title: str) -> str:
+    """Return the anchor that GitHub makes of a title."""
+    return "".join(char for char in title.lower().replace(" ", "-") if char.isalnum() or char in "-_")
+
+
+def _words(title: str, kind: type[StrEnum]) -> str:
+    rows = [(literal(word), sentence) for word, sentence in sentences(kind).items()]
+    return f"## {title}\n\n{summary(kind)}\n\n{markdown.table(('word', 'meaning'), rows)}"

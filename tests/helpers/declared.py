@@ -1,0 +1,50 @@
+"""Compares what natmirror shows with what is declared: types of JSON objects, enumerations of counters and reasons."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from natmirror.reasons import WithheldReason
+
+NUMBERS = {float: (int, float), int: (int,), str: (str,), bool: (bool,), type(None): (type(None),)}
+
+
+def assert_declared(kind: Any, value: Any) -> None:
+    """Fail where a value, as JSON has it, is not of a type: for one, where it has a key that is not declared."""
+    assert list(differences(kind, value, "")) == []
+
+
+def differences(kind: Any, value: Any, path: str) -> Iterator[str]:
+    """Yield where a value is not of a type, and what is wrong there."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if hasattr(kind, "__required_keys__"):
+        yield from _object(kind, value, path)
+    elif origin in (Union, UnionType):
+        found = [list(differences(one, value, path)) for one in inner]
+        yield from () if [] in found else max(found, key=len)
+    elif origin is list:
+        for index, item in enumerate(value):
+            yield from differences(inner[0], item, f"{path}[{index}]")
+    elif origin is dict:
+        for key, item in value.items():
+            yield from differences(inner[0], key, f"{path}: the key {key}")
+            yield from differences(inner[1], item, f"{path}.{key}")
+    elif isinstance(kind, type) and issubclass(kind, StrEnum):
+        if value not in list(kind):
+            yield f"{path}: {value!r} is no {kind.__name__}"
+    elif not isinstance(value, NUMBERS[kind]) or (isinstance(value, bool) and kind is not bool):
+        yield f"{path}: {value!r} is no {kind.__name__}"
+
+
+def _object(kind: Any, value: Any, path: str) -> Iterator[str]:
+    types = get_type_hints(kind)
+    if not isinstance(value, dict):
+        yield f"{path}: {value!r} is no {kind.__name__}"
+        return
+    yield from (f"{path}.{key} is not declared in {kind.__name__}" for key in value.keys() - types.keys())
+    yield from (f"{path}.{key} is missing" for key in types.keys() - value.keys())
+    for key in value.keys() & types.keys():
+        yield from differences(types[key], value[key], f"{path}.{key}")
+    for name in value.get("messages_withheld", ()):
+        yield from differences(WithheldReason, name.partition(":")[2], f"{path}.messages_withheld: {name}")
